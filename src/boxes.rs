@@ -1,0 +1,178 @@
+//! The one box type and the image size that every room shares.
+//!
+//! A box says in its variable's name which frame of reference it lives in: `box_in_image` (pixels
+//! of the file as a person sees it, EXIF applied) or `box_in_input` (pixels of the resized network
+//! input). Coordinates are continuous: a box that covers the whole image is `0, 0, width, height`,
+//! without the legacy `+ 1`.
+
+use serde::{Deserialize, Serialize};
+
+/// Height and width in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImageSize {
+    /// Pixels from top to bottom.
+    pub height: usize,
+    /// Pixels from left to right.
+    pub width: usize,
+}
+
+impl ImageSize {
+    /// Height first, as tensors are laid out.
+    pub const fn new(height: usize, width: usize) -> Self {
+        Self { height, width }
+    }
+}
+
+impl std::fmt::Display for ImageSize {
+    /// Width first, as people say it: `640x480`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// An axis-aligned box, top-left and bottom-right corner, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct BoxXyxy {
+    /// Left edge.
+    pub x1: f32,
+    /// Top edge.
+    pub y1: f32,
+    /// Right edge.
+    pub x2: f32,
+    /// Bottom edge.
+    pub y2: f32,
+}
+
+impl BoxXyxy {
+    /// From the two corners.
+    pub const fn new(x1: f32, y1: f32, x2: f32, y2: f32) -> Self {
+        Self { x1, y1, x2, y2 }
+    }
+
+    /// From COCO's `[x, y, width, height]`.
+    pub fn from_xywh([x, y, width, height]: [f32; 4]) -> Self {
+        Self::new(x, y, x + width, y + height)
+    }
+
+    /// To COCO's `[x, y, width, height]`.
+    pub fn to_xywh(self) -> [f32; 4] {
+        [self.x1, self.y1, self.width(), self.height()]
+    }
+
+    /// Horizontal extent; negative when the corners are swapped.
+    pub fn width(self) -> f32 {
+        self.x2 - self.x1
+    }
+
+    /// Vertical extent; negative when the corners are swapped.
+    pub fn height(self) -> f32 {
+        self.y2 - self.y1
+    }
+
+    /// Width times height, as torchvision's `box_area`.
+    pub fn area(self) -> f32 {
+        self.width() * self.height()
+    }
+
+    /// Both sides are at least `min_side` and all coordinates are finite.
+    pub fn has_sides_of(self, min_side: f32) -> bool {
+        self.is_finite() && self.width() >= min_side && self.height() >= min_side
+    }
+
+    /// No coordinate is NaN or infinite.
+    pub fn is_finite(self) -> bool {
+        [self.x1, self.y1, self.x2, self.y2]
+            .iter()
+            .all(|v| v.is_finite())
+    }
+
+    /// Cut to the image, as torchvision's `clip_boxes_to_image`.
+    pub fn clip(self, size: ImageSize) -> Self {
+        let (w, h) = (size.width as f32, size.height as f32);
+        Self::new(
+            self.x1.clamp(0.0, w),
+            self.y1.clamp(0.0, h),
+            self.x2.clamp(0.0, w),
+            self.y2.clamp(0.0, h),
+        )
+    }
+
+    /// Stretch by one factor per axis.
+    pub fn scale(self, x: f32, y: f32) -> Self {
+        Self::new(self.x1 * x, self.y1 * y, self.x2 * x, self.y2 * y)
+    }
+
+    /// Mirror left-right inside an image of this width.
+    pub fn flip_horizontal(self, image_width: f32) -> Self {
+        Self::new(
+            image_width - self.x2,
+            self.y1,
+            image_width - self.x1,
+            self.y2,
+        )
+    }
+
+    /// Area of the overlap, zero when the boxes do not touch.
+    pub fn intersection(self, other: Self) -> f32 {
+        let w = (self.x2.min(other.x2) - self.x1.max(other.x1)).max(0.0);
+        let h = (self.y2.min(other.y2) - self.y1.max(other.y1)).max(0.0);
+        w * h
+    }
+
+    /// Intersection over union, with the operations in torchvision's `box_iou` order; zero instead
+    /// of NaN when both boxes are empty.
+    pub fn iou(self, other: Self) -> f32 {
+        let inter = self.intersection(other);
+        let union = self.area() + other.area() - inter;
+        if union > 0.0 { inter / union } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_box() -> impl Strategy<Value = BoxXyxy> {
+        (0.0f32..900.0, 0.0f32..900.0, 0.1f32..400.0, 0.1f32..400.0)
+            .prop_map(|(x, y, w, h)| BoxXyxy::from_xywh([x, y, w, h]))
+    }
+
+    proptest! {
+        #[test]
+        fn iou_is_symmetric_and_between_zero_and_one(a in any_box(), b in any_box()) {
+            let (ab, ba) = (a.iou(b), b.iou(a));
+            prop_assert!((0.0..=1.0 + 1e-5).contains(&ab));
+            prop_assert!((ab - ba).abs() < 1e-6);
+        }
+
+        #[test]
+        fn a_box_overlaps_itself_completely(a in any_box()) {
+            prop_assert!((a.iou(a) - 1.0).abs() < 1e-3);
+        }
+
+        #[test]
+        fn flipping_twice_gives_the_box_back(a in any_box(), width in 1.0f32..2000.0) {
+            let back = a.flip_horizontal(width).flip_horizontal(width);
+            prop_assert!((back.x1 - a.x1).abs() < 1e-3 && (back.x2 - a.x2).abs() < 1e-3);
+        }
+
+        #[test]
+        fn clipping_never_leaves_the_image(a in any_box()) {
+            let c = a.clip(ImageSize::new(300, 500));
+            prop_assert!(c.x1 >= 0.0 && c.x2 <= 500.0 && c.y1 >= 0.0 && c.y2 <= 300.0);
+        }
+
+        #[test]
+        fn coco_boxes_survive_the_round_trip(a in any_box()) {
+            let back = BoxXyxy::from_xywh(a.to_xywh());
+            prop_assert!((back.x2 - a.x2).abs() < 1e-3 && (back.y2 - a.y2).abs() < 1e-3);
+        }
+    }
+
+    #[test]
+    fn two_empty_boxes_have_no_overlap_instead_of_nan() {
+        let empty = BoxXyxy::new(5.0, 5.0, 5.0, 5.0);
+        assert_eq!(empty.iou(empty), 0.0);
+    }
+}

@@ -1,0 +1,29 @@
+//! sedet: Squeeze-and-Excitation backbones inside a Faster R-CNN, trained and measured on COCO.
+//!
+//! The rooms of the house, from the bottom up. Imports run one way only: a room uses those
+//! above it in this list, never those below.
+//!
+//! - [`boxes`]: the one box type and the image size, shared by everything.
+//! - [`kernels`]: our own differentiable operations (convolution, batch norm, RoIAlign).
+//! - [`nn`]: layers that all networks share: the SE unit, norms, initialisation.
+//! - [`backbones`]: ResNet, ResNeXt and their SE forms; the zoo table.
+//! - [`detection`]: anchors, matcher, RPN, RoI heads, FPN, Faster R-CNN.
+//! - [`data`]: files to pixels and annotations; data sets, augmentations, the loader. Knows no model.
+//! - [`eval`]: COCO metrics. [`render`]: boxes on pictures, plots.
+//! - [`train`]: the engine, optimisers, schedules, checkpoints, events.
+//! - [`config`]: the typed run configuration.
+//! - [`device`]: which backend runs the tensors.
+//! - [`cli`]: one file per verb of the `sedet` command.
+
+pub mod backbones;
+pub mod boxes;
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod detection;
+pub mod device;
+pub mod eval;
+pub mod kernels;
+pub mod nn;
+pub mod render;
+pub mod train;
