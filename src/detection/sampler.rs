@@ -1,0 +1,114 @@
+//! The balanced sample of positives and negatives that a loss is computed on.
+
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// How many candidates of an image count, and how many of them may be positive; torchvision's
+/// `BalancedPositiveNegativeSampler`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BalancedSampler {
+    /// Candidates per image.
+    pub batch_size_per_image: usize,
+    /// The most of them that are positive.
+    pub positive_fraction: f32,
+}
+
+/// Where the choice among too many candidates comes from.
+#[derive(Debug)]
+pub enum SampleOrder {
+    /// A uniformly random choice.
+    Shuffled(ChaCha8Rng),
+    /// The first candidates: for comparison with a reference whose shuffle is switched off.
+    InOrder,
+}
+
+impl SampleOrder {
+    fn choose(&mut self, mut candidates: Vec<usize>, amount: usize) -> Vec<usize> {
+        if amount >= candidates.len() {
+            return candidates;
+        }
+        match self {
+            Self::Shuffled(rng) => candidates.partial_shuffle(rng, amount).0.to_vec(),
+            Self::InOrder => {
+                candidates.truncate(amount);
+                candidates
+            }
+        }
+    }
+}
+
+/// The chosen indices, each list ascending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Indices of positives.
+    pub positive: Vec<usize>,
+    /// Indices of negatives.
+    pub negative: Vec<usize>,
+}
+
+impl BalancedSampler {
+    /// Choose among the indices of positives and negatives (ascending).
+    pub fn sample(
+        &self,
+        positive: Vec<usize>,
+        negative: Vec<usize>,
+        order: &mut SampleOrder,
+    ) -> Sample {
+        let most = (self.batch_size_per_image as f32 * self.positive_fraction) as usize;
+        let positives = positive.len().min(most);
+        let negatives = negative.len().min(self.batch_size_per_image - positives);
+        let mut positive = order.choose(positive, positives);
+        let mut negative = order.choose(negative, negatives);
+        positive.sort_unstable();
+        negative.sort_unstable();
+        Sample { positive, negative }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+
+    const SAMPLER: BalancedSampler = BalancedSampler {
+        batch_size_per_image: 16,
+        positive_fraction: 0.25,
+    };
+
+    proptest! {
+        #[test]
+        fn a_sample_is_bounded_balanced_and_drawn_from_the_candidates(
+            positives in 0usize..40, negatives in 0usize..40, seed in any::<u64>()
+        ) {
+            let mut order = SampleOrder::Shuffled(ChaCha8Rng::seed_from_u64(seed));
+            let sample = SAMPLER.sample(
+                (0..positives).collect(),
+                (100..100 + negatives).collect(),
+                &mut order,
+            );
+            prop_assert_eq!(sample.positive.len(), positives.min(4));
+            prop_assert_eq!(sample.negative.len(), negatives.min(16 - sample.positive.len()));
+            prop_assert!(sample.positive.iter().all(|&i| i < positives));
+            prop_assert!(sample.negative.iter().all(|&i| (100..100 + negatives).contains(&i)));
+            prop_assert!(sample.positive.windows(2).all(|w| w[0] < w[1]));
+        }
+    }
+
+    #[test]
+    fn every_candidate_has_a_chance() {
+        let mut seen = [false; 40];
+        for seed in 0..200 {
+            let mut order = SampleOrder::Shuffled(ChaCha8Rng::seed_from_u64(seed));
+            for i in SAMPLER
+                .sample((0..40).collect(), vec![], &mut order)
+                .positive
+            {
+                seen[i] = true;
+            }
+        }
+        assert!(seen.iter().all(|s| *s));
+    }
+}

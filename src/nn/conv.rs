@@ -1,0 +1,124 @@
+//! 2-D convolution and the linear layer, with the initialisation chosen by name.
+
+use burn::module::{Module, Param};
+use burn::nn::Linear;
+use burn::tensor::{Device, Tensor};
+
+use super::init::WeightInit;
+use crate::kernels::conv2d::{Conv2dOptions, conv2d};
+
+/// Configuration of a [`Conv2d`] with a square kernel and PyTorch's meaning of every field.
+#[derive(Debug, Clone, Copy)]
+pub struct Conv2dConfig {
+    /// Channels of the input.
+    pub channels_in: usize,
+    /// Channels of the output.
+    pub channels_out: usize,
+    /// Side of the square kernel.
+    pub kernel: usize,
+    /// Step in both directions.
+    pub stride: usize,
+    /// Zeros added on every side; `kernel / 2` keeps the size at stride 1.
+    pub padding: usize,
+    /// Channel groups (ResNeXt: 32).
+    pub groups: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// How weight and bias start.
+    pub init: WeightInit,
+}
+
+impl Conv2dConfig {
+    /// Stride 1, size-keeping padding, one group, no bias, He initialisation: a backbone's
+    /// convolution.
+    pub const fn new(channels_in: usize, channels_out: usize, kernel: usize) -> Self {
+        Self {
+            channels_in,
+            channels_out,
+            kernel,
+            stride: 1,
+            padding: kernel / 2,
+            groups: 1,
+            bias: false,
+            init: WeightInit::HeFanOut,
+        }
+    }
+
+    /// With another stride.
+    pub const fn with_stride(mut self, stride: usize) -> Self {
+        self.stride = stride;
+        self
+    }
+
+    /// With channel groups.
+    pub const fn with_groups(mut self, groups: usize) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// With a bias and the initialisation that goes with it: heads and the FPN.
+    pub const fn with_bias(mut self, init: WeightInit) -> Self {
+        self.bias = true;
+        self.init = init;
+        self
+    }
+
+    /// The layer on a device, with fresh weights.
+    pub fn init(&self, device: &Device) -> Conv2d {
+        let area = self.kernel * self.kernel;
+        let per_group = self.channels_in / self.groups;
+        let (fan_in, fan_out) = (per_group * area, self.channels_out * area);
+        Conv2d {
+            weight: self.init.weight(
+                [self.channels_out, per_group, self.kernel, self.kernel],
+                fan_in,
+                fan_out,
+                device,
+            ),
+            bias: self
+                .bias
+                .then(|| self.init.bias(self.channels_out, fan_in, device)),
+            stride: self.stride,
+            padding: self.padding,
+            groups: self.groups,
+        }
+    }
+}
+
+/// A 2-D convolution.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    /// `[channels_out, channels_in / groups, kernel, kernel]`.
+    pub weight: Param<Tensor<4>>,
+    /// `[channels_out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    stride: usize,
+    padding: usize,
+    groups: usize,
+}
+
+impl Conv2d {
+    /// `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        conv2d(
+            x,
+            self.weight.val(),
+            self.bias.as_ref().map(|bias| bias.val()),
+            Conv2dOptions {
+                stride: [self.stride; 2],
+                padding: [self.padding; 2],
+                dilation: [1; 2],
+                groups: self.groups,
+            },
+        )
+    }
+}
+
+/// A linear layer `[*, d_in]` to `[*, d_out]` with a bias, started as `init` says.
+pub fn linear(d_in: usize, d_out: usize, init: WeightInit, device: &Device) -> Linear {
+    Linear {
+        // burn keeps the weight as `[d_in, d_out]`, the transpose of PyTorch's.
+        weight: init.weight([d_in, d_out], d_in, d_out, device),
+        bias: Some(init.bias(d_out, d_in, device)),
+    }
+}

@@ -1,0 +1,64 @@
+//! The squeeze-and-excitation unit (Hu et al., "Squeeze-and-Excitation Networks", equations 2-4).
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::conv::linear;
+use super::init::WeightInit;
+
+/// Configuration of an [`SeUnit`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeConfig {
+    /// The bottleneck's ratio r: the hidden layer has `channels / reduction` units, at least one.
+    pub reduction: usize,
+}
+
+impl Default for SeConfig {
+    /// r = 16, as everywhere in the paper.
+    fn default() -> Self {
+        Self { reduction: 16 }
+    }
+}
+
+impl SeConfig {
+    /// The unit for so many channels.
+    pub fn init(&self, channels: usize, device: &Device) -> SeUnit {
+        let hidden = (channels / self.reduction).max(1);
+        SeUnit {
+            fc1: linear(channels, hidden, WeightInit::PytorchDefault, device),
+            fc2: linear(hidden, channels, WeightInit::PytorchDefault, device),
+        }
+    }
+}
+
+/// Squeeze (mean over space), excite (two fully connected layers), scale the channels.
+#[derive(Module, Debug)]
+pub struct SeUnit {
+    /// `channels` to `channels / r`.
+    pub fc1: Linear,
+    /// `channels / r` to `channels`.
+    pub fc2: Linear,
+}
+
+impl SeUnit {
+    /// The channel gates `[batch, channels]`, each between 0 and 1, of `[batch, channels, h, w]`.
+    pub fn gates(&self, x: Tensor<4>) -> Tensor<2> {
+        let [batch, channels, height, width] = x.dims();
+        let squeezed = x
+            .reshape([batch, channels, height * width])
+            .mean_dim(2)
+            .reshape([batch, channels]);
+        sigmoid(self.fc2.forward(relu(self.fc1.forward(squeezed))))
+    }
+
+    /// `x` with every channel multiplied by its gate.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, channels, _, _] = x.dims();
+        let gates = self.gates(x.clone()).reshape([batch, channels, 1, 1]);
+        x * gates
+    }
+}
