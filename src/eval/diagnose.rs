@@ -307,7 +307,7 @@ impl Sample {
 
     /// Corner and centre forms, in pixels and as fractions of the image.
     fn formats(&self) -> Vec<BoxReading> {
-        const FORMS: [(&str, fn([f64; 4]) -> [f64; 4]); 4] = [
+        const FORMS: [(&str, ToXywh); 4] = [
             ("[x, y, width, height]", |bbox| bbox),
             ("corners [x1, y1, x2, y2]", |[x1, y1, x2, y2]| {
                 [x1, y1, x2 - x1, y2 - y1]
@@ -575,6 +575,8 @@ impl Sample {
     }
 }
 
+/// From another form of box to `[x, y, width, height]`.
+type ToXywh = fn([f64; 4]) -> [f64; 4];
 /// How one size is made from another, per axis; from width and height.
 type Frame = Box<dyn Fn([f64; 2]) -> [f64; 2]>;
 /// The id meant by an id.
