@@ -4,7 +4,7 @@
 //! - [`results`]: detections as COCO results rows; reading and writing them.
 //! - [`coco`]: the twelve COCO numbers, the class table and the precision-recall curves.
 //! - [`table`]: the same numbers for people and for machines.
-//! - [`diagnose`]: why AP is zero, with the numbers that show it.
+//! - [`mod@diagnose`]: why AP is zero, with the numbers that show it.
 //! - [`atomic`]: files that appear complete or not at all.
 
 pub mod atomic;
