@@ -1,1 +1,24 @@
-//! (room under construction)
+//! Measuring a detector: COCO metrics, and sentences that explain an AP of zero.
+//!
+//! - [`ground_truth`]: the annotations to measure against, from a COCO file or built in memory.
+//! - [`results`]: detections as COCO results rows; reading and writing them.
+//! - [`coco`]: the twelve COCO numbers, the class table and the precision-recall curves.
+//! - [`table`]: the same numbers for people and for machines.
+//! - [`mod@diagnose`]: why AP is zero, with the numbers that show it.
+//! - [`atomic`]: files that appear complete or not at all.
+
+pub mod atomic;
+pub mod coco;
+pub mod diagnose;
+mod error;
+pub mod ground_truth;
+mod image_ids;
+mod lenient;
+pub mod results;
+pub mod table;
+
+pub use coco::{ClassMetrics, CocoEvaluation, CocoMetrics, PrecisionRecall, evaluate};
+pub use diagnose::{Cause, Finding, diagnose};
+pub use error::EvalError;
+pub use ground_truth::{GroundTruth, GtAnnotation, GtCategory, GtImage};
+pub use results::{NamedResultRow, ResultRow, read_results, write_results};

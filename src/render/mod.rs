@@ -1,1 +1,16 @@
-//! (room under construction)
+//! Pictures for people: boxes on images, curves as PNG or SVG.
+//!
+//! - [`palette`]: one stable colour per class.
+//! - [`boxes`]: detections and annotations on an image.
+//! - [`plots`]: precision-recall curves and training curves.
+//! - [`save`]: a picture into a file, by its extension.
+
+pub mod boxes;
+mod canvas;
+pub mod palette;
+pub mod plots;
+pub mod save;
+
+pub use boxes::{DrawnBox, draw_boxes};
+pub use plots::{Series, TrainingCurves, save_precision_recall, save_training_curves};
+pub use save::{RenderError, save_picture};

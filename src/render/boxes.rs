@@ -1,0 +1,328 @@
+//! Detections and annotations on an image.
+
+use image::RgbImage;
+
+use super::canvas::{Lettering, PixelRect, dashed_frame, fill, frame};
+use super::palette::{DARK, LIGHT, class_color, text_color_on};
+use crate::boxes::BoxXyxy;
+
+/// One box with its label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DrawnBox {
+    /// In pixels of the image it is drawn on.
+    pub box_in_image: BoxXyxy,
+    /// The class name; empty for no label.
+    pub label: String,
+    /// Contiguous class index: decides the colour.
+    pub class_index: usize,
+    /// Shown behind the name with two digits, and decides which of two boxes lies on top.
+    pub score: Option<f32>,
+    /// Thin dashes, for annotations beside detections.
+    pub dashed: bool,
+}
+
+/// Draw boxes and labels onto an image, line width and letters fitting its size.
+///
+/// Dashed boxes lie below solid ones, low scores below high ones. A label stands above its box, or
+/// where there is room without covering another label, and never outside the image. Boxes are cut
+/// to the image; those outside it or with coordinates that are not finite are left out.
+pub fn draw_boxes(image: &mut RgbImage, boxes: &[DrawnBox]) {
+    let style = Style::for_image(image, boxes.len());
+    let edge = PixelRect::of_image(image);
+    let mut visible: Vec<(&DrawnBox, PixelRect)> = boxes
+        .iter()
+        .filter_map(|drawn| Some((drawn, pixel_rect(drawn.box_in_image, edge)?)))
+        .collect();
+    let rank = |drawn: &DrawnBox| (!drawn.dashed, drawn.score.unwrap_or(0.0));
+    visible.sort_by(|(a, _), (b, _)| {
+        let (a, b) = (rank(a), rank(b));
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+    });
+
+    for (drawn, rect) in &visible {
+        draw_frame(image, &style, drawn, *rect);
+    }
+    // The most important labels choose their places first and are drawn last.
+    let mut taken: Vec<PixelRect> = Vec::new();
+    let mut labels = Vec::new();
+    for (drawn, rect) in visible.iter().rev() {
+        let text = style
+            .letters
+            .fitted(&label_text(drawn), edge.width() - 2 * style.label_margin);
+        if text.is_empty() {
+            continue;
+        }
+        let place = place_label(&style, &text, *rect, edge, &taken);
+        taken.push(place);
+        labels.push((*drawn, place, text));
+    }
+    for (drawn, place, text) in labels.into_iter().rev() {
+        draw_label(image, &style, drawn, place, &text);
+    }
+}
+
+/// More boxes than this get smaller letters.
+const UNCROWDED: usize = 12;
+
+/// Sizes in pixels that fit an image.
+struct Style {
+    line: i64,
+    dashed_line: i64,
+    dash: i64,
+    label_margin: i64,
+    label_height: i64,
+    letters: Lettering,
+}
+
+impl Style {
+    fn for_image(image: &RgbImage, boxes: usize) -> Self {
+        let diagonal = f64::from(image.width()).hypot(f64::from(image.height()));
+        // 640x480 gets lines of 2 pixels and letters of 15, as annotation tools do.
+        let line = (diagonal / 380.0).round().max(1.0) as i64;
+        // Many labels would hide the picture: they get smaller, but stay readable.
+        let crowd = (UNCROWDED as f64 / boxes.max(1) as f64)
+            .sqrt()
+            .clamp(0.72, 1.0);
+        let letter_height = (diagonal * crowd / 52.0).clamp(10.0, 64.0) as f32;
+        let letters = Lettering::new(letter_height);
+        let label_margin = (letter_height * 0.3).round() as i64;
+        Self {
+            line,
+            // Thinner where there is room for it: a single pixel is lost on a photograph.
+            dashed_line: if line > 2 { line * 2 / 3 } else { line },
+            dash: 4 * line.max(1),
+            label_margin,
+            label_height: letters.line_height() + label_margin / 2,
+            letters,
+        }
+    }
+}
+
+/// Whole pixels, at least one each way, inside the image; None for what cannot be seen.
+fn pixel_rect(box_in_image: BoxXyxy, edge: PixelRect) -> Option<PixelRect> {
+    if !box_in_image.is_finite() {
+        return None;
+    }
+    let BoxXyxy { x1, y1, x2, y2 } = box_in_image;
+    let (left, top) = (x1.round() as i64, y1.round() as i64);
+    let rect = PixelRect {
+        left,
+        top,
+        right: (x2.round() as i64).max(left.saturating_add(1)),
+        bottom: (y2.round() as i64).max(top.saturating_add(1)),
+    };
+    let cut = rect.overlap(edge);
+    (x2 >= x1 && y2 >= y1 && cut.area() > 0).then_some(cut)
+}
+
+fn draw_frame(image: &mut RgbImage, style: &Style, drawn: &DrawnBox, rect: PixelRect) {
+    let color = class_color(drawn.class_index);
+    if drawn.dashed {
+        // Dashes of the class's colour in a dark groove show on any background.
+        frame(image, rect, style.dashed_line, DARK, 0.55);
+        dashed_frame(image, rect, style.dashed_line, style.dash, color);
+        return;
+    }
+    // A hair of shade on both sides parts the line from a background of its own colour.
+    let hair = (style.line / 3).max(1);
+    frame(image, rect.shrunk(-hair), hair, DARK, 0.35);
+    frame(image, rect.shrunk(style.line), hair, DARK, 0.35);
+    frame(image, rect, style.line, color, 1.0);
+}
+
+fn label_text(drawn: &DrawnBox) -> String {
+    match drawn.score {
+        Some(score) if drawn.label.is_empty() => format!("{score:.2}"),
+        Some(score) => format!("{} {score:.2}", drawn.label),
+        None => drawn.label.clone(),
+    }
+}
+
+/// Above the box, inside its top, below it, inside its bottom; left, then right: the first place
+/// that covers no other label, or the one that covers least.
+fn place_label(
+    style: &Style,
+    text: &str,
+    rect: PixelRect,
+    edge: PixelRect,
+    taken: &[PixelRect],
+) -> PixelRect {
+    let width = style.letters.width(text) + 2 * style.label_margin;
+    let height = style.label_height;
+    let lefts = [rect.left, rect.right - width];
+    let tops = [
+        rect.top - height,
+        rect.top,
+        rect.bottom,
+        rect.bottom - height,
+    ];
+    let places = tops.iter().flat_map(|&top| {
+        lefts.map(|left| {
+            let wanted = PixelRect::with_size(left, top, width, height);
+            (wanted, wanted.moved_into(edge))
+        })
+    });
+    places
+        .min_by_key(|(wanted, place)| {
+            let covered: i64 = taken.iter().map(|other| other.overlap(*place).area()).sum();
+            // Away from the wanted height a label would lie across the box's own edge.
+            (
+                covered,
+                (wanted.top - place.top).abs(),
+                (wanted.left - place.left).abs() > rect.width(),
+            )
+        })
+        .map_or(rect, |(_, place)| place)
+}
+
+fn draw_label(image: &mut RgbImage, style: &Style, drawn: &DrawnBox, place: PixelRect, text: &str) {
+    let color = class_color(drawn.class_index);
+    let text_color = if drawn.dashed {
+        // Dark with a stripe of the class's colour: no one takes it for a detection's.
+        fill(image, place, DARK, 0.85);
+        let stripe = PixelRect {
+            right: place.left + (style.label_margin / 2).max(2),
+            ..place
+        };
+        fill(image, stripe, color, 1.0);
+        LIGHT
+    } else {
+        fill(image, place, color, 1.0);
+        text_color_on(color)
+    };
+    style
+        .letters
+        .write(image, place, style.label_margin, text, text_color);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn drawn(corners: [f32; 4], dashed: bool) -> DrawnBox {
+        let [x1, y1, x2, y2] = corners;
+        DrawnBox {
+            box_in_image: BoxXyxy::new(x1, y1, x2, y2),
+            label: "teddy bear".into(),
+            class_index: 3,
+            score: (!dashed).then_some(0.934),
+            dashed,
+        }
+    }
+
+    fn grey(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_pixel(width, height, image::Rgb([128; 3]))
+    }
+
+    #[test]
+    fn the_label_names_class_and_score() {
+        assert_eq!(label_text(&drawn([0.0; 4], false)), "teddy bear 0.93");
+        assert_eq!(label_text(&drawn([0.0; 4], true)), "teddy bear");
+        let mut only_score = drawn([0.0; 4], false);
+        only_score.label.clear();
+        assert_eq!(label_text(&only_score), "0.93");
+    }
+
+    #[test]
+    fn a_solid_box_has_its_class_colour_on_its_edge_and_leaves_the_inside() {
+        let mut image = grey(640, 480);
+        draw_boxes(&mut image, &[drawn([100.0, 200.0, 300.0, 400.0], false)]);
+        let color = image::Rgb(class_color(3));
+        for (x, y) in [(100, 300), (101, 300), (299, 300), (200, 200), (200, 399)] {
+            assert_eq!(*image.get_pixel(x, y), color, "{x},{y}");
+        }
+        assert_eq!(image.get_pixel(200, 300).0, [128; 3]);
+        assert_eq!(image.get_pixel(400, 300).0, [128; 3]);
+    }
+
+    #[test]
+    fn a_dashed_box_has_gaps() {
+        let mut image = grey(640, 480);
+        draw_boxes(&mut image, &[drawn([100.0, 200.0, 300.0, 400.0], true)]);
+        let color = image::Rgb(class_color(3));
+        let colored = (200..400)
+            .filter(|&y| *image.get_pixel(100, y) == color)
+            .count();
+        assert!((60..140).contains(&colored), "{colored} of 200");
+    }
+
+    #[test]
+    fn lines_and_letters_grow_with_the_image() {
+        let sizes: Vec<_> = [(160, 120), (640, 480), (2000, 1500)]
+            .map(|(width, height)| Style::for_image(&grey(width, height), 3))
+            .iter()
+            .map(|style| (style.line, style.label_height))
+            .collect();
+        assert_eq!(
+            sizes.iter().map(|(line, _)| *line).collect::<Vec<_>>(),
+            [1, 2, 7]
+        );
+        assert!(sizes[0].1 < sizes[1].1 && sizes[1].1 < sizes[2].1);
+    }
+
+    #[test]
+    fn labels_of_neighbouring_boxes_do_not_cover_each_other() {
+        let image = grey(640, 480);
+        let style = Style::for_image(&image, 3);
+        let edge = PixelRect::of_image(&image);
+        let mut taken = Vec::new();
+        for shift in 0..3 {
+            let rect = PixelRect::with_size(100 + shift * 5, 100, 200, 150);
+            let place = place_label(&style, "teddy bear 0.93", rect, edge, &taken);
+            assert!(
+                taken
+                    .iter()
+                    .all(|other: &PixelRect| other.overlap(place).area() == 0)
+            );
+            taken.push(place);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_changes_nothing() {
+        let mut image = grey(100, 80);
+        draw_boxes(
+            &mut image,
+            &[
+                drawn([f32::NAN, 0.0, 10.0, 10.0], false),
+                drawn([0.0, 0.0, f32::INFINITY, 10.0], false),
+                drawn([200.0, 10.0, 300.0, 20.0], false),
+                drawn([50.0, 10.0, 40.0, 20.0], true),
+            ],
+        );
+        assert_eq!(image, grey(100, 80));
+        draw_boxes(
+            &mut RgbImage::new(0, 0),
+            &[drawn([0.0, 0.0, 5.0, 5.0], false)],
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_label_that_fits_lies_inside_the_image(
+            width in 160u32..900, height in 120u32..700,
+            corners in prop::array::uniform4(-300.0f32..1200.0),
+        ) {
+            let image = grey(width, height);
+            let style = Style::for_image(&image, 3);
+            let edge = PixelRect::of_image(&image);
+            let [x1, y1, x2, y2] = corners;
+            let box_in_image = BoxXyxy::new(x1.min(x2), y1.min(y2), x1.max(x2), y1.max(y2));
+            if let Some(rect) = pixel_rect(box_in_image, edge) {
+                prop_assert!(edge.contains(place_label(&style, "cat 0.93", rect, edge, &[])));
+            }
+        }
+
+        #[test]
+        fn any_boxes_can_be_drawn_on_any_image(
+            width in 1u32..60, height in 1u32..60,
+            corners in prop::array::uniform4(-1e30f32..1e30), dashed: bool,
+        ) {
+            let mut image = grey(width, height);
+            draw_boxes(&mut image, &[drawn(corners, dashed)]);
+            let small = corners.map(|value| value * 1e-28);
+            draw_boxes(&mut image, &[drawn(small, dashed)]);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A picture into a file, by its extension.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use image::{ImageEncoder, RgbImage};
+
+use crate::eval::atomic::write_atomically;
+
+/// JPEG quality: coloured one-pixel lines survive it.
+const JPEG_QUALITY: u8 = 92;
+
+/// Why a picture cannot be made or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// The file cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system or the encoder says.
+        reason: io::Error,
+    },
+    /// The extension names no format we write.
+    #[error("cannot write {}: {found}; use {supported}", path.display())]
+    Extension {
+        /// The file.
+        path: PathBuf,
+        /// What the extension is.
+        found: String,
+        /// The extensions that are possible.
+        supported: &'static str,
+    },
+    /// There is nothing to see in the plot.
+    #[error("nothing to plot: {0}")]
+    Nothing(String),
+    /// The plotting library refused.
+    #[error("cannot draw the plot: {0}")]
+    Plot(String),
+}
+
+/// Save as PNG or JPEG, by the path's extension. The file appears complete or not at all.
+///
+/// # Errors
+/// Another extension, or the file cannot be written; the path is named.
+pub fn save_picture(image: &RgbImage, path: &Path) -> Result<(), RenderError> {
+    let extension = lower_extension(path);
+    if !is_picture_extension(&extension) {
+        return Err(wrong_extension(path, ".png, .jpg or .jpeg"));
+    }
+    let (pixels, width, height) = (image.as_raw(), image.width(), image.height());
+    let color = image::ExtendedColorType::Rgb8;
+    let encode = |out: &mut dyn io::Write| match extension.as_str() {
+        "png" => PngEncoder::new(out).write_image(pixels, width, height, color),
+        _ => JpegEncoder::new_with_quality(out, JPEG_QUALITY)
+            .write_image(pixels, width, height, color),
+    };
+    write_atomically(path, |out| encode(out).map_err(io::Error::other)).map_err(|reason| {
+        RenderError::Write {
+            path: path.into(),
+            reason,
+        }
+    })
+}
+
+/// An extension that [`save_picture`] takes, in lower case.
+pub(super) fn is_picture_extension(extension: &str) -> bool {
+    matches!(extension, "png" | "jpg" | "jpeg")
+}
+
+/// Without the dot; empty when there is none.
+pub(super) fn lower_extension(path: &Path) -> String {
+    path.extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase()
+}
+
+pub(super) fn wrong_extension(path: &Path, supported: &'static str) -> RenderError {
+    let extension = lower_extension(path);
+    RenderError::Extension {
+        path: path.into(),
+        found: if extension.is_empty() {
+            "it has no extension to tell the format".into()
+        } else {
+            format!("the format .{extension} is not supported")
+        },
+        supported,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(20, 10, |x, y| image::Rgb([x as u8 * 10, y as u8 * 20, 77]))
+    }
+
+    #[test]
+    fn a_png_keeps_every_pixel() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.PNG");
+        save_picture(&picture(), &path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let read = image::load_from_memory(&bytes).unwrap();
+        assert_eq!(read.to_rgb8(), picture());
+    }
+
+    #[test]
+    fn a_jpeg_is_a_jpeg() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.jpg", "b.JPEG"] {
+            let path = folder.path().join(name);
+            save_picture(&picture(), &path).unwrap();
+            assert!(std::fs::read(&path).unwrap().starts_with(&[0xFF, 0xD8]));
+        }
+    }
+
+    #[test]
+    fn other_extensions_name_the_path_and_the_way_out() {
+        for (name, part) in [("/tmp/a.bmp", ".bmp is not"), ("/tmp/a", "no extension")] {
+            let message = save_picture(&picture(), Path::new(name))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains(name) && message.contains(part) && message.contains(".png"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_folder_names_the_path() {
+        let message = save_picture(&picture(), Path::new("/nowhere/at/all.png"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.starts_with("cannot write /nowhere/at/all.png"),
+            "{message}"
+        );
+    }
+}
