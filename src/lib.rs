@@ -4,6 +4,7 @@
 //! above it in this list, never those below.
 //!
 //! - [`boxes`]: the one box type and the image size, shared by everything.
+//! - [`atomic`]: files that appear complete or not at all.
 //! - [`kernels`]: our own differentiable operations (convolution, batch norm, RoIAlign).
 //! - [`nn`]: layers that all networks share: the SE unit, norms, initialisation.
 //! - [`backbones`]: ResNet, ResNeXt and their SE forms; the zoo table.
@@ -15,6 +16,7 @@
 //! - [`device`]: which backend runs the tensors.
 //! - [`cli`]: one file per verb of the `sedet` command.
 
+pub mod atomic;
 pub mod backbones;
 pub mod boxes;
 pub mod cli;

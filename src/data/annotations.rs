@@ -68,11 +68,7 @@ impl AnnotationStore {
     }
 
     /// Append an image with its boxes.
-    pub fn push(
-        &mut self,
-        image: &ImageRecord,
-        annotations: impl IntoIterator<Item = Annotation>,
-    ) {
+    pub fn push(&mut self, image: &ImageRecord, annotations: impl IntoIterator<Item = Annotation>) {
         self.image_ids.push(image.id);
         self.sizes
             .push([image.size.height as u32, image.size.width as u32]);

@@ -69,7 +69,12 @@ pub struct DetectionDataset {
 
 impl std::fmt::Debug for DetectionDataset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DetectionDataset({}, {} images)", self.split, self.store.len())
+        write!(
+            f,
+            "DetectionDataset({}, {} images)",
+            self.split,
+            self.store.len()
+        )
     }
 }
 

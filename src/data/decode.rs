@@ -190,9 +190,19 @@ mod tests {
     #[test]
     fn a_text_file_and_a_missing_file_are_errors_that_name_them() {
         let (_dir, path) = file("notes.jpg", b"hello");
-        assert!(decode_image(&path).unwrap_err().to_string().contains("notes.jpg"));
+        assert!(
+            decode_image(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("notes.jpg")
+        );
         let missing = path.with_file_name("gone.png");
-        assert!(decode_image(&missing).unwrap_err().to_string().contains("gone.png"));
+        assert!(
+            decode_image(&missing)
+                .unwrap_err()
+                .to_string()
+                .contains("gone.png")
+        );
     }
 
     proptest! {

@@ -184,10 +184,18 @@ mod tests {
     fn what_is_missing_is_said_with_the_places_that_were_searched() {
         let dir = folder(&[("train.json", json("a.jpg", "x"))]);
         let no_val = open_split(dir.path(), "val").unwrap_err().to_string();
-        assert!(no_val.contains("annotations/instances_val2017.json"), "{no_val}");
+        assert!(
+            no_val.contains("annotations/instances_val2017.json"),
+            "{no_val}"
+        );
         let no_image = open_split(dir.path(), "train").unwrap_err().to_string();
-        assert!(no_image.contains("a.jpg") && no_image.contains("train2017"), "{no_image}");
-        let gone = open_split(&dir.path().join("gone"), "val").unwrap_err().to_string();
+        assert!(
+            no_image.contains("a.jpg") && no_image.contains("train2017"),
+            "{no_image}"
+        );
+        let gone = open_split(&dir.path().join("gone"), "val")
+            .unwrap_err()
+            .to_string();
         assert!(gone.contains("gone: no such folder"), "{gone}");
     }
 

@@ -5,9 +5,9 @@
 //! at any batch, which is what resuming needs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,9 @@ impl DetectionBatch {
         let planes = pixels.chunks_exact_mut(height * width);
         let sources = parts.iter().flat_map(|(p, _)| {
             let area = p.input_size.height * p.input_size.width;
-            p.pixels.chunks_exact(area).map(|plane| (plane, p.input_size.width))
+            p.pixels
+                .chunks_exact(area)
+                .map(|plane| (plane, p.input_size.width))
         });
         for (target, (plane, plane_width)) in planes.zip(sources) {
             for (row, line) in plane.chunks_exact(plane_width).enumerate() {
@@ -221,9 +223,8 @@ impl TrainLoader {
         let next = Arc::new(AtomicUsize::new(first_batch));
         let stop = Arc::new(AtomicBool::new(false));
         let threads = self.config.threads.max(1);
-        // Each thread may be one batch ahead of what the channel holds: memory stays bounded.
+        // At most one batch in each thread's hands and one a thread in the channel.
         let (sender, receiver) = sync_channel(threads);
-        let gate = Arc::new(Mutex::new(()));
         let workers = (0..threads)
             .map(|_| {
                 let worker = Worker {
@@ -232,7 +233,6 @@ impl TrainLoader {
                     epoch,
                     next: next.clone(),
                     stop: stop.clone(),
-                    gate: gate.clone(),
                     sender: sender.clone(),
                 };
                 std::thread::spawn(move || worker.run())
@@ -327,7 +327,6 @@ struct Worker {
     epoch: usize,
     next: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
-    gate: Arc<Mutex<()>>,
     sender: SyncSender<(usize, Result<DetectionBatch, LoaderError>)>,
 }
 
@@ -339,8 +338,6 @@ impl Worker {
                 return;
             };
             let batch = self.loader.batch(self.epoch, indices);
-            // The gate keeps a fast thread from filling the channel with later batches.
-            let _turn = self.gate.lock();
             if self.sender.send((number, batch)).is_err() {
                 return;
             }
@@ -542,15 +539,24 @@ mod tests {
     #[test]
     fn images_of_one_shape_share_a_batch() {
         let plan = loader(1, None, OnBadImage::Error).plan(0);
-        let mixed = |batch: &Vec<usize>| batch.iter().any(|i| i % 3 == 0) && batch.iter().any(|i| i % 3 != 0);
+        let mixed = |batch: &Vec<usize>| {
+            batch.iter().any(|i| i % 3 == 0) && batch.iter().any(|i| i % 3 != 0)
+        };
         assert!(plan.iter().filter(|b| mixed(b)).count() <= 1, "{plan:?}");
     }
 
     #[test]
     fn a_bad_image_stops_with_its_name_or_is_counted() {
         let stopped = loader(2, Some(7), OnBadImage::Error);
-        let error = stopped.epoch(0, 0).find_map(Result::err).unwrap().to_string();
-        assert!(error.contains("1007") && error.contains("gone.png"), "{error}");
+        let error = stopped
+            .epoch(0, 0)
+            .find_map(Result::err)
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("1007") && error.contains("gone.png"),
+            "{error}"
+        );
         let skipping = loader(2, Some(7), OnBadImage::Skip);
         let images: usize = epoch(&skipping, 0, 0).iter().map(|b| b.images.len()).sum();
         assert_eq!((images, skipping.skipped()), (18, 1));
@@ -561,7 +567,11 @@ mod tests {
         for batch in epoch(&loader(1, None, OnBadImage::Error), 0, 0) {
             let [_, _, height, width] = batch.shape;
             assert!(height % 32 == 0 && width % 32 == 0);
-            for (image, planes) in batch.images.iter().zip(batch.pixels.chunks(3 * height * width)) {
+            for (image, planes) in batch
+                .images
+                .iter()
+                .zip(batch.pixels.chunks(3 * height * width))
+            {
                 let size = image.input_size;
                 if size.width < width {
                     assert_eq!(planes[size.width], 0.0);

@@ -99,9 +99,7 @@ impl Preprocess {
                 image_size,
                 input_size,
             ),
-            ResizeMethod::Antialias => {
-                self.normalised(&antialias(image, input_size), input_size)
-            }
+            ResizeMethod::Antialias => self.normalised(&antialias(image, input_size), input_size),
         };
         Prepared {
             pixels,
@@ -182,7 +180,8 @@ fn interpolate(planes: &[f32], from: ImageSize, to: ImageSize) -> Vec<f32> {
     }
     let columns = bilinear_axis(from.width, to.width);
     let rows = bilinear_axis(from.height, to.height);
-    let mut out = Vec::with_capacity(planes.len() / (from.height * from.width) * to.height * to.width);
+    let mut out =
+        Vec::with_capacity(planes.len() / (from.height * from.width) * to.height * to.width);
     for plane in planes.chunks_exact(from.height * from.width) {
         for &(y0, y1, wy) in &rows {
             let above = &plane[y0 * from.width..(y0 + 1) * from.width];

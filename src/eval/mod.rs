@@ -5,9 +5,7 @@
 //! - [`coco`]: the twelve COCO numbers, the class table and the precision-recall curves.
 //! - [`table`]: the same numbers for people and for machines.
 //! - [`mod@diagnose`]: why AP is zero, with the numbers that show it.
-//! - [`atomic`]: files that appear complete or not at all.
 
-pub mod atomic;
 pub mod coco;
 pub mod diagnose;
 mod error;

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::atomic::write_atomically;
 use super::error::EvalError;
 use super::lenient::{Id, explain_json_error};
+use crate::atomic::write_atomically;
 use crate::boxes::BoxXyxy;
 
 /// One detection, in the form COCO's results files have.

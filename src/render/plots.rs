@@ -18,7 +18,7 @@ use super::palette::{class_color, on_white};
 use super::save::{
     RenderError, is_picture_extension, lower_extension, save_picture, wrong_extension,
 };
-use crate::eval::atomic::write_atomically;
+use crate::atomic::write_atomically;
 use crate::eval::coco::{ClassMetrics, CocoEvaluation, PrecisionRecall};
 
 /// The family's name on both sides: what the registered font is called here, and what an SVG

@@ -7,7 +7,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::{ImageEncoder, RgbImage};
 
-use crate::eval::atomic::write_atomically;
+use crate::atomic::write_atomically;
 
 /// JPEG quality: coloured one-pixel lines survive it.
 const JPEG_QUALITY: u8 = 92;

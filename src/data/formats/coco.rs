@@ -88,10 +88,12 @@ pub fn read_coco(path: &Path) -> Result<AnnotationStore, CocoError> {
         path: path.to_path_buf(),
         source,
     })?;
-    let parsed: File_ = serde_json::from_reader(BufReader::with_capacity(1 << 20, file))
-        .map_err(|source| CocoError::Parse {
-            path: path.to_path_buf(),
-            source,
+    let parsed: File_ =
+        serde_json::from_reader(BufReader::with_capacity(1 << 20, file)).map_err(|source| {
+            CocoError::Parse {
+                path: path.to_path_buf(),
+                source,
+            }
         })?;
     build(path, parsed)
 }
@@ -210,9 +212,15 @@ mod tests {
         assert_eq!(names, ["bicycle", "brush"]);
         assert_eq!((store.image_id(0), store.file_name(1)), (7, "b.jpg"));
         let first: Vec<_> = store.annotations(0).collect();
-        assert_eq!((first[0].label, first[0].area, first[0].iscrowd), (0, 25.0, false));
+        assert_eq!(
+            (first[0].label, first[0].area, first[0].iscrowd),
+            (0, 25.0, false)
+        );
         let second: Vec<_> = store.annotations(1).collect();
-        assert_eq!((second[0].label, second[0].area, second[0].iscrowd), (1, 9.5, true));
+        assert_eq!(
+            (second[0].label, second[0].area, second[0].iscrowd),
+            (1, 9.5, true)
+        );
     }
 
     #[test]
@@ -225,7 +233,10 @@ mod tests {
             (r#""width": 10"#, r#""width": 0"#, "b.jpg"),
         ] {
             let message = parse(&GOOD.replace(from, to)).unwrap_err().to_string();
-            assert!(message.contains(named) && message.contains("instances.json"), "{message}");
+            assert!(
+                message.contains(named) && message.contains("instances.json"),
+                "{message}"
+            );
         }
     }
 

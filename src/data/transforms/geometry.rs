@@ -10,7 +10,9 @@ use crate::boxes::BoxXyxy;
 /// Mirror left-right.
 pub fn flip_horizontal(sample: Sample) -> Sample {
     let width = sample.image.width() as f32;
-    moved(sample, imageops::flip_horizontal, |b| b.flip_horizontal(width))
+    moved(sample, imageops::flip_horizontal, |b| {
+        b.flip_horizontal(width)
+    })
 }
 
 /// Mirror upside-down.

@@ -1,0 +1,617 @@
+//! The training loop, one for every task.
+//!
+//! All randomness of an iteration is a function of the seed and the iteration; all that a run has
+//! become stands in its last checkpoint. So an interrupted and resumed run equals one that was
+//! never interrupted, bit for bit on the CPU.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::checkpoint::{Checkpoint, CheckpointError, Precision};
+use super::ema::Ema;
+use super::events::EventLog;
+use super::optimizer::{Optimizer, OptimizerConfig, clip_global_norm};
+use super::parameters::{ParameterError, load_named_tensors, named_tensors};
+use super::run_dir::{RunDir, RunDirError};
+use super::schedule::ScheduleConfig;
+
+/// How long and how to train.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Batches whose gradients are averaged into one step.
+    pub accumulate: usize,
+    /// At factor 1 of the schedule, for the batch size used.
+    pub learning_rate: f64,
+    /// The rule.
+    pub optimizer: OptimizerConfig,
+    /// Whether norm scales and biases decay too.
+    pub decay_norms: bool,
+    /// The learning rate over time.
+    pub schedule: ScheduleConfig,
+    /// Limit of the gradient's norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Decay of the weights' average; none trains without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
+    /// Epochs between evaluations; the last epoch is always evaluated.
+    pub evaluate_every: usize,
+    /// Stop after so many evaluations without a better score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+    /// Iterations between events.
+    pub log_every: usize,
+    /// Minutes between saves of the last checkpoint inside an epoch.
+    pub save_minutes: f64,
+    /// Seed of everything.
+    pub seed: u64,
+}
+
+/// The losses of one batch.
+#[derive(Debug, Clone)]
+pub struct Losses {
+    /// What is minimised, a scalar.
+    pub total: Tensor<1>,
+    /// The parts by name, scalars.
+    pub parts: Vec<(&'static str, Tensor<1>)>,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Higher is better; decides which checkpoint is best.
+    pub score: f64,
+    /// Everything measured, by name.
+    pub metrics: Vec<(String, f64)>,
+}
+
+/// Batches of one epoch, and how long they were waited for.
+pub trait Batches<B, E>: Iterator<Item = Result<B, E>> {
+    /// Time spent waiting for data so far.
+    fn waited(&self) -> Duration;
+}
+
+/// What is trained.
+pub trait TrainTask {
+    /// The network.
+    type Model: Module;
+    /// What a step learns from.
+    type Batch;
+    /// What can go wrong with data or evaluation.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Batches an epoch.
+    fn batches_per_epoch(&self) -> usize;
+    /// The batches of an epoch from `first` on.
+    fn batches(&self, epoch: usize, first: usize) -> Box<dyn Batches<Self::Batch, Self::Error>>;
+    /// Images in a batch.
+    fn batch_len(&self, batch: &Self::Batch) -> usize;
+    /// The images of a batch, for messages.
+    fn describe(&self, batch: &Self::Batch) -> Vec<String>;
+    /// Forward pass and losses; all randomness from `seed`.
+    fn losses(&self, model: &Self::Model, batch: Self::Batch, seed: u64) -> Losses;
+    /// Measure a model in evaluation mode.
+    ///
+    /// # Errors
+    /// The task's.
+    fn evaluate(&self, model: &Self::Model) -> Result<Evaluation, Self::Error>;
+    /// What a checkpoint says about the network.
+    fn metadata(&self) -> Value;
+}
+
+/// Why training ended early and not on request.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError<E: std::error::Error + 'static> {
+    /// Data or evaluation.
+    #[error(transparent)]
+    Task(E),
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The run's folder.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// The checkpoint is of another network.
+    #[error("{}: {source}", path.display())]
+    OtherNetwork {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Which tensors.
+        source: ParameterError,
+    },
+    /// The logs can't be written.
+    #[error("{}: events not written: {source}", path.display())]
+    Events {
+        /// The run.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A checkpoint without a training state.
+    #[error("{}: has no training state; resume needs the run's last.safetensors", path.display())]
+    NotResumable {
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// NaN or infinity.
+    #[error(
+        "the loss is not finite at iteration {iteration} (epoch {epoch}): {parts}; learning rate \
+         {learning_rate:.2e}, gradient norm {gradient_norm:.3e}, images {}. Nothing was updated; \
+         {} is the last good checkpoint. Lower the learning rate (--lr) or clip gradients (--set \
+         train.clip_norm=10)", images.join(", "), last_good.display()
+    )]
+    NonFinite {
+        /// Optimiser steps done before.
+        iteration: usize,
+        /// Counted from 1.
+        epoch: usize,
+        /// Each loss.
+        parts: String,
+        /// At this step.
+        learning_rate: f64,
+        /// Of the gradients, where they were computed.
+        gradient_norm: f64,
+        /// The images of the batch.
+        images: Vec<String>,
+        /// Where to go back to.
+        last_good: PathBuf,
+    },
+}
+
+/// How training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs.
+    Finished,
+    /// No better score for long enough.
+    StoppedEarly,
+    /// On request; can be resumed.
+    Interrupted,
+}
+
+/// Where training stands; the part of a checkpoint that is not tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Optimiser steps done.
+    pub iteration: usize,
+    /// The epoch under way, from 0.
+    pub epoch: usize,
+    /// Batches of it that are done.
+    pub batch: usize,
+    /// Best score so far.
+    pub best_score: Option<f64>,
+    /// Evaluations since then.
+    pub evaluations_without_gain: usize,
+    /// Steps of the optimiser, as it counts them.
+    pub optimizer_steps: u64,
+    /// Updates of the average.
+    pub ema_updates: u64,
+    /// Seconds spent training in all sessions; not part of the result.
+    pub seconds: f64,
+}
+
+/// One step, for whoever watches.
+#[derive(Debug, Clone)]
+pub struct StepReport<'a> {
+    /// Optimiser steps done.
+    pub iteration: usize,
+    /// Of all.
+    pub iterations: usize,
+    /// From 0.
+    pub epoch: usize,
+    /// The loss and its parts.
+    pub losses: &'a [(String, f64)],
+    /// At this step.
+    pub learning_rate: f64,
+    /// Images a second since the last report.
+    pub images_per_second: f64,
+    /// Share of the time that was spent waiting for data, 0 to 1.
+    pub data_wait: f64,
+}
+
+/// Sees what happens; the engine itself prints nothing.
+pub trait Observer {
+    /// After every optimiser step.
+    fn step(&mut self, report: &StepReport<'_>);
+    /// Before an evaluation.
+    fn evaluating(&mut self, epoch: usize);
+    /// After an evaluation.
+    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool);
+}
+
+/// A run: a task, its folder and its settings.
+#[derive(Debug)]
+pub struct Engine<'a, T: TrainTask> {
+    /// What is trained.
+    pub task: &'a T,
+    /// How.
+    pub config: EngineConfig,
+    /// Where.
+    pub run: RunDir,
+    /// Of the training tensors; with autodiff.
+    pub device: Device,
+    /// Set to stop at the next step.
+    pub stop: &'a AtomicBool,
+}
+
+struct State<M> {
+    model: M,
+    optimizer: Optimizer,
+    ema: Option<Ema>,
+    progress: Progress,
+}
+
+impl<T: TrainTask> Engine<'_, T> {
+    /// Train from a model's present weights.
+    ///
+    /// # Errors
+    /// See [`TrainError`].
+    pub fn train(
+        &self,
+        model: T::Model,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError<T::Error>> {
+        let state = State {
+            model,
+            optimizer: Optimizer::new(self.config.optimizer, self.config.decay_norms),
+            ema: self.config.ema_decay.map(Ema::new),
+            progress: Progress {
+                iteration: 0,
+                epoch: 0,
+                batch: 0,
+                best_score: None,
+                evaluations_without_gain: 0,
+                optimizer_steps: 0,
+                ema_updates: 0,
+                seconds: 0.0,
+            },
+        };
+        self.save(&state)?;
+        self.run(state, observer)
+    }
+
+    /// Continue from the run's last checkpoint; `model` gives the structure.
+    ///
+    /// # Errors
+    /// See [`TrainError`].
+    pub fn resume(
+        &self,
+        model: T::Model,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError<T::Error>> {
+        let path = self.run.last_checkpoint();
+        let checkpoint = Checkpoint::load(&path)?;
+        let progress: Progress = serde_json::from_value(checkpoint.metadata["progress"].clone())
+            .map_err(|_| TrainError::NotResumable { path: path.clone() })?;
+        let model = load_named_tensors(model, &checkpoint.weights)
+            .map_err(|source| TrainError::OtherNetwork { path, source })?;
+        let plain = self.device.clone().inner();
+        let mut optimizer = Optimizer::new(self.config.optimizer, self.config.decay_norms);
+        optimizer.import(progress.optimizer_steps, &checkpoint.optimizer, &plain);
+        let ema = self.config.ema_decay.map(|decay| {
+            let mut ema = Ema::new(decay);
+            ema.import(progress.ema_updates, &checkpoint.ema, &plain);
+            ema
+        });
+        self.run(
+            State {
+                model,
+                optimizer,
+                ema,
+                progress,
+            },
+            observer,
+        )
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        self.task
+            .batches_per_epoch()
+            .div_ceil(self.config.accumulate)
+            .max(1)
+    }
+
+    fn run(
+        &self,
+        mut state: State<T::Model>,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError<T::Error>> {
+        let mut log = EventLog::open(&self.run.path, state.progress.iteration)
+            .map_err(|e| self.events_error(e))?;
+        while state.progress.epoch < self.config.epochs {
+            let finished;
+            (state, finished) = self.epoch(state, &mut log, observer)?;
+            if !finished {
+                self.save(&state)?;
+                return Ok(Outcome::Interrupted);
+            }
+            let epoch = state.progress.epoch;
+            let last = epoch + 1 == self.config.epochs;
+            let mut stop_early = false;
+            if last || (epoch + 1).is_multiple_of(self.config.evaluate_every) {
+                observer.evaluating(epoch);
+                let evaluation = self.evaluate(&mut state)?;
+                let is_best = state.progress.evaluations_without_gain == 0;
+                log.write("eval", state.progress.iteration, &evaluation.metrics)
+                    .map_err(|e| self.events_error(e))?;
+                observer.evaluated(epoch, &evaluation, is_best);
+                let patience = self.config.patience.unwrap_or(usize::MAX);
+                stop_early = state.progress.evaluations_without_gain >= patience;
+            }
+            state.progress.epoch += 1;
+            state.progress.batch = 0;
+            self.save(&state)?;
+            if stop_early {
+                return Ok(Outcome::StoppedEarly);
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// Train to the end of the epoch; `false` if stopped before.
+    fn epoch(
+        &self,
+        mut state: State<T::Model>,
+        log: &mut EventLog,
+        observer: &mut dyn Observer,
+    ) -> Result<(State<T::Model>, bool), TrainError<T::Error>> {
+        let per_epoch = self.steps_per_epoch();
+        let total = per_epoch * self.config.epochs;
+        let batch_count = self.task.batches_per_epoch();
+        let mut batches = self
+            .task
+            .batches(state.progress.epoch, state.progress.batch);
+        let mut last_save = Instant::now();
+        let mut meter = Meter::new();
+        while state.progress.batch < batch_count {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok((state, false));
+            }
+            let started = Instant::now();
+            let group = self
+                .config
+                .accumulate
+                .min(batch_count - state.progress.batch);
+            let learning_rate = self.config.learning_rate
+                * self
+                    .config
+                    .schedule
+                    .factor(state.progress.iteration, per_epoch, total);
+            let mut accumulator = GradientsAccumulator::new();
+            let mut sums: Vec<(String, f64)> = Vec::new();
+            let mut images = Vec::new();
+            let mut found = 0;
+            for part in 0..group {
+                let Some(batch) = batches.next() else { break };
+                let batch = batch.map_err(TrainError::Task)?;
+                found += 1;
+                meter.images += self.task.batch_len(&batch);
+                images.extend(self.task.describe(&batch));
+                let seed = mix(
+                    self.config.seed,
+                    state.progress.iteration as u64,
+                    part as u64,
+                );
+                let losses = self.task.losses(&state.model, batch, seed);
+                let values = loss_values(&losses);
+                if sums.is_empty() {
+                    sums = values.iter().map(|(n, _)| (n.clone(), 0.0)).collect();
+                }
+                for (sum, (_, value)) in sums.iter_mut().zip(&values) {
+                    sum.1 += value / group as f64;
+                }
+                if values.iter().any(|(_, v)| !v.is_finite()) {
+                    return Err(self.non_finite(&state, &values, learning_rate, f64::NAN, images));
+                }
+                let total = losses.total / group as f64;
+                accumulator.accumulate(
+                    &state.model,
+                    GradientsParams::from_grads(total.backward(), &state.model),
+                );
+            }
+            if found == 0 {
+                // Bad images were skipped and nothing is left of this epoch.
+                state.progress.batch = batch_count;
+                break;
+            }
+            let (norm, gradients) =
+                clip_global_norm(&state.model, accumulator.grads(), self.config.clip_norm);
+            if !norm.is_finite() {
+                return Err(self.non_finite(&state, &sums, learning_rate, norm, images));
+            }
+            state.model = state.optimizer.step(state.model, gradients, learning_rate);
+            if let Some(ema) = &mut state.ema {
+                ema.update(&state.model);
+            }
+            state.progress.iteration += 1;
+            state.progress.batch += group;
+            state.progress.seconds += started.elapsed().as_secs_f64();
+            let report = StepReport {
+                iteration: state.progress.iteration,
+                iterations: total,
+                epoch: state.progress.epoch,
+                losses: &sums,
+                learning_rate,
+                images_per_second: meter.images_per_second(),
+                data_wait: meter.wait_share(batches.waited()),
+            };
+            observer.step(&report);
+            if state.progress.iteration % self.config.log_every == 0 {
+                let mut values = sums.clone();
+                values.push(("learning_rate".into(), learning_rate));
+                values.push(("gradient_norm".into(), norm));
+                values.push(("images_per_second".into(), report.images_per_second));
+                values.push(("data_wait".into(), report.data_wait));
+                log.write("train", state.progress.iteration, &values)
+                    .map_err(|e| self.events_error(e))?;
+                meter = Meter::after(batches.waited());
+            }
+            if last_save.elapsed().as_secs_f64() > self.config.save_minutes * 60.0 {
+                self.save(&state)?;
+                last_save = Instant::now();
+            }
+        }
+        Ok((state, true))
+    }
+
+    /// Evaluate, with the average where there is one, and keep the best.
+    fn evaluate(&self, state: &mut State<T::Model>) -> Result<Evaluation, TrainError<T::Error>> {
+        let other_network = |source| TrainError::OtherNetwork {
+            path: self.run.path.clone(),
+            source,
+        };
+        let model = match &state.ema {
+            Some(ema) => ema.apply_to(state.model.valid()).map_err(other_network)?,
+            None => state.model.valid(),
+        };
+        let evaluation = self.task.evaluate(&model).map_err(TrainError::Task)?;
+        if state
+            .progress
+            .best_score
+            .is_none_or(|best| evaluation.score > best)
+        {
+            state.progress.best_score = Some(evaluation.score);
+            state.progress.evaluations_without_gain = 0;
+            let mut metadata = self.task.metadata();
+            metadata["metrics"] = evaluation.metrics.iter().cloned().collect();
+            metadata["trained"] = json!({
+                "epochs": state.progress.epoch + 1,
+                "iterations": state.progress.iteration,
+                "seconds": state.progress.seconds.round(),
+                "seed": self.config.seed,
+            });
+            let best = Checkpoint {
+                metadata,
+                weights: named_tensors(&model),
+                optimizer: Default::default(),
+                ema: Default::default(),
+            };
+            best.save(&self.run.best_checkpoint(), Precision::Full)?;
+        } else {
+            state.progress.evaluations_without_gain += 1;
+        }
+        Ok(evaluation)
+    }
+
+    fn save(&self, state: &State<T::Model>) -> Result<(), CheckpointError> {
+        let (optimizer_steps, optimizer) = state.optimizer.export();
+        let (ema_updates, ema) = state.ema.as_ref().map(Ema::export).unwrap_or_default();
+        let mut metadata = self.task.metadata();
+        metadata["progress"] = json!(Progress {
+            optimizer_steps,
+            ema_updates,
+            ..state.progress.clone()
+        });
+        let checkpoint = Checkpoint {
+            metadata,
+            weights: named_tensors(&state.model),
+            optimizer,
+            ema,
+        };
+        checkpoint.save(&self.run.last_checkpoint(), Precision::Full)
+    }
+
+    fn events_error(&self, source: std::io::Error) -> TrainError<T::Error> {
+        TrainError::Events {
+            path: self.run.path.clone(),
+            source,
+        }
+    }
+
+    /// The error, and a file with everything about it beside the logs.
+    fn non_finite(
+        &self,
+        state: &State<T::Model>,
+        losses: &[(String, f64)],
+        learning_rate: f64,
+        gradient_norm: f64,
+        images: Vec<String>,
+    ) -> TrainError<T::Error> {
+        let parts = losses
+            .iter()
+            .map(|(name, value)| format!("{name} {value:.4}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let dump = json!({
+            "iteration": state.progress.iteration,
+            "epoch": state.progress.epoch + 1,
+            "losses": parts,
+            "learning_rate": learning_rate,
+            "gradient_norm": gradient_norm.to_string(),
+            "images": images,
+        });
+        // The run is failing already; a second failure must not hide the first.
+        let _ = self.run.write("nonfinite.json", &format!("{dump:#}\n"));
+        TrainError::NonFinite {
+            iteration: state.progress.iteration,
+            epoch: state.progress.epoch + 1,
+            parts,
+            learning_rate,
+            gradient_norm,
+            images,
+            last_good: self.run.last_checkpoint(),
+        }
+    }
+}
+
+/// The total and the parts as numbers, with one read from the device.
+fn loss_values(losses: &Losses) -> Vec<(String, f64)> {
+    let mut tensors = vec![losses.total.clone().detach()];
+    tensors.extend(losses.parts.iter().map(|(_, t)| t.clone().detach()));
+    let values = crate::detection::host(Tensor::cat(tensors, 0));
+    std::iter::once("loss")
+        .chain(losses.parts.iter().map(|(name, _)| *name))
+        .map(str::to_string)
+        .zip(values.into_iter().map(f64::from))
+        .collect()
+}
+
+/// One seed out of three numbers (the finaliser of SplitMix64).
+fn mix(seed: u64, iteration: u64, part: u64) -> u64 {
+    let mut z = seed
+        .wrapping_add(iteration.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        .wrapping_add(part.wrapping_mul(0xD1B5_4A32_D192_ED03));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Speed since the last event.
+struct Meter {
+    start: Instant,
+    images: usize,
+    waited_before: Duration,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self::after(Duration::ZERO)
+    }
+
+    fn after(waited_before: Duration) -> Self {
+        Self {
+            start: Instant::now(),
+            images: 0,
+            waited_before,
+        }
+    }
+
+    fn images_per_second(&self) -> f64 {
+        self.images as f64 / self.start.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    fn wait_share(&self, waited: Duration) -> f64 {
+        let waited = waited.saturating_sub(self.waited_before).as_secs_f64();
+        (waited / self.start.elapsed().as_secs_f64().max(1e-9)).min(1.0)
+    }
+}
