@@ -55,6 +55,7 @@ def save(file_name, tensors):
     made_with = f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}"
     path = FIXTURES / file_name
     safetensors.torch.save_file(ready, path, metadata={"made_with": made_with})
+    path.chmod(0o644)
     print(f"{path.name}: {len(ready)} tensors, {path.stat().st_size / 1024:.0f} KiB")
 
 
