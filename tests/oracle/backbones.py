@@ -81,9 +81,8 @@ def residual_cases():
 
 
 def store_gradients(out, prefix, network, x):
-    """Of the sum over C2..C5 of (map * fixed weight map), in eval mode, for every parameter and the input."""
+    """Of the sum over C2..C5 of (map * fixed weight map), in eval mode, for every parameter."""
     common.seed(4)
-    x = x.clone().requires_grad_()
     network.zero_grad()
     maps = network(x)
     cotangents = [torch.randn_like(feature) for feature in maps]
@@ -92,7 +91,6 @@ def store_gradients(out, prefix, network, x):
     out[f"{prefix}_grad.loss"] = loss
     for stage, cotangent in zip((2, 3, 4, 5), cotangents):
         out[f"{prefix}_grad.weight_map_c{stage}"] = cotangent
-    out[f"{prefix}_grad.input"] = x.grad
     for name, parameter in network.named_parameters():
         out[f"{prefix}_grad.{name}"] = parameter.grad
 

@@ -286,6 +286,7 @@ def rpn_proposal_cases():
 
 
 def rpn_loss_cases():
+    """On the anchors of `rpn_proposals`."""
     out = {}
     common.seed(80)
     rpn, anchors = tiny_rpn()
@@ -302,7 +303,6 @@ def rpn_loss_cases():
             positive, negative = rpn.fg_bg_sampler(labels)
             loss_objectness, loss_box = rpn.compute_loss(objectness, deltas, labels, targets)
         positive, negative = torch.cat(positive).bool(), torch.cat(negative).bool()
-        out[f"{name}.anchors"] = anchors[0]
         out[f"{name}.gt_boxes_0"], out[f"{name}.gt_boxes_1"] = gt_boxes
         out[f"{name}.objectness"] = objectness.view(2, -1)
         out[f"{name}.deltas"] = deltas.view(2, -1, 4)
