@@ -179,7 +179,7 @@ impl Wall {
     fn colour(&self, x: f32, y: f32, noise: &Noise) -> Vec3 {
         match self {
             Self::Plaster { colour, rough } => {
-                *colour * (1.0 + rough * (noise.fractal(6.0 * x, 6.0 * y, 4) - 0.5) * 2.0)
+                *colour * (1.0 + rough * (noise.fractal(6.0 * x, 6.0 * y, 3) - 0.5) * 2.0)
             }
             Self::Paper {
                 first,
@@ -212,15 +212,23 @@ impl Wall {
                 trees,
                 tree_line,
             } => {
+                // The horizon hides everything below 0.42 at most.
+                let lowest = 0.42 - 1.5 * tree_line;
+                let green = if y < lowest {
+                    0.0
+                } else {
+                    let crown = noise.fractal(9.0 * x, 2.0, 3);
+                    let edge = 0.42 - tree_line * (0.5 + crown);
+                    smoothstep(edge - 0.01, edge + 0.01, y)
+                };
+                let trees = *trees * (0.5 + noise.plane(40.0 * x, 40.0 * y));
+                if green >= 1.0 {
+                    return trees;
+                }
                 let up = (1.0 - 1.6 * y).clamp(0.0, 1.0);
                 let sky = haze.mix(*zenith, up * up);
                 let white = smoothstep(0.5, 0.75, noise.fractal(3.0 * x, 7.0 * y, 4));
-                let sky = sky.mix(Vec3::splat(0.85), cloud * white);
-                // Trees grow down from above the horizon; the wall ends where the floor begins.
-                let crown = noise.fractal(9.0 * x, 2.0, 4);
-                let edge = 0.42 - tree_line * (0.5 + crown);
-                let leaf = 0.5 + noise.plane(40.0 * x, 40.0 * y);
-                sky.mix(*trees * leaf, smoothstep(edge - 0.01, edge + 0.01, y))
+                sky.mix(Vec3::splat(0.85), cloud * white).mix(trees, green)
             }
             Self::Lights { dark, lights } => {
                 let mut colour = *dark * (0.7 + 0.6 * noise.plane(3.0 * x, 3.0 * y));
@@ -321,7 +329,7 @@ impl Floor {
                 let tile = first.mix(*second, ((i + j) & 1) as f32);
                 let mean = first.mix(*second, 0.5);
                 let own = 0.85 + 0.3 * noise.cell(i, j);
-                let vein = 0.8 + 0.4 * noise.fractal(a * 2.0, b * 2.0, 3);
+                let vein = 0.8 + 0.4 * noise.fractal(a * 2.0, b * 2.0, 2);
                 let line = smoothstep(0.0, 0.05, fa.min(1.0 - fa))
                     * smoothstep(0.0, 0.05, fb.min(1.0 - fb));
                 mean.mix(grout.mix(tile * own, line), near) * vein
@@ -338,7 +346,7 @@ impl Floor {
                 colour.mix(*other, 0.7 * motif) * mix(1.0, 0.7 + 0.6 * pile, near)
             }
             Self::Concrete { colour } => {
-                let stain = noise.fractal(u * 1.6, v * 1.6, 4);
+                let stain = noise.fractal(u * 1.6, v * 1.6, 3);
                 let grit = noise.plane(u * 50.0, v * 40.0);
                 *colour * (0.6 + 0.8 * stain) * mix(1.0, 0.9 + 0.2 * grit, near)
             }
@@ -445,7 +453,7 @@ impl Surface {
                 first.mix(*second, t) * (weave * crease)
             }
             Self::Stone { first, second } => {
-                let n = noise.fractal(u * 3.0, v * 3.0, 4);
+                let n = noise.fractal(u * 3.0, v * 3.0, 3);
                 let vein = (2.0 * fraction(2.0 * n + u) - 1.0).abs();
                 first.mix(*second, vein * vein) * (0.75 + 0.5 * n)
             }

@@ -40,37 +40,32 @@ impl Canvas {
     /// border repeats the edge pixel.
     pub(super) fn blur(&mut self, half_kernel: &[f32]) {
         let (w, h, r) = (self.width, self.height, half_kernel.len() - 1);
-        let mut line = vec![Vec3::default(); w.max(h) + 2 * r];
-        for y in 0..h {
-            let row = &mut self.pixels[y * w..(y + 1) * w];
-            line[r..r + w].copy_from_slice(row);
+        // Sums of whole shifted lines, which keeps memory access in order in both directions.
+        let mut line = vec![Vec3::default(); w + 2 * r];
+        for row in self.pixels.chunks_exact_mut(w) {
             line[..r].fill(row[0]);
-            line[r + w..r + w + r].fill(row[w - 1]);
-            for (x, out) in row.iter_mut().enumerate() {
-                let mut sum = line[x + r] * half_kernel[0];
-                for (k, &weight) in half_kernel.iter().enumerate().skip(1) {
-                    sum = sum + (line[x + r - k] + line[x + r + k]) * weight;
-                }
-                *out = sum;
-            }
+            line[r..r + w].copy_from_slice(row);
+            line[r + w..].fill(row[w - 1]);
+            weigh(row, half_kernel, |k| &line[r.wrapping_add_signed(k)..][..w]);
         }
-        // Columns as sums of whole rows, which keeps memory access in order.
         let source = self.pixels.clone();
-        for y in 0..h {
-            let out = &mut self.pixels[y * w..(y + 1) * w];
-            let row = |k: isize| {
-                let y = (y as isize + k).clamp(0, h as isize - 1) as usize;
+        for (y, row) in self.pixels.chunks_exact_mut(w).enumerate() {
+            weigh(row, half_kernel, |k| {
+                let y = y.saturating_add_signed(k).min(h - 1);
                 &source[y * w..(y + 1) * w]
-            };
-            for (o, &s) in out.iter_mut().zip(row(0)) {
-                *o = s * half_kernel[0];
-            }
-            for (k, &weight) in half_kernel.iter().enumerate().skip(1) {
-                let (above, below) = (row(-(k as isize)), row(k as isize));
-                for ((o, &a), &b) in out.iter_mut().zip(above).zip(below) {
-                    *o = *o + (a + b) * weight;
-                }
-            }
+            });
+        }
+    }
+}
+
+/// The sum of the lines `-r..=r` around a line, weighted by a symmetric kernel.
+fn weigh<'a>(out: &mut [Vec3], half_kernel: &[f32], line: impl Fn(isize) -> &'a [Vec3]) {
+    for (o, &s) in out.iter_mut().zip(line(0)) {
+        *o = s * half_kernel[0];
+    }
+    for (k, &weight) in (1..).zip(&half_kernel[1..]) {
+        for ((o, &a), &b) in out.iter_mut().zip(line(-k)).zip(line(k)) {
+            *o = *o + (a + b) * weight;
         }
     }
 }

@@ -102,7 +102,7 @@ impl Stroke {
 /// and a soft shadow.
 fn paint_scrap(light: &Lighting, noise: &Noise, canvas: &mut Canvas, dice: &mut Dice) {
     let (w, h) = (canvas.width as f32, canvas.height as f32);
-    let size = w.max(h) * mix(0.03, 0.22, dice.unit() * dice.unit());
+    let size = w.max(h) * mix(0.05, 0.22, dice.unit() * dice.unit());
     let centre = (dice.unit() * w, dice.unit() * h);
     let corners = 4 + dice.below(4);
     let start = dice.unit();

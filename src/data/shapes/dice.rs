@@ -68,12 +68,15 @@ impl Dice {
         if self.chance(0.5) { 1.0 } else { -1.0 }
     }
 
-    /// About normal (sum of four bytes) with mean 0 and standard deviation 1.
-    pub(super) fn normal(&mut self) -> f32 {
-        let b = self.bits().to_le_bytes();
-        let sum: u32 = b.iter().map(|&v| u32::from(v)).sum();
-        // Four uniform bytes: mean 510, variance 4 * (256^2 - 1) / 12.
-        (sum as f32 - 510.0) * (1.0 / 147.8)
+    /// Fill with about normal numbers (each the sum of four bytes), mean 0, standard deviation 1.
+    pub(super) fn fill_normal(&mut self, out: &mut [f32], bytes: &mut Vec<u8>) {
+        bytes.resize(4 * out.len(), 0);
+        self.0.fill_bytes(bytes);
+        for (v, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+            let sum = i32::from(b[0]) + i32::from(b[1]) + i32::from(b[2]) + i32::from(b[3]);
+            // Four uniform bytes: mean 510, variance 4 * (256^2 - 1) / 12.
+            *v = (sum - 510) as f32 * (1.0 / 147.8);
+        }
     }
 
     /// A colour in linear light with a uniform hue.

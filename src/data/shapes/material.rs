@@ -46,6 +46,9 @@ impl Lighting {
     }
 }
 
+/// Distance between paint and surroundings to aim for, in display RGB of 0 to 1 each.
+const MIN_CONTRAST: f32 = 0.3;
+
 #[derive(Debug, Clone, Copy)]
 enum Pattern {
     Plain,
@@ -117,6 +120,30 @@ impl Material {
             },
             grain: dice.range(0.0, 0.25),
         }
+    }
+
+    /// Paint that stands out from `behind`, the mean colour around the object: nothing here is
+    /// camouflaged beyond what a person could find.
+    pub(super) fn sample_against(behind: Vec3, light: &Lighting, dice: &mut Dice) -> Self {
+        let lit = light.diffuse(Vec3::new(0.0, 0.5, 0.87));
+        let display = |c: Vec3| Vec3::new(c.x.sqrt(), c.y.sqrt(), c.z.sqrt());
+        let mut best: Option<(f32, Self)> = None;
+        for _ in 0..6 {
+            let candidate = Self::sample(dice);
+            let share = match candidate.pattern {
+                Pattern::Plain => 0.0,
+                _ => 0.4,
+            };
+            let mean = candidate.first.mix(candidate.second, share).tint(lit);
+            let contrast = (display(mean) - display(behind)).length();
+            if contrast >= MIN_CONTRAST {
+                return candidate;
+            }
+            if best.as_ref().is_none_or(|(most, _)| contrast > *most) {
+                best = Some((contrast, candidate));
+            }
+        }
+        best.map_or_else(|| Self::sample(dice), |(_, candidate)| candidate)
     }
 
     /// The same paint with a slightly different brightness, for the members of a crowd.

@@ -218,3 +218,199 @@ fn photograph(
     let mut dice = Dice::new(config.seed, split, index, Purpose::Camera);
     Camera::sample(&mut dice).jpeg(canvas, &mut dice)
 }
+
+#[cfg(test)]
+mod tests {
+    use rayon::prelude::*;
+
+    use super::*;
+
+    fn annotations(split: Split, count: usize) -> Vec<(ImageSize, Vec<SceneObject>)> {
+        let config = ShapesConfig::default();
+        (0..count)
+            .into_par_iter()
+            .map(|index| generate_annotations(&config, split, index))
+            .collect()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes_in_any_order_and_on_any_thread() {
+        let config = ShapesConfig::default();
+        let forward: Vec<Scene> = (0..6)
+            .map(|i| generate_scene(&config, Split::Train, i))
+            .collect();
+        let mut backward: Vec<Scene> = (0..6usize)
+            .into_par_iter()
+            .rev()
+            .map(|i| generate_scene(&config, Split::Train, i))
+            .collect();
+        backward.reverse();
+        for (a, b) in forward.iter().zip(&backward) {
+            assert_eq!(a.image, b.image);
+            assert_eq!(a.objects, b.objects);
+        }
+    }
+
+    #[test]
+    fn seeds_splits_and_indices_give_different_pictures() {
+        let config = ShapesConfig::default();
+        let other_seed = ShapesConfig {
+            seed: 1,
+            ..config.clone()
+        };
+        let base = generate_scene(&config, Split::Train, 3).image;
+        assert_ne!(base, generate_scene(&config, Split::Val, 3).image);
+        assert_ne!(base, generate_scene(&config, Split::Train, 4).image);
+        assert_ne!(base, generate_scene(&other_seed, Split::Train, 3).image);
+    }
+
+    #[test]
+    fn annotations_alone_equal_those_of_the_whole_scene() {
+        let config = ShapesConfig::default();
+        for index in 0..12 {
+            let scene = generate_scene(&config, Split::Val, index);
+            let (size, objects) = generate_annotations(&config, Split::Val, index);
+            assert_eq!(scene.objects, objects);
+            let (width, height) = scene.image.dimensions();
+            assert_eq!((size.width, size.height), (width as usize, height as usize));
+        }
+    }
+
+    /// A change here is a change of the published data set: raise the version in the key of
+    /// [`Dice`] and say so in the change log.
+    #[test]
+    fn the_first_scenes_stay_as_published() {
+        let mut sum = 0u64;
+        for (size, objects) in annotations(Split::Val, 40) {
+            let mut add = |v: f32| sum = sum.wrapping_mul(1_000_003).wrapping_add(v as u64);
+            add(size.width as f32);
+            for object in objects {
+                add(object.class_index as f32);
+                object.box_in_image.to_xywh().into_iter().for_each(&mut add);
+                add(object.area);
+            }
+        }
+        assert_eq!(sum, 10_190_307_019_810_011_031);
+    }
+
+    #[test]
+    fn boxes_lie_inside_the_image_and_are_tight_around_the_mask() {
+        let config = ShapesConfig::default();
+        for index in 0..60 {
+            let composition = Composition::new(&config, Split::Train, index);
+            let size = composition.size();
+            for (owner, object) in composition.annotated() {
+                // Read the run lengths back, as a COCO tool does.
+                let (mut pixel, mut area) = (0, 0);
+                let (mut x1, mut y1, mut x2, mut y2) = (usize::MAX, usize::MAX, 0, 0);
+                for (i, run) in composition.run_lengths(owner).into_iter().enumerate() {
+                    for p in pixel..pixel + run as usize {
+                        if i % 2 == 1 {
+                            let (x, y) = (p / size.height, p % size.height);
+                            (x1, y1) = (x1.min(x), y1.min(y));
+                            (x2, y2) = (x2.max(x + 1), y2.max(y + 1));
+                            area += 1;
+                        }
+                    }
+                    pixel += run as usize;
+                }
+                assert_eq!(pixel, size.width * size.height);
+                assert_eq!(object.area, area as f32);
+                let expected = BoxXyxy::new(x1 as f32, y1 as f32, x2 as f32, y2 as f32);
+                assert_eq!(object.box_in_image, expected);
+                assert_eq!(object.box_in_image.clip(size), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn no_object_is_mostly_hidden_and_no_scene_is_overfull() {
+        let config = ShapesConfig::default();
+        for index in 0..200 {
+            let composition = Composition::new(&config, Split::Train, index);
+            assert!(composition.objects().len() <= scene::MAX_OBJECTS);
+            for share in composition.visible_shares().into_iter().flatten() {
+                assert!(
+                    share >= scene::MIN_VISIBLE,
+                    "scene {index}: {share} of an object shows"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_mix_of_scenes_is_as_described() {
+        let scenes = annotations(Split::Train, 300);
+        let mut per_class = [0usize; CLASS_NAMES.len()];
+        let (mut empty, mut crowds, mut small, mut large, mut portrait) = (0, 0, 0, 0, 0);
+        for (size, objects) in &scenes {
+            assert_eq!(size.width.max(size.height), 256);
+            assert!((160..=256).contains(&size.width.min(size.height)));
+            portrait += usize::from(size.height > size.width);
+            empty += usize::from(objects.is_empty());
+            for object in objects {
+                if object.iscrowd {
+                    crowds += 1;
+                    continue;
+                }
+                per_class[object.class_index] += 1;
+                let b = object.box_in_image;
+                let side = b.width().max(b.height());
+                small += usize::from(side <= 18.0);
+                large += usize::from(side > 128.0);
+            }
+        }
+        let total: usize = per_class.iter().sum();
+        assert!(total > 700, "{total} objects");
+        for (name, count) in CLASS_NAMES.iter().zip(per_class) {
+            let share = count as f32 / total as f32;
+            assert!((0.11..0.23).contains(&share), "{name}: {share}");
+        }
+        assert!((4..30).contains(&empty), "{empty} empty scenes");
+        assert!((6..35).contains(&crowds), "{crowds} crowds");
+        assert!(small > 20, "{small} small objects");
+        assert!(large > 30, "{large} large objects");
+        assert!((60..240).contains(&portrait), "{portrait} portraits");
+    }
+
+    #[test]
+    fn pictures_are_neither_black_nor_white_nor_flat() {
+        let config = ShapesConfig::default();
+        for index in 0..20 {
+            let image = generate_scene(&config, Split::Val, index).image;
+            let n = image.len() as f32;
+            let mean = image.iter().map(|&v| f32::from(v)).sum::<f32>() / n;
+            let spread = image
+                .iter()
+                .map(|&v| (f32::from(v) - mean).abs())
+                .sum::<f32>()
+                / n;
+            assert!((25.0..230.0).contains(&mean), "scene {index}: mean {mean}");
+            assert!(spread > 3.0, "scene {index}: spread {spread}");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused_by_name() {
+        let tiny = ShapesConfig {
+            long_side: 10,
+            ..ShapesConfig::default()
+        };
+        let message = tiny.validate().unwrap_err().to_string();
+        assert!(message.contains("long_side is 10"), "{message}");
+        // Drawn at the limit all the same.
+        assert_eq!(
+            generate_annotations(&tiny, Split::Val, 0)
+                .0
+                .width
+                .max(generate_annotations(&tiny, Split::Val, 0).0.height),
+            64
+        );
+        let none = ShapesConfig {
+            val_images: 0,
+            ..ShapesConfig::default()
+        };
+        let message = none.validate().unwrap_err().to_string();
+        assert!(message.contains("val_images is 0"), "{message}");
+    }
+}

@@ -6,7 +6,7 @@ use super::math::{floor, mix};
 /// A lattice of 4096 random values, read as 64 x 64 or as 16 x 16 x 16.
 #[derive(Debug, Clone)]
 pub(super) struct Noise {
-    lattice: Vec<f32>,
+    lattice: Box<[f32; CELLS]>,
 }
 
 const CELLS: usize = 4096;
@@ -14,7 +14,7 @@ const CELLS: usize = 4096;
 impl Noise {
     pub(super) fn new(dice: &mut Dice) -> Self {
         Self {
-            lattice: (0..CELLS).map(|_| dice.unit()).collect(),
+            lattice: Box::new(std::array::from_fn(|_| dice.unit())),
         }
     }
 

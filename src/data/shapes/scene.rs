@@ -7,7 +7,7 @@ use super::canvas::Canvas;
 use super::clutter::{Stroke, paint_clutter};
 use super::dice::{Dice, Purpose};
 use super::material::{Lighting, Material};
-use super::math::mix;
+use super::math::{Vec3, mix};
 use super::noise::Noise;
 use super::solids::Solid;
 use super::sprite::{Shadow, Sprite, View};
@@ -17,6 +17,8 @@ use super::{CLASS_NAMES, SceneObject, ShapesConfig, Split};
 pub(super) const MAX_OBJECTS: usize = 8;
 /// An object is not placed where it, or one that it hides, would show less of its silhouette.
 pub(super) const MIN_VISIBLE: f32 = 0.4;
+/// The image border cuts off less of an object, or its class could not be told.
+const MIN_INSIDE: f32 = 0.55;
 /// Most objects are only placed where everything stays visible to this degree.
 const MOSTLY_VISIBLE: f32 = 0.85;
 /// Share of scenes without any object.
@@ -24,7 +26,9 @@ const EMPTY_SHARE: f32 = 0.04;
 /// Share of scenes with a crowd.
 const CROWD_SHARE: f32 = 0.06;
 /// Smallest and largest diameter of an object's bounding sphere, over the image's long side.
-const DIAMETERS: (f32, f32) = (0.062, 0.8);
+const DIAMETERS: (f32, f32) = (0.085, 0.8);
+/// Share of objects below that range, and the smallest diameter they may have.
+const TINY: (f32, f32) = (0.08, 0.06);
 /// A visible box with a shorter side is too small to place, in pixels.
 pub(super) const MIN_SIDE: usize = 7;
 
@@ -129,14 +133,20 @@ impl Composition {
         for near in depths {
             let class_index = dice.below(CLASS_NAMES.len() as u32) as usize;
             let u = dice.unit();
-            let mut diameter = self.long_side() * mix(DIAMETERS.0, DIAMETERS.1, u * u * u);
+            let mut diameter = mix(DIAMETERS.0, DIAMETERS.1, u * u);
             let upright = match self.setting {
                 Setting::Floor { .. } => {
-                    diameter = (diameter * (0.55 + 0.6 * near)).max(self.long_side() * DIAMETERS.0);
+                    diameter = (diameter * (0.55 + 0.6 * near)).max(DIAMETERS.0);
                     dice.chance(0.85)
                 }
                 Setting::Flat => false,
             };
+            if dice.chance(TINY.0) {
+                diameter = dice.range(TINY.1, DIAMETERS.0);
+            }
+            diameter *= self.long_side();
+            // Larger than the image it would have no place where enough of it shows.
+            diameter = diameter.min(0.95 * self.width.min(self.height) as f32);
             let solid = Solid::sample(class_index, dice);
             let view = View {
                 pose: solid.sample_pose(upright, dice),
@@ -256,7 +266,7 @@ impl Composition {
     fn fits(&self, sprite: &Sprite, at: (i32, i32), wanted: f32) -> bool {
         let pixels = self.pixels_at(sprite, at);
         let whole = sprite.silhouette().count();
-        if (pixels.len() as f32) < wanted * whole as f32 {
+        if (pixels.len() as f32) < wanted.max(MIN_INSIDE) * whole as f32 {
             return false;
         }
         let Some(visible) = bounds(self.width, pixels.iter().copied()) else {
@@ -384,17 +394,15 @@ impl Composition {
 
         let mut dice = Dice::new(config.seed, split, index, Purpose::Materials);
         let dice = &mut dice;
-        let materials: Vec<Material> = self
-            .instances
-            .iter()
-            .map(|_| Material::sample(dice))
-            .collect();
+        let mut crowd_paint: Option<Material> = None;
         for actor in &self.actors {
-            let slot = usize::from(actor.instance) - 1;
-            let paint = if self.instances[slot].iscrowd {
-                materials[slot].variation(dice)
+            let behind = self.mean_around(actor, &canvas);
+            let paint = if self.instances[usize::from(actor.instance) - 1].iscrowd {
+                crowd_paint
+                    .get_or_insert_with(|| Material::sample_against(behind, &light, dice))
+                    .variation(dice)
             } else {
-                materials[slot].clone()
+                Material::sample_against(behind, &light, dice)
             };
             for shadow in self.shadows(actor, &light) {
                 actor.sprite.cast_shadow(&shadow, &mut canvas);
@@ -407,6 +415,24 @@ impl Composition {
             stroke.paint(colour, true, &light, &mut canvas);
         }
         canvas
+    }
+
+    /// Mean colour of the canvas in and a little around an actor's bounding box, every third pixel.
+    fn mean_around(&self, actor: &Actor, canvas: &Canvas) -> Vec3 {
+        let margin = 2 + actor.sprite.width.max(actor.sprite.height) as i32 / 8;
+        let span = |start: i32, length: usize, end: usize| {
+            let from = (start - margin).clamp(0, end as i32 - 1) as usize;
+            let to = (start + length as i32 + margin).clamp(1, end as i32) as usize;
+            (from..to.max(from + 1)).step_by(3)
+        };
+        let (mut sum, mut count) = (Vec3::default(), 0.0f32);
+        for y in span(actor.top, actor.sprite.height, self.height) {
+            for x in span(actor.left, actor.sprite.width, self.width) {
+                sum = sum + canvas.pixels[y * self.width + x];
+                count += 1.0;
+            }
+        }
+        sum * (1.0 / count)
     }
 
     /// A cast shadow, and on a floor a dark line of contact.

@@ -174,33 +174,62 @@ impl Solid {
         Rotation::from_turns(yaw, pitch, roll)
     }
 
-    /// First meeting with the ray `origin + t * direction`, `t > 0`, from outside the unit sphere.
-    pub(super) fn intersect(&self, origin: Vec3, direction: Vec3) -> Option<Hit> {
-        match self {
-            Self::Ball => {
+    /// Prepare for rays that start at `eye`, outside the unit sphere, in the object's axes.
+    pub(super) fn seen_from(&self, eye: Vec3) -> SeenSolid<'_> {
+        let facets = match self {
+            Self::Star { triangles } => triangles
+                .iter()
+                .filter(|t| t.normal.dot(t.corner - eye) < 0.0)
+                .map(|t| t.seen_from(eye))
+                .collect(),
+            _ => Vec::new(),
+        };
+        SeenSolid {
+            solid: self,
+            eye,
+            facets,
+        }
+    }
+}
+
+/// A solid and the eye that looks at it.
+#[derive(Debug)]
+pub(super) struct SeenSolid<'a> {
+    solid: &'a Solid,
+    eye: Vec3,
+    /// The mesh triangles that face the eye.
+    facets: Vec<SeenTriangle>,
+}
+
+impl SeenSolid<'_> {
+    /// First meeting with the ray `eye + t * direction`, `t > 0`.
+    pub(super) fn hit(&self, direction: Vec3) -> Option<Hit> {
+        let eye = self.eye;
+        match self.solid {
+            Solid::Ball => {
                 let t = nearest_root(
                     direction.dot(direction),
-                    origin.dot(direction),
-                    origin.dot(origin) - 1.0,
+                    eye.dot(direction),
+                    eye.dot(eye) - 1.0,
                 )?;
-                let position = origin + direction * t;
+                let position = eye + direction * t;
                 Some(Hit {
                     position,
                     normal: position,
                     face: 0,
                 })
             }
-            Self::Box { half } => intersect_box(*half, origin, direction),
-            Self::Cylinder {
+            Solid::Box { half } => intersect_box(*half, eye, direction),
+            Solid::Cylinder {
                 radius,
                 half_height,
-            } => intersect_cylinder(*radius, *half_height, origin, direction),
-            Self::Cone {
+            } => intersect_cylinder(*radius, *half_height, eye, direction),
+            Solid::Cone {
                 radius,
                 half_height,
-            } => intersect_cone(*radius, *half_height, origin, direction),
-            Self::Ring { major, minor } => intersect_ring(*major, *minor, origin, direction),
-            Self::Star { triangles } => intersect_mesh(triangles, origin, direction),
+            } => intersect_cone(*radius, *half_height, eye, direction),
+            Solid::Ring { major, minor } => intersect_ring(*major, *minor, eye, direction),
+            Solid::Star { .. } => intersect_facets(&self.facets, eye, direction),
         }
     }
 }
@@ -330,7 +359,13 @@ fn intersect_ring(major: f32, minor: f32, origin: Vec3, direction: Vec3) -> Opti
         return None;
     }
     let root = discriminant.sqrt();
-    let (mut t, end) = (-b - root, -b + root);
+    let (mut t, mut end) = (-b - root, -b + root);
+    // The ring lies between two planes.
+    if direction.z != 0.0 {
+        let slope = 1.0 / direction.z;
+        let (one, two) = ((-minor - origin.z) * slope, (minor - origin.z) * slope);
+        (t, end) = (t.max(one.min(two)), end.min(one.max(two)));
+    }
     for _ in 0..48 {
         let p = origin + direction * t;
         let around = (p.x * p.x + p.y * p.y).sqrt();
@@ -364,38 +399,50 @@ impl Triangle {
             face,
         }
     }
-}
 
-fn intersect_mesh(triangles: &[Triangle], origin: Vec3, direction: Vec3) -> Option<Hit> {
-    let mut best: Option<(f32, &Triangle)> = None;
-    for triangle in triangles {
-        if triangle.normal.dot(direction) >= 0.0 {
-            continue;
-        }
-        let p = direction.cross(triangle.edge2);
-        let determinant = triangle.edge1.dot(p);
-        if determinant <= 0.0 {
-            continue;
-        }
-        let s = origin - triangle.corner;
-        let u = s.dot(p);
-        if u < 0.0 || u > determinant {
-            continue;
-        }
-        let q = s.cross(triangle.edge1);
-        let v = direction.dot(q);
-        if v < 0.0 || u + v > determinant {
-            continue;
-        }
-        let t = triangle.edge2.dot(q) / determinant;
-        if t > 0.0 && best.is_none_or(|(nearest, _)| t < nearest) {
-            best = Some((t, triangle));
+    fn seen_from(&self, eye: Vec3) -> SeenTriangle {
+        let from_corner = eye - self.corner;
+        let q = from_corner.cross(self.edge1);
+        SeenTriangle {
+            determinant: self.edge2.cross(self.edge1),
+            u: self.edge2.cross(from_corner),
+            v: q,
+            t: self.edge2.dot(q),
+            normal: self.normal,
+            face: self.face,
         }
     }
-    best.map(|(t, triangle)| Hit {
+}
+
+/// A triangle prepared for rays from one eye: the ray test of Moeller and Trumbore, whose terms are
+/// dot products of the direction with these vectors when the origin is fixed.
+#[derive(Debug, Clone)]
+struct SeenTriangle {
+    determinant: Vec3,
+    u: Vec3,
+    v: Vec3,
+    t: f32,
+    normal: Vec3,
+    face: u8,
+}
+
+fn intersect_facets(facets: &[SeenTriangle], origin: Vec3, direction: Vec3) -> Option<Hit> {
+    let mut best: Option<(f32, &SeenTriangle)> = None;
+    for facet in facets {
+        let determinant = direction.dot(facet.determinant);
+        let (u, v) = (direction.dot(facet.u), direction.dot(facet.v));
+        if determinant <= 0.0 || u < 0.0 || v < 0.0 || u + v > determinant {
+            continue;
+        }
+        let t = facet.t / determinant;
+        if t > 0.0 && best.is_none_or(|(nearest, _)| t < nearest) {
+            best = Some((t, facet));
+        }
+    }
+    best.map(|(t, facet)| Hit {
         position: origin + direction * t,
-        normal: triangle.normal,
-        face: triangle.face,
+        normal: facet.normal,
+        face: facet.face,
     })
 }
 
@@ -417,7 +464,7 @@ mod tests {
                     let origin = Vec3::new(0.0, 0.0, 4.0);
                     let target = Vec3::new(dice.range(-1.2, 1.2), dice.range(-1.2, 1.2), 0.0);
                     let (o, d) = (pose.to_object(origin), pose.to_object(target - origin));
-                    let Some(hit) = solid.intersect(o, d) else {
+                    let Some(hit) = solid.seen_from(o).hit(d) else {
                         continue;
                     };
                     hits += 1;
@@ -444,7 +491,15 @@ mod tests {
             minor: 0.25,
         };
         let along = Vec3::new(0.0, 0.0, -1.0);
-        assert!(ring.intersect(Vec3::new(0.1, 0.1, 3.0), along).is_none());
-        assert!(ring.intersect(Vec3::new(0.75, 0.0, 3.0), along).is_some());
+        assert!(
+            ring.seen_from(Vec3::new(0.1, 0.1, 3.0))
+                .hit(along)
+                .is_none()
+        );
+        assert!(
+            ring.seen_from(Vec3::new(0.75, 0.0, 3.0))
+                .hit(along)
+                .is_some()
+        );
     }
 }

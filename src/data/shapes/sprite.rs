@@ -17,7 +17,6 @@ struct SurfaceSample {
     /// Share of the pixel, quarters.
     quarters: u8,
     hit: Hit,
-    to_camera: Vec3,
 }
 
 /// A ray-traced object in its own small raster.
@@ -29,6 +28,8 @@ pub(super) struct Sprite {
     coverage: Vec<u8>,
     samples: Vec<SurfaceSample>,
     pose: Rotation,
+    /// Of the camera, as in [`View`].
+    distance: f32,
 }
 
 /// How the camera sees an object.
@@ -52,33 +53,40 @@ impl Sprite {
         let side = 2 * reach;
         let eye = Vec3::new(0.0, 0.0, d);
         let origin = view.pose.to_object(eye);
-        let ray = |px: f32, py: f32| {
+        let solid = solid.seen_from(origin);
+        // The direction of a ray is affine in the pixel's position: corner + x * right + y * down.
+        let to_plane = |px: f32, py: f32| {
             let x = (px - reach as f32 - view.subpixel.0) / view.scale;
             let y = (reach as f32 + view.subpixel.1 - py) / view.scale;
-            Vec3::new(x, y, -d)
+            (x, y)
         };
+        let (x0, y0) = to_plane(0.0, 0.0);
+        let corner = view.pose.to_object(Vec3::new(x0, y0, -d));
+        let right = view.pose.to_object(Vec3::new(1.0 / view.scale, 0.0, 0.0));
+        let down = view.pose.to_object(Vec3::new(0.0, -1.0 / view.scale, 0.0));
+        let cast = |px: f32, py: f32| solid.hit(corner + right * px + down * py);
         // Outside this radius in the plane through the centre no ray meets the unit sphere.
         let radius2 = d * d / (d * d - 1.0);
-        let cast = |px: f32, py: f32| {
-            let direction = ray(px, py);
-            if direction.x * direction.x + direction.y * direction.y > radius2 {
-                return None;
-            }
-            let hit = solid.intersect(origin, view.pose.to_object(direction))?;
-            Some((hit, -direction))
-        };
 
-        let mut centres: Vec<Option<(Hit, Vec3)>> = Vec::with_capacity(side * side);
+        // One ray through each pixel's centre: which face it meets (0 is none), and the hits in
+        // scan order.
+        let mut faces = vec![0u8; side * side];
+        let mut centre_hits: Vec<Hit> = Vec::new();
         for y in 0..side {
-            for x in 0..side {
-                centres.push(cast(x as f32 + 0.5, y as f32 + 0.5));
+            let dy = to_plane(0.0, y as f32 + 0.5).1;
+            let half_chord = (radius2 - dy * dy).max(0.0).sqrt() * view.scale;
+            let middle = reach as f32 + view.subpixel.0;
+            let from = (middle - half_chord).max(0.0) as usize;
+            let to = ((middle + half_chord) as usize + 1).min(side);
+            for x in from..to {
+                if let Some(hit) = cast(x as f32 + 0.5, y as f32 + 0.5) {
+                    faces[y * side + x] = hit.face + 1;
+                    centre_hits.push(hit);
+                }
             }
         }
-        let faces: Vec<u8> = centres
-            .iter()
-            .map(|c| c.as_ref().map_or(0, |(hit, _)| hit.face + 1))
-            .collect();
-        let small = view.scale < 24.0;
+        // A texture on a small object is finer than its pixels.
+        let small = view.scale < 12.0;
         let is_edge = |x: usize, y: usize| {
             let face = faces[y * side + x];
             (small && face != 0)
@@ -89,28 +97,33 @@ impl Sprite {
         };
 
         let mut coverage = vec![0u8; side * side];
-        let mut samples = Vec::new();
+        let mut samples = Vec::with_capacity(2 * centre_hits.len());
+        let mut centre_hits = centre_hits.into_iter();
         let (mut left, mut right, mut top, mut bottom) = (side, 0, side, 0);
         for y in 0..side {
             for x in 0..side {
                 let pixel = y * side + x;
-                let mut add = |quarters: u8, (hit, to_camera): (Hit, Vec3)| {
+                let mut add = |quarters: u8, hit: Hit| {
                     coverage[pixel] += quarters;
                     samples.push(SurfaceSample {
                         pixel: pixel as u32,
                         quarters,
                         hit,
-                        to_camera: to_camera.normalised(),
                     });
+                };
+                let centre = if faces[pixel] == 0 {
+                    None
+                } else {
+                    centre_hits.next()
                 };
                 if is_edge(x, y) {
                     for (dx, dy) in [(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)] {
-                        if let Some(found) = cast(x as f32 + dx, y as f32 + dy) {
-                            add(1, found);
+                        if let Some(hit) = cast(x as f32 + dx, y as f32 + dy) {
+                            add(1, hit);
                         }
                     }
-                } else if let Some(found) = centres[pixel] {
-                    add(SUBSAMPLES, found);
+                } else if let Some(hit) = centre {
+                    add(SUBSAMPLES, hit);
                 }
                 if coverage[pixel] > 0 {
                     (left, right) = (left.min(x), right.max(x + 1));
@@ -138,6 +151,7 @@ impl Sprite {
             coverage: cut,
             samples,
             pose: view.pose,
+            distance: d,
         })
     }
 
@@ -160,6 +174,7 @@ impl Sprite {
         canvas: &mut Canvas,
     ) {
         let (w, h) = (canvas.width as i32, canvas.height as i32);
+        let eye = Vec3::new(0.0, 0.0, self.distance);
         // The first sample of a pixel first makes room for the whole object.
         let mut last = u32::MAX;
         for sample in &self.samples {
@@ -176,15 +191,14 @@ impl Sprite {
                 last = sample.pixel;
             }
             let normal = self.pose.to_view(sample.hit.normal);
-            let colour =
-                material.shade(sample.hit.position, normal, sample.to_camera, light, noise);
+            let to_camera = (eye - self.pose.to_view(sample.hit.position)).normalised();
+            let colour = material.shade(sample.hit.position, normal, to_camera, light, noise);
             let share = f32::from(sample.quarters) / f32::from(SUBSAMPLES);
             canvas.pixels[index] = canvas.pixels[index] + colour * share;
         }
     }
 
-    /// Darken the canvas where the object keeps the light away. `to_sprite` maps a canvas pixel to
-    /// sprite coordinates; `softness` is the blur in sprite pixels.
+    /// Darken the canvas where the object keeps the light away.
     pub(super) fn cast_shadow(&self, shadow: &Shadow, canvas: &mut Canvas) {
         let mask = SoftMask::new(self, shadow.softness);
         let (x0, y0, x1, y1) = shadow.bounds(self, mask.margin, canvas);
@@ -321,5 +335,89 @@ fn box3(line: &mut [f32], stride: usize) {
         let here = line[i * stride];
         line[i * stride] = (before + here + line[(i + 1) * stride]) * (1.0 / 3.0);
         before = here;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Split;
+    use super::super::dice::{Dice, Purpose};
+    use super::*;
+
+    fn ball(scale: f32) -> Sprite {
+        let view = View {
+            pose: Rotation::from_turns(0.1, 0.2, 0.3),
+            scale,
+            distance: 5.0,
+            subpixel: (0.3, 0.6),
+        };
+        Sprite::trace(&Solid::Ball, &view).unwrap()
+    }
+
+    #[test]
+    fn the_silhouette_of_a_ball_has_the_area_of_its_disc_in_perspective() {
+        for scale in [6.0f32, 20.0, 70.0] {
+            let sprite = ball(scale);
+            let radius2 = scale * scale * 25.0 / 24.0;
+            let expected = std::f32::consts::PI * radius2;
+            let covered: f32 = sprite.coverage.iter().map(|&c| f32::from(c) / 4.0).sum();
+            assert!(
+                (covered / expected - 1.0).abs() < 0.02,
+                "{covered} {expected}"
+            );
+            // Whole pixels round the outline by a quarter of a pixel at most.
+            let pixels = sprite.silhouette().count() as f32;
+            let outline = std::f32::consts::TAU * radius2.sqrt();
+            assert!(
+                (pixels - expected).abs() < 0.25 * outline,
+                "{pixels} {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn paint_lands_exactly_on_the_covered_pixels() {
+        let mut dice = Dice::new(1, Split::Train, 0, Purpose::Materials);
+        let light = Lighting::sample(&mut dice);
+        let noise = Noise::new(&mut dice);
+        let material = Material::sample_against(Vec3::default(), &light, &mut dice);
+        let sprite = ball(15.0);
+        let mut canvas = Canvas::from_fn(60, 50, |_, _| Vec3::default());
+        // Partly outside, at the top left.
+        let (left, top) = (-8i32, -5i32);
+        sprite.paint((left, top), &material, &light, &noise, &mut canvas);
+        let mut covered = 0;
+        for (i, pixel) in canvas.pixels.iter().enumerate() {
+            let x = (i % 60) as i32 - left;
+            let y = (i / 60) as i32 - top;
+            let inside = x < sprite.width as i32
+                && y < sprite.height as i32
+                && sprite.coverage[y as usize * sprite.width + x as usize] > 0;
+            assert_eq!(pixel.length() > 0.0, inside, "at {x}, {y}");
+            covered += usize::from(inside);
+        }
+        assert!(covered > 200);
+    }
+
+    #[test]
+    fn a_shadow_darkens_beside_the_object_and_nothing_far_away() {
+        let sprite = ball(15.0);
+        let mut canvas = Canvas::from_fn(120, 80, |_, _| Vec3::splat(1.0));
+        let shadow = Shadow {
+            left: 20.0,
+            base: 30.0,
+            sprite_base: 0.0,
+            skew: 0.0,
+            stretch: 1.0,
+            softness: 2.0,
+            strength: 0.5,
+        };
+        sprite.cast_shadow(&shadow, &mut canvas);
+        let at = |x: usize, y: usize| canvas.pixels[y * 120 + x].x;
+        let middle = sprite.width / 2;
+        assert!((at(20 + middle, 30 + middle) - 0.5).abs() < 0.02);
+        assert_eq!(at(100, 40), 1.0);
+        assert_eq!(at(5, 5), 1.0);
+        assert!(canvas.pixels.iter().all(|p| (0.49..=1.0).contains(&p.x)));
     }
 }

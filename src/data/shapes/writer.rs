@@ -212,3 +212,88 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ShapesError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::{camera, generate_scene};
+    use super::*;
+
+    #[test]
+    fn a_written_data_set_reads_back_as_the_generated_scenes() {
+        let config = ShapesConfig {
+            train_images: 35,
+            val_images: 8,
+            ..ShapesConfig::default()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let mut calls = Vec::new();
+        write_dataset(&config, directory.path(), &mut |done, total| {
+            calls.push((done, total));
+        })
+        .unwrap();
+        assert_eq!(calls, [(32, 43), (35, 43), (43, 43)]);
+
+        let (mut image_ids, mut annotation_ids) = (HashSet::new(), HashSet::new());
+        for split in [Split::Train, Split::Val] {
+            let path = format!("annotations/instances_{split}2017.json");
+            let json = fs::read(directory.path().join(path)).unwrap();
+            let document: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            let ids: Vec<u64> = document["categories"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|c| c["id"].as_u64().unwrap())
+                .collect();
+            assert_eq!(ids, CATEGORY_IDS);
+            let images = document["images"].as_array().unwrap();
+            assert_eq!(images.len(), config.image_count(split));
+            let annotations = document["annotations"].as_array().unwrap();
+            let mut described = 0;
+            for (index, image) in images.iter().enumerate() {
+                let id = image["id"].as_u64().unwrap();
+                assert!(image_ids.insert(id));
+                let name = image["file_name"].as_str().unwrap();
+                let file = directory.path().join(format!("{split}2017")).join(name);
+                let pixels = camera::decode(&fs::read(file).unwrap());
+                let scene = generate_scene(&config, split, index);
+                assert_eq!(pixels, scene.image);
+                assert_eq!(image["width"], scene.image.width());
+                assert_eq!(image["height"], scene.image.height());
+
+                let own: Vec<_> = annotations
+                    .iter()
+                    .filter(|a| a["image_id"].as_u64() == Some(id))
+                    .collect();
+                assert_eq!(own.len(), scene.objects.len());
+                for (annotation, object) in own.iter().zip(&scene.objects) {
+                    assert!(annotation_ids.insert(annotation["id"].as_u64().unwrap()));
+                    assert_eq!(annotation["category_id"], CATEGORY_IDS[object.class_index]);
+                    assert_eq!(annotation["iscrowd"], u8::from(object.iscrowd));
+                    assert_eq!(annotation["area"], object.area);
+                    let bbox: [f32; 4] =
+                        serde_json::from_value(annotation["bbox"].clone()).unwrap();
+                    assert_eq!(bbox, object.box_in_image.to_xywh());
+                }
+                described += own.len();
+            }
+            assert_eq!(described, annotations.len());
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let blocked = directory.path().join("taken");
+        fs::write(&blocked, b"a file").unwrap();
+        let config = ShapesConfig {
+            train_images: 1,
+            val_images: 1,
+            ..ShapesConfig::default()
+        };
+        let error = write_dataset(&config, &blocked, &mut |_, _| {}).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("taken"), "{message}");
+    }
+}
