@@ -13,4 +13,6 @@ pub mod formats;
 pub mod layout;
 pub mod loader;
 pub mod preprocess;
+pub mod registry;
+pub mod shapes;
 pub mod transforms;

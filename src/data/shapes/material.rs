@@ -1,0 +1,231 @@
+//! Paint and light: what colour a point of a surface shows to the camera.
+
+use super::dice::Dice;
+use super::math::{Vec3, floor, fraction, smoothstep};
+use super::noise::Noise;
+
+/// The light of one scene, in view space and linear light.
+#[derive(Debug, Clone)]
+pub(super) struct Lighting {
+    /// Towards the lamp, length one.
+    pub(super) direction: Vec3,
+    /// The lamp's colour times its strength.
+    pub(super) lamp: Vec3,
+    /// Ambient light from above.
+    pub(super) sky: Vec3,
+    /// Ambient light from below.
+    pub(super) ground: Vec3,
+    /// How much light a cast shadow takes away, 0 to 1.
+    pub(super) shadow: f32,
+}
+
+impl Lighting {
+    pub(super) fn sample(dice: &mut Dice) -> Self {
+        let direction = Vec3::new(
+            dice.range(-0.9, 0.9),
+            dice.range(0.25, 1.0),
+            dice.range(0.25, 0.9),
+        )
+        .normalised();
+        let warmth = dice.range(-0.12, 0.16);
+        let lamp = Vec3::new(1.0 + warmth, 1.0, 1.0 - warmth) * dice.range(0.55, 1.15);
+        let ambient = dice.range(0.18, 0.5);
+        Self {
+            direction,
+            lamp,
+            sky: Vec3::new(1.0 - 0.8 * warmth, 1.0, 1.0 + 0.8 * warmth) * ambient,
+            ground: dice.colour((0.0, 0.35), (0.5, 0.8)) * ambient,
+            shadow: dice.range(0.3, 0.75),
+        }
+    }
+
+    /// Light that falls on a surface with this normal in view space.
+    pub(super) fn diffuse(&self, normal: Vec3) -> Vec3 {
+        let ambient = self.ground.mix(self.sky, 0.5 + 0.5 * normal.y);
+        ambient + self.lamp * normal.dot(self.direction).max(0.0)
+    }
+}
+
+/// Distance between paint and surroundings to aim for, in display RGB of 0 to 1 each.
+const MIN_CONTRAST: f32 = 0.3;
+
+#[derive(Debug, Clone, Copy)]
+enum Pattern {
+    Plain,
+    Stripes,
+    Rings,
+    Checks,
+    Spots,
+    Marble,
+    Speckle,
+}
+
+/// Paint of one object: two colours in a solid pattern, and gloss.
+#[derive(Debug, Clone)]
+pub(super) struct Material {
+    pattern: Pattern,
+    first: Vec3,
+    second: Vec3,
+    /// Direction of stripes, in the object's axes.
+    axis: Vec3,
+    frequency: f32,
+    offset: f32,
+    highlight: f32,
+    /// The highlight is `cos^(2^tightness)`.
+    tightness: u32,
+    mirror: f32,
+    grain: f32,
+}
+
+impl Material {
+    pub(super) fn sample(dice: &mut Dice) -> Self {
+        let pattern = match dice.below(12) {
+            0..=3 => Pattern::Plain,
+            4 => Pattern::Stripes,
+            5 => Pattern::Rings,
+            6 => Pattern::Checks,
+            7 => Pattern::Spots,
+            8 | 9 => Pattern::Marble,
+            _ => Pattern::Speckle,
+        };
+        let first = dice.colour((0.1, 0.9), (0.25, 0.95));
+        let second = if dice.chance(0.5) {
+            // A shade of the first colour.
+            first * dice.range(0.3, 0.7)
+        } else {
+            dice.colour((0.0, 0.8), (0.15, 0.95))
+        };
+        Self {
+            pattern,
+            first,
+            second,
+            axis: Vec3::new(
+                dice.range(-1.0, 1.0),
+                dice.range(-1.0, 1.0),
+                dice.range(-1.0, 1.0),
+            )
+            .normalised(),
+            frequency: dice.range(1.2, 3.2),
+            offset: dice.range(0.0, 16.0),
+            highlight: if dice.chance(0.6) {
+                dice.range(0.1, 0.9)
+            } else {
+                0.0
+            },
+            tightness: 2 + dice.below(5),
+            mirror: if dice.chance(0.35) {
+                dice.range(0.1, 0.5)
+            } else {
+                0.03
+            },
+            grain: dice.range(0.0, 0.25),
+        }
+    }
+
+    /// Paint that stands out from `behind`, the mean colour around the object: nothing here is
+    /// camouflaged beyond what a person could find.
+    pub(super) fn sample_against(behind: Vec3, light: &Lighting, dice: &mut Dice) -> Self {
+        let lit = light.diffuse(Vec3::new(0.0, 0.5, 0.87));
+        let display = |c: Vec3| Vec3::new(c.x.sqrt(), c.y.sqrt(), c.z.sqrt());
+        let mut best: Option<(f32, Self)> = None;
+        for _ in 0..6 {
+            let candidate = Self::sample(dice);
+            let share = match candidate.pattern {
+                Pattern::Plain => 0.0,
+                _ => 0.4,
+            };
+            let mean = candidate.first.mix(candidate.second, share).tint(lit);
+            let contrast = (display(mean) - display(behind)).length();
+            if contrast >= MIN_CONTRAST {
+                return candidate;
+            }
+            if best.as_ref().is_none_or(|(most, _)| contrast > *most) {
+                best = Some((contrast, candidate));
+            }
+        }
+        best.map_or_else(|| Self::sample(dice), |(_, candidate)| candidate)
+    }
+
+    /// The same paint with a slightly different brightness, for the members of a crowd.
+    pub(super) fn variation(&self, dice: &mut Dice) -> Self {
+        let gain = dice.range(0.75, 1.25);
+        Self {
+            first: self.first * gain,
+            second: self.second * gain,
+            offset: dice.range(0.0, 16.0),
+            ..self.clone()
+        }
+    }
+
+    fn albedo(&self, p: Vec3, noise: &Noise) -> Vec3 {
+        let f = self.frequency;
+        let q = p * f + Vec3::splat(self.offset);
+        let share = match self.pattern {
+            Pattern::Plain => 0.0,
+            Pattern::Stripes => {
+                let v = fraction(p.dot(self.axis) * f + self.offset);
+                smoothstep(0.0, 0.08, v) - smoothstep(0.5, 0.58, v)
+            }
+            Pattern::Rings => {
+                let wobble = 0.3 * noise.space(q.x, q.y, q.z);
+                let around = p - self.axis * p.dot(self.axis);
+                let v = fraction(around.length() * f + wobble + self.offset);
+                smoothstep(0.0, 0.7, v) - smoothstep(0.8, 1.0, v)
+            }
+            Pattern::Checks => {
+                let s = floor(q.x) + floor(q.y) + floor(q.z);
+                (s & 1) as f32
+            }
+            Pattern::Spots => smoothstep(0.58, 0.66, noise.space(q.x * 1.6, q.y * 1.6, q.z * 1.6)),
+            Pattern::Marble => {
+                let n = noise.space(q.x, q.y, q.z)
+                    + 0.5 * noise.space(2.0 * q.x + 5.0, 2.0 * q.y, 2.0 * q.z);
+                let v = fraction(p.dot(self.axis) * 1.3 + 1.6 * n);
+                let ridge = (2.0 * v - 1.0).abs();
+                ridge * ridge
+            }
+            Pattern::Speckle => {
+                let k = 7.0;
+                smoothstep(0.35, 0.75, noise.space(q.x * k, q.y * k, q.z * k))
+            }
+        };
+        let mut colour = self.first.mix(self.second, share);
+        if self.grain > 0.01 {
+            let n = noise.space(q.x * 4.0, q.y * 4.0, q.z * 4.0) - 0.5;
+            colour = colour * (1.0 + 2.0 * self.grain * n);
+        }
+        colour
+    }
+
+    /// The colour that leaves a surface point towards the camera. `position` is in the object's
+    /// axes, `normal` and `to_camera` in view space, both of length one.
+    pub(super) fn shade(
+        &self,
+        position: Vec3,
+        normal: Vec3,
+        to_camera: Vec3,
+        light: &Lighting,
+        noise: &Noise,
+    ) -> Vec3 {
+        let albedo = self.albedo(position, noise);
+        let mut colour = albedo.tint(light.diffuse(normal));
+        let facing = normal.dot(to_camera).clamp(0.0, 1.0);
+        // Schlick's approximation of the Fresnel reflection.
+        let edge = 1.0 - facing;
+        let edge5 = edge * edge * edge * edge * edge;
+        let fresnel = self.mirror + (1.0 - self.mirror) * edge5 * 0.5;
+        let bounce = normal * (2.0 * facing) - to_camera;
+        let horizon = smoothstep(-0.25, 0.25, bounce.y + 0.2 * bounce.x);
+        let room = light.ground.mix(light.sky * 1.6, horizon);
+        colour = colour.mix(room, fresnel);
+        if self.highlight > 0.0 {
+            let half = (light.direction + to_camera).normalised();
+            let mut s = normal.dot(half).max(0.0);
+            for _ in 0..self.tightness {
+                s *= s;
+            }
+            colour = colour + light.lamp * (self.highlight * s);
+        }
+        colour
+    }
+}
