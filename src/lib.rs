@@ -11,6 +11,7 @@
 //! - [`detection`]: anchors, matcher, RPN, RoI heads, FPN, Faster R-CNN.
 //! - [`data`]: files to pixels and annotations; data sets, augmentations, the loader. Knows no model.
 //! - [`eval`]: COCO metrics. [`render`]: boxes on pictures, plots.
+//! - [`weights`]: modules as named tensors, checkpoints. - [`predict`]: using a detector.
 //! - [`train`]: the engine, optimisers, schedules, checkpoints, events.
 //! - [`config`]: the typed run configuration.
 //! - [`device`]: which backend runs the tensors.
@@ -27,5 +28,7 @@ pub mod device;
 pub mod eval;
 pub mod kernels;
 pub mod nn;
+pub mod predict;
 pub mod render;
 pub mod train;
+pub mod weights;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::parameters::{NamedTensors, ParameterError, load_named_tensors};
+use crate::weights::parameters::{NamedTensors, ParameterError, load_named_tensors};
 
 /// The average of all float tensors, running statistics included.
 #[derive(Debug, Clone)]

@@ -14,13 +14,13 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::checkpoint::{Checkpoint, CheckpointError, Precision};
 use super::ema::Ema;
 use super::events::EventLog;
 use super::optimizer::{Optimizer, OptimizerConfig, clip_global_norm};
-use super::parameters::{ParameterError, load_named_tensors, named_tensors};
 use super::run_dir::{RunDir, RunDirError};
 use super::schedule::ScheduleConfig;
+use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
+use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
 
 /// How long and how to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,208 @@
+//! Using a trained detector: from pictures to boxes in their pixels.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::boxes::BoxXyxy;
+use crate::data::annotations::Category;
+use crate::data::dataset::{DetectionDataset, SampleError};
+use crate::data::loader::{BatchImage, DetectionBatch};
+use crate::data::preprocess::{Preprocess, box_to_image};
+use crate::detection::ImageBatch;
+use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
+use crate::eval::ResultRow;
+use crate::weights::checkpoint::{Checkpoint, CheckpointError};
+use crate::weights::parameters::{ParameterError, load_named_tensors};
+
+/// Why a checkpoint gives no detector.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectorError {
+    /// The file.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The description in its header.
+    #[error("{}: its description of the detector is not understood: {source}", path.display())]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// The tensors.
+    #[error("{}: {source}", path.display())]
+    Parameters {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        source: ParameterError,
+    },
+}
+
+/// Everything beside the weights that makes a detector: stored in every checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DetectorDescription {
+    /// The network.
+    pub model: FasterRcnnConfig,
+    /// From pixels to its input.
+    pub preprocess: Preprocess,
+    /// Its classes in the order of the labels, with their original ids.
+    pub categories: Vec<Category>,
+}
+
+impl DetectorDescription {
+    /// As a checkpoint's metadata.
+    pub fn to_metadata(&self) -> Value {
+        let mut metadata = json!(self);
+        metadata["format"] = 1.into();
+        metadata["task"] = "detection".into();
+        metadata
+    }
+}
+
+/// One object in a picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImageDetection {
+    /// In pixels of the picture.
+    pub box_in_image: BoxXyxy,
+    /// Index into the categories.
+    pub label: usize,
+    /// Probability.
+    pub score: f32,
+}
+
+/// A detector ready for use.
+#[derive(Debug)]
+pub struct Detector {
+    /// The network, in evaluation mode.
+    pub model: FasterRcnn,
+    /// What it is.
+    pub description: DetectorDescription,
+    /// The whole metadata of the checkpoint.
+    pub metadata: Value,
+    device: Device,
+}
+
+impl Detector {
+    /// From a checkpoint of this program.
+    ///
+    /// # Errors
+    /// Each names the file.
+    pub fn load(path: &Path, device: &Device) -> Result<Self, DetectorError> {
+        let checkpoint = Checkpoint::load(path)?;
+        let description: DetectorDescription = serde_json::from_value(checkpoint.metadata.clone())
+            .map_err(|source| DetectorError::Description {
+                path: path.to_path_buf(),
+                source,
+            })?;
+        let model = load_named_tensors(
+            description.model.init(device).valid(),
+            checkpoint.best_weights(),
+        )
+        .map_err(|source| DetectorError::Parameters {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Ok(Self {
+            model,
+            description,
+            metadata: checkpoint.metadata,
+            device: device.clone(),
+        })
+    }
+
+    /// The objects of one picture, best first.
+    pub fn detect(&self, image: &RgbImage) -> Vec<ImageDetection> {
+        detect(
+            &self.model,
+            &self.description.preprocess,
+            image,
+            &self.device,
+        )
+    }
+}
+
+/// A batch of the loader as tensors on a device (without autodiff).
+pub fn to_device(pixels: Vec<f32>, shape: [usize; 4], device: &Device) -> Tensor<4> {
+    let plain = device.clone().inner();
+    Tensor::from_data(TensorData::new(pixels, shape), &plain)
+}
+
+fn detect(
+    model: &FasterRcnn,
+    preprocess: &Preprocess,
+    image: &RgbImage,
+    device: &Device,
+) -> Vec<ImageDetection> {
+    let prepared = preprocess.prepare(image);
+    let (image_size, input_size) = (prepared.image_size, prepared.input_size);
+    let meta = BatchImage {
+        dataset_index: 0,
+        image_id: 0,
+        file_name: String::new(),
+        image_size,
+        input_size,
+        boxes_in_input: Vec::new(),
+        labels: Vec::new(),
+    };
+    let batch = DetectionBatch::collate(vec![(prepared, meta)], preprocess.size_divisor);
+    let found = model.detect(ImageBatch {
+        pixels: to_device(batch.pixels, batch.shape, device),
+        input_sizes: vec![input_size],
+    });
+    found
+        .into_iter()
+        .flatten()
+        .map(|d| ImageDetection {
+            box_in_image: box_to_image(d.box_in_input, image_size, input_size),
+            label: d.label,
+            score: d.score,
+        })
+        .collect()
+}
+
+/// The detections of every image of a data set as COCO results with the original ids.
+///
+/// One image at a time, as torchvision's and detectron2's evaluations: padding an image to a
+/// larger neighbour changes its numbers. The next picture is decoded meanwhile.
+///
+/// # Errors
+/// The first image that can't be read.
+pub fn detect_dataset(
+    model: &FasterRcnn,
+    preprocess: &Preprocess,
+    dataset: &DetectionDataset,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<ResultRow>, SampleError> {
+    let total = dataset.store.len();
+    let (sender, receiver) = std::sync::mpsc::sync_channel(2);
+    let mut rows = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for index in 0..total {
+                // The receiver is gone after an error; there is nobody to tell.
+                if sender.send((index, dataset.load(index))).is_err() {
+                    return;
+                }
+            }
+        });
+        for (index, image) in receiver {
+            let image_id = dataset.store.image_id(index);
+            rows.extend(
+                detect(model, preprocess, &image?, device)
+                    .into_iter()
+                    .map(|d| {
+                        let category = dataset.store.categories[d.label].id;
+                        ResultRow::new(image_id, category, d.box_in_image, d.score)
+                    }),
+            );
+            progress(index + 1, total);
+        }
+        Ok(rows)
+    })
+}

@@ -1,0 +1,206 @@
+//! The task of training a Faster R-CNN.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use burn::tensor::{Device, Tensor};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+
+use super::engine::{Batches, Evaluation, Losses, TrainTask};
+use crate::data::dataset::{DetectionDataset, SampleError};
+use crate::data::loader::{DetectionBatch, EpochBatches, LoaderError, TrainLoader};
+use crate::detection::faster_rcnn::FasterRcnn;
+use crate::detection::sampler::SampleOrder;
+use crate::detection::{ImageBatch, Target};
+use crate::eval::{
+    CocoEvaluation, EvalError, GroundTruth, GtAnnotation, GtCategory, GtImage, evaluate,
+    write_results,
+};
+use crate::predict::{DetectorDescription, detect_dataset, to_device};
+
+/// What can go wrong around the network.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectionTaskError {
+    /// A training image.
+    #[error(transparent)]
+    Loader(#[from] LoaderError),
+    /// A validation image.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// The metrics.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+}
+
+/// A detector, its data and how it is measured.
+#[derive(Debug)]
+pub struct DetectionTask {
+    /// What is learnt from.
+    pub train: TrainLoader,
+    /// What is measured on.
+    pub val: DetectionDataset,
+    /// The same as the evaluation engine wants it.
+    pub ground_truth: GroundTruth,
+    /// The network and its classes.
+    pub description: DetectorDescription,
+    /// Where detections and metrics of evaluations go.
+    pub results: PathBuf,
+    /// Of the tensors.
+    pub device: Device,
+}
+
+/// The annotations of a data set for evaluation: from its file, number by number, or from the
+/// store where there is no file (generated data).
+///
+/// # Errors
+/// A file that can't be read.
+pub fn ground_truth(dataset: &DetectionDataset) -> Result<GroundTruth, EvalError> {
+    let store = &dataset.store;
+    if store.source.is_file() {
+        return GroundTruth::from_file(&store.source);
+    }
+    let images = (0..store.len())
+        .map(|i| GtImage {
+            id: store.image_id(i),
+            file_name: store.file_name(i).to_string(),
+            width: store.image_size(i).width as u32,
+            height: store.image_size(i).height as u32,
+        })
+        .collect();
+    let categories = store
+        .categories
+        .iter()
+        .map(|c| GtCategory {
+            id: c.id,
+            name: c.name.clone(),
+        })
+        .collect();
+    let mut annotations = Vec::with_capacity(store.annotation_count());
+    for i in 0..store.len() {
+        for a in store.annotations(i) {
+            annotations.push(GtAnnotation {
+                id: annotations.len() as u64 + 1,
+                image_id: store.image_id(i),
+                category_id: store.categories[a.label].id,
+                bbox: a.box_in_image.to_xywh().map(f64::from),
+                area: a.area,
+                iscrowd: a.iscrowd,
+            });
+        }
+    }
+    GroundTruth::new(images, categories, annotations)
+}
+
+impl DetectionTask {
+    /// Detect and measure, with the results written down.
+    ///
+    /// # Errors
+    /// An image or the results file.
+    pub fn measure(&self, model: &FasterRcnn) -> Result<CocoEvaluation, DetectionTaskError> {
+        let rows = detect_dataset(
+            model,
+            &self.description.preprocess,
+            &self.val,
+            &self.device,
+            &mut |_, _| {},
+        )?;
+        write_results(&self.results.join("detections.json"), &rows)?;
+        Ok(evaluate(&self.ground_truth, &rows)?)
+    }
+}
+
+impl Batches<DetectionBatch, DetectionTaskError> for LoaderBatches {
+    fn waited(&self) -> Duration {
+        self.0.waited()
+    }
+}
+
+/// The loader's batches with the task's error.
+struct LoaderBatches(EpochBatches);
+
+impl Iterator for LoaderBatches {
+    type Item = Result<DetectionBatch, DetectionTaskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.0.next()?.map_err(DetectionTaskError::from))
+    }
+}
+
+impl TrainTask for DetectionTask {
+    type Model = FasterRcnn;
+    type Batch = DetectionBatch;
+    type Error = DetectionTaskError;
+
+    fn batches_per_epoch(&self) -> usize {
+        self.train.batches_per_epoch()
+    }
+
+    fn batches(
+        &self,
+        epoch: usize,
+        first: usize,
+    ) -> Box<dyn Batches<DetectionBatch, DetectionTaskError>> {
+        Box::new(LoaderBatches(self.train.epoch(epoch, first)))
+    }
+
+    fn batch_len(&self, batch: &DetectionBatch) -> usize {
+        batch.images.len()
+    }
+
+    fn describe(&self, batch: &DetectionBatch) -> Vec<String> {
+        batch
+            .images
+            .iter()
+            .map(|i| format!("{} ({})", i.image_id, i.file_name))
+            .collect()
+    }
+
+    fn losses(&self, model: &FasterRcnn, batch: DetectionBatch, seed: u64) -> Losses {
+        let targets: Vec<Target> = batch
+            .images
+            .iter()
+            .map(|image| Target {
+                boxes_in_input: image.boxes_in_input.clone(),
+                labels: image.labels.clone(),
+            })
+            .collect();
+        let input_sizes = batch.images.iter().map(|i| i.input_size).collect();
+        let pixels = Tensor::from_inner(to_device(batch.pixels, batch.shape, &self.device));
+        let mut order = SampleOrder::Shuffled(ChaCha8Rng::seed_from_u64(seed));
+        let losses = model.losses(
+            ImageBatch {
+                pixels,
+                input_sizes,
+            },
+            &targets,
+            &mut order,
+        );
+        Losses {
+            total: losses.total(),
+            parts: losses
+                .parts()
+                .into_iter()
+                .map(|(name, tensor)| (name, tensor.clone()))
+                .collect(),
+        }
+    }
+
+    fn evaluate(&self, model: &FasterRcnn) -> Result<Evaluation, DetectionTaskError> {
+        let evaluation = self.measure(model)?;
+        Ok(Evaluation {
+            score: evaluation.metrics.ap,
+            metrics: evaluation
+                .metrics
+                .named()
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value))
+                .collect(),
+        })
+    }
+
+    fn metadata(&self) -> Value {
+        self.description.to_metadata()
+    }
+}
