@@ -1,0 +1,3 @@
+//! Readers of annotation formats.
+
+pub mod voc;
