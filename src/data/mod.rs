@@ -4,11 +4,13 @@
 //! - [`formats`]: COCO, VOC. - [`layout`]: where a data set's files lie. - [`dataset`]: a split.
 //! - [`transforms`]: augmentations, and the [`preprocess`] that every network input goes through.
 //! - [`loader`]: seeded batches from several threads. - [`shapes`]: the scene generator.
-//! - [`registry`]: data sets by name.
+//! - [`registry`]: data sets by name. - [`download`], [`blood_cells`]: fetching them.
 
 pub mod annotations;
+pub mod blood_cells;
 pub mod dataset;
 pub mod decode;
+pub mod download;
 pub mod formats;
 pub mod layout;
 pub mod loader;

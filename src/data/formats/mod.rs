@@ -1,3 +1,4 @@
-//! File formats of annotations, each turned into the one [`AnnotationStore`](super::annotations::AnnotationStore).
+//! Readers of annotation formats: COCO JSON into the [store](super::annotations), VOC as it is.
 
 pub mod coco;
+pub mod voc;

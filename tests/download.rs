@@ -1,0 +1,552 @@
+//! Downloads against a local server that misbehaves in every way a real one does.
+
+use sedet::data::blood_cells::{BloodCellsError, download_blood_cells};
+use sedet::data::download::{Download, DownloadError, sha256_hex};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// What the server was asked: the path, and the headers that matter here.
+#[derive(Debug, Clone, Default)]
+struct Request {
+    path: String,
+    range_start: Option<usize>,
+    if_range: Option<String>,
+}
+
+/// What it answers; `cut` closes the connection after that many bytes of the body.
+struct Reply {
+    status: u16,
+    headers: Vec<String>,
+    body: Vec<u8>,
+    cut: Option<usize>,
+}
+
+impl Reply {
+    fn status(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            cut: None,
+        }
+    }
+
+    /// As a correct server answers: a range if the validator still holds, else everything.
+    fn file(request: &Request, body: &[u8], etag: &str) -> Self {
+        let start = request
+            .range_start
+            .filter(|_| request.if_range.as_deref() == Some(etag));
+        let mut reply = Self::status(match start {
+            None => 200,
+            Some(start) if start < body.len() => 206,
+            Some(_) => 416,
+        });
+        reply.headers.push(format!("etag: {etag}"));
+        match reply.status {
+            416 => reply
+                .headers
+                .push(format!("content-range: bytes */{}", body.len())),
+            206 => reply.headers.push(format!(
+                "content-range: bytes {}-{}/{}",
+                start.unwrap(),
+                body.len() - 1,
+                body.len()
+            )),
+            _ => {}
+        }
+        if reply.status != 416 {
+            reply.body = body[start.unwrap_or(0)..].to_vec();
+        }
+        reply
+    }
+
+    fn cut_after(mut self, bytes: usize) -> Self {
+        self.cut = Some(bytes);
+        self
+    }
+}
+
+struct Server {
+    url: String,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Server {
+    /// `answer` gets the request and how many came before it. The thread lives as long as the test.
+    fn start(answer: impl Fn(&Request, usize) -> Reply + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let Some(request) = read_request(&stream) else {
+                    continue;
+                };
+                let before = {
+                    let mut log = log.lock().unwrap();
+                    log.push(request.clone());
+                    log.len() - 1
+                };
+                let reply = answer(&request, before);
+                let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", reply.status);
+                for header in &reply.headers {
+                    head += &format!("{header}\r\n");
+                }
+                head += &format!("content-length: {}\r\n\r\n", reply.body.len());
+                let body = &reply.body[..reply.cut.unwrap_or(reply.body.len())];
+                // The client may hang up first, when it has read enough.
+                let _ = stream.write_all(head.as_bytes());
+                let _ = stream.write_all(body);
+            }
+        });
+        Self { url, seen }
+    }
+
+    fn download(&self, folder: &Path) -> Download {
+        Download {
+            url: format!("{}/file.bin", self.url),
+            destination: folder.join("deep/file.bin"),
+            sha256: Some(sha256_hex(&content())),
+            max_bytes: None,
+        }
+    }
+
+    fn range_starts(&self) -> Vec<Option<usize>> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|request| request.range_start).collect()
+    }
+}
+
+fn read_request(stream: &TcpStream) -> Option<Request> {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next()?.ok()?;
+    let mut request = Request {
+        path: first.split(' ').nth(1)?.to_owned(),
+        ..Request::default()
+    };
+    for line in lines {
+        let line = line.ok()?;
+        let Some((name, value)) = line.split_once(": ") else {
+            break;
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "range" => {
+                let start = value.trim_start_matches("bytes=").trim_end_matches('-');
+                request.range_start = start.parse().ok();
+            }
+            "if-range" => request.if_range = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    Some(request)
+}
+
+/// Long enough for several reads.
+fn content() -> Vec<u8> {
+    (0..300_000u32).map(|i| (i * i % 251) as u8).collect()
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The file is whole and nothing else is left.
+fn assert_whole(download: &Download) {
+    assert_eq!(std::fs::read(&download.destination).unwrap(), content());
+    let folder = download.destination.parent().unwrap();
+    assert_eq!(names_in(folder), ["file.bin"]);
+}
+
+fn run(download: &Download) -> Result<(), DownloadError> {
+    download.run(&mut |_, _| ())
+}
+
+#[test]
+fn a_file_is_fetched_once_with_progress_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|request, _| Reply::file(request, &content(), "\"v1\""));
+    let download = server.download(folder.path());
+    let mut heard = Vec::new();
+    download
+        .run(&mut |done, total| heard.push((done, total)))
+        .unwrap();
+    assert_whole(&download);
+    assert_eq!(heard[0], (0, Some(300_000)));
+    assert_eq!(heard[heard.len() - 1], (300_000, Some(300_000)));
+    assert!(heard.is_sorted());
+    run(&download).unwrap();
+    assert_eq!(server.range_starts(), [None], "the second run asks nothing");
+    std::fs::write(&download.destination, b"spoilt").unwrap();
+    run(&download).unwrap();
+    assert_whole(&download);
+}
+
+#[test]
+fn a_dropped_connection_is_continued_where_it_broke() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|request, before| {
+        let reply = Reply::file(request, &content(), "\"v1\"");
+        match before {
+            0 | 1 => reply.cut_after(100_000),
+            _ => reply,
+        }
+    });
+    let download = server.download(folder.path());
+    run(&download).unwrap();
+    assert_whole(&download);
+    assert_eq!(
+        server.range_starts(),
+        [None, Some(100_000), Some(200_000)],
+        "each request asks only for what is missing"
+    );
+}
+
+#[test]
+fn a_later_run_continues_what_an_earlier_one_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|request, before| match before {
+        0 => Reply::file(request, &content(), "\"v1\"").cut_after(100_000),
+        1..5 => Reply::status(503),
+        _ => Reply::file(request, &content(), "\"v1\""),
+    });
+    let download = server.download(folder.path());
+    let error = run(&download).unwrap_err();
+    assert!(matches!(error, DownloadError::Network { .. }), "{error}");
+    assert!(!download.destination.exists(), "a half file has no name");
+    run(&download).unwrap();
+    assert_whole(&download);
+    assert_eq!(server.range_starts().last(), Some(&Some(100_000)));
+}
+
+#[test]
+fn a_run_stopped_after_the_last_byte_only_needs_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|request, _| Reply::file(request, &content(), "\"v1\""));
+    let download = server.download(folder.path());
+    let part = folder.path().join("deep/file.bin.part");
+    std::fs::create_dir(folder.path().join("deep")).unwrap();
+    std::fs::write(&part, content()).unwrap();
+    let note = format!("{}\n\"v1\"\n", download.url);
+    std::fs::write(part.with_extension("part.source"), note).unwrap();
+    run(&download).unwrap();
+    assert_whole(&download);
+    assert_eq!(server.range_starts(), [Some(300_000)]);
+}
+
+#[test]
+fn a_file_that_changed_on_the_server_starts_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|request, before| match before {
+        0 => Reply::file(request, &vec![7; 400_000], "\"old\"").cut_after(100_000),
+        // Breaks the rules: answers the old version's range with bytes of the new one.
+        1 => {
+            let mut reply = Reply::file(request, &content(), "\"old\"");
+            reply.headers[0] = "etag: \"new\"".into();
+            reply
+        }
+        _ => Reply::file(request, &content(), "\"new\""),
+    });
+    let download = server.download(folder.path());
+    run(&download).unwrap();
+    assert_whole(&download);
+    assert_eq!(server.range_starts(), [None, Some(100_000), None]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|request, before| match before {
+        0 => Reply::file(request, &vec![7; 400_000], "\"old\"").cut_after(100_000),
+        _ => Reply::file(request, &content(), "\"new\""),
+    });
+    let download = server.download(folder.path());
+    run(&download).unwrap();
+    assert_whole(&download);
+    assert_eq!(server.range_starts(), [None, Some(100_000)]);
+}
+
+#[test]
+fn a_server_without_ranges_or_validators_sends_everything_again() {
+    for headers in [vec!["etag: \"v1\"".to_owned()], vec![]] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(move |_, before| Reply {
+            status: 200,
+            headers: headers.clone(),
+            body: content(),
+            cut: (before == 0).then_some(100_000),
+        });
+        let download = server.download(folder.path());
+        run(&download).unwrap();
+        assert_whole(&download);
+    }
+}
+
+#[test]
+fn a_server_that_always_drops_at_the_same_place_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _| Reply {
+        cut: Some(1000),
+        body: content(),
+        ..Reply::status(200)
+    });
+    let error = run(&server.download(folder.path())).unwrap_err();
+    assert!(matches!(error, DownloadError::Network { .. }), "{error}");
+    assert!(error.to_string().contains(&server.url), "{error}");
+    assert_eq!(server.range_starts().len(), 5);
+}
+
+#[test]
+fn wrong_bytes_are_removed_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|request, _| Reply::file(request, b"wrong", "\"v1\""));
+    let download = server.download(folder.path());
+    let message = run(&download).unwrap_err().to_string();
+    for part in [
+        &download.url,
+        "wrong checksum",
+        &sha256_hex(b"wrong"),
+        "removed",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(names_in(&folder.path().join("deep")).is_empty());
+}
+
+#[test]
+fn a_file_longer_than_allowed_is_refused_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|request, _| Reply::file(request, &content(), "\"v1\""));
+    let mut download = server.download(folder.path());
+    download.max_bytes = Some(299_999);
+    let error = run(&download).unwrap_err();
+    assert!(matches!(error, DownloadError::TooLong { .. }), "{error}");
+    assert!(names_in(&folder.path().join("deep")).is_empty());
+    download.max_bytes = Some(300_000);
+    run(&download).unwrap();
+}
+
+#[test]
+fn what_trying_again_cannot_mend_fails_at_once_in_one_line_with_the_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|request, _| {
+        Reply::status(if request.path == "/file.bin" {
+            404
+        } else {
+            403
+        })
+    });
+    let missing = server.download(folder.path());
+    let refused = Download {
+        url: format!("{}/other", server.url),
+        ..missing.clone()
+    };
+    let no_address = Download {
+        url: "file.bin".into(),
+        ..missing.clone()
+    };
+    std::fs::write(folder.path().join("a_file"), b"").unwrap();
+    let no_folder = Download {
+        destination: folder.path().join("a_file/file.bin"),
+        ..missing.clone()
+    };
+    for (download, says) in [
+        (&missing, "no such file (404)"),
+        (&refused, "status 403"),
+        (&no_address, "not an address"),
+        (&no_folder, "cannot write"),
+    ] {
+        let message = run(download).unwrap_err().to_string();
+        assert!(message.contains(says), "{message}");
+        assert!(message.starts_with(&download.url), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+    assert_eq!(server.range_starts().len(), 2, "no request was repeated");
+}
+
+#[test]
+fn no_server_is_a_network_error_that_says_what_to_do() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let download = Download {
+        url: format!("http://{port}/file.bin"),
+        destination: folder.path().join("file.bin"),
+        sha256: None,
+        max_bytes: None,
+    };
+    let message = run(&download).unwrap_err().to_string();
+    assert!(message.starts_with(&download.url), "{message}");
+    assert!(
+        message.contains("check the network and run again"),
+        "{message}"
+    );
+}
+
+/// A `.tar.gz` of `files`, below one folder as GitHub packs them.
+fn tar_gz(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut archive = tar::Builder::new(encoder);
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        let path = format!("BCCD_Dataset-d272fb1/{name}");
+        archive.append_data(&mut header, path, &bytes[..]).unwrap();
+    }
+    archive.into_inner().unwrap().finish().unwrap()
+}
+
+#[test]
+fn an_archive_that_is_not_the_blood_cells_leaves_nothing_behind() {
+    let picture = {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let black = image::RgbImage::new(8, 8);
+        black
+            .write_to(&mut bytes, image::ImageFormat::Jpeg)
+            .unwrap();
+        bytes.into_inner()
+    };
+    let xml = "<annotation><filename>a</filename><size><width>8</width><height>8</height></size></annotation>";
+    let list = |split: &str| format!("BCCD/ImageSets/Main/{split}.txt");
+    let files = [
+        ("LICENSE".into(), b"MIT".to_vec()),
+        (list("train"), b"a\n".to_vec()),
+        (list("val"), vec![]),
+        (list("test"), vec![]),
+        ("BCCD/Annotations/a.xml".into(), xml.into()),
+        ("BCCD/JPEGImages/a.jpg".into(), picture),
+    ];
+    for (archive, says) in [
+        (b"not an archive".to_vec(), "broken"),
+        (tar_gz(&files[..5]), "BCCD/JPEGImages/a.jpg is missing"),
+        (tar_gz(&files), "the images are not those of BCCD"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(move |request, _| Reply::file(request, &archive, "\"v1\""));
+        let error = download_blood_cells(folder.path(), &server.url, &mut |_, _| ()).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(names_in(folder.path()).is_empty());
+    }
+}
+
+#[test]
+fn the_folder_of_another_data_set_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("train.json"), b"mine").unwrap();
+    let error = download_blood_cells(folder.path(), "http://unused", &mut |_, _| ()).unwrap_err();
+    assert!(matches!(error, BloodCellsError::Occupied { .. }), "{error}");
+    assert_eq!(names_in(folder.path()), ["train.json"]);
+}
+
+/// BCCD as its repository holds it, made anew from the converted files in `real`.
+fn repository_files(real: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = vec![(
+        "LICENSE".to_owned(),
+        std::fs::read(real.join("LICENSE")).unwrap(),
+    )];
+    for split in ["train", "val", "test"] {
+        let coco = reference(real, split);
+        let mut list = String::new();
+        // The other way round: the order of the list must not matter.
+        for image in coco["images"].as_array().unwrap().iter().rev() {
+            let file_name = image["file_name"].as_str().unwrap();
+            let stem = file_name.strip_suffix(".jpg").unwrap();
+            list += &format!("{stem}\n");
+            let mut xml = format!(
+                "<annotation verified=\"no\"><filename>{stem}</filename><size><width>{}</width><height>{}</height><depth>3</depth></size>",
+                image["width"], image["height"]
+            );
+            let mut object = |name: &str, x1: f64, y1: f64, x2: f64, y2: f64| {
+                xml += &format!(
+                    "<object><name>{name}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+                );
+            };
+            for annotation in coco["annotations"].as_array().unwrap() {
+                if annotation["image_id"] != image["id"] {
+                    continue;
+                }
+                let [x, y, w, h] = [0, 1, 2, 3].map(|i| annotation["bbox"][i].as_f64().unwrap());
+                let class = annotation["category_id"].as_u64().unwrap() as usize;
+                object(["RBC", "WBC", "Platelets"][class - 1], x, y, x + w, y + h);
+            }
+            // The repository has such degenerate boxes too; they must be dropped.
+            object("RBC", 9.0, 9.0, 9.0, 30.0);
+            xml += "</annotation>";
+            files.push((format!("BCCD/Annotations/{stem}.xml"), xml.into_bytes()));
+            let picture = std::fs::read(real.join("images").join(file_name)).unwrap();
+            files.push((format!("BCCD/JPEGImages/{file_name}"), picture));
+        }
+        files.push((format!("BCCD/ImageSets/Main/{split}.txt"), list.into()));
+    }
+    files
+}
+
+fn reference(real: &Path, split: &str) -> serde_json::Value {
+    let path = real.join(format!("instances_{split}.json"));
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_real_blood_cells_arrive_over_a_broken_connection_and_equal_their_reference() {
+    let real = std::env::var_os("SEDET_REAL_DATA").map(|path| PathBuf::from(path).join("bccd"));
+    let Some(real) = real.filter(|path| path.is_dir()) else {
+        eprintln!("SEDET_REAL_DATA does not name a folder with bccd: not checked on real data");
+        return;
+    };
+    let archive = tar_gz(&repository_files(&real));
+    let server = Server::start(move |request, before| {
+        let reply = Reply::file(request, &archive, "\"v1\"");
+        match before {
+            0 => reply.cut_after(1_000_000),
+            _ => reply,
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let fetch = || download_blood_cells(folder.path(), &server.url, &mut |_, _| ()).unwrap();
+    let summary = fetch();
+    assert_eq!(summary.images, [205, 87, 72]);
+    assert_eq!(summary.boxes, [2804, 1137, 945]);
+    assert!(!summary.already_there);
+    assert_eq!(
+        names_in(folder.path()),
+        [
+            "LICENSE",
+            "SOURCE.txt",
+            "images",
+            "test.json",
+            "train.json",
+            "val.json"
+        ]
+    );
+    assert_eq!(server.range_starts(), [None, Some(1_000_000)]);
+    assert!(
+        server.seen.lock().unwrap()[0]
+            .path
+            .starts_with("/Shenggan/BCCD_Dataset/tar.gz/d272fb14")
+    );
+    for split in ["train", "val", "test"] {
+        let path = folder.path().join(format!("{split}.json"));
+        let ours: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let theirs = reference(&real, split);
+        for part in ["images", "annotations", "categories"] {
+            assert!(ours[part] == theirs[part], "{part} of {split} differ");
+        }
+    }
+    assert!(fetch().already_there);
+    assert_eq!(server.range_starts().len(), 2, "nothing was asked again");
+
+    // A spoilt picture is noticed and fetched anew.
+    let spoilt = folder.path().join("images/BloodImage_00001.jpg");
+    std::fs::write(&spoilt, b"").unwrap();
+    assert!(!fetch().already_there);
+    assert!(std::fs::metadata(&spoilt).unwrap().len() > 0);
+}
