@@ -27,7 +27,9 @@ pub enum DeviceError {
     #[error("unknown device '{0}'; choose auto, cpu, wgpu, cuda or cuda:N")]
     Unknown(String),
     /// This binary has no such backend.
-    #[error("this sedet is built without {0}; build it with `cargo build --release --features {0}`")]
+    #[error(
+        "this sedet is built without {0}; build it with `cargo build --release --features {0}`"
+    )]
     NotBuilt(&'static str),
     /// The backend finds no device or the device does not work.
     #[error("no {backend} device works here: {reason}; use --device cpu, or see `sedet doctor`")]
@@ -166,7 +168,11 @@ fn try_out(device: &Device) -> Result<(), String> {
     let device = device.clone();
     let result = std::thread::spawn(move || {
         let a = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], &device);
-        a.clone().matmul(a).into_data().iter::<f32>().collect::<Vec<_>>()
+        a.clone()
+            .matmul(a)
+            .into_data()
+            .iter::<f32>()
+            .collect::<Vec<_>>()
     })
     .join();
     match result {

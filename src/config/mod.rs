@@ -161,10 +161,12 @@ impl RunConfig {
             [] => origin,
             _ => format!("{origin} with --set {}", settings.join(" --set ")),
         };
-        let config: Self = table.try_into().map_err(|e: toml::de::Error| ConfigError::Invalid {
-            origin: origin.clone(),
-            message: e.message().to_string(),
-        })?;
+        let config: Self = table
+            .try_into()
+            .map_err(|e: toml::de::Error| ConfigError::Invalid {
+                origin: origin.clone(),
+                message: e.message().to_string(),
+            })?;
         config.validate(&origin)?;
         Ok(config)
     }
@@ -194,14 +196,19 @@ impl RunConfig {
         } else if let Some((name, value)) = augment.iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
             Some(format!("{name} is {value}; a share lies between 0 and 1"))
         } else if !(learning_rate.is_finite() && learning_rate > 0.0) {
-            Some(format!("train.learning_rate is {learning_rate}; it must be above 0"))
+            Some(format!(
+                "train.learning_rate is {learning_rate}; it must be above 0"
+            ))
         } else if self.input.max_size < self.input.min_size {
             Some(format!(
                 "input.max_size {} is below input.min_size {}",
                 self.input.max_size, self.input.min_size
             ))
         } else if !(self.model.width > 0.0 && self.model.width <= 8.0) {
-            Some(format!("model.width is {}; it must be above 0 and at most 8", self.model.width))
+            Some(format!(
+                "model.width is {}; it must be above 0 and at most 8",
+                self.model.width
+            ))
         } else {
             None
         };
@@ -315,7 +322,11 @@ mod tests {
             config.detector(3, true).unwrap();
             config.detector(3, false).unwrap();
             let text = toml::to_string(&config).unwrap();
-            assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config, "{name}");
+            assert_eq!(
+                toml::from_str::<RunConfig>(&text).unwrap(),
+                config,
+                "{name}"
+            );
         }
     }
 
@@ -323,11 +334,23 @@ mod tests {
     fn settings_change_fields_and_unknown_ones_are_refused() {
         let set = |s: &str| RunConfig::load("shapes", &[s.to_string()]);
         assert_eq!(set("train.epochs=3").unwrap().train.epochs, 3);
-        assert_eq!(set("train.clip_norm=10").unwrap().train.clip_norm, Some(10.0));
-        assert_eq!(set("model.backbone=resnet34").unwrap().model.backbone, "resnet34");
+        assert_eq!(
+            set("train.clip_norm=10").unwrap().train.clip_norm,
+            Some(10.0)
+        );
+        assert_eq!(
+            set("model.backbone=resnet34").unwrap().model.backbone,
+            "resnet34"
+        );
         let unknown = set("train.epoch=3").unwrap_err().to_string();
         assert!(unknown.contains("epoch"), "{unknown}");
-        for wrong in ["epochs", "=3", "train.epochs=0", "augment.crop=1.5", "train.learning_rate=-1"] {
+        for wrong in [
+            "epochs",
+            "=3",
+            "train.epochs=0",
+            "augment.crop=1.5",
+            "train.learning_rate=-1",
+        ] {
             assert!(set(wrong).is_err(), "{wrong}");
         }
     }
@@ -339,10 +362,15 @@ mod tests {
             &["model.overrides.rpn.train_limits.post_nms=77".into()],
         )
         .unwrap();
-        assert_eq!(config.detector(3, false).unwrap().rpn.train_limits.post_nms, 77);
-        let wrong =
-            RunConfig::load("shapes", &["model.overrides.rpn.train_limit.post_nms=77".into()])
-                .unwrap();
+        assert_eq!(
+            config.detector(3, false).unwrap().rpn.train_limits.post_nms,
+            77
+        );
+        let wrong = RunConfig::load(
+            "shapes",
+            &["model.overrides.rpn.train_limit.post_nms=77".into()],
+        )
+        .unwrap();
         let message = wrong.detector(3, false).unwrap_err().to_string();
         assert!(message.contains("train_limit"), "{message}");
     }
@@ -350,6 +378,9 @@ mod tests {
     #[test]
     fn an_unknown_recipe_lists_the_known_ones() {
         let message = RunConfig::load("shape", &[]).unwrap_err().to_string();
-        assert!(message.contains("'shape'") && message.contains("blood-cells"), "{message}");
+        assert!(
+            message.contains("'shape'") && message.contains("blood-cells"),
+            "{message}"
+        );
     }
 }

@@ -4,7 +4,10 @@ use crate::data::registry::DatasetName;
 
 /// Name and TOML text.
 pub const RECIPES: [(&str, &str); 5] = [
-    ("shapes", include_str!("../../configs/detection/shapes.toml")),
+    (
+        "shapes",
+        include_str!("../../configs/detection/shapes.toml"),
+    ),
     (
         "blood-cells",
         include_str!("../../configs/detection/blood-cells.toml"),

@@ -45,6 +45,8 @@ pub struct DetectionTask {
     pub ground_truth: GroundTruth,
     /// The network and its classes.
     pub description: DetectorDescription,
+    /// As `--dataset` names the data; for messages.
+    pub dataset_name: String,
     /// Where detections and metrics of evaluations go.
     pub results: PathBuf,
     /// Of the tensors.
