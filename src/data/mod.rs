@@ -1,1 +1,22 @@
-//! (room under construction)
+//! Files and boxes: everything between a folder on disk and a batch of numbers. Knows no model.
+//!
+//! A reader's walk, in the order in which data flows:
+//!
+//! - [`decode`]: the one way a file becomes pixels.
+//! - [`annotations`]: categories, images and boxes in columns, loaded once and shared.
+//! - [`formats`]: readers that fill the columns (COCO JSON).
+//! - [`dataset`]: annotations together with the place the pixels come from.
+//! - [`transforms`]: augmentation, then resizing and normalising for the network.
+//! - [`batch`]: prepared images padded into one tensor-shaped buffer.
+//! - [`loader`]: shuffled, grouped, threaded and reproducible batches.
+
+pub mod annotations;
+pub mod batch;
+pub mod dataset;
+pub mod decode;
+mod error;
+pub mod formats;
+pub mod loader;
+pub mod transforms;
+
+pub use error::DataError;

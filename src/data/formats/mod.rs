@@ -1,0 +1,4 @@
+//! Readers of annotation files, and where such files lie in a data set's folder.
+
+pub mod coco;
+pub mod layout;
