@@ -298,6 +298,19 @@ mod tests {
     }
 
     #[test]
+    fn cmyk_jpegs_come_out_as_rgb() {
+        // made by tests/oracle/cmyk.py: one colour, which Pillow reads as (204, 102, 26)
+        let decoded = named(include_bytes!("../../tests/fixtures/cmyk.jpg")).unwrap();
+        assert_eq!(decoded.dimensions(), (16, 8));
+        let expected = RgbImage::from_pixel(16, 8, image::Rgb([204, 102, 26]));
+        assert!(
+            close(&decoded, &expected, 3),
+            "{:?}",
+            decoded.get_pixel(0, 0)
+        );
+    }
+
+    #[test]
     fn a_jpeg_cut_in_half_is_an_error_that_names_the_file() {
         let noise = RgbImage::from_fn(64, 64, |x, y| {
             image::Rgb([

@@ -329,7 +329,7 @@ impl Recipe {
             if abandoned.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            match self.image_without_panic(epoch, index) {
+            match without_panic(|| self.name(index), || self.image(epoch, index)) {
                 Ok(image) => prepared.push(image),
                 Err(error)
                     if self.options.on_bad_image == OnBadImage::Skip
@@ -346,24 +346,9 @@ impl Recipe {
         Ok(Some(collate(prepared, self.preprocess.size_divisor)))
     }
 
-    /// A panic in a decoder must neither kill the run without a name nor leave the consumer waiting
-    /// for ever.
-    fn image_without_panic(
-        &self,
-        epoch: u64,
-        index: usize,
-    ) -> Result<(PreparedImage, BatchImage), DataError> {
-        catch_unwind(AssertUnwindSafe(|| self.image(epoch, index))).unwrap_or_else(|panic| {
-            let message = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            Err(DataError::Panicked {
-                image: self.dataset.store().image(index).file_name.to_owned(),
-                message: message.to_owned(),
-            })
-        })
+    /// The data set's own name for an image, which needs no code of the image source.
+    fn name(&self, index: usize) -> String {
+        self.dataset.store().image(index).file_name.to_owned()
     }
 
     fn image(&self, epoch: u64, index: usize) -> Result<(PreparedImage, BatchImage), DataError> {
@@ -383,7 +368,8 @@ impl Recipe {
                     epoch,
                     index as u64,
                 );
-                augmentation.apply(sample, &self.preprocess, &mut rng)
+                let min_side = self.options.filter.min_side;
+                augmentation.apply(sample, &self.preprocess, min_side, &mut rng)
             }
         };
         let prepared = prepare(&sample.image, &preprocess);
@@ -403,6 +389,25 @@ impl Recipe {
         };
         Ok((prepared, info))
     }
+}
+
+/// A panic in a decoder must neither kill the run without a name nor leave the consumer waiting for
+/// ever: it becomes an error like any other.
+fn without_panic<T>(
+    image: impl Fn() -> String,
+    work: impl FnOnce() -> Result<T, DataError>,
+) -> Result<T, DataError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(DataError::Panicked {
+            image: image(),
+            message: message.to_owned(),
+        })
+    })
 }
 
 type Outcome = Result<Option<DetectionBatch>, DataError>;
@@ -539,7 +544,11 @@ impl Shared {
                 progress.next_to_begin += 1;
                 progress.next_to_begin - 1
             };
-            let outcome = recipe.batch(epoch, &self.plan[number], &self.abandoned);
+            let images = &self.plan[number];
+            let outcome = without_panic(
+                || recipe.name(images[0]),
+                || recipe.batch(epoch, images, &self.abandoned),
+            );
             lock(&self.progress).finished.insert(number, outcome);
             self.ready.notify_all();
         }

@@ -461,6 +461,83 @@ mod tests {
         assert!(text.starts_with("no/such.json: "), "{text}");
     }
 
+    /// Peak resident memory of this process in MB.
+    #[cfg(target_os = "linux")]
+    fn peak_memory() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            / 1024
+    }
+
+    /// As large as `instances_train2017.json`: 118 287 images, 860 001 annotations, 450 MB.
+    #[test]
+    #[cfg(target_os = "linux")]
+    #[ignore = "writes a temporary file of 450 MB and takes some seconds"]
+    fn annotations_as_large_as_coco_load_in_seconds_and_little_memory() {
+        const IMAGES: u64 = 118_287;
+        const ANNOTATIONS: u64 = 860_001;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("instances_train2017.json");
+        let mut out = BufWriter::new(File::create(&path).unwrap());
+        write!(out, "{{\"info\": {{}}, \"images\": [").unwrap();
+        for i in 0..IMAGES {
+            let comma = if i == 0 { "" } else { ", " };
+            // in a scrambled order, as the real file
+            let id = i * 7919 % IMAGES;
+            write!(
+                out,
+                "{comma}{{\"license\": 3, \"file_name\": \"{id:012}.jpg\", \"coco_url\": \
+                 \"http://images.cocodataset.org/train2017/{id:012}.jpg\", \"height\": 480, \"width\": 640, \
+                 \"date_captured\": \"2013-11-14 11:18:45\", \"flickr_url\": \
+                 \"http://farm9.staticflickr.com/8186/8119368305_4e622c8349_z.jpg\", \"id\": {id}}}"
+            )
+            .unwrap();
+        }
+        write!(out, "], \"annotations\": [").unwrap();
+        for i in 0..ANNOTATIONS {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(out, "{comma}{{\"segmentation\": [[").unwrap();
+            for k in 0..42 {
+                let comma = if k == 0 { "" } else { ", " };
+                write!(out, "{comma}{}.{:02}", 100 + (i + k) % 500, k).unwrap();
+            }
+            write!(
+                out,
+                "]], \"area\": {}.06, \"iscrowd\": 0, \"image_id\": {}, \"bbox\": [{}.02, 125.36, 88.25, 150.6], \
+                 \"category_id\": {}, \"id\": {}}}",
+                i % 9000,
+                i * 104_729 % IMAGES,
+                i % 400,
+                1 + i % 80,
+                i + 17
+            )
+            .unwrap();
+        }
+        write!(out, "], \"categories\": [").unwrap();
+        for id in 1..=80 {
+            let comma = if id == 1 { "" } else { ", " };
+            write!(out, "{comma}{{\"id\": {id}, \"name\": \"c{id}\"}}").unwrap();
+        }
+        write!(out, "]}}").unwrap();
+        out.flush().unwrap();
+        let megabytes = path.metadata().unwrap().len() >> 20;
+
+        let before = peak_memory();
+        let begun = std::time::Instant::now();
+        let store = read_coco(&path).unwrap();
+        let (seconds, peak) = (begun.elapsed().as_secs_f64(), peak_memory());
+        eprintln!("{megabytes} MB read in {seconds:.2} s, peak memory {before} -> {peak} MB");
+        assert_eq!(store.image_count() as u64, IMAGES);
+        assert_eq!(store.annotation_count() as u64, ANNOTATIONS);
+        assert!(peak < 200, "{peak} MB");
+        assert!(seconds < 60.0, "{seconds} s");
+    }
+
     proptest! {
         #[test]
         fn damaged_json_never_panics(

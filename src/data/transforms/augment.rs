@@ -70,8 +70,6 @@ pub struct Augmentation {
     /// Short sides in pixels from which each picture draws one; empty: the preprocessing's
     /// `min_size`.
     pub min_sizes: Vec<usize>,
-    /// A box cut by a crop is dropped unless both its sides are longer than this, in pixels.
-    pub min_side: f32,
 }
 
 impl Default for Augmentation {
@@ -94,7 +92,6 @@ impl Augmentation {
             scale_jitter: None,
             color_jitter: None,
             min_sizes: Vec::new(),
-            min_side: 1.0,
         }
     }
 
@@ -133,17 +130,16 @@ impl Augmentation {
         if self.min_sizes.contains(&0) {
             return wrong("min_sizes", "must be at least 1 pixel".to_owned());
         }
-        if !(self.min_side >= 0.0) {
-            return wrong("min_side", format!("{} is not 0 or more", self.min_side));
-        }
         self.color_jitter.map_or(Ok(()), |jitter| jitter.validate())
     }
 
-    /// Changes a sample and says how to preprocess it (the short side may be drawn, too).
+    /// Changes a sample and says how to preprocess it (the short side may be drawn, too). A box cut
+    /// by a crop is dropped unless both its sides are longer than `min_side`, in pixels.
     pub fn apply(
         &self,
         mut sample: Sample,
         preprocess: &Preprocess,
+        min_side: f32,
         rng: &mut impl Rng,
     ) -> (Sample, Preprocess) {
         let mut preprocess = *preprocess;
@@ -164,7 +160,7 @@ impl Augmentation {
             && happens(crop.probability, rng)
         {
             let fractions = [(); 2].map(|()| rng.random_range(crop.min_fraction..=1.0));
-            sample = self.crop_keeping_objects(sample, fractions, rng);
+            sample = crop_keeping_objects(sample, fractions, min_side, rng);
         }
         if !self.min_sizes.is_empty() {
             preprocess.min_size = self.min_sizes[rng.random_range(0..self.min_sizes.len())];
@@ -173,7 +169,7 @@ impl Augmentation {
         if let Some(ScaleJitter { min, max }) = self.scale_jitter {
             let factor = rng.random_range(min..=max);
             if factor > 1.0 {
-                sample = self.crop_keeping_objects(sample, [1.0 / factor; 2], rng);
+                sample = crop_keeping_objects(sample, [1.0 / factor; 2], min_side, rng);
             } else {
                 let shrink = |side: usize| ((side as f32 * factor).round() as usize).max(1);
                 preprocess.min_size = shrink(preprocess.min_size);
@@ -185,35 +181,35 @@ impl Augmentation {
         }
         (sample, preprocess)
     }
+}
 
-    /// Crops a window of the given fractions (x, y) at a random place. A picture that has boxes
-    /// keeps at least one: other places are tried, and after ten the picture stays whole.
-    fn crop_keeping_objects(
-        &self,
-        sample: Sample,
-        fractions: [f32; 2],
-        rng: &mut impl Rng,
-    ) -> Sample {
-        const TRIES: usize = 10;
-        let (width, height) = sample.image.dimensions();
-        let part = |side: u32, fraction: f32| ((side as f32 * fraction) as u32).clamp(1, side);
-        let window_width = part(width, fractions[0]);
-        let window_height = part(height, fractions[1]);
-        let had_boxes = !sample.boxes_in_image.is_empty();
-        for _ in 0..TRIES {
-            let window = Window {
-                x: rng.random_range(0..=width - window_width),
-                y: rng.random_range(0..=height - window_height),
-                width: window_width,
-                height: window_height,
-            };
-            let cut = crop(&sample, window, self.min_side);
-            if !had_boxes || !cut.boxes_in_image.is_empty() {
-                return cut;
-            }
+/// Crops a window of the given fractions (x, y) at a random place. A picture that has boxes
+/// keeps at least one: other places are tried, and after ten the picture stays whole.
+fn crop_keeping_objects(
+    sample: Sample,
+    fractions: [f32; 2],
+    min_side: f32,
+    rng: &mut impl Rng,
+) -> Sample {
+    const TRIES: usize = 10;
+    let (width, height) = sample.image.dimensions();
+    let part = |side: u32, fraction: f32| ((side as f32 * fraction) as u32).clamp(1, side);
+    let window_width = part(width, fractions[0]);
+    let window_height = part(height, fractions[1]);
+    let had_boxes = !sample.boxes_in_image.is_empty();
+    for _ in 0..TRIES {
+        let window = Window {
+            x: rng.random_range(0..=width - window_width),
+            y: rng.random_range(0..=height - window_height),
+            width: window_width,
+            height: window_height,
+        };
+        let cut = crop(&sample, window, min_side);
+        if !had_boxes || !cut.boxes_in_image.is_empty() {
+            return cut;
         }
-        sample
     }
+    sample
 }
 
 fn happens(probability: f32, rng: &mut impl Rng) -> bool {
@@ -257,7 +253,6 @@ mod tests {
                 hue: 0.1,
             }),
             min_sizes: vec![20, 24, 28],
-            min_side: 1.0,
         }
     }
 
@@ -268,7 +263,7 @@ mod tests {
             augmentation.validate().unwrap();
             let run = || {
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                augmentation.apply(sample(), &Preprocess::torchvision().with_sizes(25, 40), &mut rng)
+                augmentation.apply(sample(), &Preprocess::torchvision().with_sizes(25, 40), 1.0, &mut rng)
             };
             let (changed, preprocess) = run();
             prop_assert_eq!(&run().0, &changed);
@@ -295,7 +290,7 @@ mod tests {
         for seed in 0..300 {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let (changed, preprocess) =
-                augmentation.apply(sample(), &Preprocess::torchvision(), &mut rng);
+                augmentation.apply(sample(), &Preprocess::torchvision(), 1.0, &mut rng);
             counts[(preprocess.min_size - 640) / 32] += 1;
             flips += usize::from(changed != sample());
         }
@@ -306,8 +301,12 @@ mod tests {
     #[test]
     fn nothing_changes_without_augmentation() {
         let preprocess = Preprocess::torchvision();
-        let (same, same_preprocess) =
-            Augmentation::none().apply(sample(), &preprocess, &mut ChaCha8Rng::seed_from_u64(0));
+        let (same, same_preprocess) = Augmentation::none().apply(
+            sample(),
+            &preprocess,
+            1.0,
+            &mut ChaCha8Rng::seed_from_u64(0),
+        );
         assert_eq!((same, same_preprocess), (sample(), preprocess));
     }
 

@@ -125,23 +125,27 @@ impl Neighbours {
 }
 
 /// Pillow's antialiased bilinear resizing of interleaved 8-bit RGB `[height, width, 3]`.
+///
+/// Width first, then height, as two calls: each pass rounds to 8 bits, and left to itself the crate
+/// begins with the height, which changes up to a quarter of the values by one level.
 pub fn resize_antialiased_rgb8(pixels: &[u8], from: ImageSize, to: ImageSize) -> Vec<u8> {
-    if from == to {
-        return pixels.to_vec();
-    }
-    let source = images::ImageRef::new(
-        from.width as u32,
-        from.height as u32,
-        pixels,
-        PixelType::U8x3,
-    )
-    .expect("an RGB image has three bytes a pixel");
-    let mut target = images::Image::new(to.width as u32, to.height as u32, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new()
-        .resize(&source, &mut target, &options)
-        .expect("both images have the same pixel type");
-    target.into_vec()
+    let narrowed = ImageSize::new(from.height, to.width);
+    let pass = |pixels: &[u8], from: ImageSize, to: ImageSize| {
+        let rgb8 = PixelType::U8x3;
+        let source = images::ImageRef::new(from.width as u32, from.height as u32, pixels, rgb8)
+            .expect("an RGB image has three bytes a pixel");
+        let mut target = images::Image::new(to.width as u32, to.height as u32, rgb8);
+        let filter = ResizeAlg::Convolution(FilterType::Bilinear);
+        Resizer::new()
+            .resize(
+                &source,
+                &mut target,
+                &ResizeOptions::new().resize_alg(filter),
+            )
+            .expect("both images have the same pixel type");
+        target.into_vec()
+    };
+    pass(&pass(pixels, from, narrowed), narrowed, to)
 }
 
 #[cfg(test)]
