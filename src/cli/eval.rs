@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
 use super::{DeviceArgs, print_out};
+use crate::data::formats::layout::Split;
 use crate::data::registry::DatasetName;
 use crate::eval::{
     CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
@@ -27,8 +28,8 @@ pub(super) struct EvalArgs {
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Which split: val, train, or test where there is one
-    #[arg(long, default_value = "val")]
-    split: String,
+    #[arg(long, default_value = "val", value_parser = parse_split)]
+    split: Split,
     /// A COCO results file to measure instead of a checkpoint
     #[arg(long, value_name = "FILE", requires = "annotations", conflicts_with_all = ["checkpoint", "dataset"])]
     results: Option<PathBuf>,
@@ -43,6 +44,13 @@ pub(super) struct EvalArgs {
     json: bool,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+fn parse_split(text: &str) -> Result<Split, String> {
+    [Split::Train, Split::Val, Split::Test]
+        .into_iter()
+        .find(|split| split.to_string() == text)
+        .ok_or_else(|| "choose train, val or test".to_string())
 }
 
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
@@ -103,8 +111,10 @@ fn detect_all(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> 
     };
     let device = args.device.resolve()?;
     let detector = Detector::load(checkpoint, &device.device)?;
-    let dataset = DatasetName::parse(dataset)?.open_split(&args.split, args.data_dir.as_deref())?;
-    let (ours, theirs) = (&detector.description.categories, &dataset.store.categories);
+    let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
+    let dataset = &split.dataset;
+    let ours = detector.description.categories.as_slice();
+    let theirs = dataset.store().categories();
     if ours != theirs {
         let names = |c: &[crate::data::annotations::Category]| {
             let list: Vec<String> = c.iter().map(|c| format!("{} {}", c.id, c.name)).collect();
@@ -117,15 +127,15 @@ fn detect_all(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> 
             names(theirs)
         );
     }
-    eprintln!("{} images on {}", dataset.store.len(), device.name);
-    let bar = ProgressBar::new(dataset.store.len() as u64);
+    eprintln!("{} images on {}", dataset.len(), device.name);
+    let bar = ProgressBar::new(dataset.len() as u64);
     let rows = detect_dataset(
         &detector.model,
         &detector.description.preprocess,
-        &dataset,
+        dataset,
         &device.device,
         &mut |done, _| bar.set_position(done as u64),
     )?;
     bar.finish_and_clear();
-    Ok((ground_truth(&dataset)?, rows))
+    Ok((ground_truth(&split)?, rows))
 }

@@ -12,7 +12,8 @@ use serde_json::json;
 
 use super::DeviceArgs;
 use crate::config::{RunConfig, recipe_for};
-use crate::data::loader::{LoaderConfig, TrainLoader};
+use crate::data::dataset::TargetFilter;
+use crate::data::loader::{DetectionLoader, LoaderOptions};
 use crate::data::registry::DatasetName;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::predict::{Detector, DetectorDescription};
@@ -84,35 +85,45 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     };
     let dataset = DatasetName::parse(&launch.dataset)?;
     let (train, val) = dataset.open(launch.data_dir.as_deref())?;
+    let store = train.dataset.store().clone();
     let description = DetectorDescription {
-        model: config.detector(train.store.categories.len(), launch.pretrained)?,
+        model: config.detector(store.class_count(), launch.pretrained)?,
         preprocess: config.preprocess(),
-        categories: train.store.categories.clone(),
+        categories: store.categories().to_vec(),
     };
-    let loader = TrainLoader::new(
-        train.clone(),
-        LoaderConfig {
+    let loader = DetectionLoader::training(
+        train.dataset.clone(),
+        description.preprocess,
+        config.augment.clone(),
+        LoaderOptions {
             batch_size: config.loader.batch_size,
             threads: config.loader.threads,
+            prefetch: 2 * config.loader.threads,
             seed: config.train.seed,
-            augment: config.augment.clone(),
-            preprocess: description.preprocess.clone(),
-            keep_empty: config.loader.keep_empty,
             on_bad_image: config.loader.on_bad_image,
+            filter: TargetFilter {
+                keep_empty: config.loader.keep_empty,
+                ..TargetFilter::default()
+            },
+            ..LoaderOptions::default()
         },
-    );
-    if loader.image_count() == 0 {
-        bail!("{}: no image with a usable box to train on", launch.dataset);
-    }
+    )?;
     eprintln!(
         "{}: {} images to train on ({} boxes), {} to evaluate on; {} classes: {}",
         launch.dataset,
-        loader.image_count(),
-        train.store.annotation_count(),
-        val.store.len(),
+        loader.images_per_epoch(),
+        store.annotation_count(),
+        val.dataset.len(),
         description.categories.len(),
         first_names(&description),
     );
+    let left_out = loader.filtered();
+    if left_out.crowd_boxes + left_out.degenerate_boxes > 0 {
+        eprintln!(
+            "not trained on: {} crowd regions, {} boxes under a pixel",
+            left_out.crowd_boxes, left_out.degenerate_boxes
+        );
+    }
     let training_device = device.device.clone().autodiff();
     let model = fresh_model(&description, config.train.seed, &training_device);
     eprintln!(
@@ -134,8 +145,8 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     if args.resume.is_none() {
         let data = json!({
             "dataset": launch.dataset,
-            "train_images": train.store.len(),
-            "train_boxes": train.store.annotation_count(),
+            "train_images": store.image_count(),
+            "train_boxes": store.annotation_count(),
         });
         let environment = environment(&device.name, &data);
         run.write("environment.json", &format!("{environment:#}\n"))?;
@@ -167,6 +178,10 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
         ended => {
+            let skipped = task.train.skipped();
+            for image in &skipped {
+                eprintln!("left out: {image:?}");
+            }
             if ended == Outcome::StoppedEarly {
                 eprintln!("stopped early: no better AP for long enough");
             }
@@ -324,11 +339,12 @@ fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<()> {
     super::eval::write_report(&evaluation, &run.results())?;
     let pictures = run.results().join("pictures");
     std::fs::create_dir_all(&pictures).with_context(|| pictures.display().to_string())?;
-    let shown = SAMPLE_PICTURES.min(task.val.store.len());
+    let val = &task.val.dataset;
+    let shown = SAMPLE_PICTURES.min(val.len());
     for index in 0..shown {
-        let mut image = task.val.load(index)?;
+        let mut image = val.load_image(index)?;
         let found = detector.detect(&image);
-        let name = Path::new(task.val.store.file_name(index)).with_extension("jpg");
+        let name = Path::new(val.store().image(index).file_name).with_extension("jpg");
         super::predict::draw(&mut image, &found, &detector.description.categories);
         let name = name.file_name().unwrap_or("picture.jpg".as_ref());
         crate::render::save_picture(&image, &pictures.join(name))?;

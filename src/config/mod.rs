@@ -15,8 +15,7 @@ pub use recipes::{RECIPES, recipe_for};
 use crate::backbones::resnet::ResNetConfig;
 use crate::backbones::zoo::{UnknownBackbone, backbone};
 use crate::data::loader::OnBadImage;
-use crate::data::preprocess::Preprocess;
-use crate::data::transforms::AugmentConfig;
+use crate::data::transforms::{Augmentation, Preprocess};
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use crate::nn::norm::NormKind;
 use crate::nn::se::SeConfig;
@@ -68,8 +67,7 @@ pub struct RunConfig {
     /// Sizes of the network's input.
     pub input: InputConfig,
     /// Changes of training images.
-    #[serde(default)]
-    pub augment: AugmentConfig,
+    pub augment: Augmentation,
     /// Batches.
     pub loader: LoaderSection,
     /// The training loop. `learning_rate` is for `loader.base_batch_size`.
@@ -183,18 +181,11 @@ impl RunConfig {
             ("input.min_size", self.input.min_size),
             ("model.se_reduction", self.model.se_reduction),
         ];
-        let augment = [
-            ("augment.horizontal_flip", self.augment.horizontal_flip),
-            ("augment.vertical_flip", self.augment.vertical_flip),
-            ("augment.quarter_turn", self.augment.quarter_turn),
-            ("augment.crop", self.augment.crop),
-            ("augment.crop_min_side", self.augment.crop_min_side),
-        ];
         let learning_rate = self.train.learning_rate;
         let problem = if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             Some(format!("{name} must be at least 1"))
-        } else if let Some((name, value)) = augment.iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
-            Some(format!("{name} is {value}; a share lies between 0 and 1"))
+        } else if let Err(error) = self.augment.validate() {
+            Some(format!("augment: {error}"))
         } else if !(learning_rate.is_finite() && learning_rate > 0.0) {
             Some(format!(
                 "train.learning_rate is {learning_rate}; it must be above 0"
@@ -263,11 +254,7 @@ impl RunConfig {
             Preset::Torchvision => Preprocess::torchvision(),
             Preset::Detectron2 => Preprocess::detectron2(),
         };
-        Preprocess {
-            min_size: self.input.min_size,
-            max_size: self.input.max_size,
-            ..preset
-        }
+        preset.with_sizes(self.input.min_size, self.input.max_size)
     }
 }
 
@@ -348,7 +335,7 @@ mod tests {
             "epochs",
             "=3",
             "train.epochs=0",
-            "augment.crop=1.5",
+            "augment.vertical_flip=1.5",
             "train.learning_rate=-1",
         ] {
             assert!(set(wrong).is_err(), "{wrong}");
