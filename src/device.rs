@@ -1,62 +1,68 @@
-//! Which backend and device runs the tensors: chosen explicitly, probed so that nothing crashes.
+//! Which backend runs the tensors.
+//!
+//! burn's own device functions panic on machines without the hardware, so a device is asked for
+//! here only: [`resolve`] gives one that has computed a small product correctly, or an error that
+//! says what is missing, and [`probe`] reports on all of them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::{Device, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// What a person asks for with `--device`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeviceChoice {
-    /// CUDA if it works, else a hardware GPU through wgpu, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
+/// A kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The processor; always there.
     Cpu,
-    /// The default GPU through Vulkan, Metal or DirectX.
+    /// Graphics cards of any maker through Vulkan, Metal or DirectX.
     Wgpu,
-    /// An NVIDIA GPU by its index.
-    Cuda(usize),
+    /// NVIDIA cards.
+    Cuda,
 }
 
-/// A device that can't be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DeviceError {
-    /// Not a device's name.
-    #[error("unknown device '{0}'; choose auto, cpu, wgpu, cuda or cuda:N")]
-    Unknown(String),
-    /// This binary has no such backend.
-    #[error(
-        "this sedet is built without {0}; build it with `cargo build --release --features {0}`"
-    )]
-    NotBuilt(&'static str),
-    /// The backend finds no device or the device does not work.
-    #[error("no {backend} device works here: {reason}; use --device cpu, or see `sedet doctor`")]
-    NotWorking {
-        /// wgpu or cuda.
-        backend: &'static str,
-        /// What was met.
-        reason: String,
-    },
-}
+impl Backend {
+    /// From the slowest to the fastest.
+    pub const ALL: [Self; 3] = [Self::Cpu, Self::Wgpu, Self::Cuda];
 
-impl FromStr for DeviceChoice {
-    type Err = DeviceError;
-
-    fn from_str(text: &str) -> Result<Self, DeviceError> {
-        let unknown = || DeviceError::Unknown(text.to_string());
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "wgpu" => Ok(Self::Wgpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => {
-                let index = text.strip_prefix("cuda:").ok_or_else(unknown)?;
-                Ok(Self::Cuda(index.parse().map_err(|_| unknown())?))
-            }
+    /// As it is written in `--device` and in Cargo's features.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
         }
     }
+
+    /// Whether this build of sedet can use it at all.
+    pub const fn is_compiled_in(self) -> bool {
+        match self {
+            Self::Cpu => true,
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Cuda => cfg!(feature = "cuda"),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a person asks for: `auto`, `cpu`, `wgpu`, `cuda` or `cuda:N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// CUDA if it works, else a hardware graphics card, else the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The best graphics adapter; a software one if there is no other.
+    Wgpu,
+    /// The NVIDIA card of this number, from 0.
+    Cuda(usize),
 }
 
 impl fmt::Display for DeviceChoice {
@@ -65,190 +71,384 @@ impl fmt::Display for DeviceChoice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Wgpu => f.write_str("wgpu"),
+            Self::Cuda(0) => f.write_str("cuda"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
 }
 
-/// A device that was tried and works.
-#[derive(Debug, Clone)]
-pub struct WorkingDevice {
-    /// For tensors.
-    pub device: Device,
-    /// For people: `cpu (2 threads)`.
-    pub name: String,
-    /// A GPU that is really the CPU (Mesa's llvmpipe): right, but slow.
-    pub is_software: bool,
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
+    }
 }
 
-/// The device of a choice, tried out.
-///
-/// # Errors
-/// The backend isn't built in, or nothing of it works.
-pub fn resolve(choice: DeviceChoice) -> Result<WorkingDevice, DeviceError> {
-    match choice {
-        DeviceChoice::Cpu => Ok(cpu()),
-        DeviceChoice::Wgpu => wgpu(),
-        DeviceChoice::Cuda(index) => cuda(index),
-        DeviceChoice::Auto => {
-            let gpu = cuda(0).or_else(|_| wgpu());
-            Ok(gpu.ok().filter(|d| !d.is_software).unwrap_or_else(cpu))
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        let unknown = || DeviceError::Unknown {
+            given: text.to_string(),
+        };
+        match text.trim().to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "wgpu" => Ok(Self::Wgpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            other => {
+                let index = other.strip_prefix("cuda:").ok_or_else(unknown)?;
+                // u16 is what the CUDA runtime counts devices with.
+                let index: u16 = index.parse().map_err(|_| unknown())?;
+                Ok(Self::Cuda(index.into()))
+            }
         }
     }
 }
 
-fn cpu() -> WorkingDevice {
-    WorkingDevice {
-        device: Device::flex(),
-        name: format!("cpu ({} threads)", rayon::current_num_threads()),
-        is_software: false,
+impl TryFrom<String> for DeviceChoice {
+    type Error = DeviceError;
+
+    fn try_from(text: String) -> Result<Self, DeviceError> {
+        text.parse()
     }
 }
 
-#[cfg(feature = "wgpu")]
-fn wgpu() -> Result<WorkingDevice, DeviceError> {
-    let failed = |reason: String| DeviceError::NotWorking {
-        backend: "wgpu",
-        reason,
-    };
-    // `Device::wgpu` panics on a device thread where there is no adapter; this returns instead.
-    let device = Device::wgpu_options()
-        .init()
-        .map_err(|e| failed(e.to_string()))?;
-    let identity = device.identity().map_or_else(
-        || "unnamed adapter".to_string(),
-        |identity| format!("{identity:?}"),
-    );
-    try_out(&device).map_err(failed)?;
-    let lower = identity.to_lowercase();
-    let is_software = ["llvmpipe", "lavapipe", "swiftshader", "software"]
-        .iter()
-        .any(|name| lower.contains(name));
-    Ok(WorkingDevice {
-        device,
-        name: format!("wgpu ({identity})"),
-        is_software,
-    })
+/// Why there is no such device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// Not a name of a device.
+    #[error("unknown device '{given}': use auto, cpu, wgpu, cuda or cuda:N")]
+    Unknown {
+        /// What was asked for.
+        given: String,
+    },
+    /// The feature is off.
+    #[error(
+        "this sedet was built without {backend}: build it with 'cargo install --path . --features \
+         {backend}', or use --device cpu"
+    )]
+    NotCompiledIn {
+        /// What was asked for.
+        backend: Backend,
+    },
+    /// No card, no driver.
+    #[error("no {backend} device: {reason}; {way_out}, or use --device cpu")]
+    Unavailable {
+        /// What was asked for.
+        backend: Backend,
+        /// What the driver says.
+        reason: String,
+        /// What to install or check.
+        way_out: String,
+    },
+    /// A number beyond the last card.
+    #[error("no cuda:{index}: this machine has {count} CUDA device(s), numbered from 0")]
+    NoSuchCard {
+        /// What was asked for.
+        index: usize,
+        /// Cards there are.
+        count: usize,
+    },
+    /// It is there, but a small product comes out wrong or not at all.
+    #[error("{name} does not compute: {reason}; update its driver, or use --device cpu")]
+    Broken {
+        /// The device.
+        name: String,
+        /// What happened.
+        reason: String,
+    },
 }
 
-#[cfg(not(feature = "wgpu"))]
-fn wgpu() -> Result<WorkingDevice, DeviceError> {
-    Err(DeviceError::NotBuilt("wgpu"))
+/// A device that was tried and works.
+#[derive(Debug, Clone)]
+pub struct WorkingDevice {
+    /// For tensors; without autodiff.
+    pub device: Device,
+    /// For people: `cpu (2 threads)`, `wgpu (NVIDIA GeForce RTX 4070, vulkan)`.
+    pub name: String,
+    /// A graphics adapter that is really the processor (`llvmpipe`): right, but slower than `cpu`.
+    pub is_software: bool,
 }
 
-#[cfg(feature = "cuda")]
-fn cuda(index: usize) -> Result<WorkingDevice, DeviceError> {
-    let failed = |reason: String| DeviceError::NotWorking {
-        backend: "cuda",
-        reason,
-    };
-    // Enumerating looks for libcuda first; asking for a device outright would panic without it.
-    let devices = Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec();
-    let count = devices.len();
-    let device = devices
-        .into_iter()
-        .nth(index)
-        .ok_or_else(|| failed(format!("index {index} of {count} devices")))?;
-    try_out(&device).map_err(failed)?;
-    Ok(WorkingDevice {
-        device,
-        name: format!("cuda:{index}"),
-        is_software: false,
-    })
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda(_index: usize) -> Result<WorkingDevice, DeviceError> {
-    Err(DeviceError::NotBuilt("cuda"))
-}
-
-/// A small product with a known result. On its own thread, because drivers that break do it by
-/// panicking.
-fn try_out(device: &Device) -> Result<(), String> {
-    let device = device.clone();
-    let result = std::thread::spawn(move || {
-        let a = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], &device);
-        a.clone()
-            .matmul(a)
-            .into_data()
-            .iter::<f32>()
-            .collect::<Vec<_>>()
-    })
-    .join();
-    match result {
-        Ok(values) if values == [7.0, 10.0, 15.0, 22.0] => Ok(()),
-        Ok(values) => Err(format!("a 2x2 product came out as {values:?}")),
-        Err(_) => Err("the driver failed on a 2x2 product".to_string()),
+/// The device for a choice, after it has shown that it computes.
+///
+/// # Errors
+/// Never for `auto` and `cpu` on a healthy machine; else see [`DeviceError`].
+pub fn resolve(choice: DeviceChoice) -> Result<WorkingDevice, DeviceError> {
+    match choice {
+        DeviceChoice::Auto => {
+            if let Ok(found) = open(Backend::Cuda, 0) {
+                return Ok(found);
+            }
+            match open(Backend::Wgpu, 0) {
+                Ok(found) if !found.is_software => Ok(found),
+                _ => open(Backend::Cpu, 0),
+            }
+        }
+        DeviceChoice::Cpu => open(Backend::Cpu, 0),
+        DeviceChoice::Wgpu => open(Backend::Wgpu, 0),
+        DeviceChoice::Cuda(index) => open(Backend::Cuda, index),
     }
 }
 
 /// One line of `sedet doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceReport {
-    /// cpu, wgpu or cuda.
+    /// `cpu`, `wgpu` or `cuda`.
     pub backend: &'static str,
     /// Whether it can be used.
     pub works: bool,
-    /// Its name, or what is missing.
+    /// Its name, or what is missing and the way out.
     pub detail: String,
 }
 
-/// Try every backend.
+/// Try every kind of device, from the slowest to the fastest.
 pub fn probe() -> Vec<DeviceReport> {
-    let report = |backend, found: Result<WorkingDevice, DeviceError>| match found {
-        Ok(device) => DeviceReport {
-            backend,
-            works: true,
-            detail: if device.is_software {
-                format!("{}; software rendering, slower than cpu", device.name)
-            } else {
-                device.name
-            },
+    Backend::ALL
+        .into_iter()
+        .map(|backend| {
+            let (works, detail) = match open(backend, 0) {
+                Ok(found) if found.is_software => (
+                    true,
+                    format!("{}; a software adapter, slower than cpu", found.name),
+                ),
+                Ok(found) => (true, found.name),
+                Err(error) => (false, error.to_string()),
+            };
+            DeviceReport {
+                backend: backend.name(),
+                works,
+                detail,
+            }
+        })
+        .collect()
+}
+
+fn open(backend: Backend, index: usize) -> Result<WorkingDevice, DeviceError> {
+    if !backend.is_compiled_in() {
+        return Err(DeviceError::NotCompiledIn { backend });
+    }
+    let found = match backend {
+        Backend::Cpu => WorkingDevice {
+            device: Device::flex(),
+            name: format!("cpu ({} threads)", rayon::current_num_threads()),
+            is_software: false,
         },
-        Err(error) => DeviceReport {
-            backend,
-            works: false,
-            detail: error.to_string(),
-        },
+        Backend::Wgpu => open_wgpu()?,
+        Backend::Cuda => open_cuda(index)?,
     };
-    let cpu = cpu();
-    let cpu = match try_out(&cpu.device) {
-        Ok(()) => report("cpu", Ok(cpu)),
-        Err(reason) => report(
-            "cpu",
-            Err(DeviceError::NotWorking {
-                backend: "cpu",
+    match computes(&found.device) {
+        Ok(()) => Ok(found),
+        Err(reason) => Err(DeviceError::Broken {
+            name: found.name,
+            reason,
+        }),
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn open_wgpu() -> Result<WorkingDevice, DeviceError> {
+    use std::sync::OnceLock;
+
+    use burn::tensor::wgpu::wgpu::DeviceType;
+
+    // burn refuses to initialise the same adapter twice, so the first answer is kept.
+    static OPENED: OnceLock<Result<WorkingDevice, DeviceError>> = OnceLock::new();
+    OPENED
+        .get_or_init(|| {
+            let unavailable = |reason: String| DeviceError::Unavailable {
+                backend: Backend::Wgpu,
                 reason,
-            }),
-        ),
+                way_out: "install your card's Vulkan driver (Debian: mesa-vulkan-drivers \
+                          libvulkan1)"
+                    .into(),
+            };
+            // `init` reports a missing adapter; the guard is for drivers that fall over.
+            let opened = guarded(|| Device::wgpu_options().init_with_setup())
+                .map_err(unavailable)?
+                .map_err(|e| unavailable(one_line(&e.to_string())))?;
+            let (device, setup) = opened;
+            let adapter = setup.adapter.get_info();
+            Ok(WorkingDevice {
+                device,
+                name: format!("wgpu ({}, {})", adapter.name, adapter.backend),
+                is_software: adapter.device_type == DeviceType::Cpu,
+            })
+        })
+        .clone()
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn open_wgpu() -> Result<WorkingDevice, DeviceError> {
+    Err(DeviceError::NotCompiledIn {
+        backend: Backend::Wgpu,
+    })
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(index: usize) -> Result<WorkingDevice, DeviceError> {
+    use burn::tensor::DeviceType;
+
+    let unavailable = |reason: String| DeviceError::Unavailable {
+        backend: Backend::Cuda,
+        reason,
+        way_out: "install NVIDIA's driver and the CUDA toolkit, and check that 'nvidia-smi' lists \
+                  the card"
+            .into(),
     };
-    vec![cpu, report("wgpu", wgpu()), report("cuda", cuda(0))]
+    // Enumerating looks for the driver first; opening a device without one panics.
+    let devices = guarded(|| Device::enumerate(DeviceType::Cuda)).map_err(unavailable)?;
+    if devices.is_empty() {
+        return Err(unavailable("no NVIDIA driver or no card found".into()));
+    }
+    let count = devices.len();
+    let device = devices
+        .into_iter()
+        .nth(index)
+        .ok_or(DeviceError::NoSuchCard { index, count })?;
+    let card = guarded(|| device.identity()).map_err(unavailable)?;
+    let card = card.map_or_else(|| "unnamed card".to_string(), |identity| identity.name);
+    Ok(WorkingDevice {
+        device,
+        name: format!("cuda:{index} ({card})"),
+        is_software: false,
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(_: usize) -> Result<WorkingDevice, DeviceError> {
+    Err(DeviceError::NotCompiledIn {
+        backend: Backend::Cuda,
+    })
+}
+
+/// Multiply two small matrices and compare.
+fn computes(device: &Device) -> Result<(), String> {
+    let product = guarded(|| {
+        let a = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], device);
+        let b = Tensor::<2>::from_floats([[5.0, 6.0], [7.0, 8.0]], device);
+        a.matmul(b).try_into_vec_as::<f32>()
+    })?
+    .map_err(|e| one_line(&e.to_string()))?;
+    // Small integers: exact in every float format that a device may compute with.
+    if product == [19.0, 22.0, 43.0, 50.0] {
+        Ok(())
+    } else {
+        Err(format!("a product of matrices came out as {product:?}"))
+    }
+}
+
+/// Run something that calls a driver; a panic becomes its message.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // Nothing of ours is touched inside, so nothing can be left half-changed.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("the driver failed without a message");
+        one_line(message)
+    })
+}
+
+/// Errors of drivers span lines; ours don't.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn device_names_are_read_and_wrong_ones_named() {
-        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
-        assert_eq!("cpu".parse(), Ok(DeviceChoice::Cpu));
-        for wrong in ["gpu", "cuda:", "cuda:x", ""] {
-            let message = wrong.parse::<DeviceChoice>().unwrap_err().to_string();
-            assert!(message.contains(&format!("'{wrong}'")), "{message}");
+    fn the_names_of_devices_are_understood() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("CPU", DeviceChoice::Cpu),
+            ("wgpu", DeviceChoice::Wgpu),
+            ("cuda", DeviceChoice::Cuda(0)),
+            ("cuda:0", DeviceChoice::Cuda(0)),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ] {
+            assert_eq!(text.parse(), Ok(choice), "{text}");
         }
     }
 
     #[test]
-    fn the_cpu_always_works_and_auto_finds_a_device() {
-        assert!(probe()[0].works);
-        assert!(resolve(DeviceChoice::Auto).is_ok());
+    fn other_names_are_refused_with_the_list() {
+        for text in [
+            "",
+            "gpu",
+            "cuda:",
+            "cuda:-1",
+            "cuda:x",
+            "cuda:99999",
+            "cpu:0",
+        ] {
+            let error = text.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("unknown device '{text}': use auto, cpu, wgpu, cuda or cuda:N")
+            );
+        }
     }
 
-    #[cfg(not(feature = "cuda"))]
+    proptest! {
+        #[test]
+        fn what_is_displayed_is_parsed_back(index in 0usize..64) {
+            let choice = DeviceChoice::Cuda(index);
+            prop_assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+    }
+
     #[test]
-    fn a_backend_that_is_not_built_in_says_how_to_build_it() {
-        let message = resolve(DeviceChoice::Cuda(0)).unwrap_err().to_string();
-        assert!(message.contains("--features cuda"), "{message}");
+    fn the_processor_always_works() {
+        let found = resolve(DeviceChoice::Cpu).unwrap();
+        assert!(found.name.starts_with("cpu ("), "{}", found.name);
+        assert!(!found.device.is_autodiff());
+    }
+
+    #[test]
+    fn auto_never_fails_and_never_takes_a_software_adapter() {
+        assert!(!resolve(DeviceChoice::Auto).unwrap().is_software);
+    }
+
+    #[test]
+    fn asking_again_gives_the_same_answer() {
+        for choice in [DeviceChoice::Wgpu, DeviceChoice::Cuda(0)] {
+            let first = resolve(choice).map(|d| d.name);
+            assert_eq!(first, resolve(choice).map(|d| d.name));
+        }
+    }
+
+    #[test]
+    fn the_report_covers_every_backend_and_says_how_to_build_missing_ones_in() {
+        let reports = probe();
+        assert_eq!(
+            reports.iter().map(|r| r.backend).collect::<Vec<_>>(),
+            ["cpu", "wgpu", "cuda"]
+        );
+        assert!(reports[0].works);
+        for (report, backend) in reports.iter().zip(Backend::ALL) {
+            if !backend.is_compiled_in() {
+                let way_out = format!("--features {backend}");
+                assert!(report.detail.contains(&way_out), "{}", report.detail);
+            } else if !report.works {
+                assert!(report.detail.contains("--device cpu"), "{}", report.detail);
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_driver_becomes_one_line() {
+        let reason = guarded(|| panic!("two\n  lines")).map(|()| ()).unwrap_err();
+        assert_eq!(reason, "two lines");
+    }
+
+    #[test]
+    fn a_card_beyond_the_last_is_named() {
+        let message = DeviceError::NoSuchCard { index: 3, count: 1 }.to_string();
+        assert!(message.contains("cuda:3") && message.contains("1 CUDA"));
     }
 }

@@ -38,7 +38,13 @@ impl Ema {
         });
     }
 
-    /// The average in the form of the model.
+    /// Nothing was averaged yet.
+    pub fn is_empty(&self) -> bool {
+        self.shadow.is_empty()
+    }
+
+    /// The average in the form of the model. `model` is changed in place where it has running
+    /// statistics, which burn shares between clones: give it `model.valid()`, a copy of its own.
     ///
     /// # Errors
     /// If the model is not the one that was averaged.
@@ -100,5 +106,71 @@ impl ModuleVisitor for Blend<'_> {
             None => flat,
         };
         self.ema.shadow.insert(name, (shape, blended));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::{BatchNorm, BatchNormConfig};
+
+    fn norm(value: f32) -> BatchNorm {
+        let mut norm = BatchNormConfig::new(2).init(&Device::flex().autodiff());
+        let fill = || TensorData::new(vec![value; 2], [2]);
+        let tensors = ["gamma", "beta", "running_mean", "running_var"]
+            .map(|name| (name.to_string(), fill()))
+            .into();
+        norm = load_named_tensors(norm, &tensors).unwrap();
+        norm
+    }
+
+    fn averages(ema: &Ema) -> Vec<f32> {
+        let (_, tensors) = ema.export();
+        tensors
+            .values()
+            .flat_map(|t| t.iter::<f32>().collect::<Vec<_>>())
+            .collect()
+    }
+
+    #[test]
+    fn the_average_follows_the_formula_and_its_warm_up() {
+        let mut ema = Ema::new(0.3);
+        assert!(ema.is_empty());
+        ema.update(&norm(1.0));
+        assert_eq!(averages(&ema), [1.0; 8]);
+        // Update 2: decay min(0.3, 3/12) = 0.25. Update 3: min(0.3, 4/13) = 0.3.
+        ema.update(&norm(2.0));
+        assert_eq!(averages(&ema), [1.75; 8]);
+        ema.update(&norm(3.0));
+        for average in averages(&ema) {
+            assert!(
+                (average - (0.3 * 1.75 + 0.7 * 3.0)).abs() < 1e-6,
+                "{average}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_averaged_model_leaves_the_trained_one_alone() {
+        let mut ema = Ema::new(0.9);
+        ema.update(&norm(1.0));
+        let model = norm(5.0);
+        let averaged = ema.apply_to(model.valid()).unwrap();
+        let mean = |norm: &BatchNorm| norm.running_mean.value().into_data().iter::<f32>().next();
+        assert_eq!((mean(&averaged), mean(&model)), (Some(1.0), Some(5.0)));
+    }
+
+    #[test]
+    fn an_exported_average_continues_exactly() {
+        let mut straight = Ema::new(0.95);
+        let mut broken = Ema::new(0.95);
+        for value in [0.3, 0.7, 1.1, -4.0] {
+            straight.update(&norm(value));
+            let (updates, tensors) = broken.export();
+            broken = Ema::new(0.95);
+            broken.import(updates, &tensors, &Device::flex());
+            broken.update(&norm(value));
+        }
+        assert_eq!(averages(&straight), averages(&broken));
     }
 }

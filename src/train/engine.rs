@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::ema::Ema;
 use super::events::EventLog;
-use super::optimizer::{Optimizer, OptimizerConfig, clip_global_norm};
+use super::optimizer::{Optimizer, OptimizerConfig, average_and_clip};
 use super::run_dir::{RunDir, RunDirError};
 use super::schedule::ScheduleConfig;
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
@@ -28,6 +28,13 @@ use crate::weights::parameters::{ParameterError, load_named_tensors, named_tenso
 pub struct EngineConfig {
     /// Passes over the data.
     pub epochs: usize,
+    /// Stop after so many optimiser steps, even inside an epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_iterations: Option<usize>,
+    /// Stop after so many minutes of this session, evaluations included. The run is evaluated then
+    /// and can be resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_minutes: Option<f64>,
     /// Batches whose gradients are averaged into one step.
     pub accumulate: usize,
     /// At factor 1 of the schedule, for the batch size used.
@@ -121,6 +128,12 @@ pub trait TrainTask {
 /// Why training ended early and not on request.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError<E: std::error::Error + 'static> {
+    /// A setting that can't work.
+    #[error("train.{field} is 0; it must be at least 1")]
+    Config {
+        /// The setting.
+        field: &'static str,
+    },
     /// Data or evaluation.
     #[error(transparent)]
     Task(E),
@@ -184,12 +197,23 @@ pub enum Outcome {
     Finished,
     /// No better score for long enough.
     StoppedEarly,
+    /// `max_minutes` are over; evaluated, and can be resumed.
+    TimeUp,
     /// On request; can be resumed.
     Interrupted,
 }
 
+/// Why a stretch of training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stretch {
+    EpochDone,
+    IterationsDone,
+    TimeUp,
+    Interrupted,
+}
+
 /// Where training stands; the part of a checkpoint that is not tensors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Optimiser steps done.
     pub iteration: usize,
@@ -198,15 +222,32 @@ pub struct Progress {
     /// Batches of it that are done.
     pub batch: usize,
     /// Best score so far.
+    #[serde(with = "exact")]
     pub best_score: Option<f64>,
     /// Evaluations since then.
     pub evaluations_without_gain: usize,
-    /// Steps of the optimiser, as it counts them.
-    pub optimizer_steps: u64,
+    /// The iteration after which the last evaluation was made.
+    pub evaluated_at: Option<usize>,
     /// Updates of the average.
     pub ema_updates: u64,
     /// Seconds spent training in all sessions; not part of the result.
     pub seconds: f64,
+}
+
+/// Scores as text: serde_json reads numbers back with the last bit off at times, and an equal score
+/// must stay equal after resuming.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(score: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        score.map(|score| score.to_string()).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        Option::<String>::deserialize(from)?
+            .map(|text| text.parse().map_err(serde::de::Error::custom))
+            .transpose()
+    }
 }
 
 /// One step, for whoever watches.
@@ -274,17 +315,9 @@ impl<T: TrainTask> Engine<'_, T> {
             model,
             optimizer: Optimizer::new(self.config.optimizer, self.config.decay_norms),
             ema: self.config.ema_decay.map(Ema::new),
-            progress: Progress {
-                iteration: 0,
-                epoch: 0,
-                batch: 0,
-                best_score: None,
-                evaluations_without_gain: 0,
-                optimizer_steps: 0,
-                ema_updates: 0,
-                seconds: 0.0,
-            },
+            progress: Progress::default(),
         };
+        self.check_config()?;
         self.save(&state)?;
         self.run(state, observer)
     }
@@ -298,15 +331,21 @@ impl<T: TrainTask> Engine<'_, T> {
         model: T::Model,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError<T::Error>> {
+        self.check_config()?;
         let path = self.run.last_checkpoint();
         let checkpoint = Checkpoint::load(&path)?;
         let progress: Progress = serde_json::from_value(checkpoint.metadata["progress"].clone())
             .map_err(|_| TrainError::NotResumable { path: path.clone() })?;
-        let model = load_named_tensors(model, &checkpoint.weights)
-            .map_err(|source| TrainError::OtherNetwork { path, source })?;
+        let other_network = |source| TrainError::OtherNetwork {
+            path: path.clone(),
+            source,
+        };
+        let model = load_named_tensors(model, &checkpoint.weights).map_err(other_network)?;
         let plain = self.device.clone().inner();
         let mut optimizer = Optimizer::new(self.config.optimizer, self.config.decay_norms);
-        optimizer.import(progress.optimizer_steps, &checkpoint.optimizer, &plain);
+        optimizer
+            .import(&checkpoint.optimizer, &model)
+            .map_err(other_network)?;
         let ema = self.config.ema_decay.map(|decay| {
             let mut ema = Ema::new(decay);
             ema.import(progress.ema_updates, &checkpoint.ema, &plain);
@@ -323,6 +362,20 @@ impl<T: TrainTask> Engine<'_, T> {
         )
     }
 
+    fn check_config(&self) -> Result<(), TrainError<T::Error>> {
+        let config = &self.config;
+        let fields = [
+            ("epochs", config.epochs),
+            ("accumulate", config.accumulate),
+            ("evaluate_every", config.evaluate_every),
+            ("log_every", config.log_every),
+        ];
+        match fields.into_iter().find(|(_, value)| *value == 0) {
+            Some((field, _)) => Err(TrainError::Config { field }),
+            None => Ok(()),
+        }
+    }
+
     fn steps_per_epoch(&self) -> usize {
         self.task
             .batches_per_epoch()
@@ -330,53 +383,82 @@ impl<T: TrainTask> Engine<'_, T> {
             .max(1)
     }
 
+    fn total_iterations(&self) -> usize {
+        let all = self.steps_per_epoch() * self.config.epochs;
+        self.config.max_iterations.map_or(all, |max| max.min(all))
+    }
+
     fn run(
         &self,
         mut state: State<T::Model>,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError<T::Error>> {
-        let mut log = EventLog::open(&self.run.path, state.progress.iteration)
+        let started = Instant::now();
+        let evaluated = state.progress.evaluated_at == Some(state.progress.iteration);
+        let mut log = EventLog::open(&self.run.path, state.progress.iteration, evaluated)
             .map_err(|e| self.events_error(e))?;
         while state.progress.epoch < self.config.epochs {
-            let finished;
-            (state, finished) = self.epoch(state, &mut log, observer)?;
-            if !finished {
+            let end;
+            (state, end) = self.epoch(state, started, &mut log, observer)?;
+            let epoch = state.progress.epoch;
+            let due = end != Stretch::EpochDone
+                || epoch + 1 == self.config.epochs
+                || (epoch + 1).is_multiple_of(self.config.evaluate_every);
+            let due = due && state.progress.evaluated_at != Some(state.progress.iteration);
+            if due || end == Stretch::Interrupted {
+                // An evaluation takes long; whoever kills it must find all training saved.
                 self.save(&state)?;
+            }
+            if end == Stretch::Interrupted || (due && self.stop.load(Ordering::Relaxed)) {
                 return Ok(Outcome::Interrupted);
             }
-            let epoch = state.progress.epoch;
-            let last = epoch + 1 == self.config.epochs;
             let mut stop_early = false;
-            if last || (epoch + 1).is_multiple_of(self.config.evaluate_every) {
+            if due {
                 observer.evaluating(epoch);
-                let evaluation = self.evaluate(&mut state)?;
-                let is_best = state.progress.evaluations_without_gain == 0;
+                let (evaluation, is_best) = self.evaluate(&mut state)?;
                 log.write("eval", state.progress.iteration, &evaluation.metrics)
                     .map_err(|e| self.events_error(e))?;
                 observer.evaluated(epoch, &evaluation, is_best);
+                if is_best {
+                    state.progress.evaluations_without_gain = 0;
+                } else if end == Stretch::EpochDone {
+                    // Being out of time in the middle of an epoch is no sign of a plateau.
+                    state.progress.evaluations_without_gain += 1;
+                }
                 let patience = self.config.patience.unwrap_or(usize::MAX);
                 stop_early = state.progress.evaluations_without_gain >= patience;
             }
-            state.progress.epoch += 1;
-            state.progress.batch = 0;
+            if end == Stretch::EpochDone {
+                state.progress.epoch += 1;
+                state.progress.batch = 0;
+            }
             self.save(&state)?;
-            if stop_early {
-                return Ok(Outcome::StoppedEarly);
+            match end {
+                Stretch::TimeUp => return Ok(Outcome::TimeUp),
+                Stretch::IterationsDone => return Ok(Outcome::Finished),
+                _ if stop_early => return Ok(Outcome::StoppedEarly),
+                _ => {}
             }
         }
         Ok(Outcome::Finished)
     }
 
-    /// Train to the end of the epoch; `false` if stopped before.
+    /// Train to the end of the epoch or to what comes before it.
     fn epoch(
         &self,
         mut state: State<T::Model>,
+        session: Instant,
         log: &mut EventLog,
         observer: &mut dyn Observer,
-    ) -> Result<(State<T::Model>, bool), TrainError<T::Error>> {
+    ) -> Result<(State<T::Model>, Stretch), TrainError<T::Error>> {
         let per_epoch = self.steps_per_epoch();
-        let total = per_epoch * self.config.epochs;
+        let total = self.total_iterations();
         let batch_count = self.task.batches_per_epoch();
+        let max_seconds = self.config.max_minutes.map_or(f64::INFINITY, |m| m * 60.0);
+        if state.progress.batch >= batch_count {
+            // Killed while this epoch was evaluated.
+            return Ok((state, Stretch::EpochDone));
+        }
         let mut batches = self
             .task
             .batches(state.progress.epoch, state.progress.batch)
@@ -385,7 +467,13 @@ impl<T: TrainTask> Engine<'_, T> {
         let mut meter = Meter::new();
         while state.progress.batch < batch_count {
             if self.stop.load(Ordering::Relaxed) {
-                return Ok((state, false));
+                return Ok((state, Stretch::Interrupted));
+            }
+            if state.progress.iteration >= total {
+                return Ok((state, Stretch::IterationsDone));
+            }
+            if session.elapsed().as_secs_f64() >= max_seconds {
+                return Ok((state, Stretch::TimeUp));
             }
             let started = Instant::now();
             let group = self
@@ -400,7 +488,7 @@ impl<T: TrainTask> Engine<'_, T> {
             let mut accumulator = GradientsAccumulator::new();
             let mut sums: Vec<(String, f64)> = Vec::new();
             let mut images = Vec::new();
-            let mut found = 0;
+            let mut found = 0u32;
             for part in 0..group {
                 let Some(batch) = batches.next() else { break };
                 let batch = batch.map_err(TrainError::Task)?;
@@ -418,15 +506,14 @@ impl<T: TrainTask> Engine<'_, T> {
                     sums = values.iter().map(|(n, _)| (n.clone(), 0.0)).collect();
                 }
                 for (sum, (_, value)) in sums.iter_mut().zip(&values) {
-                    sum.1 += value / group as f64;
+                    sum.1 += value;
                 }
                 if values.iter().any(|(_, v)| !v.is_finite()) {
                     return Err(self.non_finite(&state, &values, learning_rate, f64::NAN, images));
                 }
-                let total = losses.total / group as f64;
                 accumulator.accumulate(
                     &state.model,
-                    GradientsParams::from_grads(total.backward(), &state.model),
+                    GradientsParams::from_grads(losses.total.backward(), &state.model),
                 );
             }
             if found == 0 {
@@ -434,8 +521,15 @@ impl<T: TrainTask> Engine<'_, T> {
                 state.progress.batch = batch_count;
                 break;
             }
-            let (norm, gradients) =
-                clip_global_norm(&state.model, accumulator.grads(), self.config.clip_norm);
+            for (_, sum) in &mut sums {
+                *sum /= f64::from(found);
+            }
+            let (norm, gradients) = average_and_clip(
+                &state.model,
+                accumulator.grads(),
+                found as usize,
+                self.config.clip_norm,
+            );
             if !norm.is_finite() {
                 return Err(self.non_finite(&state, &sums, learning_rate, norm, images));
             }
@@ -471,31 +565,37 @@ impl<T: TrainTask> Engine<'_, T> {
                 last_save = Instant::now();
             }
         }
-        Ok((state, true))
+        Ok((state, Stretch::EpochDone))
     }
 
-    /// Evaluate, with the average where there is one, and keep the best.
-    fn evaluate(&self, state: &mut State<T::Model>) -> Result<Evaluation, TrainError<T::Error>> {
+    /// Evaluate, with the average where there is one, and keep the weights if they are the best so
+    /// far; the flag says so. A score that is not a number is never the best.
+    fn evaluate(
+        &self,
+        state: &mut State<T::Model>,
+    ) -> Result<(Evaluation, bool), TrainError<T::Error>> {
         let other_network = |source| TrainError::OtherNetwork {
             path: self.run.path.clone(),
             source,
         };
         let model = match &state.ema {
-            Some(ema) => ema.apply_to(state.model.valid()).map_err(other_network)?,
-            None => state.model.valid(),
+            Some(ema) if !ema.is_empty() => {
+                ema.apply_to(state.model.valid()).map_err(other_network)?
+            }
+            _ => state.model.valid(),
         };
         let evaluation = self.task.evaluate(&model).map_err(TrainError::Task)?;
-        if state
-            .progress
-            .best_score
-            .is_none_or(|best| evaluation.score > best)
-        {
+        state.progress.evaluated_at = Some(state.progress.iteration);
+        let best = state.progress.best_score.unwrap_or(f64::NEG_INFINITY);
+        let is_best = evaluation.score > best;
+        if is_best {
             state.progress.best_score = Some(evaluation.score);
-            state.progress.evaluations_without_gain = 0;
+            let epochs = state.progress.epoch as f64
+                + state.progress.batch as f64 / self.task.batches_per_epoch().max(1) as f64;
             let mut metadata = self.task.metadata();
             metadata["metrics"] = evaluation.metrics.iter().cloned().collect();
             metadata["trained"] = json!({
-                "epochs": state.progress.epoch + 1,
+                "epochs": epochs,
                 "iterations": state.progress.iteration,
                 "seconds": state.progress.seconds.round(),
                 "seed": self.config.seed,
@@ -507,25 +607,21 @@ impl<T: TrainTask> Engine<'_, T> {
                 ema: Default::default(),
             };
             best.save(&self.run.best_checkpoint(), Precision::Full)?;
-        } else {
-            state.progress.evaluations_without_gain += 1;
         }
-        Ok(evaluation)
+        Ok((evaluation, is_best))
     }
 
     fn save(&self, state: &State<T::Model>) -> Result<(), CheckpointError> {
-        let (optimizer_steps, optimizer) = state.optimizer.export();
         let (ema_updates, ema) = state.ema.as_ref().map(Ema::export).unwrap_or_default();
         let mut metadata = self.task.metadata();
         metadata["progress"] = json!(Progress {
-            optimizer_steps,
             ema_updates,
             ..state.progress.clone()
         });
         let checkpoint = Checkpoint {
             metadata,
             weights: named_tensors(&state.model),
-            optimizer,
+            optimizer: state.optimizer.export(),
             ema,
         };
         checkpoint.save(&self.run.last_checkpoint(), Precision::Full)

@@ -16,27 +16,40 @@ pub struct EventLog {
 
 impl EventLog {
     /// Open the logs of a run directory. On resuming at `iteration`, lines that a crash left
-    /// behind for later iterations are taken out first, so that none stands twice.
+    /// behind for what will be done again are taken out first, so that none stands twice: those of
+    /// later iterations, and the evaluation after this one unless it is `evaluated` already.
     ///
     /// # Errors
     /// The system's.
-    pub fn open(directory: &Path, iteration: usize) -> io::Result<Self> {
+    pub fn open(directory: &Path, iteration: usize, evaluated: bool) -> io::Result<Self> {
         let path = directory.join("events.jsonl");
-        if path.exists() {
+        let resumed = path.exists();
+        if resumed {
             let kept: String = fs::read_to_string(&path)?
                 .lines()
                 .filter(|line| {
-                    let event: Option<Value> = serde_json::from_str(line).ok();
-                    event.is_some_and(|e| e["iteration"].as_u64() <= Some(iteration as u64))
+                    let Ok(event) = serde_json::from_str::<Value>(line) else {
+                        return false; // cut off by a crash
+                    };
+                    let again = event["event"] == "eval" && !evaluated;
+                    match event["iteration"].as_u64() {
+                        Some(at) if again => at < iteration as u64,
+                        Some(at) => at <= iteration as u64,
+                        None => false,
+                    }
                 })
                 .map(|line| format!("{line}\n"))
                 .collect();
             crate::atomic::write_atomically(&path, |out| out.write_all(kept.as_bytes()))?;
         }
         let file = OpenOptions::new().append(true).create(true).open(&path)?;
+        let mut tensorboard = TensorBoardWriter::create(directory)?;
+        if resumed {
+            tensorboard.restart(iteration)?;
+        }
         Ok(Self {
             jsonl: BufWriter::new(file),
-            tensorboard: TensorBoardWriter::create(directory)?,
+            tensorboard,
         })
     }
 
@@ -94,6 +107,15 @@ impl TensorBoardWriter {
         event.extend(bytes_field(3, b"brain.Event:2"));
         writer.record(&event)?;
         Ok(writer)
+    }
+
+    /// Tell TensorBoard to forget what earlier files say from `step` on.
+    fn restart(&mut self, step: usize) -> io::Result<()> {
+        let mut event = double_field(1, seconds_since_1970());
+        event.push(0x10); // field 2 (step), varint
+        event.extend(varint(step as u64 + 1));
+        event.extend(bytes_field(7, &[0x08, 1])); // session_log { status: START }
+        self.record(&event)
     }
 
     fn scalar(&mut self, tag: &str, step: usize, value: f64) -> io::Result<()> {
@@ -163,13 +185,13 @@ mod tests {
     #[test]
     fn resuming_takes_out_what_came_after_the_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = EventLog::open(dir.path(), 0).unwrap();
+        let mut log = EventLog::open(dir.path(), 0, false).unwrap();
         for iteration in [1, 2, 3] {
             log.write("train", iteration, &[("loss".into(), 0.5)])
                 .unwrap();
         }
         drop(log);
-        EventLog::open(dir.path(), 2).unwrap();
+        EventLog::open(dir.path(), 2, true).unwrap();
         let left: Vec<_> = lines(dir.path())
             .iter()
             .map(|e| e["iteration"].as_u64())
@@ -180,7 +202,7 @@ mod tests {
     #[test]
     fn tensorboard_frames_have_the_right_lengths_and_checksums() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = EventLog::open(dir.path(), 0).unwrap();
+        let mut log = EventLog::open(dir.path(), 0, false).unwrap();
         log.write("train", 300, &[("loss".into(), 0.25)]).unwrap();
         let path = fs::read_dir(dir.path())
             .unwrap()

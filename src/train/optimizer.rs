@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+
+use crate::weights::parameters::{NamedTensors, ParameterError};
 
 /// Which rule moves the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -52,8 +54,10 @@ pub struct Optimizer {
     /// Weight decay on norm layers and biases too. torchvision decays everything; detectron2
     /// spares the norms.
     decay_norms: bool,
-    steps: u64,
-    /// Slot name and parameter path to the flattened tensor.
+    /// Updates of a parameter so far, for AdamW's bias correction. PyTorch counts by parameter too:
+    /// one that had no gradient for a while starts its correction later.
+    steps: BTreeMap<String, u32>,
+    /// Slot and parameter path to the flattened tensor.
     state: BTreeMap<(Slot, String), Tensor<1>>,
 }
 
@@ -66,8 +70,6 @@ enum Slot {
 }
 
 impl Slot {
-    const ALL: [Self; 3] = [Self::Velocity, Self::FirstMoment, Self::SecondMoment];
-
     fn name(self) -> &'static str {
         match self {
             Self::Velocity => "velocity",
@@ -83,7 +85,7 @@ impl Optimizer {
         Self {
             config,
             decay_norms,
-            steps: 0,
+            steps: BTreeMap::new(),
             state: BTreeMap::new(),
         }
     }
@@ -95,7 +97,6 @@ impl Optimizer {
         gradients: GradientsParams,
         learning_rate: f64,
     ) -> M {
-        self.steps += 1;
         model.map(&mut Step {
             optimizer: self,
             gradients,
@@ -162,46 +163,107 @@ impl Optimizer {
                 let squared = gradient.clone() * gradient.clone();
                 let first = moment(Slot::FirstMoment, betas[0], gradient);
                 let second = moment(Slot::SecondMoment, betas[1], squared);
-                let steps = self.steps as i32;
-                let correction = |beta: f64| 1.0 - beta.powi(steps);
+                let steps = self.steps.entry(path).or_insert(0);
+                *steps += 1;
+                let steps = *steps as f64;
+                let correction = |beta: f64| 1.0 - beta.powf(steps);
                 let denominator = second.sqrt() / correction(betas[1]).sqrt() + epsilon;
                 weight - first / denominator * (learning_rate / correction(betas[0]))
             }
         }
     }
 
-    /// The state as named tensors (`velocity/PATH`) and the number of steps.
-    pub fn export(&self) -> (u64, BTreeMap<String, TensorData>) {
-        let tensors = self
-            .state
-            .iter()
-            .map(|((slot, path), tensor)| {
-                (
-                    format!("{}/{path}", slot.name()),
-                    tensor.clone().into_data(),
-                )
-            })
-            .collect();
-        (self.steps, tensors)
+    /// The state as flat tensors named `velocity/PATH`, `first_moment/PATH`, `second_moment/PATH`
+    /// and `steps/PATH` (one number; whole up to 2^24, as in PyTorch's checkpoints).
+    pub fn export(&self) -> NamedTensors {
+        let tensors = self.state.iter().map(|((slot, path), tensor)| {
+            let name = format!("{}/{path}", slot.name());
+            (name, tensor.clone().into_data())
+        });
+        let steps = self.steps.iter().map(|(path, steps)| {
+            let name = format!("{STEPS}/{path}");
+            (name, TensorData::new(vec![*steps as f32], [1]))
+        });
+        tensors.chain(steps).collect()
     }
 
-    /// Take over an exported state; tensors go to `device`. Names of other slots are ignored.
-    pub fn import(
+    /// Take over an exported state for `model`; its tensors go where the model's are.
+    ///
+    /// # Errors
+    /// Lists every tensor that belongs to another rule, to no learning parameter of the model, or
+    /// to one of another size.
+    pub fn import<M: Module>(
         &mut self,
-        steps: u64,
-        tensors: &BTreeMap<String, TensorData>,
-        device: &burn::tensor::Device,
-    ) {
-        self.steps = steps;
+        tensors: &NamedTensors,
+        model: &M,
+    ) -> Result<(), ParameterError> {
+        let mut learning = Learning::default();
+        model.visit(&mut learning);
+        let slots: &[Slot] = match self.config {
+            OptimizerConfig::Sgd { .. } => &[Slot::Velocity],
+            OptimizerConfig::Adamw { .. } => &[Slot::FirstMoment, Slot::SecondMoment],
+        };
+        let mut problems = Vec::new();
+        let (mut state, mut steps) = (BTreeMap::new(), BTreeMap::new());
         for (name, data) in tensors {
-            let slot = Slot::ALL.into_iter().find_map(|slot| {
-                let path = name.strip_prefix(slot.name())?.strip_prefix('/')?;
-                Some((slot, path.to_string()))
-            });
-            if let Some(key) = slot {
-                self.state
-                    .insert(key, Tensor::from_data(data.clone(), device));
+            let Some((kind, path)) = name.split_once('/') else {
+                problems.push(format!("optimizer/{name} is not part of an optimiser"));
+                continue;
+            };
+            let Some((size, device)) = learning.parameters.get(path) else {
+                problems.push(format!("optimizer/{name} belongs to no learning parameter"));
+                continue;
+            };
+            if kind == STEPS && slots.contains(&Slot::FirstMoment) {
+                let count = data.iter::<f32>().next().unwrap_or(0.0);
+                steps.insert(path.to_string(), count as u32);
+            } else if let Some(slot) = slots.iter().find(|slot| slot.name() == kind) {
+                if data.num_elements() == *size {
+                    let values: Vec<f32> = data.iter().collect();
+                    let flat = Tensor::<1>::from_data(TensorData::new(values, [*size]), device);
+                    state.insert((*slot, path.to_string()), flat);
+                } else {
+                    problems.push(format!(
+                        "optimizer/{name} has {} values and its parameter {size}",
+                        data.num_elements()
+                    ));
+                }
+            } else {
+                problems.push(format!("optimizer/{name} is not of this optimiser"));
             }
+        }
+        if !problems.is_empty() {
+            return Err(ParameterError { problems });
+        }
+        (self.state, self.steps) = (state, steps);
+        Ok(())
+    }
+}
+
+/// Name of the step counts in an exported state.
+const STEPS: &str = "steps";
+
+/// Size and device of every parameter that learns, by path.
+#[derive(Default)]
+struct Learning {
+    path: Vec<String>,
+    parameters: BTreeMap<String, (usize, Device)>,
+}
+
+impl ModuleVisitor for Learning {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        if tensor.is_require_grad() {
+            let place = (tensor.shape().num_elements(), tensor.device().inner());
+            self.parameters.insert(self.path.join("."), place);
         }
     }
 }
@@ -229,6 +291,8 @@ impl ModuleMapper for Step<'_> {
         let (id, tensor, mapper) = param.consume();
         let shape = tensor.shape();
         let size = shape.num_elements();
+        // Coming back from plain tensors would lose it, and autodiff refuses to mix strategies.
+        let checkpointing = tensor.gradient_checkpointing_strategy();
         let moved = self.optimizer.update(
             self.path.join("."),
             tensor.inner().reshape([size]),
@@ -236,41 +300,46 @@ impl ModuleMapper for Step<'_> {
             D == 1,
             self.learning_rate,
         );
-        let moved = Tensor::from_inner(moved.reshape(shape)).require_grad();
-        Param::from_mapped_value(id, moved, mapper)
+        let mut moved = Tensor::from_inner(moved.reshape(shape));
+        if let Some(strategy) = checkpointing {
+            moved = moved.with_gradient_checkpointing_strategy(strategy);
+        }
+        Param::from_mapped_value(id, moved.require_grad(), mapper)
     }
 }
 
-/// The Euclidean norm over all gradients, and the gradients scaled down to `max_norm` if it is
-/// above; `torch.nn.utils.clip_grad_norm_`. Without `max_norm` the norm is only measured.
-pub fn clip_global_norm<M: Module>(
+/// The mean of gradients that were summed over `batches`, scaled down so that its Euclidean norm
+/// over all parameters is at most `max_norm` (`torch.nn.utils.clip_grad_norm_`). Also gives that
+/// norm before scaling. Without `max_norm` it is only measured.
+pub fn average_and_clip<M: Module>(
     model: &M,
-    gradients: GradientsParams,
+    sum: GradientsParams,
+    batches: usize,
     max_norm: Option<f64>,
 ) -> (f64, GradientsParams) {
     let mut squares = Squares {
-        gradients: &gradients,
+        gradients: &sum,
         sums: Vec::new(),
     };
     model.visit(&mut squares);
     if squares.sums.is_empty() {
-        return (0.0, gradients);
+        return (0.0, sum);
     }
     // One read for all tensors.
-    let sums = crate::detection::host(Tensor::cat(squares.sums, 0));
-    let norm = sums.iter().map(|s| f64::from(*s)).sum::<f64>().sqrt();
-    match max_norm {
-        Some(max_norm) if norm > max_norm => {
-            let mut scale = Scale {
-                from: gradients,
-                to: GradientsParams::new(),
-                factor: max_norm / (norm + 1e-6),
-            };
-            model.visit(&mut scale);
-            (norm, scale.to)
-        }
-        _ => (norm, gradients),
+    let squares = crate::detection::host(Tensor::cat(squares.sums, 0));
+    let norm = squares.iter().map(|s| f64::from(*s)).sum::<f64>().sqrt() / batches as f64;
+    let clip = max_norm.map_or(1.0, |max_norm| (max_norm / (norm + 1e-6)).min(1.0));
+    let factor = clip / batches as f64;
+    if factor == 1.0 || !norm.is_finite() {
+        return (norm, sum);
     }
+    let mut scale = Scale {
+        from: sum,
+        to: GradientsParams::new(),
+        factor,
+    };
+    model.visit(&mut scale);
+    (norm, scale.to)
 }
 
 struct Squares<'a> {

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
@@ -54,7 +55,8 @@ pub enum CheckpointError {
 pub enum Precision {
     /// As they are.
     Full,
-    /// Half the size; weights rounded to 11 bits.
+    /// Half the size; weights rounded to 11 bits. Tensors with values beyond 65504, which half
+    /// precision doesn't reach, stay as they are.
     Half,
 }
 
@@ -97,17 +99,18 @@ impl View for Bytes {
 
 fn encode(data: &TensorData, precision: Precision) -> Bytes {
     let values: Vec<f32> = data.iter::<f32>().collect();
+    let fits = |v: &f32| !v.is_finite() || v.abs() <= f16::MAX.to_f32();
     let (dtype, bytes) = match precision {
-        Precision::Full => (
-            Dtype::F32,
-            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ),
-        Precision::Half => (
+        Precision::Half if values.iter().all(fits) => (
             Dtype::F16,
             values
                 .iter()
                 .flat_map(|v| f16::from_f32(*v).to_le_bytes())
                 .collect(),
+        ),
+        _ => (
+            Dtype::F32,
+            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         ),
     };
     Bytes {
@@ -147,14 +150,16 @@ impl Checkpoint {
     /// # Errors
     /// Names the file, and the tensor where one is to blame.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
-        let bytes = std::fs::read(path).map_err(|source| CheckpointError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
         let bad = |reason: String| CheckpointError::Format {
             path: path.to_path_buf(),
             reason,
         };
+        let bytes = read_plausible(path)
+            .map_err(|source| CheckpointError::Read {
+                path: path.to_path_buf(),
+                source,
+            })?
+            .map_err(bad)?;
         let (_, header) = SafeTensors::read_metadata(&bytes)
             .map_err(|e| bad(format!("not a whole safetensors file ({e})")))?;
         let json = header
@@ -209,6 +214,36 @@ impl Checkpoint {
     }
 }
 
+/// The bytes of a file whose first ones can be those of a safetensors file; else the reason why
+/// not, found before gigabytes of something else are read.
+fn read_plausible(path: &Path) -> std::io::Result<Result<Vec<u8>, String>> {
+    let mut file = std::fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut start = Vec::new();
+    file.by_ref().take(8).read_to_end(&mut start)?;
+    if start.starts_with(b"PK") {
+        return Ok(Err(
+            "it is a zip archive, as PyTorch's .pth files are; sedet reads .safetensors".into(),
+        ));
+    }
+    let Ok(length) = <[u8; 8]>::try_from(start.as_slice()) else {
+        return Ok(Err(format!("it has only {size} bytes")));
+    };
+    let header = u64::from_le_bytes(length);
+    if header > MAX_HEADER_BYTES {
+        return Ok(Err("not a safetensors file".into()));
+    }
+    if header + 8 > size {
+        return Ok(Err("it is cut off inside its header".into()));
+    }
+    let mut bytes = start;
+    file.read_to_end(&mut bytes)?;
+    Ok(Ok(bytes))
+}
+
+/// The safetensors format's own limit.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +277,33 @@ mod tests {
     }
 
     #[test]
+    fn half_precision_keeps_values_that_it_could_not_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let mut checkpoint = sample();
+        let large = TensorData::new(vec![1e6f32, 0.1], [2]);
+        checkpoint.weights.insert("var".into(), large.clone());
+        checkpoint.save(&path, Precision::Half).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap().weights["var"], large);
+    }
+
+    #[test]
+    fn a_tensor_that_is_not_a_float_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let counter = Bytes {
+            shape: vec![1],
+            dtype: Dtype::I64,
+            bytes: vec![0; 8],
+        };
+        let header = HashMap::from([(METADATA_KEY.to_string(), "{}".to_string())]);
+        let bytes = safetensors::serialize([("counter", counter)], Some(header)).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        let message = Checkpoint::load(&path).unwrap_err().to_string();
+        assert!(message.contains("tensor counter is I64"), "{message}");
+    }
+
+    #[test]
     fn truncated_and_foreign_files_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.safetensors");
@@ -254,6 +316,9 @@ mod tests {
         }
         std::fs::write(&path, [0xFF; 64]).unwrap();
         assert!(Checkpoint::load(&path).is_err());
+        std::fs::write(&path, b"PK\x03\x04 and so on").unwrap();
+        let message = Checkpoint::load(&path).unwrap_err().to_string();
+        assert!(message.contains(".pth"), "{message}");
         let gone = Checkpoint::load(&dir.path().join("gone"))
             .unwrap_err()
             .to_string();

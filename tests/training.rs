@@ -1,0 +1,588 @@
+//! The training engine on a small network: resuming bit for bit, stopping, failing.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use sedet::train::engine::{
+    Batches, Engine, EngineConfig, Evaluation, Losses, Observer, Outcome, StepReport, TrainError,
+    TrainTask,
+};
+use sedet::train::optimizer::OptimizerConfig;
+use sedet::train::run_dir::RunDir;
+use sedet::train::schedule::{Decay, ScheduleConfig};
+use sedet::weights::checkpoint::Checkpoint;
+use serde_json::{Value, json};
+
+const BATCHES: usize = 5;
+
+/// Convolution and batch norm, so that running statistics are part of what must be resumed.
+#[derive(Module, Debug)]
+struct Net {
+    conv: Conv2d,
+    norm: BatchNorm,
+    head: Linear,
+}
+
+impl Net {
+    /// Weights that are the same in every process and test.
+    fn new(device: &Device) -> Self {
+        device.seed(7);
+        Self {
+            conv: Conv2dConfig::new([1, 3], [3, 3]).init(device),
+            norm: BatchNormConfig::new(3).init(device),
+            head: LinearConfig::new(3, 2).init(device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = activation::relu(self.norm.forward(self.conv.forward(x)));
+        let x: Tensor<3> = x.flatten::<3>(2, 3).mean_dim(2);
+        self.head.forward(x.flatten(1, 2))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the plug was pulled")]
+struct Unplugged;
+
+struct Batch {
+    index: usize,
+    pixels: TensorData,
+    targets: TensorData,
+}
+
+fn random_batch(seed: u64, index: usize) -> Batch {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut numbers = |n: usize| {
+        (0..n)
+            .map(|_| rng.random::<f32>() - 0.5)
+            .collect::<Vec<_>>()
+    };
+    Batch {
+        index,
+        pixels: TensorData::new(numbers(4 * 36), [4, 1, 6, 6]),
+        targets: TensorData::new(numbers(8), [4, 2]),
+    }
+}
+
+/// A task whose accidents can be chosen.
+#[derive(Default)]
+struct Toy {
+    /// The data thread dies before this batch of this epoch.
+    dies_at: Cell<Option<(usize, usize)>>,
+    /// The next evaluation fails.
+    evaluation_fails: Cell<bool>,
+    /// The loss of this batch in epoch 1 is not a number.
+    poisoned: Option<usize>,
+    /// Batches that are missing at the end of each epoch.
+    missing: usize,
+    /// Scores to answer with, in turn; else measured.
+    scores: Vec<f64>,
+    evaluations: Cell<usize>,
+}
+
+struct Epoch {
+    batches: std::vec::IntoIter<Result<Batch, Unplugged>>,
+}
+
+impl Iterator for Epoch {
+    type Item = Result<Batch, Unplugged>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.batches.next()
+    }
+}
+
+impl Batches<Batch, Unplugged> for Epoch {
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl TrainTask for Toy {
+    type Model = Net;
+    type Batch = Batch;
+    type Error = Unplugged;
+
+    fn batches_per_epoch(&self) -> usize {
+        BATCHES
+    }
+
+    fn batches(&self, epoch: usize, first: usize) -> Box<dyn Batches<Batch, Unplugged>> {
+        let batches: Vec<_> = (first..BATCHES - self.missing)
+            .map(|index| {
+                if self.dies_at.get() == Some((epoch, index)) {
+                    return Err(Unplugged);
+                }
+                let mut batch = random_batch((epoch * 100 + index) as u64, index);
+                if epoch == 1 && self.poisoned == Some(index) {
+                    batch.targets = TensorData::new(vec![f32::NAN; 8], [4, 2]);
+                }
+                Ok(batch)
+            })
+            .collect();
+        Box::new(Epoch {
+            batches: batches.into_iter(),
+        })
+    }
+
+    fn batch_len(&self, _: &Batch) -> usize {
+        4
+    }
+
+    fn describe(&self, batch: &Batch) -> Vec<String> {
+        (0..4)
+            .map(|i| format!("image-{}-{i}", batch.index))
+            .collect()
+    }
+
+    fn losses(&self, model: &Net, batch: Batch, seed: u64) -> Losses {
+        let device = device();
+        // Noise stands for all that is random in a step.
+        let noise = random_batch(seed, 0).pixels;
+        let x = Tensor::<4>::from_data(batch.pixels, &device)
+            + Tensor::<4>::from_data(noise, &device) * 0.1;
+        let error = model.forward(x) - Tensor::<2>::from_data(batch.targets, &device);
+        let square = error.clone().powi_scalar(2).mean();
+        let absolute = error.abs().mean() * 0.1;
+        Losses {
+            total: square.clone() + absolute.clone(),
+            parts: vec![("loss_square", square), ("loss_absolute", absolute)],
+        }
+    }
+
+    fn evaluate(&self, model: &Net) -> Result<Evaluation, Unplugged> {
+        if self.evaluation_fails.replace(false) {
+            return Err(Unplugged);
+        }
+        let turn = self.evaluations.get();
+        self.evaluations.set(turn + 1);
+        let batch = random_batch(9999, 0);
+        let device = Device::flex();
+        let out = model.forward(Tensor::from_data(batch.pixels, &device));
+        assert!(!out.is_autodiff());
+        let error = out - Tensor::from_data(batch.targets, &device);
+        let error: f32 = error.powi_scalar(2).mean().into_scalar();
+        let score = self.scores.get(turn).copied().unwrap_or(-f64::from(error));
+        Ok(Evaluation {
+            score,
+            metrics: vec![("score".into(), score)],
+        })
+    }
+
+    fn metadata(&self) -> Value {
+        json!({"network": "toy"})
+    }
+}
+
+/// Sets the stop flag every `every` steps, as Ctrl-C would.
+struct Watcher<'a> {
+    stop: &'a AtomicBool,
+    every: Option<usize>,
+    steps: usize,
+    evaluated: Vec<(usize, f64, bool)>,
+}
+
+impl Observer for Watcher<'_> {
+    fn step(&mut self, report: &StepReport<'_>) {
+        assert!((0.0..=1.0).contains(&report.data_wait));
+        assert_eq!(report.losses[0].0, "loss");
+        self.steps += 1;
+        if self
+            .every
+            .is_some_and(|every| self.steps.is_multiple_of(every))
+        {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn evaluating(&mut self, _: usize) {}
+
+    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool) {
+        self.evaluated.push((epoch, evaluation.score, is_best));
+    }
+}
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn sgd() -> EngineConfig {
+    EngineConfig {
+        epochs: 3,
+        max_iterations: None,
+        max_minutes: None,
+        accumulate: 1,
+        learning_rate: 0.1,
+        optimizer: OptimizerConfig::Sgd {
+            momentum: 0.9,
+            weight_decay: 1e-3,
+            nesterov: true,
+        },
+        decay_norms: true,
+        schedule: ScheduleConfig {
+            warmup_iterations: 3,
+            warmup_factor: 0.1,
+            decay: Decay::MultiStep {
+                milestones: vec![2.0],
+                gamma: 0.1,
+            },
+        },
+        clip_norm: Some(0.5),
+        ema_decay: Some(0.9),
+        evaluate_every: 1,
+        patience: None,
+        log_every: 1,
+        save_minutes: 1e9,
+        seed: 3,
+    }
+}
+
+/// Five batches in groups of two: the last group of an epoch is smaller.
+fn adamw() -> EngineConfig {
+    EngineConfig {
+        accumulate: 2,
+        learning_rate: 0.01,
+        optimizer: OptimizerConfig::Adamw {
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            weight_decay: 0.05,
+        },
+        decay_norms: false,
+        schedule: ScheduleConfig {
+            warmup_iterations: 2,
+            warmup_factor: 0.5,
+            decay: Decay::Cosine { floor: 0.1 },
+        },
+        clip_norm: None,
+        ema_decay: None,
+        evaluate_every: 2,
+        ..sgd()
+    }
+}
+
+/// One session of a run: started if the folder is new, else resumed.
+struct Session {
+    result: Result<Outcome, TrainError<Unplugged>>,
+    evaluated: Vec<(usize, f64, bool)>,
+    steps: usize,
+}
+
+fn session(task: &Toy, config: &EngineConfig, path: &Path, stop_every: Option<usize>) -> Session {
+    let stop = AtomicBool::new(false);
+    let resumes = path.join("checkpoints/last.safetensors").is_file();
+    let run = if resumes {
+        RunDir::open(path)
+    } else {
+        RunDir::create(path)
+    }
+    .unwrap();
+    let engine = Engine {
+        task,
+        config: config.clone(),
+        run,
+        device: device(),
+        stop: &stop,
+    };
+    let mut watcher = Watcher {
+        stop: &stop,
+        every: stop_every,
+        steps: 0,
+        evaluated: Vec::new(),
+    };
+    let model = Net::new(&device());
+    let result = if resumes {
+        engine.resume(model, &mut watcher)
+    } else {
+        engine.train(model, &mut watcher)
+    };
+    Session {
+        result,
+        evaluated: watcher.evaluated,
+        steps: watcher.steps,
+    }
+}
+
+/// What must not depend on interruptions: both checkpoints and the log, without the times.
+fn outcome_of(path: &Path) -> (Checkpoint, Checkpoint, Vec<Value>) {
+    let load = |name: &str| {
+        let mut checkpoint = Checkpoint::load(&path.join("checkpoints").join(name)).unwrap();
+        for part in ["progress", "trained"] {
+            if let Some(part) = checkpoint.metadata[part].as_object_mut() {
+                part.remove("seconds");
+            }
+        }
+        checkpoint
+    };
+    let events = std::fs::read_to_string(path.join("events.jsonl")).unwrap();
+    let events = events
+        .lines()
+        .map(|line| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            for part in ["time", "images_per_second", "data_wait"] {
+                event.as_object_mut().unwrap().remove(part);
+            }
+            event
+        })
+        .collect();
+    (load("last.safetensors"), load("best.safetensors"), events)
+}
+
+fn uninterrupted(config: &EngineConfig) -> (Checkpoint, Checkpoint, Vec<Value>) {
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(&Toy::default(), config, dir.path(), None);
+    assert_eq!(session.result.unwrap(), Outcome::Finished);
+    outcome_of(dir.path())
+}
+
+#[test]
+fn training_learns_and_writes_down_what_it_did() {
+    let (last, best, events) = uninterrupted(&sgd());
+    let losses: Vec<f64> = events
+        .iter()
+        .filter(|e| e["event"] == "train")
+        .map(|e| e["loss"].as_f64().unwrap())
+        .collect();
+    assert_eq!(losses.len(), 3 * BATCHES);
+    assert!(losses[10..].iter().sum::<f64>() < losses[..5].iter().sum::<f64>());
+    assert_eq!(events.iter().filter(|e| e["event"] == "eval").count(), 3);
+    assert_eq!(last.metadata["progress"]["iteration"], 15);
+    assert_eq!(best.metadata["network"], "toy");
+    assert!(best.optimizer.is_empty() && best.ema.is_empty());
+    assert!(!last.optimizer.is_empty() && !last.ema.is_empty());
+    assert!(last.weights.contains_key("norm.running_mean"));
+}
+
+#[test]
+fn a_run_stopped_after_every_step_ends_as_if_it_never_was() {
+    for config in [sgd(), adamw()] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sessions = 0;
+        loop {
+            let session = session(&Toy::default(), &config, dir.path(), Some(1));
+            sessions += 1;
+            match session.result.unwrap() {
+                Outcome::Interrupted => assert!(session.steps <= 1),
+                Outcome::Finished => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(sessions > 9, "{sessions}");
+        assert_eq!(outcome_of(dir.path()), uninterrupted(&config));
+    }
+}
+
+#[test]
+fn a_run_that_crashed_ends_as_if_it_never_had() {
+    for (config, save_minutes) in [(sgd(), 1e9), (sgd(), 0.0), (adamw(), 1e9), (adamw(), 0.0)] {
+        let config = EngineConfig {
+            save_minutes,
+            ..config
+        };
+        let dir = tempfile::tempdir().unwrap();
+        for crash in [(0, 3), (1, 1), (2, 4)] {
+            let task = Toy::default();
+            task.dies_at.set(Some(crash));
+            let error = session(&task, &config, dir.path(), None)
+                .result
+                .unwrap_err();
+            assert_eq!(error.to_string(), "the plug was pulled");
+        }
+        session(&Toy::default(), &config, dir.path(), None)
+            .result
+            .unwrap();
+        assert_eq!(outcome_of(dir.path()), uninterrupted(&config));
+    }
+}
+
+#[test]
+fn a_crash_in_an_evaluation_costs_no_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = Toy::default();
+    task.evaluation_fails.set(true);
+    assert!(session(&task, &sgd(), dir.path(), None).result.is_err());
+    let second = session(&task, &sgd(), dir.path(), None);
+    assert_eq!(second.result.unwrap(), Outcome::Finished);
+    assert_eq!((second.steps, second.evaluated.len()), (2 * BATCHES, 3));
+    assert_eq!(outcome_of(dir.path()), uninterrupted(&sgd()));
+}
+
+#[test]
+fn resuming_a_finished_run_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    session(&Toy::default(), &sgd(), dir.path(), None)
+        .result
+        .unwrap();
+    let before = outcome_of(dir.path());
+    let again = session(&Toy::default(), &sgd(), dir.path(), None);
+    assert_eq!((again.result.unwrap(), again.steps), (Outcome::Finished, 0));
+    assert_eq!(outcome_of(dir.path()), before);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_before_anything_is_updated() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = Toy {
+        poisoned: Some(2),
+        ..Toy::default()
+    };
+    let error = session(&task, &sgd(), dir.path(), None).result.unwrap_err();
+    let text = error.to_string();
+    for part in [
+        "iteration 7",
+        "epoch 2",
+        "loss_square NaN",
+        "image-2-3",
+        "last.safetensors",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains('\n'));
+    let dump = std::fs::read_to_string(dir.path().join("nonfinite.json")).unwrap();
+    let dump: Value = serde_json::from_str(&dump).unwrap();
+    assert_eq!(dump["images"][0], "image-2-0");
+    let last = Checkpoint::load(&dir.path().join("checkpoints/last.safetensors")).unwrap();
+    assert_eq!(last.metadata["progress"]["iteration"], BATCHES);
+    for (name, tensor) in &last.weights {
+        assert!(tensor.iter::<f32>().all(f32::is_finite), "{name}");
+    }
+}
+
+#[test]
+fn the_best_weights_are_those_of_the_best_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = Toy {
+        scores: vec![0.1, 0.3, 0.2],
+        ..Toy::default()
+    };
+    let session = session(&task, &sgd(), dir.path(), None);
+    let best: Vec<bool> = session.evaluated.iter().map(|e| e.2).collect();
+    assert_eq!(best, [true, true, false]);
+    let (_, best, _) = outcome_of(dir.path());
+    assert_eq!(best.metadata["trained"]["iterations"], 2 * BATCHES);
+    assert_eq!(best.metadata["metrics"]["score"], 0.3);
+}
+
+#[test]
+fn a_score_that_is_not_a_number_is_never_the_best() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = Toy {
+        scores: vec![f64::NAN, 0.2, f64::NAN],
+        ..Toy::default()
+    };
+    let session = session(&task, &sgd(), dir.path(), None);
+    session.result.unwrap();
+    let best: Vec<bool> = session.evaluated.iter().map(|e| e.2).collect();
+    assert_eq!(best, [false, true, false]);
+}
+
+#[test]
+fn training_stops_when_the_score_no_longer_rises() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = Toy {
+        scores: vec![0.5, 0.5, 0.4, 0.9],
+        ..Toy::default()
+    };
+    let config = EngineConfig {
+        epochs: 9,
+        patience: Some(2),
+        ..sgd()
+    };
+    let session = session(&task, &config, dir.path(), None);
+    assert_eq!(session.result.unwrap(), Outcome::StoppedEarly);
+    assert_eq!(session.steps, 3 * BATCHES);
+}
+
+#[test]
+fn iterations_can_be_limited_inside_an_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = EngineConfig {
+        max_iterations: Some(7),
+        ..sgd()
+    };
+    let first = session(&Toy::default(), &config, dir.path(), None);
+    assert_eq!((first.result.unwrap(), first.steps), (Outcome::Finished, 7));
+    assert_eq!(first.evaluated.len(), 2);
+    let again = session(&Toy::default(), &config, dir.path(), None);
+    assert_eq!((again.result.unwrap(), again.steps), (Outcome::Finished, 0));
+    assert!(again.evaluated.is_empty());
+}
+
+#[test]
+fn a_run_out_of_time_is_evaluated_and_can_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = EngineConfig {
+        max_minutes: Some(0.0),
+        ..sgd()
+    };
+    let first = session(&Toy::default(), &config, dir.path(), None);
+    assert_eq!(first.result.unwrap(), Outcome::TimeUp);
+    assert_eq!((first.steps, first.evaluated.len()), (0, 1));
+    let rest = session(&Toy::default(), &sgd(), dir.path(), None);
+    assert_eq!(rest.result.unwrap(), Outcome::Finished);
+    let (last, _, _) = outcome_of(dir.path());
+    assert_eq!(last.weights, uninterrupted(&sgd()).0.weights);
+}
+
+#[test]
+fn batches_that_were_skipped_do_not_weaken_the_others() {
+    // Groups of two out of three batches that really come: the second group is one batch.
+    let dir = tempfile::tempdir().unwrap();
+    let config = EngineConfig {
+        accumulate: 2,
+        clip_norm: None,
+        ..sgd()
+    };
+    let task = Toy {
+        missing: 2,
+        ..Toy::default()
+    };
+    session(&task, &config, dir.path(), None).result.unwrap();
+    let (_, _, events) = outcome_of(dir.path());
+    let (_, _, whole) = uninterrupted(&config);
+    // Batches 0 to 3 make two groups there; here the second lacks its second half, so its loss is
+    // that of batch 2 alone and not half of it.
+    let loss = |events: &[Value], i: usize| events[i]["loss"].as_f64().unwrap();
+    assert_eq!(loss(&events, 0), loss(&whole, 0));
+    assert!(loss(&events, 1) > 0.6 * loss(&whole, 1));
+}
+
+#[test]
+fn resuming_with_another_optimiser_names_what_does_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    session(&Toy::default(), &sgd(), dir.path(), Some(2))
+        .result
+        .unwrap();
+    let error = session(&Toy::default(), &adamw(), dir.path(), None)
+        .result
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("last.safetensors") && text.contains("velocity/conv.weight"),
+        "{text}"
+    );
+}
+
+#[test]
+fn settings_of_zero_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = EngineConfig {
+        accumulate: 0,
+        ..sgd()
+    };
+    let error = session(&Toy::default(), &config, dir.path(), None)
+        .result
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "train.accumulate is 0; it must be at least 1"
+    );
+}
