@@ -91,12 +91,14 @@ struct Toy {
 
 struct Epoch {
     batches: std::vec::IntoIter<Result<Batch, Unplugged>>,
+    next: usize,
 }
 
 impl Iterator for Epoch {
     type Item = Result<Batch, Unplugged>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.next += 1;
         self.batches.next()
     }
 }
@@ -104,6 +106,10 @@ impl Iterator for Epoch {
 impl Batches<Batch, Unplugged> for Epoch {
     fn waited(&self) -> Duration {
         Duration::ZERO
+    }
+
+    fn next_batch(&self) -> usize {
+        self.next
     }
 }
 
@@ -116,7 +122,11 @@ impl TrainTask for Toy {
         BATCHES
     }
 
-    fn batches(&self, epoch: usize, first: usize) -> Box<dyn Batches<Batch, Unplugged>> {
+    fn batches(
+        &self,
+        epoch: usize,
+        first: usize,
+    ) -> Result<Box<dyn Batches<Batch, Unplugged>>, Unplugged> {
         let batches: Vec<_> = (first..BATCHES - self.missing)
             .map(|index| {
                 if self.dies_at.get() == Some((epoch, index)) {
@@ -129,9 +139,10 @@ impl TrainTask for Toy {
                 Ok(batch)
             })
             .collect();
-        Box::new(Epoch {
+        Ok(Box::new(Epoch {
             batches: batches.into_iter(),
-        })
+            next: first,
+        }))
     }
 
     fn batch_len(&self, _: &Batch) -> usize {
