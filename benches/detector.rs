@@ -1,20 +1,21 @@
 //! Training step and inference of whole detectors on the CPU, one JSON line a case.
 //!
-//! `cargo bench --bench detector -- [FILTER] [--repeats N]`; `benches/compare_torchvision.py` runs
-//! this and torchvision in turn on the same work and prints the ratios. Threads are rayon's:
-//! `RAYON_NUM_THREADS`.
+//! `cargo bench --bench detector` runs all cases; `-- --case NAME --warmup W --iterations I` one of
+//! them, as `benches/compare_torchvision.py` asks in turn with torchvision on the same work.
+//! Threads are rayon's: `RAYON_NUM_THREADS`; `--threads N` only makes sure that it was set.
 
 use std::time::Instant;
 
-use burn::tensor::{Device, Distribution, Tensor};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use sedet::backbones::zoo::backbone;
 use sedet::boxes::{BoxXyxy, ImageSize};
 use sedet::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use sedet::detection::sampler::SampleOrder;
 use sedet::detection::{ImageBatch, Target};
 use sedet::nn::norm::NormKind;
+use sedet::train::optimizer::{Optimizer, OptimizerConfig};
+use sedet::weights::parameters::{load_named_tensors, named_tensors};
 
 struct Case {
     name: &'static str,
@@ -35,8 +36,8 @@ const SMALL: Case = Case {
     width: 0.25,
     fpn: 64,
     representation: 256,
-    norm: NormKind::Batch,
-    frozen_stages: 0,
+    norm: NormKind::Frozen,
+    frozen_stages: 2,
     train: false,
     batch: 4,
     size: ImageSize::new(160, 224),
@@ -77,16 +78,30 @@ const CASES: [Case; 5] = [
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
-    let (mut filter, mut repeats) = (String::new(), 5usize);
-    while let Some(argument) = arguments.next() {
-        if argument == "--repeats" {
-            repeats = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(5);
-        } else {
-            filter = argument;
+    let (mut name, mut warmup, mut iterations) = (None, 1, 5);
+    while let Some(option) = arguments.next() {
+        let value = arguments.next().unwrap_or_default();
+        let number = || {
+            value
+                .parse::<usize>()
+                .unwrap_or_else(|_| fail(&format!("{option} '{value}': not a number")))
+        };
+        match option.as_str() {
+            "--case" => name = Some(value),
+            "--warmup" => warmup = number(),
+            "--iterations" => iterations = number().max(1),
+            "--threads" if number() == rayon::current_num_threads() => {}
+            "--threads" => fail(&format!("set RAYON_NUM_THREADS={value}")),
+            _ => fail(&format!("unknown option {option}")),
         }
     }
-    for case in CASES.iter().filter(|c| c.name.contains(&filter)) {
-        let mut times = measure(case, repeats);
+    let wanted = |case: &&Case| name.as_deref().is_none_or(|n| n == case.name);
+    let cases: Vec<&Case> = CASES.iter().filter(wanted).collect();
+    if cases.is_empty() {
+        fail(&format!("no such case: {}", name.unwrap_or_default()));
+    }
+    for case in cases {
+        let mut times = measure(case, warmup, iterations);
         times.sort_by(f64::total_cmp);
         println!(
             "{}",
@@ -101,7 +116,12 @@ fn main() {
     }
 }
 
-fn measure(case: &Case, repeats: usize) -> Vec<f64> {
+fn fail(message: &str) -> ! {
+    eprintln!("error: {message}");
+    std::process::exit(2);
+}
+
+fn measure(case: &Case, warmup: usize, iterations: usize) -> Vec<f64> {
     let device = if case.train {
         Device::flex().autodiff()
     } else {
@@ -115,21 +135,44 @@ fn measure(case: &Case, repeats: usize) -> Vec<f64> {
     config.fpn.channels = case.fpn;
     config.roi_heads.representation_size = case.representation;
     device.seed(0);
-    let model = config.init(&device);
+    let mut model = config.init(&device);
+    // As the comparison does: keeps activations in scale through untrained frozen norms.
+    let mut tensors = named_tensors(&model);
+    let last = match model.backbone.layer1[0].norms.len() {
+        2 => ".norms.1.weight",
+        _ => ".norms.2.weight",
+    };
+    for (name, data) in &mut tensors {
+        if name.ends_with(last) {
+            let shape = data.shape().to_vec();
+            *data = TensorData::new(vec![0.2f32; shape.iter().product()], shape);
+        }
+    }
+    model = load_named_tensors(model, &tensors).expect("the model's own tensors");
+    let mut optimizer = Optimizer::new(
+        OptimizerConfig::Sgd {
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            nesterov: false,
+        },
+        true,
+    );
     let plain = Device::flex();
     let shape = [case.batch, 3, case.size.height, case.size.width];
     let pixels = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &plain);
     let targets = vec![
         Target {
-            boxes_in_input: vec![
-                BoxXyxy::new(10.0, 20.0, 90.0, 120.0),
-                BoxXyxy::new(100.0, 30.0, 140.0, 80.0),
-            ],
-            labels: vec![0, 1],
+            boxes_in_input: (0..5)
+                .map(|i| {
+                    let at = 12.0 * i as f32;
+                    BoxXyxy::new(at, at, at + 40.0 + at, at + 60.0)
+                })
+                .collect(),
+            labels: (0..5).collect(),
         };
         case.batch
     ];
-    let step = |seed: u64| {
+    let mut step = |seed: u64| {
         let batch = ImageBatch {
             pixels: if case.train {
                 Tensor::from_inner(pixels.clone())
@@ -140,16 +183,21 @@ fn measure(case: &Case, repeats: usize) -> Vec<f64> {
         };
         let start = Instant::now();
         if case.train {
-            let mut order = SampleOrder::Shuffled(ChaCha8Rng::seed_from_u64(seed));
+            let mut order = SampleOrder::shuffled(seed);
             let losses = model.losses(batch, &targets, &mut order);
-            drop(losses.total().backward());
+            let gradients = GradientsParams::from_grads(losses.total().backward(), &model);
+            model = optimizer.step(model.clone(), gradients, 1e-5);
         } else {
             drop(model.detect(batch));
         }
         start.elapsed().as_secs_f64() * 1e3
     };
-    step(0);
-    (0..repeats).map(|n| step(n as u64 + 1)).collect()
+    for n in 0..warmup {
+        step(n as u64);
+    }
+    (warmup..warmup + iterations)
+        .map(|n| step(n as u64))
+        .collect()
 }
 
 /// The largest resident set so far, from the kernel's own count; 0 where there is no `/proc`.

@@ -1,5 +1,6 @@
 //! The balanced sample of positives and negatives that a loss is computed on.
 
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -19,18 +20,23 @@ pub struct BalancedSampler {
 #[derive(Debug)]
 pub enum SampleOrder {
     /// A uniformly random choice.
-    Shuffled(ChaCha8Rng),
+    Shuffled(Box<ChaCha8Rng>),
     /// The first candidates: for comparison with a reference whose shuffle is switched off.
     InOrder,
 }
 
 impl SampleOrder {
+    /// A random choice that depends on the seed only.
+    pub fn shuffled(seed: u64) -> Self {
+        Self::Shuffled(Box::new(ChaCha8Rng::seed_from_u64(seed)))
+    }
+
     fn choose(&mut self, mut candidates: Vec<usize>, amount: usize) -> Vec<usize> {
         if amount >= candidates.len() {
             return candidates;
         }
         match self {
-            Self::Shuffled(rng) => candidates.partial_shuffle(rng, amount).0.to_vec(),
+            Self::Shuffled(rng) => candidates.partial_shuffle(rng.as_mut(), amount).0.to_vec(),
             Self::InOrder => {
                 candidates.truncate(amount);
                 candidates
@@ -71,7 +77,6 @@ impl BalancedSampler {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use rand::SeedableRng;
 
     const SAMPLER: BalancedSampler = BalancedSampler {
         batch_size_per_image: 16,
@@ -83,7 +88,7 @@ mod tests {
         fn a_sample_is_bounded_balanced_and_drawn_from_the_candidates(
             positives in 0usize..40, negatives in 0usize..40, seed in any::<u64>()
         ) {
-            let mut order = SampleOrder::Shuffled(ChaCha8Rng::seed_from_u64(seed));
+            let mut order = SampleOrder::shuffled(seed);
             let sample = SAMPLER.sample(
                 (0..positives).collect(),
                 (100..100 + negatives).collect(),
@@ -101,7 +106,7 @@ mod tests {
     fn every_candidate_has_a_chance() {
         let mut seen = [false; 40];
         for seed in 0..200 {
-            let mut order = SampleOrder::Shuffled(ChaCha8Rng::seed_from_u64(seed));
+            let mut order = SampleOrder::shuffled(seed);
             for i in SAMPLER
                 .sample((0..40).collect(), vec![], &mut order)
                 .positive

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::engine::{Batches, Evaluation, Losses, TrainTask};
@@ -172,7 +170,7 @@ impl TrainTask for DetectionTask {
             .collect();
         let input_sizes = batch.images.iter().map(|i| i.input_size).collect();
         let pixels = Tensor::from_inner(to_device(batch.pixels, batch.shape, &self.device));
-        let mut order = SampleOrder::Shuffled(ChaCha8Rng::seed_from_u64(seed));
+        let mut order = SampleOrder::shuffled(seed);
         let losses = model.losses(
             ImageBatch {
                 pixels,

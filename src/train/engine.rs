@@ -90,6 +90,9 @@ pub trait Batches<B, E>: Iterator<Item = Result<B, E>> {
     fn next_batch(&self) -> usize;
 }
 
+/// The batches of one epoch of a task.
+pub type EpochOf<T> = Box<dyn Batches<<T as TrainTask>::Batch, <T as TrainTask>::Error>>;
+
 /// What is trained.
 pub trait TrainTask {
     /// The network.
@@ -105,11 +108,7 @@ pub trait TrainTask {
     ///
     /// # Errors
     /// The task's.
-    fn batches(
-        &self,
-        epoch: usize,
-        first: usize,
-    ) -> Result<Box<dyn Batches<Self::Batch, Self::Error>>, Self::Error>;
+    fn batches(&self, epoch: usize, first: usize) -> Result<EpochOf<Self>, Self::Error>;
     /// Images in a batch.
     fn batch_len(&self, batch: &Self::Batch) -> usize;
     /// The images of a batch, for messages.
@@ -294,6 +293,9 @@ pub struct Engine<'a, T: TrainTask> {
     pub stop: &'a AtomicBool,
 }
 
+/// Where a stretch of training left the state, and why it ended.
+type EndOfStretch<T> = (State<<T as TrainTask>::Model>, Stretch);
+
 struct State<M> {
     model: M,
     optimizer: Optimizer,
@@ -450,7 +452,7 @@ impl<T: TrainTask> Engine<'_, T> {
         session: Instant,
         log: &mut EventLog,
         observer: &mut dyn Observer,
-    ) -> Result<(State<T::Model>, Stretch), TrainError<T::Error>> {
+    ) -> Result<EndOfStretch<T>, TrainError<T::Error>> {
         let per_epoch = self.steps_per_epoch();
         let total = self.total_iterations();
         let batch_count = self.task.batches_per_epoch();
