@@ -21,7 +21,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::cpu::{
-    Contiguous, Matrix, Output, OutputMatrix, SharedOutput, dims, multiply, tensor, with_scratch,
+    Contiguous, Matrix, Output, OutputMatrix, SharedOutput, dims, multiply, with_scratch,
 };
 use super::{Kernels, Operations, needs_gradient};
 
@@ -280,6 +280,11 @@ impl Geometry {
         }
     }
 
+    /// The input position minus `stride * output position` of a kernel element, along an axis.
+    fn offset(&self, axis: usize, kernel: usize) -> isize {
+        (kernel * self.dilation[axis]) as isize - self.padding[axis] as isize
+    }
+
     fn input_pixels(&self) -> usize {
         self.input[0] * self.input[1]
     }
@@ -415,38 +420,114 @@ fn unfold(
     // With stride 1 and an output as wide as the input, a row of the matrix is the plane shifted:
     // one copy, then zeros where the shift ran over the left or right edge.
     let shifted = geometry.stride == [1, 1] && out_width == width;
+    let mut phases = Phases::new(geometry, &pixels);
     let mut row = 0;
     for plane in planes.chunks_exact((height * width).max(1)) {
+        if !shifted {
+            phases.split(plane);
+        }
         for kernel_y in 0..geometry.kernel[0] {
-            let offset_y =
-                (kernel_y * geometry.dilation[0]) as isize - geometry.padding[0] as isize;
+            let offset_y = geometry.offset(0, kernel_y);
+            let inside_y = inside(offset_y, stride_y, height, geometry.output[0]);
             for kernel_x in 0..geometry.kernel[1] {
-                let offset_x =
-                    (kernel_x * geometry.dilation[1]) as isize - geometry.padding[1] as isize;
+                let offset_x = geometry.offset(1, kernel_x);
+                let inside_x = inside(offset_x, stride_x, width, out_width);
                 let start = row * row_stride + first_column;
                 let target = &mut columns[start..start + pixels.len()];
-                let inside_x = inside(offset_x, stride_x, width, out_width);
+                row += 1;
                 if shifted {
                     copy_shifted(plane, offset_y * width as isize + offset_x, &pixels, target);
                     if inside_x.len() < out_width {
                         clear_columns(target, &pixels, out_width, &inside_x);
                     }
-                } else {
-                    let inside_y = inside(offset_y, stride_y, height, geometry.output[0]);
-                    for (y, xs, place) in row_segments(&pixels, out_width) {
-                        let target = &mut target[place..place + xs.len()];
-                        if !inside_y.contains(&y) {
-                            target.fill(0.0);
-                            continue;
-                        }
-                        let source_y = ((y * stride_y) as isize + offset_y) as usize;
-                        let source = &plane[source_y * width..(source_y + 1) * width];
-                        copy_row(source, offset_x, stride_x, xs, &inside_x, target);
-                    }
+                    continue;
                 }
-                row += 1;
+                for (y, xs, place) in row_segments(&pixels, out_width) {
+                    let target = &mut target[place..place + xs.len()];
+                    let left = inside_x.start.clamp(xs.start, xs.end);
+                    let right = inside_x.end.clamp(left, xs.end);
+                    if !inside_y.contains(&y) || left == right {
+                        target.fill(0.0);
+                        continue;
+                    }
+                    let source_y = ((y * stride_y) as isize + offset_y) as usize;
+                    let source_x = ((left * stride_x) as isize + offset_x) as usize;
+                    target[..left - xs.start].fill(0.0);
+                    target[left - xs.start..right - xs.start].copy_from_slice(phases.row(
+                        source_y,
+                        source_x,
+                        right - left,
+                    ));
+                    target[right - xs.start..].fill(0.0);
+                }
             }
         }
+    }
+}
+
+/// The rows of a plane that a tile reads, with each row sorted by the remainder of x divided by
+/// the stride: what a kernel element reads of a row then lies together.
+struct Phases {
+    stride: usize,
+    width: usize,
+    /// Columns per remainder.
+    columns: usize,
+    rows: Range<usize>,
+    sorted: Vec<f32>,
+}
+
+impl Phases {
+    fn new(geometry: &Geometry, pixels: &Range<usize>) -> Self {
+        let [height, width] = geometry.input;
+        let out_width = geometry.output[1];
+        let stride = geometry.stride[1];
+        let first = (pixels.start / out_width * geometry.stride[0]) as isize;
+        let last = (pixels.end.saturating_sub(1) / out_width * geometry.stride[0]) as isize;
+        let clamped = |row: isize| row.clamp(0, height as isize) as usize;
+        let start = clamped(first + geometry.offset(0, 0));
+        let end = clamped(last + geometry.offset(0, geometry.kernel[0] - 1) + 1);
+        Self {
+            stride,
+            width,
+            columns: width.div_ceil(stride),
+            rows: start..end.max(start),
+            sorted: Vec::new(),
+        }
+    }
+
+    fn split(&mut self, plane: &[f32]) {
+        let (stride, columns) = (self.stride, self.columns);
+        self.sorted.resize(self.rows.len() * stride * columns, 0.0);
+        let source = &plane[self.rows.start * self.width..self.rows.end * self.width];
+        if stride == 1 {
+            self.sorted.copy_from_slice(source);
+            return;
+        }
+        let targets = self.sorted.chunks_exact_mut(stride * columns);
+        for (target, source) in targets.zip(source.chunks_exact(self.width)) {
+            if stride == 2 {
+                // The usual case, in a form that the compiler turns into vector shuffles.
+                let (even, odd) = target.split_at_mut(columns);
+                let (pairs, rest) = source.as_chunks::<2>();
+                for ((even, odd), pair) in even.iter_mut().zip(odd).zip(pairs) {
+                    [*even, *odd] = *pair;
+                }
+                even[pairs.len()..].copy_from_slice(rest);
+            } else {
+                for (phase, target) in target.chunks_exact_mut(columns).enumerate() {
+                    let source = source.iter().skip(phase).step_by(stride);
+                    for (to, from) in target.iter_mut().zip(source) {
+                        *to = *from;
+                    }
+                }
+            }
+        }
+    }
+
+    /// `length` elements of row `y`, from `x` on in steps of the stride.
+    fn row(&self, y: usize, x: usize, length: usize) -> &[f32] {
+        let row = ((y - self.rows.start) * self.stride + x % self.stride) * self.columns;
+        &self.sorted[row + x / self.stride..][..length]
     }
 }
 
@@ -486,45 +567,6 @@ fn clear_columns(target: &mut [f32], pixels: &Range<usize>, width: usize, keep: 
         let right = keep.end.clamp(left, xs.end);
         target[place..place + left - xs.start].fill(0.0);
         target[place + right - xs.start..place + xs.len()].fill(0.0);
-    }
-}
-
-fn copy_row(
-    source: &[f32],
-    offset: isize,
-    stride: usize,
-    xs: Range<usize>,
-    inside: &Range<usize>,
-    target: &mut [f32],
-) {
-    let left = inside.start.clamp(xs.start, xs.end);
-    let right = inside.end.clamp(left, xs.end);
-    target[..left - xs.start].fill(0.0);
-    target[right - xs.start..].fill(0.0);
-    if left == right {
-        return;
-    }
-    let target = &mut target[left - xs.start..right - xs.start];
-    let first = ((left * stride) as isize + offset) as usize;
-    match stride {
-        1 => target.copy_from_slice(&source[first..first + target.len()]),
-        2 => {
-            // All but the last have a full pair, which lets the compiler shuffle vectors.
-            let (last, most) = target.split_last_mut().expect("left < right");
-            let pairs = source[first..].as_chunks::<2>().0;
-            for (to, pair) in most.iter_mut().zip(pairs) {
-                *to = pair[0];
-            }
-            *last = source[first + 2 * most.len()];
-        }
-        _ => {
-            for (to, from) in target
-                .iter_mut()
-                .zip(source[first..].iter().step_by(stride))
-            {
-                *to = *from;
-            }
-        }
     }
 }
 
@@ -833,8 +875,8 @@ fn fold(unfolded: &[f32], geometry: &Geometry, pixels: &Range<usize>, plane: &mu
     let rows = unfolded.chunks_exact(pixels.len());
     for (position, row) in rows.take(geometry.kernel_elements()).enumerate() {
         let (kernel_y, kernel_x) = (position / geometry.kernel[1], position % geometry.kernel[1]);
-        let offset_y = (kernel_y * geometry.dilation[0]) as isize - geometry.padding[0] as isize;
-        let offset_x = (kernel_x * geometry.dilation[1]) as isize - geometry.padding[1] as isize;
+        let offset_y = geometry.offset(0, kernel_y);
+        let offset_x = geometry.offset(1, kernel_x);
         let inside_y = inside(offset_y, stride_y, height, out_height);
         let inside_x = inside(offset_x, stride_x, width, out_width);
         for (y, xs, place) in row_segments(pixels, out_width) {
@@ -864,16 +906,32 @@ pub(super) fn cpu_weight_gradient(
     let (x, output_gradient) = (Contiguous::new(x), Contiguous::new(output_gradient));
     let (x, dy) = (x.data(), output_gradient.data());
     let elements: usize = weight_shape.iter().product();
-    let gradient = if geometry.groups < TASKS && elements <= MAX_PARTIAL_ELEMENTS {
+    let turned = if geometry.groups < TASKS && elements <= MAX_PARTIAL_ELEMENTS {
         weight_gradient_by_pixels(x, dy, &geometry, elements)
     } else {
         weight_gradient_by_channels(x, dy, &geometry, elements)
     };
-    tensor(gradient, weight_shape)
+    let (rows, filters) = (geometry.rows(), geometry.filters);
+    let mut gradient = Output::new(elements);
+    gradient
+        .slots()
+        .par_chunks_mut(rows)
+        .with_min_len(8)
+        .enumerate()
+        .for_each(|(index, row)| {
+            let (group, filter) = (index / filters, index % filters);
+            let column = turned[group * rows * filters + filter..].iter();
+            for (to, from) in row.iter_mut().zip(column.step_by(filters)) {
+                to.write(*from);
+            }
+        });
+    // SAFETY: `turned` has `rows` elements for every filter, which fill the filter's row.
+    unsafe { gradient.into_tensor(weight_shape) }
 }
 
-/// Adds to `target` what one tile gives to the gradient of the weights of some channels:
-/// `[filters, channels * kernel]`.
+/// Adds to `target` what one tile gives to the gradient of the weights of some channels, turned:
+/// `[channels * kernel, filters]`. Turned, because the matrix product rearranges its right side,
+/// and the output's gradient is smaller than the unfolded input.
 ///
 /// # Safety
 /// No other task touches `target`; it has been written.
@@ -902,13 +960,13 @@ unsafe fn add_weight_gradient(
             };
             let dy = gather(dy, geometry, group, tile, gathered);
             // SAFETY: passed on to the caller.
-            unsafe { multiply(target, dy, unfolded.transposed(), true) };
+            unsafe { multiply(target, unfolded, dy.transposed(), true) };
         },
     );
 }
 
 /// Small weights: each task sums over its share of the pixels into its own copy, and the copies
-/// are summed in order.
+/// are summed in order. The result is turned: `[group, rows, filters]`.
 fn weight_gradient_by_pixels(
     x: &[f32],
     dy: &[f32],
@@ -926,7 +984,7 @@ fn weight_gradient_by_pixels(
             for tile in tiles {
                 for group in 0..geometry.groups {
                     let start = group * geometry.filters * rows;
-                    let mut target = shared.matrix(start, geometry.filters, rows, rows);
+                    let mut target = shared.matrix(start, rows, geometry.filters, geometry.filters);
                     let part = (group, &(0..geometry.channels));
                     // SAFETY: the copy belongs to this task and starts as zeros.
                     unsafe { add_weight_gradient(x, dy, geometry, part, tile, &mut target) };
@@ -945,7 +1003,8 @@ fn weight_gradient_by_pixels(
     total
 }
 
-/// Large weights, or many groups: each task owns some input channels and goes over all pixels.
+/// Large weights, or many groups: each task owns some input channels and goes over all pixels. The
+/// result is turned: `[group, rows, filters]`.
 fn weight_gradient_by_channels(
     x: &[f32],
     dy: &[f32],
@@ -953,25 +1012,31 @@ fn weight_gradient_by_channels(
     elements: usize,
 ) -> Vec<f32> {
     let kernel = geometry.kernel_elements();
-    let rows = geometry.rows();
+    let (rows, filters) = (geometry.rows(), geometry.filters);
     let blocks = TASKS
         .div_ceil(geometry.groups)
         .clamp(1, geometry.channels.div_ceil(4).max(1));
     let per_block = geometry.channels.div_ceil(blocks).max(1);
-    let blocks = geometry.channels.div_ceil(per_block);
     let tiles = geometry.tiles(per_block * kernel);
     let mut gradient = vec![0.0; elements];
-    let shared = SharedOutput::of(&mut gradient);
-    (0..geometry.groups * blocks)
-        .into_par_iter()
-        .for_each(|index| {
-            let (group, block) = (index / blocks, index % blocks);
+    // A block of channels is a run of rows, so tasks own chunks of the buffer. Chunks may not
+    // cross a group.
+    gradient
+        .par_chunks_mut(rows * filters)
+        .enumerate()
+        .flat_map(|(group, gradient)| {
+            gradient
+                .par_chunks_mut(per_block * kernel * filters)
+                .enumerate()
+                .map(move |(block, gradient)| (group, block, gradient))
+        })
+        .for_each(|(group, block, gradient)| {
             let channels = block * per_block..((block + 1) * per_block).min(geometry.channels);
-            let start = group * geometry.filters * rows + channels.start * kernel;
-            let mut target = shared.matrix(start, geometry.filters, channels.len() * kernel, rows);
+            let shared = SharedOutput::of(gradient);
+            let mut target = shared.matrix(0, channels.len() * kernel, filters, filters);
             for tile in &tiles {
                 let part = (group, &channels);
-                // SAFETY: no other task has these channels; the buffer starts as zeros.
+                // SAFETY: the chunk belongs to this task and starts as zeros.
                 unsafe { add_weight_gradient(x, dy, geometry, part, tile, &mut target) };
             }
         });
