@@ -266,23 +266,27 @@ pub(super) fn cpu_forward(
     let [_, channels, height, width] = shape;
     let size = options.output_size;
     let plane_length = height * width;
-    let mut output = Output::new(regions.len() * channels * size * size);
-    output
-        .slots()
-        .par_chunks_mut((size * size).max(1))
-        .with_min_len(16)
-        .enumerate()
-        .for_each(|(index, slots)| {
-            let (region, channel) = (&regions[index / channels], index % channels);
+    let bins = size * size;
+    let mut output = Output::new(regions.len() * channels * bins);
+    let shared = output.shared();
+    // A task takes one channel through all regions: its planes stay in the cache, where those of
+    // all channels together would not.
+    (0..channels).into_par_iter().for_each(|channel| {
+        let mut means = vec![0.0; bins];
+        for (number, region) in regions.iter().enumerate() {
             let start = (region.image * channels + channel) * plane_length;
             let plane = &features.data()[start..][..plane_length];
             let count = region.samples_per_bin();
-            for (bin, slot) in slots.iter_mut().enumerate() {
+            for (bin, mean) in means.iter_mut().enumerate() {
                 let samples = region.bin(bin / size, bin % size);
-                slot.write(bin_mean(plane, width, samples, count));
+                *mean = bin_mean(plane, width, samples, count);
             }
-        });
-    // SAFETY: the chunks cover the buffer, and every slot is written.
+            let mut target = shared.matrix((number * channels + channel) * bins, 1, bins, bins);
+            // SAFETY: no other task has this channel.
+            unsafe { target.copy_row(0, &means) };
+        }
+    });
+    // SAFETY: the tasks cover every channel of every region.
     unsafe { output.into_tensor([regions.len(), channels, size, size]) }
 }
 
