@@ -4,12 +4,12 @@
 //! sits after the last batch norm of the branch, before the sum (SENet paper, section 3.3).
 
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::affine::add_relu;
 use crate::nn::conv::{Conv2d, Conv2dConfig};
 use crate::nn::norm::{Norm, NormConfig, NormKind};
 use crate::nn::se::{SeConfig, SeUnit};
@@ -249,7 +249,7 @@ impl ResidualBlock {
             None => self.norms[last].forward(branch, Some(shortcut), true),
             Some(se) => {
                 let branch = self.norms[last].forward(branch, None, false);
-                relu(se.forward(branch) + shortcut)
+                add_relu(se.forward(branch), shortcut)
             }
         }
     }

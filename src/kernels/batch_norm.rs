@@ -1,251 +1,406 @@
-//! Training-mode batch norm (Ioffe and Szegedy 2015) in two passes forward and two backward.
+//! Batch norm on the statistics of the batch: the training form (Ioffe and Szegedy, 2015).
+//!
+//! Forward is two passes over memory, one for the statistics and one for the result; backward is
+//! two passes as well. The frozen form is [`affine`](super::affine::affine).
 
-use burn::backend::Dispatch;
-use burn::backend::autodiff::Autodiff;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Tensor, module};
+use burn::backend::{Autodiff, Backend, Dispatch};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::{CpuOps, buffer, dims, is_cpu, tensor_of};
+use super::cpu::{
+    Contiguous, ELEMENTS_PER_TASK, dims, map_planes, sum, sum_of, sum_planes, tensor,
+};
+use super::{Kernels, Operations, needs_gradient};
 
-/// What [`batch_norm_train`] gives.
+/// What [`batch_norm_train`] returns.
 #[derive(Debug, Clone)]
 pub struct BatchNormOutput {
     /// The normalised input, `[batch, channels, height, width]`.
     pub y: Tensor<4>,
-    /// Mean of each channel over batch and space; a constant for autodiff.
+    /// The mean of each channel, `[channels]`, without gradient.
     pub mean: Tensor<1>,
-    /// Biased variance of each channel; a constant for autodiff.
+    /// The biased variance of each channel (divided by the number of elements), `[channels]`,
+    /// without gradient.
     pub variance: Tensor<1>,
 }
 
-/// Normalise every channel by the statistics of this batch, then scale and shift.
+/// `(x - mean) / sqrt(variance + epsilon) * weight + bias` with the mean and biased variance of
+/// each channel of this batch.
 ///
 /// `x` is `[batch, channels, height, width]`, `weight` and `bias` `[channels]`. Differentiable in
-/// all three, through the statistics too.
+/// all three, through the statistics too. Running averages are the caller's; mind that they take
+/// the unbiased variance, `n / (n - 1)` times this one with `n = batch * height * width`.
+///
+/// # Panics
+/// When the shapes do not fit each other.
 pub fn batch_norm_train(
     x: Tensor<4>,
     weight: Tensor<1>,
     bias: Tensor<1>,
     epsilon: f64,
 ) -> BatchNormOutput {
-    let [_, channels, _, _] = x.dims();
-    if !is_cpu(&x.device()) {
-        let out = module::batch_norm_train(x, weight, bias, epsilon);
-        return BatchNormOutput {
-            y: out.output,
-            mean: out.mean.detach(),
-            variance: out.variance.detach(),
-        };
-    }
+    let shape = x.dims();
+    let channels = shape[1];
+    assert!(
+        weight.dims() == [channels] && bias.dims() == [channels],
+        "batch_norm_train: weight and bias need one element per channel of {shape:?}"
+    );
     let x = x.into_dispatch();
-    let moments = <Dispatch as CpuOps>::cpu_moments(x.clone());
-    let y = <Dispatch as CpuOps>::cpu_batch_norm(
+    let statistics = <Dispatch as Operations>::batch_statistics(x.clone());
+    let y = <Dispatch as Operations>::batch_norm(
         x,
         weight.into_dispatch(),
         bias.into_dispatch(),
-        moments.clone(),
+        statistics.clone(),
         epsilon,
     );
-    let moments = Tensor::<2>::from_dispatch(moments);
+    let statistics = Tensor::<2>::from_dispatch(statistics);
+    let row = |index: usize| {
+        statistics
+            .clone()
+            .slice([index..index + 1, 0..channels])
+            .reshape([channels])
+    };
     BatchNormOutput {
         y: Tensor::from_dispatch(y),
-        mean: moments.clone().narrow(0, 0, 1).reshape([channels]),
-        variance: moments.narrow(0, 1, 1).reshape([channels]),
+        mean: row(0),
+        variance: row(1),
     }
 }
 
-/// Keeps the input, the weight, the moments and epsilon.
-#[derive(Debug)]
-struct BatchNormBackward;
+/// The gradients of batch norm.
+pub struct BatchNormGradients<B: Backend> {
+    /// For the input, if it was asked for.
+    pub input: Option<FloatTensor<B>>,
+    /// For the weight, `[channels]`.
+    pub weight: FloatTensor<B>,
+    /// For the bias, `[channels]`.
+    pub bias: FloatTensor<B>,
+}
 
-impl Backward<Flex, 3> for BatchNormBackward {
-    type State = (FlexTensor, FlexTensor, FlexTensor, f64);
+// ---------------------------------------------------------------------------------------------
+// Gradient recording
+// ---------------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug)]
+pub(super) struct BatchNormState<B: Backend> {
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    statistics: FloatTensor<B>,
+    epsilon: f64,
+    input_needs_gradient: bool,
+}
+
+#[derive(Debug)]
+struct BatchNorm;
+
+impl<B: Kernels> Backward<B, 3> for BatchNorm {
+    type State = BatchNormState<B>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (x, weight, moments, epsilon) = ops.state;
-        let grad = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let out = backward(&x, &weight, &moments, &grad, epsilon);
-        for (node, gradient) in ops.parents.into_iter().zip(out) {
-            if let Some(node) = node {
-                grads.register::<Flex>(node.id, gradient);
-            }
+        let output_gradient = grads.consume::<B>(&ops.node);
+        let state = ops.state;
+        let gradients = B::batch_norm_gradients(
+            state.x,
+            state.weight,
+            state.statistics,
+            output_gradient,
+            state.epsilon,
+            state.input_needs_gradient,
+        );
+        let [x, weight, bias] = ops.parents;
+        if let (Some(node), Some(gradient)) = (x, gradients.input) {
+            grads.register::<B>(node.id, gradient);
+        }
+        if let Some(node) = weight {
+            grads.register::<B>(node.id, gradients.weight);
+        }
+        if let Some(node) = bias {
+            grads.register::<B>(node.id, gradients.bias);
         }
     }
 }
 
-/// The normalisation, recorded for the backward pass.
-pub(super) fn record<C: CheckpointStrategy>(
-    x: FloatTensor<Autodiff<Flex, C>>,
-    weight: FloatTensor<Autodiff<Flex, C>>,
-    bias: FloatTensor<Autodiff<Flex, C>>,
-    moments: FloatTensor<Autodiff<Flex, C>>,
+pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
+    x: FloatTensor<Autodiff<B, C>>,
+    weight: FloatTensor<Autodiff<B, C>>,
+    bias: FloatTensor<Autodiff<B, C>>,
+    statistics: FloatTensor<Autodiff<B, C>>,
     epsilon: f64,
-) -> FloatTensor<Autodiff<Flex, C>> {
-    let prep = BatchNormBackward
-        .prepare::<C>([x.node(), weight.node(), bias.node()])
-        .compute_bound();
-    let x = x.primitive().to_contiguous();
-    let moments = moments.into_primitive();
-    let y = forward(&x, weight.primitive(), bias.primitive(), &moments, epsilon);
-    match prep.stateful() {
-        OpsKind::Tracked(prep) => prep.finish((x, weight.into_primitive(), moments, epsilon), y),
-        OpsKind::UnTracked(prep) => prep.finish(y),
-    }
-}
-
-/// Lanes that add up side by side: lets the compiler vectorise, and is more exact than one chain.
-const LANES: usize = 16;
-
-/// Sum of some values, in an order that depends only on their number.
-pub(super) fn sum(values: &[f32]) -> f64 {
-    sum_of(values, values, |a, _| a)
-}
-
-/// Sum of `f(a, b)` over two slices of the same length.
-///
-/// Lanes of `f32` are emptied into `f64` every 4096 values, so that the error does not grow with
-/// the size of the map.
-pub(super) fn sum_of(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
-    let mut total = 0.0f64;
-    for (a, b) in a.chunks(4096).zip(b.chunks(4096)) {
-        let mut lanes = [0.0f32; LANES];
-        let (mut a_chunks, mut b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-        for (a, b) in a_chunks.by_ref().zip(b_chunks.by_ref()) {
-            for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-                *lane += f(*a, *b);
-            }
+) -> FloatTensor<Autodiff<B, C>> {
+    let input_needs_gradient = needs_gradient::<B, C>(&x);
+    let statistics = statistics.into_primitive();
+    let (x, x_node) = x.into_parts();
+    let (weight, weight_node) = weight.into_parts();
+    let (bias, bias_node) = bias.into_parts();
+    let output =
+        B::batch_norm_forward(x.clone(), weight.clone(), bias, statistics.clone(), epsilon);
+    match Backward::<B, 3>::prepare::<C>(BatchNorm, [x_node, weight_node, bias_node])
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(preparation) => {
+            let state = BatchNormState {
+                x,
+                weight,
+                statistics,
+                epsilon,
+                input_needs_gradient,
+            };
+            preparation.finish(state, output)
         }
-        total += lanes.iter().map(|l| f64::from(*l)).sum::<f64>();
-        let tails = a_chunks.remainder().iter().zip(b_chunks.remainder());
-        total += tails.map(|(a, b)| f64::from(f(*a, *b))).sum::<f64>();
+        OpsKind::UnTracked(preparation) => preparation.finish(output),
     }
-    total
 }
 
-/// One channel's planes over the batch.
-fn planes_of(values: &[f32], channel: usize, channels: usize, size: usize) -> Vec<&[f32]> {
-    values
-        .chunks_exact(size)
-        .skip(channel)
-        .step_by(channels)
+// ---------------------------------------------------------------------------------------------
+// CPU kernels
+// ---------------------------------------------------------------------------------------------
+
+/// Elements whose mean and squared deviations are taken while they are in the first-level cache.
+const STATISTICS_CHUNK: usize = 4096;
+
+/// Count, mean and sum of squared deviations; two parts merge into those of the whole (Chan, Golub
+/// and LeVeque, 1979), which keeps the variance accurate in one pass over memory.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    deviations: f64,
+}
+
+impl Moments {
+    fn of(values: &[f32]) -> Self {
+        let count = values.len() as f64;
+        let mean = sum(values) / count;
+        let pivot = mean as f32;
+        let deviations = sum_of(values, values, |value, _| {
+            let deviation = value - pivot;
+            deviation * deviation
+        });
+        // The squares were taken around the rounded mean.
+        let rounding = mean - f64::from(pivot);
+        Self {
+            count,
+            mean,
+            deviations: deviations - count * rounding * rounding,
+        }
+    }
+
+    fn merge(self, other: Self) -> Self {
+        let count = self.count + other.count;
+        let shift = other.mean - self.mean;
+        Self {
+            count,
+            mean: self.mean + shift * other.count / count,
+            deviations: self.deviations
+                + other.deviations
+                + shift * shift * self.count * other.count / count,
+        }
+    }
+}
+
+pub(super) fn cpu_statistics(x: FlexTensor) -> FlexTensor {
+    let [batch, channels, height, width] = dims(&x);
+    let x = Contiguous::new(x);
+    let pixels = height * width;
+    let moments: Vec<Moments> = (0..channels)
+        .into_par_iter()
+        .with_min_len(ELEMENTS_PER_TASK.div_ceil((batch * pixels).max(1)))
+        .map(|channel| {
+            (0..batch)
+                .map(|image| &x.data()[(image * channels + channel) * pixels..][..pixels])
+                .flat_map(|plane| plane.chunks(STATISTICS_CHUNK))
+                .fold(Moments::default(), |moments, chunk| {
+                    moments.merge(Moments::of(chunk))
+                })
+        })
+        .collect();
+    let means = moments.iter().map(|moments| moments.mean as f32);
+    let variances = moments
+        .iter()
+        .map(|moments| (moments.deviations / moments.count).max(0.0) as f32);
+    tensor(means.chain(variances).collect(), [2, channels])
+}
+
+/// `1 / sqrt(variance + epsilon)` of each channel.
+fn inverse_deviations(variances: &[f32], epsilon: f64) -> Vec<f32> {
+    variances
+        .iter()
+        .map(|variance| (1.0 / (f64::from(*variance) + epsilon).sqrt()) as f32)
         .collect()
 }
 
-/// Mean and biased variance of every channel, `[2, channels]`.
-pub(super) fn moments(x: &FlexTensor) -> FlexTensor {
-    let x = x.to_contiguous();
-    let [batch, channels, height, width] = dims(&x);
-    let values: &[f32] = x.storage();
-    let count = (batch * height * width) as f64;
-    let per_channel: Vec<(f32, f32)> = (0..channels)
-        .into_par_iter()
-        .map(|c| {
-            let planes = planes_of(values, c, channels, height * width);
-            let mean = planes.iter().map(|p| sum(p)).sum::<f64>() / count;
-            let m = mean as f32;
-            let squares = planes
-                .iter()
-                .map(|p| sum_of(p, p, |a, _| (a - m) * (a - m)))
-                .sum::<f64>();
-            (m, (squares / count) as f32)
-        })
-        .collect();
-    let (mean, variance): (Vec<f32>, Vec<f32>) = per_channel.into_iter().unzip();
-    tensor_of([mean, variance].concat(), [2, channels])
-}
-
-/// `(x - mean) / sqrt(variance + epsilon) * weight + bias`.
-pub(super) fn forward(
-    x: &FlexTensor,
-    weight: &FlexTensor,
-    bias: &FlexTensor,
-    moments: &FlexTensor,
+pub(super) fn cpu_forward(
+    x: FlexTensor,
+    weight: FlexTensor,
+    bias: FlexTensor,
+    statistics: FlexTensor,
     epsilon: f64,
 ) -> FlexTensor {
-    let x = x.to_contiguous();
-    let shape = dims::<4>(&x);
-    let [_, channels, height, width] = shape;
-    let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
-    let moments = moments.to_contiguous();
-    let (w, b): (&[f32], &[f32]) = (weight.storage(), bias.storage());
-    let (mean, variance) = moments.storage::<f32>().split_at(channels);
-    let values: &[f32] = x.storage();
-    let mut y = buffer(values.len());
-    y.par_chunks_exact_mut(height * width)
-        .zip(values.par_chunks_exact(height * width))
-        .enumerate()
-        .for_each(|(n, (y, x))| {
-            let c = n % channels;
-            let scale = w[c] * inverse_deviation(variance[c], epsilon);
-            let shift = b[c] - mean[c] * scale;
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = x * scale + shift;
-            }
-        });
-    tensor_of(y, shape)
+    let shape: [usize; 4] = dims(&x);
+    let (x, weight, bias) = (
+        Contiguous::new(x),
+        Contiguous::new(weight),
+        Contiguous::new(bias),
+    );
+    let statistics = Contiguous::new(statistics);
+    let (means, variances) = statistics.data().split_at(shape[1]);
+    let inverse = inverse_deviations(variances, epsilon);
+    map_planes(shape, [x.data()], |channel| {
+        let (mean, bias) = (means[channel], bias.data()[channel]);
+        let scale = weight.data()[channel] * inverse[channel];
+        move |[x]| (x - mean) * scale + bias
+    })
 }
 
-fn inverse_deviation(variance: f32, epsilon: f64) -> f32 {
-    (1.0 / (f64::from(variance) + epsilon).sqrt()) as f32
-}
-
-/// Gradients of x, weight and bias.
-fn backward(
-    x: &FlexTensor,
-    weight: &FlexTensor,
-    moments: &FlexTensor,
-    grad: &FlexTensor,
+pub(super) fn cpu_gradients(
+    x: FlexTensor,
+    weight: FlexTensor,
+    statistics: FlexTensor,
+    output_gradient: FlexTensor,
     epsilon: f64,
-) -> [FlexTensor; 3] {
-    let shape = dims::<4>(x);
+    input: bool,
+) -> BatchNormGradients<burn::backend::Flex> {
+    let shape: [usize; 4] = dims(&x);
     let [batch, channels, height, width] = shape;
-    let size = height * width;
-    let count = (batch * size) as f64;
-    let (weight, moments) = (weight.to_contiguous(), moments.to_contiguous());
-    let w: &[f32] = weight.storage();
-    let (mean, variance) = moments.storage::<f32>().split_at(channels);
-    let (values, dy): (&[f32], &[f32]) = (x.storage(), grad.storage());
-    let sums: Vec<(f64, f64)> = (0..channels)
-        .into_par_iter()
-        .map(|c| {
-            let grads = planes_of(dy, c, channels, size);
-            let inputs = planes_of(values, c, channels, size);
-            let d_bias = grads.iter().map(|g| sum(g)).sum::<f64>();
-            let centred = grads
-                .iter()
-                .zip(&inputs)
-                .map(|(g, x)| sum_of(g, x, |g, x| g * (x - mean[c])))
-                .sum::<f64>();
-            let d_weight = centred * f64::from(inverse_deviation(variance[c], epsilon));
-            (d_weight, d_bias)
+    let (x, weight) = (Contiguous::new(x), Contiguous::new(weight));
+    let gradient = Contiguous::new(output_gradient);
+    let statistics = Contiguous::new(statistics);
+    let (x, dy) = (x.data(), gradient.data());
+    let (means, variances) = statistics.data().split_at(channels);
+    let inverse = inverse_deviations(variances, epsilon);
+
+    let bias_gradient = sum_planes(shape, |plane| sum(&dy[plane]));
+    let pixels = height * width;
+    let mut weight_gradient = sum_planes(shape, |plane| {
+        let mean = means[plane.start / pixels % channels];
+        sum_of(&x[plane.clone()], &dy[plane], |x, dy| (x - mean) * dy)
+    });
+    for (gradient, inverse) in weight_gradient.iter_mut().zip(&inverse) {
+        *gradient *= inverse;
+    }
+    let count = (batch * pixels) as f32;
+    let input = input.then(|| {
+        map_planes(shape, [x, dy], |channel| {
+            let mean = means[channel];
+            let scale = weight.data()[channel] * inverse[channel];
+            let mean_gradient = bias_gradient[channel] / count;
+            let slope = weight_gradient[channel] / count * inverse[channel];
+            move |[x, dy]| scale * (dy - mean_gradient - (x - mean) * slope)
         })
-        .collect();
-    let mut dx = buffer(values.len());
-    dx.par_chunks_exact_mut(size)
-        .zip(dy.par_chunks_exact(size).zip(values.par_chunks_exact(size)))
-        .enumerate()
-        .for_each(|(n, (dx, (dy, x)))| {
-            let c = n % channels;
-            let inverse = inverse_deviation(variance[c], epsilon);
-            let (d_weight, d_bias) = sums[c];
-            let scale = w[c] * inverse;
-            // dx = scale * (dy - mean(dy) - x_hat * mean(dy * x_hat))
-            let per_x = -(d_weight / count) as f32 * inverse * scale;
-            let constant = -(d_bias / count) as f32 * scale - per_x * mean[c];
-            for (dx, (dy, x)) in dx.iter_mut().zip(dy.iter().zip(x)) {
-                *dx = dy * scale + x * per_x + constant;
-            }
+    });
+    BatchNormGradients {
+        input,
+        weight: tensor(weight_gradient, [channels]),
+        bias: tensor(bias_gradient, [channels]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{
+        assert_close, assert_same_bits_on_any_thread_count, cases, noise, values,
+    };
+    use super::super::portable;
+    use super::*;
+    use burn::backend::Flex;
+    use burn::tensor::Device;
+
+    #[test]
+    fn batch_norm_and_its_gradients_equal_those_of_pytorch() {
+        for case in cases("batch_norm") {
+            let x = case.input::<4>("x");
+            let (weight, bias) = (case.input::<1>("weight"), case.input::<1>("bias"));
+            let epsilon = case.options["epsilon"].as_f64().unwrap();
+            let output = batch_norm_train(x.clone(), weight.clone(), bias.clone(), epsilon);
+            case.assert_equals("y", output.y.clone());
+            case.assert_equals("mean", output.mean);
+            case.assert_equals("variance", output.variance);
+            let gradients = (output.y * case.constant("dy")).sum().backward();
+            case.assert_equals("dx", x.grad(&gradients).unwrap());
+            case.assert_equals("dweight", weight.grad(&gradients).unwrap());
+            case.assert_equals("dbias", bias.grad(&gradients).unwrap());
+        }
+    }
+
+    #[test]
+    fn the_variance_survives_a_large_mean() {
+        let device = Device::flex();
+        let ones: Vec<f32> = (0..20_000).map(|i| 4096.0 + (i % 2) as f32).collect();
+        let data = burn::tensor::TensorData::new(ones, [2, 1, 100, 100]);
+        let x = Tensor::<4>::from_data(data, &device);
+        let (weight, bias) = (Tensor::ones([1], &device), Tensor::zeros([1], &device));
+        let output = batch_norm_train(x, weight, bias, 1e-5);
+        assert_close("mean", &values(output.mean), &[4096.5]);
+        assert_close("variance", &values(output.variance), &[0.25]);
+    }
+
+    #[test]
+    fn portable_kernels_equal_the_fast_ones() {
+        let device = Device::flex();
+        let flat =
+            |seed| FlexTensor::from_data(noise::<4>(seed, [2, 3, 6, 5], &device).into_data());
+        let flat_1 = |seed| FlexTensor::from_data(noise::<1>(seed, [3], &device).into_data());
+        let (x, dy, weight, bias) = (flat(1), flat(2), flat_1(3), flat_1(4));
+        let check = |name: &str, portable: FlexTensor, fast: FlexTensor| {
+            let values = |tensor: FlexTensor| tensor.into_data().try_to_vec::<f32>().unwrap();
+            assert_close(name, &values(portable), &values(fast));
+        };
+        let statistics = cpu_statistics(x.clone());
+        check(
+            "statistics",
+            portable::batch_statistics::<Flex>(x.clone()),
+            statistics.clone(),
+        );
+        check(
+            "forward",
+            portable::batch_norm::<Flex>(
+                x.clone(),
+                weight.clone(),
+                bias.clone(),
+                statistics.clone(),
+                1e-5,
+            ),
+            cpu_forward(x.clone(), weight.clone(), bias, statistics.clone(), 1e-5),
+        );
+        let portable = portable::batch_norm_gradients::<Flex>(
+            x.clone(),
+            weight.clone(),
+            statistics.clone(),
+            dy.clone(),
+            1e-5,
+            true,
+        );
+        let fast = cpu_gradients(x, weight, statistics, dy, 1e-5, true);
+        check("dx", portable.input.unwrap(), fast.input.unwrap());
+        check("dweight", portable.weight, fast.weight);
+        check("dbias", portable.bias, fast.bias);
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        assert_same_bits_on_any_thread_count(|| {
+            let device = Device::flex().autodiff();
+            let shape = [3, 7, 90, 70];
+            let x = noise::<4>(1, shape, &device).require_grad();
+            let weight = noise::<1>(2, [7], &device).require_grad();
+            let bias = noise::<1>(3, [7], &device).require_grad();
+            let y = batch_norm_train(x.clone(), weight.clone(), bias.clone(), 1e-5).y;
+            let gradients = (y.clone() * noise(4, shape, &device)).sum().backward();
+            [
+                values(y),
+                values(x.grad(&gradients).unwrap()),
+                values(weight.grad(&gradients).unwrap()),
+                values(bias.grad(&gradients).unwrap()),
+            ]
+            .concat()
         });
-    let (d_weight, d_bias): (Vec<f32>, Vec<f32>) =
-        sums.iter().map(|(w, b)| (*w as f32, *b as f32)).unzip();
-    [
-        tensor_of(dx, shape),
-        tensor_of(d_weight, [channels]),
-        tensor_of(d_bias, [channels]),
-    ]
+    }
 }

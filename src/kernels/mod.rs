@@ -1,61 +1,225 @@
 //! Our own differentiable operations.
 //!
-//! Each exists twice: a CPU kernel over plain slices, hooked into burn's autodiff as a backend
-//! extension, and a portable form made of tensor operations for every other backend. The public
-//! functions choose by the tensor's device. Why own kernels: burn's CPU convolution was measured
-//! at 2 to 3 times PyTorch's time per training step, ours at about its equal; burn has no RoIAlign.
+//! burn composes some operations out of several passes over memory, and its CPU convolution has no
+//! gradient of its own. The operations here are single passes with hand-written gradients:
 //!
-//! All CPU kernels split their work into pieces that do not depend on the number of threads and
-//! add up in a fixed order, so a result is the same bit for bit on one core and on many.
+//! - [`conv2d`](conv2d::conv2d): two-dimensional convolution;
+//! - [`batch_norm_train`](batch_norm::batch_norm_train): batch norm on the statistics of the batch;
+//! - [`affine`](affine::affine): frozen batch norm, the residual sum and ReLU in one pass, with its
+//!   relatives [`relu`](affine::relu) and [`add_relu`](affine::add_relu);
+//! - [`roi_align`](roi_align::roi_align): crops of a feature map.
+//!
+//! Each operation has a fast kernel for the CPU backend (flex, 32-bit floats) and a portable form
+//! made of burn's own tensor operations (or, for RoIAlign, of host memory) for every other backend.
+//! CPU kernels give the same bits whatever the number of threads: each task owns what it writes,
+//! and every sum has one fixed order.
+//!
+//! Two traits hold it together. [`Kernels`] has the forward and backward kernels of a backend.
+//! [`Operations`] is what a tensor can reach: the forward operations, which on an autodiff backend
+//! also record the gradient.
 
 pub mod affine;
 pub mod batch_norm;
 pub mod conv2d;
+mod cpu;
+#[cfg(test)]
+mod fixture;
+mod portable;
 pub mod roi_align;
 
-use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::flex::{Flex, FlexTensor, Layout};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{AutodiffBackend, Backend, TensorMetadata, backend_extension};
-use burn::tensor::{Bytes, DType, Device, Shape, Tensor};
+use burn::backend::{Autodiff, Backend, backend_extension};
+use burn::tensor::DType;
 
+use batch_norm::BatchNormGradients;
 use conv2d::Conv2dOptions;
 use roi_align::RoiAlignOptions;
 
-/// The CPU kernels as operations that burn's autodiff can record.
-#[backend_extension(Autodiff, Flex)]
-pub trait CpuOps: Backend {
-    /// See [`conv2d::conv2d`]; `bias` is `[channels_out]`.
-    fn cpu_conv2d(
+/// Forward and backward kernels of a backend without autodiff.
+///
+/// The default bodies are portable; a backend overrides what it does faster.
+pub trait Kernels: Backend {
+    /// See [`conv2d::conv2d`].
+    fn conv2d_forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        portable::conv2d::<Self>(x, weight, bias, options)
+    }
+
+    /// The gradient of [`Kernels::conv2d_forward`] for its input, which has the shape `input_shape`.
+    fn conv2d_input_gradient(
+        output_gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        input_shape: [usize; 4],
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        portable::conv2d_input_gradient::<Self>(output_gradient, weight, input_shape, options)
+    }
+
+    /// The gradient of [`Kernels::conv2d_forward`] for its weight, which has the shape `weight_shape`.
+    fn conv2d_weight_gradient(
+        x: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+        weight_shape: [usize; 4],
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        portable::conv2d_weight_gradient::<Self>(x, output_gradient, weight_shape, options)
+    }
+
+    /// The sum of `[batch, channels, height, width]` over all but the channels: `[channels]`.
+    fn sum_per_channel(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        portable::sum_per_channel::<Self>(x)
+    }
+
+    /// Mean and biased variance of every channel: `[2, channels]`.
+    fn batch_statistics(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        portable::batch_statistics::<Self>(x)
+    }
+
+    /// `(x - mean) / sqrt(variance + epsilon) * weight + bias`; `statistics` is `[2, channels]`.
+    fn batch_norm_forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        portable::batch_norm::<Self>(x, weight, bias, statistics, epsilon)
+    }
+
+    /// The gradients of batch norm when `statistics` are those of `x`. The gradient of the input
+    /// is left out when `input` is false.
+    fn batch_norm_gradients(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+        epsilon: f64,
+        input: bool,
+    ) -> BatchNormGradients<Self> {
+        portable::batch_norm_gradients::<Self>(
+            x,
+            weight,
+            statistics,
+            output_gradient,
+            epsilon,
+            input,
+        )
+    }
+
+    /// See [`affine::affine`].
+    fn affine_forward(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        portable::affine::<Self>(x, scale, shift, residual, relu)
+    }
+
+    /// The gradient of [`Kernels::affine_forward`] for `x`: `output_gradient * scale`, and zero where the
+    /// `output` of its ReLU (if it has one) is zero.
+    fn affine_input_gradient(
+        output: Option<FloatTensor<Self>>,
+        output_gradient: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        portable::affine_input_gradient::<Self>(output, output_gradient, scale)
+    }
+
+    /// The sum of `a * b` over all but the channels: `[channels]`.
+    fn dot_per_channel(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::sum_per_channel(Self::float_mul(a, b))
+    }
+
+    /// `max(x, 0)`.
+    fn relu_forward(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        <Self as burn::backend::ops::ActivationOps<Self>>::relu(x)
+    }
+
+    /// `max(a + b, 0)`.
+    fn add_relu_forward(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        <Self as burn::backend::ops::ActivationOps<Self>>::relu(Self::float_add(a, b))
+    }
+
+    /// The gradient where the ReLU's `output` is positive, zero elsewhere.
+    fn relu_gradient(
+        output: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        <Self as burn::backend::ops::ActivationOps<Self>>::relu_backward(output, output_gradient)
+    }
+
+    /// See [`roi_align::roi_align`].
+    fn roi_align_forward(
+        features: FloatTensor<Self>,
+        rois: FloatTensor<Self>,
+        options: RoiAlignOptions,
+    ) -> FloatTensor<Self> {
+        portable::roi_align::<Self>(features, rois, options)
+    }
+
+    /// The gradient of [`Kernels::roi_align_forward`] for the features, of shape `features_shape`.
+    fn roi_align_gradient(
+        rois: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+        features_shape: [usize; 4],
+        options: RoiAlignOptions,
+    ) -> FloatTensor<Self> {
+        portable::roi_align_gradient::<Self>(rois, output_gradient, features_shape, options)
+    }
+}
+
+/// The operations as tensors reach them, through burn's dispatch.
+///
+/// Optional inputs are separate operations because a backend extension takes plain tensors only.
+#[backend_extension(Autodiff, Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")))]
+pub trait Operations: Backend {
+    /// See [`conv2d::conv2d`].
+    fn conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self>;
+
+    /// See [`conv2d::conv2d`].
+    fn conv2d_with_bias(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         options: Conv2dOptions,
     ) -> FloatTensor<Self>;
 
-    /// Mean and biased variance of every channel, `[2, channels]`; not differentiable.
-    fn cpu_moments(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// See [`Kernels::batch_statistics`]; not differentiable.
+    fn batch_statistics(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// Training-mode batch norm with these moments; its gradient includes theirs.
-    fn cpu_batch_norm(
+    /// See [`Kernels::batch_norm_forward`]; the gradient takes `statistics` as functions of `x`.
+    fn batch_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        moments: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self>;
 
     /// See [`affine::affine`].
-    fn cpu_affine(
+    fn affine(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         relu: bool,
     ) -> FloatTensor<Self>;
 
-    /// See [`affine::affine`], with a residual.
-    fn cpu_affine_residual(
+    /// See [`affine::affine`].
+    fn affine_with_residual(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
@@ -63,163 +227,380 @@ pub trait CpuOps: Backend {
         relu: bool,
     ) -> FloatTensor<Self>;
 
+    /// See [`affine::relu`].
+    fn relu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`affine::add_relu`].
+    fn add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// See [`roi_align::roi_align`].
-    fn cpu_roi_align(
+    fn roi_align(
         features: FloatTensor<Self>,
         rois: FloatTensor<Self>,
         options: RoiAlignOptions,
     ) -> FloatTensor<Self>;
 }
 
-impl CpuOps for Flex {
-    fn cpu_conv2d(
+/// The operations of a backend without autodiff are its forward kernels.
+macro_rules! operations_without_gradient {
+    ($backend:ty) => {
+        impl Operations for $backend {
+            fn conv2d(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                options: Conv2dOptions,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::conv2d_forward(x, weight, None, options)
+            }
+
+            fn conv2d_with_bias(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                options: Conv2dOptions,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::conv2d_forward(x, weight, Some(bias), options)
+            }
+
+            fn batch_statistics(x: FloatTensor<Self>) -> FloatTensor<Self> {
+                <Self as Kernels>::batch_statistics(x)
+            }
+
+            fn batch_norm(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                statistics: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::batch_norm_forward(x, weight, bias, statistics, epsilon)
+            }
+
+            fn affine(
+                x: FloatTensor<Self>,
+                scale: FloatTensor<Self>,
+                shift: FloatTensor<Self>,
+                relu: bool,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::affine_forward(x, scale, shift, None, relu)
+            }
+
+            fn affine_with_residual(
+                x: FloatTensor<Self>,
+                scale: FloatTensor<Self>,
+                shift: FloatTensor<Self>,
+                residual: FloatTensor<Self>,
+                relu: bool,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::affine_forward(x, scale, shift, Some(residual), relu)
+            }
+
+            fn relu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+                <Self as Kernels>::relu_forward(x)
+            }
+
+            fn add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+                <Self as Kernels>::add_relu_forward(a, b)
+            }
+
+            fn roi_align(
+                features: FloatTensor<Self>,
+                rois: FloatTensor<Self>,
+                options: RoiAlignOptions,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::roi_align_forward(features, rois, options)
+            }
+        }
+    };
+}
+
+operations_without_gradient!(Flex);
+
+// With the `fusion` feature `Cube` is the fusing backend; the portable kernels are ordinary tensor
+// operations to it, so it fuses them as it pleases.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+operations_without_gradient!(burn::backend::Cube);
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl Kernels for burn::backend::Cube {}
+
+impl<B: Kernels, C: CheckpointStrategy> Operations for Autodiff<B, C> {
+    fn conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        conv2d::recorded::<B, C>(x, weight, options)
+    }
+
+    fn conv2d_with_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        conv2d::recorded_with_bias::<B, C>(x, weight, bias, options)
+    }
+
+    fn batch_statistics(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        use burn::backend::AutodiffBackend;
+        Self::from_inner(B::batch_statistics(x.into_primitive()))
+    }
+
+    fn batch_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        batch_norm::recorded::<B, C>(x, weight, bias, statistics, epsilon)
+    }
+
+    fn affine(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        affine::recorded::<B, C>(x, scale, shift, relu)
+    }
+
+    fn affine_with_residual(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        affine::recorded_with_residual::<B, C>(x, scale, shift, residual, relu)
+    }
+
+    fn relu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        affine::recorded_relu::<B, C>(x)
+    }
+
+    fn add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        affine::recorded_add_relu::<B, C>(a, b)
+    }
+
+    fn roi_align(
+        features: FloatTensor<Self>,
+        rois: FloatTensor<Self>,
+        options: RoiAlignOptions,
+    ) -> FloatTensor<Self> {
+        roi_align::recorded::<B, C>(features, rois, options)
+    }
+}
+
+/// Whether a gradient will be asked of this tensor.
+///
+/// burn tells only an operation in preparation, so this prepares one and drops it. Operations use
+/// it to keep an input alive for the backward pass only when a gradient needs it.
+fn needs_gradient<B: Kernels, C: CheckpointStrategy>(tensor: &FloatTensor<Autodiff<B, C>>) -> bool {
+    #[derive(Debug)]
+    struct Probe;
+
+    impl<B: Backend> Backward<B, 1> for Probe {
+        type State = ();
+
+        fn backward(
+            self,
+            _ops: Ops<(), 1>,
+            _grads: &mut Gradients,
+            _checkpointer: &mut burn::backend::autodiff::checkpoint::base::Checkpointer,
+        ) {
+            // Never registered, so never called.
+        }
+    }
+
+    let preparation = Backward::<B, 1>::prepare::<C>(Probe, [tensor.node()])
+        .compute_bound()
+        .stateful();
+    matches!(preparation, OpsKind::Tracked(_))
+}
+
+/// Whether the fast kernels can take these tensors; others go the portable way.
+fn all_f32(tensors: &[&FlexTensor]) -> bool {
+    tensors.iter().all(|tensor| tensor.dtype() == DType::F32)
+}
+
+impl Kernels for Flex {
+    fn conv2d_forward(
         x: FlexTensor,
         weight: FlexTensor,
-        bias: FlexTensor,
+        bias: Option<FlexTensor>,
         options: Conv2dOptions,
     ) -> FlexTensor {
-        conv2d::forward(&x, &weight, Some(&bias), options)
+        if all_f32(&[&x, &weight]) {
+            conv2d::cpu_forward(x, weight, bias, options)
+        } else {
+            portable::conv2d::<Self>(x, weight, bias, options)
+        }
     }
 
-    fn cpu_moments(x: FlexTensor) -> FlexTensor {
-        batch_norm::moments(&x)
+    fn conv2d_input_gradient(
+        output_gradient: FlexTensor,
+        weight: FlexTensor,
+        input_shape: [usize; 4],
+        options: Conv2dOptions,
+    ) -> FlexTensor {
+        if all_f32(&[&output_gradient, &weight]) {
+            conv2d::cpu_input_gradient(output_gradient, weight, input_shape, options)
+        } else {
+            portable::conv2d_input_gradient::<Self>(output_gradient, weight, input_shape, options)
+        }
     }
 
-    fn cpu_batch_norm(
+    fn conv2d_weight_gradient(
+        x: FlexTensor,
+        output_gradient: FlexTensor,
+        weight_shape: [usize; 4],
+        options: Conv2dOptions,
+    ) -> FlexTensor {
+        if all_f32(&[&x, &output_gradient]) {
+            conv2d::cpu_weight_gradient(x, output_gradient, weight_shape, options)
+        } else {
+            portable::conv2d_weight_gradient::<Self>(x, output_gradient, weight_shape, options)
+        }
+    }
+
+    fn sum_per_channel(x: FlexTensor) -> FlexTensor {
+        if all_f32(&[&x]) {
+            affine::cpu_sum_per_channel(x)
+        } else {
+            portable::sum_per_channel::<Self>(x)
+        }
+    }
+
+    fn batch_statistics(x: FlexTensor) -> FlexTensor {
+        if all_f32(&[&x]) {
+            batch_norm::cpu_statistics(x)
+        } else {
+            portable::batch_statistics::<Self>(x)
+        }
+    }
+
+    fn batch_norm_forward(
         x: FlexTensor,
         weight: FlexTensor,
         bias: FlexTensor,
-        moments: FlexTensor,
+        statistics: FlexTensor,
         epsilon: f64,
     ) -> FlexTensor {
-        batch_norm::forward(&x, &weight, &bias, &moments, epsilon)
+        if all_f32(&[&x, &weight, &bias, &statistics]) {
+            batch_norm::cpu_forward(x, weight, bias, statistics, epsilon)
+        } else {
+            portable::batch_norm::<Self>(x, weight, bias, statistics, epsilon)
+        }
     }
 
-    fn cpu_affine(x: FlexTensor, scale: FlexTensor, shift: FlexTensor, relu: bool) -> FlexTensor {
-        affine::forward(&x, &scale, &shift, None, relu)
+    fn batch_norm_gradients(
+        x: FlexTensor,
+        weight: FlexTensor,
+        statistics: FlexTensor,
+        output_gradient: FlexTensor,
+        epsilon: f64,
+        input: bool,
+    ) -> BatchNormGradients<Self> {
+        if all_f32(&[&x, &weight, &statistics, &output_gradient]) {
+            batch_norm::cpu_gradients(x, weight, statistics, output_gradient, epsilon, input)
+        } else {
+            portable::batch_norm_gradients::<Self>(
+                x,
+                weight,
+                statistics,
+                output_gradient,
+                epsilon,
+                input,
+            )
+        }
     }
 
-    fn cpu_affine_residual(
+    fn affine_forward(
         x: FlexTensor,
         scale: FlexTensor,
         shift: FlexTensor,
-        residual: FlexTensor,
+        residual: Option<FlexTensor>,
         relu: bool,
     ) -> FlexTensor {
-        affine::forward(&x, &scale, &shift, Some(&residual), relu)
+        if all_f32(&[&x, &scale, &shift]) && residual.iter().all(|r| r.dtype() == DType::F32) {
+            affine::cpu_affine(x, scale, shift, residual, relu)
+        } else {
+            portable::affine::<Self>(x, scale, shift, residual, relu)
+        }
     }
 
-    fn cpu_roi_align(
+    fn affine_input_gradient(
+        output: Option<FlexTensor>,
+        output_gradient: FlexTensor,
+        scale: FlexTensor,
+    ) -> FlexTensor {
+        if all_f32(&[&output_gradient, &scale]) {
+            affine::cpu_input_gradient(output, output_gradient, scale)
+        } else {
+            portable::affine_input_gradient::<Self>(output, output_gradient, scale)
+        }
+    }
+
+    fn dot_per_channel(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        if all_f32(&[&a, &b]) {
+            affine::cpu_dot_per_channel(a, b)
+        } else {
+            use burn::backend::ops::FloatTensorOps;
+            portable::sum_per_channel::<Self>(Self::float_mul(a, b))
+        }
+    }
+
+    fn relu_forward(x: FlexTensor) -> FlexTensor {
+        if all_f32(&[&x]) {
+            affine::cpu_relu(x)
+        } else {
+            <Self as burn::backend::ops::ActivationOps<Self>>::relu(x)
+        }
+    }
+
+    fn add_relu_forward(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        if all_f32(&[&a, &b]) {
+            affine::cpu_add_relu(a, b)
+        } else {
+            use burn::backend::ops::FloatTensorOps;
+            <Self as burn::backend::ops::ActivationOps<Self>>::relu(Self::float_add(a, b))
+        }
+    }
+
+    fn relu_gradient(output: FlexTensor, output_gradient: FlexTensor) -> FlexTensor {
+        if all_f32(&[&output, &output_gradient]) {
+            affine::cpu_relu_gradient(output, output_gradient)
+        } else {
+            <Self as burn::backend::ops::ActivationOps<Self>>::relu_backward(
+                output,
+                output_gradient,
+            )
+        }
+    }
+
+    fn roi_align_forward(
         features: FlexTensor,
         rois: FlexTensor,
         options: RoiAlignOptions,
     ) -> FlexTensor {
-        roi_align::forward(&features, &rois, options)
-    }
-}
-
-impl<C: CheckpointStrategy> CpuOps for Autodiff<Flex, C> {
-    fn cpu_conv2d(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        options: Conv2dOptions,
-    ) -> FloatTensor<Self> {
-        conv2d::record::<C>(x, weight, bias, options)
+        if all_f32(&[&features, &rois]) {
+            roi_align::cpu_forward(features, rois, options)
+        } else {
+            portable::roi_align::<Self>(features, rois, options)
+        }
     }
 
-    fn cpu_moments(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        // Constants by design: cpu_batch_norm's gradient accounts for them.
-        <Self as AutodiffBackend>::from_inner(batch_norm::moments(x.primitive()))
-    }
-
-    fn cpu_batch_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        moments: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        batch_norm::record::<C>(x, weight, bias, moments, epsilon)
-    }
-
-    fn cpu_affine(
-        x: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        relu: bool,
-    ) -> FloatTensor<Self> {
-        affine::record::<C>(x, scale, shift, relu)
-    }
-
-    fn cpu_affine_residual(
-        x: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        relu: bool,
-    ) -> FloatTensor<Self> {
-        affine::record_residual::<C>(x, scale, shift, residual, relu)
-    }
-
-    fn cpu_roi_align(
-        features: FloatTensor<Self>,
-        rois: FloatTensor<Self>,
+    fn roi_align_gradient(
+        rois: FlexTensor,
+        output_gradient: FlexTensor,
+        features_shape: [usize; 4],
         options: RoiAlignOptions,
-    ) -> FloatTensor<Self> {
-        roi_align::record::<C>(features, rois, options)
+    ) -> FlexTensor {
+        if all_f32(&[&rois, &output_gradient]) {
+            roi_align::cpu_gradient(rois, output_gradient, features_shape, options)
+        } else {
+            portable::roi_align_gradient::<Self>(rois, output_gradient, features_shape, options)
+        }
     }
-}
-
-/// Whether tensors of this device are served by the CPU kernels.
-fn is_cpu(device: &Device) -> bool {
-    // Compared without the autodiff wrapper, which equality ignores.
-    *device == Device::flex()
-}
-
-/// The dimensions of a tensor whose rank the caller knows.
-fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
-    tensor.shape().dims()
-}
-
-/// A contiguous `f32` tensor from its values.
-fn tensor_of<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
-    FlexTensor::new(
-        Bytes::from_elems(values),
-        Layout::contiguous(Shape::from(shape)),
-        DType::F32,
-    )
-}
-
-/// A vector of this length whose values the caller overwrites.
-///
-/// Zeroed by the allocator: large blocks come as untouched pages, so it costs no pass over memory.
-fn buffer(length: usize) -> Vec<f32> {
-    vec![0.0; length]
-}
-
-/// A mutable buffer that several threads fill in disjoint places.
-///
-/// Needed where the pieces of an output interleave (columns of a row-major matrix), which a safe
-/// split into slices cannot express.
-struct SharedBuffer(*mut f32);
-
-// SAFETY: the users below write disjoint elements and the buffer outlives their parallel loop.
-unsafe impl Sync for SharedBuffer {}
-unsafe impl Send for SharedBuffer {}
-
-impl SharedBuffer {
-    fn new(values: &mut [f32]) -> Self {
-        Self(values.as_mut_ptr())
-    }
-
-    fn at(&self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
-/// `[channels]` as `[1, channels, 1, 1]`.
-fn per_channel(values: Tensor<1>) -> Tensor<4> {
-    let [channels] = values.dims();
-    values.reshape([1, channels, 1, 1])
 }

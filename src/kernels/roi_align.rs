@@ -1,292 +1,414 @@
-//! RoIAlign (He et al. 2017), equal to `torchvision.ops.roi_align`, with its gradient.
+//! RoIAlign (He et al., 2017): crops of a feature map by bilinear interpolation, as
+//! `torchvision.ops.roi_align` defines it.
 
-use burn::backend::autodiff::Autodiff;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Dispatch, TensorMetadata};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::{CpuOps, buffer, dims, is_cpu, tensor_of};
+use super::cpu::{Contiguous, Output, dims, tensor};
+use super::{Kernels, Operations};
 
-/// How boxes become squares of the same size.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How regions are sampled.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoiAlignOptions {
-    /// Side of the square.
+    /// The height and width of each crop, in bins.
     pub output_size: usize,
-    /// Feature pixels per input pixel: 1 / stride.
+    /// Feature-map pixels per input pixel, for example 1/16.
     pub spatial_scale: f32,
-    /// Sampling points per bin and axis; 0 takes one per feature pixel of the bin.
+    /// Samples per bin and axis; 0 takes one per feature-map pixel that the bin spans.
     pub sampling_ratio: usize,
-    /// Pixel centres at half coordinates (detectron2's `ROIAlignV2`); otherwise boxes are shifted
-    /// by half a pixel and at least one pixel wide.
+    /// Whether pixel centres lie at half coordinates (the corrected form). Without it, regions are
+    /// at least one feature-map pixel wide and high.
     pub aligned: bool,
 }
 
-/// Pool boxes out of `features` `[batch, channels, height, width]`.
+/// Crops regions out of feature maps.
 ///
-/// `rois` is `[n, 5]`: index in the batch, then x1, y1, x2, y2 in input pixels. Gives
-/// `[n, channels, output_size, output_size]`. Differentiable in `features` only.
+/// `features` is `[batch, channels, height, width]`; `rois` is `[regions, 5]` with rows
+/// `(image index in the batch, x1, y1, x2, y2)` in input pixels. The result is
+/// `[regions, channels, output_size, output_size]`, empty when there is no region. Differentiable
+/// in `features` only.
+///
+/// # Panics
+/// When `rois` has not 5 columns, or an image index is outside the batch.
 pub fn roi_align(features: Tensor<4>, rois: Tensor<2>, options: RoiAlignOptions) -> Tensor<4> {
-    let device = features.device();
-    if is_cpu(&device) {
-        return Tensor::from_dispatch(<Dispatch as CpuOps>::cpu_roi_align(
-            features.into_dispatch(),
-            rois.into_dispatch(),
-            options,
-        ));
+    let [regions, columns] = rois.dims();
+    assert_eq!(columns, 5, "roi_align: a region is (image, x1, y1, x2, y2)");
+    if regions == 0 {
+        // No region, no gradient; burn has no use for an operation on an empty tensor.
+        let channels = features.dims()[1];
+        let shape = [0, channels, options.output_size, options.output_size];
+        return Tensor::empty(shape, &features.device());
     }
-    portable(features, rois, options, &device)
+    Tensor::from_dispatch(<Dispatch as Operations>::roi_align(
+        features.into_dispatch(),
+        rois.into_dispatch(),
+        options,
+    ))
 }
 
-/// One bilinear look-up: four places in a plane and their weights.
-#[derive(Debug, Clone, Copy, Default)]
-struct Tap {
-    index: [u32; 4],
-    weight: [f32; 4],
+// ---------------------------------------------------------------------------------------------
+// Gradient recording
+// ---------------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug)]
+pub(super) struct RoiAlignState<B: Backend> {
+    rois: FloatTensor<B>,
+    features_shape: [usize; 4],
+    options: RoiAlignOptions,
 }
 
-impl Tap {
-    /// The look-up at `(y, x)` of a map; weights of zero outside it, as torchvision.
-    fn at(y: f32, x: f32, height: usize, width: usize) -> Self {
-        if y < -1.0 || y > height as f32 || x < -1.0 || x > width as f32 {
+#[derive(Debug)]
+struct RoiAlign;
+
+impl<B: Kernels> Backward<B, 1> for RoiAlign {
+    type State = RoiAlignState<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let output_gradient = grads.consume::<B>(&ops.node);
+        let RoiAlignState {
+            rois,
+            features_shape,
+            options,
+        } = ops.state;
+        let [features] = ops.parents;
+        if let Some(node) = features {
+            let gradient = B::roi_align_gradient(rois, output_gradient, features_shape, options);
+            grads.register::<B>(node.id, gradient);
+        }
+    }
+}
+
+pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
+    features: FloatTensor<Autodiff<B, C>>,
+    rois: FloatTensor<Autodiff<B, C>>,
+    options: RoiAlignOptions,
+) -> FloatTensor<Autodiff<B, C>> {
+    let rois = rois.into_primitive();
+    let features_shape = features.shape().dims::<4>();
+    let (features, node) = features.into_parts();
+    let output = B::roi_align_forward(features, rois.clone(), options);
+    match Backward::<B, 1>::prepare::<C>(RoiAlign, [node])
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(preparation) => {
+            let state = RoiAlignState {
+                rois,
+                features_shape,
+                options,
+            };
+            preparation.finish(state, output)
+        }
+        OpsKind::UnTracked(preparation) => preparation.finish(output),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// CPU kernels
+// ---------------------------------------------------------------------------------------------
+
+/// One sample position along one axis: two neighbouring pixels and their weights. A position
+/// outside the map has no weight.
+#[derive(Clone, Copy, Default)]
+struct Sample {
+    low: usize,
+    high: usize,
+    low_weight: f32,
+    high_weight: f32,
+}
+
+impl Sample {
+    fn at(position: f32, size: usize) -> Self {
+        if !(-1.0..=size as f32).contains(&position) {
             return Self::default();
         }
-        let axis = |v: f32, size: usize| {
-            let v = v.max(0.0);
-            let low = v as usize;
-            if low >= size - 1 {
-                (size - 1, size - 1, 0.0)
-            } else {
-                (low, low + 1, v - low as f32)
-            }
-        };
-        let (y0, y1, ly) = axis(y, height);
-        let (x0, x1, lx) = axis(x, width);
-        let (hy, hx) = (1.0 - ly, 1.0 - lx);
-        let place = |y: usize, x: usize| (y * width + x) as u32;
+        let position = position.max(0.0);
+        let low = position as usize;
+        if low + 1 >= size {
+            return Self {
+                low: size - 1,
+                high: size - 1,
+                low_weight: 1.0,
+                high_weight: 0.0,
+            };
+        }
+        let high_weight = position - low as f32;
         Self {
-            index: [place(y0, x0), place(y0, x1), place(y1, x0), place(y1, x1)],
-            weight: [hy * hx, hy * lx, ly * hx, ly * lx],
+            low,
+            high: low + 1,
+            low_weight: 1.0 - high_weight,
+            high_weight,
         }
     }
 }
 
-/// The look-ups of one box, bin by bin; every bin has `per_bin` of them.
-struct Sampling {
+/// The samples of one region; those of a bin follow each other.
+struct Region {
     image: usize,
-    per_bin: usize,
-    taps: Vec<Tap>,
+    rows: Vec<Sample>,
+    columns: Vec<Sample>,
+    rows_per_bin: usize,
+    columns_per_bin: usize,
 }
 
-impl Sampling {
-    fn new(roi: &[f32], height: usize, width: usize, o: RoiAlignOptions) -> Self {
-        let offset = if o.aligned { 0.5 } else { 0.0 };
-        let corner = |i: usize| roi[i] * o.spatial_scale - offset;
-        let (x1, y1, x2, y2) = (corner(1), corner(2), corner(3), corner(4));
-        let (mut roi_width, mut roi_height) = (x2 - x1, y2 - y1);
-        if !o.aligned {
-            roi_width = roi_width.max(1.0);
-            roi_height = roi_height.max(1.0);
-        }
-        let size = o.output_size as f32;
-        let (bin_height, bin_width) = (roi_height / size, roi_width / size);
-        let grid = |bin: f32| match o.sampling_ratio {
-            0 => bin.ceil().max(0.0) as usize,
-            fixed => fixed,
-        };
-        let (grid_height, grid_width) = (grid(bin_height), grid(bin_width));
-        let mut taps = Vec::with_capacity(o.output_size * o.output_size * grid_height * grid_width);
-        for by in 0..o.output_size {
-            for bx in 0..o.output_size {
-                for iy in 0..grid_height {
-                    let y = y1
-                        + by as f32 * bin_height
-                        + (iy as f32 + 0.5) * bin_height / grid_height as f32;
-                    for ix in 0..grid_width {
-                        let x = x1
-                            + bx as f32 * bin_width
-                            + (ix as f32 + 0.5) * bin_width / grid_width as f32;
-                        taps.push(Tap::at(y, x, height, width));
-                    }
-                }
+impl Region {
+    fn new(roi: &[f32], features_shape: [usize; 4], options: RoiAlignOptions) -> Self {
+        let [batch, _, height, width] = features_shape;
+        let image = roi[0] as usize;
+        assert!(
+            roi[0] >= 0.0 && image < batch,
+            "roi_align: region of image {} in a batch of {batch}",
+            roi[0]
+        );
+        let offset = if options.aligned { 0.5 } else { 0.0 };
+        let axis = |low: f32, high: f32, size: usize| {
+            let start = low * options.spatial_scale - offset;
+            let end = high * options.spatial_scale - offset;
+            let mut length = end - start;
+            if !options.aligned {
+                length = length.max(1.0);
             }
-        }
+            let bin = length / options.output_size as f32;
+            let per_bin = match options.sampling_ratio {
+                // A region of no or negative length gets no samples.
+                0 => bin.ceil() as usize,
+                ratio => ratio,
+            };
+            let samples = (0..options.output_size)
+                .flat_map(|index| (0..per_bin).map(move |sample| (index, sample)))
+                .map(|(index, sample)| {
+                    let within = (sample as f32 + 0.5) * bin / per_bin as f32;
+                    Sample::at(start + index as f32 * bin + within, size)
+                })
+                .collect();
+            (samples, per_bin)
+        };
+        let (columns, columns_per_bin) = axis(roi[1], roi[3], width);
+        let (rows, rows_per_bin) = axis(roi[2], roi[4], height);
         Self {
-            image: roi[0] as usize,
-            per_bin: grid_height * grid_width,
-            taps,
+            image,
+            rows,
+            columns,
+            rows_per_bin,
+            columns_per_bin,
         }
     }
 
-    fn all(rois: &[f32], height: usize, width: usize, options: RoiAlignOptions) -> Vec<Self> {
+    fn all(rois: &[f32], features_shape: [usize; 4], options: RoiAlignOptions) -> Vec<Self> {
         rois.par_chunks_exact(5)
-            .map(|roi| Self::new(roi, height, width, options))
+            .with_min_len(16)
+            .map(|roi| Self::new(roi, features_shape, options))
             .collect()
     }
 
-    /// The bins' look-ups; a bin without any is skipped by callers through its length.
-    fn bin(&self, bin: usize) -> &[Tap] {
-        &self.taps[bin * self.per_bin..(bin + 1) * self.per_bin]
+    fn samples_per_bin(&self) -> f32 {
+        (self.rows_per_bin * self.columns_per_bin).max(1) as f32
     }
 
-    fn share(&self) -> f32 {
-        1.0 / self.per_bin.max(1) as f32
+    /// The row and column samples of a bin.
+    fn bin(&self, row: usize, column: usize) -> (&[Sample], &[Sample]) {
+        (
+            &self.rows[row * self.rows_per_bin..][..self.rows_per_bin],
+            &self.columns[column * self.columns_per_bin..][..self.columns_per_bin],
+        )
     }
 }
 
-/// The forward pass on the CPU, parallel over the boxes.
-pub(super) fn forward(
-    features: &FlexTensor,
-    rois: &FlexTensor,
-    options: RoiAlignOptions,
-) -> FlexTensor {
-    let (features, rois) = (features.to_contiguous(), rois.to_contiguous());
-    let [_, channels, height, width] = dims(&features);
-    let count = rois.shape()[0];
-    let bins = options.output_size * options.output_size;
-    let values: &[f32] = features.storage();
-    let mut out = buffer(count * channels * bins);
-    out.par_chunks_exact_mut((channels * bins).max(1))
-        .zip(rois.storage::<f32>().par_chunks_exact(5))
-        .for_each(|(out, roi)| {
-            let sampling = Sampling::new(roi, height, width, options);
-            let share = sampling.share();
-            let planes =
-                values[sampling.image * channels * height * width..].chunks_exact(height * width);
-            for (out, plane) in out.chunks_exact_mut(bins).zip(planes) {
-                for (bin, out) in out.iter_mut().enumerate() {
-                    let mut sum = 0.0;
-                    for tap in sampling.bin(bin) {
-                        for (index, weight) in tap.index.iter().zip(tap.weight) {
-                            sum += weight * plane[*index as usize];
-                        }
-                    }
-                    *out = sum * share;
-                }
+/// The mean of the samples of one bin.
+fn bin_mean(
+    plane: &[f32],
+    width: usize,
+    (rows, columns): (&[Sample], &[Sample]),
+    count: f32,
+) -> f32 {
+    let mut sum = 0.0;
+    for row in rows {
+        let low = &plane[row.low * width..][..width];
+        let high = &plane[row.high * width..][..width];
+        for column in columns {
+            sum += row.low_weight * column.low_weight * low[column.low]
+                + row.low_weight * column.high_weight * low[column.high]
+                + row.high_weight * column.low_weight * high[column.low]
+                + row.high_weight * column.high_weight * high[column.high];
+        }
+    }
+    sum / count
+}
+
+/// Adds `gradient`, that of one sample, to the pixels of the samples of a bin.
+fn spread(plane: &mut [f32], width: usize, (rows, columns): (&[Sample], &[Sample]), gradient: f32) {
+    for row in rows {
+        for (y, row_weight) in [(row.low, row.low_weight), (row.high, row.high_weight)] {
+            let line = &mut plane[y * width..][..width];
+            for column in columns {
+                line[column.low] += gradient * row_weight * column.low_weight;
+                line[column.high] += gradient * row_weight * column.high_weight;
             }
-        });
-    tensor_of(
-        out,
-        [count, channels, options.output_size, options.output_size],
-    )
-}
-
-/// Keeps the boxes and the shape of the features.
-#[derive(Debug)]
-struct RoiAlignBackward;
-
-impl Backward<Flex, 1> for RoiAlignBackward {
-    type State = (FlexTensor, [usize; 4], RoiAlignOptions);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (rois, shape, options) = ops.state;
-        let grad = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let [node] = ops.parents;
-        if let Some(node) = node {
-            grads.register::<Flex>(node.id, backward(&rois, shape, &grad, options));
         }
     }
 }
 
-/// The gradient of the features. Every piece owns one channel of one image and walks over the
-/// boxes in their order: no atomics, and the same sum whatever the threads do.
-fn backward(
-    rois: &FlexTensor,
-    shape: [usize; 4],
-    grad: &FlexTensor,
+pub(super) fn cpu_forward(
+    features: FlexTensor,
+    rois: FlexTensor,
     options: RoiAlignOptions,
 ) -> FlexTensor {
+    let shape: [usize; 4] = dims(&features);
+    let (features, rois) = (Contiguous::new(features), Contiguous::new(rois));
+    let regions = Region::all(rois.data(), shape, options);
     let [_, channels, height, width] = shape;
-    let bins = options.output_size * options.output_size;
-    let samplings = Sampling::all(rois.storage(), height, width, options);
-    let dy: &[f32] = grad.storage();
-    let mut dx = buffer(shape.iter().product());
-    dx.par_chunks_exact_mut(height * width)
+    let size = options.output_size;
+    let plane_length = height * width;
+    let bins = size * size;
+    let mut output = Output::new(regions.len() * channels * bins);
+    let shared = output.shared();
+    // A task takes one channel through all regions: its planes stay in the cache, where those of
+    // all channels together would not.
+    (0..channels).into_par_iter().for_each(|channel| {
+        let mut means = vec![0.0; bins];
+        for (number, region) in regions.iter().enumerate() {
+            let start = (region.image * channels + channel) * plane_length;
+            let plane = &features.data()[start..][..plane_length];
+            let count = region.samples_per_bin();
+            for (bin, mean) in means.iter_mut().enumerate() {
+                let samples = region.bin(bin / size, bin % size);
+                *mean = bin_mean(plane, width, samples, count);
+            }
+            let mut target = shared.matrix((number * channels + channel) * bins, 1, bins, bins);
+            // SAFETY: no other task has this channel.
+            unsafe { target.copy_row(0, &means) };
+        }
+    });
+    // SAFETY: the tasks cover every channel of every region.
+    unsafe { output.into_tensor([regions.len(), channels, size, size]) }
+}
+
+pub(super) fn cpu_gradient(
+    rois: FlexTensor,
+    output_gradient: FlexTensor,
+    features_shape: [usize; 4],
+    options: RoiAlignOptions,
+) -> FlexTensor {
+    let (rois, gradient) = (Contiguous::new(rois), Contiguous::new(output_gradient));
+    let dy = gradient.data();
+    let regions = Region::all(rois.data(), features_shape, options);
+    let [_, channels, height, width] = features_shape;
+    let size = options.output_size;
+    let bins = size * size;
+    let mut features_gradient = vec![0.0; features_shape.iter().product()];
+    // A task owns whole planes and takes the regions in order, so sums have one order.
+    features_gradient
+        .par_chunks_mut((height * width).max(1))
         .enumerate()
-        .for_each(|(piece, plane)| {
-            let (image, channel) = (piece / channels, piece % channels);
-            let of_image = samplings.iter().enumerate();
-            for (n, sampling) in of_image.filter(|(_, s)| s.image == image) {
-                let share = sampling.share();
-                let dy = &dy[(n * channels + channel) * bins..][..bins];
-                for (bin, dy) in dy.iter().enumerate() {
-                    let d = dy * share;
-                    for tap in sampling.bin(bin) {
-                        for (index, weight) in tap.index.iter().zip(tap.weight) {
-                            plane[*index as usize] += d * weight;
-                        }
-                    }
+        .for_each(|(index, plane)| {
+            let (image, channel) = (index / channels, index % channels);
+            let of_image = regions.iter().enumerate();
+            for (number, region) in of_image.filter(|(_, region)| region.image == image) {
+                let count = region.samples_per_bin();
+                let dy = &dy[(number * channels + channel) * bins..][..bins];
+                for (bin, gradient) in dy.iter().enumerate() {
+                    let samples = region.bin(bin / size, bin % size);
+                    spread(plane, width, samples, gradient / count);
                 }
             }
         });
-    tensor_of(dx, shape)
+    tensor(features_gradient, features_shape)
 }
 
-/// The operation, recorded for the backward pass.
-pub(super) fn record<C: CheckpointStrategy>(
-    features: FloatTensor<Autodiff<Flex, C>>,
-    rois: FloatTensor<Autodiff<Flex, C>>,
-    options: RoiAlignOptions,
-) -> FloatTensor<Autodiff<Flex, C>> {
-    let prep = RoiAlignBackward
-        .prepare::<C>([features.node()])
-        .compute_bound();
-    let rois = rois.into_primitive().to_contiguous();
-    let shape = dims::<4>(features.primitive());
-    let y = forward(features.primitive(), &rois, options);
-    match prep.stateful() {
-        OpsKind::Tracked(prep) => prep.finish((rois, shape, options), y),
-        OpsKind::UnTracked(prep) => prep.finish(y),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{assert_same_bits_on_any_thread_count, cases, noise, values};
+    use super::super::portable;
+    use super::*;
+    use burn::backend::Flex;
+    use burn::tensor::{Device, TensorData};
 
-/// The same from gathers and sums, for backends without a kernel: the positions are computed on
-/// the host, the look-ups and their gradient on the device, one look-up of all bins at a time.
-fn portable(
-    features: Tensor<4>,
-    rois: Tensor<2>,
-    options: RoiAlignOptions,
-    device: &Device,
-) -> Tensor<4> {
-    let [batch, channels, height, width] = features.dims();
-    let rois = rois
-        .into_data()
-        .convert::<f32>()
-        .try_to_vec::<f32>()
-        .expect("boxes are floats");
-    let samplings = Sampling::all(&rois, height, width, options);
-    let (size, count) = (options.output_size, samplings.len());
-    let bins = size * size;
-    if count == 0 {
-        return Tensor::zeros([0, channels, size, size], device);
-    }
-    let rows = features
-        .permute([0, 2, 3, 1])
-        .reshape([batch * height * width, channels]);
-    let plain = device.clone().inner();
-    let most = samplings.iter().map(|s| s.per_bin).max().unwrap_or(0);
-    let mut out = Tensor::zeros([count * bins, channels], device);
-    for point in 0..most {
-        for corner in 0..4 {
-            let (mut index, mut weight) = (Vec::new(), Vec::new());
-            for sampling in &samplings {
-                let base = sampling.image * height * width;
-                for bin in 0..bins {
-                    let tap = sampling.bin(bin).get(point).copied().unwrap_or_default();
-                    index.push((base + tap.index[corner] as usize) as i64);
-                    weight.push(tap.weight[corner] * sampling.share());
-                }
-            }
-            let n = count * bins;
-            let index = Tensor::<1, Int>::from_data(TensorData::new(index, [n]), &plain);
-            let weight = Tensor::<2>::from_data(TensorData::new(weight, [n, 1]), &plain);
-            out = out + rows.clone().select(0, index) * weight;
+    #[test]
+    fn roi_align_and_its_gradient_equal_those_of_torchvision() {
+        for case in cases("roi_align") {
+            let options = RoiAlignOptions {
+                output_size: case.options["output_size"].as_u64().unwrap() as usize,
+                spatial_scale: case.options["spatial_scale"].as_f64().unwrap() as f32,
+                sampling_ratio: case.options["sampling_ratio"].as_u64().unwrap() as usize,
+                aligned: case.options["aligned"].as_bool().unwrap(),
+            };
+            let features = case.input::<4>("features");
+            let y = roi_align(features.clone(), case.constant("rois"), options);
+            case.assert_equals("y", y.clone());
+            let gradients = (y * case.constant("dy")).sum().backward();
+            case.assert_equals("dfeatures", features.grad(&gradients).unwrap());
         }
     }
-    out.reshape([count, size, size, channels])
-        .permute([0, 3, 1, 2])
+
+    const OPTIONS: RoiAlignOptions = RoiAlignOptions {
+        output_size: 7,
+        spatial_scale: 0.25,
+        sampling_ratio: 2,
+        aligned: false,
+    };
+
+    fn regions(device: &Device) -> Tensor<2> {
+        let rois: Vec<f32> = (0..40)
+            .flat_map(|i| {
+                let i = i as f32;
+                [i % 2.0, i, 3.0 + i / 2.0, 40.0 + 2.0 * i, 60.0 + i]
+            })
+            .collect();
+        Tensor::from_data(TensorData::new(rois, [40, 5]), device)
+    }
+
+    #[test]
+    fn no_region_gives_an_empty_tensor_and_a_loss_around_it_still_has_gradients() {
+        let device = Device::flex().autodiff();
+        let features = noise::<4>(1, [2, 3, 8, 8], &device).require_grad();
+        let crops = roi_align(features.clone(), Tensor::empty([0, 5], &device), OPTIONS);
+        assert_eq!(crops.dims(), [0, 3, 7, 7]);
+        let gradients = features.clone().sum().backward();
+        assert!(features.grad(&gradients).is_some());
+    }
+
+    #[test]
+    fn the_way_through_host_memory_equals_the_direct_one() {
+        let device = Device::flex();
+        let features = noise::<4>(1, [2, 3, 24, 24], &device);
+        let rois = regions(&device);
+        let direct = values(roi_align(features.clone(), rois.clone(), OPTIONS));
+        let flat = |data: TensorData| FlexTensor::from_data(data);
+        let (features, rois) = (flat(features.into_data()), flat(rois.into_data()));
+        let output = portable::roi_align::<Flex>(features.clone(), rois.clone(), OPTIONS);
+        let shape = dims(&features);
+        let gradient =
+            portable::roi_align_gradient::<Flex>(rois.clone(), output.clone(), shape, OPTIONS);
+        let expected = cpu_gradient(rois, output.clone(), shape, OPTIONS);
+        let values = |tensor: FlexTensor| tensor.into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(values(output), direct);
+        assert_eq!(values(gradient), values(expected));
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        assert_same_bits_on_any_thread_count(|| {
+            let device = Device::flex().autodiff();
+            let features = noise::<4>(1, [2, 16, 24, 24], &device).require_grad();
+            let y = roi_align(features.clone(), regions(&device), OPTIONS);
+            let gradients = (y.clone() * noise(4, y.dims(), &device)).sum().backward();
+            [values(y), values(features.grad(&gradients).unwrap())].concat()
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "image 2 in a batch of 2")]
+    fn a_region_of_an_image_outside_the_batch_is_refused() {
+        let device = Device::flex();
+        let features = Tensor::zeros([2, 1, 4, 4], &device);
+        let rois = Tensor::from_floats([[2.0, 0.0, 0.0, 4.0, 4.0]], &device);
+        roi_align(features, rois, OPTIONS);
+    }
 }

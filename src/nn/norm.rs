@@ -3,11 +3,10 @@
 //! One module serves both, so that a checkpoint has the same tensors whichever way it was trained.
 
 use burn::module::{Initializer, Module, Param, RunningState};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::affine::affine;
+use crate::kernels::affine::{add_relu, affine, relu};
 use crate::kernels::batch_norm::batch_norm_train;
 
 /// Whether the statistics follow the batches or stay as loaded.
@@ -110,10 +109,11 @@ impl Norm {
             .update(blend(self.running_mean.value_sync(), out.mean));
         self.running_var
             .update(blend(self.running_var.value_sync(), unbiased));
-        let y = match residual {
-            Some(residual) => out.y + residual,
-            None => out.y,
-        };
-        if with_relu { relu(y) } else { y }
+        match (residual, with_relu) {
+            (None, false) => out.y,
+            (None, true) => relu(out.y),
+            (Some(residual), false) => out.y + residual,
+            (Some(residual), true) => add_relu(out.y, residual),
+        }
     }
 }
