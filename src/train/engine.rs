@@ -292,6 +292,9 @@ struct State<M> {
     progress: Progress,
 }
 
+/// The state after a stretch of training, and why it ended.
+type Stretched<M, E> = Result<(State<M>, Stretch), TrainError<E>>;
+
 impl<T: TrainTask> Engine<'_, T> {
     /// Train from a model's present weights.
     ///
@@ -441,7 +444,7 @@ impl<T: TrainTask> Engine<'_, T> {
         session: Instant,
         log: &mut EventLog,
         observer: &mut dyn Observer,
-    ) -> Result<(State<T::Model>, Stretch), TrainError<T::Error>> {
+    ) -> Stretched<T::Model, T::Error> {
         let per_epoch = self.steps_per_epoch();
         let total = self.total_iterations();
         let batch_count = self.task.batches_per_epoch();
