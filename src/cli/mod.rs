@@ -1,1 +1,91 @@
-//! (room under construction)
+//! The `sedet` command: one file per verb.
+//!
+//! stdout carries data, stderr talk. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod data;
+mod doctor;
+mod eval;
+mod predict;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::device::{DeviceChoice, WorkingDevice, resolve};
+
+/// Train, evaluate and look inside Faster R-CNN with Squeeze-and-Excitation backbones.
+#[derive(Debug, Parser)]
+#[command(name = "sedet", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Train a detector
+    Train(train::TrainArgs),
+    /// Measure a checkpoint, or anybody's results file, as COCO does
+    Eval(eval::EvalArgs),
+    /// Find objects in pictures
+    Predict(predict::PredictArgs),
+    /// Fetch or generate data sets
+    Data(data::DataArgs),
+    /// Say what works on this machine
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Options of every verb that computes.
+#[derive(Debug, clap::Args)]
+struct DeviceArgs {
+    /// Where to compute: auto, cpu, wgpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+impl DeviceArgs {
+    fn resolve(&self) -> anyhow::Result<WorkingDevice> {
+        Ok(resolve(self.device)?)
+    }
+}
+
+/// Parse the arguments, do what they say, report an error as one line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.verb {
+        Verb::Train(args) => train::run(args),
+        Verb::Eval(args) => eval::run(args),
+        Verb::Predict(args) => predict::run(args),
+        Verb::Data(args) => data::run(args),
+        Verb::Doctor(args) => doctor::run(args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `sedet ... | head` is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Print data on stdout.
+fn print_out(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}

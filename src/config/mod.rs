@@ -1,1 +1,373 @@
-//! (room under construction)
+//! The typed configuration of a run: a recipe in TOML, changed by `--set a.b=c`.
+//!
+//! Recipes live in `configs/` and are part of the binary; `--config` takes one of their names or a
+//! file. Every field of a recipe is used, and an unknown one is an error.
+
+mod recipes;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+pub use recipes::{RECIPES, recipe_for};
+
+use crate::backbones::resnet::ResNetConfig;
+use crate::backbones::zoo::{UnknownBackbone, backbone};
+use crate::data::loader::OnBadImage;
+use crate::data::transforms::{Augmentation, Preprocess};
+use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
+use crate::nn::norm::NormKind;
+use crate::nn::se::SeConfig;
+use crate::train::engine::EngineConfig;
+
+/// What can be wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Neither a recipe nor a file.
+    #[error("no recipe and no file '{name}'; recipes: {}", recipes.join(", "))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        recipes: Vec<&'static str>,
+    },
+    /// The file.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// TOML or its fields.
+    #[error("{origin}: {message}")]
+    Invalid {
+        /// Recipe, file or option.
+        origin: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// `--set` without a value.
+    #[error("--set '{0}': expected KEY=VALUE, such as train.epochs=12")]
+    Set(String),
+    /// The backbone's name.
+    #[error(transparent)]
+    Backbone(#[from] UnknownBackbone),
+}
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Where the recipe's numbers come from.
+    pub source: String,
+    /// The network.
+    pub model: ModelConfig,
+    /// Sizes of the network's input.
+    pub input: InputConfig,
+    /// Changes of training images.
+    pub augment: Augmentation,
+    /// Batches.
+    pub loader: LoaderSection,
+    /// The training loop. `learning_rate` is for `loader.base_batch_size`.
+    pub train: EngineConfig,
+}
+
+/// The network by names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Whose details to follow.
+    pub preset: Preset,
+    /// A name of the zoo.
+    pub backbone: String,
+    /// Multiplies the backbone's channels.
+    pub width: f64,
+    /// The SE unit's ratio r; 16 in the paper.
+    pub se_reduction: usize,
+    /// Norm layers when training starts from given weights. From random weights they are always
+    /// `batch`, since frozen statistics of 0 and 1 normalise nothing.
+    pub norm: NormKind,
+    /// Stem and stages that keep given weights; with random weights all are trained.
+    pub frozen_stages: usize,
+    /// Any field of the detector's own configuration, as it stands in a checkpoint, such as
+    /// `overrides.rpn.train_limits.post_nms = 500`.
+    #[serde(default)]
+    pub overrides: Table,
+}
+
+/// Input sizes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputConfig {
+    /// Target of the shorter side.
+    pub min_size: usize,
+    /// Limit of the longer side.
+    pub max_size: usize,
+}
+
+/// Batches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoaderSection {
+    /// Images per batch.
+    pub batch_size: usize,
+    /// The batch that `train.learning_rate` is meant for.
+    pub base_batch_size: usize,
+    /// Threads that prepare batches.
+    pub threads: usize,
+    /// Train on images without boxes.
+    #[serde(default)]
+    pub keep_empty: bool,
+    /// What to do with images that can't be read.
+    #[serde(default)]
+    pub on_bad_image: OnBadImage,
+}
+
+impl RunConfig {
+    /// A recipe by name or a TOML file, changed by `KEY=VALUE` settings.
+    ///
+    /// # Errors
+    /// Unknown names, unreadable files, unknown or ill-typed fields; each says which.
+    pub fn load(name: &str, settings: &[String]) -> Result<Self, ConfigError> {
+        let (origin, text) = match RECIPES.iter().find(|(known, _)| *known == name) {
+            Some((known, text)) => (format!("recipe {known}"), (*text).to_string()),
+            None if Path::new(name).is_file() => {
+                let path = PathBuf::from(name);
+                let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read {
+                    path: path.clone(),
+                    source,
+                })?;
+                (name.to_string(), text)
+            }
+            None => {
+                return Err(ConfigError::Unknown {
+                    name: name.to_string(),
+                    recipes: RECIPES.iter().map(|(known, _)| *known).collect(),
+                });
+            }
+        };
+        let mut table: Table = toml::from_str(&text).map_err(|e| ConfigError::Invalid {
+            origin: origin.clone(),
+            message: e.to_string(),
+        })?;
+        for setting in settings {
+            apply_setting(&mut table, setting)?;
+        }
+        let origin = match settings {
+            [] => origin,
+            _ => format!("{origin} with --set {}", settings.join(" --set ")),
+        };
+        let config: Self = table
+            .try_into()
+            .map_err(|e: toml::de::Error| ConfigError::Invalid {
+                origin: origin.clone(),
+                message: e.message().to_string(),
+            })?;
+        config.validate(&origin)?;
+        Ok(config)
+    }
+
+    fn validate(&self, origin: &str) -> Result<(), ConfigError> {
+        let positive = [
+            ("train.epochs", self.train.epochs),
+            ("train.accumulate", self.train.accumulate),
+            ("train.evaluate_every", self.train.evaluate_every),
+            ("train.log_every", self.train.log_every),
+            ("loader.batch_size", self.loader.batch_size),
+            ("loader.base_batch_size", self.loader.base_batch_size),
+            ("loader.threads", self.loader.threads),
+            ("input.min_size", self.input.min_size),
+            ("model.se_reduction", self.model.se_reduction),
+        ];
+        let learning_rate = self.train.learning_rate;
+        let problem = if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            Some(format!("{name} must be at least 1"))
+        } else if let Err(error) = self.augment.validate() {
+            Some(format!("augment: {error}"))
+        } else if !(learning_rate.is_finite() && learning_rate > 0.0) {
+            Some(format!(
+                "train.learning_rate is {learning_rate}; it must be above 0"
+            ))
+        } else if self.input.max_size < self.input.min_size {
+            Some(format!(
+                "input.max_size {} is below input.min_size {}",
+                self.input.max_size, self.input.min_size
+            ))
+        } else if !(self.model.width > 0.0 && self.model.width <= 8.0) {
+            Some(format!(
+                "model.width is {}; it must be above 0 and at most 8",
+                self.model.width
+            ))
+        } else {
+            None
+        };
+        match problem {
+            None => Ok(()),
+            Some(message) => Err(ConfigError::Invalid {
+                origin: origin.to_string(),
+                message,
+            }),
+        }
+    }
+
+    /// The detector for so many classes; `pretrained` says whether weights will be loaded.
+    ///
+    /// # Errors
+    /// An unknown backbone, or overrides that don't fit.
+    pub fn detector(
+        &self,
+        num_classes: usize,
+        pretrained: bool,
+    ) -> Result<FasterRcnnConfig, ConfigError> {
+        let mut net: ResNetConfig = backbone(&self.model.backbone)?;
+        net.width_multiplier = self.model.width;
+        net.se = net.se.map(|_| SeConfig {
+            reduction: self.model.se_reduction,
+        });
+        if pretrained {
+            net.norm.kind = self.model.norm;
+            net.frozen_stages = self.model.frozen_stages;
+        } else {
+            net.norm.kind = NormKind::Batch;
+            net.frozen_stages = 0;
+        }
+        let detector = FasterRcnnConfig::new(self.model.preset, net, num_classes);
+        if self.model.overrides.is_empty() {
+            return Ok(detector);
+        }
+        let invalid = |message: String| ConfigError::Invalid {
+            origin: "model.overrides".to_string(),
+            message,
+        };
+        let mut table = Table::try_from(&detector).map_err(|e| invalid(e.to_string()))?;
+        merge(&mut table, &self.model.overrides);
+        table
+            .try_into()
+            .map_err(|e: toml::de::Error| invalid(e.message().to_string()))
+    }
+
+    /// From pixels to the network's input.
+    pub fn preprocess(&self) -> Preprocess {
+        let preset = match self.model.preset {
+            Preset::Torchvision => Preprocess::torchvision(),
+            Preset::Detectron2 => Preprocess::detectron2(),
+        };
+        preset.with_sizes(self.input.min_size, self.input.max_size)
+    }
+}
+
+/// Put `changes` over `table`, table by table.
+fn merge(table: &mut Table, changes: &Table) {
+    for (key, value) in changes {
+        match (table.get_mut(key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
+            _ => {
+                table.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// `a.b=c`: the value is TOML if it reads as such, else a string.
+fn apply_setting(table: &mut Table, setting: &str) -> Result<(), ConfigError> {
+    let wrong = || ConfigError::Set(setting.to_string());
+    let (key, value) = setting.split_once('=').ok_or_else(wrong)?;
+    let value = format!("v = {value}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("v"))
+        .unwrap_or_else(|| Value::String(value.to_string()));
+    let mut at = table;
+    let mut keys: Vec<&str> = key.split('.').map(str::trim).collect();
+    let last = keys.pop().filter(|k| !k.is_empty()).ok_or_else(wrong)?;
+    for key in keys {
+        at = at
+            .entry(key)
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut()
+            .ok_or_else(wrong)?;
+    }
+    // 16 for a field that is a float: TOML is strict about it, people are not.
+    let value = match (at.get(last), &value) {
+        (Some(Value::Float(_)), Value::Integer(i)) => Value::Float(*i as f64),
+        _ => value,
+    };
+    at.insert(last.to_string(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_loads_and_survives_being_written_down() {
+        for (name, _) in RECIPES {
+            let config = RunConfig::load(name, &[]).unwrap();
+            config.detector(3, true).unwrap();
+            config.detector(3, false).unwrap();
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(
+                toml::from_str::<RunConfig>(&text).unwrap(),
+                config,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn settings_change_fields_and_unknown_ones_are_refused() {
+        let set = |s: &str| RunConfig::load("shapes", &[s.to_string()]);
+        assert_eq!(set("train.epochs=3").unwrap().train.epochs, 3);
+        assert_eq!(
+            set("train.clip_norm=10").unwrap().train.clip_norm,
+            Some(10.0)
+        );
+        assert_eq!(
+            set("model.backbone=resnet34").unwrap().model.backbone,
+            "resnet34"
+        );
+        let unknown = set("train.epoch=3").unwrap_err().to_string();
+        assert!(unknown.contains("epoch"), "{unknown}");
+        for wrong in [
+            "epochs",
+            "=3",
+            "train.epochs=0",
+            "augment.vertical_flip=1.5",
+            "train.learning_rate=-1",
+        ] {
+            assert!(set(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn overrides_reach_any_field_of_the_detector() {
+        let config = RunConfig::load(
+            "shapes",
+            &["model.overrides.rpn.train_limits.post_nms=77".into()],
+        )
+        .unwrap();
+        assert_eq!(
+            config.detector(3, false).unwrap().rpn.train_limits.post_nms,
+            77
+        );
+        let wrong = RunConfig::load(
+            "shapes",
+            &["model.overrides.rpn.train_limit.post_nms=77".into()],
+        )
+        .unwrap();
+        let message = wrong.detector(3, false).unwrap_err().to_string();
+        assert!(message.contains("train_limit"), "{message}");
+    }
+
+    #[test]
+    fn an_unknown_recipe_lists_the_known_ones() {
+        let message = RunConfig::load("shape", &[]).unwrap_err().to_string();
+        assert!(
+            message.contains("'shape'") && message.contains("blood-cells"),
+            "{message}"
+        );
+    }
+}

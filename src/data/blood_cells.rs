@@ -12,7 +12,7 @@ use crate::boxes::ImageSize;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 /// Where archives of GitHub repositories are served.

@@ -1,220 +1,410 @@
-//! The one way a file becomes pixels: format by content, EXIF orientation applied, always RGB.
+//! The one way a file becomes pixels.
+//!
+//! Training, evaluation, prediction and the viewer all call [`decode_image`], so a picture can not
+//! look different to two of them: the format is guessed from the content and never from the file's
+//! extension, the EXIF orientation is applied, and every colour type ends as 8-bit RGB.
 
-use std::fs;
-use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::{
+    io::Cursor,
+    path::{Path, PathBuf},
+};
 
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use image::{
+    DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage, metadata::Orientation,
+};
 
 use crate::boxes::ImageSize;
 
-/// Why a file is not a picture.
+/// Why a file did not become a picture; every message begins with the file's path.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The file can't be read at all.
-    #[error("{}: cannot be read: {source}", path.display())]
-    Read {
+    /// The file is missing or can't be read.
+    #[error("{}: can't read the image: {source}", path.display())]
+    Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// What the operating system says.
         source: std::io::Error,
     },
-    /// No known image format, or damaged.
-    #[error("{}: not a readable image: {reason}", path.display())]
+    /// The content is of no known picture format.
+    #[error("{}: not an image in a known format (JPEG, PNG, WebP, BMP, TIFF, GIF)", path.display())]
     NotAnImage {
         /// The file.
         path: PathBuf,
-        /// What the decoder says.
-        reason: String,
     },
-    /// A JPEG without its end: decoders fill the rest with grey without complaint.
-    #[error("{}: the JPEG is truncated (no end marker); copy the file again", path.display())]
+    /// The file ends before the picture does.
+    #[error("{}: the JPEG is truncated (its end marker is missing)", path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
     },
+    /// The format is known, the content is damaged or of an unsupported kind.
+    #[error("{}: can't decode the image: {source}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        source: image::ImageError,
+    },
 }
 
-/// The picture as a person sees it.
+/// Reads a picture from a file as 8-bit RGB, as a person sees it: EXIF orientation applied.
+///
+/// Grey pictures are repeated over the three channels, 16-bit ones are scaled to 8 bits, an alpha
+/// channel is dropped (not blended), CMYK is converted. The first frame of an animation counts.
 ///
 /// # Errors
-/// Each names the file: unreadable, not an image, truncated.
+/// The file can't be read, is of no known format, is truncated, or is damaged. A JPEG that ends
+/// early is always an error: the decoder alone would return a partly grey picture.
 pub fn decode_image(path: &Path) -> Result<RgbImage, DecodeError> {
-    let bytes = read(path)?;
-    let not_an_image = |e: &dyn std::fmt::Display| DecodeError::NotAnImage {
-        path: path.to_path_buf(),
-        reason: e.to_string(),
+    let bytes = read_file(path)?;
+    decode_image_bytes(&bytes, path)
+}
+
+/// [`decode_image`] for a file that is in memory already; `path` only names it in errors.
+///
+/// # Errors
+/// As [`decode_image`].
+pub fn decode_image_bytes(bytes: &[u8], path: &Path) -> Result<RgbImage, DecodeError> {
+    let broken = |source| DecodeError::Broken {
+        path: path.to_owned(),
+        source,
     };
-    let reader = reader(&bytes).map_err(|e| not_an_image(&e))?;
-    let is_jpeg = reader.format() == Some(ImageFormat::Jpeg);
-    let mut decoder = reader.into_decoder().map_err(|e| not_an_image(&e))?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| not_an_image(&e))?;
-    if is_jpeg && !has_jpeg_end(&bytes) {
+    let reader = open_reader(bytes, path)?;
+    if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_has_end_marker(bytes) {
         return Err(DecodeError::Truncated {
-            path: path.to_path_buf(),
+            path: path.to_owned(),
         });
     }
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let orientation = decoder.orientation().map_err(broken)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
 }
 
-/// The size that [`decode_image`] would give, from the header alone.
+/// Size of a picture as a person sees it (EXIF orientation applied), without decoding its pixels.
 ///
 /// # Errors
-/// As [`decode_image`], but damage behind the header goes unseen.
+/// The file can't be read, is of no known format, or its header is damaged. Damage behind the
+/// header goes unnoticed.
 pub fn image_size(path: &Path) -> Result<ImageSize, DecodeError> {
-    let not_an_image = |e: &dyn std::fmt::Display| DecodeError::NotAnImage {
-        path: path.to_path_buf(),
-        reason: e.to_string(),
+    let bytes = read_file(path)?;
+    let broken = |source| DecodeError::Broken {
+        path: path.to_owned(),
+        source,
     };
-    let reader = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(|source| DecodeError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
-    let mut decoder = reader.into_decoder().map_err(|e| not_an_image(&e))?;
+    let mut decoder = open_reader(&bytes, path)?.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let size = ImageSize::new(height as usize, width as usize);
-    Ok(match orientation {
+    let stored = ImageSize::new(height as usize, width as usize);
+    Ok(match decoder.orientation().map_err(broken)? {
         Orientation::Rotate90
         | Orientation::Rotate270
         | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => ImageSize::new(size.width, size.height),
-        _ => size,
+        | Orientation::Rotate270FlipH => ImageSize::new(stored.width, stored.height),
+        Orientation::NoTransforms
+        | Orientation::FlipHorizontal
+        | Orientation::FlipVertical
+        | Orientation::Rotate180 => stored,
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, DecodeError> {
-    fs::read(path).map_err(|source| DecodeError::Read {
-        path: path.to_path_buf(),
+fn read_file(path: &Path) -> Result<Vec<u8>, DecodeError> {
+    std::fs::read(path).map_err(|source| DecodeError::Io {
+        path: path.to_owned(),
         source,
     })
 }
 
-fn reader(bytes: &[u8]) -> std::io::Result<ImageReader<Cursor<&[u8]>>> {
-    ImageReader::new(Cursor::new(bytes)).with_guessed_format()
+fn open_reader<'a>(
+    bytes: &'a [u8],
+    path: &Path,
+) -> Result<ImageReader<Cursor<&'a [u8]>>, DecodeError> {
+    let reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|source| DecodeError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+    match reader.format() {
+        Some(format) if format.reading_enabled() => Ok(reader),
+        _ => Err(DecodeError::NotAnImage {
+            path: path.to_owned(),
+        }),
+    }
 }
 
-/// An end-of-image marker somewhere near the end; some cameras append a few bytes or a whole
-/// second picture after it, so the last kilobytes are searched, not the last two bytes.
-fn has_jpeg_end(bytes: &[u8]) -> bool {
-    let tail = &bytes[bytes.len().saturating_sub(64 * 1024)..];
-    tail.windows(2).any(|pair| pair == [0xFF, 0xD9])
+/// Whether an end-of-image marker (`FF D9`) follows the first start of scan.
+///
+/// Entropy-coded data never holds `FF D9` (an `FF` in it is followed by `00` or a restart marker),
+/// so the marker can only be the real one. The search begins behind the header because an embedded
+/// EXIF thumbnail has an end marker of its own; it does not insist on the very end of the file
+/// because cameras append data there.
+fn jpeg_has_end_marker(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xDA;
+    let mut at = 2; // behind the start-of-image marker
+    loop {
+        match bytes.get(at..at + 2) {
+            Some([0xFF, 0xFF]) => at += 1, // fill byte
+            Some([0xFF, START_OF_SCAN]) => break,
+            // markers without a length: restart 0..7 and TEM
+            Some([0xFF, 0xD0..=0xD7 | 0x01]) => at += 2,
+            Some([0xFF, _]) => match bytes.get(at + 2..at + 4) {
+                Some(length) => at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])),
+                None => return false,
+            },
+            // stray bytes between segments, which decoders skip
+            Some(_) => at += 1,
+            None => return false,
+        }
+    }
+    bytes[at..].windows(2).any(|pair| pair == [0xFF, 0xD9])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{ImageEncoder, Rgb};
+    use image::{ColorType, ExtendedColorType, ImageBuffer, ImageEncoder, Luma, Rgba};
     use proptest::prelude::*;
 
-    fn sample() -> RgbImage {
-        RgbImage::from_fn(60, 40, |x, y| Rgb([(x * 4) as u8, (y * 6) as u8, 90]))
+    fn named(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+        decode_image_bytes(bytes, Path::new("picture.bin"))
     }
 
-    fn jpeg(exif_orientation: Option<u8>) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95);
-        if let Some(o) = exif_orientation {
-            // A little-endian TIFF header with one entry: 0x0112, SHORT, 1, o.
-            let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
-            exif.extend([o, 0, 0, 0, 0, 0, 0, 0]);
-            encoder.set_exif_metadata(exif).unwrap();
-        }
-        encoder.encode_image(&sample()).unwrap();
-        bytes
+    /// A picture without any symmetry, 40x24, in blocks that survive JPEG compression.
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(40, 24, |x, y| match (x < 16, y < 8) {
+            (true, true) => image::Rgb([250, 10, 10]),
+            (false, true) => image::Rgb([10, 250, 10]),
+            (true, false) => image::Rgb([10, 10, 250]),
+            (false, false) => image::Rgb([240, 240, 240]),
+        })
     }
 
-    fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(name);
-        fs::write(&path, bytes).unwrap();
-        (dir, path)
-    }
-
-    #[test]
-    fn all_eight_exif_orientations_are_applied() {
-        for orientation in 1..=8u8 {
-            let (_dir, path) = file("a.jpg", &jpeg(Some(orientation)));
-            let upright = decode_image(&path).unwrap();
-            let turned = orientation >= 5;
-            let expected = if turned { (40, 60) } else { (60, 40) };
-            assert_eq!(upright.dimensions(), expected, "orientation {orientation}");
-            let size = image_size(&path).unwrap();
-            assert_eq!((size.width as u32, size.height as u32), expected);
-            // Where the file's top-left pixel (dark: red 0, green 0) is seen.
-            let (w, h) = (expected.0 - 1, expected.1 - 1);
-            let corner = [
-                (0, 0),
-                (w, 0),
-                (w, h),
-                (0, h),
-                (0, 0),
-                (w, 0),
-                (w, h),
-                (0, h),
-            ][orientation as usize - 1];
-            let pixel = upright.get_pixel(corner.0, corner.1);
-            assert!(pixel[0] < 20 && pixel[1] < 20, "{orientation}: {pixel:?}");
-        }
-    }
-
-    #[test]
-    fn a_truncated_jpeg_is_named_as_such() {
-        let whole = jpeg(None);
-        let (_dir, path) = file("cut.jpg", &whole[..whole.len() * 2 / 3]);
-        let message = decode_image(&path).unwrap_err().to_string();
-        assert!(message.contains("cut.jpg"), "{message}");
-    }
-
-    #[test]
-    fn the_content_decides_not_the_extension_and_any_colour_type_becomes_rgb() {
-        let mut png = Vec::new();
-        image::codecs::png::PngEncoder::new(&mut png)
-            .write_image(
-                &[0x12, 0x34, 0xFF, 0xFF],
-                2,
-                1,
-                image::ExtendedColorType::L16,
-            )
+    fn jpeg(image: &RgbImage) -> Vec<u8> {
+        let mut out = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut out, 95)
+            .encode_image(image)
             .unwrap();
-        let (_dir, path) = file("grey.jpg", &png);
-        let image = decode_image(&path).unwrap();
-        assert_eq!(image.get_pixel(1, 0).0, [255; 3]);
+        out
+    }
+
+    fn png(bytes: &[u8], width: u32, height: u32, color: ExtendedColorType) -> Vec<u8> {
+        let mut out = Vec::new();
+        image::codecs::png::PngEncoder::new(&mut out)
+            .write_image(bytes, width, height, color)
+            .unwrap();
+        out
+    }
+
+    /// Puts an EXIF segment with this orientation behind the start-of-image marker.
+    fn with_exif_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+        let mut exif = b"Exif\0\0II*\0\x08\0\0\0".to_vec();
+        exif.extend([1, 0]); // one entry
+        exif.extend([0x12, 0x01, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0]); // 0x0112 SHORT x1
+        exif.extend([0; 4]); // no further directory
+        let mut out = jpeg[..2].to_vec();
+        out.extend([0xFF, 0xE1]);
+        out.extend((exif.len() as u16 + 2).to_be_bytes());
+        out.extend(exif);
+        out.extend(&jpeg[2..]);
+        out
+    }
+
+    /// Stores the picture in such a way that a reader who applies `orientation` sees it upright;
+    /// written out from the EXIF standard's definition (where row 0 and column 0 of the storage
+    /// lie in the scene), not with the functions under test.
+    fn stored_for_orientation(upright: &RgbImage, orientation: u8) -> RgbImage {
+        let (w, h) = upright.dimensions();
+        let (stored_w, stored_h) = if orientation >= 5 { (h, w) } else { (w, h) };
+        RgbImage::from_fn(stored_w, stored_h, |column, row| {
+            let (x, y) = match orientation {
+                1 => (column, row),                 // row 0 top, column 0 left
+                2 => (w - 1 - column, row),         // top, right
+                3 => (w - 1 - column, h - 1 - row), // bottom, right
+                4 => (column, h - 1 - row),         // bottom, left
+                5 => (row, column),                 // left, top
+                6 => (w - 1 - row, column),         // right, top
+                7 => (w - 1 - row, h - 1 - column), // right, bottom
+                8 => (row, h - 1 - column),         // left, bottom
+                _ => unreachable!(),
+            };
+            *upright.get_pixel(x, y)
+        })
+    }
+
+    fn close(a: &RgbImage, b: &RgbImage, levels: u8) -> bool {
+        a.dimensions() == b.dimensions()
+            && a.as_raw()
+                .iter()
+                .zip(b.as_raw())
+                .all(|(a, b)| a.abs_diff(*b) <= levels)
     }
 
     #[test]
-    fn a_text_file_and_a_missing_file_are_errors_that_name_them() {
-        let (_dir, path) = file("notes.jpg", b"hello");
-        assert!(
-            decode_image(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("notes.jpg")
+    fn all_eight_exif_orientations_come_out_upright() {
+        let dir = tempfile::tempdir().unwrap();
+        for orientation in 1..=8 {
+            let bytes = with_exif_orientation(
+                &jpeg(&stored_for_orientation(&picture(), orientation)),
+                orientation,
+            );
+            let decoded = named(&bytes).unwrap();
+            assert!(close(&decoded, &picture(), 12), "orientation {orientation}");
+            let path = dir.path().join(format!("{orientation}.jpg"));
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(image_size(&path).unwrap(), ImageSize::new(24, 40));
+        }
+    }
+
+    #[test]
+    fn a_png_named_jpg_is_read_as_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wrong.jpg");
+        let image = picture();
+        std::fs::write(&path, png(&image, 40, 24, ExtendedColorType::Rgb8)).unwrap();
+        assert_eq!(decode_image(&path).unwrap(), image);
+        assert_eq!(image_size(&path).unwrap(), ImageSize::new(24, 40));
+    }
+
+    #[test]
+    fn grey_pictures_fill_three_equal_channels() {
+        let grey = png(&[0, 100, 200, 255], 2, 2, ExtendedColorType::L8);
+        let rgb = named(&grey).unwrap();
+        assert_eq!(
+            rgb.as_raw(),
+            &[0, 0, 0, 100, 100, 100, 200, 200, 200, 255, 255, 255]
         );
-        let missing = path.with_file_name("gone.png");
-        assert!(
-            decode_image(&missing)
-                .unwrap_err()
-                .to_string()
-                .contains("gone.png")
+    }
+
+    #[test]
+    fn sixteen_bit_pictures_are_scaled_to_eight_bits() {
+        let image = ImageBuffer::<Luma<u16>, _>::from_raw(2, 1, vec![0u16, 257 * 77]).unwrap();
+        let mut out = Cursor::new(Vec::new());
+        DynamicImage::from(image)
+            .write_to(&mut out, ImageFormat::Png)
+            .unwrap();
+        assert_eq!(
+            named(out.get_ref()).unwrap().as_raw(),
+            &[0, 0, 0, 77, 77, 77]
         );
+    }
+
+    #[test]
+    fn an_alpha_channel_is_dropped_without_blending() {
+        let image = ImageBuffer::<Rgba<u8>, _>::from_raw(1, 1, vec![10u8, 20, 30, 0]).unwrap();
+        let bytes = png(&image, 1, 1, ColorType::Rgba8.into());
+        assert_eq!(named(&bytes).unwrap().as_raw(), &[10, 20, 30]);
+    }
+
+    #[test]
+    fn cmyk_jpegs_come_out_as_rgb() {
+        // made by tests/oracle/cmyk.py: one colour, which Pillow reads as (204, 102, 26)
+        let decoded = named(include_bytes!("../../tests/fixtures/cmyk.jpg")).unwrap();
+        assert_eq!(decoded.dimensions(), (16, 8));
+        let expected = RgbImage::from_pixel(16, 8, image::Rgb([204, 102, 26]));
+        assert!(
+            close(&decoded, &expected, 3),
+            "{:?}",
+            decoded.get_pixel(0, 0)
+        );
+    }
+
+    #[test]
+    fn a_jpeg_cut_in_half_is_an_error_that_names_the_file() {
+        let noise = RgbImage::from_fn(64, 64, |x, y| {
+            image::Rgb([
+                (x * 37 % 251) as u8,
+                (y * 91 % 241) as u8,
+                (x * y % 239) as u8,
+            ])
+        });
+        let whole = jpeg(&noise);
+        for kept in [whole.len() / 4, whole.len() / 2, whole.len() - 2] {
+            let message = named(&whole[..kept]).unwrap_err().to_string();
+            assert!(message.starts_with("picture.bin: "), "{message}");
+            assert!(message.contains("truncated"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_end_marker_of_a_thumbnail_does_not_hide_a_truncation() {
+        let whole = jpeg(&picture());
+        let thumbnail = [0xFF, 0xE1, 0, 6, 0xFF, 0xD9, 0, 0];
+        let mut cut = whole[..2].to_vec();
+        cut.extend(thumbnail);
+        cut.extend(&whole[2..whole.len() - 8]);
+        assert!(matches!(
+            named(&cut).unwrap_err(),
+            DecodeError::Truncated { .. }
+        ));
+    }
+
+    #[test]
+    fn bytes_behind_the_end_of_a_jpeg_do_no_harm() {
+        let mut bytes = jpeg(&picture());
+        bytes.extend([0; 5000]);
+        assert!(close(&named(&bytes).unwrap(), &picture(), 12));
+    }
+
+    #[test]
+    fn a_truncated_png_is_an_error_that_names_the_file() {
+        let whole = png(&picture(), 40, 24, ExtendedColorType::Rgb8);
+        let message = named(&whole[..whole.len() / 2]).unwrap_err().to_string();
+        assert!(message.starts_with("picture.bin: "), "{message}");
+    }
+
+    #[test]
+    fn text_is_not_an_image_and_a_missing_file_is_named() {
+        assert!(matches!(
+            named(b"<html>404</html>").unwrap_err(),
+            DecodeError::NotAnImage { .. }
+        ));
+        assert!(matches!(
+            named(b"").unwrap_err(),
+            DecodeError::NotAnImage { .. }
+        ));
+        let message = decode_image(Path::new("no/such/file.jpg"))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("no/such/file.jpg"), "{message}");
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
-        fn damaged_files_never_panic(at in 2usize..600, value in any::<u8>(), cut in 0usize..600) {
-            let mut bytes = jpeg(Some(6));
-            let last = bytes.len() - 1;
-            bytes[at.min(last)] = value;
-            bytes.truncate(bytes.len() - cut.min(last));
-            let (_dir, path) = file("x.jpg", &bytes);
-            let _ = decode_image(&path);
+        fn damaged_pictures_never_panic(
+            which in 0usize..4,
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+            cut in any::<prop::sample::Index>(),
+            shorten in any::<bool>(),
+        ) {
+            let mut bytes = match which {
+                0 => jpeg(&picture()),
+                1 => with_exif_orientation(&jpeg(&picture()), 6),
+                2 => png(&picture(), 40, 24, ExtendedColorType::Rgb8),
+                _ => {
+                    let mut out = Cursor::new(Vec::new());
+                    let format = [ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Tiff, ImageFormat::WebP]
+                        [changes.len() % 4];
+                    DynamicImage::from(picture()).write_to(&mut out, format).unwrap();
+                    out.into_inner()
+                }
+            };
+            for (at, value) in &changes {
+                let at = at.index(bytes.len());
+                bytes[at] = *value;
+            }
+            if shorten {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let _ = named(&bytes);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = named(&bytes);
         }
     }
 }

@@ -1,396 +1,572 @@
-//! Seeded batches from several threads.
+//! Batches for training and evaluation: shuffled, grouped by shape, prepared by several threads,
+//! and nevertheless the same every time.
 //!
-//! The order of an epoch and every random change of an image are pure functions of (seed, epoch,
-//! image): batches come out the same whatever the number of threads, and an epoch can be entered
-//! at any batch, which is what resuming needs.
+//! What is random about an image depends on `(seed, epoch, image)` alone and the order of an epoch
+//! on `(seed, epoch)`, so neither the number of threads nor a restart in the middle of an epoch
+//! changes a single value. Batches come in order. At most [`LoaderOptions::prefetch`] of them exist
+//! at a time, however slow the consumer is.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
-use rand::SeedableRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
-use super::dataset::{DetectionDataset, SampleError};
-use super::preprocess::{Prepared, Preprocess, box_to_input};
-use super::transforms::{AugmentConfig, Sample};
-use crate::boxes::{BoxXyxy, ImageSize};
+use super::{
+    DataError,
+    batch::{BatchImage, DetectionBatch, collate},
+    dataset::{DetectionDataset, FilterSummary, TargetFilter},
+    transforms::{Augmentation, PreparedImage, Preprocess, Sample, prepare},
+};
 
-/// What happens to an image that can't be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
+/// What to do with an image that can't be read or is not as annotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnBadImage {
-    /// Stop, naming it.
+    /// Stop with an error that names it.
     #[default]
     Error,
-    /// Leave it out of its batch and count it.
+    /// Leave it out (its batch gets smaller) and remember it; see [`DetectionLoader::skipped`].
     Skip,
 }
 
-/// How a training set is turned into batches.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoaderConfig {
-    /// Images per batch.
-    pub batch_size: usize,
-    /// Worker threads, at least one.
-    pub threads: usize,
-    /// Seed of order and augmentation.
-    pub seed: u64,
-    /// What may happen to an image.
-    pub augment: AugmentConfig,
-    /// What happens to every image.
-    pub preprocess: Preprocess,
-    /// Train on images without boxes too; the reference recipes leave them out.
-    pub keep_empty: bool,
-    /// Missing, damaged or mismatched files.
-    pub on_bad_image: OnBadImage,
-}
-
-/// One image of a batch, without its pixels.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BatchImage {
-    /// Index in the data set.
+/// An image that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedImage {
+    /// Position in the data set.
     pub dataset_index: usize,
-    /// Original id.
-    pub image_id: u64,
-    /// Name.
-    pub file_name: String,
-    /// Size after augmentation, before resizing.
-    pub image_size: ImageSize,
-    /// Size in the batch, without padding.
-    pub input_size: ImageSize,
-    /// Ground truth.
-    pub boxes_in_input: Vec<BoxXyxy>,
-    /// One contiguous label a box.
-    pub labels: Vec<usize>,
+    /// Why; names the file.
+    pub reason: String,
 }
 
-/// Images padded to one size.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DetectionBatch {
-    /// `[batch, 3, height, width]`, zeros at the right and the bottom.
-    pub pixels: Vec<f32>,
-    /// The four dimensions of `pixels`.
-    pub shape: [usize; 4],
-    /// The images in order.
-    pub images: Vec<BatchImage>,
+/// How batches are made.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoaderOptions {
+    /// Images in a batch; the last of an epoch may be smaller.
+    pub batch_size: usize,
+    /// Threads that prepare images.
+    pub threads: usize,
+    /// Upper limit of batches that are being prepared or wait to be used; bounds the memory.
+    pub prefetch: usize,
+    /// Seed of the order and of the augmentation.
+    pub seed: u64,
+    /// In training, put images of similar shape into a batch, so that little is padding.
+    pub group_by_aspect: bool,
+    /// What to do with damaged images.
+    pub on_bad_image: OnBadImage,
+    /// Which annotations and images count.
+    pub filter: TargetFilter,
 }
 
-impl DetectionBatch {
-    /// Pad and stack, as torchvision's `batch_images`.
-    pub fn collate(parts: Vec<(Prepared, BatchImage)>, size_divisor: usize) -> Self {
-        let padded = |side: fn(&ImageSize) -> usize| {
-            let most = parts.iter().map(|(p, _)| side(&p.input_size)).max();
-            most.unwrap_or(1).next_multiple_of(size_divisor)
-        };
-        let (height, width) = (padded(|s| s.height), padded(|s| s.width));
-        let shape = [parts.len(), 3, height, width];
-        let mut pixels = vec![0.0; shape.iter().product()];
-        let planes = pixels.chunks_exact_mut(height * width);
-        let sources = parts.iter().flat_map(|(p, _)| {
-            let area = p.input_size.height * p.input_size.width;
-            p.pixels
-                .chunks_exact(area)
-                .map(|plane| (plane, p.input_size.width))
-        });
-        for (target, (plane, plane_width)) in planes.zip(sources) {
-            for (row, line) in plane.chunks_exact(plane_width).enumerate() {
-                target[row * width..row * width + plane_width].copy_from_slice(line);
-            }
-        }
+impl Default for LoaderOptions {
+    fn default() -> Self {
         Self {
-            pixels,
-            shape,
-            images: parts.into_iter().map(|(_, image)| image).collect(),
+            batch_size: 2,
+            threads: 2,
+            prefetch: 4,
+            seed: 0,
+            group_by_aspect: true,
+            on_bad_image: OnBadImage::Error,
+            filter: TargetFilter::default(),
         }
     }
 }
 
-/// An image that stopped the loader, or the loader itself stopping.
-#[derive(Debug, thiserror::Error)]
-pub enum LoaderError {
-    /// Which image and why.
-    #[error("image {image_id} ({file_name}): {source}")]
-    Sample {
-        /// Original id.
-        image_id: u64,
-        /// Name.
-        file_name: String,
-        /// Why.
-        source: SampleError,
-    },
-    /// A worker thread ended without a result.
-    #[error("a loader thread stopped unexpectedly while preparing batch {batch}")]
-    WorkerLost {
-        /// Which batch was due.
-        batch: usize,
-    },
+impl LoaderOptions {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// A number that must be at least 1 is 0, or the filter's side is negative.
+    pub fn validate(&self) -> Result<(), DataError> {
+        for (setting, value) in [
+            ("batch_size", self.batch_size),
+            ("threads", self.threads),
+            ("prefetch", self.prefetch),
+        ] {
+            if value == 0 {
+                return Err(DataError::Setting {
+                    setting,
+                    problem: "must be at least 1".to_owned(),
+                });
+            }
+        }
+        if !self.filter.min_side.is_finite() || self.filter.min_side < 0.0 {
+            return Err(DataError::Setting {
+                setting: "filter.min_side",
+                problem: format!("{} is not 0 or more", self.filter.min_side),
+            });
+        }
+        Ok(())
+    }
 }
 
-/// A training set with the decisions that don't change between epochs.
-#[derive(Debug, Clone)]
-pub struct TrainLoader {
-    dataset: DetectionDataset,
-    config: LoaderConfig,
-    /// Images that are trained on.
-    usable: Vec<usize>,
-    skipped: Arc<AtomicUsize>,
+/// Makes the batches of a data set, epoch by epoch.
+#[derive(Debug)]
+pub struct DetectionLoader {
+    recipe: Arc<Recipe>,
+    /// Positions in the data set, ascending.
+    images: Vec<usize>,
+    shuffle: bool,
+    filtered: FilterSummary,
 }
 
-/// Boxes must be wider and higher than this to be trained on, in image pixels (torchvision's
-/// `_has_only_empty_bbox` uses the same figure).
-const MIN_BOX_SIDE: f32 = 1.0;
-
-/// Crowds out, cut to the image, nothing thinner than a pixel.
-fn training_boxes(dataset: &DetectionDataset, index: usize) -> (Vec<BoxXyxy>, Vec<usize>) {
-    let size = dataset.store.image_size(index);
-    dataset
-        .store
-        .annotations(index)
-        .filter(|a| !a.iscrowd)
-        .map(|a| (a.box_in_image.clip(size), a.label))
-        .filter(|(b, _)| b.width() > MIN_BOX_SIDE && b.height() > MIN_BOX_SIDE)
-        .unzip()
-}
-
-impl TrainLoader {
-    /// Filters the images once.
-    pub fn new(dataset: DetectionDataset, config: LoaderConfig) -> Self {
-        let usable = (0..dataset.store.len())
-            .filter(|&i| config.keep_empty || !training_boxes(&dataset, i).0.is_empty())
-            .collect();
-        Self {
+impl DetectionLoader {
+    /// For training: filtered, shuffled, grouped and augmented.
+    ///
+    /// # Errors
+    /// A setting makes no sense, or the filter leaves no image.
+    pub fn training(
+        dataset: Arc<DetectionDataset>,
+        preprocess: Preprocess,
+        augmentation: Augmentation,
+        options: LoaderOptions,
+    ) -> Result<Self, DataError> {
+        augmentation.validate()?;
+        let (images, filtered) = dataset.training_images(options.filter)?;
+        Self::new(
             dataset,
-            config,
-            usable,
-            skipped: Arc::default(),
-        }
+            preprocess,
+            Some(augmentation),
+            options,
+            images,
+            filtered,
+        )
     }
 
-    /// Images an epoch.
-    pub fn image_count(&self) -> usize {
-        self.usable.len()
+    /// For evaluation: all images in the order of the data set, nothing random. Seed and grouping
+    /// of the options play no part.
+    ///
+    /// # Errors
+    /// A setting makes no sense.
+    pub fn evaluation(
+        dataset: Arc<DetectionDataset>,
+        preprocess: Preprocess,
+        options: LoaderOptions,
+    ) -> Result<Self, DataError> {
+        let images = (0..dataset.len()).collect();
+        Self::new(
+            dataset,
+            preprocess,
+            None,
+            options,
+            images,
+            FilterSummary::default(),
+        )
     }
 
-    /// Batches an epoch; the last one may be smaller.
+    fn new(
+        dataset: Arc<DetectionDataset>,
+        preprocess: Preprocess,
+        augmentation: Option<Augmentation>,
+        options: LoaderOptions,
+        images: Vec<usize>,
+        filtered: FilterSummary,
+    ) -> Result<Self, DataError> {
+        options.validate()?;
+        preprocess.validate()?;
+        Ok(Self {
+            images,
+            shuffle: augmentation.is_some(),
+            filtered,
+            recipe: Arc::new(Recipe {
+                dataset,
+                preprocess,
+                augmentation,
+                options,
+                skipped: Mutex::default(),
+            }),
+        })
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &Arc<DetectionDataset> {
+        &self.recipe.dataset
+    }
+
+    /// How many images an epoch has.
+    pub fn images_per_epoch(&self) -> usize {
+        self.images.len()
+    }
+
+    /// How many batches an epoch has; the same in every epoch.
     pub fn batches_per_epoch(&self) -> usize {
-        self.usable.len().div_ceil(self.config.batch_size)
+        self.images.len().div_ceil(self.recipe.options.batch_size)
     }
 
-    /// Bad images left out so far.
-    pub fn skipped(&self) -> usize {
-        self.skipped.load(Ordering::Relaxed)
+    /// What the filter took away (nothing in evaluation).
+    pub fn filtered(&self) -> FilterSummary {
+        self.filtered
     }
 
-    /// The batches of an epoch as image indices: shuffled, then grouped so that a batch holds
-    /// images of like shape (torchvision's `GroupedBatchSampler`, bins at aspect ratios 1/2 .. 2
-    /// with 2^(1/3) between them), which keeps padding small. Every image comes once.
-    pub fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {
-        let mut order = self.usable.clone();
-        order.shuffle(&mut self.rng(epoch, u64::MAX));
-        let mut waiting: HashMap<i32, Vec<usize>> = HashMap::new();
-        let mut batches = Vec::new();
-        for index in order {
-            let size = self.dataset.store.image_size(index);
-            let ratio = size.width as f64 / size.height as f64;
-            let bin = (ratio.log2().clamp(-1.0, 1.0) * 3.0).floor() as i32;
-            let group = waiting.entry(bin).or_default();
-            group.push(index);
-            if group.len() == self.config.batch_size {
-                batches.push(std::mem::take(group));
-            }
-        }
-        // What is left is merged with the nearest shapes, in the order of the bins.
-        let mut left: Vec<_> = waiting.into_iter().collect();
-        left.sort_unstable_by_key(|(bin, _)| *bin);
-        let left: Vec<usize> = left.into_iter().flat_map(|(_, group)| group).collect();
-        batches.extend(left.chunks(self.config.batch_size).map(<[usize]>::to_vec));
-        // A smaller batch somewhere in the middle would be fine, but the leftovers are alike:
-        // shuffle so that an epoch does not always end on odd shapes.
-        batches.shuffle(&mut self.rng(epoch, u64::MAX - 1));
-        batches
-    }
-
-    /// The batches of an epoch from `first_batch` on, prepared ahead by the worker threads.
-    pub fn epoch(&self, epoch: usize, first_batch: usize) -> EpochBatches {
-        let plan: Arc<Vec<_>> = Arc::new(self.plan(epoch));
-        let total = plan.len();
-        let next = Arc::new(AtomicUsize::new(first_batch));
-        let stop = Arc::new(AtomicBool::new(false));
-        let threads = self.config.threads.max(1);
-        // At most one batch in each thread's hands and one a thread in the channel.
-        let (sender, receiver) = sync_channel(threads);
-        let workers = (0..threads)
-            .map(|_| {
-                let worker = Worker {
-                    loader: self.clone(),
-                    plan: plan.clone(),
-                    epoch,
-                    next: next.clone(),
-                    stop: stop.clone(),
-                    sender: sender.clone(),
-                };
-                std::thread::spawn(move || worker.run())
+    /// Images left out so far under [`OnBadImage::Skip`], each once.
+    pub fn skipped(&self) -> Vec<SkippedImage> {
+        lock(&self.recipe.skipped)
+            .iter()
+            .map(|(&dataset_index, reason)| SkippedImage {
+                dataset_index,
+                reason: reason.clone(),
             })
-            .collect();
-        EpochBatches {
-            receiver: Some(receiver),
-            early: HashMap::new(),
-            due: first_batch,
-            total,
-            stop,
-            workers,
-            waited: Duration::ZERO,
+            .collect()
+    }
+
+    /// Which images (positions in the data set) form which batch of an epoch.
+    pub fn plan(&self, epoch: u64) -> Vec<Vec<usize>> {
+        let options = &self.recipe.options;
+        let mut order = self.images.clone();
+        if self.shuffle {
+            order.shuffle(&mut random_numbers(Purpose::Order, options.seed, epoch, 0));
+        }
+        if self.shuffle && options.group_by_aspect {
+            let store = self.recipe.dataset.store();
+            group_by_aspect(&order, options.batch_size, |image| {
+                let size = store.image(image).size;
+                size.width as f64 / size.height as f64
+            })
+        } else {
+            order
+                .chunks(options.batch_size)
+                .map(<[usize]>::to_vec)
+                .collect()
         }
     }
 
-    fn rng(&self, epoch: usize, stream: u64) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(
-            self.config
-                .seed
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-                .wrapping_add(epoch as u64),
-        );
-        rng.set_stream(stream);
-        rng
-    }
-
-    fn batch(&self, epoch: usize, indices: &[usize]) -> Result<DetectionBatch, LoaderError> {
-        let mut preprocess = self.config.preprocess.clone();
-        // One size for the whole batch (as detectron2's choice per image would only add padding).
-        let first = indices.first().copied().unwrap_or(0) as u64;
-        if let Some(size) = self
-            .config
-            .augment
-            .min_sizes
-            .choose(&mut self.rng(epoch, first | 1 << 62))
-        {
-            preprocess.min_size = *size;
+    /// Starts the threads and gives the batches of an epoch from number `first_batch` on (0 for a
+    /// whole epoch); they are those that an uninterrupted epoch would give from there.
+    ///
+    /// # Errors
+    /// `first_batch` is beyond the epoch's end, or no thread can be started.
+    pub fn epoch(&self, epoch: u64, first_batch: usize) -> Result<EpochBatches, DataError> {
+        let plan = self.plan(epoch);
+        if first_batch > plan.len() {
+            return Err(DataError::Setting {
+                setting: "first_batch",
+                problem: format!(
+                    "{first_batch} is beyond the {} batches of an epoch; has the data or the batch size changed?",
+                    plan.len()
+                ),
+            });
         }
-        let mut parts = Vec::with_capacity(indices.len());
-        for &index in indices {
-            let image = match self.dataset.load(index) {
-                Ok(image) => image,
-                Err(source) => match self.config.on_bad_image {
-                    OnBadImage::Skip => {
-                        self.skipped.fetch_add(1, Ordering::Relaxed);
-                        continue;
-                    }
-                    OnBadImage::Error => {
-                        return Err(LoaderError::Sample {
-                            image_id: self.dataset.store.image_id(index),
-                            file_name: self.dataset.store.file_name(index).to_string(),
-                            source,
-                        });
-                    }
-                },
-            };
-            let (boxes_in_image, labels) = training_boxes(&self.dataset, index);
-            let sample = Sample {
-                image,
-                boxes_in_image,
-                labels,
-            };
-            let sample = self
-                .config
-                .augment
-                .apply(sample, &mut self.rng(epoch, index as u64));
-            let prepared = preprocess.prepare(&sample.image);
-            let (from, to) = (prepared.image_size, prepared.input_size);
-            let image = BatchImage {
-                dataset_index: index,
-                image_id: self.dataset.store.image_id(index),
-                file_name: self.dataset.store.file_name(index).to_string(),
-                image_size: from,
-                input_size: to,
-                boxes_in_input: sample
-                    .boxes_in_image
-                    .iter()
-                    .map(|b| box_to_input(*b, from, to))
-                    .collect(),
-                labels: sample.labels,
-            };
-            parts.push((prepared, image));
-        }
-        Ok(DetectionBatch::collate(parts, preprocess.size_divisor))
+        EpochBatches::start(self.recipe.clone(), epoch, plan, first_batch)
     }
 }
 
-struct Worker {
-    loader: TrainLoader,
-    plan: Arc<Vec<Vec<usize>>>,
-    epoch: usize,
-    next: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
-    sender: SyncSender<(usize, Result<DetectionBatch, LoaderError>)>,
+/// torchvision's `GroupedBatchSampler` with seven borders between aspect ratios 1/2 and 2: images
+/// join the pending batch of their group, and a batch is ready when it is full. At the end the
+/// incomplete batches are joined with their neighbours in the order of the groups, so that every
+/// image is used exactly once and only the very last batch may be smaller.
+fn group_by_aspect(
+    order: &[usize],
+    batch_size: usize,
+    aspect: impl Fn(usize) -> f64,
+) -> Vec<Vec<usize>> {
+    const STEPS_PER_DOUBLING: i32 = 3;
+    let borders: Vec<f64> = (-STEPS_PER_DOUBLING..=STEPS_PER_DOUBLING)
+        .map(|step| 2f64.powf(f64::from(step) / f64::from(STEPS_PER_DOUBLING)))
+        .collect();
+    let mut pending = vec![Vec::with_capacity(batch_size); borders.len() + 1];
+    let mut batches = Vec::with_capacity(order.len().div_ceil(batch_size));
+    for &image in order {
+        let ratio = aspect(image);
+        let group = &mut pending[borders.partition_point(|&border| border <= ratio)];
+        group.push(image);
+        if group.len() == batch_size {
+            batches.push(std::mem::replace(group, Vec::with_capacity(batch_size)));
+        }
+    }
+    let left: Vec<usize> = pending.into_iter().flatten().collect();
+    batches.extend(left.chunks(batch_size).map(<[usize]>::to_vec));
+    batches
 }
 
-impl Worker {
-    fn run(self) {
-        while !self.stop.load(Ordering::Relaxed) {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(indices) = self.plan.get(number) else {
-                return;
-            };
-            let batch = self.loader.batch(self.epoch, indices);
-            if self.sender.send((number, batch)).is_err() {
-                return;
+/// Streams of random numbers that never meet.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Order,
+    Augmentation,
+}
+
+fn random_numbers(purpose: Purpose, seed: u64, epoch: u64, image: u64) -> ChaCha8Rng {
+    let mut key = [0u8; 32];
+    for (bytes, number) in key
+        .chunks_exact_mut(8)
+        .zip([seed, epoch, image, purpose as u64])
+    {
+        bytes.copy_from_slice(&number.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+/// Everything needed to make a batch from its image numbers; shared by the threads.
+#[derive(Debug)]
+struct Recipe {
+    dataset: Arc<DetectionDataset>,
+    preprocess: Preprocess,
+    augmentation: Option<Augmentation>,
+    options: LoaderOptions,
+    /// Image -> why it was left out.
+    skipped: Mutex<BTreeMap<usize, String>>,
+}
+
+impl Recipe {
+    /// `None` when the epoch was abandoned or no image of the batch is usable.
+    fn batch(
+        &self,
+        epoch: u64,
+        images: &[usize],
+        abandoned: &AtomicBool,
+    ) -> Result<Option<DetectionBatch>, DataError> {
+        let mut prepared = Vec::with_capacity(images.len());
+        for &index in images {
+            if abandoned.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            match without_panic(|| self.name(index), || self.image(epoch, index)) {
+                Ok(image) => prepared.push(image),
+                Err(error)
+                    if self.options.on_bad_image == OnBadImage::Skip
+                        && error.is_about_one_image() =>
+                {
+                    lock(&self.skipped).insert(index, error.to_string());
+                }
+                Err(error) => return Err(error),
             }
         }
+        if prepared.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(collate(prepared, self.preprocess.size_divisor)))
+    }
+
+    /// The data set's own name for an image, which needs no code of the image source.
+    fn name(&self, index: usize) -> String {
+        self.dataset.store().image(index).file_name.to_owned()
+    }
+
+    fn image(&self, epoch: u64, index: usize) -> Result<(PreparedImage, BatchImage), DataError> {
+        let image = self.dataset.load_image(index)?;
+        let (boxes_in_image, labels) = self.dataset.targets(index, self.options.filter.min_side);
+        let sample = Sample {
+            image,
+            boxes_in_image,
+            labels,
+        };
+        let (sample, preprocess) = match &self.augmentation {
+            None => (sample, self.preprocess),
+            Some(augmentation) => {
+                let mut rng = random_numbers(
+                    Purpose::Augmentation,
+                    self.options.seed,
+                    epoch,
+                    index as u64,
+                );
+                let min_side = self.options.filter.min_side;
+                augmentation.apply(sample, &self.preprocess, min_side, &mut rng)
+            }
+        };
+        let prepared = prepare(&sample.image, &preprocess);
+        let annotated = self.dataset.store().image(index);
+        let info = BatchImage {
+            dataset_index: index,
+            image_id: annotated.id,
+            file_name: annotated.file_name.to_owned(),
+            image_size: prepared.image_size,
+            input_size: prepared.input_size,
+            boxes_in_input: sample
+                .boxes_in_image
+                .iter()
+                .map(|&b| prepared.to_input(b))
+                .collect(),
+            labels: sample.labels,
+        };
+        Ok((prepared, info))
     }
 }
 
-/// The batches of one epoch, in order. Dropping it stops the threads.
+/// A panic in a decoder must neither kill the run without a name nor leave the consumer waiting for
+/// ever: it becomes an error like any other.
+fn without_panic<T>(
+    image: impl Fn() -> String,
+    work: impl FnOnce() -> Result<T, DataError>,
+) -> Result<T, DataError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(DataError::Panicked {
+            image: image(),
+            message: message.to_owned(),
+        })
+    })
+}
+
+type Outcome = Result<Option<DetectionBatch>, DataError>;
+
+/// The batches of one epoch, in order. After an error there are no more. Dropping it stops the
+/// threads (each finishes the image it has in hand).
 #[derive(Debug)]
 pub struct EpochBatches {
-    receiver: Option<Receiver<(usize, Result<DetectionBatch, LoaderError>)>>,
-    early: HashMap<usize, Result<DetectionBatch, LoaderError>>,
-    due: usize,
-    total: usize,
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     waited: Duration,
+    failed: bool,
+}
+
+/// What consumer and threads share.
+#[derive(Debug)]
+struct Shared {
+    plan: Vec<Vec<usize>>,
+    prefetch: usize,
+    progress: Mutex<Progress>,
+    /// Told when a batch was taken, so that another may be begun.
+    taken: Condvar,
+    /// Told when a batch is ready.
+    ready: Condvar,
+    abandoned: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Progress {
+    next_to_begin: usize,
+    next_to_take: usize,
+    finished: BTreeMap<usize, Outcome>,
 }
 
 impl EpochBatches {
-    /// Time that [`next`](Iterator::next) spent waiting for the threads.
-    pub fn waited(&self) -> Duration {
+    fn start(
+        recipe: Arc<Recipe>,
+        epoch: u64,
+        plan: Vec<Vec<usize>>,
+        first_batch: usize,
+    ) -> Result<Self, DataError> {
+        let options = &recipe.options;
+        let useful_threads = options
+            .threads
+            .min(options.prefetch)
+            .min(plan.len() - first_batch);
+        let mut batches = Self {
+            shared: Arc::new(Shared {
+                plan,
+                prefetch: options.prefetch,
+                progress: Mutex::new(Progress {
+                    next_to_begin: first_batch,
+                    next_to_take: first_batch,
+                    finished: BTreeMap::new(),
+                }),
+                taken: Condvar::new(),
+                ready: Condvar::new(),
+                abandoned: AtomicBool::new(false),
+            }),
+            workers: Vec::with_capacity(useful_threads),
+            waited: Duration::ZERO,
+            failed: false,
+        };
+        for number in 0..useful_threads {
+            let (shared, recipe) = (batches.shared.clone(), recipe.clone());
+            let worker = std::thread::Builder::new()
+                .name(format!("loader {number}"))
+                .spawn(move || shared.work(&recipe, epoch))
+                .map_err(|source| DataError::Threads { source })?;
+            batches.workers.push(worker);
+        }
+        Ok(batches)
+    }
+
+    /// Number, within the epoch, of the batch that comes next; where to resume from. (Batches that
+    /// vanished because all their images were skipped are counted.)
+    pub fn next_batch(&self) -> usize {
+        lock(&self.shared.progress).next_to_take
+    }
+
+    /// How long `next` has waited for data so far.
+    pub fn wait_time(&self) -> Duration {
         self.waited
+    }
+
+    /// Waits for the next batch in order, whatever came of it.
+    fn take(&mut self) -> Option<Outcome> {
+        let begun_waiting = Instant::now();
+        let mut progress = lock(&self.shared.progress);
+        let number = progress.next_to_take;
+        if number >= self.shared.plan.len() {
+            return None;
+        }
+        let outcome = loop {
+            match progress.finished.remove(&number) {
+                Some(outcome) => break outcome,
+                None => {
+                    progress = self
+                        .shared
+                        .ready
+                        .wait(progress)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        };
+        progress.next_to_take += 1;
+        drop(progress);
+        self.shared.taken.notify_one();
+        self.waited += begun_waiting.elapsed();
+        Some(outcome)
+    }
+}
+
+impl Shared {
+    /// A thread's life: begin the next batch as long as the limit allows it.
+    fn work(&self, recipe: &Recipe, epoch: u64) {
+        loop {
+            let number = {
+                let mut progress = lock(&self.progress);
+                loop {
+                    if self.abandoned.load(Ordering::Relaxed)
+                        || progress.next_to_begin >= self.plan.len()
+                    {
+                        return;
+                    }
+                    if progress.next_to_begin < progress.next_to_take + self.prefetch {
+                        break;
+                    }
+                    progress = self
+                        .taken
+                        .wait(progress)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                progress.next_to_begin += 1;
+                progress.next_to_begin - 1
+            };
+            let images = &self.plan[number];
+            let outcome = without_panic(
+                || recipe.name(images[0]),
+                || recipe.batch(epoch, images, &self.abandoned),
+            );
+            lock(&self.progress).finished.insert(number, outcome);
+            self.ready.notify_all();
+        }
     }
 }
 
 impl Iterator for EpochBatches {
-    type Item = Result<DetectionBatch, LoaderError>;
+    type Item = Result<DetectionBatch, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // A batch whose images were all skipped is empty: on to the next.
-        while self.due < self.total {
-            let start = Instant::now();
-            let batch = loop {
-                if let Some(batch) = self.early.remove(&self.due) {
-                    break batch;
-                }
-                match self.receiver.as_ref().map(Receiver::recv) {
-                    Some(Ok((number, batch))) => {
-                        self.early.insert(number, batch);
-                    }
-                    _ => break Err(LoaderError::WorkerLost { batch: self.due }),
-                }
-            };
-            self.waited += start.elapsed();
-            self.due += 1;
-            match batch {
-                Ok(batch) if batch.images.is_empty() => {}
+        while !self.failed {
+            match self.take()? {
+                Ok(Some(batch)) => return Some(Ok(batch)),
+                Ok(None) => {} // all its images were skipped
                 Err(error) => {
-                    self.due = self.total;
+                    self.failed = true;
                     return Some(Err(error));
                 }
-                ready => return Some(ready),
             }
         }
         None
@@ -399,187 +575,365 @@ impl Iterator for EpochBatches {
 
 impl Drop for EpochBatches {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.receiver = None;
+        {
+            // under the lock, so that no thread is between its check and its wait
+            let _progress = lock(&self.shared.progress);
+            self.shared.abandoned.store(true, Ordering::Relaxed);
+        }
+        self.shared.taken.notify_all();
         for worker in self.workers.drain(..) {
-            // A panicked worker has already shown up as a lost batch.
+            // a thread can't panic outside of `catch_unwind`, and if it did there is nobody to tell
             let _ = worker.join();
         }
     }
 }
 
+/// The data behind our locks is valid at every moment, so a poisoned lock is as good as another.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::annotations::{Annotation, AnnotationStore, Category, ImageRecord};
-    use crate::data::dataset::ImageSource;
-    use image::{Rgb, RgbImage};
-    use std::path::PathBuf;
+    use crate::{
+        boxes::{BoxXyxy, ImageSize},
+        data::{
+            annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation},
+            dataset::ImageSource,
+            decode::DecodeError,
+        },
+    };
+    use image::RgbImage;
+    use std::sync::atomic::AtomicUsize;
 
-    struct Plain(Arc<AnnotationStore>);
+    /// Pictures made on the spot; some fail in chosen ways.
+    struct Painter {
+        store: Arc<AnnotationStore>,
+        broken: Vec<usize>,
+        panicking: Vec<usize>,
+        loads: Arc<AtomicUsize>,
+    }
 
-    impl ImageSource for Plain {
-        fn load(&self, index: usize) -> Result<RgbImage, SampleError> {
-            if self.0.file_name(index) == "gone.png" {
-                return Err(SampleError::Decode(
-                    crate::data::decode::DecodeError::Truncated {
-                        path: "gone.png".into(),
-                    },
-                ));
+    impl ImageSource for Painter {
+        fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+            self.loads.fetch_add(1, Ordering::SeqCst);
+            assert!(!self.panicking.contains(&index), "decoder bug");
+            if self.broken.contains(&index) {
+                return Err(DecodeError::Truncated {
+                    path: self.describe(index).into(),
+                }
+                .into());
             }
-            let size = self.0.image_size(index);
+            let size = self.store.image(index).size;
             Ok(RgbImage::from_fn(
                 size.width as u32,
                 size.height as u32,
-                |x, y| Rgb([(x + index as u32) as u8, y as u8, 7]),
+                |x, y| image::Rgb([index as u8, x as u8, y as u8]),
             ))
         }
-    }
 
-    fn dataset(images: usize, bad: Option<usize>) -> DetectionDataset {
-        let categories = vec![Category {
-            id: 4,
-            name: "thing".into(),
-        }];
-        let mut store = AnnotationStore::new(PathBuf::from("test.json"), categories);
-        for i in 0..images {
-            let size = if i % 3 == 0 {
-                ImageSize::new(60, 40)
-            } else {
-                ImageSize::new(40, 60)
-            };
-            let thing = |x: f32, iscrowd| Annotation {
-                box_in_image: BoxXyxy::from_xywh([x, 5.0, 20.0, 18.0]),
-                label: 0,
-                iscrowd,
-                area: 360.0,
-            };
-            let annotations = match i % 5 {
-                4 => vec![thing(3.0, true)],
-                _ => vec![thing(i as f32, false), thing(2.0, true)],
-            };
-            let file_name = if bad == Some(i) {
-                "gone.png".to_string()
-            } else {
-                format!("{i}.png")
-            };
-            let record = ImageRecord {
-                id: 1000 + i as u64,
-                file_name,
-                size,
-            };
-            store.push(&record, annotations);
-        }
-        let store = Arc::new(store);
-        DetectionDataset {
-            split: "train".into(),
-            source: Arc::new(Plain(store.clone())),
-            store,
+        fn describe(&self, index: usize) -> String {
+            format!("painted/{}", self.store.image(index).file_name)
         }
     }
 
-    fn loader(threads: usize, bad: Option<usize>, on_bad_image: OnBadImage) -> TrainLoader {
-        TrainLoader::new(
-            dataset(23, bad),
-            LoaderConfig {
-                batch_size: 4,
-                threads,
-                seed: 11,
-                augment: AugmentConfig {
-                    horizontal_flip: 0.5,
-                    crop: 0.5,
-                    crop_min_side: 0.5,
-                    min_sizes: vec![48, 64],
-                    ..AugmentConfig::default()
-                },
-                preprocess: Preprocess {
-                    min_size: 64,
-                    max_size: 128,
-                    ..Preprocess::torchvision()
-                },
-                keep_empty: false,
-                on_bad_image,
-            },
-        )
-    }
-
-    fn epoch(loader: &TrainLoader, epoch: usize, first: usize) -> Vec<DetectionBatch> {
-        loader.epoch(epoch, first).map(Result::unwrap).collect()
-    }
-
-    #[test]
-    fn batches_do_not_depend_on_the_number_of_threads() {
-        let one = epoch(&loader(1, None, OnBadImage::Error), 2, 0);
-        assert_eq!(one, epoch(&loader(4, None, OnBadImage::Error), 2, 0));
-        assert_ne!(one, epoch(&loader(1, None, OnBadImage::Error), 3, 0));
-    }
-
-    #[test]
-    fn entering_an_epoch_later_gives_its_tail() {
-        let whole = epoch(&loader(2, None, OnBadImage::Error), 0, 0);
-        assert_eq!(whole[3..], epoch(&loader(2, None, OnBadImage::Error), 0, 3));
-    }
-
-    #[test]
-    fn every_image_with_boxes_comes_once_and_crowds_teach_nothing() {
-        let loader = loader(2, None, OnBadImage::Error);
-        let batches = epoch(&loader, 0, 0);
-        assert_eq!(batches.len(), loader.batches_per_epoch());
-        let mut seen: Vec<_> = batches
-            .iter()
-            .flat_map(|b| b.images.iter().map(|i| i.dataset_index))
-            .collect();
-        seen.sort_unstable();
-        let expected: Vec<_> = (0..23).filter(|i| i % 5 != 4).collect();
-        assert_eq!(seen, expected);
-        let boxes = batches.iter().flat_map(|b| &b.images);
-        assert!(boxes.clone().all(|i| i.boxes_in_input.len() <= 1));
-    }
-
-    #[test]
-    fn images_of_one_shape_share_a_batch() {
-        let plan = loader(1, None, OnBadImage::Error).plan(0);
-        let mixed = |batch: &Vec<usize>| {
-            batch.iter().any(|i| i % 3 == 0) && batch.iter().any(|i| i % 3 != 0)
-        };
-        assert!(plan.iter().filter(|b| mixed(b)).count() <= 1, "{plan:?}");
-    }
-
-    #[test]
-    fn a_bad_image_stops_with_its_name_or_is_counted() {
-        let stopped = loader(2, Some(7), OnBadImage::Error);
-        let error = stopped
-            .epoch(0, 0)
-            .find_map(Result::err)
-            .unwrap()
-            .to_string();
-        assert!(
-            error.contains("1007") && error.contains("gone.png"),
-            "{error}"
-        );
-        let skipping = loader(2, Some(7), OnBadImage::Skip);
-        let images: usize = epoch(&skipping, 0, 0).iter().map(|b| b.images.len()).sum();
-        assert_eq!((images, skipping.skipped()), (18, 1));
-    }
-
-    #[test]
-    fn padding_is_zero_and_a_multiple_of_the_divisor() {
-        for batch in epoch(&loader(1, None, OnBadImage::Error), 0, 0) {
-            let [_, _, height, width] = batch.shape;
-            assert!(height % 32 == 0 && width % 32 == 0);
-            for (image, planes) in batch
-                .images
-                .iter()
-                .zip(batch.pixels.chunks(3 * height * width))
-            {
-                let size = image.input_size;
-                if size.width < width {
-                    assert_eq!(planes[size.width], 0.0);
-                }
-                if size.height < height {
-                    assert_eq!(planes[size.height * width], 0.0);
-                }
+    /// Image `i` is 40 wide and high according to `heights`, with two boxes.
+    fn store(heights: &[usize]) -> Arc<AnnotationStore> {
+        let mut builder = AnnotationStoreBuilder::new();
+        builder.add_category(3, "a");
+        builder.add_category(8, "b");
+        for (i, &height) in heights.iter().enumerate() {
+            let id = 100 + i as u64;
+            builder.add_image(id, &format!("{i}.png"), ImageSize::new(height, 40));
+            for (k, category_id) in [3, 8].into_iter().enumerate() {
+                builder.add_annotation(NewAnnotation {
+                    id: 2 * id + k as u64,
+                    image_id: id,
+                    category_id,
+                    xywh: [4.0 + k as f32, 2.0, 10.0, 10.0],
+                    area: None,
+                    is_crowd: false,
+                });
             }
         }
+        Arc::new(builder.build().unwrap())
+    }
+
+    fn dataset(heights: &[usize], broken: &[usize], panicking: &[usize]) -> Arc<DetectionDataset> {
+        let store = store(heights);
+        Arc::new(DetectionDataset::new(
+            store.clone(),
+            Painter {
+                store,
+                broken: broken.to_vec(),
+                panicking: panicking.to_vec(),
+                loads: Arc::default(),
+            },
+        ))
+    }
+
+    const HEIGHTS: [usize; 11] = [20, 40, 80, 21, 40, 80, 20, 41, 79, 20, 40];
+
+    fn augmentation() -> Augmentation {
+        Augmentation {
+            min_sizes: vec![16, 24, 32],
+            ..Augmentation::default()
+        }
+    }
+
+    fn loader(options: LoaderOptions) -> DetectionLoader {
+        DetectionLoader::training(
+            dataset(&HEIGHTS, &[], &[]),
+            Preprocess::torchvision().with_sizes(24, 48),
+            augmentation(),
+            options,
+        )
+        .unwrap()
+    }
+
+    fn all(loader: &DetectionLoader, epoch: u64, first: usize) -> Vec<DetectionBatch> {
+        loader
+            .epoch(epoch, first)
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap()
+    }
+
+    fn indices(batches: &[DetectionBatch]) -> Vec<usize> {
+        batches
+            .iter()
+            .flat_map(|b| b.images.iter().map(|i| i.dataset_index))
+            .collect()
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let with = |threads, prefetch| {
+            all(
+                &loader(LoaderOptions {
+                    threads,
+                    prefetch,
+                    seed: 5,
+                    ..LoaderOptions::default()
+                }),
+                3,
+                0,
+            )
+        };
+        let single = with(1, 1);
+        assert_eq!(single.len(), 6);
+        assert_eq!(with(4, 8), single);
+        assert_eq!(with(2, 1), single);
+        assert_eq!(with(1, 9), single);
+    }
+
+    #[test]
+    fn resuming_gives_the_tail_of_the_uninterrupted_epoch() {
+        let loader = loader(LoaderOptions::default());
+        let whole = all(&loader, 2, 0);
+        for first in 0..=whole.len() {
+            assert_eq!(all(&loader, 2, first), whole[first..]);
+        }
+        let mut interrupted = loader.epoch(2, 0).unwrap();
+        interrupted.next().unwrap().unwrap();
+        interrupted.next().unwrap().unwrap();
+        assert_eq!(interrupted.next_batch(), 2);
+        let message = loader.epoch(2, 99).unwrap_err().to_string();
+        assert!(message.contains("beyond the 6 batches"), "{message}");
+    }
+
+    #[test]
+    fn an_epoch_uses_every_image_once_in_an_order_of_its_own() {
+        let loader = loader(LoaderOptions::default());
+        let orders: Vec<_> = (0..3)
+            .map(|epoch| indices(&all(&loader, epoch, 0)))
+            .collect();
+        for order in &orders {
+            let mut sorted = order.clone();
+            sorted.sort();
+            assert_eq!(sorted, (0..HEIGHTS.len()).collect::<Vec<_>>());
+        }
+        assert_ne!(orders[0], orders[1]);
+        assert_ne!(orders[1], orders[2]);
+    }
+
+    #[test]
+    fn augmentation_differs_between_epochs_and_between_seeds() {
+        let inputs = |seed, epoch| {
+            let mut all: Vec<_> = all(
+                &loader(LoaderOptions {
+                    seed,
+                    ..LoaderOptions::default()
+                }),
+                epoch,
+                0,
+            )
+            .into_iter()
+            .flat_map(|batch| batch.images)
+            .map(|image| (image.dataset_index, image.input_size.height))
+            .collect();
+            all.sort();
+            all
+        };
+        assert_ne!(inputs(0, 0), inputs(0, 1));
+        assert_ne!(inputs(0, 0), inputs(1, 0));
+    }
+
+    #[test]
+    fn images_of_one_shape_share_a_batch_and_leftovers_join_their_neighbours() {
+        // aspect ratio of image i: groups by i % 3
+        let ratios = [0.5, 1.0, 2.0];
+        let order: Vec<usize> = (0..17).collect(); // 6, 6 and 5 of each
+        let batches = group_by_aspect(&order, 4, |i| ratios[i % 3]);
+        assert_eq!(batches.len(), 5);
+        for pure in &batches[..3] {
+            assert!(pure.iter().all(|i| i % 3 == pure[0] % 3), "{pure:?}");
+        }
+        // leftovers 2 + 2 + 1, in the order of the groups
+        assert_eq!(batches[3], [12, 15, 13, 16]);
+        assert_eq!(batches[4], [14]);
+        let mut used = batches.concat();
+        used.sort();
+        assert_eq!(used, order);
+    }
+
+    #[test]
+    fn borders_between_aspect_groups_are_those_of_torchvision() {
+        // bisect_right over 2 ** linspace(-1, 1, 7): a ratio on a border belongs above it
+        for (a, b, same) in [
+            (0.51, 0.49, false),
+            (0.51, 0.5, true),
+            (0.5, 0.62, true),
+            (0.64, 0.62, false),
+            (0.99, 1.0, false),
+            (1.0, 1.25, true),
+            (1.27, 1.25, false),
+            (1.99, 2.0, false),
+            (2.0, 5.0, true),
+        ] {
+            // two images fill a batch at once only when they share a group; else each stays
+            // pending and the third, of a far lower group, comes before them
+            let batches = group_by_aspect(&[0, 2, 1], 2, |i| [a, b, 0.01][i]);
+            assert_eq!(batches[0] == [0, 1], same, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn evaluation_shows_every_image_in_order_and_unchanged() {
+        let dataset = dataset(&HEIGHTS, &[], &[]);
+        let preprocess = Preprocess::torchvision().with_sizes(24, 48);
+        let loader =
+            DetectionLoader::evaluation(dataset.clone(), preprocess, LoaderOptions::default())
+                .unwrap();
+        let batches = all(&loader, 0, 0);
+        assert_eq!(indices(&batches), (0..HEIGHTS.len()).collect::<Vec<_>>());
+        let first = &batches[0].images[0];
+        assert_eq!(first.image_id, 100);
+        assert_eq!(first.image_size, ImageSize::new(20, 40));
+        assert_eq!(first.input_size, ImageSize::new(24, 48));
+        assert_eq!(first.labels, [0, 1]);
+        let (x, y) = (48.0 / 40.0, 24.0 / 20.0);
+        assert_eq!(
+            first.boxes_in_input[1],
+            BoxXyxy::new(5.0 * x, 2.0 * y, 15.0 * x, 12.0 * y)
+        );
+        assert_eq!(batches[0].shape, [2, 3, 32, 64]);
+        assert_eq!(batches.last().unwrap().images.len(), 1);
+        let alone = prepare(&dataset.load_image(0).unwrap(), &preprocess);
+        assert_eq!(batches[0].pixels[..48], alone.pixels[..48]);
+        assert_eq!(batches[0].pixels[48..64], [0.0; 16]);
+    }
+
+    #[test]
+    fn a_bad_image_stops_the_epoch_with_its_name() {
+        for (broken, panicking, expected) in [
+            (&[4][..], &[][..], "painted/4.png: the JPEG is truncated"),
+            (
+                &[],
+                &[7],
+                "7.png: preparing this image panicked: decoder bug",
+            ),
+        ] {
+            let loader = DetectionLoader::evaluation(
+                dataset(&HEIGHTS, broken, panicking),
+                Preprocess::torchvision().with_sizes(24, 48),
+                LoaderOptions::default(),
+            )
+            .unwrap();
+            let mut batches = loader.epoch(0, 0).unwrap();
+            let error = batches.by_ref().find_map(Result::err).unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(batches.next().is_none());
+        }
+    }
+
+    #[test]
+    fn bad_images_can_be_skipped_and_are_listed() {
+        let loader = DetectionLoader::evaluation(
+            dataset(&HEIGHTS, &[2, 4, 5], &[7]),
+            Preprocess::torchvision().with_sizes(24, 48),
+            LoaderOptions {
+                on_bad_image: OnBadImage::Skip,
+                ..LoaderOptions::default()
+            },
+        )
+        .unwrap();
+        // images 4 and 5 are a whole batch, which vanishes
+        let batches = all(&loader, 0, 0);
+        assert_eq!(indices(&batches), [0, 1, 3, 6, 8, 9, 10]);
+        assert_eq!(batches.len(), 5);
+        let skipped = loader.skipped();
+        assert_eq!(
+            skipped.iter().map(|s| s.dataset_index).collect::<Vec<_>>(),
+            [2, 4, 5, 7]
+        );
+        assert!(skipped[0].reason.contains("painted/2.png"));
+    }
+
+    #[test]
+    fn threads_do_not_run_ahead_of_the_prefetch_limit_and_stop_when_dropped() {
+        let store = store(&[20; 40]);
+        let loads = Arc::<AtomicUsize>::default();
+        let painter = Painter {
+            store: store.clone(),
+            broken: Vec::new(),
+            panicking: Vec::new(),
+            loads: loads.clone(),
+        };
+        let loader = DetectionLoader::evaluation(
+            Arc::new(DetectionDataset::new(store, painter)),
+            Preprocess::torchvision().with_sizes(24, 48),
+            LoaderOptions {
+                batch_size: 2,
+                threads: 3,
+                prefetch: 3,
+                ..LoaderOptions::default()
+            },
+        )
+        .unwrap();
+        let mut batches = loader.epoch(0, 0).unwrap();
+        for taken in 1..=4 {
+            batches.next().unwrap().unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(loads.load(Ordering::SeqCst) <= 2 * (taken + 3));
+        }
+        drop(batches);
+        let after = loads.load(Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(loads.load(Ordering::SeqCst), after);
+        assert!(after < 40);
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_named() {
+        let options = LoaderOptions {
+            batch_size: 0,
+            ..LoaderOptions::default()
+        };
+        assert_eq!(
+            options.validate().unwrap_err().to_string(),
+            "batch_size: must be at least 1"
+        );
     }
 }

@@ -1,20 +1,28 @@
-//! From files to batches. This room knows pixels and boxes, never models.
+//! Files and boxes: everything between a folder on disk and a batch of numbers. Knows no model.
 //!
-//! - [`decode`]: the one way a file becomes pixels. - [`annotations`]: the columnar store.
-//! - [`formats`]: COCO, VOC. - [`layout`]: where a data set's files lie. - [`dataset`]: a split.
-//! - [`transforms`]: augmentations, and the [`preprocess`] that every network input goes through.
-//! - [`loader`]: seeded batches from several threads. - [`shapes`]: the scene generator.
+//! A reader's walk, in the order in which data flows:
+//!
 //! - [`registry`]: data sets by name. - [`download`], [`blood_cells`]: fetching them.
+//! - [`shapes`]: the generator of scenes.
+//! - [`decode`]: the one way a file becomes pixels.
+//! - [`annotations`]: categories, images and boxes in columns, loaded once and shared.
+//! - [`formats`]: readers that fill the columns, and where a data set's files lie.
+//! - [`dataset`]: annotations together with the place the pixels come from.
+//! - [`transforms`]: augmentation, then resizing and normalising for the network.
+//! - [`batch`]: prepared images padded into one tensor-shaped buffer.
+//! - [`loader`]: shuffled, grouped, threaded and reproducible batches.
 
 pub mod annotations;
+pub mod batch;
 pub mod blood_cells;
 pub mod dataset;
 pub mod decode;
 pub mod download;
+mod error;
 pub mod formats;
-pub mod layout;
 pub mod loader;
-pub mod preprocess;
 pub mod registry;
 pub mod shapes;
 pub mod transforms;
+
+pub use error::DataError;

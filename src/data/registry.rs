@@ -5,11 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use image::RgbImage;
 
-use super::annotations::{Annotation, AnnotationStore, Category, ImageRecord};
-use super::dataset::{DetectionDataset, ImageSource, SampleError};
-use super::layout::{LayoutError, open_split, open_train_and_val};
+use super::DataError;
+use super::annotations::{AnnotationStoreBuilder, NewAnnotation};
+use super::dataset::{DetectionDataset, ImageSource, check_same_categories};
+use super::formats::layout::{DatasetFiles, Split, find_coco, find_folder};
 use super::shapes::{
-    CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, Split, generate_annotations,
+    self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, generate_annotations,
     generate_scene,
 };
 
@@ -38,12 +39,15 @@ pub enum RegistryError {
     },
     /// The folder is not as it should be.
     #[error("{source}{}", hint(name))]
-    Layout {
+    Data {
         /// The data set.
         name: String,
         /// What is wrong.
-        source: LayoutError,
+        source: DataError,
     },
+    /// Generated scenes come as train and val only.
+    #[error("the generated scenes have no test split; use --split val")]
+    NoTestSplit,
     /// The generator's settings.
     #[error(transparent)]
     Shapes(#[from] ShapesError),
@@ -115,53 +119,77 @@ impl DatasetName {
         }
     }
 
-    /// Train and val.
+    fn files(&self, folder: &Path) -> Result<DatasetFiles, DataError> {
+        Ok(match self {
+            Self::Coco => find_coco(folder)?,
+            _ => find_folder(folder)?,
+        })
+    }
+
+    /// Train and val, which must agree on their categories.
     ///
     /// # Errors
     /// See [`RegistryError`].
     pub fn open(
         &self,
         data_dir: Option<&Path>,
-    ) -> Result<(DetectionDataset, DetectionDataset), RegistryError> {
-        match self.folder(data_dir)? {
-            None => {
-                let config = ShapesConfig::default();
-                Ok((
-                    shapes_dataset(&config, Split::Train)?,
-                    shapes_dataset(&config, Split::Val)?,
-                ))
-            }
-            Some(folder) => open_train_and_val(&folder).map_err(|source| RegistryError::Layout {
-                name: self.label(),
-                source,
-            }),
-        }
+    ) -> Result<(OpenedSplit, OpenedSplit), RegistryError> {
+        let train = self.open_split(Split::Train, data_dir)?;
+        let val = self.open_split(Split::Val, data_dir)?;
+        check_same_categories(
+            ("train", train.dataset.store()),
+            ("val", val.dataset.store()),
+        )
+        .map_err(|source| self.error(source))?;
+        Ok((train, val))
     }
 
-    /// One split: `train`, `val`, or `test` where there is one.
+    /// One split.
     ///
     /// # Errors
     /// See [`RegistryError`].
     pub fn open_split(
         &self,
-        split: &str,
+        split: Split,
         data_dir: Option<&Path>,
-    ) -> Result<DetectionDataset, RegistryError> {
-        match self.folder(data_dir)? {
-            None => {
-                let which = if split == "train" {
-                    Split::Train
-                } else {
-                    Split::Val
-                };
-                Ok(shapes_dataset(&ShapesConfig::default(), which)?)
-            }
-            Some(folder) => open_split(&folder, split).map_err(|source| RegistryError::Layout {
-                name: self.label(),
-                source,
-            }),
+    ) -> Result<OpenedSplit, RegistryError> {
+        let Some(folder) = self.folder(data_dir)? else {
+            let which = match split {
+                Split::Train => shapes::Split::Train,
+                Split::Val => shapes::Split::Val,
+                Split::Test => return Err(RegistryError::NoTestSplit),
+            };
+            return Ok(OpenedSplit {
+                dataset: Arc::new(shapes_dataset(&ShapesConfig::default(), which)?),
+                annotations: None,
+            });
+        };
+        let open = || {
+            let files = self.files(&folder)?;
+            let files = files.split(split)?;
+            Ok(OpenedSplit {
+                dataset: Arc::new(files.open()?),
+                annotations: Some(files.annotations.clone()),
+            })
+        };
+        open().map_err(|source| self.error(source))
+    }
+
+    fn error(&self, source: DataError) -> RegistryError {
+        RegistryError::Data {
+            name: self.label(),
+            source,
         }
     }
+}
+
+/// A split ready for use.
+#[derive(Debug, Clone)]
+pub struct OpenedSplit {
+    /// Annotations and pixels.
+    pub dataset: Arc<DetectionDataset>,
+    /// The file of the annotations; none for generated data.
+    pub annotations: Option<PathBuf>,
 }
 
 /// A split of the generated scenes. A scene is drawn when it is first asked for and kept: drawing
@@ -171,60 +199,60 @@ impl DatasetName {
 /// Settings out of range.
 pub fn shapes_dataset(
     config: &ShapesConfig,
-    split: Split,
-) -> Result<DetectionDataset, ShapesError> {
+    split: shapes::Split,
+) -> Result<DetectionDataset, RegistryError> {
     config.validate()?;
-    let categories = CATEGORY_IDS
-        .iter()
-        .zip(CLASS_NAMES)
-        .map(|(id, name)| Category {
-            id: *id,
-            name: name.to_string(),
-        })
-        .collect();
-    let name = match split {
-        Split::Train => "train",
-        Split::Val => "val",
-    };
-    let mut store = AnnotationStore::new(PathBuf::from(format!("shapes/{name}")), categories);
+    let mut builder = AnnotationStoreBuilder::new();
+    for (id, name) in CATEGORY_IDS.iter().zip(CLASS_NAMES) {
+        builder.add_category(*id, name);
+    }
     let count = config.image_count(split);
+    let mut annotation_id = 0;
     for index in 0..count {
         let (size, objects) = generate_annotations(config, split, index);
-        let record = ImageRecord {
-            id: index as u64 + 1,
-            file_name: format!("{:012}.jpg", index + 1),
-            size,
-        };
-        let annotations = objects.iter().map(|object| Annotation {
-            box_in_image: object.box_in_image,
-            label: object.class_index,
-            iscrowd: object.iscrowd,
-            area: f64::from(object.area),
-        });
-        store.push(&record, annotations);
+        let image_id = index as u64 + 1;
+        builder.add_image(image_id, &format!("{image_id:012}.jpg"), size);
+        for object in objects {
+            annotation_id += 1;
+            builder.add_annotation(NewAnnotation {
+                id: annotation_id,
+                image_id,
+                category_id: CATEGORY_IDS[object.class_index],
+                xywh: object.box_in_image.to_xywh(),
+                area: Some(object.area),
+                is_crowd: object.iscrowd,
+            });
+        }
     }
-    store.shrink();
-    Ok(DetectionDataset {
-        split: name.to_string(),
-        store: Arc::new(store),
-        source: Arc::new(ShapesSource {
-            config: config.clone(),
-            split,
-            drawn: (0..count).map(|_| OnceLock::new()).collect(),
-        }),
-    })
+    let store = builder.build().map_err(|source| RegistryError::Data {
+        name: "shapes".into(),
+        source: DataError::Annotations {
+            path: "shapes".into(),
+            source,
+        },
+    })?;
+    let source = ShapesSource {
+        config: config.clone(),
+        split,
+        drawn: (0..count).map(|_| OnceLock::new()).collect(),
+    };
+    Ok(DetectionDataset::new(Arc::new(store), source))
 }
 
 struct ShapesSource {
     config: ShapesConfig,
-    split: Split,
+    split: shapes::Split,
     drawn: Vec<OnceLock<RgbImage>>,
 }
 
 impl ImageSource for ShapesSource {
-    fn load(&self, index: usize) -> Result<RgbImage, SampleError> {
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
         let draw = || generate_scene(&self.config, self.split, index).image;
         Ok(self.drawn[index].get_or_init(draw).clone())
+    }
+
+    fn describe(&self, index: usize) -> String {
+        format!("scene {index} of shapes {}", self.split)
     }
 }
 
@@ -248,10 +276,10 @@ mod tests {
             val_images: 2,
             ..ShapesConfig::default()
         };
-        let train = shapes_dataset(&config, Split::Train).unwrap();
-        assert_eq!(train.store.len(), 3);
+        let train = shapes_dataset(&config, shapes::Split::Train).unwrap();
+        assert_eq!(train.len(), 3);
         for index in 0..3 {
-            train.load(index).unwrap();
+            train.load_image(index).unwrap();
         }
     }
 }

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::boxes::BoxXyxy;
+use crate::data::DataError;
 use crate::data::annotations::Category;
-use crate::data::dataset::{DetectionDataset, SampleError};
-use crate::data::loader::{BatchImage, DetectionBatch};
-use crate::data::preprocess::{Preprocess, box_to_image};
+use crate::data::batch::pad_images;
+use crate::data::dataset::DetectionDataset;
+use crate::data::transforms::{Preprocess, prepare};
 use crate::detection::ImageBatch;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use crate::eval::ResultRow;
@@ -138,27 +139,17 @@ fn detect(
     image: &RgbImage,
     device: &Device,
 ) -> Vec<ImageDetection> {
-    let prepared = preprocess.prepare(image);
-    let (image_size, input_size) = (prepared.image_size, prepared.input_size);
-    let meta = BatchImage {
-        dataset_index: 0,
-        image_id: 0,
-        file_name: String::new(),
-        image_size,
-        input_size,
-        boxes_in_input: Vec::new(),
-        labels: Vec::new(),
-    };
-    let batch = DetectionBatch::collate(vec![(prepared, meta)], preprocess.size_divisor);
+    let prepared = [prepare(image, preprocess)];
+    let (pixels, shape) = pad_images(&prepared, preprocess.size_divisor);
     let found = model.detect(ImageBatch {
-        pixels: to_device(batch.pixels, batch.shape, device),
-        input_sizes: vec![input_size],
+        pixels: to_device(pixels, shape, device),
+        input_sizes: vec![prepared[0].input_size],
     });
     found
         .into_iter()
         .flatten()
         .map(|d| ImageDetection {
-            box_in_image: box_to_image(d.box_in_input, image_size, input_size),
+            box_in_image: prepared[0].to_image(d.box_in_input),
             label: d.label,
             score: d.score,
         })
@@ -178,26 +169,26 @@ pub fn detect_dataset(
     dataset: &DetectionDataset,
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<ResultRow>, SampleError> {
-    let total = dataset.store.len();
+) -> Result<Vec<ResultRow>, DataError> {
+    let total = dataset.len();
     let (sender, receiver) = std::sync::mpsc::sync_channel(2);
     let mut rows = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for index in 0..total {
                 // The receiver is gone after an error; there is nobody to tell.
-                if sender.send((index, dataset.load(index))).is_err() {
+                if sender.send((index, dataset.load_image(index))).is_err() {
                     return;
                 }
             }
         });
         for (index, image) in receiver {
-            let image_id = dataset.store.image_id(index);
+            let image_id = dataset.store().image(index).id;
             rows.extend(
                 detect(model, preprocess, &image?, device)
                     .into_iter()
                     .map(|d| {
-                        let category = dataset.store.categories[d.label].id;
+                        let category = dataset.store().categories()[d.label].id;
                         ResultRow::new(image_id, category, d.box_in_image, d.score)
                     }),
             );

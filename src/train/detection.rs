@@ -9,8 +9,10 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::engine::{Batches, Evaluation, Losses, TrainTask};
-use crate::data::dataset::{DetectionDataset, SampleError};
-use crate::data::loader::{DetectionBatch, EpochBatches, LoaderError, TrainLoader};
+use crate::data::DataError;
+use crate::data::batch::DetectionBatch;
+use crate::data::loader::{DetectionLoader, EpochBatches};
+use crate::data::registry::OpenedSplit;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::detection::sampler::SampleOrder;
 use crate::detection::{ImageBatch, Target};
@@ -23,12 +25,9 @@ use crate::predict::{DetectorDescription, detect_dataset, to_device};
 /// What can go wrong around the network.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectionTaskError {
-    /// A training image.
+    /// An image.
     #[error(transparent)]
-    Loader(#[from] LoaderError),
-    /// A validation image.
-    #[error(transparent)]
-    Sample(#[from] SampleError),
+    Data(#[from] DataError),
     /// The metrics.
     #[error(transparent)]
     Eval(#[from] EvalError),
@@ -38,13 +37,15 @@ pub enum DetectionTaskError {
 #[derive(Debug)]
 pub struct DetectionTask {
     /// What is learnt from.
-    pub train: TrainLoader,
+    pub train: DetectionLoader,
     /// What is measured on.
-    pub val: DetectionDataset,
+    pub val: OpenedSplit,
     /// The same as the evaluation engine wants it.
     pub ground_truth: GroundTruth,
     /// The network and its classes.
     pub description: DetectorDescription,
+    /// As `--dataset` names the data; for messages.
+    pub dataset_name: String,
     /// Where detections and metrics of evaluations go.
     pub results: PathBuf,
     /// Of the tensors.
@@ -56,40 +57,37 @@ pub struct DetectionTask {
 ///
 /// # Errors
 /// A file that can't be read.
-pub fn ground_truth(dataset: &DetectionDataset) -> Result<GroundTruth, EvalError> {
-    let store = &dataset.store;
-    if store.source.is_file() {
-        return GroundTruth::from_file(&store.source);
+pub fn ground_truth(split: &OpenedSplit) -> Result<GroundTruth, EvalError> {
+    if let Some(path) = &split.annotations {
+        return GroundTruth::from_file(path);
     }
-    let images = (0..store.len())
-        .map(|i| GtImage {
-            id: store.image_id(i),
-            file_name: store.file_name(i).to_string(),
-            width: store.image_size(i).width as u32,
-            height: store.image_size(i).height as u32,
-        })
-        .collect();
-    let categories = store
-        .categories
+    let store = split.dataset.store();
+    let categories = store.categories();
+    let (mut images, mut annotations) = (Vec::new(), Vec::new());
+    for index in 0..store.image_count() {
+        let image = store.image(index);
+        images.push(GtImage {
+            id: image.id,
+            file_name: image.file_name.to_string(),
+            width: image.size.width as u32,
+            height: image.size.height as u32,
+        });
+        annotations.extend(store.annotations(index).map(|a| GtAnnotation {
+            id: a.id,
+            image_id: image.id,
+            category_id: categories[a.class].id,
+            bbox: a.box_in_image.to_xywh().map(f64::from),
+            area: f64::from(a.area),
+            iscrowd: a.is_crowd,
+        }));
+    }
+    let categories = categories
         .iter()
         .map(|c| GtCategory {
             id: c.id,
             name: c.name.clone(),
         })
         .collect();
-    let mut annotations = Vec::with_capacity(store.annotation_count());
-    for i in 0..store.len() {
-        for a in store.annotations(i) {
-            annotations.push(GtAnnotation {
-                id: annotations.len() as u64 + 1,
-                image_id: store.image_id(i),
-                category_id: store.categories[a.label].id,
-                bbox: a.box_in_image.to_xywh().map(f64::from),
-                area: a.area,
-                iscrowd: a.iscrowd,
-            });
-        }
-    }
     GroundTruth::new(images, categories, annotations)
 }
 
@@ -102,7 +100,7 @@ impl DetectionTask {
         let rows = detect_dataset(
             model,
             &self.description.preprocess,
-            &self.val,
+            &self.val.dataset,
             &self.device,
             &mut |_, _| {},
         )?;
@@ -113,7 +111,11 @@ impl DetectionTask {
 
 impl Batches<DetectionBatch, DetectionTaskError> for LoaderBatches {
     fn waited(&self) -> Duration {
-        self.0.waited()
+        self.0.wait_time()
+    }
+
+    fn next_batch(&self) -> usize {
+        self.0.next_batch()
     }
 }
 
@@ -141,8 +143,10 @@ impl TrainTask for DetectionTask {
         &self,
         epoch: usize,
         first: usize,
-    ) -> Box<dyn Batches<DetectionBatch, DetectionTaskError>> {
-        Box::new(LoaderBatches(self.train.epoch(epoch, first)))
+    ) -> Result<Box<dyn Batches<DetectionBatch, DetectionTaskError>>, DetectionTaskError> {
+        Ok(Box::new(LoaderBatches(
+            self.train.epoch(epoch as u64, first)?,
+        )))
     }
 
     fn batch_len(&self, batch: &DetectionBatch) -> usize {

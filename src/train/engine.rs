@@ -86,6 +86,8 @@ pub struct Evaluation {
 pub trait Batches<B, E>: Iterator<Item = Result<B, E>> {
     /// Time spent waiting for data so far.
     fn waited(&self) -> Duration;
+    /// Number of the batch that comes next; batches that vanished (all images bad) are counted.
+    fn next_batch(&self) -> usize;
 }
 
 /// What is trained.
@@ -100,7 +102,14 @@ pub trait TrainTask {
     /// Batches an epoch.
     fn batches_per_epoch(&self) -> usize;
     /// The batches of an epoch from `first` on.
-    fn batches(&self, epoch: usize, first: usize) -> Box<dyn Batches<Self::Batch, Self::Error>>;
+    ///
+    /// # Errors
+    /// The task's.
+    fn batches(
+        &self,
+        epoch: usize,
+        first: usize,
+    ) -> Result<Box<dyn Batches<Self::Batch, Self::Error>>, Self::Error>;
     /// Images in a batch.
     fn batch_len(&self, batch: &Self::Batch) -> usize;
     /// The images of a batch, for messages.
@@ -455,7 +464,8 @@ impl<T: TrainTask> Engine<'_, T> {
         }
         let mut batches = self
             .task
-            .batches(state.progress.epoch, state.progress.batch);
+            .batches(state.progress.epoch, state.progress.batch)
+            .map_err(TrainError::Task)?;
         let mut last_save = Instant::now();
         let mut meter = Meter::new();
         while state.progress.batch < batch_count {
@@ -531,7 +541,7 @@ impl<T: TrainTask> Engine<'_, T> {
                 ema.update(&state.model);
             }
             state.progress.iteration += 1;
-            state.progress.batch += group;
+            state.progress.batch = batches.next_batch();
             state.progress.seconds += started.elapsed().as_secs_f64();
             let report = StepReport {
                 iteration: state.progress.iteration,

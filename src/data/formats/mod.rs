@@ -1,4 +1,5 @@
-//! Readers of annotation formats: COCO JSON into the [store](super::annotations), VOC as it is.
+//! Readers of annotation files, and where such files lie in a data set's folder.
 
 pub mod coco;
+pub mod layout;
 pub mod voc;

@@ -1,119 +1,269 @@
-//! Colour jitter with torchvision's meaning of the four strengths.
+//! Changes of brightness, contrast, saturation and hue, with the meaning and the 8-bit rounding of
+//! torchvision's `ColorJitter` and `adjust_*` functions on tensors.
 
 use image::RgbImage;
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
+use rand::{Rng, RngExt, seq::SliceRandom};
 
-/// How far colours may move; 0 switches a change off.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+use crate::data::DataError;
+
+/// How strongly colours may change. Each of the first three draws a factor from
+/// `[max(0, 1 - value), 1 + value]`, the hue a shift from `[-hue, hue]` of the colour circle; the
+/// order of the four is drawn, too. Zero switches a change off.
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ColorJitter {
-    /// Factor drawn from `1 - b ..= 1 + b`.
+    /// Brightness, at least 0.
     pub brightness: f32,
-    /// Likewise, towards the mean grey of the picture.
+    /// Contrast, at least 0.
     pub contrast: f32,
-    /// Likewise, towards the grey of each pixel.
+    /// Saturation, at least 0.
     pub saturation: f32,
-    /// Turn of the colour circle, at most 0.5.
+    /// Hue, between 0 and 0.5.
     pub hue: f32,
 }
 
-/// ITU-R 601 luma, as Pillow and torchvision weigh it.
-fn luma([r, g, b]: [f32; 3]) -> f32 {
-    0.299 * r + 0.587 * g + 0.114 * b
-}
-
 impl ColorJitter {
-    /// Change the colours in place: brightness, contrast, saturation, hue, in this order
-    /// (torchvision shuffles the order; the effect on training is the same).
-    pub fn apply(&self, image: &mut RgbImage, rng: &mut ChaCha8Rng) {
-        let mut factor = |strength: f32| -> f32 {
-            if strength > 0.0 {
-                rng.random_range((1.0 - strength).max(0.0)..=1.0 + strength)
-            } else {
-                1.0
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// A value is negative, not a number, or the hue is above 0.5.
+    pub fn validate(&self) -> Result<(), DataError> {
+        for (setting, value, limit) in [
+            ("color_jitter.brightness", self.brightness, f32::MAX),
+            ("color_jitter.contrast", self.contrast, f32::MAX),
+            ("color_jitter.saturation", self.saturation, f32::MAX),
+            ("color_jitter.hue", self.hue, 0.5),
+        ] {
+            if !(0.0..=limit).contains(&value) {
+                return Err(DataError::Setting {
+                    setting,
+                    problem: if limit == 0.5 {
+                        format!("{value} is not between 0 and 0.5")
+                    } else {
+                        format!("{value} is not a number of 0 or more")
+                    },
+                });
             }
-        };
-        let (brightness, contrast, saturation) = (
-            factor(self.brightness),
-            factor(self.contrast),
-            factor(self.saturation),
-        );
-        let hue = if self.hue > 0.0 {
-            rng.random_range(-self.hue..=self.hue)
-        } else {
-            0.0
-        };
-        if brightness == 1.0 && contrast == 1.0 && saturation == 1.0 && hue == 0.0 {
-            return;
         }
-        let count = (image.width() * image.height()).max(1) as f32;
-        let mean = image
-            .pixels()
-            .map(|p| luma(p.0.map(f32::from)))
-            .sum::<f32>()
-            * brightness
-            / count;
-        let turn = hue_matrix(hue);
-        for pixel in image.pixels_mut() {
-            let mut c = pixel.0.map(|v| f32::from(v) * brightness);
-            c = c.map(|v| mean + (v - mean) * contrast);
-            let grey = luma(c);
-            c = c.map(|v| grey + (v - grey) * saturation);
-            if hue != 0.0 {
-                c = turn.map(|row| row[0] * c[0] + row[1] * c[1] + row[2] * c[2]);
+        Ok(())
+    }
+
+    /// Draws the factors and their order and applies them.
+    pub fn apply(&self, image: &mut RgbImage, rng: &mut impl Rng) {
+        #[derive(Clone, Copy)]
+        enum Change {
+            Brightness,
+            Contrast,
+            Saturation,
+            Hue,
+        }
+        let mut order = [
+            Change::Brightness,
+            Change::Contrast,
+            Change::Saturation,
+            Change::Hue,
+        ];
+        order.shuffle(rng);
+        for change in order {
+            let (strength, adjust, centre): (f32, fn(&mut RgbImage, f32), f32) = match change {
+                Change::Brightness => (self.brightness, adjust_brightness, 1.0),
+                Change::Contrast => (self.contrast, adjust_contrast, 1.0),
+                Change::Saturation => (self.saturation, adjust_saturation, 1.0),
+                Change::Hue => (self.hue, adjust_hue, 0.0),
+            };
+            if strength > 0.0 {
+                let lowest = match change {
+                    Change::Hue => -strength,
+                    _ => (centre - strength).max(0.0),
+                };
+                adjust(image, rng.random_range(lowest..=centre + strength));
             }
-            pixel.0 = c.map(|v| v.round().clamp(0.0, 255.0) as u8);
         }
     }
 }
 
-/// A turn around the grey axis of the colour cube: torchvision's hue shift without the way
-/// through HSV, and smooth where HSV has corners.
-fn hue_matrix(turn: f32) -> [[f32; 3]; 3] {
-    let (sin, cos) = (turn * std::f32::consts::TAU).sin_cos();
-    let third = (1.0 - cos) / 3.0;
-    let root = sin / 3.0f32.sqrt();
-    [
-        [cos + third, third - root, third + root],
-        [third + root, cos + third, third - root],
-        [third - root, third + root, cos + third],
-    ]
+/// Multiplies all values: 0 is black, 1 the original.
+pub fn adjust_brightness(image: &mut RgbImage, factor: f32) {
+    for value in image.iter_mut() {
+        *value = to_level(f32::from(*value) * factor);
+    }
+}
+
+/// Moves all values away from (above 1) or towards (below 1) the picture's mean grey level.
+pub fn adjust_contrast(image: &mut RgbImage, factor: f32) {
+    let sum: u64 = image.pixels().map(|pixel| u64::from(grey(pixel.0))).sum();
+    let pixels = u64::from(image.width()) * u64::from(image.height());
+    let mean = (sum as f64 / pixels.max(1) as f64) as f32;
+    for value in image.iter_mut() {
+        *value = blend(f32::from(*value), mean, factor);
+    }
+}
+
+/// Moves each pixel away from (above 1) or towards (below 1) its own grey level.
+pub fn adjust_saturation(image: &mut RgbImage, factor: f32) {
+    for pixel in image.pixels_mut() {
+        let level = f32::from(grey(pixel.0));
+        pixel.0 = pixel.0.map(|value| blend(f32::from(value), level, factor));
+    }
+}
+
+/// Turns the colour circle; `shift` of 1 is a full turn.
+pub fn adjust_hue(image: &mut RgbImage, shift: f32) {
+    for pixel in image.pixels_mut() {
+        let [hue, saturation, value] = rgb_to_hsv(pixel.0.map(|v| f32::from(v) / 255.0));
+        let turned = (hue + shift).rem_euclid(1.0);
+        // the factor torchvision uses to come back to 8 bits without favouring 255
+        pixel.0 = hsv_to_rgb([turned, saturation, value]).map(|v| (v * (256.0 - 1e-3)) as u8);
+    }
+}
+
+fn blend(value: f32, other: f32, ratio: f32) -> u8 {
+    to_level(ratio * value + (1.0 - ratio) * other)
+}
+
+/// Clamped and truncated, as torchvision comes back to 8 bits.
+fn to_level(value: f32) -> u8 {
+    value.clamp(0.0, 255.0) as u8
+}
+
+fn grey([r, g, b]: [u8; 3]) -> u8 {
+    to_level(0.2989 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b))
+}
+
+fn rgb_to_hsv([r, g, b]: [f32; 3]) -> [f32; 3] {
+    let (max, min) = (r.max(g).max(b), r.min(g).min(b));
+    let range = max - min;
+    if range == 0.0 {
+        return [0.0, 0.0, max];
+    }
+    let (rc, gc, bc) = ((max - r) / range, (max - g) / range, (max - b) / range);
+    let sixths = if max == r {
+        bc - gc
+    } else if max == g {
+        2.0 + rc - bc
+    } else {
+        4.0 + gc - rc
+    };
+    [(sixths / 6.0 + 1.0) % 1.0, range / max, max]
+}
+
+fn hsv_to_rgb([h, s, v]: [f32; 3]) -> [f32; 3] {
+    let sector = (h * 6.0).floor();
+    let f = h * 6.0 - sector;
+    let p = (v * (1.0 - s)).clamp(0.0, 1.0);
+    let q = (v * (1.0 - s * f)).clamp(0.0, 1.0);
+    let t = (v * (1.0 - s * (1.0 - f))).clamp(0.0, 1.0);
+    match sector as i32 % 6 {
+        0 => [v, t, p],
+        1 => [q, v, p],
+        2 => [p, v, t],
+        3 => [p, q, v],
+        4 => [t, p, v],
+        _ => [v, p, q],
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::Rgb;
+    use proptest::prelude::*;
     use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use safetensors::SafeTensors;
 
-    #[test]
-    fn without_strength_nothing_changes() {
-        let mut image = RgbImage::from_fn(8, 8, |x, y| Rgb([x as u8 * 9, y as u8 * 7, 40]));
-        let before = image.clone();
-        ColorJitter::default().apply(&mut image, &mut ChaCha8Rng::seed_from_u64(1));
-        assert_eq!(image, before);
+    /// Made by `tests/oracle/color_jitter.py` with torchvision.
+    const FIXTURE: &[u8] = include_bytes!("../../../tests/fixtures/color_jitter.safetensors");
+
+    fn planar_to_image(planes: &[u8], height: usize, width: usize) -> RgbImage {
+        RgbImage::from_fn(width as u32, height as u32, |x, y| {
+            let at = y as usize * width + x as usize;
+            image::Rgb([0, 1, 2].map(|c| planes[c * height * width + at]))
+        })
     }
 
     #[test]
-    fn a_third_of_a_turn_makes_red_green() {
-        let m = hue_matrix(1.0 / 3.0);
-        let green = m.map(|row| row[0]);
-        for (got, wanted) in green.iter().zip([0.0, 1.0, 0.0]) {
-            assert!((got - wanted).abs() < 1e-6, "{green:?}");
+    fn each_change_equals_torchvision_within_one_level() {
+        let fixture = SafeTensors::deserialize(FIXTURE).unwrap();
+        let original = fixture.tensor("image").unwrap();
+        let (height, width) = (original.shape()[1], original.shape()[2]);
+        let image = planar_to_image(original.data(), height, width);
+        let mut compared = 0;
+        for (kind, adjust) in [
+            ("brightness", adjust_brightness as fn(&mut RgbImage, f32)),
+            ("contrast", adjust_contrast),
+            ("saturation", adjust_saturation),
+            ("hue", adjust_hue),
+        ] {
+            for name in fixture.names().into_iter().filter(|n| n.starts_with(kind)) {
+                let factor: f32 = name.split('=').nth(1).unwrap().parse().unwrap();
+                let expected = planar_to_image(fixture.tensor(name).unwrap().data(), height, width);
+                let mut ours = image.clone();
+                adjust(&mut ours, factor);
+                let differences = ours
+                    .iter()
+                    .zip(expected.iter())
+                    .map(|(a, b)| a.abs_diff(*b));
+                // f32 rounding may fall on the other side of a truncation, but seldom
+                let (off, worst) = differences.fold((0, 0), |(off, worst), d| {
+                    (off + usize::from(d > 0), worst.max(d))
+                });
+                assert!(
+                    worst <= 1 && off * 100 <= ours.len(),
+                    "{name}: {off} differ, by {worst}"
+                );
+                compared += 1;
+            }
         }
+        assert_eq!(compared, 11);
     }
 
     #[test]
-    fn grey_stays_grey_under_saturation_and_hue() {
-        let mut image = RgbImage::from_pixel(4, 4, Rgb([90; 3]));
-        let jitter = ColorJitter {
-            saturation: 0.9,
-            hue: 0.5,
+    fn no_strength_changes_nothing_and_wrong_strengths_are_named() {
+        let image = RgbImage::from_fn(5, 5, |x, y| image::Rgb([x as u8 * 9, y as u8, 7]));
+        let mut same = image.clone();
+        ColorJitter::default().apply(&mut same, &mut ChaCha8Rng::seed_from_u64(1));
+        assert_eq!(same, image);
+        let hue = ColorJitter {
+            hue: 0.6,
             ..ColorJitter::default()
         };
-        jitter.apply(&mut image, &mut ChaCha8Rng::seed_from_u64(3));
-        assert!(image.pixels().all(|p| p.0 == [90; 3]));
+        assert_eq!(
+            hue.validate().unwrap_err().to_string(),
+            "color_jitter.hue: 0.6 is not between 0 and 0.5"
+        );
+        let contrast = ColorJitter {
+            contrast: f32::NAN,
+            ..ColorJitter::default()
+        };
+        assert!(contrast.validate().is_err());
+    }
+
+    #[test]
+    fn jitter_is_reproducible_and_does_something() {
+        let image = RgbImage::from_fn(8, 8, |x, y| image::Rgb([x as u8 * 30, y as u8 * 30, 99]));
+        let jitter = ColorJitter {
+            brightness: 0.4,
+            contrast: 0.4,
+            saturation: 0.4,
+            hue: 0.1,
+        };
+        let run = |seed| {
+            let mut copy = image.clone();
+            jitter.apply(&mut copy, &mut ChaCha8Rng::seed_from_u64(seed));
+            copy
+        };
+        assert_eq!(run(3), run(3));
+        assert_ne!(run(3), run(4));
+        assert_ne!(run(3), image);
+    }
+
+    proptest! {
+        #[test]
+        fn no_hue_shift_gives_every_colour_back_within_one_level(rgb in any::<[u8; 3]>()) {
+            let mut image = RgbImage::from_pixel(1, 1, image::Rgb(rgb));
+            adjust_hue(&mut image, 0.0);
+            let back = image.get_pixel(0, 0).0;
+            prop_assert!((0..3).all(|c| back[c].abs_diff(rgb[c]) <= 1), "{rgb:?} {back:?}");
+        }
     }
 }

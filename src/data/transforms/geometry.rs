@@ -1,124 +1,214 @@
-//! Flips, turns and crops.
+//! Flips, quarter turns and crops of a picture with its boxes.
 
-use image::imageops;
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
+use image::{RgbImage, imageops};
 
-use super::Sample;
-use crate::boxes::BoxXyxy;
+use crate::boxes::{BoxXyxy, ImageSize};
 
-/// Mirror left-right.
-pub fn flip_horizontal(sample: Sample) -> Sample {
+use super::augment::Sample;
+
+/// Mirrors left and right.
+pub fn flip_horizontal(mut sample: Sample) -> Sample {
     let width = sample.image.width() as f32;
-    moved(sample, imageops::flip_horizontal, |b| {
-        b.flip_horizontal(width)
-    })
+    imageops::flip_horizontal_in_place(&mut sample.image);
+    for b in &mut sample.boxes_in_image {
+        *b = b.flip_horizontal(width);
+    }
+    sample
 }
 
-/// Mirror upside-down.
-pub fn flip_vertical(sample: Sample) -> Sample {
+/// Mirrors top and bottom.
+pub fn flip_vertical(mut sample: Sample) -> Sample {
     let height = sample.image.height() as f32;
-    moved(sample, imageops::flip_vertical, |b| {
-        BoxXyxy::new(b.x1, height - b.y2, b.x2, height - b.y1)
-    })
+    imageops::flip_vertical_in_place(&mut sample.image);
+    for b in &mut sample.boxes_in_image {
+        *b = BoxXyxy::new(b.x1, height - b.y2, b.x2, height - b.y1);
+    }
+    sample
 }
 
-/// A quarter turn clockwise.
-pub fn quarter_turn(sample: Sample) -> Sample {
+/// Turns clockwise by 90 degrees; width and height change places.
+pub fn turn_clockwise(sample: Sample) -> Sample {
     let height = sample.image.height() as f32;
-    moved(sample, imageops::rotate90, |b| {
-        BoxXyxy::new(height - b.y2, b.x1, height - b.y1, b.x2)
-    })
-}
-
-fn moved(
-    sample: Sample,
-    pixels: impl Fn(&image::RgbImage) -> image::RgbImage,
-    coordinates: impl Fn(BoxXyxy) -> BoxXyxy,
-) -> Sample {
     Sample {
-        image: pixels(&sample.image),
-        boxes_in_image: sample.boxes_in_image.into_iter().map(coordinates).collect(),
+        image: imageops::rotate90(&sample.image),
+        boxes_in_image: sample
+            .boxes_in_image
+            .iter()
+            .map(|b| BoxXyxy::new(height - b.y2, b.x1, height - b.y1, b.x2))
+            .collect(),
         labels: sample.labels,
     }
 }
 
-/// Cut out a random part whose sides are at least `min_side` of the image's. Boxes are cut with
-/// it; one that keeps less than 40 % of its area goes, since what is left of the object no longer
-/// shows what it is.
-pub fn random_crop(sample: Sample, min_side: f64, rng: &mut ChaCha8Rng) -> Sample {
-    let (width, height) = sample.image.dimensions();
-    let side = |full: u32, rng: &mut ChaCha8Rng| {
-        let share = rng.random_range(min_side.clamp(0.05, 1.0)..=1.0);
-        ((f64::from(full) * share) as u32).clamp(1, full)
-    };
-    let (w, h) = (side(width, rng), side(height, rng));
-    let x = rng.random_range(0..=width - w);
-    let y = rng.random_range(0..=height - h);
-    let (left, top) = (x as f32, y as f32);
-    let size = crate::boxes::ImageSize::new(h as usize, w as usize);
-    let (boxes_in_image, labels) = sample
-        .boxes_in_image
-        .iter()
-        .zip(&sample.labels)
-        .filter_map(|(b, label)| {
-            let shifted = BoxXyxy::new(b.x1 - left, b.y1 - top, b.x2 - left, b.y2 - top);
-            let cut = shifted.clip(size);
-            (cut.area() >= 0.4 * b.area() && cut.has_sides_of(1.0)).then_some((cut, *label))
-        })
-        .unzip();
+/// Turns counter-clockwise by 90 degrees; width and height change places.
+pub fn turn_counter_clockwise(sample: Sample) -> Sample {
+    let width = sample.image.width() as f32;
     Sample {
-        image: imageops::crop_imm(&sample.image, x, y, w, h).to_image(),
+        image: imageops::rotate270(&sample.image),
+        boxes_in_image: sample
+            .boxes_in_image
+            .iter()
+            .map(|b| BoxXyxy::new(b.y1, width - b.x2, b.y2, width - b.x1))
+            .collect(),
+        labels: sample.labels,
+    }
+}
+
+/// A part of a picture, in whole pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Left edge.
+    pub x: u32,
+    /// Top edge.
+    pub y: u32,
+    /// Width, at least 1.
+    pub width: u32,
+    /// Height, at least 1.
+    pub height: u32,
+}
+
+/// Cuts a window out. A box stays when its centre lies inside the window (so that no object is
+/// labelled by a sliver of its edge) and both sides of its visible part are longer than `min_side`;
+/// it is clipped to the window.
+///
+/// The window must lie inside the picture.
+pub fn crop(sample: &Sample, window: Window, min_side: f32) -> Sample {
+    let Window {
+        x,
+        y,
+        width,
+        height,
+    } = window;
+    let size = ImageSize::new(height as usize, width as usize);
+    let mut boxes_in_image = Vec::new();
+    let mut labels = Vec::new();
+    for (b, &label) in sample.boxes_in_image.iter().zip(&sample.labels) {
+        let moved = BoxXyxy::new(
+            b.x1 - x as f32,
+            b.y1 - y as f32,
+            b.x2 - x as f32,
+            b.y2 - y as f32,
+        );
+        if holds_centre(size, moved) {
+            let clipped = moved.clip(size);
+            if clipped.width() > min_side && clipped.height() > min_side {
+                boxes_in_image.push(clipped);
+                labels.push(label);
+            }
+        }
+    }
+    let image: RgbImage = imageops::crop_imm(&sample.image, x, y, width, height).to_image();
+    Sample {
+        image,
         boxes_in_image,
         labels,
     }
 }
 
+fn holds_centre(size: ImageSize, b: BoxXyxy) -> bool {
+    let (x, y) = ((b.x1 + b.x2) / 2.0, (b.y1 + b.y2) / 2.0);
+    (0.0..size.width as f32).contains(&x) && (0.0..size.height as f32).contains(&y)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{Rgb, RgbImage};
+    use image::Rgb;
     use proptest::prelude::*;
-    use rand::SeedableRng;
 
-    /// A black picture with one white rectangle and its box.
-    fn marked(x: u32, y: u32, w: u32, h: u32) -> Sample {
-        let image = RgbImage::from_fn(40, 30, |px, py| {
-            let inside = (x..x + w).contains(&px) && (y..y + h).contains(&py);
-            Rgb([if inside { 255 } else { 0 }; 3])
-        });
+    /// A black picture in which exactly the pixels of the boxes are painted, each with its colour;
+    /// a transform is right when the moved boxes again cover exactly the painted pixels.
+    fn painted(width: u32, height: u32, boxes: Vec<BoxXyxy>) -> Sample {
+        let mut image = RgbImage::new(width, height);
+        for (i, b) in boxes.iter().enumerate() {
+            for y in b.y1 as u32..b.y2 as u32 {
+                for x in b.x1 as u32..b.x2 as u32 {
+                    image.put_pixel(x, y, Rgb([i as u8 + 1, 0, 0]));
+                }
+            }
+        }
         Sample {
             image,
-            boxes_in_image: vec![BoxXyxy::from_xywh([x as f32, y as f32, w as f32, h as f32])],
-            labels: vec![3],
+            labels: (0..boxes.len()).collect(),
+            boxes_in_image: boxes,
         }
     }
 
-    fn box_of_white(image: &RgbImage) -> Option<BoxXyxy> {
-        let white: Vec<_> = image.enumerate_pixels().filter(|p| p.2[0] == 255).collect();
-        let x1 = white.iter().map(|p| p.0).min()? as f32;
-        let y1 = white.iter().map(|p| p.1).min()? as f32;
-        let x2 = white.iter().map(|p| p.0).max()? as f32 + 1.0;
-        let y2 = white.iter().map(|p| p.1).max()? as f32 + 1.0;
-        Some(BoxXyxy::new(x1, y1, x2, y2))
+    fn boxes_cover_their_paint(sample: &Sample) -> bool {
+        let repainted = painted(
+            sample.image.width(),
+            sample.image.height(),
+            sample.boxes_in_image.clone(),
+        );
+        repainted.image == sample.image
+    }
+
+    fn one_box_sample() -> impl Strategy<Value = Sample> {
+        (2u32..30, 2u32..30)
+            .prop_flat_map(|(w, h)| (Just(w), Just(h), 0..w, 0..h))
+            .prop_flat_map(|(w, h, x, y)| (Just((w, h, x, y)), x + 1..=w, y + 1..=h))
+            .prop_map(|((w, h, x, y), x2, y2)| {
+                let b = BoxXyxy::new(x as f32, y as f32, x2 as f32, y2 as f32);
+                painted(w, h, vec![b])
+            })
     }
 
     proptest! {
         #[test]
-        fn boxes_stay_on_their_pixels(
-            x in 0u32..30, y in 0u32..20, w in 1u32..10, h in 1u32..10, which in 0usize..4, seed in any::<u64>()
-        ) {
-            let sample = marked(x, y, w, h);
-            let moved = match which {
-                0 => flip_horizontal(sample),
-                1 => flip_vertical(sample),
-                2 => quarter_turn(sample),
-                _ => random_crop(sample, 0.3, &mut ChaCha8Rng::seed_from_u64(seed)),
-            };
-            prop_assert_eq!(moved.boxes_in_image.len(), moved.labels.len());
-            if let Some(b) = moved.boxes_in_image.first() {
-                prop_assert_eq!(Some(*b), box_of_white(&moved.image));
+        fn boxes_move_with_their_pixels(sample in one_box_sample()) {
+            for transform in [flip_horizontal, flip_vertical, turn_clockwise, turn_counter_clockwise] {
+                let moved = transform(sample.clone());
+                prop_assert!(boxes_cover_their_paint(&moved), "{moved:?}");
             }
         }
+
+        #[test]
+        fn each_transform_is_undone_by_its_opposite(sample in one_box_sample()) {
+            prop_assert_eq!(&flip_horizontal(flip_horizontal(sample.clone())), &sample);
+            prop_assert_eq!(&flip_vertical(flip_vertical(sample.clone())), &sample);
+            prop_assert_eq!(&turn_counter_clockwise(turn_clockwise(sample.clone())), &sample);
+        }
+
+        #[test]
+        fn a_crop_moves_boxes_with_their_pixels_and_keeps_them_inside(
+            sample in one_box_sample(),
+            corner in any::<[prop::sample::Index; 4]>(),
+        ) {
+            let (w, h) = sample.image.dimensions();
+            let (x, y) = (corner[0].index(w as usize) as u32, corner[1].index(h as usize) as u32);
+            let window = Window {
+                x,
+                y,
+                width: 1 + corner[2].index((w - x) as usize) as u32,
+                height: 1 + corner[3].index((h - y) as usize) as u32,
+            };
+            let cut = crop(&sample, window, 0.0);
+            prop_assert_eq!(cut.image.dimensions(), (window.width, window.height));
+            prop_assert_eq!(cut.boxes_in_image.len(), cut.labels.len());
+            if !cut.boxes_in_image.is_empty() {
+                prop_assert!(boxes_cover_their_paint(&cut));
+            }
+        }
+    }
+
+    #[test]
+    fn a_crop_drops_boxes_whose_centre_is_outside() {
+        let sample = painted(
+            20,
+            10,
+            vec![
+                BoxXyxy::new(0.0, 0.0, 6.0, 6.0),
+                BoxXyxy::new(8.0, 2.0, 14.0, 8.0),
+            ],
+        );
+        let window = Window {
+            x: 4,
+            y: 0,
+            width: 10,
+            height: 10,
+        };
+        let cut = crop(&sample, window, 1.0);
+        assert_eq!(cut.boxes_in_image, [BoxXyxy::new(4.0, 2.0, 10.0, 8.0)]);
+        assert_eq!(cut.labels, [1]);
     }
 }

@@ -1,0 +1,63 @@
+//! `sedet doctor`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::print_out;
+use crate::data::registry::DATA_DIR_VARIABLE;
+use crate::device::probe;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    let devices = probe();
+    let data = std::env::var(DATA_DIR_VARIABLE).ok();
+    let features: Vec<&str> = [
+        (cfg!(feature = "wgpu"), "wgpu"),
+        (cfg!(feature = "cuda"), "cuda"),
+    ]
+    .into_iter()
+    .filter_map(|(built, name)| built.then_some(name))
+    .collect();
+    if args.json {
+        let report = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "features": features,
+            "os": std::env::consts::OS,
+            "architecture": std::env::consts::ARCH,
+            "threads": rayon::current_num_threads(),
+            "data_dir": data,
+            "devices": devices,
+        });
+        print_out(&format!("{report:#}"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let built = if features.is_empty() {
+        "cpu only".to_string()
+    } else {
+        format!("cpu, {}", features.join(", "))
+    };
+    let mut text = format!(
+        "sedet {} for {} {} ({built})\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+    );
+    for device in devices {
+        let state = if device.works { "works" } else { "no   " };
+        text += &format!("{:<5} {state}  {}\n", device.backend, device.detail);
+    }
+    text += &match data {
+        Some(path) if std::path::Path::new(&path).is_dir() => format!("data  works  {path}\n"),
+        Some(path) => format!("data  no     {DATA_DIR_VARIABLE}={path} is no folder\n"),
+        None => format!("data  -      {DATA_DIR_VARIABLE} is not set; --data-dir does the same\n"),
+    };
+    print_out(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

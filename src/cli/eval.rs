@@ -1,0 +1,141 @@
+//! `sedet eval`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
+
+use super::{DeviceArgs, print_out};
+use crate::data::formats::layout::Split;
+use crate::data::registry::DatasetName;
+use crate::eval::{
+    CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
+};
+use crate::predict::{Detector, detect_dataset};
+use crate::render::save_precision_recall;
+use crate::train::detection::ground_truth;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EvalArgs {
+    /// Checkpoint to measure
+    #[arg(long, value_name = "FILE", required_unless_present = "results")]
+    checkpoint: Option<PathBuf>,
+    /// shapes, blood-cells, coco, or a folder with COCO-format annotations
+    #[arg(long, required_unless_present = "results")]
+    dataset: Option<String>,
+    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Which split: val, train, or test where there is one
+    #[arg(long, default_value = "val", value_parser = parse_split)]
+    split: Split,
+    /// A COCO results file to measure instead of a checkpoint
+    #[arg(long, value_name = "FILE", requires = "annotations", conflicts_with_all = ["checkpoint", "dataset"])]
+    results: Option<PathBuf>,
+    /// The ground truth of --results
+    #[arg(long, value_name = "FILE", requires = "results")]
+    annotations: Option<PathBuf>,
+    /// Folder for metrics.json, detections.json and precision-recall.png
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+fn parse_split(text: &str) -> Result<Split, String> {
+    [Split::Train, Split::Val, Split::Test]
+        .into_iter()
+        .find(|split| split.to_string() == text)
+        .ok_or_else(|| "choose train, val or test".to_string())
+}
+
+pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
+    let (truth, rows) = match (&args.results, &args.annotations) {
+        (Some(results), Some(annotations)) => {
+            (GroundTruth::from_file(annotations)?, read_results(results)?)
+        }
+        _ => detect_all(&args)?,
+    };
+    let evaluated = evaluate(&truth, &rows);
+    let evaluation = match evaluated {
+        Ok(evaluation) => evaluation,
+        Err(error) => {
+            explain(&truth, &rows);
+            return Err(error.into());
+        }
+    };
+    for warning in truth.warnings().iter().chain(&evaluation.warnings) {
+        eprintln!("warning: {warning}");
+    }
+    if let Some(output) = &args.output {
+        std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+        write_results(&output.join("detections.json"), &rows)?;
+        write_report(&evaluation, output)?;
+    }
+    if args.json {
+        print_out(&evaluation.to_json())?;
+    } else {
+        print_out(&evaluation.summary_table())?;
+        print_out(&evaluation.class_table())?;
+    }
+    if evaluation.is_near_zero() {
+        explain(&truth, &rows);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain(truth: &GroundTruth, rows: &[ResultRow]) {
+    for finding in diagnose(truth, rows) {
+        eprintln!("why: {finding}");
+    }
+}
+
+/// Metrics as JSON and the curves as a picture.
+pub(super) fn write_report(evaluation: &CocoEvaluation, output: &Path) -> anyhow::Result<()> {
+    let path = output.join("metrics.json");
+    crate::atomic::write_atomically(&path, |out| out.write_all(evaluation.to_json().as_bytes()))
+        .with_context(|| path.display().to_string())?;
+    if evaluation.curves.is_some() {
+        save_precision_recall(evaluation, &output.join("precision-recall.png"))?;
+    }
+    Ok(())
+}
+
+fn detect_all(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
+    let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset) else {
+        bail!("give --checkpoint and --dataset, or --results and --annotations");
+    };
+    let device = args.device.resolve()?;
+    let detector = Detector::load(checkpoint, &device.device)?;
+    let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
+    let dataset = &split.dataset;
+    let ours = detector.description.categories.as_slice();
+    let theirs = dataset.store().categories();
+    if ours != theirs {
+        let names = |c: &[crate::data::annotations::Category]| {
+            let list: Vec<String> = c.iter().map(|c| format!("{} {}", c.id, c.name)).collect();
+            list.join(", ")
+        };
+        bail!(
+            "{}: trained for other classes than this data set has\n  checkpoint: {}\n  data set:   {}",
+            checkpoint.display(),
+            names(ours),
+            names(theirs)
+        );
+    }
+    eprintln!("{} images on {}", dataset.len(), device.name);
+    let bar = ProgressBar::new(dataset.len() as u64);
+    let rows = detect_dataset(
+        &detector.model,
+        &detector.description.preprocess,
+        dataset,
+        &device.device,
+        &mut |done, _| bar.set_position(done as u64),
+    )?;
+    bar.finish_and_clear();
+    Ok((ground_truth(&split)?, rows))
+}

@@ -1,0 +1,491 @@
+//! Where annotation files and pictures lie in a data set's folder.
+//!
+//! Two ways to find them. [`find_coco`] expects COCO 2017 as it is unpacked:
+//!
+//! ```text
+//! annotations/instances_train2017.json   train2017/
+//! annotations/instances_val2017.json     val2017/
+//! ```
+//!
+//! [`find_folder`] takes any folder with COCO-format annotations. For a split (train, val, test) it
+//! takes the first of these that exists, in this order:
+//!
+//! 1. `annotations/instances_SPLIT2017.json`, else the only `annotations/instances_SPLIT*.json`
+//! 2. `annotations/SPLIT.json`
+//! 3. `instances_SPLIT.json`
+//! 4. `SPLIT.json`
+//! 5. `SPLIT/_annotations.coco.json` (Roboflow)
+//!
+//! where the folder and files of `val` may also be called `valid`. The pictures are looked for in
+//! `SPLIT2017/`, `SPLIT/`, `images/SPLIT2017/`, `images/SPLIT/`, `images/`, beside the JSON file,
+//! and in the folder itself; the first that holds the first listed image is taken.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use crate::data::{
+    DataError, annotations::AnnotationStore, dataset::DetectionDataset, formats::coco::read_coco,
+};
+
+/// Part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// For training.
+    Train,
+    /// For measuring while developing.
+    Val,
+    /// For measuring at the end.
+    Test,
+}
+
+impl Split {
+    /// The names it goes by in files and folders; the first is ours.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Train => &["train"],
+            Self::Val => &["val", "valid"],
+            Self::Test => &["test"],
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.names()[0])
+    }
+}
+
+/// Why no data set was found in a folder.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// The folder itself is missing.
+    #[error("{}: there is no such folder", root.display())]
+    NoFolder {
+        /// The folder.
+        root: PathBuf,
+    },
+    /// No annotation file of the split.
+    #[error("{}: no {split} annotations; looked for {looked_for}", root.display())]
+    NoAnnotations {
+        /// The data set's folder.
+        root: PathBuf,
+        /// The split.
+        split: Split,
+        /// Candidates, relative to the folder.
+        looked_for: String,
+    },
+    /// Several annotation files of the split.
+    #[error("{}: several {split} annotations ({found}); keep one of them", root.display())]
+    Ambiguous {
+        /// The data set's folder.
+        root: PathBuf,
+        /// The split.
+        split: Split,
+        /// The files.
+        found: String,
+    },
+    /// No folder holds the pictures.
+    #[error("{}: can't find its pictures; looked for `{image}` in {looked_in}", annotations.display())]
+    NoPictures {
+        /// The annotation file.
+        annotations: PathBuf,
+        /// The first image's file name.
+        image: String,
+        /// The folders tried.
+        looked_in: String,
+    },
+    /// The annotation file lists no images.
+    #[error("{}: lists no images", annotations.display())]
+    NoImages {
+        /// The annotation file.
+        annotations: PathBuf,
+    },
+    /// COCO 2017 is not, or not wholly, in the folder.
+    #[error("{}: not COCO 2017, {missing} is missing", root.display())]
+    NotCoco {
+        /// The data set's folder.
+        root: PathBuf,
+        /// What is missing, relative to the folder.
+        missing: String,
+    },
+}
+
+/// Annotation file and picture folders of one split; nothing is read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitFiles {
+    /// Which part of the data set.
+    pub split: Split,
+    /// The COCO JSON file.
+    pub annotations: PathBuf,
+    /// Folders that may hold the pictures, most likely first.
+    pub picture_folders: Vec<PathBuf>,
+}
+
+impl SplitFiles {
+    /// Reads the annotations and finds the folder of the pictures.
+    ///
+    /// # Errors
+    /// The annotations can't be read or no folder holds the pictures.
+    pub fn open(&self) -> Result<DetectionDataset, DataError> {
+        let store = read_coco(&self.annotations)?;
+        let folder = self.picture_folder(&store)?;
+        Ok(DetectionDataset::in_folder(store, folder))
+    }
+
+    /// The first folder with the first listed image. Should that very file be missing, the next
+    /// images decide: a hole in the data is the loader's business, not a wrong folder.
+    fn picture_folder(&self, store: &AnnotationStore) -> Result<PathBuf, LayoutError> {
+        const TRIED_IMAGES: usize = 100;
+        if store.image_count() == 0 {
+            return Err(LayoutError::NoImages {
+                annotations: self.annotations.clone(),
+            });
+        }
+        (0..store.image_count().min(TRIED_IMAGES))
+            .find_map(|index| {
+                let name = store.image(index).file_name;
+                self.picture_folders
+                    .iter()
+                    .find(|folder| folder.join(name).is_file())
+            })
+            .cloned()
+            .ok_or_else(|| LayoutError::NoPictures {
+                annotations: self.annotations.clone(),
+                image: store.image(0).file_name.to_owned(),
+                looked_in: join(self.picture_folders.iter().map(|folder| folder.display())),
+            })
+    }
+}
+
+/// The splits found in a data set's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetFiles {
+    /// The folder.
+    pub root: PathBuf,
+    /// The splits, in the order train, val, test; those that are missing are left out.
+    pub splits: Vec<SplitFiles>,
+}
+
+impl DatasetFiles {
+    /// Files of a split.
+    ///
+    /// # Errors
+    /// The folder has no such split; the message lists what was looked for.
+    pub fn split(&self, split: Split) -> Result<&SplitFiles, LayoutError> {
+        self.splits
+            .iter()
+            .find(|files| files.split == split)
+            .ok_or_else(|| LayoutError::NoAnnotations {
+                root: self.root.clone(),
+                split,
+                looked_for: looked_for(split),
+            })
+    }
+}
+
+/// Finds COCO 2017 (train and val) as it is unpacked; see the module's text.
+///
+/// # Errors
+/// A file or folder is missing; the message names it.
+pub fn find_coco(data_dir: &Path) -> Result<DatasetFiles, LayoutError> {
+    check_folder(data_dir)?;
+    let splits = [Split::Train, Split::Val].map(|split| SplitFiles {
+        split,
+        annotations: data_dir
+            .join("annotations")
+            .join(format!("instances_{split}2017.json")),
+        picture_folders: vec![data_dir.join(format!("{split}2017"))],
+    });
+    for files in &splits {
+        let folder = &files.picture_folders[0];
+        let missing = if !files.annotations.is_file() {
+            &files.annotations
+        } else if !folder.is_dir() {
+            folder
+        } else {
+            continue;
+        };
+        return Err(LayoutError::NotCoco {
+            root: data_dir.to_owned(),
+            missing: missing
+                .strip_prefix(data_dir)
+                .unwrap_or(missing)
+                .display()
+                .to_string(),
+        });
+    }
+    Ok(DatasetFiles {
+        root: data_dir.to_owned(),
+        splits: splits.into(),
+    })
+}
+
+/// Finds COCO-format annotations in any folder; see the module's text for the rules.
+///
+/// # Errors
+/// There is no such folder, no split in it, or several files that could be the same split.
+pub fn find_folder(root: &Path) -> Result<DatasetFiles, LayoutError> {
+    check_folder(root)?;
+    let mut splits = Vec::new();
+    for split in [Split::Train, Split::Val, Split::Test] {
+        if let Some(annotations) = find_annotations(root, split)? {
+            splits.push(SplitFiles {
+                split,
+                picture_folders: picture_folders(root, &annotations, split),
+                annotations,
+            });
+        }
+    }
+    if splits.is_empty() {
+        return Err(LayoutError::NoAnnotations {
+            root: root.to_owned(),
+            split: Split::Train,
+            looked_for: looked_for(Split::Train),
+        });
+    }
+    Ok(DatasetFiles {
+        root: root.to_owned(),
+        splits,
+    })
+}
+
+fn check_folder(root: &Path) -> Result<(), LayoutError> {
+    if root.is_dir() {
+        Ok(())
+    } else {
+        Err(LayoutError::NoFolder {
+            root: root.to_owned(),
+        })
+    }
+}
+
+/// Candidates behind the `annotations/instances_SPLIT*.json` rule, in order.
+fn fixed_candidates(split: Split) -> impl Iterator<Item = String> {
+    let each_name =
+        move |make: fn(&str) -> String| split.names().iter().map(move |name| make(name));
+    each_name(|name| format!("annotations/{name}.json"))
+        .chain(each_name(|name| format!("instances_{name}.json")))
+        .chain(each_name(|name| format!("{name}.json")))
+        .chain(each_name(|name| format!("{name}/_annotations.coco.json")))
+}
+
+fn looked_for(split: Split) -> String {
+    join(
+        std::iter::once(format!("annotations/instances_{split}*.json"))
+            .chain(fixed_candidates(split)),
+    )
+}
+
+fn find_annotations(root: &Path, split: Split) -> Result<Option<PathBuf>, LayoutError> {
+    let folder = root.join("annotations");
+    let standard = folder.join(format!("instances_{split}2017.json"));
+    if standard.is_file() {
+        return Ok(Some(standard));
+    }
+    let mut found: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| {
+                name.starts_with(&format!("instances_{split}")) && name.ends_with(".json")
+            })
+        })
+        .collect();
+    found.sort();
+    match found.len() {
+        0 => {}
+        1 => return Ok(found.pop()),
+        _ => {
+            return Err(LayoutError::Ambiguous {
+                root: root.to_owned(),
+                split,
+                found: join(
+                    found
+                        .iter()
+                        .filter_map(|path| path.file_name())
+                        .map(Path::new)
+                        .map(Path::display),
+                ),
+            });
+        }
+    }
+    Ok(fixed_candidates(split)
+        .map(|candidate| root.join(candidate))
+        .find(|path| path.is_file()))
+}
+
+fn picture_folders(root: &Path, annotations: &Path, split: Split) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    let images = root.join("images");
+    for parent in [root, &images] {
+        for name in split.names() {
+            folders.push(parent.join(format!("{name}2017")));
+            folders.push(parent.join(name));
+        }
+    }
+    folders.push(images);
+    folders.extend(annotations.parent().map(Path::to_owned));
+    folders.push(root.to_owned());
+    let mut unique: Vec<PathBuf> = Vec::new();
+    for folder in folders {
+        if !unique.contains(&folder) {
+            unique.push(folder);
+        }
+    }
+    unique
+}
+
+fn join(parts: impl Iterator<Item = impl fmt::Display>) -> String {
+    parts
+        .map(|part| part.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{"images":[{"id":1,"file_name":"a.png","width":3,"height":2},
+        {"id":2,"file_name":"b.png","width":3,"height":2}],"annotations":[],
+        "categories":[{"id":1,"name":"x"}]}"#;
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if file.ends_with(".json") {
+                std::fs::write(path, JSON).unwrap();
+            } else {
+                image::RgbImage::new(3, 2).save(path).unwrap();
+            }
+        }
+        dir
+    }
+
+    fn opens(root: &Path, split: Split) -> String {
+        let files = find_folder(root).unwrap();
+        let dataset = files.split(split).unwrap().open().unwrap();
+        let described = PathBuf::from(dataset.describe(0));
+        let relative = described.strip_prefix(root).unwrap();
+        relative.display().to_string().replace('\\', "/")
+    }
+
+    #[test]
+    fn coco_2017_is_found_as_it_is_unpacked() {
+        let dir = tree(&[
+            "annotations/instances_train2017.json",
+            "annotations/instances_val2017.json",
+            "train2017/a.png",
+            "val2017/a.png",
+        ]);
+        let files = find_coco(dir.path()).unwrap();
+        assert_eq!(files.splits.len(), 2);
+        assert_eq!(files.split(Split::Val).unwrap().open().unwrap().len(), 2);
+        assert_eq!(opens(dir.path(), Split::Train), "train2017/a.png");
+        std::fs::remove_dir_all(dir.path().join("val2017")).unwrap();
+        let text = find_coco(dir.path()).unwrap_err().to_string();
+        assert!(text.ends_with("val2017 is missing"), "{text}");
+    }
+
+    #[test]
+    fn other_layouts_are_found() {
+        for (files, split, expected) in [
+            (
+                &["instances_train.json", "images/a.png"][..],
+                Split::Train,
+                "images/a.png",
+            ),
+            (&["train.json", "a.png"], Split::Train, "a.png"),
+            (
+                &["annotations/val.json", "val/a.png"],
+                Split::Val,
+                "val/a.png",
+            ),
+            (
+                &["annotations/test.json", "images/test/a.png"],
+                Split::Test,
+                "images/test/a.png",
+            ),
+            (
+                &["annotations/instances_val2014.json", "images/val2017/a.png"],
+                Split::Val,
+                "images/val2017/a.png",
+            ),
+            (
+                &["valid/_annotations.coco.json", "valid/a.png"],
+                Split::Val,
+                "valid/a.png",
+            ),
+            (
+                &["annotations/train.json", "annotations/a.png"],
+                Split::Train,
+                "annotations/a.png",
+            ),
+        ] {
+            assert_eq!(opens(tree(files).path(), split), expected);
+        }
+    }
+
+    #[test]
+    fn a_missing_first_picture_does_not_hide_the_folder() {
+        let dir = tree(&["train.json", "images/b.png"]);
+        assert_eq!(opens(dir.path(), Split::Train), "images/a.png");
+    }
+
+    #[test]
+    fn errors_say_what_was_looked_for() {
+        let empty = tree(&[]);
+        let text = find_folder(empty.path()).unwrap_err().to_string();
+        for part in [
+            "annotations/instances_train*.json",
+            "train.json",
+            "_annotations.coco.json",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        let no_pictures = tree(&["train.json"]);
+        let files = find_folder(no_pictures.path()).unwrap();
+        let text = files
+            .split(Split::Train)
+            .unwrap()
+            .open()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("a.png") && text.contains("train2017"),
+            "{text}"
+        );
+        let text = files.split(Split::Test).unwrap_err().to_string();
+        assert!(text.contains("no test annotations"), "{text}");
+        let text = find_folder(Path::new("no/such")).unwrap_err().to_string();
+        assert!(text.contains("no such folder"), "{text}");
+    }
+
+    #[test]
+    fn two_files_for_one_split_are_ambiguous_unless_one_is_the_standard() {
+        let dir = tree(&[
+            "annotations/instances_train2014.json",
+            "annotations/instances_train_small.json",
+        ]);
+        let text = find_folder(dir.path()).unwrap_err().to_string();
+        assert!(
+            text.contains("instances_train2014.json, instances_train_small.json"),
+            "{text}"
+        );
+        std::fs::write(
+            dir.path().join("annotations/instances_train2017.json"),
+            JSON,
+        )
+        .unwrap();
+        let files = find_folder(dir.path()).unwrap();
+        let train = &files.split(Split::Train).unwrap().annotations;
+        assert!(train.ends_with("instances_train2017.json"));
+    }
+}

@@ -1,0 +1,355 @@
+//! The one way a picture becomes network input: resized, normalised, planes in the network's
+//! channel order. Training, evaluation and prediction share [`prepare`].
+
+use image::RgbImage;
+
+use crate::{
+    boxes::{BoxXyxy, ImageSize},
+    data::DataError,
+};
+
+use super::resize::{ResizeMethod, resize_antialiased_rgb8, resize_bilinear_plane};
+
+/// Order of the colour planes that a network was trained with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelOrder {
+    /// Red first.
+    Rgb,
+    /// Blue first, as OpenCV, Caffe and detectron2's published weights.
+    Bgr,
+}
+
+/// What a network expects of its input; part of a checkpoint.
+///
+/// A value of 0 to 255 becomes `(value * scale - mean) / std`, with `mean` and `std` in
+/// `channel_order`.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// Order of the planes.
+    pub channel_order: ChannelOrder,
+    /// Applied first: 1/255 for means on a scale of 1, 1 for means on a scale of 255.
+    pub scale: f32,
+    /// Subtracted, per channel.
+    pub mean: [f32; 3],
+    /// Divided by, per channel.
+    pub std: [f32; 3],
+    /// Length of the input's short side in pixels.
+    pub min_size: usize,
+    /// Upper limit of the long side in pixels.
+    pub max_size: usize,
+    /// How to resize.
+    pub resize_method: ResizeMethod,
+    /// Batches are padded with zeros to a multiple of this in height and width.
+    pub size_divisor: usize,
+}
+
+impl Preprocess {
+    /// torchvision's detectors: RGB, ImageNet mean and deviation, 800/1333 pixels.
+    pub const fn torchvision() -> Self {
+        Self {
+            channel_order: ChannelOrder::Rgb,
+            scale: 1.0 / 255.0,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+            min_size: 800,
+            max_size: 1333,
+            resize_method: ResizeMethod::Torchvision,
+            size_divisor: 32,
+        }
+    }
+
+    /// detectron2's detectors on Caffe weights: BGR, mean on a scale of 255, no deviation.
+    pub const fn detectron2() -> Self {
+        Self {
+            channel_order: ChannelOrder::Bgr,
+            scale: 1.0,
+            mean: [103.53, 116.28, 123.675],
+            std: [1.0, 1.0, 1.0],
+            min_size: 800,
+            max_size: 1333,
+            resize_method: ResizeMethod::Detectron2,
+            size_divisor: 32,
+        }
+    }
+
+    /// The same with other side lengths, in pixels.
+    pub const fn with_sizes(self, min_size: usize, max_size: usize) -> Self {
+        Self {
+            min_size,
+            max_size,
+            ..self
+        }
+    }
+
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// A size of zero, `max_size` below `min_size`, a zero deviation, or a value that is not finite.
+    pub fn validate(&self) -> Result<(), DataError> {
+        let wrong = |setting, problem: String| Err(DataError::Setting { setting, problem });
+        if self.min_size == 0 {
+            return wrong("min_size", "must be at least 1 pixel".to_owned());
+        }
+        if self.max_size < self.min_size {
+            return wrong(
+                "max_size",
+                format!("{} is below min_size {}", self.max_size, self.min_size),
+            );
+        }
+        if self.size_divisor == 0 {
+            return wrong("size_divisor", "must be at least 1".to_owned());
+        }
+        if !(self.scale.is_finite() && self.mean.iter().all(|v| v.is_finite())) {
+            return wrong("scale, mean", "must be finite numbers".to_owned());
+        }
+        if !self.std.iter().all(|v| v.is_finite() && *v != 0.0) {
+            return wrong("std", "must be finite numbers other than 0".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Size of the input for an image of this size, before padding.
+    pub fn input_size(&self, image: ImageSize) -> ImageSize {
+        self.resize_method
+            .input_size(image, self.min_size, self.max_size)
+    }
+
+    /// The normalised value of each 8-bit level in one of the network's channels.
+    fn levels(&self, channel: usize) -> [f32; 256] {
+        std::array::from_fn(|level| {
+            (level as f32 * self.scale - self.mean[channel]) / self.std[channel]
+        })
+    }
+}
+
+/// A picture ready for a network, not yet padded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreparedImage {
+    /// `[3, height, width]` of `input_size`, in the network's channel order, normalised.
+    pub pixels: Vec<f32>,
+    /// Size of the picture.
+    pub image_size: ImageSize,
+    /// Size after resizing.
+    pub input_size: ImageSize,
+}
+
+impl PreparedImage {
+    /// How much the picture was stretched: `(x, y)`, the exact ratios of the sides.
+    pub fn ratios(&self) -> (f32, f32) {
+        ratios(self.image_size, self.input_size)
+    }
+
+    /// Moves a box from the picture to the input.
+    pub fn to_input(&self, box_in_image: BoxXyxy) -> BoxXyxy {
+        let (x, y) = self.ratios();
+        box_in_image.scale(x, y)
+    }
+
+    /// Moves a box from the input to the picture.
+    pub fn to_image(&self, box_in_input: BoxXyxy) -> BoxXyxy {
+        let (x, y) = ratios(self.input_size, self.image_size);
+        box_in_input.scale(x, y)
+    }
+}
+
+/// New over old, per axis `(x, y)`, as torchvision's `resize_boxes` in `f32`.
+pub fn ratios(old: ImageSize, new: ImageSize) -> (f32, f32) {
+    (
+        new.width as f32 / old.width as f32,
+        new.height as f32 / old.height as f32,
+    )
+}
+
+/// Resizes and normalises a picture.
+pub fn prepare(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
+    let image_size = ImageSize::new(image.height() as usize, image.width() as usize);
+    let input_size = preprocess.input_size(image_size);
+    let plane = input_size.height * input_size.width;
+    let mut pixels = vec![0.0f32; 3 * plane];
+    let antialiased;
+    // What is left for the planes to do: torchvision's interpolation, or nothing but normalising.
+    let (source, source_size): (&[u8], _) = match preprocess.resize_method {
+        ResizeMethod::Torchvision => (image.as_raw(), image_size),
+        ResizeMethod::Detectron2 => {
+            antialiased = resize_antialiased_rgb8(image.as_raw(), image_size, input_size);
+            (&antialiased, input_size)
+        }
+    };
+    for (channel, out) in pixels.chunks_exact_mut(plane).enumerate() {
+        let levels = preprocess.levels(channel);
+        let rgb_channel = match preprocess.channel_order {
+            ChannelOrder::Rgb => channel,
+            ChannelOrder::Bgr => 2 - channel,
+        };
+        let stride = 3 * source_size.width;
+        let normalised_row = |y: usize, row: &mut [f32]| {
+            let rgb = &source[y * stride..(y + 1) * stride];
+            for (value, pixel) in row.iter_mut().zip(rgb.chunks_exact(3)) {
+                *value = levels[usize::from(pixel[rgb_channel])];
+            }
+        };
+        resize_bilinear_plane(source_size, input_size, normalised_row, out);
+    }
+    PreparedImage {
+        pixels,
+        image_size,
+        input_size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use safetensors::SafeTensors;
+
+    /// Made by `tests/oracle/resize.py` with torchvision and Pillow.
+    const FIXTURE: &[u8] = include_bytes!("../../../tests/fixtures/resize.safetensors");
+
+    fn floats(fixture: &SafeTensors, name: &str) -> (Vec<f32>, Vec<usize>) {
+        let view = fixture.tensor(name).unwrap();
+        let values = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect();
+        (values, view.shape().to_vec())
+    }
+
+    /// The fixture's names end in the sizes they were made with: `torchvision/up/48x64`.
+    fn each_case(kind: &str, check: impl Fn(&str, &RgbImage, usize, usize, &[f32], &[usize])) {
+        let fixture = SafeTensors::deserialize(FIXTURE).unwrap();
+        let view = fixture.tensor("image").unwrap(); // [height, width, 3] u8
+        let image = RgbImage::from_raw(
+            view.shape()[1] as u32,
+            view.shape()[0] as u32,
+            view.data().to_vec(),
+        )
+        .unwrap();
+        let mut checked = 0;
+        for name in fixture.names() {
+            let Some(rest) = name.strip_prefix(kind) else {
+                continue;
+            };
+            let (min, max) = rest.split_once('-').unwrap();
+            let (expected, shape) = floats(&fixture, name);
+            check(
+                name,
+                &image,
+                min.parse().unwrap(),
+                max.parse().unwrap(),
+                &expected,
+                &shape,
+            );
+            checked += 1;
+        }
+        assert!(checked >= 3, "{kind}: {checked} cases");
+    }
+
+    #[test]
+    fn pixels_equal_torchvision() {
+        each_case("torchvision/", |name, image, min, max, expected, shape| {
+            let ours = prepare(image, &Preprocess::torchvision().with_sizes(min, max));
+            assert_eq!(
+                [3, ours.input_size.height, ours.input_size.width],
+                shape,
+                "{name}"
+            );
+            let worst = ours
+                .pixels
+                .iter()
+                .zip(expected)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{name}: {worst}");
+        });
+    }
+
+    #[test]
+    fn pixels_equal_detectron2_within_one_level_of_255() {
+        each_case("detectron2/", |name, image, min, max, expected, shape| {
+            let ours = prepare(image, &Preprocess::detectron2().with_sizes(min, max));
+            assert_eq!(
+                [3, ours.input_size.height, ours.input_size.width],
+                shape,
+                "{name}"
+            );
+            let (mut worst, mut off) = (0.0f32, 0);
+            for (a, b) in ours.pixels.iter().zip(expected) {
+                worst = worst.max((a - b).abs());
+                off += usize::from((a - b).abs() > 1e-3);
+            }
+            assert!(worst < 1.001, "{name}: {worst}");
+            assert!(off * 50 < expected.len(), "{name}: {off} values differ");
+        });
+    }
+
+    #[test]
+    fn blue_comes_first_when_the_network_wants_it_so() {
+        let image = RgbImage::from_pixel(4, 4, image::Rgb([10, 20, 30]));
+        let plain = Preprocess {
+            mean: [0.0; 3],
+            ..Preprocess::detectron2().with_sizes(4, 4)
+        };
+        let planes = |order| {
+            let prepared = prepare(
+                &image,
+                &Preprocess {
+                    channel_order: order,
+                    ..plain
+                },
+            );
+            [0, 16, 32].map(|at| prepared.pixels[at])
+        };
+        assert_eq!(planes(ChannelOrder::Bgr), [30.0, 20.0, 10.0]);
+        assert_eq!(planes(ChannelOrder::Rgb), [10.0, 20.0, 30.0]);
+    }
+
+    #[test]
+    fn settings_survive_json_and_mistakes_in_them_are_named() {
+        for preprocess in [Preprocess::torchvision(), Preprocess::detectron2()] {
+            let json = serde_json::to_string(&preprocess).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Preprocess>(&json).unwrap(),
+                preprocess
+            );
+            preprocess.validate().unwrap();
+        }
+        let message = Preprocess::torchvision()
+            .with_sizes(800, 600)
+            .validate()
+            .unwrap_err()
+            .to_string();
+        assert_eq!(message, "max_size: 600 is below min_size 800");
+        let no_std = Preprocess {
+            std: [1.0, 0.0, 1.0],
+            ..Preprocess::torchvision()
+        };
+        assert!(no_std.validate().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_box_comes_back_from_the_input(
+            height in 1usize..2000, width in 1usize..2000, min in 1usize..900,
+            b in (0.0f32..1.0, 0.0f32..1.0, 0.0f32..1.0, 0.0f32..1.0),
+        ) {
+            let preprocess = Preprocess::torchvision().with_sizes(min, min * 5 / 3);
+            let image_size = ImageSize::new(height, width);
+            let input_size = preprocess.input_size(image_size);
+            let prepared = PreparedImage { pixels: Vec::new(), image_size, input_size };
+            let (w, h) = (width as f32, height as f32);
+            let box_in_image = BoxXyxy::new(b.0 * w, b.1 * h, (b.0 + b.2) * w, (b.1 + b.3) * h);
+            let back = prepared.to_image(prepared.to_input(box_in_image));
+            let tolerance = 1e-5 * (w + h);
+            prop_assert!((back.x1 - box_in_image.x1).abs() <= tolerance);
+            prop_assert!((back.y2 - box_in_image.y2).abs() <= tolerance);
+            // the whole image is the whole input, exactly up to rounding
+            let whole = prepared.to_input(BoxXyxy::new(0.0, 0.0, w, h));
+            prop_assert!((whole.x2 - input_size.width as f32).abs() < 1e-2);
+            prop_assert!((whole.y2 - input_size.height as f32).abs() < 1e-2);
+        }
+    }
+}
