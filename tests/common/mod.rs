@@ -1,6 +1,8 @@
 //! What the integration tests share: reading fixtures, comparing numbers.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod torchvision;
+
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};

@@ -26,9 +26,9 @@ const EMPTY_SHARE: f32 = 0.04;
 /// Share of scenes with a crowd.
 const CROWD_SHARE: f32 = 0.06;
 /// Smallest and largest diameter of an object's bounding sphere, over the image's long side.
-const DIAMETERS: (f32, f32) = (0.085, 0.8);
+const DIAMETERS: (f32, f32) = (0.14, 0.8);
 /// Share of objects below that range, and the smallest diameter they may have.
-const TINY: (f32, f32) = (0.08, 0.06);
+const TINY: (f32, f32) = (0.03, 0.08);
 /// A visible box with a shorter side is too small to place, in pixels.
 pub(super) const MIN_SIDE: usize = 7;
 

@@ -1,0 +1,232 @@
+//! The whole detector against torchvision's: same weights, same losses, gradients and detections.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use common::torchvision::{key, transposed, weights};
+use common::{Fixture, assert_close, values};
+use sedet::backbones::resnet::{BlockKind, ResNetConfig};
+use sedet::boxes::{BoxXyxy, ImageSize};
+use sedet::data::batch::pad_images;
+use sedet::data::transforms::PreparedImage;
+use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig, Preset};
+use sedet::detection::sampler::SampleOrder;
+use sedet::detection::{ImageBatch, Target};
+use sedet::nn::se::SeConfig;
+use sedet::weights::parameters::{load_named_tensors, named_tensors};
+
+const IMAGE_SIZES: [ImageSize; 2] = [ImageSize::new(46, 71), ImageSize::new(60, 41)];
+
+fn config(model: &str) -> FasterRcnnConfig {
+    let mut net = ResNetConfig::new(BlockKind::Basic, [1; 4]);
+    net.width_multiplier = 4.0 / 64.0;
+    net.se = (model == "se").then_some(SeConfig { reduction: 4 });
+    let mut config = FasterRcnnConfig::new(Preset::Torchvision, net, 3);
+    config.fpn.channels = 16;
+    config.anchors.sizes = vec![8.0, 16.0, 32.0, 64.0, 128.0];
+    config.rpn.train_limits.pre_nms = 80;
+    config.rpn.train_limits.post_nms = 60;
+    config.rpn.test_limits.pre_nms = 40;
+    config.rpn.test_limits.post_nms = 24;
+    config.rpn.sampler.batch_size_per_image = 64;
+    config.roi_heads.sampler.batch_size_per_image = 32;
+    config.roi_heads.representation_size = 32;
+    if model == "canonical_16" {
+        config.roi_heads.pooler.canonical_scale = 16.0;
+    }
+    config
+}
+
+fn model(fixture: &Fixture, name: &str, device: &Device) -> FasterRcnn {
+    let model = config(name).init(device);
+    let tensors = weights(
+        &named_tensors(&model),
+        fixture,
+        &["weights_se.", "weights."],
+    );
+    load_named_tensors(model, &tensors).unwrap()
+}
+
+fn prepared(fixture: &Fixture) -> Vec<PreparedImage> {
+    (0..2)
+        .map(|i| {
+            let shape = fixture.shape(&format!("transform.image_{i}"));
+            PreparedImage {
+                pixels: fixture.floats(&format!("transform.image_{i}")),
+                image_size: IMAGE_SIZES[i],
+                input_size: ImageSize::new(shape[1], shape[2]),
+            }
+        })
+        .collect()
+}
+
+fn batch(fixture: &Fixture) -> ImageBatch {
+    let images = prepared(fixture);
+    let (pixels, shape) = pad_images(&images, 32);
+    ImageBatch {
+        pixels: Tensor::from_data(TensorData::new(pixels, shape), &Device::flex()),
+        input_sizes: images.iter().map(|i| i.input_size).collect(),
+    }
+}
+
+fn boxes(fixture: &Fixture, key: &str) -> Vec<BoxXyxy> {
+    fixture
+        .floats(key)
+        .chunks_exact(4)
+        .map(|b| BoxXyxy::new(b[0], b[1], b[2], b[3]))
+        .collect()
+}
+
+fn targets(fixture: &Fixture, batch: &str) -> Vec<Target> {
+    prepared(fixture)
+        .iter()
+        .enumerate()
+        .map(|(i, image)| Target {
+            boxes_in_input: boxes(fixture, &format!("input.{batch}.boxes_{i}"))
+                .into_iter()
+                .map(|b| image.to_input(b))
+                .collect(),
+            labels: fixture
+                .ints(&format!("input.{batch}.labels_{i}"))
+                .into_iter()
+                .map(|l| l as usize - 1)
+                .collect(),
+        })
+        .collect()
+}
+
+#[test]
+fn losses_equal_torchvision_s_with_and_without_se_and_with_an_image_without_boxes() {
+    let fixture = Fixture::open("faster_rcnn.safetensors");
+    let device = Device::flex().autodiff();
+    for name in ["plain", "se", "canonical_16"] {
+        let model = model(&fixture, name, &device);
+        for case in ["both", "one_empty"] {
+            let mut input = batch(&fixture);
+            input.pixels = Tensor::from_inner(input.pixels);
+            let losses = model.losses(input, &targets(&fixture, case), &mut SampleOrder::InOrder);
+            for (ours, theirs) in [
+                (losses.classifier, "loss_classifier"),
+                (losses.box_reg, "loss_box_reg"),
+                (losses.objectness, "loss_objectness"),
+                (losses.rpn_box, "loss_rpn_box_reg"),
+            ] {
+                let expected = fixture.floats(&format!("{name}.{case}.{theirs}"))[0];
+                let actual = values(ours.inner())[0];
+                assert!(
+                    (actual - expected).abs() <= 1e-4 * expected.abs(),
+                    "{name} {case} {theirs}: {actual} instead of {expected}"
+                );
+            }
+        }
+    }
+}
+
+struct Collect<'a> {
+    gradients: &'a Gradients,
+    path: Vec<String>,
+    found: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            let shape = gradient.dims().to_vec();
+            self.found
+                .insert(self.path.join("."), (shape, values(gradient)));
+        }
+    }
+}
+
+#[test]
+fn gradients_of_all_parameters_equal_torchvision_s() {
+    let fixture = Fixture::open("faster_rcnn.safetensors");
+    let model = model(&fixture, "plain", &Device::flex().autodiff());
+    for case in ["both", "one_empty"] {
+        let mut input = batch(&fixture);
+        input.pixels = Tensor::from_inner(input.pixels);
+        let losses = model.losses(input, &targets(&fixture, case), &mut SampleOrder::InOrder);
+        let gradients = losses.total().backward();
+        let mut collect = Collect {
+            gradients: &gradients,
+            path: Vec::new(),
+            found: BTreeMap::new(),
+        };
+        model.visit(&mut collect);
+        let prefix = format!("plain.{case}.grad.");
+        let expected = fixture
+            .names()
+            .into_iter()
+            .filter(|n| n.starts_with(&prefix));
+        let mut compared = 0;
+        for (name, (shape, gradient)) in &collect.found {
+            let (key, is_transposed) = key(name);
+            let key = format!("{prefix}{key}");
+            if !fixture.has(&key) {
+                continue;
+            }
+            let expected = fixture.floats(&key);
+            let gradient = match is_transposed {
+                true => transposed(gradient, shape[0], shape[1]),
+                false => gradient.clone(),
+            };
+            // Relative to the tensor's own largest entry.
+            let scale = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            let normal = |v: &[f32]| v.iter().map(|x| x / scale).collect::<Vec<_>>();
+            assert_close(&key, &normal(&gradient), &normal(&expected), 1e-3);
+            compared += 1;
+        }
+        assert_eq!(
+            compared,
+            expected.count(),
+            "{case}: every gradient is compared"
+        );
+    }
+}
+
+#[test]
+fn features_and_detections_equal_torchvision_s() {
+    let fixture = Fixture::open("faster_rcnn.safetensors");
+    let images = prepared(&fixture);
+    for name in ["plain", "se", "canonical_16"] {
+        let model = model(&fixture, name, &Device::flex());
+        if name == "plain" {
+            let levels = model.features(batch(&fixture).pixels);
+            for (level, key) in ["fpn_1", "fpn_2", "fpn_3", "fpn_pool"].iter().enumerate() {
+                let expected = fixture.floats(&format!("plain.{key}"));
+                assert_close(key, &values(levels[level + 1].clone()), &expected, 1e-5);
+            }
+        }
+        let found = model.detect(batch(&fixture));
+        for (i, found) in found.iter().enumerate() {
+            let case = format!("{name}.detections_{i}");
+            let expected = boxes(&fixture, &format!("{case}.boxes"));
+            let labels = fixture.ints(&format!("{case}.labels"));
+            let scores = fixture.floats(&format!("{case}.scores"));
+            assert_eq!(found.len(), expected.len(), "{case}");
+            for (n, detection) in found.iter().enumerate() {
+                let ours = images[i].to_image(detection.box_in_input);
+                let theirs = expected[n];
+                for (a, b) in [
+                    (ours.x1, theirs.x1),
+                    (ours.y1, theirs.y1),
+                    (ours.x2, theirs.x2),
+                    (ours.y2, theirs.y2),
+                ] {
+                    assert!((a - b).abs() < 0.01, "{case} {n}: {ours:?} {theirs:?}");
+                }
+                assert_eq!(detection.label as i64 + 1, labels[n], "{case} {n}");
+                assert!((detection.score - scores[n]).abs() < 1e-4, "{case} {n}");
+            }
+        }
+    }
+}
