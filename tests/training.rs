@@ -82,8 +82,8 @@ struct Toy {
     evaluation_fails: Cell<bool>,
     /// The loss of this batch in epoch 1 is not a number.
     poisoned: Option<usize>,
-    /// Batches that are missing at the end of each epoch.
-    missing: usize,
+    /// Batches that vanish in every epoch, as if all their images were damaged.
+    vanished: Vec<usize>,
     /// Scores to answer with, in turn; else measured.
     scores: Vec<f64>,
     evaluations: Cell<usize>,
@@ -91,19 +91,28 @@ struct Toy {
 
 struct Epoch {
     batches: std::vec::IntoIter<Result<Batch, Unplugged>>,
+    next: usize,
 }
 
 impl Iterator for Epoch {
     type Item = Result<Batch, Unplugged>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.batches.next()
+        let batch = self.batches.next();
+        if let Some(Ok(batch)) = &batch {
+            self.next = batch.index + 1;
+        }
+        batch
     }
 }
 
 impl Batches<Batch, Unplugged> for Epoch {
     fn waited(&self) -> Duration {
         Duration::ZERO
+    }
+
+    fn next_batch(&self) -> usize {
+        self.next
     }
 }
 
@@ -116,8 +125,13 @@ impl TrainTask for Toy {
         BATCHES
     }
 
-    fn batches(&self, epoch: usize, first: usize) -> Box<dyn Batches<Batch, Unplugged>> {
-        let batches: Vec<_> = (first..BATCHES - self.missing)
+    fn batches(
+        &self,
+        epoch: usize,
+        first: usize,
+    ) -> Result<Box<dyn Batches<Batch, Unplugged>>, Unplugged> {
+        let batches: Vec<_> = (first..BATCHES)
+            .filter(|index| !self.vanished.contains(index))
             .map(|index| {
                 if self.dies_at.get() == Some((epoch, index)) {
                     return Err(Unplugged);
@@ -129,9 +143,10 @@ impl TrainTask for Toy {
                 Ok(batch)
             })
             .collect();
-        Box::new(Epoch {
+        Ok(Box::new(Epoch {
             batches: batches.into_iter(),
-        })
+            next: first,
+        }))
     }
 
     fn batch_len(&self, _: &Batch) -> usize {
@@ -542,7 +557,7 @@ fn batches_that_were_skipped_do_not_weaken_the_others() {
         ..sgd()
     };
     let task = Toy {
-        missing: 2,
+        vanished: vec![3, 4],
         ..Toy::default()
     };
     session(&task, &config, dir.path(), None).result.unwrap();
@@ -553,6 +568,30 @@ fn batches_that_were_skipped_do_not_weaken_the_others() {
     let loss = |events: &[Value], i: usize| events[i]["loss"].as_f64().unwrap();
     assert_eq!(loss(&events, 0), loss(&whole, 0));
     assert!(loss(&events, 1) > 0.6 * loss(&whole, 1));
+}
+
+#[test]
+fn vanished_batches_do_not_shift_the_place_to_resume_at() {
+    for vanished in [vec![1], vec![0, 3], vec![2, 4], vec![0, 1, 2, 3, 4]] {
+        let task = || Toy {
+            vanished: vanished.clone(),
+            ..Toy::default()
+        };
+        let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        session(&task(), &adamw(), whole.path(), None)
+            .result
+            .unwrap();
+        while session(&task(), &adamw(), broken.path(), Some(1))
+            .result
+            .unwrap()
+            == Outcome::Interrupted
+        {}
+        assert_eq!(
+            outcome_of(broken.path()),
+            outcome_of(whole.path()),
+            "{vanished:?}"
+        );
+    }
 }
 
 #[test]
