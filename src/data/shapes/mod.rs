@@ -290,7 +290,7 @@ mod tests {
                 add(object.area);
             }
         }
-        assert_eq!(sum, 10_190_307_019_810_011_031);
+        assert_eq!(sum, 13_091_488_656_034_650_543);
     }
 
     #[test]
@@ -368,7 +368,7 @@ mod tests {
         }
         assert!((4..30).contains(&empty), "{empty} empty scenes");
         assert!((6..35).contains(&crowds), "{crowds} crowds");
-        assert!(small > 20, "{small} small objects");
+        assert!(small > 8, "{small} small objects");
         assert!(large > 30, "{large} large objects");
         assert!((60..240).contains(&portrait), "{portrait} portraits");
     }

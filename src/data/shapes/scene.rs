@@ -28,7 +28,7 @@ const CROWD_SHARE: f32 = 0.06;
 /// Smallest and largest diameter of an object's bounding sphere, over the image's long side.
 const DIAMETERS: (f32, f32) = (0.14, 0.8);
 /// Share of objects below that range, and the smallest diameter they may have.
-const TINY: (f32, f32) = (0.03, 0.08);
+const TINY: (f32, f32) = (0.05, 0.055);
 /// A visible box with a shorter side is too small to place, in pixels.
 pub(super) const MIN_SIDE: usize = 7;
 

@@ -1,0 +1,219 @@
+//! The command as a person meets it: mistakes give one clear line and the right exit code.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn sedet(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sedet"))
+        .args(arguments)
+        .env_remove("SEDET_DATA")
+        .output()
+        .unwrap()
+}
+
+/// Fails with code 1 and one line that has all of `parts`.
+fn fails_with(arguments: &[&str], parts: &[&str]) {
+    let output = sedet(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let error = stderr
+        .lines()
+        .find(|l| l.starts_with("error:"))
+        .unwrap_or("");
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+    for part in parts {
+        assert!(
+            error.contains(part),
+            "{arguments:?}: no '{part}' in: {stderr}"
+        );
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[test]
+fn doctor_reports_the_cpu_and_never_fails() {
+    let output = sedet(&["doctor", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["devices"][0]["backend"], "cpu");
+    assert_eq!(report["devices"][0]["works"], true);
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    assert_eq!(sedet(&["trian"]).status.code(), Some(2));
+    assert_eq!(sedet(&["train"]).status.code(), Some(2));
+    assert_eq!(
+        sedet(&["train", "--dataset", "shapes", "--device", "gpu"])
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn mistakes_of_train_name_the_thing_and_the_way_out() {
+    fails_with(
+        &["train", "--dataset", "no/such/folder"],
+        &["no/such/folder", "shapes"],
+    );
+    fails_with(&["train", "--dataset", "coco"], &["coco", "--data-dir"]);
+    let dir = tempfile::tempdir().unwrap();
+    let folder = text(dir.path());
+    let run = text(&dir.path().join("run"));
+    fails_with(
+        &["train", "--dataset", &folder, "--output", &run],
+        &["train"],
+    );
+    let shapes = |extra: &[&str]| -> Vec<String> {
+        let base = ["train", "--dataset", "shapes", "--output", &run];
+        base.iter().chain(extra).map(|s| s.to_string()).collect()
+    };
+    for (extra, parts) in [
+        (["--backbone", "resnet19"], ["resnet19", "se-resnet50"]),
+        (["--set", "train.epoch=3"], ["train.epoch=3", "epoch"]),
+        (["--config", "nothing"], ["'nothing'", "blood-cells"]),
+        (
+            ["--weights", "gone.safetensors"],
+            ["gone.safetensors", "read"],
+        ),
+    ] {
+        let arguments = shapes(&extra);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        fails_with(&arguments, &parts);
+        let _ = std::fs::remove_dir_all(&run);
+    }
+    fails_with(
+        &["train", "--resume", &folder],
+        &[&folder, "no run to resume"],
+    );
+}
+
+#[test]
+fn mistakes_of_predict_name_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = text(dir.path());
+    let checkpoint = dir.path().join("bad.safetensors");
+    std::fs::write(&checkpoint, "hello").unwrap();
+    let picture = dir.path().join("a.png");
+    image::RgbImage::new(40, 30).save(&picture).unwrap();
+    let (checkpoint, picture) = (text(&checkpoint), text(&picture));
+    fails_with(
+        &["predict", "--checkpoint", &checkpoint, &picture],
+        &["bad.safetensors", "not a sedet checkpoint"],
+    );
+    fails_with(
+        &["predict", "--checkpoint", &checkpoint, "gone.jpg"],
+        &["gone.jpg"],
+    );
+    std::fs::remove_file(&picture).unwrap();
+    fails_with(
+        &["predict", "--checkpoint", &checkpoint, &folder],
+        &["no picture"],
+    );
+}
+
+#[test]
+fn eval_measures_a_results_file_without_a_model() {
+    let fixture = |name: &str| format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    let output = sedet(&[
+        "eval",
+        "--results",
+        &fixture("coco_eval_dt.json"),
+        "--annotations",
+        &fixture("coco_eval_gt.json"),
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(0));
+    let ours: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for key in [
+        "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+    ] {
+        assert!(ours[key].is_f64(), "{key} in {ours}");
+    }
+}
+
+#[test]
+fn a_run_trains_is_measured_predicts_and_survives_a_broken_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("data"));
+    let made = sedet(&[
+        "data",
+        "shapes",
+        "--output",
+        &data,
+        "--train-images",
+        "6",
+        "--val-images",
+        "3",
+        "--long-side",
+        "128",
+    ]);
+    assert_eq!(made.status.code(), Some(0), "{made:?}");
+    let run = text(&dir.path().join("run"));
+    let trained = sedet(&[
+        "train",
+        "--dataset",
+        &data,
+        "--config",
+        "shapes",
+        "--output",
+        &run,
+        "--epochs",
+        "1",
+        "--batch-size",
+        "2",
+        "--set",
+        "input.min_size=64",
+        "--set",
+        "input.max_size=96",
+        "--device",
+        "cpu",
+    ]);
+    assert_eq!(trained.status.code(), Some(0), "{trained:?}");
+    for file in [
+        "config.toml",
+        "environment.json",
+        "events.jsonl",
+        "checkpoints/last.safetensors",
+        "checkpoints/best.safetensors",
+        "results/metrics.json",
+        "results/detections.json",
+    ] {
+        assert!(Path::new(&run).join(file).is_file(), "{file}");
+    }
+    fails_with(
+        &["train", "--dataset", &data, "--output", &run],
+        &["holds a run already", "--resume"],
+    );
+    let pictures = dir.path().join("pictures");
+    std::fs::create_dir(&pictures).unwrap();
+    image::RgbImage::new(80, 60)
+        .save(pictures.join("good.png"))
+        .unwrap();
+    std::fs::write(pictures.join("bad.jpg"), "no picture").unwrap();
+    let checkpoint = format!("{run}/checkpoints/best.safetensors");
+    let found = text(&dir.path().join("found"));
+    let predicted = sedet(&[
+        "predict",
+        "--checkpoint",
+        &checkpoint,
+        &text(&pictures),
+        "--output",
+        &found,
+        "--json",
+    ]);
+    let stderr = String::from_utf8_lossy(&predicted.stderr).to_string();
+    assert_eq!(predicted.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("bad.jpg") && stderr.contains("1 of 2"),
+        "{stderr}"
+    );
+    let rows: serde_json::Value = serde_json::from_slice(&predicted.stdout).unwrap();
+    assert!(rows.is_array());
+    assert!(Path::new(&found).join("good.png").is_file());
+    assert!(Path::new(&found).join("predictions.json").is_file());
+}

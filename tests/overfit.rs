@@ -1,0 +1,90 @@
+//! A detector that can't learn three pictures by heart is broken somewhere.
+
+use std::sync::Arc;
+
+use burn::module::Module as _;
+use burn::optim::GradientsParams;
+use burn::tensor::Device;
+use sedet::config::RunConfig;
+use sedet::data::dataset::TargetFilter;
+use sedet::data::loader::{DetectionLoader, LoaderOptions};
+use sedet::data::registry::{OpenedSplit, shapes_dataset};
+use sedet::data::shapes::{ShapesConfig, Split};
+use sedet::data::transforms::Augmentation;
+use sedet::predict::DetectorDescription;
+use sedet::train::detection::{DetectionTask, ground_truth};
+use sedet::train::engine::TrainTask as _;
+use sedet::train::optimizer::{Optimizer, OptimizerConfig};
+
+#[test]
+fn three_pictures_are_learnt_by_heart() {
+    let shapes = ShapesConfig {
+        train_images: 3,
+        val_images: 3,
+        long_side: 160,
+        seed: 3,
+    };
+    let dataset = Arc::new(shapes_dataset(&shapes, Split::Train).unwrap());
+    let config = RunConfig::load(
+        "shapes",
+        &["input.min_size=96".into(), "input.max_size=128".into()],
+    )
+    .unwrap();
+    let description = DetectorDescription {
+        model: config.detector(6, false).unwrap(),
+        preprocess: config.preprocess(),
+        categories: dataset.store().categories().to_vec(),
+    };
+    let device = Device::flex().autodiff();
+    device.seed(1);
+    let mut model = description.model.init(&device);
+    let split = OpenedSplit {
+        dataset: dataset.clone(),
+        annotations: None,
+    };
+    let results = tempfile::tempdir().unwrap();
+    let task = DetectionTask {
+        train: DetectionLoader::training(
+            dataset,
+            description.preprocess,
+            Augmentation::none(),
+            LoaderOptions {
+                batch_size: 3,
+                group_by_aspect: false,
+                filter: TargetFilter {
+                    keep_empty: true,
+                    ..TargetFilter::default()
+                },
+                ..LoaderOptions::default()
+            },
+        )
+        .unwrap(),
+        ground_truth: ground_truth(&split).unwrap(),
+        val: split,
+        description,
+        dataset_name: "shapes".into(),
+        results: results.path().to_path_buf(),
+        device: Device::flex(),
+    };
+    let adamw = OptimizerConfig::Adamw {
+        betas: [0.9, 0.999],
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+    };
+    let mut optimizer = Optimizer::new(adamw, true);
+    for step in 0..200 {
+        let batch = task.batches(step, 0).unwrap().next().unwrap().unwrap();
+        let losses = task.losses(&model, batch, step as u64);
+        let gradients = GradientsParams::from_grads(losses.total.backward(), &model);
+        let rate = if step < 150 { 2e-3 } else { 4e-4 };
+        model = optimizer.step(model, gradients, rate);
+    }
+    let evaluation = task.evaluate(&model.valid()).unwrap();
+    let ap50 = evaluation
+        .metrics
+        .iter()
+        .find(|(name, _)| name == "AP50")
+        .unwrap()
+        .1;
+    assert!(ap50 > 0.999, "{:?}", evaluation.metrics);
+}
