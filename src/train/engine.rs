@@ -90,6 +90,9 @@ pub trait Batches<B, E>: Iterator<Item = Result<B, E>> {
     fn next_batch(&self) -> usize;
 }
 
+/// The batches of an epoch, or why there are none.
+pub type OpenedEpoch<B, E> = Result<Box<dyn Batches<B, E>>, E>;
+
 /// What is trained.
 pub trait TrainTask {
     /// The network.
@@ -105,11 +108,7 @@ pub trait TrainTask {
     ///
     /// # Errors
     /// The task's.
-    fn batches(
-        &self,
-        epoch: usize,
-        first: usize,
-    ) -> Result<Box<dyn Batches<Self::Batch, Self::Error>>, Self::Error>;
+    fn batches(&self, epoch: usize, first: usize) -> OpenedEpoch<Self::Batch, Self::Error>;
     /// Images in a batch.
     fn batch_len(&self, batch: &Self::Batch) -> usize;
     /// The images of a batch, for messages.
