@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_driver_becomes_one_line() {
-        let reason = guarded(|| panic!("two\n  lines")).unwrap_err();
+        let reason: String = guarded::<()>(|| panic!("two\n  lines")).unwrap_err();
         assert_eq!(reason, "two lines");
     }
 

@@ -34,12 +34,18 @@ struct Net {
 impl Net {
     /// Weights that are the same in every process and test.
     fn new(device: &Device) -> Self {
+        // The seed belongs to the whole process and weights are drawn when first touched: tests
+        // on other threads must not draw in between.
+        static DRAWING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _alone = DRAWING.lock().unwrap();
         device.seed(7);
-        Self {
+        let net = Self {
             conv: Conv2dConfig::new([1, 3], [3, 3]).init(device),
             norm: BatchNormConfig::new(3).init(device),
             head: LinearConfig::new(3, 2).init(device),
-        }
+        };
+        drop(sedet::weights::parameters::named_tensors(&net));
+        net
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<2> {
@@ -82,8 +88,8 @@ struct Toy {
     evaluation_fails: Cell<bool>,
     /// The loss of this batch in epoch 1 is not a number.
     poisoned: Option<usize>,
-    /// Batches that are missing at the end of each epoch.
-    missing: usize,
+    /// Batches that vanish in every epoch, as if all their images were damaged.
+    vanished: Vec<usize>,
     /// Scores to answer with, in turn; else measured.
     scores: Vec<f64>,
     evaluations: Cell<usize>,
@@ -98,8 +104,11 @@ impl Iterator for Epoch {
     type Item = Result<Batch, Unplugged>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next += 1;
-        self.batches.next()
+        let batch = self.batches.next();
+        if let Some(Ok(batch)) = &batch {
+            self.next = batch.index + 1;
+        }
+        batch
     }
 }
 
@@ -127,7 +136,8 @@ impl TrainTask for Toy {
         epoch: usize,
         first: usize,
     ) -> Result<Box<dyn Batches<Batch, Unplugged>>, Unplugged> {
-        let batches: Vec<_> = (first..BATCHES - self.missing)
+        let batches: Vec<_> = (first..BATCHES)
+            .filter(|index| !self.vanished.contains(index))
             .map(|index| {
                 if self.dies_at.get() == Some((epoch, index)) {
                     return Err(Unplugged);
@@ -553,7 +563,7 @@ fn batches_that_were_skipped_do_not_weaken_the_others() {
         ..sgd()
     };
     let task = Toy {
-        missing: 2,
+        vanished: vec![3, 4],
         ..Toy::default()
     };
     session(&task, &config, dir.path(), None).result.unwrap();
@@ -564,6 +574,30 @@ fn batches_that_were_skipped_do_not_weaken_the_others() {
     let loss = |events: &[Value], i: usize| events[i]["loss"].as_f64().unwrap();
     assert_eq!(loss(&events, 0), loss(&whole, 0));
     assert!(loss(&events, 1) > 0.6 * loss(&whole, 1));
+}
+
+#[test]
+fn vanished_batches_do_not_shift_the_place_to_resume_at() {
+    for vanished in [vec![1], vec![0, 3], vec![2, 4], vec![0, 1, 2, 3, 4]] {
+        let task = || Toy {
+            vanished: vanished.clone(),
+            ..Toy::default()
+        };
+        let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        session(&task(), &adamw(), whole.path(), None)
+            .result
+            .unwrap();
+        while session(&task(), &adamw(), broken.path(), Some(1))
+            .result
+            .unwrap()
+            == Outcome::Interrupted
+        {}
+        assert_eq!(
+            outcome_of(broken.path()),
+            outcome_of(whole.path()),
+            "{vanished:?}"
+        );
+    }
 }
 
 #[test]

@@ -182,6 +182,12 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             for image in &skipped {
                 eprintln!("left out: {image:?}");
             }
+            if ended == Outcome::TimeUp {
+                eprintln!(
+                    "the time is up; continue with: sedet train --resume {}",
+                    run.path.display()
+                );
+            }
             if ended == Outcome::StoppedEarly {
                 eprintln!("stopped early: no better AP for long enough");
             }
@@ -217,7 +223,13 @@ fn start(args: &TrainArgs) -> anyhow::Result<(RunDir, RunConfig, Launch)> {
     });
     // The file of the run holds what is really used.
     config.loader.base_batch_size = per_step;
+    // Everything that can be wrong is tried before the folder is made, so that a mistake leaves
+    // nothing behind that would be in the way of the next try.
     config.detector(1, args.weights.is_some())?;
+    dataset.open(args.data_dir.as_deref())?;
+    if let Some(path) = &args.weights {
+        Checkpoint::load(path)?;
+    }
     let shown = Path::new(&name).file_name().unwrap_or("run".as_ref());
     let path = args
         .output

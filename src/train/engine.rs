@@ -90,8 +90,8 @@ pub trait Batches<B, E>: Iterator<Item = Result<B, E>> {
     fn next_batch(&self) -> usize;
 }
 
-/// The batches of one epoch of a task.
-pub type EpochOf<T> = Box<dyn Batches<<T as TrainTask>::Batch, <T as TrainTask>::Error>>;
+/// The batches of an epoch, or why there are none.
+pub type OpenedEpoch<B, E> = Result<Box<dyn Batches<B, E>>, E>;
 
 /// What is trained.
 pub trait TrainTask {
@@ -108,7 +108,7 @@ pub trait TrainTask {
     ///
     /// # Errors
     /// The task's.
-    fn batches(&self, epoch: usize, first: usize) -> Result<EpochOf<Self>, Self::Error>;
+    fn batches(&self, epoch: usize, first: usize) -> OpenedEpoch<Self::Batch, Self::Error>;
     /// Images in a batch.
     fn batch_len(&self, batch: &Self::Batch) -> usize;
     /// The images of a batch, for messages.
@@ -293,15 +293,15 @@ pub struct Engine<'a, T: TrainTask> {
     pub stop: &'a AtomicBool,
 }
 
-/// Where a stretch of training left the state, and why it ended.
-type EndOfStretch<T> = (State<<T as TrainTask>::Model>, Stretch);
-
 struct State<M> {
     model: M,
     optimizer: Optimizer,
     ema: Option<Ema>,
     progress: Progress,
 }
+
+/// The state after a stretch of training, and why it ended.
+type Stretched<M, E> = Result<(State<M>, Stretch), TrainError<E>>;
 
 impl<T: TrainTask> Engine<'_, T> {
     /// Train from a model's present weights.
@@ -452,7 +452,7 @@ impl<T: TrainTask> Engine<'_, T> {
         session: Instant,
         log: &mut EventLog,
         observer: &mut dyn Observer,
-    ) -> Result<EndOfStretch<T>, TrainError<T::Error>> {
+    ) -> Stretched<T::Model, T::Error> {
         let per_epoch = self.steps_per_epoch();
         let total = self.total_iterations();
         let batch_count = self.task.batches_per_epoch();

@@ -183,6 +183,25 @@ mod tests {
     }
 
     #[test]
+    fn an_evaluation_that_will_be_made_again_and_half_a_line_are_taken_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = EventLog::open(dir.path(), 0, false).unwrap();
+        for (kind, iteration) in [("train", 1), ("eval", 1), ("train", 2), ("eval", 2)] {
+            let not_a_number = [("loss".into(), f64::NAN)];
+            log.write(kind, iteration, &not_a_number).unwrap();
+        }
+        log.jsonl.write_all(b"{\"event\":\"tra").unwrap();
+        drop(log);
+        EventLog::open(dir.path(), 2, true).unwrap();
+        assert_eq!(lines(dir.path()).len(), 4);
+        EventLog::open(dir.path(), 2, false).unwrap();
+        let left = lines(dir.path());
+        assert_eq!(left.len(), 3);
+        assert_eq!(left[2]["event"], "train");
+        assert!(left[2]["loss"].is_null());
+    }
+
+    #[test]
     fn resuming_takes_out_what_came_after_the_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(dir.path(), 0, false).unwrap();

@@ -126,3 +126,15 @@ impl Observer for ConsoleProgress {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_told_in_two_units_at_most() {
+        assert_eq!(duration(39.6), "40 s");
+        assert_eq!(duration(750.0), "12 min 30 s");
+        assert_eq!(duration(3900.0), "1 h 05 min");
+    }
+}

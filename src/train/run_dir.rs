@@ -125,3 +125,51 @@ pub fn environment(device: &str, data: &Value) -> Value {
         "data": data,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_run_has_its_folders_and_a_second_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs/first");
+        let run = RunDir::create(&path).unwrap();
+        assert!(run.results().is_dir() && path.join("checkpoints").is_dir());
+        run.write("config.toml", "[train]\n").unwrap();
+        assert_eq!(fs::read_to_string(run.config()).unwrap(), "[train]\n");
+        let refused = RunDir::create(&path).unwrap_err().to_string();
+        for part in ["runs/first", "--resume", "--output"] {
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+    }
+
+    #[test]
+    fn only_a_run_with_a_checkpoint_can_be_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("none");
+        let message = RunDir::open(&missing).unwrap_err().to_string();
+        assert!(message.contains("none: no run to resume"), "{message}");
+        let run = RunDir::create(dir.path()).unwrap();
+        assert!(RunDir::open(dir.path()).is_err());
+        fs::write(run.last_checkpoint(), "").unwrap();
+        assert_eq!(RunDir::open(dir.path()).unwrap().path, dir.path());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let message = RunDir::create(&file.join("run")).unwrap_err().to_string();
+        assert!(message.contains("file/run/checkpoints"), "{message}");
+    }
+
+    #[test]
+    fn the_environment_says_what_it_takes_to_repeat_the_run() {
+        let found = environment("cpu (2 threads)", &json!({"images": 3}));
+        assert_eq!(found["sedet"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(found["data"]["images"], 3);
+        assert!(found["threads"].as_u64() >= Some(1));
+    }
+}

@@ -104,3 +104,92 @@ impl ModuleMapper for Loader<'_> {
         Param::from_mapped_value(id, loaded.set_require_grad(learns), mapper)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+    use burn::tensor::Device;
+
+    #[derive(Module, Debug)]
+    struct Net {
+        layers: Vec<Linear>,
+        norm: BatchNorm,
+    }
+
+    fn net() -> Net {
+        let device = Device::flex().autodiff();
+        Net {
+            layers: vec![LinearConfig::new(2, 2).init(&device)],
+            norm: BatchNormConfig::new(2).init(&device),
+        }
+    }
+
+    fn filled(value: f32) -> NamedTensors {
+        named_tensors(&net())
+            .into_iter()
+            .map(|(name, data)| {
+                let shape = data.shape().clone();
+                (name, TensorData::full(shape, value))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn names_are_paths_and_cover_running_statistics() {
+        let names: Vec<_> = named_tensors(&net()).into_keys().collect();
+        assert_eq!(
+            names,
+            [
+                "layers.0.bias",
+                "layers.0.weight",
+                "norm.beta",
+                "norm.gamma",
+                "norm.running_mean",
+                "norm.running_var"
+            ]
+        );
+    }
+
+    #[test]
+    fn loading_replaces_everything_and_keeps_who_learns() {
+        let mut model = net();
+        model.layers[0] = model.layers[0].clone().no_grad();
+        let before = model.norm.gamma.id;
+        let model = load_named_tensors(model, &filled(3.0)).unwrap();
+        assert_eq!(named_tensors(&model), filled(3.0));
+        assert!(!model.layers[0].weight.is_require_grad());
+        assert!(model.norm.gamma.is_require_grad());
+        assert_eq!(model.norm.gamma.id, before);
+    }
+
+    #[test]
+    fn statistics_that_wait_to_be_merged_are_read_and_do_not_survive_loading() {
+        let model = net();
+        let x = Tensor::<2>::from_floats([[1.0, 5.0], [3.0, 7.0]], &Device::flex().autodiff());
+        model.norm.forward(x);
+        let mean = named_tensors(&model)["norm.running_mean"].clone();
+        assert!(mean.iter::<f32>().all(|m| m > 0.0), "{mean}");
+        let model = net();
+        let x = Tensor::<2>::from_floats([[1.0, 5.0], [3.0, 7.0]], &Device::flex().autodiff());
+        model.norm.forward(x);
+        let model = load_named_tensors(model, &filled(0.5)).unwrap();
+        assert_eq!(named_tensors(&model), filled(0.5));
+    }
+
+    #[test]
+    fn every_tensor_that_does_not_fit_is_named() {
+        let mut tensors = filled(1.0);
+        tensors.remove("norm.beta");
+        tensors.insert("head.weight".into(), TensorData::full([1], 0.0f32));
+        tensors.insert("norm.gamma".into(), TensorData::full([3], 0.0f32));
+        let message = load_named_tensors(net(), &tensors).unwrap_err().to_string();
+        for part in [
+            "norm.beta is missing",
+            "head.weight is not part",
+            "norm.gamma is [3] in the file and [2] in the network",
+        ] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+}
