@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What the server was asked: the path, and the headers that matter here.
 #[derive(Debug, Clone, Default)]
@@ -15,12 +16,23 @@ struct Request {
     if_range: Option<String>,
 }
 
-/// What it answers; `cut` closes the connection after that many bytes of the body.
+/// How the server goes wrong after [`Reply::cut`] bytes of the body.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    HangUp,
+    /// Says nothing more but keeps the connection.
+    Stall,
+}
+
+/// What it answers.
 struct Reply {
     status: u16,
     headers: Vec<String>,
     body: Vec<u8>,
     cut: Option<usize>,
+    fault: Fault,
+    /// In chunks, so without announcing the length.
+    chunked: bool,
 }
 
 impl Reply {
@@ -30,6 +42,16 @@ impl Reply {
             headers: Vec::new(),
             body: Vec::new(),
             cut: None,
+            fault: Fault::HangUp,
+            chunked: false,
+        }
+    }
+
+    /// Everything, whatever was asked for, as a server answers that knows no ranges.
+    fn whole(body: &[u8]) -> Self {
+        Self {
+            body: body.to_vec(),
+            ..Self::status(200)
         }
     }
 
@@ -66,6 +88,35 @@ impl Reply {
         self.cut = Some(bytes);
         self
     }
+
+    fn chunked(mut self) -> Self {
+        self.chunked = true;
+        self
+    }
+
+    /// Head and as much of the body as is to be sent.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", self.status).into_bytes();
+        for header in &self.headers {
+            bytes.extend(format!("{header}\r\n").into_bytes());
+        }
+        let sent = &self.body[..self.cut.unwrap_or(self.body.len())];
+        if self.chunked {
+            bytes.extend(b"transfer-encoding: chunked\r\n\r\n");
+            for chunk in sent.chunks(10_000) {
+                bytes.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+                bytes.extend(chunk);
+                bytes.extend(b"\r\n");
+            }
+            if self.cut.is_none() {
+                bytes.extend(b"0\r\n\r\n");
+            }
+        } else {
+            bytes.extend(format!("content-length: {}\r\n\r\n", self.body.len()).into_bytes());
+            bytes.extend(sent);
+        }
+        bytes
+    }
 }
 
 struct Server {
@@ -81,6 +132,7 @@ impl Server {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
         std::thread::spawn(move || {
+            let mut stalled = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let Some(request) = read_request(&stream) else {
@@ -92,15 +144,11 @@ impl Server {
                     log.len() - 1
                 };
                 let reply = answer(&request, before);
-                let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", reply.status);
-                for header in &reply.headers {
-                    head += &format!("{header}\r\n");
-                }
-                head += &format!("content-length: {}\r\n\r\n", reply.body.len());
-                let body = &reply.body[..reply.cut.unwrap_or(reply.body.len())];
                 // The client may hang up first, when it has read enough.
-                let _ = stream.write_all(head.as_bytes());
-                let _ = stream.write_all(body);
+                let _ = stream.write_all(&reply.to_bytes());
+                if reply.fault == Fault::Stall {
+                    stalled.push(stream);
+                }
             }
         });
         Self { url, seen }
@@ -108,10 +156,11 @@ impl Server {
 
     fn download(&self, folder: &Path) -> Download {
         Download {
-            url: format!("{}/file.bin", self.url),
-            destination: folder.join("deep/file.bin"),
             sha256: Some(sha256_hex(&content())),
-            max_bytes: None,
+            ..Download::new(
+                format!("{}/file.bin", self.url),
+                folder.join("deep/file.bin"),
+            )
         }
     }
 
@@ -276,10 +325,9 @@ fn a_server_without_ranges_or_validators_sends_everything_again() {
     for headers in [vec!["etag: \"v1\"".to_owned()], vec![]] {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::start(move |_, before| Reply {
-            status: 200,
             headers: headers.clone(),
-            body: content(),
             cut: (before == 0).then_some(100_000),
+            ..Reply::whole(&content())
         });
         let download = server.download(folder.path());
         run(&download).unwrap();
@@ -290,15 +338,162 @@ fn a_server_without_ranges_or_validators_sends_everything_again() {
 #[test]
 fn a_server_that_always_drops_at_the_same_place_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(|_, _| Reply {
-        cut: Some(1000),
-        body: content(),
-        ..Reply::status(200)
-    });
+    let server = Server::start(|_, _| Reply::whole(&content()).cut_after(1000));
     let error = run(&server.download(folder.path())).unwrap_err();
     assert!(matches!(error, DownloadError::Network { .. }), "{error}");
     assert!(error.to_string().contains(&server.url), "{error}");
     assert_eq!(server.range_starts().len(), 5);
+}
+
+#[test]
+fn a_server_that_falls_silent_is_asked_for_the_rest_and_in_the_end_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let stall = |request: &Request| Reply {
+        fault: Fault::Stall,
+        ..Reply::file(request, &content(), "\"v1\"").cut_after(100_000)
+    };
+    let server = Server::start(move |request, before| match before {
+        0 => stall(request),
+        _ => Reply::file(request, &content(), "\"v1\""),
+    });
+    let mut download = server.download(folder.path());
+    download.silence = Duration::from_millis(200);
+    run(&download).unwrap();
+    assert_whole(&download);
+    assert_eq!(server.range_starts(), [None, Some(100_000)]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _| Reply {
+        fault: Fault::Stall,
+        ..Reply::whole(&content()).cut_after(0)
+    });
+    let mut download = server.download(folder.path());
+    download.silence = Duration::from_millis(50);
+    let error = run(&download).unwrap_err();
+    assert!(matches!(error, DownloadError::Network { .. }), "{error}");
+    assert_eq!(server.range_starts().len(), 5);
+}
+
+#[test]
+fn a_cut_is_noticed_though_the_length_was_never_announced() {
+    // As archives that are packed on request are served. No checksum, so only the cut tells.
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, before| match before {
+        0 => Reply::whole(&content()).chunked().cut_after(100_000),
+        _ => Reply::whole(&content()).chunked(),
+    });
+    let download = Download {
+        sha256: None,
+        ..server.download(folder.path())
+    };
+    let mut heard = Vec::new();
+    download
+        .run(&mut |done, total| heard.push((done, total)))
+        .unwrap();
+    assert_whole(&download);
+    assert_eq!(server.range_starts().len(), 2);
+    assert_eq!(heard.iter().filter(|(done, _)| *done == 0).count(), 2);
+    assert!(heard.iter().all(|(_, total)| total.is_none()));
+}
+
+#[test]
+fn a_date_serves_as_validator_where_there_is_no_strong_etag() {
+    let [old, new] = [
+        "Tue, 03 Jun 2025 10:00:00 GMT",
+        "Wed, 04 Jun 2025 10:00:00 GMT",
+    ];
+    for changes in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(move |request, before| {
+            let (date, body) = match (changes, before) {
+                (true, 0) => (old, vec![7; 300_000]),
+                (true, _) => (new, content()),
+                (false, _) => (old, content()),
+            };
+            let mut reply = match before {
+                0 => Reply::whole(&body).cut_after(100_000),
+                // Does not look at `If-Range`, as it should.
+                _ => Reply::file(
+                    &Request {
+                        if_range: Some("\"\"".into()),
+                        ..request.clone()
+                    },
+                    &body,
+                    "\"\"",
+                ),
+            };
+            reply.headers.retain(|header| !header.starts_with("etag"));
+            reply.headers.push("etag: W/\"weak\"".into());
+            reply.headers.push(format!("last-modified: {date}"));
+            reply
+        });
+        let download = server.download(folder.path());
+        run(&download).unwrap();
+        assert_whole(&download);
+        let starts = server.range_starts();
+        assert_eq!(starts[..2], [None, Some(100_000)]);
+        assert_eq!(starts.len(), if changes { 3 } else { 2 });
+        let asked = server.seen.lock().unwrap()[1].if_range.clone();
+        assert_eq!(asked.as_deref(), Some(old));
+    }
+}
+
+#[test]
+fn a_file_of_another_length_than_expected_is_refused_and_leaves_nothing() {
+    for (chunked, expected) in [
+        (false, 299_999),
+        (false, 300_001),
+        (true, 299_999),
+        (true, 300_001),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(move |request, _| Reply {
+            chunked,
+            ..Reply::file(request, &content(), "\"v1\"")
+        });
+        let mut download = Download {
+            sha256: None,
+            expected_bytes: Some(expected),
+            ..server.download(folder.path())
+        };
+        let message = run(&download).unwrap_err().to_string();
+        let says = format!("wrong length, expected {expected} bytes, got 300000");
+        assert!(message.contains(&says), "{message}");
+        assert!(message.starts_with(&download.url), "{message}");
+        assert!(names_in(&folder.path().join("deep")).is_empty());
+        download.expected_bytes = Some(300_000);
+        run(&download).unwrap();
+        assert_whole(&download);
+        // A file of another length is not the one that is wanted.
+        std::fs::write(&download.destination, b"short").unwrap();
+        run(&download).unwrap();
+        assert_whole(&download);
+    }
+}
+
+#[test]
+fn the_proxy_that_the_environment_names_is_used() {
+    // Sees a tunnel to a host that does not exist being asked for, and refuses it.
+    let proxy = Server::start(|_, _| Reply::status(403));
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"));
+    for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    let output = command
+        .args(["data", "download", "blood-cells"])
+        .args(["--mirror", "http://mirror.invalid"])
+        .arg("--data-dir")
+        .arg(folder.path())
+        .env("HTTP_PROXY", &proxy.url)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert!(talk.contains("http://mirror.invalid/Shenggan"), "{talk}");
+    let seen = proxy.seen.lock().unwrap();
+    assert!(!seen.is_empty(), "the proxy was never asked: {talk}");
+    assert!(seen[0].path.contains("mirror.invalid"), "{:?}", seen[0]);
 }
 
 #[test]
@@ -376,12 +571,10 @@ fn no_server_is_a_network_error_that_says_what_to_do() {
         .local_addr()
         .unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let download = Download {
-        url: format!("http://{port}/file.bin"),
-        destination: folder.path().join("file.bin"),
-        sha256: None,
-        max_bytes: None,
-    };
+    let download = Download::new(
+        format!("http://{port}/file.bin"),
+        folder.path().join("file.bin"),
+    );
     let message = run(&download).unwrap_err().to_string();
     assert!(message.starts_with(&download.url), "{message}");
     assert!(
@@ -394,6 +587,28 @@ fn no_server_is_a_network_error_that_says_what_to_do() {
 fn tar_gz(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut archive = tar::Builder::new(encoder);
+    // What else is in GitHub's archives: the commit, folders, other files.
+    let note = b"52 comment=d272fb14cdff6e473fafeeeba32aba5f560e9e43\n";
+    let mut global = tar::Header::new_ustar();
+    global.set_entry_type(tar::EntryType::XGlobalHeader);
+    global.set_size(note.len() as u64);
+    archive
+        .append_data(&mut global, "pax_global_header", &note[..])
+        .unwrap();
+    for folder in ["BCCD_Dataset-d272fb1/", "BCCD_Dataset-d272fb1/BCCD/"] {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        archive.append_data(&mut header, folder, &b""[..]).unwrap();
+    }
+    for name in ["README.md", "BCCD/.DS_Store", "BCCD/Annotations/.DS_Store"] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(3);
+        let path = format!("BCCD_Dataset-d272fb1/{name}");
+        archive
+            .append_data(&mut header, path, &[0, 1, 2][..])
+            .unwrap();
+    }
     for (name, bytes) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
@@ -515,6 +730,9 @@ fn the_real_blood_cells_arrive_over_a_broken_connection_and_equal_their_referenc
     assert_eq!(summary.images, [205, 87, 72]);
     assert_eq!(summary.boxes, [2804, 1137, 945]);
     assert!(!summary.already_there);
+    assert_eq!(summary.degenerate_boxes, Some(364));
+    let source = std::fs::read_to_string(folder.path().join("SOURCE.txt")).unwrap();
+    assert!(source.contains("364 boxes with a side under"), "{source}");
     assert_eq!(
         names_in(folder.path()),
         [
@@ -541,7 +759,10 @@ fn the_real_blood_cells_arrive_over_a_broken_connection_and_equal_their_referenc
             assert!(ours[part] == theirs[part], "{part} of {split} differ");
         }
     }
+    // As when a run is killed just before it would have removed the archive.
+    std::fs::write(folder.path().join("bccd.tar.gz"), b"left over").unwrap();
     assert!(fetch().already_there);
+    assert!(!folder.path().join("bccd.tar.gz").exists());
     assert_eq!(server.range_starts().len(), 2, "nothing was asked again");
 
     // A spoilt picture is noticed and fetched anew.

@@ -6,11 +6,9 @@
 //! checked: every image byte and every box.
 
 use super::download::{Download, DownloadError, sha256_hex};
-use super::formats::voc::{self, VocError, VocObject};
+use super::formats::voc_to_coco::{CocoFile, StatedSize, VocFolder, convert_split};
 use crate::atomic::write_atomically;
-use crate::boxes::ImageSize;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
@@ -20,6 +18,8 @@ pub const BASE_URL: &str = "https://codeload.github.com";
 /// The commit of 2019-11-21.
 const COMMIT: &str = "d272fb14cdff6e473fafeeeba32aba5f560e9e43";
 const SPLITS: [&str; 3] = ["train", "val", "test"];
+/// The archive's VOC folder.
+const VOC_ROOT: &str = "BCCD";
 /// In the order of their category ids, from 1.
 const CATEGORIES: [&str; 3] = ["RBC", "WBC", "Platelets"];
 /// Of the sorted lines `SHA-256 FILE` of all images.
@@ -28,6 +28,7 @@ const IMAGES_SHA256: &str = "f7dc9f06dd91b5cfc8c8a4ee7b0a8c8c85864c73ad588e07772
 const BOXES_SHA256: &str = "3136ba2208e8f819add83487c7a315444d09e6b473b65def92c87fa639288a87";
 /// The archive holds about 8 MiB; anything far above is something else.
 const MAX_BYTES: u64 = 64 << 20;
+const ARCHIVE: &str = "bccd.tar.gz";
 const SOURCE_FILE: &str = "SOURCE.txt";
 const SOURCE_TITLE: &str = "BCCD: blood cell count and detection";
 
@@ -40,6 +41,9 @@ pub struct BloodCellsSummary {
     pub images: [usize; 3],
     /// Boxes in train, val and test.
     pub boxes: [usize; 3],
+    /// Boxes of the source that were left out because a side is under one pixel; not known of a
+    /// folder that was complete before (its `SOURCE.txt` tells).
+    pub degenerate_boxes: Option<usize>,
     /// The folder was complete before, and nothing was fetched.
     pub already_there: bool,
 }
@@ -50,7 +54,7 @@ pub enum BloodCellsError {
     /// The archive could not be fetched.
     #[error(transparent)]
     Download(#[from] DownloadError),
-    /// The archive could not be unpacked or lacks something.
+    /// The archive could not be unpacked, lacks something, or holds something unreadable.
     #[error("{url}: the archive is broken ({reason}); it was removed, run again to fetch it anew")]
     Archive {
         /// The address.
@@ -58,9 +62,6 @@ pub enum BloodCellsError {
         /// What is wrong.
         reason: String,
     },
-    /// An annotation in the archive could not be read.
-    #[error(transparent)]
-    Annotation(#[from] VocError),
     /// What came out is not the data set that was expected.
     #[error(
         "{url}: the {what} are not those of BCCD at commit {COMMIT} (SHA-256 {found}, expected {expected}); the archive was removed, run again, or fetch from {BASE_URL}"
@@ -108,6 +109,8 @@ pub fn download_blood_cells(
         && there.images_sha256() == IMAGES_SHA256
         && there.boxes_sha256() == BOXES_SHA256
     {
+        // Left over when a run was cut off at its very end.
+        let _ = fs::remove_file(directory.join(ARCHIVE));
         return Ok(there.summary(directory, true));
     }
     refuse_another_data_set(directory)?;
@@ -115,12 +118,10 @@ pub fn download_blood_cells(
         "{}/Shenggan/BCCD_Dataset/tar.gz/{COMMIT}",
         base_url.trim_end_matches('/')
     );
-    let archive = directory.join("bccd.tar.gz");
+    let archive = directory.join(ARCHIVE);
     Download {
-        url: url.clone(),
-        destination: archive.clone(),
-        sha256: None,
         max_bytes: Some(MAX_BYTES),
+        ..Download::new(&url, &archive)
     }
     .run(progress)?;
     let cells = fs::read(&archive)
@@ -224,6 +225,7 @@ struct BloodCells {
     splits: [CocoFile; 3],
     images: BTreeMap<String, Vec<u8>>,
     license: Vec<u8>,
+    degenerate_boxes: Option<usize>,
 }
 
 impl BloodCells {
@@ -231,47 +233,44 @@ impl BloodCells {
         mut files: BTreeMap<String, Vec<u8>>,
         broken: &dyn Fn(String) -> BloodCellsError,
     ) -> Result<Self, BloodCellsError> {
+        let folder = VocFolder::InMemory {
+            files: &files,
+            root: VOC_ROOT,
+        };
+        let mut splits: [CocoFile; 3] = Default::default();
+        let mut degenerate_boxes = 0;
+        for (split, coco) in SPLITS.iter().zip(&mut splits) {
+            // Every box and picture is checked against its digest afterwards, so a size that an
+            // annotation states wrongly cannot do harm.
+            let converted = convert_split(folder, split, &CATEGORIES, StatedSize::Ignored)
+                .map_err(|error| broken(error.to_string()))?;
+            degenerate_boxes += converted.degenerate_boxes;
+            *coco = converted.coco;
+        }
         let mut take = |name: &str| {
             files
                 .remove(name)
                 .ok_or_else(|| broken(format!("{name} is missing")))
         };
-        let mut take_text = |name: &str| {
-            String::from_utf8(take(name)?).map_err(|_| broken(format!("{name} is not text")))
-        };
-        let mut annotated: [Vec<(String, voc::VocImage)>; 3] = Default::default();
-        for (split, images) in SPLITS.iter().zip(&mut annotated) {
-            let list = take_text(&format!("BCCD/ImageSets/Main/{split}.txt"))?;
-            let mut names: Vec<&str> = list
-                .lines()
-                .filter_map(|line| line.split_whitespace().next())
-                .collect();
-            names.sort_unstable();
-            for name in names {
-                let path = format!("BCCD/Annotations/{name}.xml");
-                let image = voc::parse(&take_text(&path)?, Path::new(&path))?;
-                images.push((format!("{name}.jpg"), image));
-            }
-        }
         let license = take("LICENSE")?;
-        let mut images = BTreeMap::new();
-        let mut splits: [CocoFile; 3] = Default::default();
-        for ((split, annotated), coco) in SPLITS.iter().zip(annotated).zip(&mut splits) {
-            *coco = CocoFile::new(split);
-            for (file_name, image) in annotated {
-                let bytes = take(&format!("BCCD/JPEGImages/{file_name}"))?;
-                // From the picture itself: some annotation tools write 0 for the size.
-                let size = image_size(&bytes)
-                    .map_err(|error| broken(format!("{file_name} is not a picture ({error})")))?;
-                coco.push(&file_name, size, &image.objects)
-                    .map_err(broken)?;
-                images.insert(file_name, bytes);
-            }
-        }
+        let names: BTreeSet<&String> = splits
+            .iter()
+            .flat_map(|coco| coco.images.iter().map(|image| &image.file_name))
+            .collect();
+        let images = names
+            .into_iter()
+            .map(|name| {
+                Ok((
+                    name.clone(),
+                    take(&format!("{VOC_ROOT}/JPEGImages/{name}"))?,
+                ))
+            })
+            .collect::<Result<_, BloodCellsError>>()?;
         Ok(Self {
             splits,
             images,
             license,
+            degenerate_boxes: Some(degenerate_boxes),
         })
     }
 
@@ -293,6 +292,7 @@ impl BloodCells {
             splits,
             images,
             license,
+            degenerate_boxes: None,
         })
     }
 
@@ -303,7 +303,7 @@ impl BloodCells {
 
     fn boxes_sha256(&self) -> String {
         let lines = SPLITS.iter().zip(&self.splits);
-        sha256_of_sorted(lines.flat_map(|(split, coco)| coco.lines(split)))
+        sha256_of_sorted(lines.flat_map(|(split, coco)| box_lines(split, coco)))
     }
 
     fn summary(&self, directory: &Path, already_there: bool) -> BloodCellsSummary {
@@ -311,34 +311,28 @@ impl BloodCells {
             directory: directory.to_owned(),
             images: self.splits.each_ref().map(|coco| coco.images.len()),
             boxes: self.splits.each_ref().map(|coco| coco.annotations.len()),
+            degenerate_boxes: self.degenerate_boxes,
             already_there,
         }
     }
 
     fn write(&self, directory: &Path) -> Result<(), BloodCellsError> {
         // First, so that a run that is cut off here knows its own files again.
-        write_whole(&directory.join(SOURCE_FILE), source_text().as_bytes())?;
+        write_whole(
+            &directory.join(SOURCE_FILE),
+            source_text(self.degenerate_boxes).as_bytes(),
+        )?;
         write_whole(&directory.join("LICENSE"), &self.license)?;
         for (name, bytes) in &self.images {
             write_whole(&directory.join("images").join(name), bytes)?;
         }
         for (split, coco) in SPLITS.iter().zip(&self.splits) {
             let path = directory.join(format!("{split}.json"));
-            let text = serde_json::to_vec(coco).map_err(|error| BloodCellsError::Disk {
-                path: path.clone(),
-                source: error.into(),
-            })?;
-            write_whole(&path, &text)?;
+            coco.write(&path)
+                .map_err(|source| BloodCellsError::Disk { path, source })?;
         }
         Ok(())
     }
-}
-
-/// From the header of an encoded picture.
-fn image_size(bytes: &[u8]) -> image::ImageResult<ImageSize> {
-    let reader = image::ImageReader::new(io::Cursor::new(bytes)).with_guessed_format()?;
-    let (width, height) = reader.into_dimensions()?;
-    Ok(ImageSize::new(height as usize, width as usize))
 }
 
 fn sha256_of_sorted(lines: impl Iterator<Item = String>) -> String {
@@ -361,133 +355,40 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BloodCellsError> {
     })
 }
 
-fn source_text() -> String {
+fn source_text(degenerate_boxes: Option<usize>) -> String {
+    let left_out = degenerate_boxes.map_or("boxes".into(), |count| format!("{count} boxes"));
     format!(
         "{SOURCE_TITLE} (microscope photographs, JPEG)
 from     https://github.com/Shenggan/BCCD_Dataset, commit {COMMIT} (2019-11-21)
 licence  MIT, see LICENSE
 changed  images untouched; Pascal VOC turned into COCO: box = [xmin, ymin, xmax - xmin, ymax - ymin],
-         area = width * height; boxes with a side under 1 px left out
+         area = width * height; {left_out} with a side under 1 px left out
 note     not every red cell is annotated, so the precision of RBC cannot reach 1
 "
     )
 }
 
-/// The parts of a COCO instances file that BCCD needs.
-#[derive(Default, Serialize, Deserialize)]
-struct CocoFile {
-    info: CocoInfo,
-    licenses: Vec<String>,
-    images: Vec<CocoImage>,
-    annotations: Vec<CocoAnnotation>,
-    categories: Vec<CocoCategory>,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-struct CocoInfo {
-    description: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct CocoImage {
-    id: u64,
-    file_name: String,
-    width: usize,
-    height: usize,
-}
-
-#[derive(Serialize, Deserialize)]
-struct CocoAnnotation {
-    id: u64,
-    image_id: u64,
-    category_id: u64,
-    bbox: [f32; 4],
-    area: f32,
-    iscrowd: u8,
-    segmentation: Vec<Vec<f32>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct CocoCategory {
-    id: u64,
-    name: String,
-    supercategory: String,
-}
-
-impl CocoFile {
-    fn new(split: &str) -> Self {
-        Self {
-            info: CocoInfo {
-                description: format!("BCCD {split}"),
-            },
-            categories: (1..)
-                .zip(CATEGORIES)
-                .map(|(id, name)| CocoCategory {
-                    id,
-                    name: name.into(),
-                    supercategory: "none".into(),
-                })
-                .collect(),
-            ..Self::default()
-        }
-    }
-
-    /// Add an image with its objects; an unknown class is an error.
-    fn push(
-        &mut self,
-        file_name: &str,
-        size: ImageSize,
-        objects: &[VocObject],
-    ) -> Result<(), String> {
-        let image_id = self.images.len() as u64 + 1;
-        self.images.push(CocoImage {
-            id: image_id,
-            file_name: file_name.to_owned(),
-            width: size.width,
-            height: size.height,
-        });
-        for object in objects {
-            let category_id = (1..)
-                .zip(CATEGORIES)
-                .find_map(|(id, name)| (name == object.name).then_some(id))
-                .ok_or_else(|| format!("{file_name} has an unknown class {:?}", object.name))?;
-            if object.box_in_image.has_sides_of(1.0) {
-                self.annotations.push(CocoAnnotation {
-                    id: self.annotations.len() as u64 + 1,
-                    image_id,
-                    category_id,
-                    bbox: object.box_in_image.to_xywh(),
-                    area: object.box_in_image.area(),
-                    iscrowd: 0,
-                    segmentation: Vec::new(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// `SPLIT FILE CLASS X Y WIDTH HEIGHT` of each box.
-    fn lines(&self, split: &str) -> Vec<String> {
-        let files: BTreeMap<u64, &str> = self
-            .images
-            .iter()
-            .map(|image| (image.id, image.file_name.as_str()))
-            .collect();
-        let classes: BTreeMap<u64, &str> = self
-            .categories
-            .iter()
-            .map(|category| (category.id, category.name.as_str()))
-            .collect();
-        self.annotations
-            .iter()
-            .map(|annotation| {
-                let file = files.get(&annotation.image_id).unwrap_or(&"?");
-                let class = classes.get(&annotation.category_id).unwrap_or(&"?");
-                let [x, y, width, height] = annotation.bbox;
-                format!("{split} {file} {class} {x} {y} {width} {height}\n")
-            })
-            .collect()
-    }
+/// `SPLIT FILE CLASS X Y WIDTH HEIGHT` of each box.
+fn box_lines(split: &str, coco: &CocoFile) -> Vec<String> {
+    let files: BTreeMap<u64, &str> = coco
+        .images
+        .iter()
+        .map(|image| (image.id, image.file_name.as_str()))
+        .collect();
+    let classes: BTreeMap<u64, &str> = coco
+        .categories
+        .iter()
+        .map(|category| (category.id, category.name.as_str()))
+        .collect();
+    coco.annotations
+        .iter()
+        .map(|annotation| {
+            let file = files.get(&annotation.image_id).unwrap_or(&"?");
+            let class = classes.get(&annotation.category_id).unwrap_or(&"?");
+            let [x, y, width, height] = annotation.bbox;
+            format!("{split} {file} {class} {x} {y} {width} {height}\n")
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -513,28 +414,5 @@ mod tests {
         ] {
             assert_eq!(wanted(Path::new(path)).as_deref(), expected, "{path}");
         }
-    }
-
-    #[test]
-    fn boxes_keep_their_order_and_those_under_one_pixel_are_left_out() {
-        let xml = "<annotation><filename>a</filename>
-            <size><width>64</width><height>48</height></size>
-            <object><name>Platelets</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>4</xmax><ymax>8</ymax></bndbox></object>
-            <object><name>RBC</name><bndbox><xmin>5</xmin><ymin>2</ymin><xmax>5</xmax><ymax>8</ymax></bndbox></object>
-            <object><name>WBC</name><bndbox><xmin>0</xmin><ymin>0</ymin><xmax>1</xmax><ymax>1</ymax></bndbox></object>
-            </annotation>";
-        let image = voc::parse(xml, Path::new("a.xml")).unwrap();
-        let mut coco = CocoFile::new("val");
-        coco.push("a.jpg", image.size, &image.objects).unwrap();
-        assert_eq!(
-            coco.lines("val"),
-            ["val a.jpg Platelets 1 2 3 6\n", "val a.jpg WBC 0 0 1 1\n"]
-        );
-        let unknown = voc::parse(&xml.replace("WBC", "Cat"), Path::new("a.xml")).unwrap();
-        assert!(
-            coco.push("b.jpg", unknown.size, &unknown.objects)
-                .unwrap_err()
-                .contains("\"Cat\"")
-        );
     }
 }

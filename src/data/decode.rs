@@ -89,12 +89,19 @@ pub fn decode_image_bytes(bytes: &[u8], path: &Path) -> Result<RgbImage, DecodeE
 /// The file can't be read, is of no known format, or its header is damaged. Damage behind the
 /// header goes unnoticed.
 pub fn image_size(path: &Path) -> Result<ImageSize, DecodeError> {
-    let bytes = read_file(path)?;
+    image_size_of_bytes(&read_file(path)?, path)
+}
+
+/// [`image_size`] for a file that is in memory already; `path` only names it in errors.
+///
+/// # Errors
+/// As [`image_size`].
+pub fn image_size_of_bytes(bytes: &[u8], path: &Path) -> Result<ImageSize, DecodeError> {
     let broken = |source| DecodeError::Broken {
         path: path.to_owned(),
         source,
     };
-    let mut decoder = open_reader(&bytes, path)?.into_decoder().map_err(broken)?;
+    let mut decoder = open_reader(bytes, path)?.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     let stored = ImageSize::new(height as usize, width as usize);
     Ok(match decoder.orientation().map_err(broken)? {

@@ -15,7 +15,7 @@ use std::time::Duration;
 const ATTEMPTS: u32 = 5;
 /// The pause after the first failed attempt; doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// A server that says nothing for this long counts as a dropped connection.
+/// [`Download::silence`] unless set otherwise.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// One file to fetch.
@@ -27,8 +27,12 @@ pub struct Download {
     pub destination: PathBuf,
     /// The SHA-256 of the whole file in hexadecimal, if known.
     pub sha256: Option<String>,
+    /// The length of the whole file in bytes, if known.
+    pub expected_bytes: Option<u64>,
     /// Refuse anything longer.
     pub max_bytes: Option<u64>,
+    /// A server that says nothing for this long counts as a dropped connection.
+    pub silence: Duration,
 }
 
 /// Why a download failed.
@@ -94,6 +98,18 @@ pub enum DownloadError {
         /// In hexadecimal.
         found: String,
     },
+    /// The file is not as long as expected; it has been removed.
+    #[error(
+        "{url}: wrong length, expected {expected} bytes, got {found}; the file was removed, check that the address is the right file and run again"
+    )]
+    Length {
+        /// The address.
+        url: String,
+        /// In bytes.
+        expected: u64,
+        /// In bytes, as announced or as received.
+        found: u64,
+    },
     /// The file could not be written.
     #[error("{url}: cannot write {}: {source}; check free space and permissions", path.display())]
     Disk {
@@ -120,12 +136,27 @@ impl From<DownloadError> for Setback {
 }
 
 impl Download {
+    /// The file at `url`, to be kept at `destination`, with nothing known about it.
+    pub fn new(url: impl Into<String>, destination: impl Into<PathBuf>) -> Self {
+        Self {
+            url: url.into(),
+            destination: destination.into(),
+            sha256: None,
+            expected_bytes: None,
+            max_bytes: None,
+            silence: SILENCE,
+        }
+    }
+
     /// Fetch the file, continuing an earlier interrupted run. `progress` hears the bytes in hand
     /// and, when the server tells it, the length of the whole; the bytes in hand fall back to 0
     /// when the server makes the download start over.
     ///
-    /// A file already at the destination is kept when it has the right checksum, or when none is
-    /// given: only whole files get that name.
+    /// A file already at the destination is kept when it has the right length and checksum, as far
+    /// as they are given: only whole files get that name.
+    ///
+    /// The proxy is the one that `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY` names, except for hosts
+    /// in `NO_PROXY`.
     ///
     /// # Errors
     /// See [`DownloadError`].
@@ -138,9 +169,9 @@ impl Download {
         }
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(SILENCE))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
+            .timeout_connect(Some(self.silence))
+            .timeout_recv_response(Some(self.silence))
+            .timeout_per_read(Some(self.silence))
             .user_agent(concat!("sedet/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
@@ -177,14 +208,16 @@ impl Download {
             let source = io::Error::from(io::ErrorKind::IsADirectory);
             return Err(self.disk(&self.destination, source));
         }
-        let valid = match &self.sha256 {
-            None => true,
-            Some(expected) => self
-                .hash(&self.destination)?
-                .eq_ignore_ascii_case(expected.trim()),
-        };
+        let length = metadata.len();
+        let valid = self.expected_bytes.is_none_or(|bytes| bytes == length)
+            && match &self.sha256 {
+                None => true,
+                Some(expected) => self
+                    .hash(&self.destination)?
+                    .eq_ignore_ascii_case(expected.trim()),
+            };
         if valid {
-            progress(metadata.len(), Some(metadata.len()));
+            progress(length, Some(length));
         }
         Ok(valid)
     }
@@ -214,13 +247,8 @@ impl Download {
         let mut done = match response.status().as_u16() {
             200 => 0,
             206 => {
-                let same_version = header("etag").is_none_or(|tag| {
-                    validator
-                        .as_ref()
-                        .is_some_and(|v| !v.starts_with('"') || *v == tag)
-                });
                 let start = content_range.as_deref().and_then(range_start);
-                if start != Some(have) || !same_version {
+                if start != Some(have) || !same_version(validator.as_deref(), &header) {
                     self.forget_part();
                     return Err(Setback::Passing(
                         "the server sent a part that does not fit ours".into(),
@@ -230,7 +258,8 @@ impl Download {
             }
             // Nothing beyond what we have: whole, if the lengths agree.
             416 if have > 0 => {
-                if content_range.as_deref().and_then(range_total) == Some(have) {
+                let total = content_range.as_deref().and_then(range_total);
+                if total == Some(have) && same_version(validator.as_deref(), &header) {
                     return Ok(());
                 }
                 self.forget_part();
@@ -253,6 +282,12 @@ impl Download {
             0 if content_range.is_none() => header("content-length").and_then(|v| v.parse().ok()),
             _ => content_range.as_deref().and_then(range_total),
         };
+        if let (Some(expected), Some(found)) = (self.expected_bytes, total)
+            && expected != found
+        {
+            return Err(self.wrong_length(expected, found).into());
+        }
+        let total = total.or(self.expected_bytes);
         self.check_length(total.unwrap_or(0))?;
         if done == 0 {
             self.start_part(strong_validator(header("etag"), header("last-modified")))?;
@@ -274,6 +309,11 @@ impl Download {
                 break;
             }
             self.check_length(done + count as u64)?;
+            if let Some(expected) = self.expected_bytes
+                && done + count as u64 > expected
+            {
+                return Err(self.wrong_length(expected, done + count as u64).into());
+            }
             file.write_all(&buffer[..count])
                 .map_err(|source| self.disk(&part, source))?;
             done += count as u64;
@@ -295,6 +335,12 @@ impl Download {
     /// Check the whole part file and give it its name.
     fn finish(&self) -> Result<(), DownloadError> {
         let part = self.beside("part");
+        let found = self.bytes_in_hand();
+        if let Some(expected) = self.expected_bytes
+            && expected != found
+        {
+            return Err(self.wrong_length(expected, found));
+        }
         if let Some(expected) = &self.sha256 {
             let found = self.hash(&part)?;
             if !found.eq_ignore_ascii_case(expected.trim()) {
@@ -320,6 +366,15 @@ impl Download {
                 Err(DownloadError::TooLong { url, max_bytes })
             }
             _ => Ok(()),
+        }
+    }
+
+    fn wrong_length(&self, expected: u64, found: u64) -> DownloadError {
+        self.forget_part();
+        DownloadError::Length {
+            url: self.url.clone(),
+            expected,
+            found,
         }
     }
 
@@ -418,6 +473,19 @@ fn hex(bytes: &[u8]) -> String {
 /// What may stand in `If-Range`: a strong ETag, else the date.
 fn strong_validator(etag: Option<String>, last_modified: Option<String>) -> Option<String> {
     etag.filter(|tag| tag.starts_with('"')).or(last_modified)
+}
+
+/// The answer to a request with `If-Range` is about the version that `validator` stands for; an
+/// answer need not repeat the header.
+fn same_version(validator: Option<&str>, header: &dyn Fn(&str) -> Option<String>) -> bool {
+    validator.is_some_and(|validator| {
+        let name = if validator.starts_with('"') {
+            "etag"
+        } else {
+            "last-modified"
+        };
+        header(name).is_none_or(|now| now == validator)
+    })
 }
 
 /// `7` of `bytes 7-9/10`.

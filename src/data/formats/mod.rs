@@ -3,3 +3,4 @@
 pub mod coco;
 pub mod layout;
 pub mod voc;
+pub mod voc_to_coco;

@@ -25,6 +25,10 @@ pub struct VocObject {
     pub name: String,
     /// `xmin, ymin, xmax, ymax` in pixels, unchecked: it may be degenerate.
     pub box_in_image: BoxXyxy,
+    /// Hard to recognise; VOC's own evaluation leaves such objects out.
+    pub difficult: bool,
+    /// The box does not hold the object's full extent.
+    pub truncated: bool,
 }
 
 /// Why an annotation could not be read; every message names the file.
@@ -153,6 +157,20 @@ impl Reader<'_> {
             .ok_or_else(|| self.error(parent, element, "a finite number"))
     }
 
+    /// A mark of 0 or 1; unmarked when it is left out, empty or, as some tools write, `Unspecified`.
+    fn mark(&self, parent: Node, element: &'static str) -> Result<bool, VocError> {
+        let text = parent
+            .children()
+            .find(|node| node.has_tag_name(element))
+            .and_then(|node| node.text())
+            .map_or("", str::trim);
+        match text {
+            "1" => Ok(true),
+            "0" | "" | "Unspecified" => Ok(false),
+            _ => Err(self.error(parent, element, "0 or 1")),
+        }
+    }
+
     fn object(&self, node: Node) -> Result<VocObject, VocError> {
         let corners = self.child(node, "bndbox", "<xmin>, <ymin>, <xmax> and <ymax>")?;
         Ok(VocObject {
@@ -163,6 +181,8 @@ impl Reader<'_> {
                 self.coordinate(corners, "xmax")?,
                 self.coordinate(corners, "ymax")?,
             ),
+            difficult: self.mark(node, "difficult")?,
+            truncated: self.mark(node, "truncated")?,
         })
     }
 }
@@ -173,9 +193,9 @@ mod tests {
 
     const XML: &str = "<annotation><filename>a.jpg</filename>
 <size><width>640</width><height>480</height><depth>3</depth></size>
-<object><name>RBC</name><part><name>x</name></part>
+<object><name>RBC</name><part><name>x</name></part><difficult> 1 </difficult><truncated>0</truncated>
 <bndbox><xmin>1</xmin><ymin>2.5</ymin><xmax> 30 </xmax><ymax>40</ymax></bndbox></object>
-<object><bndbox><ymax>4</ymax><xmax>3</xmax><ymin>2</ymin><xmin>1</xmin></bndbox><name>WBC</name></object>
+<object><bndbox><ymax>4</ymax><xmax>3</xmax><ymin>2</ymin><xmin>1</xmin></bndbox><name>WBC</name><truncated>1</truncated><difficult>Unspecified</difficult></object>
 </annotation>";
 
     #[test]
@@ -183,15 +203,17 @@ mod tests {
         let image = parse(XML, Path::new("a.xml")).unwrap();
         assert_eq!(image.file_name, "a.jpg");
         assert_eq!(image.size, ImageSize::new(480, 640));
-        let object = |name: &str, box_in_image| VocObject {
+        let object = |name: &str, box_in_image, difficult, truncated| VocObject {
             name: name.into(),
             box_in_image,
+            difficult,
+            truncated,
         };
         assert_eq!(
             image.objects,
             [
-                object("RBC", BoxXyxy::new(1.0, 2.5, 30.0, 40.0)),
-                object("WBC", BoxXyxy::new(1.0, 2.0, 3.0, 4.0)),
+                object("RBC", BoxXyxy::new(1.0, 2.5, 30.0, 40.0), true, false),
+                object("WBC", BoxXyxy::new(1.0, 2.0, 3.0, 4.0), false, true),
             ]
         );
     }
@@ -201,6 +223,11 @@ mod tests {
         for (from, to, says) in [
             ("2.5", "NaN", "<bndbox> needs <ymin> with a finite number"),
             ("480", "-1", "<size> needs <height> with a whole number"),
+            (
+                " 1 </diff",
+                "2</diff",
+                "<object> needs <difficult> with 0 or 1",
+            ),
             ("<name>WBC</name>", "", "line 5: <object> needs <name>"),
             ("</annotation>", "", "not well-formed XML"),
         ] {
