@@ -2,12 +2,9 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use common::torchvision::{key, transposed, weights};
-use common::{Fixture, assert_close, values};
+use common::{Fixture, assert_close, assert_close_to_largest, gradients_by_name, values};
 use sedet::backbones::resnet::{BlockKind, ResNetConfig};
 use sedet::boxes::{BoxXyxy, ImageSize};
 use sedet::data::batch::pad_images;
@@ -125,28 +122,6 @@ fn losses_equal_torchvision_s_with_and_without_se_and_with_an_image_without_boxe
     }
 }
 
-struct Collect<'a> {
-    gradients: &'a Gradients,
-    path: Vec<String>,
-    found: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-}
-
-impl ModuleVisitor for Collect<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_string());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = param.val().grad(self.gradients) {
-            let shape = gradient.dims().to_vec();
-            self.found
-                .insert(self.path.join("."), (shape, values(gradient)));
-        }
-    }
-}
-
 #[test]
 fn gradients_of_all_parameters_equal_torchvision_s() {
     let fixture = Fixture::open("faster_rcnn.safetensors");
@@ -156,19 +131,13 @@ fn gradients_of_all_parameters_equal_torchvision_s() {
         input.pixels = Tensor::from_inner(input.pixels);
         let losses = model.losses(input, &targets(&fixture, case), &mut SampleOrder::InOrder);
         let gradients = losses.total().backward();
-        let mut collect = Collect {
-            gradients: &gradients,
-            path: Vec::new(),
-            found: BTreeMap::new(),
-        };
-        model.visit(&mut collect);
         let prefix = format!("plain.{case}.grad.");
         let expected = fixture
             .names()
             .into_iter()
             .filter(|n| n.starts_with(&prefix));
         let mut compared = 0;
-        for (name, (shape, gradient)) in &collect.found {
+        for (name, (shape, gradient)) in &gradients_by_name(&model, &gradients) {
             let (key, is_transposed) = key(name);
             let key = format!("{prefix}{key}");
             if !fixture.has(&key) {
@@ -179,10 +148,7 @@ fn gradients_of_all_parameters_equal_torchvision_s() {
                 true => transposed(gradient, shape[0], shape[1]),
                 false => gradient.clone(),
             };
-            // Relative to the tensor's own largest entry.
-            let scale = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            let normal = |v: &[f32]| v.iter().map(|x| x / scale).collect::<Vec<_>>();
-            assert_close(&key, &normal(&gradient), &normal(&expected), 1e-3);
+            assert_close_to_largest(&key, &gradient, &expected, 1e-3);
             compared += 1;
         }
         assert_eq!(

@@ -3,9 +3,11 @@
 
 pub mod torchvision;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 
 /// A file of reference numbers written by a script in `tests/oracle/`.
@@ -105,4 +107,47 @@ pub fn assert_close(name: &str, actual: &[f32], expected: &[f32], tolerance: f32
         worst <= tolerance * scale,
         "{name}: off by {worst} where values reach {scale}"
     );
+}
+
+/// As [`assert_close`], but `tolerance` is of the largest reference value even where that is tiny.
+pub fn assert_close_to_largest(name: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
+    let scale = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let normal = |v: &[f32]| v.iter().map(|x| x / scale).collect::<Vec<_>>();
+    assert_close(name, &normal(actual), &normal(expected), tolerance);
+}
+
+/// Shape and values of the gradient of every parameter that has one, by the parameter's path.
+pub fn gradients_by_name<M: Module>(
+    model: &M,
+    gradients: &Gradients,
+) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let mut collect = CollectGradients {
+        gradients,
+        path: Vec::new(),
+        found: BTreeMap::new(),
+    };
+    model.visit(&mut collect);
+    collect.found
+}
+
+struct CollectGradients<'a> {
+    gradients: &'a Gradients,
+    path: Vec<String>,
+    found: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl ModuleVisitor for CollectGradients<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            let shape = gradient.dims().to_vec();
+            self.found
+                .insert(self.path.join("."), (shape, values(gradient)));
+        }
+    }
 }
