@@ -223,8 +223,9 @@ impl RunConfig {
     ) -> Result<FasterRcnnConfig, ConfigError> {
         let mut net: ResNetConfig = backbone(&self.model.backbone)?;
         net.width_multiplier = self.model.width;
-        net.se = net.se.map(|_| SeConfig {
+        net.se = net.se.map(|se| SeConfig {
             reduction: self.model.se_reduction,
+            ..se
         });
         if pretrained {
             net.norm.kind = self.model.norm;
