@@ -56,7 +56,7 @@ fn network(config: &ResNetConfig, fixture: &Fixture, weights: &str, device: &Dev
 #[test]
 fn feature_maps_of_plain_grouped_and_se_networks_equal_the_references() {
     let fixture = Fixture::open("backbones.safetensors");
-    let device = Device::flex();
+    let device = common::device();
     let resnext = ResNetConfig {
         groups: 4,
         width_per_group: 32,
@@ -94,7 +94,7 @@ fn feature_maps_of_plain_grouped_and_se_networks_equal_the_references() {
 #[test]
 fn gradients_of_the_se_bottleneck_network_equal_timm_s() {
     let fixture = Fixture::open("backbones.safetensors");
-    let device = Device::flex().autodiff();
+    let device = common::device().autodiff();
     let config = config(BlockKind::Bottleneck, Some(16));
     let network = network(&config, &fixture, "bottleneck_weights", &device);
     let maps = network.forward(fixture.tensor("input", &device));
@@ -135,7 +135,7 @@ fn gradients_of_the_se_bottleneck_network_equal_timm_s() {
 #[test]
 fn the_se_unit_equals_timm_s_in_gates_output_and_gradients() {
     let fixture = Fixture::open("backbones.safetensors");
-    let device = Device::flex().autodiff();
+    let device = common::device().autodiff();
     let unit: SeUnit = SeConfig::default().init(32, &device);
     let of = |key: &str| fixture.floats(&format!("se_unit.{key}"));
     let weights = named_tensors(&unit)
@@ -203,7 +203,7 @@ impl ModuleVisitor for CountLearned {
 fn every_network_of_the_zoo_has_the_reference_s_number_of_parameters() {
     let text = std::fs::read_to_string(fixture_path("parameter_counts.json")).unwrap();
     let counts: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let device = Device::flex();
+    let device = common::device();
     for name in zoo::known_names() {
         let mut config = zoo::backbone(&name).unwrap();
         config.norm.kind = NormKind::Batch;

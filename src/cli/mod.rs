@@ -64,10 +64,23 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes in one line. The library's errors already name their causes; those are
+/// not said twice.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.as_str() {
+            "" => cause,
+            _ if said.contains(&cause) => said,
+            _ => format!("{said}: {cause}"),
+        }
+    })
 }
 
 /// `sedet ... | head` is no failure.
@@ -88,4 +101,18 @@ fn print_out(text: &str) -> anyhow::Result<()> {
         out.write_all(b"\n")?;
     }
     Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once_whether_or_not_the_error_names_it() {
+        let cause = || std::io::Error::other("disk on fire");
+        let bare = anyhow::Error::new(cause()).context("a.json");
+        assert_eq!(message(&bare), "a.json: disk on fire");
+        let naming = anyhow::Error::new(cause()).context("a.json: disk on fire; call for help");
+        assert_eq!(message(&naming), "a.json: disk on fire; call for help");
+    }
 }

@@ -10,6 +10,15 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 
+/// The device that these tests prove: the processor, or the one that `SEDET_TEST_DEVICE` names.
+pub fn device() -> Device {
+    let name = std::env::var("SEDET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    let choice = name.parse().unwrap_or_else(|e| panic!("{e}"));
+    let found = sedet::device::resolve(choice).unwrap_or_else(|e| panic!("{e}"));
+    eprintln!("device: {}", found.name);
+    found.device
+}
+
 /// A file of reference numbers written by a script in `tests/oracle/`.
 pub struct Fixture {
     bytes: Vec<u8>,

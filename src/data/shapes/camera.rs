@@ -122,7 +122,7 @@ impl Camera {
 }
 
 /// The pixels of a file made by [`Camera::jpeg`].
-pub(super) fn decode(jpeg: &[u8]) -> RgbImage {
+pub(in crate::data) fn decode(jpeg: &[u8]) -> RgbImage {
     image::load_from_memory_with_format(jpeg, ImageFormat::Jpeg)
         .expect("the encoder above wrote these bytes")
         .into_rgb8()

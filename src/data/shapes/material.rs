@@ -58,6 +58,16 @@ enum Pattern {
     Spots,
     Marble,
     Speckle,
+    /// Eight wedges about the y axis, as on a beach ball.
+    Wedges,
+    /// One strip along the z axis, as adhesive tape on a carton.
+    Tape,
+    /// The middle of the y axis, as the label of a tin.
+    Label,
+    /// Four patches about the z axis, as on a life buoy.
+    Patches,
+    /// Bands across the y axis, as on a traffic cone.
+    Bands,
 }
 
 /// Paint of one object: two colours in a solid pattern, and gloss.
@@ -77,8 +87,55 @@ pub(super) struct Material {
     grain: f32,
 }
 
+/// Share of objects that wear the usual paint of their class; the others wear anything, so that
+/// colour alone does not tell the class.
+const USUAL_SHARE: f32 = 0.85;
+
 impl Material {
-    pub(super) fn sample(dice: &mut Dice) -> Self {
+    /// Paint for an object of a class of [`super::CLASS_NAMES`].
+    pub(super) fn sample(class_index: usize, dice: &mut Dice) -> Self {
+        let mut paint = Self::any(dice);
+        if dice.chance(USUAL_SHARE) {
+            paint.wear_usual(class_index, dice);
+        }
+        paint
+    }
+
+    /// What a person expects: beach balls, cartons, tins, life buoys, gold stars, traffic cones.
+    fn wear_usual(&mut self, class_index: usize, dice: &mut Dice) {
+        let white = Vec3::splat(dice.range(0.65, 0.9));
+        let tint = |colour: (f32, f32, f32), dice: &mut Dice| {
+            let gain = dice.range(0.75, 1.2);
+            let mut channel = |v: f32| v * gain * dice.range(0.9, 1.1);
+            Vec3::new(channel(colour.0), channel(colour.1), channel(colour.2))
+        };
+        let (pattern, first, second) = match class_index {
+            0 => (
+                Pattern::Wedges,
+                dice.colour((0.6, 0.95), (0.6, 0.95)),
+                white,
+            ),
+            1 => (
+                Pattern::Tape,
+                tint((0.42, 0.26, 0.12), dice),
+                tint((0.62, 0.5, 0.3), dice),
+            ),
+            2 => (
+                Pattern::Label,
+                tint((0.5, 0.52, 0.55), dice),
+                dice.colour((0.6, 0.95), (0.4, 0.9)),
+            ),
+            3 => (Pattern::Patches, tint((0.75, 0.1, 0.05), dice), white),
+            4 => (Pattern::Plain, tint((0.8, 0.5, 0.06), dice), white),
+            _ => (Pattern::Bands, tint((0.85, 0.25, 0.03), dice), white),
+        };
+        (self.pattern, self.first, self.second) = (pattern, first, second);
+        if matches!(pattern, Pattern::Label) {
+            self.mirror = dice.range(0.2, 0.45);
+        }
+    }
+
+    fn any(dice: &mut Dice) -> Self {
         let pattern = match dice.below(12) {
             0..=3 => Pattern::Plain,
             4 => Pattern::Stripes,
@@ -124,12 +181,17 @@ impl Material {
 
     /// Paint that stands out from `behind`, the mean colour around the object: nothing here is
     /// camouflaged beyond what a person could find.
-    pub(super) fn sample_against(behind: Vec3, light: &Lighting, dice: &mut Dice) -> Self {
+    pub(super) fn sample_against(
+        class_index: usize,
+        behind: Vec3,
+        light: &Lighting,
+        dice: &mut Dice,
+    ) -> Self {
         let lit = light.diffuse(Vec3::new(0.0, 0.5, 0.87));
         let display = |c: Vec3| Vec3::new(c.x.sqrt(), c.y.sqrt(), c.z.sqrt());
         let mut best: Option<(f32, Self)> = None;
         for _ in 0..6 {
-            let candidate = Self::sample(dice);
+            let candidate = Self::sample(class_index, dice);
             let share = match candidate.pattern {
                 Pattern::Plain => 0.0,
                 _ => 0.4,
@@ -143,7 +205,10 @@ impl Material {
                 best = Some((contrast, candidate));
             }
         }
-        best.map_or_else(|| Self::sample(dice), |(_, candidate)| candidate)
+        best.map_or_else(
+            || Self::sample(class_index, dice),
+            |(_, candidate)| candidate,
+        )
     }
 
     /// The same paint with a slightly different brightness, for the members of a crowd.
@@ -187,6 +252,20 @@ impl Material {
             Pattern::Speckle => {
                 let k = 7.0;
                 smoothstep(0.35, 0.75, noise.space(q.x * k, q.y * k, q.z * k))
+            }
+            Pattern::Wedges => {
+                let odd = (p.x > 0.0) ^ (p.z > 0.0) ^ (p.x.abs() > p.z.abs());
+                f32::from(u8::from(odd))
+            }
+            Pattern::Tape => f32::from(u8::from(p.x.abs() < 0.13)),
+            Pattern::Label => f32::from(u8::from(p.y.abs() < 0.42)),
+            Pattern::Patches => {
+                let (near, far) = (p.x.abs().min(p.y.abs()), p.x.abs().max(p.y.abs()));
+                f32::from(u8::from(near < 0.36 * far))
+            }
+            Pattern::Bands => {
+                let v = fraction(p.y * 1.6 + 0.3);
+                smoothstep(0.0, 0.06, v) - smoothstep(0.42, 0.48, v)
             }
         };
         let mut colour = self.first.mix(self.second, share);

@@ -14,9 +14,9 @@ use super::sprite::{Shadow, Sprite, View};
 use super::{CLASS_NAMES, SceneObject, ShapesConfig, Split};
 
 /// At most this many annotated objects in a scene; a crowd counts as one.
-pub(super) const MAX_OBJECTS: usize = 8;
+pub(super) const MAX_OBJECTS: usize = 10;
 /// An object is not placed where it, or one that it hides, would show less of its silhouette.
-pub(super) const MIN_VISIBLE: f32 = 0.4;
+pub(super) const MIN_VISIBLE: f32 = 0.5;
 /// The image border cuts off less of an object, or its class could not be told.
 const MIN_INSIDE: f32 = 0.55;
 /// Most objects are only placed where everything stays visible to this degree.
@@ -26,9 +26,9 @@ const EMPTY_SHARE: f32 = 0.04;
 /// Share of scenes with a crowd.
 const CROWD_SHARE: f32 = 0.06;
 /// Smallest and largest diameter of an object's bounding sphere, over the image's long side.
-const DIAMETERS: (f32, f32) = (0.14, 0.8);
+const DIAMETERS: (f32, f32) = (0.14, 0.65);
 /// Share of objects below that range, and the smallest diameter they may have.
-const TINY: (f32, f32) = (0.05, 0.055);
+const TINY: (f32, f32) = (0.03, 0.06);
 /// A visible box with a shorter side is too small to place, in pixels.
 pub(super) const MIN_SIDE: usize = 7;
 
@@ -111,7 +111,7 @@ impl Composition {
             scene.place_crowd(dice);
         }
         let most = MAX_OBJECTS - scene.instances.len();
-        let mut count = 1 + dice.below(4) as usize;
+        let mut count = 2 + dice.below(5) as usize;
         if dice.chance(0.35) {
             count += 1 + dice.below(4) as usize;
         }
@@ -154,7 +154,7 @@ impl Composition {
                 distance: dice.range(3.0, 9.0),
                 subpixel: (dice.unit(), dice.unit()),
             };
-            let wanted = if dice.chance(0.65) {
+            let wanted = if dice.chance(0.75) {
                 MOSTLY_VISIBLE
             } else {
                 MIN_VISIBLE
@@ -397,12 +397,12 @@ impl Composition {
         let mut crowd_paint: Option<Material> = None;
         for actor in &self.actors {
             let behind = self.mean_around(actor, &canvas);
-            let paint = if self.instances[usize::from(actor.instance) - 1].iscrowd {
-                crowd_paint
-                    .get_or_insert_with(|| Material::sample_against(behind, &light, dice))
-                    .variation(dice)
+            let instance = &self.instances[usize::from(actor.instance) - 1];
+            let mut fresh = || Material::sample_against(instance.class_index, behind, &light, dice);
+            let paint = if instance.iscrowd {
+                crowd_paint.get_or_insert_with(fresh).variation(dice)
             } else {
-                Material::sample_against(behind, &light, dice)
+                fresh()
             };
             for shadow in self.shadows(actor, &light) {
                 actor.sprite.cast_shadow(&shadow, &mut canvas);

@@ -70,7 +70,7 @@ impl Solid {
                 }
             }
             2 => {
-                let shape = Vec3::new(1.0, dice.range(0.7, 1.9), 0.0).normalised();
+                let shape = Vec3::new(1.0, dice.range(1.1, 2.2), 0.0).normalised();
                 Self::Cylinder {
                     radius: shape.x,
                     half_height: shape.y,

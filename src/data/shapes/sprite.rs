@@ -380,7 +380,7 @@ mod tests {
         let mut dice = Dice::new(1, Split::Train, 0, Purpose::Materials);
         let light = Lighting::sample(&mut dice);
         let noise = Noise::new(&mut dice);
-        let material = Material::sample_against(Vec3::default(), &light, &mut dice);
+        let material = Material::sample_against(0, Vec3::default(), &light, &mut dice);
         let sprite = ball(15.0);
         let mut canvas = Canvas::from_fn(60, 50, |_, _| Vec3::default());
         // Partly outside, at the top left.

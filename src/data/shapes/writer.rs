@@ -7,7 +7,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::scene::Composition;
-use super::{CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, Split, photograph};
+use super::{
+    CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, Split, annotation_id, file_name,
+    photograph,
+};
 
 /// Scenes drawn between two rounds of writing and progress.
 const ROUND: usize = 32;
@@ -65,7 +68,7 @@ struct Category {
 ///
 /// ```text
 /// train2017/000000000001.jpg ...
-/// val2017/000000001201.jpg ...
+/// val2017/000000006001.jpg ...
 /// annotations/instances_train2017.json
 /// annotations/instances_val2017.json
 /// ```
@@ -87,30 +90,23 @@ pub fn write_dataset(
 ) -> Result<(), ShapesError> {
     config.validate()?;
     let total = config.train_images + config.val_images;
-    let (mut images_before, mut annotations_before) = (0, 0);
+    let mut before = 0;
     for split in [Split::Train, Split::Val] {
-        let count = config.image_count(split);
-        let (images, annotations) = write_split(
-            config,
-            split,
-            directory,
-            (images_before, annotations_before),
-            &mut |done| progress(images_before + done, total),
-        )?;
-        images_before += count;
-        annotations_before += annotations.len();
+        let (images, annotations) = write_split(config, split, directory, &mut |done| {
+            progress(before + done, total);
+        })?;
+        before += images.len();
         let path = directory.join(format!("annotations/instances_{split}2017.json"));
         write_annotations(config, &images, &annotations, &path)?;
     }
     Ok(())
 }
 
-/// Write the pictures of one split; ids count on from those `before`.
+/// Write the pictures of one split.
 fn write_split(
     config: &ShapesConfig,
     split: Split,
     directory: &Path,
-    (images_before, annotations_before): (usize, usize),
     progress: &mut dyn FnMut(usize),
 ) -> Result<(Vec<Image>, Vec<Annotation>), ShapesError> {
     let folder = directory.join(format!("{split}2017"));
@@ -129,18 +125,18 @@ fn write_split(
             })
             .collect();
         for (index, (composition, jpeg)) in (start..end).zip(scenes) {
-            let image_id = (images_before + index + 1) as u64;
+            let image_id = config.image_id(split, index);
             let image = Image {
                 id: image_id,
-                file_name: format!("{image_id:012}.jpg"),
+                file_name: file_name(image_id),
                 width: composition.width,
                 height: composition.height,
             };
             write_file(&folder.join(&image.file_name), &jpeg)?;
             images.push(image);
-            for (owner, object) in composition.annotated() {
+            for (place, (owner, object)) in composition.annotated().enumerate() {
                 annotations.push(Annotation {
-                    id: (annotations_before + annotations.len() + 1) as u64,
+                    id: annotation_id(image_id, place),
                     image_id,
                     category_id: CATEGORY_IDS[object.class_index],
                     bbox: object.box_in_image.to_xywh(),
