@@ -422,7 +422,7 @@ impl ResidualBlock {
         match &self.se {
             None => self.norms[last].forward(branch, Some(shortcut), true),
             Some(se) => {
-                let branch = self.norms[last].forward(branch, None, false);
+                let branch = self.norms[last].forward(branch, None, se.is_after_relu());
                 add_relu(se.forward(branch), shortcut)
             }
         }

@@ -18,6 +18,10 @@ pub struct SeConfig {
     /// The hidden layer is rounded to a multiple of this: 1 is the paper, 8 is timm's `seresnet`.
     #[serde(default = "one")]
     pub round_to: usize,
+    /// Whether a ReLU stands between the branch's last norm and the unit: timm's
+    /// `legacy_seresnet18` and `34`, nowhere else.
+    #[serde(default)]
+    pub after_relu: bool,
 }
 
 fn one() -> usize {
@@ -37,6 +41,7 @@ impl SeConfig {
         Self {
             reduction,
             round_to: 1,
+            after_relu: false,
         }
     }
 
@@ -58,6 +63,7 @@ impl SeConfig {
         SeUnit {
             fc1: linear(channels, hidden, WeightInit::PytorchDefault, device),
             fc2: linear(hidden, channels, WeightInit::PytorchDefault, device),
+            after_relu: self.after_relu,
         }
     }
 }
@@ -69,9 +75,15 @@ pub struct SeUnit {
     pub fc1: Linear,
     /// `channels / r` to `channels`.
     pub fc2: Linear,
+    after_relu: bool,
 }
 
 impl SeUnit {
+    /// Whether the unit's input is clamped at zero first; see [`SeConfig::after_relu`].
+    pub fn is_after_relu(&self) -> bool {
+        self.after_relu
+    }
+
     /// The channel gates `[batch, channels]`, each between 0 and 1, of `[batch, channels, h, w]`.
     pub fn gates(&self, x: Tensor<4>) -> Tensor<2> {
         let [batch, channels, height, width] = x.dims();

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use half::{bf16, f16};
 use npyz::{NpyFile, TypeChar};
 use pytorch_reader::PytorchReader;
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata};
 use zip::ZipArchive;
 
 /// Why a file of weights could not be read.
@@ -365,12 +365,14 @@ fn safetensors_tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignE
     if header_size > size.saturating_sub(8) {
         return Err(bad("it is cut off inside its header".into()));
     }
-    let mut bytes = length.to_vec();
+    let mut bytes = Vec::new();
     file.by_ref()
         .take(header_size)
         .read_to_end(&mut bytes)
         .map_err(|e| bad(e.to_string()))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+    // The library's own reader wants the whole file in memory; its header type checks that the
+    // tensors follow one another without holes.
+    let header: Metadata = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
     let data_start = 8 + header_size;
     let mut tensors = Tensors::new();
     for (name, entry) in header.tensors() {

@@ -24,7 +24,7 @@ pub enum ImportError {
         reason: String,
     },
     /// Not a number, or infinite.
-    #[error("{path}: tensor {tensor} has {count} values that are not finite numbers")]
+    #[error("{path}: tensor {tensor} has {count} value(s) that are not finite numbers")]
     NotFinite {
         /// The file.
         path: String,
@@ -204,27 +204,30 @@ pub fn import(path: &Path) -> Result<Imported, ImportError> {
 }
 
 /// The shape that our shape has in a foreign file (the shortest way to write it).
-fn foreign_shape(ours: &[usize], form: Form) -> Vec<usize> {
+pub(super) fn foreign_shape(ours: &[usize], form: Form) -> Vec<usize> {
     match (form, ours) {
         (Form::Matrix | Form::BackgroundLast, [d_in, d_out]) => vec![*d_out, *d_in],
+        (Form::Pointwise, [d_in, d_out]) => vec![*d_out, *d_in, 1, 1],
         (Form::NoBackground, [d_in, d_out]) => vec![d_out.saturating_sub(4), *d_in],
         (Form::NoBackgroundBias, [n]) => vec![n.saturating_sub(4)],
         _ => ours.to_vec(),
     }
 }
 
-/// Whether a foreign shape is ours; a matrix may be written as a 1x1 convolution.
+/// Whether a foreign shape is ours. Whether a matrix is written as a 1x1 convolution makes no
+/// difference: code bases changed that over time.
 fn fits(foreign: &[usize], ours: &[usize], form: Form) -> bool {
-    let expected = foreign_shape(ours, form);
-    let is_matrix = form == Form::Matrix;
-    foreign == expected
-        || (is_matrix && matches!(foreign, [a, b, 1, 1] if [*a, *b] == expected[..]))
+    let plain = |shape: &[usize]| match (form, shape) {
+        (Form::Matrix | Form::Pointwise, [a, b, 1, 1]) => vec![*a, *b],
+        _ => shape.to_vec(),
+    };
+    plain(foreign) == plain(&foreign_shape(ours, form))
 }
 
 /// Foreign values in our order; `shape` is ours.
 fn from_foreign(values: Vec<f32>, shape: &[usize], form: Form) -> Vec<f32> {
     match (form, shape) {
-        (Form::Matrix, [d_in, d_out]) => transposed(&values, *d_out, *d_in),
+        (Form::Matrix | Form::Pointwise, [d_in, d_out]) => transposed(&values, *d_out, *d_in),
         (Form::BackgroundLast, [d_in, d_out]) => {
             transposed(&rotated_right(values, *d_in), *d_out, *d_in)
         }
@@ -246,7 +249,7 @@ fn from_foreign(values: Vec<f32>, shape: &[usize], form: Form) -> Vec<f32> {
 /// Our values in the foreign order; `shape` is ours. The inverse of the import.
 pub(super) fn to_foreign(values: &[f32], shape: &[usize], form: Form) -> Vec<f32> {
     match (form, shape) {
-        (Form::Matrix, [d_in, d_out]) => transposed(values, *d_in, *d_out),
+        (Form::Matrix | Form::Pointwise, [d_in, d_out]) => transposed(values, *d_in, *d_out),
         (Form::BackgroundLast, [d_in, d_out]) => {
             let mut rows = transposed(values, *d_in, *d_out);
             rows.rotate_left(*d_in);
@@ -289,6 +292,7 @@ mod tests {
             let cases = [
                 (Form::AsIs, vec![d_in, classes]),
                 (Form::Matrix, vec![d_in, classes]),
+                (Form::Pointwise, vec![d_in, classes]),
                 (Form::BackgroundLast, vec![d_in, classes + 1]),
                 (Form::BackgroundLastBias, vec![classes + 1]),
                 (Form::NoBackground, vec![d_in, 4 * (classes + 1)]),

@@ -2,9 +2,12 @@
 //!
 //! - [`parameters`]: module to tensors and back;
 //! - [`checkpoint`]: our own file format;
-//! - [`foreign`]: the files of other programs; [`layouts`]: what they hold; [`import`]: taking it over.
+//! - [`foreign`]: the files of other programs; [`layouts`]: what they hold; [`import`]: taking it over;
+//! - [`any`]: either of the two; [`export`]: files for other libraries.
 
+pub mod any;
 pub mod checkpoint;
+pub mod export;
 pub mod foreign;
 pub mod import;
 pub mod layouts;

@@ -1,7 +1,9 @@
 //! Faster R-CNNs with an FPN: torchvision (names before and since 0.13), detectron2, mmdetection.
 
 use super::residual::residual_config;
-use super::{Form, Names, Network, Place, Recognised, ResidualNames, Unwrapped};
+use super::{
+    ClassifierNames, Form, Library, Names, Network, Place, Recognised, ResidualNames, Unwrapped,
+};
 use crate::backbones::resnet::{ResNetConfig, StridePlace};
 use crate::data::transforms::Preprocess;
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
@@ -118,6 +120,23 @@ impl DetectorNames {
             (_, false) => Form::AsIs,
         };
         Place::new(format!("{name}.{tensor}"), form)
+    }
+}
+
+impl DetectorNames {
+    /// torchvision's names for export.
+    ///
+    /// # Errors
+    /// Why torchvision has no detector that computes the same.
+    pub fn for_export(model: &FasterRcnnConfig) -> Result<Self, String> {
+        ClassifierNames::for_export(Library::Torchvision, &model.backbone)?;
+        if model.roi_heads.pooler.aligned || !model.anchors.rounded {
+            return Err("torchvision has no detector with detectron2's anchors and pooling".into());
+        }
+        Ok(Self {
+            dialect: DetectorDialect::Torchvision,
+            backbone: ResidualNames::torchvision("backbone.body."),
+        })
     }
 }
 

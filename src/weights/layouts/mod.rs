@@ -21,15 +21,17 @@ use crate::data::transforms::Preprocess;
 use crate::detection::faster_rcnn::FasterRcnnConfig;
 
 pub use detectors::{DetectorDialect, DetectorNames};
-pub use residual::{ClassifierNames, Dialect, ResidualNames};
+pub use residual::{ClassifierNames, Dialect, Library, ResidualNames};
 
 /// How the values of one of our tensors lie in theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// The same.
     AsIs,
-    /// A matrix `[out, in]`, maybe written as a 1x1 convolution; ours is `[in, out]`.
+    /// A matrix `[out, in]`; ours is `[in, out]`.
     Matrix,
+    /// The same written as a 1x1 convolution, `[out, in, 1, 1]`.
+    Pointwise,
     /// A bias that the code base does not have: ours is zero.
     Absent,
     /// Rows of a class matrix `[classes + 1, in]` with the background last; ours is first.

@@ -106,7 +106,8 @@ impl ResidualNames {
             [layer, block, "se", fc, tensor] => {
                 let unit = self.se[usize::from(*fc == "fc2")];
                 let form = match (*tensor, self.se_has_bias) {
-                    ("weight", _) => Form::Matrix,
+                    ("weight", true) => Form::Pointwise,
+                    ("weight", false) => Form::Matrix,
                     (_, true) => Form::AsIs,
                     (_, false) => Form::Absent,
                 };
@@ -163,6 +164,75 @@ impl ClassifierNames {
     }
 }
 
+impl ClassifierNames {
+    /// The names that a library other than ours has for a network, for export.
+    ///
+    /// # Errors
+    /// Why the library has no network that computes the same.
+    pub fn for_export(library: Library, backbone: &ResNetConfig) -> Result<Self, String> {
+        let mut names = ResidualNames::torchvision("");
+        if let Stem::Deep { .. } = backbone.stem {
+            names.stem = StemNames::Sequential;
+        }
+        if backbone.shortcut == Shortcut::AveragePool {
+            names.shortcut_conv = 1;
+        }
+        let mut head = "fc";
+        let is_legacy = backbone.stem_pooling == StemPooling::CeilMode
+            || backbone.se.is_some_and(|se| se.after_relu)
+            || backbone.stride_place == StridePlace::Conv1x1
+            || backbone.block == BlockKind::WideBottleneck;
+        match library {
+            Library::Torchvision => {
+                let differs = if backbone.se.is_some() {
+                    Some("SE units")
+                } else if is_legacy {
+                    Some("Caffe's stride or stem pooling")
+                } else if backbone.stem != Stem::Conv7x7 {
+                    Some("another stem")
+                } else if backbone.shortcut != Shortcut::Conv1x1 {
+                    Some("other shortcuts")
+                } else {
+                    None
+                };
+                if let Some(differs) = differs {
+                    return Err(format!("torchvision has no ResNet with {differs}"));
+                }
+            }
+            Library::Timm if is_legacy => {
+                if backbone.se.is_none() || backbone.stem_pooling != StemPooling::CeilMode {
+                    return Err(
+                        "timm has Caffe's stride and stem pooling in legacy SE networks only"
+                            .into(),
+                    );
+                }
+                names.stem = StemNames::Layer0;
+                names.se = ["se_module.fc1", "se_module.fc2"];
+                head = "last_linear";
+            }
+            Library::Timm
+                if backbone.stem == Stem::Cifar || backbone.shortcut == Shortcut::ZeroPad =>
+            {
+                return Err("timm has no CIFAR ResNet".into());
+            }
+            Library::Timm => {}
+        }
+        Ok(Self {
+            backbone: names,
+            head,
+        })
+    }
+}
+
+/// Whose names an export has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    /// torchvision.
+    Torchvision,
+    /// timm.
+    Timm,
+}
+
 /// A network whose names start with `layer1` or `layer0`.
 pub(super) fn plain(tensors: Unwrapped) -> Result<Recognised, String> {
     let head = ["fc", "last_linear", "linear", "classifier"]
@@ -215,6 +285,12 @@ fn classifier(
         backbone.stem_pooling = StemPooling::CeilMode;
         if backbone.block == BlockKind::Bottleneck && backbone.groups == 1 {
             backbone.stride_place = StridePlace::Conv1x1;
+        }
+        if backbone.block == BlockKind::Basic {
+            backbone.se = backbone.se.map(|se| SeConfig {
+                after_relu: true,
+                ..se
+            });
         }
     }
     let [num_classes, _] = tensors.extents(&format!("{head}.weight"))?;
@@ -375,8 +451,8 @@ fn se_config(
     let reduction = channels / hidden;
     [1, 8]
         .map(|round_to| SeConfig {
-            reduction,
             round_to,
+            ..SeConfig::new(reduction)
         })
         .into_iter()
         .find(|se| widths.iter().all(|&(c, hidden)| se.hidden(c) == hidden))
