@@ -158,23 +158,21 @@ fn reference_detector(network: &Network) -> BTreeMap<String, TensorData> {
 
 #[test]
 fn detectors_of_four_code_bases_give_the_same_weights() {
-    for (file, layout, unused) in [
-        ("faster_rcnn.safetensors", "torchvision Faster", None),
-        ("layouts/torchvision_old_detector.pth", "before 0.13", None),
-        (
-            "layouts/detectron2_detector.pth",
-            "detectron2",
-            Some("model.pixel_mean"),
-        ),
-        ("layouts/mmdetection_detector.pth", "mmdetection", None),
+    for (file, layout) in [
+        ("faster_rcnn.safetensors", "torchvision Faster"),
+        ("layouts/torchvision_old_detector.pth", "before 0.13"),
+        ("layouts/detectron2_detector.pth", "detectron2"),
+        ("layouts/mmdetection_detector.pth", "mmdetection"),
     ] {
         let imported = import(&fixture_path(file)).unwrap_or_else(|e| panic!("{e}"));
         let report = &imported.report;
         assert!(report.layout.contains(layout), "{file}: {}", report.layout);
         assert!(report.network_is_whole(), "{file}: {:?}", report.lines());
-        if let Some(unused) = unused {
-            assert_eq!(report.skipped, [unused], "{file}");
-        }
+        // The fixture of the first holds much more than weights.
+        assert!(
+            report.is_complete() || file == "faster_rcnn.safetensors",
+            "{file}"
+        );
         let no_background = report.layout.contains("detectron2") || report.layout.contains("mm");
         for (name, expected) in reference_detector(&imported.network) {
             let mut expected: Vec<f32> = expected.iter::<f32>().collect();

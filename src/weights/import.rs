@@ -65,7 +65,8 @@ pub struct ImportReport {
     pub missing: Vec<(String, String)>,
     /// Tensors of another shape; ours start fresh.
     pub mismatched: Vec<Mismatch>,
-    /// Names in the file that are not used. Counters of batch norms are left out.
+    /// Names in the file that are not used; constants that are no weights (counters of batch
+    /// norms, detectron2's anchors and pixel mean) are left out.
     pub skipped: Vec<String>,
 }
 
@@ -184,7 +185,7 @@ pub fn import(path: &Path) -> Result<Imported, ImportError> {
     }
     report.skipped = file
         .tensors()
-        .filter(|(name, _)| !used.contains(*name) && !name.ends_with("num_batches_tracked"))
+        .filter(|(name, _)| !used.contains(*name) && !is_constant(name))
         .map(|(name, _)| name.to_string())
         .collect();
     if !report.network_is_whole() {
@@ -201,6 +202,13 @@ pub fn import(path: &Path) -> Result<Imported, ImportError> {
         weights,
         report,
     })
+}
+
+/// Tensors of a state dict that are no weights.
+fn is_constant(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    matches!(last, "num_batches_tracked" | "pixel_mean" | "pixel_std")
+        || name.contains("anchor_generator.cell_anchors.")
 }
 
 /// The shape that our shape has in a foreign file (the shortest way to write it).

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::backbones::resnet::{ResNetConfig, StridePlace};
 use crate::data::transforms::Preprocess;
+use crate::data::transforms::preprocess::ChannelOrder;
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use crate::nn::norm::NormKind;
 
@@ -210,17 +211,32 @@ pub(super) fn detectron2(tensors: Unwrapped) -> Result<Recognised, String> {
         false => (StridePlace::Conv1x1, "the first 1x1"),
     };
     net.stride_place = place;
+    let mut preprocess = Preprocess::detectron2();
+    if is_grouped {
+        preprocess.std = [57.375, 57.120, 58.395];
+    }
+    // Its own files say what they want; the mean of red is the largest.
+    if let Some(mean) = tensors.triple("pixel_mean") {
+        preprocess.mean = mean;
+        if mean[0] > mean[2] {
+            preprocess.channel_order = ChannelOrder::Rgb;
+        }
+    }
+    if let Some(std) = tensors.triple("pixel_std") {
+        preprocess.std = std;
+    }
     let assumptions = vec![
         format!("stride of a bottleneck: in {words}"),
-        "input: BGR, 0 to 255, less the mean".into(),
+        format!(
+            "input: {}, 0 to 255, less {:?}, over {:?}",
+            match preprocess.channel_order {
+                ChannelOrder::Rgb => "RGB",
+                ChannelOrder::Bgr => "BGR",
+            },
+            preprocess.mean,
+            preprocess.std
+        ),
     ];
-    let preprocess = match is_grouped {
-        false => Preprocess::detectron2(),
-        true => Preprocess {
-            std: [57.375, 57.120, 58.395],
-            ..Preprocess::detectron2()
-        },
-    };
     detector(
         tensors,
         names,

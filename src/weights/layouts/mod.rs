@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::foreign::{ForeignFile, TensorInfo};
+use super::foreign::{Container, ForeignFile, TensorInfo};
 use crate::classification::classifier::ClassifierConfig;
 use crate::data::transforms::Preprocess;
 use crate::detection::faster_rcnn::FasterRcnnConfig;
@@ -81,6 +81,12 @@ impl<'a> Unwrapped<'a> {
 
     fn has(&self, name: &str) -> bool {
         self.info(name).is_some()
+    }
+
+    /// Three values, where the file has such a tensor.
+    fn triple(&self, name: &str) -> Option<[f32; 3]> {
+        let values = self.file.values(&format!("{}{name}", self.prefix)).ok()?;
+        values.try_into().ok()
     }
 
     /// The shape of a tensor that must be there.
@@ -214,6 +220,11 @@ fn find_anchor(file: &ForeignFile) -> Result<(String, Kind), String> {
     }
     let some: Vec<&str> = file.tensors().map(|(name, _)| name).take(3).collect();
     Err(match some.is_empty() {
+        true if file.container() == Container::Pickle => {
+            "it holds no PyTorch tensors; pickles of NumPy arrays, such as detectron2's .pkl, are not \
+             read (save them as .npz or .pth)"
+                .into()
+        }
         true => "it holds no tensors".into(),
         false => format!(
             "none of the known networks: no tensor is named like layer1.0.conv1.weight (it has {}, ...)",
