@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, TensorData};
 use common::{Fixture, assert_close_to_largest, fixture_path, torchvision, values};
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use sedet::backbones::resnet::{BlockKind, Shortcut, Stem, StemPooling, StridePlace};
 use sedet::classification::classifier::ClassifierConfig;
 use sedet::predict::classifier::LoadedClassifier;
@@ -337,4 +338,67 @@ fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_pictures() {
             .collect();
         assert_close_to_largest(file, &ours, &theirs, 1e-4);
     }
+}
+
+/// Damage of every kind to real files: flipped bits, cuts, doubled and zeroed stretches. Runs for a
+/// moment; `SEDET_FUZZ_SECONDS` makes it longer.
+#[test]
+fn no_damage_to_a_file_makes_the_readers_panic() {
+    let seconds = std::env::var("SEDET_FUZZ_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1.0);
+    let dir = tempfile::tempdir().unwrap();
+    let files = [
+        "torchvision_basic.pth",
+        "torchvision_resnext.safetensors",
+        "timm_seresnet.pt",
+        "cadene_senet.npz",
+        "chenyaofo_resnet.pt",
+    ];
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let start = std::time::Instant::now();
+    let mut round = 0;
+    // The first rounds are made whatever the clock says, so that the test never checks nothing.
+    while round < 40 || start.elapsed().as_secs_f64() < seconds {
+        let file = files[round % files.len()];
+        let mut bytes = std::fs::read(path(file)).unwrap();
+        for _ in 0..1 + rng.next_u32() % 4 {
+            // Mostly near the ends, where headers, pickles and directories are.
+            let reach = match rng.next_u32() % 3 {
+                0 => bytes.len(),
+                _ => bytes.len().min(6000),
+            };
+            let offset = rng.next_u32() as usize % reach.max(1);
+            let at = match rng.next_u32() % 2 {
+                0 => offset,
+                _ => bytes.len().saturating_sub(offset + 1),
+            };
+            let end = (at + 1 + rng.next_u32() as usize % 16).min(bytes.len());
+            match rng.next_u32() % 5 {
+                0 => bytes.truncate(at),
+                1 => bytes[at..end].fill(0),
+                2 => bytes[at..end].fill(0xFF),
+                3 => bytes.extend_from_within(at..end),
+                _ if at < bytes.len() => bytes[at] ^= 1 << (rng.next_u32() % 8),
+                _ => {}
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        let damaged = dir.path().join("damaged");
+        std::fs::write(&damaged, &bytes).unwrap();
+        let outcome = std::panic::catch_unwind(|| import(&damaged).map(|_| ()));
+        if outcome.is_err() {
+            let kept = std::env::temp_dir().join("sedet-damaged-weights");
+            std::fs::write(&kept, &bytes).unwrap();
+            panic!(
+                "round {round}, {file}: the reader panicked; see {}",
+                kept.display()
+            );
+        }
+        round += 1;
+    }
+    eprintln!("{round} damaged files");
 }
