@@ -8,10 +8,11 @@
 //! - [`kernels`]: our own differentiable operations (convolution, batch norm, RoIAlign).
 //! - [`nn`]: layers that all networks share: the SE unit, norms, initialisation.
 //! - [`backbones`]: ResNet, ResNeXt and their SE forms; the zoo table.
+//! - [`classification`]: the classifier.
 //! - [`detection`]: anchors, matcher, RPN, RoI heads, FPN, Faster R-CNN.
 //! - [`data`]: files to pixels and annotations; data sets, augmentations, the loader. Knows no model.
 //! - [`eval`]: COCO metrics. [`render`]: boxes on pictures, plots.
-//! - [`weights`]: modules as named tensors, checkpoints. - [`predict`]: using a detector.
+//! - [`weights`]: modules as named tensors, checkpoints, the files of other programs. - [`predict`]: using a detector.
 //! - [`train`]: the engine, optimisers, schedules, checkpoints, events.
 //! - [`config`]: the typed run configuration.
 //! - [`device`]: which backend runs the tensors.
@@ -20,6 +21,7 @@
 pub mod atomic;
 pub mod backbones;
 pub mod boxes;
+pub mod classification;
 pub mod cli;
 pub mod config;
 pub mod data;

@@ -22,7 +22,7 @@ const STAGES: [&str; 4] = ["c2", "c3", "c4", "c5"];
 fn config(block: BlockKind, se: Option<usize>) -> ResNetConfig {
     ResNetConfig {
         width_multiplier: 4.0 / 64.0,
-        se: se.map(|reduction| SeConfig { reduction }),
+        se: se.map(SeConfig::new),
         ..ResNetConfig::new(block, [1; 4])
     }
 }

@@ -103,7 +103,7 @@ fn mistakes_of_predict_name_the_file() {
     let (checkpoint, picture) = (text(&checkpoint), text(&picture));
     fails_with(
         &["predict", "--checkpoint", &checkpoint, &picture],
-        &["bad.safetensors", "not a sedet checkpoint"],
+        &["bad.safetensors", "no known kind of weight file"],
     );
     fails_with(
         &["predict", "--checkpoint", &checkpoint, "gone.jpg"],
@@ -113,6 +113,64 @@ fn mistakes_of_predict_name_the_file() {
     fails_with(
         &["predict", "--checkpoint", &checkpoint, &folder],
         &["no picture"],
+    );
+}
+
+#[test]
+fn weights_are_imported_inspected_exported_and_mistakes_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let layouts = format!("{}/tests/fixtures/layouts", env!("CARGO_MANIFEST_DIR"));
+    let (file, odd) = (
+        format!("{layouts}/cadene_seresnet.pth"),
+        format!("{layouts}/outputs.safetensors"),
+    );
+    let at = |name: &str| text(&dir.path().join(name));
+    let (imported, exported) = (at("a.safetensors"), at("b.safetensors"));
+    let done = |arguments: &[&str]| {
+        let output = sedet(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).to_string();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
+        (String::from_utf8_lossy(&output.stdout).to_string(), stderr)
+    };
+    let (_, said) = done(&["weights", "import", &file, "-o", &imported, "--strict"]);
+    assert!(
+        said.contains("Cadene") && said.contains(" 0 missing"),
+        "{said}"
+    );
+    done(&[
+        "weights", "export", &imported, "--format", "timm", "-o", &exported,
+    ]);
+    let (json, _) = done(&["weights", "inspect", &exported, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["container"], "safetensors");
+    assert!(json["recognised_as"].as_str().unwrap().contains("Cadene"));
+    let (table, _) = done(&["weights", "inspect", &imported]);
+    assert!(table.contains("a sedet checkpoint"), "{table}");
+    assert!(table.contains("backbone.layer1.0.se.fc1.weight"), "{table}");
+
+    fails_with(
+        &["weights", "import", &odd, "-o", &imported],
+        &["outputs.safetensors", "none of the known networks"],
+    );
+    fails_with(
+        &[
+            "weights",
+            "export",
+            &file,
+            "--format",
+            "torchvision",
+            "-o",
+            &exported,
+        ],
+        &["cadene_seresnet.pth", "SE units"],
+    );
+    fails_with(
+        &["predict", "--checkpoint", &imported, "gone.jpg"],
+        &["gone.jpg"],
+    );
+    fails_with(
+        &["eval", "--checkpoint", &imported, "--dataset", "cifar10"],
+        &["--data-dir"],
     );
 }
 

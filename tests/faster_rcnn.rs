@@ -20,7 +20,7 @@ const IMAGE_SIZES: [ImageSize; 2] = [ImageSize::new(46, 71), ImageSize::new(60, 
 fn config(model: &str) -> FasterRcnnConfig {
     let mut net = ResNetConfig::new(BlockKind::Basic, [1; 4]);
     net.width_multiplier = 4.0 / 64.0;
-    net.se = (model == "se").then_some(SeConfig { reduction: 4 });
+    net.se = (model == "se").then_some(SeConfig::new(4));
     let mut config = FasterRcnnConfig::new(Preset::Torchvision, net, 3);
     config.fpn.channels = 16;
     config.anchors.sizes = vec![8.0, 16.0, 32.0, 64.0, 128.0];

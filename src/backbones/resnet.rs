@@ -1,11 +1,13 @@
 //! ResNet (He et al. 2015), ResNeXt (Xie et al. 2016) and their SE forms, by configuration.
 //!
 //! The layout is torchvision's (stride in the 3x3, padded stem pooling); in the SE forms the unit
-//! sits after the last batch norm of the branch, before the sum (SENet paper, section 3.3).
+//! sits after the last batch norm of the branch, before the sum (SENet paper, section 3.3). What
+//! other code bases do differently (stem, shortcut, place of the stride) is configuration too, so
+//! that their weights compute what they computed there.
 
 use burn::module::Module;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::module::{avg_pool2d, max_pool2d};
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,7 @@ use crate::nn::conv::{Conv2d, Conv2dConfig};
 use crate::nn::norm::{Norm, NormConfig, NormKind};
 use crate::nn::se::{SeConfig, SeUnit};
 
-/// The two forms of a residual branch.
+/// The forms of a residual branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockKind {
@@ -22,6 +24,8 @@ pub enum BlockKind {
     Basic,
     /// 1x1 reduce, 3x3, 1x1 expand by 4 (ResNet-50 and deeper).
     Bottleneck,
+    /// 1x1 to twice the planes, grouped 3x3 to four times, 1x1 (SENet-154).
+    WideBottleneck,
 }
 
 impl BlockKind {
@@ -29,7 +33,7 @@ impl BlockKind {
     pub const fn expansion(self) -> usize {
         match self {
             Self::Basic => 1,
-            Self::Bottleneck => 4,
+            Self::Bottleneck | Self::WideBottleneck => 4,
         }
     }
 }
@@ -45,14 +49,71 @@ pub enum StridePlace {
     Conv1x1,
 }
 
+/// What stands before the first stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+pub enum Stem {
+    /// A 7x7 convolution of stride 2, then pooling.
+    #[default]
+    Conv7x7,
+    /// Three 3x3 convolutions, the first of stride 2, then pooling.
+    Deep {
+        /// Output channels of each at width 1: 64, 64, 128 in SENet-154; 32, 32, 64 in ResNet-D.
+        channels: [usize; 3],
+    },
+    /// One 3x3 convolution and no pooling: for pictures of 32x32 (He et al., section 4.2).
+    Cifar,
+}
+
+/// The stem's 3x3 max pooling of stride 2. Both give a map of the same size for even inputs, shifted
+/// by a pixel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StemPooling {
+    /// A border of one pixel: torchvision, timm.
+    #[default]
+    Padded,
+    /// No border, the size rounded up: Caffe, Cadene, timm's `legacy_`.
+    CeilMode,
+}
+
+/// How a shortcut changes its shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shortcut {
+    /// A strided 1x1 convolution (option B of He et al.).
+    #[default]
+    Conv1x1,
+    /// A 3x3 convolution where the size changes, else 1x1 (SENet-154).
+    Conv3x3,
+    /// 2x2 average pooling, then a 1x1 convolution (ResNet-D).
+    AveragePool,
+    /// Every second pixel, and zeros for half of the new channels on either side (option A of
+    /// He et al.). Nothing to learn.
+    ZeroPad,
+}
+
 /// Configuration of a [`ResNet`]; complete enough to be stored in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
     /// The form of the residual branch.
     pub block: BlockKind,
-    /// Blocks in each of the four stages.
+    /// Blocks in each of the four stages. A stage of none hands its input on: CIFAR networks have
+    /// three.
     pub layers: [usize; 4],
+    /// Planes of the first stage at width 1; each stage doubles them.
+    #[serde(default = "default_base_channels")]
+    pub base_channels: usize,
+    /// What stands before the first stage.
+    #[serde(default)]
+    pub stem: Stem,
+    /// The stem's pooling.
+    #[serde(default)]
+    pub stem_pooling: StemPooling,
+    /// How shortcuts change their shape.
+    #[serde(default)]
+    pub shortcut: Shortcut,
     /// The SE unit of every block; none makes the plain network.
     #[serde(default)]
     pub se: Option<SeConfig>,
@@ -72,12 +133,20 @@ pub struct ResNetConfig {
     pub frozen_stages: usize,
 }
 
+fn default_base_channels() -> usize {
+    64
+}
+
 impl ResNetConfig {
     /// A plain network of these stages with frozen norms and everything trained.
     pub fn new(block: BlockKind, layers: [usize; 4]) -> Self {
         Self {
             block,
             layers,
+            base_channels: default_base_channels(),
+            stem: Stem::default(),
+            stem_pooling: StemPooling::default(),
+            shortcut: Shortcut::default(),
             se: None,
             groups: 1,
             width_per_group: 64,
@@ -90,12 +159,25 @@ impl ResNetConfig {
 
     /// Channels of the stem.
     pub fn stem_channels(&self) -> usize {
-        self.scaled(64)
+        match self.stem {
+            Stem::Conv7x7 | Stem::Cifar => self.scaled(self.base_channels),
+            Stem::Deep { channels } => self.scaled(channels[2]),
+        }
     }
 
     /// Channels of C2, C3, C4, C5.
     pub fn stage_channels(&self) -> [usize; 4] {
-        std::array::from_fn(|stage| self.scaled(64 << stage) * self.block.expansion())
+        let mut channels = self.stem_channels();
+        std::array::from_fn(|stage| {
+            if self.layers[stage] > 0 {
+                channels = self.planes(stage) * self.block.expansion();
+            }
+            channels
+        })
+    }
+
+    fn planes(&self, stage: usize) -> usize {
+        self.scaled(self.base_channels << stage)
     }
 
     fn scaled(&self, channels: usize) -> usize {
@@ -112,10 +194,9 @@ impl ResNetConfig {
             },
             ..self.norm
         };
-        let stem = self.stem_channels();
-        let mut channels_in = stem;
+        let mut channels_in = self.stem_channels();
         let mut stage = |index: usize| {
-            let planes = self.scaled(64 << index);
+            let planes = self.planes(index);
             let norm = norm_of(self.frozen_stages > index + 1);
             (0..self.layers[index])
                 .map(|block| {
@@ -127,13 +208,31 @@ impl ResNetConfig {
                 .collect::<Vec<_>>()
         };
         let (layer1, layer2, layer3, layer4) = (stage(0), stage(1), stage(2), stage(3));
-        let mut network = ResNet {
-            conv1: Conv2dConfig {
-                padding: 3,
-                ..Conv2dConfig::new(3, stem, 7).with_stride(2)
+        let stem: Vec<Conv2dConfig> = match self.stem {
+            Stem::Conv7x7 => vec![Conv2dConfig::new(3, self.stem_channels(), 7).with_stride(2)],
+            Stem::Cifar => vec![Conv2dConfig::new(3, self.stem_channels(), 3)],
+            Stem::Deep { channels } => {
+                let [a, b, c] = channels.map(|channels| self.scaled(channels));
+                vec![
+                    Conv2dConfig::new(3, a, 3).with_stride(2),
+                    Conv2dConfig::new(a, b, 3),
+                    Conv2dConfig::new(b, c, 3),
+                ]
             }
-            .init(device),
-            bn1: norm_of(self.frozen_stages > 0).init(stem, device),
+        };
+        let stem_norm = norm_of(self.frozen_stages > 0);
+        let mut network = ResNet {
+            conv1: stem[0].init(device),
+            bn1: stem_norm.init(stem[0].channels_out, device),
+            stem_convs: stem[1..].iter().map(|conv| conv.init(device)).collect(),
+            stem_norms: stem[1..]
+                .iter()
+                .map(|conv| stem_norm.init(conv.channels_out, device))
+                .collect(),
+            pooling: match self.stem {
+                Stem::Cifar => None,
+                _ => Some(self.stem_pooling),
+            },
             layer1,
             layer2,
             layer3,
@@ -141,6 +240,7 @@ impl ResNetConfig {
         };
         if self.frozen_stages > 0 {
             network.conv1 = network.conv1.no_grad();
+            network.stem_convs = network.stem_convs.no_grad();
         }
         for (index, layer) in [
             &mut network.layer1,
@@ -186,14 +286,39 @@ impl ResNetConfig {
                     Conv2dConfig::new(inner, channels_out, 1),
                 ]
             }
+            BlockKind::WideBottleneck => vec![
+                Conv2dConfig::new(channels_in, 2 * planes, 1),
+                Conv2dConfig::new(2 * planes, channels_out, 3)
+                    .with_stride(stride)
+                    .with_groups(self.groups),
+                Conv2dConfig::new(channels_out, channels_out, 1),
+            ],
         };
-        let downsample = (stride != 1 || channels_in != channels_out).then(|| Downsample {
-            conv: Conv2dConfig::new(channels_in, channels_out, 1)
-                .with_stride(stride)
+        let changes = stride != 1 || channels_in != channels_out;
+        let (kernel, conv_stride) = match self.shortcut {
+            Shortcut::Conv3x3 if stride != 1 => (3, stride),
+            Shortcut::AveragePool => (1, 1),
+            _ => (1, stride),
+        };
+        let projects = changes && self.shortcut != Shortcut::ZeroPad;
+        let downsample = projects.then(|| Downsample {
+            conv: Conv2dConfig::new(channels_in, channels_out, kernel)
+                .with_stride(conv_stride)
                 .init(device),
             norm: norm.init(channels_out, device),
         });
         ResidualBlock {
+            shortcut: Reshape {
+                pool: changes && stride != 1 && self.shortcut == Shortcut::AveragePool,
+                stride: match projects {
+                    true => 1,
+                    false => stride,
+                },
+                new_channels: match projects {
+                    true => 0,
+                    false => channels_out - channels_in,
+                },
+            },
             norms: convs
                 .iter()
                 .map(|conv| norm.init(conv.channels_out, device))
@@ -205,13 +330,59 @@ impl ResNetConfig {
     }
 }
 
-/// The 1x1 convolution on a shortcut whose shape changes.
+/// The convolution on a shortcut whose shape changes.
 #[derive(Module, Debug)]
 pub struct Downsample {
-    /// Strided 1x1.
+    /// Strided, mostly 1x1.
     pub conv: Conv2d,
     /// Its norm.
     pub norm: Norm,
+}
+
+/// What a shortcut does without weights.
+#[derive(Debug, Clone, Copy)]
+struct Reshape {
+    /// 2x2 average pooling first.
+    pool: bool,
+    /// Every how many pixels one is kept.
+    stride: usize,
+    /// Zero channels to add, half on either side.
+    new_channels: usize,
+}
+
+impl Reshape {
+    fn forward(self, x: Tensor<4>) -> Tensor<4> {
+        let x = match self.pool {
+            // timm's: an odd last row or column is averaged over what there is.
+            true => avg_pool2d(
+                x,
+                AvgPoolOptions::new([2, 2])
+                    .with_stride([2, 2])
+                    .with_count_include_pad(false)
+                    .with_ceil_mode(true),
+            ),
+            false => x,
+        };
+        let x = match self.stride {
+            1 => x,
+            stride => {
+                let [_, _, height, width] = x.dims();
+                let step = stride as isize;
+                let (h, w) = (height as isize, width as isize);
+                x.slice(burn::tensor::s![.., .., 0..h;step, 0..w;step])
+            }
+        };
+        match self.new_channels {
+            0 => x,
+            new => {
+                let [batch, _, height, width] = x.dims();
+                let zeros = |count| Tensor::zeros([batch, count, height, width], &x.device());
+                let before = zeros(new / 2);
+                let after = zeros(new - new / 2);
+                Tensor::cat(vec![before, x, after], 1)
+            }
+        }
+    }
 }
 
 /// One residual unit: `relu(shortcut(x) + se(branch(x)))`.
@@ -225,17 +396,20 @@ pub struct ResidualBlock {
     pub se: Option<SeUnit>,
     /// The shortcut's convolution, where the shape changes.
     pub downsample: Option<Downsample>,
+    #[module(skip)]
+    shortcut: Reshape,
 }
 
 impl ResidualBlock {
     /// `[batch, channels_in, h, w]` to `[batch, channels_out, h / stride, w / stride]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let shortcut = self.shortcut.forward(x.clone());
         let shortcut = match &self.downsample {
             Some(downsample) => {
-                let projected = downsample.conv.forward(x.clone());
+                let projected = downsample.conv.forward(shortcut);
                 downsample.norm.forward(projected, None, false)
             }
-            None => x.clone(),
+            None => shortcut,
         };
         let last = self.convs.len() - 1;
         let branch = self.convs[..last]
@@ -248,7 +422,7 @@ impl ResidualBlock {
         match &self.se {
             None => self.norms[last].forward(branch, Some(shortcut), true),
             Some(se) => {
-                let branch = self.norms[last].forward(branch, None, false);
+                let branch = self.norms[last].forward(branch, None, se.is_after_relu());
                 add_relu(se.forward(branch), shortcut)
             }
         }
@@ -258,10 +432,16 @@ impl ResidualBlock {
 /// A ResNet without its classifier.
 #[derive(Module, Debug)]
 pub struct ResNet {
-    /// 7x7, stride 2.
+    /// The stem's first convolution.
     pub conv1: Conv2d,
-    /// The stem's norm.
+    /// Its norm.
     pub bn1: Norm,
+    /// The other two of a deep stem.
+    pub stem_convs: Vec<Conv2d>,
+    /// Their norms.
+    pub stem_norms: Vec<Norm>,
+    #[module(skip)]
+    pooling: Option<StemPooling>,
     /// Stage 1, stride 4 (the paper's stage 2).
     pub layer1: Vec<ResidualBlock>,
     /// Stage 2, stride 8.
@@ -274,15 +454,22 @@ pub struct ResNet {
 
 impl ResNet {
     /// Pixels `[batch, 3, height, width]` to C2..C5, each `[batch, channels, h / s, w / s]` with
-    /// s = 4, 8, 16, 32.
+    /// s = 4, 8, 16, 32 (1, 2, 4, 4 in a CIFAR network).
     pub fn forward(&self, pixels: Tensor<4>) -> [Tensor<4>; 4] {
         let stem = self.bn1.forward(self.conv1.forward(pixels), None, true);
-        let pooled = max_pool2d(
-            stem,
-            MaxPoolOptions::new([3, 3])
-                .with_stride([2, 2])
-                .with_padding([1, 1]),
-        );
+        let stem = self
+            .stem_convs
+            .iter()
+            .zip(&self.stem_norms)
+            .fold(stem, |x, (conv, norm)| {
+                norm.forward(conv.forward(x), None, true)
+            });
+        let options = MaxPoolOptions::new([3, 3]).with_stride([2, 2]);
+        let pooled = match self.pooling {
+            None => stem,
+            Some(StemPooling::Padded) => max_pool2d(stem, options.with_padding([1, 1])),
+            Some(StemPooling::CeilMode) => max_pool2d(stem, options.with_ceil_mode(true)),
+        };
         let stage = |layer: &[ResidualBlock], x: Tensor<4>| {
             layer.iter().fold(x, |x, block| block.forward(x))
         };

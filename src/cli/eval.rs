@@ -7,21 +7,25 @@ use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
 use super::{DeviceArgs, print_out};
+use crate::data::formats::cifar::CifarImages;
 use crate::data::formats::layout::Split;
 use crate::data::registry::DatasetName;
+use crate::eval::top_k::TopK;
 use crate::eval::{
     CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
 };
+use crate::predict::classifier::LoadedClassifier;
 use crate::predict::{Detector, detect_dataset};
 use crate::render::save_precision_recall;
 use crate::train::detection::ground_truth;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EvalArgs {
-    /// Checkpoint to measure
+    /// What to measure: a sedet checkpoint, or a file from torchvision, detectron2 or mmdetection
     #[arg(long, value_name = "FILE", required_unless_present = "results")]
     checkpoint: Option<PathBuf>,
-    /// shapes, blood-cells, coco, or a folder with COCO-format annotations
+    /// shapes, blood-cells, coco, or a folder with COCO-format annotations; cifar10 or cifar100 for a
+    /// classifier
     #[arg(long, required_unless_present = "results")]
     dataset: Option<String>,
     /// Folder that holds the named data sets [default: $SEDET_DATA]
@@ -53,7 +57,70 @@ fn parse_split(text: &str) -> Result<Split, String> {
         .ok_or_else(|| "choose train, val or test".to_string())
 }
 
+/// Pictures in a batch of a classifier.
+const CLASSIFIER_BATCH: usize = 100;
+
+/// Measure a classifier on CIFAR.
+fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &str) -> anyhow::Result<ExitCode> {
+    let folder = match (dataset, &args.data_dir) {
+        ("cifar10" | "cifar100", Some(dir)) => match dir.join(dataset) {
+            inside if inside.is_dir() => inside,
+            _ => dir.clone(),
+        },
+        ("cifar10" | "cifar100", None) => {
+            bail!("'{dataset}' needs its folder: give --data-dir DIR")
+        }
+        (folder, _) => PathBuf::from(folder),
+    };
+    let device = args.device.resolve()?;
+    let classifier = LoadedClassifier::load(checkpoint, &device.device)?;
+    super::weights::report(&classifier.report);
+    let images = CifarImages::open(&folder, args.split)?;
+    if images.class_names.len() != classifier.num_classes {
+        bail!(
+            "{}: it knows {} classes, and {} has {}",
+            checkpoint.display(),
+            classifier.num_classes,
+            folder.display(),
+            images.class_names.len()
+        );
+    }
+    eprintln!("{} images on {}", images.len(), device.name);
+    let bar = ProgressBar::new(images.len() as u64);
+    let mut counts = TopK::default();
+    for start in (0..images.len()).step_by(CLASSIFIER_BATCH) {
+        let indices = start..(start + CLASSIFIER_BATCH).min(images.len());
+        let batch: Vec<_> = indices.clone().map(|index| images.image(index)).collect();
+        for (index, scores) in indices.zip(classifier.logits(&batch)) {
+            counts.add(&scores, images.label(index));
+        }
+        bar.set_position((start + batch.len()) as u64);
+    }
+    bar.finish_and_clear();
+    let accuracy = counts.accuracy();
+    if args.json {
+        print_out(&serde_json::to_string_pretty(&accuracy)?)?;
+    } else {
+        print_out(&format!(
+            "{} images: top-1 {:.2} %, top-5 {:.2} %",
+            accuracy.images, accuracy.top1, accuracy.top5
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a data set's name or folder is one of CIFAR's.
+fn is_cifar(dataset: &str) -> bool {
+    let holds = |file: &str| Path::new(dataset).join(file).is_file();
+    matches!(dataset, "cifar10" | "cifar100") || holds("test_batch.bin") || holds("test.bin")
+}
+
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
+    if let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset)
+        && is_cifar(dataset)
+    {
+        return classify(&args, checkpoint, dataset);
+    }
     let (truth, rows) = match (&args.results, &args.annotations) {
         (Some(results), Some(annotations)) => {
             (GroundTruth::from_file(annotations)?, read_results(results)?)
@@ -113,9 +180,11 @@ fn detect_all(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> 
     let detector = Detector::load(checkpoint, &device.device)?;
     let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
     let dataset = &split.dataset;
+    super::weights::report(&detector.report);
     let ours = detector.description.categories.as_slice();
     let theirs = dataset.store().categories();
-    if ours != theirs {
+    // A network may know more classes than the data set has: torchvision's know COCO's gaps.
+    if !theirs.iter().all(|category| ours.contains(category)) {
         let names = |c: &[crate::data::annotations::Category]| {
             let list: Vec<String> = c.iter().map(|c| format!("{} {}", c.id, c.name)).collect();
             list.join(", ")
@@ -129,13 +198,17 @@ fn detect_all(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> 
     }
     eprintln!("{} images on {}", dataset.len(), device.name);
     let bar = ProgressBar::new(dataset.len() as u64);
-    let rows = detect_dataset(
+    let mut rows = detect_dataset(
         &detector.model,
         &detector.description.preprocess,
+        ours,
         dataset,
         &device.device,
         &mut |done, _| bar.set_position(done as u64),
     )?;
     bar.finish_and_clear();
+    if ours.len() > theirs.len() {
+        rows.retain(|row| theirs.iter().any(|category| category.id == row.category_id));
+    }
     Ok((ground_truth(&split)?, rows))
 }

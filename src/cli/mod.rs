@@ -7,6 +7,7 @@ mod doctor;
 mod eval;
 mod predict;
 mod train;
+mod weights;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Verb {
     Eval(eval::EvalArgs),
     /// Find objects in pictures
     Predict(predict::PredictArgs),
+    /// Take over, look into, or hand out files of weights
+    Weights(weights::WeightsArgs),
     /// Fetch or generate data sets
     Data(data::DataArgs),
     /// Say what works on this machine
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Predict(args) => predict::run(args),
+        Verb::Weights(args) => weights::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Doctor(args) => doctor::run(args),
     };

@@ -16,7 +16,7 @@ use crate::render::{DrawnBox, draw_boxes, save_picture};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PredictArgs {
-    /// Checkpoint of a trained detector
+    /// A trained detector: a sedet checkpoint, or a file from torchvision, detectron2 or mmdetection
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
     /// Pictures, folders of pictures, or patterns such as 'photos/*.jpg'
@@ -45,6 +45,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     let files = find_pictures(&args.inputs)?;
     let device = args.device.resolve()?;
     let detector = Detector::load(&args.checkpoint, &device.device)?;
+    super::weights::report(&detector.report);
     let categories = &detector.description.categories;
     if let Some(output) = &args.output {
         std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;

@@ -11,10 +11,12 @@ use burn::tensor::Device;
 use serde_json::json;
 
 use super::DeviceArgs;
+use crate::backbones::resnet::ResNetConfig;
 use crate::config::{RunConfig, recipe_for};
 use crate::data::dataset::TargetFilter;
 use crate::data::loader::{DetectionLoader, LoaderOptions};
 use crate::data::registry::DatasetName;
+use crate::data::transforms::Preprocess;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::predict::{Detector, DetectorDescription};
 use crate::train::detection::{DetectionTask, ground_truth};
@@ -22,7 +24,7 @@ use crate::train::engine::{Engine, Outcome};
 use crate::train::progress::{ConsoleProgress, duration};
 use crate::train::run_dir::{RunDir, environment};
 use crate::train::schedule::scaled_learning_rate;
-use crate::weights::checkpoint::Checkpoint;
+use crate::weights::any::{AnyWeights, load_any};
 use crate::weights::parameters::{NamedTensors, load_named_tensors, named_tensors};
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +44,8 @@ pub(super) struct TrainArgs {
     /// Backbone, such as se-resnet50 or resnet18 [default: the recipe's]
     #[arg(long)]
     backbone: Option<String>,
-    /// Start from the weights of a sedet checkpoint; layers that do not fit start fresh
+    /// Start from these weights: a sedet checkpoint or a file from torchvision, timm, detectron2, ...;
+    /// layers that do not fit start fresh
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Learning rate as it is, without scaling by the batch size
@@ -225,11 +228,14 @@ fn start(args: &TrainArgs) -> anyhow::Result<(RunDir, RunConfig, Launch)> {
     config.loader.base_batch_size = per_step;
     // Everything that can be wrong is tried before the folder is made, so that a mistake leaves
     // nothing behind that would be in the way of the next try.
+    if let Some(path) = &args.weights {
+        let weights = load_any(path)?;
+        super::weights::report(&weights.report);
+        adopt(&mut config, &weights, args.backbone.is_none())
+            .with_context(|| path.display().to_string())?;
+    }
     config.detector(1, args.weights.is_some())?;
     dataset.open(args.data_dir.as_deref())?;
-    if let Some(path) = &args.weights {
-        Checkpoint::load(path)?;
-    }
     let shown = Path::new(&name).file_name().unwrap_or("run".as_ref());
     let path = args
         .output
@@ -301,14 +307,28 @@ fn fresh_model(description: &DetectorDescription, seed: u64, device: &Device) ->
     model
 }
 
+/// Make the configuration fit given weights; see [`RunConfig::adopt`].
+fn adopt(config: &mut RunConfig, weights: &AnyWeights, whole: bool) -> anyhow::Result<()> {
+    let backbone: ResNetConfig =
+        serde_json::from_value(weights.metadata["model"]["backbone"].clone())
+            .context("its description of the backbone is not understood")?;
+    let preprocess: Preprocess = serde_json::from_value(weights.metadata["preprocess"].clone())
+        .context("its description of the input is not understood")?;
+    if backbone.layers.contains(&0) {
+        bail!("its backbone has no four stages, which the pyramid of a detector is made of");
+    }
+    config.adopt(&backbone, &preprocess, whole)?;
+    Ok(())
+}
+
 /// The weights of a checkpoint wherever name and shape agree. What does not fit (a head for other
 /// classes) starts fresh, and is named.
 fn with_weights(model: FasterRcnn, path: &Path) -> anyhow::Result<FasterRcnn> {
-    let checkpoint = Checkpoint::load(path)?;
+    let given = load_any(path)?;
     let mut tensors: NamedTensors = named_tensors(&model);
     let (mut loaded, mut fresh) = (0, Vec::new());
     for (name, mine) in &mut tensors {
-        match checkpoint.best_weights().get(name) {
+        match given.weights.get(name) {
             Some(theirs) if theirs.shape() == mine.shape() => {
                 *mine = theirs.clone();
                 loaded += 1;

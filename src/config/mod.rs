@@ -15,6 +15,7 @@ pub use recipes::{RECIPES, recipe_for};
 use crate::backbones::resnet::ResNetConfig;
 use crate::backbones::zoo::{UnknownBackbone, backbone};
 use crate::data::loader::OnBadImage;
+use crate::data::transforms::preprocess::ChannelOrder;
 use crate::data::transforms::{Augmentation, Preprocess};
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use crate::nn::norm::NormKind;
@@ -105,6 +106,23 @@ pub struct InputConfig {
     pub min_size: usize,
     /// Limit of the longer side.
     pub max_size: usize,
+    /// How pixels become numbers, where given weights want another way than the preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<PixelConfig>,
+}
+
+/// `(value * scale - mean) / std` for values of 0 to 255, mean and std in the channel order.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PixelConfig {
+    /// Order of the planes.
+    pub channel_order: ChannelOrder,
+    /// Applied first.
+    pub scale: f32,
+    /// Subtracted, per channel.
+    pub mean: [f32; 3],
+    /// Divided by, per channel.
+    pub std: [f32; 3],
 }
 
 /// Batches.
@@ -223,8 +241,9 @@ impl RunConfig {
     ) -> Result<FasterRcnnConfig, ConfigError> {
         let mut net: ResNetConfig = backbone(&self.model.backbone)?;
         net.width_multiplier = self.model.width;
-        net.se = net.se.map(|_| SeConfig {
+        net.se = net.se.map(|se| SeConfig {
             reduction: self.model.se_reduction,
+            ..se
         });
         if pretrained {
             net.norm.kind = self.model.norm;
@@ -254,7 +273,73 @@ impl RunConfig {
             Preset::Torchvision => Preprocess::torchvision(),
             Preset::Detectron2 => Preprocess::detectron2(),
         };
-        preset.with_sizes(self.input.min_size, self.input.max_size)
+        let sized = preset.with_sizes(self.input.min_size, self.input.max_size);
+        match self.input.pixels {
+            None => sized,
+            Some(pixels) => Preprocess {
+                channel_order: pixels.channel_order,
+                scale: pixels.scale,
+                mean: pixels.mean,
+                std: pixels.std,
+                ..sized
+            },
+        }
+    }
+
+    /// Take over what given weights need to compute what they computed where they come from: the
+    /// backbone's stem, shortcuts and strides, and the meaning of pixels. With `whole`, also its
+    /// blocks and SE units, so that no backbone has to be named.
+    ///
+    /// # Errors
+    /// Never for a description that a checkpoint holds.
+    pub fn adopt(
+        &mut self,
+        backbone: &ResNetConfig,
+        preprocess: &Preprocess,
+        whole: bool,
+    ) -> Result<(), ConfigError> {
+        let all = Table::try_from(backbone).map_err(|e| ConfigError::Invalid {
+            origin: "the weights' backbone".into(),
+            message: e.to_string(),
+        })?;
+        let structure = ["block", "layers", "se", "groups", "width_per_group"];
+        let details = [
+            "base_channels",
+            "stem",
+            "stem_pooling",
+            "shortcut",
+            "stride_place",
+        ];
+        let mut own = Table::new();
+        for (key, value) in all {
+            let is_taken =
+                details.contains(&key.as_str()) || (whole && structure.contains(&key.as_str()));
+            if is_taken {
+                own.insert(key, value);
+            }
+        }
+        let epsilon = Value::Float(backbone.norm.epsilon);
+        own.insert(
+            "norm".into(),
+            Value::Table(Table::from_iter([("epsilon".to_string(), epsilon)])),
+        );
+        let given = self.model.overrides.remove("backbone");
+        if let Some(Value::Table(given)) = &given {
+            merge(&mut own, given);
+        }
+        self.model
+            .overrides
+            .insert("backbone".into(), Value::Table(own));
+        if whole {
+            self.model.width = backbone.width_multiplier;
+        }
+        self.input.pixels = Some(PixelConfig {
+            channel_order: preprocess.channel_order,
+            scale: preprocess.scale,
+            mean: preprocess.mean,
+            std: preprocess.std,
+        });
+        Ok(())
     }
 }
 

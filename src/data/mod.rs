@@ -15,6 +15,7 @@
 pub mod annotations;
 pub mod batch;
 pub mod blood_cells;
+pub mod coco_categories;
 pub mod dataset;
 pub mod decode;
 pub mod download;

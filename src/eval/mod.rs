@@ -4,6 +4,7 @@
 //! - [`results`]: detections as COCO results rows; reading and writing them.
 //! - [`coco`]: the twelve COCO numbers, the class table and the precision-recall curves.
 //! - [`table`]: the same numbers for people and for machines.
+//! - [`top_k`]: accuracy of a classifier.
 //! - [`mod@diagnose`]: why AP is zero, with the numbers that show it.
 
 pub mod coco;
@@ -14,6 +15,7 @@ mod image_ids;
 mod lenient;
 pub mod results;
 pub mod table;
+pub mod top_k;
 
 pub use coco::{ClassMetrics, CocoEvaluation, CocoMetrics, PrecisionRecall, evaluate};
 pub use diagnose::{Cause, Finding, diagnose};

@@ -15,22 +15,55 @@ use super::init::WeightInit;
 pub struct SeConfig {
     /// The bottleneck's ratio r: the hidden layer has `channels / reduction` units, at least one.
     pub reduction: usize,
+    /// The hidden layer is rounded to a multiple of this: 1 is the paper, 8 is timm's `seresnet`.
+    #[serde(default = "one")]
+    pub round_to: usize,
+    /// Whether a ReLU stands between the branch's last norm and the unit: timm's
+    /// `legacy_seresnet18` and `34`, nowhere else.
+    #[serde(default)]
+    pub after_relu: bool,
+}
+
+fn one() -> usize {
+    1
 }
 
 impl Default for SeConfig {
     /// r = 16, as everywhere in the paper.
     fn default() -> Self {
-        Self { reduction: 16 }
+        Self::new(16)
     }
 }
 
 impl SeConfig {
+    /// This ratio, not rounded.
+    pub const fn new(reduction: usize) -> Self {
+        Self {
+            reduction,
+            round_to: 1,
+            after_relu: false,
+        }
+    }
+
+    /// Units of the hidden layer: `channels / reduction` cut to a whole number, at least one; with
+    /// rounding the nearest multiple, at least one multiple (timm's `SEModule`).
+    pub fn hidden(&self, channels: usize) -> usize {
+        match self.round_to {
+            0 | 1 => (channels / self.reduction).max(1),
+            step => {
+                let exact = channels as f64 / self.reduction as f64;
+                ((exact + step as f64 / 2.0) as usize / step * step).max(step)
+            }
+        }
+    }
+
     /// The unit for so many channels.
     pub fn init(&self, channels: usize, device: &Device) -> SeUnit {
-        let hidden = (channels / self.reduction).max(1);
+        let hidden = self.hidden(channels);
         SeUnit {
             fc1: linear(channels, hidden, WeightInit::PytorchDefault, device),
             fc2: linear(hidden, channels, WeightInit::PytorchDefault, device),
+            after_relu: self.after_relu,
         }
     }
 }
@@ -42,9 +75,15 @@ pub struct SeUnit {
     pub fc1: Linear,
     /// `channels / r` to `channels`.
     pub fc2: Linear,
+    after_relu: bool,
 }
 
 impl SeUnit {
+    /// Whether the unit's input is clamped at zero first; see [`SeConfig::after_relu`].
+    pub fn is_after_relu(&self) -> bool {
+        self.after_relu
+    }
+
     /// The channel gates `[batch, channels]`, each between 0 and 1, of `[batch, channels, h, w]`.
     pub fn gates(&self, x: Tensor<4>) -> Tensor<2> {
         let [batch, channels, height, width] = x.dims();
@@ -60,5 +99,21 @@ impl SeUnit {
         let [batch, channels, _, _] = x.dims();
         let gates = self.gates(x.clone()).reshape([batch, channels, 1, 1]);
         x * gates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hidden_layer_is_the_paper_s_or_rounded_as_timm_does() {
+        let paper = SeConfig::default();
+        assert_eq!([8, 64, 256, 2048].map(|c| paper.hidden(c)), [1, 4, 16, 128]);
+        let timm = SeConfig {
+            round_to: 8,
+            ..paper
+        };
+        assert_eq!([8, 64, 200, 2048].map(|c| timm.hidden(c)), [8, 8, 16, 128]);
     }
 }

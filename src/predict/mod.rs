@@ -1,5 +1,7 @@
 //! Using a trained detector: from pictures to boxes in their pixels.
 
+pub mod classifier;
+
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -12,12 +14,14 @@ use crate::boxes::BoxXyxy;
 use crate::data::DataError;
 use crate::data::annotations::Category;
 use crate::data::batch::pad_images;
+use crate::data::coco_categories::categories_by_count;
 use crate::data::dataset::DetectionDataset;
 use crate::data::transforms::{Preprocess, prepare};
 use crate::detection::ImageBatch;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use crate::eval::ResultRow;
-use crate::weights::checkpoint::{Checkpoint, CheckpointError};
+use crate::weights::any::{AnyWeights, LoadError, load_any};
+use crate::weights::import::ImportReport;
 use crate::weights::parameters::{ParameterError, load_named_tensors};
 
 /// Why a checkpoint gives no detector.
@@ -25,7 +29,15 @@ use crate::weights::parameters::{ParameterError, load_named_tensors};
 pub enum DetectorError {
     /// The file.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    File(#[from] LoadError),
+    /// Weights of something else.
+    #[error("{}: a network for {task}, not a detector", path.display())]
+    NotADetector {
+        /// The file.
+        path: PathBuf,
+        /// What it is for.
+        task: String,
+    },
     /// The description in its header.
     #[error("{}: its description of the detector is not understood: {source}", path.display())]
     Description {
@@ -85,33 +97,51 @@ pub struct Detector {
     pub description: DetectorDescription,
     /// The whole metadata of the checkpoint.
     pub metadata: Value,
+    /// How the file was read, if it was another program's.
+    pub report: Option<ImportReport>,
     device: Device,
 }
 
 impl Detector {
-    /// From a checkpoint of this program.
+    /// From a checkpoint of this program, or a file of another one.
     ///
     /// # Errors
     /// Each names the file.
     pub fn load(path: &Path, device: &Device) -> Result<Self, DetectorError> {
-        let checkpoint = Checkpoint::load(path)?;
-        let description: DetectorDescription = serde_json::from_value(checkpoint.metadata.clone())
-            .map_err(|source| DetectorError::Description {
+        let AnyWeights {
+            mut metadata,
+            weights,
+            report,
+        } = load_any(path)?;
+        if metadata["task"] != "detection" {
+            let task = metadata["task"].as_str().unwrap_or("an unknown task");
+            return Err(DetectorError::NotADetector {
+                path: path.to_path_buf(),
+                task: task.to_string(),
+            });
+        }
+        if report.is_some() {
+            let count = metadata["model"]["num_classes"].as_u64().unwrap_or(0);
+            metadata["categories"] = json!(categories_by_count(count as usize));
+        }
+        let description: DetectorDescription =
+            serde_json::from_value(metadata.clone()).map_err(|source| {
+                DetectorError::Description {
+                    path: path.to_path_buf(),
+                    source,
+                }
+            })?;
+        let model = load_named_tensors(description.model.init(device).valid(), &weights).map_err(
+            |source| DetectorError::Parameters {
                 path: path.to_path_buf(),
                 source,
-            })?;
-        let model = load_named_tensors(
-            description.model.init(device).valid(),
-            checkpoint.best_weights(),
-        )
-        .map_err(|source| DetectorError::Parameters {
-            path: path.to_path_buf(),
-            source,
-        })?;
+            },
+        )?;
         Ok(Self {
             model,
             description,
-            metadata: checkpoint.metadata,
+            metadata,
+            report,
             device: device.clone(),
         })
     }
@@ -156,7 +186,8 @@ fn detect(
         .collect()
 }
 
-/// The detections of every image of a data set as COCO results with the original ids.
+/// The detections of every image of a data set as COCO results with the original ids of the
+/// network's classes.
 ///
 /// One image at a time, as torchvision's and detectron2's evaluations: padding an image to a
 /// larger neighbour changes its numbers. The next picture is decoded meanwhile.
@@ -166,6 +197,7 @@ fn detect(
 pub fn detect_dataset(
     model: &FasterRcnn,
     preprocess: &Preprocess,
+    categories: &[Category],
     dataset: &DetectionDataset,
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
@@ -188,7 +220,7 @@ pub fn detect_dataset(
                 detect(model, preprocess, &image?, device)
                     .into_iter()
                     .map(|d| {
-                        let category = dataset.store().categories()[d.label].id;
+                        let category = categories[d.label].id;
                         ResultRow::new(image_id, category, d.box_in_image, d.score)
                     }),
             );

@@ -98,6 +98,7 @@ impl DetectionTask {
         let rows = detect_dataset(
             model,
             &self.description.preprocess,
+            &self.description.categories,
             &self.val.dataset,
             &self.device,
             &mut |_, _| {},

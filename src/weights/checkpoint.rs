@@ -145,6 +145,50 @@ impl Checkpoint {
         write_atomically(path, |out| out.write_all(&bytes)).map_err(write_error)
     }
 
+    /// Whether a file is a checkpoint of this program, or at least was meant to be one: a
+    /// safetensors file with our entry in its header, or one whose header is cut off.
+    ///
+    /// # Errors
+    /// A file that is missing or unreadable.
+    pub fn is_ours(path: &Path) -> Result<bool, CheckpointError> {
+        let header = (|| {
+            let mut file = std::fs::File::open(path)?;
+            let size = file.metadata()?.len();
+            let mut start = Vec::new();
+            file.by_ref().take(9).read_to_end(&mut start)?;
+            let length = match start.as_slice() {
+                [a, b, c, d, e, f, g, h, b'{'] => {
+                    u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h])
+                }
+                _ => return Ok(None),
+            };
+            if length > MAX_HEADER_BYTES {
+                return Ok(None);
+            }
+            if length > size - 8 {
+                return Ok(Some(Vec::new()));
+            }
+            let mut header = vec![b'{'];
+            file.take(length - 1).read_to_end(&mut header)?;
+            Ok(Some(header))
+        })();
+        let header = header.map_err(|source| CheckpointError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Ok(header.is_some_and(|header| {
+            serde_json::from_slice::<safetensors::tensor::Metadata>(&header).map_or(
+                header.is_empty(),
+                |parsed| {
+                    parsed
+                        .metadata()
+                        .as_ref()
+                        .is_some_and(|entries| entries.contains_key(METADATA_KEY))
+                },
+            )
+        }))
+    }
+
     /// Read a file.
     ///
     /// # Errors

@@ -1,6 +1,14 @@
 //! Weights by name: a module as named tensors, and those in a file.
 //!
-//! - [`parameters`]: module to tensors and back. - [`checkpoint`]: the file format.
+//! - [`parameters`]: module to tensors and back;
+//! - [`checkpoint`]: our own file format;
+//! - [`foreign`]: the files of other programs; [`layouts`]: what they hold; [`import`]: taking it over;
+//! - [`any`]: either of the two; [`export`]: files for other libraries.
 
+pub mod any;
 pub mod checkpoint;
+pub mod export;
+pub mod foreign;
+pub mod import;
+pub mod layouts;
 pub mod parameters;

@@ -46,6 +46,34 @@ impl ModuleVisitor for Collector {
     }
 }
 
+/// The names and shapes of all float tensors of a module, without drawing initial values.
+pub fn named_shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
+    let mut collector = ShapeCollector::default();
+    model.visit(&mut collector);
+    collector.shapes
+}
+
+#[derive(Default)]
+struct ShapeCollector {
+    path: Vec<String>,
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl ModuleVisitor for ShapeCollector {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.shapes
+            .insert(self.path.join("."), param.lazy_shape().to_vec());
+    }
+}
+
 /// The module with all its float tensors replaced. What learned before still learns.
 ///
 /// # Errors

@@ -1,0 +1,3 @@
+//! Networks that name what a picture shows.
+
+pub mod classifier;

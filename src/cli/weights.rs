@@ -1,0 +1,261 @@
+//! `sedet weights`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::{Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::print_out;
+use crate::data::coco_categories::categories_by_count;
+use crate::weights::any::load_any;
+use crate::weights::checkpoint::{Checkpoint, Precision};
+use crate::weights::export::{export, names_for};
+use crate::weights::foreign::ForeignFile;
+use crate::weights::import::ImportReport;
+use crate::weights::layouts::{Library, Network, recognise};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct WeightsArgs {
+    #[command(subcommand)]
+    verb: WeightsVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum WeightsVerb {
+    /// Make a sedet checkpoint of a file from torchvision, timm, Cadene, detectron2, ...
+    Import(ImportArgs),
+    /// Show what is in a file of weights
+    Inspect(InspectArgs),
+    /// Write a checkpoint under another library's names
+    Export(ExportArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ImportArgs {
+    /// PyTorch (.pt, .pth, .pkl, .bin, .th), safetensors or .npz
+    file: PathBuf,
+    /// The checkpoint to write
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Fail when a tensor is missing, of another shape, or not used
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct InspectArgs {
+    /// PyTorch, safetensors (sedet's checkpoints too) or .npz
+    file: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct ExportArgs {
+    /// A checkpoint, or any file that import takes
+    file: PathBuf,
+    /// Whose names the tensors get
+    #[arg(long, value_enum)]
+    format: Format,
+    /// The safetensors file to write
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// sedet's own names
+    Safetensors,
+    /// torchvision's ResNet or Faster R-CNN
+    Torchvision,
+    /// timm's resnet, seresnet or legacy_seresnet
+    Timm,
+}
+
+pub(super) fn run(args: WeightsArgs) -> anyhow::Result<ExitCode> {
+    match args.verb {
+        WeightsVerb::Import(args) => import(&args),
+        WeightsVerb::Inspect(args) => inspect(&args),
+        WeightsVerb::Export(args) => export_file(&args),
+    }
+}
+
+/// Say how a foreign file was read.
+pub(super) fn report(report: &Option<ImportReport>) {
+    for line in report.iter().flat_map(ImportReport::lines) {
+        eprintln!("weights: {line}");
+    }
+}
+
+fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let mut loaded = load_any(&args.file)?;
+    let Some(found) = &loaded.report else {
+        bail!("{}: it is a sedet checkpoint already", args.file.display());
+    };
+    report(&loaded.report);
+    if args.strict && !found.is_complete() {
+        bail!(
+            "{}: not every tensor found its place (--strict); nothing is written",
+            args.file.display()
+        );
+    }
+    if loaded.metadata["task"] == "detection" {
+        let count = loaded.metadata["model"]["num_classes"]
+            .as_u64()
+            .unwrap_or(0);
+        loaded.metadata["categories"] = json!(categories_by_count(count as usize));
+    }
+    let name = args.file.file_name().unwrap_or(args.file.as_os_str());
+    loaded.metadata["imported"] = json!({
+        "file": name.to_string_lossy(),
+        "layout": found.layout,
+        "assumptions": found.assumptions,
+    });
+    let checkpoint = Checkpoint {
+        metadata: loaded.metadata,
+        weights: loaded.weights,
+        optimizer: Default::default(),
+        ema: Default::default(),
+    };
+    checkpoint.save(&args.output, Precision::Full)?;
+    eprintln!("{}", args.output.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let loaded = load_any(&args.file)?;
+    report(&loaded.report);
+    let library = match args.format {
+        Format::Safetensors => None,
+        Format::Torchvision => Some(Library::Torchvision),
+        Format::Timm => Some(Library::Timm),
+    };
+    let names = match library {
+        None => None,
+        Some(library) => {
+            let network: Network = serde_json::from_value(json!({
+                "task": loaded.metadata["task"],
+                "model": loaded.metadata["model"],
+                "preprocess": loaded.metadata["preprocess"],
+            }))
+            .with_context(|| {
+                format!("{}: its description is not understood", args.file.display())
+            })?;
+            Some(names_for(library, &network).with_context(|| args.file.display().to_string())?)
+        }
+    };
+    export(&loaded.weights, names.as_ref(), &args.output)?;
+    eprintln!(
+        "{}: {} tensors",
+        args.output.display(),
+        loaded.weights.len()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Numbers of one tensor.
+struct Statistics {
+    mean: f64,
+    deviation: f64,
+    least: f32,
+    most: f32,
+    not_finite: usize,
+}
+
+impl Statistics {
+    fn of(values: &[f32]) -> Self {
+        let finite = || values.iter().filter(|v| v.is_finite());
+        let count = finite().count().max(1) as f64;
+        let mean = finite().map(|&v| f64::from(v)).sum::<f64>() / count;
+        let variance = finite()
+            .map(|&v| (f64::from(v) - mean).powi(2))
+            .sum::<f64>()
+            / count;
+        Self {
+            mean,
+            deviation: variance.sqrt(),
+            least: finite().copied().fold(f32::INFINITY, f32::min),
+            most: finite().copied().fold(f32::NEG_INFINITY, f32::max),
+            not_finite: values.iter().filter(|v| !v.is_finite()).count(),
+        }
+    }
+}
+
+fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let file = ForeignFile::open(&args.file)?;
+    let what = describe(&args.file, &file)?;
+    if !args.json {
+        print_out(&format!(
+            "{}: {}, {what}\n{:<56} {:<20} {:<5} {:>11} {:>11} {:>11} {:>11}",
+            args.file.display(),
+            file.container(),
+            "tensor",
+            "shape",
+            "type",
+            "mean",
+            "deviation",
+            "least",
+            "most"
+        ))?;
+    }
+    let mut rows = Vec::new();
+    let mut total = 0;
+    for (name, info) in file.tensors() {
+        let s = Statistics::of(&file.values(name)?);
+        total += info.len();
+        if args.json {
+            rows.push(json!({
+                "name": name,
+                "shape": info.shape,
+                "type": info.element.to_string(),
+                "mean": s.mean,
+                "deviation": s.deviation,
+                "least": s.least,
+                "most": s.most,
+                "not_finite": s.not_finite,
+            }));
+            continue;
+        }
+        let shape: Vec<String> = info.shape.iter().map(ToString::to_string).collect();
+        let remark = match s.not_finite {
+            0 => String::new(),
+            count => format!("  {count} values are not finite"),
+        };
+        print_out(&format!(
+            "{name:<56} {:<20} {:<5} {:>11.4e} {:>11.4e} {:>11.4e} {:>11.4e}{remark}",
+            shape.join("x"),
+            info.element,
+            s.mean,
+            s.deviation,
+            s.least,
+            s.most
+        ))?;
+    }
+    if args.json {
+        let document = json!({
+            "file": args.file.display().to_string(),
+            "container": file.container().to_string(),
+            "recognised_as": what,
+            "values": total,
+            "tensors": rows,
+        });
+        print_out(&format!("{document:#}"))?;
+    } else {
+        eprintln!("{} tensors, {total} values", file.tensors().count());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a file would be taken for.
+fn describe(path: &Path, file: &ForeignFile) -> anyhow::Result<String> {
+    if Checkpoint::is_ours(path)? {
+        return Ok("a sedet checkpoint".into());
+    }
+    Ok(match recognise(file) {
+        Ok(found) => found.layout.to_string(),
+        Err(reason) => reason,
+    })
+}

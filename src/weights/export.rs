@@ -1,0 +1,103 @@
+//! From weights of ours to a file that another library loads.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, View};
+
+use super::checkpoint::CheckpointError;
+use super::import::{foreign_shape, to_foreign};
+use super::layouts::{ClassifierNames, DetectorNames, Form, Library, Names, Network};
+use super::parameters::NamedTensors;
+use crate::atomic::write_atomically;
+
+/// Why there is no export.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The library would compute something else.
+    #[error("no export for that library: {0}")]
+    NoSuchNetwork(String),
+    /// The file.
+    #[error(transparent)]
+    Write(#[from] CheckpointError),
+}
+
+/// A tensor of the export: its values are brought into their order when they are written.
+struct Ready<'a> {
+    values: &'a burn::tensor::TensorData,
+    shape: Vec<usize>,
+    form: Form,
+}
+
+impl View for Ready<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        let values: Vec<f32> = self.values.iter::<f32>().collect();
+        let values = to_foreign(&values, self.values.shape(), self.form);
+        Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+    fn data_len(&self) -> usize {
+        4 * self.shape.iter().product::<usize>()
+    }
+}
+
+/// The names that a library has for a network of ours.
+///
+/// # Errors
+/// Why it has no network that computes the same.
+pub fn names_for(library: Library, network: &Network) -> Result<Names, ExportError> {
+    let names = match (library, network) {
+        (_, Network::Classification { model, .. }) => {
+            ClassifierNames::for_export(library, &model.backbone).map(Names::Classifier)
+        }
+        (Library::Torchvision, Network::Detection { model, .. }) => {
+            DetectorNames::for_export(model).map(Names::Detector)
+        }
+        (Library::Timm, Network::Detection { .. }) => Err("timm has no detectors".into()),
+    };
+    names.map_err(ExportError::NoSuchNetwork)
+}
+
+/// Write weights as safetensors under the names of another library, or under ours (`names` none).
+/// `load_state_dict(load_file(path), strict=True)` takes the file.
+///
+/// # Errors
+/// The system's.
+pub fn export(
+    weights: &NamedTensors,
+    names: Option<&Names>,
+    path: &Path,
+) -> Result<(), ExportError> {
+    let tensors: BTreeMap<String, Ready<'_>> = weights
+        .iter()
+        .filter_map(|(ours, values)| {
+            let (name, form) = match names {
+                None => (ours.clone(), Form::AsIs),
+                Some(names) => {
+                    let place = names.place(ours);
+                    (place.name, place.form)
+                }
+            };
+            let ready = Ready {
+                shape: foreign_shape(values.shape(), form),
+                values,
+                form,
+            };
+            (form != Form::Absent).then_some((name, ready))
+        })
+        .collect();
+    let failed = |source: std::io::Error| CheckpointError::Write {
+        path: path.to_path_buf(),
+        source,
+    };
+    let bytes =
+        safetensors::serialize(tensors, None).map_err(|e| failed(std::io::Error::other(e)))?;
+    write_atomically(path, |out| out.write_all(&bytes)).map_err(failed)?;
+    Ok(())
+}
