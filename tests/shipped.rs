@@ -1,0 +1,50 @@
+//! The checkpoints in `assets/` measure what the table beside them says.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// `AP` and `AP50` that `sedet eval` prints.
+fn measured(checkpoint: &str, dataset: &str) -> (f64, f64) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sedet"))
+        .args(["eval", "--json", "--device", "cpu", "--dataset", dataset])
+        .arg("--checkpoint")
+        .arg(format!(
+            "{}/assets/{checkpoint}",
+            env!("CARGO_MANIFEST_DIR")
+        ))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    (json["AP"].as_f64().unwrap(), json["AP50"].as_f64().unwrap())
+}
+
+/// Other processors add in another order; that moves a detection now and then, not the table.
+fn assert_near(found: (f64, f64), table: (f64, f64)) {
+    let far = |a: f64, b: f64| (a - b).abs() > 0.003;
+    assert!(
+        !far(found.0, table.0) && !far(found.1, table.1),
+        "{found:?} instead of {table:?}"
+    );
+}
+
+#[test]
+fn the_shapes_detector_has_its_ap_on_the_generated_scenes() {
+    let found = measured("shapes-se-resnet18.safetensors", "shapes");
+    assert_near(found, (0.666, 0.914));
+}
+
+#[test]
+fn the_blood_cell_detector_has_its_ap_on_real_photographs() {
+    let Some(data) = std::env::var_os("SEDET_REAL_DATA") else {
+        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the photographs are not there");
+        return;
+    };
+    let folder = PathBuf::from(data).join("bccd");
+    let found = measured(
+        "blood-cells-se-resnet18.safetensors",
+        &folder.display().to_string(),
+    );
+    assert_near(found, (0.586, 0.911));
+}
