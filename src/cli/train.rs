@@ -131,7 +131,10 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let model = fresh_model(&description, config.train.seed, &training_device);
     eprintln!(
         "{} with {:.1} M parameters on {}",
-        config.model.backbone,
+        match config.has_adopted_backbone() {
+            true => "the backbone of the weights",
+            false => &config.model.backbone,
+        },
         model.num_params() as f64 / 1e6,
         device.name
     );

@@ -286,6 +286,12 @@ impl RunConfig {
         }
     }
 
+    /// Whether the whole backbone was taken over from weights, and `model.backbone` names another.
+    pub fn has_adopted_backbone(&self) -> bool {
+        let backbone = self.model.overrides.get("backbone");
+        backbone.and_then(|table| table.get("layers")).is_some()
+    }
+
     /// Take over what given weights need to compute what they computed where they come from: the
     /// backbone's stem, shortcuts and strides, and the meaning of pixels. With `whole`, also its
     /// blocks and SE units, so that no backbone has to be named.
