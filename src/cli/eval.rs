@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use super::{DeviceArgs, print_out};
 use crate::data::formats::cifar::CifarImages;
 use crate::data::formats::layout::Split;
-use crate::data::registry::DatasetName;
+use crate::data::registry::{DATA_DIR_VARIABLE, DatasetName};
 use crate::eval::top_k::TopK;
 use crate::eval::{
     CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
@@ -40,7 +40,7 @@ pub(super) struct EvalArgs {
     /// The ground truth of --results
     #[arg(long, value_name = "FILE", requires = "results")]
     annotations: Option<PathBuf>,
-    /// Folder for metrics.json, detections.json and precision-recall.png
+    /// Folder for metrics.json, and of a detector detections.json and precision-recall.png
     #[arg(long)]
     output: Option<PathBuf>,
     /// Print JSON instead of tables
@@ -62,13 +62,15 @@ const CLASSIFIER_BATCH: usize = 100;
 
 /// Measure a classifier on CIFAR.
 fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &str) -> anyhow::Result<ExitCode> {
-    let folder = match (dataset, &args.data_dir) {
+    let variable = std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from);
+    let data_dir = args.data_dir.clone().or(variable);
+    let folder = match (dataset, data_dir) {
         ("cifar10" | "cifar100", Some(dir)) => match dir.join(dataset) {
             inside if inside.is_dir() => inside,
-            _ => dir.clone(),
+            _ => dir,
         },
         ("cifar10" | "cifar100", None) => {
-            bail!("'{dataset}' needs its folder: give --data-dir DIR")
+            bail!("'{dataset}' needs its folder: give --data-dir DIR or set {DATA_DIR_VARIABLE}")
         }
         (folder, _) => PathBuf::from(folder),
     };
@@ -98,8 +100,15 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &str) -> anyhow::Result
     }
     bar.finish_and_clear();
     let accuracy = counts.accuracy();
+    let json = serde_json::to_string_pretty(&accuracy)?;
+    if let Some(output) = &args.output {
+        std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+        let path = output.join("metrics.json");
+        crate::atomic::write_atomically(&path, |out| out.write_all(json.as_bytes()))
+            .with_context(|| path.display().to_string())?;
+    }
     if args.json {
-        print_out(&serde_json::to_string_pretty(&accuracy)?)?;
+        print_out(&json)?;
     } else {
         print_out(&format!(
             "{} images: top-1 {:.2} %, top-5 {:.2} %",
