@@ -1,9 +1,9 @@
 //! ResNet (He et al. 2015), ResNeXt (Xie et al. 2016) and their SE forms, by configuration.
 //!
 //! The layout is torchvision's (stride in the 3x3, padded stem pooling); in the SE forms the unit
-//! sits after the last batch norm of the branch, before the sum (SENet paper, section 3.3). What
-//! other code bases do differently (stem, shortcut, place of the stride) is configuration too, so
-//! that their weights compute what they computed there.
+//! sits after the last batch norm of the branch, before the sum (SENet paper, section 3.3), or where
+//! [`SeConfig`] puts it (section 6). What other code bases do differently (stem, shortcut, place of
+//! the stride) is configuration too, so that their weights compute what they computed there.
 
 use burn::module::Module;
 use burn::tensor::module::{avg_pool2d, max_pool2d};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernels::affine::add_relu;
 use crate::nn::conv::{Conv2d, Conv2dConfig};
 use crate::nn::norm::{Norm, NormConfig, NormKind};
-use crate::nn::se::{SeConfig, SeUnit};
+use crate::nn::se::{SeConfig, SeConfigError, SePosition, SeUnit};
 
 /// The forms of a residual branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +114,7 @@ pub struct ResNetConfig {
     /// How shortcuts change their shape.
     #[serde(default)]
     pub shortcut: Shortcut,
-    /// The SE unit of every block; none makes the plain network.
+    /// The SE units of the blocks; none makes the plain network.
     #[serde(default)]
     pub se: Option<SeConfig>,
     /// Groups of the 3x3 in a bottleneck (ResNeXt: 32).
@@ -137,6 +137,30 @@ fn default_base_channels() -> usize {
     64
 }
 
+/// A ResNet that can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResNetConfigError {
+    /// Its SE units.
+    #[error(transparent)]
+    Se(#[from] SeConfigError),
+    /// Inner channels of a bottleneck that can't be grouped.
+    #[error("groups is {groups}, which does not divide the {channels} inner channels of a block")]
+    Groups {
+        /// As configured.
+        groups: usize,
+        /// Of the first stage.
+        channels: usize,
+    },
+    /// A shortcut without weights can add channels, but not take them away.
+    #[error("shortcut 'zero_pad': a block goes from {from} channels to {to}, which are fewer")]
+    ZeroPad {
+        /// Channels of the block's input.
+        from: usize,
+        /// Channels of its output.
+        to: usize,
+    },
+}
+
 impl ResNetConfig {
     /// A plain network of these stages with frozen norms and everything trained.
     pub fn new(block: BlockKind, layers: [usize; 4]) -> Self {
@@ -155,6 +179,50 @@ impl ResNetConfig {
             norm: NormConfig::default(),
             frozen_stages: 0,
         }
+    }
+
+    /// He et al.'s network for pictures of 32x32 (section 4.2): three stages of so many basic blocks
+    /// with 16, 32 and 64 channels, shortcuts without weights, trained norms. 3, 5, 7, 9 and 18
+    /// blocks a stage make ResNet-20, -32, -44, -56 and -110.
+    pub fn cifar(blocks: usize) -> Self {
+        Self {
+            base_channels: 16,
+            stem: Stem::Cifar,
+            shortcut: Shortcut::ZeroPad,
+            norm: NormConfig::new(NormKind::Batch),
+            ..Self::new(BlockKind::Basic, [blocks, blocks, blocks, 0])
+        }
+    }
+
+    /// Check what no type excludes.
+    ///
+    /// # Errors
+    /// See [`ResNetConfigError`].
+    pub fn validate(&self) -> Result<(), ResNetConfigError> {
+        if let Some(se) = &self.se {
+            se.validate()?;
+        }
+        let inner = match self.block {
+            BlockKind::Basic => None,
+            BlockKind::Bottleneck => Some(self.inner_channels(self.planes(0))),
+            BlockKind::WideBottleneck => Some(2 * self.planes(0)),
+        };
+        let groups = self.groups;
+        if let Some(channels) = inner
+            && (groups == 0 || channels == 0 || channels % groups != 0)
+        {
+            return Err(ResNetConfigError::Groups { groups, channels });
+        }
+        if self.shortcut == Shortcut::ZeroPad {
+            let mut from = self.stem_channels();
+            for to in self.stage_channels() {
+                if to < from {
+                    return Err(ResNetConfigError::ZeroPad { from, to });
+                }
+                from = to;
+            }
+        }
+        Ok(())
     }
 
     /// Channels of the stem.
@@ -180,6 +248,11 @@ impl ResNetConfig {
         self.scaled(self.base_channels << stage)
     }
 
+    /// Channels of the 3x3 in a bottleneck of so many planes.
+    fn inner_channels(&self, planes: usize) -> usize {
+        planes * self.width_per_group / 64 * self.groups
+    }
+
     fn scaled(&self, channels: usize) -> usize {
         ((channels as f64 * self.width_multiplier).round() as usize).max(1)
     }
@@ -198,10 +271,11 @@ impl ResNetConfig {
         let mut stage = |index: usize| {
             let planes = self.planes(index);
             let norm = norm_of(self.frozen_stages > index + 1);
+            let se = self.se.filter(|se| se.stages[index]);
             (0..self.layers[index])
                 .map(|block| {
                     let stride = if index > 0 && block == 0 { 2 } else { 1 };
-                    let built = self.init_block(channels_in, planes, stride, norm, device);
+                    let built = self.init_block(channels_in, planes, stride, se, norm, device);
                     channels_in = planes * self.block.expansion();
                     built
                 })
@@ -263,6 +337,7 @@ impl ResNetConfig {
         channels_in: usize,
         planes: usize,
         stride: usize,
+        se: Option<SeConfig>,
         norm: NormConfig,
         device: &Device,
     ) -> ResidualBlock {
@@ -273,7 +348,7 @@ impl ResNetConfig {
                 Conv2dConfig::new(planes, planes, 3),
             ],
             BlockKind::Bottleneck => {
-                let inner = planes * self.width_per_group / 64 * self.groups;
+                let inner = self.inner_channels(planes);
                 let (stride_1x1, stride_3x3) = match self.stride_place {
                     StridePlace::Conv3x3 => (1, stride),
                     StridePlace::Conv1x1 => (stride, 1),
@@ -324,7 +399,14 @@ impl ResNetConfig {
                 .map(|conv| norm.init(conv.channels_out, device))
                 .collect(),
             convs: convs.iter().map(|conv| conv.init(device)).collect(),
-            se: self.se.map(|se| se.init(channels_out, device)),
+            se: se.map(|se| {
+                let channels = match se.position {
+                    SePosition::Pre => channels_in,
+                    SePosition::Conv3x3 => convs[convs.len() - 2].channels_out,
+                    SePosition::Standard | SePosition::Post | SePosition::Identity => channels_out,
+                };
+                se.init(channels, device)
+            }),
             downsample,
         }
     }
@@ -385,7 +467,7 @@ impl Reshape {
     }
 }
 
-/// One residual unit: `relu(shortcut(x) + se(branch(x)))`.
+/// One residual unit: `relu(shortcut(x) + se(branch(x)))`, or with the SE unit in another place.
 #[derive(Module, Debug)]
 pub struct ResidualBlock {
     /// The branch's convolutions in order: two (basic) or three (bottleneck).
@@ -403,28 +485,53 @@ pub struct ResidualBlock {
 impl ResidualBlock {
     /// `[batch, channels_in, h, w]` to `[batch, channels_out, h / stride, w / stride]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let shortcut = self.shortcut.forward(x.clone());
-        let shortcut = match &self.downsample {
-            Some(downsample) => {
-                let projected = downsample.conv.forward(shortcut);
-                downsample.norm.forward(projected, None, false)
-            }
-            None => shortcut,
-        };
+        let shortcut = self.shortcut(x.clone());
+        let shortcut = self.excited_at(SePosition::Identity, shortcut);
         let last = self.convs.len() - 1;
         let branch = self.convs[..last]
             .iter()
             .zip(&self.norms)
-            .fold(x, |x, (conv, norm)| {
+            .fold(self.excited_at(SePosition::Pre, x), |x, (conv, norm)| {
                 norm.forward(conv.forward(x), None, true)
             });
+        let branch = self.excited_at(SePosition::Conv3x3, branch);
         let branch = self.convs[last].forward(branch);
-        match &self.se {
-            None => self.norms[last].forward(branch, Some(shortcut), true),
+        match self.se_at(SePosition::Standard) {
             Some(se) => {
-                let branch = self.norms[last].forward(branch, None, se.is_after_relu());
+                let after_relu = se.config().after_relu;
+                let branch = self.norms[last].forward(branch, None, after_relu);
                 add_relu(se.forward(branch), shortcut)
             }
+            None => {
+                let sum = self.norms[last].forward(branch, Some(shortcut), true);
+                self.excited_at(SePosition::Post, sum)
+            }
+        }
+    }
+
+    fn shortcut(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = self.shortcut.forward(x);
+        match &self.downsample {
+            Some(downsample) => {
+                let projected = downsample.conv.forward(x);
+                downsample.norm.forward(projected, None, false)
+            }
+            None => x,
+        }
+    }
+
+    /// The unit, if this is its place.
+    fn se_at(&self, position: SePosition) -> Option<&SeUnit> {
+        self.se
+            .as_ref()
+            .filter(|se| se.config().position == position)
+    }
+
+    /// What the unit makes of `x` if this is its place, else `x`.
+    fn excited_at(&self, position: SePosition, x: Tensor<4>) -> Tensor<4> {
+        match self.se_at(position) {
+            Some(se) => se.forward(x),
+            None => x,
         }
     }
 }

@@ -7,13 +7,14 @@ mod recipes;
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use recipes::{RECIPES, recipe_for};
 
 use crate::backbones::resnet::ResNetConfig;
-use crate::backbones::zoo::{UnknownBackbone, backbone};
+use crate::backbones::zoo::{UnknownBackbone, backbone, known_names};
 use crate::data::loader::OnBadImage;
 use crate::data::transforms::preprocess::ChannelOrder;
 use crate::data::transforms::{Augmentation, Preprocess};
@@ -85,8 +86,12 @@ pub struct ModelConfig {
     pub backbone: String,
     /// Multiplies the backbone's channels.
     pub width: f64,
-    /// The SE unit's ratio r; 16 in the paper.
+    /// The ratio r of the SE units that the named backbone has; 16 in the paper.
     pub se_reduction: usize,
+    /// Any field of [`SeConfig`], over what the backbone's units have by its name or by given
+    /// weights, such as `se.squeeze = "max"`.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub se: Table,
     /// Norm layers when training starts from given weights. From random weights they are always
     /// `batch`, since frozen statistics of 0 and 1 normalise nothing.
     pub norm: NormKind,
@@ -233,7 +238,7 @@ impl RunConfig {
     /// The detector for so many classes; `pretrained` says whether weights will be loaded.
     ///
     /// # Errors
-    /// An unknown backbone, or overrides that don't fit.
+    /// An unknown backbone, overrides that don't fit, SE fields for a backbone without SE units.
     pub fn detector(
         &self,
         num_classes: usize,
@@ -253,18 +258,30 @@ impl RunConfig {
             net.frozen_stages = 0;
         }
         let detector = FasterRcnnConfig::new(self.model.preset, net, num_classes);
-        if self.model.overrides.is_empty() {
-            return Ok(detector);
+        let mut detector = changed(detector, &self.model.overrides, "model.overrides")?;
+        if !self.model.se.is_empty() {
+            let se = detector.backbone.se.ok_or_else(|| ConfigError::Invalid {
+                origin: "model.se".to_string(),
+                message: format!(
+                    "the backbone has no SE units to change; known with units: {}",
+                    known_names()
+                        .iter()
+                        .filter(|name| name.starts_with("se-"))
+                        .cloned()
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            })?;
+            detector.backbone.se = Some(changed(se, &self.model.se, "model.se")?);
         }
-        let invalid = |message: String| ConfigError::Invalid {
-            origin: "model.overrides".to_string(),
-            message,
-        };
-        let mut table = Table::try_from(&detector).map_err(|e| invalid(e.to_string()))?;
-        merge(&mut table, &self.model.overrides);
-        table
-            .try_into()
-            .map_err(|e: toml::de::Error| invalid(e.message().to_string()))
+        detector
+            .backbone
+            .validate()
+            .map_err(|e| ConfigError::Invalid {
+                origin: "the backbone".to_string(),
+                message: e.to_string(),
+            })?;
+        Ok(detector)
     }
 
     /// From pixels to the network's input.
@@ -337,6 +354,12 @@ impl RunConfig {
             .overrides
             .insert("backbone".into(), Value::Table(own));
         if whole {
+            if backbone.se.is_none() {
+                // TOML has no way to write "none" over the units of the named backbone.
+                let name = &self.model.backbone;
+                let plain = name.strip_prefix("se-").unwrap_or(name);
+                self.model.backbone = plain.to_string();
+            }
             self.model.width = backbone.width_multiplier;
         }
         self.input.pixels = Some(PixelConfig {
@@ -347,6 +370,26 @@ impl RunConfig {
         });
         Ok(())
     }
+}
+
+/// A configuration with `changes` put over its fields.
+fn changed<T: Serialize + DeserializeOwned>(
+    value: T,
+    changes: &Table,
+    origin: &str,
+) -> Result<T, ConfigError> {
+    if changes.is_empty() {
+        return Ok(value);
+    }
+    let invalid = |message: String| ConfigError::Invalid {
+        origin: origin.to_string(),
+        message,
+    };
+    let mut table = Table::try_from(&value).map_err(|e| invalid(e.to_string()))?;
+    merge(&mut table, changes);
+    table
+        .try_into()
+        .map_err(|e: toml::de::Error| invalid(e.message().to_string()))
 }
 
 /// Put `changes` over `table`, table by table.
@@ -392,6 +435,7 @@ fn apply_setting(table: &mut Table, setting: &str) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::se::{Gate, SePosition, Squeeze};
 
     #[test]
     fn every_recipe_loads_and_survives_being_written_down() {
@@ -451,6 +495,82 @@ mod tests {
         .unwrap();
         let message = wrong.detector(3, false).unwrap_err().to_string();
         assert!(message.contains("train_limit"), "{message}");
+    }
+
+    #[test]
+    fn the_fields_of_the_se_unit_can_be_set() {
+        let load = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+            RunConfig::load("shapes", &set).unwrap()
+        };
+        let config = load(&[
+            "model.se.squeeze=max",
+            "model.se.gate=tanh",
+            "model.se.position=pre",
+            "model.se.stages=[false, true, true, true]",
+            "model.se.bias=false",
+        ]);
+        let expected = SeConfig {
+            squeeze: Squeeze::Max,
+            gate: Gate::Tanh,
+            position: SePosition::Pre,
+            stages: [false, true, true, true],
+            bias: false,
+            ..SeConfig::new(4)
+        };
+        let se = |config: &RunConfig| config.detector(3, false).unwrap().backbone.se;
+        assert_eq!(se(&config), Some(expected));
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config);
+        assert_eq!(se(&load(&["model.se.reduction=8"])), Some(SeConfig::new(8)));
+    }
+
+    #[test]
+    fn se_fields_that_fit_nothing_are_refused_in_one_line() {
+        for (settings, expected) in [
+            (
+                vec!["model.se.squeze=max"],
+                "model.se: unknown field `squeze`",
+            ),
+            (
+                vec!["model.se.squeeze=maximum"],
+                "unknown variant `maximum`",
+            ),
+            (
+                vec!["model.se.reduction=0"],
+                "se.reduction must be at least 1",
+            ),
+            (
+                vec!["model.se.after_relu=true", "model.se.position=post"],
+                "se.after_relu goes with",
+            ),
+            (
+                vec!["model.backbone=resnet34", "model.se.gate=tanh"],
+                "model.se: the backbone has no SE units",
+            ),
+            (vec!["model.overrides.backbone.groups=0"], "groups is 0"),
+        ] {
+            let mut settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
+            settings.push("model.overrides.backbone.block=bottleneck".into());
+            let config = RunConfig::load("shapes", &settings).unwrap();
+            let message = config.detector(3, false).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn weights_without_se_units_bring_a_backbone_without() {
+        let mut config = RunConfig::load("shapes", &[]).unwrap();
+        let plain = backbone("resnet50").unwrap();
+        let preprocess = config.preprocess();
+        config.adopt(&plain, &preprocess, true).unwrap();
+        let detector = config.detector(3, true).unwrap();
+        assert_eq!(detector.backbone.se, None);
+        assert_eq!(detector.backbone.layers, plain.layers);
+        let with_units = backbone("se-resnet50").unwrap();
+        config.adopt(&with_units, &preprocess, true).unwrap();
+        let detector = config.detector(3, true).unwrap();
+        assert_eq!(detector.backbone.se, with_units.se);
     }
 
     #[test]

@@ -35,15 +35,20 @@ pub struct NormConfig {
 
 impl Default for NormConfig {
     fn default() -> Self {
-        Self {
-            kind: NormKind::Frozen,
-            epsilon: 1e-5,
-            momentum: 0.1,
-        }
+        Self::new(NormKind::Frozen)
     }
 }
 
 impl NormConfig {
+    /// With PyTorch's epsilon and momentum.
+    pub const fn new(kind: NormKind) -> Self {
+        Self {
+            kind,
+            epsilon: 1e-5,
+            momentum: 0.1,
+        }
+    }
+
     /// The layer for so many channels: scale 1, shift 0, mean 0, variance 1.
     pub fn init(&self, channels: usize, device: &Device) -> Norm {
         let trained = self.kind == NormKind::Batch;

@@ -2,14 +2,64 @@
 
 use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::activation::{relu, sigmoid, tanh};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::conv::linear;
 use super::init::WeightInit;
+use crate::kernels::conv2d::{Conv2dOptions, conv2d};
 
-/// Configuration of an [`SeUnit`].
+/// What the unit looks at (SENet paper, tables 11 and 16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Squeeze {
+    /// The mean of each channel over space: the paper's choice.
+    #[default]
+    #[serde(rename = "avg")]
+    Average,
+    /// The largest value of each channel.
+    Max,
+    /// The paper's NoSqueeze: nothing is pooled. The two layers act at every pixel, as 1x1
+    /// convolutions, so that there is a gate for each channel and pixel.
+    None,
+}
+
+/// What makes gates of the second layer's outputs (SENet paper, table 12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// Between 0 and 1: the paper's choice.
+    #[default]
+    Sigmoid,
+    /// Between -1 and 1.
+    Tanh,
+    /// From 0 up.
+    Relu,
+}
+
+/// Where a residual block has its unit (SENet paper, figure 5 and tables 14 and 15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SePosition {
+    /// At the end of the branch, before the sum.
+    #[default]
+    Standard,
+    /// SE-PRE: on the branch's input; the shortcut does without.
+    Pre,
+    /// SE-POST: after the sum and its ReLU.
+    Post,
+    /// SE-Identity: on the shortcut, after its projection where it has one.
+    Identity,
+    /// SE_3x3: inside the branch, after norm and ReLU of the convolution before the last: the 3x3
+    /// of a bottleneck, with its channels. A basic block has it between its two convolutions.
+    Conv3x3,
+}
+
+/// Configuration of an [`SeUnit`], and where a network has them.
+///
+/// The defaults are the paper's network of section 3 with r = 16. The ablations of its section 6
+/// are without `bias`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeConfig {
@@ -19,13 +69,68 @@ pub struct SeConfig {
     #[serde(default = "one")]
     pub round_to: usize,
     /// Whether a ReLU stands between the branch's last norm and the unit: timm's
-    /// `legacy_seresnet18` and `34`, nowhere else.
+    /// `legacy_seresnet18` and `34`, nowhere else. With the standard position only.
     #[serde(default)]
     pub after_relu: bool,
+    /// What the unit looks at.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub squeeze: Squeeze,
+    /// The last non-linearity.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gate: Gate,
+    /// Its place in a residual block.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub position: SePosition,
+    /// Which of a network's stages have units: the first is the paper's stage 2 (table 13).
+    /// Entries beyond a network's stages mean nothing.
+    #[serde(default = "all_stages", skip_serializing_if = "is_all_stages")]
+    pub stages: [bool; 4],
+    /// Whether the two layers add biases.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub bias: bool,
 }
 
 fn one() -> usize {
     1
+}
+
+const ALL_STAGES: [bool; 4] = [true; 4];
+
+fn all_stages() -> [bool; 4] {
+    ALL_STAGES
+}
+
+fn is_all_stages(stages: &[bool; 4]) -> bool {
+    *stages == ALL_STAGES
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// An SE unit that can't be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SeConfigError {
+    /// Channels divided by zero.
+    #[error("se.reduction must be at least 1")]
+    Reduction,
+    /// No stage left.
+    #[error("se.stages names no stage; a network without SE units is its plain form")]
+    NoStage,
+    /// The legacy ReLU stands at the end of the branch.
+    #[error("se.after_relu goes with se.position 'standard' only")]
+    AfterRelu,
+    /// A network with one place for its units.
+    #[error("this network has its SE units at the standard position and not after a ReLU")]
+    Position,
 }
 
 impl Default for SeConfig {
@@ -36,17 +141,66 @@ impl Default for SeConfig {
 }
 
 impl SeConfig {
-    /// This ratio, not rounded.
+    /// The paper's unit with this ratio.
     pub const fn new(reduction: usize) -> Self {
         Self {
             reduction,
             round_to: 1,
             after_relu: false,
+            squeeze: Squeeze::Average,
+            gate: Gate::Sigmoid,
+            position: SePosition::Standard,
+            stages: ALL_STAGES,
+            bias: true,
         }
+    }
+
+    /// Whether this is a unit as the paper's own network has it, but for its hidden width: what
+    /// other code bases can hold.
+    pub fn is_published(&self) -> bool {
+        let published = Self {
+            round_to: self.round_to,
+            after_relu: self.after_relu,
+            ..Self::new(self.reduction)
+        };
+        *self == published
+    }
+
+    /// Check what no type excludes.
+    ///
+    /// # Errors
+    /// See [`SeConfigError`].
+    pub fn validate(&self) -> Result<(), SeConfigError> {
+        if self.reduction == 0 {
+            return Err(SeConfigError::Reduction);
+        }
+        if self.stages == [false; 4] {
+            return Err(SeConfigError::NoStage);
+        }
+        if self.after_relu && self.position != SePosition::Standard {
+            return Err(SeConfigError::AfterRelu);
+        }
+        Ok(())
+    }
+
+    /// The same for networks that are not a [`ResNet`](crate::backbones::resnet::ResNet): their
+    /// units have one place.
+    ///
+    /// # Errors
+    /// See [`SeConfigError`].
+    pub fn validate_fixed_position(&self) -> Result<(), SeConfigError> {
+        if self.after_relu || self.position != SePosition::Standard {
+            return Err(SeConfigError::Position);
+        }
+        self.validate()
     }
 
     /// Units of the hidden layer: `channels / reduction` cut to a whole number, at least one; with
     /// rounding the nearest multiple, at least one multiple (timm's `SEModule`).
+    ///
+    /// The paper names no other ratio than 16 for CIFAR. The stages of a CIFAR ResNet have 16, 32
+    /// and 64 channels: at r = 16 their units have one, two and four hidden units. Others take a
+    /// smaller ratio for networks this narrow, and so do sedet's own small recipes (4).
     pub fn hidden(&self, channels: usize) -> usize {
         match self.round_to {
             0 | 1 => (channels / self.reduction).max(1),
@@ -59,11 +213,18 @@ impl SeConfig {
 
     /// The unit for so many channels.
     pub fn init(&self, channels: usize, device: &Device) -> SeUnit {
+        let layer = |d_in, d_out| {
+            let layer = linear(d_in, d_out, WeightInit::PytorchDefault, device);
+            Linear {
+                bias: layer.bias.filter(|_| self.bias),
+                ..layer
+            }
+        };
         let hidden = self.hidden(channels);
         SeUnit {
-            fc1: linear(channels, hidden, WeightInit::PytorchDefault, device),
-            fc2: linear(hidden, channels, WeightInit::PytorchDefault, device),
-            after_relu: self.after_relu,
+            fc1: layer(channels, hidden),
+            fc2: layer(hidden, channels),
+            config: *self,
         }
     }
 }
@@ -75,31 +236,57 @@ pub struct SeUnit {
     pub fc1: Linear,
     /// `channels / r` to `channels`.
     pub fc2: Linear,
-    after_relu: bool,
+    #[module(skip)]
+    config: SeConfig,
 }
 
 impl SeUnit {
-    /// Whether the unit's input is clamped at zero first; see [`SeConfig::after_relu`].
-    pub fn is_after_relu(&self) -> bool {
-        self.after_relu
+    /// What the unit was made from.
+    pub fn config(&self) -> &SeConfig {
+        &self.config
     }
 
-    /// The channel gates `[batch, channels]`, each between 0 and 1, of `[batch, channels, h, w]`.
-    pub fn gates(&self, x: Tensor<4>) -> Tensor<2> {
+    /// The gates of `[batch, channels, height, width]`: `[batch, channels, 1, 1]`, or a map of the
+    /// input's shape with [`Squeeze::None`].
+    pub fn gates(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
-        let squeezed = x
-            .reshape([batch, channels, height * width])
-            .mean_dim(2)
-            .reshape([batch, channels]);
-        sigmoid(self.fc2.forward(relu(self.fc1.forward(squeezed))))
+        let planes = [batch, channels, height * width];
+        let excitation = match self.config.squeeze {
+            Squeeze::Average => self.excite(x.reshape(planes).mean_dim(2)),
+            Squeeze::Max => self.excite(x.reshape(planes).max_dim(2)),
+            Squeeze::None => pointwise(&self.fc2, relu(pointwise(&self.fc1, x))),
+        };
+        match self.config.gate {
+            Gate::Sigmoid => sigmoid(excitation),
+            Gate::Tanh => tanh(excitation),
+            Gate::Relu => relu(excitation),
+        }
     }
 
-    /// `x` with every channel multiplied by its gate.
+    /// Both layers on `[batch, channels, 1]`.
+    fn excite(&self, squeezed: Tensor<3>) -> Tensor<4> {
+        let [batch, channels, _] = squeezed.dims();
+        let hidden = relu(self.fc1.forward(squeezed.reshape([batch, channels])));
+        self.fc2.forward(hidden).reshape([batch, channels, 1, 1])
+    }
+
+    /// `x` with every channel (with [`Squeeze::None`] every value) multiplied by its gate.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, channels, _, _] = x.dims();
-        let gates = self.gates(x.clone()).reshape([batch, channels, 1, 1]);
+        let gates = self.gates(x.clone());
         x * gates
     }
+}
+
+/// A linear layer at every pixel of `[batch, d_in, height, width]`: a 1x1 convolution.
+fn pointwise(layer: &Linear, x: Tensor<4>) -> Tensor<4> {
+    let weight = layer.weight.val();
+    let [d_in, d_out] = weight.dims();
+    conv2d(
+        x,
+        weight.transpose().reshape([d_out, d_in, 1, 1]),
+        layer.bias.as_ref().map(|bias| bias.val()),
+        Conv2dOptions::default(),
+    )
 }
 
 #[cfg(test)]
@@ -109,11 +296,72 @@ mod tests {
     #[test]
     fn the_hidden_layer_is_the_paper_s_or_rounded_as_timm_does() {
         let paper = SeConfig::default();
-        assert_eq!([8, 64, 256, 2048].map(|c| paper.hidden(c)), [1, 4, 16, 128]);
+        assert_eq!(
+            [8, 16, 32, 64, 256, 2048].map(|c| paper.hidden(c)),
+            [1, 1, 2, 4, 16, 128]
+        );
         let timm = SeConfig {
             round_to: 8,
             ..paper
         };
         assert_eq!([8, 64, 200, 2048].map(|c| timm.hidden(c)), [8, 8, 16, 128]);
+    }
+
+    #[test]
+    fn what_older_checkpoints_say_of_their_units_is_understood_and_stays_short() {
+        let text = r#"{"reduction":4,"round_to":1,"after_relu":false}"#;
+        let config: SeConfig = serde_json::from_str(text).unwrap();
+        assert_eq!(config, SeConfig::new(4));
+        assert_eq!(serde_json::to_string(&config).unwrap(), text);
+        assert_eq!(
+            serde_json::from_str::<SeConfig>(r#"{"reduction":4}"#).unwrap(),
+            config
+        );
+    }
+
+    #[test]
+    fn every_field_survives_being_written_down() {
+        let config = SeConfig {
+            squeeze: Squeeze::None,
+            gate: Gate::Tanh,
+            position: SePosition::Conv3x3,
+            stages: [false, true, true, false],
+            bias: false,
+            ..SeConfig::default()
+        };
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<SeConfig>(&text).unwrap(), config);
+        assert!(!config.is_published() && SeConfig::new(3).is_published());
+    }
+
+    #[test]
+    fn units_that_cannot_be_are_refused() {
+        let paper = SeConfig::default();
+        let pre = SeConfig {
+            position: SePosition::Pre,
+            ..paper
+        };
+        for (config, expected) in [
+            (SeConfig::new(0), SeConfigError::Reduction),
+            (
+                SeConfig {
+                    stages: [false; 4],
+                    ..paper
+                },
+                SeConfigError::NoStage,
+            ),
+            (
+                SeConfig {
+                    after_relu: true,
+                    ..pre
+                },
+                SeConfigError::AfterRelu,
+            ),
+        ] {
+            assert_eq!(config.validate(), Err(expected));
+        }
+        assert_eq!(pre.validate(), Ok(()));
+        assert_eq!(pre.validate_fixed_position(), Err(SeConfigError::Position));
+        assert_eq!(paper.validate_fixed_position(), Ok(()));
     }
 }

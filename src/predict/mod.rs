@@ -68,6 +68,14 @@ pub struct DetectorDescription {
 }
 
 impl DetectorDescription {
+    /// Out of a checkpoint's metadata, with a backbone that can be built.
+    fn from_metadata(metadata: &Value) -> Result<Self, serde_json::Error> {
+        let description = Self::deserialize(metadata)?;
+        let backbone = description.model.backbone.validate();
+        backbone.map_err(serde::de::Error::custom)?;
+        Ok(description)
+    }
+
     /// As a checkpoint's metadata.
     pub fn to_metadata(&self) -> Value {
         let mut metadata = json!(self);
@@ -124,13 +132,12 @@ impl Detector {
             let count = metadata["model"]["num_classes"].as_u64().unwrap_or(0);
             metadata["categories"] = json!(categories_by_count(count as usize));
         }
-        let description: DetectorDescription =
-            serde_json::from_value(metadata.clone()).map_err(|source| {
-                DetectorError::Description {
-                    path: path.to_path_buf(),
-                    source,
-                }
-            })?;
+        let description = DetectorDescription::from_metadata(&metadata).map_err(|source| {
+            DetectorError::Description {
+                path: path.to_path_buf(),
+                source,
+            }
+        })?;
         let model = load_named_tensors(description.model.init(device).valid(), &weights).map_err(
             |source| DetectorError::Parameters {
                 path: path.to_path_buf(),

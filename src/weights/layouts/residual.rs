@@ -170,6 +170,9 @@ impl ClassifierNames {
     /// # Errors
     /// Why the library has no network that computes the same.
     pub fn for_export(library: Library, backbone: &ResNetConfig) -> Result<Self, String> {
+        if backbone.se.is_some_and(|se| !se.is_published()) {
+            return Err("no other library has this variant of the SE unit".into());
+        }
         let mut names = ResidualNames::torchvision("");
         if let Stem::Deep { .. } = backbone.stem {
             names.stem = StemNames::Sequential;
