@@ -9,6 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::print_out;
+use crate::data::annotations::Category;
 use crate::data::coco_categories::categories_by_count;
 use crate::weights::any::{AnyWeights, load_any};
 use crate::weights::checkpoint::{Checkpoint, Precision};
@@ -16,6 +17,7 @@ use crate::weights::export::{export, names_for};
 use crate::weights::foreign::ForeignFile;
 use crate::weights::import::ImportReport;
 use crate::weights::layouts::{Layout, Library, Network, recognise};
+use crate::weights::onnx::to_onnx;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct WeightsArgs {
@@ -100,10 +102,10 @@ struct InspectArgs {
 struct ExportArgs {
     /// A checkpoint, or any file that import takes
     file: PathBuf,
-    /// Whose names the tensors get
+    /// Whose names the tensors get, or a whole network
     #[arg(long, value_enum)]
     format: Format,
-    /// The safetensors file to write
+    /// The safetensors or ONNX file to write
     #[arg(short, long)]
     output: PathBuf,
     #[command(flatten)]
@@ -118,6 +120,8 @@ enum Format {
     Torchvision,
     /// timm's resnet, seresnet or legacy_seresnet
     Timm,
+    /// A classifier as a whole network for ONNX runtimes
+    Onnx,
 }
 
 pub(super) fn run(args: WeightsArgs) -> anyhow::Result<ExitCode> {
@@ -165,26 +169,32 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             loaded.fresh_count()
         );
     }
-    let library = match args.format {
-        Format::Safetensors => None,
-        Format::Torchvision => Some(Library::Torchvision),
-        Format::Timm => Some(Library::Timm),
+    let file = || args.file.display().to_string();
+    let network = || -> anyhow::Result<Network> {
+        serde_json::from_value(json!({
+            "task": loaded.metadata["task"],
+            "model": loaded.metadata["model"],
+            "preprocess": loaded.metadata["preprocess"],
+        }))
+        .with_context(|| format!("{}: its description is not understood", file()))
     };
-    let names = match library {
-        None => None,
-        Some(library) => {
-            let network: Network = serde_json::from_value(json!({
-                "task": loaded.metadata["task"],
-                "model": loaded.metadata["model"],
-                "preprocess": loaded.metadata["preprocess"],
-            }))
-            .with_context(|| {
-                format!("{}: its description is not understood", args.file.display())
-            })?;
-            Some(names_for(library, &network).with_context(|| args.file.display().to_string())?)
+    let for_library = |library| {
+        let names = names_for(library, &network()?).with_context(file)?;
+        Ok::<_, anyhow::Error>(export(&loaded.weights, Some(&names), &args.output)?)
+    };
+    match args.format {
+        Format::Safetensors => export(&loaded.weights, None, &args.output)?,
+        Format::Torchvision => for_library(Library::Torchvision)?,
+        Format::Timm => for_library(Library::Timm)?,
+        Format::Onnx => {
+            let categories: Option<Vec<Category>> =
+                serde_json::from_value(loaded.metadata["categories"].clone())
+                    .with_context(|| format!("{}: its categories are not understood", file()))?;
+            let (network, names) = (network()?, categories.as_deref());
+            let model = to_onnx(&network, &loaded.weights, names).with_context(file)?;
+            model.save(&args.output)?;
         }
-    };
-    export(&loaded.weights, names.as_ref(), &args.output)?;
+    }
     eprintln!(
         "{}: {} tensors",
         args.output.display(),

@@ -267,17 +267,24 @@ def old_detector_file():
     print(path.name, path.stat().st_size // 1024, "KiB")
 
 
-def main():
-    FOLDER.mkdir(parents=True, exist_ok=True)
+def networks():
+    """file name, network in evaluation mode, its input, function that writes the file."""
     common.seed(99)
     inputs = {size: torch.randn(1, 3, *size) for size in ((75, 103), (32, 32))}
-    outputs = {f"input_{height}x{width}": x for (height, width), x in inputs.items()}
     for number, (name, network, size, write) in enumerate(cases()):
         common.seed(100 + number)
         widen(network).eval()
         if write.__name__ == "half":
             network.half().float()
-        x = inputs[size]
+        yield name, network, inputs[size], write
+
+
+def main():
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    outputs = {}
+    for name, network, x, write in networks():
+        height, width = x.shape[2:]
+        outputs[f"input_{height}x{width}"] = x
         with torch.no_grad():
             logits = network(x)
         case = name.split(".")[0]
