@@ -1,6 +1,6 @@
 //! Files that appear complete or not at all.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,17 +15,29 @@ pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let unfinished = unfinished_path(path)?;
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&unfinished)?;
-    let written = (|| {
+    replace_atomically(path, |unfinished| {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(unfinished)?;
         let mut out = BufWriter::new(file);
         write(&mut out)?;
-        out.into_inner()
-            .map_err(io::IntoInnerError::into_error)?
-            .sync_all()?;
+        out.flush()
+    })
+}
+
+/// The same with a function that writes the file of the path that it is given.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn replace_atomically(
+    path: &Path,
+    write: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let unfinished = unfinished_path(path)?;
+    let written = (|| {
+        write(&unfinished)?;
+        File::open(&unfinished)?.sync_all()?;
         fs::rename(&unfinished, path)
     })();
     if written.is_err() {

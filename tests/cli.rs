@@ -155,6 +155,18 @@ fn weights_are_imported_inspected_exported_and_mistakes_named() {
     fails_with(
         &[
             "weights",
+            "import",
+            &file,
+            "--layout",
+            "detectron2",
+            "-o",
+            &imported,
+        ],
+        &["cadene_seresnet.pth", "not of layout detectron2"],
+    );
+    fails_with(
+        &[
+            "weights",
             "export",
             &file,
             "--format",
@@ -212,6 +224,7 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_picture() {
     ]);
     assert_eq!(made.status.code(), Some(0), "{made:?}");
     let run = text(&dir.path().join("run"));
+    let layouts = format!("{}/tests/fixtures/layouts", env!("CARGO_MANIFEST_DIR"));
     let trained = sedet(&[
         "train",
         "--dataset",
@@ -224,6 +237,8 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_picture() {
         "1",
         "--batch-size",
         "2",
+        "--weights",
+        &format!("{layouts}/mmdetection_detector.pth"),
         "--set",
         "input.min_size=64",
         "--set",
@@ -232,6 +247,11 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_picture() {
         "cpu",
     ]);
     assert_eq!(trained.status.code(), Some(0), "{trained:?}");
+    let said = String::from_utf8_lossy(&trained.stderr).to_string();
+    assert!(
+        said.contains("made for 3 classes, here are 6") && said.contains("box_head.cls_score.bias"),
+        "{said}"
+    );
     for file in [
         "config.toml",
         "environment.json",

@@ -84,6 +84,15 @@ fn anchors_follow_both_presets() {
     let grid = coarse.grid(ImageSize::new(224, 320), &grids).concat();
     let expected = fixture.floats("anchors_torchvision_224x320.anchors_p5_p6");
     assert_close("p5 and p6", &flat(&grid), &expected, 1e-6);
+    // detectron2's P6 keeps its stride of 64 where that goes beyond the input.
+    let fixed = config(Preset::Detectron2).anchors;
+    let last = fixed.grid(ImageSize::new(224, 320), &[ImageSize::new(4, 5); 5]);
+    let size = fixed.cell_anchors(4)[0];
+    let end = last[4][57];
+    assert_eq!(
+        (end.x1 - size.x1, end.y1 - size.y1),
+        (4.0 * 64.0, 3.0 * 64.0)
+    );
 }
 
 #[test]

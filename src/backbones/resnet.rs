@@ -77,6 +77,17 @@ pub enum StemPooling {
     CeilMode,
 }
 
+impl StemPooling {
+    /// As burn's pooling takes it.
+    pub fn options(self) -> MaxPoolOptions<2> {
+        let options = MaxPoolOptions::new([3, 3]).with_stride([2, 2]);
+        match self {
+            Self::Padded => options.with_padding([1, 1]),
+            Self::CeilMode => options.with_ceil_mode(true),
+        }
+    }
+}
+
 /// How a shortcut changes its shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -423,27 +434,37 @@ pub struct Downsample {
 
 /// What a shortcut does without weights.
 #[derive(Debug, Clone, Copy)]
-struct Reshape {
-    /// 2x2 average pooling first.
+pub struct Reshape {
+    /// 2x2 average pooling first; see [`Reshape::pooling`].
     pool: bool,
     /// Every how many pixels one is kept.
-    stride: usize,
-    /// Zero channels to add, half on either side.
+    pub stride: usize,
+    /// Zero channels to add.
     new_channels: usize,
 }
 
 impl Reshape {
+    /// The average pooling that comes first, if any. timm's: an odd last row or column is averaged
+    /// over what there is.
+    pub fn pooling(self) -> Option<AvgPoolOptions<2>> {
+        self.pool.then(|| {
+            AvgPoolOptions::new([2, 2])
+                .with_stride([2, 2])
+                .with_count_include_pad(false)
+                .with_ceil_mode(true)
+        })
+    }
+
+    /// Zero channels to add before and after.
+    pub fn zero_channels(self) -> [usize; 2] {
+        let before = self.new_channels / 2;
+        [before, self.new_channels - before]
+    }
+
     fn forward(self, x: Tensor<4>) -> Tensor<4> {
-        let x = match self.pool {
-            // timm's: an odd last row or column is averaged over what there is.
-            true => avg_pool2d(
-                x,
-                AvgPoolOptions::new([2, 2])
-                    .with_stride([2, 2])
-                    .with_count_include_pad(false)
-                    .with_ceil_mode(true),
-            ),
-            false => x,
+        let x = match self.pooling() {
+            Some(options) => avg_pool2d(x, options),
+            None => x,
         };
         let x = match self.stride {
             1 => x,
@@ -454,14 +475,13 @@ impl Reshape {
                 x.slice(burn::tensor::s![.., .., 0..h;step, 0..w;step])
             }
         };
-        match self.new_channels {
-            0 => x,
-            new => {
+        match self.zero_channels() {
+            [0, 0] => x,
+            [before, after] => {
                 let [batch, _, height, width] = x.dims();
-                let zeros = |count| Tensor::zeros([batch, count, height, width], &x.device());
-                let before = zeros(new / 2);
-                let after = zeros(new - new / 2);
-                Tensor::cat(vec![before, x, after], 1)
+                let device = x.device();
+                let zeros = |count| Tensor::zeros([batch, count, height, width], &device);
+                Tensor::cat(vec![zeros(before), x, zeros(after)], 1)
             }
         }
     }
@@ -483,6 +503,11 @@ pub struct ResidualBlock {
 }
 
 impl ResidualBlock {
+    /// What the shortcut does before its convolution, or in place of one.
+    pub fn reshape(&self) -> Reshape {
+        self.shortcut
+    }
+
     /// `[batch, channels_in, h, w]` to `[batch, channels_out, h / stride, w / stride]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let shortcut = self.shortcut(x.clone());
@@ -560,6 +585,11 @@ pub struct ResNet {
 }
 
 impl ResNet {
+    /// The stem's pooling; none in CIFAR networks.
+    pub fn pooling(&self) -> Option<StemPooling> {
+        self.pooling
+    }
+
     /// Pixels `[batch, 3, height, width]` to C2..C5, each `[batch, channels, h / s, w / s]` with
     /// s = 4, 8, 16, 32 (1, 2, 4, 4 in a CIFAR network).
     pub fn forward(&self, pixels: Tensor<4>) -> [Tensor<4>; 4] {
@@ -571,11 +601,9 @@ impl ResNet {
             .fold(stem, |x, (conv, norm)| {
                 norm.forward(conv.forward(x), None, true)
             });
-        let options = MaxPoolOptions::new([3, 3]).with_stride([2, 2]);
         let pooled = match self.pooling {
             None => stem,
-            Some(StemPooling::Padded) => max_pool2d(stem, options.with_padding([1, 1])),
-            Some(StemPooling::CeilMode) => max_pool2d(stem, options.with_ceil_mode(true)),
+            Some(pooling) => max_pool2d(stem, pooling.options()),
         };
         let stage = |layer: &[ResidualBlock], x: Tensor<4>| {
             layer.iter().fold(x, |x, block| block.forward(x))

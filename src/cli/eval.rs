@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
+use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
 use crate::data::formats::cifar::CifarImages;
 use crate::data::formats::layout::Split;
@@ -22,7 +23,12 @@ use crate::train::detection::ground_truth;
 #[derive(Debug, clap::Args)]
 pub(super) struct EvalArgs {
     /// What to measure: a sedet checkpoint, or a file from torchvision, detectron2 or mmdetection
-    #[arg(long, value_name = "FILE", required_unless_present = "results")]
+    #[arg(
+        long,
+        visible_alias = "weights",
+        value_name = "FILE",
+        required_unless_present = "results"
+    )]
     checkpoint: Option<PathBuf>,
     /// shapes, blood-cells, coco, or a folder with COCO-format annotations; cifar10 or cifar100 for a
     /// classifier
@@ -46,6 +52,8 @@ pub(super) struct EvalArgs {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    foreign: ForeignArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -75,8 +83,8 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &str) -> anyhow::Result
         (folder, _) => PathBuf::from(folder),
     };
     let device = args.device.resolve()?;
-    let classifier = LoadedClassifier::load(checkpoint, &device.device)?;
-    super::weights::report(&classifier.report);
+    let weights = args.foreign.load(checkpoint)?;
+    let classifier = LoadedClassifier::from_weights(weights, checkpoint, &device.device)?;
     let images = CifarImages::open(&folder, args.split)?;
     if images.class_names.len() != classifier.num_classes {
         bail!(
@@ -186,10 +194,10 @@ fn detect_all(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> 
         bail!("give --checkpoint and --dataset, or --results and --annotations");
     };
     let device = args.device.resolve()?;
-    let detector = Detector::load(checkpoint, &device.device)?;
+    let weights = args.foreign.load(checkpoint)?;
+    let detector = Detector::from_weights(weights, checkpoint, &device.device)?;
     let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
     let dataset = &split.dataset;
-    super::weights::report(&detector.report);
     let ours = detector.description.categories.as_slice();
     let theirs = dataset.store().categories();
     // A network may know more classes than the data set has: torchvision's know COCO's gaps.

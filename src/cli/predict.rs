@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use image::RgbImage;
 
+use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
 use crate::data::annotations::Category;
 use crate::data::decode::decode_image;
@@ -17,7 +18,7 @@ use crate::render::{DrawnBox, draw_boxes, save_picture};
 #[derive(Debug, clap::Args)]
 pub(super) struct PredictArgs {
     /// A trained detector: a sedet checkpoint, or a file from torchvision, detectron2 or mmdetection
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
     /// Pictures, folders of pictures, or patterns such as 'photos/*.jpg'
     #[arg(required = true)]
@@ -32,6 +33,8 @@ pub(super) struct PredictArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    foreign: ForeignArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -44,8 +47,8 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     }
     let files = find_pictures(&args.inputs)?;
     let device = args.device.resolve()?;
-    let detector = Detector::load(&args.checkpoint, &device.device)?;
-    super::weights::report(&detector.report);
+    let weights = args.foreign.load(&args.checkpoint)?;
+    let detector = Detector::from_weights(weights, &args.checkpoint, &device.device)?;
     let categories = &detector.description.categories;
     if let Some(output) = &args.output {
         std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;

@@ -11,6 +11,7 @@ use burn::tensor::Device;
 use serde_json::json;
 
 use super::DeviceArgs;
+use super::weights::ForeignArgs;
 use crate::backbones::resnet::ResNetConfig;
 use crate::config::{RunConfig, recipe_for};
 use crate::data::dataset::TargetFilter;
@@ -24,7 +25,7 @@ use crate::train::engine::{Engine, Outcome};
 use crate::train::progress::{ConsoleProgress, duration};
 use crate::train::run_dir::{RunDir, environment};
 use crate::train::schedule::scaled_learning_rate;
-use crate::weights::any::{AnyWeights, load_any};
+use crate::weights::any::AnyWeights;
 use crate::weights::parameters::{NamedTensors, load_named_tensors, named_tensors};
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +70,8 @@ pub(super) struct TrainArgs {
     ])]
     resume: Option<PathBuf>,
     #[command(flatten)]
+    foreign: ForeignArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -82,7 +85,12 @@ struct Launch {
 
 pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let device = args.device.resolve()?;
-    let (run, config, launch) = match &args.resume {
+    let Start {
+        run,
+        config,
+        launch,
+        weights,
+    } = match &args.resume {
         Some(path) => reopen(path, args.epochs)?,
         None => start(&args)?,
     };
@@ -168,9 +176,10 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let outcome = if args.resume.is_some() {
         engine.resume(model, &mut progress)
     } else {
-        let model = match &args.weights {
-            Some(path) => with_weights(model, path)?,
-            None => model,
+        let model = match (weights, &args.weights) {
+            (Some(weights), Some(path)) => with_weights(model, &task.description, weights)
+                .with_context(|| path.display().to_string())?,
+            _ => model,
         };
         engine.train(model, &mut progress)
     };
@@ -203,8 +212,17 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Configuration, folder and launch of a new run.
-fn start(args: &TrainArgs) -> anyhow::Result<(RunDir, RunConfig, Launch)> {
+/// What a run begins with.
+struct Start {
+    run: RunDir,
+    config: RunConfig,
+    launch: Launch,
+    /// Those of `--weights`.
+    weights: Option<AnyWeights>,
+}
+
+/// A new run.
+fn start(args: &TrainArgs) -> anyhow::Result<Start> {
     let name = args.dataset.clone().unwrap_or_default();
     let dataset = DatasetName::parse(&name)?;
     let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
@@ -231,12 +249,15 @@ fn start(args: &TrainArgs) -> anyhow::Result<(RunDir, RunConfig, Launch)> {
     config.loader.base_batch_size = per_step;
     // Everything that can be wrong is tried before the folder is made, so that a mistake leaves
     // nothing behind that would be in the way of the next try.
-    if let Some(path) = &args.weights {
-        let weights = load_any(path)?;
-        super::weights::report(&weights.report);
-        adopt(&mut config, &weights, args.backbone.is_none())
-            .with_context(|| path.display().to_string())?;
-    }
+    let weights = match &args.weights {
+        None => None,
+        Some(path) => {
+            let weights = args.foreign.load(path)?;
+            adopt(&mut config, &weights, args.backbone.is_none())
+                .with_context(|| path.display().to_string())?;
+            Some(weights)
+        }
+    };
     config.detector(1, args.weights.is_some())?;
     dataset.open(args.data_dir.as_deref())?;
     let shown = Path::new(&name).file_name().unwrap_or("run".as_ref());
@@ -265,15 +286,20 @@ fn start(args: &TrainArgs) -> anyhow::Result<(RunDir, RunConfig, Launch)> {
     if !launch.pretrained {
         eprintln!("random weights: all layers are trained, with live batch norm");
     }
-    Ok((run, config, launch))
+    Ok(Start {
+        run,
+        config,
+        launch,
+        weights,
+    })
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| path.display().to_string())
 }
 
-/// Configuration and launch of an interrupted run.
-fn reopen(path: &Path, epochs: Option<usize>) -> anyhow::Result<(RunDir, RunConfig, Launch)> {
+/// An interrupted run.
+fn reopen(path: &Path, epochs: Option<usize>) -> anyhow::Result<Start> {
     let run = RunDir::open(path)?;
     let config_path = run.config().display().to_string();
     let set: Vec<String> = epochs
@@ -286,7 +312,12 @@ fn reopen(path: &Path, epochs: Option<usize>) -> anyhow::Result<(RunDir, RunConf
         std::fs::read_to_string(&launch_path).with_context(|| launch_path.display().to_string())?;
     let launch = serde_json::from_str(&text).with_context(|| launch_path.display().to_string())?;
     eprintln!("resuming {}", path.display());
-    Ok((run, config, launch))
+    Ok(Start {
+        run,
+        config,
+        launch,
+        weights: None,
+    })
 }
 
 fn first_names(description: &DetectorDescription) -> String {
@@ -324,27 +355,39 @@ fn adopt(config: &mut RunConfig, weights: &AnyWeights, whole: bool) -> anyhow::R
     Ok(())
 }
 
-/// The weights of a checkpoint wherever name and shape agree. What does not fit (a head for other
-/// classes) starts fresh, and is named.
-fn with_weights(model: FasterRcnn, path: &Path) -> anyhow::Result<FasterRcnn> {
-    let given = load_any(path)?;
+/// The given weights wherever name and shape agree. What does not fit starts fresh, and is named.
+fn with_weights(
+    model: FasterRcnn,
+    description: &DetectorDescription,
+    mut given: AnyWeights,
+) -> anyhow::Result<FasterRcnn> {
     let mut tensors: NamedTensors = named_tensors(&model);
     let (mut loaded, mut fresh) = (0, Vec::new());
     for (name, mine) in &mut tensors {
-        match given.weights.get(name) {
+        match given.weights.remove(name) {
             Some(theirs) if theirs.shape() == mine.shape() => {
-                *mine = theirs.clone();
+                *mine = theirs;
                 loaded += 1;
             }
             _ => fresh.push(name.clone()),
         }
     }
     if loaded == 0 {
-        bail!("{}: none of its tensors fits this network", path.display());
+        bail!("none of its tensors fits this network");
     }
-    eprintln!("{}: {loaded} tensors loaded", path.display());
+    eprintln!("weights: {loaded} tensors loaded");
+    let theirs = given.metadata["model"]["num_classes"].as_u64();
+    let ours = description.model.num_classes;
+    if given.metadata["task"] == "classification" {
+        eprintln!("weights: they are a classifier's; its last layer is dropped");
+    } else if theirs != Some(ours as u64) {
+        eprintln!(
+            "weights: made for {} classes, here are {ours}: the layers that name classes start fresh",
+            theirs.unwrap_or(0)
+        );
+    }
     if !fresh.is_empty() {
-        eprintln!("start fresh: {}", fresh.join(", "));
+        eprintln!("weights: start fresh: {}", fresh.join(", "));
     }
     Ok(load_named_tensors(model, &tensors)?)
 }

@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::print_out;
+use crate::data::annotations::Category;
 use crate::data::coco_categories::categories_by_count;
-use crate::weights::any::load_any;
+use crate::weights::any::{AnyWeights, load_any};
 use crate::weights::checkpoint::{Checkpoint, Precision};
 use crate::weights::export::{export, names_for};
 use crate::weights::foreign::ForeignFile;
 use crate::weights::import::ImportReport;
-use crate::weights::layouts::{Library, Network, recognise};
+use crate::weights::layouts::{Layout, Library, Network, recognise};
+use crate::weights::onnx::to_onnx;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct WeightsArgs {
@@ -34,19 +37,61 @@ enum WeightsVerb {
 
 #[derive(Debug, clap::Args)]
 struct ImportArgs {
-    /// PyTorch (.pt, .pth, .pkl, .bin, .th), safetensors or .npz
+    /// PyTorch (.pt, .pth, .pkl, .bin, .th), safetensors, .npz or a pickle of NumPy arrays
     file: PathBuf,
     /// The checkpoint to write
     #[arg(short, long)]
     output: PathBuf,
-    /// Fail when a tensor is missing, of another shape, or not used
+    #[command(flatten)]
+    foreign: ForeignArgs,
+}
+
+/// How another program's file of weights is read, for every verb that takes one.
+#[derive(Debug, clap::Args)]
+pub(super) struct ForeignArgs {
+    /// What another program's file of weights is taken for. Its names show most of it; the rest, such
+    /// as mmdetection's style or the epsilon of torchvision's frozen norms, can be said here
+    #[arg(long, default_value = "auto", value_parser = layout_parser(), hide_possible_values = true,
+        value_name = "auto|torchvision|timm|cadene|...")]
+    layout: LayoutChoice,
+    /// Fail when a tensor of another program's file is missing, of another shape, or not used
     #[arg(long)]
     strict: bool,
 }
 
+/// A layout, or the one that is recognised.
+#[derive(Debug, Clone, Copy)]
+struct LayoutChoice(Option<Layout>);
+
+fn layout_parser() -> impl clap::builder::TypedValueParser<Value = LayoutChoice> {
+    let keys = std::iter::once("auto").chain(Layout::ALL.map(Layout::key));
+    PossibleValuesParser::new(keys).map(|key| LayoutChoice(Layout::of_key(&key)))
+}
+
+impl ForeignArgs {
+    /// Read weights and say what became of every tensor.
+    pub(super) fn load(&self, path: &Path) -> anyhow::Result<AnyWeights> {
+        let loaded = load_any(path, self.layout.0)?;
+        for line in loaded.report.iter().flat_map(ImportReport::lines) {
+            eprintln!("weights: {line}");
+        }
+        match &loaded.report {
+            Some(report) if self.strict && !report.is_complete() => bail!(
+                "{}: not every tensor found its place (--strict)",
+                path.display()
+            ),
+            None if self.layout.0.is_some() => bail!(
+                "{}: it is a sedet checkpoint, which has no other layout (--layout)",
+                path.display()
+            ),
+            _ => Ok(loaded),
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 struct InspectArgs {
-    /// PyTorch, safetensors (sedet's checkpoints too) or .npz
+    /// PyTorch, safetensors (sedet's checkpoints too), .npz or a pickle of NumPy arrays
     file: PathBuf,
     /// Print JSON instead of a table
     #[arg(long)]
@@ -57,12 +102,14 @@ struct InspectArgs {
 struct ExportArgs {
     /// A checkpoint, or any file that import takes
     file: PathBuf,
-    /// Whose names the tensors get
+    /// Whose names the tensors get, or a whole network
     #[arg(long, value_enum)]
     format: Format,
-    /// The safetensors file to write
+    /// The safetensors or ONNX file to write
     #[arg(short, long)]
     output: PathBuf,
+    #[command(flatten)]
+    foreign: ForeignArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,6 +120,8 @@ enum Format {
     Torchvision,
     /// timm's resnet, seresnet or legacy_seresnet
     Timm,
+    /// A classifier as a whole network for ONNX runtimes
+    Onnx,
 }
 
 pub(super) fn run(args: WeightsArgs) -> anyhow::Result<ExitCode> {
@@ -83,25 +132,11 @@ pub(super) fn run(args: WeightsArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Say how a foreign file was read.
-pub(super) fn report(report: &Option<ImportReport>) {
-    for line in report.iter().flat_map(ImportReport::lines) {
-        eprintln!("weights: {line}");
-    }
-}
-
 fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
-    let mut loaded = load_any(&args.file)?;
+    let mut loaded = args.foreign.load(&args.file)?;
     let Some(found) = &loaded.report else {
         bail!("{}: it is a sedet checkpoint already", args.file.display());
     };
-    report(&loaded.report);
-    if args.strict && !found.is_complete() {
-        bail!(
-            "{}: not every tensor found its place (--strict); nothing is written",
-            args.file.display()
-        );
-    }
     if loaded.metadata["task"] == "detection" {
         let count = loaded.metadata["model"]["num_classes"]
             .as_u64()
@@ -111,7 +146,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let name = args.file.file_name().unwrap_or(args.file.as_os_str());
     loaded.metadata["imported"] = json!({
         "file": name.to_string_lossy(),
-        "layout": found.layout,
+        "layout": found.layout.key(),
         "assumptions": found.assumptions,
     });
     let checkpoint = Checkpoint {
@@ -126,28 +161,40 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    let loaded = load_any(&args.file)?;
-    report(&loaded.report);
-    let library = match args.format {
-        Format::Safetensors => None,
-        Format::Torchvision => Some(Library::Torchvision),
-        Format::Timm => Some(Library::Timm),
+    let loaded = args.foreign.load(&args.file)?;
+    if loaded.fresh_count() > 0 {
+        bail!(
+            "{}: {} tensors of the network are missing or of another shape; nothing is written",
+            args.file.display(),
+            loaded.fresh_count()
+        );
+    }
+    let file = || args.file.display().to_string();
+    let network = || -> anyhow::Result<Network> {
+        serde_json::from_value(json!({
+            "task": loaded.metadata["task"],
+            "model": loaded.metadata["model"],
+            "preprocess": loaded.metadata["preprocess"],
+        }))
+        .with_context(|| format!("{}: its description is not understood", file()))
     };
-    let names = match library {
-        None => None,
-        Some(library) => {
-            let network: Network = serde_json::from_value(json!({
-                "task": loaded.metadata["task"],
-                "model": loaded.metadata["model"],
-                "preprocess": loaded.metadata["preprocess"],
-            }))
-            .with_context(|| {
-                format!("{}: its description is not understood", args.file.display())
-            })?;
-            Some(names_for(library, &network).with_context(|| args.file.display().to_string())?)
+    let for_library = |library| {
+        let names = names_for(library, &network()?).with_context(file)?;
+        Ok::<_, anyhow::Error>(export(&loaded.weights, Some(&names), &args.output)?)
+    };
+    match args.format {
+        Format::Safetensors => export(&loaded.weights, None, &args.output)?,
+        Format::Torchvision => for_library(Library::Torchvision)?,
+        Format::Timm => for_library(Library::Timm)?,
+        Format::Onnx => {
+            let categories: Option<Vec<Category>> =
+                serde_json::from_value(loaded.metadata["categories"].clone())
+                    .with_context(|| format!("{}: its categories are not understood", file()))?;
+            let (network, names) = (network()?, categories.as_deref());
+            let model = to_onnx(&network, &loaded.weights, names).with_context(file)?;
+            model.save(&args.output)?;
         }
-    };
-    export(&loaded.weights, names.as_ref(), &args.output)?;
+    }
     eprintln!(
         "{}: {} tensors",
         args.output.display(),
@@ -254,8 +301,8 @@ fn describe(path: &Path, file: &ForeignFile) -> anyhow::Result<String> {
     if Checkpoint::is_ours(path)? {
         return Ok("a sedet checkpoint".into());
     }
-    Ok(match recognise(file) {
-        Ok(found) => found.layout.to_string(),
+    Ok(match recognise(file, None) {
+        Ok(found) => format!("{} ({})", found.layout.name(), found.layout.key()),
         Err(reason) => reason,
     })
 }

@@ -289,6 +289,7 @@ impl RunConfig {
         let preset = match self.model.preset {
             Preset::Torchvision => Preprocess::torchvision(),
             Preset::Detectron2 => Preprocess::detectron2(),
+            Preset::Mmdetection => Preprocess::mmdetection(),
         };
         let sized = preset.with_sizes(self.input.min_size, self.input.max_size);
         match self.input.pixels {

@@ -14,6 +14,11 @@ pub struct AnchorConfig {
     pub aspect_ratios: Vec<f32>,
     /// torchvision rounds the corners of the base anchors to whole pixels; detectron2 does not.
     pub rounded: bool,
+    /// Distance of the anchors of each level in input pixels; none is torchvision's, the whole-number
+    /// quotient of the padded input's and the map's size. They differ on P6, which is rounded up: of
+    /// an input of 224 pixels it has 4 rows, 56 pixels apart in torchvision, 64 in detectron2.
+    #[serde(default)]
+    pub strides: Option<Vec<usize>>,
 }
 
 impl Default for AnchorConfig {
@@ -23,6 +28,7 @@ impl Default for AnchorConfig {
             sizes: vec![32.0, 64.0, 128.0, 256.0, 512.0],
             aspect_ratios: vec![0.5, 1.0, 2.0],
             rounded: true,
+            strides: None,
         }
     }
 }
@@ -55,16 +61,20 @@ impl AnchorConfig {
 
     /// All anchors of a padded input, level by level; within a level row by row, then by ratio.
     ///
-    /// `grid_sizes` are the sizes of the feature maps; the stride of a level is the whole-number
-    /// quotient of the input's and the map's size, as in torchvision.
+    /// `grid_sizes` are the sizes of the feature maps.
     pub fn grid(&self, padded: ImageSize, grid_sizes: &[ImageSize]) -> Vec<Vec<BoxXyxy>> {
         grid_sizes
             .iter()
             .enumerate()
             .map(|(level, grid)| {
                 let cell = self.cell_anchors(level);
-                let stride_y = (padded.height / grid.height) as f32;
-                let stride_x = (padded.width / grid.width) as f32;
+                let fixed = self.strides.as_ref().and_then(|strides| strides.get(level));
+                let stride = |padded: usize, grid: usize| match fixed {
+                    Some(stride) => *stride as f32,
+                    None => (padded / grid) as f32,
+                };
+                let stride_y = stride(padded.height, grid.height);
+                let stride_x = stride(padded.width, grid.width);
                 let mut anchors = Vec::with_capacity(grid.height * grid.width * cell.len());
                 for row in 0..grid.height {
                     for column in 0..grid.width {

@@ -12,7 +12,9 @@ use super::roi_heads::{
     BoxHead, HeadInit, RoiHeadsConfig, detections, roi_losses, select_training_sample,
 };
 use super::roi_pooler::{LevelEpsilon, RoiPooler};
-use super::rpn::{ProposalLimits, RpnConfig, RpnHead, RpnNormalizer, proposals, rpn_losses};
+use super::rpn::{
+    ProposalLimits, ProposalRank, RpnConfig, RpnHead, RpnNormalizer, proposals, rpn_losses,
+};
 use super::sampler::{BalancedSampler, SampleOrder};
 use super::{Detection, ImageBatch, Target};
 use crate::backbones::resnet::{ResNet, ResNetConfig};
@@ -26,6 +28,9 @@ pub enum Preset {
     Torchvision,
     /// detectron2's `Base-RCNN-FPN`.
     Detectron2,
+    /// mmdetection's `faster-rcnn_r50_fpn`: detectron2's, but for the proposals' order and the
+    /// rounding of a box's level.
+    Mmdetection,
 }
 
 /// Everything that defines the detector's computation; stored in every checkpoint.
@@ -61,6 +66,7 @@ impl FasterRcnnConfig {
             fpn: FpnConfig::default(),
             anchors: AnchorConfig {
                 rounded: torchvision,
+                strides: (!torchvision).then(|| vec![4, 8, 16, 32, 64]),
                 ..AnchorConfig::default()
             },
             rpn: RpnConfig {
@@ -76,6 +82,10 @@ impl FasterRcnnConfig {
                 test_limits: ProposalLimits {
                     pre_nms: 1000,
                     post_nms: 1000,
+                },
+                rank: match preset {
+                    Preset::Detectron2 => ProposalRank::Logit,
+                    Preset::Torchvision | Preset::Mmdetection => ProposalRank::Probability,
                 },
                 nms_threshold: 0.7,
                 // detectron2 only drops empty boxes.
@@ -94,10 +104,11 @@ impl FasterRcnnConfig {
                     aligned: !torchvision,
                     canonical_scale: 224.0,
                     canonical_level: 4,
-                    level_epsilon: if torchvision {
-                        LevelEpsilon::OnLevel(1e-6)
-                    } else {
-                        LevelEpsilon::InLog(1e-8)
+                    level_epsilon: match preset {
+                        Preset::Torchvision => LevelEpsilon::OnLevel(1e-6),
+                        Preset::Detectron2 => LevelEpsilon::InLog(1e-8),
+                        // There it is 1e-6 on the scale of 56 pixels.
+                        Preset::Mmdetection => LevelEpsilon::InLog(1e-6 / 4.0),
                     },
                 },
                 matcher: Matcher::ROI,

@@ -26,6 +26,18 @@ pub enum RpnNormalizer {
     BatchSize,
 }
 
+/// By what proposals are ranked. The order is the same until probabilities are so close to 1 that
+/// `f32` holds no difference: then the ties are in the order of the levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProposalRank {
+    /// torchvision, mmdetection.
+    #[default]
+    Probability,
+    /// detectron2.
+    Logit,
+}
+
 /// How many proposals pass each filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +60,9 @@ pub struct RpnConfig {
     pub train_limits: ProposalLimits,
     /// Limits otherwise.
     pub test_limits: ProposalLimits,
+    /// What orders the proposals of all levels.
+    #[serde(default)]
+    pub rank: ProposalRank,
     /// IoU above which the weaker of two proposals of a level goes.
     pub nms_threshold: f32,
     /// Proposals with a smaller side are dropped, in input pixels.
@@ -156,9 +171,10 @@ pub fn proposals(
                     // in an endless comparison.
                     if proposal.has_sides_of(config.min_side) {
                         boxes.push(proposal);
-                        // The probability, not the logit: at f32 it saturates to ties, whose
-                        // order then is the order of the levels, as in torchvision.
-                        scores.push(1.0 / (1.0 + (-logits[i]).exp()));
+                        scores.push(match config.rank {
+                            ProposalRank::Probability => 1.0 / (1.0 + (-logits[i]).exp()),
+                            ProposalRank::Logit => logits[i],
+                        });
                         levels.push(level);
                     }
                 }

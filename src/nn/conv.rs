@@ -104,13 +104,18 @@ impl Conv2d {
             x,
             self.weight.val(),
             self.bias.as_ref().map(|bias| bias.val()),
-            Conv2dOptions {
-                stride: [self.stride; 2],
-                padding: [self.padding; 2],
-                dilation: [1; 2],
-                groups: self.groups,
-            },
+            self.options(),
         )
+    }
+
+    /// How the kernel moves over the input.
+    pub fn options(&self) -> Conv2dOptions {
+        Conv2dOptions {
+            stride: [self.stride; 2],
+            padding: [self.padding; 2],
+            dilation: [1; 2],
+            groups: self.groups,
+        }
     }
 }
 

@@ -81,6 +81,11 @@ pub struct Norm {
 }
 
 impl Norm {
+    /// Added to the variance.
+    pub fn epsilon(&self) -> f64 {
+        self.config.epsilon
+    }
+
     /// Normalise, then add `residual` if there is one, then clamp at zero if `with_relu`.
     ///
     /// Same shape in and out. Uses batch statistics only when the layer is trained and `x` lives

@@ -11,7 +11,6 @@ use crate::classification::classifier::Classifier;
 use crate::data::batch::pad_images;
 use crate::data::transforms::{PreparedImage, Preprocess, prepare};
 use crate::weights::any::{AnyWeights, LoadError, load_any};
-use crate::weights::import::ImportReport;
 use crate::weights::layouts::Network;
 use crate::weights::parameters::{ParameterError, load_named_tensors};
 
@@ -48,8 +47,6 @@ pub struct LoadedClassifier {
     pub num_classes: usize,
     /// From pixels to its input.
     pub preprocess: Preprocess,
-    /// How the file was read, if it was another program's.
-    pub report: Option<ImportReport>,
     device: Device,
 }
 
@@ -59,15 +56,31 @@ impl LoadedClassifier {
     /// # Errors
     /// Each names the file.
     pub fn load(path: &Path, device: &Device) -> Result<Self, ClassifierError> {
+        Self::from_weights(load_any(path, None)?, path, device)
+    }
+
+    /// From weights that were read from this file.
+    ///
+    /// # Errors
+    /// Each names the file.
+    pub fn from_weights(
+        loaded: AnyWeights,
+        path: &Path,
+        device: &Device,
+    ) -> Result<Self, ClassifierError> {
+        let fresh = loaded.fresh_count();
         let AnyWeights {
-            metadata,
-            weights,
-            report,
-        } = load_any(path)?;
+            metadata, weights, ..
+        } = loaded;
         let no = |reason: String| ClassifierError::NotAClassifier {
             path: path.to_path_buf(),
             reason,
         };
+        if fresh > 0 {
+            return Err(no(format!(
+                "{fresh} of its tensors are missing or of another shape"
+            )));
+        }
         let described = json!({
             "task": metadata["task"],
             "model": metadata["model"],
@@ -88,7 +101,6 @@ impl LoadedClassifier {
             model: loaded,
             num_classes: model.num_classes,
             preprocess,
-            report,
             device: device.clone(),
         })
     }

@@ -21,7 +21,6 @@ use crate::detection::ImageBatch;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use crate::eval::ResultRow;
 use crate::weights::any::{AnyWeights, LoadError, load_any};
-use crate::weights::import::ImportReport;
 use crate::weights::parameters::{ParameterError, load_named_tensors};
 
 /// Why a checkpoint gives no detector.
@@ -37,6 +36,17 @@ pub enum DetectorError {
         path: PathBuf,
         /// What it is for.
         task: String,
+    },
+    /// Another program's file that lacks parts of the network.
+    #[error(
+        "{}: {fresh} tensors of the network are missing or of another shape; train it first (sedet \
+         train --weights)", path.display()
+    )]
+    Incomplete {
+        /// The file.
+        path: PathBuf,
+        /// How many tensors.
+        fresh: usize,
     },
     /// The description in its header.
     #[error("{}: its description of the detector is not understood: {source}", path.display())]
@@ -105,8 +115,6 @@ pub struct Detector {
     pub description: DetectorDescription,
     /// The whole metadata of the checkpoint.
     pub metadata: Value,
-    /// How the file was read, if it was another program's.
-    pub report: Option<ImportReport>,
     device: Device,
 }
 
@@ -116,11 +124,30 @@ impl Detector {
     /// # Errors
     /// Each names the file.
     pub fn load(path: &Path, device: &Device) -> Result<Self, DetectorError> {
+        Self::from_weights(load_any(path, None)?, path, device)
+    }
+
+    /// From weights that were read from this file.
+    ///
+    /// # Errors
+    /// Each names the file.
+    pub fn from_weights(
+        loaded: AnyWeights,
+        path: &Path,
+        device: &Device,
+    ) -> Result<Self, DetectorError> {
+        let fresh = loaded.fresh_count();
+        if fresh > 0 {
+            return Err(DetectorError::Incomplete {
+                path: path.to_path_buf(),
+                fresh,
+            });
+        }
         let AnyWeights {
             mut metadata,
             weights,
             report,
-        } = load_any(path)?;
+        } = loaded;
         if metadata["task"] != "detection" {
             let task = metadata["task"].as_str().unwrap_or("an unknown task");
             return Err(DetectorError::NotADetector {
@@ -148,7 +175,6 @@ impl Detector {
             model,
             description,
             metadata,
-            report,
             device: device.clone(),
         })
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::import::{ImportError, ImportReport, Imported, import};
-use super::layouts::Network;
+use super::layouts::{Layout, Network};
 use super::parameters::NamedTensors;
 
 /// Why a file gave no weights.
@@ -20,10 +20,15 @@ pub enum LoadError {
     Foreign(#[from] ImportError),
 }
 
+/// The entry of the metadata that names tensors with random values, which make a network useless
+/// until it is trained.
+pub const FRESH: &str = "fresh";
+
 /// Weights with the description of their network.
 #[derive(Debug, Clone)]
 pub struct AnyWeights {
     /// As in a checkpoint's header: `task`, `model`, `preprocess`, and `categories` if known.
+    /// [`FRESH`] lists the tensors that the file did not have.
     pub metadata: Value,
     /// By our names.
     pub weights: NamedTensors,
@@ -31,11 +36,12 @@ pub struct AnyWeights {
     pub report: Option<ImportReport>,
 }
 
-/// Read a checkpoint of ours, or take over another program's file.
+/// Read a checkpoint of ours, or take over another program's file: of the layout that it is
+/// recognised as, or of the one given, which has no meaning for ours.
 ///
 /// # Errors
 /// Each names the file.
-pub fn load_any(path: &Path) -> Result<AnyWeights, LoadError> {
+pub fn load_any(path: &Path, layout: Option<Layout>) -> Result<AnyWeights, LoadError> {
     if Checkpoint::is_ours(path)? {
         let checkpoint = Checkpoint::load(path)?;
         let Checkpoint {
@@ -55,9 +61,13 @@ pub fn load_any(path: &Path) -> Result<AnyWeights, LoadError> {
         network,
         weights,
         report,
-    } = import(path)?;
+    } = import(path, layout)?;
+    let mut metadata = metadata_of(&network);
+    if !report.network_is_whole() {
+        metadata[FRESH] = json!(report.fresh());
+    }
     Ok(AnyWeights {
-        metadata: metadata_of(&network),
+        metadata,
         weights,
         report: Some(report),
     })
@@ -68,4 +78,11 @@ pub fn metadata_of(network: &Network) -> Value {
     let mut metadata = json!(network);
     metadata["format"] = 1.into();
     metadata
+}
+
+impl AnyWeights {
+    /// How many tensors have random values.
+    pub fn fresh_count(&self) -> usize {
+        self.metadata[FRESH].as_array().map_or(0, Vec::len)
+    }
 }

@@ -7,16 +7,18 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
 use half::f16;
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, Metadata, View};
 use serde_json::Value;
 
 use super::parameters::NamedTensors;
-use crate::atomic::write_atomically;
+use crate::atomic::replace_atomically;
 
 /// The header entry that holds our JSON.
 const METADATA_KEY: &str = "sedet";
@@ -76,48 +78,64 @@ pub struct Checkpoint {
 const OPTIMIZER: &str = "optimizer/";
 const EMA: &str = "ema/";
 
-struct Bytes {
-    shape: Vec<usize>,
+/// A tensor on its way to a file; its bytes are made when it is their turn, so that not all of them
+/// are in memory twice.
+struct Stored<'a> {
+    data: &'a TensorData,
     dtype: Dtype,
-    bytes: Vec<u8>,
 }
 
-impl View for Bytes {
+impl<'a> Stored<'a> {
+    fn new(data: &'a TensorData, precision: Precision) -> Self {
+        let fits = |v: f32| !v.is_finite() || v.abs() <= f16::MAX.to_f32();
+        let dtype = match precision {
+            Precision::Half if data.iter::<f32>().all(fits) => Dtype::F16,
+            _ => Dtype::F32,
+        };
+        Self { data, dtype }
+    }
+}
+
+impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
         self.dtype
     }
     fn shape(&self) -> &[usize] {
-        &self.shape
+        self.data.shape()
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
+        let values = self.data.iter::<f32>();
+        Cow::Owned(match self.dtype {
+            Dtype::F16 => values
+                .flat_map(|v| f16::from_f32(v).to_le_bytes())
+                .collect(),
+            _ => values.flat_map(f32::to_le_bytes).collect(),
+        })
     }
     fn data_len(&self) -> usize {
-        self.bytes.len()
+        self.data.num_elements() * self.dtype.bitsize() / 8
     }
 }
 
-fn encode(data: &TensorData, precision: Precision) -> Bytes {
-    let values: Vec<f32> = data.iter::<f32>().collect();
-    let fits = |v: &f32| !v.is_finite() || v.abs() <= f16::MAX.to_f32();
-    let (dtype, bytes) = match precision {
-        Precision::Half if values.iter().all(fits) => (
-            Dtype::F16,
-            values
-                .iter()
-                .flat_map(|v| f16::from_f32(*v).to_le_bytes())
-                .collect(),
-        ),
-        _ => (
-            Dtype::F32,
-            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        ),
-    };
-    Bytes {
-        shape: data.shape().to_vec(),
-        dtype,
-        bytes,
-    }
+/// Write a safetensors file tensor by tensor, whole or not at all.
+///
+/// # Errors
+/// The system's, with the path.
+pub(super) fn write_safetensors<V: View>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, V)>,
+    header: Option<HashMap<String, String>>,
+) -> Result<(), CheckpointError> {
+    replace_atomically(path, |unfinished| {
+        safetensors::serialize_to_file(tensors, header, unfinished).map_err(|error| match error {
+            SafeTensorError::IoError(source) => source,
+            other => std::io::Error::other(other),
+        })
+    })
+    .map_err(|source| CheckpointError::Write {
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 impl Checkpoint {
@@ -126,23 +144,18 @@ impl Checkpoint {
     /// # Errors
     /// The system's, with the path; an older file of that name stays as it was.
     pub fn save(&self, path: &Path, precision: Precision) -> Result<(), CheckpointError> {
-        let named = |prefix: &'static str, tensors: &NamedTensors| -> Vec<(String, Bytes)> {
+        let parts = [
+            ("", &self.weights),
+            (OPTIMIZER, &self.optimizer),
+            (EMA, &self.ema),
+        ];
+        let tensors = parts.into_iter().flat_map(|(prefix, tensors)| {
             tensors
                 .iter()
-                .map(|(name, data)| (format!("{prefix}{name}"), encode(data, precision)))
-                .collect()
-        };
-        let mut tensors = named("", &self.weights);
-        tensors.extend(named(OPTIMIZER, &self.optimizer));
-        tensors.extend(named(EMA, &self.ema));
+                .map(move |(name, data)| (format!("{prefix}{name}"), Stored::new(data, precision)))
+        });
         let header = HashMap::from([(METADATA_KEY.to_string(), self.metadata.to_string())]);
-        let write_error = |source: std::io::Error| CheckpointError::Write {
-            path: path.to_path_buf(),
-            source,
-        };
-        let bytes = safetensors::serialize(tensors, Some(header))
-            .map_err(|e| write_error(std::io::Error::other(e)))?;
-        write_atomically(path, |out| out.write_all(&bytes)).map_err(write_error)
+        write_safetensors(path, tensors, Some(header))
     }
 
     /// Whether a file is a checkpoint of this program, or at least was meant to be one: a
@@ -152,7 +165,7 @@ impl Checkpoint {
     /// A file that is missing or unreadable.
     pub fn is_ours(path: &Path) -> Result<bool, CheckpointError> {
         let header = (|| {
-            let mut file = std::fs::File::open(path)?;
+            let mut file = File::open(path)?;
             let size = file.metadata()?.len();
             let mut start = Vec::new();
             file.by_ref().take(9).read_to_end(&mut start)?;
@@ -198,14 +211,12 @@ impl Checkpoint {
             path: path.to_path_buf(),
             reason,
         };
-        let bytes = read_plausible(path)
-            .map_err(|source| CheckpointError::Read {
-                path: path.to_path_buf(),
-                source,
-            })?
-            .map_err(bad)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes)
-            .map_err(|e| bad(format!("not a whole safetensors file ({e})")))?;
+        let read_error = |source| CheckpointError::Read {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut file = File::open(path).map_err(read_error)?;
+        let header = read_header(&mut file).map_err(read_error)?.map_err(bad)?;
         let json = header
             .metadata()
             .as_ref()
@@ -213,35 +224,41 @@ impl Checkpoint {
             .ok_or_else(|| bad("its header has no 'sedet' entry".into()))?;
         let metadata = serde_json::from_str(json)
             .map_err(|e| bad(format!("its metadata is not JSON ({e})")))?;
-        let tensors = SafeTensors::deserialize(&bytes)
-            .map_err(|e| bad(format!("not a whole safetensors file ({e})")))?;
         let mut out = Self {
             metadata,
             weights: BTreeMap::new(),
             optimizer: BTreeMap::new(),
             ema: BTreeMap::new(),
         };
-        for (name, view) in tensors.iter() {
-            let values: Vec<f32> = match view.dtype() {
-                Dtype::F32 => view
-                    .data()
-                    .chunks_exact(4)
-                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        // One after the other, in the order of the file: never all bytes beside all values.
+        for name in header.offset_keys() {
+            let Some(info) = header.info(&name) else {
+                continue;
+            };
+            let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
+            file.read_exact(&mut bytes).map_err(read_error)?;
+            let values: Vec<f32> = match info.dtype {
+                Dtype::F32 => bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_le_bytes(*b))
                     .collect(),
-                Dtype::F16 => view
-                    .data()
-                    .chunks_exact(2)
-                    .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
+                Dtype::F16 => bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f16::from_le_bytes(*b).to_f32())
                     .collect(),
                 other => return Err(bad(format!("tensor {name} is {other:?}, not a float"))),
             };
-            let data = TensorData::new(values, view.shape().to_vec());
+            let data = TensorData::new(values, info.shape.clone());
             let (map, name) = if let Some(name) = name.strip_prefix(OPTIMIZER) {
                 (&mut out.optimizer, name)
             } else if let Some(name) = name.strip_prefix(EMA) {
                 (&mut out.ema, name)
             } else {
-                (&mut out.weights, name)
+                (&mut out.weights, name.as_str())
             };
             map.insert(name.to_string(), data);
         }
@@ -258,10 +275,9 @@ impl Checkpoint {
     }
 }
 
-/// The bytes of a file whose first ones can be those of a safetensors file; else the reason why
-/// not, found before gigabytes of something else are read.
-fn read_plausible(path: &Path) -> std::io::Result<Result<Vec<u8>, String>> {
-    let mut file = std::fs::File::open(path)?;
+/// The header of a safetensors file whose size is that which the header says; else the reason why
+/// it is none. The file then stands at its first tensor.
+fn read_header(file: &mut File) -> std::io::Result<Result<Metadata, String>> {
     let size = file.metadata()?.len();
     let mut start = Vec::new();
     file.by_ref().take(8).read_to_end(&mut start)?;
@@ -273,16 +289,26 @@ fn read_plausible(path: &Path) -> std::io::Result<Result<Vec<u8>, String>> {
     let Ok(length) = <[u8; 8]>::try_from(start.as_slice()) else {
         return Ok(Err(format!("it has only {size} bytes")));
     };
-    let header = u64::from_le_bytes(length);
-    if header > MAX_HEADER_BYTES {
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER_BYTES {
         return Ok(Err("not a safetensors file".into()));
     }
-    if header + 8 > size {
+    if length + 8 > size {
         return Ok(Err("it is cut off inside its header".into()));
     }
-    let mut bytes = start;
-    file.read_to_end(&mut bytes)?;
-    Ok(Ok(bytes))
+    let mut bytes = Vec::new();
+    file.by_ref().take(length).read_to_end(&mut bytes)?;
+    let header: Metadata = match serde_json::from_slice(&bytes) {
+        Ok(header) => header,
+        Err(e) => return Ok(Err(format!("not a whole safetensors file ({e})"))),
+    };
+    let whole = 8 + length + header.data_len() as u64;
+    Ok(match whole == size {
+        true => Ok(header),
+        false => Err(format!(
+            "not a whole safetensors file ({size} bytes where its header says {whole})"
+        )),
+    })
 }
 
 /// The safetensors format's own limit.
@@ -335,14 +361,9 @@ mod tests {
     fn a_tensor_that_is_not_a_float_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.safetensors");
-        let counter = Bytes {
-            shape: vec![1],
-            dtype: Dtype::I64,
-            bytes: vec![0; 8],
-        };
+        let counter = safetensors::tensor::TensorView::new(Dtype::I64, vec![1], &[0; 8]).unwrap();
         let header = HashMap::from([(METADATA_KEY.to_string(), "{}".to_string())]);
-        let bytes = safetensors::serialize([("counter", counter)], Some(header)).unwrap();
-        std::fs::write(&path, bytes).unwrap();
+        write_safetensors(&path, [("counter".to_string(), counter)], Some(header)).unwrap();
         let message = Checkpoint::load(&path).unwrap_err().to_string();
         assert!(message.contains("tensor counter is I64"), "{message}");
     }

@@ -6,11 +6,10 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, View};
 
-use super::checkpoint::CheckpointError;
+use super::checkpoint::{CheckpointError, write_safetensors};
 use super::import::{foreign_shape, to_foreign};
 use super::layouts::{ClassifierNames, DetectorNames, Form, Library, Names, Network};
 use super::parameters::NamedTensors;
-use crate::atomic::write_atomically;
 
 /// Why there is no export.
 #[derive(Debug, thiserror::Error)]
@@ -92,12 +91,6 @@ pub fn export(
             (form != Form::Absent).then_some((name, ready))
         })
         .collect();
-    let failed = |source: std::io::Error| CheckpointError::Write {
-        path: path.to_path_buf(),
-        source,
-    };
-    let bytes =
-        safetensors::serialize(tensors, None).map_err(|e| failed(std::io::Error::other(e)))?;
-    write_atomically(path, |out| out.write_all(&bytes)).map_err(failed)?;
+    write_safetensors(path, tensors, None)?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::{Device, TensorData};
 
 use super::foreign::{Container, ForeignError, ForeignFile};
-use super::layouts::{Form, Network, Place, recognise};
+use super::layouts::{Form, Layout, Network, Place, recognise};
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
 
 /// Why a foreign file gave no network.
@@ -54,7 +54,7 @@ pub struct ImportReport {
     /// The file's kind.
     pub container: Container,
     /// Whose names it has.
-    pub layout: &'static str,
+    pub layout: Layout,
     /// What stands before all names.
     pub prefix: String,
     /// What is assumed because no tensor shows it.
@@ -81,9 +81,16 @@ impl ImportReport {
         self.missing.is_empty() && self.mismatched.is_empty()
     }
 
+    /// Our names of the tensors that the file gives nothing for.
+    pub fn fresh(&self) -> Vec<&str> {
+        let missing = self.missing.iter().map(|(ours, _)| ours.as_str());
+        let mismatched = self.mismatched.iter().map(|m| m.ours.as_str());
+        missing.chain(mismatched).collect()
+    }
+
     /// The report as lines of text.
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("{}, {}", self.layout, self.container)];
+        let mut lines = vec![format!("{}, {}", self.layout.name(), self.container)];
         if !self.prefix.is_empty() {
             lines.push(format!("names start with '{}'", self.prefix));
         }
@@ -120,15 +127,15 @@ pub struct Imported {
     pub report: ImportReport,
 }
 
-/// Read a foreign file as a network.
+/// Read a foreign file as a network; of a layout that is recognised, or of the one given.
 ///
 /// Tensors are read one after the other: beside the result only the largest of them is in memory.
 ///
 /// # Errors
 /// A damaged file, no known layout, values that are not finite. Each names the file.
-pub fn import(path: &Path) -> Result<Imported, ImportError> {
+pub fn import(path: &Path, layout: Option<Layout>) -> Result<Imported, ImportError> {
     let file = ForeignFile::open(path)?;
-    let found = recognise(&file).map_err(|reason| ImportError::Layout {
+    let found = recognise(&file, layout).map_err(|reason| ImportError::Layout {
         path: path.display().to_string(),
         reason,
     })?;

@@ -3,7 +3,8 @@
 //! - [`parameters`]: module to tensors and back;
 //! - [`checkpoint`]: our own file format;
 //! - [`foreign`]: the files of other programs; [`layouts`]: what they hold; [`import`]: taking it over;
-//! - [`any`]: either of the two; [`export`]: files for other libraries.
+//! - [`any`]: either of the two; [`export`]: files for other libraries; [`onnx`]: whole networks for
+//!   other runtimes.
 
 pub mod any;
 pub mod checkpoint;
@@ -11,4 +12,5 @@ pub mod export;
 pub mod foreign;
 pub mod import;
 pub mod layouts;
+pub mod onnx;
 pub mod parameters;

@@ -83,29 +83,45 @@ pub fn load_named_tensors<M: Module>(
     tensors: &NamedTensors,
 ) -> Result<M, ParameterError> {
     let have = named_tensors(&model);
-    let shape = |data: &TensorData| data.shape().to_vec();
-    let mut problems = Vec::new();
-    for (name, mine) in &have {
-        match tensors.get(name) {
-            None => problems.push(format!("{name} is missing")),
-            Some(theirs) if shape(theirs) != shape(mine) => problems.push(format!(
-                "{name} is {:?} in the file and {:?} in the network",
-                shape(theirs),
-                shape(mine)
-            )),
-            Some(_) => {}
-        }
-    }
-    for name in tensors.keys().filter(|n| !have.contains_key(*n)) {
-        problems.push(format!("{name} is not part of the network"));
-    }
-    if !problems.is_empty() {
-        return Err(ParameterError { problems });
-    }
+    let shapes = have.iter().map(|(name, data)| (name, &data.shape()[..]));
+    fits(&shapes.collect(), tensors)?;
     Ok(model.map(&mut Loader {
         path: Vec::new(),
         tensors,
     }))
+}
+
+/// Whether the tensors are those of a module, which is neither changed nor given initial values.
+///
+/// # Errors
+/// As [`load_named_tensors`].
+pub fn check_named_tensors<M: Module>(
+    model: &M,
+    tensors: &NamedTensors,
+) -> Result<(), ParameterError> {
+    let have = named_shapes(model);
+    let shapes = have.iter().map(|(name, shape)| (name, shape.as_slice()));
+    fits(&shapes.collect(), tensors)
+}
+
+fn fits(have: &BTreeMap<&String, &[usize]>, tensors: &NamedTensors) -> Result<(), ParameterError> {
+    let mut problems = Vec::new();
+    for (name, mine) in have {
+        match tensors.get(*name).map(|data| &data.shape()[..]) {
+            None => problems.push(format!("{name} is missing")),
+            Some(theirs) if theirs != *mine => problems.push(format!(
+                "{name} is {theirs:?} in the file and {mine:?} in the network"
+            )),
+            Some(_) => {}
+        }
+    }
+    for name in tensors.keys().filter(|n| !have.contains_key(n)) {
+        problems.push(format!("{name} is not part of the network"));
+    }
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(ParameterError { problems }),
+    }
 }
 
 struct Loader<'a> {

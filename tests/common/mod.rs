@@ -4,7 +4,7 @@
 pub mod torchvision;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -34,11 +34,14 @@ pub fn fixture_path(name: &str) -> PathBuf {
 
 impl Fixture {
     pub fn open(name: &str) -> Self {
-        let path = fixture_path(name);
-        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self::open_file(&fixture_path(name))
+    }
+
+    pub fn open_file(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         Self {
             bytes,
-            name: name.into(),
+            name: path.display().to_string(),
         }
     }
 
@@ -79,6 +82,10 @@ impl Fixture {
         data.chunks_exact(4)
             .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
             .collect()
+    }
+
+    pub fn bytes(&self, key: &str) -> Vec<u8> {
+        self.view(key).2
     }
 
     pub fn ints(&self, key: &str) -> Vec<i64> {

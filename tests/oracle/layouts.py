@@ -250,75 +250,41 @@ def cases():
     yield "chenyaofo_resnet.pt", WithHead(CifarNet("B", 2), WIDTH * 4, "fc"), (32, 32), half
 
 
-def detector_files():
-    """The small torchvision detector of faster_rcnn.safetensors (run faster_rcnn.py first) under the names of other
-    code bases. Renamed by hand here, with the rows that other code bases order differently."""
+def old_detector_file():
+    """The small torchvision detector of faster_rcnn.safetensors (run faster_rcnn.py first) under the names that
+    torchvision had before 0.13."""
     tensors = safetensors.torch.load_file(common.FIXTURES / "faster_rcnn.safetensors")
     state = {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}
-    stages = {"layer1": "res2", "layer2": "res3", "layer3": "res4", "layer4": "res5"}
-    old, d2, mm = {}, {}, {}
+    old = {}
     for name, value in state.items():
         old_name = name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
         if ".fpn." in name:
             old_name = name.replace(".0.weight", ".weight").replace(".0.bias", ".bias")
-            kind, level, _, tensor = name.split(".")[2:]
-            side = {"inner_blocks": ("lateral", "lateral"), "layer_blocks": ("output", "fpn")}[kind]
-            d2[f"backbone.fpn_{side[0]}{int(level) + 2}.{tensor}"] = value
-            mm[f"neck.{side[1]}_convs.{level}.conv.{tensor}"] = value
-        elif name.startswith("backbone.body."):
-            rest = name.removeprefix("backbone.body.")
-            mm[f"backbone.{rest}"] = value
-            parts = rest.split(".")
-            if parts[0] == "conv1":
-                d2["backbone.bottom_up.stem.conv1.weight"] = value
-            elif parts[0] == "bn1":
-                d2[f"backbone.bottom_up.stem.conv1.norm.{parts[1]}"] = value
-            else:
-                stage, block, *layer, tensor = parts
-                base = f"backbone.bottom_up.{stages[stage]}.{block}"
-                inner = {"downsample.0": "shortcut", "downsample.1": "shortcut.norm"}
-                inner |= {f"conv{n}": f"conv{n}" for n in (1, 2, 3)} | {f"bn{n}": f"conv{n}.norm" for n in (1, 2, 3)}
-                d2[f"{base}.{inner['.'.join(layer)]}.{tensor}"] = value
-        elif name.startswith("rpn."):
-            tensor = name.split(".")[-1]
-            names = {"conv": ("conv", "rpn_conv"), "cls_logits": ("objectness_logits", "rpn_cls")}
-            names["bbox_pred"] = ("anchor_deltas", "rpn_reg")
-            theirs = names[name.split(".")[2]]
-            d2[f"proposal_generator.rpn_head.{theirs[0]}.{tensor}"] = value
-            mm[f"rpn_head.{theirs[1]}.{tensor}"] = value
-        else:
-            layer, tensor = name.split(".")[-2:]
-            if layer == "cls_score":
-                value = torch.cat([value[1:], value[:1]])
-            if layer == "bbox_pred":
-                value = value[4:]
-            d2_names = {"fc6": "box_head.fc1", "fc7": "box_head.fc2"}
-            d2_names |= {"cls_score": "box_predictor.cls_score", "bbox_pred": "box_predictor.bbox_pred"}
-            mm_names = {"fc6": "shared_fcs.0", "fc7": "shared_fcs.1", "cls_score": "fc_cls", "bbox_pred": "fc_reg"}
-            d2[f"roi_heads.{d2_names[layer]}.{tensor}"] = value
-            mm[f"roi_head.bbox_head.{mm_names[layer]}.{tensor}"] = value
-        old[old_name] = state[name]
-    # detectron2 also saves its constants, which are nobody's weights.
-    d2["pixel_mean"] = torch.tensor([103.53, 116.28, 123.675]).reshape(3, 1, 1)
-    torch.save(old, FOLDER / "torchvision_old_detector.pth")
-    torch.save({"model": d2, "iteration": 89999}, FOLDER / "detectron2_detector.pth")
-    torch.save({"meta": {}, "state_dict": mm}, FOLDER / "mmdetection_detector.pth")
-    for path in FOLDER.glob("*_detector.pth"):
-        path.chmod(0o644)
-        print(path.name, path.stat().st_size // 1024, "KiB")
+        old[old_name] = value
+    path = FOLDER / "torchvision_old_detector.pth"
+    torch.save(old, path)
+    path.chmod(0o644)
+    print(path.name, path.stat().st_size // 1024, "KiB")
 
 
-def main():
-    FOLDER.mkdir(parents=True, exist_ok=True)
+def networks():
+    """file name, network in evaluation mode, its input, function that writes the file."""
     common.seed(99)
     inputs = {size: torch.randn(1, 3, *size) for size in ((75, 103), (32, 32))}
-    outputs = {f"input_{height}x{width}": x for (height, width), x in inputs.items()}
     for number, (name, network, size, write) in enumerate(cases()):
         common.seed(100 + number)
         widen(network).eval()
         if write.__name__ == "half":
             network.half().float()
-        x = inputs[size]
+        yield name, network, inputs[size], write
+
+
+def main():
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    outputs = {}
+    for name, network, x, write in networks():
+        height, width = x.shape[2:]
+        outputs[f"input_{height}x{width}"] = x
         with torch.no_grad():
             logits = network(x)
         case = name.split(".")[0]
@@ -330,7 +296,7 @@ def main():
     path = FOLDER / "outputs.safetensors"
     safetensors.torch.save_file(outputs, path)
     path.chmod(0o644)
-    detector_files()
+    old_detector_file()
 
 
 if __name__ == "__main__":

@@ -12,3 +12,4 @@ pub mod resize;
 
 pub use augment::{Augmentation, Sample};
 pub use preprocess::{PreparedImage, Preprocess, prepare};
+pub use resize::ResizeMethod;

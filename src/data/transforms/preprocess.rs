@@ -74,6 +74,18 @@ impl Preprocess {
         }
     }
 
+    /// mmdetection's detectors of style `pytorch`: RGB, ImageNet mean and deviation on a scale of
+    /// 255.
+    pub const fn mmdetection() -> Self {
+        Self {
+            channel_order: ChannelOrder::Rgb,
+            mean: [123.675, 116.28, 103.53],
+            std: [58.395, 57.12, 57.375],
+            resize_method: ResizeMethod::Mmdetection,
+            ..Self::detectron2()
+        }
+    }
+
     /// The same with other side lengths, in pixels.
     pub const fn with_sizes(self, min_size: usize, max_size: usize) -> Self {
         Self {
@@ -171,7 +183,7 @@ pub fn prepare(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
     let antialiased;
     // What is left for the planes to do: torchvision's interpolation, or nothing but normalising.
     let (source, source_size): (&[u8], _) = match preprocess.resize_method {
-        ResizeMethod::Torchvision => (image.as_raw(), image_size),
+        ResizeMethod::Torchvision | ResizeMethod::Mmdetection => (image.as_raw(), image_size),
         ResizeMethod::Detectron2 => {
             antialiased = resize_antialiased_rgb8(image.as_raw(), image_size, input_size);
             (&antialiased, input_size)
@@ -184,13 +196,25 @@ pub fn prepare(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
             ChannelOrder::Bgr => 2 - channel,
         };
         let stride = 3 * source_size.width;
-        let normalised_row = |y: usize, row: &mut [f32]| {
+        // Of a level of the source: torchvision normalises before it interpolates, OpenCV rounds
+        // what it interpolated to a level.
+        let rounds = preprocess.resize_method == ResizeMethod::Mmdetection;
+        let row_of = |y: usize, row: &mut [f32]| {
             let rgb = &source[y * stride..(y + 1) * stride];
             for (value, pixel) in row.iter_mut().zip(rgb.chunks_exact(3)) {
-                *value = levels[usize::from(pixel[rgb_channel])];
+                let level = pixel[rgb_channel];
+                *value = match rounds {
+                    true => f32::from(level),
+                    false => levels[usize::from(level)],
+                };
             }
         };
-        resize_bilinear_plane(source_size, input_size, normalised_row, out);
+        resize_bilinear_plane(source_size, input_size, row_of, out);
+        if rounds {
+            for value in out {
+                *value = levels[(*value + 0.5) as usize & 0xFF];
+            }
+        }
     }
     PreparedImage {
         pixels,

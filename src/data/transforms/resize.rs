@@ -1,5 +1,4 @@
-//! How large the network's input becomes and how pixels get there, in the two ways of the
-//! references. Both only resize; normalising is [`super::preprocess`]'s part.
+//! How large the network's input becomes and how pixels get there, in the ways of the references. Both only resize; normalising is [`super::preprocess`]'s part.
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 
@@ -16,6 +15,10 @@ pub enum ResizeMethod {
     /// `ResizeShortestEdge`: sides rounded to nearest; Pillow's antialiased bilinear filter on
     /// 8-bit pixels, before normalising.
     Detectron2,
+    /// mmdetection's `Resize`: sides rounded to nearest; OpenCV's bilinear interpolation (between
+    /// the four nearest pixels) on 8-bit pixels, before normalising. OpenCV computes in fixed
+    /// point: a value can differ by one level.
+    Mmdetection,
 }
 
 impl ResizeMethod {
@@ -45,6 +48,13 @@ impl ResizeMethod {
                     new_width *= shrink;
                 }
                 ((new_height + 0.5).floor(), (new_width + 0.5).floor())
+            }
+            Self::Mmdetection => {
+                let scale = (min / short).min(max / long);
+                (
+                    (height * scale + 0.5).floor(),
+                    (width * scale + 0.5).floor(),
+                )
             }
         };
         ImageSize::new((new_height as usize).max(1), (new_width as usize).max(1))
@@ -156,6 +166,7 @@ mod tests {
     #[test]
     fn sizes_are_those_of_the_references() {
         // torchvision: floor(side * scale); detectron2: int(side * scale + 0.5)
+        // mmdetection: int(side * scale + 0.5) of one scale for both limits
         for (height, width, torchvision, detectron2) in [
             (480, 640, (800, 1066), (800, 1067)),
             (640, 480, (1066, 800), (1067, 800)),
@@ -172,6 +183,7 @@ mod tests {
             };
             assert_eq!(ours(ResizeMethod::Torchvision), torchvision, "{size}");
             assert_eq!(ours(ResizeMethod::Detectron2), detectron2, "{size}");
+            assert_eq!(ours(ResizeMethod::Mmdetection), detectron2, "{size}");
         }
     }
 
@@ -181,7 +193,11 @@ mod tests {
             height in 1usize..3000, width in 1usize..3000, min in 1usize..1000, extra in 0usize..800,
         ) {
             let max = min + extra;
-            for method in [ResizeMethod::Torchvision, ResizeMethod::Detectron2] {
+            for method in [
+                ResizeMethod::Torchvision,
+                ResizeMethod::Detectron2,
+                ResizeMethod::Mmdetection,
+            ] {
                 let size = method.input_size(ImageSize::new(height, width), min, max);
                 prop_assert!(size.height.min(size.width) >= 1);
                 prop_assert!(size.height.min(size.width) <= min);

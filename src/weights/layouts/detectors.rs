@@ -1,8 +1,9 @@
 //! Faster R-CNNs with an FPN: torchvision (names before and since 0.13), detectron2, mmdetection.
 
-use super::residual::residual_config;
+use super::residual::{block_shapes, residual_config};
 use super::{
-    ClassifierNames, Form, Library, Names, Network, Place, Recognised, ResidualNames, Unwrapped,
+    ClassifierNames, Form, Layout, Library, Names, Network, Place, Recognised, ResidualNames,
+    Unwrapped, is_caffe_style,
 };
 use crate::backbones::resnet::{ResNetConfig, StridePlace};
 use crate::data::transforms::Preprocess;
@@ -10,7 +11,7 @@ use crate::data::transforms::preprocess::ChannelOrder;
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use crate::nn::norm::NormKind;
 
-/// A code base.
+/// How a code base names a detector's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DetectorDialect {
     /// torchvision since 0.13: every convolution of FPN and RPN sits in a block.
@@ -21,18 +22,6 @@ pub enum DetectorDialect {
     Detectron2,
     /// OpenMMLab's mmdetection.
     Mmdetection,
-}
-
-impl DetectorDialect {
-    /// For people.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Torchvision => "torchvision Faster R-CNN",
-            Self::OldTorchvision => "torchvision Faster R-CNN (names before 0.13)",
-            Self::Detectron2 => "detectron2 Faster R-CNN",
-            Self::Mmdetection => "mmdetection Faster R-CNN",
-        }
-    }
 }
 
 /// Where the tensors of a detector lie.
@@ -168,7 +157,7 @@ fn detectron2_backbone(ours: &[&str]) -> String {
     }
 }
 
-pub(super) fn torchvision(tensors: Unwrapped) -> Result<Recognised, String> {
+pub(super) fn torchvision(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognised, String> {
     if tensors.has("rpn.head.conv.1.0.weight") {
         return Err(
             "it is torchvision's fasterrcnn_resnet50_fpn_v2, whose head of four convolutions sedet \
@@ -176,44 +165,66 @@ pub(super) fn torchvision(tensors: Unwrapped) -> Result<Recognised, String> {
                 .into(),
         );
     }
-    let is_old = tensors.has("rpn.head.conv.weight");
-    let dialect = match is_old {
-        true => DetectorDialect::OldTorchvision,
-        false => DetectorDialect::Torchvision,
+    // Names without the inner block are those of the weights that torchvision published.
+    let (dialect, layout) = match tensors.has("rpn.head.conv.weight") {
+        true => (
+            DetectorDialect::OldTorchvision,
+            Layout::TorchvisionDetectorV1,
+        ),
+        false => (DetectorDialect::Torchvision, Layout::TorchvisionDetector),
     };
+    let layout = asked.unwrap_or(layout);
     let mut backbone = ResidualNames::torchvision("backbone.body.");
     let mut net = residual_config(tensors, &mut backbone)?;
-    // The weights that torchvision published are used with an epsilon of zero there.
-    if is_old {
+    if layout == Layout::TorchvisionDetectorV1 {
         net.norm.epsilon = 0.0;
     }
     let epsilon = format!("epsilon of the frozen batch norms: {}", net.norm.epsilon);
-    detector(
-        tensors,
-        DetectorNames { dialect, backbone },
-        net,
-        Preset::Torchvision,
-        Preprocess::torchvision(),
-        vec![epsilon],
-    )
+    let source = Source {
+        layout,
+        names: DetectorNames { dialect, backbone },
+        preset: Preset::Torchvision,
+        assumptions: vec![epsilon],
+    };
+    detector(tensors, source, net, Preprocess::torchvision())
 }
 
-pub(super) fn detectron2(tensors: Unwrapped) -> Result<Recognised, String> {
+pub(super) fn detectron2(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognised, String> {
+    let layout = asked.unwrap_or(Layout::Detectron2);
     let names = DetectorNames {
         dialect: DetectorDialect::Detectron2,
         backbone: ResidualNames::torchvision(""),
     };
-    let mut net = detectron2_config(tensors)?;
-    let is_grouped = net.groups > 1;
-    // Its ResNets come from Caffe, its ResNeXts from Torch.
-    let (place, words) = match is_grouped {
-        true => (StridePlace::Conv3x3, "the 3x3"),
-        false => (StridePlace::Conv1x1, "the first 1x1"),
+    let shapes = block_shapes(tensors, |stage, block, conv| {
+        let stage = stage + 2;
+        format!("backbone.bottom_up.res{stage}.{block}.conv{conv}.weight")
+    })?;
+    let mut net = ResNetConfig {
+        base_channels: shapes.planes,
+        groups: shapes.groups,
+        width_per_group: shapes.width_per_group,
+        ..ResNetConfig::new(shapes.block, shapes.layers)
     };
-    net.stride_place = place;
+    let is_grouped = net.groups > 1;
     let mut preprocess = Preprocess::detectron2();
-    if is_grouped {
+    // Its ResNets come from Caffe, its ResNeXts from Torch.
+    if layout == Layout::Detectron2Torch {
+        let Preprocess {
+            channel_order,
+            mean,
+            std,
+            ..
+        } = Preprocess::mmdetection();
+        preprocess = Preprocess {
+            channel_order,
+            mean,
+            std,
+            ..preprocess
+        };
+    } else if is_grouped {
         preprocess.std = [57.375, 57.120, 58.395];
+    } else {
+        net.stride_place = StridePlace::Conv1x1;
     }
     // Its own files say what they want; the mean of red is the largest.
     if let Some(mean) = tensors.triple("pixel_mean") {
@@ -225,103 +236,86 @@ pub(super) fn detectron2(tensors: Unwrapped) -> Result<Recognised, String> {
     if let Some(std) = tensors.triple("pixel_std") {
         preprocess.std = std;
     }
-    let assumptions = vec![
-        format!("stride of a bottleneck: in {words}"),
-        format!(
-            "input: {}, 0 to 255, less {:?}, over {:?}",
-            match preprocess.channel_order {
-                ChannelOrder::Rgb => "RGB",
-                ChannelOrder::Bgr => "BGR",
-            },
-            preprocess.mean,
-            preprocess.std
-        ),
-    ];
-    detector(
-        tensors,
+    let source = Source {
+        layout,
         names,
-        net,
-        Preset::Detectron2,
-        preprocess,
-        assumptions,
-    )
-}
-
-fn detectron2_config(tensors: Unwrapped) -> Result<ResNetConfig, String> {
-    use crate::backbones::resnet::BlockKind;
-    let block = |stage: usize, block: usize, tensor: &str| {
-        format!(
-            "backbone.bottom_up.res{}.{block}.{tensor}.weight",
-            stage + 2
-        )
+        preset: Preset::Detectron2,
+        assumptions: vec![stride_words(&net), input_words(&preprocess)],
     };
-    let layers: [usize; 4] = std::array::from_fn(|stage| {
-        (0..)
-            .take_while(|&b| tensors.has(&block(stage, b, "conv1")))
-            .count()
-    });
-    let [inner, ..] = tensors.extents::<4>(&block(0, 0, "conv1"))?;
-    if !tensors.has(&block(0, 0, "conv3")) {
-        return Ok(ResNetConfig {
-            base_channels: inner,
-            ..ResNetConfig::new(BlockKind::Basic, layers)
-        });
-    }
-    let [out, ..] = tensors.extents::<4>(&block(0, 0, "conv3"))?;
-    let [_, per_group, ..] = tensors.extents::<4>(&block(0, 0, "conv2"))?;
-    let (planes, groups) = (out / 4, inner / per_group.max(1));
-    if planes == 0 || groups == 0 {
-        return Err(format!("res2.0 has {inner} inner and {out} outer channels"));
-    }
-    Ok(ResNetConfig {
-        base_channels: planes,
-        groups,
-        width_per_group: inner * 64 / (planes * groups),
-        ..ResNetConfig::new(BlockKind::Bottleneck, layers)
-    })
+    detector(tensors, source, net, preprocess)
 }
 
-pub(super) fn mmdetection(tensors: Unwrapped) -> Result<Recognised, String> {
+pub(super) fn mmdetection(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognised, String> {
     if !tensors.has("roi_head.bbox_head.fc_cls.weight") {
         return Err(
             "it is an mmdetection network, but no Faster R-CNN (no roi_head.bbox_head)".into(),
         );
     }
+    let layout = asked.unwrap_or(match is_caffe_style(tensors.file) {
+        true => Layout::MmdetectionCaffe,
+        false => Layout::Mmdetection,
+    });
     let mut backbone = ResidualNames::torchvision("backbone.");
-    let net = residual_config(tensors, &mut backbone)?;
-    let names = DetectorNames {
-        dialect: DetectorDialect::Mmdetection,
-        backbone,
+    let mut net = residual_config(tensors, &mut backbone)?;
+    let mut preprocess = Preprocess::mmdetection();
+    if layout == Layout::MmdetectionCaffe {
+        net.stride_place = StridePlace::Conv1x1;
+        preprocess = Preprocess {
+            resize_method: preprocess.resize_method,
+            ..Preprocess::detectron2()
+        };
+    }
+    let source = Source {
+        layout,
+        names: DetectorNames {
+            dialect: DetectorDialect::Mmdetection,
+            backbone,
+        },
+        preset: Preset::Mmdetection,
+        assumptions: vec![stride_words(&net), input_words(&preprocess)],
     };
-    let preprocess = Preprocess {
-        scale: 1.0,
-        mean: [123.675, 116.28, 103.53],
-        std: [58.395, 57.12, 57.375],
-        resize_method: Preprocess::detectron2().resize_method,
-        ..Preprocess::torchvision()
+    detector(tensors, source, net, preprocess)
+}
+
+fn stride_words(net: &ResNetConfig) -> String {
+    let place = match net.stride_place {
+        StridePlace::Conv3x3 => "the 3x3",
+        StridePlace::Conv1x1 => "the first 1x1",
     };
-    let assumptions = vec![
-        "stride of a bottleneck: in the 3x3 (style 'pytorch')".into(),
-        "input: RGB with the ImageNet mean and deviation".into(),
-    ];
-    detector(
-        tensors,
-        names,
-        net,
-        Preset::Detectron2,
-        preprocess,
-        assumptions,
+    format!("stride of a bottleneck: in {place}")
+}
+
+fn input_words(preprocess: &Preprocess) -> String {
+    let order = match preprocess.channel_order {
+        ChannelOrder::Rgb => "RGB",
+        ChannelOrder::Bgr => "BGR",
+    };
+    format!(
+        "input: {order}, 0 to 255, less {:?}, over {:?}",
+        preprocess.mean, preprocess.std
     )
+}
+
+/// Where a detector comes from.
+struct Source {
+    layout: Layout,
+    names: DetectorNames,
+    preset: Preset,
+    assumptions: Vec<String>,
 }
 
 fn detector(
     tensors: Unwrapped,
-    names: DetectorNames,
+    source: Source,
     mut backbone: ResNetConfig,
-    preset: Preset,
     preprocess: Preprocess,
-    assumptions: Vec<String>,
 ) -> Result<Recognised, String> {
+    let Source {
+        layout,
+        names,
+        preset,
+        assumptions,
+    } = source;
     backbone.norm.kind = NormKind::Frozen;
     let at = |ours: &str| names.place(ours).name;
     let [rows, hidden] = tensors.extents(&at("box_head.cls_score.weight"))?;
@@ -353,7 +347,7 @@ fn detector(
         return Err("its box head is class-agnostic, which sedet does not have".into());
     }
     Ok(Recognised {
-        layout: names.dialect.name(),
+        layout,
         prefix: String::new(),
         network: Network::Detection { model, preprocess },
         names: Names::Detector(names),

@@ -15,13 +15,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::foreign::{Container, ForeignFile, TensorInfo};
+use super::foreign::{ForeignFile, TensorInfo};
 use crate::classification::classifier::ClassifierConfig;
 use crate::data::transforms::Preprocess;
 use crate::detection::faster_rcnn::FasterRcnnConfig;
 
 pub use detectors::{DetectorDialect, DetectorNames};
-pub use residual::{ClassifierNames, Dialect, Library, ResidualNames};
+pub use residual::{ClassifierNames, Library, ResidualNames};
 
 /// How the values of one of our tensors lie in theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,8 +107,8 @@ impl<'a> Unwrapped<'a> {
 /// What a file turned out to be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recognised {
-    /// Of which code base, for people.
-    pub layout: &'static str,
+    /// Of which code base.
+    pub layout: Layout,
     /// What stands before all names in the file.
     pub prefix: String,
     /// The network.
@@ -159,53 +159,193 @@ impl Names {
     }
 }
 
-/// The names by which networks are found: the first convolution of the first block, and what the
-/// name is cut to for the wrapper.
-const ANCHORS: [(&str, Kind); 4] = [
-    ("backbone.bottom_up.res2.0.conv1.weight", Kind::Detectron2),
-    (
-        "backbone.body.layer1.0.conv1.weight",
-        Kind::TorchvisionDetector,
-    ),
-    ("backbone.layer1.0.conv1.weight", Kind::OpenMmlab),
-    ("layer1.0.conv1.weight", Kind::Plain),
-];
+/// A code base and, where its networks come in two kinds that no name shows, which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// torchvision, and timm's networks without SE.
+    Torchvision,
+    /// timm's `seresnet` and `seresnext`.
+    Timm,
+    /// Cadene's pretrained-models; timm's `legacy_`.
+    Cadene,
+    /// moskomule's senet.pytorch.
+    Moskomule,
+    /// OpenMMLab's mmpretrain, style `pytorch`.
+    Mmpretrain,
+    /// The same, style `caffe`.
+    MmpretrainCaffe,
+    /// akamaster's CIFAR networks.
+    Akamaster,
+    /// chenyaofo's CIFAR networks.
+    Chenyaofo,
+    /// torchvision's Faster R-CNN, trained from a backbone.
+    TorchvisionDetector,
+    /// torchvision's published COCO weights, and what was trained from them: the frozen norms have
+    /// no epsilon.
+    TorchvisionDetectorV1,
+    /// detectron2 on backbones from Caffe, as its model zoo.
+    Detectron2,
+    /// detectron2 on torchvision's backbones.
+    Detectron2Torch,
+    /// OpenMMLab's mmdetection, style `pytorch`.
+    Mmdetection,
+    /// The same, style `caffe`.
+    MmdetectionCaffe,
+}
+
+impl Layout {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Torchvision,
+        Self::Timm,
+        Self::Cadene,
+        Self::Moskomule,
+        Self::Mmpretrain,
+        Self::MmpretrainCaffe,
+        Self::Akamaster,
+        Self::Chenyaofo,
+        Self::TorchvisionDetector,
+        Self::TorchvisionDetectorV1,
+        Self::Detectron2,
+        Self::Detectron2Torch,
+        Self::Mmdetection,
+        Self::MmdetectionCaffe,
+    ];
+
+    /// The word to ask for it.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Torchvision => "torchvision",
+            Self::Timm => "timm",
+            Self::Cadene => "cadene",
+            Self::Moskomule => "moskomule",
+            Self::Mmpretrain => "mmpretrain",
+            Self::MmpretrainCaffe => "mmpretrain-caffe",
+            Self::Akamaster => "akamaster",
+            Self::Chenyaofo => "chenyaofo",
+            Self::TorchvisionDetector => "torchvision-detector",
+            Self::TorchvisionDetectorV1 => "torchvision-detector-v1",
+            Self::Detectron2 => "detectron2",
+            Self::Detectron2Torch => "detectron2-torch",
+            Self::Mmdetection => "mmdetection",
+            Self::MmdetectionCaffe => "mmdetection-caffe",
+        }
+    }
+
+    /// The layout of this key.
+    pub fn of_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|layout| layout.key() == key)
+    }
+
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Torchvision => "torchvision or timm ResNet",
+            Self::Timm => "timm SE-ResNet",
+            Self::Cadene => "Cadene (timm legacy) SE-ResNet",
+            Self::Moskomule => "moskomule SE-ResNet",
+            Self::Mmpretrain => "mmpretrain ResNet",
+            Self::MmpretrainCaffe => "mmpretrain ResNet, style caffe",
+            Self::Akamaster => "akamaster CIFAR ResNet",
+            Self::Chenyaofo => "chenyaofo CIFAR ResNet",
+            Self::TorchvisionDetector => "torchvision Faster R-CNN",
+            Self::TorchvisionDetectorV1 => "torchvision Faster R-CNN, from its COCO weights",
+            Self::Detectron2 => "detectron2 Faster R-CNN",
+            Self::Detectron2Torch => "detectron2 Faster R-CNN, torchvision's backbone",
+            Self::Mmdetection => "mmdetection Faster R-CNN",
+            Self::MmdetectionCaffe => "mmdetection Faster R-CNN, style caffe",
+        }
+    }
+
+    /// How its names are formed.
+    const fn naming(self) -> Naming {
+        match self {
+            Self::Torchvision
+            | Self::Timm
+            | Self::Cadene
+            | Self::Moskomule
+            | Self::Akamaster
+            | Self::Chenyaofo => Naming::Plain,
+            Self::TorchvisionDetector | Self::TorchvisionDetectorV1 => Naming::TorchvisionDetector,
+            Self::Detectron2 | Self::Detectron2Torch => Naming::Detectron2,
+            Self::Mmpretrain
+            | Self::MmpretrainCaffe
+            | Self::Mmdetection
+            | Self::MmdetectionCaffe => Naming::OpenMmlab,
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Naming {
     Detectron2,
     TorchvisionDetector,
     OpenMmlab,
     Plain,
 }
 
-/// Find out what a file holds.
+/// The names by which networks are found: the first convolution of the first block. The longest
+/// ones first, because the others are their ends.
+const ANCHORS: [(&str, Naming); 4] = [
+    ("backbone.bottom_up.res2.0.conv1.weight", Naming::Detectron2),
+    (
+        "backbone.body.layer1.0.conv1.weight",
+        Naming::TorchvisionDetector,
+    ),
+    ("backbone.layer1.0.conv1.weight", Naming::OpenMmlab),
+    ("layer1.0.conv1.weight", Naming::Plain),
+];
+
+/// Find out what a file holds. With `layout` it is taken for that; what its names show (SE units,
+/// stem, classes) is read from them all the same.
 ///
 /// # Errors
-/// Why it is none of the known layouts; without the file's name.
-pub fn recognise(file: &ForeignFile) -> Result<Recognised, String> {
-    let (prefix, kind) = find_anchor(file)?;
+/// Why it is none of the known layouts, or not the one that was asked for; without the file's name.
+pub fn recognise(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognised, String> {
+    let (prefix, naming) = find_anchor(file, layout)?;
     let tensors = Unwrapped {
         file,
         prefix: &prefix,
     };
-    let mut recognised = match kind {
-        Kind::Detectron2 => detectors::detectron2(tensors)?,
-        Kind::TorchvisionDetector => detectors::torchvision(tensors)?,
-        Kind::OpenMmlab if tensors.has("neck.lateral_convs.0.conv.weight") => {
-            detectors::mmdetection(tensors)?
+    let is_detector = tensors.has("neck.lateral_convs.0.conv.weight");
+    let asks_for_detector = matches!(layout, Some(Layout::Mmdetection | Layout::MmdetectionCaffe));
+    let mut recognised = match naming {
+        Naming::Detectron2 => detectors::detectron2(tensors, layout)?,
+        Naming::TorchvisionDetector => detectors::torchvision(tensors, layout)?,
+        Naming::OpenMmlab if layout.is_some() && asks_for_detector != is_detector => {
+            return Err(match is_detector {
+                true => "it is a detector, of mmdetection".into(),
+                false => "it is a classifier, of mmpretrain".into(),
+            });
         }
-        Kind::OpenMmlab => residual::mmpretrain(tensors)?,
-        Kind::Plain => residual::plain(tensors)?,
+        Naming::OpenMmlab if is_detector => detectors::mmdetection(tensors, layout)?,
+        Naming::OpenMmlab => residual::mmpretrain(tensors, layout)?,
+        Naming::Plain => residual::plain(tensors, layout)?,
     };
     recognised.prefix = prefix;
     Ok(recognised)
 }
 
+/// Whether the configuration that OpenMMLab's programs save beside the weights has a network of
+/// style `caffe`: the stride in the 1x1, pictures in BGR without a deviation.
+fn is_caffe_style(file: &ForeignFile) -> bool {
+    file.texts("meta").iter().any(|text| {
+        let plain: String = text
+            .chars()
+            .filter(|c| !c.is_whitespace() && !matches!(c, '\'' | '"'))
+            .collect();
+        plain.contains("style=caffe") || plain.contains("style:caffe")
+    })
+}
+
 /// The wrapper and the kind of the network in a file. Where a file has averaged weights beside the
 /// others (timm's `state_dict_ema`), those are meant to be used.
-fn find_anchor(file: &ForeignFile) -> Result<(String, Kind), String> {
-    for (anchor, kind) in ANCHORS {
+fn find_anchor(file: &ForeignFile, layout: Option<Layout>) -> Result<(String, Naming), String> {
+    let asked = layout.map(Layout::naming);
+    for (anchor, naming) in ANCHORS {
+        if asked.is_some_and(|asked| asked != naming) {
+            continue;
+        }
         let prefixes: BTreeSet<&str> = file
             .tensors()
             .filter_map(|(name, _)| name.strip_suffix(anchor))
@@ -215,16 +355,21 @@ fn find_anchor(file: &ForeignFile) -> Result<(String, Kind), String> {
             .into_iter()
             .min_by_key(|prefix| (!prefix.contains("ema"), prefix.len()));
         if let Some(prefix) = best {
-            return Ok((prefix.to_string(), kind));
+            return Ok((prefix.to_string(), naming));
         }
+    }
+    if let Some(layout) = layout {
+        let anchor = ANCHORS
+            .into_iter()
+            .find(|(_, naming)| asked == Some(*naming));
+        return Err(format!(
+            "not of layout {}: no tensor is named like {}",
+            layout.key(),
+            anchor.map_or("", |(name, _)| name)
+        ));
     }
     let some: Vec<&str> = file.tensors().map(|(name, _)| name).take(3).collect();
     Err(match some.is_empty() {
-        true if file.container() == Container::Pickle => {
-            "it holds no PyTorch tensors; pickles of NumPy arrays, such as detectron2's .pkl, are not \
-             read (save them as .npz or .pth)"
-                .into()
-        }
         true => "it holds no tensors".into(),
         false => format!(
             "none of the known networks: no tensor is named like layer1.0.conv1.weight (it has {}, ...)",

@@ -1,46 +1,12 @@
 //! ResNets and SE-ResNets: torchvision, timm, Cadene, moskomule, mmpretrain and the CIFAR networks
 //! of akamaster and chenyaofo differ in stem, SE unit and head; the blocks are named alike.
 
-use super::{Form, Names, Network, Place, Recognised, Unwrapped};
+use super::{Form, Layout, Names, Network, Place, Recognised, Unwrapped, is_caffe_style};
 use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
 use crate::classification::classifier::ClassifierConfig;
-use crate::data::transforms::Preprocess;
+use crate::data::transforms::{Preprocess, ResizeMethod};
 use crate::nn::norm::{NormConfig, NormKind};
 use crate::nn::se::SeConfig;
-
-/// A code base.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    /// torchvision, and timm's networks without SE.
-    Torchvision,
-    /// timm's `seresnet` and `seresnext`.
-    Timm,
-    /// Cadene's pretrained-models; timm's `legacy_`.
-    Cadene,
-    /// moskomule's senet.pytorch.
-    Moskomule,
-    /// OpenMMLab's mmpretrain.
-    Mmpretrain,
-    /// akamaster's CIFAR networks.
-    Akamaster,
-    /// chenyaofo's CIFAR networks.
-    Chenyaofo,
-}
-
-impl Dialect {
-    /// For people.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Torchvision => "torchvision or timm ResNet",
-            Self::Timm => "timm SE-ResNet",
-            Self::Cadene => "Cadene (timm legacy) SE-ResNet",
-            Self::Moskomule => "moskomule SE-ResNet",
-            Self::Mmpretrain => "mmpretrain ResNet",
-            Self::Akamaster => "akamaster CIFAR ResNet",
-            Self::Chenyaofo => "chenyaofo CIFAR ResNet",
-        }
-    }
-}
 
 /// How the stem's convolutions and norms are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,54 +203,61 @@ pub enum Library {
 }
 
 /// A network whose names start with `layer1` or `layer0`.
-pub(super) fn plain(tensors: Unwrapped) -> Result<Recognised, String> {
+pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognised, String> {
     let head = ["fc", "last_linear", "linear", "classifier"]
         .into_iter()
         .find(|head| tensors.has(&format!("{head}.weight")))
         .ok_or("it has a ResNet, but no classifier (fc, last_linear, linear) and no detector")?;
     let mut names = ResidualNames::torchvision("");
     let is_cifar = matches!(tensors.shape("conv1.weight"), Some([_, 3, 3, 3]));
-    let dialect = if tensors.has("layer0.conv1.weight") {
+    let layout = if tensors.has("layer0.conv1.weight") {
         names.stem = StemNames::Layer0;
         names.se = ["se_module.fc1", "se_module.fc2"];
-        Dialect::Cadene
+        Layout::Cadene
     } else if tensors.has("layer1.0.se.fc.0.weight") {
         names.se = ["se.fc.0", "se.fc.2"];
         names.se_has_bias = tensors.has("layer1.0.se.fc.0.bias");
-        Dialect::Moskomule
+        Layout::Moskomule
     } else if tensors.has("layer1.0.se.fc1.weight") {
-        Dialect::Timm
+        Layout::Timm
     } else if is_cifar && head == "linear" {
-        Dialect::Akamaster
+        Layout::Akamaster
     } else if is_cifar {
-        Dialect::Chenyaofo
+        Layout::Chenyaofo
     } else {
-        Dialect::Torchvision
+        Layout::Torchvision
     };
     if tensors.has("conv1.0.weight") {
         names.stem = StemNames::Sequential;
     }
-    classifier(tensors, dialect, names, head)
+    classifier(tensors, asked.unwrap_or(layout), names, head)
 }
 
 /// mmpretrain: `backbone.` before the body, `head.fc` behind.
-pub(super) fn mmpretrain(tensors: Unwrapped) -> Result<Recognised, String> {
+pub(super) fn mmpretrain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognised, String> {
     let mut names = ResidualNames::torchvision("backbone.");
     names.se = match tensors.has("backbone.layer1.0.se_layer.conv1.conv.weight") {
         true => ["se_layer.conv1.conv", "se_layer.conv2.conv"],
         false => ["se_layer.conv1", "se_layer.conv2"],
     };
-    classifier(tensors, Dialect::Mmpretrain, names, "head.fc")
+    let layout = asked.unwrap_or(match is_caffe_style(tensors.file) {
+        true => Layout::MmpretrainCaffe,
+        false => Layout::Mmpretrain,
+    });
+    classifier(tensors, layout, names, "head.fc")
 }
 
 fn classifier(
     tensors: Unwrapped,
-    dialect: Dialect,
+    layout: Layout,
     mut names: ResidualNames,
     head: &'static str,
 ) -> Result<Recognised, String> {
     let mut backbone = residual_config(tensors, &mut names)?;
-    if dialect == Dialect::Cadene {
+    if layout == Layout::MmpretrainCaffe {
+        backbone.stride_place = StridePlace::Conv1x1;
+    }
+    if layout == Layout::Cadene {
         backbone.stem_pooling = StemPooling::CeilMode;
         if backbone.block == BlockKind::Bottleneck && backbone.groups == 1 {
             backbone.stride_place = StridePlace::Conv1x1;
@@ -298,22 +271,27 @@ fn classifier(
     }
     let [num_classes, _] = tensors.extents(&format!("{head}.weight"))?;
     // 32 pixels as they are; 256 to 224 is what most ImageNet networks were measured with.
-    let preprocess = match (dialect, backbone.stem) {
-        (Dialect::Chenyaofo, _) if num_classes == 100 => Preprocess {
+    let preprocess = match (layout, backbone.stem) {
+        (Layout::Chenyaofo, _) if num_classes == 100 => Preprocess {
             mean: [0.5070, 0.4865, 0.4409],
             std: [0.2673, 0.2564, 0.2761],
             ..Preprocess::torchvision().with_sizes(32, 32)
         },
-        (Dialect::Chenyaofo, _) => Preprocess {
+        (Layout::Chenyaofo, _) => Preprocess {
             mean: [0.4914, 0.4822, 0.4465],
             std: [0.2023, 0.1994, 0.2010],
             ..Preprocess::torchvision().with_sizes(32, 32)
         },
+        (Layout::MmpretrainCaffe, _) => Preprocess {
+            resize_method: ResizeMethod::Torchvision,
+            ..Preprocess::detectron2().with_sizes(224, 224)
+        },
         (_, Stem::Cifar) => Preprocess::torchvision().with_sizes(32, 32),
         _ => Preprocess::torchvision().with_sizes(224, 224),
     };
-    let mut assumptions = vec![match dialect {
-        Dialect::Chenyaofo => "input: RGB with the CIFAR mean and deviation".to_string(),
+    let mut assumptions = vec![match layout {
+        Layout::Chenyaofo => "input: RGB with the CIFAR mean and deviation".to_string(),
+        Layout::MmpretrainCaffe => "input: BGR, 0 to 255, less Caffe's mean".to_string(),
         _ => "input: RGB with the ImageNet mean and deviation".to_string(),
     }];
     if backbone.block == BlockKind::Bottleneck {
@@ -331,7 +309,7 @@ fn classifier(
         assumptions.push(format!("stem pooling: {pooling}"));
     }
     Ok(Recognised {
-        layout: dialect.name(),
+        layout,
         prefix: String::new(),
         network: Network::Classification {
             model: ClassifierConfig {
@@ -356,33 +334,15 @@ pub(super) fn residual_config(
 ) -> Result<ResNetConfig, String> {
     let body = names.body;
     let has = |name: &str| tensors.has(&format!("{body}{name}"));
-    let layers: [usize; 4] = std::array::from_fn(|stage| {
-        (0..)
-            .take_while(|block| has(&format!("layer{}.{block}.conv1.weight", stage + 1)))
-            .count()
-    });
-    let first = |tensor: &str| tensors.extents::<4>(&format!("{body}layer1.0.{tensor}"));
-    let [inner, ..] = first("conv1.weight")?;
-    let (block, planes, groups, width_per_group) = if has("layer1.0.conv3.weight") {
-        let [out, ..] = first("conv3.weight")?;
-        let [middle, per_group, ..] = first("conv2.weight")?;
-        let planes = out / 4;
-        let groups = inner / per_group.max(1);
-        if groups == 0 || planes == 0 {
-            return Err(format!(
-                "layer1.0 has {inner} inner and {out} outer channels"
-            ));
-        }
-        match middle == inner {
-            true => {
-                let width = inner * 64 / (planes * groups);
-                (BlockKind::Bottleneck, planes, groups, width)
-            }
-            false => (BlockKind::WideBottleneck, planes, groups, 64),
-        }
-    } else {
-        (BlockKind::Basic, inner, 1, 64)
-    };
+    let BlockShapes {
+        layers,
+        block,
+        planes,
+        groups,
+        width_per_group,
+    } = block_shapes(tensors, |stage, block, conv| {
+        format!("{body}layer{}.{block}.conv{conv}.weight", stage + 1)
+    })?;
     let stem = match names.stem {
         StemNames::Plain => match tensors.extents(&format!("{body}conv1.weight"))? {
             [_, _, 3, 3] => Stem::Cifar,
@@ -429,6 +389,59 @@ pub(super) fn residual_config(
     };
     config.se = se_config(tensors, names, &config)?;
     Ok(config)
+}
+
+/// What the shapes of the blocks' convolutions show.
+pub(super) struct BlockShapes {
+    /// Blocks of each stage.
+    pub(super) layers: [usize; 4],
+    pub(super) block: BlockKind,
+    /// Planes of the first stage.
+    pub(super) planes: usize,
+    pub(super) groups: usize,
+    pub(super) width_per_group: usize,
+}
+
+/// Read the shapes; `weight` names a convolution's tensor by its stage, block and number.
+pub(super) fn block_shapes(
+    tensors: Unwrapped,
+    weight: impl Fn(usize, usize, usize) -> String,
+) -> Result<BlockShapes, String> {
+    let layers: [usize; 4] = std::array::from_fn(|stage| {
+        (0..)
+            .take_while(|&block| tensors.has(&weight(stage, block, 1)))
+            .count()
+    });
+    let first = |conv: usize| tensors.extents::<4>(&weight(0, 0, conv));
+    let [inner, ..] = first(1)?;
+    let (block, planes, groups, width_per_group) = match tensors.has(&weight(0, 0, 3)) {
+        false => (BlockKind::Basic, inner, 1, 64),
+        true => {
+            let [out, ..] = first(3)?;
+            let [middle, per_group, ..] = first(2)?;
+            let planes = out / 4;
+            let groups = inner / per_group.max(1);
+            if groups == 0 || planes == 0 {
+                return Err(format!(
+                    "its first block has {inner} inner and {out} outer channels"
+                ));
+            }
+            match middle == inner {
+                true => {
+                    let width = inner * 64 / (planes * groups);
+                    (BlockKind::Bottleneck, planes, groups, width)
+                }
+                false => (BlockKind::WideBottleneck, planes, groups, 64),
+            }
+        }
+    };
+    Ok(BlockShapes {
+        layers,
+        block,
+        planes,
+        groups,
+        width_per_group,
+    })
 }
 
 /// The reduction and rounding that the widths of the SE units have.

@@ -1,0 +1,77 @@
+//! PyTorch's files.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use pytorch_reader::{DType, FileFormat, PickleValue, PytorchReader};
+
+use super::{Container, ElementType, ForeignError, Source, TensorInfo, Tensors};
+
+/// How PyTorch's files before 1.6 start: a pickle of this number.
+const LEGACY_MAGIC: [u8; 14] = [
+    0x80, 0x02, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19,
+];
+
+/// A zip archive, the legacy format, or a tar archive.
+pub(super) fn is_pytorch(start: &[u8], file: &mut File) -> std::io::Result<bool> {
+    let mut magic = Vec::new();
+    file.seek(SeekFrom::Start(257))?;
+    file.by_ref().take(5).read_to_end(&mut magic)?;
+    file.rewind()?;
+    Ok(start.starts_with(b"PK") || start.starts_with(&LEGACY_MAGIC) || magic == b"ustar")
+}
+
+pub(super) fn tensors(path: &Path) -> Result<(Container, Tensors), ForeignError> {
+    let reader = PytorchReader::new(path).map_err(|e| ForeignError::Format {
+        path: path.to_path_buf(),
+        format: "PyTorch",
+        reason: e.to_string(),
+    })?;
+    let container = match reader.metadata().format_type {
+        FileFormat::Zip => Container::PytorchZip,
+        FileFormat::Tar => Container::PytorchTar,
+        FileFormat::Legacy | FileFormat::Pickle => Container::PytorchLegacy,
+    };
+    let tensors = reader
+        .into_tensors()
+        .into_iter()
+        .map(|(name, tensor)| {
+            let info = TensorInfo {
+                shape: tensor.shape().to_vec(),
+                element: match tensor.dtype() {
+                    DType::F64 => ElementType::F64,
+                    DType::F32 => ElementType::F32,
+                    DType::F16 => ElementType::F16,
+                    DType::BF16 => ElementType::Bf16,
+                    DType::I64 => ElementType::I64,
+                    DType::I32 => ElementType::I32,
+                    DType::I16 => ElementType::I16,
+                    DType::I8 => ElementType::I8,
+                    DType::U64 => ElementType::U64,
+                    DType::U32 => ElementType::U32,
+                    DType::U16 => ElementType::U16,
+                    DType::U8 => ElementType::U8,
+                    DType::Bool => ElementType::Bool,
+                },
+            };
+            (name, (info, Source::Pytorch(tensor)))
+        })
+        .collect();
+    Ok((container, tensors))
+}
+
+/// The texts in a dictionary of the file; none if there is no such dictionary.
+pub(super) fn texts(path: &Path, dictionary: &str) -> Vec<String> {
+    match PytorchReader::read_pickle_data(path, Some(dictionary)) {
+        Ok(PickleValue::Dict(entries)) => entries
+            .into_values()
+            .filter_map(|value| match value {
+                PickleValue::String(text) => Some(text),
+                _ => None,
+            })
+            .collect(),
+        // What is wrong with the file as a whole was said when it was opened.
+        _ => Vec::new(),
+    }
+}
