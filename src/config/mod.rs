@@ -13,7 +13,7 @@ use toml::{Table, Value};
 pub use recipes::{RECIPES, recipe_for};
 
 use crate::backbones::resnet::ResNetConfig;
-use crate::backbones::zoo::{UnknownBackbone, backbone};
+use crate::backbones::zoo::{ZooError, backbone};
 use crate::data::loader::OnBadImage;
 use crate::data::transforms::preprocess::ChannelOrder;
 use crate::data::transforms::{Augmentation, Preprocess};
@@ -54,7 +54,7 @@ pub enum ConfigError {
     Set(String),
     /// The backbone's name.
     #[error(transparent)]
-    Backbone(#[from] UnknownBackbone),
+    Backbone(#[from] ZooError),
 }
 
 /// A whole run.

@@ -2,6 +2,7 @@
 //! of akamaster and chenyaofo differ in stem, SE unit and head; the blocks are named alike.
 
 use super::{Form, Names, Network, Place, Recognised, Unwrapped};
+use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
 use crate::classification::classifier::ClassifierConfig;
 use crate::data::transforms::Preprocess;
@@ -331,10 +332,7 @@ fn classifier(
         layout: dialect.name(),
         prefix: String::new(),
         network: Network::Classification {
-            model: ClassifierConfig {
-                backbone,
-                num_classes,
-            },
+            model: ClassifierConfig::new(BackboneConfig::Resnet(backbone), num_classes),
             preprocess,
         },
         names: Names::Classifier(ClassifierNames {
