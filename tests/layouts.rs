@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use burn::tensor::{Device, TensorData};
 use common::{Fixture, assert_close_to_largest, fixture_path, torchvision, values};
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use sedet::backbones::BackboneConfig;
 use sedet::backbones::resnet::{BlockKind, Shortcut, Stem, StemPooling, StridePlace};
 use sedet::classification::classifier::ClassifierConfig;
 use sedet::predict::classifier::LoadedClassifier;
@@ -120,7 +121,10 @@ fn every_layout_is_recognised_and_gives_the_logits_of_its_origin() {
 
 #[test]
 fn what_names_and_shapes_show_becomes_configuration() {
-    let of = |file: &str| classifier(&import(&path(file), None).unwrap()).backbone;
+    let of = |file: &str| match classifier(&import(&path(file), None).unwrap()).backbone {
+        BackboneConfig::Resnet(backbone) => backbone,
+        other => panic!("{file}: {}", other.family()),
+    };
     let cadene = of("cadene_seresnet.pth");
     assert_eq!(cadene.stride_place, StridePlace::Conv1x1);
     assert_eq!(cadene.stem_pooling, StemPooling::CeilMode);

@@ -60,8 +60,9 @@ fn with_epsilon(mut imported: Imported) -> Imported {
     let Network::Classification { model, .. } = &mut imported.network else {
         panic!("a detector");
     };
-    model.backbone.norm.epsilon = 1e-2;
-    model.backbone.norm.kind = NormKind::Batch;
+    let norm = model.backbone.common_mut().norm;
+    norm.epsilon = 1e-2;
+    norm.kind = NormKind::Batch;
     imported
 }
 
@@ -238,7 +239,7 @@ fn weights_of_another_network_are_refused_by_name() {
 fn a_variant_of_the_se_unit_is_refused() {
     let mut imported = import(&layout("timm_seresnet.pt"), None).unwrap();
     if let Network::Classification { model, .. } = &mut imported.network {
-        let se = model.backbone.se.as_mut().unwrap();
+        let se = model.backbone.common_mut().se.as_mut().unwrap();
         se.squeeze = Squeeze::Max;
     }
     let message = to_onnx(&imported.network, &imported.weights, None)

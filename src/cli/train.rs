@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::DeviceArgs;
 use super::weights::ForeignArgs;
-use crate::backbones::resnet::ResNetConfig;
+use crate::backbones::BackboneConfig;
 use crate::config::{RunConfig, recipe_for};
 use crate::data::dataset::TargetFilter;
 use crate::data::loader::{DetectionLoader, LoaderOptions};
@@ -343,14 +343,15 @@ fn fresh_model(description: &DetectorDescription, seed: u64, device: &Device) ->
 
 /// Make the configuration fit given weights; see [`RunConfig::adopt`].
 fn adopt(config: &mut RunConfig, weights: &AnyWeights, whole: bool) -> anyhow::Result<()> {
-    let backbone: ResNetConfig =
+    let backbone: BackboneConfig =
         serde_json::from_value(weights.metadata["model"]["backbone"].clone())
             .context("its description of the backbone is not understood")?;
     let preprocess: Preprocess = serde_json::from_value(weights.metadata["preprocess"].clone())
         .context("its description of the input is not understood")?;
-    if backbone.layers.contains(&0) {
-        bail!("its backbone has no four stages, which the pyramid of a detector is made of");
-    }
+    let backbone = match backbone {
+        BackboneConfig::Resnet(config) if !config.layers.contains(&0) => config,
+        _ => bail!("its backbone has no four stages, which the pyramid of a detector is made of"),
+    };
     config.adopt(&backbone, &preprocess, whole)?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use toml::{Table, Value};
 pub use recipes::{RECIPES, recipe_for};
 
 use crate::backbones::resnet::ResNetConfig;
-use crate::backbones::zoo::{UnknownBackbone, backbone, known_names};
+use crate::backbones::zoo::{ZooError, backbone, detector_names};
 use crate::data::loader::OnBadImage;
 use crate::data::transforms::preprocess::ChannelOrder;
 use crate::data::transforms::{Augmentation, Preprocess};
@@ -55,7 +55,7 @@ pub enum ConfigError {
     Set(String),
     /// The backbone's name.
     #[error(transparent)]
-    Backbone(#[from] UnknownBackbone),
+    Backbone(#[from] ZooError),
 }
 
 /// A whole run.
@@ -264,7 +264,7 @@ impl RunConfig {
                 origin: "model.se".to_string(),
                 message: format!(
                     "the backbone has no SE units to change; known with units: {}",
-                    known_names()
+                    detector_names()
                         .iter()
                         .filter(|name| name.starts_with("se-"))
                         .cloned()

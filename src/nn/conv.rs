@@ -7,19 +7,20 @@ use burn::tensor::{Device, Tensor};
 use super::init::WeightInit;
 use crate::kernels::conv2d::{Conv2dOptions, conv2d};
 
-/// Configuration of a [`Conv2d`] with a square kernel and PyTorch's meaning of every field.
+/// Configuration of a [`Conv2d`] with PyTorch's meaning of every field. The pairs are (vertical,
+/// horizontal).
 #[derive(Debug, Clone, Copy)]
 pub struct Conv2dConfig {
     /// Channels of the input.
     pub channels_in: usize,
     /// Channels of the output.
     pub channels_out: usize,
-    /// Side of the square kernel.
-    pub kernel: usize,
+    /// Sides of the kernel.
+    pub kernel: [usize; 2],
     /// Step in both directions.
     pub stride: usize,
-    /// Zeros added on every side; `kernel / 2` keeps the size at stride 1.
-    pub padding: usize,
+    /// Zeros added on either side; `kernel / 2` keeps the size at stride 1.
+    pub padding: [usize; 2],
     /// Channel groups (ResNeXt: 32).
     pub groups: usize,
     /// Whether a bias is added.
@@ -29,15 +30,20 @@ pub struct Conv2dConfig {
 }
 
 impl Conv2dConfig {
-    /// Stride 1, size-keeping padding, one group, no bias, He initialisation: a backbone's
-    /// convolution.
+    /// A square kernel, stride 1, size-keeping padding, one group, no bias, He initialisation: a
+    /// backbone's convolution.
     pub const fn new(channels_in: usize, channels_out: usize, kernel: usize) -> Self {
+        Self::rectangular(channels_in, channels_out, [kernel; 2])
+    }
+
+    /// The same with a kernel of this height and width.
+    pub const fn rectangular(channels_in: usize, channels_out: usize, kernel: [usize; 2]) -> Self {
         Self {
             channels_in,
             channels_out,
             kernel,
             stride: 1,
-            padding: kernel / 2,
+            padding: [kernel[0] / 2, kernel[1] / 2],
             groups: 1,
             bias: false,
             init: WeightInit::HeFanOut,
@@ -47,6 +53,12 @@ impl Conv2dConfig {
     /// With another stride.
     pub const fn with_stride(mut self, stride: usize) -> Self {
         self.stride = stride;
+        self
+    }
+
+    /// Without padding: the map shrinks by the kernel's reach.
+    pub const fn without_padding(mut self) -> Self {
+        self.padding = [0; 2];
         self
     }
 
@@ -65,12 +77,13 @@ impl Conv2dConfig {
 
     /// The layer on a device, with fresh weights.
     pub fn init(&self, device: &Device) -> Conv2d {
-        let area = self.kernel * self.kernel;
+        let [height, width] = self.kernel;
+        let area = height * width;
         let per_group = self.channels_in / self.groups;
         let (fan_in, fan_out) = (per_group * area, self.channels_out * area);
         Conv2d {
             weight: self.init.weight(
-                [self.channels_out, per_group, self.kernel, self.kernel],
+                [self.channels_out, per_group, height, width],
                 fan_in,
                 fan_out,
                 device,
@@ -88,16 +101,28 @@ impl Conv2dConfig {
 /// A 2-D convolution.
 #[derive(Module, Debug)]
 pub struct Conv2d {
-    /// `[channels_out, channels_in / groups, kernel, kernel]`.
+    /// `[channels_out, channels_in / groups, kernel height, kernel width]`.
     pub weight: Param<Tensor<4>>,
     /// `[channels_out]`.
     pub bias: Option<Param<Tensor<1>>>,
     stride: usize,
-    padding: usize,
+    #[module(skip)]
+    padding: [usize; 2],
     groups: usize,
 }
 
 impl Conv2d {
+    /// Channels, height and width of the output for a map of this height and width; none when the
+    /// kernel reaches over the padded map. Draws no initial values.
+    pub fn output_shape(&self, [height, width]: [usize; 2]) -> Option<[usize; 3]> {
+        let shape = self.weight.lazy_shape();
+        let size = |axis: usize, input: usize| {
+            let room = (input + 2 * self.padding[axis]).checked_sub(shape[2 + axis])?;
+            Some(room / self.stride + 1)
+        };
+        Some([shape[0], size(0, height)?, size(1, width)?])
+    }
+
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         conv2d(
@@ -112,7 +137,7 @@ impl Conv2d {
     pub fn options(&self) -> Conv2dOptions {
         Conv2dOptions {
             stride: [self.stride; 2],
-            padding: [self.padding; 2],
+            padding: self.padding,
             dilation: [1; 2],
             groups: self.groups,
         }

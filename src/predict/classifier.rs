@@ -90,6 +90,7 @@ impl LoadedClassifier {
         let Network::Classification { model, preprocess } = network else {
             return Err(no("it is a detector".into()));
         };
+        model.backbone.validate().map_err(|e| no(e.to_string()))?;
         let loaded =
             load_named_tensors(model.init(device).valid(), &weights).map_err(|source| {
                 ClassifierError::Parameters {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::weights::parameters::{NamedTensors, ParameterError, load_named_tensors};
+use crate::weights::parameters::{ModulePath, NamedTensors, ParameterError, load_named_tensors};
 
 /// The average of all float tensors, running statistics included.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ impl Ema {
         model.valid().visit(&mut Blend {
             ema: self,
             decay,
-            path: Vec::new(),
+            path: ModulePath::default(),
         });
     }
 
@@ -84,23 +84,23 @@ impl Ema {
 struct Blend<'a> {
     ema: &'a mut Ema,
     decay: f64,
-    path: Vec<String>,
+    path: ModulePath,
 }
 
 impl ModuleVisitor for Blend<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_string());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
         let shape = tensor.dims().to_vec();
         let flat = tensor.flatten::<1>(0, (D - 1) as isize);
-        let name = self.path.join(".");
+        let name = self.path.name();
         let blended = match self.ema.shadow.remove(&name) {
             Some((_, old)) => old * self.decay + flat * (1.0 - self.decay),
             None => flat,

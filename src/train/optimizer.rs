@@ -10,7 +10,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::weights::parameters::{NamedTensors, ParameterError};
+use crate::weights::parameters::{ModulePath, NamedTensors, ParameterError};
 
 /// Which rule moves the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -101,7 +101,7 @@ impl Optimizer {
             optimizer: self,
             gradients,
             learning_rate,
-            path: Vec::new(),
+            path: ModulePath::default(),
         })
     }
 
@@ -246,24 +246,24 @@ const STEPS: &str = "steps";
 /// Size and device of every parameter that learns, by path.
 #[derive(Default)]
 struct Learning {
-    path: Vec<String>,
+    path: ModulePath,
     parameters: BTreeMap<String, (usize, Device)>,
 }
 
 impl ModuleVisitor for Learning {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_string());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
         if tensor.is_require_grad() {
             let place = (tensor.shape().num_elements(), tensor.device().inner());
-            self.parameters.insert(self.path.join("."), place);
+            self.parameters.insert(self.path.name(), place);
         }
     }
 }
@@ -272,16 +272,16 @@ struct Step<'a> {
     optimizer: &'a mut Optimizer,
     gradients: GradientsParams,
     learning_rate: f64,
-    path: Vec<String>,
+    path: ModulePath,
 }
 
 impl ModuleMapper for Step<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_string());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -294,7 +294,7 @@ impl ModuleMapper for Step<'_> {
         // Coming back from plain tensors would lose it, and autodiff refuses to mix strategies.
         let checkpointing = tensor.gradient_checkpointing_strategy();
         let moved = self.optimizer.update(
-            self.path.join("."),
+            self.path.name(),
             tensor.inner().reshape([size]),
             gradient.reshape([size]),
             D == 1,

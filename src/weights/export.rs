@@ -10,6 +10,7 @@ use super::checkpoint::{CheckpointError, write_safetensors};
 use super::import::{foreign_shape, to_foreign};
 use super::layouts::{ClassifierNames, DetectorNames, Form, Library, Names, Network};
 use super::parameters::NamedTensors;
+use crate::backbones::BackboneConfig;
 
 /// Why there is no export.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +53,12 @@ impl View for Ready<'_> {
 /// Why it has no network that computes the same.
 pub fn names_for(library: Library, network: &Network) -> Result<Names, ExportError> {
     let names = match (library, network) {
-        (_, Network::Classification { model, .. }) => {
-            ClassifierNames::for_export(library, &model.backbone).map(Names::Classifier)
-        }
+        (_, Network::Classification { model, .. }) => match &model.backbone {
+            BackboneConfig::Resnet(backbone) => {
+                ClassifierNames::for_export(library, backbone).map(Names::Classifier)
+            }
+            other => Err(format!("its names for {} are not known", other.family())),
+        },
         (Library::Torchvision, Network::Detection { model, .. }) => {
             DetectorNames::for_export(model).map(Names::Detector)
         }

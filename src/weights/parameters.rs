@@ -17,6 +17,39 @@ pub struct ParameterError {
     pub problems: Vec<String>,
 }
 
+/// Where a visitor stands in a module: the names of the fields from the root.
+///
+/// burn announces the variant of an enum as if it were a field. It is left out, so that a network
+/// has the same names alone and as one of several.
+#[derive(Debug, Default)]
+pub struct ModulePath(Vec<String>);
+
+impl ModulePath {
+    /// To be called from `enter_module`, with its arguments.
+    pub fn enter(&mut self, name: &str, container: &str) {
+        if !is_enum(container) {
+            self.0.push(name.to_string());
+        }
+    }
+
+    /// To be called from `exit_module`, with its second argument.
+    pub fn exit(&mut self, container: &str) {
+        if !is_enum(container) {
+            self.0.pop();
+        }
+    }
+
+    /// The names, joined by dots.
+    pub fn name(&self) -> String {
+        self.0.join(".")
+    }
+}
+
+/// burn's mark of an enum in what `enter_module` is told.
+fn is_enum(container: &str) -> bool {
+    container.starts_with("Enum:")
+}
+
 /// All float tensors of a module.
 pub fn named_tensors<M: Module>(model: &M) -> NamedTensors {
     let mut collector = Collector::default();
@@ -27,22 +60,22 @@ pub fn named_tensors<M: Module>(model: &M) -> NamedTensors {
 
 #[derive(Default)]
 struct Collector {
-    path: Vec<String>,
+    path: ModulePath,
     tensors: NamedTensors,
 }
 
 impl ModuleVisitor for Collector {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_string());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.tensors
-            .insert(self.path.join("."), param.val().into_data());
+            .insert(self.path.name(), param.val().into_data());
     }
 }
 
@@ -55,22 +88,22 @@ pub fn named_shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
 
 #[derive(Default)]
 struct ShapeCollector {
-    path: Vec<String>,
+    path: ModulePath,
     shapes: BTreeMap<String, Vec<usize>>,
 }
 
 impl ModuleVisitor for ShapeCollector {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_string());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.shapes
-            .insert(self.path.join("."), param.lazy_shape().to_vec());
+            .insert(self.path.name(), param.lazy_shape().to_vec());
     }
 }
 
@@ -86,7 +119,7 @@ pub fn load_named_tensors<M: Module>(
     let shapes = have.iter().map(|(name, data)| (name, &data.shape()[..]));
     fits(&shapes.collect(), tensors)?;
     Ok(model.map(&mut Loader {
-        path: Vec::new(),
+        path: ModulePath::default(),
         tensors,
     }))
 }
@@ -125,21 +158,21 @@ fn fits(have: &BTreeMap<&String, &[usize]>, tensors: &NamedTensors) -> Result<()
 }
 
 struct Loader<'a> {
-    path: Vec<String>,
+    path: ModulePath,
     tensors: &'a NamedTensors,
 }
 
 impl ModuleMapper for Loader<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_string());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(data) = self.tensors.get(&self.path.join(".")) else {
+        let Some(data) = self.tensors.get(&self.path.name()) else {
             return param;
         };
         let (id, tensor, mapper) = param.consume();
@@ -193,6 +226,43 @@ mod tests {
                 "norm.running_var"
             ]
         );
+    }
+
+    #[derive(Module, Debug)]
+    enum Either {
+        Net(Net),
+        Linear(Linear),
+    }
+
+    #[derive(Module, Debug)]
+    struct Chosen {
+        network: Either,
+    }
+
+    #[test]
+    fn the_variant_of_an_enum_is_not_part_of_a_name() {
+        let device = Device::flex();
+        let linear = Chosen {
+            network: Either::Linear(LinearConfig::new(2, 2).init(&device)),
+        };
+        let filled = |value: f32| -> NamedTensors {
+            let tensor = |name: &str, shape: &[usize]| {
+                let data = TensorData::full(shape.to_vec(), value);
+                (format!("network.{name}"), data)
+            };
+            [tensor("bias", &[2]), tensor("weight", &[2, 2])].into()
+        };
+        assert!(
+            named_shapes(&linear)
+                .into_keys()
+                .eq(filled(0.0).into_keys())
+        );
+        let loaded = load_named_tensors(linear, &filled(0.5)).unwrap();
+        assert_eq!(named_tensors(&loaded), filled(0.5));
+        let net = Chosen {
+            network: Either::Net(net()),
+        };
+        assert!(named_shapes(&net).contains_key("network.layers.0.weight"));
     }
 
     #[test]

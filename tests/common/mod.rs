@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
+use sedet::weights::parameters::ModulePath;
 
 /// The device that these tests prove: the processor, or the one that `SEDET_TEST_DEVICE` names.
 pub fn device() -> Device {
@@ -139,7 +140,7 @@ pub fn gradients_by_name<M: Module>(
 ) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
     let mut collect = CollectGradients {
         gradients,
-        path: Vec::new(),
+        path: ModulePath::default(),
         found: BTreeMap::new(),
     };
     model.visit(&mut collect);
@@ -148,22 +149,22 @@ pub fn gradients_by_name<M: Module>(
 
 struct CollectGradients<'a> {
     gradients: &'a Gradients,
-    path: Vec<String>,
+    path: ModulePath,
     found: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
 impl ModuleVisitor for CollectGradients<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_string());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = param.val().grad(self.gradients) {
             let shape = gradient.dims().to_vec();
             self.found
-                .insert(self.path.join("."), (shape, values(gradient)));
+                .insert(self.path.name(), (shape, values(gradient)));
         }
     }
 }

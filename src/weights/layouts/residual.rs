@@ -2,6 +2,7 @@
 //! of akamaster and chenyaofo differ in stem, SE unit and head; the blocks are named alike.
 
 use super::{Form, Layout, Names, Network, Place, Recognised, Unwrapped, is_caffe_style};
+use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
 use crate::classification::classifier::ClassifierConfig;
 use crate::data::transforms::{Preprocess, ResizeMethod};
@@ -312,10 +313,7 @@ fn classifier(
         layout,
         prefix: String::new(),
         network: Network::Classification {
-            model: ClassifierConfig {
-                backbone,
-                num_classes,
-            },
+            model: ClassifierConfig::new(BackboneConfig::Resnet(backbone), num_classes),
             preprocess,
         },
         names: Names::Classifier(ClassifierNames {

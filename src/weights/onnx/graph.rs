@@ -10,6 +10,7 @@
 use burn::nn::Linear;
 
 use super::messages::{AttributeProto, AttributeType, DataType, NodeProto, TensorProto};
+use crate::backbones::Backbone;
 use crate::backbones::resnet::{ResNet, Reshape, ResidualBlock};
 use crate::classification::classifier::Classifier;
 use crate::nn::conv::Conv2d;
@@ -31,13 +32,20 @@ pub(super) struct GraphBuilder {
 }
 
 impl GraphBuilder {
-    /// From [`INPUT`] to [`OUTPUT`].
-    pub(super) fn classifier(model: &Classifier) -> Self {
+    /// From [`INPUT`] to [`OUTPUT`]; none for a network that is no ResNet with one linear layer on
+    /// the mean of its last map.
+    pub(super) fn classifier(model: &Classifier) -> Option<Self> {
+        let Backbone::Resnet(backbone) = &model.backbone else {
+            return None;
+        };
+        if !model.hidden.is_empty() || model.pooled_size() != 1 {
+            return None;
+        }
         let mut graph = Self::default();
-        let maps = graph.backbone("backbone", &model.backbone, INPUT);
+        let maps = graph.backbone("backbone", backbone, INPUT);
         let features = graph.spatial_mean("features", &maps);
         graph.linear(OUTPUT, "fc", &model.fc, &features);
-        graph
+        Some(graph)
     }
 
     fn backbone(&mut self, at: &str, network: &ResNet, x: &str) -> String {

@@ -43,6 +43,9 @@ pub enum OnnxError {
     /// A unit of the SE paper's ablations, for which no graph is built.
     #[error("ONNX export has the SE unit as published only, and this network has a variant of it")]
     SeVariant,
+    /// A classifier of another build.
+    #[error("ONNX export is for ResNets and their SE forms, and this is a network of family {0}")]
+    Family(&'static str),
     /// Weights of another network.
     #[error(transparent)]
     Parameters(#[from] ParameterError),
@@ -100,7 +103,7 @@ fn model_proto(
     let Network::Classification { model, preprocess } = network else {
         return Err(OnnxError::Detector);
     };
-    if model.backbone.se.is_some_and(|se| !se.is_published()) {
+    if model.backbone.se().is_some_and(|se| !se.is_published()) {
         return Err(OnnxError::SeVariant);
     }
     // For its structure only: initial values are drawn when they are first used.
@@ -123,7 +126,8 @@ fn model_proto(
             value: serde_json::to_string(&names)?,
         });
     }
-    let GraphBuilder { nodes, constants } = GraphBuilder::classifier(&layers);
+    let GraphBuilder { nodes, constants } =
+        GraphBuilder::classifier(&layers).ok_or(OnnxError::Family(model.backbone.family()))?;
     Ok(ModelProto {
         ir_version: Some(IR_VERSION),
         // Without a version, so that a file depends on nothing but the network.

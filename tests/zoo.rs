@@ -1,0 +1,460 @@
+//! The networks beside ResNet against torchvision's, timm's and modules written from the papers'
+//! tables: maps, logits, gradients; and what every network of the zoo costs.
+//!
+//! Weights and inputs come from names on both sides; `tests/oracle/zoo.py` says how.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use burn::module::Module as _;
+use burn::tensor::{Device, Tensor, TensorData};
+use common::torchvision::transposed;
+use common::{Fixture, assert_close_to_largest, fixture_path, gradients_by_name, values};
+use sedet::backbones::BackboneConfig;
+use sedet::backbones::bn_inception::BnInceptionConfig;
+use sedet::backbones::inception_resnet_v2::InceptionResnetV2Config;
+use sedet::backbones::mobilenet::MobilenetConfig;
+use sedet::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
+use sedet::backbones::shufflenet::ShufflenetConfig;
+use sedet::backbones::summary::{LayerKind, LayerSummary, Summary};
+use sedet::backbones::vgg::VggConfig;
+use sedet::backbones::zoo;
+use sedet::classification::classifier::{Classifier, ClassifierConfig};
+use sedet::nn::norm::NormKind;
+use sedet::nn::se::SeConfig;
+use sedet::weights::parameters::{NamedTensors, load_named_tensors, named_shapes};
+
+const CLASSES: usize = 5;
+
+/// Evenly distributed between `low` and `high`, from a hash of the name and the position.
+fn numbers(name: &str, count: usize, low: f64, high: f64) -> Vec<f32> {
+    let seed = name.bytes().fold(0x811C_9DC5u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    (0..count as u32)
+        .map(|index| {
+            let mut x = index.wrapping_mul(0x9E37_79B9).wrapping_add(seed);
+            x ^= x >> 16;
+            x = x.wrapping_mul(0x85EB_CA6B);
+            x ^= x >> 13;
+            x = x.wrapping_mul(0xC2B2_AE35);
+            x ^= x >> 16;
+            let unit = f64::from(x >> 8) / f64::from(1 << 24);
+            (low + (high - low) * unit) as f32
+        })
+        .collect()
+}
+
+/// A tensor of a network by its name.
+fn initial(name: &str, shape: &[usize]) -> TensorData {
+    let count = shape.iter().product();
+    let parts: Vec<&str> = name.rsplitn(3, '.').collect();
+    let (tensor, module) = (parts[0], parts[1]);
+    let uniform = |low: f64, high: f64| numbers(name, count, low, high);
+    let he = |gain: f64, fan_in: usize| {
+        let bound = (gain / fan_in as f64).sqrt();
+        uniform(-bound, bound)
+    };
+    let values = match (module, tensor, shape) {
+        ("norm", "weight", _) => uniform(0.6, 1.4),
+        ("norm", "bias", _) => uniform(0.0, 0.6),
+        ("norm", "running_mean", _) => uniform(-0.3, 0.3),
+        ("norm", _, _) => uniform(0.5, 2.0),
+        ("fc1", "bias", _) => uniform(0.5, 1.5),
+        (_, "bias", _) => uniform(-0.5, 0.5),
+        // Made in torch's order, outputs first.
+        (_, _, &[d_in, d_out]) => transposed(&he(3.0, d_in), d_out, d_in),
+        _ => he(6.0, shape[1..].iter().product()),
+    };
+    TensorData::new(values, shape.to_vec())
+}
+
+fn filled(config: &ClassifierConfig, device: &Device) -> Classifier {
+    let network = config.init(device);
+    let weights: NamedTensors = named_shapes(&network)
+        .into_iter()
+        .map(|(name, shape)| {
+            let tensor = initial(&name, &shape);
+            (name, tensor)
+        })
+        .collect();
+    load_named_tensors(network, &weights).unwrap()
+}
+
+/// `[batch, 3, height, width]`.
+fn input(batch: usize, [height, width]: [usize; 2], device: &Device) -> Tensor<4> {
+    let shape = [batch, 3, height, width];
+    let values = numbers("input", shape.iter().product(), -1.0, 1.0);
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// The name in the fixture, the network, and the size of its input.
+fn narrow_networks() -> [(&'static str, BackboneConfig, [usize; 2]); 5] {
+    let width_multiplier = 1.0 / 16.0;
+    [
+        (
+            "vgg",
+            BackboneConfig::Vgg(VggConfig {
+                width_multiplier,
+                ..VggConfig::vgg16()
+            }),
+            [75, 103],
+        ),
+        (
+            "bn_inception",
+            BackboneConfig::BnInception(BnInceptionConfig {
+                width_multiplier,
+                ..BnInceptionConfig::default()
+            }),
+            [75, 103],
+        ),
+        (
+            "inception_resnet_v2",
+            BackboneConfig::InceptionResnetV2(InceptionResnetV2Config {
+                width_multiplier,
+                ..InceptionResnetV2Config::default()
+            }),
+            [139, 171],
+        ),
+        (
+            "mobilenet",
+            BackboneConfig::Mobilenet(MobilenetConfig {
+                width_multiplier,
+                ..MobilenetConfig::default()
+            }),
+            [75, 103],
+        ),
+        (
+            "shufflenet",
+            BackboneConfig::Shufflenet(ShufflenetConfig {
+                width_multiplier: 0.25,
+                ..ShufflenetConfig::default()
+            }),
+            [75, 103],
+        ),
+    ]
+}
+
+#[test]
+fn last_maps_and_logits_of_plain_and_se_networks_equal_the_references() {
+    let fixture = Fixture::open("zoo.safetensors");
+    let device = common::device();
+    for (family, plain, size) in narrow_networks() {
+        assert_eq!(family, plain.family());
+        for se in [None, Some(SeConfig::default())] {
+            let mut backbone = plain.clone();
+            *backbone.common_mut().se = se;
+            let name = match se {
+                None => family.to_string(),
+                Some(_) => format!("se_{family}"),
+            };
+            let config = ClassifierConfig::new(backbone, CLASSES);
+            let network = filled(&config, &device);
+            let x = input(2, size, &device);
+            let map = network.backbone.forward_features(x.clone());
+            let key = format!("{name}.features");
+            assert_eq!(map.dims().to_vec(), fixture.shape(&key), "{key}");
+            assert_eq!(map.dims()[1], config.backbone.channels(), "{key}");
+            assert_close_to_largest(&key, &values(map.clone()), &fixture.floats(&key), 1e-4);
+            let key = format!("{name}.logits");
+            assert_close_to_largest(
+                &key,
+                &values(network.forward(x)),
+                &fixture.floats(&key),
+                1e-4,
+            );
+            // The told shape is the one that comes out.
+            let [_, channels, height, width] = map.dims();
+            let summary = config.summary(size).unwrap();
+            let last = last_of_backbone(&summary);
+            assert_eq!(last.output[1..], [height, width], "{name}: {}", last.name);
+            assert_eq!(pooled(&summary).output[0], channels, "{name}");
+        }
+    }
+}
+
+fn last_of_backbone(summary: &Summary) -> &LayerSummary {
+    let of_backbone = |layer: &&LayerSummary| layer.name.starts_with("backbone.");
+    summary.layers.iter().rfind(of_backbone).unwrap()
+}
+
+fn pooled(summary: &Summary) -> &LayerSummary {
+    let is_pool = |layer: &&LayerSummary| layer.name == "pool";
+    summary.layers.iter().find(is_pool).unwrap()
+}
+
+/// On batch statistics, without dropout: every parameter has a gradient, and it is torch's by its
+/// length and its product with a fixed vector.
+#[test]
+fn gradients_of_every_family_equal_torch_s() {
+    let fixture = Fixture::open("zoo.safetensors");
+    let device = common::device().autodiff();
+    for (family, mut backbone, mut size) in narrow_networks() {
+        *backbone.common_mut().se = Some(SeConfig::default());
+        backbone.common_mut().norm.kind = NormKind::Batch;
+        match &mut backbone {
+            BackboneConfig::InceptionResnetV2(config) => config.blocks = [1, 1, 2],
+            _ => size = [97, 115],
+        }
+        let mut config = ClassifierConfig::new(backbone, CLASSES);
+        config.head.dropout = 0.0;
+        let network = filled(&config, &device);
+        let logits = network.forward(input(4, size, &device));
+        let weights = numbers("cotangent", 4 * CLASSES, -1.0, 1.0);
+        let weights = Tensor::from_data(TensorData::new(weights, [4, CLASSES]), &device);
+        let found = gradients_by_name(&network, &(logits * weights).sum().backward());
+        let learned = named_shapes(&network)
+            .into_keys()
+            .filter(|name| !name.contains("running"));
+        assert!(learned.eq(found.keys().cloned()), "{family}: all learn");
+        let longest = found
+            .values()
+            .map(|(_, gradient)| length(gradient))
+            .fold(0.0, f64::max);
+        for (name, (shape, gradient)) in found {
+            let gradient = match shape.as_slice() {
+                &[d_in, d_out] => transposed(&gradient, d_in, d_out),
+                _ => gradient,
+            };
+            let direction = numbers(&format!("{name}#"), gradient.len(), -1.0, 1.0);
+            let product: f64 = gradient
+                .iter()
+                .zip(&direction)
+                .map(|(g, d)| f64::from(*g) * f64::from(*d))
+                .sum();
+            let expected = fixture.floats(&format!("gradients.{family}.{name}"));
+            let [expected_length, expected_product] = [expected[0], expected[1]].map(f64::from);
+            // A bias before a norm has no gradient but rounding.
+            let tolerance = 1e-3 * expected_length + 1e-5 * longest;
+            assert!(
+                (length(&gradient) - expected_length).abs() <= tolerance
+                    && (product - expected_product).abs() <= tolerance,
+                "{family}: {name}: length {} for {expected_length}, product {product} for \
+                 {expected_product}",
+                length(&gradient)
+            );
+        }
+    }
+}
+
+fn length(values: &[f32]) -> f64 {
+    let squares = values.iter().map(|v| f64::from(*v).powi(2));
+    squares.sum::<f64>().sqrt()
+}
+
+fn published(name: &str) -> (ClassifierConfig, usize) {
+    let network = zoo::network(name).unwrap();
+    let size = network.input.size;
+    (ClassifierConfig::new(network.backbone, 1000), size)
+}
+
+#[test]
+fn full_size_networks_cost_what_the_references_do() {
+    let text = std::fs::read_to_string(fixture_path("zoo_costs.json")).unwrap();
+    let costs: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for name in zoo::known_names() {
+        let (config, size) = published(&name);
+        let expected = &costs["networks"][&name];
+        let summary = config.summary([size; 2]).unwrap();
+        assert_eq!(expected["size"], size, "{name}");
+        assert_eq!(expected["parameters"], summary.parameters(), "{name}");
+        assert_eq!(expected["macs"], summary.macs(), "{name}");
+        let odd = config.summary([317; 2]).unwrap();
+        assert_eq!(expected["macs_at_317"], odd.macs(), "{name} at 317");
+        // Every tensor belongs to a layer of the summary, and the other way round.
+        let shapes = named_shapes(&config.init(&Device::flex()));
+        let mut of_layers: BTreeMap<&str, u64> = BTreeMap::new();
+        for (tensor, shape) in shapes.iter().filter(|(t, _)| !t.contains("running")) {
+            let layer = summary
+                .layers
+                .iter()
+                .find(|layer| tensor.starts_with(&format!("{}.", layer.name)))
+                .unwrap_or_else(|| panic!("{name}: no layer has {tensor}"));
+            *of_layers.entry(&layer.name).or_default() += shape.iter().product::<usize>() as u64;
+        }
+        for layer in summary.layers.iter().filter(|l| l.parameters > 0) {
+            assert_eq!(of_layers.get(layer.name.as_str()), Some(&layer.parameters));
+        }
+    }
+}
+
+/// How the SENet paper's "GFLOPs" (tables 2 and 3) come about.
+#[derive(Debug, Clone, Copy)]
+enum Paper {
+    /// Our multiply-adds, rounded.
+    Equal,
+    /// Ours and one multiplication for each output of a norm, to less than a unit of the last
+    /// digit: the paper is not consistent about norms, nor about rounding and cutting.
+    WithNorms,
+    /// Something else; the multiply-adds that we count, in G.
+    Differs(f64, &'static str),
+}
+
+const INCEPTION_RESNET: &str = "the paper's own implementation, which was never published: with \
+    its shortcuts and channels as in Szegedy et al.'s figures (5, 10 and 5 blocks) there are 9.26 G, \
+    and in the network that those authors published (10, 20 and 10 blocks, a smaller stem) 13.16 G";
+
+/// The paper's figure for each name, in G, and how many of its digits are behind the point.
+const PAPER: [(&str, f64, i32, Paper); 20] = [
+    ("resnet50", 3.86, 2, Paper::Equal),
+    ("se-resnet50", 3.87, 2, Paper::Equal),
+    ("resnet101", 7.58, 2, Paper::WithNorms),
+    ("se-resnet101", 7.60, 2, Paper::WithNorms),
+    ("resnet152", 11.30, 2, Paper::WithNorms),
+    ("se-resnet152", 11.32, 2, Paper::WithNorms),
+    ("resnext50-32x4d", 4.24, 2, Paper::WithNorms),
+    ("se-resnext50-32x4d", 4.25, 2, Paper::WithNorms),
+    ("resnext101-32x4d", 7.99, 2, Paper::WithNorms),
+    ("se-resnext101-32x4d", 8.00, 2, Paper::WithNorms),
+    ("vgg16-bn", 15.47, 2, Paper::Equal),
+    ("se-vgg16-bn", 15.48, 2, Paper::Equal),
+    ("bn-inception", 2.03, 2, Paper::Equal),
+    ("se-bn-inception", 2.04, 2, Paper::WithNorms),
+    (
+        "inception-resnet-v2",
+        11.75,
+        2,
+        Paper::Differs(13.16, INCEPTION_RESNET),
+    ),
+    (
+        "se-inception-resnet-v2",
+        11.76,
+        2,
+        Paper::Differs(13.18, INCEPTION_RESNET),
+    ),
+    ("mobilenet-v1", 0.569, 3, Paper::Equal),
+    ("se-mobilenet-v1", 0.572, 3, Paper::Equal),
+    ("shufflenet-v1-g3", 0.140, 3, Paper::WithNorms),
+    ("se-shufflenet-v1-g3", 0.142, 3, Paper::WithNorms),
+];
+
+/// The paper's residual networks have the stride of a bottleneck in its first 1x1 convolution, as
+/// the original Caffe networks; ResNeXt has it in the 3x3.
+#[test]
+fn multiply_adds_are_the_senet_paper_s_or_differ_for_a_reason() {
+    for (name, figure, digits, paper) in PAPER {
+        let (mut config, size) = published(name);
+        if let BackboneConfig::Resnet(resnet) = &mut config.backbone
+            && resnet.groups == 1
+        {
+            resnet.stride_place = StridePlace::Conv1x1;
+        }
+        let summary = config.summary([size; 2]).unwrap();
+        let giga = |count: u64| count as f64 / 1e9;
+        let unit = 10f64.powi(-digits);
+        let ours = giga(summary.macs());
+        match paper {
+            Paper::Equal => assert!((ours - figure).abs() <= unit / 2.0, "{name}: {ours}"),
+            Paper::WithNorms => {
+                let norms = summary.layers.iter().filter(|l| l.kind == LayerKind::Norm);
+                let norms: u64 = norms.map(LayerSummary::activations).sum();
+                let all = giga(summary.macs() + norms);
+                assert!((all - figure).abs() < unit, "{name}: {all}");
+            }
+            Paper::Differs(counted, reason) => {
+                assert!(
+                    (ours - counted).abs() <= unit / 2.0,
+                    "{name}: {ours}; {reason}"
+                );
+            }
+        }
+    }
+    // As the zoo has it, torchvision's place: more, for the same parameters.
+    let (config, size) = published("resnet50");
+    let macs = config.summary([size; 2]).unwrap().macs();
+    assert_eq!((macs as f64 / 1e7).round(), 409.0);
+}
+
+/// Table 3 cuts the parameters of the mobile networks to one digit.
+#[test]
+fn parameters_of_the_mobile_networks_are_the_senet_paper_s() {
+    for (name, millions) in [
+        ("mobilenet-v1", 4.2),
+        ("se-mobilenet-v1", 4.7),
+        ("shufflenet-v1-g3", 1.8),
+        ("se-shufflenet-v1-g3", 2.4),
+    ] {
+        let (config, size) = published(name);
+        let parameters = config.summary([size; 2]).unwrap().parameters() as f64 / 1e6;
+        assert_eq!((parameters * 10.0).floor() / 10.0, millions, "{name}");
+    }
+}
+
+/// What no published name has: the summary follows every stem, pooling and shortcut.
+#[test]
+fn told_sizes_of_unusual_resnets_are_those_that_come_out() {
+    let device = common::device();
+    let stem = Stem::Deep {
+        channels: [32, 32, 64],
+    };
+    for (stem, stem_pooling) in [
+        (Stem::Conv7x7, StemPooling::CeilMode),
+        (Stem::Cifar, StemPooling::Padded),
+        (stem, StemPooling::Padded),
+    ] {
+        for shortcut in [
+            Shortcut::Conv1x1,
+            Shortcut::Conv3x3,
+            Shortcut::AveragePool,
+            Shortcut::ZeroPad,
+        ] {
+            let resnet = ResNetConfig {
+                width_multiplier: 1.0 / 16.0,
+                stem,
+                stem_pooling,
+                shortcut,
+                se: Some(SeConfig::default()),
+                ..ResNetConfig::new(BlockKind::Bottleneck, [1, 1, 1, 0])
+            };
+            let config = ClassifierConfig::new(BackboneConfig::Resnet(resnet), CLASSES);
+            let network = config.init(&device);
+            let map = network
+                .backbone
+                .forward_features(input(1, [45, 38], &device));
+            let [_, channels, height, width] = map.dims();
+            let summary = config.summary([45, 38]).unwrap();
+            let of_last_block = |layer: &&LayerSummary| layer.name.ends_with("layer3.0.norms.2");
+            let last = summary.layers.iter().find(of_last_block).unwrap();
+            assert_eq!(last.output, [channels, height, width], "{config:?}");
+            // What is in no layer is in no network.
+            let learned: usize = named_shapes(&network)
+                .iter()
+                .filter(|(name, _)| !name.contains("running"))
+                .map(|(_, shape)| shape.iter().product::<usize>())
+                .sum();
+            assert_eq!(summary.parameters(), learned as u64);
+        }
+    }
+}
+
+#[test]
+fn an_image_that_is_too_small_is_refused_with_the_layer() {
+    let (config, _) = published("inception-resnet-v2");
+    let message = config.summary([60, 80]).unwrap_err().to_string();
+    assert!(message.contains("60x80"), "{message}");
+    assert!(message.contains("backbone.stages.2"), "{message}");
+}
+
+#[test]
+fn dropout_acts_while_training_only() {
+    let (mut config, _) = published("vgg16-bn");
+    *config.backbone.common_mut().width_multiplier = 1.0 / 16.0;
+    config.head.hidden = vec![64, 64];
+    assert_eq!(config.head.dropout, 0.5);
+    let device = Device::flex().autodiff();
+    device.seed(7);
+    // Norms on running statistics, so that dropout alone makes a difference.
+    config.backbone.common_mut().norm.kind = NormKind::Frozen;
+    let network = filled(&config, &device);
+    let x = || input(1, [64, 64], &device);
+    let first = values(network.forward(x()).inner());
+    let second = values(network.forward(x()).inner());
+    assert_ne!(first, second);
+    let evaluated = network.valid();
+    let x = || input(1, [64, 64], &Device::flex());
+    assert_eq!(
+        values(evaluated.forward(x())),
+        values(evaluated.forward(x()))
+    );
+}
