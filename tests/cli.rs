@@ -74,6 +74,7 @@ fn mistakes_of_train_name_the_thing_and_the_way_out() {
     };
     for (extra, parts) in [
         (["--backbone", "resnet19"], ["resnet19", "se-resnet50"]),
+        (["--backbone", "vgg16-bn"], ["vgg16-bn", "classifier only"]),
         (["--set", "train.epoch=3"], ["train.epoch=3", "epoch"]),
         (["--config", "nothing"], ["'nothing'", "blood-cells"]),
         (
@@ -294,4 +295,70 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_picture() {
     assert!(rows.is_array());
     assert!(Path::new(&found).join("good.png").is_file());
     assert!(Path::new(&found).join("predictions.json").is_file());
+}
+
+#[test]
+fn models_lists_every_network_and_the_layers_of_one() {
+    let listed = sedet(&["models", "--json"]);
+    assert_eq!(listed.status.code(), Some(0));
+    let rows: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let find = |name: &str| {
+        let mut rows = rows.as_array().unwrap().iter();
+        rows.find(|row| row["name"] == name).unwrap().clone()
+    };
+    let row = find("se-resnet50");
+    assert_eq!(row["parameters"], 28_088_024);
+    assert_eq!(row["macs"], 4_097_218_560u64);
+    assert_eq!(row["se"], "end of each residual branch");
+    assert_eq!(find("inception-resnet-v2")["size"], 299);
+    let layers = sedet(&[
+        "models",
+        "se-mobilenet-v1",
+        "--size",
+        "192",
+        "--classes",
+        "10",
+        "--json",
+    ]);
+    let report: serde_json::Value = serde_json::from_slice(&layers.stdout).unwrap();
+    let layers = report["layers"].as_array().unwrap();
+    let sum: u64 = layers.iter().map(|l| l["macs"].as_u64().unwrap()).sum();
+    assert_eq!(report["macs"], sum);
+    let last = layers.last().unwrap();
+    assert_eq!(
+        (&last["name"], &last["output"][0]),
+        (&"fc".into(), &10.into())
+    );
+    // The three forms have the same numbers.
+    let table = sedet(&["models", "se-resnet18"]);
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("backbone.layer1.0.se") && table.contains("11778592 parameters"));
+    let csv = sedet(&["models", "--csv"]);
+    let csv = String::from_utf8_lossy(&csv.stdout).into_owned();
+    assert!(
+        csv.contains("\nvgg16-bn,vgg,224,138365992,15470264320,"),
+        "{csv}"
+    );
+    assert!(
+        csv.lines().all(|line| line.matches(',').count() == 6),
+        "{csv}"
+    );
+}
+
+#[test]
+fn mistakes_of_models_name_the_thing_and_the_way_out() {
+    fails_with(&["models", "vgg19"], &["'vgg19'", "vgg16-bn"]);
+    fails_with(
+        &["models", "inception-resnet-v2", "--size", "60"],
+        &["60x60", "too small"],
+    );
+    assert_eq!(sedet(&["models", "--size", "0"]).status.code(), Some(2));
+    let small = sedet(&["models", "--size", "32"]);
+    assert_eq!(small.status.code(), Some(0));
+    let (out, talk) = (
+        String::from_utf8_lossy(&small.stdout),
+        String::from_utf8_lossy(&small.stderr),
+    );
+    assert!(out.contains("se-resnet18") && !out.contains("inception-resnet"));
+    assert!(talk.contains("inception-resnet-v2 is left out"), "{talk}");
 }

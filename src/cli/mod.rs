@@ -5,6 +5,7 @@
 mod data;
 mod doctor;
 mod eval;
+mod models;
 mod predict;
 mod train;
 mod weights;
@@ -35,6 +36,8 @@ enum Verb {
     Weights(weights::WeightsArgs),
     /// Fetch or generate data sets
     Data(data::DataArgs),
+    /// List the networks and what they cost, or the layers of one
+    Models(models::ModelsArgs),
     /// Say what works on this machine
     Doctor(doctor::DoctorArgs),
 }
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Verb::Predict(args) => predict::run(args),
         Verb::Weights(args) => weights::run(args),
         Verb::Data(args) => data::run(args),
+        Verb::Models(args) => models::run(args),
         Verb::Doctor(args) => doctor::run(args),
     };
     match done {

@@ -103,15 +103,18 @@ pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Where a column's cells stand.
 #[derive(Clone, Copy)]
-enum Side {
+pub(crate) enum Side {
+    /// Text.
     Left,
+    /// Numbers.
     Right,
 }
 use Side::{Left, Right};
 
 /// Columns as wide as their widest cell; the first row is the head and gets a rule below it.
-fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
+pub(crate) fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
     let length = |cell: &str| cell.chars().count();
     let widths: Vec<usize> = (0..sides.len())
         .map(|column| {

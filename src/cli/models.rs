@@ -1,0 +1,221 @@
+//! `sedet models`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::print_out;
+use crate::backbones::summary::{LayerSummary, Summary, TooSmall};
+use crate::backbones::zoo::{self, PublishedNetwork};
+use crate::classification::classifier::ClassifierConfig;
+use crate::eval::table::{Side, aligned};
+
+#[derive(Debug, Args)]
+pub(super) struct ModelsArgs {
+    /// Show the layers of this network instead of all networks
+    name: Option<String>,
+    /// Side of the square input in pixels [default: the size that a network was published with]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    size: Option<u16>,
+    /// Number of classes
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    classes: u32,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Print comma-separated values instead of a table
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+}
+
+pub(super) fn run(args: ModelsArgs) -> anyhow::Result<ExitCode> {
+    match &args.name {
+        Some(name) => layers(&args, name)?,
+        None => networks(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl ModelsArgs {
+    fn summary(&self, network: &PublishedNetwork) -> Result<(usize, Summary), TooSmall> {
+        let size = self.size.map_or(network.input.size, usize::from);
+        let model = ClassifierConfig::new(network.backbone.clone(), self.classes as usize);
+        Ok((size, model.summary([size; 2])?))
+    }
+}
+
+/// One line of the table of networks.
+#[derive(Debug, Serialize)]
+struct NetworkRow {
+    name: String,
+    family: &'static str,
+    size: usize,
+    parameters: u64,
+    macs: u64,
+    activation_bytes: u64,
+    se: Option<&'static str>,
+}
+
+const NETWORK_HEAD: [&str; 7] = [
+    "name",
+    "family",
+    "input",
+    "parameters",
+    "MACs",
+    "activations",
+    "SE units",
+];
+
+fn networks(args: &ModelsArgs) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for name in zoo::known_names() {
+        let network = zoo::network(&name)?;
+        let (size, summary) = match args.summary(&network) {
+            Ok(summary) => summary,
+            Err(error) => {
+                eprintln!("{name} is left out: {error}");
+                continue;
+            }
+        };
+        rows.push(NetworkRow {
+            name,
+            family: network.backbone.family(),
+            size,
+            parameters: summary.parameters(),
+            macs: summary.macs(),
+            activation_bytes: summary.activation_bytes(),
+            se: network.backbone.se_place(),
+        });
+    }
+    if args.json {
+        return print_out(&serde_json::to_string_pretty(&rows)?);
+    }
+    if args.csv {
+        let head = "name,family,size,parameters,macs,activation_bytes,se";
+        let lines = rows.iter().map(|row| {
+            format!(
+                "{},{},{},{},{},{},{}",
+                row.name,
+                row.family,
+                row.size,
+                row.parameters,
+                row.macs,
+                row.activation_bytes,
+                row.se.unwrap_or_default()
+            )
+        });
+        return print_lines(head, lines);
+    }
+    let cells = rows.iter().map(|row| {
+        vec![
+            row.name.clone(),
+            row.family.to_string(),
+            row.size.to_string(),
+            format!("{:.2} M", row.parameters as f64 / 1e6),
+            giga(row.macs),
+            mebibytes(row.activation_bytes),
+            row.se.unwrap_or("-").to_string(),
+        ]
+    });
+    use Side::{Left, Right};
+    print_table(
+        &NETWORK_HEAD,
+        cells,
+        &[Left, Left, Right, Right, Right, Right, Left],
+    )
+}
+
+/// The layers of one network, with what they add up to.
+#[derive(Debug, Serialize)]
+struct LayerReport<'a> {
+    #[serde(flatten)]
+    network: &'a PublishedNetwork,
+    size: usize,
+    classes: u32,
+    parameters: u64,
+    macs: u64,
+    activation_bytes: u64,
+    layers: &'a [LayerSummary],
+}
+
+fn layers(args: &ModelsArgs, name: &str) -> anyhow::Result<()> {
+    let network = zoo::network(name)?;
+    let (size, summary) = args.summary(&network)?;
+    let report = LayerReport {
+        network: &network,
+        size,
+        classes: args.classes,
+        parameters: summary.parameters(),
+        macs: summary.macs(),
+        activation_bytes: summary.activation_bytes(),
+        layers: &summary.layers,
+    };
+    if args.json {
+        return print_out(&serde_json::to_string_pretty(&report)?);
+    }
+    if args.csv {
+        let lines = summary.layers.iter().map(|layer| {
+            let kind = layer.kind.name();
+            let output = shape(layer.output);
+            let (parameters, macs) = (layer.parameters, layer.macs);
+            format!("{},{kind},{output},{parameters},{macs}", layer.name)
+        });
+        return print_lines("name,kind,output,parameters,macs", lines);
+    }
+    let cells = summary.layers.iter().map(|layer| {
+        vec![
+            layer.name.clone(),
+            layer.kind.name().to_string(),
+            shape(layer.output),
+            layer.parameters.to_string(),
+            layer.macs.to_string(),
+        ]
+    });
+    use Side::{Left, Right};
+    print_table(
+        &["layer", "kind", "output", "parameters", "MACs"],
+        cells,
+        &[Left, Left, Right, Right, Right],
+    )?;
+    print_out(&format!(
+        "{name} for an image of {size}x{size} and {} classes: {} parameters, {} MACs, {} of activations",
+        args.classes,
+        report.parameters,
+        giga(report.macs),
+        mebibytes(report.activation_bytes)
+    ))
+}
+
+fn print_table(
+    head: &[&str],
+    cells: impl Iterator<Item = Vec<String>>,
+    sides: &[Side],
+) -> anyhow::Result<()> {
+    let mut rows = vec![head.iter().map(ToString::to_string).collect()];
+    rows.extend(cells);
+    print_out(&aligned(&rows, sides))
+}
+
+/// The cells have no commas and no quotes.
+fn print_lines(head: &str, lines: impl Iterator<Item = String>) -> anyhow::Result<()> {
+    let mut text = String::from(head);
+    for line in lines {
+        text.push('\n');
+        text.push_str(&line);
+    }
+    print_out(&text)
+}
+
+/// Channels, height and width.
+fn shape([channels, height, width]: [usize; 3]) -> String {
+    format!("{channels}x{height}x{width}")
+}
+
+fn giga(count: u64) -> String {
+    format!("{:.3} G", count as f64 / 1e9)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
