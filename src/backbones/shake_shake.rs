@@ -133,7 +133,7 @@ impl ShakeShakeConfig {
         if self.layers.contains(&0) || self.stem_channels == 0 || width == 0 {
             return Err(ShakeShakeConfigError::Empty);
         }
-        if self.block == ShakeBlockKind::Preact && base % 2 != 0 {
+        if self.block == ShakeBlockKind::Preact && !base.is_multiple_of(2) {
             return Err(ShakeShakeConfigError::Odd(base));
         }
         Ok(())
