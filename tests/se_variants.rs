@@ -2,16 +2,15 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
-use burn::tensor::{Device, Tensor, TensorData};
-use common::torchvision::transposed;
-use common::{Fixture, assert_close_to_largest, fixture_path, gradients_by_name, values};
+use burn::tensor::{Device, Tensor};
+use common::{
+    Fixture, assert_close_to_largest, assert_gradients, filled, fixture_path, parameter_count,
+    values,
+};
 use sedet::backbones::resnet::{BlockKind, ResNet, ResNetConfig, Stem};
 use sedet::backbones::zoo;
 use sedet::nn::norm::{NormConfig, NormKind};
 use sedet::nn::se::{Gate, SeConfig, SePosition, Squeeze};
-use sedet::weights::parameters::{load_named_tensors, named_shapes, named_tensors};
 
 const POSITIONS: [(&str, SePosition); 5] = [
     ("standard", SePosition::Standard),
@@ -99,28 +98,13 @@ fn network(
         se: Some(se),
         norm: NormConfig::new(NormKind::Batch),
         ..ResNetConfig::new(kind.1, [2, 1, 0, 0])
-    }
-    .init(device);
-    let tensors: BTreeMap<_, _> = named_tensors(&network)
-        .into_iter()
-        .map(|(name, data)| {
-            let shape = data.shape().to_vec();
-            let set = match name.contains(".se.") {
-                true => format!("{}.{weights}", kind.0),
-                false => kind.0.to_string(),
-            };
-            let mut values = fixture.floats(&format!("{set}.{name}"));
-            if is_matrix(&name) {
-                values = transposed(&values, shape[1], shape[0]);
-            }
-            (name, TensorData::new(values, shape))
-        })
-        .collect();
-    load_named_tensors(network, &tensors).unwrap()
-}
-
-fn is_matrix(name: &str) -> bool {
-    name.contains(".se.") && name.ends_with("weight")
+    };
+    filled(network.init(device), fixture, |name| {
+        match name.contains(".se.") {
+            true => format!("{}.{weights}.{name}", kind.0),
+            false => format!("{}.{name}", kind.0),
+        }
+    })
 }
 
 const KINDS: [(&str, BlockKind); 2] = [
@@ -156,22 +140,7 @@ fn gradients_of_every_variant_in_both_kinds_of_block_equal_autograd_s() {
             let [.., map] = network.forward(input.clone());
             let cotangent = fixture.tensor(&format!("{}.cotangent", kind.0), &device);
             let gradients = (map * cotangent).sum().backward();
-            let of_input = values(input.grad(&gradients).unwrap());
-            let expected = fixture.floats(&format!("{case}.input"));
-            assert_close_to_largest(&case, &of_input, &expected, 1e-4);
-            let found = gradients_by_name(&network, &gradients);
-            for (name, (shape, gradient)) in &found {
-                let key = format!("{case}.{name}");
-                let gradient = match is_matrix(name) {
-                    true => transposed(gradient, shape[0], shape[1]),
-                    false => gradient.clone(),
-                };
-                assert_close_to_largest(&key, &gradient, &fixture.floats(&key), 1e-4);
-            }
-            let prefix = format!("{case}.");
-            let names = fixture.names();
-            let in_fixture = names.iter().filter(|n| n.starts_with(&prefix)).count();
-            assert_eq!(found.len() + 1, in_fixture, "{case}: every gradient");
+            assert_gradients(&case, &network, &input, &gradients, &fixture);
         }
     }
 }
@@ -186,11 +155,7 @@ fn parameters(change: impl Fn(&mut SeConfig)) -> u64 {
     change(&mut se);
     config.se = Some(se);
     config.norm.kind = NormKind::Batch;
-    let shapes = named_shapes(&config.init(&common::device()));
-    let learned = shapes.iter().filter(|(name, _)| !name.contains("running"));
-    learned
-        .map(|(_, shape)| shape.iter().product::<usize>() as u64)
-        .sum()
+    parameter_count(&config.init(&common::device()))
 }
 
 #[test]

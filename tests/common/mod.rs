@@ -1,6 +1,7 @@
 //! What the integration tests share: reading fixtures, comparing numbers.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod small_cifar;
 pub mod torchvision;
 
 use std::collections::BTreeMap;
@@ -8,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensors};
-use sedet::weights::parameters::ModulePath;
+use sedet::weights::parameters::{ModulePath, load_named_tensors, named_shapes, named_tensors};
 
 /// The device that these tests prove: the processor, or the one that `SEDET_TEST_DEVICE` names.
 pub fn device() -> Device {
@@ -22,7 +24,9 @@ pub fn device() -> Device {
 
 /// A file of reference numbers written by a script in `tests/oracle/`.
 pub struct Fixture {
-    bytes: Vec<u8>,
+    tensors: BTreeMap<String, TensorInfo>,
+    /// Of all tensors, one after the other.
+    data: Vec<u8>,
     name: String,
 }
 
@@ -39,42 +43,35 @@ impl Fixture {
     }
 
     pub fn open_file(path: &Path) -> Self {
-        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+        let tensors = metadata.tensors();
         Self {
-            bytes,
+            tensors: tensors.into_iter().map(|(n, i)| (n, i.clone())).collect(),
+            data: bytes.split_off(8 + header),
             name: path.display().to_string(),
         }
     }
 
-    fn tensors(&self) -> SafeTensors<'_> {
-        SafeTensors::deserialize(&self.bytes).unwrap()
-    }
-
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self
-            .tensors()
-            .names()
-            .iter()
-            .map(|n| n.to_string())
-            .collect();
-        names.sort();
-        names
+        self.tensors.keys().cloned().collect()
     }
 
     pub fn has(&self, key: &str) -> bool {
-        self.tensors().tensor(key).is_ok()
+        self.tensors.contains_key(key)
     }
 
     pub fn shape(&self, key: &str) -> Vec<usize> {
         self.view(key).0
     }
 
-    fn view(&self, key: &str) -> (Vec<usize>, Dtype, Vec<u8>) {
-        let tensors = self.tensors();
-        let view = tensors
-            .tensor(key)
-            .unwrap_or_else(|e| panic!("{}: {key}: {e}", self.name));
-        (view.shape().to_vec(), view.dtype(), view.data().to_vec())
+    fn view(&self, key: &str) -> (Vec<usize>, Dtype, &[u8]) {
+        let info = self
+            .tensors
+            .get(key)
+            .unwrap_or_else(|| panic!("{}: no tensor {key}", self.name));
+        let (start, end) = info.data_offsets;
+        (info.shape.clone(), info.dtype, &self.data[start..end])
     }
 
     pub fn floats(&self, key: &str) -> Vec<f32> {
@@ -86,7 +83,7 @@ impl Fixture {
     }
 
     pub fn bytes(&self, key: &str) -> Vec<u8> {
-        self.view(key).2
+        self.view(key).2.to_vec()
     }
 
     pub fn ints(&self, key: &str) -> Vec<i64> {
@@ -145,6 +142,70 @@ pub fn gradients_by_name<M: Module>(
     };
     model.visit(&mut collect);
     collect.found
+}
+
+/// Whether a tensor lies transposed in fixtures with our own names: torch's linear layers, and the
+/// 1x1 convolutions that SE units are made of.
+fn is_transposed(name: &str) -> bool {
+    name.contains(".se.") && name.ends_with("weight")
+}
+
+/// A network filled from a fixture that has our own names; `key` is the whole key of a name.
+pub fn filled<M: Module>(network: M, fixture: &Fixture, key: impl Fn(&str) -> String) -> M {
+    let tensors = named_tensors(&network)
+        .into_iter()
+        .map(|(name, data)| {
+            let shape = data.shape().to_vec();
+            let mut values = fixture.floats(&key(&name));
+            if is_transposed(&name) {
+                values = torchvision::transposed(&values, shape[1], shape[0]);
+            }
+            (name, TensorData::new(values, shape))
+        })
+        .collect();
+    load_named_tensors(network, &tensors).unwrap()
+}
+
+/// The gradients of the input and of all parameters are those under `prefix`, to 1e-4 of the
+/// largest of each tensor; those and no others are in the fixture.
+pub fn assert_gradients<M: Module>(
+    prefix: &str,
+    network: &M,
+    input: &Tensor<4>,
+    gradients: &Gradients,
+    fixture: &Fixture,
+) {
+    let of_input = values(input.grad(gradients).unwrap());
+    let found = gradients_by_name(network, gradients);
+    let mut compared = vec!["input".to_string()];
+    let expected = fixture.floats(&format!("{prefix}.input"));
+    assert_close_to_largest(prefix, &of_input, &expected, 1e-4);
+    for (name, (shape, gradient)) in found {
+        let key = format!("{prefix}.{name}");
+        let gradient = match is_transposed(&name) {
+            true => torchvision::transposed(&gradient, shape[0], shape[1]),
+            false => gradient,
+        };
+        assert_close_to_largest(&key, &gradient, &fixture.floats(&key), 1e-4);
+        compared.push(name);
+    }
+    compared.sort();
+    let start = format!("{prefix}.");
+    let names = fixture.names();
+    let in_fixture: Vec<_> = names
+        .iter()
+        .filter_map(|n| n.strip_prefix(&start))
+        .collect();
+    assert_eq!(compared, in_fixture, "{prefix}: every gradient");
+}
+
+/// Elements of all tensors but running statistics.
+pub fn parameter_count<M: Module>(network: &M) -> u64 {
+    named_shapes(network)
+        .iter()
+        .filter(|(name, _)| !name.contains("running"))
+        .map(|(_, shape)| shape.iter().product::<usize>() as u64)
+        .sum()
 }
 
 struct CollectGradients<'a> {
