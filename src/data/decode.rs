@@ -9,8 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use image::error::{LimitError, LimitErrorKind};
 use image::{
-    DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage, metadata::Orientation,
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage,
+    metadata::Orientation,
 };
 
 use crate::boxes::ImageSize;
@@ -61,6 +63,9 @@ pub fn decode_image(path: &Path) -> Result<RgbImage, DecodeError> {
     decode_image_bytes(&bytes, path)
 }
 
+/// A picture that needs more is refused: 1 GiB, an RGB picture of 18,900 pixels squared.
+const MAX_DECODED_BYTES: u64 = 1 << 30;
+
 /// [`decode_image`] for a file that is in memory already; `path` only names it in errors.
 ///
 /// # Errors
@@ -77,6 +82,11 @@ pub fn decode_image_bytes(bytes: &[u8], path: &Path) -> Result<RgbImage, DecodeE
         });
     }
     let mut decoder = reader.into_decoder().map_err(broken)?;
+    // A damaged header, or a hostile one, can claim more than any memory holds.
+    if decoder.total_bytes() > MAX_DECODED_BYTES {
+        let too_large = LimitError::from_kind(LimitErrorKind::InsufficientMemory);
+        return Err(broken(ImageError::Limits(too_large)));
+    }
     let orientation = decoder.orientation().map_err(broken)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     image.apply_orientation(orientation);
@@ -375,6 +385,25 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(message.contains("no/such/file.jpg"), "{message}");
+    }
+
+    #[test]
+    fn a_picture_that_claims_more_than_a_gibibyte_is_refused() {
+        let mut out = Cursor::new(Vec::new());
+        DynamicImage::from(picture())
+            .write_to(&mut out, ImageFormat::Bmp)
+            .unwrap();
+        let mut bytes = out.into_inner();
+        // Width and height in the header of a BMP.
+        bytes[18..22].copy_from_slice(&30_000u32.to_le_bytes());
+        bytes[22..26].copy_from_slice(&30_000u32.to_le_bytes());
+        let message = decode_image_bytes(&bytes, Path::new("bomb.bmp"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("bomb.bmp") && message.contains("imit"),
+            "{message}"
+        );
     }
 
     proptest! {
