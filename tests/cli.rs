@@ -178,6 +178,10 @@ fn weights_are_imported_inspected_exported_and_mistakes_named() {
         &["cadene_seresnet.pth", "SE units"],
     );
     fails_with(
+        &["train", "--dataset", "shapes", "--layout", "timm"],
+        &["--layout", "give --weights"],
+    );
+    fails_with(
         &["predict", "--checkpoint", &imported, "gone.jpg"],
         &["gone.jpg"],
     );

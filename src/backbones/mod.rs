@@ -213,7 +213,7 @@ impl BackboneConfig {
         match (self, self.se()) {
             (_, None) => Ok(()),
             (Self::Resnet(config), _) => config.validate(),
-            (_, Some(se)) => Ok(se.validate_fixed_position()?),
+            (_, Some(se)) => Ok(se.validate_throughout()?),
         }
     }
 

@@ -133,6 +133,8 @@ fn is_cifar(dataset: &str) -> bool {
 }
 
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
+    args.foreign
+        .need("--checkpoint", args.checkpoint.is_some())?;
     if let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset)
         && is_cifar(dataset)
     {

@@ -84,6 +84,7 @@ struct Launch {
 }
 
 pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
+    args.foreign.need("--weights", args.weights.is_some())?;
     let device = args.device.resolve()?;
     let Start {
         run,

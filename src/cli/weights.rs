@@ -69,6 +69,14 @@ fn layout_parser() -> impl clap::builder::TypedValueParser<Value = LayoutChoice>
 }
 
 impl ForeignArgs {
+    /// Refuse the options where there is no file that they could be about.
+    pub(super) fn need(&self, file: &str, is_given: bool) -> anyhow::Result<()> {
+        if !is_given && (self.layout.0.is_some() || self.strict) {
+            bail!("--layout and --strict say how another program's weights are read: give {file}");
+        }
+        Ok(())
+    }
+
     /// Read weights and say what became of every tensor.
     pub(super) fn load(&self, path: &Path) -> anyhow::Result<AnyWeights> {
         let loaded = load_any(path, self.layout.0)?;

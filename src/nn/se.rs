@@ -82,7 +82,7 @@ pub struct SeConfig {
     #[serde(default, skip_serializing_if = "is_default")]
     pub position: SePosition,
     /// Which of a network's stages have units: the first is the paper's stage 2 (table 13).
-    /// Entries beyond a network's stages mean nothing.
+    /// Entries beyond a network's stages mean nothing; networks without stages refuse a choice.
     #[serde(default = "all_stages", skip_serializing_if = "is_all_stages")]
     pub stages: [bool; 4],
     /// Whether the two layers add biases.
@@ -131,6 +131,9 @@ pub enum SeConfigError {
     /// A network with one place for its units.
     #[error("this network has its SE units at the standard position and not after a ReLU")]
     Position,
+    /// A network without the four stages of a residual one.
+    #[error("se.stages is for residual networks; this one has SE units throughout")]
+    Stages,
 }
 
 impl Default for SeConfig {
@@ -193,6 +196,17 @@ impl SeConfig {
             return Err(SeConfigError::Position);
         }
         self.validate()
+    }
+
+    /// The same for networks that have no stages to choose from.
+    ///
+    /// # Errors
+    /// See [`SeConfigError`].
+    pub fn validate_throughout(&self) -> Result<(), SeConfigError> {
+        if self.stages != ALL_STAGES {
+            return Err(SeConfigError::Stages);
+        }
+        self.validate_fixed_position()
     }
 
     /// Units of the hidden layer: `channels / reduction` cut to a whole number, at least one; with
@@ -363,5 +377,12 @@ mod tests {
         assert_eq!(pre.validate(), Ok(()));
         assert_eq!(pre.validate_fixed_position(), Err(SeConfigError::Position));
         assert_eq!(paper.validate_fixed_position(), Ok(()));
+        assert_eq!(paper.validate_throughout(), Ok(()));
+        let late = SeConfig {
+            stages: [false, true, true, true],
+            ..paper
+        };
+        assert_eq!(late.validate_fixed_position(), Ok(()));
+        assert_eq!(late.validate_throughout(), Err(SeConfigError::Stages));
     }
 }
