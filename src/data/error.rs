@@ -44,6 +44,15 @@ pub enum DataError {
         source: AnnotationError,
     },
 
+    /// Labels of a classification data set that can't be.
+    #[error("{origin}: {problem}")]
+    Labels {
+        /// The folder, file or name of the data set.
+        origin: String,
+        /// What is wrong.
+        problem: String,
+    },
+
     /// The picture is not as large as the annotations say.
     #[error(
         "{image}: the picture is {decoded} but its annotations say {annotated}; the boxes would not fit \

@@ -8,6 +8,7 @@
 //! - [`annotations`]: categories, images and boxes in columns, loaded once and shared.
 //! - [`formats`]: readers that fill the columns, and where a data set's files lie.
 //! - [`dataset`]: annotations together with the place the pixels come from.
+//! - [`labelled`]: the same for classifiers: one class for each picture.
 //! - [`transforms`]: augmentation, then resizing and normalising for the network.
 //! - [`batch`]: prepared images padded into one tensor-shaped buffer.
 //! - [`loader`]: shuffled, grouped, threaded and reproducible batches.
@@ -21,6 +22,7 @@ pub mod decode;
 pub mod download;
 mod error;
 pub mod formats;
+pub mod labelled;
 pub mod loader;
 pub mod registry;
 pub mod shapes;

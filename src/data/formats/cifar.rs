@@ -7,6 +7,8 @@ use image::RgbImage;
 
 use super::layout::Split;
 use crate::data::DataError;
+use crate::data::dataset::ImageSource;
+use crate::data::labelled::LabelledDataset;
 
 /// Side of every picture in pixels.
 const SIDE: usize = 32;
@@ -151,6 +153,15 @@ impl CifarImages {
         usize::from(self.labels[index])
     }
 
+    /// As a data set for training and evaluation.
+    ///
+    /// # Errors
+    /// Never: the files were checked when they were read.
+    pub fn into_dataset(self) -> Result<LabelledDataset, DataError> {
+        let labels = self.labels.iter().map(|&label| label.into()).collect();
+        LabelledDataset::new("CIFAR", self.class_names.clone(), labels, self)
+    }
+
     /// A picture.
     pub fn image(&self, index: usize) -> RgbImage {
         let planes = &self.pixels[3 * PLANE * index..3 * PLANE * (index + 1)];
@@ -158,6 +169,16 @@ impl CifarImages {
             let at = y as usize * SIDE + x as usize;
             image::Rgb([planes[at], planes[PLANE + at], planes[2 * PLANE + at]])
         })
+    }
+}
+
+impl ImageSource for CifarImages {
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        Ok(self.image(index))
+    }
+
+    fn describe(&self, index: usize) -> String {
+        format!("CIFAR picture {index}")
     }
 }
 

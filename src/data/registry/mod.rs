@@ -1,10 +1,14 @@
 //! Data sets by name or by folder.
 
+mod labelled;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use image::RgbImage;
 use rayon::prelude::*;
+
+pub use labelled::LabelledName;
 
 use super::DataError;
 use super::annotations::{AnnotationStoreBuilder, NewAnnotation};
@@ -103,20 +107,10 @@ impl DatasetName {
     /// # Errors
     /// A named data set without a data folder.
     pub fn folder(&self, data_dir: Option<&Path>) -> Result<Option<PathBuf>, RegistryError> {
-        let in_data_dir = |own: &str| {
-            let variable = std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from);
-            let base = data_dir
-                .map(Path::to_path_buf)
-                .or(variable)
-                .ok_or_else(|| RegistryError::NoDataDir { name: self.label() })?;
-            let inside = base.join(own);
-            Ok(Some(if inside.is_dir() { inside } else { base }))
-        };
         match self {
             Self::Shapes => Ok(None),
             Self::Folder(path) => Ok(Some(path.clone())),
-            Self::BloodCells => in_data_dir("blood-cells"),
-            Self::Coco => in_data_dir("coco"),
+            Self::BloodCells | Self::Coco => folder_of(&self.label(), data_dir).map(Some),
         }
     }
 
@@ -182,6 +176,15 @@ impl DatasetName {
             source,
         }
     }
+}
+
+/// The folder of a named data set: its own inside of the data folder, or else that folder itself.
+fn folder_of(name: &str, data_dir: Option<&Path>) -> Result<PathBuf, RegistryError> {
+    let variable = std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from);
+    let base = data_dir.map(Path::to_path_buf).or(variable);
+    let base = base.ok_or_else(|| RegistryError::NoDataDir { name: name.into() })?;
+    let inside = base.join(name);
+    Ok(if inside.is_dir() { inside } else { base })
 }
 
 /// A split ready for use.

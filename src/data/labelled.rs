@@ -1,0 +1,155 @@
+//! Pictures with one class each, for classifiers.
+
+use std::fmt;
+
+use image::RgbImage;
+
+use super::DataError;
+use super::dataset::ImageSource;
+
+/// One split of a classification data set.
+pub struct LabelledDataset {
+    class_names: Vec<String>,
+    labels: Vec<u32>,
+    source: Box<dyn ImageSource>,
+}
+
+impl fmt::Debug for LabelledDataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LabelledDataset")
+            .field("classes", &self.class_names.len())
+            .field("images", &self.labels.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl LabelledDataset {
+    /// Brings labels and pixels together. `labels` are indices of `class_names`, one for each image
+    /// of the source.
+    ///
+    /// # Errors
+    /// A label without a class, or no picture at all; `origin` names the data set.
+    pub fn new(
+        origin: &str,
+        class_names: Vec<String>,
+        labels: Vec<u32>,
+        source: impl ImageSource + 'static,
+    ) -> Result<Self, DataError> {
+        let wrong = |problem: String| DataError::Labels {
+            origin: origin.to_owned(),
+            problem,
+        };
+        if labels.is_empty() {
+            return Err(wrong("it has no pictures".to_owned()));
+        }
+        let classes = class_names.len();
+        if let Some(index) = labels.iter().position(|&label| label as usize >= classes) {
+            return Err(wrong(format!(
+                "{} has the label {}, but there are {classes} classes (0 to {})",
+                source.describe(index),
+                labels[index],
+                classes.saturating_sub(1)
+            )));
+        }
+        Ok(Self {
+            class_names,
+            labels,
+            source: Box::new(source),
+        })
+    }
+
+    /// By label.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// How many pictures there are; at least one.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Never true; see [`Self::new`].
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The class of a picture, an index of the class names.
+    ///
+    /// # Panics
+    /// The position is out of range.
+    pub fn label(&self, index: usize) -> usize {
+        self.labels[index] as usize
+    }
+
+    /// How many pictures each class has.
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.class_names.len()];
+        for &label in &self.labels {
+            counts[label as usize] += 1;
+        }
+        counts
+    }
+
+    /// Pixels of a picture.
+    ///
+    /// # Errors
+    /// The picture can't be read; the error names it.
+    pub fn load_image(&self, index: usize) -> Result<RgbImage, DataError> {
+        if index >= self.len() {
+            return Err(DataError::NoSuchImage {
+                index,
+                count: self.len(),
+            });
+        }
+        self.source.load(index)
+    }
+
+    /// How to name a picture to a person.
+    pub fn describe(&self, index: usize) -> String {
+        self.source.describe(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Grey;
+
+    impl ImageSource for Grey {
+        fn load(&self, _: usize) -> Result<RgbImage, DataError> {
+            Ok(RgbImage::new(2, 2))
+        }
+
+        fn describe(&self, index: usize) -> String {
+            format!("grey {index}")
+        }
+    }
+
+    fn names() -> Vec<String> {
+        vec!["cat".into(), "dog".into()]
+    }
+
+    #[test]
+    fn pictures_are_counted_by_class() {
+        let dataset = LabelledDataset::new("pets", names(), vec![1, 0, 1], Grey).unwrap();
+        assert_eq!(dataset.class_counts(), [1, 2]);
+        assert_eq!(dataset.label(1), 0);
+        assert!(dataset.load_image(2).is_ok());
+        let beyond = dataset.load_image(3).unwrap_err().to_string();
+        assert_eq!(beyond, "there is no image number 3, the data set has 3");
+    }
+
+    #[test]
+    fn a_label_without_a_class_is_named_and_so_is_an_empty_data_set() {
+        let message = |labels| {
+            let made = LabelledDataset::new("pets", names(), labels, Grey);
+            made.unwrap_err().to_string()
+        };
+        assert_eq!(
+            message(vec![0, 2]),
+            "pets: grey 1 has the label 2, but there are 2 classes (0 to 1)"
+        );
+        assert_eq!(message(vec![]), "pets: it has no pictures");
+    }
+}
