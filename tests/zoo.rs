@@ -246,7 +246,10 @@ fn length(values: &[f32]) -> f64 {
 fn published(name: &str) -> (ClassifierConfig, usize) {
     let network = zoo::network(name).unwrap();
     let size = network.input.size;
-    (ClassifierConfig::new(network.backbone, 1000), size)
+    (
+        ClassifierConfig::new(network.backbone, network.num_classes),
+        size,
+    )
 }
 
 #[test]

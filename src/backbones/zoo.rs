@@ -62,6 +62,13 @@ const INCEPTION: InputConvention = InputConvention {
     std: [0.5; 3],
 };
 
+/// Mean and deviation of CIFAR-10's training pictures, and their size.
+const CIFAR10: InputConvention = InputConvention {
+    size: 32,
+    mean: [0.4914, 0.4822, 0.4465],
+    std: [0.2470, 0.2435, 0.2616],
+};
+
 /// A network as published.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PublishedNetwork {
@@ -71,6 +78,9 @@ pub struct PublishedNetwork {
     pub backbone: BackboneConfig,
     /// Its input.
     pub input: InputConvention,
+    /// Classes of the data set that it was published with. A network can be made for any number.
+    #[serde(skip_serializing)]
+    pub num_classes: usize,
 }
 
 /// Which forms a network has.
@@ -86,16 +96,28 @@ struct Entry {
     name: &'static str,
     forms: Forms,
     input: InputConvention,
+    num_classes: usize,
     /// The network with these SE units, or without.
     config: fn(Option<SeConfig>) -> BackboneConfig,
 }
 
+/// A network for ImageNet.
 const fn entry(name: &'static str, config: fn(Option<SeConfig>) -> BackboneConfig) -> Entry {
     Entry {
         name,
         forms: Forms::PlainAndSe,
         input: IMAGENET,
+        num_classes: 1000,
         config,
+    }
+}
+
+/// A network for CIFAR-10.
+const fn cifar_entry(name: &'static str, config: fn(Option<SeConfig>) -> BackboneConfig) -> Entry {
+    Entry {
+        input: CIFAR10,
+        num_classes: 10,
+        ..entry(name, config)
     }
 }
 
@@ -116,6 +138,14 @@ fn resnext(layers: [usize; 4], se: Option<SeConfig>) -> BackboneConfig {
     })
 }
 
+/// He et al.'s network for CIFAR with so many blocks a stage.
+fn cifar_resnet(blocks: usize, se: Option<SeConfig>) -> BackboneConfig {
+    BackboneConfig::Resnet(ResNetConfig {
+        se,
+        ..ResNetConfig::cifar(blocks)
+    })
+}
+
 /// SENet-154 (appendix of the SENet paper), with Caffe's stem pooling as its weights need.
 fn senet154(se: Option<SeConfig>) -> BackboneConfig {
     BackboneConfig::Resnet(ResNetConfig {
@@ -130,7 +160,7 @@ fn senet154(se: Option<SeConfig>) -> BackboneConfig {
     })
 }
 
-const TABLE: [Entry; 13] = [
+const TABLE: &[Entry] = &[
     entry("resnet18", |se| resnet(BlockKind::Basic, [2, 2, 2, 2], se)),
     entry("resnet34", |se| resnet(BlockKind::Basic, [3, 4, 6, 3], se)),
     entry("resnet50", |se| {
@@ -181,6 +211,11 @@ const TABLE: [Entry; 13] = [
             ..ShufflenetConfig::default()
         })
     }),
+    cifar_entry("resnet20", |se| cifar_resnet(3, se)),
+    cifar_entry("resnet32", |se| cifar_resnet(5, se)),
+    cifar_entry("resnet44", |se| cifar_resnet(7, se)),
+    cifar_entry("resnet56", |se| cifar_resnet(9, se)),
+    cifar_entry("resnet110", |se| cifar_resnet(18, se)),
 ];
 
 impl Entry {
@@ -248,6 +283,7 @@ pub fn network(name: &str) -> Result<PublishedNetwork, ZooError> {
         name: name.to_string(),
         backbone,
         input: entry.input,
+        num_classes: entry.num_classes,
     })
 }
 
@@ -287,6 +323,18 @@ mod tests {
             ),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_cifar_network_is_for_small_pictures_of_ten_classes_and_for_no_detector() {
+        for name in ["resnet20", "se-resnet110"] {
+            let network = network(name).unwrap();
+            assert_eq!((network.input, network.num_classes), (CIFAR10, 10));
+            assert!(!detector_names().contains(&name.to_string()));
+            let error = backbone(name).unwrap_err();
+            assert!(matches!(error, ZooError::ClassifierOnly { .. }), "{error}");
+        }
+        assert_eq!(network("resnet18").unwrap().num_classes, 1000);
     }
 
     #[test]

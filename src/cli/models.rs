@@ -18,9 +18,9 @@ pub(super) struct ModelsArgs {
     /// Side of the square input in pixels [default: the size that a network was published with]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     size: Option<u16>,
-    /// Number of classes
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    classes: u32,
+    /// Number of classes [default: the number that a network was published with]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    classes: Option<u32>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -40,8 +40,13 @@ pub(super) fn run(args: ModelsArgs) -> anyhow::Result<ExitCode> {
 impl ModelsArgs {
     fn summary(&self, network: &PublishedNetwork) -> Result<(usize, Summary), TooSmall> {
         let size = self.size.map_or(network.input.size, usize::from);
-        let model = ClassifierConfig::new(network.backbone.clone(), self.classes as usize);
+        let model = ClassifierConfig::new(network.backbone.clone(), self.classes_of(network));
         Ok((size, model.summary([size; 2])?))
+    }
+
+    fn classes_of(&self, network: &PublishedNetwork) -> usize {
+        let chosen = self.classes.map(|classes| classes as usize);
+        chosen.unwrap_or(network.num_classes)
     }
 }
 
@@ -132,7 +137,7 @@ struct LayerReport<'a> {
     #[serde(flatten)]
     network: &'a PublishedNetwork,
     size: usize,
-    classes: u32,
+    classes: usize,
     parameters: u64,
     macs: u64,
     activation_bytes: u64,
@@ -145,7 +150,7 @@ fn layers(args: &ModelsArgs, name: &str) -> anyhow::Result<()> {
     let report = LayerReport {
         network: &network,
         size,
-        classes: args.classes,
+        classes: args.classes_of(&network),
         parameters: summary.parameters(),
         macs: summary.macs(),
         activation_bytes: summary.activation_bytes(),
@@ -180,7 +185,7 @@ fn layers(args: &ModelsArgs, name: &str) -> anyhow::Result<()> {
     )?;
     print_out(&format!(
         "{name} for an image of {size}x{size} and {} classes: {} parameters, {} MACs, {} of activations",
-        args.classes,
+        report.classes,
         report.parameters,
         giga(report.macs),
         mebibytes(report.activation_bytes)

@@ -175,6 +175,7 @@ class Network(nn.Module):
             self.add_module(f"layer{stage + 1}", blocks)
         if end == "norm":
             self.norm = nn.BatchNorm2d(channels)
+        self.channels = channels
         self.end = end
 
     def blocks(self):

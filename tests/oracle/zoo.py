@@ -20,7 +20,9 @@ from timm.models.senet import SEModule as LegacySEModule
 from torch import nn
 from torchvision.models import vgg as torchvision_vgg
 
+import cifar_networks
 import common
+from se_variants import SeUnit
 
 REDUCTION = 16
 
@@ -449,7 +451,7 @@ def macs(network, size):
         else:
             total += output[0].numel()
 
-    kinds = (nn.Conv2d, nn.Linear, SEModule, LegacySEModule)
+    kinds = (nn.Conv2d, nn.Linear, SEModule, LegacySEModule, SeUnit)
     handles = [m.register_forward_hook(note) for m in network.modules() if isinstance(m, kinds)]
     network.eval()(torch.empty(1, 3, size, size, device="meta"))
     for handle in handles:
@@ -479,10 +481,13 @@ def full_size():
         yield f"{prefix}inception-resnet-v2", inception_resnet_v2(with_se=with_se)[0], 299
         yield f"{prefix}mobilenet-v1", own(MobileNet(with_se=with_se), 1000)[0], 224
         yield f"{prefix}shufflenet-v1-g3", own(ShuffleNet(with_se=with_se), 1000)[0], 224
+        for depth in (20, 32, 44, 56, 110):
+            features = cifar_networks.FULL_SIZE[f"resnet{depth}"](REDUCTION if with_se else None)
+            yield f"{prefix}resnet{depth}", own(features, 10)[0], 32
 
 
 def costs():
-    """For 1000 classes, at the published size and at one that divides by nothing."""
+    """For the published number of classes, at the published size and at one that divides by nothing."""
     with torch.device("meta"):
         return {
             name: {
