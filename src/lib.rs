@@ -7,7 +7,7 @@
 //! - [`atomic`]: files that appear complete or not at all.
 //! - [`kernels`]: our own differentiable operations (convolution, batch norm, RoIAlign).
 //! - [`nn`]: layers that all networks share: the SE unit, norms, initialisation.
-//! - [`backbones`]: ResNet, VGG, Inception, MobileNet, ShuffleNet and their SE forms; the zoo table.
+//! - [`backbones`]: ResNet, VGG, Inception, MobileNet, ShuffleNet, CIFAR's and their SE forms; the zoo table.
 //! - [`classification`]: the classifier.
 //! - [`detection`]: anchors, matcher, RPN, RoI heads, FPN, Faster R-CNN.
 //! - [`data`]: files to pixels and annotations; data sets, augmentations, the loader. Knows no model.

@@ -315,6 +315,19 @@ fn models_lists_every_network_and_the_layers_of_one() {
     assert_eq!(row["macs"], 4_097_218_560u64);
     assert_eq!(row["se"], "end of each residual branch");
     assert_eq!(find("inception-resnet-v2")["size"], 299);
+    // Networks of other data sets with their own size and classes.
+    let row = find("se-resnet110");
+    assert_eq!(
+        (&row["size"], &row["parameters"]),
+        (&32.into(), &1_742_200.into())
+    );
+    let row = find("se-shake-even-29-2x4x64d");
+    assert_eq!(
+        (&row["family"], &row["size"]),
+        (&"shake_shake".into(), &32.into())
+    );
+    assert_eq!(row["se"], "mixture of each block's two branches");
+    assert_eq!(find("resnet152-places365")["parameters"], 58_891_693);
     let layers = sedet(&[
         "models",
         "se-mobilenet-v1",
@@ -333,6 +346,13 @@ fn models_lists_every_network_and_the_layers_of_one() {
         (&last["name"], &last["output"][0]),
         (&"fc".into(), &10.into())
     );
+    let layers = sedet(&["models", "wrn-16-8", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&layers.stdout).unwrap();
+    assert_eq!(
+        (&report["classes"], &report["size"]),
+        (&10.into(), &32.into())
+    );
+    assert_eq!(report["parameters"], 10_961_370);
     // The three forms have the same numbers.
     let table = sedet(&["models", "se-resnet18"]);
     let table = String::from_utf8_lossy(&table.stdout).into_owned();

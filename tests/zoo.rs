@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::Module as _;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -22,7 +22,7 @@ use sedet::backbones::vgg::VggConfig;
 use sedet::backbones::zoo;
 use sedet::classification::classifier::{Classifier, ClassifierConfig};
 use sedet::nn::norm::NormKind;
-use sedet::nn::se::SeConfig;
+use sedet::nn::se::{SeConfig, SePosition, Squeeze};
 use sedet::weights::parameters::{NamedTensors, load_named_tensors, named_shapes};
 
 const CLASSES: usize = 5;
@@ -369,18 +369,137 @@ fn multiply_adds_are_the_senet_paper_s_or_differ_for_a_reason() {
     assert_eq!((macs as f64 / 1e7).round(), 409.0);
 }
 
+/// Millions of parameters.
+fn millions(config: &ClassifierConfig) -> f64 {
+    let size = zoo::network("resnet18").unwrap().input.size;
+    config.summary([size; 2]).unwrap().parameters() as f64 / 1e6
+}
+
 /// Table 3 cuts the parameters of the mobile networks to one digit.
 #[test]
 fn parameters_of_the_mobile_networks_are_the_senet_paper_s() {
-    for (name, millions) in [
+    for (name, figure) in [
         ("mobilenet-v1", 4.2),
         ("se-mobilenet-v1", 4.7),
         ("shufflenet-v1-g3", 1.8),
         ("se-shufflenet-v1-g3", 2.4),
     ] {
-        let (config, size) = published(name);
-        let parameters = config.summary([size; 2]).unwrap().parameters() as f64 / 1e6;
-        assert_eq!((parameters * 10.0).floor() / 10.0, millions, "{name}");
+        let parameters = millions(&published(name).0);
+        assert_eq!((parameters * 10.0).floor() / 10.0, figure, "{name}");
+    }
+}
+
+/// The figures of the networks' own papers, which count the classifier of CIFAR-10. Shake-Even's is
+/// that of the ResNeXt-29 8x64d which it splits in two. Places' network has ResNet-152's 60.19 M
+/// less the weights of the classes that it lacks.
+#[test]
+fn parameters_of_the_networks_for_other_data_sets_are_their_authors() {
+    for (name, figure, digits) in [
+        ("resnet20", 0.27, 2),
+        ("resnet32", 0.46, 2),
+        ("resnet44", 0.66, 2),
+        ("resnet56", 0.85, 2),
+        ("resnet110", 1.7, 1),
+        ("resnet164", 1.7, 1),
+        ("wrn-16-8", 11.0, 1),
+        ("wrn-28-10", 36.5, 1),
+        ("shake-shake-26-2x96d", 26.2, 1),
+        ("shake-even-29-2x4x64d", 34.4, 1),
+    ] {
+        let network = zoo::network(name).unwrap();
+        let found = millions(&ClassifierConfig::new(network.backbone, 10));
+        let unit = 10f64.powi(-digits);
+        assert!((found - figure).abs() <= unit / 2.0, "{name}: {found}");
+    }
+    let (places, _) = published("resnet152-places365");
+    let (imagenet, _) = published("resnet152");
+    assert_eq!(places.backbone, imagenet.backbone);
+    let lacking = (1000 - 365) as f64 * 2049.0 / 1e6;
+    let found = millions(&places);
+    assert!((found - (60.19 - lacking)).abs() < 0.005, "{found}");
+}
+
+/// With the units of every place, with and without a squeeze: counted by torch's hooks.
+#[test]
+fn costs_of_se_variants_are_the_references() {
+    let text = std::fs::read_to_string(fixture_path("zoo_costs.json")).unwrap();
+    let costs: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let positions = [
+        ("standard", SePosition::Standard),
+        ("pre", SePosition::Pre),
+        ("post", SePosition::Post),
+        ("identity", SePosition::Identity),
+        ("conv3x3", SePosition::Conv3x3),
+    ];
+    let squeezes = [
+        ("avg", Squeeze::Average),
+        ("avg", Squeeze::Max),
+        ("none", Squeeze::None),
+    ];
+    let mut places = BTreeSet::new();
+    for (kind, block) in [
+        ("basic", BlockKind::Basic),
+        ("bottleneck", BlockKind::Bottleneck),
+    ] {
+        for (position_name, position) in positions {
+            for (squeeze_name, squeeze) in squeezes {
+                let backbone = BackboneConfig::Resnet(ResNetConfig {
+                    base_channels: 4,
+                    stem: Stem::Cifar,
+                    se: Some(SeConfig {
+                        position,
+                        squeeze,
+                        ..SeConfig::new(4)
+                    }),
+                    ..ResNetConfig::new(block, [2, 1, 0, 0])
+                });
+                places.insert(backbone.se_place().unwrap());
+                let config = ClassifierConfig::new(backbone, CLASSES);
+                let summary = config.summary([33, 47]).unwrap();
+                let of_backbone = || {
+                    let layers = summary.layers.iter();
+                    layers.filter(|layer| layer.name.starts_with("backbone."))
+                };
+                let name = format!("{kind}_{position_name}_{squeeze_name}");
+                let expected = &costs["se_variants"][&name];
+                let parameters: u64 = of_backbone().map(|layer| layer.parameters).sum();
+                assert_eq!(expected["parameters"], parameters, "{name}");
+                let macs: u64 = of_backbone().map(|layer| layer.macs).sum();
+                assert_eq!(expected["macs"], macs, "{name}");
+            }
+        }
+    }
+    // Each has words of its own; the inner place has two.
+    assert_eq!(places.len(), positions.len() + 1, "{places:?}");
+}
+
+/// At a fraction of their width, down to one where strided blocks have no new channels.
+#[test]
+fn told_sizes_of_narrow_cifar_networks_are_those_that_come_out() {
+    let device = common::device();
+    for (name, width) in [
+        ("se-resnet20", 0.25),
+        ("se-resnet164", 0.125),
+        ("resnet164", 0.01),
+        ("se-wrn-16-8", 0.0625),
+        ("se-shake-shake-26-2x96d", 0.0625),
+        ("se-shake-even-29-2x4x64d", 0.125),
+        ("shake-even-29-2x4x64d", 0.01),
+    ] {
+        let mut network = zoo::network(name).unwrap();
+        *network.backbone.common_mut().width_multiplier = width;
+        network.backbone.validate().unwrap();
+        let config = ClassifierConfig::new(network.backbone, CLASSES);
+        let network = config.init(&device);
+        let map = network
+            .backbone
+            .forward_features(input(1, [13, 10], &device));
+        let [_, channels, height, width] = map.dims();
+        assert_eq!([height, width], [4, 3], "{name}");
+        let summary = config.summary([13, 10]).unwrap();
+        let last = last_of_backbone(&summary);
+        assert_eq!(last.output, [channels, height, width], "{name}");
+        assert_eq!(channels, config.backbone.channels(), "{name}");
     }
 }
 

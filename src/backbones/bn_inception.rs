@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scaled;
 use super::summary::Tracer;
+use super::validation::{BackboneConfigError, check_common};
 use crate::nn::branches::{Branch, BranchConfig, channels_of, concatenated};
 use crate::nn::conv::Conv2dConfig;
 use crate::nn::conv_norm::{ConvNorm, ConvNormConfig};
@@ -137,6 +138,18 @@ impl Default for BnInceptionConfig {
 }
 
 impl BnInceptionConfig {
+    /// Check what no type excludes.
+    ///
+    /// # Errors
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        check_common(
+            self.width_multiplier,
+            self.se.as_ref(),
+            SeConfig::validate_throughout,
+        )
+    }
+
     /// The branches of all modules, and the channels of the last map.
     fn modules(&self) -> (Vec<Vec<BranchConfig>>, usize) {
         let mut channels = scaled(192, self.width_multiplier);

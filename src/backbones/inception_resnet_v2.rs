@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scaled;
 use super::summary::Tracer;
+use super::validation::{BackboneConfigError, check_common, check_counts};
 use crate::kernels::affine::add_relu;
 use crate::nn::branches::{Branch, BranchConfig, channels_of, concatenated};
 use crate::nn::conv::{Conv2d, Conv2dConfig};
@@ -66,6 +67,19 @@ impl Default for InceptionResnetV2Config {
 }
 
 impl InceptionResnetV2Config {
+    /// Check what no type excludes.
+    ///
+    /// # Errors
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        check_common(
+            self.width_multiplier,
+            self.se.as_ref(),
+            SeConfig::validate_throughout,
+        )?;
+        check_counts("blocks", self.blocks)
+    }
+
     /// A chain of convolutions, each given by its channels and kernel.
     fn chain(&self, channels_in: usize, convs: &[(usize, [usize; 2])]) -> Vec<Conv2dConfig> {
         let mut from = channels_in;

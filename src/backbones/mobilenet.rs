@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scaled;
 use super::summary::Tracer;
+use super::validation::{BackboneConfigError, check_common};
 use crate::nn::conv::Conv2dConfig;
 use crate::nn::conv_norm::{ConvNorm, ConvNormConfig};
 use crate::nn::norm::NormConfig;
@@ -63,6 +64,18 @@ impl Default for MobilenetConfig {
 }
 
 impl MobilenetConfig {
+    /// Check what no type excludes.
+    ///
+    /// # Errors
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        check_common(
+            self.width_multiplier,
+            self.se.as_ref(),
+            SeConfig::validate_throughout,
+        )
+    }
+
     /// Channels of the last map.
     pub fn channels(&self) -> usize {
         let [.., (channels, _)] = BLOCKS;

@@ -6,6 +6,7 @@
 //!   networks of the SENet paper, plain and with SE units.
 //! - [`zoo`]: the one table from a name to a configuration.
 //! - [`summary`]: parameters, multiplications and sizes without running a network.
+//! - [`validation`]: which configurations can't be.
 
 pub mod bn_inception;
 pub mod inception_resnet_v2;
@@ -15,6 +16,7 @@ pub mod resnet;
 pub mod shake_shake;
 pub mod shufflenet;
 pub mod summary;
+pub mod validation;
 pub mod vgg;
 pub mod zoo;
 
@@ -24,18 +26,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::nn::norm::NormConfig;
-use crate::nn::pool::{Pool2d, PoolKind, Rounding};
-use crate::nn::se::SeConfig;
+use crate::nn::se::{SeConfig, SePosition};
 use bn_inception::{BnInception, BnInceptionConfig};
 use inception_resnet_v2::{InceptionResnetV2, InceptionResnetV2Config};
 use mobilenet::{Mobilenet, MobilenetConfig};
-use resnet::{BlockKind, ResNet, ResNetConfig, ResNetConfigError, Shortcut, Stem, StemPooling};
+use preact_resnet::{PreactResNet, PreactResNetConfig};
+use resnet::{BlockKind, ResNet, ResNetConfig};
+use shake_shake::{ShakeShake, ShakeShakeConfig};
 use shufflenet::{Shufflenet, ShufflenetConfig};
 use summary::Tracer;
+use validation::BackboneConfigError;
 use vgg::{Vgg, VggConfig};
 
 /// The published width of a network.
-fn full_width() -> f64 {
+const fn full_width() -> f64 {
     1.0
 }
 
@@ -53,7 +57,7 @@ pub struct HeadConfig {
     #[serde(deserialize_with = "at_least_one")]
     pub pooled_size: usize,
     /// Units of hidden layers, each with ReLU and dropout.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "each_at_least_one")]
     pub hidden: Vec<usize>,
     /// Share of the values that are set to zero while training: after every hidden layer, or
     /// before the last layer when there is none. At least 0, less than 1.
@@ -65,6 +69,16 @@ fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::
     match usize::deserialize(deserializer)? {
         0 => Err(serde::de::Error::custom("pooled_size must be at least 1")),
         size => Ok(size),
+    }
+}
+
+fn each_at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
+    let units = Vec::<usize>::deserialize(deserializer)?;
+    match units.contains(&0) {
+        true => Err(serde::de::Error::custom(
+            "hidden layers have at least 1 unit",
+        )),
+        false => Ok(units),
     }
 }
 
@@ -107,6 +121,10 @@ pub enum BackboneConfig {
     Mobilenet(MobilenetConfig),
     /// ShuffleNet v1.
     Shufflenet(ShufflenetConfig),
+    /// ResNet-164 and wide residual networks.
+    PreactResnet(PreactResNetConfig),
+    /// Shake-Shake and Shake-Even.
+    ShakeShake(ShakeShakeConfig),
 }
 
 // `remote = "Self"` makes the derived code plain functions of the type, which these call.
@@ -147,6 +165,8 @@ macro_rules! each_family {
             Self::InceptionResnetV2($inner) => $result,
             Self::Mobilenet($inner) => $result,
             Self::Shufflenet($inner) => $result,
+            Self::PreactResnet($inner) => $result,
+            Self::ShakeShake($inner) => $result,
         }
     };
 }
@@ -161,6 +181,8 @@ impl BackboneConfig {
             Self::InceptionResnetV2(config) => Backbone::InceptionResnetV2(config.init(device)),
             Self::Mobilenet(config) => Backbone::Mobilenet(config.init(device)),
             Self::Shufflenet(config) => Backbone::Shufflenet(config.init(device)),
+            Self::PreactResnet(config) => Backbone::PreactResnet(config.init(device)),
+            Self::ShakeShake(config) => Backbone::ShakeShake(config.init(device)),
         }
     }
 
@@ -176,6 +198,8 @@ impl BackboneConfig {
             Self::InceptionResnetV2(config) => config.channels(),
             Self::Mobilenet(config) => config.channels(),
             Self::Shufflenet(config) => config.channels(),
+            Self::PreactResnet(config) => config.channels(),
+            Self::ShakeShake(config) => config.channels(),
         }
     }
 
@@ -202,30 +226,43 @@ impl BackboneConfig {
             Self::InceptionResnetV2(_) => "inception_resnet_v2",
             Self::Mobilenet(_) => "mobilenet",
             Self::Shufflenet(_) => "shufflenet",
+            Self::PreactResnet(_) => "preact_resnet",
+            Self::ShakeShake(_) => "shake_shake",
         }
     }
 
-    /// Check what no type excludes: the SE units.
+    /// Check what no type excludes: counts of nothing, SE units that this family has no place for.
+    /// [`init`](Self::init) may panic for a configuration that is refused here.
     ///
     /// # Errors
-    /// Units that can't be, or that this family has no place for.
-    pub fn validate(&self) -> Result<(), ResNetConfigError> {
-        match (self, self.se()) {
-            (_, None) => Ok(()),
-            (Self::Resnet(config), _) => config.validate(),
-            (_, Some(se)) => Ok(se.validate_throughout()?),
-        }
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        each_family!(self, config => config.validate())
     }
 
     /// Where the SE units sit, for people; none in a plain network.
     pub fn se_place(&self) -> Option<&'static str> {
-        self.se().map(|_| match self {
-            Self::Resnet(_) => "end of each residual branch",
+        self.se().map(|se| match self {
+            Self::Resnet(config) => match (se.position, config.block) {
+                (SePosition::Standard, _) if se.after_relu => {
+                    "end of each residual branch after a ReLU"
+                }
+                (SePosition::Standard, _) => "end of each residual branch",
+                (SePosition::Pre, _) => "start of each residual branch",
+                (SePosition::Post, _) => "after the ReLU of each block's sum",
+                (SePosition::Identity, _) => "end of each shortcut",
+                (SePosition::Conv3x3, BlockKind::Basic) => {
+                    "between the two convolutions of each residual branch"
+                }
+                (SePosition::Conv3x3, _) => "after the 3x3 convolution of each residual branch",
+            },
             Self::Vgg(_) => "after each convolution's ReLU",
             Self::BnInception(_) => "output of each Inception module",
             Self::InceptionResnetV2(_) => "end of each residual branch before its scaling",
             Self::Mobilenet(_) => "after each pointwise convolution's ReLU",
             Self::Shufflenet(_) => "end of each unit's branch",
+            Self::PreactResnet(_) => "end of each residual branch",
+            Self::ShakeShake(_) => "mixture of each block's two branches",
         })
     }
 
@@ -250,25 +287,13 @@ impl BackboneConfig {
             _ => HeadConfig::default(),
         }
     }
-
-    /// Note the layers of a network that this configuration made.
-    pub(crate) fn trace(&self, network: &Backbone, tracer: &mut Tracer) {
-        match network {
-            Backbone::Resnet(network) => {
-                if let Self::Resnet(config) = self {
-                    trace_resnet(config, network, tracer);
-                }
-            }
-            Backbone::Vgg(network) => network.trace(tracer),
-            Backbone::BnInception(network) => network.trace(tracer),
-            Backbone::InceptionResnetV2(network) => network.trace(tracer),
-            Backbone::Mobilenet(network) => network.trace(tracer),
-            Backbone::Shufflenet(network) => network.trace(tracer),
-        }
-    }
 }
 
 /// Any backbone.
+///
+/// Some have random numbers in their forward pass on an autodiff device: the shares of Shake-Shake's
+/// branches, and dropout inside of blocks where a configuration asks for it. They are drawn from the
+/// device: a trainer seeds it before each step ([`Device::seed`]), so that the step can be repeated.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // one of these exists per network
 pub enum Backbone {
@@ -284,6 +309,10 @@ pub enum Backbone {
     Mobilenet(Mobilenet),
     /// ShuffleNet v1.
     Shufflenet(Shufflenet),
+    /// ResNet-164 and wide residual networks.
+    PreactResnet(PreactResNet),
+    /// Shake-Shake and Shake-Even.
+    ShakeShake(ShakeShake),
 }
 
 impl Backbone {
@@ -299,64 +328,21 @@ impl Backbone {
             Self::InceptionResnetV2(network) => network.forward(pixels),
             Self::Mobilenet(network) => network.forward(pixels),
             Self::Shufflenet(network) => network.forward(pixels),
+            Self::PreactResnet(network) => network.forward(pixels),
+            Self::ShakeShake(network) => network.forward(pixels),
         }
     }
-}
 
-fn trace_resnet(config: &ResNetConfig, network: &ResNet, tracer: &mut Tracer) {
-    tracer.conv("conv1", &network.conv1);
-    tracer.norm("bn1", &network.bn1);
-    for (index, (conv, norm)) in network
-        .stem_convs
-        .iter()
-        .zip(&network.stem_norms)
-        .enumerate()
-    {
-        tracer.conv(format!("stem_convs.{index}"), conv);
-        tracer.norm(format!("stem_norms.{index}"), norm);
-    }
-    let pool = Pool2d::new(PoolKind::Max, 3, 2);
-    match (config.stem, config.stem_pooling) {
-        (Stem::Cifar, _) => {}
-        (_, StemPooling::Padded) => tracer.pool("pool", pool.with_padding(1)),
-        (_, StemPooling::CeilMode) => tracer.pool("pool", pool.with_rounding(Rounding::Up)),
-    }
-    let stages = [
-        &network.layer1,
-        &network.layer2,
-        &network.layer3,
-        &network.layer4,
-    ];
-    for (stage, blocks) in stages.into_iter().enumerate() {
-        for (index, block) in blocks.iter().enumerate() {
-            tracer.within(format!("layer{}.{index}", stage + 1), |tracer| {
-                let input = tracer.shape();
-                for (index, (conv, norm)) in block.convs.iter().zip(&block.norms).enumerate() {
-                    tracer.conv(format!("convs.{index}"), conv);
-                    tracer.norm(format!("norms.{index}"), norm);
-                }
-                tracer.se(block.se.as_ref());
-                let output = tracer.shape();
-                if let Some(downsample) = &block.downsample {
-                    let [_, height, width] = output;
-                    tracer.resume(match config.shortcut {
-                        // Averaged to the block's size first.
-                        Shortcut::AveragePool => [input[0], height, width],
-                        _ => input,
-                    });
-                    tracer.within("downsample", |tracer| {
-                        tracer.conv("conv", &downsample.conv);
-                        tracer.norm("norm", &downsample.norm);
-                    });
-                }
-                tracer.resume(output);
-            });
-        }
+    /// Note the layers.
+    pub(crate) fn trace(&self, tracer: &mut Tracer) {
+        each_family!(self, network => network.trace(tracer));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -377,6 +363,61 @@ mod tests {
         }
     }
 
+    /// As it may stand in a crafted checkpoint: whatever number of a configuration is made zero, or
+    /// larger than any network, an error says so, or a network comes out.
+    #[test]
+    fn numbers_that_make_no_network_are_refused_and_never_a_panic() {
+        for name in zoo::known_names() {
+            let mut config = zoo::network(&name).unwrap().backbone;
+            // Numbers that are accepted make small networks.
+            *config.common_mut().width_multiplier = 0.5;
+            assert_eq!(config.validate(), Ok(()), "{name}");
+            let value = serde_json::to_value(&config).unwrap();
+            for pointer in numbers_of(&value) {
+                for number in [json!(0), json!(u64::MAX)] {
+                    let mut crafted = value.clone();
+                    *crafted.pointer_mut(&pointer).unwrap() = number.clone();
+                    let Ok(crafted) = serde_json::from_value::<BackboneConfig>(crafted) else {
+                        continue;
+                    };
+                    let verdict = crafted.validate();
+                    if verdict.is_ok() {
+                        crafted.init(&Device::flex());
+                    }
+                    // What may be zero or large: stages without blocks, and what is no count.
+                    let harmless = ["/norm/", "/residual_scales/", "/dropout", "/frozen_stages"];
+                    let harmless = harmless.iter().any(|part| pointer.starts_with(part))
+                        || pointer == "/se/round_to" && number == 0
+                        || pointer == "/se/reduction" && number != 0
+                        || config.family() == "resnet"
+                            && pointer.starts_with("/layers/")
+                            && number == 0;
+                    assert!(verdict.is_err() || harmless, "{name}: {pointer} = {number}");
+                }
+            }
+        }
+    }
+
+    /// Where numbers stand in a written configuration, as JSON pointers.
+    fn numbers_of(value: &Value) -> Vec<String> {
+        let below = |key: String, value: &Value| {
+            let within = |rest| format!("/{key}{rest}");
+            numbers_of(value)
+                .into_iter()
+                .map(within)
+                .collect::<Vec<_>>()
+        };
+        match value {
+            Value::Number(_) => vec![String::new()],
+            Value::Array(values) => {
+                let indexed = values.iter().enumerate();
+                indexed.flat_map(|(i, v)| below(i.to_string(), v)).collect()
+            }
+            Value::Object(map) => map.iter().flat_map(|(k, v)| below(k.clone(), v)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     #[test]
     fn an_unknown_key_or_family_is_refused() {
         let text = r#"{"family": "mobilenet", "widht_multiplier": 0.5}"#;
@@ -388,6 +429,7 @@ mod tests {
         for (text, part) in [
             (r#"{"pooled_size": 1, "dropout": 1.0}"#, "less than 1"),
             (r#"{"pooled_size": 0}"#, "at least 1"),
+            (r#"{"pooled_size": 1, "hidden": [8, 0]}"#, "at least 1"),
         ] {
             let message = serde_json::from_str::<HeadConfig>(text).unwrap_err();
             assert!(message.to_string().contains(part), "{message}");

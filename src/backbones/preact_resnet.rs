@@ -13,9 +13,12 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::scaled;
+use super::summary::Tracer;
+use super::validation::{BackboneConfigError, check_common, check_counts};
 use crate::nn::conv::{Conv2d, Conv2dConfig};
 use crate::nn::norm::{Norm, NormConfig, NormKind};
-use crate::nn::se::{SeConfig, SeConfigError, SeUnit};
+use crate::nn::se::{SeConfig, SeUnit};
 
 /// The forms of a branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +52,9 @@ pub struct PreactResNetConfig {
     pub base_channels: usize,
     /// Multiplies the planes of all stages, not the stem: the k of WRN-d-k.
     pub widen: usize,
+    /// Multiplies all channel counts, the stem's too; 1 is the published network.
+    #[serde(default = "super::full_width")]
+    pub width_multiplier: f64,
     /// Share of values dropped before each convolution of a branch but the first, while training.
     /// The masks come from the device's random numbers: seed them with
     /// [`Device::seed`](burn::tensor::Device::seed) for a step that can be repeated.
@@ -61,20 +67,6 @@ pub struct PreactResNetConfig {
     pub norm: NormConfig,
 }
 
-/// A network that can't be.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum PreactResNetConfigError {
-    /// Its SE units.
-    #[error(transparent)]
-    Se(#[from] SeConfigError),
-    /// A network without channels or blocks.
-    #[error("layers, base_channels and widen must be at least 1")]
-    Empty,
-    /// Nothing left, or less.
-    #[error("dropout is {0}; it must be at least 0 and below 1")]
-    Dropout(f64),
-}
-
 impl PreactResNetConfig {
     /// ResNet-164: 18 bottlenecks a stage, 1.7 million parameters.
     pub const fn resnet164() -> Self {
@@ -83,6 +75,7 @@ impl PreactResNetConfig {
             layers: [18; 3],
             base_channels: 16,
             widen: 1,
+            width_multiplier: super::full_width(),
             dropout: 0.0,
             se: None,
             norm: NormConfig::new(NormKind::Batch),
@@ -112,16 +105,16 @@ impl PreactResNetConfig {
     /// Check what no type excludes.
     ///
     /// # Errors
-    /// See [`PreactResNetConfigError`].
-    pub fn validate(&self) -> Result<(), PreactResNetConfigError> {
-        if let Some(se) = &self.se {
-            se.validate_fixed_position()?;
-        }
-        if self.layers.contains(&0) || self.base_channels == 0 || self.widen == 0 {
-            return Err(PreactResNetConfigError::Empty);
-        }
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        let (width, se) = (self.width_multiplier, self.se.as_ref());
+        check_common(width, se, SeConfig::validate_fixed_position)?;
+        check_counts("layers", self.layers)?;
+        check_counts("base_channels", [self.base_channels])?;
+        check_counts("widen", [self.widen])?;
+        check_counts("channels of a stage", [self.channels()])?;
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(PreactResNetConfigError::Dropout(self.dropout));
+            return Err(BackboneConfigError::Dropout(self.dropout));
         }
         Ok(())
     }
@@ -131,8 +124,13 @@ impl PreactResNetConfig {
         self.planes(2) * self.block.expansion()
     }
 
+    fn stem_channels(&self) -> usize {
+        scaled(self.base_channels, self.width_multiplier)
+    }
+
     fn planes(&self, stage: usize) -> usize {
-        (self.base_channels * self.widen) << stage
+        let published = (self.base_channels * self.widen) << stage;
+        scaled(published, self.width_multiplier)
     }
 
     /// The network with He-initialised convolutions on a device.
@@ -140,7 +138,7 @@ impl PreactResNetConfig {
     /// # Panics
     /// For a configuration that [`validate`](Self::validate) refuses.
     pub fn init(&self, device: &Device) -> PreactResNet {
-        let mut channels_in = self.base_channels;
+        let mut channels_in = self.stem_channels();
         let mut stage = |index: usize| {
             (0..self.layers[index])
                 .map(|block| {
@@ -152,7 +150,7 @@ impl PreactResNetConfig {
                 .collect::<Vec<_>>()
         };
         PreactResNet {
-            conv1: Conv2dConfig::new(3, self.base_channels, 3).init(device),
+            conv1: Conv2dConfig::new(3, self.stem_channels(), 3).init(device),
             layer1: stage(0),
             layer2: stage(1),
             layer3: stage(2),
@@ -181,6 +179,8 @@ impl PreactResNetConfig {
             ],
         };
         let projection = Conv2dConfig::new(channels_in, channels_out, 1).with_stride(stride);
+        // A published network is not strided without new channels; a very narrow one may be.
+        let projects = stride != 1 || channels_in != channels_out;
         PreactBlock {
             norms: convs
                 .iter()
@@ -191,7 +191,7 @@ impl PreactResNetConfig {
                 .se
                 .filter(|se| se.stages[stage])
                 .map(|se| se.init(channels_out, device)),
-            projection: (channels_in != channels_out).then(|| projection.init(device)),
+            projection: projects.then(|| projection.init(device)),
             dropout: (self.dropout > 0.0).then(|| DropoutConfig::new(self.dropout).init()),
         }
     }
@@ -206,7 +206,7 @@ pub struct PreactBlock {
     pub convs: Vec<Conv2d>,
     /// The SE unit, in SE networks.
     pub se: Option<SeUnit>,
-    /// The shortcut's 1x1 convolution, where the number of channels changes.
+    /// The shortcut's 1x1 convolution, where the shape changes.
     pub projection: Option<Conv2d>,
     dropout: Option<Dropout>,
 }
@@ -238,6 +238,19 @@ impl PreactBlock {
                 None => branch,
             }
     }
+
+    fn trace(&self, tracer: &mut Tracer) {
+        let input = tracer.shape();
+        for (index, (norm, conv)) in self.norms.iter().zip(&self.convs).enumerate() {
+            tracer.norm(format!("norms.{index}"), norm);
+            tracer.conv(format!("convs.{index}"), conv);
+        }
+        tracer.se(self.se.as_ref());
+        if let Some(projection) = &self.projection {
+            tracer.resume(input);
+            tracer.conv("projection", projection);
+        }
+    }
 }
 
 /// A residual network with full pre-activation, without its classifier.
@@ -259,12 +272,28 @@ impl PreactResNet {
     /// Pixels `[batch, 3, height, width]` to the last map after norm and ReLU,
     /// `[batch, channels, height / 4, width / 4]`, sizes rounded up.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let blocks = [&self.layer1, &self.layer2, &self.layer3];
-        let last = blocks
+        let last = self
+            .stages()
             .into_iter()
             .flatten()
             .fold(self.conv1.forward(pixels), |x, block| block.forward(x));
         self.norm.forward(last, None, true)
+    }
+
+    fn stages(&self) -> [&[PreactBlock]; 3] {
+        [&self.layer1, &self.layer2, &self.layer3]
+    }
+
+    pub(super) fn trace(&self, tracer: &mut Tracer) {
+        tracer.conv("conv1", &self.conv1);
+        for (stage, blocks) in self.stages().into_iter().enumerate() {
+            for (index, block) in blocks.iter().enumerate() {
+                tracer.within(format!("layer{}.{index}", stage + 1), |tracer| {
+                    block.trace(tracer);
+                });
+            }
+        }
+        tracer.norm("norm", &self.norm);
     }
 }
 
@@ -287,7 +316,9 @@ mod tests {
             layers: [1, 0, 1],
             ..published.clone()
         };
-        assert_eq!(empty.validate(), Err(PreactResNetConfigError::Empty));
+        let field = "layers";
+        let expected = BackboneConfigError::Count { field, count: 0 };
+        assert_eq!(empty.validate(), Err(expected));
         let zero = PreactResNetConfig {
             se: Some(SeConfig::new(0)),
             ..published
@@ -305,6 +336,12 @@ mod tests {
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(
             serde_json::from_str::<PreactResNetConfig>(&text).unwrap(),
+            config
+        );
+        let from_before = text.replace("\"width_multiplier\":1.0,", "");
+        assert_ne!(from_before, text);
+        assert_eq!(
+            serde_json::from_str::<PreactResNetConfig>(&from_before).unwrap(),
             config
         );
     }

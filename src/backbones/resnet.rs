@@ -11,10 +11,14 @@ use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::scaled;
+use super::summary::Tracer;
+use super::validation::{BackboneConfigError, check_common, check_counts};
 use crate::kernels::affine::add_relu;
 use crate::nn::conv::{Conv2d, Conv2dConfig};
 use crate::nn::norm::{Norm, NormConfig, NormKind};
-use crate::nn::se::{SeConfig, SeConfigError, SePosition, SeUnit};
+use crate::nn::pool::{Pool2d, PoolKind, Rounding};
+use crate::nn::se::{SeConfig, SePosition, SeUnit};
 
 /// The forms of a residual branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +90,15 @@ impl StemPooling {
             Self::CeilMode => options.with_ceil_mode(true),
         }
     }
+
+    /// As the summary takes it.
+    fn layer(self) -> Pool2d {
+        let pool = Pool2d::new(PoolKind::Max, 3, 2);
+        match self {
+            Self::Padded => pool.with_padding(1),
+            Self::CeilMode => pool.with_rounding(Rounding::Up),
+        }
+    }
 }
 
 /// How a shortcut changes its shape.
@@ -148,30 +161,6 @@ fn default_base_channels() -> usize {
     64
 }
 
-/// A ResNet that can't be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ResNetConfigError {
-    /// Its SE units.
-    #[error(transparent)]
-    Se(#[from] SeConfigError),
-    /// Inner channels of a bottleneck that can't be grouped.
-    #[error("groups is {groups}, which does not divide the {channels} inner channels of a block")]
-    Groups {
-        /// As configured.
-        groups: usize,
-        /// Of the first stage.
-        channels: usize,
-    },
-    /// A shortcut without weights can add channels, but not take them away.
-    #[error("shortcut 'zero_pad': a block goes from {from} channels to {to}, which are fewer")]
-    ZeroPad {
-        /// Channels of the block's input.
-        from: usize,
-        /// Channels of its output.
-        to: usize,
-    },
-}
-
 impl ResNetConfig {
     /// A plain network of these stages with frozen norms and everything trained.
     pub fn new(block: BlockKind, layers: [usize; 4]) -> Self {
@@ -208,27 +197,35 @@ impl ResNetConfig {
     /// Check what no type excludes.
     ///
     /// # Errors
-    /// See [`ResNetConfigError`].
-    pub fn validate(&self) -> Result<(), ResNetConfigError> {
-        if let Some(se) = &self.se {
-            se.validate()?;
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        check_common(self.width_multiplier, self.se.as_ref(), SeConfig::validate)?;
+        check_counts("base_channels", [self.base_channels])?;
+        check_counts("groups", [self.groups])?;
+        check_counts("width_per_group", [self.width_per_group])?;
+        // A stage may have no blocks, but not all of them.
+        check_counts(
+            "layers",
+            [self.layers.into_iter().fold(0, usize::saturating_add)],
+        )?;
+        if let Stem::Deep { channels } = self.stem {
+            check_counts("stem.channels", channels)?;
         }
-        let inner = match self.block {
-            BlockKind::Basic => None,
-            BlockKind::Bottleneck => Some(self.inner_channels(self.planes(0))),
-            BlockKind::WideBottleneck => Some(2 * self.planes(0)),
-        };
+        check_counts("channels of a stage", self.stage_channels())?;
         let groups = self.groups;
-        if let Some(channels) = inner
-            && (groups == 0 || channels == 0 || channels % groups != 0)
-        {
-            return Err(ResNetConfigError::Groups { groups, channels });
+        for stage in 0..self.layers.len() {
+            if let Some(channels) = self.grouped_channels(self.planes(stage)) {
+                if channels == 0 || channels % groups != 0 {
+                    return Err(BackboneConfigError::Groups { groups, channels });
+                }
+                check_counts("inner channels of a block", [channels])?;
+            }
         }
         if self.shortcut == Shortcut::ZeroPad {
             let mut from = self.stem_channels();
             for to in self.stage_channels() {
                 if to < from {
-                    return Err(ResNetConfigError::ZeroPad { from, to });
+                    return Err(BackboneConfigError::ZeroPad { from, to });
                 }
                 from = to;
             }
@@ -259,16 +256,28 @@ impl ResNetConfig {
         self.scaled(self.base_channels << stage)
     }
 
+    /// Input channels of the grouped convolution in a block of so many planes; none without one.
+    fn grouped_channels(&self, planes: usize) -> Option<usize> {
+        match self.block {
+            BlockKind::Basic => None,
+            BlockKind::Bottleneck => Some(self.inner_channels(planes)),
+            BlockKind::WideBottleneck => Some(2 * planes),
+        }
+    }
+
     /// Channels of the 3x3 in a bottleneck of so many planes.
     fn inner_channels(&self, planes: usize) -> usize {
         planes * self.width_per_group / 64 * self.groups
     }
 
     fn scaled(&self, channels: usize) -> usize {
-        ((channels as f64 * self.width_multiplier).round() as usize).max(1)
+        scaled(channels, self.width_multiplier)
     }
 
     /// The network with He-initialised convolutions on a device.
+    ///
+    /// # Panics
+    /// For some configurations that [`validate`](Self::validate) refuses.
     pub fn init(&self, device: &Device) -> ResNet {
         let norm_of = |frozen: bool| NormConfig {
             kind: if frozen {
@@ -545,6 +554,37 @@ impl ResidualBlock {
         }
     }
 
+    fn trace(&self, tracer: &mut Tracer) {
+        let input = tracer.shape();
+        tracer.se(self.se_at(SePosition::Pre));
+        let last = self.convs.len() - 1;
+        for (index, (conv, norm)) in self.convs.iter().zip(&self.norms).enumerate() {
+            if index == last {
+                tracer.se(self.se_at(SePosition::Conv3x3));
+            }
+            tracer.conv(format!("convs.{index}"), conv);
+            tracer.norm(format!("norms.{index}"), norm);
+        }
+        tracer.se(self.se_at(SePosition::Standard));
+        let output = tracer.shape();
+        if let Some(downsample) = &self.downsample {
+            let [_, height, width] = output;
+            tracer.resume(match self.shortcut.pooling() {
+                // Averaged to the block's size first.
+                Some(_) => [input[0], height, width],
+                None => input,
+            });
+            tracer.within("downsample", |tracer| {
+                tracer.conv("conv", &downsample.conv);
+                tracer.norm("norm", &downsample.norm);
+            });
+            tracer.resume(output);
+        }
+        // A shortcut without weights has the output's shape, too.
+        tracer.se(self.se_at(SePosition::Identity));
+        tracer.se(self.se_at(SePosition::Post));
+    }
+
     /// The unit, if this is its place.
     fn se_at(&self, position: SePosition) -> Option<&SeUnit> {
         self.se
@@ -613,5 +653,29 @@ impl ResNet {
         let c4 = stage(&self.layer3, c3.clone());
         let c5 = stage(&self.layer4, c4.clone());
         [c2, c3, c4, c5]
+    }
+
+    /// The stages in order.
+    fn stages(&self) -> [&[ResidualBlock]; 4] {
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
+    }
+
+    pub(super) fn trace(&self, tracer: &mut Tracer) {
+        tracer.conv("conv1", &self.conv1);
+        tracer.norm("bn1", &self.bn1);
+        for (index, (conv, norm)) in self.stem_convs.iter().zip(&self.stem_norms).enumerate() {
+            tracer.conv(format!("stem_convs.{index}"), conv);
+            tracer.norm(format!("stem_norms.{index}"), norm);
+        }
+        if let Some(pooling) = self.pooling {
+            tracer.pool("pool", pooling.layer());
+        }
+        for (stage, blocks) in self.stages().into_iter().enumerate() {
+            for (index, block) in blocks.iter().enumerate() {
+                tracer.within(format!("layer{}.{index}", stage + 1), |tracer| {
+                    block.trace(tracer);
+                });
+            }
+        }
     }
 }

@@ -5,6 +5,9 @@
 //! training, `a` is drawn for every image and block, and the gradient is computed with another share
 //! (drawn again, or one half); in use both are one half.
 //!
+//! Blocks, stems, shortcuts and the shares of Even are those of the author's Torch code
+//! (xgastaldi/shake-shake, both data sets).
+//!
 //! The SE unit acts on the mixture. The SENet paper does not draw this network; its rule (section
 //! 3.3) is that the unit's transformation is the non-identity part of a residual module and acts
 //! before the sum with the identity, and that part is here what the branches give together. So there
@@ -15,10 +18,13 @@ use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Distribution, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::scaled;
+use super::summary::Tracer;
+use super::validation::{BackboneConfigError, check_common, check_counts};
 use crate::kernels::affine::{add_relu, relu};
 use crate::nn::conv::{Conv2d, Conv2dConfig};
 use crate::nn::norm::{Norm, NormConfig, NormKind};
-use crate::nn::se::{SeConfig, SeConfigError, SeUnit};
+use crate::nn::se::{SeConfig, SeUnit};
 
 /// The forms of a network's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +67,9 @@ pub struct ShakeShakeConfig {
     pub stem_channels: usize,
     /// Planes of the first stage; each stage doubles them.
     pub base_channels: usize,
+    /// Multiplies all channel counts; 1 is the published network.
+    #[serde(default = "super::full_width")]
+    pub width_multiplier: f64,
     /// The shares of the gradient.
     pub backward: BackwardMix,
     /// The SE units of the blocks; none makes the plain network.
@@ -68,20 +77,6 @@ pub struct ShakeShakeConfig {
     pub se: Option<SeConfig>,
     /// Norm layers.
     pub norm: NormConfig,
-}
-
-/// A network that can't be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ShakeShakeConfigError {
-    /// Its SE units.
-    #[error(transparent)]
-    Se(#[from] SeConfigError),
-    /// A network without channels or blocks.
-    #[error("layers, stem_channels, base_channels, groups and inner channels must be at least 1")]
-    Empty,
-    /// Channels that two paths can't share.
-    #[error("base_channels is {0}; the two paths of a shortcut need an even number")]
-    Odd(usize),
 }
 
 impl ShakeShakeConfig {
@@ -92,13 +87,15 @@ impl ShakeShakeConfig {
             layers: [4; 3],
             stem_channels: 16,
             base_channels: 96,
+            width_multiplier: super::full_width(),
             backward: BackwardMix::Shake,
             se: None,
             norm: NormConfig::new(NormKind::Batch),
         }
     }
 
-    /// Shake-Even 29 2x4x64d: 34.4 million parameters, as the ResNeXt-29 8x64d that it is made from.
+    /// Shake-Even 29 2x4x64d: 34.4 million parameters with ten classes (34.5 with CIFAR-100's), as
+    /// the ResNeXt-29 8x64d that it is made from.
     pub const fn shake_even_29_2x4x64d() -> Self {
         Self {
             block: ShakeBlockKind::Resnext {
@@ -108,6 +105,7 @@ impl ShakeShakeConfig {
             layers: [3; 3],
             stem_channels: 64,
             base_channels: 64,
+            width_multiplier: super::full_width(),
             backward: BackwardMix::Even,
             se: None,
             norm: NormConfig::new(NormKind::Batch),
@@ -117,26 +115,30 @@ impl ShakeShakeConfig {
     /// Check what no type excludes.
     ///
     /// # Errors
-    /// See [`ShakeShakeConfigError`].
-    pub fn validate(&self) -> Result<(), ShakeShakeConfigError> {
-        if let Some(se) = &self.se {
-            se.validate_fixed_position()?;
-        }
-        let base = self.base_channels;
-        let width = match self.block {
-            ShakeBlockKind::Preact => base,
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        let (width, se) = (self.width_multiplier, self.se.as_ref());
+        check_common(width, se, SeConfig::validate_fixed_position)?;
+        check_counts("layers", self.layers)?;
+        check_counts("stem_channels", [self.stem_channels])?;
+        check_counts("base_channels", [self.base_channels])?;
+        let channels = [0, 1, 2].map(|stage| self.stage_channels(stage));
+        check_counts("channels of a stage", channels)?;
+        match self.block {
+            ShakeBlockKind::Preact => match channels.into_iter().find(|count| count % 2 != 0) {
+                Some(odd) => Err(BackboneConfigError::Odd(odd)),
+                None => Ok(()),
+            },
             ShakeBlockKind::Resnext {
                 groups,
                 width_per_group,
-            } => inner_channels(base, groups, width_per_group),
-        };
-        if self.layers.contains(&0) || self.stem_channels == 0 || width == 0 {
-            return Err(ShakeShakeConfigError::Empty);
+            } => {
+                check_counts("groups", [groups])?;
+                check_counts("width_per_group", [width_per_group])?;
+                let inner = |stage| inner_channels(self.planes(stage), groups, width_per_group);
+                check_counts("inner channels of a block", [0, 1, 2].map(inner))
+            }
         }
-        if self.block == ShakeBlockKind::Preact && !base.is_multiple_of(2) {
-            return Err(ShakeShakeConfigError::Odd(base));
-        }
-        Ok(())
     }
 
     /// Channels of the last map.
@@ -144,8 +146,12 @@ impl ShakeShakeConfig {
         self.stage_channels(2)
     }
 
+    fn scaled(&self, channels: usize) -> usize {
+        scaled(channels, self.width_multiplier)
+    }
+
     fn planes(&self, stage: usize) -> usize {
-        self.base_channels << stage
+        self.scaled(self.base_channels << stage)
     }
 
     fn stage_channels(&self, stage: usize) -> usize {
@@ -165,7 +171,8 @@ impl ShakeShakeConfig {
     /// # Panics
     /// For a configuration that [`validate`](Self::validate) refuses.
     pub fn init(&self, device: &Device) -> ShakeShake {
-        let mut channels_in = self.stem_channels;
+        let stem_channels = self.scaled(self.stem_channels);
+        let mut channels_in = stem_channels;
         let mut stage = |index: usize| {
             (0..self.layers[index])
                 .map(|block| {
@@ -180,8 +187,8 @@ impl ShakeShakeConfig {
             layer1: stage(0),
             layer2: stage(1),
             layer3: stage(2),
-            conv1: Conv2dConfig::new(3, self.stem_channels, 3).init(device),
-            bn1: self.norm.init(self.stem_channels, device),
+            conv1: Conv2dConfig::new(3, stem_channels, 3).init(device),
+            bn1: self.norm.init(stem_channels, device),
             backward: self.backward,
             is_preact: self.is_preact(),
         }
@@ -213,9 +220,11 @@ impl ShakeShakeConfig {
                 norm: self.norm.init(channels_out, device),
             }
         };
+        // A published network is not strided without new channels; a very narrow one may be.
+        let reshapes = stride != 1 || channels_in != channels_out;
         ShakeBlock {
             branches: vec![branch(), branch()],
-            shortcut: (channels_in != channels_out).then(shortcut),
+            shortcut: reshapes.then(shortcut),
             se: self
                 .se
                 .filter(|se| se.stages[stage])
@@ -295,9 +304,16 @@ impl ShakeBranch {
                 norm.forward(conv.forward(x), None, index < last)
             })
     }
+
+    fn trace(&self, tracer: &mut Tracer) {
+        for (index, (conv, norm)) in self.convs.iter().zip(&self.norms).enumerate() {
+            tracer.conv(format!("convs.{index}"), conv);
+            tracer.norm(format!("norms.{index}"), norm);
+        }
+    }
 }
 
-/// A shortcut that changes the number of channels.
+/// A shortcut that changes the shape.
 #[derive(Module, Debug)]
 pub struct ShakeShortcut {
     /// Strided 1x1: one, or two that give half of the channels each.
@@ -314,6 +330,19 @@ impl ShakeShortcut {
         });
         self.norm
             .forward(Tensor::cat(paths.collect(), 1), None, false)
+    }
+
+    fn trace(&self, tracer: &mut Tracer) {
+        let input = tracer.shape();
+        let mut channels = 0;
+        for (index, conv) in self.convs.iter().enumerate() {
+            tracer.resume(input);
+            tracer.conv(format!("convs.{index}"), conv);
+            channels += tracer.shape()[0];
+        }
+        let [_, height, width] = tracer.shape();
+        tracer.resume([channels, height, width]);
+        tracer.norm("norm", &self.norm);
     }
 }
 
@@ -332,7 +361,7 @@ fn shifted(x: Tensor<4>, by: usize) -> Tensor<4> {
 pub struct ShakeBlock {
     /// The two.
     pub branches: Vec<ShakeBranch>,
-    /// The shortcut's layers, where the number of channels changes.
+    /// The shortcut's layers, where the shape changes.
     pub shortcut: Option<ShakeShortcut>,
     /// The SE unit on the mixture, in SE networks.
     pub se: Option<SeUnit>,
@@ -365,6 +394,18 @@ impl ShakeBlock {
             true => shortcut + mixture,
             false => add_relu(mixture, shortcut),
         }
+    }
+
+    fn trace(&self, tracer: &mut Tracer) {
+        let input = tracer.shape();
+        if let Some(shortcut) = &self.shortcut {
+            tracer.within("shortcut", |tracer| shortcut.trace(tracer));
+        }
+        for (index, branch) in self.branches.iter().enumerate() {
+            tracer.resume(input);
+            tracer.within(format!("branches.{index}"), |tracer| branch.trace(tracer));
+        }
+        tracer.se(self.se.as_ref());
     }
 }
 
@@ -432,10 +473,24 @@ impl ShakeShake {
             .collect()
     }
 
-    fn blocks(&self) -> impl Iterator<Item = &ShakeBlock> {
+    fn stages(&self) -> [&[ShakeBlock]; 3] {
         [&self.layer1, &self.layer2, &self.layer3]
-            .into_iter()
-            .flatten()
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &ShakeBlock> {
+        self.stages().into_iter().flatten()
+    }
+
+    pub(super) fn trace(&self, tracer: &mut Tracer) {
+        tracer.conv("conv1", &self.conv1);
+        tracer.norm("bn1", &self.bn1);
+        for (stage, blocks) in self.stages().into_iter().enumerate() {
+            for (index, block) in blocks.iter().enumerate() {
+                tracer.within(format!("layer{}.{index}", stage + 1), |tracer| {
+                    block.trace(tracer);
+                });
+            }
+        }
     }
 }
 
@@ -451,18 +506,23 @@ mod tests {
             groups,
             width_per_group,
         };
-        for block in [kind(0, 64), kind(4, 0)] {
+        for (block, field) in [
+            (kind(0, 64), "groups"),
+            (kind(4, 0), "width_per_group"),
+            (kind(4, usize::MAX), "width_per_group"),
+        ] {
             let config = ShakeShakeConfig {
                 block,
                 ..published.clone()
             };
-            assert_eq!(config.validate(), Err(ShakeShakeConfigError::Empty));
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.starts_with(field), "{error}");
         }
         let odd = ShakeShakeConfig {
             base_channels: 7,
             ..ShakeShakeConfig::shake_shake_26_2x96d()
         };
-        assert_eq!(odd.validate(), Err(ShakeShakeConfigError::Odd(7)));
+        assert_eq!(odd.validate(), Err(BackboneConfigError::Odd(7)));
     }
 
     #[test]
@@ -474,6 +534,12 @@ mod tests {
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(
             serde_json::from_str::<ShakeShakeConfig>(&text).unwrap(),
+            config
+        );
+        let from_before = text.replace("\"width_multiplier\":1.0,", "");
+        assert_ne!(from_before, text);
+        assert_eq!(
+            serde_json::from_str::<ShakeShakeConfig>(&from_before).unwrap(),
             config
         );
     }

@@ -12,6 +12,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::summary::Tracer;
+use super::validation::{BackboneConfigError, check_common, check_counts};
 use crate::kernels::affine::{add_relu, relu};
 use crate::nn::conv::Conv2dConfig;
 use crate::nn::conv_norm::{ConvNorm, ConvNormConfig};
@@ -68,6 +69,20 @@ impl Default for ShufflenetConfig {
 }
 
 impl ShufflenetConfig {
+    /// Check what no type excludes.
+    ///
+    /// # Errors
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        check_common(
+            self.width_multiplier,
+            self.se.as_ref(),
+            SeConfig::validate_throughout,
+        )?;
+        check_counts("groups", [self.groups])?;
+        check_counts("stage_channels", [self.stage_channels])
+    }
+
     /// The nearest multiple of `step`, at least one.
     fn scaled(&self, channels: usize, step: usize) -> usize {
         let exact = channels as f64 * self.width_multiplier;

@@ -16,7 +16,7 @@ use crate::nn::conv::Conv2d;
 use crate::nn::conv_norm::ConvNorm;
 use crate::nn::norm::Norm;
 use crate::nn::pool::Pool2d;
-use crate::nn::se::SeUnit;
+use crate::nn::se::{SeUnit, Squeeze};
 
 /// What a layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -275,11 +275,16 @@ impl Tracer {
         };
         let (fc1, fc2) = (linear_costs(&unit.fc1), linear_costs(&unit.fc2));
         let scaling = self.shape[0] as u64 * self.pixels();
+        // Without a squeeze both layers act at every pixel.
+        let times = match unit.config().squeeze {
+            Squeeze::Average | Squeeze::Max => 1,
+            Squeeze::None => self.pixels(),
+        };
         self.note(
             "se",
             LayerKind::Se,
             fc1.parameters + fc2.parameters,
-            fc1.macs + fc2.macs + scaling,
+            (fc1.macs + fc2.macs) * times + scaling,
         );
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scaled;
 use super::summary::Tracer;
+use super::validation::{BackboneConfigError, check_common, check_counts};
 use crate::nn::conv::Conv2dConfig;
 use crate::nn::conv_norm::{ConvNorm, ConvNormConfig};
 use crate::nn::init::WeightInit;
@@ -45,6 +46,19 @@ pub struct VggConfig {
 }
 
 impl VggConfig {
+    /// Check what no type excludes.
+    ///
+    /// # Errors
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        check_common(
+            self.width_multiplier,
+            self.se.as_ref(),
+            SeConfig::validate_throughout,
+        )?;
+        check_counts("layers", self.layers)
+    }
+
     /// VGG-16 (configuration D of the paper) without SE units, norms frozen.
     pub fn vgg16() -> Self {
         Self {

@@ -1,6 +1,7 @@
 //! The one table from a network's name to its configuration.
 //!
-//! The names are of the networks in the SENet paper. Residual networks have torchvision's place of
+//! The names are of the networks in the SENet paper: those for ImageNet, for CIFAR (its tables 4 and
+//! 5) and for Places. `resnet20` to `resnet110` are the CIFAR form. Residual networks have torchvision's place of
 //! the stride (in the 3x3 of a bottleneck), which costs 4.09 G multiply-adds for ResNet-50; the
 //! paper's, in the first 1x1, costs 3.86 G
 //! ([`StridePlace::Conv1x1`](super::resnet::StridePlace::Conv1x1)). `tests/zoo.rs` lists what each
@@ -12,7 +13,9 @@ use super::BackboneConfig;
 use super::bn_inception::BnInceptionConfig;
 use super::inception_resnet_v2::InceptionResnetV2Config;
 use super::mobilenet::MobilenetConfig;
+use super::preact_resnet::PreactResNetConfig;
 use super::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling};
+use super::shake_shake::ShakeShakeConfig;
 use super::shufflenet::ShufflenetConfig;
 use super::vgg::VggConfig;
 use crate::nn::norm::NormKind;
@@ -69,6 +72,13 @@ const CIFAR10: InputConvention = InputConvention {
     std: [0.2470, 0.2435, 0.2616],
 };
 
+/// The same of CIFAR-100.
+const CIFAR100: InputConvention = InputConvention {
+    size: 32,
+    mean: [0.5071, 0.4865, 0.4409],
+    std: [0.2673, 0.2564, 0.2762],
+};
+
 /// A network as published.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PublishedNetwork {
@@ -92,11 +102,33 @@ enum Forms {
     AlwaysSe,
 }
 
+/// What a network was published with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DataSet {
+    /// The 1000 classes of ILSVRC 2012.
+    ImageNet,
+    Cifar10,
+    Cifar100,
+    /// The 365 scenes of Places2.
+    Places365,
+}
+
+impl DataSet {
+    const fn num_classes(self) -> usize {
+        match self {
+            Self::ImageNet => 1000,
+            Self::Cifar10 => 10,
+            Self::Cifar100 => 100,
+            Self::Places365 => 365,
+        }
+    }
+}
+
 struct Entry {
     name: &'static str,
     forms: Forms,
     input: InputConvention,
-    num_classes: usize,
+    data_set: DataSet,
     /// The network with these SE units, or without.
     config: fn(Option<SeConfig>) -> BackboneConfig,
 }
@@ -107,7 +139,7 @@ const fn entry(name: &'static str, config: fn(Option<SeConfig>) -> BackboneConfi
         name,
         forms: Forms::PlainAndSe,
         input: IMAGENET,
-        num_classes: 1000,
+        data_set: DataSet::ImageNet,
         config,
     }
 }
@@ -116,7 +148,7 @@ const fn entry(name: &'static str, config: fn(Option<SeConfig>) -> BackboneConfi
 const fn cifar_entry(name: &'static str, config: fn(Option<SeConfig>) -> BackboneConfig) -> Entry {
     Entry {
         input: CIFAR10,
-        num_classes: 10,
+        data_set: DataSet::Cifar10,
         ..entry(name, config)
     }
 }
@@ -144,6 +176,14 @@ fn cifar_resnet(blocks: usize, se: Option<SeConfig>) -> BackboneConfig {
         se,
         ..ResNetConfig::cifar(blocks)
     })
+}
+
+fn preact_resnet(config: PreactResNetConfig, se: Option<SeConfig>) -> BackboneConfig {
+    BackboneConfig::PreactResnet(PreactResNetConfig { se, ..config })
+}
+
+fn shake_shake(config: ShakeShakeConfig, se: Option<SeConfig>) -> BackboneConfig {
+    BackboneConfig::ShakeShake(ShakeShakeConfig { se, ..config })
 }
 
 /// SENet-154 (appendix of the SENet paper), with Caffe's stem pooling as its weights need.
@@ -216,6 +256,32 @@ const TABLE: &[Entry] = &[
     cifar_entry("resnet44", |se| cifar_resnet(7, se)),
     cifar_entry("resnet56", |se| cifar_resnet(9, se)),
     cifar_entry("resnet110", |se| cifar_resnet(18, se)),
+    cifar_entry("resnet164", |se| {
+        preact_resnet(PreactResNetConfig::resnet164(), se)
+    }),
+    cifar_entry("wrn-16-8", |se| {
+        preact_resnet(PreactResNetConfig::wrn_16_8(), se)
+    }),
+    cifar_entry("wrn-28-10", |se| {
+        preact_resnet(PreactResNetConfig::wrn_28_10(), se)
+    }),
+    cifar_entry("shake-shake-26-2x96d", |se| {
+        shake_shake(ShakeShakeConfig::shake_shake_26_2x96d(), se)
+    }),
+    Entry {
+        input: CIFAR100,
+        data_set: DataSet::Cifar100,
+        ..cifar_entry("shake-even-29-2x4x64d", |se| {
+            shake_shake(ShakeShakeConfig::shake_even_29_2x4x64d(), se)
+        })
+    },
+    // ResNet-152 with another number of classes, and the pixels of ImageNet's networks.
+    Entry {
+        data_set: DataSet::Places365,
+        ..entry("resnet152-places365", |se| {
+            resnet(BlockKind::Bottleneck, [3, 8, 36, 3], se)
+        })
+    },
 ];
 
 impl Entry {
@@ -231,6 +297,15 @@ impl Entry {
             Forms::AlwaysSe => vec![(plain, se)],
         }
     }
+
+    /// The network as a detector's backbone: a residual one whose four stages make a pyramid. Those
+    /// of other data sets than ImageNet have none, or are among ImageNet's by another name.
+    fn pyramid(&self, se: Option<SeConfig>) -> Option<ResNetConfig> {
+        match (self.data_set, (self.config)(se)) {
+            (DataSet::ImageNet, BackboneConfig::Resnet(config)) => Some(config),
+            _ => None,
+        }
+    }
 }
 
 /// Every name of the table with its entry and SE units.
@@ -241,14 +316,6 @@ fn all() -> impl Iterator<Item = (String, &'static Entry, Option<SeConfig>)> {
     })
 }
 
-/// A residual network whose stages make a pyramid.
-fn pyramid(config: BackboneConfig) -> Option<ResNetConfig> {
-    match config {
-        BackboneConfig::Resnet(config) if !config.layers.contains(&0) => Some(config),
-        _ => None,
-    }
-}
-
 /// Every name that [`network`] accepts: each network plain, and with the prefix `se-`.
 pub fn known_names() -> Vec<String> {
     all().map(|(name, ..)| name).collect()
@@ -257,7 +324,7 @@ pub fn known_names() -> Vec<String> {
 /// Every name that [`backbone`] accepts.
 pub fn detector_names() -> Vec<String> {
     all()
-        .filter(|(_, entry, se)| pyramid((entry.config)(*se)).is_some())
+        .filter(|(_, entry, se)| entry.pyramid(*se).is_some())
         .map(|(name, ..)| name)
         .collect()
 }
@@ -283,7 +350,7 @@ pub fn network(name: &str) -> Result<PublishedNetwork, ZooError> {
         name: name.to_string(),
         backbone,
         input: entry.input,
-        num_classes: entry.num_classes,
+        num_classes: entry.data_set.num_classes(),
     })
 }
 
@@ -296,7 +363,7 @@ pub fn backbone(name: &str) -> Result<ResNetConfig, ZooError> {
         name: name.to_string(),
         known: detector_names(),
     })?;
-    pyramid((entry.config)(se)).ok_or_else(|| ZooError::ClassifierOnly {
+    entry.pyramid(se).ok_or_else(|| ZooError::ClassifierOnly {
         name: name.to_string(),
     })
 }
@@ -326,15 +393,25 @@ mod tests {
     }
 
     #[test]
-    fn a_cifar_network_is_for_small_pictures_of_ten_classes_and_for_no_detector() {
-        for name in ["resnet20", "se-resnet110"] {
+    fn a_network_has_the_input_and_classes_of_its_data_set_and_detectors_take_imagenet_s() {
+        for (name, input, num_classes) in [
+            ("resnet20", CIFAR10, 10),
+            ("se-resnet110", CIFAR10, 10),
+            ("se-wrn-28-10", CIFAR10, 10),
+            ("shake-shake-26-2x96d", CIFAR10, 10),
+            ("se-shake-even-29-2x4x64d", CIFAR100, 100),
+            ("se-resnet152-places365", IMAGENET, 365),
+        ] {
             let network = network(name).unwrap();
-            assert_eq!((network.input, network.num_classes), (CIFAR10, 10));
+            assert_eq!((network.input, network.num_classes), (input, num_classes));
             assert!(!detector_names().contains(&name.to_string()));
             let error = backbone(name).unwrap_err();
             assert!(matches!(error, ZooError::ClassifierOnly { .. }), "{error}");
         }
         assert_eq!(network("resnet18").unwrap().num_classes, 1000);
+        for name in detector_names() {
+            assert!(!backbone(&name).unwrap().layers.contains(&0), "{name}");
+        }
     }
 
     #[test]
@@ -343,6 +420,7 @@ mod tests {
             let network = network(&name).unwrap();
             let has_units = name.starts_with("se");
             assert_eq!(network.backbone.se().is_some(), has_units, "{name}");
+            assert_eq!(network.backbone.validate(), Ok(()), "{name}");
         }
         assert!(network("se-senet154").is_err(), "it has one form");
         for name in detector_names() {

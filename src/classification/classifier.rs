@@ -67,7 +67,7 @@ impl ClassifierConfig {
         let network = self.init(&Device::flex());
         let mut tracer = Tracer::new(size);
         tracer.within("backbone", |tracer| {
-            self.backbone.trace(&network.backbone, tracer);
+            network.backbone.trace(tracer);
         });
         let side = self.head.pooled_size;
         tracer.pool_to("pool", [self.backbone.channels(), side, side]);

@@ -94,6 +94,9 @@ fn one() -> usize {
     1
 }
 
+/// For [`SeConfig::round_to`].
+const LARGEST_MULTIPLE: usize = 1 << 16;
+
 const ALL_STAGES: [bool; 4] = [true; 4];
 
 fn all_stages() -> [bool; 4] {
@@ -122,6 +125,9 @@ pub enum SeConfigError {
     /// Channels divided by zero.
     #[error("se.reduction must be at least 1")]
     Reduction,
+    /// A multiple beyond any network's channels.
+    #[error("se.round_to must be at most {LARGEST_MULTIPLE}")]
+    RoundTo,
     /// No stage left.
     #[error("se.stages names no stage; a network without SE units is its plain form")]
     NoStage,
@@ -176,6 +182,9 @@ impl SeConfig {
     pub fn validate(&self) -> Result<(), SeConfigError> {
         if self.reduction == 0 {
             return Err(SeConfigError::Reduction);
+        }
+        if self.round_to > LARGEST_MULTIPLE {
+            return Err(SeConfigError::RoundTo);
         }
         if self.stages == [false; 4] {
             return Err(SeConfigError::NoStage);

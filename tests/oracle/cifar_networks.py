@@ -3,10 +3,8 @@ ResNet-164 (He et al. 2016), WRN (Zagoruyko and Komodakis), Shake-Shake and Shak
 written from the papers and the authors' own descriptions of their networks; parameters have sedet's names.
 
 Run from the repository's root:  python tests/oracle/cifar_networks.py
-Writes tests/fixtures/cifar_networks.safetensors and tests/fixtures/cifar_counts.json.
+Writes tests/fixtures/cifar_networks.safetensors; what the networks of full size cost is told by zoo.py.
 """
-
-import json
 
 import torch
 from torch import nn
@@ -274,21 +272,8 @@ def small_cases():
     return out
 
 
-def count(network):
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def counts():
-    """Parameters of the full-size networks without their classifiers; SE units with r = 16 and biases."""
-    with torch.device("meta"):
-        return {name: {"plain": count(make(None)), "se": count(make(16))} for name, make in FULL_SIZE.items()}
-
-
 def main():
     common.save("cifar_networks.safetensors", small_cases())
-    path = common.FIXTURES / "cifar_counts.json"
-    path.write_text(json.dumps(counts(), indent=1) + "\n")
-    print(path.name, path.read_text())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torchvision.models import vgg as torchvision_vgg
 
 import cifar_networks
 import common
-from se_variants import SeUnit
+from se_variants import POSITIONS, SeUnit, small
 
 REDUCTION = 16
 
@@ -453,7 +453,7 @@ def macs(network, size):
 
     kinds = (nn.Conv2d, nn.Linear, SEModule, LegacySEModule, SeUnit)
     handles = [m.register_forward_hook(note) for m in network.modules() if isinstance(m, kinds)]
-    network.eval()(torch.empty(1, 3, size, size, device="meta"))
+    network.eval()(torch.empty(1, 3, *size, device="meta"))
     for handle in handles:
         handle.remove()
     return total
@@ -481,9 +481,12 @@ def full_size():
         yield f"{prefix}inception-resnet-v2", inception_resnet_v2(with_se=with_se)[0], 299
         yield f"{prefix}mobilenet-v1", own(MobileNet(with_se=with_se), 1000)[0], 224
         yield f"{prefix}shufflenet-v1-g3", own(ShuffleNet(with_se=with_se), 1000)[0], 224
-        for depth in (20, 32, 44, 56, 110):
-            features = cifar_networks.FULL_SIZE[f"resnet{depth}"](REDUCTION if with_se else None)
-            yield f"{prefix}resnet{depth}", own(features, 10)[0], 32
+        for name, features in cifar_networks.FULL_SIZE.items():
+            classes = 100 if "even" in name else 10
+            network = own(features(REDUCTION if with_se else None), classes)[0]
+            yield prefix + name.replace("_", "-"), network, 32
+        timm_name = f"{prefix}resnet152".replace("-", "")
+        yield f"{prefix}resnet152-places365", residual(timm_name, num_classes=365), 224
 
 
 def costs():
@@ -493,10 +496,25 @@ def costs():
             name: {
                 "parameters": sum(p.numel() for p in network.parameters()),
                 "size": size,
-                "macs": macs(network, size),
-                "macs_at_317": macs(network, 317),
+                "macs": macs(network, (size, size)),
+                "macs_at_317": macs(network, (317, 317)),
             }
             for name, network, size in full_size()
+        }
+
+
+def variant_costs():
+    """Of the small residual networks of `se_variants.py`, without a head, with their units at every place."""
+    with torch.device("meta"):
+        return {
+            f"{kind}_{position}_{squeeze}": {
+                "parameters": sum(p.numel() for p in network.parameters()),
+                "macs": macs(network, (33, 47)),
+            }
+            for kind in ("basic", "bottleneck")
+            for position in POSITIONS
+            for squeeze in ("avg", "none")
+            for network in [small(kind, dict(position=position, squeeze=squeeze))]
         }
 
 
@@ -505,7 +523,8 @@ def main():
     common.save("zoo.safetensors", {**forward_cases(), **gradient_cases()})
     path = common.FIXTURES / "zoo_costs.json"
     made_with = f"torch {torch.__version__}, timm {timm.__version__}"
-    path.write_text(json.dumps({"made_with": made_with, "networks": costs()}, indent=1) + "\n")
+    figures = {"made_with": made_with, "networks": costs(), "se_variants": variant_costs()}
+    path.write_text(json.dumps(figures, indent=1) + "\n")
     print(path.name)
 
 
