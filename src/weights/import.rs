@@ -139,6 +139,15 @@ pub fn import(path: &Path, layout: Option<Layout>) -> Result<Imported, ImportErr
         path: path.display().to_string(),
         reason,
     })?;
+    let backbone = match &found.network {
+        Network::Classification { model, .. } => model.backbone.validate(),
+        Network::Detection { model, .. } => model.backbone.validate(),
+    };
+    // Tensors may have extents of zero.
+    backbone.map_err(|error| ImportError::Layout {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })?;
     let device = Device::flex();
     let shapes = match &found.network {
         Network::Classification { model, .. } => named_shapes(&model.init(&device)),

@@ -459,8 +459,10 @@ fn se_config(
     let Some(&(channels, hidden)) = widths.last() else {
         return Ok(None);
     };
-    if hidden == 0 {
-        return Err("an SE unit has no hidden units".into());
+    if hidden == 0 || hidden > channels {
+        return Err(format!(
+            "an SE unit on {channels} channels has {hidden} hidden units"
+        ));
     }
     let reduction = channels / hidden;
     [1, 8]
