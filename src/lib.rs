@@ -5,6 +5,7 @@
 //!
 //! - [`boxes`]: the one box type and the image size, shared by everything.
 //! - [`atomic`]: files that appear complete or not at all.
+//! - [`pickle`]: Python's pickles, parsed and never executed.
 //! - [`kernels`]: our own differentiable operations (convolution, batch norm, RoIAlign).
 //! - [`nn`]: layers that all networks share: the SE unit, norms, initialisation.
 //! - [`backbones`]: ResNet, VGG, Inception, MobileNet, ShuffleNet, CIFAR's and their SE forms; the zoo table.
@@ -30,6 +31,7 @@ pub mod device;
 pub mod eval;
 pub mod kernels;
 pub mod nn;
+pub mod pickle;
 pub mod predict;
 pub mod render;
 pub mod train;

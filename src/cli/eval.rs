@@ -8,9 +8,8 @@ use indicatif::ProgressBar;
 
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
-use crate::data::formats::cifar::CifarImages;
 use crate::data::formats::layout::Split;
-use crate::data::registry::{DATA_DIR_VARIABLE, DatasetName};
+use crate::data::registry::{AnyDatasetName, DatasetName, LabelledName};
 use crate::eval::top_k::TopK;
 use crate::eval::{
     CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
@@ -30,8 +29,8 @@ pub(super) struct EvalArgs {
         required_unless_present = "results"
     )]
     checkpoint: Option<PathBuf>,
-    /// shapes, blood-cells, coco, or a folder with COCO-format annotations; cifar10 or cifar100 for a
-    /// classifier
+    /// shapes, blood-cells, coco, or a folder with COCO-format annotations; for a classifier imagenet,
+    /// places365, places365-challenge, cifar10, cifar100, or a folder with a folder for each class
     #[arg(long, required_unless_present = "results")]
     dataset: Option<String>,
     /// Folder that holds the named data sets [default: $SEDET_DATA]
@@ -68,31 +67,27 @@ fn parse_split(text: &str) -> Result<Split, String> {
 /// Pictures in a batch of a classifier.
 const CLASSIFIER_BATCH: usize = 100;
 
-/// Measure a classifier on CIFAR.
-fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &str) -> anyhow::Result<ExitCode> {
-    let variable = std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from);
-    let data_dir = args.data_dir.clone().or(variable);
-    let folder = match (dataset, data_dir) {
-        ("cifar10" | "cifar100", Some(dir)) => match dir.join(dataset) {
-            inside if inside.is_dir() => inside,
-            _ => dir,
-        },
-        ("cifar10" | "cifar100", None) => {
-            bail!("'{dataset}' needs its folder: give --data-dir DIR or set {DATA_DIR_VARIABLE}")
-        }
-        (folder, _) => PathBuf::from(folder),
-    };
+/// Measure a classifier.
+fn classify(
+    args: &EvalArgs,
+    checkpoint: &Path,
+    dataset: &LabelledName,
+) -> anyhow::Result<ExitCode> {
+    dataset.folder(args.data_dir.as_deref())?;
     let device = args.device.resolve()?;
     let weights = args.foreign.load(checkpoint)?;
     let classifier = LoadedClassifier::from_weights(weights, checkpoint, &device.device)?;
-    let images = CifarImages::open(&folder, args.split)?;
-    if images.class_names.len() != classifier.num_classes {
+    let images = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    for note in images.notes() {
+        eprintln!("note: {note}");
+    }
+    if images.class_names().len() != classifier.num_classes {
         bail!(
             "{}: it knows {} classes, and {} has {}",
             checkpoint.display(),
             classifier.num_classes,
-            folder.display(),
-            images.class_names.len()
+            dataset.label(),
+            images.class_names().len()
         );
     }
     eprintln!("{} images on {}", images.len(), device.name);
@@ -100,8 +95,11 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &str) -> anyhow::Result
     let mut counts = TopK::default();
     for start in (0..images.len()).step_by(CLASSIFIER_BATCH) {
         let indices = start..(start + CLASSIFIER_BATCH).min(images.len());
-        let batch: Vec<_> = indices.clone().map(|index| images.image(index)).collect();
-        for (index, scores) in indices.zip(classifier.logits(&batch)) {
+        let batch = indices.clone().map(|index| images.load_image(index));
+        let batch: Vec<_> = batch.collect::<Result<_, _>>()?;
+        let same_size = batch.chunk_by(|a, b| a.dimensions() == b.dimensions());
+        let scores = same_size.flat_map(|pictures| classifier.logits(pictures));
+        for (index, scores) in indices.zip(scores) {
             counts.add(&scores, images.label(index));
         }
         bar.set_position((start + batch.len()) as u64);
@@ -126,19 +124,13 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &str) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether a data set's name or folder is one of CIFAR's.
-fn is_cifar(dataset: &str) -> bool {
-    let holds = |file: &str| Path::new(dataset).join(file).is_file();
-    matches!(dataset, "cifar10" | "cifar100") || holds("test_batch.bin") || holds("test.bin")
-}
-
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     args.foreign
         .need("--checkpoint", args.checkpoint.is_some())?;
     if let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset)
-        && is_cifar(dataset)
+        && let AnyDatasetName::Classification(dataset) = AnyDatasetName::parse(dataset)?
     {
-        return classify(&args, checkpoint, dataset);
+        return classify(&args, checkpoint, &dataset);
     }
     let (truth, rows) = match (&args.results, &args.annotations) {
         (Some(results), Some(annotations)) => {

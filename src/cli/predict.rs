@@ -10,7 +10,7 @@ use image::RgbImage;
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
 use crate::data::annotations::Category;
-use crate::data::decode::decode_image;
+use crate::data::decode::{PICTURE_EXTENSIONS, decode_image, has_picture_extension};
 use crate::eval::{NamedResultRow, ResultRow, write_results};
 use crate::predict::{Detector, ImageDetection};
 use crate::render::{DrawnBox, draw_boxes, save_picture};
@@ -37,9 +37,6 @@ pub(super) struct PredictArgs {
     #[command(flatten)]
     device: DeviceArgs,
 }
-
-/// What a picture's name may end in when a folder is given.
-const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
 pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     if !(0.0..=1.0).contains(&args.score) {
@@ -168,7 +165,7 @@ fn find_pictures(inputs: &[String]) -> anyhow::Result<Vec<PathBuf>> {
             if files.len() == before {
                 bail!(
                     "{input}: no picture in this folder ({})",
-                    EXTENSIONS.join(", ")
+                    PICTURE_EXTENSIONS.join(", ")
                 );
             }
         } else if path.exists() {
@@ -187,10 +184,4 @@ fn find_pictures(inputs: &[String]) -> anyhow::Result<Vec<PathBuf>> {
     files.sort();
     files.dedup();
     Ok(files)
-}
-
-fn has_picture_extension(path: &Path) -> bool {
-    path.extension()
-        .and_then(|e| e.to_str())
-        .is_some_and(|e| EXTENSIONS.contains(&e.to_lowercase().as_str()))
 }

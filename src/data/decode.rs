@@ -17,6 +17,21 @@ use image::{
 
 use crate::boxes::ImageSize;
 
+/// The endings of file names under which pictures are looked for in folders, in small letters.
+pub const PICTURE_EXTENSIONS: [&str; 8] =
+    ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+
+/// Whether a file's name ends like a picture's, in small or capital letters.
+pub fn has_picture_extension(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| {
+            PICTURE_EXTENSIONS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(extension))
+        })
+}
+
 /// Why a file did not become a picture; every message begins with the file's path.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {

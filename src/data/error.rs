@@ -1,6 +1,6 @@
 //! What can go wrong between a file and a batch.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::boxes::ImageSize;
 
@@ -42,6 +42,19 @@ pub enum DataError {
         path: PathBuf,
         /// The contradiction.
         source: AnnotationError,
+    },
+
+    /// Two splits of a classification data set have different classes.
+    #[error(
+        "{}: the classes of train and {other} differ: {difference}; every class of {other} needs a folder in train", root.display()
+    )]
+    ClassesDiffer {
+        /// The data set's folder.
+        root: PathBuf,
+        /// The name of the other folder.
+        other: String,
+        /// Which classes are on one side only.
+        difference: String,
     },
 
     /// Labels of a classification data set that can't be.
@@ -127,6 +140,22 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// A file that could not be opened, read or written.
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// A file or folder of a classification data set that is not as it should be.
+    pub(crate) fn labels(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Labels {
+            origin: path.display().to_string(),
+            problem: problem.into(),
+        }
+    }
+
     /// True when one image is at fault, so that a run may go on without it.
     pub fn is_about_one_image(&self) -> bool {
         matches!(

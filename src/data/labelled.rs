@@ -12,6 +12,7 @@ pub struct LabelledDataset {
     class_names: Vec<String>,
     labels: Vec<u32>,
     source: Box<dyn ImageSource>,
+    notes: Vec<String>,
 }
 
 impl fmt::Debug for LabelledDataset {
@@ -55,7 +56,20 @@ impl LabelledDataset {
             class_names,
             labels,
             source: Box::new(source),
+            notes: Vec::new(),
         })
+    }
+
+    /// The same with remarks for a person.
+    pub fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
+        self.notes.extend(notes);
+        self
+    }
+
+    /// What a person should know of how the pictures were found, one line each: where val comes
+    /// from when it has no folder, classes without pictures. Mostly there is nothing to say.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// By label.

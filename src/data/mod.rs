@@ -9,6 +9,7 @@
 //! - [`formats`]: readers that fill the columns, and where a data set's files lie.
 //! - [`dataset`]: annotations together with the place the pixels come from.
 //! - [`labelled`]: the same for classifiers: one class for each picture.
+//! - [`imagenet_classes`]: the names of ImageNet's 1000 classes.
 //! - [`transforms`]: augmentation, then resizing and normalising for the network.
 //! - [`batch`]: prepared images padded into one tensor-shaped buffer.
 //! - [`loader`]: shuffled, grouped, threaded and reproducible batches.
@@ -22,6 +23,7 @@ pub mod decode;
 pub mod download;
 mod error;
 pub mod formats;
+pub mod imagenet_classes;
 pub mod labelled;
 pub mod loader;
 pub mod registry;

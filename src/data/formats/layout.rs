@@ -16,7 +16,7 @@
 //! 4. `SPLIT.json`
 //! 5. `SPLIT/_annotations.coco.json` (Roboflow)
 //!
-//! where the folder and files of `val` may also be called `valid`. The pictures are looked for in
+//! where the folder and files of `val` may also be called `valid` or `validation`. The pictures are looked for in
 //! `SPLIT2017/`, `SPLIT/`, `images/SPLIT2017/`, `images/SPLIT/`, `images/`, beside the JSON file,
 //! and in the folder itself; the first that holds the first listed image is taken.
 
@@ -43,10 +43,10 @@ pub enum Split {
 
 impl Split {
     /// The names it goes by in files and folders; the first is ours.
-    fn names(self) -> &'static [&'static str] {
+    pub(super) fn names(self) -> &'static [&'static str] {
         match self {
             Self::Train => &["train"],
-            Self::Val => &["val", "valid"],
+            Self::Val => &["val", "valid", "validation"],
             Self::Test => &["test"],
         }
     }

@@ -2,6 +2,11 @@
 
 pub mod cifar;
 pub mod coco;
+pub mod image_folder;
+pub mod imagenet;
 pub mod layout;
+pub mod matlab;
+pub mod picture_files;
+pub mod places365;
 pub mod voc;
 pub mod voc_to_coco;

@@ -36,9 +36,17 @@ pub enum RegistryError {
     },
     /// Neither a name nor a folder.
     #[error(
-        "unknown data set '{name}': it is none of shapes, blood-cells, coco, and no folder of that name exists"
+        "unknown data set '{name}': it is none of {} (boxes) or {} (classes), and no folder of that name exists",
+        DatasetName::NAMES.join(", "),
+        LabelledName::NAMES.join(", ")
     )]
     Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// A data set of classes where one of boxes is needed.
+    #[error("'{name}' has classes but no boxes: a classifier learns it, not a detector")]
+    NoBoxes {
         /// What was asked for.
         name: String,
     },
@@ -79,17 +87,26 @@ pub enum DatasetName {
 }
 
 impl DatasetName {
+    /// The names; anything else is a folder.
+    pub const NAMES: [&str; 3] = ["shapes", "blood-cells", "coco"];
+
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "shapes" => Some(Self::Shapes),
+            "blood-cells" => Some(Self::BloodCells),
+            "coco" => Some(Self::Coco),
+            _ => None,
+        }
+    }
+
     /// A name, or else a folder.
     ///
     /// # Errors
-    /// Neither.
+    /// Neither, or a data set without boxes.
     pub fn parse(name: &str) -> Result<Self, RegistryError> {
-        match name {
-            "shapes" => Ok(Self::Shapes),
-            "blood-cells" => Ok(Self::BloodCells),
-            "coco" => Ok(Self::Coco),
-            folder if Path::new(folder).is_dir() => Ok(Self::Folder(folder.into())),
-            _ => Err(RegistryError::Unknown { name: name.into() }),
+        match AnyDatasetName::parse(name)? {
+            AnyDatasetName::Detection(dataset) => Ok(dataset),
+            AnyDatasetName::Classification(_) => Err(RegistryError::NoBoxes { name: name.into() }),
         }
     }
 
@@ -174,6 +191,35 @@ impl DatasetName {
         RegistryError::Data {
             name: self.label(),
             source,
+        }
+    }
+}
+
+/// A data set of either kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnyDatasetName {
+    /// Pictures with boxes.
+    Detection(DatasetName),
+    /// Pictures with one class each.
+    Classification(LabelledName),
+}
+
+impl AnyDatasetName {
+    /// Decides by name; a folder is for classification if it looks so and has no annotations of
+    /// boxes, and else for detection.
+    ///
+    /// # Errors
+    /// Neither a name nor a folder; the error lists the names of both kinds.
+    pub fn parse(name: &str) -> Result<Self, RegistryError> {
+        let folder = Path::new(name);
+        if let Some(dataset) = DatasetName::named(name) {
+            Ok(Self::Detection(dataset))
+        } else if let Some(dataset) = LabelledName::parse(name) {
+            Ok(Self::Classification(dataset))
+        } else if folder.is_dir() {
+            Ok(Self::Detection(DatasetName::Folder(folder.into())))
+        } else {
+            Err(RegistryError::Unknown { name: name.into() })
         }
     }
 }
@@ -269,7 +315,9 @@ mod tests {
     fn an_unknown_name_says_what_there_is() {
         let message = DatasetName::parse("coc").unwrap_err().to_string();
         assert!(
-            message.contains("'coc'") && message.contains("blood-cells"),
+            message.contains("'coc'")
+                && message.contains("blood-cells")
+                && message.contains("places365-challenge"),
             "{message}"
         );
     }

@@ -19,6 +19,8 @@ use std::sync::{Mutex, PoisonError};
 use half::{bf16, f16};
 use zip::ZipArchive;
 
+use crate::pickle::PickledArray;
+
 /// Why a file of weights could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ForeignError {
@@ -202,7 +204,7 @@ enum Source {
     Bytes(std::ops::Range<u64>),
     /// The name of its entry in the archive.
     Entry(String),
-    Pickled(numpy_pickle::PickledArray),
+    Pickled(PickledArray),
 }
 
 /// An open file of weights.
@@ -340,7 +342,9 @@ impl ForeignFile {
                 let entry = archive.by_name(entry).map_err(|e| bad(e.to_string()))?;
                 npz::values(entry, info).map_err(bad)?
             }
-            Source::Pickled(array) => array.values(&mut file(), info).map_err(bad)?,
+            Source::Pickled(array) => {
+                numpy_pickle::values(array, &mut file(), info).map_err(bad)?
+            }
         };
         match values.len() == info.len() {
             true => Ok(values),

@@ -1,93 +1,42 @@
 //! Pickles of NumPy arrays, such as detectron2's `.pkl` files.
-//!
-//! A pickle is a program for a small stack machine. This one knows the instructions that build
-//! plain data; what a pickle would call is never called. Of the calls only those are understood
-//! that make a NumPy array or its type; the result of any other is a value that nobody can use.
-//!
-//! All values lie in one list and refer to each other by their place in it, so that neither deep
-//! nor circular structures can exhaust the call stack. The bytes of arrays stay in the file.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek as _, SeekFrom};
-use std::ops::Range;
 use std::path::Path;
 
 use super::{ElementType, ForeignError, Source, TensorInfo, Tensors, row_by_row};
+use crate::pickle::{Node, Pickle, PickledArray};
 
-/// More values than any file of weights has; a hostile one would fill the memory.
-const MAX_VALUES: usize = 4_000_000;
-/// Texts longer than this are no names.
-const MAX_TEXT: u64 = 4096;
 /// Dictionaries inside each other.
 const MAX_DEPTH: usize = 16;
 
-/// An array whose bytes lie in the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PickledArray {
-    data: Range<u64>,
-    /// Python 3 writes bytes as text of the same code points in old protocols.
-    is_text: bool,
-    is_big_endian: bool,
-    is_fortran: bool,
-}
-
-impl PickledArray {
-    /// Its values, row by row.
-    pub(super) fn values(&self, file: &mut File, info: &TensorInfo) -> Result<Vec<f32>, String> {
-        let io = |e: std::io::Error| e.to_string();
-        file.seek(SeekFrom::Start(self.data.start)).map_err(io)?;
-        let mut bytes = vec![0; (self.data.end - self.data.start) as usize];
-        file.read_exact(&mut bytes).map_err(io)?;
-        if self.is_text {
-            let text = std::str::from_utf8(&bytes).map_err(|e| e.to_string())?;
-            bytes = text
-                .chars()
-                .map(|c| {
-                    u8::try_from(u32::from(c)).map_err(|_| "its bytes are damaged".to_string())
-                })
-                .collect::<Result<_, _>>()?;
-        }
-        if self.is_big_endian {
-            for value in bytes.chunks_exact_mut(info.element.size()) {
-                value.reverse();
-            }
-        }
-        let values = info.element.decode(&bytes);
-        Ok(match self.is_fortran {
-            true => row_by_row(values, &info.shape),
-            false => values,
-        })
+/// The values of an array, row by row.
+pub(super) fn values(
+    array: &PickledArray,
+    file: &mut File,
+    info: &TensorInfo,
+) -> Result<Vec<f32>, String> {
+    let io = |e: std::io::Error| e.to_string();
+    file.seek(SeekFrom::Start(array.data.start)).map_err(io)?;
+    let mut bytes = vec![0; (array.data.end - array.data.start) as usize];
+    file.read_exact(&mut bytes).map_err(io)?;
+    if array.is_text {
+        let text = std::str::from_utf8(&bytes).map_err(|e| e.to_string())?;
+        bytes = text
+            .chars()
+            .map(|c| u8::try_from(u32::from(c)).map_err(|_| "its bytes are damaged".to_string()))
+            .collect::<Result<_, _>>()?;
     }
-}
-
-/// Place of a value in the machine's list.
-type Id = usize;
-
-#[derive(Debug, Clone)]
-enum Value {
-    Nothing,
-    Number(i64),
-    /// A short text.
-    Text(String, Range<u64>),
-    /// Bytes, or a text too long to be a name.
-    Bytes {
-        data: Range<u64>,
-        is_text: bool,
-    },
-    Sequence(Vec<Id>),
-    Dictionary(Vec<(Id, Id)>),
-    /// A class or function: `module name`.
-    Global(String),
-    ElementType {
-        element: Option<ElementType>,
-        code: String,
-        is_big_endian: bool,
-    },
-    /// An array, complete once its state is set.
-    Array(Option<(TensorInfo, PickledArray)>),
-    /// The result of a call that is not made.
-    NotCalled,
+    if array.is_big_endian {
+        for value in bytes.chunks_exact_mut(info.element.size()) {
+            value.reverse();
+        }
+    }
+    let values = info.element.decode(&bytes);
+    Ok(match array.is_fortran {
+        true => row_by_row(values, &info.shape),
+        false => values,
+    })
 }
 
 /// The arrays in a pickle by name; nested dictionaries are joined by points.
@@ -98,28 +47,14 @@ pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignEr
         reason,
     };
     let size = file.metadata().map_err(|e| bad(e.to_string()))?.len();
-    let mut machine = Machine {
-        input: BufReader::new(file),
-        position: 0,
-        size,
-        values: Vec::new(),
-        stack: Vec::new(),
-        marks: Vec::new(),
-        memo: HashMap::new(),
-        not_called: None,
-        problem: None,
-    };
-    let root = machine.run().map_err(bad)?;
+    let pickle = Pickle::read(BufReader::new(file), size).map_err(|e| bad(e.to_string()))?;
     let mut tensors = Tensors::new();
-    machine.collect(root, "", 0, &mut tensors);
-    if let Some((tensor, reason)) = machine.problem {
-        return Err(ForeignError::Tensor {
-            path: path.to_path_buf(),
-            tensor,
-            reason,
-        });
-    }
-    match (tensors.is_empty(), machine.not_called) {
+    collect(pickle.root(), "", 0, &mut tensors).map_err(|tensor| ForeignError::Tensor {
+        path: path.to_path_buf(),
+        tensor,
+        reason: "its elements are of a type that is not read".into(),
+    })?;
+    match (tensors.is_empty(), pickle.not_called()) {
         (true, Some(function)) => Err(bad(format!(
             "it holds no arrays; it would call {function}, which was not done"
         ))),
@@ -127,477 +62,53 @@ pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignEr
     }
 }
 
-struct Machine<R> {
-    input: R,
-    position: u64,
-    size: u64,
-    values: Vec<Value>,
-    stack: Vec<Id>,
-    /// Heights of the stack.
-    marks: Vec<usize>,
-    memo: HashMap<u64, Id>,
-    /// The first function that a pickle would call and that has nothing to do with arrays.
-    not_called: Option<String>,
-    /// The first array that can't be used, and why.
-    problem: Option<(String, String)>,
+/// The arrays in nested dictionaries; the error is the name of one that can't be used.
+fn collect(node: Node, name: &str, depth: usize, tensors: &mut Tensors) -> Result<(), String> {
+    if node.is_array() {
+        let usable = node.array().and_then(|array| Some((info(array)?, array)));
+        let (info, array) = usable.ok_or_else(|| name.to_string())?;
+        tensors.insert(name.to_string(), (info, Source::Pickled(array.clone())));
+        return Ok(());
+    }
+    if depth == MAX_DEPTH {
+        return Ok(());
+    }
+    for (key, value) in node.entries() {
+        let Some(key) = key.text() else {
+            continue;
+        };
+        let inner = match name {
+            "" => key.to_string(),
+            _ => format!("{name}.{key}"),
+        };
+        collect(value, &inner, depth + 1, tensors)?;
+    }
+    Ok(())
 }
 
-const ENDS: &str = "it ends too early";
-const UNDERFLOW: &str = "it is damaged: an instruction finds no value to work on";
-
-impl<R: Read> Machine<R> {
-    /// Follow the instructions to the end; the result is the value on top.
-    fn run(&mut self) -> Result<Id, String> {
-        loop {
-            match self.byte()? {
-                b'.' => return self.pop(),
-                instruction => self.step(instruction)?,
-            }
-        }
-    }
-
-    fn step(&mut self, instruction: u8) -> Result<(), String> {
-        match instruction {
-            // Protocol and frame: nothing to keep.
-            0x80 => self.byte().map(drop),
-            0x95 => self.fixed::<8>().map(drop),
-            b'(' => {
-                self.marks.push(self.stack.len());
-                Ok(())
-            }
-            b'N' | b'G' | b'F' => {
-                match instruction {
-                    b'G' => drop(self.fixed::<8>()?),
-                    b'F' => drop(self.line()?),
-                    _ => {}
-                }
-                self.push(Value::Nothing)
-            }
-            0x88 => self.push(Value::Number(1)),
-            0x89 => self.push(Value::Number(0)),
-            b'J' => {
-                let number = i32::from_le_bytes(self.fixed()?);
-                self.push(Value::Number(number.into()))
-            }
-            b'K' | b'M' | 0x8A => self.whole_number(instruction),
-            b'I' | b'L' => {
-                let line = self.line()?;
-                let number = line.trim_end_matches('L').parse();
-                self.push(Value::Number(number.map_err(|_| "a number is damaged")?))
-            }
-            b'X' | 0x8C | 0x8D => self.counted(instruction, true),
-            b'B' | b'C' | 0x8E | 0x96 | b'T' | b'U' => self.counted(instruction, false),
-            b'V' | b'S' => {
-                let start = self.position;
-                let line = self.line()?;
-                let text = line.trim_matches(['\'', '"']).to_string();
-                self.push(Value::Text(text, start..self.position))
-            }
-            b'c' => {
-                let name = format!("{} {}", self.line()?, self.line()?);
-                self.push(Value::Global(name))
-            }
-            0x93 => {
-                let (name, module) = (self.pop_text()?, self.pop_text()?);
-                self.push(Value::Global(format!("{module} {name}")))
-            }
-            b'}' => self.push(Value::Dictionary(Vec::new())),
-            b']' | b')' | 0x8F => self.push(Value::Sequence(Vec::new())),
-            0x85..=0x87 => {
-                let at = self.height_below(usize::from(instruction - 0x84))?;
-                let items = self.stack.split_off(at);
-                self.push(Value::Sequence(items))
-            }
-            b't' | b'l' | 0x91 => {
-                let items = self.pop_to_mark()?;
-                self.push(Value::Sequence(items))
-            }
-            b'd' => {
-                let pairs = pairs(&self.pop_to_mark()?);
-                self.push(Value::Dictionary(pairs))
-            }
-            b'a' => {
-                let item = self.pop()?;
-                self.extend_sequence(&[item])
-            }
-            b'e' | 0x90 => {
-                let items = self.pop_to_mark()?;
-                self.extend_sequence(&items)
-            }
-            b's' => {
-                let (value, key) = (self.pop()?, self.pop()?);
-                self.extend_dictionary(&[key, value])
-            }
-            b'u' => {
-                let items = self.pop_to_mark()?;
-                self.extend_dictionary(&items)
-            }
-            b'0' => self.pop().map(drop),
-            b'1' => self.pop_to_mark().map(drop),
-            b'2' => {
-                let top = self.top()?;
-                self.stack.push(top);
-                Ok(())
-            }
-            b'q' | b'r' | b'p' | 0x94 => {
-                let key = self.memo_key(instruction)?;
-                let top = self.top()?;
-                self.memo.insert(key, top);
-                Ok(())
-            }
-            b'h' | b'j' | b'g' => {
-                let key = self.memo_key(instruction)?;
-                let id = self
-                    .memo
-                    .get(&key)
-                    .ok_or("it is damaged: it asks for a value that it never kept")?;
-                self.stack.push(*id);
-                Ok(())
-            }
-            b'R' | 0x81 => {
-                let (arguments, function) = (self.pop()?, self.pop()?);
-                self.call(function, arguments)
-            }
-            b'b' => {
-                let (state, object) = (self.pop()?, self.top()?);
-                self.set_state(object, state)
-            }
-            b'P' | b'Q' => Err("it refers to data outside of itself".into()),
-            other => Err(format!("its instruction {other:#04x} is not known")),
-        }
-    }
-
-    // Reading.
-
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let mut bytes = [0; N];
-        self.input.read_exact(&mut bytes).map_err(|_| ENDS)?;
-        self.position += N as u64;
-        Ok(bytes)
-    }
-
-    fn byte(&mut self) -> Result<u8, String> {
-        self.fixed::<1>().map(|[byte]| byte)
-    }
-
-    /// Text to the end of the line, without it.
-    fn line(&mut self) -> Result<String, String> {
-        let mut line = Vec::new();
-        loop {
-            match self.byte()? {
-                b'\n' => break,
-                _ if line.len() as u64 >= MAX_TEXT => return Err("a line is too long".into()),
-                byte => line.push(byte),
-            }
-        }
-        String::from_utf8(line).map_err(|_| "a text is damaged".into())
-    }
-
-    fn whole_number(&mut self, instruction: u8) -> Result<(), String> {
-        let number = match instruction {
-            b'K' => self.byte()?.into(),
-            b'M' => u16::from_le_bytes(self.fixed()?).into(),
-            _ => {
-                let count = usize::from(self.byte()?);
-                let mut bytes = [0; 8];
-                if count > bytes.len() {
-                    return Err("a number is too large".into());
-                }
-                for byte in &mut bytes[..count] {
-                    *byte = self.byte()?;
-                }
-                // Two's complement of so many bytes.
-                let unused = 64 - 8 * count as u32;
-                match count {
-                    0 => 0,
-                    _ => i64::from_le_bytes(bytes) << unused >> unused,
-                }
-            }
-        };
-        self.push(Value::Number(number))
-    }
-
-    /// Bytes or text after their length.
-    fn counted(&mut self, instruction: u8, is_text: bool) -> Result<(), String> {
-        let length = match instruction {
-            0x8C | b'C' | b'U' => self.byte()?.into(),
-            b'X' | b'B' | b'T' => u32::from_le_bytes(self.fixed()?).into(),
-            _ => u64::from_le_bytes(self.fixed()?),
-        };
-        if length > self.size - self.position {
-            return Err(ENDS.into());
-        }
-        let data = self.position..self.position + length;
-        self.position = data.end;
-        let is_short = length <= MAX_TEXT;
-        let mut bytes = Vec::new();
-        let mut counted = self.input.by_ref().take(length);
-        match is_short {
-            true => counted.read_to_end(&mut bytes).map(|n| n as u64),
-            false => std::io::copy(&mut counted, &mut std::io::sink()),
-        }
-        .ok()
-        .filter(|read| *read == length)
-        .ok_or(ENDS)?;
-        // Python 2 wrote names as bytes.
-        let value = match String::from_utf8(bytes) {
-            Ok(text) if is_short && (is_text || instruction == b'U') => Value::Text(text, data),
-            _ => Value::Bytes { data, is_text },
-        };
-        self.push(value)
-    }
-
-    fn memo_key(&mut self, instruction: u8) -> Result<u64, String> {
-        Ok(match instruction {
-            b'q' | b'h' => self.byte()?.into(),
-            b'r' | b'j' => u32::from_le_bytes(self.fixed()?).into(),
-            0x94 => self.memo.len() as u64,
-            _ => self.line()?.parse().map_err(|_| "a number is damaged")?,
-        })
-    }
-
-    // The stack.
-
-    fn push(&mut self, value: Value) -> Result<(), String> {
-        if self.values.len() >= MAX_VALUES {
-            return Err(format!("it has more than {MAX_VALUES} values"));
-        }
-        self.stack.push(self.values.len());
-        self.values.push(value);
-        Ok(())
-    }
-
-    fn top(&self) -> Result<Id, String> {
-        self.stack.last().copied().ok_or(UNDERFLOW.into())
-    }
-
-    fn pop(&mut self) -> Result<Id, String> {
-        self.stack.pop().ok_or(UNDERFLOW.into())
-    }
-
-    fn pop_text(&mut self) -> Result<String, String> {
-        let id = self.pop()?;
-        match &self.values[id] {
-            Value::Text(text, _) => Ok(text.clone()),
-            _ => Err("it is damaged: a name is no text".into()),
-        }
-    }
-
-    fn height_below(&self, count: usize) -> Result<usize, String> {
-        self.stack.len().checked_sub(count).ok_or(UNDERFLOW.into())
-    }
-
-    fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
-        let mark = self.marks.pop().ok_or(UNDERFLOW)?;
-        match mark <= self.stack.len() {
-            true => Ok(self.stack.split_off(mark)),
-            false => Err(UNDERFLOW.into()),
-        }
-    }
-
-    // Values made of others.
-
-    fn extend_sequence(&mut self, more: &[Id]) -> Result<(), String> {
-        let id = self.top()?;
-        if let Value::Sequence(items) = &mut self.values[id] {
-            items.extend(more);
-        }
-        Ok(())
-    }
-
-    fn extend_dictionary(&mut self, more: &[Id]) -> Result<(), String> {
-        let id = self.top()?;
-        if let Value::Dictionary(items) = &mut self.values[id] {
-            items.extend(pairs(more));
-        }
-        Ok(())
-    }
-
-    fn items(&self, id: Id) -> &[Id] {
-        match &self.values[id] {
-            Value::Sequence(items) => items,
-            _ => &[],
-        }
-    }
-
-    fn number(&self, id: Id) -> Option<i64> {
-        match self.values[id] {
-            Value::Number(number) => Some(number),
-            _ => None,
-        }
-    }
-
-    /// Understand the calls that make arrays and their types; remember the first other one.
-    fn call(&mut self, function: Id, arguments: Id) -> Result<(), String> {
-        let Value::Global(name) = &self.values[function] else {
-            return self.push(Value::NotCalled);
-        };
-        let arguments = self.items(arguments);
-        let value = match name.as_str() {
-            "numpy.core.multiarray _reconstruct" | "numpy._core.multiarray _reconstruct" => {
-                Value::Array(None)
-            }
-            "numpy.core.numeric _frombuffer" | "numpy._core.numeric _frombuffer" => {
-                Value::Array(self.array(arguments))
-            }
-            "numpy dtype" => self.element_type(arguments),
-            // `codecs.encode(text, 'latin1')`: bytes, as Python 3 writes them in protocol 2.
-            "_codecs encode" => match arguments.first().map(|id| &self.values[*id]) {
-                Some(Value::Text(_, data) | Value::Bytes { data, .. }) => Value::Bytes {
-                    data: data.clone(),
-                    is_text: true,
-                },
-                _ => Value::NotCalled,
-            },
-            // `bytes()`: none.
-            "__builtin__ bytes" | "builtins bytes" => Value::Bytes {
-                data: 0..0,
-                is_text: false,
-            },
-            "collections OrderedDict" | "collections defaultdict" | "builtins dict" => {
-                Value::Dictionary(Vec::new())
-            }
-            // A single number of NumPy is no weight.
-            "numpy.core.multiarray scalar" | "numpy._core.multiarray scalar" => Value::Nothing,
-            other => {
-                let function = other.replace(' ', ".");
-                self.not_called.get_or_insert(function);
-                Value::NotCalled
-            }
-        };
-        self.push(value)
-    }
-
-    /// `dtype('f4', ...)`.
-    fn element_type(&self, arguments: &[Id]) -> Value {
-        let code = match arguments.first().map(|id| &self.values[*id]) {
-            Some(Value::Text(code, _)) => code.clone(),
-            _ => String::new(),
-        };
-        let element = match code.trim_start_matches(['<', '>', '=', '|']) {
-            "f8" => Some(ElementType::F64),
-            "f4" => Some(ElementType::F32),
-            "f2" => Some(ElementType::F16),
-            "i8" => Some(ElementType::I64),
-            "i4" => Some(ElementType::I32),
-            "i2" => Some(ElementType::I16),
-            "i1" => Some(ElementType::I8),
-            "u8" => Some(ElementType::U64),
-            "u4" => Some(ElementType::U32),
-            "u2" => Some(ElementType::U16),
-            "u1" => Some(ElementType::U8),
-            "b1" => Some(ElementType::Bool),
-            _ => None,
-        };
-        Value::ElementType {
-            element,
-            is_big_endian: code.starts_with('>'),
-            code,
-        }
-    }
-
-    /// The state of an array or of an element type.
-    fn set_state(&mut self, object: Id, state: Id) -> Result<(), String> {
-        let state = self.items(state).to_vec();
-        let new = match &self.values[object] {
-            // version, shape, type, whether column by column, bytes
-            Value::Array(None) => match state.as_slice() {
-                [_, shape, element, fortran, data] => {
-                    Value::Array(self.array(&[*data, *element, *shape, *fortran]))
-                }
-                _ => return Ok(()),
-            },
-            // version, order, ...
-            Value::ElementType { element, code, .. } => Value::ElementType {
-                element: *element,
-                code: code.clone(),
-                is_big_endian: state.get(1).is_some_and(
-                    |id| matches!(&self.values[*id], Value::Text(order, _) if order == ">"),
-                ),
-            },
-            _ => return Ok(()),
-        };
-        self.values[object] = new;
-        Ok(())
-    }
-
-    /// An array of bytes, type, shape and order; none if one of them is something else.
-    fn array(&self, parts: &[Id]) -> Option<(TensorInfo, PickledArray)> {
-        let &[data, element, shape, order] = parts else {
-            return None;
-        };
-        let (data, is_text) = match &self.values[data] {
-            Value::Bytes { data, is_text } => (data.clone(), *is_text),
-            // Bytes that happen to be a text, and the empty array.
-            Value::Text(_, data) => (data.clone(), false),
-            _ => return None,
-        };
-        let Value::ElementType {
-            element: Some(element),
-            is_big_endian,
-            ..
-        } = self.values[element]
-        else {
-            return None;
-        };
-        let shape = self
-            .items(shape)
-            .iter()
-            .map(|&id| self.number(id).and_then(|n| usize::try_from(n).ok()))
-            .collect::<Option<Vec<usize>>>()?;
-        shape
-            .iter()
-            .try_fold(element.size(), |all, n| all.checked_mul(*n))?;
-        let is_fortran = match &self.values[order] {
-            Value::Text(order, _) => order == "F",
-            Value::Number(number) => *number != 0,
-            _ => false,
-        };
-        Some((
-            TensorInfo { shape, element },
-            PickledArray {
-                data,
-                is_text,
-                is_big_endian,
-                is_fortran,
-            },
-        ))
-    }
-
-    /// The arrays in nested dictionaries.
-    fn collect(&mut self, id: Id, name: &str, depth: usize, tensors: &mut Tensors) {
-        match &self.values[id] {
-            Value::Array(Some((info, array))) => {
-                let source = Source::Pickled(array.clone());
-                tensors.insert(name.to_string(), (info.clone(), source));
-            }
-            Value::Array(None) => {
-                let reason = "its elements are of a type that is not read".to_string();
-                self.problem.get_or_insert((name.to_string(), reason));
-            }
-            Value::Dictionary(items) if depth < MAX_DEPTH => {
-                let items = items.clone();
-                for (key, value) in items {
-                    let Value::Text(key, _) = &self.values[key] else {
-                        continue;
-                    };
-                    let inner = match name {
-                        "" => key.clone(),
-                        _ => format!("{name}.{key}"),
-                    };
-                    self.collect(value, &inner, depth + 1, tensors);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn pairs(items: &[Id]) -> Vec<(Id, Id)> {
-    items
-        .as_chunks::<2>()
-        .0
+/// Shape and type; none for elements that are not read, or more of them than memory can hold.
+fn info(array: &PickledArray) -> Option<TensorInfo> {
+    let element = match array.element_code.as_str() {
+        "f8" => ElementType::F64,
+        "f4" => ElementType::F32,
+        "f2" => ElementType::F16,
+        "i8" => ElementType::I64,
+        "i4" => ElementType::I32,
+        "i2" => ElementType::I16,
+        "i1" => ElementType::I8,
+        "u8" => ElementType::U64,
+        "u4" => ElementType::U32,
+        "u2" => ElementType::U16,
+        "u1" => ElementType::U8,
+        "b1" => ElementType::Bool,
+        _ => return None,
+    };
+    array
+        .shape
         .iter()
-        .map(|&[k, v]| (k, v))
-        .collect()
+        .try_fold(element.size(), |all, n| all.checked_mul(*n))?;
+    Some(TensorInfo {
+        shape: array.shape.clone(),
+        element,
+    })
 }
