@@ -16,7 +16,7 @@ use crate::data::annotations::Category;
 use crate::data::batch::pad_images;
 use crate::data::coco_categories::categories_by_count;
 use crate::data::dataset::DetectionDataset;
-use crate::data::transforms::{Preprocess, prepare};
+use crate::data::transforms::{Preprocess, prepare, whole_picture};
 use crate::detection::ImageBatch;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use crate::eval::ResultRow;
@@ -72,6 +72,7 @@ pub struct DetectorDescription {
     /// The network.
     pub model: FasterRcnnConfig,
     /// From pixels to its input.
+    #[serde(deserialize_with = "whole_picture")]
     pub preprocess: Preprocess,
     /// Its classes in the order of the labels, with their original ids.
     pub categories: Vec<Category>,
