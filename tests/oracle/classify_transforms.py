@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import InterpolationMode, RandAugment, v2
+from torchvision.transforms.autoaugment import _apply_op
 from torchvision.transforms.v2 import functional as F
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -114,6 +115,57 @@ def mixing(tensors):
         tensors[f"cutmix/{lam}-{y}-{x}/labels"] = cutmix.transform(labels, params | inputs)
 
 
+def rand_augment(tensors, image):
+    """torchvision's fourteen operations: amounts of all magnitudes, and each with given amounts."""
+    space = RandAugment()._augmentation_space(31, (image.height, image.width))
+    signs, amounts = [], []
+    for values, signed in space.values():
+        amounts.append(values.float().expand(31))
+        signs.append(signed)
+    tensors["rand_augment_amounts"] = torch.stack(amounts)
+    tensors["rand_augment_signs"] = torch.tensor(signs, dtype=torch.float32)
+    given = {
+        "Identity": [0],
+        "ShearX": [0.3, -0.11],
+        "ShearY": [0.09, -0.3],
+        "TranslateX": [7.9, -24.2],
+        "TranslateY": [16.8, -3.1],
+        "Rotate": [9, -30, 0],
+        "Brightness": [0.27, -0.9],
+        "Color": [0.9, -0.27],
+        "Contrast": [0.27, -0.9],
+        "Sharpness": [0.9, -0.27],
+        "Posterize": [4, 7],
+        "Solarize": [178.5, 0],
+        "AutoContrast": [0],
+        "Equalize": [0],
+    }
+    assert list(given) == list(space)
+    # not all levels occur, so that there is something to stretch
+    flat = Image.fromarray((np.asarray(image) // 3 + 40).astype(np.uint8))
+    tensors["flat"] = pixels(flat)
+    for name, values in given.items():
+        for amount in values:
+            source = flat if name in ("AutoContrast", "Equalize") else image
+            changed = _apply_op(source, name, float(amount), InterpolationMode.NEAREST, None)
+            tensors[f"rand_augment/{name}={amount}"] = pixels(changed)
+
+
+def shifts_and_squares(tensors, image):
+    """By formula: AlexNet's lighting, pixel jitter, and Cutout as its authors' numpy code has it."""
+    values = np.asarray(image).astype(np.float64)
+    eigenvalues = np.array([0.2175, 0.0188, 0.0045])
+    eigenvectors = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+    shift = 255 * eigenvectors @ (np.array([0.15, -0.3, 0.7]) * eigenvalues)
+    for name, shift in (("lighting", shift), ("pixel_jitter", np.array(-13.3))):
+        tensors[name] = torch.from_numpy(np.clip(np.rint(values + shift), 0, 255).astype(np.uint8))
+    mask = np.ones((37, 53, 1))
+    for y, x in ((20, 30), (1, 50)):
+        mask[np.clip(y - 4, 0, 37) : np.clip(y + 4, 0, 37), np.clip(x - 4, 0, 53) : np.clip(x + 4, 0, 53)] = 0
+    mean = np.rint(255 * np.array([0.485, 0.456, 0.406]))
+    tensors["cutout"] = torch.from_numpy((values * mask + mean * (1 - mask)).astype(np.uint8))
+
+
 def main():
     torch.set_num_threads(1)
     tensors = {}
@@ -122,6 +174,8 @@ def main():
     sizes_and_crops(tensors, image)
     windows(tensors)
     mixing(tensors)
+    rand_augment(tensors, image)
+    shifts_and_squares(tensors, image)
     path = FIXTURES / "classify_transforms.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     path.chmod(0o644)

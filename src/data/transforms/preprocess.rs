@@ -176,6 +176,16 @@ impl Preprocess {
         (level * self.scale - self.mean[channel]) / self.std[channel]
     }
 
+    /// The 8-bit colour, red first, that is nearest to zero after normalising.
+    pub fn mean_colour(&self) -> [u8; 3] {
+        let mut colour = [0; 3];
+        for (channel, mean) in self.mean.iter().enumerate() {
+            // a float too large for a level becomes 255, one that is no number 0
+            colour[self.rgb_channel(channel)] = (mean / self.scale).round() as u8;
+        }
+        colour
+    }
+
     /// The colour of red, green and blue that one of the network's channels shows.
     fn rgb_channel(&self, channel: usize) -> usize {
         match self.channel_order {

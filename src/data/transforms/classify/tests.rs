@@ -7,6 +7,7 @@ use crop::{fallback_window, resized_crop, window_size};
 use mix::{MixedPart, cutmix, mixup};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
+use rand_augment::Operation;
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 
@@ -397,6 +398,176 @@ fn random_windows_have_areas_and_ratios_in_their_bounds() {
 }
 
 #[test]
+fn each_operation_of_rand_augment_equals_torchvision_on_pil_pictures() {
+    let fixture = fixture();
+    let mut compared = Vec::new();
+    for name in fixture.names() {
+        let Some((operation, amount)) = name
+            .strip_prefix("rand_augment/")
+            .and_then(|rest| rest.split_once('='))
+        else {
+            continue;
+        };
+        let operation = Operation::ALL
+            .into_iter()
+            .find(|ours| format!("{ours:?}") == operation)
+            .unwrap();
+        let source = match operation {
+            Operation::AutoContrast | Operation::Equalize => "flat",
+            _ => "image",
+        };
+        let ours = operation.apply(picture(source), amount.parse().unwrap());
+        assert_alike(name, &ours, &picture(name), 0);
+        compared.push(operation);
+    }
+    assert!(Operation::ALL.iter().all(|o| compared.contains(o)));
+}
+
+#[test]
+fn amounts_of_all_magnitudes_equal_torchvision() {
+    let amounts = numbers("rand_augment_amounts");
+    let signs = numbers("rand_augment_signs");
+    let size = ImageSize::new(37, 53);
+    for (index, operation) in Operation::ALL.into_iter().enumerate() {
+        assert_eq!(operation.has_sign(), signs[index] == 1.0, "{operation:?}");
+        for magnitude in 0..31 {
+            let ours = f64::from(operation.amount(magnitude as f32, size));
+            let theirs = amounts[31 * index + magnitude];
+            assert!(
+                (ours - theirs).abs() < 1e-5 * (1.0 + theirs),
+                "{operation:?} {magnitude}: {ours} {theirs}"
+            );
+        }
+    }
+}
+
+#[test]
+fn rand_augment_draws_all_operations_and_both_signs_alike() {
+    // Of one operation, because the brightness of a grey picture tells amount and sign.
+    let image = RgbImage::from_pixel(9, 9, image::Rgb([103; 3]));
+    let rand_augment = RandAugment {
+        operations: 1,
+        magnitude: 15.0,
+        ..RandAugment::default()
+    };
+    rand_augment.validate().unwrap();
+    let brightness = |rand_augment: RandAugment| {
+        let mut counts = std::collections::BTreeMap::new();
+        for seed in 0..2800 {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let changed = rand_augment.apply(image.clone(), &mut rng);
+            *counts.entry(changed.get_pixel(4, 4).0[0]).or_insert(0) += 1;
+        }
+        counts
+    };
+    let counts = brightness(rand_augment);
+    // A fourteenth each, that is 200: brightness, half of it darker; posterize to six bits.
+    for (level, expected) in [(149, 100), (56, 100), (100, 200)] {
+        let count = counts[&level];
+        assert!(
+            (expected * 7 / 10..expected * 13 / 10).contains(&count),
+            "{level}: {count}"
+        );
+    }
+    let seldom = brightness(RandAugment {
+        probability: 0.25,
+        ..rand_augment
+    });
+    assert!((30..70).contains(&seldom[&100]), "{}", seldom[&100]);
+    // Drawn magnitudes spread the levels of the brightness.
+    let spread = brightness(RandAugment {
+        magnitude_std: 5.0,
+        ..rand_augment
+    });
+    assert!(
+        counts.len() < 8 && spread.len() > 20,
+        "{counts:?} {spread:?}"
+    );
+}
+
+#[test]
+fn shifts_and_squares_equal_their_formulas() {
+    let mut ours = picture("image");
+    levels::shift(&mut ours, levels::lighting_shift([0.15, -0.3, 0.7]));
+    assert_alike("lighting", &ours, &picture("lighting"), 0);
+    let mut ours = picture("image");
+    levels::shift(&mut ours, [-13.3; 3]);
+    assert_alike("pixel_jitter", &ours, &picture("pixel_jitter"), 0);
+    let mut ours = picture("image");
+    for centre in [(30, 20), (50, 1)] {
+        levels::fill_square(
+            &mut ours,
+            centre,
+            9,
+            Preprocess::imagenet_eval().mean_colour(),
+        );
+    }
+    assert_alike("cutout", &ours, &picture("cutout"), 0);
+    // Blue first and on a scale of 255, the same colour stands the other way round.
+    assert_eq!(Preprocess::imagenet_eval().mean_colour(), [124, 116, 104]);
+    assert_eq!(Preprocess::detectron2().mean_colour(), [124, 116, 104]);
+}
+
+#[test]
+fn pixel_jitter_lighting_rotation_and_cutout_draw_what_they_say() {
+    let image = RgbImage::from_pixel(33, 33, image::Rgb([128, 128, 128]));
+    let preprocess = Preprocess::torchvision().with_sizes(33, 33);
+    let draws = |augmentation: LabelledAugmentation| {
+        augmentation.validate().unwrap();
+        (0..400)
+            .map(|seed| {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                augmentation.apply(image.clone(), &preprocess, &mut rng)
+            })
+            .collect::<Vec<_>>()
+    };
+    let none = LabelledAugmentation::none;
+    let jittered = draws(LabelledAugmentation {
+        pixel_jitter: 20.0,
+        ..none()
+    });
+    let shifts: Vec<f64> = jittered
+        .iter()
+        .map(|image| f64::from(image.get_pixel(3, 3).0[0]) - 128.0)
+        .collect();
+    assert!(shifts.iter().all(|s| s.abs() <= 20.0));
+    assert!(shifts.iter().any(|&s| s > 17.0) && shifts.iter().any(|&s| s < -17.0));
+    assert!(
+        jittered
+            .iter()
+            .all(|i| i.iter().all(|v| v == &i.as_raw()[0]))
+    );
+    let lit = draws(LabelledAugmentation {
+        lighting: 0.1,
+        ..none()
+    });
+    // Red's deviation: 25.5 * sqrt((0.5675 * 0.2175)^2 + (0.7192 * 0.0188)^2 + ..) = 3.17
+    let square = |image: &RgbImage| (f64::from(image.get_pixel(0, 0).0[0]) - 128.0).powi(2);
+    let deviation = (lit.iter().map(square).sum::<f64>() / 400.0).sqrt();
+    assert!((2.7..3.7).contains(&deviation), "{deviation}");
+    let black = |image: &RgbImage| image.pixels().filter(|p| p.0 == [0; 3]).count();
+    let turned = draws(LabelledAugmentation {
+        rotation: 45.0,
+        ..none()
+    });
+    // The corners of a turned square: at 45 degrees 17 % of it.
+    assert!(turned.iter().all(|i| black(i) < 230));
+    assert!(turned.iter().any(|i| black(i) > 180) && turned.iter().any(|i| black(i) < 40));
+    let hidden = draws(LabelledAugmentation {
+        cutout: Some(Cutout { side: 8, count: 1 }),
+        ..none()
+    });
+    let sizes: Vec<usize> = hidden
+        .iter()
+        .map(|image| image.pixels().filter(|p| p.0 != [128; 3]).count())
+        .collect();
+    assert!(sizes.iter().all(|n| (16..=64).contains(n)), "{sizes:?}");
+    let whole = sizes.iter().filter(|&&n| n == 64).count();
+    // Centres at which it is not clipped: (26 / 33)^2 = 0.62.
+    assert!((210..290).contains(&whole), "{whole}");
+}
+
+#[test]
 fn the_flip_happens_as_often_as_asked() {
     let image = picture("image");
     let augmentation = LabelledAugmentation {
@@ -450,6 +621,24 @@ fn settings_survive_toml_and_mistakes_in_them_are_named() {
         (
             "horizontal_flip = 1.5",
             "horizontal_flip: 1.5 is not between 0 and 1",
+        ),
+        ("rotation = 181", "rotation: 181 is not between 0 and 180"),
+        (
+            "pixel_jitter = -1",
+            "pixel_jitter: -1 is not between 0 and 255",
+        ),
+        (
+            "lighting = nan",
+            "lighting: NaN is not a number of 0 or more",
+        ),
+        ("cutout = { side = 1 }", "cutout.side: 1 is below 2"),
+        (
+            "rand_augment = { magnitude = 31 }",
+            "rand_augment.magnitude: 31 is not between 0 and 30",
+        ),
+        (
+            "rand_augment = { operations = 0 }",
+            "rand_augment.operations: must be at least 1",
         ),
         ("cutmix = -1", "cutmix: -1 is not a number of 0 or more"),
         (
@@ -511,6 +700,11 @@ proptest! {
             crop,
             horizontal_flip: 0.5,
             color_jitter: Some(ColorJitter { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }),
+            rotation: 30.0,
+            pixel_jitter: 20.0,
+            lighting: 0.1,
+            rand_augment: Some(RandAugment { operations: 3, magnitude: 20.0, magnitude_std: 10.0, probability: 0.8 }),
+            cutout: Some(Cutout { side: 8, count: 2 }),
             ..LabelledAugmentation::none()
         };
         augmentation.validate().unwrap();
