@@ -552,6 +552,28 @@ mod tests {
         assert!(no_std.validate().is_err());
     }
 
+    #[test]
+    fn a_crop_is_written_only_where_there_is_one_and_no_detector_may_have_it() {
+        let plain = serde_json::to_string(&Preprocess::torchvision()).unwrap();
+        assert!(!plain.contains("center_crop"), "{plain}");
+        let whole = |json: &str| whole_picture(&mut serde_json::Deserializer::from_str(json));
+        assert_eq!(whole(&plain).unwrap(), Preprocess::torchvision());
+        let cropped = serde_json::to_string(&Preprocess::imagenet_eval()).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Preprocess>(&cropped).unwrap(),
+            Preprocess::imagenet_eval()
+        );
+        assert_eq!(
+            whole(&cropped).unwrap_err().to_string(),
+            "center_crop: 224 is for classifiers only, a detector needs the whole picture"
+        );
+        let nothing = Preprocess {
+            center_crop: Some(0),
+            ..Preprocess::imagenet_eval()
+        };
+        assert!(nothing.validate().is_err());
+    }
+
     proptest! {
         #[test]
         fn a_box_comes_back_from_the_input(
