@@ -16,7 +16,7 @@ use crate::data::annotations::Category;
 use crate::data::batch::pad_images;
 use crate::data::coco_categories::categories_by_count;
 use crate::data::dataset::DetectionDataset;
-use crate::data::transforms::{Preprocess, prepare};
+use crate::data::transforms::{Preprocess, prepare, whole_picture};
 use crate::detection::ImageBatch;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use crate::eval::ResultRow;
@@ -72,6 +72,7 @@ pub struct DetectorDescription {
     /// The network.
     pub model: FasterRcnnConfig,
     /// From pixels to its input.
+    #[serde(deserialize_with = "whole_picture")]
     pub preprocess: Preprocess,
     /// Its classes in the order of the labels, with their original ids.
     pub categories: Vec<Category>,
@@ -261,4 +262,36 @@ pub fn detect_dataset(
         }
         Ok(rows)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbones::zoo::backbone;
+    use crate::detection::faster_rcnn::Preset;
+    use crate::weights::layouts::Network;
+
+    #[test]
+    fn a_detector_that_would_see_only_the_centre_is_refused() {
+        let mut description = DetectorDescription {
+            model: FasterRcnnConfig::new(Preset::Torchvision, backbone("resnet18").unwrap(), 1),
+            preprocess: Preprocess::torchvision(),
+            categories: Vec::new(),
+        };
+        let read = |description: &DetectorDescription| {
+            DetectorDescription::from_metadata(&description.to_metadata())
+        };
+        assert_eq!(read(&description).unwrap(), description);
+        description.preprocess.center_crop = Some(224);
+        let message = read(&description).unwrap_err().to_string();
+        assert!(
+            message.contains("center_crop: 224 is for classifiers only"),
+            "{message}"
+        );
+        let network = json!(Network::Detection {
+            model: description.model.clone(),
+            preprocess: description.preprocess,
+        });
+        assert!(serde_json::from_value::<Network>(network).is_err());
+    }
 }

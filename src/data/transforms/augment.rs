@@ -212,7 +212,8 @@ fn crop_keeping_objects(
     sample
 }
 
-fn happens(probability: f32, rng: &mut impl Rng) -> bool {
+/// Whether something of this probability, 0 to 1, happens.
+pub(super) fn happens(probability: f32, rng: &mut impl Rng) -> bool {
     // no draw for what is switched off; `random::<f32>()` lies in [0, 1)
     probability > 0.0 && rng.random::<f32>() < probability
 }

@@ -8,7 +8,11 @@ use crate::{
     data::DataError,
 };
 
-use super::resize::{ResizeMethod, resize_antialiased_rgb8, resize_bilinear_plane};
+use super::resize::{ResizeMethod, resize_bilinear_plane, resize_rgb8};
+
+/// A limit of the long side that only pictures of absurd proportions reach: short sides of 256 pixels
+/// and a long side 256 times as long. It keeps such a picture from asking for all memory.
+pub const NO_LONG_SIDE_LIMIT: usize = 1 << 16;
 
 /// Order of the colour planes that a network was trained with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -41,6 +45,11 @@ pub struct Preprocess {
     pub max_size: usize,
     /// How to resize.
     pub resize_method: ResizeMethod,
+    /// Side in pixels of the square cut out of the centre after resizing, padded with black where
+    /// the picture is smaller (torchvision's `CenterCrop`). Classifiers only: a detector must see
+    /// the whole picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub center_crop: Option<usize>,
     /// Batches are padded with zeros to a multiple of this in height and width.
     pub size_divisor: usize,
 }
@@ -56,6 +65,7 @@ impl Preprocess {
             min_size: 800,
             max_size: 1333,
             resize_method: ResizeMethod::Torchvision,
+            center_crop: None,
             size_divisor: 32,
         }
     }
@@ -70,6 +80,7 @@ impl Preprocess {
             min_size: 800,
             max_size: 1333,
             resize_method: ResizeMethod::Detectron2,
+            center_crop: None,
             size_divisor: 32,
         }
     }
@@ -83,6 +94,19 @@ impl Preprocess {
             std: [58.395, 57.12, 57.375],
             resize_method: ResizeMethod::Mmdetection,
             ..Self::detectron2()
+        }
+    }
+
+    /// How ImageNet classifiers are measured: RGB, ImageNet mean and deviation, the centre of 224
+    /// pixels out of a picture whose short side is 256 (torchvision's `ImageClassification` preset).
+    pub const fn imagenet_eval() -> Self {
+        Self {
+            min_size: 256,
+            max_size: NO_LONG_SIDE_LIMIT,
+            resize_method: ResizeMethod::Pillow,
+            center_crop: Some(224),
+            size_divisor: 1,
+            ..Self::torchvision()
         }
     }
 
@@ -110,6 +134,9 @@ impl Preprocess {
                 format!("{} is below min_size {}", self.max_size, self.min_size),
             );
         }
+        if self.center_crop == Some(0) {
+            return wrong("center_crop", "must be at least 1 pixel".to_owned());
+        }
         if self.size_divisor == 0 {
             return wrong("size_divisor", "must be at least 1".to_owned());
         }
@@ -122,17 +149,66 @@ impl Preprocess {
         Ok(())
     }
 
+    /// Side in pixels of a classifier's square input: the cut out centre, or else the short side.
+    pub fn input_side(&self) -> usize {
+        self.center_crop.unwrap_or(self.min_size)
+    }
+
     /// Size of the input for an image of this size, before padding.
     pub fn input_size(&self, image: ImageSize) -> ImageSize {
+        match self.center_crop {
+            Some(side) => ImageSize::new(side, side),
+            None => self.resized_size(image),
+        }
+    }
+
+    fn resized_size(&self, image: ImageSize) -> ImageSize {
         self.resize_method
             .input_size(image, self.min_size, self.max_size)
     }
 
     /// The normalised value of each 8-bit level in one of the network's channels.
     fn levels(&self, channel: usize) -> [f32; 256] {
-        std::array::from_fn(|level| {
-            (level as f32 * self.scale - self.mean[channel]) / self.std[channel]
-        })
+        std::array::from_fn(|level| self.normalised(level as f32, channel))
+    }
+
+    fn normalised(&self, level: f32, channel: usize) -> f32 {
+        (level * self.scale - self.mean[channel]) / self.std[channel]
+    }
+
+    /// The 8-bit colour, red first, that is nearest to zero after normalising.
+    pub fn mean_colour(&self) -> [u8; 3] {
+        let mut colour = [0; 3];
+        for (channel, mean) in self.mean.iter().enumerate() {
+            // a float too large for a level becomes 255, one that is no number 0
+            colour[self.rgb_channel(channel)] = (mean / self.scale).round() as u8;
+        }
+        colour
+    }
+
+    /// The colour of red, green and blue that one of the network's channels shows.
+    fn rgb_channel(&self, channel: usize) -> usize {
+        match self.channel_order {
+            ChannelOrder::Rgb => channel,
+            ChannelOrder::Bgr => 2 - channel,
+        }
+    }
+}
+
+/// Reads the input of a network that must see the whole picture; for serde's `deserialize_with`.
+///
+/// # Errors
+/// Not a [`Preprocess`], or one with a `center_crop`.
+pub fn whole_picture<'de, D>(deserializer: D) -> Result<Preprocess, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    let preprocess: Preprocess = serde::Deserialize::deserialize(deserializer)?;
+    match preprocess.center_crop {
+        None => Ok(preprocess),
+        Some(side) => Err(serde::de::Error::custom(format!(
+            "center_crop: {side} is for classifiers only, a detector needs the whole picture"
+        ))),
     }
 }
 
@@ -174,53 +250,175 @@ pub fn ratios(old: ImageSize, new: ImageSize) -> (f32, f32) {
     )
 }
 
-/// Resizes and normalises a picture.
+/// Resizes and normalises a picture, and cuts out its centre if the network wants it so.
 pub fn prepare(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
-    let image_size = ImageSize::new(image.height() as usize, image.width() as usize);
-    let input_size = preprocess.input_size(image_size);
-    let plane = input_size.height * input_size.width;
-    let mut pixels = vec![0.0f32; 3 * plane];
-    let antialiased;
-    // What is left for the planes to do: torchvision's interpolation, or nothing but normalising.
-    let (source, source_size): (&[u8], _) = match preprocess.resize_method {
-        ResizeMethod::Torchvision | ResizeMethod::Mmdetection => (image.as_raw(), image_size),
-        ResizeMethod::Detectron2 => {
-            antialiased = resize_antialiased_rgb8(image.as_raw(), image_size, input_size);
-            (&antialiased, input_size)
-        }
+    let resized = resized(image, preprocess);
+    match preprocess.center_crop {
+        Some(side) => centre(&resized, side, preprocess),
+        None => resized,
+    }
+}
+
+/// The ten views whose mean score is the classical multi-crop measurement (torchvision's
+/// `TenCrop`): squares of side `center_crop` at the top left, top right, bottom left, bottom right
+/// and in the centre of the resized picture, then the same five of the mirrored picture.
+///
+/// # Errors
+/// No `center_crop`, or a resized picture that is smaller.
+pub fn prepare_ten_crops(
+    image: &RgbImage,
+    preprocess: &Preprocess,
+) -> Result<Vec<PreparedImage>, DataError> {
+    let wrong = |problem: String| DataError::Setting {
+        setting: "center_crop",
+        problem,
     };
+    let side = preprocess
+        .center_crop
+        .ok_or_else(|| wrong("ten crops need the side of the crop".to_owned()))?;
+    let whole = resized(image, preprocess);
+    let size = whole.input_size;
+    if size.height < side || size.width < side {
+        return Err(wrong(format!(
+            "ten crops of {side} pixels don't fit into a picture resized to {size}"
+        )));
+    }
+    let (bottom, right) = ((size.height - side) as isize, (size.width - side) as isize);
+    let corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)];
+    let five = |picture: &PreparedImage| {
+        let mut crops: Vec<PreparedImage> = corners
+            .iter()
+            .map(|&(top, left)| square(picture, top, left, side, preprocess))
+            .collect();
+        crops.push(centre(picture, side, preprocess));
+        crops
+    };
+    let mut crops = five(&whole);
+    // Mirrored before it is cut: the centre of an odd remainder is not its own mirror image.
+    crops.extend(five(&mirrored(whole)));
+    Ok(crops)
+}
+
+/// Normalises a picture that has the size of the network's input already, as a training picture
+/// behind its augmentation.
+pub fn normalise(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
+    let size = ImageSize::new(image.height() as usize, image.width() as usize);
+    let plane = size.height * size.width;
+    let mut pixels = vec![0.0f32; 3 * plane];
+    for (channel, out) in pixels.chunks_exact_mut(plane.max(1)).enumerate() {
+        let levels = preprocess.levels(channel);
+        let rgb_channel = preprocess.rgb_channel(channel);
+        for (value, pixel) in out.iter_mut().zip(image.as_raw().chunks_exact(3)) {
+            *value = levels[usize::from(pixel[rgb_channel])];
+        }
+    }
+    PreparedImage {
+        pixels,
+        image_size: size,
+        input_size: size,
+    }
+}
+
+/// Where a centred span of `inner` begins in one of `outer`, below zero if it is longer: the half
+/// rounded to the even neighbour, as Python rounds, for cutting; rounded down for padding
+/// (torchvision's `center_crop`).
+pub fn centre_offset(outer: usize, inner: usize) -> isize {
+    match outer >= inner {
+        true => ((outer - inner) as f64 / 2.0).round_ties_even() as isize,
+        false => -(((inner - outer) / 2) as isize),
+    }
+}
+
+/// Resized and normalised, not cropped.
+fn resized(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
+    let image_size = ImageSize::new(image.height() as usize, image.width() as usize);
+    let input_size = preprocess.resized_size(image_size);
+    match preprocess.resize_method {
+        // Interpolates what it has normalised; the others round to levels in between.
+        ResizeMethod::Torchvision => {
+            let pixels = interpolate_normalised(image, image_size, input_size, preprocess);
+            PreparedImage {
+                pixels,
+                image_size,
+                input_size,
+            }
+        }
+        method => PreparedImage {
+            image_size,
+            ..normalise(&resize_rgb8(image, input_size, method), preprocess)
+        },
+    }
+}
+
+fn interpolate_normalised(
+    image: &RgbImage,
+    from: ImageSize,
+    to: ImageSize,
+    preprocess: &Preprocess,
+) -> Vec<f32> {
+    let plane = to.height * to.width;
+    let mut pixels = vec![0.0f32; 3 * plane];
+    let stride = 3 * from.width;
     for (channel, out) in pixels.chunks_exact_mut(plane).enumerate() {
         let levels = preprocess.levels(channel);
-        let rgb_channel = match preprocess.channel_order {
-            ChannelOrder::Rgb => channel,
-            ChannelOrder::Bgr => 2 - channel,
-        };
-        let stride = 3 * source_size.width;
-        // Of a level of the source: torchvision normalises before it interpolates, OpenCV rounds
-        // what it interpolated to a level.
-        let rounds = preprocess.resize_method == ResizeMethod::Mmdetection;
+        let rgb_channel = preprocess.rgb_channel(channel);
         let row_of = |y: usize, row: &mut [f32]| {
-            let rgb = &source[y * stride..(y + 1) * stride];
+            let rgb = &image.as_raw()[y * stride..(y + 1) * stride];
             for (value, pixel) in row.iter_mut().zip(rgb.chunks_exact(3)) {
-                let level = pixel[rgb_channel];
-                *value = match rounds {
-                    true => f32::from(level),
-                    false => levels[usize::from(level)],
-                };
+                *value = levels[usize::from(pixel[rgb_channel])];
             }
         };
-        resize_bilinear_plane(source_size, input_size, row_of, out);
-        if rounds {
-            for value in out {
-                *value = levels[(*value + 0.5) as usize & 0xFF];
+        resize_bilinear_plane(from, to, row_of, out);
+    }
+    pixels
+}
+
+fn centre(picture: &PreparedImage, side: usize, preprocess: &Preprocess) -> PreparedImage {
+    let size = picture.input_size;
+    let top = centre_offset(size.height, side);
+    let left = centre_offset(size.width, side);
+    square(picture, top, left, side, preprocess)
+}
+
+/// Cuts out a square; what lies outside the picture is black.
+fn square(
+    picture: &PreparedImage,
+    top: isize,
+    left: isize,
+    side: usize,
+    preprocess: &Preprocess,
+) -> PreparedImage {
+    let ImageSize { height, width } = picture.input_size;
+    // The columns of the square that the picture covers.
+    let first = (-left).clamp(0, side as isize) as usize;
+    let last = (width as isize - left).clamp(first as isize, side as isize) as usize;
+    let source_first = (left + first as isize) as usize;
+    let mut pixels = Vec::with_capacity(3 * side * side);
+    for (channel, plane) in picture.pixels.chunks_exact(height * width).enumerate() {
+        let black = preprocess.normalised(0.0, channel);
+        for y in 0..side {
+            let row_start = pixels.len();
+            pixels.resize(row_start + side, black);
+            let source_y = top + y as isize;
+            if (0..height as isize).contains(&source_y) {
+                let source = &plane[source_y as usize * width..][..width];
+                pixels[row_start + first..row_start + last]
+                    .copy_from_slice(&source[source_first..source_first + (last - first)]);
             }
         }
     }
     PreparedImage {
         pixels,
-        image_size,
-        input_size,
+        image_size: picture.image_size,
+        input_size: ImageSize::new(side, side),
     }
+}
+
+fn mirrored(mut picture: PreparedImage) -> PreparedImage {
+    for row in picture.pixels.chunks_exact_mut(picture.input_size.width) {
+        row.reverse();
+    }
+    picture
 }
 
 #[cfg(test)]
@@ -352,6 +550,28 @@ mod tests {
             ..Preprocess::torchvision()
         };
         assert!(no_std.validate().is_err());
+    }
+
+    #[test]
+    fn a_crop_is_written_only_where_there_is_one_and_no_detector_may_have_it() {
+        let plain = serde_json::to_string(&Preprocess::torchvision()).unwrap();
+        assert!(!plain.contains("center_crop"), "{plain}");
+        let whole = |json: &str| whole_picture(&mut serde_json::Deserializer::from_str(json));
+        assert_eq!(whole(&plain).unwrap(), Preprocess::torchvision());
+        let cropped = serde_json::to_string(&Preprocess::imagenet_eval()).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Preprocess>(&cropped).unwrap(),
+            Preprocess::imagenet_eval()
+        );
+        assert_eq!(
+            whole(&cropped).unwrap_err().to_string(),
+            "center_crop: 224 is for classifiers only, a detector needs the whole picture"
+        );
+        let nothing = Preprocess {
+            center_crop: Some(0),
+            ..Preprocess::imagenet_eval()
+        };
+        assert!(nothing.validate().is_err());
     }
 
     proptest! {

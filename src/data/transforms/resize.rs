@@ -1,13 +1,14 @@
 //! How large the network's input becomes and how pixels get there, in the ways of the references. Both only resize; normalising is [`super::preprocess`]'s part.
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
+use image::RgbImage;
 
 use crate::boxes::ImageSize;
 
 /// The reference whose resizing is reproduced: target size and interpolation together, because
 /// they belong to the weights that were trained with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum ResizeMethod {
     /// `GeneralizedRCNNTransform`: sides rounded down; bilinear between the four nearest pixels
     /// (no antialiasing) on normalised `f32`.
@@ -19,6 +20,12 @@ pub enum ResizeMethod {
     /// the four nearest pixels) on 8-bit pixels, before normalising. OpenCV computes in fixed
     /// point: a value can differ by one level.
     Mmdetection,
+    /// torchvision's `transforms.Resize(min_size, max_size=max_size)` of a PIL picture: the short
+    /// side exactly, the long side rounded down; Pillow's antialiased bilinear filter on 8-bit
+    /// pixels. What ImageNet classifiers are trained and measured with.
+    Pillow,
+    /// The same sizes with Pillow's bicubic filter (`a = -0.5`), also antialiased.
+    PillowBicubic,
 }
 
 impl ResizeMethod {
@@ -55,6 +62,16 @@ impl ResizeMethod {
                     (height * scale + 0.5).floor(),
                     (width * scale + 0.5).floor(),
                 )
+            }
+            Self::Pillow | Self::PillowBicubic => {
+                let (mut new_short, mut new_long) = (min, (min * long / short).floor());
+                if new_long > max {
+                    (new_short, new_long) = ((max * new_short / new_long).floor(), max);
+                }
+                match width <= height {
+                    true => (new_long, new_short),
+                    false => (new_short, new_long),
+                }
             }
         };
         ImageSize::new((new_height as usize).max(1), (new_width as usize).max(1))
@@ -134,24 +151,73 @@ impl Neighbours {
     }
 }
 
-/// Pillow's antialiased bilinear resizing of interleaved 8-bit RGB `[height, width, 3]`.
+/// Resizes 8-bit pixels in a method's interpolation; what lies between two levels is rounded.
 ///
-/// Width first, then height, as two calls: each pass rounds to 8 bits, and left to itself the crate
-/// begins with the height, which changes up to a quarter of the values by one level.
-pub fn resize_antialiased_rgb8(pixels: &[u8], from: ImageSize, to: ImageSize) -> Vec<u8> {
+/// [`ResizeMethod::Torchvision`] itself interpolates normalised values, which nothing rounds: its
+/// levels here are the nearest ones.
+pub fn resize_rgb8(image: &RgbImage, to: ImageSize, method: ResizeMethod) -> RgbImage {
+    let from = ImageSize::new(image.height() as usize, image.width() as usize);
+    if from == to {
+        return image.clone();
+    }
+    let pixels = match method {
+        ResizeMethod::Detectron2 | ResizeMethod::Pillow => {
+            resize_antialiased(image.as_raw(), from, to, FilterType::Bilinear)
+        }
+        // Catmull and Rom's spline is the bicubic filter with a = -0.5.
+        ResizeMethod::PillowBicubic => {
+            resize_antialiased(image.as_raw(), from, to, FilterType::CatmullRom)
+        }
+        ResizeMethod::Torchvision | ResizeMethod::Mmdetection => {
+            resize_between_neighbours(image.as_raw(), from, to)
+        }
+    };
+    RgbImage::from_raw(to.width as u32, to.height as u32, pixels)
+        .expect("every pixel of the target has three values")
+}
+
+/// Bilinear between the four nearest pixels, rounded to levels; interleaved RGB.
+fn resize_between_neighbours(pixels: &[u8], from: ImageSize, to: ImageSize) -> Vec<u8> {
+    let mut plane = vec![0.0f32; to.height * to.width];
+    let mut out = vec![0u8; 3 * plane.len()];
+    let stride = 3 * from.width;
+    for channel in 0..3 {
+        let row_of = |y: usize, row: &mut [f32]| {
+            let rgb = &pixels[y * stride..(y + 1) * stride];
+            for (value, pixel) in row.iter_mut().zip(rgb.chunks_exact(3)) {
+                *value = f32::from(pixel[channel]);
+            }
+        };
+        resize_bilinear_plane(from, to, row_of, &mut plane);
+        for (pixel, value) in out.chunks_exact_mut(3).zip(&plane) {
+            pixel[channel] = (value + 0.5) as u8;
+        }
+    }
+    out
+}
+
+/// Pillow's antialiased resizing of interleaved 8-bit RGB `[height, width, 3]`.
+///
+/// Width first, then height, as Pillow up to version 12 (13 sometimes begins with the height) and as
+/// two calls: each pass rounds to 8 bits, and left to itself the crate
+/// begins with the height; either changes up to a quarter of the values by one level. Its weights are
+/// 16-bit fixed point where Pillow's have 22 bits behind the point: a few values still differ by one
+/// level.
+fn resize_antialiased(
+    pixels: &[u8],
+    from: ImageSize,
+    to: ImageSize,
+    filter: FilterType,
+) -> Vec<u8> {
     let narrowed = ImageSize::new(from.height, to.width);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     let pass = |pixels: &[u8], from: ImageSize, to: ImageSize| {
         let rgb8 = PixelType::U8x3;
         let source = images::ImageRef::new(from.width as u32, from.height as u32, pixels, rgb8)
             .expect("an RGB image has three bytes a pixel");
         let mut target = images::Image::new(to.width as u32, to.height as u32, rgb8);
-        let filter = ResizeAlg::Convolution(FilterType::Bilinear);
         Resizer::new()
-            .resize(
-                &source,
-                &mut target,
-                &ResizeOptions::new().resize_alg(filter),
-            )
+            .resize(&source, &mut target, &options)
             .expect("both images have the same pixel type");
         target.into_vec()
     };
@@ -197,6 +263,7 @@ mod tests {
                 ResizeMethod::Torchvision,
                 ResizeMethod::Detectron2,
                 ResizeMethod::Mmdetection,
+                ResizeMethod::Pillow,
             ] {
                 let size = method.input_size(ImageSize::new(height, width), min, max);
                 prop_assert!(size.height.min(size.width) >= 1);

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::foreign::{ForeignFile, TensorInfo};
 use crate::classification::classifier::ClassifierConfig;
-use crate::data::transforms::Preprocess;
+use crate::data::transforms::{Preprocess, whole_picture};
 use crate::detection::faster_rcnn::FasterRcnnConfig;
 
 pub use detectors::{DetectorDialect, DetectorNames};
@@ -136,6 +136,7 @@ pub enum Network {
         /// The network.
         model: FasterRcnnConfig,
         /// Its input.
+        #[serde(deserialize_with = "whole_picture")]
         preprocess: Preprocess,
     },
 }

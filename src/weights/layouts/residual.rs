@@ -271,7 +271,6 @@ fn classifier(
         }
     }
     let [num_classes, _] = tensors.extents(&format!("{head}.weight"))?;
-    // 32 pixels as they are; 256 to 224 is what most ImageNet networks were measured with.
     let preprocess = match (layout, backbone.stem) {
         (Layout::Chenyaofo, _) if num_classes == 100 => Preprocess {
             mean: [0.5070, 0.4865, 0.4409],
@@ -283,18 +282,15 @@ fn classifier(
             std: [0.2023, 0.1994, 0.2010],
             ..Preprocess::torchvision().with_sizes(32, 32)
         },
-        (Layout::MmpretrainCaffe, _) => Preprocess {
-            resize_method: ResizeMethod::Torchvision,
-            ..Preprocess::detectron2().with_sizes(224, 224)
-        },
         (_, Stem::Cifar) => Preprocess::torchvision().with_sizes(32, 32),
-        _ => Preprocess::torchvision().with_sizes(224, 224),
+        _ => imagenet_input(layout),
     };
     let mut assumptions = vec![match layout {
         Layout::Chenyaofo => "input: RGB with the CIFAR mean and deviation".to_string(),
         Layout::MmpretrainCaffe => "input: BGR, 0 to 255, less Caffe's mean".to_string(),
         _ => "input: RGB with the ImageNet mean and deviation".to_string(),
     }];
+    assumptions.extend(resize_words(&preprocess));
     if backbone.block == BlockKind::Bottleneck {
         let place = match backbone.stride_place {
             StridePlace::Conv1x1 => "the first 1x1",
@@ -322,6 +318,59 @@ fn classifier(
         }),
         assumptions,
     })
+}
+
+/// What the code bases measure their ImageNet networks with; no tensor shows it.
+///
+/// torchvision's first weights and Cadene's: 256 pixels, bilinear, the centre of 224 (torchvision's
+/// second weights want 232); assumed of moskomule's, too, whose scripts change theirs. timm's `seresnet` and `seresnext`: most of their
+/// `default_cfg` say bicubic and the same `crop_pct` of 224/256 (those named `a1` and `a2` want 0.95).
+/// mmpretrain: `ResizeEdge` of 256 with OpenCV, then `CenterCrop` of 224; its long side is rounded
+/// down, ours to nearest, which can move the centre by half a pixel.
+fn imagenet_input(layout: Layout) -> Preprocess {
+    let pillow = Preprocess::imagenet_eval();
+    match layout {
+        Layout::Timm => Preprocess {
+            resize_method: ResizeMethod::PillowBicubic,
+            ..pillow
+        },
+        Layout::Mmpretrain => Preprocess {
+            resize_method: ResizeMethod::Mmdetection,
+            ..pillow
+        },
+        Layout::MmpretrainCaffe => {
+            let Preprocess {
+                channel_order,
+                scale,
+                mean,
+                std,
+                ..
+            } = Preprocess::detectron2();
+            Preprocess {
+                channel_order,
+                scale,
+                mean,
+                std,
+                resize_method: ResizeMethod::Mmdetection,
+                ..pillow
+            }
+        }
+        _ => pillow,
+    }
+}
+
+/// How pictures are resized and cropped, for people; nothing of an input without a crop.
+fn resize_words(preprocess: &Preprocess) -> Option<String> {
+    let side = preprocess.center_crop?;
+    let filter = match preprocess.resize_method {
+        ResizeMethod::PillowBicubic => "Pillow's bicubic filter",
+        ResizeMethod::Mmdetection => "OpenCV's bilinear interpolation",
+        _ => "Pillow's bilinear filter",
+    };
+    Some(format!(
+        "resizing: short side {} with {filter}, then the centre of {side}",
+        preprocess.min_size
+    ))
 }
 
 /// The configuration that tensors of these names have, with the defaults for what no shape shows;
