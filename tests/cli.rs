@@ -1,37 +1,10 @@
 //! The command as a person meets it: mistakes give one clear line and the right exit code.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output};
 
-fn sedet(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sedet"))
-        .args(arguments)
-        .env_remove("SEDET_DATA")
-        .output()
-        .unwrap()
-}
-
-/// Fails with code 1 and one line that has all of `parts`.
-fn fails_with(arguments: &[&str], parts: &[&str]) {
-    let output = sedet(arguments);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let error = stderr
-        .lines()
-        .find(|l| l.starts_with("error:"))
-        .unwrap_or("");
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
-    for part in parts {
-        assert!(
-            error.contains(part),
-            "{arguments:?}: no '{part}' in: {stderr}"
-        );
-    }
-    assert!(!stderr.contains("panicked"), "{stderr}");
-}
-
-fn text(path: &Path) -> String {
-    path.display().to_string()
-}
+use common::command::{fails_with, sedet, text};
 
 #[test]
 fn doctor_reports_the_cpu_and_never_fails() {

@@ -194,6 +194,7 @@ fn learning_rates_equal_torch() {
     let fixture = Fixture::open("optimizer.safetensors");
     let detection = ScheduleConfig {
         warmup_iterations: 1000,
+        warmup_epochs: None,
         warmup_factor: 1.0 / 1000.0,
         decay: Decay::MultiStep {
             milestones: vec![3.0, 5.0],
@@ -202,6 +203,7 @@ fn learning_rates_equal_torch() {
     };
     let cosine = ScheduleConfig {
         warmup_iterations: 0,
+        warmup_epochs: None,
         warmup_factor: 1.0,
         decay: Decay::Cosine { floor: 0.01 },
     };
@@ -211,7 +213,7 @@ fn learning_rates_equal_torch() {
     ] {
         let expected = fixture.floats(key);
         let rates: Vec<f32> = (0..expected.len())
-            .map(|i| (0.02 * schedule.factor(i, per_epoch, total)) as f32)
+            .map(|i| (0.02 * schedule.factor(i, per_epoch, total, 0)) as f32)
             .collect();
         for (i, (rate, expected)) in rates.iter().zip(&expected).enumerate() {
             assert!(

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use burn::module::Module as _;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
-use sedet::config::RunConfig;
+use sedet::config::{DetectionConfig, Recipe as _};
 use sedet::data::dataset::TargetFilter;
-use sedet::data::loader::{DetectionLoader, LoaderOptions};
+use sedet::data::loader::{DetectionLoader, LoaderOptions, TrainingImages};
 use sedet::data::registry::{OpenedSplit, shapes_dataset};
 use sedet::data::shapes::{ShapesConfig, Split};
 use sedet::data::transforms::Augmentation;
@@ -25,7 +25,7 @@ fn three_pictures_are_learnt_by_heart() {
         seed: 3,
     };
     let dataset = Arc::new(shapes_dataset(&shapes, Split::Train).unwrap());
-    let config = RunConfig::load(
+    let config = DetectionConfig::load(
         "shapes",
         &["input.min_size=96".into(), "input.max_size=128".into()],
     )
@@ -48,13 +48,15 @@ fn three_pictures_are_learnt_by_heart() {
             dataset,
             description.preprocess,
             Augmentation::none(),
-            LoaderOptions {
-                batch_size: 3,
+            TrainingImages {
                 group_by_aspect: false,
                 filter: TargetFilter {
                     keep_empty: true,
                     ..TargetFilter::default()
                 },
+            },
+            LoaderOptions {
+                batch_size: 3,
                 ..LoaderOptions::default()
             },
         )

@@ -195,6 +195,7 @@ impl TrainTask for Toy {
         let score = self.scores.get(turn).copied().unwrap_or(-f64::from(error));
         Ok(Evaluation {
             score,
+            loss: None,
             metrics: vec![("score".into(), score)],
         })
     }
@@ -251,6 +252,7 @@ fn sgd() -> EngineConfig {
         decay_norms: true,
         schedule: ScheduleConfig {
             warmup_iterations: 3,
+            warmup_epochs: None,
             warmup_factor: 0.1,
             decay: Decay::MultiStep {
                 milestones: vec![2.0],
@@ -280,6 +282,7 @@ fn adamw() -> EngineConfig {
         decay_norms: false,
         schedule: ScheduleConfig {
             warmup_iterations: 2,
+            warmup_epochs: None,
             warmup_factor: 0.5,
             decay: Decay::Cosine { floor: 0.1 },
         },

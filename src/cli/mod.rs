@@ -2,6 +2,7 @@
 //!
 //! stdout carries data, stderr talk. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
+mod ablate;
 mod data;
 mod doctor;
 mod eval;
@@ -26,11 +27,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Train a detector
+    /// Train a detector or a classifier
     Train(train::TrainArgs),
-    /// Measure a checkpoint, or anybody's results file, as COCO does
+    /// Train variants with several seeds each and compare them
+    Ablate(ablate::AblateArgs),
+    /// Measure a checkpoint, or anybody's COCO results file
     Eval(eval::EvalArgs),
-    /// Find objects in pictures
+    /// Find objects in pictures, or name what they show
     Predict(predict::PredictArgs),
     /// Take over, look into, or hand out files of weights
     Weights(weights::WeightsArgs),
@@ -43,7 +46,7 @@ enum Verb {
 }
 
 /// Options of every verb that computes.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct DeviceArgs {
     /// Where to compute: auto, cpu, wgpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.verb {
         Verb::Train(args) => train::run(args),
+        Verb::Ablate(args) => ablate::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Predict(args) => predict::run(args),
         Verb::Weights(args) => weights::run(args),

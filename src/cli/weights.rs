@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::print_out;
 use crate::data::annotations::Category;
-use crate::data::coco_categories::categories_by_count;
 use crate::weights::any::{AnyWeights, load_any};
 use crate::weights::checkpoint::{Checkpoint, Precision};
 use crate::weights::export::{export, names_for};
@@ -47,7 +46,7 @@ struct ImportArgs {
 }
 
 /// How another program's file of weights is read, for every verb that takes one.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct ForeignArgs {
     /// What another program's file of weights is taken for. Its names show most of it; the rest, such
     /// as mmdetection's style or the epsilon of torchvision's frozen norms, can be said here
@@ -145,12 +144,6 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let Some(found) = &loaded.report else {
         bail!("{}: it is a sedet checkpoint already", args.file.display());
     };
-    if loaded.metadata["task"] == "detection" {
-        let count = loaded.metadata["model"]["num_classes"]
-            .as_u64()
-            .unwrap_or(0);
-        loaded.metadata["categories"] = json!(categories_by_count(count as usize));
-    }
     let name = args.file.file_name().unwrap_or(args.file.as_os_str());
     loaded.metadata["imported"] = json!({
         "file": name.to_string_lossy(),

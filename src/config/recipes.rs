@@ -1,27 +1,105 @@
 //! The recipes that are part of the binary.
 
-use crate::data::registry::DatasetName;
+use super::Task;
+use crate::data::registry::{DatasetName, LabelledName};
 
-/// Name and TOML text.
-pub const RECIPES: [(&str, &str); 5] = [
+/// A recipe's name, what it trains, and its TOML text.
+pub const RECIPES: [(&str, Task, &str); 17] = [
     (
         "shapes",
+        Task::Detection,
         include_str!("../../configs/detection/shapes.toml"),
     ),
     (
         "blood-cells",
+        Task::Detection,
         include_str!("../../configs/detection/blood-cells.toml"),
     ),
     (
         "coco-torchvision",
+        Task::Detection,
         include_str!("../../configs/detection/coco-torchvision.toml"),
     ),
     (
         "coco-detectron2-1x",
+        Task::Detection,
         include_str!("../../configs/detection/coco-detectron2-1x.toml"),
     ),
-    ("small", include_str!("../../configs/detection/small.toml")),
+    (
+        "small",
+        Task::Detection,
+        include_str!("../../configs/detection/small.toml"),
+    ),
+    (
+        "imagenet-paper",
+        Task::Classification,
+        include_str!("../../configs/classification/imagenet-paper.toml"),
+    ),
+    (
+        "imagenet-270",
+        Task::Classification,
+        include_str!("../../configs/classification/imagenet-270.toml"),
+    ),
+    (
+        "imagenet-mobile",
+        Task::Classification,
+        include_str!("../../configs/classification/imagenet-mobile.toml"),
+    ),
+    (
+        "imagenet-senet154",
+        Task::Classification,
+        include_str!("../../configs/classification/imagenet-senet154.toml"),
+    ),
+    (
+        "places365",
+        Task::Classification,
+        include_str!("../../configs/classification/places365.toml"),
+    ),
+    (
+        "cifar-resnet",
+        Task::Classification,
+        include_str!("../../configs/classification/cifar-resnet.toml"),
+    ),
+    (
+        "cifar-wrn",
+        Task::Classification,
+        include_str!("../../configs/classification/cifar-wrn.toml"),
+    ),
+    (
+        "cifar-short",
+        Task::Classification,
+        include_str!("../../configs/classification/cifar-short.toml"),
+    ),
+    (
+        "pictures",
+        Task::Classification,
+        include_str!("../../configs/classification/pictures.toml"),
+    ),
+    (
+        "imagenet-modern",
+        Task::Classification,
+        include_str!("../../configs/classification/imagenet-modern.toml"),
+    ),
+    (
+        "cifar-shake-shake",
+        Task::Classification,
+        include_str!("../../configs/classification/cifar-shake-shake.toml"),
+    ),
+    (
+        "cifar-shake-even",
+        Task::Classification,
+        include_str!("../../configs/classification/cifar-shake-even.toml"),
+    ),
 ];
+
+/// The names of the recipes for a task.
+pub fn names_for(task: Task) -> Vec<&'static str> {
+    RECIPES
+        .iter()
+        .filter(|(_, of, _)| *of == task)
+        .map(|(name, ..)| *name)
+        .collect()
+}
 
 /// The recipe that a data set is trained with unless another is asked for.
 pub fn recipe_for(dataset: &DatasetName) -> &'static str {
@@ -30,5 +108,19 @@ pub fn recipe_for(dataset: &DatasetName) -> &'static str {
         DatasetName::BloodCells => "blood-cells",
         DatasetName::Coco => "coco-torchvision",
         DatasetName::Folder(_) => "small",
+    }
+}
+
+/// The same for a classification data set.
+pub fn recipe_for_labelled(dataset: &LabelledName) -> &'static str {
+    match dataset {
+        LabelledName::Cifar10 | LabelledName::Cifar100 | LabelledName::CifarFolder(_) => {
+            "cifar-resnet"
+        }
+        LabelledName::ImageNet | LabelledName::ImageNetFolder(_) => "imagenet-paper",
+        LabelledName::Places365
+        | LabelledName::Places365Challenge
+        | LabelledName::Places365Folder(_) => "places365",
+        LabelledName::ImageFolder(_) => "pictures",
     }
 }

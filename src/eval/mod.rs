@@ -1,12 +1,14 @@
-//! Measuring a detector: COCO metrics, and sentences that explain an AP of zero.
+//! Measuring: COCO metrics of a detector, and sentences that explain an AP of zero; accuracy of a
+//! classifier.
 //!
 //! - [`ground_truth`]: the annotations to measure against, from a COCO file or built in memory.
 //! - [`results`]: detections as COCO results rows; reading and writing them.
 //! - [`coco`]: the twelve COCO numbers, the class table and the precision-recall curves.
 //! - [`table`]: the same numbers for people and for machines.
-//! - [`top_k`]: accuracy of a classifier.
+//! - [`classification`]: accuracy, confusion and calibration of a classifier.
 //! - [`mod@diagnose`]: why AP is zero, with the numbers that show it.
 
+pub mod classification;
 pub mod coco;
 pub mod diagnose;
 mod error;
@@ -15,7 +17,6 @@ mod image_ids;
 mod lenient;
 pub mod results;
 pub mod table;
-pub mod top_k;
 
 pub use coco::{ClassMetrics, CocoEvaluation, CocoMetrics, PrecisionRecall, evaluate};
 pub use diagnose::{Cause, Finding, diagnose};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conv::linear;
 use super::init::WeightInit;
+use super::recording;
 use crate::kernels::conv2d::{Conv2dOptions, conv2d};
 
 /// What the unit looks at (SENet paper, tables 11 and 16).
@@ -293,10 +294,17 @@ impl SeUnit {
         self.fc2.forward(hidden).reshape([batch, channels, 1, 1])
     }
 
-    /// `x` with every channel (with [`Squeeze::None`] every value) multiplied by its gate.
+    /// `x` with every channel (with [`Squeeze::None`] every value) multiplied by its gate. Seen by
+    /// [`recording::record`].
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let gates = self.gates(x.clone());
-        x * gates
+        if !recording::is_recording() {
+            // Nobody else holds the map, so it may be scaled in place.
+            return x * gates;
+        }
+        let scaled = x.clone() * gates.clone();
+        recording::note(&x, &gates, &scaled);
+        scaled
     }
 }
 

@@ -1,16 +1,23 @@
 //! Using a trained classifier.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::module::Module as _;
-use burn::tensor::Device;
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::classification::classifier::Classifier;
+use crate::classification::classifier::{Classifier, ClassifierConfig};
+use crate::data::DataError;
+use crate::data::annotations::Category;
 use crate::data::batch::pad_images;
+use crate::data::labelled::LabelledDataset;
+use crate::data::loader::{LabelledViews, LoaderOptions, Views, evaluation_batches};
 use crate::data::transforms::{PreparedImage, Preprocess, prepare};
-use crate::weights::any::{AnyWeights, LoadError, load_any};
+use crate::eval::classification::{ClassificationEvaluation, ClassificationScores};
+use crate::weights::any::{AnyWeights, LoadError, load_any, metadata_of};
 use crate::weights::layouts::Network;
 use crate::weights::parameters::{ParameterError, load_named_tensors};
 
@@ -38,16 +45,104 @@ pub enum ClassifierError {
     },
 }
 
+/// Everything beside the weights that makes a classifier: stored in every checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassifierDescription {
+    /// The network.
+    pub model: ClassifierConfig,
+    /// From pixels to its input.
+    pub preprocess: Preprocess,
+    /// By label; empty where nobody knows them.
+    pub class_names: Vec<String>,
+}
+
+impl ClassifierDescription {
+    /// As a checkpoint's metadata. The classes are categories with their labels for ids.
+    pub fn to_metadata(&self) -> Value {
+        let network = Network::Classification {
+            model: self.model.clone(),
+            preprocess: self.preprocess,
+        };
+        let mut metadata = metadata_of(&network);
+        if !self.class_names.is_empty() {
+            let categories = self.class_names.iter().enumerate();
+            let categories: Vec<Category> = categories
+                .map(|(label, name)| Category {
+                    id: label as u64,
+                    name: name.clone(),
+                })
+                .collect();
+            metadata["categories"] = json!(categories);
+        }
+        metadata
+    }
+
+    /// Out of a checkpoint's metadata, with a backbone that can be built.
+    ///
+    /// # Errors
+    /// What is not understood, or that it describes a detector.
+    pub fn from_metadata(metadata: &Value) -> Result<Self, String> {
+        let described = json!({
+            "task": metadata["task"],
+            "model": metadata["model"],
+            "preprocess": metadata["preprocess"],
+        });
+        let network = serde_json::from_value(described).map_err(|e| e.to_string())?;
+        let Network::Classification { model, preprocess } = network else {
+            return Err("it is a detector".to_string());
+        };
+        model.backbone.validate().map_err(|e| e.to_string())?;
+        preprocess.validate().map_err(|e| e.to_string())?;
+        let class_names: Vec<String> = match &metadata["categories"] {
+            Value::Null => Vec::new(),
+            list => {
+                let categories: Vec<Category> =
+                    serde_json::from_value(list.clone()).map_err(|e| e.to_string())?;
+                categories.into_iter().map(|c| c.name).collect()
+            }
+        };
+        if !class_names.is_empty() && class_names.len() != model.num_classes {
+            return Err(format!(
+                "it names {} classes and has {}",
+                class_names.len(),
+                model.num_classes
+            ));
+        }
+        Ok(Self {
+            model,
+            preprocess,
+            class_names,
+        })
+    }
+
+    /// What a person calls a class.
+    pub fn class_name(&self, label: usize) -> String {
+        let name = self.class_names.get(label);
+        name.cloned().unwrap_or_else(|| format!("class {label}"))
+    }
+}
+
 /// A classifier ready for use.
 #[derive(Debug)]
 pub struct LoadedClassifier {
     /// The network, in evaluation mode.
     pub model: Classifier,
-    /// Number of its classes.
-    pub num_classes: usize,
-    /// From pixels to its input.
-    pub preprocess: Preprocess,
+    /// What it is.
+    pub description: ClassifierDescription,
+    /// The whole metadata of the checkpoint.
+    pub metadata: Value,
     device: Device,
+}
+
+/// A class that a picture may be of.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct RankedClass {
+    /// Index of the class.
+    pub label: usize,
+    /// Its name.
+    pub name: String,
+    /// Softmax of the logits.
+    pub probability: f32,
 }
 
 impl LoadedClassifier {
@@ -81,46 +176,110 @@ impl LoadedClassifier {
                 "{fresh} of its tensors are missing or of another shape"
             )));
         }
-        let described = json!({
-            "task": metadata["task"],
-            "model": metadata["model"],
-            "preprocess": metadata["preprocess"],
-        });
-        let network = serde_json::from_value(described).map_err(|e| no(e.to_string()))?;
-        let Network::Classification { model, preprocess } = network else {
-            return Err(no("it is a detector".into()));
-        };
-        model.backbone.validate().map_err(|e| no(e.to_string()))?;
-        let loaded =
-            load_named_tensors(model.init(device).valid(), &weights).map_err(|source| {
-                ClassifierError::Parameters {
-                    path: path.to_path_buf(),
-                    source,
-                }
-            })?;
+        let description = ClassifierDescription::from_metadata(&metadata).map_err(no)?;
+        let model = load_named_tensors(description.model.init(device).valid(), &weights).map_err(
+            |source| ClassifierError::Parameters {
+                path: path.to_path_buf(),
+                source,
+            },
+        )?;
         Ok(Self {
-            model: loaded,
-            num_classes: model.num_classes,
-            preprocess,
+            model,
+            description,
+            metadata,
             device: device.clone(),
         })
     }
 
-    /// The scores of all classes for each picture; all pictures of one size.
+    /// The scores of all classes for each picture.
     pub fn logits(&self, images: &[RgbImage]) -> Vec<Vec<f32>> {
         let prepared: Vec<PreparedImage> = images
             .iter()
-            .map(|image| prepare(image, &self.preprocess))
+            .map(|image| prepare(image, &self.description.preprocess))
             .collect();
-        // No padding: the mean over the map would take it in.
-        let (pixels, shape) = pad_images(&prepared, 1);
-        let scores = self
-            .model
-            .forward(super::to_device(pixels, shape, &self.device));
+        forward_each(&self.model, &prepared, &self.device)
+    }
+
+    /// The `count` likeliest classes of a picture, best first.
+    pub fn classify(&self, image: &RgbImage, count: usize) -> Vec<RankedClass> {
+        let logits = self.logits(std::slice::from_ref(image)).concat();
+        let classes = logits.len();
+        let probabilities: Vec<f32> = softmax(
+            Tensor::<1>::from_data(TensorData::new(logits, [classes]), &self.device),
+            0,
+        )
+        .into_data()
+        .iter::<f32>()
+        .collect();
+        let mut ranked: Vec<RankedClass> = probabilities
+            .into_iter()
+            .enumerate()
+            .map(|(label, probability)| RankedClass {
+                label,
+                name: self.description.class_name(label),
+                probability,
+            })
+            .collect();
+        // Stable: of equal probabilities the first class.
+        ranked.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        ranked.truncate(count);
+        ranked
+    }
+}
+
+/// The logits of each picture. Neighbours of one size go through the network together; nothing is
+/// padded, because the mean over the last map would take the padding in.
+fn forward_each(model: &Classifier, images: &[PreparedImage], device: &Device) -> Vec<Vec<f32>> {
+    let mut logits = Vec::with_capacity(images.len());
+    for group in images.chunk_by(|a, b| a.input_size == b.input_size) {
+        let (pixels, shape) = pad_images(group, 1);
+        let scores = model.forward(super::to_device(pixels, shape, device));
+        let [_, classes] = scores.dims();
         let values: Vec<f32> = scores.into_data().iter::<f32>().collect();
-        values
-            .chunks(self.num_classes.max(1))
-            .map(<[f32]>::to_vec)
-            .collect()
+        logits.extend(values.chunks(classes.max(1)).map(<[f32]>::to_vec));
+    }
+    logits
+}
+
+/// Classify every picture of a data set and compare with its label. The logits of several views of
+/// a picture are averaged.
+///
+/// # Errors
+/// The first picture that can't be read, or a setting that makes no sense.
+pub fn classify_dataset(
+    model: &Classifier,
+    description: &ClassifierDescription,
+    dataset: &Arc<LabelledDataset>,
+    views: Views,
+    options: &LoaderOptions,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<ClassificationEvaluation, DataError> {
+    let total = dataset.len();
+    let mut scores = ClassificationScores::new(description.model.num_classes);
+    let batches = evaluation_batches(dataset.clone(), description.preprocess, views, options)?;
+    for batch in batches {
+        let batch: Vec<LabelledViews> = batch?;
+        let images: Vec<PreparedImage> = batch.iter().flat_map(|p| p.views.clone()).collect();
+        let logits = forward_each(model, &images, device);
+        let mut logits = logits.into_iter();
+        for picture in &batch {
+            let views: Vec<Vec<f32>> = logits.by_ref().take(picture.views.len()).collect();
+            scores.add(&mean(&views), picture.label);
+        }
+        progress(scores.images(), total);
+    }
+    Ok(scores.evaluation(dataset.class_names()))
+}
+
+/// The mean of equally long rows.
+fn mean(rows: &[Vec<f32>]) -> Vec<f32> {
+    match rows {
+        [one] => one.clone(),
+        _ => {
+            let length = rows.first().map_or(0, Vec::len);
+            let at = |i: usize| rows.iter().map(|row| row[i]).sum::<f32>() / rows.len() as f32;
+            (0..length).map(at).collect()
+        }
     }
 }

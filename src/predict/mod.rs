@@ -14,7 +14,6 @@ use crate::boxes::BoxXyxy;
 use crate::data::DataError;
 use crate::data::annotations::Category;
 use crate::data::batch::pad_images;
-use crate::data::coco_categories::categories_by_count;
 use crate::data::dataset::DetectionDataset;
 use crate::data::transforms::{Preprocess, prepare, whole_picture};
 use crate::detection::ImageBatch;
@@ -145,9 +144,7 @@ impl Detector {
             });
         }
         let AnyWeights {
-            mut metadata,
-            weights,
-            report,
+            metadata, weights, ..
         } = loaded;
         if metadata["task"] != "detection" {
             let task = metadata["task"].as_str().unwrap_or("an unknown task");
@@ -155,10 +152,6 @@ impl Detector {
                 path: path.to_path_buf(),
                 task: task.to_string(),
             });
-        }
-        if report.is_some() {
-            let count = metadata["model"]["num_classes"].as_u64().unwrap_or(0);
-            metadata["categories"] = json!(categories_by_count(count as usize));
         }
         let description = DetectorDescription::from_metadata(&metadata).map_err(|source| {
             DetectorError::Description {

@@ -2,7 +2,8 @@
 //!
 //! - [`palette`]: one stable colour per class.
 //! - [`boxes`]: detections and annotations on an image.
-//! - [`plots`]: precision-recall curves and training curves.
+//! - [`plots`]: curves of precision and recall and of training; confusion and reliability of a
+//!   classifier.
 //! - [`save`]: a picture into a file, by its extension.
 
 pub mod boxes;
@@ -12,5 +13,8 @@ pub mod plots;
 pub mod save;
 
 pub use boxes::{DrawnBox, draw_boxes};
-pub use plots::{Series, TrainingCurves, save_precision_recall, save_training_curves};
+pub use plots::{
+    Series, TrainingCurves, save_confusion, save_precision_recall, save_reliability,
+    save_training_curves,
+};
 pub use save::{RenderError, save_picture};

@@ -119,7 +119,7 @@ impl Batches<DetectionBatch, DetectionTaskError> for LoaderBatches {
 }
 
 /// The loader's batches with the task's error.
-struct LoaderBatches(EpochBatches);
+struct LoaderBatches(EpochBatches<DetectionBatch>);
 
 impl Iterator for LoaderBatches {
     type Item = Result<DetectionBatch, DetectionTaskError>;
@@ -194,6 +194,7 @@ impl TrainTask for DetectionTask {
         let evaluation = self.measure(model)?;
         Ok(Evaluation {
             score: evaluation.metrics.ap,
+            loss: None,
             metrics: evaluation
                 .metrics
                 .named()

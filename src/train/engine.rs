@@ -18,7 +18,7 @@ use super::ema::Ema;
 use super::events::EventLog;
 use super::optimizer::{Optimizer, OptimizerConfig, average_and_clip};
 use super::run_dir::{RunDir, RunDirError};
-use super::schedule::ScheduleConfig;
+use super::schedule::{PlateauState, ScheduleConfig};
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
 
@@ -78,6 +78,8 @@ pub struct Losses {
 pub struct Evaluation {
     /// Higher is better; decides which checkpoint is best.
     pub score: f64,
+    /// The validation loss, where it is computed.
+    pub loss: Option<f64>,
     /// Everything measured, by name.
     pub metrics: Vec<(String, f64)>,
 }
@@ -221,32 +223,19 @@ pub struct Progress {
     /// Batches of it that are done.
     pub batch: usize,
     /// Best score so far.
-    #[serde(with = "exact")]
+    #[serde(with = "super::exact")]
     pub best_score: Option<f64>,
     /// Evaluations since then.
     pub evaluations_without_gain: usize,
     /// The iteration after which the last evaluation was made.
     pub evaluated_at: Option<usize>,
+    /// For schedules that follow the loss.
+    #[serde(default)]
+    pub plateau: PlateauState,
     /// Updates of the average.
     pub ema_updates: u64,
     /// Seconds spent training in all sessions; not part of the result.
     pub seconds: f64,
-}
-
-/// Scores as text: serde_json reads numbers back with the last bit off at times, and an equal score
-/// must stay equal after resuming.
-mod exact {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(score: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
-        score.map(|score| score.to_string()).serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
-        Option::<String>::deserialize(from)?
-            .map(|text| text.parse().map_err(serde::de::Error::custom))
-            .transpose()
-    }
 }
 
 /// One step, for whoever watches.
@@ -421,6 +410,10 @@ impl<T: TrainTask> Engine<'_, T> {
                 log.write("eval", state.progress.iteration, &evaluation.metrics)
                     .map_err(|e| self.events_error(e))?;
                 observer.evaluated(epoch, &evaluation, is_best);
+                state.progress.plateau.observe(
+                    evaluation.loss.unwrap_or(-evaluation.score),
+                    &self.config.schedule.decay,
+                );
                 if is_best {
                     state.progress.evaluations_without_gain = 0;
                 } else if end == Stretch::EpochDone {
@@ -483,10 +476,12 @@ impl<T: TrainTask> Engine<'_, T> {
                 .accumulate
                 .min(batch_count - state.progress.batch);
             let learning_rate = self.config.learning_rate
-                * self
-                    .config
-                    .schedule
-                    .factor(state.progress.iteration, per_epoch, total);
+                * self.config.schedule.factor(
+                    state.progress.iteration,
+                    per_epoch,
+                    total,
+                    state.progress.plateau.drops,
+                );
             let mut accumulator = GradientsAccumulator::new();
             let mut sums: Vec<(String, f64)> = Vec::new();
             let mut images = Vec::new();

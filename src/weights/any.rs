@@ -8,6 +8,9 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::import::{ImportError, ImportReport, Imported, import};
 use super::layouts::{Layout, Network};
 use super::parameters::NamedTensors;
+use crate::data::annotations::Category;
+use crate::data::coco_categories::categories_by_count;
+use crate::data::imagenet_classes::imagenet_classes;
 
 /// Why a file gave no weights.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,9 @@ pub fn load_any(path: &Path, layout: Option<Layout>) -> Result<AnyWeights, LoadE
         report,
     } = import(path, layout)?;
     let mut metadata = metadata_of(&network);
+    if let Some(categories) = known_categories(&network) {
+        metadata["categories"] = json!(categories);
+    }
     if !report.network_is_whole() {
         metadata[FRESH] = json!(report.fresh());
     }
@@ -71,6 +77,22 @@ pub fn load_any(path: &Path, layout: Option<Layout>) -> Result<AnyWeights, LoadE
         weights,
         report: Some(report),
     })
+}
+
+/// The classes of a network that names none, by their number: COCO's of a detector, ImageNet's of a
+/// classifier with 1000 classes.
+fn known_categories(network: &Network) -> Option<Vec<Category>> {
+    match network {
+        Network::Detection { model, .. } => Some(categories_by_count(model.num_classes)),
+        Network::Classification { model, .. } => {
+            let classes = imagenet_classes();
+            let categories = classes.iter().enumerate().map(|(label, class)| Category {
+                id: label as u64,
+                name: class.name.to_string(),
+            });
+            (model.num_classes == classes.len()).then(|| categories.collect())
+        }
+    }
 }
 
 /// The header entry of a checkpoint of this network. Its classes have no names.

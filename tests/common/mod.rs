@@ -1,6 +1,7 @@
 //! What the integration tests share: reading fixtures, comparing numbers.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod command;
 pub mod small_cifar;
 pub mod torchvision;
 

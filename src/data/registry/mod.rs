@@ -205,6 +205,11 @@ pub enum AnyDatasetName {
 }
 
 impl AnyDatasetName {
+    /// Whether this is the name of a data set and no folder.
+    pub fn is_named(name: &str) -> bool {
+        DatasetName::named(name).is_some() || LabelledName::named(name).is_some()
+    }
+
     /// Decides by name; a folder is for classification if it looks so and has no annotations of
     /// boxes, and else for detection.
     ///

@@ -1,5 +1,9 @@
 //! `sedet eval`.
 
+mod classification;
+
+pub(super) use classification::write_classification_report;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,12 +13,10 @@ use indicatif::ProgressBar;
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
 use crate::data::formats::layout::Split;
-use crate::data::registry::{AnyDatasetName, DatasetName, LabelledName};
-use crate::eval::top_k::TopK;
+use crate::data::registry::{AnyDatasetName, DatasetName};
 use crate::eval::{
     CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
 };
-use crate::predict::classifier::LoadedClassifier;
 use crate::predict::{Detector, detect_dataset};
 use crate::render::save_precision_recall;
 use crate::train::detection::ground_truth;
@@ -51,6 +53,9 @@ pub(super) struct EvalArgs {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
+    /// Of a classifier: average over ten crops of each picture (corners and centre, and mirrored)
+    #[arg(long, requires = "checkpoint")]
+    ten_crop: bool,
     #[command(flatten)]
     foreign: ForeignArgs,
     #[command(flatten)]
@@ -64,73 +69,16 @@ fn parse_split(text: &str) -> Result<Split, String> {
         .ok_or_else(|| "choose train, val or test".to_string())
 }
 
-/// Pictures in a batch of a classifier.
-const CLASSIFIER_BATCH: usize = 100;
-
-/// Measure a classifier.
-fn classify(
-    args: &EvalArgs,
-    checkpoint: &Path,
-    dataset: &LabelledName,
-) -> anyhow::Result<ExitCode> {
-    dataset.folder(args.data_dir.as_deref())?;
-    let device = args.device.resolve()?;
-    let weights = args.foreign.load(checkpoint)?;
-    let classifier = LoadedClassifier::from_weights(weights, checkpoint, &device.device)?;
-    let images = dataset.open_split(args.split, args.data_dir.as_deref())?;
-    for note in images.notes() {
-        eprintln!("note: {note}");
-    }
-    if images.class_names().len() != classifier.num_classes {
-        bail!(
-            "{}: it knows {} classes, and {} has {}",
-            checkpoint.display(),
-            classifier.num_classes,
-            dataset.label(),
-            images.class_names().len()
-        );
-    }
-    eprintln!("{} images on {}", images.len(), device.name);
-    let bar = ProgressBar::new(images.len() as u64);
-    let mut counts = TopK::default();
-    for start in (0..images.len()).step_by(CLASSIFIER_BATCH) {
-        let indices = start..(start + CLASSIFIER_BATCH).min(images.len());
-        let batch = indices.clone().map(|index| images.load_image(index));
-        let batch: Vec<_> = batch.collect::<Result<_, _>>()?;
-        let same_size = batch.chunk_by(|a, b| a.dimensions() == b.dimensions());
-        let scores = same_size.flat_map(|pictures| classifier.logits(pictures));
-        for (index, scores) in indices.zip(scores) {
-            counts.add(&scores, images.label(index));
-        }
-        bar.set_position((start + batch.len()) as u64);
-    }
-    bar.finish_and_clear();
-    let accuracy = counts.accuracy();
-    let json = serde_json::to_string_pretty(&accuracy)?;
-    if let Some(output) = &args.output {
-        std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
-        let path = output.join("metrics.json");
-        crate::atomic::write_atomically(&path, |out| out.write_all(json.as_bytes()))
-            .with_context(|| path.display().to_string())?;
-    }
-    if args.json {
-        print_out(&json)?;
-    } else {
-        print_out(&format!(
-            "{} images: top-1 {:.2} %, top-5 {:.2} %",
-            accuracy.images, accuracy.top1, accuracy.top5
-        ))?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     args.foreign
         .need("--checkpoint", args.checkpoint.is_some())?;
     if let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset)
         && let AnyDatasetName::Classification(dataset) = AnyDatasetName::parse(dataset)?
     {
-        return classify(&args, checkpoint, &dataset);
+        return classification::run(&args, checkpoint, &dataset);
+    }
+    if args.ten_crop {
+        bail!("--ten-crop is for classifiers; this data set has boxes");
     }
     let (truth, rows) = match (&args.results, &args.annotations) {
         (Some(results), Some(annotations)) => {

@@ -1,104 +1,39 @@
-//! Batches for training and evaluation: shuffled, grouped by shape, prepared by several threads,
-//! and nevertheless the same every time.
-//!
-//! What is random about an image depends on `(seed, epoch, image)` alone and the order of an epoch
-//! on `(seed, epoch)`, so neither the number of threads nor a restart in the middle of an epoch
-//! changes a single value. Batches come in order. At most [`LoaderOptions::prefetch`] of them exist
-//! at a time, however slow the consumer is.
+//! Batches of pictures with boxes.
 
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use rand::{SeedableRng, seq::SliceRandom};
-use rand_chacha::ChaCha8Rng;
+use rand::seq::SliceRandom;
 
-use super::{
+use super::epoch::{BatchRecipe, EpochBatches};
+use super::{BadImages, LoaderOptions, Purpose, SkippedImage, random_numbers};
+use crate::data::{
     DataError,
     batch::{BatchImage, DetectionBatch, collate},
     dataset::{DetectionDataset, FilterSummary, TargetFilter},
     transforms::{Augmentation, PreparedImage, Preprocess, Sample, prepare},
 };
 
-/// What to do with an image that can't be read or is not as annotated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnBadImage {
-    /// Stop with an error that names it.
-    #[default]
-    Error,
-    /// Leave it out (its batch gets smaller) and remember it; see [`DetectionLoader::skipped`].
-    Skip,
-}
-
-/// An image that was left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SkippedImage {
-    /// Position in the data set.
-    pub dataset_index: usize,
-    /// Why; names the file.
-    pub reason: String,
-}
-
-/// How batches are made.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LoaderOptions {
-    /// Images in a batch; the last of an epoch may be smaller.
-    pub batch_size: usize,
-    /// Threads that prepare images.
-    pub threads: usize,
-    /// Upper limit of batches that are being prepared or wait to be used; bounds the memory.
-    pub prefetch: usize,
-    /// Seed of the order and of the augmentation.
-    pub seed: u64,
-    /// In training, put images of similar shape into a batch, so that little is padding.
-    pub group_by_aspect: bool,
-    /// What to do with damaged images.
-    pub on_bad_image: OnBadImage,
+/// Which images are trained on, and in which company.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrainingImages {
     /// Which annotations and images count.
     pub filter: TargetFilter,
+    /// Put images of similar shape into a batch, so that little is padding.
+    pub group_by_aspect: bool,
 }
 
-impl Default for LoaderOptions {
+impl Default for TrainingImages {
     fn default() -> Self {
         Self {
-            batch_size: 2,
-            threads: 2,
-            prefetch: 4,
-            seed: 0,
-            group_by_aspect: true,
-            on_bad_image: OnBadImage::Error,
             filter: TargetFilter::default(),
+            group_by_aspect: true,
         }
     }
 }
 
-impl LoaderOptions {
-    /// Checks that the numbers make sense.
-    ///
-    /// # Errors
-    /// A number that must be at least 1 is 0, or the filter's side is negative.
-    pub fn validate(&self) -> Result<(), DataError> {
-        for (setting, value) in [
-            ("batch_size", self.batch_size),
-            ("threads", self.threads),
-            ("prefetch", self.prefetch),
-        ] {
-            if value == 0 {
-                return Err(DataError::Setting {
-                    setting,
-                    problem: "must be at least 1".to_owned(),
-                });
-            }
-        }
+impl TrainingImages {
+    fn validate(&self) -> Result<(), DataError> {
         if !self.filter.min_side.is_finite() || self.filter.min_side < 0.0 {
             return Err(DataError::Setting {
                 setting: "filter.min_side",
@@ -115,7 +50,6 @@ pub struct DetectionLoader {
     recipe: Arc<Recipe>,
     /// Positions in the data set, ascending.
     images: Vec<usize>,
-    shuffle: bool,
     filtered: FilterSummary,
 }
 
@@ -128,22 +62,24 @@ impl DetectionLoader {
         dataset: Arc<DetectionDataset>,
         preprocess: Preprocess,
         augmentation: Augmentation,
+        training: TrainingImages,
         options: LoaderOptions,
     ) -> Result<Self, DataError> {
         augmentation.validate()?;
-        let (images, filtered) = dataset.training_images(options.filter)?;
+        training.validate()?;
+        let (images, filtered) = dataset.training_images(training.filter)?;
         Self::new(
             dataset,
             preprocess,
-            Some(augmentation),
+            Some((augmentation, training)),
             options,
             images,
             filtered,
         )
     }
 
-    /// For evaluation: all images in the order of the data set, nothing random. Seed and grouping
-    /// of the options play no part.
+    /// For evaluation: all images in the order of the data set, nothing random. The seed of the
+    /// options plays no part.
     ///
     /// # Errors
     /// A setting makes no sense.
@@ -166,7 +102,7 @@ impl DetectionLoader {
     fn new(
         dataset: Arc<DetectionDataset>,
         preprocess: Preprocess,
-        augmentation: Option<Augmentation>,
+        training: Option<(Augmentation, TrainingImages)>,
         options: LoaderOptions,
         images: Vec<usize>,
         filtered: FilterSummary,
@@ -175,14 +111,13 @@ impl DetectionLoader {
         preprocess.validate()?;
         Ok(Self {
             images,
-            shuffle: augmentation.is_some(),
             filtered,
             recipe: Arc::new(Recipe {
                 dataset,
                 preprocess,
-                augmentation,
+                training,
+                bad: BadImages::new(options.on_bad_image),
                 options,
-                skipped: Mutex::default(),
             }),
         })
     }
@@ -207,25 +142,20 @@ impl DetectionLoader {
         self.filtered
     }
 
-    /// Images left out so far under [`OnBadImage::Skip`], each once.
+    /// Images left out so far under [`OnBadImage::Skip`](super::OnBadImage::Skip), each once.
     pub fn skipped(&self) -> Vec<SkippedImage> {
-        lock(&self.recipe.skipped)
-            .iter()
-            .map(|(&dataset_index, reason)| SkippedImage {
-                dataset_index,
-                reason: reason.clone(),
-            })
-            .collect()
+        self.recipe.bad.list()
     }
 
     /// Which images (positions in the data set) form which batch of an epoch.
     pub fn plan(&self, epoch: u64) -> Vec<Vec<usize>> {
         let options = &self.recipe.options;
         let mut order = self.images.clone();
-        if self.shuffle {
+        let training = self.recipe.training.as_ref();
+        if training.is_some() {
             order.shuffle(&mut random_numbers(Purpose::Order, options.seed, epoch, 0));
         }
-        if self.shuffle && options.group_by_aspect {
+        if training.is_some_and(|(_, images)| images.group_by_aspect) {
             let store = self.recipe.dataset.store();
             group_by_aspect(&order, options.batch_size, |image| {
                 let size = store.image(image).size;
@@ -244,18 +174,19 @@ impl DetectionLoader {
     ///
     /// # Errors
     /// `first_batch` is beyond the epoch's end, or no thread can be started.
-    pub fn epoch(&self, epoch: u64, first_batch: usize) -> Result<EpochBatches, DataError> {
-        let plan = self.plan(epoch);
-        if first_batch > plan.len() {
-            return Err(DataError::Setting {
-                setting: "first_batch",
-                problem: format!(
-                    "{first_batch} is beyond the {} batches of an epoch; has the data or the batch size changed?",
-                    plan.len()
-                ),
-            });
-        }
-        EpochBatches::start(self.recipe.clone(), epoch, plan, first_batch)
+    pub fn epoch(
+        &self,
+        epoch: u64,
+        first_batch: usize,
+    ) -> Result<EpochBatches<DetectionBatch>, DataError> {
+        let recipe = self.recipe.clone();
+        EpochBatches::start(
+            recipe,
+            &self.recipe.options,
+            epoch,
+            self.plan(epoch),
+            first_batch,
+        )
     }
 }
 
@@ -287,89 +218,64 @@ fn group_by_aspect(
     batches
 }
 
-/// Streams of random numbers that never meet.
-#[derive(Clone, Copy)]
-enum Purpose {
-    Order,
-    Augmentation,
-}
-
-fn random_numbers(purpose: Purpose, seed: u64, epoch: u64, image: u64) -> ChaCha8Rng {
-    let mut key = [0u8; 32];
-    for (bytes, number) in key
-        .chunks_exact_mut(8)
-        .zip([seed, epoch, image, purpose as u64])
-    {
-        bytes.copy_from_slice(&number.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(key)
-}
-
 /// Everything needed to make a batch from its image numbers; shared by the threads.
 #[derive(Debug)]
 struct Recipe {
     dataset: Arc<DetectionDataset>,
     preprocess: Preprocess,
-    augmentation: Option<Augmentation>,
+    /// None in evaluation.
+    training: Option<(Augmentation, TrainingImages)>,
     options: LoaderOptions,
-    /// Image -> why it was left out.
-    skipped: Mutex<BTreeMap<usize, String>>,
+    bad: BadImages,
 }
 
-impl Recipe {
-    /// `None` when the epoch was abandoned or no image of the batch is usable.
-    fn batch(
-        &self,
-        epoch: u64,
-        images: &[usize],
-        abandoned: &AtomicBool,
-    ) -> Result<Option<DetectionBatch>, DataError> {
-        let mut prepared = Vec::with_capacity(images.len());
-        for &index in images {
-            if abandoned.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            match without_panic(|| self.name(index), || self.image(epoch, index)) {
-                Ok(image) => prepared.push(image),
-                Err(error)
-                    if self.options.on_bad_image == OnBadImage::Skip
-                        && error.is_about_one_image() =>
-                {
-                    lock(&self.skipped).insert(index, error.to_string());
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if prepared.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(collate(prepared, self.preprocess.size_divisor)))
-    }
+impl BatchRecipe for Recipe {
+    type Batch = DetectionBatch;
 
-    /// The data set's own name for an image, which needs no code of the image source.
     fn name(&self, index: usize) -> String {
         self.dataset.store().image(index).file_name.to_owned()
     }
 
+    fn batch(
+        &self,
+        epoch: u64,
+        _number: usize,
+        images: &[usize],
+        abandoned: &AtomicBool,
+    ) -> Result<Option<DetectionBatch>, DataError> {
+        let prepared = self.bad.prepare_each(
+            images,
+            abandoned,
+            |index| self.name(index),
+            |index| self.image(epoch, index),
+        )?;
+        Ok(prepared.map(|images| collate(images, self.preprocess.size_divisor)))
+    }
+}
+
+impl Recipe {
     fn image(&self, epoch: u64, index: usize) -> Result<(PreparedImage, BatchImage), DataError> {
         let image = self.dataset.load_image(index)?;
-        let (boxes_in_image, labels) = self.dataset.targets(index, self.options.filter.min_side);
+        let filter = self
+            .training
+            .as_ref()
+            .map_or_else(TargetFilter::default, |(_, training)| training.filter);
+        let (boxes_in_image, labels) = self.dataset.targets(index, filter.min_side);
         let sample = Sample {
             image,
             boxes_in_image,
             labels,
         };
-        let (sample, preprocess) = match &self.augmentation {
+        let (sample, preprocess) = match &self.training {
             None => (sample, self.preprocess),
-            Some(augmentation) => {
+            Some((augmentation, _)) => {
                 let mut rng = random_numbers(
                     Purpose::Augmentation,
                     self.options.seed,
                     epoch,
                     index as u64,
                 );
-                let min_side = self.options.filter.min_side;
-                augmentation.apply(sample, &self.preprocess, min_side, &mut rng)
+                augmentation.apply(sample, &self.preprocess, filter.min_side, &mut rng)
             }
         };
         let prepared = prepare(&sample.image, &preprocess);
@@ -391,211 +297,10 @@ impl Recipe {
     }
 }
 
-/// A panic in a decoder must neither kill the run without a name nor leave the consumer waiting for
-/// ever: it becomes an error like any other.
-fn without_panic<T>(
-    image: impl Fn() -> String,
-    work: impl FnOnce() -> Result<T, DataError>,
-) -> Result<T, DataError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        Err(DataError::Panicked {
-            image: image(),
-            message: message.to_owned(),
-        })
-    })
-}
-
-type Outcome = Result<Option<DetectionBatch>, DataError>;
-
-/// The batches of one epoch, in order. After an error there are no more. Dropping it stops the
-/// threads (each finishes the image it has in hand).
-#[derive(Debug)]
-pub struct EpochBatches {
-    shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
-    waited: Duration,
-    failed: bool,
-}
-
-/// What consumer and threads share.
-#[derive(Debug)]
-struct Shared {
-    plan: Vec<Vec<usize>>,
-    prefetch: usize,
-    progress: Mutex<Progress>,
-    /// Told when a batch was taken, so that another may be begun.
-    taken: Condvar,
-    /// Told when a batch is ready.
-    ready: Condvar,
-    abandoned: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Progress {
-    next_to_begin: usize,
-    next_to_take: usize,
-    finished: BTreeMap<usize, Outcome>,
-}
-
-impl EpochBatches {
-    fn start(
-        recipe: Arc<Recipe>,
-        epoch: u64,
-        plan: Vec<Vec<usize>>,
-        first_batch: usize,
-    ) -> Result<Self, DataError> {
-        let options = &recipe.options;
-        let useful_threads = options
-            .threads
-            .min(options.prefetch)
-            .min(plan.len() - first_batch);
-        let mut batches = Self {
-            shared: Arc::new(Shared {
-                plan,
-                prefetch: options.prefetch,
-                progress: Mutex::new(Progress {
-                    next_to_begin: first_batch,
-                    next_to_take: first_batch,
-                    finished: BTreeMap::new(),
-                }),
-                taken: Condvar::new(),
-                ready: Condvar::new(),
-                abandoned: AtomicBool::new(false),
-            }),
-            workers: Vec::with_capacity(useful_threads),
-            waited: Duration::ZERO,
-            failed: false,
-        };
-        for number in 0..useful_threads {
-            let (shared, recipe) = (batches.shared.clone(), recipe.clone());
-            let worker = std::thread::Builder::new()
-                .name(format!("loader {number}"))
-                .spawn(move || shared.work(&recipe, epoch))
-                .map_err(|source| DataError::Threads { source })?;
-            batches.workers.push(worker);
-        }
-        Ok(batches)
-    }
-
-    /// Number, within the epoch, of the batch that comes next; where to resume from. (Batches that
-    /// vanished because all their images were skipped are counted.)
-    pub fn next_batch(&self) -> usize {
-        lock(&self.shared.progress).next_to_take
-    }
-
-    /// How long `next` has waited for data so far.
-    pub fn wait_time(&self) -> Duration {
-        self.waited
-    }
-
-    /// Waits for the next batch in order, whatever came of it.
-    fn take(&mut self) -> Option<Outcome> {
-        let begun_waiting = Instant::now();
-        let mut progress = lock(&self.shared.progress);
-        let number = progress.next_to_take;
-        if number >= self.shared.plan.len() {
-            return None;
-        }
-        let outcome = loop {
-            match progress.finished.remove(&number) {
-                Some(outcome) => break outcome,
-                None => {
-                    progress = self
-                        .shared
-                        .ready
-                        .wait(progress)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        };
-        progress.next_to_take += 1;
-        drop(progress);
-        self.shared.taken.notify_one();
-        self.waited += begun_waiting.elapsed();
-        Some(outcome)
-    }
-}
-
-impl Shared {
-    /// A thread's life: begin the next batch as long as the limit allows it.
-    fn work(&self, recipe: &Recipe, epoch: u64) {
-        loop {
-            let number = {
-                let mut progress = lock(&self.progress);
-                loop {
-                    if self.abandoned.load(Ordering::Relaxed)
-                        || progress.next_to_begin >= self.plan.len()
-                    {
-                        return;
-                    }
-                    if progress.next_to_begin < progress.next_to_take + self.prefetch {
-                        break;
-                    }
-                    progress = self
-                        .taken
-                        .wait(progress)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-                progress.next_to_begin += 1;
-                progress.next_to_begin - 1
-            };
-            let images = &self.plan[number];
-            let outcome = without_panic(
-                || recipe.name(images[0]),
-                || recipe.batch(epoch, images, &self.abandoned),
-            );
-            lock(&self.progress).finished.insert(number, outcome);
-            self.ready.notify_all();
-        }
-    }
-}
-
-impl Iterator for EpochBatches {
-    type Item = Result<DetectionBatch, DataError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.failed {
-            match self.take()? {
-                Ok(Some(batch)) => return Some(Ok(batch)),
-                Ok(None) => {} // all its images were skipped
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-        None
-    }
-}
-
-impl Drop for EpochBatches {
-    fn drop(&mut self) {
-        {
-            // under the lock, so that no thread is between its check and its wait
-            let _progress = lock(&self.shared.progress);
-            self.shared.abandoned.store(true, Ordering::Relaxed);
-        }
-        self.shared.taken.notify_all();
-        for worker in self.workers.drain(..) {
-            // a thread can't panic outside of `catch_unwind`, and if it did there is nobody to tell
-            let _ = worker.join();
-        }
-    }
-}
-
-/// The data behind our locks is valid at every moment, so a poisoned lock is as good as another.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::loader::OnBadImage;
     use crate::{
         boxes::{BoxXyxy, ImageSize},
         data::{
@@ -605,7 +310,8 @@ mod tests {
         },
     };
     use image::RgbImage;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     /// Pictures made on the spot; some fail in chosen ways.
     struct Painter {
@@ -687,6 +393,7 @@ mod tests {
             dataset(&HEIGHTS, &[], &[]),
             Preprocess::torchvision().with_sizes(24, 48),
             augmentation(),
+            TrainingImages::default(),
             options,
         )
         .unwrap()

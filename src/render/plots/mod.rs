@@ -1,8 +1,11 @@
-//! Precision-recall curves and training curves as PNG, JPEG or SVG.
+//! Precision-recall curves, training curves, confusion matrices and reliability diagrams as PNG,
+//! JPEG or SVG.
 //!
 //! The letters are the program's own font, so a plot looks the same on every machine. Pictures are
 //! drawn at twice their size and averaged down, because the plotting library draws thick lines
 //! with hard edges.
+
+mod classification;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -13,6 +16,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
+
+pub use classification::{save_confusion, save_reliability};
 
 use super::palette::{class_color, on_white};
 use super::save::{

@@ -1,0 +1,259 @@
+//! `sedet ablate`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::print_out;
+use super::train::{RecipeArgs, TrainArgs, execute, stop_on_ctrl_c};
+use crate::eval::table::{Side, aligned};
+use crate::train::ablation::{Axis, Cell, Statistic, grid};
+use crate::train::run_dir::RunDir;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AblateArgs {
+    /// As of `sedet train`
+    #[arg(long)]
+    dataset: String,
+    /// What is varied, such as se.reduction=2,4,8 or model.backbone=resnet20,se-resnet20; several make
+    /// a grid
+    #[arg(long, value_name = "KEY=VALUES", required = true)]
+    over: Vec<Axis>,
+    /// Seeds that every setting is trained with
+    #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
+    seeds: Vec<u64>,
+    /// Folder of all runs; what is finished there is not trained again
+    #[arg(long)]
+    output: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Print comma-separated values instead of a table
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+}
+
+/// What is compared: a name, the key in a run's metrics, and how its value is shown.
+type Measure = (&'static str, &'static str, fn(f64) -> f64);
+
+/// The paper's tables show errors of classifiers in percent.
+const CLASSIFIER: [Measure; 2] = [
+    ("top-1 err.", "top1", |v| 100.0 - v),
+    ("top-5 err.", "top5", |v| 100.0 - v),
+];
+/// And the average precision of detectors, in percent.
+const DETECTOR: [Measure; 2] = [
+    ("AP@IoU=0.5", "AP50", |v| 100.0 * v),
+    ("AP", "AP", |v| 100.0 * v),
+];
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+struct Row {
+    settings: Vec<(String, String)>,
+    /// By the names of the measures.
+    measures: Vec<(&'static str, Option<Statistic>)>,
+    /// Of each run that is there.
+    runs: Vec<Run>,
+}
+
+#[derive(Debug, Serialize)]
+struct Run {
+    seed: u64,
+    folder: PathBuf,
+    values: Vec<f64>,
+}
+
+pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
+    if args.seeds.is_empty() {
+        bail!("--seeds is empty; give at least one, such as --seeds 0,1,2");
+    }
+    let stop = stop_on_ctrl_c()?;
+    let cells = grid(&args.over);
+    let total = cells.len() * args.seeds.len();
+    let mut failures = Vec::new();
+    let mut number = 0;
+    // Seed by seed, so that a table of all settings is there early.
+    for &seed in &args.seeds {
+        for cell in &cells {
+            number += 1;
+            let folder = folder_of(&args.output, cell, seed);
+            let what = format!("{} seed {seed}", cell.settings().join(" "));
+            if metrics_of(&folder).is_some() {
+                eprintln!("[{number}/{total}] {what}: there already");
+                continue;
+            }
+            eprintln!("[{number}/{total}] {what}");
+            if let Err(error) = train(&args, cell, seed, &folder) {
+                eprintln!("error: {}", super::message(&error));
+                failures.push(what);
+            }
+            if stop.load(Ordering::Relaxed) {
+                eprintln!("stopped; the same command goes on from here");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    let rows: Vec<Row> = cells
+        .iter()
+        .map(|cell| row(cell, &args))
+        .collect::<Result<_, _>>()?;
+    write(&args, &rows)?;
+    match failures.as_slice() {
+        [] => Ok(ExitCode::SUCCESS),
+        failed => {
+            eprintln!("failed: {}", failed.join("; "));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn folder_of(output: &Path, cell: &Cell, seed: u64) -> PathBuf {
+    output.join(cell.folder()).join(format!("seed-{seed}"))
+}
+
+/// Train one setting with one seed, or go on with what an earlier call left.
+fn train(args: &AblateArgs, cell: &Cell, seed: u64, folder: &Path) -> anyhow::Result<()> {
+    let was_begun = RunDir::open(folder).is_ok();
+    let mut recipe = args.recipe.clone();
+    recipe.set.extend(cell.settings());
+    let run = match was_begun {
+        true => TrainArgs {
+            dataset: None,
+            seed: None,
+            output: None,
+            resume: Some(folder.to_path_buf()),
+            recipe,
+        },
+        false => TrainArgs {
+            dataset: Some(args.dataset.clone()),
+            seed: Some(seed),
+            output: Some(folder.to_path_buf()),
+            resume: None,
+            recipe,
+        },
+    };
+    execute(&run).map(|_| ())
+}
+
+/// The measured numbers of a finished run.
+fn metrics_of(folder: &Path) -> Option<Value> {
+    let text = std::fs::read_to_string(folder.join("results/metrics.json")).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn row(cell: &Cell, args: &AblateArgs) -> anyhow::Result<Row> {
+    let mut found = Vec::new();
+    for &seed in &args.seeds {
+        let folder = folder_of(&args.output, cell, seed);
+        if let Some(metrics) = metrics_of(&folder) {
+            found.push((seed, folder, metrics));
+        }
+    }
+    let is_classifier = found.iter().any(|(.., metrics)| !metrics["top1"].is_null());
+    let measures = if is_classifier { CLASSIFIER } else { DETECTOR };
+    let mut runs = Vec::new();
+    for (seed, folder, metrics) in found {
+        let values = measures.iter().map(|(_, key, shown)| {
+            let value = metrics[*key].as_f64();
+            value
+                .map(shown)
+                .with_context(|| format!("{}: results/metrics.json has no {key}", folder.display()))
+        });
+        let values = values.collect::<anyhow::Result<Vec<f64>>>()?;
+        runs.push(Run {
+            seed,
+            folder,
+            values,
+        });
+    }
+    let statistic = |index: usize| {
+        let values: Vec<f64> = runs.iter().map(|run| run.values[index]).collect();
+        Statistic::of(&values)
+    };
+    let measures = measures.iter().enumerate();
+    Ok(Row {
+        settings: cell.0.clone(),
+        measures: measures
+            .map(|(index, (name, ..))| (*name, statistic(index)))
+            .collect(),
+        runs,
+    })
+}
+
+/// The table on stdout, and both forms for machines beside the runs.
+fn write(args: &AblateArgs, rows: &[Row]) -> anyhow::Result<()> {
+    let json = serde_json::to_string_pretty(rows)?;
+    let csv = csv(rows);
+    for (name, text) in [("ablation.json", &json), ("ablation.csv", &csv)] {
+        let path = args.output.join(name);
+        crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
+            .with_context(|| path.display().to_string())?;
+    }
+    let text = match (args.json, args.csv) {
+        (true, _) => json,
+        (_, true) => csv,
+        _ => table(rows),
+    };
+    print_out(&text)
+}
+
+fn table(rows: &[Row]) -> String {
+    let Some(first) = rows.first() else {
+        return String::new();
+    };
+    let keys = first.settings.iter().map(|(key, _)| key.clone());
+    let names = first.measures.iter().map(|(name, _)| name.to_string());
+    let mut lines: Vec<Vec<String>> = vec![keys.chain(["runs".to_string()]).chain(names).collect()];
+    for row in rows {
+        let values = row.settings.iter().map(|(_, value)| value.clone());
+        let shown = row.measures.iter().map(|(_, statistic)| match statistic {
+            Some(statistic) => statistic.to_string(),
+            None => "-".to_string(),
+        });
+        let runs = row.runs.len().to_string();
+        lines.push(values.chain([runs]).chain(shown).collect());
+    }
+    let sides: Vec<Side> = (0..lines[0].len())
+        .map(|column| match column < first.settings.len() {
+            true => Side::Left,
+            false => Side::Right,
+        })
+        .collect();
+    aligned(&lines, &sides)
+}
+
+fn csv(rows: &[Row]) -> String {
+    let quoted = |text: &str| match text.contains([',', '"']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_string(),
+    };
+    let mut text = String::new();
+    if let Some(first) = rows.first() {
+        let keys = first.settings.iter().map(|(key, _)| quoted(key));
+        let names = first.measures.iter();
+        let names = names.flat_map(|(name, _)| [name.to_string(), format!("{name} std")]);
+        let head: Vec<String> = keys.chain(["runs".to_string()]).chain(names).collect();
+        text.push_str(&head.join(","));
+        text.push('\n');
+    }
+    for row in rows {
+        let values = row.settings.iter().map(|(_, value)| quoted(value));
+        let number = |value: Option<f64>| value.map(|v| format!("{v:.4}")).unwrap_or_default();
+        let measured = row.measures.iter().flat_map(|(_, statistic)| {
+            let mean = number(statistic.map(|s| s.mean));
+            [mean, number(statistic.and_then(|s| s.std))]
+        });
+        let runs = row.runs.len().to_string();
+        let line: Vec<String> = values.chain([runs]).chain(measured).collect();
+        text.push_str(&line.join(","));
+        text.push('\n');
+    }
+    text
+}

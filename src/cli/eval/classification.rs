@@ -1,0 +1,107 @@
+//! Measuring a classifier.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
+
+use super::EvalArgs;
+use crate::cli::print_out;
+use crate::data::loader::{LoaderOptions, Views};
+use crate::data::registry::LabelledName;
+use crate::eval::classification::ClassificationEvaluation;
+use crate::predict::classifier::{LoadedClassifier, classify_dataset};
+use crate::render::{save_confusion, save_reliability};
+
+/// Pictures in a batch.
+const BATCH: usize = 100;
+
+pub(super) fn run(
+    args: &EvalArgs,
+    checkpoint: &Path,
+    dataset: &LabelledName,
+) -> anyhow::Result<ExitCode> {
+    let device = args.device.resolve()?;
+    let weights = args.foreign.load(checkpoint)?;
+    let classifier = LoadedClassifier::from_weights(weights, checkpoint, &device.device)?;
+    let images = Arc::new(dataset.open_split(args.split, args.data_dir.as_deref())?);
+    for note in images.notes() {
+        eprintln!("note: {note}");
+    }
+    let (ours, theirs) = (
+        classifier.description.class_names.as_slice(),
+        images.class_names(),
+    );
+    let known = classifier.description.model.num_classes;
+    if known != theirs.len() {
+        bail!(
+            "{}: it knows {known} classes, and {} has {}",
+            checkpoint.display(),
+            dataset.label(),
+            theirs.len()
+        );
+    }
+    if !ours.is_empty()
+        && let Some(label) = (0..known).find(|&label| ours[label] != theirs[label])
+    {
+        bail!(
+            "{}: trained for other classes than {} has: class {label} is {} there and {} here",
+            checkpoint.display(),
+            dataset.label(),
+            ours[label],
+            theirs[label]
+        );
+    }
+    eprintln!("{} images on {}", images.len(), device.name);
+    let bar = ProgressBar::new(images.len() as u64);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = LoaderOptions {
+        batch_size: BATCH,
+        threads,
+        prefetch: threads + 1,
+        ..LoaderOptions::default()
+    };
+    let evaluation = classify_dataset(
+        &classifier.model,
+        &classifier.description,
+        &images,
+        match args.ten_crop {
+            true => Views::TenCrops,
+            false => Views::One,
+        },
+        &options,
+        &device.device,
+        &mut |done, _| bar.set_position(done as u64),
+    )?;
+    bar.finish_and_clear();
+    if let Some(output) = &args.output {
+        std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+        write_classification_report(&evaluation, output)?;
+    }
+    if args.json {
+        print_out(&evaluation.to_json())?;
+    } else {
+        print_out(&evaluation.summary())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The numbers as JSON, the confusion matrix as CSV and as a picture, the reliability as a picture.
+pub(in crate::cli) fn write_classification_report(
+    evaluation: &ClassificationEvaluation,
+    output: &Path,
+) -> anyhow::Result<()> {
+    for (name, text) in [
+        ("metrics.json", evaluation.to_json()),
+        ("confusion.csv", evaluation.confusion_csv()),
+    ] {
+        let path = output.join(name);
+        crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
+            .with_context(|| path.display().to_string())?;
+    }
+    save_confusion(evaluation, &output.join("confusion.png"))?;
+    save_reliability(evaluation, &output.join("reliability.png"))?;
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Boxes in pictures.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use burn::tensor::Device;
+use image::RgbImage;
+
+use super::PredictArgs;
+use crate::cli::print_out;
+use crate::data::annotations::Category;
+use crate::data::decode::decode_image;
+use crate::eval::{NamedResultRow, ResultRow, write_results};
+use crate::predict::{Detector, ImageDetection};
+use crate::render::{DrawnBox, draw_boxes, save_picture};
+use crate::weights::any::AnyWeights;
+
+/// Detections below this score are left out unless another is asked for.
+pub(in crate::cli) const SCORE: f32 = 0.5;
+
+/// Find the objects of every picture. Returns how many could not be read.
+pub(super) fn run(
+    args: &PredictArgs,
+    weights: AnyWeights,
+    files: &[PathBuf],
+    device: &Device,
+) -> anyhow::Result<usize> {
+    if args.top.is_some() {
+        bail!(
+            "--top is for classifiers; {} is a detector",
+            args.checkpoint.display()
+        );
+    }
+    let least_score = args.score.unwrap_or(SCORE);
+    if !(0.0..=1.0).contains(&least_score) {
+        bail!("--score {least_score}: a score lies between 0 and 1");
+    }
+    let detector = Detector::from_weights(weights, &args.checkpoint, device)?;
+    let categories = &detector.description.categories;
+    let mut rows = Vec::new();
+    let mut failed = 0;
+    let mut names = HashSet::new();
+    if !args.json {
+        print_out(&format!(
+            "{:<32} {:<16} {:>6}  box in pixels (x, y, width, height)",
+            "file", "class", "score"
+        ))?;
+    }
+    for (number, file) in files.iter().enumerate() {
+        let mut image = match decode_image(file) {
+            Ok(image) => image,
+            Err(error) => {
+                // One bad picture does not cost the others their result.
+                eprintln!("error: {error}");
+                failed += 1;
+                continue;
+            }
+        };
+        let mut found = detector.detect(&image);
+        found.retain(|d| d.score >= least_score);
+        let image_id = number as u64 + 1;
+        for d in &found {
+            let category = &categories[d.label];
+            let row = NamedResultRow {
+                row: ResultRow::new(image_id, category.id, d.box_in_image, d.score),
+                file_name: Some(file.display().to_string()),
+                category_name: Some(category.name.clone()),
+            };
+            if !args.json {
+                let [x, y, w, h] = d.box_in_image.to_xywh();
+                print_out(&format!(
+                    "{:<32} {:<16} {:>6.3}  {x:.1}, {y:.1}, {w:.1}, {h:.1}",
+                    file.display().to_string(),
+                    category.name,
+                    d.score
+                ))?;
+            }
+            rows.push(row);
+        }
+        if !args.json && found.is_empty() {
+            print_out(&format!(
+                "{:<32} nothing above {}",
+                file.display().to_string(),
+                least_score
+            ))?;
+        }
+        if let Some(output) = &args.output {
+            draw(&mut image, &found, categories);
+            save_picture(&image, &output.join(free_name(file, &mut names)))?;
+        }
+    }
+    if let Some(output) = &args.output {
+        write_results(&output.join("predictions.json"), &rows)?;
+        eprintln!(
+            "{} pictures and predictions.json in {}",
+            files.len() - failed,
+            output.display()
+        );
+    }
+    if args.json {
+        print_out(&serde_json::to_string(&rows)?)?;
+    }
+    Ok(failed)
+}
+
+/// Boxes with class and score on a picture.
+pub(in crate::cli) fn draw(
+    image: &mut RgbImage,
+    found: &[ImageDetection],
+    categories: &[Category],
+) {
+    let boxes: Vec<DrawnBox> = found
+        .iter()
+        .map(|d| DrawnBox {
+            box_in_image: d.box_in_image,
+            label: categories[d.label].name.clone(),
+            class_index: d.label,
+            score: Some(d.score),
+            dashed: false,
+        })
+        .collect();
+    draw_boxes(image, &boxes);
+}
+
+/// A PNG name that no earlier picture of this call has: two folders may hold `a.jpg` each.
+fn free_name(file: &Path, taken: &mut HashSet<String>) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let mut name = format!("{stem}.png");
+    let mut number = 2;
+    while !taken.insert(name.clone()) {
+        name = format!("{stem}-{number}.png");
+        number += 1;
+    }
+    name
+}

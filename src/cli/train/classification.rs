@@ -1,0 +1,174 @@
+//! Training a classifier.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
+use burn::module::Module as _;
+use serde_json::json;
+
+use super::{Launch, Report, Start, StartTask, TrainArgs, filled, first_names, fresh, open, train};
+use crate::config::{ClassificationConfig, recipe_for_labelled};
+use crate::data::loader::{LabelledLoader, LoaderOptions};
+use crate::data::registry::LabelledName;
+use crate::predict::classifier::{ClassifierDescription, LoadedClassifier};
+use crate::train::classification::ClassificationTask;
+use crate::train::engine::Outcome;
+use crate::train::progress::duration;
+use crate::train::run_dir::RunDir;
+use crate::weights::any::AnyWeights;
+
+/// The classifier's part of a start.
+struct ClassifierStart<'a> {
+    dataset: &'a LabelledName,
+    data_dir: Option<&'a Path>,
+}
+
+impl StartTask<ClassificationConfig> for ClassifierStart<'_> {
+    fn recipe(&self) -> &'static str {
+        recipe_for_labelled(self.dataset)
+    }
+
+    /// See [`ClassificationConfig::adopt`].
+    fn adopt(
+        &self,
+        config: &mut ClassificationConfig,
+        weights: &AnyWeights,
+        whole: bool,
+    ) -> anyhow::Result<()> {
+        if weights.metadata["task"] != "classification" {
+            bail!("it is a detector; a classifier can't be trained from it");
+        }
+        let given = ClassifierDescription::from_metadata(&weights.metadata)
+            .map_err(|reason| anyhow!("its description is not understood: {reason}"))?;
+        config.adopt(&given.model, &given.preprocess, whole)?;
+        Ok(())
+    }
+
+    fn check(&self, config: &ClassificationConfig) -> anyhow::Result<()> {
+        let size = config.input.size;
+        let classifier = config.classifier(1)?;
+        classifier
+            .summary([size; 2])
+            .with_context(|| format!("input.size {size}"))?;
+        self.dataset.open(self.data_dir)?;
+        Ok(())
+    }
+}
+
+pub(super) fn run(
+    args: &TrainArgs,
+    dataset: &LabelledName,
+    launch: Launch,
+) -> anyhow::Result<Option<Report>> {
+    let device = args.recipe.device.resolve()?;
+    let data_dir = launch.data_dir.as_deref();
+    let start = open(args, &launch, &ClassifierStart { dataset, data_dir })?;
+    let Start { run, config, .. } = &start;
+    let run = run.clone();
+    let (train_split, val) = dataset.open(data_dir)?;
+    for note in train_split.notes() {
+        eprintln!("note: {note}");
+    }
+    let names = train_split.class_names().to_vec();
+    eprintln!(
+        "{}: {} images to train on, {} to evaluate on; {} classes: {}",
+        launch.dataset,
+        train_split.len(),
+        val.len(),
+        names.len(),
+        first_names(names.iter().map(String::as_str)),
+    );
+    let description = ClassifierDescription {
+        model: config.classifier(names.len())?,
+        preprocess: config.preprocess()?,
+        class_names: names,
+    };
+    let options = LoaderOptions {
+        batch_size: config.loader.batch_size,
+        threads: config.loader.threads,
+        prefetch: 2 * config.loader.threads,
+        seed: config.train.seed,
+        on_bad_image: config.loader.on_bad_image,
+    };
+    let train_images = train_split.len();
+    let loader = LabelledLoader::training(
+        Arc::new(train_split),
+        description.preprocess,
+        config.augment.clone(),
+        options.clone(),
+    )?;
+    let training_device = device.device.clone().autodiff();
+    let model = fresh(
+        |device| description.model.init(device),
+        config.train.seed,
+        &training_device,
+    );
+    eprintln!(
+        "{} with {:.2} M parameters on {}",
+        match config.model.adopted {
+            Some(_) => "the network of the weights",
+            None => &config.model.backbone,
+        },
+        model.num_params() as f64 / 1e6,
+        device.name
+    );
+    let task = ClassificationTask {
+        train: loader,
+        val: Arc::new(val),
+        description,
+        label_smoothing: config.loss.label_smoothing,
+        evaluation: options,
+        device: device.device.clone(),
+    };
+    let data = json!({ "dataset": launch.dataset, "train_images": train_images });
+    let fill = |model, mut weights: AnyWeights| {
+        let theirs = weights.metadata["model"]["num_classes"].as_u64();
+        let ours = task.description.model.num_classes;
+        filled(model, &mut weights, || {
+            if theirs != Some(ours as u64) {
+                eprintln!(
+                    "weights: made for {} classes, here are {ours}: the last layer starts fresh",
+                    theirs.unwrap_or(0)
+                );
+            }
+        })
+    };
+    let outcome = train(args, &task, start, model, &device, &data, fill)?;
+    if outcome == Outcome::Interrupted {
+        return Ok(None);
+    }
+    for image in &task.train.skipped() {
+        eprintln!("left out: {}", image.reason);
+    }
+    conclude(&run, &task, &launch).map(Some)
+}
+
+/// Measure the best checkpoint and say what can be done next.
+fn conclude(run: &RunDir, task: &ClassificationTask, launch: &Launch) -> anyhow::Result<Report> {
+    let best = run.best_checkpoint();
+    let classifier = LoadedClassifier::load(&best, &task.device)?;
+    let evaluation = task.measure(&classifier.model)?;
+    crate::cli::eval::write_classification_report(&evaluation, &run.results())?;
+    let seconds = classifier.metadata["trained"]["seconds"]
+        .as_f64()
+        .unwrap_or(0.0);
+    let data_dir = match &launch.data_dir {
+        Some(folder) => format!(" --data-dir {}", folder.display()),
+        None => String::new(),
+    };
+    let next = format!(
+        "best checkpoint ({} of training): {}\n\nnext:\n  \
+         sedet predict --checkpoint {} PICTURE...\n  \
+         sedet eval --checkpoint {} --dataset {}{data_dir}",
+        duration(seconds),
+        best.display(),
+        best.display(),
+        best.display(),
+        launch.dataset,
+    );
+    Ok(Report {
+        numbers: evaluation.summary(),
+        next,
+    })
+}

@@ -1,0 +1,236 @@
+//! Training a detector.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use burn::module::Module as _;
+use serde_json::json;
+
+use super::{Launch, Report, Start, StartTask, TrainArgs, filled, first_names, fresh, open, train};
+use crate::backbones::BackboneConfig;
+use crate::config::{DetectionConfig, recipe_for};
+use crate::data::dataset::TargetFilter;
+use crate::data::loader::{DetectionLoader, LoaderOptions, TrainingImages};
+use crate::data::registry::DatasetName;
+use crate::data::transforms::Preprocess;
+use crate::detection::faster_rcnn::FasterRcnn;
+use crate::predict::{Detector, DetectorDescription};
+use crate::train::detection::{DetectionTask, ground_truth};
+use crate::train::engine::Outcome;
+use crate::train::progress::duration;
+use crate::train::run_dir::RunDir;
+use crate::weights::any::AnyWeights;
+
+/// The detector's part of a start.
+struct DetectorStart<'a> {
+    dataset: &'a DatasetName,
+    data_dir: Option<&'a Path>,
+    pretrained: bool,
+}
+
+impl StartTask<DetectionConfig> for DetectorStart<'_> {
+    fn recipe(&self) -> &'static str {
+        recipe_for(self.dataset)
+    }
+
+    /// See [`DetectionConfig::adopt`].
+    fn adopt(
+        &self,
+        config: &mut DetectionConfig,
+        weights: &AnyWeights,
+        whole: bool,
+    ) -> anyhow::Result<()> {
+        let backbone: BackboneConfig =
+            serde_json::from_value(weights.metadata["model"]["backbone"].clone())
+                .context("its description of the backbone is not understood")?;
+        let preprocess: Preprocess = serde_json::from_value(weights.metadata["preprocess"].clone())
+            .context("its description of the input is not understood")?;
+        let backbone = match backbone {
+            BackboneConfig::Resnet(config) if !config.layers.contains(&0) => config,
+            _ => {
+                bail!("its backbone has no four stages, which the pyramid of a detector is made of")
+            }
+        };
+        config.adopt(&backbone, &preprocess, whole)?;
+        Ok(())
+    }
+
+    fn check(&self, config: &DetectionConfig) -> anyhow::Result<()> {
+        config.detector(1, self.pretrained)?;
+        self.dataset.open(self.data_dir)?;
+        Ok(())
+    }
+}
+
+pub(super) fn run(
+    args: &TrainArgs,
+    dataset: &DatasetName,
+    launch: Launch,
+) -> anyhow::Result<Option<Report>> {
+    let device = args.recipe.device.resolve()?;
+    let start = open(
+        args,
+        &launch,
+        &DetectorStart {
+            dataset,
+            data_dir: launch.data_dir.as_deref(),
+            pretrained: launch.pretrained,
+        },
+    )?;
+    let Start { run, config, .. } = &start;
+    let run = run.clone();
+    if !launch.pretrained && args.resume.is_none() {
+        eprintln!("random weights: all layers are trained, with live batch norm");
+    }
+    let (train_split, val) = dataset.open(launch.data_dir.as_deref())?;
+    let store = train_split.dataset.store().clone();
+    let description = DetectorDescription {
+        model: config.detector(store.class_count(), launch.pretrained)?,
+        preprocess: config.preprocess(),
+        categories: store.categories().to_vec(),
+    };
+    let loader = loader(config, train_split.dataset.clone(), &description)?;
+    eprintln!(
+        "{}: {} images to train on ({} boxes), {} to evaluate on; {} classes: {}",
+        launch.dataset,
+        loader.images_per_epoch(),
+        store.annotation_count(),
+        val.dataset.len(),
+        description.categories.len(),
+        first_names(description.categories.iter().map(|c| c.name.as_str())),
+    );
+    let left_out = loader.filtered();
+    if left_out.crowd_boxes + left_out.degenerate_boxes > 0 {
+        eprintln!(
+            "not trained on: {} crowd regions, {} boxes under a pixel",
+            left_out.crowd_boxes, left_out.degenerate_boxes
+        );
+    }
+    let training_device = device.device.clone().autodiff();
+    let model = fresh(
+        |device| description.model.init(device),
+        config.train.seed,
+        &training_device,
+    );
+    eprintln!(
+        "{} with {:.1} M parameters on {}",
+        match config.has_adopted_backbone() {
+            true => "the backbone of the weights",
+            false => &config.model.backbone,
+        },
+        model.num_params() as f64 / 1e6,
+        device.name
+    );
+    let task = DetectionTask {
+        train: loader,
+        ground_truth: ground_truth(&val)?,
+        val,
+        description,
+        dataset_name: launch.dataset.clone(),
+        results: run.results(),
+        device: device.device.clone(),
+    };
+    let data = json!({
+        "dataset": launch.dataset,
+        "train_images": store.image_count(),
+        "train_boxes": store.annotation_count(),
+    });
+    let fill = |model, weights| with_weights(model, &task.description, weights);
+    let outcome = train(args, &task, start, model, &device, &data, fill)?;
+    if outcome == Outcome::Interrupted {
+        return Ok(None);
+    }
+    for image in &task.train.skipped() {
+        eprintln!("left out: {image:?}");
+    }
+    conclude(&run, &task).map(Some)
+}
+
+fn loader(
+    config: &DetectionConfig,
+    dataset: std::sync::Arc<crate::data::dataset::DetectionDataset>,
+    description: &DetectorDescription,
+) -> anyhow::Result<DetectionLoader> {
+    Ok(DetectionLoader::training(
+        dataset,
+        description.preprocess,
+        config.augment.clone(),
+        TrainingImages {
+            filter: TargetFilter {
+                keep_empty: config.loader.keep_empty,
+                ..TargetFilter::default()
+            },
+            ..TrainingImages::default()
+        },
+        LoaderOptions {
+            batch_size: config.loader.batch_size,
+            threads: config.loader.threads,
+            prefetch: 2 * config.loader.threads,
+            seed: config.train.seed,
+            on_bad_image: config.loader.on_bad_image,
+        },
+    )?)
+}
+
+/// The given weights wherever name and shape agree; see [`filled`].
+fn with_weights(
+    model: FasterRcnn,
+    description: &DetectorDescription,
+    mut given: AnyWeights,
+) -> anyhow::Result<FasterRcnn> {
+    let theirs = given.metadata["model"]["num_classes"].as_u64();
+    let ours = description.model.num_classes;
+    let is_classifier = given.metadata["task"] == "classification";
+    filled(model, &mut given, || {
+        if is_classifier {
+            eprintln!("weights: they are a classifier's; its last layer is dropped");
+        } else if theirs != Some(ours as u64) {
+            eprintln!(
+                "weights: made for {} classes, here are {ours}: the layers that name classes start fresh",
+                theirs.unwrap_or(0)
+            );
+        }
+    })
+}
+
+/// Pictures that are drawn at the end of a run.
+const SAMPLE_PICTURES: usize = 12;
+
+/// Measure the best checkpoint, draw samples, say what can be done next.
+fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<Report> {
+    let best = run.best_checkpoint();
+    let detector = Detector::load(&best, &task.device)?;
+    let evaluation = task.measure(&detector.model)?;
+    crate::cli::eval::write_report(&evaluation, &run.results())?;
+    let pictures = run.results().join("pictures");
+    std::fs::create_dir_all(&pictures).with_context(|| pictures.display().to_string())?;
+    let val = &task.val.dataset;
+    let shown = SAMPLE_PICTURES.min(val.len());
+    for index in 0..shown {
+        let mut image = val.load_image(index)?;
+        let mut found = detector.detect(&image);
+        found.retain(|d| d.score >= crate::cli::predict::SCORE);
+        let name = Path::new(val.store().image(index).file_name).with_extension("jpg");
+        crate::cli::predict::draw(&mut image, &found, &detector.description.categories);
+        let name = name.file_name().unwrap_or("picture.jpg".as_ref());
+        crate::render::save_picture(&image, &pictures.join(name))?;
+    }
+    let seconds = detector.metadata["trained"]["seconds"]
+        .as_f64()
+        .unwrap_or(0.0);
+    let next = format!(
+        "best checkpoint ({} of training): {}\n{shown} validation pictures: {}\n\nnext:\n  \
+         sedet predict --checkpoint {} PICTURE... --output found/\n  \
+         sedet eval --checkpoint {} --dataset {}",
+        duration(seconds),
+        best.display(),
+        pictures.display(),
+        best.display(),
+        best.display(),
+        task.dataset_name,
+    );
+    Ok(Report {
+        numbers: format!("{}{}", evaluation.summary_table(), evaluation.class_table()),
+        next,
+    })
+}

@@ -1,0 +1,390 @@
+//! `sedet train`.
+
+mod classification;
+mod detection;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context as _, bail};
+use burn::module::Module;
+use burn::tensor::Device;
+use serde_json::{Value, json};
+
+use super::weights::ForeignArgs;
+use super::{DeviceArgs, print_out};
+use crate::config::Recipe;
+use crate::data::registry::AnyDatasetName;
+use crate::device::WorkingDevice;
+use crate::train::engine::{Engine, Outcome, TrainTask};
+use crate::train::progress::ConsoleProgress;
+use crate::train::run_dir::{RunDir, environment};
+use crate::train::schedule::scaled_learning_rate;
+use crate::weights::any::AnyWeights;
+use crate::weights::parameters::{NamedTensors, load_named_tensors, named_tensors};
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct TrainArgs {
+    /// For a detector shapes, blood-cells, coco, or a folder with COCO-format annotations; for a
+    /// classifier imagenet, places365, places365-challenge, cifar10, cifar100, or a folder with a folder
+    /// for each class
+    #[arg(long, required_unless_present = "resume")]
+    pub(super) dataset: Option<String>,
+    /// Seed of weights, order, augmentation and sampling [default: the recipe's]
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// Folder of the run [default: runs/DATASET]
+    #[arg(long)]
+    pub(super) output: Option<PathBuf>,
+    /// Continue the run in this folder
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
+        "dataset", "config", "set", "backbone", "weights", "lr", "batch_size", "seed", "output"
+    ])]
+    pub(super) resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) recipe: RecipeArgs,
+}
+
+/// The options that say how to train, for every verb that does.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct RecipeArgs {
+    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Recipe name or TOML file [default: chosen by the data set]
+    #[arg(long)]
+    config: Option<String>,
+    /// Change one value of the recipe, such as train.epochs=12; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+    /// Network, such as se-resnet50; `sedet models` lists them [default: the recipe's]
+    #[arg(long)]
+    backbone: Option<String>,
+    /// Start from these weights: a sedet checkpoint or a file from torchvision, timm, detectron2, ...;
+    /// layers that do not fit start fresh
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Learning rate as it is, without scaling by the batch size
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Images per batch [default: the recipe's]
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// Passes over the data [default: the recipe's]
+    #[arg(long)]
+    epochs: Option<usize>,
+    #[command(flatten)]
+    foreign: ForeignArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// What a run was started with, kept beside its configuration so that `--resume RUN` is enough.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+struct Launch {
+    dataset: String,
+    data_dir: Option<PathBuf>,
+    pretrained: bool,
+}
+
+/// What a finished run has to say.
+pub(super) struct Report {
+    /// For stdout: the measured numbers.
+    numbers: String,
+    /// For stderr: where the results are and what can be done with them.
+    next: String,
+}
+
+pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
+    match execute(&args)? {
+        Some(report) => {
+            print_out(&report.numbers)?;
+            eprintln!("\n{}", report.next);
+            Ok(ExitCode::SUCCESS)
+        }
+        None => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Train, and measure the best checkpoint; nothing when the run was interrupted.
+pub(super) fn execute(args: &TrainArgs) -> anyhow::Result<Option<Report>> {
+    args.recipe
+        .foreign
+        .need("--weights", args.recipe.weights.is_some())?;
+    let launch = match &args.resume {
+        Some(path) => read_launch(path)?,
+        None => launch(args)?,
+    };
+    match AnyDatasetName::parse(&launch.dataset)? {
+        AnyDatasetName::Classification(dataset) => classification::run(args, &dataset, launch),
+        AnyDatasetName::Detection(dataset) => detection::run(args, &dataset, launch),
+    }
+}
+
+fn launch(args: &TrainArgs) -> anyhow::Result<Launch> {
+    let name = args.dataset.clone().unwrap_or_default();
+    // A name that is none is an error with the words of the person.
+    AnyDatasetName::parse(&name)?;
+    Ok(Launch {
+        dataset: match AnyDatasetName::is_named(&name) {
+            true => name,
+            // The run may be resumed from another folder.
+            false => absolute(Path::new(&name))?.display().to_string(),
+        },
+        data_dir: args.recipe.data_dir.as_deref().map(absolute).transpose()?,
+        pretrained: args.recipe.weights.is_some(),
+    })
+}
+
+fn read_launch(run: &Path) -> anyhow::Result<Launch> {
+    RunDir::open(run)?;
+    let path = run.join("launch.json");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| path.display().to_string())
+}
+
+/// What a run begins with.
+struct Start<C> {
+    run: RunDir,
+    config: C,
+    /// Those of `--weights`.
+    weights: Option<AnyWeights>,
+}
+
+/// What of a start depends on what is trained.
+trait StartTask<C> {
+    /// The recipe unless `--config` names one.
+    fn recipe(&self) -> &'static str;
+    /// Make the configuration fit given weights; all of their network with `whole`.
+    fn adopt(&self, config: &mut C, weights: &AnyWeights, whole: bool) -> anyhow::Result<()>;
+    /// Try everything that can be wrong with the configuration or the data.
+    fn check(&self, config: &C) -> anyhow::Result<()>;
+}
+
+/// The run that the arguments ask for: a new one, or one that was interrupted.
+fn open<C: Recipe>(
+    args: &TrainArgs,
+    launch: &Launch,
+    task: &impl StartTask<C>,
+) -> anyhow::Result<Start<C>> {
+    match &args.resume {
+        Some(path) => reopen(path, args.recipe.epochs),
+        None => start(args, launch, task),
+    }
+}
+
+/// A new run.
+fn start<C: Recipe>(
+    args: &TrainArgs,
+    launch: &Launch,
+    task: &impl StartTask<C>,
+) -> anyhow::Result<Start<C>> {
+    let recipe = args.recipe.config.as_deref().unwrap_or(task.recipe());
+    let mut config = C::load(recipe, &settings(args))?;
+    let recipe_rate = config.training().learning_rate;
+    let (batch_size, base_batch_size) = config.batch_sizes();
+    let per_step = batch_size * config.training().accumulate;
+    config.training_mut().learning_rate = args
+        .recipe
+        .lr
+        .unwrap_or_else(|| scaled_learning_rate(recipe_rate, base_batch_size, per_step));
+    // The file of the run holds what is really used.
+    config.set_base_batch_size(per_step);
+    // Everything that can be wrong is tried before the folder is made, so that a mistake leaves
+    // nothing behind that would be in the way of the next try.
+    let weights = match &args.recipe.weights {
+        None => None,
+        Some(path) => {
+            let weights = args.recipe.foreign.load(path)?;
+            task.adopt(&mut config, &weights, args.recipe.backbone.is_none())
+                .with_context(|| path.display().to_string())?;
+            Some(weights)
+        }
+    };
+    task.check(&config)?;
+    let name = args.dataset.as_deref().unwrap_or("run");
+    let shown = Path::new(name).file_name().unwrap_or("run".as_ref());
+    let path = args
+        .output
+        .clone()
+        .unwrap_or_else(|| Path::new("runs").join(shown));
+    let run = RunDir::create(&path)?;
+    run.write("launch.json", &format!("{:#}\n", json!(launch)))?;
+    run.write("config.toml", &config.to_toml()?)?;
+    eprintln!(
+        "recipe {recipe} -> {}; learning rate {:.4} ({recipe_rate} for {base_batch_size} images a step, {per_step} here)",
+        path.display(),
+        config.training().learning_rate,
+    );
+    Ok(Start {
+        run,
+        config,
+        weights,
+    })
+}
+
+/// The options that stand for a value of the recipe.
+fn settings(args: &TrainArgs) -> Vec<String> {
+    let mut set = args.recipe.set.clone();
+    if let Some(backbone) = &args.recipe.backbone {
+        set.push(format!("model.backbone={backbone}"));
+    }
+    for (key, value) in [
+        (
+            "loader.batch_size",
+            args.recipe.batch_size.map(|n| n.to_string()),
+        ),
+        ("train.epochs", args.recipe.epochs.map(|n| n.to_string())),
+        ("train.seed", args.seed.map(|n| n.to_string())),
+    ] {
+        set.extend(value.map(|value| format!("{key}={value}")));
+    }
+    set
+}
+
+/// An interrupted run.
+fn reopen<C: Recipe>(path: &Path, epochs: Option<usize>) -> anyhow::Result<Start<C>> {
+    let run = RunDir::open(path)?;
+    let config_path = run.config().display().to_string();
+    let set = epochs.map(|e| format!("train.epochs={e}"));
+    let config = C::load(&config_path, &set.into_iter().collect::<Vec<_>>())?;
+    eprintln!("resuming {}", path.display());
+    Ok(Start {
+        run,
+        config,
+        weights: None,
+    })
+}
+
+/// Random weights from a seed. Parameters are made when first touched, so all are touched here, in
+/// the order of the structure.
+fn fresh<M: Module>(init: impl FnOnce(&Device) -> M, seed: u64, device: &Device) -> M {
+    device.seed(seed);
+    let model = init(device);
+    drop(named_tensors(&model));
+    model
+}
+
+/// Train or go on training. Says how it ended, and whether there is a result to look at.
+fn train<T: TrainTask, C: Recipe>(
+    args: &TrainArgs,
+    task: &T,
+    start: Start<C>,
+    model: T::Model,
+    device: &WorkingDevice,
+    data: &Value,
+    fill: impl FnOnce(T::Model, AnyWeights) -> anyhow::Result<T::Model>,
+) -> anyhow::Result<Outcome> {
+    let Start {
+        run,
+        config,
+        weights,
+    } = start;
+    if args.resume.is_none() {
+        let environment = environment(&device.name, data);
+        run.write("environment.json", &format!("{environment:#}\n"))?;
+    }
+    let stop = stop_on_ctrl_c()?;
+    let engine = Engine {
+        task,
+        config: config.training().clone(),
+        run: run.clone(),
+        device: device.device.clone().autodiff(),
+        stop: &stop,
+    };
+    let mut progress = ConsoleProgress::default();
+    let outcome = if args.resume.is_some() {
+        engine.resume(model, &mut progress)
+    } else {
+        let model = match (weights, &args.recipe.weights) {
+            (Some(weights), Some(path)) => {
+                fill(model, weights).with_context(|| path.display().to_string())?
+            }
+            _ => model,
+        };
+        engine.train(model, &mut progress)
+    };
+    progress.finish();
+    let outcome = outcome?;
+    let resume = format!("sedet train --resume {}", run.path.display());
+    match outcome {
+        Outcome::Interrupted => {
+            eprintln!("stopped; everything is saved. Continue with: {resume}");
+        }
+        Outcome::TimeUp => eprintln!("the time is up; continue with: {resume}"),
+        Outcome::StoppedEarly => eprintln!("stopped early: no better score for long enough"),
+        Outcome::Finished => {}
+    }
+    Ok(outcome)
+}
+
+/// Our tensors, those of given weights wherever name and shape agree; how many do, and the names of
+/// the others.
+fn fitting(model: &impl Module, given: &mut NamedTensors) -> (NamedTensors, usize, Vec<String>) {
+    let mut tensors = named_tensors(model);
+    let (mut loaded, mut fresh) = (0, Vec::new());
+    for (name, mine) in &mut tensors {
+        match given.remove(name) {
+            Some(theirs) if theirs.shape() == mine.shape() => {
+                *mine = theirs;
+                loaded += 1;
+            }
+            _ => fresh.push(name.clone()),
+        }
+    }
+    (tensors, loaded, fresh)
+}
+
+/// The given weights in a model wherever name and shape agree. What does not fit starts fresh, and
+/// is named.
+fn filled<M: Module>(
+    model: M,
+    given: &mut AnyWeights,
+    say_more: impl FnOnce(),
+) -> anyhow::Result<M> {
+    let (tensors, loaded, fresh) = fitting(&model, &mut given.weights);
+    if loaded == 0 {
+        bail!("none of its tensors fits this network");
+    }
+    eprintln!("weights: {loaded} tensors loaded");
+    say_more();
+    if !fresh.is_empty() {
+        eprintln!("weights: start fresh: {}", fresh.join(", "));
+    }
+    Ok(load_named_tensors(model, &tensors)?)
+}
+
+/// The first names of a list of classes.
+fn first_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len() > 10;
+    let shown: Vec<&str> = names.take(if more { 8 } else { 10 }).collect();
+    match more {
+        true => format!("{}, ...", shown.join(", ")),
+        false => shown.join(", "),
+    }
+}
+
+/// A flag that Ctrl-C sets; a second Ctrl-C ends at once. One for the whole process, however many
+/// runs it makes.
+pub(super) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
+    static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    if let Some(stop) = STOP.get() {
+        return Ok(stop.clone());
+    }
+    let stop = STOP.get_or_init(Arc::default).clone();
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; press Ctrl-C again to stop without saving");
+    })
+    .context("Ctrl-C cannot be caught")?;
+    Ok(stop)
+}

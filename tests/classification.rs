@@ -1,0 +1,244 @@
+//! Loss and metrics of a classifier against torch, scikit-learn and torchmetrics, and training on
+//! pictures that can be learnt.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use common::{Fixture, assert_close, device, values};
+use image::RgbImage;
+use sedet::classification::losses::{soft_cross_entropy, soft_targets};
+use sedet::config::{ClassificationConfig, Recipe as _};
+use sedet::data::DataError;
+use sedet::data::dataset::ImageSource;
+use sedet::data::labelled::LabelledDataset;
+use sedet::data::loader::{LabelledLoader, LoaderOptions};
+use sedet::eval::classification::ClassificationScores;
+use sedet::predict::classifier::{ClassifierDescription, LoadedClassifier};
+use sedet::train::classification::ClassificationTask;
+use sedet::train::engine::{Engine, Evaluation, Observer, Outcome, StepReport};
+use sedet::train::run_dir::RunDir;
+use sedet::weights::checkpoint::Checkpoint;
+use sedet::weights::parameters::named_tensors;
+
+#[test]
+fn the_loss_and_its_gradient_equal_torch_s_with_smoothing_and_mixed_labels() {
+    let fixture = Fixture::open("classification.safetensors");
+    let device = device();
+    let autodiff = device.clone().autodiff();
+    let labels = fixture.ints("loss.labels");
+    let others = fixture.ints("loss.others");
+    let shares = fixture.floats("loss.shares");
+    for smoothing in ["0.0", "0.1"] {
+        for (kind, mixed) in [("hard", false), ("mixed", true)] {
+            let key = format!("loss.{kind}_{smoothing}");
+            let labels: Vec<_> = labels
+                .iter()
+                .zip(others.iter().zip(&shares))
+                .map(|(&label, (&other, &share))| {
+                    (label as usize, mixed.then_some((other as usize, share)))
+                })
+                .collect();
+            let logits = TensorData::new(fixture.floats("loss.logits"), [7, 5]);
+            let logits = Tensor::<2>::from_data(logits, &autodiff).require_grad();
+            let targets = soft_targets(&labels, 5, smoothing.parse().unwrap(), &device);
+            let loss = soft_cross_entropy(logits.clone(), Tensor::from_inner(targets));
+            let gradients = loss.backward();
+            let gradient = logits.grad(&gradients).unwrap();
+            assert_close(&key, &values(loss), &fixture.floats(&key), 1e-5);
+            let theirs = fixture.floats(&format!("{key}_grad"));
+            assert_close(&key, &values(gradient), &theirs, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn accuracy_confusion_and_calibration_equal_the_references() {
+    let fixture = Fixture::open("classification.safetensors");
+    let logits = fixture.floats("metrics.logits");
+    let labels = fixture.ints("metrics.labels");
+    let mut scores = ClassificationScores::new(12);
+    for (row, &label) in logits.chunks(12).zip(&labels) {
+        scores.add(row, label as usize);
+    }
+    let names: Vec<String> = (0..12).map(|class| format!("class, {class}")).collect();
+    let found = scores.evaluation(&names);
+    let ours = [found.top1, found.top5, found.loss, found.calibration_error];
+    let theirs = fixture.floats("metrics.values");
+    assert_close("metrics", &ours.map(|v| v as f32), &theirs, 1e-6);
+    let confusion: Vec<i64> = found.confusion.concat().iter().map(|&n| n.into()).collect();
+    assert_eq!(confusion, fixture.ints("metrics.confusion"));
+    let csv = found.confusion_csv();
+    assert_eq!(csv.lines().count(), 13);
+    assert!(csv.starts_with("class,\"class, 0\","));
+}
+
+/// Pictures whose class is the corner of a bright square; the rest is noise.
+struct Corners {
+    labels: Vec<u32>,
+}
+
+impl Corners {
+    fn dataset(count: u32) -> Arc<LabelledDataset> {
+        let labels: Vec<u32> = (0..count).map(|i| i % 4).collect();
+        let names = ["top left", "top right", "bottom left", "bottom right"];
+        let names = names.map(str::to_string).to_vec();
+        let source = Self {
+            labels: labels.clone(),
+        };
+        Arc::new(LabelledDataset::new("corners", names, labels, source).unwrap())
+    }
+}
+
+impl ImageSource for Corners {
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        let label = self.labels[index];
+        Ok(RgbImage::from_fn(32, 32, |x, y| {
+            let noise = (x * 31 + y * 17 + index as u32 * 57) % 97;
+            let inside = (x / 16, y / 16) == (label % 2, label / 2);
+            let value = noise as u8 + if inside { 120 } else { 0 };
+            image::Rgb([value, value / 2, 255 - value])
+        }))
+    }
+
+    fn describe(&self, index: usize) -> String {
+        format!("corner {index}")
+    }
+}
+
+fn config(settings: &[&str]) -> ClassificationConfig {
+    let mut all = vec![
+        "loader.batch_size=8",
+        "train.epochs=4",
+        "augment.horizontal_flip=0",
+        "augment.crop={kind=\"center\"}",
+        "train.learning_rate=0.05",
+    ];
+    all.extend(settings);
+    let all: Vec<String> = all.iter().map(|s| s.to_string()).collect();
+    ClassificationConfig::load("cifar-short", &all).unwrap()
+}
+
+fn task(config: &ClassificationConfig) -> ClassificationTask {
+    let dataset = Corners::dataset(64);
+    let description = ClassifierDescription {
+        model: config.classifier(4).unwrap(),
+        preprocess: config.preprocess().unwrap(),
+        class_names: dataset.class_names().to_vec(),
+    };
+    let options = LoaderOptions {
+        batch_size: config.loader.batch_size,
+        seed: config.train.seed,
+        ..LoaderOptions::default()
+    };
+    ClassificationTask {
+        train: LabelledLoader::training(
+            dataset,
+            description.preprocess,
+            config.augment.clone(),
+            options.clone(),
+        )
+        .unwrap(),
+        val: Corners::dataset(20),
+        description,
+        label_smoothing: config.loss.label_smoothing,
+        evaluation: options,
+        device: device(),
+    }
+}
+
+struct StopAfter<'a> {
+    stop: &'a AtomicBool,
+    steps: usize,
+}
+
+impl Observer for StopAfter<'_> {
+    fn step(&mut self, report: &StepReport<'_>) {
+        if report.iteration == self.steps {
+            self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    fn evaluating(&mut self, _epoch: usize) {}
+
+    fn evaluated(&mut self, _epoch: usize, _evaluation: &Evaluation, _is_best: bool) {}
+}
+
+/// Random numbers belong to the whole process: tests that train take turns.
+static TRAINING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// Train in a folder, with a pause after so many steps if any.
+fn train(config: &ClassificationConfig, folder: &Path, pause: Option<usize>) {
+    let _alone = TRAINING.lock().unwrap();
+    let task = task(config);
+    let stop = AtomicBool::new(false);
+    let engine = Engine {
+        task: &task,
+        config: config.train.clone(),
+        run: RunDir::create(folder).unwrap(),
+        device: task.device.clone().autodiff(),
+        stop: &stop,
+    };
+    let fresh = || {
+        engine.device.seed(config.train.seed);
+        let model = task.description.model.init(&engine.device);
+        drop(named_tensors(&model));
+        model
+    };
+    let mut observer = StopAfter {
+        stop: &stop,
+        steps: pause.unwrap_or(usize::MAX),
+    };
+    let mut outcome = engine.train(fresh(), &mut observer).unwrap();
+    if pause.is_some() {
+        assert_eq!(outcome, Outcome::Interrupted);
+        stop.store(false, std::sync::atomic::Ordering::Relaxed);
+        outcome = engine.resume(fresh(), &mut observer).unwrap();
+    }
+    assert_eq!(outcome, Outcome::Finished);
+}
+
+#[test]
+fn a_small_network_learns_where_the_bright_square_is_and_its_checkpoint_knows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&["model.width=0.5"]);
+    train(&config, folder.path(), None);
+    let best = folder.path().join("checkpoints/best.safetensors");
+    let classifier = LoadedClassifier::load(&best, &Device::flex()).unwrap();
+    let unseen = Corners::dataset(88);
+    let right = (64..88)
+        .filter(|&index| {
+            let image = unseen.load_image(index).unwrap();
+            let ranked = classifier.classify(&image, 2);
+            assert_eq!(ranked.len(), 2);
+            assert!(ranked[0].probability >= ranked[1].probability);
+            ranked[0].name == unseen.class_names()[unseen.label(index)]
+        })
+        .count();
+    assert!(right >= 20, "{right} of 24, by chance 6");
+}
+
+#[test]
+fn an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one_dropout_included() {
+    let (whole, paused) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = config(&[
+        "model.width=0.25",
+        "model.overrides.head.dropout=0.3",
+        "train.epochs=2",
+        "augment.horizontal_flip=0.5",
+        "train.ema_decay=0.9",
+    ]);
+    train(&config, whole.path(), None);
+    train(&config, paused.path(), Some(11));
+    let load = |folder: &Path| {
+        let last = folder.join("checkpoints/last.safetensors");
+        Checkpoint::load(&last).unwrap()
+    };
+    let (whole, paused) = (load(whole.path()), load(paused.path()));
+    assert_eq!(whole.weights, paused.weights);
+    assert_eq!(whole.optimizer, paused.optimizer);
+    assert_eq!(whole.ema, paused.ema);
+}

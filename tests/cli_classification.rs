@@ -1,0 +1,283 @@
+//! Classification from the command line: training, measuring, predicting, comparing, and handing
+//! the backbone to a detector.
+
+mod common;
+
+use std::path::Path;
+use std::process::Output;
+
+use common::command::{fails_with, sedet, text};
+
+/// A folder with the files of CIFAR-10: a few pictures whose class is the brightness.
+fn cifar(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    let file = |count: usize| {
+        let records = (0..count).flat_map(|i| {
+            let label = (i % 10) as u8;
+            let pixels = (0..3072).map(move |p| label * 25 + ((p * 7 + i * 3) % 13) as u8);
+            std::iter::once(label).chain(pixels)
+        });
+        records.collect::<Vec<u8>>()
+    };
+    std::fs::write(folder.join("data_batch_1.bin"), file(60)).unwrap();
+    std::fs::write(folder.join("test_batch.bin"), file(30)).unwrap();
+    let names = (0..10).map(|c| format!("shade{c}\n")).collect::<String>();
+    std::fs::write(folder.join("batches.meta.txt"), names).unwrap();
+}
+
+/// Options that make a run last a moment.
+const SMALL: [&str; 12] = [
+    "--config",
+    "cifar-short",
+    "--set",
+    "model.width=0.25",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "10",
+    "--set",
+    "loader.threads=1",
+    "--device",
+    "cpu",
+];
+
+fn with<'a>(start: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [start, &SMALL, more].concat()
+}
+
+/// Succeeds; what it printed on stdout and on stderr.
+fn succeeds(arguments: &[&str]) -> (String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = sedet(arguments);
+    let (stdout, stderr) = (
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    );
+    assert!(status.success(), "{arguments:?}: {stdout}{stderr}");
+    (stdout, stderr)
+}
+
+#[test]
+fn a_classifier_is_trained_measured_and_names_what_pictures_show() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("cifar10"));
+    cifar(Path::new(&data));
+    let run = text(&dir.path().join("run"));
+    let start = ["train", "--dataset", &data, "--output", &run];
+    let (out, talk) = succeeds(&with(&start, &["--backbone", "se-resnet20"]));
+    assert!(out.contains("30 images: top-1"), "{out}");
+    assert!(
+        talk.contains("60 images to train on, 30 to evaluate on; 10 classes: shade0"),
+        "{talk}"
+    );
+    let best = format!("{run}/checkpoints/best.safetensors");
+    let report = text(&dir.path().join("report"));
+    let eval = ["eval", "--checkpoint", &best, "--dataset", &data];
+    let (json, _) = succeeds(&[&eval[..], &["--json", "--output", &report]].concat());
+    let metrics: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(metrics["images"], 30);
+    assert_eq!(metrics["classes"][3]["name"], "shade3");
+    let csv = std::fs::read_to_string(format!("{report}/confusion.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 11);
+    assert!(Path::new(&report).join("confusion.png").is_file());
+    assert!(Path::new(&report).join("reliability.png").is_file());
+
+    let picture = text(&dir.path().join("a picture.png"));
+    image::RgbImage::from_pixel(40, 50, image::Rgb([80; 3]))
+        .save(&picture)
+        .unwrap();
+    let predict = ["predict", "--checkpoint", &best, &picture, "--top", "3"];
+    let (table, _) = succeeds(&predict);
+    assert_eq!(table.lines().count(), 4);
+    assert!(table.contains("shade") && table.contains('%'), "{table}");
+    let (json, _) = succeeds(&[&predict[..], &["--json"]].concat());
+    let found: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(found[0]["classes"].as_array().unwrap().len(), 3);
+    assert_eq!(found[0]["file_name"], picture);
+
+    let fine = text(&dir.path().join("fine"));
+    let start = ["train", "--dataset", &data, "--output", &fine];
+    let (_, talk) = succeeds(
+        &[
+            &start[..],
+            &[
+                "--config",
+                "cifar-short",
+                "--weights",
+                &best,
+                "--epochs",
+                "1",
+                "--batch-size",
+                "20",
+            ],
+        ]
+        .concat(),
+    );
+    assert!(talk.contains("the network of the weights"), "{talk}");
+    assert!(!talk.contains("start fresh"), "{talk}");
+}
+
+#[test]
+fn a_backbone_trained_here_becomes_a_detector_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("cifar10"));
+    cifar(Path::new(&data));
+    let run = text(&dir.path().join("run"));
+    let start = ["train", "--dataset", &data, "--output", &run];
+    succeeds(&with(&start, &["--backbone", "se-resnet18"]));
+    let best = format!("{run}/checkpoints/best.safetensors");
+    let scenes = text(&dir.path().join("scenes"));
+    succeeds(&[
+        "data",
+        "shapes",
+        "--output",
+        &scenes,
+        "--train-images",
+        "2",
+        "--val-images",
+        "1",
+    ]);
+    let detector = text(&dir.path().join("detector"));
+    let (_, talk) = succeeds(&[
+        "train",
+        "--dataset",
+        &scenes,
+        "--output",
+        &detector,
+        "--weights",
+        &best,
+        "--epochs",
+        "1",
+        "--set",
+        "input.min_size=64",
+        "--set",
+        "input.max_size=96",
+        "--set",
+        "model.overrides.fpn.channels=16",
+    ]);
+    assert!(
+        talk.contains("they are a classifier's; its last layer is dropped"),
+        "{talk}"
+    );
+    assert!(!talk.contains("start fresh: backbone.layer"), "{talk}");
+}
+
+#[test]
+fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("cifar10"));
+    cifar(Path::new(&data));
+    let output = text(&dir.path().join("ablation"));
+    let start = [
+        "ablate",
+        "--dataset",
+        &data,
+        "--output",
+        &output,
+        "--over",
+        "se.reduction=2,4",
+        "--seeds",
+        "0,1",
+    ];
+    let all = with(&start, &["--backbone", "se-resnet20"]);
+    let (table, talk) = succeeds(&all);
+    assert!(talk.contains("[4/4] model.se.reduction=4 seed 1"), "{talk}");
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].contains("model.se.reduction") && lines[0].contains("top-1 err."));
+    assert!(
+        lines[2].starts_with('2') && lines[2].contains('±'),
+        "{table}"
+    );
+    assert_eq!(lines.len(), 4);
+    let (again, talk) = succeeds(&all);
+    assert_eq!(again, table);
+    assert_eq!(talk.matches("there already").count(), 4, "{talk}");
+    let (csv, _) = succeeds(&[&all[..], &["--csv"]].concat());
+    assert_eq!(csv.lines().count(), 3);
+    let checkpoint = Path::new(&output).join("model.se.reduction=4/seed-1/config.toml");
+    let config = std::fs::read_to_string(checkpoint).unwrap();
+    assert!(config.contains("reduction = 4") && config.contains("seed = 1"));
+    fails_with(
+        &with(
+            &[
+                "ablate",
+                "--dataset",
+                &data,
+                "--output",
+                &output,
+                "--over",
+                "se.gat=tanh",
+            ],
+            &["--backbone", "se-resnet20", "--seeds", "0"],
+        ),
+        &["gat"],
+    );
+}
+
+#[test]
+fn mistakes_of_classification_name_the_thing_and_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("cifar10"));
+    cifar(Path::new(&data));
+    let run = text(&dir.path().join("run"));
+    let train = ["train", "--dataset", &data, "--output", &run];
+    for (more, parts) in [
+        (
+            ["--config", "shapes"],
+            ["recipe shapes is a recipe for detection", "cifar-resnet"],
+        ),
+        (["--backbone", "resnet21"], ["resnet21", "se-resnet20"]),
+        (
+            ["--backbone", "inception-resnet-v2"],
+            ["input.size 32", "too small"],
+        ),
+        (
+            ["--set", "loss.label_smoothing=1"],
+            ["loss.label_smoothing is 1", "below 1"],
+        ),
+        (["--set", "model.se.gate=tanh"], ["model.se", "se-"]),
+        (
+            ["--set", "augment.horizontal_flip=2"],
+            ["horizontal_flip", "between 0 and 1"],
+        ),
+        (
+            ["--set", "input.resize=16"],
+            ["input.resize 16", "below input.size 32"],
+        ),
+    ] {
+        let more = match more[1] {
+            "model.se.gate=tanh" => [&more[..], &["--backbone", "resnet20"]].concat(),
+            _ => more.to_vec(),
+        };
+        fails_with(&[&train[..], &more].concat(), &parts);
+        assert!(
+            !Path::new(&run).exists(),
+            "nothing is left behind: {more:?}"
+        );
+    }
+    fails_with(
+        &["train", "--dataset", "cifar10"],
+        &["cifar10", "--data-dir"],
+    );
+    let detector = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    fails_with(
+        &["eval", "--checkpoint", detector, "--dataset", &data],
+        &["shapes-se-resnet18", "detector"],
+    );
+    fails_with(
+        &[&train[..], &["--weights", detector]].concat(),
+        &["shapes-se-resnet18", "it is a detector"],
+    );
+    let picture = text(&dir.path().join("a.png"));
+    image::RgbImage::new(8, 8).save(&picture).unwrap();
+    fails_with(
+        &["predict", "--checkpoint", detector, &picture, "--top", "3"],
+        &["--top is for classifiers"],
+    );
+}
