@@ -1,15 +1,19 @@
 //! `sedet data`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::builder::PossibleValuesParser;
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use crate::data::blood_cells::{BASE_URL, download_blood_cells};
 use crate::data::registry::DATA_DIR_VARIABLE;
 use crate::data::shapes::{ShapesConfig, write_dataset};
+use crate::data::sources::{
+    DataSource, FetchStep, data_source, data_sources, imagenet_instructions,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DataArgs {
@@ -27,15 +31,27 @@ enum DataVerb {
 
 #[derive(Debug, clap::Args)]
 struct DownloadArgs {
-    /// Which data set
-    #[arg(value_parser = ["blood-cells"])]
+    /// Which data set; `imagenet`, which needs an account, only tells how to get it
+    #[arg(value_parser = PossibleValuesParser::new(downloadable()))]
     name: String,
     /// Folder that holds the named data sets [default: $SEDET_DATA, else data/]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Another server with the same archive
-    #[arg(long, default_value = BASE_URL)]
-    mirror: String,
+    /// Fetch only these parts, separated by commas: of coco annotations, val2017, train2017; of
+    /// places365 lists, val, train
+    #[arg(long, value_delimiter = ',', value_name = "PARTS")]
+    only: Vec<String>,
+    /// Another server with the same files; replaces the address up to the path of each file
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+}
+
+const BLOOD_CELLS: &str = "blood-cells";
+const IMAGENET: &str = "imagenet";
+
+fn downloadable() -> Vec<&'static str> {
+    let table = data_sources().into_iter().map(|source| source.name);
+    table.chain([IMAGENET, BLOOD_CELLS]).collect()
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,18 +86,71 @@ fn download(args: &DownloadArgs) -> anyhow::Result<ExitCode> {
         .clone()
         .or_else(|| std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from))
         .unwrap_or_else(|| "data".into());
-    let directory = base.join(&args.name);
-    std::fs::create_dir_all(&base).with_context(|| base.display().to_string())?;
-    eprintln!("BCCD blood cells, MIT licence, (c) 2017 shenggan; about 8 MB");
-    let bar = ProgressBar::no_length().with_style(
-        ProgressStyle::with_template("{bytes} of {total_bytes} {wide_bar}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
-    let summary = download_blood_cells(&directory, &args.mirror, &mut |done, total| {
-        if let Some(total) = total {
-            bar.set_length(total);
+    match data_source(&args.name) {
+        Some(source) => download_from_table(source, &base, args),
+        None if args.name == IMAGENET => explain_imagenet(&base, args),
+        None => download_bccd(&base, args),
+    }
+}
+
+fn download_from_table(
+    mut source: DataSource,
+    base: &Path,
+    args: &DownloadArgs,
+) -> anyhow::Result<ExitCode> {
+    if let Some(mirror) = &args.mirror {
+        source.base_url.clone_from(mirror);
+    }
+    let parts = source.select(&args.only)?;
+    let bytes = parts.iter().map(|part| part.bytes).sum();
+    eprintln!("{}; {} in all", source.terms, DecimalBytes(bytes));
+    let bar = byte_bar();
+    let fetched = source.fetch(base, &args.only, &mut |progress| {
+        let doing = match progress.step {
+            FetchStep::Fetching => "fetching",
+            FetchStep::Unpacking => "unpacking",
+        };
+        bar.set_message(format!("{doing} {}", progress.part));
+        show(&bar, progress.done, progress.total);
+    })?;
+    bar.finish_and_clear();
+    for (parts, note) in [
+        (&fetched.already_there, " (already there)"),
+        (&fetched.new, ""),
+    ] {
+        if !parts.is_empty() {
+            eprintln!("{}: {}{note}", fetched.folder.display(), parts.join(", "));
         }
-        bar.set_position(done);
+    }
+    eprintln!(
+        "next: {} --data-dir {}",
+        source.next_command,
+        base.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Instructions are the data of this command, so they go to stdout; what was asked for did not happen.
+fn explain_imagenet(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
+    if args.mirror.is_some() || !args.only.is_empty() {
+        bail!("imagenet is not fetched, so --mirror and --only don't apply; leave them out");
+    }
+    print!("{}", imagenet_instructions(base));
+    eprintln!("nothing was downloaded");
+    Ok(ExitCode::FAILURE)
+}
+
+fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
+    if !args.only.is_empty() {
+        bail!("{BLOOD_CELLS} has no parts; leave --only out");
+    }
+    let directory = base.join(BLOOD_CELLS);
+    std::fs::create_dir_all(base).with_context(|| base.display().to_string())?;
+    eprintln!("BCCD blood cells, MIT licence, (c) 2017 shenggan; about 8 MB");
+    let bar = byte_bar();
+    let mirror = args.mirror.as_deref().unwrap_or(BASE_URL);
+    let summary = download_blood_cells(&directory, mirror, &mut |done, total| {
+        show(&bar, done, total);
     })?;
     bar.finish_and_clear();
     let [train, val, test] = summary.images;
@@ -96,6 +165,26 @@ fn download(args: &DownloadArgs) -> anyhow::Result<ExitCode> {
         base.display()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+fn byte_bar() -> ProgressBar {
+    ProgressBar::no_length().with_style(
+        ProgressStyle::with_template(
+            "{msg} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec} {wide_bar} {eta}",
+        )
+        .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
+}
+
+fn show(bar: &ProgressBar, done: u64, total: Option<u64>) {
+    // The next file, or the same one from its beginning: the rate starts anew.
+    if done < bar.position() {
+        bar.reset();
+    }
+    if let Some(total) = total {
+        bar.set_length(total);
+    }
+    bar.set_position(done);
 }
 
 fn shapes(args: &ShapesArgs) -> anyhow::Result<ExitCode> {

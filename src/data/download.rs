@@ -161,7 +161,9 @@ impl Download {
     /// # Errors
     /// See [`DownloadError`].
     pub fn run(&self, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<(), DownloadError> {
-        if self.already_there(progress)? {
+        if self.is_there()? {
+            let length = file_length(&self.destination);
+            progress(length, Some(length));
             return Ok(());
         }
         if let Some(folder) = self.destination.parent() {
@@ -197,10 +199,12 @@ impl Download {
         }
     }
 
-    fn already_there(
-        &self,
-        progress: &mut dyn FnMut(u64, Option<u64>),
-    ) -> Result<bool, DownloadError> {
+    /// Whether the file is at its destination, with the right length and checksum as far as they are
+    /// given. The length is looked at first, so only a file that may be right is read.
+    ///
+    /// # Errors
+    /// A folder in its place, or a file that cannot be read.
+    pub fn is_there(&self) -> Result<bool, DownloadError> {
         let Ok(metadata) = fs::metadata(&self.destination) else {
             return Ok(false);
         };
@@ -208,18 +212,15 @@ impl Download {
             let source = io::Error::from(io::ErrorKind::IsADirectory);
             return Err(self.disk(&self.destination, source));
         }
-        let length = metadata.len();
-        let valid = self.expected_bytes.is_none_or(|bytes| bytes == length)
+        Ok(self
+            .expected_bytes
+            .is_none_or(|bytes| bytes == metadata.len())
             && match &self.sha256 {
                 None => true,
                 Some(expected) => self
                     .hash(&self.destination)?
                     .eq_ignore_ascii_case(expected.trim()),
-            };
-        if valid {
-            progress(length, Some(length));
-        }
-        Ok(valid)
+            })
     }
 
     /// One request and as much of its body as comes; `Ok` when the part file is whole.
@@ -408,8 +409,9 @@ impl Download {
         path.into()
     }
 
-    fn bytes_in_hand(&self) -> u64 {
-        fs::metadata(self.beside("part")).map_or(0, |metadata| metadata.len())
+    /// How much of the file an interrupted run has left, in bytes.
+    pub fn bytes_in_hand(&self) -> u64 {
+        file_length(&self.beside("part"))
     }
 
     /// The validator of the bytes in hand, if they came from this address.
@@ -442,6 +444,11 @@ impl Download {
     fn hash(&self, path: &Path) -> Result<String, DownloadError> {
         sha256_of_file(path).map_err(|source| self.disk(path, source))
     }
+}
+
+/// In bytes; 0 for a file that is not there.
+fn file_length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 /// The SHA-256 of `bytes` in lower-case hexadecimal.

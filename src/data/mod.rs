@@ -2,7 +2,8 @@
 //!
 //! A reader's walk, in the order in which data flows:
 //!
-//! - [`registry`]: data sets by name. - [`download`], [`blood_cells`]: fetching them.
+//! - [`registry`]: data sets by name. - [`sources`], [`blood_cells`]: fetching them, by [`download`]
+//!   and [`unpack`].
 //! - [`shapes`]: the generator of scenes.
 //! - [`decode`]: the one way a file becomes pixels.
 //! - [`annotations`]: categories, images and boxes in columns, loaded once and shared.
@@ -28,6 +29,8 @@ pub mod labelled;
 pub mod loader;
 pub mod registry;
 pub mod shapes;
+pub mod sources;
 pub mod transforms;
+pub mod unpack;
 
 pub use error::DataError;

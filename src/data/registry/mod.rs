@@ -18,6 +18,7 @@ use super::shapes::{
     self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph,
     generate_annotations, photograph_scene,
 };
+use super::sources::data_source;
 
 /// Environment variable that names the folder of all data sets.
 pub const DATA_DIR_VARIABLE: &str = "SEDET_DATA";
@@ -66,10 +67,13 @@ pub enum RegistryError {
     Shapes(#[from] ShapesError),
 }
 
-fn hint(name: &str) -> &'static str {
+fn hint(name: &str) -> String {
     match name {
-        "blood-cells" => "; `sedet data download blood-cells` fetches it",
-        _ => "",
+        "imagenet" => "; `sedet data download imagenet` tells how to get it".into(),
+        name if name == "blood-cells" || data_source(name).is_some() => {
+            format!("; `sedet data download {name}` fetches it")
+        }
+        _ => String::new(),
     }
 }
 
