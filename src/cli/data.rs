@@ -110,7 +110,11 @@ fn download_from_table(
             FetchStep::Fetching => "fetching",
             FetchStep::Unpacking => "unpacking",
         };
-        bar.set_message(format!("{doing} {}", progress.part));
+        let message = format!("{doing} {}", progress.part);
+        if bar.message() != message {
+            bar.set_message(message);
+            begin(&bar, progress.done);
+        }
         show(&bar, progress.done, progress.total);
     })?;
     bar.finish_and_clear();
@@ -176,10 +180,16 @@ fn byte_bar() -> ProgressBar {
     )
 }
 
+/// What an earlier run has brought does not count for the rate.
+fn begin(bar: &ProgressBar, done: u64) {
+    bar.reset();
+    bar.set_position(done);
+    bar.reset_eta();
+}
+
 fn show(bar: &ProgressBar, done: u64, total: Option<u64>) {
-    // The next file, or the same one from its beginning: the rate starts anew.
     if done < bar.position() {
-        bar.reset();
+        begin(bar, done);
     }
     if let Some(total) = total {
         bar.set_length(total);

@@ -175,7 +175,8 @@ impl ImageNetFolder {
         } else {
             let problem = format!(
                 "val has no folders of synsets, and no labels are there; put {GROUND_TRUTH} and {META} \
-                 (from ILSVRC2012_devkit_t12), {SYNSET_LIST} or {KAGGLE_TABLE} into it"
+                 (from ILSVRC2012_devkit_t12), {SYNSET_LIST} (`sedet data download \
+                 imagenet-val-list` fetches it) or {KAGGLE_TABLE} into it"
             );
             return Err(DataError::labels(&self.folder, problem));
         };

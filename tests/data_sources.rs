@@ -1,0 +1,635 @@
+//! Whole data sets, fetched from a local server that drops connections: small files of the same
+//! structure stand in for the real ones, and what arrives opens by its name.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use common::command::{fails_with, sedet, text};
+use common::http_server::{Reply, Server};
+use sedet::data::download::sha256_hex;
+use sedet::data::formats::layout::Split;
+use sedet::data::registry::{DatasetName, LabelledName};
+use sedet::data::sources::{
+    DataSource, FetchError, FetchProgress, FetchStep, Fetched, Packing, data_source,
+};
+
+/// Contents by their path on the server.
+type Files = BTreeMap<&'static str, Vec<u8>>;
+
+/// Serves files; each is cut off in the middle the first `cuts` times that it is asked for.
+fn serve(files: &Files, cuts: usize) -> Server {
+    let files = files.clone();
+    let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+    let asked_before = std::sync::Mutex::new(move |path: &str| {
+        let count = asked.entry(path.to_owned()).or_default();
+        *count += 1;
+        *count - 1
+    });
+    Server::start(move |request, _| {
+        let path = request.path.trim_start_matches('/');
+        let Some(body) = files.get(path) else {
+            return Reply::status(404);
+        };
+        let reply = Reply::file(request, body, "\"v1\"");
+        let before = asked_before.lock().unwrap()(path);
+        let half = reply.body.len() / 2;
+        match before < cuts {
+            true => reply.cut_after(half),
+            false => reply,
+        }
+    })
+}
+
+/// The table's entry, with the lengths and checksums of small files and at most two files in a folder.
+fn stand_in(name: &str, files: &Files, url: &str) -> DataSource {
+    let mut source = data_source(name).unwrap();
+    source.base_url = format!("{url}/");
+    for part in &mut source.parts {
+        let content = &files[part.path];
+        part.bytes = content.len() as u64;
+        part.sha256 = sha256_hex(content);
+        if let Packing::Archive {
+            bytes, products, ..
+        } = &mut part.packing
+        {
+            *bytes = part.bytes;
+            for product in products {
+                product.files = product.files.min(2);
+            }
+        }
+    }
+    source
+}
+
+fn fetch(source: &DataSource, data_dir: &Path, only: &[&str]) -> Result<Fetched, FetchError> {
+    let only: Vec<String> = only.iter().map(|part| part.to_string()).collect();
+    source.fetch(data_dir, &only, &mut |_| ())
+}
+
+fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    archive.add_directory("a_folder/", options).unwrap();
+    for (path, content) in files {
+        archive.start_file(*path, options).unwrap();
+        archive.write_all(content).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, path, *content).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+fn picture() -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let black = image::RgbImage::new(3, 2);
+    black.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+const COCO_JSON: &[u8] = br#"{"images":[{"id":1,"file_name":"a.png","width":3,"height":2},
+    {"id":2,"file_name":"b.png","width":3,"height":2}],"annotations":[],
+    "categories":[{"id":1,"name":"x"}]}"#;
+
+fn coco() -> Files {
+    let annotations: Vec<String> = ["instances", "person_keypoints", "captions"]
+        .iter()
+        .flat_map(|kind| ["train", "val"].map(|split| format!("{kind}_{split}2017.json")))
+        .map(|name| format!("annotations/{name}"))
+        .collect();
+    let annotations: Vec<(&str, &[u8])> = annotations
+        .iter()
+        .map(|path| (path.as_str(), COCO_JSON))
+        .collect();
+    let picture = picture();
+    let pictures = |a, b| zip_of(&[(a, &picture), (b, &picture)]);
+    Files::from([
+        (
+            "annotations/annotations_trainval2017.zip",
+            zip_of(&annotations),
+        ),
+        (
+            "zips/val2017.zip",
+            pictures("val2017/a.png", "val2017/b.png"),
+        ),
+        (
+            "zips/train2017.zip",
+            pictures("train2017/a.png", "train2017/b.png"),
+        ),
+    ])
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn coco_arrives_over_broken_connections_and_opens_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&coco(), 2);
+    let source = stand_in("coco", &coco(), &server.url);
+    let mut heard = Vec::new();
+    let fetched = source
+        .fetch(folder.path(), &[], &mut |progress| {
+            heard.push((progress.part.to_owned(), progress.step, progress.done));
+        })
+        .unwrap();
+    assert_eq!(fetched.new, ["annotations", "val2017", "train2017"]);
+    let home = folder.path().join("coco");
+    assert_eq!(names_in(&home), ["annotations", "train2017", "val2017"]);
+    assert_eq!(
+        names_in(&home.join("train2017")),
+        ["a.png", "b.png"],
+        "nothing else is left"
+    );
+    let (train, val) = DatasetName::Coco.open(Some(folder.path())).unwrap();
+    assert_eq!((train.dataset.len(), val.dataset.len()), (2, 2));
+    assert_eq!(train.dataset.load_image(1).unwrap().dimensions(), (3, 2));
+    let starts = server.range_starts();
+    assert_eq!(starts.len(), 9);
+    assert!(starts[1] > Some(0) && starts[2] > starts[1], "{starts:?}");
+    let val_bytes = coco()["zips/val2017.zip"].len() as u64;
+    assert!(heard.contains(&("val2017".into(), FetchStep::Fetching, val_bytes)));
+    let unpacked = 2 * picture().len() as u64;
+    assert!(heard.contains(&("val2017".into(), FetchStep::Unpacking, unpacked)));
+
+    let again = fetch(&source, folder.path(), &[]).unwrap();
+    assert_eq!(again.already_there.len(), 3);
+    assert_eq!(again.new.len(), 0);
+    assert_eq!(server.range_starts().len(), 9, "nothing was asked again");
+}
+
+#[test]
+fn only_the_parts_that_are_asked_for_are_fetched() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&coco(), 0);
+    let source = stand_in("coco", &coco(), &server.url);
+    fetch(&source, folder.path(), &["val2017", "annotations"]).unwrap();
+    assert_eq!(
+        names_in(&folder.path().join("coco")),
+        ["annotations", "val2017"]
+    );
+    let rest = fetch(&source, folder.path(), &[]).unwrap();
+    assert_eq!(rest.new, ["train2017"]);
+    assert_eq!(server.range_starts().len(), 3);
+    let error = fetch(&source, folder.path(), &["test2017"]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "coco has no part 'test2017'; its parts are annotations, val2017, train2017"
+    );
+}
+
+/// Stops as a killed process does, with whatever lies on the disk then.
+fn killed_when(source: &DataSource, data_dir: &Path, moment: impl Fn(FetchProgress) -> bool) {
+    let run = || source.fetch(data_dir, &[], &mut |progress| assert!(!moment(progress)));
+    assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+}
+
+#[test]
+fn a_killed_run_goes_on_with_the_bytes_and_the_files_that_it_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&coco(), 1);
+    let source = stand_in("coco", &coco(), &server.url);
+    let home = folder.path().join("coco");
+    killed_when(&source, folder.path(), |progress| {
+        progress.part == "val2017" && progress.step == FetchStep::Fetching && progress.done > 0
+    });
+    assert!(home.join("val2017.zip.part").is_file());
+    assert!(!home.join("val2017").exists());
+    killed_when(&source, folder.path(), |progress| {
+        progress.part == "val2017" && progress.step == FetchStep::Unpacking && progress.done > 0
+    });
+    let asked = server.range_starts();
+    assert_eq!(asked[2..].len(), 2, "val2017 was asked for twice");
+    assert!(asked[3] > Some(0));
+
+    // The first file is there; one of its length shows that it isn't written again.
+    let staging = home.join(".unpacking-val2017.zip");
+    assert_eq!(names_in(&staging.join("val2017")), ["a.png"]);
+    let mark = vec![7; picture().len()];
+    std::fs::write(staging.join("val2017/a.png"), &mark).unwrap();
+    std::fs::write(staging.join(".unfinished"), b"half").unwrap();
+    fetch(&source, folder.path(), &[]).unwrap();
+    assert_eq!(names_in(&home), ["annotations", "train2017", "val2017"]);
+    assert_eq!(std::fs::read(home.join("val2017/a.png")).unwrap(), mark);
+    assert_eq!(
+        std::fs::read(home.join("val2017/b.png")).unwrap(),
+        picture()
+    );
+    assert_eq!(
+        server.range_starts().len(),
+        6,
+        "only train2017 was fetched, over two connections"
+    );
+}
+
+#[test]
+fn a_run_killed_while_files_were_moved_is_completed_or_cleaned_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&coco(), 0);
+    let source = stand_in("coco", &coco(), &server.url);
+    let home = folder.path().join("coco");
+    fetch(&source, folder.path(), &[]).unwrap();
+    // Before the last file was moved.
+    let archive = home.join("annotations_trainval2017.zip");
+    let staging = home.join(".unpacking-annotations_trainval2017.zip");
+    let last = home.join("annotations/captions_val2017.json");
+    std::fs::write(
+        &archive,
+        &coco()["annotations/annotations_trainval2017.zip"],
+    )
+    .unwrap();
+    std::fs::create_dir_all(staging.join("annotations")).unwrap();
+    std::fs::rename(&last, staging.join("annotations/captions_val2017.json")).unwrap();
+    assert_eq!(
+        fetch(&source, folder.path(), &[]).unwrap().new,
+        ["annotations"]
+    );
+    assert!(last.is_file() && !archive.exists() && !staging.exists());
+    // After it.
+    std::fs::write(&archive, b"whole").unwrap();
+    std::fs::create_dir_all(&staging).unwrap();
+    assert!(fetch(&source, folder.path(), &[]).unwrap().new.is_empty());
+    assert!(!archive.exists() && !staging.exists());
+    // An archive that someone keeps is theirs.
+    std::fs::write(&archive, b"mine").unwrap();
+    assert!(fetch(&source, folder.path(), &[]).unwrap().new.is_empty());
+    assert!(archive.is_file());
+    assert_eq!(server.range_starts().len(), 3);
+}
+
+#[test]
+fn a_wrong_checksum_names_the_file_and_both_sums_and_nothing_is_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&coco(), 0);
+    let mut source = stand_in("coco", &coco(), &server.url);
+    let right = source.parts[1].sha256.clone();
+    source.parts[1].sha256 = sha256_hex(b"another");
+    let message = fetch(&source, folder.path(), &["val2017"])
+        .unwrap_err()
+        .to_string();
+    for part in [
+        "zips/val2017.zip",
+        "wrong checksum",
+        &right,
+        &sha256_hex(b"another"),
+        "removed",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(names_in(&folder.path().join("coco")).is_empty());
+}
+
+/// The same length, so that nothing else in the archive changes.
+fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
+    assert_eq!(from.len(), to.len());
+    for start in 0..=bytes.len() - from.len() {
+        if bytes[start..].starts_with(from) {
+            bytes[start..start + to.len()].copy_from_slice(to);
+        }
+    }
+}
+
+fn zip_that_leads_out() -> Vec<u8> {
+    // Replaced afterwards, because a writer may refuse or mend such a path.
+    let mut bytes = zip_of(&[("val2017/a.png", b"a"), ("val2017/aa/aa/aa/x", b"x")]);
+    replace(&mut bytes, b"val2017/aa/aa/aa/x", b"val2017/../../../x");
+    bytes
+}
+
+fn zip_with_a_link() -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default();
+    archive
+        .add_symlink("val2017/a.png", "/etc/passwd", options)
+        .unwrap();
+    archive.finish().unwrap().into_inner()
+}
+
+fn zip_with_a_damaged_file() -> Vec<u8> {
+    let mut bytes = zip_of(&[("val2017/a.png", b"a"), ("val2017/b.png", b"the content")]);
+    replace(&mut bytes, b"the content", b"The content");
+    bytes
+}
+
+#[test]
+fn zip_archives_that_lead_out_or_are_damaged_are_refused_and_leave_nothing() {
+    for (archive, says) in [
+        (zip_that_leads_out(), "val2017/../../../x leads out of it"),
+        (zip_with_a_link(), "is a link"),
+        (zip_with_a_damaged_file(), "val2017/b.png"),
+        (zip_of(&[("other/a.png", b"a")]), "val2017 is not in it"),
+        (b"no archive".to_vec(), "damaged"),
+    ] {
+        let mut files = coco();
+        files.insert("zips/val2017.zip", archive);
+        refused("coco", &files, "val2017", says);
+    }
+}
+
+/// A part is refused after it has come with the right checksum, and nothing of it is left.
+fn refused(name: &str, files: &Files, part: &str, says: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(files, 0);
+    let source = stand_in(name, files, &server.url);
+    let error = fetch(&source, folder.path(), &[part]).unwrap_err();
+    assert!(matches!(error, FetchError::Archive { .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains(says), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert_eq!(names_in(folder.path()), [name]);
+    assert!(names_in(&folder.path().join(name)).is_empty());
+}
+
+fn places365() -> Files {
+    let picture = picture();
+    Files::from([
+        (
+            "filelist_places365-standard.tar",
+            tar_of(&[
+                (
+                    "categories_places365.txt",
+                    b"/a/airfield 0\n/b/bar 1\n".as_slice(),
+                ),
+                (
+                    "places365_train_standard.txt",
+                    b"/a/airfield/00000001.jpg 0\n/b/bar/00000001.jpg 1\n",
+                ),
+                (
+                    "places365_val.txt",
+                    b"Places365_val_00000001.jpg 1\nPlaces365_val_00000002.jpg 0\n",
+                ),
+                ("places365_test.txt", b"Places365_test_00000001.jpg\n"),
+            ]),
+        ),
+        (
+            "val_256.tar",
+            tar_of(&[
+                ("val_256/Places365_val_00000001.jpg", picture.as_slice()),
+                ("val_256/Places365_val_00000002.jpg", &picture),
+            ]),
+        ),
+        (
+            "train_256_places365standard.tar",
+            tar_of(&[
+                ("data_256/a/airfield/00000001.jpg", picture.as_slice()),
+                ("data_256/b/bar/00000001.jpg", &picture),
+            ]),
+        ),
+    ])
+}
+
+#[test]
+fn places365_arrives_over_broken_connections_and_opens_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&places365(), 1);
+    let source = stand_in("places365", &places365(), &server.url);
+    killed_when(&source, folder.path(), |progress| {
+        progress.part == "train" && progress.step == FetchStep::Unpacking && progress.done > 0
+    });
+    assert_eq!(
+        fetch(&source, folder.path(), &[]).unwrap().already_there,
+        ["lists", "val"]
+    );
+    assert_eq!(
+        names_in(&folder.path().join("places365")),
+        [
+            "categories_places365.txt",
+            "data_256",
+            "places365_train_standard.txt",
+            "places365_val.txt",
+            "val_256"
+        ]
+    );
+    let dataset = LabelledName::parse("places365").unwrap();
+    let (train, val) = dataset.open(Some(folder.path())).unwrap();
+    assert_eq!(train.class_names(), ["airfield", "bar"]);
+    assert_eq!((train.label(1), val.label(1)), (1, 0));
+    assert_eq!(train.load_image(1).unwrap().dimensions(), (3, 2));
+    assert!(fetch(&source, folder.path(), &[]).unwrap().new.is_empty());
+    assert_eq!(server.range_starts().len(), 6);
+}
+
+fn tar_that_leads_out(path: &str) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    // The safe way to set a path refuses this one.
+    header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_size(1);
+    header.set_cksum();
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append(&header, &b"x"[..]).unwrap();
+    archive.into_inner().unwrap()
+}
+
+fn tar_with_a_link(kind: tar::EntryType) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(0);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive
+        .append_link(&mut header, "val_256/a.jpg", "/etc/passwd")
+        .unwrap();
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn tar_archives_that_lead_out_or_hold_links_are_refused_and_leave_nothing() {
+    let mut cut = tar_of(&[("val_256/a.jpg", &[7; 5000])]);
+    cut.truncate(3000);
+    for (archive, says) in [
+        (tar_that_leads_out("val_256/../../../x"), "leads out of it"),
+        (tar_that_leads_out("../x"), "leads out of it"),
+        (tar_that_leads_out("/x"), "leads out of it"),
+        (tar_with_a_link(tar::EntryType::Symlink), "is a link"),
+        (tar_with_a_link(tar::EntryType::Link), "is a link"),
+        (cut, "damaged"),
+    ] {
+        let mut files = places365();
+        files.insert("val_256.tar", archive);
+        refused("places365", &files, "val", says);
+    }
+}
+
+#[test]
+fn cifar_is_fetched_packed_and_opens_by_its_name() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/labelled");
+    for (name, archive, classes) in [
+        ("cifar10", "cifar-10-python.tar.gz", 10),
+        ("cifar100", "cifar-100-python.tar.gz", 100),
+    ] {
+        let content = std::fs::read(fixtures.join(archive)).unwrap();
+        let files = Files::from([(archive, content)]);
+        let folder = tempfile::tempdir().unwrap();
+        let server = serve(&files, 1);
+        let source = stand_in(name, &files, &server.url);
+        fetch(&source, folder.path(), &[]).unwrap();
+        assert_eq!(names_in(&folder.path().join(name)), [archive]);
+        let dataset = LabelledName::parse(name).unwrap();
+        let val = dataset.open_split(Split::Val, Some(folder.path())).unwrap();
+        assert_eq!(val.class_names().len(), classes);
+        assert!(!val.is_empty());
+        let again = fetch(&source, folder.path(), &[]).unwrap();
+        assert_eq!(again.already_there, ["python"]);
+        assert_eq!(server.range_starts().len(), 2);
+        std::fs::write(folder.path().join(name).join(archive), b"spoilt").unwrap();
+        assert_eq!(fetch(&source, folder.path(), &[]).unwrap().new, ["python"]);
+    }
+}
+
+#[test]
+fn imagenets_list_is_found_beside_the_pictures_wherever_they_are() {
+    let path = data_source("imagenet-val-list").unwrap().parts[0].path;
+    let files = Files::from([(path, b"n15075141\nn01440764\n".to_vec())]);
+    let server = serve(&files, 1);
+    let source = stand_in("imagenet-val-list", &files, &server.url);
+    for pictures in ["imagenet/val", "val"] {
+        let folder = tempfile::tempdir().unwrap();
+        let val = folder.path().join(pictures);
+        std::fs::create_dir_all(&val).unwrap();
+        std::fs::write(val.join("ILSVRC2012_val_00000001.JPEG"), b"").unwrap();
+        fetch(&source, folder.path(), &[]).unwrap();
+        let dataset = LabelledName::parse("imagenet").unwrap();
+        let opened = dataset.open_split(Split::Val, Some(folder.path())).unwrap();
+        assert_eq!(opened.label(0), 999);
+    }
+}
+
+#[test]
+fn what_cannot_find_its_place_is_refused_before_anything_is_fetched() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(&coco(), 0);
+    let source = stand_in("coco", &coco(), &server.url);
+    let mut huge = source.clone();
+    if let Packing::Archive { bytes, .. } = &mut huge.parts[2].packing {
+        *bytes = 1 << 60;
+    }
+    let message = fetch(&huge, folder.path(), &[]).unwrap_err().to_string();
+    for part in ["1.15 EB", "coco", "--data-dir", "--only"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(names_in(folder.path()).is_empty());
+    fetch(&huge, folder.path(), &["val2017"]).unwrap();
+
+    let partial: PathBuf = folder.path().join("coco/train2017");
+    std::fs::create_dir(&partial).unwrap();
+    std::fs::write(partial.join("a.png"), b"").unwrap();
+    let message = fetch(&source, folder.path(), &[]).unwrap_err().to_string();
+    assert!(
+        message.contains("train2017") && message.contains("with 1 of its 2 files"),
+        "{message}"
+    );
+    assert_eq!(server.range_starts().len(), 1);
+    std::fs::remove_file(partial.join("a.png")).unwrap();
+    fetch(&source, folder.path(), &[]).unwrap();
+    assert_eq!(names_in(&partial), ["a.png", "b.png"]);
+}
+
+#[test]
+fn the_command_tells_how_to_get_imagenet_and_that_nothing_was_downloaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = text(folder.path());
+    let output = sedet(&["data", "download", "imagenet", "--data-dir", &data_dir]);
+    assert_eq!(output.status.code(), Some(1));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let folder_text = text(&folder.path().join("imagenet"));
+    for part in [
+        "image-net.org",
+        "ILSVRC2012_img_val.tar",
+        &folder_text,
+        "sedet data download imagenet-val-list",
+        "--dataset imagenet",
+    ] {
+        assert!(stdout.contains(part), "no '{part}' in: {stdout}");
+    }
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap().trim(),
+        "nothing was downloaded"
+    );
+    assert!(names_in(folder.path()).is_empty());
+    fails_with(
+        &["data", "download", "imagenet", "--only", "val"],
+        &["imagenet", "--only"],
+    );
+    fails_with(
+        &["data", "download", "blood-cells", "--only", "val"],
+        &["blood-cells", "--only"],
+    );
+}
+
+#[test]
+fn the_command_lists_its_names_and_asks_the_mirror() {
+    let output = sedet(&["data", "download", "cifar"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for name in [
+        "cifar10",
+        "cifar100",
+        "coco",
+        "places365",
+        "imagenet-val-list",
+        "imagenet",
+        "blood-cells",
+    ] {
+        assert!(stderr.contains(name), "no '{name}' in: {stderr}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = text(folder.path());
+    let server = serve(&Files::from([("zips/val2017.zip", vec![7; 100])]), 0);
+    let url = format!("{}/zips/val2017.zip", server.url);
+    let command = ["data", "download", "coco", "--mirror", &server.url];
+    let command = [&command[..], &["--data-dir", &data_dir, "--only"]].concat();
+    fails_with(
+        &[&command[..], &["val2017"]].concat(),
+        &[&url, "wrong length", "expected 815585330", "got 100"],
+    );
+    fails_with(
+        &[&command[..], &["annotations,val2017"]].concat(),
+        &["annotations_trainval2017.zip", "404"],
+    );
+    fails_with(
+        &[&command[..], &["val2016"]].concat(),
+        &["coco", "'val2016'", "val2017"],
+    );
+    let output = sedet(&[&command[..], &["val2017"]].concat());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let first = stderr.lines().next().unwrap();
+    assert!(
+        first.contains("CC BY 4.0") && first.contains("815.59 MB in all"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_data_set_that_is_not_there_says_how_to_fetch_it() {
+    fails_with(
+        &["train", "--dataset", "coco"],
+        &["`sedet data download coco` fetches it"],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    for (name, says) in [
+        ("places365", "`sedet data download places365` fetches it"),
+        ("imagenet", "`sedet data download imagenet` tells how"),
+    ] {
+        let dataset = LabelledName::parse(name).unwrap();
+        let error = dataset.open(Some(folder.path())).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
