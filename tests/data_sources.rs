@@ -187,6 +187,11 @@ fn only_the_parts_that_are_asked_for_are_fetched() {
         names_in(&folder.path().join("coco")),
         ["annotations", "val2017"]
     );
+    let val = DatasetName::Coco.open_split(Split::Val, Some(folder.path()));
+    assert_eq!(val.unwrap().dataset.len(), 2);
+    let error = DatasetName::Coco.open_split(Split::Train, Some(folder.path()));
+    let message = error.unwrap_err().to_string();
+    assert!(message.contains("train2017 is missing"), "{message}");
     let rest = fetch(&source, folder.path(), &[]).unwrap();
     assert_eq!(rest.new, ["train2017"]);
     assert_eq!(server.range_starts().len(), 3);

@@ -185,7 +185,7 @@ impl DataSource {
     pub fn home(&self, data_dir: &Path) -> PathBuf {
         let inside = data_dir.join(self.folder);
         let is_own = |name: &&str| data_dir.join(name).exists();
-        match !inside.is_dir() && self.own_contents.iter().any(|name| is_own(name)) {
+        match !inside.is_dir() && self.own_contents.iter().any(is_own) {
             true => data_dir.to_owned(),
             false => inside,
         }

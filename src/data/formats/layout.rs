@@ -178,36 +178,32 @@ impl DatasetFiles {
         self.splits
             .iter()
             .find(|files| files.split == split)
-            .ok_or_else(|| LayoutError::NoAnnotations {
-                root: self.root.clone(),
-                split,
-                looked_for: looked_for(split),
-            })
+            .ok_or_else(|| no_annotations(&self.root, split))
     }
 }
 
-/// Finds COCO 2017 (train and val) as it is unpacked; see the module's text.
+/// Finds a split of COCO 2017 (train or val) as it is unpacked; see the module's text. The other one
+/// need not be there: val is enough to measure a network.
 ///
 /// # Errors
-/// A file or folder is missing; the message names it.
-pub fn find_coco(data_dir: &Path) -> Result<DatasetFiles, LayoutError> {
+/// A file or folder is missing; the message names it. The test split, which has no annotations.
+pub fn find_coco(data_dir: &Path, split: Split) -> Result<SplitFiles, LayoutError> {
     check_folder(data_dir)?;
-    let splits = [Split::Train, Split::Val].map(|split| SplitFiles {
-        split,
-        annotations: data_dir
-            .join("annotations")
-            .join(format!("instances_{split}2017.json")),
-        picture_folders: vec![data_dir.join(format!("{split}2017"))],
-    });
-    for files in &splits {
-        let folder = &files.picture_folders[0];
-        let missing = if !files.annotations.is_file() {
-            &files.annotations
-        } else if !folder.is_dir() {
-            folder
-        } else {
-            continue;
-        };
+    if split == Split::Test {
+        return Err(no_annotations(data_dir, split));
+    }
+    let annotations = data_dir
+        .join("annotations")
+        .join(format!("instances_{split}2017.json"));
+    let folder = data_dir.join(format!("{split}2017"));
+    let missing = if !annotations.is_file() {
+        Some(&annotations)
+    } else if !folder.is_dir() {
+        Some(&folder)
+    } else {
+        None
+    };
+    if let Some(missing) = missing {
         return Err(LayoutError::NotCoco {
             root: data_dir.to_owned(),
             missing: missing
@@ -217,9 +213,10 @@ pub fn find_coco(data_dir: &Path) -> Result<DatasetFiles, LayoutError> {
                 .to_string(),
         });
     }
-    Ok(DatasetFiles {
-        root: data_dir.to_owned(),
-        splits: splits.into(),
+    Ok(SplitFiles {
+        split,
+        annotations,
+        picture_folders: vec![folder],
     })
 }
 
@@ -240,11 +237,7 @@ pub fn find_folder(root: &Path) -> Result<DatasetFiles, LayoutError> {
         }
     }
     if splits.is_empty() {
-        return Err(LayoutError::NoAnnotations {
-            root: root.to_owned(),
-            split: Split::Train,
-            looked_for: looked_for(Split::Train),
-        });
+        return Err(no_annotations(root, Split::Train));
     }
     Ok(DatasetFiles {
         root: root.to_owned(),
@@ -259,6 +252,14 @@ fn check_folder(root: &Path) -> Result<(), LayoutError> {
         Err(LayoutError::NoFolder {
             root: root.to_owned(),
         })
+    }
+}
+
+fn no_annotations(root: &Path, split: Split) -> LayoutError {
+    LayoutError::NoAnnotations {
+        root: root.to_owned(),
+        split,
+        looked_for: looked_for(split),
     }
 }
 
@@ -385,12 +386,16 @@ mod tests {
             "train2017/a.png",
             "val2017/a.png",
         ]);
-        let files = find_coco(dir.path()).unwrap();
-        assert_eq!(files.splits.len(), 2);
-        assert_eq!(files.split(Split::Val).unwrap().open().unwrap().len(), 2);
+        let find = |split| find_coco(dir.path(), split);
+        for split in [Split::Train, Split::Val] {
+            assert_eq!(find(split).unwrap().open().unwrap().len(), 2);
+        }
         assert_eq!(opens(dir.path(), Split::Train), "train2017/a.png");
         std::fs::remove_dir_all(dir.path().join("val2017")).unwrap();
-        let text = find_coco(dir.path()).unwrap_err().to_string();
+        find(Split::Train).unwrap();
+        let text = find(Split::Test).unwrap_err().to_string();
+        assert!(text.contains("no test annotations"), "{text}");
+        let text = find(Split::Val).unwrap_err().to_string();
         assert!(text.ends_with("val2017 is missing"), "{text}");
     }
 

@@ -13,7 +13,7 @@ pub use labelled::LabelledName;
 use super::DataError;
 use super::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use super::dataset::{DetectionDataset, ImageSource, check_same_categories};
-use super::formats::layout::{DatasetFiles, Split, find_coco, find_folder};
+use super::formats::layout::{Split, SplitFiles, find_coco, find_folder};
 use super::shapes::{
     self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph,
     generate_annotations, photograph_scene,
@@ -135,10 +135,10 @@ impl DatasetName {
         }
     }
 
-    fn files(&self, folder: &Path) -> Result<DatasetFiles, DataError> {
+    fn files(&self, folder: &Path, split: Split) -> Result<SplitFiles, DataError> {
         Ok(match self {
-            Self::Coco => find_coco(folder)?,
-            _ => find_folder(folder)?,
+            Self::Coco => find_coco(folder, split)?,
+            _ => find_folder(folder)?.split(split)?.clone(),
         })
     }
 
@@ -181,11 +181,10 @@ impl DatasetName {
             });
         };
         let open = || {
-            let files = self.files(&folder)?;
-            let files = files.split(split)?;
+            let files = self.files(&folder, split)?;
             Ok(OpenedSplit {
                 dataset: Arc::new(files.open()?),
-                annotations: Some(files.annotations.clone()),
+                annotations: Some(files.annotations),
             })
         };
         open().map_err(|source| self.error(source))
