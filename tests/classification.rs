@@ -4,8 +4,8 @@
 mod common;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{Fixture, assert_close, device, values};
@@ -167,12 +167,17 @@ impl Observer for StopAfter<'_> {
     fn evaluated(&mut self, _epoch: usize, _evaluation: &Evaluation, _is_best: bool) {}
 }
 
-/// Random numbers belong to the whole process: tests that train take turns.
-static TRAINING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+/// Random numbers belong to the whole process: tests that make networks or train them take turns.
+static RANDOM_NUMBERS: Mutex<()> = Mutex::new(());
 
-/// Train in a folder, with a pause after so many steps if any.
+fn alone() -> MutexGuard<'static, ()> {
+    RANDOM_NUMBERS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Train in a folder, with a pause after so many steps if any; to be called [`alone`].
 fn train(config: &ClassificationConfig, folder: &Path, pause: Option<usize>) {
-    let _alone = TRAINING.lock().unwrap();
     let task = task(config);
     let stop = AtomicBool::new(false);
     let engine = Engine {
@@ -203,6 +208,7 @@ fn train(config: &ClassificationConfig, folder: &Path, pause: Option<usize>) {
 
 #[test]
 fn a_small_network_learns_where_the_bright_square_is_and_its_checkpoint_knows_it() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let config = config(&["model.width=0.5"]);
     train(&config, folder.path(), None);
@@ -223,6 +229,7 @@ fn a_small_network_learns_where_the_bright_square_is_and_its_checkpoint_knows_it
 
 #[test]
 fn an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one_dropout_included() {
+    let _alone = alone();
     let (whole, paused) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = config(&[
         "model.width=0.25",
