@@ -77,10 +77,11 @@ impl ClassifierDescription {
         metadata
     }
 
-    /// Out of a checkpoint's metadata, with a backbone that can be built.
+    /// Out of a checkpoint's metadata, with a backbone that can be built and an input that is large
+    /// enough for it.
     ///
     /// # Errors
-    /// What is not understood, or that it describes a detector.
+    /// What is not understood or can't be, or that it describes a detector.
     pub fn from_metadata(metadata: &Value) -> Result<Self, String> {
         let described = json!({
             "task": metadata["task"],
@@ -93,6 +94,8 @@ impl ClassifierDescription {
         };
         model.backbone.validate().map_err(|e| e.to_string())?;
         preprocess.validate().map_err(|e| e.to_string())?;
+        let side = preprocess.input_side();
+        model.summary([side; 2]).map_err(|e| e.to_string())?;
         let class_names: Vec<String> = match &metadata["categories"] {
             Value::Null => Vec::new(),
             list => {
@@ -280,6 +283,51 @@ fn mean(rows: &[Vec<f32>]) -> Vec<f32> {
             let length = rows.first().map_or(0, Vec::len);
             let at = |i: usize| rows.iter().map(|row| row[i]).sum::<f32>() / rows.len() as f32;
             (0..length).map(at).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbones::zoo::network;
+
+    fn description(name: &str, side: usize) -> ClassifierDescription {
+        ClassifierDescription {
+            model: ClassifierConfig::new(network(name).unwrap().backbone, 3),
+            preprocess: Preprocess {
+                center_crop: Some(side),
+                ..Preprocess::imagenet_eval()
+            },
+            class_names: ["a", "b", "c"].map(str::to_string).to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_description_survives_the_header_of_a_checkpoint() {
+        let written = description("se-mobilenet-v1", 128);
+        let read = ClassifierDescription::from_metadata(&written.to_metadata());
+        assert_eq!(read, Ok(written.clone()));
+        assert_eq!(written.class_name(1), "b");
+        let nameless = ClassifierDescription {
+            class_names: Vec::new(),
+            ..written
+        };
+        let read = ClassifierDescription::from_metadata(&nameless.to_metadata()).unwrap();
+        assert_eq!(read.class_name(1), "class 1");
+    }
+
+    #[test]
+    fn what_can_t_be_is_refused_with_the_reason() {
+        let mut few = description("resnet20", 32).to_metadata();
+        few["categories"].as_array_mut().unwrap().pop();
+        let small = description("inception-resnet-v2", 32).to_metadata();
+        for (metadata, part) in [
+            (few, "it names 2 classes and has 3"),
+            (small, "32x32 pixels (height x width) is too small"),
+        ] {
+            let message = ClassifierDescription::from_metadata(&metadata).unwrap_err();
+            assert!(message.contains(part), "{message}");
         }
     }
 }
