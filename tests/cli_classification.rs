@@ -281,3 +281,48 @@ fn mistakes_of_classification_name_the_thing_and_the_way_out() {
         &["--top is for classifiers"],
     );
 }
+
+#[test]
+fn a_folder_of_classes_is_learnt_and_a_broken_picture_stops_it_or_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("fruit");
+    for (class, shade) in [("apple", 40u8), ("pear", 200)] {
+        std::fs::create_dir_all(data.join(class)).unwrap();
+        for number in 0..20u8 {
+            let picture = image::RgbImage::from_fn(24, 20, |x, y| {
+                image::Rgb([shade, (x * 3) as u8, (y * 5) as u8 + number])
+            });
+            let path = data.join(class).join(format!("{number}.png"));
+            picture.save(path).unwrap();
+        }
+    }
+    let broken = data.join("apple/broken.png");
+    std::fs::write(&broken, b"no picture").unwrap();
+    let (data, run) = (text(&data), text(&dir.path().join("run")));
+    let small = [
+        "train",
+        "--dataset",
+        &data,
+        "--epochs",
+        "1",
+        "--set",
+        "input.size=32",
+        "--set",
+        "input.resize=36",
+        "--set",
+        "model.width=0.125",
+    ];
+    let strict = text(&dir.path().join("strict"));
+    fails_with(
+        &[&small[..], &["--output", &strict]].concat(),
+        &["broken.png"],
+    );
+    let skip = ["--output", &run, "--set", "loader.on_bad_image=skip"];
+    let (out, talk) = succeeds(&[&small[..], &skip].concat());
+    assert!(talk.contains("no val folder"), "{talk}");
+    assert!(talk.contains("2 classes: apple, pear"), "{talk}");
+    let is_named = talk.contains("left out: ") && talk.contains("broken.png");
+    let is_counted = talk.contains("not measured: 1 pictures");
+    assert!(is_named || is_counted, "{talk}");
+    assert!(out.contains("top-1"), "{out}");
+}

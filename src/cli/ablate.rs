@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::print_out;
 use super::train::{RecipeArgs, TrainArgs, execute, stop_on_ctrl_c};
-use crate::eval::table::{Side, aligned};
+use crate::eval::table::{Side, aligned, csv};
 use crate::train::ablation::{Axis, Cell, Statistic, grid};
 use crate::train::run_dir::RunDir;
 
@@ -190,7 +190,7 @@ fn row(cell: &Cell, args: &AblateArgs) -> anyhow::Result<Row> {
 /// The table on stdout, and both forms for machines beside the runs.
 fn write(args: &AblateArgs, rows: &[Row]) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(rows)?;
-    let csv = csv(rows);
+    let csv = csv_table(rows);
     for (name, text) in [("ablation.json", &json), ("ablation.csv", &csv)] {
         let path = args.output.join(name);
         crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
@@ -229,31 +229,23 @@ fn table(rows: &[Row]) -> String {
     aligned(&lines, &sides)
 }
 
-fn csv(rows: &[Row]) -> String {
-    let quoted = |text: &str| match text.contains([',', '"']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_string(),
+fn csv_table(rows: &[Row]) -> String {
+    let Some(first) = rows.first() else {
+        return String::new();
     };
-    let mut text = String::new();
-    if let Some(first) = rows.first() {
-        let keys = first.settings.iter().map(|(key, _)| quoted(key));
-        let names = first.measures.iter();
-        let names = names.flat_map(|(name, _)| [name.to_string(), format!("{name} std")]);
-        let head: Vec<String> = keys.chain(["runs".to_string()]).chain(names).collect();
-        text.push_str(&head.join(","));
-        text.push('\n');
-    }
+    let keys = first.settings.iter().map(|(key, _)| key.clone());
+    let names = first.measures.iter();
+    let names = names.flat_map(|(name, _)| [name.to_string(), format!("{name} std")]);
+    let mut lines: Vec<Vec<String>> = vec![keys.chain(["runs".to_string()]).chain(names).collect()];
     for row in rows {
-        let values = row.settings.iter().map(|(_, value)| quoted(value));
+        let values = row.settings.iter().map(|(_, value)| value.clone());
         let number = |value: Option<f64>| value.map(|v| format!("{v:.4}")).unwrap_or_default();
         let measured = row.measures.iter().flat_map(|(_, statistic)| {
             let mean = number(statistic.map(|s| s.mean));
             [mean, number(statistic.and_then(|s| s.std))]
         });
         let runs = row.runs.len().to_string();
-        let line: Vec<String> = values.chain([runs]).chain(measured).collect();
-        text.push_str(&line.join(","));
-        text.push('\n');
+        lines.push(values.chain([runs]).chain(measured).collect());
     }
-    text
+    csv(&lines)
 }

@@ -228,28 +228,14 @@ impl ClassificationEvaluation {
 
     /// The confusion matrix: a row for each right class, a column for each predicted one.
     pub fn confusion_csv(&self) -> String {
-        let names = self.classes.iter().map(|class| quoted(&class.name));
-        let mut text = std::iter::once("class".to_string())
-            .chain(names.clone())
-            .collect::<Vec<_>>()
-            .join(",");
-        for (name, row) in names.zip(&self.confusion) {
-            text.push('\n');
-            text.push_str(&name);
-            for count in row {
-                text.push_str(&format!(",{count}"));
-            }
-        }
-        text.push('\n');
-        text
-    }
-}
-
-/// A field of a CSV file (RFC 4180).
-fn quoted(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_string(),
+        let names = self.classes.iter().map(|class| class.name.clone());
+        let head = std::iter::once("class".to_string()).chain(names.clone());
+        let mut rows = vec![head.collect()];
+        rows.extend(names.zip(&self.confusion).map(|(name, counts)| {
+            let counts = counts.iter().map(u32::to_string);
+            std::iter::once(name).chain(counts).collect()
+        }));
+        super::table::csv(&rows)
     }
 }
 

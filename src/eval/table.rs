@@ -98,6 +98,16 @@ fn number(value: f64) -> String {
     }
 }
 
+/// Comma-separated values (RFC 4180, with plain line feeds), a line for each row.
+pub(crate) fn csv(rows: &[Vec<String>]) -> String {
+    let field = |text: &String| match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.clone(),
+    };
+    let line = |row: &Vec<String>| row.iter().map(field).collect::<Vec<_>>().join(",") + "\n";
+    rows.iter().map(line).collect()
+}
+
 /// `1 image`, `2 images`.
 pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
@@ -151,6 +161,12 @@ pub(crate) fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_with_commas_and_quotes_are_quoted() {
+        let rows = [["a", "b,c"], ["\"d\"", ""]].map(|row| row.map(String::from).to_vec());
+        assert_eq!(csv(&rows), "a,\"b,c\"\n\"\"\"d\"\"\",\n");
+    }
 
     fn evaluation() -> CocoEvaluation {
         let class = |name: &str, ap: f64| ClassMetrics {

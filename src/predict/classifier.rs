@@ -245,7 +245,7 @@ fn forward_each(model: &Classifier, images: &[PreparedImage], device: &Device) -
 }
 
 /// Classify every picture of a data set and compare with its label. The logits of several views of
-/// a picture are averaged.
+/// a picture are averaged. Bad pictures that the options leave out are not counted.
 ///
 /// # Errors
 /// The first picture that can't be read, or a setting that makes no sense.

@@ -67,7 +67,7 @@ pub(super) fn run(
     let Start { run, config, .. } = &start;
     let run = run.clone();
     let (train_split, val) = dataset.open(data_dir)?;
-    for note in train_split.notes() {
+    for note in train_split.notes().iter().chain(val.notes()) {
         eprintln!("note: {note}");
     }
     let names = train_split.class_names().to_vec();
@@ -149,6 +149,10 @@ fn conclude(run: &RunDir, task: &ClassificationTask, launch: &Launch) -> anyhow:
     let best = run.best_checkpoint();
     let classifier = LoadedClassifier::load(&best, &task.device)?;
     let evaluation = task.measure(&classifier.model)?;
+    let unread = task.val.len() - evaluation.images;
+    if unread > 0 {
+        eprintln!("not measured: {unread} pictures that can't be read");
+    }
     crate::cli::eval::write_classification_report(&evaluation, &run.results())?;
     let seconds = classifier.metadata["trained"]["seconds"]
         .as_f64()
