@@ -191,6 +191,7 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
         lines[2].starts_with('2') && lines[2].contains('±'),
         "{table}"
     );
+    assert!(lines[2].contains(" M "), "parameters: {table}");
     assert_eq!(lines.len(), 4);
     let (again, talk) = succeeds(&all);
     assert_eq!(again, table);

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::print_out;
 use super::train::{RecipeArgs, TrainArgs, execute, stop_on_ctrl_c};
+use crate::data::registry::AnyDatasetName;
 use crate::eval::table::{Side, aligned, csv};
 use crate::train::ablation::{Axis, Cell, Statistic, grid};
 use crate::train::run_dir::RunDir;
@@ -57,6 +58,8 @@ const DETECTOR: [Measure; 2] = [
 #[derive(Debug, Serialize)]
 struct Row {
     settings: Vec<(String, String)>,
+    /// What is learned, where a run says it.
+    parameters: Option<u64>,
     /// By the names of the measures.
     measures: Vec<(&'static str, Option<Statistic>)>,
     /// Of each run that is there.
@@ -74,6 +77,10 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     if args.seeds.is_empty() {
         bail!("--seeds is empty; give at least one, such as --seeds 0,1,2");
     }
+    let measures = match AnyDatasetName::parse(&args.dataset)? {
+        AnyDatasetName::Classification(_) => CLASSIFIER,
+        AnyDatasetName::Detection(_) => DETECTOR,
+    };
     let stop = stop_on_ctrl_c()?;
     let cells = grid(&args.over);
     let total = cells.len() * args.seeds.len();
@@ -102,7 +109,7 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     }
     let rows: Vec<Row> = cells
         .iter()
-        .map(|cell| row(cell, &args))
+        .map(|cell| row(cell, &args, &measures))
         .collect::<Result<_, _>>()?;
     write(&args, &rows)?;
     match failures.as_slice() {
@@ -144,11 +151,20 @@ fn train(args: &AblateArgs, cell: &Cell, seed: u64, folder: &Path) -> anyhow::Re
 
 /// The measured numbers of a finished run.
 fn metrics_of(folder: &Path) -> Option<Value> {
-    let text = std::fs::read_to_string(folder.join("results/metrics.json")).ok()?;
+    read_json(&folder.join("results/metrics.json"))
+}
+
+/// How many numbers its network learns.
+fn parameters_of(folder: &Path) -> Option<u64> {
+    read_json(&folder.join("environment.json"))?["data"]["parameters"].as_u64()
+}
+
+fn read_json(path: &Path) -> Option<Value> {
+    let text = std::fs::read_to_string(path).ok()?;
     serde_json::from_str(&text).ok()
 }
 
-fn row(cell: &Cell, args: &AblateArgs) -> anyhow::Result<Row> {
+fn row(cell: &Cell, args: &AblateArgs, measures: &[Measure]) -> anyhow::Result<Row> {
     let mut found = Vec::new();
     for &seed in &args.seeds {
         let folder = folder_of(&args.output, cell, seed);
@@ -156,8 +172,6 @@ fn row(cell: &Cell, args: &AblateArgs) -> anyhow::Result<Row> {
             found.push((seed, folder, metrics));
         }
     }
-    let is_classifier = found.iter().any(|(.., metrics)| !metrics["top1"].is_null());
-    let measures = if is_classifier { CLASSIFIER } else { DETECTOR };
     let mut runs = Vec::new();
     for (seed, folder, metrics) in found {
         let values = measures.iter().map(|(_, key, shown)| {
@@ -180,6 +194,7 @@ fn row(cell: &Cell, args: &AblateArgs) -> anyhow::Result<Row> {
     let measures = measures.iter().enumerate();
     Ok(Row {
         settings: cell.0.clone(),
+        parameters: runs.iter().find_map(|run| parameters_of(&run.folder)),
         measures: measures
             .map(|(index, (name, ..))| (*name, statistic(index)))
             .collect(),
@@ -210,15 +225,20 @@ fn table(rows: &[Row]) -> String {
     };
     let keys = first.settings.iter().map(|(key, _)| key.clone());
     let names = first.measures.iter().map(|(name, _)| name.to_string());
-    let mut lines: Vec<Vec<String>> = vec![keys.chain(["runs".to_string()]).chain(names).collect()];
+    let own = ["parameters", "runs"].map(String::from);
+    let mut lines: Vec<Vec<String>> = vec![keys.chain(own).chain(names).collect()];
     for row in rows {
         let values = row.settings.iter().map(|(_, value)| value.clone());
         let shown = row.measures.iter().map(|(_, statistic)| match statistic {
             Some(statistic) => statistic.to_string(),
             None => "-".to_string(),
         });
-        let runs = row.runs.len().to_string();
-        lines.push(values.chain([runs]).chain(shown).collect());
+        let parameters = match row.parameters {
+            Some(count) => format!("{:.2} M", count as f64 / 1e6),
+            None => "-".to_string(),
+        };
+        let own = [parameters, row.runs.len().to_string()];
+        lines.push(values.chain(own).chain(shown).collect());
     }
     let sides: Vec<Side> = (0..lines[0].len())
         .map(|column| match column < first.settings.len() {
@@ -236,7 +256,8 @@ fn csv_table(rows: &[Row]) -> String {
     let keys = first.settings.iter().map(|(key, _)| key.clone());
     let names = first.measures.iter();
     let names = names.flat_map(|(name, _)| [name.to_string(), format!("{name} std")]);
-    let mut lines: Vec<Vec<String>> = vec![keys.chain(["runs".to_string()]).chain(names).collect()];
+    let own = ["parameters", "runs"].map(String::from);
+    let mut lines: Vec<Vec<String>> = vec![keys.chain(own).chain(names).collect()];
     for row in rows {
         let values = row.settings.iter().map(|(_, value)| value.clone());
         let number = |value: Option<f64>| value.map(|v| format!("{v:.4}")).unwrap_or_default();
@@ -244,8 +265,9 @@ fn csv_table(rows: &[Row]) -> String {
             let mean = number(statistic.map(|s| s.mean));
             [mean, number(statistic.and_then(|s| s.std))]
         });
-        let runs = row.runs.len().to_string();
-        lines.push(values.chain([runs]).chain(measured).collect());
+        let parameters = row.parameters.map(|n| n.to_string()).unwrap_or_default();
+        let own = [parameters, row.runs.len().to_string()];
+        lines.push(values.chain(own).chain(measured).collect());
     }
     csv(&lines)
 }

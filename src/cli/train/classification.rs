@@ -121,7 +121,11 @@ pub(super) fn run(
         evaluation: options,
         device: device.device.clone(),
     };
-    let data = json!({ "dataset": launch.dataset, "train_images": train_images });
+    let data = json!({
+        "dataset": launch.dataset,
+        "train_images": train_images,
+        "parameters": model.num_params(),
+    });
     let fill = |model, mut weights: AnyWeights| {
         let theirs = weights.metadata["model"]["num_classes"].as_u64();
         let ours = task.description.model.num_classes;

@@ -134,6 +134,7 @@ pub(super) fn run(
         "dataset": launch.dataset,
         "train_images": store.image_count(),
         "train_boxes": store.annotation_count(),
+        "parameters": model.num_params(),
     });
     let fill = |model, weights| with_weights(model, &task.description, weights);
     let outcome = train(args, &task, start, model, &device, &data, fill)?;
