@@ -12,7 +12,7 @@
 //! - [`classification`]: the classifier.
 //! - [`detection`]: anchors, matcher, RPN, RoI heads, FPN, Faster R-CNN.
 //! - [`data`]: files to pixels and annotations; data sets, augmentations, the loader. Knows no model.
-//! - [`eval`]: COCO metrics. [`render`]: boxes on pictures, plots.
+//! - [`eval`]: COCO metrics. - [`excitation`]: what SE units do over a data set. - [`render`]: boxes on pictures, plots.
 //! - [`weights`]: modules as named tensors, checkpoints, the files of other programs. - [`predict`]: using a detector.
 //! - [`train`]: the engine, optimisers, schedules, checkpoints, events.
 //! - [`config`]: the typed run configuration.
@@ -29,6 +29,7 @@ pub mod data;
 pub mod detection;
 pub mod device;
 pub mod eval;
+pub mod excitation;
 pub mod kernels;
 pub mod nn;
 pub mod pickle;

@@ -6,6 +6,7 @@ mod ablate;
 mod data;
 mod doctor;
 mod eval;
+mod excite;
 mod models;
 mod predict;
 mod train;
@@ -33,6 +34,8 @@ enum Verb {
     Ablate(ablate::AblateArgs),
     /// Measure a checkpoint, or anybody's COCO results file
     Eval(eval::EvalArgs),
+    /// Measure what SE units do over a data set, as in section 7.2 of the SENet paper
+    Excite(excite::ExciteArgs),
     /// Find objects in pictures, or name what they show
     Predict(predict::PredictArgs),
     /// Take over, look into, or hand out files of weights
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Ablate(args) => ablate::run(args),
         Verb::Eval(args) => eval::run(args),
+        Verb::Excite(args) => excite::run(args),
         Verb::Predict(args) => predict::run(args),
         Verb::Weights(args) => weights::run(args),
         Verb::Data(args) => data::run(args),

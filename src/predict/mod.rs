@@ -1,6 +1,7 @@
 //! Using a trained detector: from pictures to boxes in their pixels.
 
 pub mod classifier;
+pub mod excitation;
 
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 //! - [`palette`]: one stable colour per class.
 //! - [`boxes`]: detections and annotations on an image.
 //! - [`plots`]: curves of precision and recall and of training; confusion and reliability of a
-//!   classifier.
+//!   classifier; gates of SE units.
 //! - [`save`]: a picture into a file, by its extension.
 
 pub mod boxes;
@@ -14,7 +14,7 @@ pub mod save;
 
 pub use boxes::{DrawnBox, draw_boxes};
 pub use plots::{
-    Series, TrainingCurves, save_confusion, save_precision_recall, save_reliability,
-    save_training_curves,
+    Series, TrainingCurves, save_class_activations, save_class_deviations, save_confusion,
+    save_mean_gates, save_precision_recall, save_reliability, save_training_curves,
 };
 pub use save::{RenderError, save_picture};

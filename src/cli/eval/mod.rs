@@ -62,7 +62,7 @@ pub(super) struct EvalArgs {
     device: DeviceArgs,
 }
 
-fn parse_split(text: &str) -> Result<Split, String> {
+pub(super) fn parse_split(text: &str) -> Result<Split, String> {
     [Split::Train, Split::Val, Split::Test]
         .into_iter()
         .find(|split| split.to_string() == text)

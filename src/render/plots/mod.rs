@@ -1,11 +1,12 @@
-//! Precision-recall curves, training curves, confusion matrices and reliability diagrams as PNG,
-//! JPEG or SVG.
+//! Precision-recall curves, training curves, confusion matrices, reliability diagrams and the gates
+//! of SE units as PNG, JPEG or SVG.
 //!
 //! The letters are the program's own font, so a plot looks the same on every machine. Pictures are
 //! drawn at twice their size and averaged down, because the plotting library draws thick lines
 //! with hard edges.
 
 mod classification;
+mod excitation;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -18,6 +19,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
 pub use classification::{save_confusion, save_reliability};
+pub use excitation::{save_class_activations, save_class_deviations, save_mean_gates};
 
 use super::palette::{class_color, on_white};
 use super::save::{

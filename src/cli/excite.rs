@@ -1,0 +1,242 @@
+//! `sedet excite`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::eval::parse_split;
+use super::weights::ForeignArgs;
+use super::{DeviceArgs, print_out};
+use crate::data::formats::layout::Split;
+use crate::data::registry::AnyDatasetName;
+use crate::eval::table::{Side, aligned};
+use crate::excitation::selection::{choose_blocks, choose_classes, default_classes};
+use crate::excitation::{BlockSummary, Excitation, ExcitationError, Selection};
+use crate::nn::se::Gate;
+use crate::predict::excitation::{
+    ExamineError, ExaminedNetwork, ExaminedPictures, PictureChoice, examine,
+};
+use crate::render::{save_class_activations, save_class_deviations, save_mean_gates};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExciteArgs {
+    /// The network: a sedet checkpoint of a classifier or a detector, or another program's file
+    #[arg(long, visible_alias = "weights", value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// Whose pictures: a named data set, or a folder, as for train and eval
+    #[arg(long)]
+    dataset: String,
+    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Which split: val, train, or test where there is one
+    #[arg(long, default_value = "val", value_parser = parse_split)]
+    split: Split,
+    /// Classes in the figures, by name or label: a,b,... [default: the four with the most pictures]
+    #[arg(long, value_delimiter = ',', value_name = "a,b,...")]
+    classes: Vec<String>,
+    /// Blocks in the figures: SE_2_3,... [default: the last of each stage and all of the last stage]
+    #[arg(long, value_delimiter = ',', value_name = "SE_2_3,...")]
+    blocks: Vec<String>,
+    /// Channels in the figures, evenly spread over each block
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    channels: usize,
+    /// Look at so many pictures, evenly spread over the split [default: all]
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Folder for excitation.safetensors, statistics.csv, summary.json and the figures
+    #[arg(long)]
+    output: PathBuf,
+    /// Print summary.json instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    foreign: ForeignArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
+    if args.limit == Some(0) {
+        bail!("--limit 0 leaves no picture; give at least 1, or leave it out for all");
+    }
+    if args.channels == 0 {
+        bail!("--channels 0 leaves nothing to plot; give at least 1");
+    }
+    let device = args.device.resolve()?;
+    let dataset = AnyDatasetName::parse(&args.dataset)?;
+    let weights = args.foreign.load(&args.checkpoint)?;
+    let network = ExaminedNetwork::from_weights(weights, &args.checkpoint, &device.device)?;
+    let blocks = network.blocks().map_err(|error| about(&args, error))?;
+    let blocks = choose_blocks(&blocks, &args.blocks)?;
+    let pictures = ExaminedPictures::open(&dataset, args.split, args.data_dir.as_deref())?;
+    for note in pictures.notes() {
+        eprintln!("note: {note}");
+    }
+    let classes = choose_classes(&pictures.class_names(), &args.classes)?;
+    std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
+
+    let count = args.limit.unwrap_or(usize::MAX).min(pictures.len());
+    eprintln!("{count} images on {}", device.name);
+    let bar = ProgressBar::new(count as u64);
+    let choice = PictureChoice {
+        dataset: args.dataset.clone(),
+        split: args.split,
+        limit: args.limit,
+    };
+    let excitation = examine(
+        &network,
+        &pictures,
+        &choice,
+        &device.device,
+        &mut |done, _| bar.set_position(done as u64),
+    )
+    .map_err(|error| about(&args, error))?;
+    bar.finish_and_clear();
+
+    let selection = Selection {
+        blocks,
+        classes: classes_with_pictures(&excitation, classes, args.classes.is_empty())?,
+        channels: args.channels,
+    };
+    write_results(&excitation, &selection, &args.output)?;
+    match args.json {
+        true => print_out(&to_json(&excitation)?)?,
+        false => print_out(&to_table(&excitation))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Errors of the network itself don't know its file.
+fn about(args: &ExciteArgs, error: ExamineError) -> anyhow::Error {
+    let is_the_networks = matches!(
+        error,
+        ExamineError::Excitation(ExcitationError::NoUnits | ExcitationError::NotFinite { .. })
+            | ExamineError::TooSmall(_)
+    );
+    match is_the_networks {
+        true => anyhow::anyhow!("{}: {error}", args.checkpoint.display()),
+        false => error.into(),
+    }
+}
+
+/// The classes of the figures. Those without a picture among the measured ones have no line.
+fn classes_with_pictures(
+    excitation: &Excitation,
+    chosen: Vec<usize>,
+    by_default: bool,
+) -> anyhow::Result<Vec<usize>> {
+    let counts = excitation.class_counts();
+    if by_default {
+        return Ok(default_classes(counts));
+    }
+    let (present, absent): (Vec<usize>, Vec<usize>) =
+        chosen.into_iter().partition(|&label| counts[label] > 0);
+    let names: Vec<&str> = absent
+        .iter()
+        .map(|&label| excitation.origin.classes[label].as_str())
+        .collect();
+    let images = excitation.origin.images;
+    if present.is_empty() {
+        bail!(
+            "none of the {images} pictures is of {}; raise --limit or choose other --classes",
+            names.join(", ")
+        );
+    }
+    for name in names {
+        eprintln!(
+            "note: none of the {images} pictures is of {name}; it is left out of the figures"
+        );
+    }
+    Ok(present)
+}
+
+fn write_results(
+    excitation: &Excitation,
+    selection: &Selection,
+    output: &Path,
+) -> anyhow::Result<()> {
+    excitation.save(&output.join("excitation.safetensors"))?;
+    for (name, text) in [
+        ("statistics.csv", excitation.to_csv()),
+        ("summary.json", to_json(excitation)?),
+    ] {
+        let path = output.join(name);
+        crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
+            .with_context(|| path.display().to_string())?;
+    }
+    let file = |name: &str, extension: &str| output.join(name).with_extension(extension);
+    for extension in ["png", "svg"] {
+        save_class_activations(excitation, selection, &file("class-activations", extension))?;
+        save_mean_gates(excitation, &file("mean-gates", extension))?;
+        if !selection.classes.is_empty() {
+            save_class_deviations(excitation, selection, &file("class-deviations", extension))?;
+        }
+    }
+    if selection.classes.is_empty() {
+        eprintln!("note: none of the pictures has a class, so there is no class-deviations figure");
+    }
+    Ok(())
+}
+
+fn to_json(excitation: &Excitation) -> anyhow::Result<String> {
+    let document = json!({
+        "dataset": excitation.origin.dataset,
+        "split": excitation.origin.split,
+        "images": excitation.origin.images,
+        "thresholds": excitation.thresholds,
+        "blocks": excitation.summaries(),
+    });
+    Ok(serde_json::to_string_pretty(&document)?)
+}
+
+const HEAD: [&str; 9] = [
+    "block",
+    "channels",
+    "mean",
+    "std",
+    "dead",
+    "saturated",
+    "low variance",
+    "selectivity",
+    "weak",
+];
+
+fn to_table(excitation: &Excitation) -> String {
+    let gate = excitation.gate;
+    let row = |block: BlockSummary| {
+        vec![
+            block.block,
+            block.channels.to_string(),
+            format!("{:.3}", block.mean),
+            format!("{:.3}", block.std),
+            block.dead.to_string(),
+            match gate {
+                Gate::Relu => "-".to_string(),
+                Gate::Sigmoid | Gate::Tanh => block.saturated.to_string(),
+            },
+            block.low_variance.to_string(),
+            block
+                .selectivity
+                .map_or_else(|| "-".to_string(), |s| format!("{s:.3}")),
+            format!("{:.1} %", 100.0 * block.weak_share),
+        ]
+    };
+    let mut rows = vec![HEAD.map(String::from).to_vec()];
+    rows.extend(excitation.summaries().into_iter().map(row));
+    let mut sides = [Side::Right; HEAD.len()];
+    sides[0] = Side::Left;
+    let limits = &excitation.thresholds;
+    format!(
+        "{}dead: always at most {}; saturated: always at least {}; low variance: std below {}; weak: \
+         mean below {}\n",
+        aligned(&rows, &sides),
+        limits.dead,
+        limits.saturated,
+        limits.low_std,
+        limits.weak
+    )
+}

@@ -1,0 +1,335 @@
+//! The gates of a network's SE units over the pictures of a data set.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use burn::tensor::{Device, Tensor};
+use image::RgbImage;
+use rayon::prelude::*;
+
+use super::classifier::{ClassifierError, LoadedClassifier};
+use super::{Detector, DetectorError, to_device};
+use crate::backbones::BackboneConfig;
+use crate::backbones::summary::TooSmall;
+use crate::data::DataError;
+use crate::data::batch::pad_images;
+use crate::data::dataset::DetectionDataset;
+use crate::data::formats::layout::Split;
+use crate::data::labelled::LabelledDataset;
+use crate::data::registry::{AnyDatasetName, RegistryError};
+use crate::data::transforms::{PreparedImage, Preprocess, prepare};
+use crate::excitation::{Collector, Excitation, ExcitationError, Origin, SeBlock, se_blocks};
+use crate::nn::recording::{Depth, record};
+use crate::nn::se::Gate;
+use crate::weights::any::AnyWeights;
+
+/// Pictures that go through a classifier together.
+const CLASSIFIER_BATCH: usize = 32;
+
+/// Why gates were not measured.
+#[derive(Debug, thiserror::Error)]
+pub enum ExamineError {
+    /// A checkpoint that gives no detector.
+    #[error(transparent)]
+    Detector(#[from] DetectorError),
+    /// A checkpoint that gives no classifier.
+    #[error(transparent)]
+    Classifier(#[from] ClassifierError),
+    /// A picture that can't be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// No SE units, or gates that are no numbers.
+    #[error(transparent)]
+    Excitation(#[from] ExcitationError),
+    /// An empty split.
+    #[error("the data set has no pictures in {split}")]
+    NoPictures {
+        /// Which.
+        split: Split,
+    },
+    /// A network that takes no ordinary picture.
+    #[error(transparent)]
+    TooSmall(#[from] TooSmall),
+}
+
+/// A trained network whose SE units are looked at.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // one of these exists per command
+pub enum ExaminedNetwork {
+    /// From pictures to classes.
+    Classifier(LoadedClassifier),
+    /// From pictures to boxes; its backbone is what is looked at.
+    Detector(Detector),
+}
+
+impl ExaminedNetwork {
+    /// From weights that were read from this file.
+    ///
+    /// # Errors
+    /// Each names the file.
+    pub fn from_weights(
+        weights: AnyWeights,
+        path: &Path,
+        device: &Device,
+    ) -> Result<Self, ExamineError> {
+        Ok(match weights.metadata["task"] == "detection" {
+            true => Self::Detector(Detector::from_weights(weights, path, device)?),
+            false => Self::Classifier(LoadedClassifier::from_weights(weights, path, device)?),
+        })
+    }
+
+    fn preprocess(&self) -> &Preprocess {
+        match self {
+            Self::Classifier(classifier) => &classifier.description.preprocess,
+            Self::Detector(detector) => &detector.description.preprocess,
+        }
+    }
+
+    /// Padding changes the means that the units see: a classifier's pictures have none, a
+    /// detector's what it is used with.
+    fn size_divisor(&self) -> usize {
+        match self {
+            Self::Classifier(_) => 1,
+            Self::Detector(detector) => detector.description.preprocess.size_divisor,
+        }
+    }
+
+    /// Detectors take large pictures, one at a time.
+    fn batch_size(&self) -> usize {
+        match self {
+            Self::Classifier(_) => CLASSIFIER_BATCH,
+            Self::Detector(_) => 1,
+        }
+    }
+
+    fn backbone(&self) -> BackboneConfig {
+        match self {
+            Self::Classifier(classifier) => classifier.description.model.backbone.clone(),
+            Self::Detector(detector) => {
+                BackboneConfig::Resnet(detector.description.model.backbone.clone())
+            }
+        }
+    }
+
+    /// The network as its checkpoint describes it.
+    pub fn description(&self) -> serde_json::Value {
+        let metadata = match self {
+            Self::Classifier(classifier) => &classifier.metadata,
+            Self::Detector(detector) => &detector.metadata,
+        };
+        metadata["model"].clone()
+    }
+
+    /// Its SE units in the order of the forward pass.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn blocks(&self) -> Result<Vec<SeBlock>, ExamineError> {
+        let blocks = se_blocks(&self.backbone())?;
+        match blocks.is_empty() {
+            true => Err(ExcitationError::NoUnits.into()),
+            false => Ok(blocks),
+        }
+    }
+
+    fn gate(&self) -> Gate {
+        self.backbone().se().map(|se| se.gate).unwrap_or_default()
+    }
+
+    /// `[batch, 3, height, width]` through the layers that have SE units.
+    fn run_backbone(&self, pixels: Tensor<4>) {
+        match self {
+            Self::Classifier(classifier) => {
+                classifier.model.backbone.forward_features(pixels);
+            }
+            Self::Detector(detector) => {
+                detector.model.backbone.forward(pixels);
+            }
+        }
+    }
+}
+
+/// The pictures that a network is shown: either kind of data set, for either kind of network.
+#[derive(Debug, Clone)]
+pub enum ExaminedPictures {
+    /// With one class each.
+    Labelled(Arc<LabelledDataset>),
+    /// With boxes. A picture has the classes of its boxes, which may be several or none.
+    Boxes(Arc<DetectionDataset>),
+}
+
+impl ExaminedPictures {
+    /// One split of a data set.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub fn open(
+        name: &AnyDatasetName,
+        split: Split,
+        data_dir: Option<&Path>,
+    ) -> Result<Self, RegistryError> {
+        Ok(match name {
+            AnyDatasetName::Classification(name) => {
+                Self::Labelled(Arc::new(name.open_split(split, data_dir)?))
+            }
+            AnyDatasetName::Detection(name) => {
+                Self::Boxes(name.open_split(split, data_dir)?.dataset)
+            }
+        })
+    }
+
+    /// How many pictures there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Labelled(dataset) => dataset.len(),
+            Self::Boxes(dataset) => dataset.len(),
+        }
+    }
+
+    /// True without pictures.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// By label.
+    pub fn class_names(&self) -> Vec<String> {
+        match self {
+            Self::Labelled(dataset) => dataset.class_names().to_vec(),
+            Self::Boxes(dataset) => {
+                let categories = dataset.store().categories().iter();
+                categories.map(|category| category.name.clone()).collect()
+            }
+        }
+    }
+
+    /// What a person should know of the data set.
+    pub fn notes(&self) -> &[String] {
+        match self {
+            Self::Labelled(dataset) => dataset.notes(),
+            Self::Boxes(_) => &[],
+        }
+    }
+
+    /// Labels of a picture, each once.
+    fn classes_of(&self, index: usize) -> Vec<usize> {
+        match self {
+            Self::Labelled(dataset) => vec![dataset.label(index)],
+            Self::Boxes(dataset) => {
+                let annotations = dataset.store().annotations(index);
+                let mut classes: Vec<usize> = annotations.map(|a| a.class).collect();
+                classes.sort_unstable();
+                classes.dedup();
+                classes
+            }
+        }
+    }
+
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        match self {
+            Self::Labelled(dataset) => dataset.load_image(index),
+            Self::Boxes(dataset) => dataset.load_image(index),
+        }
+    }
+
+    /// Positions of `limit` pictures, evenly spread: data sets are often sorted by class.
+    fn chosen(&self, limit: Option<usize>) -> Vec<usize> {
+        let count = limit.unwrap_or(usize::MAX).min(self.len());
+        let place = |n: usize| (n as u128 * self.len() as u128 / count as u128) as usize;
+        (0..count).map(place).collect()
+    }
+}
+
+/// Which pictures of what are measured; see [`Origin`].
+#[derive(Debug, Clone)]
+pub struct PictureChoice {
+    /// As a person names the data set.
+    pub dataset: String,
+    /// Its split.
+    pub split: Split,
+    /// At most so many pictures, evenly spread over the split; all without.
+    pub limit: Option<usize>,
+}
+
+/// Show pictures to a network and gather the statistics of its gates. `progress` is told how many
+/// pictures are done, of how many. The next batch is read meanwhile.
+///
+/// # Errors
+/// A network without SE units, no picture, the first that can't be read, or gates that are no numbers.
+pub fn examine(
+    network: &ExaminedNetwork,
+    pictures: &ExaminedPictures,
+    choice: &PictureChoice,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Excitation, ExamineError> {
+    let classes = pictures.class_names();
+    let mut collector = Collector::new(network.blocks()?, network.gate(), classes.len())?;
+    let chosen = pictures.chosen(choice.limit);
+    if chosen.is_empty() {
+        return Err(ExamineError::NoPictures {
+            split: choice.split,
+        });
+    }
+    let (sender, receiver) = sync_channel(1);
+    std::thread::scope(|scope| -> Result<(), ExamineError> {
+        let chosen = &chosen;
+        scope.spawn(move || {
+            for batch in chosen.chunks(network.batch_size()) {
+                let read = read_batch(pictures, batch, network.preprocess());
+                let failed = read.is_err();
+                // The receiver is gone after an error; there is nobody to tell.
+                if sender.send(read).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        for batch in receiver {
+            add_batch(&mut collector, network, &batch?, device)?;
+            progress(collector.images() as usize, chosen.len());
+        }
+        Ok(())
+    })?;
+    Ok(collector.finish(Origin {
+        network: network.description(),
+        dataset: choice.dataset.clone(),
+        split: choice.split.to_string(),
+        images: 0,
+        classes,
+    }))
+}
+
+/// Pictures, and the classes of each.
+type Batch = (Vec<PreparedImage>, Vec<Vec<usize>>);
+
+fn read_batch(
+    pictures: &ExaminedPictures,
+    batch: &[usize],
+    preprocess: &Preprocess,
+) -> Result<Batch, DataError> {
+    let images = batch.par_iter();
+    let images = images.map(|&index| Ok(prepare(&pictures.load(index)?, preprocess)));
+    let images: Vec<PreparedImage> = images.collect::<Result<_, DataError>>()?;
+    Ok((
+        images,
+        batch.iter().map(|&i| pictures.classes_of(i)).collect(),
+    ))
+}
+
+/// Neighbours of one size go through the network together.
+fn add_batch(
+    collector: &mut Collector,
+    network: &ExaminedNetwork,
+    (images, classes): &Batch,
+    device: &Device,
+) -> Result<(), ExcitationError> {
+    let mut first = 0;
+    for group in images.chunk_by(|a, b| a.input_size == b.input_size) {
+        let (pixels, shape) = pad_images(group, network.size_divisor());
+        let pixels = to_device(pixels, shape, device);
+        let ((), recorded) = record(Depth::Gates, || network.run_backbone(pixels));
+        collector.add(recorded, &classes[first..first + group.len()])?;
+        first += group.len();
+    }
+    Ok(())
+}

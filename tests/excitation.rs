@@ -1,0 +1,336 @@
+//! What SE units do: their names, their gates beside torch's, and `sedet excite` from the command
+//! line.
+
+mod common;
+
+use std::path::Path;
+
+use burn::module::Module as _;
+use burn::tensor::{Device, Tensor};
+use common::command::{fails_with, sedet, text};
+use common::{Fixture, assert_close, fixture_path, values};
+use sedet::backbones::{BackboneConfig, zoo};
+use sedet::classification::classifier::ClassifierConfig;
+use sedet::data::transforms::Preprocess;
+use sedet::excitation::{Excitation, se_blocks};
+use sedet::nn::recording::{Depth, record};
+use sedet::nn::se::SePosition;
+use sedet::predict::classifier::{ClassifierDescription, LoadedClassifier};
+use sedet::weights::checkpoint::{Checkpoint, Precision};
+use sedet::weights::parameters::named_tensors;
+
+/// The network at the smallest of a few widths at which its groups divide its channels.
+fn narrow(mut backbone: BackboneConfig) -> BackboneConfig {
+    for width in [0.125, 0.25, 0.5] {
+        *backbone.common_mut().width_multiplier = width;
+        if backbone.validate().is_ok() {
+            break;
+        }
+    }
+    backbone
+}
+
+#[test]
+fn every_network_of_the_zoo_records_the_units_that_its_names_list() {
+    let device = Device::flex();
+    for name in zoo::known_names() {
+        let network = zoo::network(&name).unwrap();
+        if network.backbone.se().is_none() {
+            continue;
+        }
+        let backbone = narrow(network.backbone);
+        let blocks = se_blocks(&backbone).unwrap();
+        assert!(!blocks.is_empty(), "{name}");
+        let side = if network.input.size > 224 { 75 } else { 33 };
+        let pixels = Tensor::<4>::ones([1, 3, side, side], &device);
+        let module = backbone.init(&device).valid();
+        let (_, recorded) = record(Depth::Gates, || module.forward_features(pixels));
+        let channels = |gates: &Tensor<4>| gates.dims()[1];
+        assert_eq!(
+            recorded
+                .iter()
+                .map(|unit| channels(&unit.gates))
+                .collect::<Vec<_>>(),
+            blocks
+                .iter()
+                .map(|block| block.channels)
+                .collect::<Vec<_>>(),
+            "{name}"
+        );
+        // Each path leads to the tensors of a unit.
+        let tensors = named_tensors(&module);
+        for block in &blocks {
+            let inner = block.path.strip_prefix("backbone.").unwrap();
+            assert!(
+                tensors.contains_key(&format!("{inner}.fc1.weight")),
+                "{name} {block:?}"
+            );
+        }
+        let mut names: Vec<_> = blocks.iter().map(|block| &block.name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), blocks.len(), "{name}: a name for each");
+    }
+}
+
+#[test]
+fn units_elsewhere_in_the_block_have_their_channels_too() {
+    let device = Device::flex();
+    for position in [
+        SePosition::Pre,
+        SePosition::Post,
+        SePosition::Identity,
+        SePosition::Conv3x3,
+    ] {
+        let mut backbone = zoo::network("se-resnet50").unwrap().backbone;
+        let common = backbone.common_mut();
+        *common.width_multiplier = 0.125;
+        let se = common.se.as_mut().unwrap();
+        se.position = position;
+        se.stages = [false, true, true, true];
+        let blocks = se_blocks(&backbone).unwrap();
+        assert_eq!(blocks[0].name, "SE_3_1");
+        let module = backbone.init(&device).valid();
+        let pixels = Tensor::<4>::ones([1, 3, 33, 33], &device);
+        let (_, recorded) = record(Depth::Gates, || module.forward_features(pixels));
+        let found: Vec<usize> = recorded.iter().map(|unit| unit.gates.dims()[1]).collect();
+        let listed: Vec<usize> = blocks.iter().map(|block| block.channels).collect();
+        assert_eq!(found, listed, "{position:?}");
+    }
+}
+
+#[test]
+fn gates_of_an_imported_timm_network_equal_a_torch_hook_s() {
+    let device = Device::flex();
+    let file = fixture_path("layouts").join("timm_seresnet.pt");
+    let classifier = LoadedClassifier::load(&file, &device).unwrap();
+    let expected = Fixture::open("excitation.safetensors");
+    let input = Fixture::open("layouts/outputs.safetensors").tensor("input_75x103", &device);
+    let (_, recorded) = record(Depth::Gates, || classifier.model.forward(input));
+    let blocks = se_blocks(&classifier.description.model.backbone).unwrap();
+    assert_eq!(
+        (recorded.len(), blocks.len()),
+        (expected.names().len(), recorded.len())
+    );
+    for (unit, block) in recorded.into_iter().zip(blocks) {
+        let name = block.path.strip_prefix("backbone.").unwrap();
+        assert_close(name, &values(unit.gates), &expected.floats(name), 1e-5);
+    }
+}
+
+/// A folder with the files of CIFAR-10: a few pictures whose class is the brightness.
+fn cifar(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    let file = |count: usize| {
+        let records = (0..count).flat_map(|i| {
+            let label = (i % 10) as u8;
+            let pixels = (0..3072).map(move |p| label * 25 + ((p * 7 + i * 3) % 13) as u8);
+            std::iter::once(label).chain(pixels)
+        });
+        records.collect::<Vec<u8>>()
+    };
+    std::fs::write(folder.join("data_batch_1.bin"), file(10)).unwrap();
+    std::fs::write(folder.join("test_batch.bin"), file(45)).unwrap();
+    let names = (0..10).map(|c| format!("shade{c}\n")).collect::<String>();
+    std::fs::write(folder.join("batches.meta.txt"), names).unwrap();
+}
+
+/// A checkpoint of a narrow network with fresh weights.
+fn tiny(name: &str, path: &Path) {
+    let device = Device::flex();
+    device.seed(7);
+    let mut network = zoo::network(name).unwrap();
+    *network.backbone.common_mut().width_multiplier = 0.5;
+    let description = ClassifierDescription {
+        model: ClassifierConfig::new(network.backbone, 10),
+        preprocess: Preprocess {
+            min_size: 32,
+            max_size: 32,
+            size_divisor: 1,
+            ..Preprocess::torchvision()
+        },
+        class_names: Vec::new(),
+    };
+    let checkpoint = Checkpoint {
+        metadata: description.to_metadata(),
+        weights: named_tensors(&description.model.init(&device)),
+        optimizer: Default::default(),
+        ema: Default::default(),
+    };
+    checkpoint.save(path, Precision::Full).unwrap();
+}
+
+fn succeeds(arguments: &[&str]) -> (String, String) {
+    let output = sedet(arguments);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
+    (stdout, stderr)
+}
+
+#[test]
+fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, checkpoint) = (dir.path().join("cifar10"), dir.path().join("a.safetensors"));
+    cifar(&data);
+    tiny("se-resnet20", &checkpoint);
+    let out = dir.path().join("out");
+    let (data, checkpoint) = (text(&data), text(&checkpoint));
+    let output = text(&out);
+    let excite = [
+        "excite",
+        "--checkpoint",
+        &checkpoint,
+        "--dataset",
+        &data,
+        "--device",
+        "cpu",
+    ];
+    let (table, talk) = succeeds(&[&excite[..], &["--output", &output]].concat());
+    assert!(talk.contains("45 images"), "{talk}");
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 2 + 9 + 1, "{table}");
+    assert!(
+        lines[0].contains("low variance") && lines[2].starts_with("SE_2_1"),
+        "{table}"
+    );
+    for name in ["class-activations", "class-deviations", "mean-gates"] {
+        let png = image::open(out.join(name).with_extension("png")).unwrap();
+        assert!(png.width() > 300, "{name}");
+        let svg = std::fs::read_to_string(out.join(name).with_extension("svg")).unwrap();
+        assert!(svg.contains("SE_4_3"), "{name}");
+    }
+    let activations = std::fs::read_to_string(out.join("class-activations.svg")).unwrap();
+    assert!(
+        activations.contains("shade3") && !activations.contains("shade4"),
+        "four classes"
+    );
+    let csv = std::fs::read_to_string(out.join("statistics.csv")).unwrap();
+    assert_eq!(
+        csv.lines().next(),
+        Some("block,channel,mean,std,min,max,selectivity")
+    );
+    assert_eq!(csv.lines().count(), 1 + 3 * (8 + 16 + 32));
+
+    let found = Excitation::load(&out.join("excitation.safetensors")).unwrap();
+    assert_eq!(found.origin.images, 45);
+    assert_eq!(found.class_counts(), [5, 5, 5, 5, 5, 4, 4, 4, 4, 4]);
+    // Every picture by itself gives the same: each block's means are over 45 gates.
+    let classifier = LoadedClassifier::load(Path::new(&checkpoint), &Device::flex()).unwrap();
+    let mut sums = vec![0.0f64; 32];
+    for i in 0..45u32 {
+        let label = (i % 10) as u8;
+        let picture = image::RgbImage::from_fn(32, 32, |x, y| {
+            let at = |plane: u32| plane * 1024 + y * 32 + x;
+            image::Rgb([0, 1, 2].map(|p| label * 25 + ((at(p) * 7 + i * 3) % 13) as u8))
+        });
+        let (_, recorded) = record(Depth::Gates, || classifier.logits(&[picture]));
+        for (sum, gate) in sums.iter_mut().zip(values(recorded[8].gates.clone())) {
+            *sum += f64::from(gate);
+        }
+    }
+    let expected: Vec<f32> = sums.iter().map(|sum| (sum / 45.0) as f32).collect();
+    assert_close("SE_4_3", &found.blocks[8].all.mean, &expected, 1e-5);
+
+    // Chosen classes and blocks, some pictures.
+    let (json, talk) = succeeds(
+        &[
+            &excite[..],
+            &[
+                "--output",
+                &output,
+                "--json",
+                "--limit",
+                "9",
+                "--classes",
+                "shade0,shade1",
+            ],
+            &["--blocks", "SE_3_2", "--channels", "7"],
+        ]
+        .concat(),
+    );
+    let summary: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(summary["images"], 9);
+    assert_eq!(summary["blocks"].as_array().unwrap().len(), 9);
+    assert_eq!(summary["blocks"][0]["weakest"].as_array().unwrap().len(), 8);
+    assert!(summary["thresholds"]["dead"].is_number());
+    assert!(
+        talk.contains("none of the 9 pictures is of shade1"),
+        "{talk}"
+    );
+    let svg = std::fs::read_to_string(out.join("class-activations.svg")).unwrap();
+    assert!(svg.contains("SE_3_2") && !svg.contains("SE_4_3"));
+}
+
+#[test]
+fn a_detector_s_gates_are_measured_on_generated_scenes() {
+    let dir = tempfile::tempdir().unwrap();
+    let detector = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let output = text(&dir.path().join("out"));
+    let excite = ["excite", "--checkpoint", detector, "--dataset", "shapes"];
+    let (table, _) = succeeds(&[&excite[..], &["--limit", "3", "--output", &output]].concat());
+    assert_eq!(table.lines().count(), 2 + 8 + 1, "{table}");
+    let found = Excitation::load(&dir.path().join("out/excitation.safetensors")).unwrap();
+    assert_eq!(found.origin.images, 3);
+    let names: Vec<&str> = found.blocks.iter().map(|b| b.block.name.as_str()).collect();
+    assert_eq!(names[..3], ["SE_2_1", "SE_2_2", "SE_3_1"]);
+    let pictures: u32 = found.class_counts().iter().sum();
+    assert!(pictures > 3, "a scene has objects of several classes");
+    assert!(found.class_counts().iter().all(|&count| count <= 3));
+}
+
+#[test]
+fn mistakes_name_the_thing_and_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("cifar10"));
+    cifar(Path::new(&data));
+    let (plain, se) = (
+        dir.path().join("plain.safetensors"),
+        dir.path().join("se.safetensors"),
+    );
+    tiny("resnet20", &plain);
+    tiny("se-resnet20", &se);
+    let (plain, se) = (text(&plain), text(&se));
+    let output = text(&dir.path().join("out"));
+    let start = [
+        "excite",
+        "--dataset",
+        &data,
+        "--output",
+        &output,
+        "--checkpoint",
+    ];
+    for (more, parts) in [
+        (
+            vec![&*plain],
+            [
+                "plain.safetensors: the network has no SE units",
+                "sedet models",
+            ],
+        ),
+        (
+            vec![&se, "--classes", "shade1,red"],
+            ["unknown class 'red'", "shade0, shade1"],
+        ),
+        (
+            vec![&se, "--blocks", "SE_5_1"],
+            ["unknown block 'SE_5_1'", "SE_2_1, SE_2_2"],
+        ),
+        (vec![&se, "--limit", "0"], ["--limit 0", "at least 1"]),
+        (vec![&se, "--channels", "0"], ["--channels 0", "at least 1"]),
+    ] {
+        fails_with(&[&start[..], &more].concat(), &parts);
+        assert!(
+            !Path::new(&output).exists(),
+            "nothing is left behind: {more:?}"
+        );
+    }
+    let one = ["--limit", "1", "--classes", "shade1"];
+    fails_with(
+        &[&start[..], &[&se], &one].concat(),
+        &["none of the 1 pictures is of shade1", "--limit"],
+    );
+}
