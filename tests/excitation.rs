@@ -328,6 +328,17 @@ fn mistakes_name_the_thing_and_the_way_out() {
             "nothing is left behind: {more:?}"
         );
     }
+    let deep = text(&dir.path().join("deep.safetensors"));
+    tiny("se-resnet56", Path::new(&deep));
+    let blocks: Vec<String> = (2..5)
+        .flat_map(|stage| (1..10).map(move |block| format!("SE_{stage}_{block}")))
+        .collect();
+    let (blocks, classes) = (blocks.join(","), "0,1,2,3,4,5,6,7,8,9");
+    let many = [&deep, "--blocks", &blocks, "--classes", classes];
+    fails_with(
+        &[&start[..], &many].concat(),
+        &["27 --blocks for 10 classes", "choose fewer"],
+    );
     let one = ["--limit", "1", "--classes", "shade1"];
     fails_with(
         &[&start[..], &[&se], &one].concat(),

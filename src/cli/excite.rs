@@ -13,13 +13,15 @@ use super::{DeviceArgs, print_out};
 use crate::data::formats::layout::Split;
 use crate::data::registry::AnyDatasetName;
 use crate::eval::table::{Side, aligned};
-use crate::excitation::selection::{choose_blocks, choose_classes, default_classes};
+use crate::excitation::selection::{
+    DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
+};
 use crate::excitation::{BlockSummary, Excitation, ExcitationError, Selection};
 use crate::nn::se::Gate;
 use crate::predict::excitation::{
     ExamineError, ExaminedNetwork, ExaminedPictures, PictureChoice, examine,
 };
-use crate::render::{save_class_activations, save_class_deviations, save_mean_gates};
+use crate::render::{MOST_PANELS, save_class_activations, save_class_deviations, save_mean_gates};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExciteArgs {
@@ -77,6 +79,18 @@ pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
         eprintln!("note: {note}");
     }
     let classes = choose_classes(&pictures.class_names(), &args.classes)?;
+    let most_classes = match classes.len() {
+        0 => DEFAULT_CLASSES,
+        chosen => chosen,
+    };
+    // Now and not after hours of measuring.
+    if blocks.len() * most_classes > MOST_PANELS {
+        bail!(
+            "{} --blocks for {most_classes} classes are more than {MOST_PANELS} plots in a figure; \
+             choose fewer of either (the tables have all blocks, the file all classes)",
+            blocks.len()
+        );
+    }
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
 
     let count = args.limit.unwrap_or(usize::MAX).min(pictures.len());

@@ -3,7 +3,7 @@
 use super::blocks::{SeBlock, default_blocks};
 
 /// Classes that are shown when nobody chooses, as in the paper's figure 6.
-const DEFAULT_CLASSES: usize = 4;
+pub const DEFAULT_CLASSES: usize = 4;
 /// Names that a message about an unknown one lists.
 const LISTED: usize = 8;
 

@@ -14,7 +14,7 @@ pub mod save;
 
 pub use boxes::{DrawnBox, draw_boxes};
 pub use plots::{
-    Series, TrainingCurves, save_class_activations, save_class_deviations, save_confusion,
-    save_mean_gates, save_precision_recall, save_reliability, save_training_curves,
+    MOST_PANELS, Series, TrainingCurves, save_class_activations, save_class_deviations,
+    save_confusion, save_mean_gates, save_precision_recall, save_reliability, save_training_curves,
 };
 pub use save::{RenderError, save_picture};

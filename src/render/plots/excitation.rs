@@ -22,8 +22,8 @@ const ACTIVATION_COLUMNS: usize = 3;
 /// and classes of a block in figure 7.
 const DEVIATION_COLUMNS: usize = 4;
 const LEGEND_WIDTH: i32 = 200;
-/// Panels of the largest figure.
-const MOST_PANELS: usize = 200;
+/// Panels of the largest figure: blocks, times classes in [`save_class_deviations`].
+pub const MOST_PANELS: usize = 200;
 /// Room for a block's name beside its row of the map of gates.
 const NAME: i32 = 190;
 const MAP_WIDTH: i32 = 1024;
