@@ -1,6 +1,6 @@
 //! What it costs to record the gates of SE-ResNet-50 at 224x224, on the CPU.
 //!
-//! `cargo run --release --example recording_cost [ROUNDS]` runs the network in turn without and with
+//! `cargo bench --bench recording_cost [-- ROUNDS]` runs the network in turn without and with
 //! [`record`] and prints the medians.
 
 use std::time::Instant;
