@@ -15,7 +15,7 @@ pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    replace_atomically(path, |unfinished| {
+    replace(path, |unfinished| {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -26,7 +26,9 @@ pub fn write_atomically(
     })
 }
 
-/// The same with a function that writes the file of the path that it is given.
+/// The same with a function that makes the file of the path that it is given. The file gets the
+/// permissions of any new file, whatever that function gave it (safetensors: none for others, so
+/// that nobody else could use a checkpoint).
 ///
 /// # Errors
 /// As [`write_atomically`].
@@ -34,6 +36,15 @@ pub fn replace_atomically(
     path: &Path,
     write: impl FnOnce(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
+    replace(path, |unfinished| {
+        let usual = File::create_new(unfinished)?.metadata()?.permissions();
+        fs::remove_file(unfinished)?;
+        write(unfinished)?;
+        fs::set_permissions(unfinished, usual)
+    })
+}
+
+fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let unfinished = unfinished_path(path)?;
     let written = (|| {
         write(&unfinished)?;
@@ -100,5 +111,22 @@ mod tests {
     #[test]
     fn a_path_without_a_file_name_is_an_error() {
         assert!(write_atomically(Path::new("/"), |_| Ok(())).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_its_writer_kept_to_himself_gets_the_usual_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (usual, ours) = (dir.path().join("usual"), dir.path().join("ours"));
+        File::create(&usual).unwrap();
+        replace_atomically(&ours, |unfinished| {
+            fs::write(unfinished, "weights")?;
+            fs::set_permissions(unfinished, fs::Permissions::from_mode(0o600))
+        })
+        .unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&usual));
+        assert_eq!(names(dir.path()).len(), 2);
     }
 }
