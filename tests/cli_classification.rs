@@ -198,6 +198,10 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
     assert_eq!(talk.matches("there already").count(), 4, "{talk}");
     let (csv, _) = succeeds(&[&all[..], &["--csv"]].concat());
     assert_eq!(csv.lines().count(), 3);
+    fails_with(
+        &[&all[..], &["--lr", "0.01"]].concat(),
+        &["ablation", "made with other options", "--output"],
+    );
     let checkpoint = Path::new(&output).join("model.se.reduction=4/seed-1/config.toml");
     let config = std::fs::read_to_string(checkpoint).unwrap();
     assert!(config.contains("reduction = 4") && config.contains("seed = 1"));

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::print_out;
 use super::train::{RecipeArgs, TrainArgs, execute, stop_on_ctrl_c};
@@ -81,6 +81,7 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
         AnyDatasetName::Classification(_) => CLASSIFIER,
         AnyDatasetName::Detection(_) => DETECTOR,
     };
+    same_options(&args)?;
     let stop = stop_on_ctrl_c()?;
     let cells = grid(&args.over);
     let total = cells.len() * args.seeds.len();
@@ -119,6 +120,26 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// What is finished in the folder must have been made with the same options, or the table would
+/// compare different things.
+fn same_options(args: &AblateArgs) -> anyhow::Result<()> {
+    let path = args.output.join("options.json");
+    let options = json!({ "dataset": args.dataset, "recipe": args.recipe.identity() });
+    let is_folder =
+        |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.path().is_dir());
+    let has_runs = std::fs::read_dir(&args.output).is_ok_and(|mut all| all.any(is_folder));
+    if has_runs && read_json(&path).is_some_and(|earlier| earlier != options) {
+        bail!(
+            "{}: holds runs that were made with other options (options.json has them); give another --output",
+            args.output.display()
+        );
+    }
+    let at = || path.display().to_string();
+    std::fs::create_dir_all(&args.output).with_context(at)?;
+    let text = format!("{options:#}\n");
+    crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes())).with_context(at)
 }
 
 fn folder_of(output: &Path, cell: &Cell, seed: u64) -> PathBuf {

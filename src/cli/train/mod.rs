@@ -81,6 +81,21 @@ pub(super) struct RecipeArgs {
     device: DeviceArgs,
 }
 
+impl RecipeArgs {
+    /// What decides the result of a run, to compare two calls.
+    pub(super) fn identity(&self) -> Value {
+        json!({
+            "config": self.config,
+            "set": self.set,
+            "backbone": self.backbone,
+            "weights": self.weights,
+            "lr": self.lr,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+        })
+    }
+}
+
 /// What a run was started with, kept beside its configuration so that `--resume RUN` is enough.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Launch {
