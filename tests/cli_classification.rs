@@ -7,23 +7,7 @@ use std::path::Path;
 use std::process::Output;
 
 use common::command::{fails_with, sedet, text};
-
-/// A folder with the files of CIFAR-10: a few pictures whose class is the brightness.
-fn cifar(folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    let file = |count: usize| {
-        let records = (0..count).flat_map(|i| {
-            let label = (i % 10) as u8;
-            let pixels = (0..3072).map(move |p| label * 25 + ((p * 7 + i * 3) % 13) as u8);
-            std::iter::once(label).chain(pixels)
-        });
-        records.collect::<Vec<u8>>()
-    };
-    std::fs::write(folder.join("data_batch_1.bin"), file(60)).unwrap();
-    std::fs::write(folder.join("test_batch.bin"), file(30)).unwrap();
-    let names = (0..10).map(|c| format!("shade{c}\n")).collect::<String>();
-    std::fs::write(folder.join("batches.meta.txt"), names).unwrap();
-}
+use common::pictures::write_cifar;
 
 /// Options that make a run last a moment.
 const SMALL: [&str; 12] = [
@@ -64,7 +48,7 @@ fn succeeds(arguments: &[&str]) -> (String, String) {
 fn a_classifier_is_trained_measured_and_names_what_pictures_show() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
-    cifar(Path::new(&data));
+    write_cifar(Path::new(&data), 60, 30);
     let run = text(&dir.path().join("run"));
     let start = ["train", "--dataset", &data, "--output", &run];
     let (out, talk) = succeeds(&with(&start, &["--backbone", "se-resnet20"]));
@@ -124,7 +108,7 @@ fn a_classifier_is_trained_measured_and_names_what_pictures_show() {
 fn a_backbone_trained_here_becomes_a_detector_s() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
-    cifar(Path::new(&data));
+    write_cifar(Path::new(&data), 60, 30);
     let run = text(&dir.path().join("run"));
     let start = ["train", "--dataset", &data, "--output", &run];
     succeeds(&with(&start, &["--backbone", "se-resnet18"]));
@@ -169,7 +153,7 @@ fn a_backbone_trained_here_becomes_a_detector_s() {
 fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
-    cifar(Path::new(&data));
+    write_cifar(Path::new(&data), 60, 30);
     let output = text(&dir.path().join("ablation"));
     let start = [
         "ablate",
@@ -226,7 +210,7 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
 fn mistakes_of_classification_name_the_thing_and_the_way_out() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
-    cifar(Path::new(&data));
+    write_cifar(Path::new(&data), 60, 30);
     let run = text(&dir.path().join("run"));
     let train = ["train", "--dataset", &data, "--output", &run];
     for (more, parts) in [

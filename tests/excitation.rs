@@ -8,6 +8,7 @@ use std::path::Path;
 use burn::module::Module as _;
 use burn::tensor::{Device, Tensor};
 use common::command::{fails_with, sedet, text};
+use common::pictures::write_cifar;
 use common::{Fixture, assert_close, fixture_path, values};
 use sedet::backbones::{BackboneConfig, zoo};
 use sedet::classification::classifier::ClassifierConfig;
@@ -118,23 +119,6 @@ fn gates_of_an_imported_timm_network_equal_a_torch_hook_s() {
     }
 }
 
-/// A folder with the files of CIFAR-10: a few pictures whose class is the brightness.
-fn cifar(folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    let file = |count: usize| {
-        let records = (0..count).flat_map(|i| {
-            let label = (i % 10) as u8;
-            let pixels = (0..3072).map(move |p| label * 25 + ((p * 7 + i * 3) % 13) as u8);
-            std::iter::once(label).chain(pixels)
-        });
-        records.collect::<Vec<u8>>()
-    };
-    std::fs::write(folder.join("data_batch_1.bin"), file(10)).unwrap();
-    std::fs::write(folder.join("test_batch.bin"), file(45)).unwrap();
-    let names = (0..10).map(|c| format!("shade{c}\n")).collect::<String>();
-    std::fs::write(folder.join("batches.meta.txt"), names).unwrap();
-}
-
 /// A checkpoint of a narrow network with fresh weights.
 fn tiny(name: &str, path: &Path) {
     let device = Device::flex();
@@ -172,7 +156,7 @@ fn succeeds(arguments: &[&str]) -> (String, String) {
 fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
     let dir = tempfile::tempdir().unwrap();
     let (data, checkpoint) = (dir.path().join("cifar10"), dir.path().join("a.safetensors"));
-    cifar(&data);
+    write_cifar(&data, 10, 45);
     tiny("se-resnet20", &checkpoint);
     let out = dir.path().join("out");
     let (data, checkpoint) = (text(&data), text(&checkpoint));
@@ -286,7 +270,7 @@ fn a_detector_s_gates_are_measured_on_generated_scenes() {
 fn mistakes_name_the_thing_and_the_way_out() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
-    cifar(Path::new(&data));
+    write_cifar(Path::new(&data), 10, 45);
     let (plain, se) = (
         dir.path().join("plain.safetensors"),
         dir.path().join("se.safetensors"),

@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod http_server;
+pub mod pictures;
 pub mod small_cifar;
 pub mod torchvision;
 
