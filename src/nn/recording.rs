@@ -82,25 +82,26 @@ pub fn record<T>(depth: Depth, work: impl FnOnce() -> T) -> (T, Vec<RecordedUnit
     (result, session.end())
 }
 
-/// A unit has computed these gates.
-pub(super) fn note(before: &Tensor<4>, gates: &Tensor<4>, after: &Tensor<4>) {
+/// A unit has computed these gates, and `after` with them. `before` is the map they were applied to,
+/// where [`wants_maps`] says so.
+pub(super) fn note(gates: Tensor<4>, before: Option<Tensor<4>>, after: &Tensor<4>) {
     RECORDER.with_borrow_mut(|recorder| {
         if let Some(recorder) = recorder {
-            let maps = (recorder.depth == Depth::GatesAndMaps).then(|| ScaledMaps {
-                before: before.clone(),
+            let maps = before.map(|before| ScaledMaps {
+                before,
                 after: after.clone(),
             });
-            recorder.units.push(RecordedUnit {
-                gates: gates.clone(),
-                maps,
-            });
+            recorder.units.push(RecordedUnit { gates, maps });
         }
     });
 }
 
-/// Whether somebody wants to know.
-pub(super) fn is_recording() -> bool {
-    RECORDER.with_borrow(Option::is_some)
+/// Whether somebody wants the maps.
+pub(super) fn wants_maps() -> bool {
+    RECORDER.with_borrow(|recorder| {
+        let depth = recorder.as_ref().map(|recorder| recorder.depth);
+        depth == Some(Depth::GatesAndMaps)
+    })
 }
 
 #[cfg(test)]
@@ -153,6 +154,6 @@ mod tests {
             unit.forward(map.clone());
         });
         assert_eq!(outer.len(), 1);
-        assert!(!is_recording());
+        assert!(RECORDER.with_borrow(Option::is_none));
     }
 }

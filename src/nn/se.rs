@@ -298,13 +298,11 @@ impl SeUnit {
     /// [`recording::record`].
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let gates = self.gates(x.clone());
-        if !recording::is_recording() {
-            // Nobody else holds the map, so it may be scaled in place.
-            return x * gates;
-        }
-        let scaled = x.clone() * gates.clone();
-        recording::note(&x, &gates, &scaled);
-        scaled
+        // Unless somebody wants to keep the map, nobody else holds it, and it is scaled in place.
+        let before = recording::wants_maps().then(|| x.clone());
+        let after = x * gates.clone();
+        recording::note(gates, before, &after);
+        after
     }
 }
 
