@@ -6,6 +6,7 @@
 //! - [`coco`]: the twelve COCO numbers, the class table and the precision-recall curves.
 //! - [`table`]: the same numbers for people and for machines.
 //! - [`classification`]: accuracy, confusion and calibration of a classifier.
+//! - [`matching`]: what became of each box of one picture, and how wrong boxes are wrong.
 //! - [`mod@diagnose`]: why AP is zero, with the numbers that show it.
 
 pub mod classification;
@@ -15,6 +16,7 @@ mod error;
 pub mod ground_truth;
 mod image_ids;
 mod lenient;
+pub mod matching;
 pub mod results;
 pub mod table;
 
@@ -22,4 +24,7 @@ pub use coco::{ClassMetrics, CocoEvaluation, CocoMetrics, PrecisionRecall, evalu
 pub use diagnose::{Cause, Finding, diagnose};
 pub use error::EvalError;
 pub use ground_truth::{GroundTruth, GtAnnotation, GtCategory, GtImage};
+pub use matching::{
+    ErrorType, FoundBox, ImageMatches, MatchCounts, TruthBox, Verdict, match_image,
+};
 pub use results::{NamedResultRow, ResultRow, read_results, write_results};
