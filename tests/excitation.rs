@@ -10,13 +10,19 @@ use burn::tensor::{Device, Tensor};
 use common::command::{fails_with, sedet, text};
 use common::pictures::write_cifar;
 use common::{Fixture, assert_close, fixture_path, values};
+use image::RgbImage;
 use sedet::backbones::{BackboneConfig, zoo};
+use sedet::boxes::BoxXyxy;
 use sedet::classification::classifier::ClassifierConfig;
+use sedet::data::formats::layout::Split;
+use sedet::data::registry::AnyDatasetName;
 use sedet::data::transforms::Preprocess;
 use sedet::excitation::{Excitation, se_blocks};
 use sedet::nn::recording::{Depth, record};
 use sedet::nn::se::SePosition;
+use sedet::predict::Detector;
 use sedet::predict::classifier::{ClassifierDescription, LoadedClassifier};
+use sedet::predict::excitation::ExaminedNetwork;
 use sedet::weights::checkpoint::{Checkpoint, Precision};
 use sedet::weights::parameters::named_tensors;
 
@@ -117,6 +123,116 @@ fn gates_of_an_imported_timm_network_equal_a_torch_hook_s() {
         let name = block.path.strip_prefix("backbone.").unwrap();
         assert_close(name, &values(unit.gates), &expected.floats(name), 1e-5);
     }
+}
+
+const DETECTOR: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/assets/shapes-se-resnet18.safetensors"
+);
+
+/// A part of a generated scene, of a size that is padded.
+fn scene() -> RgbImage {
+    let AnyDatasetName::Detection(name) = AnyDatasetName::parse("shapes").unwrap() else {
+        panic!("shapes have boxes");
+    };
+    let scenes = name.open_split(Split::Val, None).unwrap().dataset;
+    let image = scenes.load_image(0).unwrap();
+    image::imageops::crop_imm(&image, 0, 0, image.width() - 30, image.height() - 20).to_image()
+}
+
+#[test]
+fn a_look_at_a_picture_finds_what_the_detector_finds_and_has_its_gates_and_maps() {
+    let device = Device::flex();
+    let image = scene();
+    let detector = Detector::load(Path::new(DETECTOR), &device).unwrap();
+    let (expected, recorded) = record(Depth::GatesAndMaps, || detector.detect(&image));
+    assert!(!expected.is_empty(), "there is something to find");
+    let preprocess = detector.description.preprocess;
+    let network = ExaminedNetwork::Detector(detector);
+    assert!(network.is_detector() && network.preprocess() == &preprocess);
+    let categories = network.categories().unwrap();
+    let names: Vec<&String> = categories.iter().map(|c| &c.name).collect();
+    assert!(network.class_names().iter().eq(names));
+
+    let look = network.look(&image, Depth::GatesAndMaps).unwrap();
+    assert_eq!(look.detections, expected);
+    assert!(look.classes.is_empty());
+    let (width, height) = (image.width() as f32, image.height() as f32);
+    assert_eq!(look.seen, BoxXyxy::new(0.0, 0.0, width, height));
+    let names = look.blocks.iter().map(|look| look.block.name.as_str());
+    assert_eq!(
+        names.collect::<Vec<_>>()[..3],
+        ["SE_2_1", "SE_2_2", "SE_3_1"]
+    );
+    assert_eq!(look.blocks.len(), recorded.len());
+    let mut cut = 0;
+    for (look, unit) in look.blocks.iter().zip(&recorded) {
+        assert_eq!(look.gates, values(unit.gates.clone()));
+        let maps = unit.maps.clone().unwrap();
+        let [_, channels, rows, columns] = maps.before.dims();
+        let channel = look.most_open(1)[0];
+        let (before, after) = look.channel(channel).unwrap();
+        for (found, map) in [(&before, maps.before), (&after, maps.after)] {
+            let part = map.slice([0..1, channel..channel + 1, 0..found.height, 0..found.width]);
+            assert_eq!(found.values, values(part));
+            cut += rows - found.height + columns - found.width;
+            let seen = found.box_in_seen;
+            assert_eq!((seen.x1, seen.y1), (0.0, 0.0));
+            let cell = seen.x2 / found.width as f32;
+            assert!((1.0..1.0 + cell).contains(&seen.x2), "{seen:?}");
+        }
+        let gate = look.gates[channel];
+        let scaled: Vec<f32> = before.values.iter().map(|value| value * gate).collect();
+        assert_close(&look.block.name, &after.values, &scaled, 1e-6);
+        assert!(look.gates.iter().all(|&other| other <= gate));
+        assert!(look.channel(channels).is_none());
+    }
+    assert!(cut > 0, "some cells lie under padding");
+
+    let gates = network.look(&image, Depth::Gates).unwrap();
+    assert_eq!(gates.gates_csv(), look.gates_csv());
+    assert!(gates.blocks[0].channel(0).is_none(), "no maps were kept");
+}
+
+#[test]
+fn a_look_at_a_picture_names_the_classifier_s_classes_and_the_part_that_it_sees() {
+    let image = scene();
+    for name in ["se-resnet20", "resnet20"] {
+        let mut classifier = tiny_classifier(name);
+        classifier.description.preprocess = Preprocess {
+            min_size: 40,
+            max_size: 80,
+            center_crop: Some(32),
+            ..classifier.description.preprocess
+        };
+        let expected = classifier.classify(&image, 5);
+        let network = ExaminedNetwork::Classifier(classifier);
+        assert_eq!(network.class_names()[9], "class 9");
+        assert!(network.categories().is_none());
+        let look = network.look(&image, Depth::GatesAndMaps).unwrap();
+        assert_eq!(look.classes, expected);
+        assert!(look.detections.is_empty());
+        assert_eq!(look.blocks.is_empty(), name == "resnet20");
+        let side = image.width().min(image.height()) as f32;
+        assert!(
+            (look.seen.width() - side * 0.8).abs() < 8.0,
+            "{:?}",
+            look.seen
+        );
+        for block in &look.blocks {
+            let (before, _) = block.channel(0).unwrap();
+            assert_eq!(before.box_in_seen, BoxXyxy::new(0.0, 0.0, 1.0, 1.0));
+            assert_eq!(before.values.len(), before.height * before.width);
+        }
+    }
+}
+
+/// A narrow network with fresh weights.
+fn tiny_classifier(name: &str) -> LoadedClassifier {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    tiny(name, &path);
+    LoadedClassifier::load(&path, &Device::flex()).unwrap()
 }
 
 /// A checkpoint of a narrow network with fresh weights.
@@ -249,12 +365,8 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
 #[test]
 fn a_detector_s_gates_are_measured_on_generated_scenes() {
     let dir = tempfile::tempdir().unwrap();
-    let detector = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/assets/shapes-se-resnet18.safetensors"
-    );
     let output = text(&dir.path().join("out"));
-    let excite = ["excite", "--checkpoint", detector, "--dataset", "shapes"];
+    let excite = ["excite", "--checkpoint", DETECTOR, "--dataset", "shapes"];
     let (table, _) = succeeds(&[&excite[..], &["--limit", "3", "--output", &output]].concat());
     assert_eq!(table.lines().count(), 2 + 8 + 1, "{table}");
     let found = Excitation::load(&dir.path().join("out/excitation.safetensors")).unwrap();
@@ -264,6 +376,118 @@ fn a_detector_s_gates_are_measured_on_generated_scenes() {
     let pictures: u32 = found.class_counts().iter().sum();
     assert!(pictures > 3, "a scene has objects of several classes");
     assert!(found.class_counts().iter().all(|&count| count <= 3));
+}
+
+#[test]
+fn one_picture_s_gates_and_maps_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let photo = dir.path().join("photo.png");
+    scene().save(&photo).unwrap();
+    let (photo, out) = (text(&photo), dir.path().join("out"));
+    let output = text(&out);
+    let excite = ["excite", "--checkpoint", DETECTOR, "--image", &photo];
+    let (table, _) = succeeds(&[&excite[..], &["--output", &output]].concat());
+    // What was found, a heading and its line, and the units.
+    assert_eq!(table.lines().count(), 1 + 2 + 8, "{table}");
+    let mut lines = table.lines().skip(1);
+    assert!(lines.next().unwrap().ends_with("most open"), "{table}");
+
+    let csv = std::fs::read_to_string(out.join("gates.csv")).unwrap();
+    assert!(csv.starts_with("block,channel,gate\nSE_2_1,0,0."), "{csv}");
+    let svg = std::fs::read_to_string(out.join("gates.svg")).unwrap();
+    assert!(svg.contains("Gates of one picture") && svg.contains("SE_5_2"));
+    assert!(image::open(out.join("gates.png")).unwrap().width() > 1000);
+    let mut maps: Vec<String> = std::fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("channels-"))
+        .collect();
+    maps.sort();
+    let expected = ["SE_2_2", "SE_3_2", "SE_4_2", "SE_5_1", "SE_5_2"];
+    let expected = expected.map(|block| format!("channels-{block}.png"));
+    assert_eq!(maps, expected);
+    let eight = image::open(out.join("channels-SE_2_2.png")).unwrap();
+
+    let more = [
+        "--top", "2", "--blocks", "SE_3_1", "--json", "--output", &output,
+    ];
+    let (json, _) = succeeds(&[&excite[..], &more].concat());
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(document["blocks"].as_array().unwrap().len(), 8);
+    assert_eq!(document["blocks"][0]["gates"].as_array().unwrap().len(), 16);
+    assert!(
+        !document["detections"].as_array().unwrap().is_empty(),
+        "{json}"
+    );
+    let two = image::open(out.join("channels-SE_3_1.png")).unwrap();
+    assert!(two.height() * 3 < eight.height() && two.width() == eight.width());
+
+    let classifier = text(&dir.path().join("a.safetensors"));
+    tiny("se-resnet20", Path::new(&classifier));
+    let (table, _) = succeeds(&[
+        "excite",
+        "--checkpoint",
+        &classifier,
+        "--image",
+        &photo,
+        "--output",
+        &output,
+    ]);
+    assert!(table.starts_with("class "), "{table}");
+}
+
+#[test]
+fn mistakes_with_one_picture_name_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&dir.path().join(name));
+    let (photo, plain, output) = (path("a.png"), path("plain.safetensors"), path("out"));
+    RgbImage::new(40, 30).save(&photo).unwrap();
+    tiny("resnet20", Path::new(&plain));
+    let gone = path("gone.png");
+    let start = ["excite", "--output", &output, "--checkpoint"];
+    for (arguments, parts) in [
+        (
+            vec![DETECTOR, "--image", &gone],
+            ["gone.png", "No such file"],
+        ),
+        (
+            vec![&plain, "--image", &photo],
+            ["plain.safetensors: the network has no SE units", "sedet"],
+        ),
+        (
+            vec![DETECTOR, "--image", &photo, "--top", "0"],
+            ["--top 0", "from 1 to 100"],
+        ),
+        (
+            vec![DETECTOR, "--image", &photo, "--blocks", "SE_9_9"],
+            ["unknown block 'SE_9_9'", "SE_2_1"],
+        ),
+    ] {
+        fails_with(&[&start[..], &arguments].concat(), &parts);
+        assert!(!Path::new(&output).exists(), "{arguments:?}");
+    }
+    for (arguments, parts) in [
+        (
+            vec!["--image", &photo, "--dataset", "shapes"],
+            ["cannot be used with", "--image"],
+        ),
+        (
+            vec!["--image", &photo, "--limit", "3"],
+            ["cannot be used with", "--limit"],
+        ),
+        (
+            vec!["--dataset", "shapes", "--top", "3"],
+            ["cannot be used with", "--top"],
+        ),
+        (vec![], ["required", "--dataset"]),
+    ] {
+        let output = sedet(&[&start[..], &[DETECTOR], &arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        for part in parts {
+            assert!(stderr.contains(part), "{arguments:?}: {stderr}");
+        }
+    }
 }
 
 #[test]

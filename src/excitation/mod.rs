@@ -1,16 +1,19 @@
 //! What SE units do over a data set (SENet paper, section 7.2): statistics of their gates.
 //!
 //! - [`blocks`]: the units of a network by the paper's names, such as `SE_4_6`.
+//! - [`channel_map`]: one channel of the map that a unit scales, over one picture.
 //! - [`statistics`]: streaming statistics for each channel, over all pictures and for each class.
 //! - [`file`](mod@file): the statistics in one safetensors file.
 //! - [`selection`]: which blocks and classes a person wants to see.
 
 pub mod blocks;
+pub mod channel_map;
 pub mod file;
 pub mod selection;
 pub mod statistics;
 
 pub use blocks::{SeBlock, se_blocks};
+pub use channel_map::ChannelMap;
 pub use file::ExcitationFileError;
 pub use selection::{Selection, SelectionError};
 pub use statistics::{BlockStatistics, BlockSummary, Collector, Excitation, Origin, Thresholds};

@@ -308,7 +308,7 @@ impl Collector {
 
 /// Gates `[batch, channels, height, width]` as rows of channels. A unit that does not squeeze has
 /// one for each pixel; their mean stands for them.
-fn gate_rows(gates: Tensor<4>) -> Vec<f32> {
+pub(crate) fn gate_rows(gates: Tensor<4>) -> Vec<f32> {
     let [batch, channels, height, width] = gates.dims();
     let rows = match [height, width] {
         [1, 1] => gates.into_data(),

@@ -21,6 +21,9 @@ use crate::weights::any::{AnyWeights, LoadError, load_any, metadata_of};
 use crate::weights::layouts::Network;
 use crate::weights::parameters::{ParameterError, load_named_tensors};
 
+/// So many of the likeliest classes are shown unless a person asks for others.
+pub const BEST_CLASSES: usize = 5;
+
 /// Why a file gives no classifier.
 #[derive(Debug, thiserror::Error)]
 pub enum ClassifierError {

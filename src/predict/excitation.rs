@@ -9,10 +9,12 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::classifier::{ClassifierError, LoadedClassifier};
+pub use super::look::{BlockLook, ChannelMap, Look};
 use super::{Detector, DetectorError, to_device};
 use crate::backbones::BackboneConfig;
 use crate::backbones::summary::TooSmall;
 use crate::data::DataError;
+use crate::data::annotations::Category;
 use crate::data::batch::pad_images;
 use crate::data::dataset::DetectionDataset;
 use crate::data::formats::layout::Split;
@@ -79,7 +81,36 @@ impl ExaminedNetwork {
         })
     }
 
-    fn preprocess(&self) -> &Preprocess {
+    /// True for a detector.
+    pub fn is_detector(&self) -> bool {
+        matches!(self, Self::Detector(_))
+    }
+
+    /// Its classes by label; of a classifier that knows no names `class 0` and so on.
+    pub fn class_names(&self) -> Vec<String> {
+        match self {
+            Self::Classifier(classifier) => {
+                let description = &classifier.description;
+                let labels = 0..description.model.num_classes;
+                labels.map(|label| description.class_name(label)).collect()
+            }
+            Self::Detector(detector) => {
+                let categories = detector.description.categories.iter();
+                categories.map(|category| category.name.clone()).collect()
+            }
+        }
+    }
+
+    /// A detector's classes in the order of the labels, with the ids of its data set.
+    pub fn categories(&self) -> Option<&[Category]> {
+        match self {
+            Self::Classifier(_) => None,
+            Self::Detector(detector) => Some(&detector.description.categories),
+        }
+    }
+
+    /// From pixels to its input.
+    pub fn preprocess(&self) -> &Preprocess {
         match self {
             Self::Classifier(classifier) => &classifier.description.preprocess,
             Self::Detector(detector) => &detector.description.preprocess,
@@ -88,7 +119,7 @@ impl ExaminedNetwork {
 
     /// Padding changes the means that the units see: a classifier's pictures have none, a
     /// detector's what it is used with.
-    fn size_divisor(&self) -> usize {
+    pub(super) fn size_divisor(&self) -> usize {
         match self {
             Self::Classifier(_) => 1,
             Self::Detector(detector) => detector.description.preprocess.size_divisor,
@@ -103,7 +134,8 @@ impl ExaminedNetwork {
         }
     }
 
-    fn backbone(&self) -> BackboneConfig {
+    /// The part that has SE units.
+    pub fn backbone(&self) -> BackboneConfig {
         match self {
             Self::Classifier(classifier) => classifier.description.model.backbone.clone(),
             Self::Detector(detector) => {

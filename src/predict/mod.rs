@@ -2,6 +2,7 @@
 
 pub mod classifier;
 pub mod excitation;
+pub mod look;
 
 use std::path::{Path, PathBuf};
 

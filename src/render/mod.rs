@@ -1,13 +1,15 @@
 //! Pictures for people: boxes on images, curves as PNG or SVG.
 //!
-//! - [`palette`]: one stable colour per class.
+//! - [`palette`]: one stable colour per class, and the colours of values.
 //! - [`boxes`]: detections and annotations on an image.
+//! - [`maps`]: maps of channels over a picture.
 //! - [`plots`]: curves of precision and recall and of training; confusion and reliability of a
 //!   classifier; gates of SE units.
 //! - [`save`]: a picture into a file, by its extension.
 
 pub mod boxes;
 mod canvas;
+pub mod maps;
 pub mod palette;
 pub mod plots;
 pub mod save;
@@ -15,6 +17,7 @@ pub mod save;
 pub use boxes::{DrawnBox, draw_boxes};
 pub use plots::{
     MOST_PANELS, Series, TrainingCurves, save_class_activations, save_class_deviations,
-    save_confusion, save_mean_gates, save_precision_recall, save_reliability, save_training_curves,
+    save_confusion, save_gates, save_mean_gates, save_precision_recall, save_reliability,
+    save_training_curves,
 };
 pub use save::{RenderError, save_picture};

@@ -1,4 +1,4 @@
-//! One stable colour per class.
+//! One stable colour per class, and the colours of values.
 
 /// Red, green, blue.
 pub type Rgb = [u8; 3];
@@ -49,6 +49,16 @@ fn bright(color: Rgb) -> Rgb {
         brighter = brighter.map(|channel| channel + (255 - channel).div_ceil(12));
     }
     brighter
+}
+
+/// The colour of a value from 0 to 1, from dark violet over green to yellow: viridis, whose steps look
+/// equal to the eye, also to those that do not tell red from green, and in grey.
+pub fn map_color(share: f32) -> Rgb {
+    let share = match share.is_nan() {
+        true => 0.0,
+        false => f64::from(share.clamp(0.0, 1.0)),
+    };
+    colorous::VIRIDIS.eval_continuous(share).as_array()
 }
 
 /// Dark or light, whichever is easier to read on this background.
@@ -135,6 +145,18 @@ mod tests {
     fn black_and_white_have_the_highest_contrast() {
         assert!((contrast([0; 3], [255; 3]) - 21.0).abs() < 1e-9);
         assert!((contrast([7; 3], [7; 3]) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn larger_values_are_brighter() {
+        let steps: Vec<f64> = (0..=50u8)
+            .map(|step| luminance(map_color(f32::from(step) / 50.0)))
+            .collect();
+        assert!(steps.is_sorted());
+        assert!(contrast(map_color(0.0), map_color(1.0)) > 10.0);
+        let ends = [-1.0, f32::NAN, 7.0, f32::INFINITY].map(map_color);
+        let (low, high) = (map_color(0.0), map_color(1.0));
+        assert_eq!(ends, [low, low, high, high]);
     }
 
     #[test]

@@ -9,11 +9,9 @@ use serde::Serialize;
 use super::PredictArgs;
 use crate::cli::print_out;
 use crate::data::decode::decode_image;
-use crate::predict::classifier::{LoadedClassifier, RankedClass};
+use crate::predict::classifier::{BEST_CLASSES, LoadedClassifier, RankedClass};
 use crate::weights::any::AnyWeights;
 
-/// Classes shown unless another number is asked for.
-const TOP: usize = 5;
 /// Characters of a bar for a probability of 1.
 const BAR: f32 = 30.0;
 
@@ -38,7 +36,7 @@ pub(super) fn run(
             args.checkpoint.display()
         );
     }
-    let count = args.top.unwrap_or(TOP);
+    let count = args.top.unwrap_or(BEST_CLASSES);
     if count == 0 {
         bail!("--top 0 shows nothing; give at least 1");
     }

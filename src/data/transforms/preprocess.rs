@@ -162,6 +162,19 @@ impl Preprocess {
         }
     }
 
+    /// The part of a picture that becomes the input, in the picture's pixels: all of it, or the
+    /// square that is cut out, which sticks out where the resized picture is smaller.
+    pub fn input_box(&self, image: ImageSize) -> BoxXyxy {
+        let Some(side) = self.center_crop else {
+            return BoxXyxy::new(0.0, 0.0, image.width as f32, image.height as f32);
+        };
+        let resized = self.resized_size(image);
+        let left = centre_offset(resized.width, side) as f32;
+        let top = centre_offset(resized.height, side) as f32;
+        let (x, y) = ratios(resized, image);
+        BoxXyxy::from_xywh([left, top, side as f32, side as f32]).scale(x, y)
+    }
+
     fn resized_size(&self, image: ImageSize) -> ImageSize {
         self.resize_method
             .input_size(image, self.min_size, self.max_size)

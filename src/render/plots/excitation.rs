@@ -13,6 +13,7 @@ use crate::excitation::statistics::gate_range;
 use crate::excitation::{BlockStatistics, Excitation, Selection};
 use crate::nn::se::Gate;
 use crate::render::RenderError;
+use crate::render::palette::map_color;
 
 /// Size of a panel, in pixels.
 const PANEL: (i32, i32) = (360, 250);
@@ -30,14 +31,6 @@ const MAP_WIDTH: i32 = 1024;
 const ROW: i32 = 18;
 /// Cells of a row at most; in wider blocks a cell is the mean of neighbouring channels.
 const CELLS: usize = 512;
-/// Smallest to largest gate: light to dark.
-const SHADES: [RGBColor; 4] = [
-    RGBColor(255, 247, 188),
-    RGBColor(120, 198, 164),
-    RGBColor(44, 112, 180),
-    RGBColor(24, 20, 90),
-];
-
 /// Plot the mean gate of each class over channels that are evenly spread over each block, beside
 /// the mean of all classes: figure 6 of the SENet paper.
 ///
@@ -82,7 +75,49 @@ pub fn save_class_deviations(
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
 pub fn save_mean_gates(excitation: &Excitation, path: &Path) -> Result<(), RenderError> {
-    save(&MapFigure { excitation }, path)
+    let rows = excitation.blocks.iter();
+    let figure = MapFigure {
+        title: "Mean gate",
+        rows: rows
+            .map(|block| (block.block.name.as_str(), block.all.mean.as_slice()))
+            .collect(),
+        range: mean_range(excitation),
+    };
+    save(&figure, path)
+}
+
+/// Plot the gates of one picture in the same way: a row for each block, which has a name and a gate
+/// for each channel. The colours go from 0, or from -1 if a gate is negative, to 1 or the largest.
+///
+/// # Errors
+/// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
+pub fn save_gates(rows: &[(String, Vec<f32>)], path: &Path) -> Result<(), RenderError> {
+    let gates = rows.iter().flat_map(|(_, gates)| gates);
+    let (least, largest) = gates.fold((0.0f32, 1.0f32), |(least, largest), &gate| {
+        (least.min(gate), largest.max(gate))
+    });
+    let rows = rows.iter();
+    let figure = MapFigure {
+        title: "Gates of one picture",
+        rows: rows
+            .map(|(name, gates)| (name.as_str(), gates.as_slice()))
+            .collect(),
+        range: [if least < 0.0 { -1.0 } else { 0.0 }, largest],
+    };
+    save(&figure, path)
+}
+
+/// From the smallest to the largest gate that there can be; of ReLU's to the largest mean.
+fn mean_range(excitation: &Excitation) -> [f32; 2] {
+    let [start, end] = gate_range(excitation.gate);
+    let means = excitation.blocks.iter().flat_map(|b| &b.all.mean);
+    match excitation.gate {
+        Gate::Sigmoid | Gate::Tanh => [start, end],
+        Gate::Relu => [
+            start,
+            means.fold(0.1, |largest: f32, &mean| mean.max(largest)),
+        ],
+    }
 }
 
 fn check_panels(panels: usize) -> Result<(), RenderError> {
@@ -274,30 +309,21 @@ impl Figure for DeviationFigure<'_> {
     }
 }
 
+/// Names and values of rows, in colours.
 struct MapFigure<'a> {
-    excitation: &'a Excitation,
+    title: &'a str,
+    rows: Vec<(&'a str, &'a [f32])>,
+    /// The ends of the colours.
+    range: [f32; 2],
 }
 
 impl MapFigure<'_> {
     const HEAD: i32 = 56;
     const SCALE_WIDTH: i32 = 240;
 
-    /// From the lightest to the darkest shade; of ReLU's gates to the largest mean.
-    fn range(&self) -> [f32; 2] {
-        let [start, end] = gate_range(self.excitation.gate);
-        let means = self.excitation.blocks.iter().flat_map(|b| &b.all.mean);
-        match self.excitation.gate {
-            Gate::Sigmoid | Gate::Tanh => [start, end],
-            Gate::Relu => [
-                start,
-                means.fold(0.1, |largest: f32, &mean| mean.max(largest)),
-            ],
-        }
-    }
-
-    /// Light to dark with the ends of the range.
+    /// The colours with the ends of the range.
     fn scale<B: DrawingBackend>(&self, page: &Page<'_, B>, right: i32) -> Drawn<B> {
-        let [start, end] = self.range();
+        let [start, end] = self.range;
         let (left, s) = (right - Self::SCALE_WIDTH, page.scale);
         for step in 0..Self::SCALE_WIDTH {
             let color = shade(step as f32 / (Self::SCALE_WIDTH - 1) as f32);
@@ -313,11 +339,11 @@ impl MapFigure<'_> {
     fn row<B: DrawingBackend>(
         &self,
         page: &Page<'_, B>,
-        block: &BlockStatistics,
+        (name, values): (&str, &[f32]),
         top: i32,
     ) -> Drawn<B> {
-        let ([start, end], s) = (self.range(), page.scale);
-        let cells = cell_means(&block.all.mean, CELLS);
+        let ([start, end], s) = (self.range, page.scale);
+        let cells = cell_means(values, CELLS);
         let edge = |cell: usize| NAME + (cell as i32 * MAP_WIDTH) / cells.len().max(1) as i32;
         for (cell, mean) in cells.iter().enumerate() {
             let corners = [(edge(cell), top), (edge(cell + 1), top + ROW - 2)];
@@ -326,10 +352,10 @@ impl MapFigure<'_> {
             page.area.draw(&Rectangle::new(corners, color.filled()))?;
         }
         let style = page.font(12, INK);
-        let name = page.fitted(&style, &block.block.name, NAME - 20);
+        let name = page.fitted(&style, name, NAME - 20);
         let middle = top + ROW / 2 - 1;
         page.text(&name, &style, NAME - 8, middle, HPos::Right)?;
-        let channels = block.block.channels.to_string();
+        let channels = values.len().to_string();
         let style = page.font(12, FAINT_INK);
         page.text(&channels, &style, NAME + MAP_WIDTH + 8, middle, HPos::Left)
     }
@@ -337,18 +363,18 @@ impl MapFigure<'_> {
 
 impl Figure for MapFigure<'_> {
     fn size(&self) -> (u32, u32) {
-        let rows = self.excitation.blocks.len() as i32;
+        let rows = self.rows.len() as i32;
         let width = NAME + MAP_WIDTH + 60;
         (width as u32, (Self::HEAD + rows * ROW + MARGIN) as u32)
     }
 
     fn draw<B: DrawingBackend>(&self, page: &Page<'_, B>) -> Drawn<B> {
-        page.text("Mean gate", &page.bold(15), 12, 16, HPos::Left)?;
+        page.text(self.title, &page.bold(15), 12, 16, HPos::Left)?;
         let text = "rows: blocks, columns: channels in their order; on the right how many";
         page.text(text, &page.font(12, FAINT_INK), 12, 38, HPos::Left)?;
         self.scale(page, NAME + MAP_WIDTH)?;
-        for (row, block) in self.excitation.blocks.iter().enumerate() {
-            self.row(page, block, Self::HEAD + row as i32 * ROW)?;
+        for (place, &row) in self.rows.iter().enumerate() {
+            self.row(page, row, Self::HEAD + place as i32 * ROW)?;
         }
         Ok(())
     }
@@ -364,14 +390,9 @@ fn cell_means(values: &[f32], cells: usize) -> Vec<f32> {
         .collect()
 }
 
-/// 0 is light, 1 is dark.
 fn shade(share: f32) -> RGBColor {
-    let place = share.clamp(0.0, 1.0) * (SHADES.len() - 1) as f32;
-    let below = (place as usize).min(SHADES.len() - 2);
-    let part = place - below as f32;
-    let mix = |a: u8, b: u8| (f32::from(a) + (f32::from(b) - f32::from(a)) * part).round() as u8;
-    let (a, b) = (SHADES[below], SHADES[below + 1]);
-    RGBColor(mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2))
+    let [r, g, b] = map_color(share);
+    RGBColor(r, g, b)
 }
 
 #[cfg(test)]
@@ -439,8 +460,21 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_scale_have_their_shades() {
-        assert_eq!((shade(0.0), shade(1.0)), (SHADES[0], SHADES[3]));
-        assert_eq!((shade(-1.0), shade(f32::INFINITY)), (SHADES[0], SHADES[3]));
+    fn the_gates_of_one_picture_are_plotted_with_their_names_and_range() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gates.svg");
+        for (gates, ends) in [
+            ([0.0, 0.5], ["0", "1"]),
+            ([-0.2, 0.5], ["-1", "1"]),
+            ([0.0, 3.0], ["0", "3"]),
+        ] {
+            save_gates(&[("SE_2_1".into(), gates.to_vec())], &path).unwrap();
+            let svg = std::fs::read_to_string(&path).unwrap();
+            assert!(svg.contains("SE_2_1"));
+            for end in ends {
+                assert!(svg.lines().any(|line| line.trim() == end), "{end}: {svg}");
+            }
+        }
+        save_gates(&[], &path).unwrap();
     }
 }

@@ -19,7 +19,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
 pub use classification::{save_confusion, save_reliability};
-pub use excitation::{MOST_PANELS, save_class_activations, save_class_deviations, save_mean_gates};
+pub use excitation::{
+    MOST_PANELS, save_class_activations, save_class_deviations, save_gates, save_mean_gates,
+};
 
 use super::palette::{class_color, on_white};
 use super::save::{

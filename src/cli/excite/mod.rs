@@ -1,5 +1,7 @@
 //! `sedet excite`.
 
+mod picture;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,8 +31,18 @@ pub(super) struct ExciteArgs {
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
     /// Whose pictures: a named data set, or a folder, as for train and eval
-    #[arg(long)]
-    dataset: String,
+    #[arg(long, required_unless_present = "image", conflicts_with = "image")]
+    dataset: Option<String>,
+    /// One picture instead of a data set: its gates, and the maps of the most open channels
+    #[arg(
+        long,
+        value_name = "PHOTO",
+        conflicts_with_all = ["data_dir", "split", "classes", "channels", "limit"]
+    )]
+    image: Option<PathBuf>,
+    /// Of one picture: so many channels of each block, those with the largest gates [default: 8]
+    #[arg(long, value_name = "K", conflicts_with = "dataset")]
+    top: Option<usize>,
     /// Folder that holds the named data sets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -49,10 +61,11 @@ pub(super) struct ExciteArgs {
     /// Look at so many pictures, evenly spread over the split [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Folder for excitation.safetensors, statistics.csv, summary.json and the figures
+    /// Folder for excitation.safetensors, statistics.csv, summary.json and the figures; of one
+    /// picture for gates.csv and the figures
     #[arg(long)]
     output: PathBuf,
-    /// Print summary.json instead of a table
+    /// Print summary.json, or of one picture its gates as JSON, instead of a table
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -62,6 +75,15 @@ pub(super) struct ExciteArgs {
 }
 
 pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
+    match (&args.dataset, &args.image) {
+        (Some(dataset), None) => measure(&args, dataset),
+        (None, Some(image)) => picture::run(&args, image),
+        _ => bail!("give either --dataset or --image"),
+    }
+}
+
+/// The gates over the pictures of a data set.
+fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     if args.limit == Some(0) {
         bail!("--limit 0 leaves no picture; give at least 1, or leave it out for all");
     }
@@ -69,10 +91,10 @@ pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
         bail!("--channels 0 leaves nothing to plot; give at least 1");
     }
     let device = args.device.resolve()?;
-    let dataset = AnyDatasetName::parse(&args.dataset)?;
+    let dataset = AnyDatasetName::parse(dataset_name)?;
     let weights = args.foreign.load(&args.checkpoint)?;
     let network = ExaminedNetwork::from_weights(weights, &args.checkpoint, &device.device)?;
-    let blocks = network.blocks().map_err(|error| about(&args, error))?;
+    let blocks = network.blocks().map_err(|error| about(args, error))?;
     let blocks = choose_blocks(&blocks, &args.blocks)?;
     let pictures = ExaminedPictures::open(&dataset, args.split, args.data_dir.as_deref())?;
     for note in pictures.notes() {
@@ -97,7 +119,7 @@ pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
     eprintln!("{count} images on {}", device.name);
     let bar = ProgressBar::new(count as u64);
     let choice = PictureChoice {
-        dataset: args.dataset.clone(),
+        dataset: dataset_name.to_string(),
         split: args.split,
         limit: args.limit,
     };
@@ -108,7 +130,7 @@ pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
         &device.device,
         &mut |done, _| bar.set_position(done as u64),
     )
-    .map_err(|error| about(&args, error))?;
+    .map_err(|error| about(args, error))?;
     bar.finish_and_clear();
 
     let selection = Selection {
@@ -178,9 +200,7 @@ fn write_results(
         ("statistics.csv", excitation.to_csv()),
         ("summary.json", to_json(excitation)?),
     ] {
-        let path = output.join(name);
-        crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
-            .with_context(|| path.display().to_string())?;
+        write_text(&output.join(name), &text)?;
     }
     let file = |name: &str, extension: &str| output.join(name).with_extension(extension);
     for extension in ["png", "svg"] {
@@ -194,6 +214,11 @@ fn write_results(
         eprintln!("note: none of the pictures has a class, so there is no class-deviations figure");
     }
     Ok(())
+}
+
+fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
+    crate::atomic::write_atomically(path, |out| out.write_all(text.as_bytes()))
+        .with_context(|| path.display().to_string())
 }
 
 fn to_json(excitation: &Excitation) -> anyhow::Result<String> {
