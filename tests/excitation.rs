@@ -4,6 +4,7 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::module::Module as _;
 use burn::tensor::{Device, Tensor};
@@ -14,6 +15,7 @@ use image::RgbImage;
 use sedet::backbones::{BackboneConfig, zoo};
 use sedet::boxes::BoxXyxy;
 use sedet::classification::classifier::ClassifierConfig;
+use sedet::data::dataset::DetectionDataset;
 use sedet::data::formats::layout::Split;
 use sedet::data::registry::AnyDatasetName;
 use sedet::data::transforms::Preprocess;
@@ -130,13 +132,16 @@ const DETECTOR: &str = concat!(
     "/assets/shapes-se-resnet18.safetensors"
 );
 
-/// A part of a generated scene, of a size that is padded.
-fn scene() -> RgbImage {
+fn scenes() -> Arc<DetectionDataset> {
     let AnyDatasetName::Detection(name) = AnyDatasetName::parse("shapes").unwrap() else {
         panic!("shapes have boxes");
     };
-    let scenes = name.open_split(Split::Val, None).unwrap().dataset;
-    let image = scenes.load_image(0).unwrap();
+    name.open_split(Split::Val, None).unwrap().dataset
+}
+
+/// A part of a generated scene, of a size that is padded.
+fn scene() -> RgbImage {
+    let image = scenes().load_image(0).unwrap();
     image::imageops::crop_imm(&image, 0, 0, image.width() - 30, image.height() - 20).to_image()
 }
 
@@ -376,6 +381,15 @@ fn a_detector_s_gates_are_measured_on_generated_scenes() {
     let pictures: u32 = found.class_counts().iter().sum();
     assert!(pictures > 3, "a scene has objects of several classes");
     assert!(found.class_counts().iter().all(|&count| count <= 3));
+    // The positions are those of the split and not those among the measured pictures.
+    let spread = [0, 1, 2].map(|n| (n * scenes().len() / 3) as u32);
+    for block in &found.blocks {
+        for images in block.lowest.iter().chain(&block.highest) {
+            let mut images = images.clone();
+            images.sort_unstable();
+            assert_eq!(images, spread, "{}", block.block.name);
+        }
+    }
 }
 
 #[test]

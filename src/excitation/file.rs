@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::blocks::SeBlock;
 use super::statistics::{
-    BINS, BlockStatistics, ChannelStatistics, Excitation, Origin, Thresholds, gate_range,
+    BINS, BlockStatistics, ChannelStatistics, EXTREME_IMAGES, Excitation, Origin, Thresholds,
+    gate_range,
 };
 use crate::atomic::replace_atomically;
 use crate::nn::se::Gate;
@@ -21,7 +22,9 @@ use crate::nn::se::Gate;
 /// The header entry that holds our JSON.
 pub const KEY: &str = "sedet-excitation";
 /// The version of the format.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// In the place of a picture where there are fewer than [`EXTREME_IMAGES`].
+const NO_IMAGE: u32 = u32::MAX;
 
 /// Why statistics were not written or read.
 #[derive(Debug, thiserror::Error)]
@@ -73,13 +76,15 @@ enum Values<'a> {
     /// Parts one after the other.
     Floats(Vec<&'a [f32]>),
     Counts(&'a [u32]),
+    /// Of each channel, filled up with [`NO_IMAGE`].
+    Images(&'a [Vec<u32>]),
 }
 
 impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
         match self.values {
             Values::Floats(_) => Dtype::F32,
-            Values::Counts(_) => Dtype::U32,
+            Values::Counts(_) | Values::Images(_) => Dtype::U32,
         }
     }
 
@@ -94,6 +99,13 @@ impl View for Stored<'_> {
                 .flat_map(|part| part.iter().flat_map(|v| v.to_le_bytes()))
                 .collect(),
             Values::Counts(counts) => counts.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Values::Images(channels) => {
+                let filled = channels.iter().flat_map(|images| {
+                    let rest = std::iter::repeat(&NO_IMAGE);
+                    images.iter().chain(rest).take(EXTREME_IMAGES)
+                });
+                filled.flat_map(|image| image.to_le_bytes()).collect()
+            }
         })
     }
 
@@ -123,6 +135,14 @@ fn tensors(block: &BlockStatistics) -> Vec<(String, Stored<'_>)> {
         counts("histogram", vec![channels, BINS], &block.histogram),
         counts("class_count", vec![classes], &block.class_count),
     ];
+    for (part, images) in [
+        ("lowest_images", &block.lowest),
+        ("highest_images", &block.highest),
+    ] {
+        let shape = vec![channels, EXTREME_IMAGES];
+        let values = Values::Images(images);
+        tensors.push((name(part), Stored { shape, values }));
+    }
     for (part, values) in PARTS {
         let all = Values::Floats(vec![values(&block.all)]);
         let of_classes = block.classes.iter().map(|class| values(class).as_slice());
@@ -248,6 +268,14 @@ fn read_block(
         let words = words(part, Dtype::U32, shape)?;
         Ok(words.into_iter().map(u32::from_le_bytes).collect())
     };
+    let images = |part: &str| -> Result<Vec<Vec<u32>>, String> {
+        let images = counts(part, &[channels, EXTREME_IMAGES])?;
+        let of_channel = |row: &[u32]| {
+            let there = row.iter().copied().take_while(|&image| image != NO_IMAGE);
+            there.collect()
+        };
+        Ok(images.chunks(EXTREME_IMAGES).map(of_channel).collect())
+    };
     let [mean, std, minimum, maximum] =
         PARTS.map(|(part, _)| floats(&format!("class_{part}"), &[classes, channels]));
     let (mean, std, minimum, maximum) = (mean?, std?, minimum?, maximum?);
@@ -266,6 +294,8 @@ fn read_block(
             maximum: floats("maximum", &[channels])?,
         },
         histogram: counts("histogram", &[channels, BINS])?,
+        lowest: images("lowest_images")?,
+        highest: images("highest_images")?,
         class_count: counts("class_count", &[classes])?,
         classes: (0..classes).map(of_class).collect(),
         block,
@@ -310,7 +340,7 @@ mod tests {
             changed
         };
         for (from, to, part) in [
-            (r#"\"format\":1"#, r#"\"format\":7"#, "it has format 7"),
+            (r#"\"format\":2"#, r#"\"format\":7"#, "it has format 7"),
             (r#"\"channels\":2"#, r#"\"channels\":3"#, "[3, 3]"),
             ("sedet-excitation", "sedet-excitatiox", "no entry sedet-ex"),
             ("SE_2_1.maximum", "SE_2_1.maxixum", "SE_2_1.maximum"),

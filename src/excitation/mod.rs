@@ -16,7 +16,9 @@ pub use blocks::{SeBlock, se_blocks};
 pub use channel_map::ChannelMap;
 pub use file::ExcitationFileError;
 pub use selection::{Selection, SelectionError};
-pub use statistics::{BlockStatistics, BlockSummary, Collector, Excitation, Origin, Thresholds};
+pub use statistics::{
+    BlockStatistics, BlockSummary, Collector, Excitation, Origin, SeenPicture, Thresholds,
+};
 
 /// Why gates could not be gathered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -14,6 +14,9 @@ pub const BINS: usize = 50;
 /// The end of the histogram of ReLU gates, which have no largest value.
 const RELU_END: f32 = 4.0;
 
+/// So many pictures with the smallest, and as many with the largest gates are kept of each channel.
+pub const EXTREME_IMAGES: usize = 5;
+
 /// So many channels with the smallest gates are listed.
 const WEAKEST: usize = 10;
 
@@ -145,6 +148,54 @@ impl ChannelStatistics {
     }
 }
 
+/// A picture that gates are of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenPicture {
+    /// Its position in the split.
+    pub position: u32,
+    /// The labels of its classes, each once; those that are not among the classes are passed over.
+    pub classes: Vec<usize>,
+}
+
+/// The pictures at one end of the gates of each channel so far, the outermost first; of equal gates
+/// the first picture.
+#[derive(Debug, Clone)]
+struct Extremes {
+    /// Which of two gates lies further out.
+    is_further: fn(f32, f32) -> bool,
+    /// At most [`EXTREME_IMAGES`] of each channel, with their gates.
+    channels: Vec<Vec<(f32, u32)>>,
+}
+
+impl Extremes {
+    fn new(channels: usize, is_further: fn(f32, f32) -> bool) -> Self {
+        Self {
+            is_further,
+            channels: vec![Vec::with_capacity(EXTREME_IMAGES); channels],
+        }
+    }
+
+    fn add(&mut self, row: &[f32], position: u32) {
+        for (kept, &gate) in self.channels.iter_mut().zip(row) {
+            let is_before = |&(other, at): &(f32, u32)| {
+                (self.is_further)(other, gate) || (other == gate && at < position)
+            };
+            let place = kept.partition_point(is_before);
+            if place < EXTREME_IMAGES {
+                kept.truncate(EXTREME_IMAGES - 1);
+                kept.insert(place, (gate, position));
+            }
+        }
+    }
+
+    fn finish(self) -> Vec<Vec<u32>> {
+        let channels = self.channels.into_iter();
+        channels
+            .map(|kept| kept.into_iter().map(|(_, position)| position).collect())
+            .collect()
+    }
+}
+
 /// The gates of one unit so far.
 #[derive(Debug, Clone)]
 struct Accumulator {
@@ -153,6 +204,8 @@ struct Accumulator {
     all: Moments,
     /// `[channels, BINS]`.
     histogram: Vec<u32>,
+    lowest: Extremes,
+    highest: Extremes,
     /// By label; none before the first picture of a class.
     classes: Vec<Option<Moments>>,
 }
@@ -163,18 +216,20 @@ impl Accumulator {
             range,
             all: Moments::new(block.channels),
             histogram: vec![0; block.channels * BINS],
+            lowest: Extremes::new(block.channels, |gate, other| gate < other),
+            highest: Extremes::new(block.channels, |gate, other| gate > other),
             classes: vec![None; classes],
             block,
         }
     }
 
     /// `gates` is `[images, channels]`.
-    fn add(&mut self, gates: &[f32], classes: &[Vec<usize>]) -> Result<(), ExcitationError> {
+    fn add(&mut self, gates: &[f32], pictures: &[SeenPicture]) -> Result<(), ExcitationError> {
         let (channels, name) = (self.block.channels, &self.block.name);
-        if gates.len() != channels * classes.len() {
+        if gates.len() != channels * pictures.len() {
             return Err(ExcitationError::Shape {
                 block: name.clone(),
-                expected: channels * classes.len(),
+                expected: channels * pictures.len(),
                 found: gates.len(),
             });
         }
@@ -183,12 +238,14 @@ impl Accumulator {
                 block: name.clone(),
             });
         }
-        for (row, classes) in gates.chunks(channels.max(1)).zip(classes) {
+        for (row, picture) in gates.chunks(channels.max(1)).zip(pictures) {
             self.all.add(row);
+            self.lowest.add(row, picture.position);
+            self.highest.add(row, picture.position);
             for (channel, &gate) in row.iter().enumerate() {
                 self.histogram[channel * BINS + bin(gate, self.range)] += 1;
             }
-            for &class in classes {
+            for &class in &picture.classes {
                 if let Some(moments) = self.classes.get_mut(class) {
                     moments
                         .get_or_insert_with(|| Moments::new(channels))
@@ -213,6 +270,8 @@ impl Accumulator {
                 .collect(),
             all: self.all.finish(),
             histogram: self.histogram,
+            lowest: self.lowest.finish(),
+            highest: self.highest.finish(),
             block: self.block,
         }
     }
@@ -225,7 +284,8 @@ fn bin(gate: f32, [start, end]: [f32; 2]) -> usize {
 }
 
 /// Gathers the gates of a network, batch by batch. What it needs grows with channels and classes
-/// and not with pictures: about 24 bytes for each channel and class that has a picture.
+/// and not with pictures: about 24 bytes for each channel and class that has a picture, and 80 for
+/// the outermost pictures of each channel.
 #[derive(Debug, Clone)]
 pub struct Collector {
     gate: Gate,
@@ -255,8 +315,7 @@ impl Collector {
         self.images
     }
 
-    /// What every unit did in one forward pass. `classes` has the labels of each picture of the
-    /// batch, each once; labels that are not among the classes are passed over.
+    /// What every unit did in one forward pass with these pictures.
     ///
     /// # Errors
     /// The recording is of another network, or a gate is not finite. The collector is then of no
@@ -264,10 +323,10 @@ impl Collector {
     pub fn add(
         &mut self,
         recorded: Vec<RecordedUnit>,
-        classes: &[Vec<usize>],
+        pictures: &[SeenPicture],
     ) -> Result<(), ExcitationError> {
         let gates = recorded.into_iter().map(|unit| gate_rows(unit.gates));
-        self.add_rows(&gates.collect::<Vec<_>>(), classes)
+        self.add_rows(&gates.collect::<Vec<_>>(), pictures)
     }
 
     /// The same with the gates of each unit as rows, `[images, channels]`.
@@ -277,7 +336,7 @@ impl Collector {
     pub fn add_rows(
         &mut self,
         gates: &[Vec<f32>],
-        classes: &[Vec<usize>],
+        pictures: &[SeenPicture],
     ) -> Result<(), ExcitationError> {
         if gates.len() != self.units.len() {
             return Err(ExcitationError::Units {
@@ -286,9 +345,9 @@ impl Collector {
             });
         }
         for (unit, gates) in self.units.iter_mut().zip(gates) {
-            unit.add(gates, classes)?;
+            unit.add(gates, pictures)?;
         }
-        self.images += classes.len() as u64;
+        self.images += pictures.len() as u64;
         Ok(())
     }
 
@@ -371,6 +430,11 @@ pub struct BlockStatistics {
     pub all: ChannelStatistics,
     /// `[channels, BINS]`: pictures whose gate is in each of the equal parts of [`gate_range`].
     pub histogram: Vec<u32>,
+    /// By channel: positions in the split of the pictures with the smallest gates, smallest first; of
+    /// equal gates the first picture. [`EXTREME_IMAGES`], or all where there are fewer.
+    pub lowest: Vec<Vec<u32>>,
+    /// The same with the largest gates, largest first.
+    pub highest: Vec<Vec<u32>>,
     /// Pictures of each class.
     pub class_count: Vec<u32>,
     /// Over the pictures of each class.
@@ -535,6 +599,17 @@ pub(crate) mod tests {
         }
     }
 
+    /// Pictures one after the other.
+    fn pictures(classes: &[Vec<usize>]) -> Vec<SeenPicture> {
+        let pictures = classes.iter().zip(0..);
+        pictures
+            .map(|(classes, position)| SeenPicture {
+                position,
+                classes: classes.clone(),
+            })
+            .collect()
+    }
+
     /// One block; `rows` are pictures of `classes`, fed in batches of this size.
     pub(crate) fn gathered(
         gate: Gate,
@@ -545,8 +620,9 @@ pub(crate) mod tests {
     ) -> Excitation {
         let blocks = vec![block("SE_2_1", rows[0].len())];
         let mut collector = Collector::new(blocks, gate, class_count).unwrap();
-        for (rows, classes) in rows.chunks(batch).zip(classes.chunks(batch)) {
-            collector.add_rows(&[rows.concat()], classes).unwrap();
+        let pictures = pictures(classes);
+        for (rows, pictures) in rows.chunks(batch).zip(pictures.chunks(batch)) {
+            collector.add_rows(&[rows.concat()], pictures).unwrap();
         }
         assert_eq!(collector.images(), rows.len() as u64);
         collector.finish(origin(class_count))
@@ -603,6 +679,47 @@ pub(crate) mod tests {
                 }
             }
         }
+    }
+
+    /// Positions by gate, sorted all at once: smallest first, or largest.
+    fn sorted(rows: &[Vec<f32>], channel: usize, sign: f32) -> Vec<u32> {
+        let mut positions: Vec<u32> = (0..rows.len() as u32).collect();
+        // Stable: of equals the first.
+        positions.sort_by(|&a, &b| {
+            let [a, b] = [a, b].map(|position| sign * rows[position as usize][channel]);
+            a.total_cmp(&b)
+        });
+        positions.truncate(EXTREME_IMAGES);
+        positions
+    }
+
+    proptest! {
+        #[test]
+        fn the_outermost_pictures_are_those_of_sorting_all_at_once(
+            // Few values, so that many are equal.
+            rows in prop::collection::vec(prop::collection::vec(1u8..6, 2), 1..40),
+            batch in 1usize..41,
+        ) {
+            let rows: Vec<Vec<f32>> =
+                rows.iter().map(|row| row.iter().map(|&v| f32::from(v) / 8.0).collect()).collect();
+            let found = gathered(Gate::Sigmoid, &rows, &vec![vec![]; rows.len()], 0, batch);
+            let block = &found.blocks[0];
+            for channel in 0..2 {
+                prop_assert_eq!(&block.lowest[channel], &sorted(&rows, channel, 1.0));
+                prop_assert_eq!(&block.highest[channel], &sorted(&rows, channel, -1.0));
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_pictures_come_does_not_choose_between_equal_gates() {
+        let mut collector = Collector::new(vec![block("SE_2_1", 1)], Gate::Sigmoid, 0).unwrap();
+        let mut pictures = pictures(&vec![vec![]; 9]);
+        pictures.reverse();
+        collector.add_rows(&[vec![0.5; 9]], &pictures).unwrap();
+        let found = collector.finish(origin(0));
+        assert_eq!(found.blocks[0].lowest, [[0, 1, 2, 3, 4]]);
+        assert_eq!(found.blocks[0].highest, [[0, 1, 2, 3, 4]]);
     }
 
     fn summary(gate: Gate, rows: &[Vec<f32>], classes: &[Vec<usize>]) -> BlockSummary {
@@ -665,11 +782,12 @@ pub(crate) mod tests {
     #[test]
     fn a_wrong_recording_and_gates_that_are_no_numbers_are_errors() {
         let mut collector = Collector::new(vec![block("SE_2_1", 2)], Gate::Sigmoid, 1).unwrap();
+        let one = pictures(&[vec![0]]);
         let message = |found: Result<(), ExcitationError>| found.unwrap_err().to_string();
-        assert!(message(collector.add_rows(&[], &[vec![0]])).starts_with("0 SE units"));
-        let short = collector.add_rows(&[vec![0.5]], &[vec![0]]);
+        assert!(message(collector.add_rows(&[], &one)).starts_with("0 SE units"));
+        let short = collector.add_rows(&[vec![0.5]], &one);
         assert!(message(short).contains("gates of 1 values where 2"));
-        let broken = collector.add_rows(&[vec![0.5, f32::NAN]], &[vec![0]]);
+        let broken = collector.add_rows(&[vec![0.5, f32::NAN]], &one);
         assert!(message(broken).starts_with("SE_2_1: a gate is not finite"));
         let plain = Collector::new(Vec::new(), Gate::Sigmoid, 1).unwrap_err();
         assert!(plain.to_string().contains("no SE units"));

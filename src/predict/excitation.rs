@@ -21,7 +21,9 @@ use crate::data::formats::layout::Split;
 use crate::data::labelled::LabelledDataset;
 use crate::data::registry::{AnyDatasetName, RegistryError};
 use crate::data::transforms::{PreparedImage, Preprocess, prepare};
-use crate::excitation::{Collector, Excitation, ExcitationError, Origin, SeBlock, se_blocks};
+use crate::excitation::{
+    Collector, Excitation, ExcitationError, Origin, SeBlock, SeenPicture, se_blocks,
+};
 use crate::nn::recording::{Depth, record};
 use crate::nn::se::Gate;
 use crate::weights::any::AnyWeights;
@@ -331,8 +333,8 @@ pub fn examine(
     }))
 }
 
-/// Pictures, and the classes of each.
-type Batch = (Vec<PreparedImage>, Vec<Vec<usize>>);
+/// Pictures, and what they are.
+type Batch = (Vec<PreparedImage>, Vec<SeenPicture>);
 
 fn read_batch(
     pictures: &ExaminedPictures,
@@ -342,17 +344,18 @@ fn read_batch(
     let images = batch.par_iter();
     let images = images.map(|&index| Ok(prepare(&pictures.load(index)?, preprocess)));
     let images: Vec<PreparedImage> = images.collect::<Result<_, DataError>>()?;
-    Ok((
-        images,
-        batch.iter().map(|&i| pictures.classes_of(i)).collect(),
-    ))
+    let seen = batch.iter().map(|&index| SeenPicture {
+        position: index as u32,
+        classes: pictures.classes_of(index),
+    });
+    Ok((images, seen.collect()))
 }
 
 /// Neighbours of one size go through the network together.
 fn add_batch(
     collector: &mut Collector,
     network: &ExaminedNetwork,
-    (images, classes): &Batch,
+    (images, seen): &Batch,
     device: &Device,
 ) -> Result<(), ExcitationError> {
     let mut first = 0;
@@ -360,7 +363,7 @@ fn add_batch(
         let (pixels, shape) = pad_images(group, network.size_divisor());
         let pixels = to_device(pixels, shape, device);
         let ((), recorded) = record(Depth::Gates, || network.run_backbone(pixels));
-        collector.add(recorded, &classes[first..first + group.len()])?;
+        collector.add(recorded, &seen[first..first + group.len()])?;
         first += group.len();
     }
     Ok(())
