@@ -91,6 +91,28 @@ fn mistakes_of_predict_name_the_file() {
 }
 
 #[test]
+fn annotated_pictures_have_the_format_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = |name: &str| format!("{}/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (detector, classifier) = (
+        here("assets/shapes-se-resnet18.safetensors"),
+        here("tests/fixtures/layouts/timm_seresnet.pt"),
+    );
+    let (photo, output) = (here("assets/shapes-detections.jpg"), text(dir.path()));
+    let predict = ["predict", &photo, "--pictures", "svg", "--checkpoint"];
+    let done = sedet(&[&predict[..], &[&detector, "--output", &output]].concat());
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let svg = std::fs::read_to_string(dir.path().join("shapes-detections.svg")).unwrap();
+    assert!(svg.contains("data:image/jpeg;base64,") && svg.contains(">ball 1.00</text>"));
+    fails_with(
+        &[&predict[..], &[&classifier, "--output", &output]].concat(),
+        &["--pictures is for detectors", "timm_seresnet.pt"],
+    );
+    let nowhere = sedet(&[&predict[..], &[&detector]].concat());
+    assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
+}
+
+#[test]
 fn weights_are_imported_inspected_exported_and_mistakes_named() {
     let dir = tempfile::tempdir().unwrap();
     let layouts = format!("{}/tests/fixtures/layouts", env!("CARGO_MANIFEST_DIR"));

@@ -1,9 +1,16 @@
 //! Detections and annotations on an image.
 
+use std::path::Path;
+
 use image::RgbImage;
 
-use super::canvas::{Lettering, PixelRect, dashed_frame, fill, frame};
-use super::palette::{DARK, LIGHT, class_color, text_color_on};
+use super::canvas::{Lettering, PixelRect, dashed_frame, dashes, fill, frame};
+use super::palette::{DARK, LIGHT, Rgb, class_color, text_color_on};
+use super::save::{
+    PICTURES_AND_SVG, RenderError, is_picture_extension, lower_extension, save_picture, save_svg,
+    wrong_extension,
+};
+use super::svg::Svg;
 use crate::boxes::BoxXyxy;
 
 /// One box with its label.
@@ -27,37 +34,97 @@ pub struct DrawnBox {
 /// where there is room without covering another label, and never outside the image. Boxes are cut
 /// to the image; those outside it or with coordinates that are not finite are left out.
 pub fn draw_boxes(image: &mut RgbImage, boxes: &[DrawnBox]) {
-    let style = Style::for_image(image, boxes.len());
-    let edge = PixelRect::of_image(image);
-    let mut visible: Vec<(&DrawnBox, PixelRect)> = boxes
-        .iter()
-        .filter_map(|drawn| Some((drawn, pixel_rect(drawn.box_in_image, edge)?)))
-        .collect();
-    let rank = |drawn: &DrawnBox| (!drawn.dashed, drawn.score.unwrap_or(0.0));
-    visible.sort_by(|(a, _), (b, _)| {
-        let (a, b) = (rank(a), rank(b));
-        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-    });
+    let arranged = Arranged::on(image, boxes);
+    let style = &arranged.style;
+    for (drawn, rect) in &arranged.frames {
+        draw_frame(image, style, drawn, *rect);
+    }
+    for label in &arranged.labels {
+        draw_label(image, style, label);
+    }
+}
 
-    for (drawn, rect) in &visible {
-        draw_frame(image, &style, drawn, *rect);
+/// The image with boxes and labels as an SVG: the image inside as a JPEG, on it lines and letters that
+/// can be changed, in the places where [`draw_boxes`] has them.
+///
+/// # Errors
+/// An image without pixels.
+pub fn boxes_svg(image: &RgbImage, boxes: &[DrawnBox]) -> Result<String, RenderError> {
+    let arranged = Arranged::on(image, boxes);
+    let style = &arranged.style;
+    let mut svg = Svg::with_image(image)?;
+    for (drawn, rect) in &arranged.frames {
+        frame_to_svg(&mut svg, style, drawn, *rect);
     }
-    // The most important labels choose their places first and are drawn last.
-    let mut taken: Vec<PixelRect> = Vec::new();
-    let mut labels = Vec::new();
-    for (drawn, rect) in visible.iter().rev() {
-        let text = style
-            .letters
-            .fitted(&label_text(drawn), edge.width() - 2 * style.label_margin);
-        if text.is_empty() {
-            continue;
+    for label in &arranged.labels {
+        label_to_svg(&mut svg, style, label);
+    }
+    Ok(svg.finish())
+}
+
+/// Save the image with boxes and labels, by the path's extension as an SVG, a PNG or a JPEG.
+///
+/// # Errors
+/// Another extension, or the file cannot be written; the path is named.
+pub fn save_boxes(image: &RgbImage, boxes: &[DrawnBox], path: &Path) -> Result<(), RenderError> {
+    let extension = lower_extension(path);
+    if extension == "svg" {
+        save_svg(&boxes_svg(image, boxes)?, path)
+    } else if is_picture_extension(&extension) {
+        let mut image = image.clone();
+        draw_boxes(&mut image, boxes);
+        save_picture(&image, path)
+    } else {
+        Err(wrong_extension(path, PICTURES_AND_SVG))
+    }
+}
+
+/// What is drawn where, the lowest first.
+struct Arranged<'a> {
+    style: Style,
+    frames: Vec<(&'a DrawnBox, PixelRect)>,
+    labels: Vec<Label<'a>>,
+}
+
+struct Label<'a> {
+    drawn: &'a DrawnBox,
+    place: PixelRect,
+    text: String,
+}
+
+impl<'a> Arranged<'a> {
+    fn on(image: &RgbImage, boxes: &'a [DrawnBox]) -> Self {
+        let style = Style::for_image(image, boxes.len());
+        let edge = PixelRect::of_image(image);
+        let mut frames: Vec<(&DrawnBox, PixelRect)> = boxes
+            .iter()
+            .filter_map(|drawn| Some((drawn, pixel_rect(drawn.box_in_image, edge)?)))
+            .collect();
+        let rank = |drawn: &DrawnBox| (!drawn.dashed, drawn.score.unwrap_or(0.0));
+        frames.sort_by(|(a, _), (b, _)| {
+            let (a, b) = (rank(a), rank(b));
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+        });
+        // The most important labels choose their places first and are drawn last.
+        let mut taken: Vec<PixelRect> = Vec::new();
+        let mut labels = Vec::new();
+        for &(drawn, rect) in frames.iter().rev() {
+            let text = style
+                .letters
+                .fitted(&label_text(drawn), edge.width() - 2 * style.label_margin);
+            if text.is_empty() {
+                continue;
+            }
+            let place = place_label(&style, &text, rect, edge, &taken);
+            taken.push(place);
+            labels.push(Label { drawn, place, text });
         }
-        let place = place_label(&style, &text, *rect, edge, &taken);
-        taken.push(place);
-        labels.push((*drawn, place, text));
-    }
-    for (drawn, place, text) in labels.into_iter().rev() {
-        draw_label(image, &style, drawn, place, &text);
+        labels.reverse();
+        Self {
+            style,
+            frames,
+            labels,
+        }
     }
 }
 
@@ -75,6 +142,11 @@ struct Style {
 }
 
 impl Style {
+    /// Width of the shade beside a line.
+    fn hair(&self) -> i64 {
+        (self.line / 3).max(1)
+    }
+
     fn for_image(image: &RgbImage, boxes: usize) -> Self {
         let diagonal = f64::from(image.width()).hypot(f64::from(image.height()));
         // 640x480 gets lines of 2 pixels and letters of 15, as annotation tools do.
@@ -115,19 +187,37 @@ fn pixel_rect(box_in_image: BoxXyxy, edge: PixelRect) -> Option<PixelRect> {
     (x2 >= x1 && y2 >= y1 && cut.area() > 0).then_some(cut)
 }
 
+/// Dashes of the class's colour in a dark groove of this opacity show on any background.
+const GROOVE: f32 = 0.55;
+/// A hair of shade on both sides parts a line from a background of its own colour.
+const HAIR: f32 = 0.35;
+
 fn draw_frame(image: &mut RgbImage, style: &Style, drawn: &DrawnBox, rect: PixelRect) {
     let color = class_color(drawn.class_index);
     if drawn.dashed {
-        // Dashes of the class's colour in a dark groove show on any background.
-        frame(image, rect, style.dashed_line, DARK, 0.55);
+        frame(image, rect, style.dashed_line, DARK, GROOVE);
         dashed_frame(image, rect, style.dashed_line, style.dash, color);
         return;
     }
-    // A hair of shade on both sides parts the line from a background of its own colour.
-    let hair = (style.line / 3).max(1);
-    frame(image, rect.shrunk(-hair), hair, DARK, 0.35);
-    frame(image, rect.shrunk(style.line), hair, DARK, 0.35);
+    let hair = style.hair();
+    for rect in [rect.shrunk(-hair), rect.shrunk(style.line)] {
+        frame(image, rect, hair, DARK, HAIR);
+    }
     frame(image, rect, style.line, color, 1.0);
+}
+
+fn frame_to_svg(svg: &mut Svg, style: &Style, drawn: &DrawnBox, rect: PixelRect) {
+    let color = class_color(drawn.class_index);
+    if drawn.dashed {
+        svg.frame(rect, style.dashed_line, DARK, GROOVE);
+        svg.rects(&dashes(rect, style.dashed_line, style.dash), color);
+        return;
+    }
+    let hair = style.hair();
+    for rect in [rect.shrunk(-hair), rect.shrunk(style.line)] {
+        svg.frame(rect, hair, DARK, HAIR);
+    }
+    svg.frame(rect, style.line, color, 1.0);
 }
 
 fn label_text(drawn: &DrawnBox) -> String {
@@ -175,24 +265,43 @@ fn place_label(
         .map_or(rect, |(_, place)| place)
 }
 
-fn draw_label(image: &mut RgbImage, style: &Style, drawn: &DrawnBox, place: PixelRect, text: &str) {
+/// The backgrounds of a label, lowest first, and the colour of its letters.
+fn label_colors(
+    style: &Style,
+    drawn: &DrawnBox,
+    place: PixelRect,
+) -> (Vec<(PixelRect, Rgb, f32)>, Rgb) {
     let color = class_color(drawn.class_index);
-    let text_color = if drawn.dashed {
-        // Dark with a stripe of the class's colour: no one takes it for a detection's.
-        fill(image, place, DARK, 0.85);
-        let stripe = PixelRect {
-            right: place.left + (style.label_margin / 2).max(2),
-            ..place
-        };
-        fill(image, stripe, color, 1.0);
-        LIGHT
-    } else {
-        fill(image, place, color, 1.0);
-        text_color_on(color)
+    if !drawn.dashed {
+        return (vec![(place, color, 1.0)], text_color_on(color));
+    }
+    // Dark with a stripe of the class's colour: no one takes it for a detection's.
+    let stripe = PixelRect {
+        right: place.left + (style.label_margin / 2).max(2),
+        ..place
     };
+    (vec![(place, DARK, 0.85), (stripe, color, 1.0)], LIGHT)
+}
+
+fn draw_label(image: &mut RgbImage, style: &Style, label: &Label<'_>) {
+    let place = label.place;
+    let (backgrounds, text_color) = label_colors(style, label.drawn, place);
+    for (rect, color, opacity) in backgrounds {
+        fill(image, rect, color, opacity);
+    }
     style
         .letters
-        .write(image, place, style.label_margin, text, text_color);
+        .write(image, place, style.label_margin, &label.text, text_color);
+}
+
+fn label_to_svg(svg: &mut Svg, style: &Style, label: &Label<'_>) {
+    let place = label.place;
+    let (backgrounds, text_color) = label_colors(style, label.drawn, place);
+    for (rect, color, opacity) in backgrounds {
+        svg.fill(rect, color, opacity);
+    }
+    let text = &label.text;
+    svg.text(&style.letters, place, style.label_margin, text, text_color);
 }
 
 #[cfg(test)]
@@ -279,6 +388,78 @@ mod tests {
         }
     }
 
+    /// The number in an attribute.
+    fn number(node: roxmltree::Node<'_, '_>, name: &str) -> f64 {
+        node.attribute(name).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn an_svg_has_the_picture_and_its_boxes_and_labels_where_the_png_has_them() {
+        let image = grey(640, 480);
+        let mut solid = drawn([100.0, 200.0, 300.0, 400.0], false);
+        solid.label = "<b> & \"c\u{1}\u{7}'".into();
+        let boxes = [solid, drawn([400.0, 50.0, 500.0, 150.0], true)];
+        let svg = boxes_svg(&image, &boxes).unwrap();
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let root = document.root_element();
+        assert_eq!(root.attribute("viewBox"), Some("0 0 640 480"));
+        let elements = |name: &'static str| {
+            let elements = root.descendants().filter(move |n| n.has_tag_name(name));
+            elements.collect::<Vec<_>>()
+        };
+        let href = ("http://www.w3.org/1999/xlink", "href");
+        let embedded = elements("image")[0].attribute(href).unwrap();
+        let embedded = embedded.strip_prefix("data:image/jpeg;base64,").unwrap();
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, embedded).unwrap();
+        let embedded = image::load_from_memory(&bytes).unwrap().to_rgb8();
+        assert_eq!(embedded.dimensions(), (640, 480));
+        let texts: Vec<_> = elements("text").iter().filter_map(|n| n.text()).collect();
+        assert_eq!(texts, ["teddy bear", "<b> & \"c' 0.93"]);
+
+        // Every rectangle is where the pixels have its colour.
+        let mut pixels = image.clone();
+        draw_boxes(&mut pixels, &boxes);
+        let [r, g, b] = class_color(3);
+        let color = format!("#{r:02x}{g:02x}{b:02x}");
+        let strokes = elements("rect").into_iter();
+        let strokes = strokes.filter(|n| n.attribute("stroke") == Some(&color));
+        let strokes: Vec<_> = strokes.collect();
+        assert_eq!(strokes.len(), 1);
+        let line = number(strokes[0], "stroke-width");
+        assert_eq!(line, 2.0);
+        assert_eq!(number(strokes[0], "x") - line / 2.0, 100.0);
+        assert_eq!(number(strokes[0], "y") - line / 2.0, 200.0);
+        assert_eq!(number(strokes[0], "width") + line, 200.0);
+        let mut fills = elements("rect").into_iter();
+        let label = fills.rfind(|n| n.attribute("fill") == Some(&color));
+        let corner = |n| (number(n, "x") as u32, number(n, "y") as u32);
+        let (x, y) = corner(label.unwrap());
+        assert_eq!(pixels.get_pixel(x, y).0, class_color(3));
+        assert_ne!(pixels.get_pixel(x, y - 3).0, class_color(3));
+        // The dashes are one path, which begins at the corner.
+        let path = elements("path")[0].attribute("d").unwrap();
+        assert!(path.starts_with("M400 50h"), "{path}");
+    }
+
+    #[test]
+    fn boxes_are_saved_by_the_extension() {
+        let folder = tempfile::tempdir().unwrap();
+        let boxes = [drawn([10.0, 20.0, 60.0, 70.0], false)];
+        for (name, start) in [
+            ("a.svg", &b"<svg"[..]),
+            ("a.PNG", &[0x89, b'P']),
+            ("a.jpg", &[0xFF, 0xD8]),
+        ] {
+            let path = folder.path().join(name);
+            save_boxes(&grey(100, 80), &boxes, &path).unwrap();
+            assert!(std::fs::read(&path).unwrap().starts_with(start), "{name}");
+        }
+        let message = save_boxes(&grey(100, 80), &boxes, Path::new("a.pdf"));
+        let message = message.unwrap_err().to_string();
+        assert!(message.contains(".pdf is not") && message.contains(".svg"));
+        assert!(boxes_svg(&RgbImage::new(0, 0), &boxes).is_err());
+    }
+
     #[test]
     fn what_cannot_be_seen_changes_nothing() {
         let mut image = grey(100, 80);
@@ -323,6 +504,9 @@ mod tests {
             draw_boxes(&mut image, &[drawn(corners, dashed)]);
             let small = corners.map(|value| value * 1e-28);
             draw_boxes(&mut image, &[drawn(small, dashed)]);
+            let svg = boxes_svg(&image, &[drawn(small, dashed)]).unwrap();
+            prop_assert!(roxmltree::Document::parse(&svg).is_ok());
+            prop_assert!(!svg.contains("width=\"-") && !svg.contains("height=\"-"));
         }
     }
 }

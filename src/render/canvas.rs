@@ -139,6 +139,14 @@ pub(super) fn dashed_frame(
     dash: i64,
     color: Rgb,
 ) {
+    for drawn in dashes(rect, thickness, dash) {
+        fill(image, drawn, color, 1.0);
+    }
+}
+
+/// The dashes of a [`dashed_frame`].
+pub(super) fn dashes(rect: PixelRect, thickness: i64, dash: i64) -> Vec<PixelRect> {
+    let mut dashes = Vec::new();
     for strip in frame_strips(rect, thickness) {
         // The upright strips of the frame start below the corners; dash them over the whole side.
         let horizontal = strip.width() > strip.height();
@@ -167,9 +175,10 @@ pub(super) fn dashed_frame(
                     ..strip
                 }
             };
-            fill(image, drawn, color, 1.0);
+            dashes.push(drawn);
         }
     }
+    dashes
 }
 
 fn mix(pixel: &mut Pixel<u8>, color: Rgb, opacity: f32) {
@@ -206,6 +215,22 @@ impl Lettering {
         self.font.as_scaled(self.scale).height().ceil() as i64
     }
 
+    /// The side of the square that letters are designed in, in pixels: the size of a font in CSS.
+    pub fn em(&self) -> f32 {
+        let units = self.font.units_per_em().unwrap_or(1.0);
+        self.scale.y * units / self.font.height_unscaled()
+    }
+
+    /// Where letters stand that [`write`](Self::write) writes into this rectangle.
+    pub fn baseline(&self, rect: PixelRect) -> f32 {
+        self.top_of_line(rect) + self.font.as_scaled(self.scale).ascent()
+    }
+
+    fn top_of_line(&self, rect: PixelRect) -> f32 {
+        let middle = (rect.top + rect.bottom) as f32 / 2.0;
+        (middle - self.middle()).round()
+    }
+
     /// How far the middle of a capital letter lies below the top of its line.
     fn middle(&self) -> f32 {
         const CAPITAL_TO_ASCENT: f32 = 0.78;
@@ -238,12 +263,11 @@ impl Lettering {
         text: &str,
         color: Rgb,
     ) {
-        let middle = (rect.top + rect.bottom) as f32 / 2.0;
         imageproc::drawing::draw_text_mut(
             image,
             Pixel(color),
             (rect.left + margin) as i32,
-            (middle - self.middle()).round() as i32,
+            self.top_of_line(rect) as i32,
             self.scale,
             &self.font,
             text,

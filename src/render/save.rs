@@ -1,6 +1,6 @@
 //! A picture into a file, by its extension.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use image::codecs::jpeg::JpegEncoder;
@@ -11,6 +11,9 @@ use crate::atomic::write_atomically;
 
 /// JPEG quality: coloured one-pixel lines survive it.
 const JPEG_QUALITY: u8 = 92;
+
+/// What can be written where lines and letters may stay such.
+pub(super) const PICTURES_AND_SVG: &str = ".svg, .png, .jpg or .jpeg";
 
 /// Why a picture cannot be made or saved.
 #[derive(Debug, thiserror::Error)]
@@ -50,18 +53,33 @@ pub fn save_picture(image: &RgbImage, path: &Path) -> Result<(), RenderError> {
     if !is_picture_extension(&extension) {
         return Err(wrong_extension(path, ".png, .jpg or .jpeg"));
     }
+    write(path, |out| encode(image, &extension, out))
+}
+
+/// A picture in the format of this extension, which [`is_picture_extension`].
+pub(super) fn encode(image: &RgbImage, extension: &str, out: &mut dyn Write) -> io::Result<()> {
     let (pixels, width, height) = (image.as_raw(), image.width(), image.height());
     let color = image::ExtendedColorType::Rgb8;
-    let encode = |out: &mut dyn io::Write| match extension.as_str() {
+    match extension {
         "png" => PngEncoder::new(out).write_image(pixels, width, height, color),
         _ => JpegEncoder::new_with_quality(out, JPEG_QUALITY)
             .write_image(pixels, width, height, color),
-    };
-    write_atomically(path, |out| encode(out).map_err(io::Error::other)).map_err(|reason| {
-        RenderError::Write {
-            path: path.into(),
-            reason,
-        }
+    }
+    .map_err(io::Error::other)
+}
+
+/// Write an SVG, whole or not at all.
+pub(super) fn save_svg(svg: &str, path: &Path) -> Result<(), RenderError> {
+    write(path, |out| out.write_all(svg.as_bytes()))
+}
+
+fn write(
+    path: &Path,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), RenderError> {
+    write_atomically(path, |out| content(out)).map_err(|reason| RenderError::Write {
+        path: path.into(),
+        reason,
     })
 }
 

@@ -36,6 +36,12 @@ pub(super) fn run(
             args.checkpoint.display()
         );
     }
+    if args.pictures.is_some() {
+        bail!(
+            "--pictures is for detectors, which draw boxes; {} is a classifier",
+            args.checkpoint.display()
+        );
+    }
     let count = args.top.unwrap_or(BEST_CLASSES);
     if count == 0 {
         bail!("--top 0 shows nothing; give at least 1");

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use burn::tensor::Device;
-use image::RgbImage;
 
 use super::PredictArgs;
 use crate::cli::print_out;
@@ -13,7 +12,7 @@ use crate::data::annotations::Category;
 use crate::data::decode::decode_image;
 use crate::eval::{NamedResultRow, ResultRow, write_results};
 use crate::predict::{Detector, ImageDetection};
-use crate::render::{DrawnBox, draw_boxes, save_picture};
+use crate::render::{DrawnBox, save_boxes};
 use crate::weights::any::AnyWeights;
 
 /// Detections below this score are left out unless another is asked for.
@@ -48,7 +47,7 @@ pub(super) fn run(
         ))?;
     }
     for (number, file) in files.iter().enumerate() {
-        let mut image = match decode_image(file) {
+        let image = match decode_image(file) {
             Ok(image) => image,
             Err(error) => {
                 // One bad picture does not cost the others their result.
@@ -86,8 +85,12 @@ pub(super) fn run(
             ))?;
         }
         if let Some(output) = &args.output {
-            draw(&mut image, &found, categories);
-            save_picture(&image, &output.join(free_name(file, &mut names)))?;
+            let name = free_name(
+                file,
+                args.pictures.unwrap_or_default().extension(),
+                &mut names,
+            );
+            save_boxes(&image, &drawn(&found, categories), &output.join(name))?;
         }
     }
     if let Some(output) = &args.output {
@@ -104,32 +107,25 @@ pub(super) fn run(
     Ok(failed)
 }
 
-/// Boxes with class and score on a picture.
-pub(in crate::cli) fn draw(
-    image: &mut RgbImage,
-    found: &[ImageDetection],
-    categories: &[Category],
-) {
-    let boxes: Vec<DrawnBox> = found
-        .iter()
-        .map(|d| DrawnBox {
-            box_in_image: d.box_in_image,
-            label: categories[d.label].name.clone(),
-            class_index: d.label,
-            score: Some(d.score),
-            dashed: false,
-        })
-        .collect();
-    draw_boxes(image, &boxes);
+/// Boxes with class and score, to be drawn.
+pub(in crate::cli) fn drawn(found: &[ImageDetection], categories: &[Category]) -> Vec<DrawnBox> {
+    let boxes = found.iter().map(|d| DrawnBox {
+        box_in_image: d.box_in_image,
+        label: categories[d.label].name.clone(),
+        class_index: d.label,
+        score: Some(d.score),
+        dashed: false,
+    });
+    boxes.collect()
 }
 
-/// A PNG name that no earlier picture of this call has: two folders may hold `a.jpg` each.
-fn free_name(file: &Path, taken: &mut HashSet<String>) -> String {
+/// A name that no earlier picture of this call has: two folders may hold `a.jpg` each.
+fn free_name(file: &Path, extension: &str, taken: &mut HashSet<String>) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    let mut name = format!("{stem}.png");
+    let mut name = format!("{stem}.{extension}");
     let mut number = 2;
     while !taken.insert(name.clone()) {
-        name = format!("{stem}-{number}.png");
+        name = format!("{stem}-{number}.{extension}");
         number += 1;
     }
     name

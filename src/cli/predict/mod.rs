@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-pub(super) use detection::{SCORE, draw};
+pub(super) use detection::{SCORE, drawn};
 
 use super::DeviceArgs;
 use super::weights::ForeignArgs;
@@ -25,6 +25,10 @@ pub(super) struct PredictArgs {
     /// Folder for predictions.json and, from a detector, the annotated pictures
     #[arg(long)]
     output: Option<PathBuf>,
+    /// Of a detector: the format of the annotated pictures; in an SVG boxes and labels stay such
+    /// [default: png]
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "output")]
+    pictures: Option<PictureFormat>,
     /// Leave out detections below this score [default: 0.5]
     #[arg(long)]
     score: Option<f32>,
@@ -38,6 +42,25 @@ pub(super) struct PredictArgs {
     foreign: ForeignArgs,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+/// What annotated pictures are written as.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum PictureFormat {
+    #[default]
+    Png,
+    Jpg,
+    Svg,
+}
+
+impl PictureFormat {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpg => "jpg",
+            Self::Svg => "svg",
+        }
+    }
 }
 
 pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {

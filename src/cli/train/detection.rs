@@ -208,13 +208,13 @@ fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<Report> {
     let val = &task.val.dataset;
     let shown = SAMPLE_PICTURES.min(val.len());
     for index in 0..shown {
-        let mut image = val.load_image(index)?;
+        let image = val.load_image(index)?;
         let mut found = detector.detect(&image);
         found.retain(|d| d.score >= crate::cli::predict::SCORE);
         let name = Path::new(val.store().image(index).file_name).with_extension("jpg");
-        crate::cli::predict::draw(&mut image, &found, &detector.description.categories);
+        let boxes = crate::cli::predict::drawn(&found, &detector.description.categories);
         let name = name.file_name().unwrap_or("picture.jpg".as_ref());
-        crate::render::save_picture(&image, &pictures.join(name))?;
+        crate::render::save_boxes(&image, &boxes, &pictures.join(name))?;
     }
     let seconds = detector.metadata["trained"]["seconds"]
         .as_f64()

@@ -25,9 +25,9 @@ pub use excitation::{
 
 use super::palette::{class_color, on_white};
 use super::save::{
-    RenderError, is_picture_extension, lower_extension, save_picture, wrong_extension,
+    PICTURES_AND_SVG, RenderError, is_picture_extension, lower_extension, save_picture, save_svg,
+    wrong_extension,
 };
-use crate::atomic::write_atomically;
 use crate::eval::coco::{ClassMetrics, CocoEvaluation, PrecisionRecall};
 
 /// The family's name on both sides: what the registered font is called here, and what an SVG
@@ -116,17 +116,11 @@ type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType
 fn save(figure: &impl Figure, path: &Path) -> Result<(), RenderError> {
     let extension = lower_extension(path);
     if extension == "svg" {
-        let text = vectorise(figure)?;
-        write_atomically(path, |out| out.write_all(text.as_bytes())).map_err(|reason| {
-            RenderError::Write {
-                path: path.into(),
-                reason,
-            }
-        })
+        save_svg(&vectorise(figure)?, path)
     } else if is_picture_extension(&extension) {
         save_picture(&rasterise(figure)?, path)
     } else {
-        Err(wrong_extension(path, ".svg, .png, .jpg or .jpeg"))
+        Err(wrong_extension(path, PICTURES_AND_SVG))
     }
 }
 
