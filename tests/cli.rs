@@ -189,12 +189,15 @@ fn weights_are_imported_inspected_exported_and_mistakes_named() {
 #[test]
 fn eval_measures_a_results_file_without_a_model() {
     let fixture = |name: &str| format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().unwrap();
     let output = sedet(&[
         "eval",
         "--results",
         &fixture("coco_eval_dt.json"),
         "--annotations",
         &fixture("coco_eval_gt.json"),
+        "--output",
+        &text(dir.path()),
         "--json",
     ]);
     assert_eq!(output.status.code(), Some(0));
@@ -204,6 +207,33 @@ fn eval_measures_a_results_file_without_a_model() {
     ] {
         assert!(ours[key].is_f64(), "{key} in {ours}");
     }
+    let written = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    // What stands in the matrix stands in the list of boxes: each annotation that counts is in a
+    // row of its class, each wrong detection that is no confusion in the last one.
+    let boxes = written("boxes.csv");
+    let count = |kind: &str, verdicts: &[&str]| {
+        let lines = boxes.lines().filter(|line| line.contains(kind));
+        let ends = |line: &&str| verdicts.iter().any(|v| line.contains(&format!(",{v},")));
+        lines.filter(ends).count()
+    };
+    assert!(boxes.starts_with("file,kind,class,score,"));
+    let (mut annotated, mut invented) = (0, 0);
+    for line in written("confusion.csv").lines().skip(1) {
+        let numbers = line
+            .rsplit(',')
+            .map_while(|field| field.parse::<usize>().ok());
+        match line.starts_with("(background)") {
+            true => invented += numbers.sum::<usize>(),
+            false => annotated += numbers.sum::<usize>(),
+        }
+    }
+    assert!(annotated > 0 && invented > 0);
+    assert_eq!(
+        invented,
+        count(",detection,", &["Loc", "Both", "Dupe", "Bkg"])
+    );
+    let missed = count(",annotation,", &["missed"]);
+    assert!(annotated >= count(",annotation,", &["found"]) && missed > 0);
 }
 
 #[test]

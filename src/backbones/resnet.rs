@@ -660,7 +660,7 @@ impl ResNet {
         [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
     }
 
-    pub(super) fn trace(&self, tracer: &mut Tracer) {
+    pub(crate) fn trace(&self, tracer: &mut Tracer) {
         tracer.conv("conv1", &self.conv1);
         tracer.norm("bn1", &self.bn1);
         for (index, (conv, norm)) in self.stem_convs.iter().zip(&self.stem_norms).enumerate() {

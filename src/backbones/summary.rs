@@ -64,6 +64,12 @@ pub struct LayerSummary {
 }
 
 impl LayerSummary {
+    /// Its output for people: channels, height and width.
+    pub fn shape(&self) -> String {
+        let [channels, height, width] = self.output;
+        format!("{channels}x{height}x{width}")
+    }
+
     /// Values of its output.
     pub fn activations(&self) -> u64 {
         self.output.iter().map(|&n| n as u64).product()
@@ -96,6 +102,17 @@ impl Summary {
             .iter()
             .map(LayerSummary::activations)
             .sum::<u64>()
+    }
+
+    /// The layers as comma-separated values. The cells have no commas and no quotes.
+    pub fn to_csv(&self) -> String {
+        let mut text = String::from("name,kind,output,parameters,macs\n");
+        for layer in &self.layers {
+            let kind = layer.kind.name();
+            let (output, parameters, macs) = (layer.shape(), layer.parameters, layer.macs);
+            text += &format!("{},{kind},{output},{parameters},{macs}\n", layer.name);
+        }
+        text
     }
 
     /// Channels, height and width of what the last layer gives; none without layers.

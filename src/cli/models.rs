@@ -160,19 +160,13 @@ fn layers(args: &ModelsArgs, name: &str) -> anyhow::Result<()> {
         return print_out(&serde_json::to_string_pretty(&report)?);
     }
     if args.csv {
-        let lines = summary.layers.iter().map(|layer| {
-            let kind = layer.kind.name();
-            let output = shape(layer.output);
-            let (parameters, macs) = (layer.parameters, layer.macs);
-            format!("{},{kind},{output},{parameters},{macs}", layer.name)
-        });
-        return print_lines("name,kind,output,parameters,macs", lines);
+        return print_out(&summary.to_csv());
     }
     let cells = summary.layers.iter().map(|layer| {
         vec![
             layer.name.clone(),
             layer.kind.name().to_string(),
-            shape(layer.output),
+            layer.shape(),
             layer.parameters.to_string(),
             layer.macs.to_string(),
         ]
@@ -210,11 +204,6 @@ fn print_lines(head: &str, lines: impl Iterator<Item = String>) -> anyhow::Resul
         text.push_str(&line);
     }
     print_out(&text)
-}
-
-/// Channels, height and width.
-fn shape([channels, height, width]: [usize; 3]) -> String {
-    format!("{channels}x{height}x{width}")
 }
 
 fn giga(count: u64) -> String {

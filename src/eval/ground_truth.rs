@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::error::EvalError;
 use super::lenient::{Flag, Id, explain_json_error};
+use crate::data::annotations::AnnotationStore;
 
 /// One image of the ground truth.
 #[derive(Debug, Clone, PartialEq)]
@@ -229,6 +230,40 @@ impl GroundTruth {
             ));
         }
         Ok(ground_truth)
+    }
+
+    /// The annotations of some pictures of a data set, by position.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_pictures(
+        store: &AnnotationStore,
+        pictures: impl IntoIterator<Item = usize>,
+    ) -> Result<Self, EvalError> {
+        let categories = store.categories();
+        let (mut images, mut annotations) = (Vec::new(), Vec::new());
+        for index in pictures {
+            let image = store.image(index);
+            images.push(GtImage {
+                id: image.id,
+                file_name: image.file_name.to_string(),
+                width: image.size.width as u32,
+                height: image.size.height as u32,
+            });
+            annotations.extend(store.annotations(index).map(|a| GtAnnotation {
+                id: a.id,
+                image_id: image.id,
+                category_id: categories[a.class].id,
+                bbox: a.box_in_image.to_xywh().map(f64::from),
+                area: f64::from(a.area),
+                iscrowd: a.is_crowd,
+            }));
+        }
+        let categories = categories.iter().map(|c| GtCategory {
+            id: c.id,
+            name: c.name.clone(),
+        });
+        Self::new(images, categories.collect(), annotations)
     }
 
     /// The same ground truth on fewer images, to measure on a part. Classes stay; ids that are not

@@ -6,11 +6,13 @@
 //! - [`coco`]: the twelve COCO numbers, the class table and the precision-recall curves.
 //! - [`table`]: the same numbers for people and for machines.
 //! - [`classification`]: accuracy, confusion and calibration of a classifier.
+//! - [`confusion`]: what a detector confuses with what, and every box with its verdict.
 //! - [`matching`]: what became of each box of one picture, and how wrong boxes are wrong.
 //! - [`mod@diagnose`]: why AP is zero, with the numbers that show it.
 
 pub mod classification;
 pub mod coco;
+pub mod confusion;
 pub mod diagnose;
 mod error;
 pub mod ground_truth;

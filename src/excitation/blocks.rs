@@ -61,8 +61,16 @@ fn stage_and_block(path: &str) -> Option<(usize, usize)> {
 /// The network takes no picture of 512x512 pixels.
 pub fn se_blocks(backbone: &BackboneConfig) -> Result<Vec<SeBlock>, TooSmall> {
     let network = backbone.init(&Device::flex());
+    traced_se_blocks(|tracer| network.trace(tracer))
+}
+
+/// The same of a network that exists already; `trace` walks its backbone.
+///
+/// # Errors
+/// As [`se_blocks`].
+pub(crate) fn traced_se_blocks(trace: impl FnOnce(&mut Tracer)) -> Result<Vec<SeBlock>, TooSmall> {
     let mut tracer = Tracer::new([SIDE; 2]);
-    tracer.within("backbone", |tracer| network.trace(tracer));
+    tracer.within("backbone", trace);
     let layers = tracer.finish()?.layers;
     Ok(layers
         .iter()

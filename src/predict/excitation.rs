@@ -1,5 +1,6 @@
 //! The gates of a network's SE units over the pictures of a data set.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -12,7 +13,7 @@ use super::classifier::{ClassifierError, LoadedClassifier};
 pub use super::look::{BlockLook, ChannelMap, Look};
 use super::{Detector, DetectorError, to_device};
 use crate::backbones::BackboneConfig;
-use crate::backbones::summary::TooSmall;
+use crate::backbones::summary::{TooSmall, Tracer};
 use crate::data::DataError;
 use crate::data::annotations::Category;
 use crate::data::batch::pad_images;
@@ -21,9 +22,8 @@ use crate::data::formats::layout::Split;
 use crate::data::labelled::LabelledDataset;
 use crate::data::registry::{AnyDatasetName, RegistryError};
 use crate::data::transforms::{PreparedImage, Preprocess, prepare};
-use crate::excitation::{
-    Collector, Excitation, ExcitationError, Origin, SeBlock, SeenPicture, se_blocks,
-};
+use crate::excitation::blocks::traced_se_blocks;
+use crate::excitation::{Collector, Excitation, ExcitationError, Origin, SeBlock, SeenPicture};
 use crate::nn::recording::{Depth, record};
 use crate::nn::se::Gate;
 use crate::weights::any::AnyWeights;
@@ -52,6 +52,9 @@ pub enum ExamineError {
         /// Which.
         split: Split,
     },
+    /// Whoever asked wants no more.
+    #[error("stopped")]
+    Stopped,
     /// A network that takes no ordinary picture.
     #[error(transparent)]
     TooSmall(#[from] TooSmall),
@@ -160,10 +163,23 @@ impl ExaminedNetwork {
     /// # Errors
     /// It has none.
     pub fn blocks(&self) -> Result<Vec<SeBlock>, ExamineError> {
-        let blocks = se_blocks(&self.backbone())?;
+        let blocks = self.units()?;
         match blocks.is_empty() {
             true => Err(ExcitationError::NoUnits.into()),
             false => Ok(blocks),
+        }
+    }
+
+    /// The same, or none.
+    pub(super) fn units(&self) -> Result<Vec<SeBlock>, TooSmall> {
+        traced_se_blocks(|tracer| self.trace(tracer))
+    }
+
+    /// Note the layers of the part that has SE units.
+    pub(crate) fn trace(&self, tracer: &mut Tracer) {
+        match self {
+            Self::Classifier(classifier) => classifier.model.backbone.trace(tracer),
+            Self::Detector(detector) => detector.model.backbone.trace(tracer),
         }
     }
 
@@ -286,16 +302,17 @@ pub struct PictureChoice {
 }
 
 /// Show pictures to a network and gather the statistics of its gates. `progress` is told how many
-/// pictures are done, of how many. The next batch is read meanwhile.
+/// pictures are done, of how many, and may stop the work. The next batch is read meanwhile.
 ///
 /// # Errors
-/// A network without SE units, no picture, the first that can't be read, or gates that are no numbers.
+/// A network without SE units, no picture, the first that can't be read, gates that are no numbers, or
+/// [`ExamineError::Stopped`].
 pub fn examine(
     network: &ExaminedNetwork,
     pictures: &ExaminedPictures,
     choice: &PictureChoice,
     device: &Device,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Excitation, ExamineError> {
     let classes = pictures.class_names();
     let mut collector = Collector::new(network.blocks()?, network.gate(), classes.len())?;
@@ -320,7 +337,9 @@ pub fn examine(
         });
         for batch in receiver {
             add_batch(&mut collector, network, &batch?, device)?;
-            progress(collector.images() as usize, chosen.len());
+            if progress(collector.images() as usize, chosen.len()).is_break() {
+                return Err(ExamineError::Stopped);
+            }
         }
         Ok(())
     })?;

@@ -10,7 +10,7 @@ use crate::boxes::{BoxXyxy, ImageSize};
 pub use crate::excitation::ChannelMap;
 use crate::excitation::channel_map::Placement;
 use crate::excitation::statistics::gate_rows;
-use crate::excitation::{ExcitationError, SeBlock, se_blocks};
+use crate::excitation::{ExcitationError, SeBlock};
 use crate::nn::recording::{Depth, RecordedUnit, ScaledMaps, record};
 
 /// What a network made of a picture in one forward pass.
@@ -48,14 +48,19 @@ impl Look {
 
     /// A line for each channel of each block, with a heading: block, channel, gate.
     pub fn gates_csv(&self) -> String {
-        let mut text = String::from("block,channel,gate\n");
-        for look in &self.blocks {
-            for (channel, gate) in look.gates.iter().enumerate() {
-                text += &format!("{},{channel},{gate}\n", look.block.name);
-            }
-        }
-        text
+        gates_csv(&self.gate_rows())
     }
+}
+
+/// A line for each channel of each block, with a heading: block, channel, gate.
+pub fn gates_csv(rows: &[(String, Vec<f32>)]) -> String {
+    let mut text = String::from("block,channel,gate\n");
+    for (block, gates) in rows {
+        for (channel, gate) in gates.iter().enumerate() {
+            text += &format!("{block},{channel},{gate}\n");
+        }
+    }
+    text
 }
 
 impl BlockLook {
@@ -112,7 +117,7 @@ impl ExaminedNetwork {
             Self::Detector(detector) => (detector.detect(image), Vec::new()),
             Self::Classifier(classifier) => (Vec::new(), classifier.classify(image, BEST_CLASSES)),
         });
-        let blocks = se_blocks(&self.backbone())?;
+        let blocks = self.units()?;
         if blocks.len() != recorded.len() {
             return Err(ExamineError::Excitation(ExcitationError::Units {
                 expected: blocks.len(),

@@ -14,10 +14,7 @@ use crate::data::registry::OpenedSplit;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::detection::sampler::SampleOrder;
 use crate::detection::{ImageBatch, Target};
-use crate::eval::{
-    CocoEvaluation, EvalError, GroundTruth, GtAnnotation, GtCategory, GtImage, evaluate,
-    write_results,
-};
+use crate::eval::{CocoEvaluation, EvalError, GroundTruth, evaluate, write_results};
 use crate::predict::{DetectorDescription, detect_dataset, to_device};
 
 /// What can go wrong around the network.
@@ -60,33 +57,7 @@ pub fn ground_truth(split: &OpenedSplit) -> Result<GroundTruth, EvalError> {
         return GroundTruth::from_file(path);
     }
     let store = split.dataset.store();
-    let categories = store.categories();
-    let (mut images, mut annotations) = (Vec::new(), Vec::new());
-    for index in 0..store.image_count() {
-        let image = store.image(index);
-        images.push(GtImage {
-            id: image.id,
-            file_name: image.file_name.to_string(),
-            width: image.size.width as u32,
-            height: image.size.height as u32,
-        });
-        annotations.extend(store.annotations(index).map(|a| GtAnnotation {
-            id: a.id,
-            image_id: image.id,
-            category_id: categories[a.class].id,
-            bbox: a.box_in_image.to_xywh().map(f64::from),
-            area: f64::from(a.area),
-            iscrowd: a.is_crowd,
-        }));
-    }
-    let categories = categories
-        .iter()
-        .map(|c| GtCategory {
-            id: c.id,
-            name: c.name.clone(),
-        })
-        .collect();
-    GroundTruth::new(images, categories, annotations)
+    GroundTruth::of_pictures(store, 0..store.image_count())
 }
 
 impl DetectionTask {

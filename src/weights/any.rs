@@ -39,6 +39,23 @@ pub struct AnyWeights {
     pub report: Option<ImportReport>,
 }
 
+impl From<Checkpoint> for AnyWeights {
+    /// The weights to use it with: the average where there is one.
+    fn from(checkpoint: Checkpoint) -> Self {
+        let Checkpoint {
+            metadata,
+            weights,
+            ema,
+            ..
+        } = checkpoint;
+        Self {
+            metadata,
+            weights: if ema.is_empty() { weights } else { ema },
+            report: None,
+        }
+    }
+}
+
 /// Read a checkpoint of ours, or take over another program's file: of the layout that it is
 /// recognised as, or of the one given, which has no meaning for ours.
 ///
@@ -46,19 +63,7 @@ pub struct AnyWeights {
 /// Each names the file.
 pub fn load_any(path: &Path, layout: Option<Layout>) -> Result<AnyWeights, LoadError> {
     if Checkpoint::is_ours(path)? {
-        let checkpoint = Checkpoint::load(path)?;
-        let Checkpoint {
-            metadata,
-            weights,
-            ema,
-            ..
-        } = checkpoint;
-        let weights = if ema.is_empty() { weights } else { ema };
-        return Ok(AnyWeights {
-            metadata,
-            weights,
-            report: None,
-        });
+        return Ok(Checkpoint::load(path)?.into());
     }
     let Imported {
         network,

@@ -207,6 +207,29 @@ impl Checkpoint {
     /// # Errors
     /// Names the file, and the tensor where one is to blame.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
+        let read_error = |source| CheckpointError::Read {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut file = File::open(path).map_err(read_error)?;
+        let size = file.metadata().map_err(read_error)?.len();
+        Self::read(&mut file, size, path)
+    }
+
+    /// Out of memory: a checkpoint that is part of the program. `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_bytes(mut bytes: &[u8], name: &str) -> Result<Self, CheckpointError> {
+        let size = bytes.len() as u64;
+        Self::read(&mut bytes, size, Path::new(name))
+    }
+
+    fn read(
+        file: &mut impl std::io::Read,
+        size: u64,
+        path: &Path,
+    ) -> Result<Self, CheckpointError> {
         let bad = |reason: String| CheckpointError::Format {
             path: path.to_path_buf(),
             reason,
@@ -215,8 +238,7 @@ impl Checkpoint {
             path: path.to_path_buf(),
             source,
         };
-        let mut file = File::open(path).map_err(read_error)?;
-        let header = read_header(&mut file).map_err(read_error)?.map_err(bad)?;
+        let header = read_header(file, size).map_err(read_error)?.map_err(bad)?;
         let json = header
             .metadata()
             .as_ref()
@@ -277,8 +299,10 @@ impl Checkpoint {
 
 /// The header of a safetensors file whose size is that which the header says; else the reason why
 /// it is none. The file then stands at its first tensor.
-fn read_header(file: &mut File) -> std::io::Result<Result<Metadata, String>> {
-    let size = file.metadata()?.len();
+fn read_header(
+    file: &mut impl std::io::Read,
+    size: u64,
+) -> std::io::Result<Result<Metadata, String>> {
     let mut start = Vec::new();
     file.by_ref().take(8).read_to_end(&mut start)?;
     if start.starts_with(b"PK") {

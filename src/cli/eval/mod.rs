@@ -14,6 +14,9 @@ use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
 use crate::data::formats::layout::Split;
 use crate::data::registry::{AnyDatasetName, DatasetName};
+use crate::eval::confusion::{
+    Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_picture, verdicts_csv,
+};
 use crate::eval::{
     CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
 };
@@ -47,7 +50,8 @@ pub(super) struct EvalArgs {
     /// The ground truth of --results
     #[arg(long, value_name = "FILE", requires = "results")]
     annotations: Option<PathBuf>,
-    /// Folder for metrics.json, and of a detector detections.json and precision-recall.png
+    /// Folder for metrics.json, and of a detector detections.json, precision-recall.png, confusion.csv
+    /// and boxes.csv (every box with its verdict)
     #[arg(long)]
     output: Option<PathBuf>,
     /// Print JSON instead of tables
@@ -101,6 +105,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
         write_results(&output.join("detections.json"), &rows)?;
         write_report(&evaluation, output)?;
+        write_verdicts(&truth, &rows, output)?;
     }
     if args.json {
         print_out(&evaluation.to_json())?;
@@ -127,6 +132,22 @@ pub(super) fn write_report(evaluation: &CocoEvaluation, output: &Path) -> anyhow
         .with_context(|| path.display().to_string())?;
     if evaluation.curves.is_some() {
         save_precision_recall(evaluation, &output.join("precision-recall.png"))?;
+    }
+    Ok(())
+}
+
+/// What is confused with what, and every box with its verdict, at the usual score and overlap.
+fn write_verdicts(truth: &GroundTruth, rows: &[ResultRow], output: &Path) -> anyhow::Result<()> {
+    let boxes = boxes_by_picture(truth, rows, DEFAULT_SCORE);
+    let confusion = Confusion::of(boxes.len(), DEFAULT_IOU, |at| Some(boxes[at].clone()));
+    let names: Vec<String> = truth.categories().iter().map(|c| c.name.clone()).collect();
+    for (name, text) in [
+        ("confusion.csv", confusion.to_csv(&names)),
+        ("boxes.csv", verdicts_csv(truth, &boxes, DEFAULT_IOU)),
+    ] {
+        let path = output.join(name);
+        crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
+            .with_context(|| path.display().to_string())?;
     }
     Ok(())
 }

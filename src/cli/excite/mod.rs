@@ -2,6 +2,7 @@
 
 mod picture;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -128,7 +129,10 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
         &pictures,
         &choice,
         &device.device,
-        &mut |done, _| bar.set_position(done as u64),
+        &mut |done, _| {
+            bar.set_position(done as u64);
+            ControlFlow::Continue(())
+        },
     )
     .map_err(|error| about(args, error))?;
     bar.finish_and_clear();

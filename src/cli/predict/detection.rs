@@ -16,7 +16,7 @@ use crate::render::{DrawnBox, save_boxes};
 use crate::weights::any::AnyWeights;
 
 /// Detections below this score are left out unless another is asked for.
-pub(in crate::cli) const SCORE: f32 = 0.5;
+pub(in crate::cli) use crate::eval::confusion::DEFAULT_SCORE as SCORE;
 
 /// Find the objects of every picture. Returns how many could not be read.
 pub(super) fn run(
