@@ -17,6 +17,7 @@
 //! - [`train`]: the engine, optimisers, schedules, checkpoints, events.
 //! - [`config`]: the typed run configuration.
 //! - [`device`]: which backend runs the tensors.
+//! - `viewer`: the window of `sedet view` (feature `viewer`).
 //! - [`cli`]: one file per verb of the `sedet` command.
 
 pub mod atomic;
@@ -36,4 +37,6 @@ pub mod pickle;
 pub mod predict;
 pub mod render;
 pub mod train;
+#[cfg(feature = "viewer")]
+pub mod viewer;
 pub mod weights;

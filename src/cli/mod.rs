@@ -10,6 +10,8 @@ mod excite;
 mod models;
 mod predict;
 mod train;
+#[cfg(feature = "viewer")]
+mod view;
 mod weights;
 
 use std::process::ExitCode;
@@ -36,6 +38,9 @@ enum Verb {
     Eval(eval::EvalArgs),
     /// Measure what SE units do over a data set, as in section 7.2 of the SENet paper
     Excite(excite::ExciteArgs),
+    /// Open the window: pictures, boxes and their errors, gates, curves
+    #[cfg(feature = "viewer")]
+    View(view::ViewArgs),
     /// Find objects in pictures, or name what they show
     Predict(predict::PredictArgs),
     /// Take over, look into, or hand out files of weights
@@ -70,6 +75,8 @@ pub fn main() -> ExitCode {
         Verb::Ablate(args) => ablate::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Excite(args) => excite::run(args),
+        #[cfg(feature = "viewer")]
+        Verb::View(args) => view::run(args),
         Verb::Predict(args) => predict::run(args),
         Verb::Weights(args) => weights::run(args),
         Verb::Data(args) => data::run(args),

@@ -1,0 +1,65 @@
+//! `sedet view`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+
+use super::DeviceArgs;
+use super::eval::parse_split;
+use crate::data::formats::layout::Split;
+use crate::viewer::{self, Opening};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewArgs {
+    /// A training run, checkpoint, picture, folder, data set, results or excitation file
+    /// [default: the shipped detector on generated scenes]
+    path: Option<String>,
+    /// The data set to show: a name or a folder, as for train and eval
+    #[arg(long)]
+    dataset: Option<String>,
+    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Which split of the data set: train, val or test [default: val]
+    #[arg(long, value_parser = parse_split)]
+    split: Option<Split>,
+    /// The network to use on the pictures
+    #[arg(long, visible_alias = "weights", value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// A second network to compare with
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Detections in COCO's results format, of the data set
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// The variables that name a display where windows are X11's or Wayland's.
+#[cfg(all(unix, not(target_os = "macos")))]
+const DISPLAYS: [&str; 3] = ["DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"];
+
+pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
+    #[cfg(all(unix, not(target_os = "macos")))]
+    if DISPLAYS.iter().all(|name| std::env::var_os(name).is_none()) {
+        anyhow::bail!(
+            "there is no display to open a window on (DISPLAY and WAYLAND_DISPLAY are not set); \
+             sedet predict, eval and excite make the same figures without one"
+        );
+    }
+    let device = args.device.resolve()?;
+    let opening = Opening {
+        what: args.path,
+        dataset: args.dataset,
+        split: args.split,
+        data_dir: args.data_dir,
+        checkpoint: args.checkpoint,
+        compare: args.compare,
+        results: args.results,
+    };
+    viewer::run(opening, device.device)
+        .map_err(|error| anyhow!("the window can't be opened: {error}"))?;
+    Ok(ExitCode::SUCCESS)
+}

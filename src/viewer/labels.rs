@@ -1,0 +1,119 @@
+//! Labels at boxes that do not cover each other.
+
+use std::collections::HashMap;
+
+use egui::{Rect, Vec2, pos2};
+
+/// Places labels one after the other; the first has the choice.
+#[derive(Debug)]
+pub struct LabelPlacer {
+    frame: Rect,
+    height: f32,
+    /// Places taken, by the rows of a label's height that they touch.
+    rows: HashMap<i32, Vec<Rect>>,
+}
+
+impl LabelPlacer {
+    /// For labels of one height inside of a frame.
+    pub fn new(frame: Rect, height: f32) -> Self {
+        Self {
+            frame,
+            height: height.max(1.0),
+            rows: HashMap::new(),
+        }
+    }
+
+    /// A place for a label of a box: above its left top corner, else inside of it, below it, or
+    /// above its right corner. Nothing where all of them are taken or out of sight.
+    pub fn place(&mut self, around: Rect, width: f32) -> Option<Rect> {
+        let height = self.height;
+        let inside = |x: f32| {
+            let most = (self.frame.right() - width).max(self.frame.left());
+            x.clamp(self.frame.left(), most)
+        };
+        let left = inside(around.left());
+        let candidates = [
+            pos2(left, around.top() - height),
+            pos2(left, around.top()),
+            pos2(left, around.bottom()),
+            pos2(inside(around.right() - width), around.top() - height),
+            pos2(left, around.bottom() - height),
+        ];
+        let size = Vec2::new(width, height);
+        let place = candidates
+            .into_iter()
+            .map(|corner| Rect::from_min_size(corner, size))
+            .find(|place| {
+                place.top() >= self.frame.top()
+                    && place.bottom() <= self.frame.bottom()
+                    && self.is_free(*place)
+            })?;
+        for row in self.rows_of(place) {
+            self.rows.entry(row).or_default().push(place);
+        }
+        Some(place)
+    }
+
+    fn rows_of(&self, place: Rect) -> std::ops::RangeInclusive<i32> {
+        let row = |y: f32| (y / self.height).floor() as i32;
+        row(place.top())..=row(place.bottom())
+    }
+
+    /// Places may touch.
+    fn is_free(&self, place: Rect) -> bool {
+        let covers = |other: &Rect| {
+            place.left() < other.right()
+                && other.left() < place.right()
+                && place.top() < other.bottom()
+                && other.top() < place.bottom()
+        };
+        let mut rows = self.rows_of(place).filter_map(|row| self.rows.get(&row));
+        !rows.any(|taken| taken.iter().any(covers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FRAME: Rect = Rect {
+        min: pos2(0.0, 0.0),
+        max: pos2(400.0, 300.0),
+    };
+
+    #[test]
+    fn a_label_stands_above_its_box_and_moves_inside_at_the_top_of_the_frame() {
+        let mut placer = LabelPlacer::new(FRAME, 14.0);
+        let box_at = |y: f32| Rect::from_min_size(pos2(50.0, y), Vec2::new(80.0, 60.0));
+        assert_eq!(placer.place(box_at(100.0), 40.0).unwrap().bottom(), 100.0);
+        assert_eq!(placer.place(box_at(0.0), 40.0).unwrap().top(), 0.0);
+        // The same box again goes elsewhere.
+        assert_eq!(placer.place(box_at(100.0), 40.0).unwrap().top(), 100.0);
+    }
+
+    proptest! {
+        #[test]
+        fn labels_never_cover_each_other_and_stay_in_the_frame(
+            boxes in prop::collection::vec(
+                (0.0f32..400.0, 0.0f32..300.0, 1.0f32..200.0, 1.0f32..200.0, 5.0f32..90.0),
+                1..60,
+            ),
+        ) {
+            let mut placer = LabelPlacer::new(FRAME, 14.0);
+            let mut placed: Vec<Rect> = Vec::new();
+            for (x, y, width, height, label) in boxes {
+                let around = Rect::from_min_size(pos2(x, y), Vec2::new(width, height));
+                if let Some(place) = placer.place(around, label) {
+                    prop_assert!(FRAME.contains_rect(place));
+                    for other in &placed {
+                        let common = place.intersect(*other);
+                        prop_assert!(common.width() <= 0.0 || common.height() <= 0.0);
+                    }
+                    placed.push(place);
+                }
+            }
+            prop_assert!(!placed.is_empty());
+        }
+    }
+}

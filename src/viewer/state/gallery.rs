@@ -1,0 +1,188 @@
+//! Which pictures the gallery lists, in which order.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::collection::{Collection, Pictures};
+use crate::eval::confusion::Confusion;
+
+/// The order of the gallery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum SortBy {
+    /// As in the data set.
+    #[default]
+    Position,
+    /// By file name.
+    Name,
+    /// The smallest F1 first; pictures without any box last.
+    WorstF1,
+    /// Most wrong detections first.
+    MostWrong,
+    /// Most missed objects first.
+    MostMissed,
+    /// Most annotated objects first.
+    MostObjects,
+}
+
+impl SortBy {
+    /// All, as they are offered.
+    pub const ALL: [Self; 6] = [
+        Self::Position,
+        Self::Name,
+        Self::WorstF1,
+        Self::MostWrong,
+        Self::MostMissed,
+        Self::MostObjects,
+    ];
+
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Position => "as in the data set",
+            Self::Name => "by name",
+            Self::WorstF1 => "worst F1 first",
+            Self::MostWrong => "most wrong first",
+            Self::MostMissed => "most missed first",
+            Self::MostObjects => "most objects first",
+        }
+    }
+}
+
+/// Pictures that a click on a chart picked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picked {
+    /// What was clicked: `dog taken for cat`.
+    pub label: String,
+    /// The pictures, by position; also the order in which they are listed.
+    pub pictures: Arc<Vec<u32>>,
+}
+
+/// What the gallery is asked to list.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GalleryQuery {
+    /// Part of the name, in any case.
+    pub search: String,
+    /// The order.
+    pub sort: SortBy,
+    /// Only pictures with something wrong or missed.
+    pub errors_only: bool,
+    /// Only pictures with an annotation of this class.
+    pub class: Option<usize>,
+    /// Only these.
+    pub picked: Option<Picked>,
+}
+
+/// The positions of the pictures to list.
+pub fn order(collection: &Collection, query: &GalleryQuery, tally: Option<&Confusion>) -> Vec<u32> {
+    let counts = |index: u32| tally.and_then(|t| t.pictures.get(index as usize).copied().flatten());
+    let search = query.search.to_lowercase();
+    let keep = |&index: &u32| {
+        let found = search.is_empty()
+            || collection
+                .picture_title(index as usize)
+                .to_lowercase()
+                .contains(&search);
+        let has_class = query.class.is_none_or(|class| {
+            collection.label(index as usize) == Some(class)
+                || has_object(collection, index as usize, class)
+        });
+        let has_error = !query.errors_only || counts(index).is_some_and(|c| c.wrong + c.missed > 0);
+        found && has_class && has_error
+    };
+    let mut pictures: Vec<u32> = match &query.picked {
+        Some(picked) => picked.pictures.iter().copied().filter(keep).collect(),
+        None => (0..collection.len() as u32).filter(keep).collect(),
+    };
+    // Stable: of equals the first of the data set.
+    match query.sort {
+        SortBy::Position => {}
+        SortBy::Name => {
+            pictures.sort_by_cached_key(|&index| collection.picture_title(index as usize))
+        }
+        SortBy::WorstF1 => {
+            let f1 = |index| counts(index).and_then(|c| c.f1()).unwrap_or(2.0);
+            pictures.sort_by(|&a, &b| f1(a).total_cmp(&f1(b)));
+        }
+        SortBy::MostWrong => {
+            pictures.sort_by_key(|&i| std::cmp::Reverse(counts(i).map(|c| c.wrong)));
+        }
+        SortBy::MostMissed => {
+            pictures.sort_by_key(|&i| std::cmp::Reverse(counts(i).map(|c| c.missed)));
+        }
+        SortBy::MostObjects => {
+            let objects = |index: u32| match &collection.pictures {
+                Pictures::Boxes(dataset) => dataset.store().annotations(index as usize).len(),
+                Pictures::Labelled(_) | Pictures::Files(_) => 0,
+            };
+            pictures.sort_by_key(|&index| std::cmp::Reverse(objects(index)));
+        }
+    }
+    pictures
+}
+
+fn has_object(collection: &Collection, index: usize, class: usize) -> bool {
+    match &collection.pictures {
+        Pictures::Boxes(dataset) => dataset
+            .store()
+            .annotations(index)
+            .any(|annotation| annotation.class == class),
+        Pictures::Labelled(_) | Pictures::Files(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::matching::MatchCounts;
+    use crate::viewer::state::tests::two_pictures;
+
+    fn counts(correct: usize, wrong: usize, missed: usize) -> Option<MatchCounts> {
+        Some(MatchCounts {
+            correct,
+            wrong,
+            missed,
+        })
+    }
+
+    #[test]
+    fn the_gallery_sorts_by_what_went_wrong_and_filters_by_name_class_and_errors() {
+        let collection = two_pictures();
+        let tally = Confusion {
+            pictures: vec![counts(2, 0, 0), counts(0, 1, 0)],
+            ..Confusion::default()
+        };
+        let list = |query: GalleryQuery| order(&collection, &query, Some(&tally));
+        assert_eq!(list(GalleryQuery::default()), [0, 1]);
+        let sort = |sort| GalleryQuery {
+            sort,
+            ..GalleryQuery::default()
+        };
+        assert_eq!(list(sort(SortBy::WorstF1)), [1, 0]);
+        assert_eq!(list(sort(SortBy::MostWrong)), [1, 0]);
+        assert_eq!(list(sort(SortBy::MostObjects)), [0, 1]);
+        let errors = GalleryQuery {
+            errors_only: true,
+            ..GalleryQuery::default()
+        };
+        assert_eq!(list(errors), [1]);
+        let search = GalleryQuery {
+            search: "B.PNG".into(),
+            ..GalleryQuery::default()
+        };
+        assert_eq!(list(search), [1]);
+        let class = GalleryQuery {
+            class: Some(1),
+            ..GalleryQuery::default()
+        };
+        assert_eq!(list(class), [0]);
+        let picked = GalleryQuery {
+            picked: Some(Picked {
+                label: "two".into(),
+                pictures: Arc::new(vec![1, 0]),
+            }),
+            ..GalleryQuery::default()
+        };
+        assert_eq!(list(picked), [1, 0]);
+    }
+}

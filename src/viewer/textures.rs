@@ -1,0 +1,170 @@
+//! Pictures on the graphics device: the newest stay, old ones go.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use egui::{ColorImage, Context, TextureHandle, TextureOptions};
+
+use super::state::BlockMaps;
+use super::work::TextureNews;
+use crate::predict::excitation::ChannelMap;
+use crate::render::maps::map_color;
+
+/// Full pictures that are kept: both halves and their neighbours.
+const MOST_PICTURES: usize = 6;
+/// Small pictures that are kept, about 36 KiB each.
+const MOST_THUMBNAILS: usize = 1024;
+
+/// A picture of the gallery.
+pub enum Thumbnail {
+    /// Nobody has asked for it yet.
+    Unknown,
+    /// Asked for, or unreadable.
+    None,
+    /// Here.
+    Ready(TextureHandle),
+}
+
+/// All textures.
+#[derive(Default)]
+pub struct Textures {
+    pictures: VecDeque<(usize, TextureHandle)>,
+    bad: HashSet<usize>,
+    thumbnails: HashMap<usize, Option<TextureHandle>>,
+    /// In the order of their arrival.
+    thumbnail_age: VecDeque<usize>,
+    wanted: HashSet<usize>,
+    /// Of channels over the picture on show: picture, block and channel; before and after.
+    maps: BTreeMap<(usize, usize, usize), [TextureHandle; 2]>,
+    /// Of the maps: their largest value decides the colours.
+    maps_range: [f32; 2],
+    named: HashMap<&'static str, (u64, TextureHandle)>,
+}
+
+impl Textures {
+    /// Take in what a thread made.
+    pub fn take_in(&mut self, context: &Context, news: TextureNews) {
+        match news {
+            TextureNews::NewCollection => {
+                let named = std::mem::take(&mut self.named);
+                *self = Self {
+                    named,
+                    ..Self::default()
+                };
+            }
+            TextureNews::Bad(picture) => {
+                self.bad.insert(picture);
+            }
+            TextureNews::Picture(picture, image) => {
+                // Single pixels can be told apart when they are large.
+                let options = TextureOptions {
+                    magnification: egui::TextureFilter::Nearest,
+                    minification: egui::TextureFilter::Linear,
+                    ..TextureOptions::default()
+                };
+                let texture = context.load_texture("picture", image as Arc<_>, options);
+                self.pictures.retain(|(known, _)| *known != picture);
+                self.pictures.push_back((picture, texture));
+                if self.pictures.len() > MOST_PICTURES {
+                    self.pictures.pop_front();
+                }
+            }
+            TextureNews::Thumbnail(picture, image) => {
+                self.wanted.remove(&picture);
+                let is_blank = image.size == [1, 1];
+                let texture = (!is_blank)
+                    .then(|| context.load_texture("small", image, TextureOptions::LINEAR));
+                if self.thumbnails.insert(picture, texture).is_none() {
+                    self.thumbnail_age.push_back(picture);
+                }
+                if self.thumbnail_age.len() > MOST_THUMBNAILS
+                    && let Some(oldest) = self.thumbnail_age.pop_front()
+                {
+                    self.thumbnails.remove(&oldest);
+                }
+            }
+        }
+    }
+
+    /// A picture, if it was read.
+    pub fn picture(&self, picture: usize) -> Option<&TextureHandle> {
+        let mut known = self.pictures.iter();
+        known
+            .find(|(p, _)| *p == picture)
+            .map(|(_, texture)| texture)
+    }
+
+    /// Whether a picture turned out to be unreadable.
+    pub fn is_bad(&self, picture: usize) -> bool {
+        self.bad.contains(&picture)
+    }
+
+    /// A small picture. One that is [`Thumbnail::Unknown`] has to be asked for; from then on it
+    /// counts as asked for.
+    pub fn thumbnail(&mut self, picture: usize) -> Thumbnail {
+        match self.thumbnails.get(&picture) {
+            Some(Some(texture)) => Thumbnail::Ready(texture.clone()),
+            Some(None) => Thumbnail::None,
+            None if self.wanted.insert(picture) => Thumbnail::Unknown,
+            None => Thumbnail::None,
+        }
+    }
+
+    /// Small pictures that were asked for long ago and never came (the queue forgets the oldest)
+    /// may be asked for again.
+    pub fn forget_wanted(&mut self) {
+        self.wanted.clear();
+    }
+
+    /// A channel's map before and after scaling.
+    pub fn channel(
+        &mut self,
+        context: &Context,
+        maps: &BlockMaps,
+        channel: usize,
+    ) -> Option<[TextureHandle; 2]> {
+        let range = maps.range();
+        if self.maps_range != range {
+            self.maps_range = range;
+            self.maps.clear();
+        }
+        let key = (maps.picture, maps.block, channel);
+        let (_, before, after) = maps.channels.iter().find(|(known, ..)| *known == channel)?;
+        let textures = self.maps.entry(key).or_insert_with(|| {
+            let texture = |map| {
+                let image = map_image(map, range);
+                context.load_texture("map", image, TextureOptions::LINEAR)
+            };
+            [texture(before), texture(after)]
+        });
+        Some(textures.clone())
+    }
+
+    /// A picture that is made from numbers; made again when their key changes.
+    pub fn made(
+        &mut self,
+        context: &Context,
+        name: &'static str,
+        key: u64,
+        make: impl FnOnce() -> ColorImage,
+    ) -> TextureHandle {
+        if let Some((known, texture)) = self.named.get(name)
+            && *known == key
+        {
+            return texture.clone();
+        }
+        let texture = context.load_texture(name, make(), TextureOptions::NEAREST);
+        self.named.insert(name, (key, texture.clone()));
+        texture
+    }
+}
+
+/// A map in colours of a range.
+fn map_image(map: &ChannelMap, [low, high]: [f32; 2]) -> ColorImage {
+    let share = |value: &f32| (value - low) / (high - low);
+    let pixels = map.values.iter().map(|value| {
+        let [r, g, b] = map_color(share(value));
+        egui::Color32::from_rgb(r, g, b)
+    });
+    ColorImage::new([map.width, map.height], pixels.collect())
+}
