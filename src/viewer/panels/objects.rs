@@ -14,7 +14,7 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState, info: &FrameInfo) {
     classes_of_picture(ui, state);
     ui.add(
         Slider::new(&mut state.settings.filter.score, 0.0..=1.0)
-            .fixed_decimals(2)
+            .custom_formatter(|score, _| short_score(score))
             .text("score"),
     )
     .on_hover_text("detections below this score are left out everywhere");
@@ -38,6 +38,12 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState, info: &FrameInfo) {
     });
     class_filter(ui, state);
     table(ui, state, boxes);
+}
+
+/// With two digits where they are enough. The slider's own `fixed_decimals` would round the value.
+fn short_score(score: f64) -> String {
+    let text = format!("{score:.3}");
+    text.strip_suffix('0').unwrap_or(&text).to_owned()
 }
 
 /// What a classifier says, and the class that the picture has.
