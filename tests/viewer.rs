@@ -11,7 +11,7 @@ use egui::{Key, Modifiers};
 use egui_kittest::kittest::Queryable as _;
 use egui_kittest::{Harness, SnapshotOptions};
 use sedet::data::shapes::{ShapesConfig, write_dataset};
-use sedet::viewer::state::{BoxRef, Compare, MapSide, Settings, SortBy, Tab};
+use sedet::viewer::state::{BoxRef, Compare, MapSide, Request, Settings, SortBy, Tab};
 use sedet::viewer::{Opening, ViewerApp};
 
 type Window = Harness<'static, ViewerApp>;
@@ -420,6 +420,17 @@ fn a_bar_and_a_cell_lead_to_their_pictures_and_metrics_are_those_of_eval() {
     assert!(metrics.is_object());
     let confusion = String::from_utf8(scenes.exported("confusion.csv")).unwrap();
     assert!(confusion.starts_with("annotated,ball,box,"));
+
+    let state = window.state_mut().state_mut();
+    state.requests.push(Request::ShowRecall(0.5));
+    settle(&mut window);
+    let state = window.state().state();
+    let recall = state.tallies[0].as_ref().unwrap().total.recall().unwrap();
+    assert!((0.5..0.6).contains(&recall), "{recall}");
+    assert_eq!(state.tab, Tab::Picture);
+    let query = &mut window.state_mut().state_mut().query;
+    (query.errors_only, query.sort) = (false, SortBy::Position);
+    click(&mut window, "Data");
 
     let bars = window.state().state().charts[0].bars.clone();
     let bar = bars.iter().find(|bar| bar.count > 0).unwrap();

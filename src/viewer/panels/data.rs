@@ -246,7 +246,7 @@ fn metrics(ui: &mut Ui, state: &mut ViewerState) {
     ui.columns(2, |columns| {
         class_table(&mut columns[0], state, &evaluation.per_class);
         if let Some(curves) = &evaluation.curves {
-            precision_recall(&mut columns[1], curves);
+            precision_recall(&mut columns[1], state, curves);
         }
     });
 }
@@ -300,7 +300,7 @@ fn class_table(ui: &mut Ui, state: &mut ViewerState, classes: &[crate::eval::Cla
         });
 }
 
-fn precision_recall(ui: &mut Ui, curves: &PrecisionRecall) {
+fn precision_recall(ui: &mut Ui, state: &mut ViewerState, curves: &PrecisionRecall) {
     let lines = [
         ("IoU 0.50", &curves.at_iou_50),
         ("IoU 0.75", &curves.at_iou_75),
@@ -315,7 +315,11 @@ fn precision_recall(ui: &mut Ui, curves: &PrecisionRecall) {
             Line::new(name, points).color(class_on(ui, at)).width(1.5)
         })
         .collect();
-    Plot::new("precision and recall")
+    hint(
+        ui,
+        "a click lowers or raises the score to that recall and lists the pictures",
+    );
+    let response = Plot::new("precision and recall")
         .height(300.0)
         .legend(egui_plot::Legend::default())
         .allow_scroll(false)
@@ -329,5 +333,13 @@ fn precision_recall(ui: &mut Ui, curves: &PrecisionRecall) {
             for line in lines {
                 plot.line(line);
             }
+            plot.pointer_coordinate()
         });
+    if response.response.clicked()
+        && let Some(at) = response.inner
+        && at.x > 0.0
+        && at.x <= 1.0
+    {
+        state.requests.push(Request::ShowRecall(at.x));
+    }
 }

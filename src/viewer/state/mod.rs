@@ -30,7 +30,7 @@ pub use gates::{
 pub use model_table::ModelTable;
 pub use predictions::{Found, Predictions};
 pub use run_log::{Curves, RunLog, smoothed};
-pub use tally::tally;
+pub use tally::{score_at_recall, tally};
 pub use zoom::Zoom;
 
 use crate::boxes::BoxXyxy;
@@ -222,6 +222,8 @@ pub enum Request {
     MeasureGates(Option<usize>),
     /// COCO's metrics of what was found.
     Evaluate,
+    /// Lower or raise the score until this share of the objects is found, and list the pictures.
+    ShowRecall(f64),
     /// Stop the long piece of work.
     Cancel,
     /// Write a file.
@@ -471,6 +473,22 @@ impl ViewerState {
             self.tab = Tab::Picture;
             self.go_to(first as usize);
         }
+    }
+
+    /// From this score on so many objects are found: list what is wrong there, most missed first.
+    pub fn show_recall(&mut self, recall: f64, score: Option<f32>) {
+        let Some(score) = score else {
+            self.tell(format!("a recall of {recall:.2} is reached at no score"));
+            return;
+        };
+        self.settings.filter.score = score;
+        self.query.errors_only = true;
+        self.query.sort = SortBy::MostMissed;
+        self.tab = Tab::Picture;
+        self.tell(format!(
+            "from score {score:.3} on {recall:.2} of the objects are found; listed are the pictures \
+             with errors, most missed first"
+        ));
     }
 
     /// The picture that a half shows: of a comparison of pictures the other one.

@@ -64,6 +64,8 @@ pub enum Message {
     Charts(u64, Arc<Vec<Chart>>),
     /// Counts over all pictures, and the order of the gallery.
     Counted(u64, [Option<Arc<Confusion>>; 2], Arc<Vec<u32>>),
+    /// A share of the objects, and the score that finds it.
+    Recall(u64, f64, Option<f32>),
     /// COCO's metrics.
     Evaluated(u64, Arc<CocoEvaluation>),
     /// A long piece of work goes on.
@@ -296,6 +298,9 @@ impl Workers {
             Message::Evaluated(generation, evaluation) if generation == current => {
                 state.evaluation = Some(evaluation);
             }
+            Message::Recall(generation, recall, score) if generation == current => {
+                state.show_recall(recall, score);
+            }
             Message::Progress(progress) => {
                 let known = state.progress.iter_mut();
                 match known.into_iter().find(|p| p.label == progress.label) {
@@ -313,6 +318,7 @@ impl Workers {
             | Message::Maps(..)
             | Message::Charts(..)
             | Message::Counted(..)
+            | Message::Recall(..)
             | Message::Evaluated(..) => {} // for a collection that was closed
         }
     }
@@ -468,6 +474,20 @@ impl Workers {
                 ),
                 _ => state.complain("metrics need a data set with boxes; open one"),
             },
+            Request::ShowRecall(recall) => {
+                let Some(collection) = state.collection.clone() else {
+                    return;
+                };
+                let predictions = state.predictions[0].clone();
+                let (iou, mailbox) = (state.filter().iou, self.mailbox.clone());
+                let busy = mailbox.begin();
+                std::thread::spawn(move || {
+                    let score =
+                        super::state::score_at_recall(&collection, &predictions, iou, recall);
+                    mailbox.send(Message::Recall(generation, recall, score));
+                    drop(busy);
+                });
+            }
             Request::Export(export) => {
                 exporting::export(export, state, self.mailbox.clone());
             }
