@@ -563,11 +563,12 @@ fn a_results_file_is_shown_on_its_data_set_and_refused_on_another() {
     let results = scenes.at("results.json");
     std::fs::write(&results, serde_json::json!([row]).to_string()).unwrap();
     let mut window = scenes.open(Opening {
-        dataset: Some(scenes.text("scenes")),
-        ..Opening::of(&scenes.text("results.json"))
+        results: Some(results.clone()),
+        ..scenes.opening()
     });
     let state = window.state().state();
     assert!(state.predictions[0].is_complete());
+    assert!(state.looked[0].is_some(), "the network shows its gates");
     let total = state.tallies[0].as_ref().unwrap().total;
     assert_eq!((total.correct, total.wrong), (1, 0));
     assert!(total.missed > 0);

@@ -412,19 +412,23 @@ impl ViewerState {
         self.collection = Some(collection);
     }
 
-    /// Use another network; what the old one said goes.
+    /// Use another network; what the old one said goes. Boxes of a results file stay.
     pub fn open_network(&mut self, side: Side, network: NetworkInfo) {
         let at = side.index();
         if side == Side::A {
-            self.from_results = false;
-            self.evaluation = None;
             self.gates.block = network.blocks.len().saturating_sub(1);
             self.gates.channel = None;
             self.maps = None;
         }
-        self.predictions[at] = Predictions::unknown(network.title.clone(), self.picture_count());
+        if side == Side::B || !self.from_results {
+            self.predictions[at] =
+                Predictions::unknown(network.title.clone(), self.picture_count());
+            self.tallies[at] = None;
+            if side == Side::A {
+                self.evaluation = None;
+            }
+        }
         self.looked[at] = None;
-        self.tallies[at] = None;
         if side == Side::B {
             self.compare = Compare::Network;
         }

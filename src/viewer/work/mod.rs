@@ -243,9 +243,7 @@ impl Workers {
                 };
                 state.statistics_choice.channel = 0;
                 state.statistics = Some(excitation);
-                if state.collection.is_none() || !state.progress.is_empty() {
-                    state.tab = super::state::Tab::Gates;
-                }
+                state.tab = super::state::Tab::Gates;
             }
             Message::Run(run) => {
                 if state.run.as_ref().is_none_or(|r| r.folder != run.folder) {
