@@ -528,18 +528,35 @@ impl BlockStatistics {
         (0..self.block.channels).map(of_channel).collect()
     }
 
-    fn summary(&self, gate: Gate, thresholds: &Thresholds) -> BlockSummary {
+    /// Whether a channel's gate is nearly 0 for every picture.
+    pub fn is_dead(&self, channel: usize, thresholds: &Thresholds) -> bool {
         let ChannelStatistics {
-            mean,
-            std,
-            minimum,
-            maximum,
+            minimum, maximum, ..
         } = &self.all;
+        minimum[channel].abs().max(maximum[channel].abs()) <= thresholds.dead
+    }
+
+    /// Whether a channel's gate is at its end for every picture; ReLU's has none.
+    pub fn is_saturated(&self, channel: usize, gate: Gate, thresholds: &Thresholds) -> bool {
+        let limit = thresholds.saturated;
+        match gate {
+            Gate::Relu => false,
+            Gate::Sigmoid | Gate::Tanh => {
+                self.all.minimum[channel] >= limit || self.all.maximum[channel] <= -limit
+            }
+        }
+    }
+
+    /// Whether a channel's gate hardly depends on the picture.
+    pub fn has_low_variance(&self, channel: usize, thresholds: &Thresholds) -> bool {
+        self.all.std[channel] < thresholds.low_std
+    }
+
+    fn summary(&self, gate: Gate, thresholds: &Thresholds) -> BlockSummary {
+        let ChannelStatistics { mean, std, .. } = &self.all;
         let channels = self.block.channels;
         let count = |is: &dyn Fn(usize) -> bool| (0..channels).filter(|&c| is(c)).count();
         let is_weak = |c: usize| mean[c].abs() < thresholds.weak;
-        let is_saturated =
-            |c: usize| minimum[c] >= thresholds.saturated || maximum[c] <= -thresholds.saturated;
         let mut weakest: Vec<WeakChannel> = mean
             .iter()
             .enumerate()
@@ -557,12 +574,9 @@ impl BlockStatistics {
             channels,
             mean: mean_of(mean).unwrap_or_default(),
             std: mean_of(std).unwrap_or_default(),
-            dead: count(&|c| minimum[c].abs().max(maximum[c].abs()) <= thresholds.dead),
-            saturated: match gate {
-                Gate::Relu => 0,
-                Gate::Sigmoid | Gate::Tanh => count(&is_saturated),
-            },
-            low_variance: count(&|c| std[c] < thresholds.low_std),
+            dead: count(&|c| self.is_dead(c, thresholds)),
+            saturated: count(&|c| self.is_saturated(c, gate, thresholds)),
+            low_variance: count(&|c| self.has_low_variance(c, thresholds)),
             selectivity: selectivity.and_then(|values| mean_of(&values)),
             weak_share: count(&is_weak) as f64 / channels.max(1) as f64,
             weakest,

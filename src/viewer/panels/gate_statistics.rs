@@ -131,15 +131,11 @@ fn special_channels(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitatio
     let block = &excitation.blocks[state.statistics_choice.block];
     let limits = &excitation.thresholds;
     let kind = |channel: usize| {
-        let all = &block.all;
-        let largest = all.maximum[channel].abs().max(all.minimum[channel].abs());
-        if largest <= limits.dead {
+        if block.is_dead(channel, limits) {
             Some("dead")
-        } else if all.minimum[channel] >= limits.saturated
-            && excitation.gate != crate::nn::se::Gate::Relu
-        {
+        } else if block.is_saturated(channel, excitation.gate, limits) {
             Some("saturated")
-        } else if all.std[channel] < limits.low_std {
+        } else if block.has_low_variance(channel, limits) {
             Some("low variance")
         } else {
             None
