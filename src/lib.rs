@@ -5,6 +5,7 @@
 //!
 //! - [`boxes`]: the one box type and the image size, shared by everything.
 //! - [`atomic`]: files that appear complete or not at all.
+//! - [`memory`]: an allocator that keeps large buffers.
 //! - [`pickle`]: Python's pickles, parsed and never executed.
 //! - [`kernels`]: our own differentiable operations (convolution, batch norm, RoIAlign).
 //! - [`nn`]: layers that all networks share: the SE unit, norms, initialisation.
@@ -32,6 +33,7 @@ pub mod device;
 pub mod eval;
 pub mod excitation;
 pub mod kernels;
+pub mod memory;
 pub mod nn;
 pub mod pickle;
 pub mod predict;

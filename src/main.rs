@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use sedet::memory::KeepLarge;
+
+#[global_allocator]
+static ALLOCATOR: KeepLarge = KeepLarge::new();
+
 fn main() -> ExitCode {
     sedet::cli::main()
 }
