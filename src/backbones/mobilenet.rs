@@ -139,6 +139,19 @@ pub struct Mobilenet {
 }
 
 impl Mobilenet {
+    /// The network with every norm inside its convolution, for inference.
+    pub(super) fn folded(self) -> Self {
+        let blocks = self.blocks.into_iter().map(|block| SeparableBlock {
+            depthwise: block.depthwise.folded(),
+            pointwise: block.pointwise.folded(),
+            ..block
+        });
+        Self {
+            stem: self.stem.folded(),
+            blocks: blocks.collect(),
+        }
+    }
+
     /// Pixels `[batch, 3, height, width]` to `[batch, channels, height / 32, width / 32]`, sizes
     /// rounded up.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {

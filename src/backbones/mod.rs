@@ -336,6 +336,18 @@ impl Backbone {
         }
     }
 
+    /// The network for inference: norms are inside the convolutions before them. The other families
+    /// than these multiply the scales in as they compute, which costs a pass over the weights.
+    pub fn folded(self) -> Self {
+        match self {
+            Self::Resnet(network) => Self::Resnet(network.folded()),
+            Self::Vgg(network) => Self::Vgg(network.folded()),
+            Self::Mobilenet(network) => Self::Mobilenet(network.folded()),
+            Self::Shufflenet(network) => Self::Shufflenet(network.folded()),
+            other => other,
+        }
+    }
+
     /// Note the layers.
     pub(crate) fn trace(&self, tracer: &mut Tracer) {
         each_family!(self, network => network.trace(tracer));

@@ -6,16 +6,16 @@
 //! the stride) is configuration too, so that their weights compute what they computed there.
 
 use burn::module::Module;
-use burn::tensor::module::{avg_pool2d, max_pool2d};
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use burn::tensor::module::avg_pool2d;
+use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::scaled;
 use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common, check_counts};
-use crate::kernels::affine::add_relu;
 use crate::nn::conv::{Conv2d, Conv2dConfig};
+use crate::nn::conv_norm::{fold, fold_all, forward_normed};
 use crate::nn::norm::{Norm, NormConfig, NormKind};
 use crate::nn::pool::{Pool2d, PoolKind, Rounding};
 use crate::nn::se::{SeConfig, SePosition, SeUnit};
@@ -82,17 +82,8 @@ pub enum StemPooling {
 }
 
 impl StemPooling {
-    /// As burn's pooling takes it.
-    pub fn options(self) -> MaxPoolOptions<2> {
-        let options = MaxPoolOptions::new([3, 3]).with_stride([2, 2]);
-        match self {
-            Self::Padded => options.with_padding([1, 1]),
-            Self::CeilMode => options.with_ceil_mode(true),
-        }
-    }
-
-    /// As the summary takes it.
-    fn layer(self) -> Pool2d {
+    /// The pooling itself.
+    pub fn layer(self) -> Pool2d {
         let pool = Pool2d::new(PoolKind::Max, 3, 2);
         match self {
             Self::Padded => pool.with_padding(1),
@@ -526,30 +517,37 @@ impl ResidualBlock {
             .iter()
             .zip(&self.norms)
             .fold(self.excited_at(SePosition::Pre, x), |x, (conv, norm)| {
-                norm.forward(conv.forward(x), None, true)
+                forward_normed(conv, norm, x, None, true)
             });
         let branch = self.excited_at(SePosition::Conv3x3, branch);
-        let branch = self.convs[last].forward(branch);
+        let (conv, norm) = (&self.convs[last], &self.norms[last]);
         match self.se_at(SePosition::Standard) {
-            Some(se) => {
-                let after_relu = se.config().after_relu;
-                let branch = self.norms[last].forward(branch, None, after_relu);
-                add_relu(se.forward(branch), shortcut)
-            }
+            Some(se) => se.forward_after(conv, norm, branch, shortcut),
             None => {
-                let sum = self.norms[last].forward(branch, Some(shortcut), true);
+                let sum = forward_normed(conv, norm, branch, Some(shortcut), true);
                 self.excited_at(SePosition::Post, sum)
             }
+        }
+    }
+
+    fn folded(self) -> Self {
+        let (convs, norms) = fold_all(self.convs, self.norms);
+        let downsample = self.downsample.map(|downsample| {
+            let (conv, norm) = fold(downsample.conv, downsample.norm);
+            Downsample { conv, norm }
+        });
+        Self {
+            convs,
+            norms,
+            downsample,
+            ..self
         }
     }
 
     fn shortcut(&self, x: Tensor<4>) -> Tensor<4> {
         let x = self.shortcut.forward(x);
         match &self.downsample {
-            Some(downsample) => {
-                let projected = downsample.conv.forward(x);
-                downsample.norm.forward(projected, None, false)
-            }
+            Some(Downsample { conv, norm }) => forward_normed(conv, norm, x, None, false),
             None => x,
         }
     }
@@ -633,26 +631,84 @@ impl ResNet {
     /// Pixels `[batch, 3, height, width]` to C2..C5, each `[batch, channels, h / s, w / s]` with
     /// s = 4, 8, 16, 32 (1, 2, 4, 4 in a CIFAR network).
     pub fn forward(&self, pixels: Tensor<4>) -> [Tensor<4>; 4] {
-        let stem = self.bn1.forward(self.conv1.forward(pixels), None, true);
+        let stage = |layer: &[ResidualBlock], x: Tensor<4>| {
+            layer.iter().fold(x, |x, block| block.forward(x))
+        };
+        let c2 = stage(&self.layer1, self.forward_stem(pixels));
+        let c3 = stage(&self.layer2, c2.clone());
+        let c4 = stage(&self.layer3, c3.clone());
+        let c5 = stage(&self.layer4, c4.clone());
+        [c2, c3, c4, c5]
+    }
+
+    fn forward_stem(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let stem = forward_normed(&self.conv1, &self.bn1, pixels, None, true);
         let stem = self
             .stem_convs
             .iter()
             .zip(&self.stem_norms)
             .fold(stem, |x, (conv, norm)| {
-                norm.forward(conv.forward(x), None, true)
+                forward_normed(conv, norm, x, None, true)
             });
-        let pooled = match self.pooling {
+        match self.pooling {
             None => stem,
-            Some(pooling) => max_pool2d(stem, pooling.options()),
+            Some(pooling) => pooling.layer().forward(stem),
+        }
+    }
+
+    /// How many parts the network has: the stem and every block.
+    pub fn part_count(&self) -> usize {
+        1 + self.stages().map(<[_]>::len).iter().sum::<usize>()
+    }
+
+    /// Compute one part: [`forward`](Self::forward) is all of them in order.
+    ///
+    /// # Panics
+    /// There is no such part.
+    pub fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
+        match part {
+            0 => self.forward_stem(x),
+            _ => self
+                .stages()
+                .into_iter()
+                .flatten()
+                .nth(part - 1)
+                .map_or_else(
+                    || panic!("the network has {} parts", self.part_count()),
+                    |block| block.forward(x),
+                ),
+        }
+    }
+
+    /// Of how many stages the output of a part is the map: none inside a stage, more than one where
+    /// a stage without blocks follows.
+    pub fn maps_ending_at(&self, part: usize) -> usize {
+        let mut end = 0;
+        let ends = self.stages().map(|stage| {
+            end += stage.len();
+            end
+        });
+        ends.into_iter().filter(|&end| end == part).count()
+    }
+
+    /// The network with every norm inside the convolution before it, for inference; see [`fold`].
+    pub fn folded(self) -> Self {
+        let (conv1, bn1) = fold(self.conv1, self.bn1);
+        let (stem_convs, stem_norms) = fold_all(self.stem_convs, self.stem_norms);
+        let stage = |blocks: Vec<ResidualBlock>| -> Vec<ResidualBlock> {
+            blocks.into_iter().map(ResidualBlock::folded).collect()
         };
-        let stage = |layer: &[ResidualBlock], x: Tensor<4>| {
-            layer.iter().fold(x, |x, block| block.forward(x))
-        };
-        let c2 = stage(&self.layer1, pooled);
-        let c3 = stage(&self.layer2, c2.clone());
-        let c4 = stage(&self.layer3, c3.clone());
-        let c5 = stage(&self.layer4, c4.clone());
-        [c2, c3, c4, c5]
+        Self {
+            conv1,
+            bn1,
+            stem_convs,
+            stem_norms,
+            layer1: stage(self.layer1),
+            layer2: stage(self.layer2),
+            layer3: stage(self.layer3),
+            layer4: stage(self.layer4),
+            ..self
+        }
     }
 
     /// The stages in order.
@@ -677,5 +733,97 @@ impl ResNet {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    /// Norms as training leaves them, not as they begin.
+    fn used(norms: &mut [Norm], device: &Device) {
+        for norm in norms {
+            let shape = norm.weight.val().dims();
+            let random =
+                |low, high| Tensor::<1>::random(shape, Distribution::Uniform(low, high), device);
+            norm.weight = Param::from_tensor(random(0.3, 0.8));
+            norm.bias = Param::from_tensor(random(-0.5, 0.5));
+            norm.running_mean.update(random(-0.5, 0.5));
+            norm.running_var.update(random(0.5, 2.0));
+        }
+    }
+
+    #[test]
+    fn a_folded_network_computes_the_same() {
+        let device = Device::flex();
+        let se = |position| SeConfig {
+            position,
+            ..SeConfig::new(4)
+        };
+        let kinds = [None, Some(SePosition::Standard), Some(SePosition::Conv3x3)];
+        for block in [BlockKind::Basic, BlockKind::Bottleneck] {
+            for position in kinds {
+                let config = ResNetConfig {
+                    width_multiplier: 0.25,
+                    se: position.map(se),
+                    norm: NormConfig::new(NormKind::Batch),
+                    ..ResNetConfig::new(block, [1, 1, 1, 1])
+                };
+                let mut network = config.init(&device);
+                used(std::slice::from_mut(&mut network.bn1), &device);
+                for layer in [
+                    &mut network.layer1,
+                    &mut network.layer2,
+                    &mut network.layer3,
+                    &mut network.layer4,
+                ] {
+                    for block in layer {
+                        used(&mut block.norms, &device);
+                        if let Some(downsample) = &mut block.downsample {
+                            used(std::slice::from_mut(&mut downsample.norm), &device);
+                        }
+                    }
+                }
+                let x = Tensor::random([2, 3, 70, 90], Distribution::Normal(0.0, 1.0), &device);
+                // Step by step, as the layers are written down.
+                let plain = unfolded(&network, x.clone());
+                let folded = network.clone().folded();
+                assert_close(&folded.forward(x.clone())[3], &plain);
+                // Twice is once.
+                assert_close(&folded.folded().forward(x.clone())[3], &plain);
+                assert_close(&network.forward(x)[3], &plain);
+            }
+        }
+    }
+
+    fn assert_close(a: &Tensor<4>, b: &Tensor<4>) {
+        let largest: f32 = b.clone().abs().max().into_scalar();
+        let difference: f32 = (a.clone() - b.clone()).abs().max().into_scalar();
+        assert!(difference <= 1e-5 * largest, "{difference} of {largest}");
+    }
+
+    /// The forward pass with every convolution, norm, sum and gate by itself.
+    fn unfolded(network: &ResNet, x: Tensor<4>) -> Tensor<4> {
+        let x = network.bn1.forward(network.conv1.forward(x), None, true);
+        let mut x = network.pooling.unwrap().layer().forward(x);
+        for block in network.stages().into_iter().flatten() {
+            let shortcut = match &block.downsample {
+                Some(d) => d.norm.forward(d.conv.forward(x.clone()), None, false),
+                None => x.clone(),
+            };
+            let last = block.convs.len() - 1;
+            for (n, (conv, norm)) in block.convs.iter().zip(&block.norms).enumerate() {
+                if n == last {
+                    x = block.excited_at(SePosition::Conv3x3, x);
+                }
+                x = norm.forward(conv.forward(x), None, n < last);
+            }
+            x = block.excited_at(SePosition::Standard, x);
+            x = burn::tensor::activation::relu(x + shortcut);
+        }
+        x
     }
 }

@@ -23,6 +23,7 @@ use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common, check_counts};
 use crate::kernels::affine::{add_relu, relu};
 use crate::nn::conv::{Conv2d, Conv2dConfig};
+use crate::nn::conv_norm::forward_normed;
 use crate::nn::norm::{Norm, NormConfig, NormKind};
 use crate::nn::se::{SeConfig, SeUnit};
 
@@ -301,7 +302,7 @@ impl ShakeBranch {
             .zip(&self.norms)
             .enumerate()
             .fold(x, |x, (index, (conv, norm))| {
-                norm.forward(conv.forward(x), None, index < last)
+                forward_normed(conv, norm, x, None, index < last)
             })
     }
 

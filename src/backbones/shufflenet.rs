@@ -215,6 +215,20 @@ pub struct Shufflenet {
 }
 
 impl Shufflenet {
+    /// The network with every norm inside its convolution, for inference.
+    pub(super) fn folded(self) -> Self {
+        let units = self.units.into_iter().map(|unit| ShuffleUnit {
+            reduce: unit.reduce.folded(),
+            depthwise: unit.depthwise.folded(),
+            expand: unit.expand.folded(),
+            ..unit
+        });
+        Self {
+            stem: self.stem.folded(),
+            units: units.collect(),
+        }
+    }
+
     /// Pixels `[batch, 3, height, width]` to `[batch, channels, height / 32, width / 32]`, sizes
     /// rounded up.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {

@@ -138,6 +138,20 @@ pub struct Vgg {
 }
 
 impl Vgg {
+    /// The network with every norm inside its convolution, for inference.
+    pub(super) fn folded(self) -> Self {
+        let layer = |layer: VggLayer| VggLayer {
+            conv_norm: layer.conv_norm.folded(),
+            se: layer.se,
+        };
+        let stages = self.stages.into_iter().map(|stage| VggStage {
+            layers: stage.layers.into_iter().map(layer).collect(),
+        });
+        Self {
+            stages: stages.collect(),
+        }
+    }
+
     /// Pixels `[batch, 3, height, width]` to `[batch, channels, height / 32, width / 32]`, sizes
     /// rounded down.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {

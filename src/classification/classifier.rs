@@ -99,6 +99,14 @@ impl Classifier {
         self.pooled_size
     }
 
+    /// The classifier for inference; see [`Backbone::folded`].
+    pub fn folded(self) -> Self {
+        Self {
+            backbone: self.backbone.folded(),
+            ..self
+        }
+    }
+
     /// Pixels `[batch, 3, height, width]` to logits `[batch, classes]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
         let features = self.pool(self.backbone.forward_features(pixels));

@@ -58,14 +58,13 @@ impl Fpn {
             .zip(&self.layer_blocks)
             .rev()
         {
-            let lateral = inner.forward(map);
             let merged = match top_down {
-                None => lateral,
+                None => inner.forward(map),
                 Some(coarser) => {
-                    let [_, _, height, width] = lateral.dims();
+                    let [_, _, height, width] = map.dims();
                     let options = InterpolateOptions::new(InterpolateMode::Nearest)
                         .with_output_size([height, width]);
-                    lateral + interpolate(coarser, options)
+                    inner.forward_onto(map, interpolate(coarser, options))
                 }
             };
             levels.push(layer.forward(merged.clone()));

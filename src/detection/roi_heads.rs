@@ -13,7 +13,7 @@ use super::box_coder::BoxCoder;
 use super::losses::{BoxLoss, cross_entropy_sum};
 use super::matcher::{Match, Matcher};
 use super::nms::nms;
-use super::roi_pooler::RoiPooler;
+use super::roi_pooler::{PooledLevels, RoiPooler};
 use super::sampler::{BalancedSampler, SampleOrder};
 use super::{Detection, Target, host};
 use crate::boxes::{BoxXyxy, ImageSize};
@@ -107,8 +107,20 @@ pub struct BoxHeadOutput {
 impl BoxHead {
     /// Pooled maps `[proposals, channels, size, size]` to logits and deltas.
     pub fn forward(&self, pooled: Tensor<4>) -> BoxHeadOutput {
-        let x: Tensor<2> = pooled.flatten(1, 3);
-        let x = relu(self.fc6.forward(x));
+        self.forward_hidden(self.hidden(pooled))
+    }
+
+    /// The same in the order of the boxes.
+    pub fn forward_levels(&self, pooled: PooledLevels) -> BoxHeadOutput {
+        let [_, size] = self.fc6.weight.lazy_shape().dims();
+        self.forward_hidden(pooled.joined([0, size], |pooled| self.hidden(pooled)))
+    }
+
+    fn hidden(&self, pooled: Tensor<4>) -> Tensor<2> {
+        relu(self.fc6.forward(pooled.flatten(1, 3)))
+    }
+
+    fn forward_hidden(&self, x: Tensor<2>) -> BoxHeadOutput {
         let x = relu(self.fc7.forward(x));
         BoxHeadOutput {
             class_logits: self.cls_score.forward(x.clone()),

@@ -1,7 +1,6 @@
 //! The region proposal network (Ren et al. 2015): which anchors hold an object, and where.
 
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -119,7 +118,7 @@ impl RpnHead {
         let mut box_deltas = Vec::with_capacity(levels.len());
         let mut anchors_of_level = Vec::with_capacity(levels.len());
         for level in levels {
-            let hidden = relu(self.conv.forward(level.clone()));
+            let hidden = self.conv.forward_relu(level.clone());
             let logits = self.cls_logits.forward(hidden.clone());
             let [batch, anchors, height, width] = logits.dims();
             let count = anchors * height * width;

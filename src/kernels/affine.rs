@@ -254,7 +254,7 @@ pub(super) fn recorded_add_relu<B: Kernels, C: CheckpointStrategy>(
 // ---------------------------------------------------------------------------------------------
 
 /// `max(value, 0)`, which keeps NaN: a diverged run must show.
-fn positive(value: f32) -> f32 {
+pub(super) fn positive(value: f32) -> f32 {
     if value < 0.0 { 0.0 } else { value }
 }
 

@@ -9,6 +9,7 @@ use std::ops::Range;
 use burn::backend::TensorMetadata;
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};
+use pulp::Simd;
 use rayon::prelude::*;
 
 /// Fewer elements than this are not worth a task of their own in an element-wise pass.
@@ -121,6 +122,48 @@ impl<'a> SharedOutput<'a> {
             start: buffer.as_mut_ptr(),
             elements: buffer.len(),
             owner: PhantomData,
+        }
+    }
+
+    /// Writes vectors from `start` on.
+    ///
+    /// # Safety
+    /// No other task touches these elements.
+    #[inline(always)]
+    pub(super) unsafe fn write_vectors<S: Simd, const V: usize>(
+        &self,
+        start: usize,
+        vectors: [S::f32s; V],
+    ) {
+        let count = V * S::F32_LANES;
+        assert!(
+            start <= self.elements && count <= self.elements - start,
+            "the vectors end outside their buffer"
+        );
+        // SAFETY: the elements lie inside the buffer by the assertion, a vector is nothing but its
+        // elements, and the caller promises the rest.
+        unsafe {
+            self.start
+                .add(start)
+                .cast::<[S::f32s; V]>()
+                .write_unaligned(vectors);
+        }
+    }
+
+    /// Writes `values` from `start` on.
+    ///
+    /// # Safety
+    /// No other task touches these elements.
+    #[inline(always)]
+    pub(super) unsafe fn write(&self, start: usize, values: &[f32]) {
+        assert!(
+            start <= self.elements && values.len() <= self.elements - start,
+            "the values end outside their buffer"
+        );
+        // SAFETY: the elements lie inside the buffer by the assertion, the caller promises the
+        // rest; a copy does not read the old elements.
+        unsafe {
+            std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.add(start), values.len());
         }
     }
 
@@ -271,25 +314,29 @@ pub(super) unsafe fn multiply(
 }
 
 thread_local! {
-    static SCRATCH: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends two scratch buffers of the given lengths, with unspecified contents. Each thread keeps
-/// its buffers, so that a task does not pay for fresh memory pages.
+/// Lends scratch buffers of the given lengths, with unspecified contents. Each thread keeps its
+/// buffers, so that a task does not pay for fresh memory pages.
 ///
 /// `work` must not start parallel work: a stolen task would find the buffers lent out.
-pub(super) fn with_scratch<R>(
-    lengths: [usize; 2],
-    work: impl FnOnce(&mut [f32], &mut [f32]) -> R,
+pub(super) fn with_scratch<const N: usize, R>(
+    lengths: [usize; N],
+    work: impl FnOnce([&mut [f32]; N]) -> R,
 ) -> R {
     SCRATCH.with_borrow_mut(|buffers| {
+        buffers.resize_with(buffers.len().max(N), Vec::new);
         for (buffer, length) in buffers.iter_mut().zip(lengths) {
             if buffer.len() < length {
                 buffer.resize(length, 0.0);
             }
         }
-        let [first, second] = buffers;
-        work(&mut first[..lengths[0]], &mut second[..lengths[1]])
+        let mut buffers = buffers.iter_mut();
+        work(lengths.map(|length| {
+            let buffer: &mut [f32] = buffers.next().map_or(&mut [], Vec::as_mut_slice);
+            &mut buffer[..length]
+        }))
     })
 }
 

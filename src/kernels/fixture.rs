@@ -81,13 +81,18 @@ pub(super) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 /// Fails unless both differ by no more than 1e-5 of the largest value.
 pub(super) fn assert_close(name: &str, actual: &[f32], expected: &[f32]) {
+    assert_within(1e-5, name, actual, expected);
+}
+
+/// Fails unless both differ by no more than this part of the largest value.
+pub(super) fn assert_within(part: f32, name: &str, actual: &[f32], expected: &[f32]) {
     assert_eq!(actual.len(), expected.len(), "{name}: length");
     let scale = expected
         .iter()
         .fold(1.0f32, |largest, value| largest.max(value.abs()));
     for (index, (actual, expected)) in actual.iter().zip(expected).enumerate() {
         assert!(
-            (actual - expected).abs() <= 1e-5 * scale,
+            (actual - expected).abs() <= part * scale,
             "{name}[{index}]: {actual} instead of {expected}"
         );
     }

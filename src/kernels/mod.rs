@@ -7,6 +7,8 @@
 //! - [`batch_norm_train`](batch_norm::batch_norm_train): batch norm on the statistics of the batch;
 //! - [`affine`](affine::affine): frozen batch norm, the residual sum and ReLU in one pass, with its
 //!   relatives [`relu`](affine::relu) and [`add_relu`](affine::add_relu);
+//! - [`excite_add_relu`](excite::excite_add_relu): gates, residual sum and ReLU of an SE block;
+//! - [`max_pool2d`](max_pool::max_pool2d): max pooling;
 //! - [`roi_align`](roi_align::roi_align): crops of a feature map.
 //!
 //! Each operation has a fast kernel for the CPU backend (flex, 32-bit floats) and a portable form
@@ -22,10 +24,14 @@ pub mod affine;
 pub mod batch_norm;
 pub mod conv2d;
 mod cpu;
+pub mod excite;
 #[cfg(test)]
 mod fixture;
+pub mod max_pool;
+mod panels;
 mod portable;
 pub mod roi_align;
+pub mod vectorized;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -37,20 +43,23 @@ use burn::tensor::DType;
 
 use batch_norm::BatchNormGradients;
 use conv2d::Conv2dOptions;
+use max_pool::MaxPoolOptions;
 use roi_align::RoiAlignOptions;
 
 /// Forward and backward kernels of a backend without autodiff.
 ///
 /// The default bodies are portable; a backend overrides what it does faster.
 pub trait Kernels: Backend {
-    /// See [`conv2d::conv2d`].
+    /// See [`conv2d::conv2d_fused`].
     fn conv2d_forward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: Option<FloatTensor<Self>>,
+        residual: Option<FloatTensor<Self>>,
+        relu: bool,
         options: Conv2dOptions,
     ) -> FloatTensor<Self> {
-        portable::conv2d::<Self>(x, weight, bias, options)
+        portable::conv2d::<Self>(x, weight, bias, residual, relu, options)
     }
 
     /// The gradient of [`Kernels::conv2d_forward`] for its input, which has the shape `input_shape`.
@@ -158,6 +167,48 @@ pub trait Kernels: Backend {
         <Self as burn::backend::ops::ActivationOps<Self>>::relu_backward(output, output_gradient)
     }
 
+    /// See [`conv2d::conv2d_gated`].
+    fn conv2d_gated_forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        let x = Self::conv2d_forward(x, weight, Some(bias), None, false, options);
+        Self::excite_add_relu_forward(x, gates, residual)
+    }
+
+    /// See [`excite::excite_add_relu`].
+    fn excite_add_relu_forward(
+        x: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::add_relu_forward(Self::float_mul(x, gates), residual)
+    }
+
+    /// The sum of `a * b` over each plane: `[batch, channels, 1, 1]`.
+    fn dot_per_plane(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_sum_dims(Self::float_mul(a, b), &[2, 3])
+    }
+
+    /// See [`max_pool::max_pool2d`].
+    fn max_pool2d_forward(x: FloatTensor<Self>, options: MaxPoolOptions) -> FloatTensor<Self> {
+        portable::max_pool2d::<Self>(x, options)
+    }
+
+    /// The gradient of [`Kernels::max_pool2d_forward`], whose result was `output`.
+    fn max_pool2d_gradient(
+        x: FloatTensor<Self>,
+        _output: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+        options: MaxPoolOptions,
+    ) -> FloatTensor<Self> {
+        portable::max_pool2d_gradient::<Self>(x, output_gradient, options)
+    }
+
     /// See [`roi_align::roi_align`].
     fn roi_align_forward(
         features: FloatTensor<Self>,
@@ -190,11 +241,22 @@ pub trait Operations: Backend {
         options: Conv2dOptions,
     ) -> FloatTensor<Self>;
 
-    /// See [`conv2d::conv2d`].
+    /// See [`conv2d::conv2d_fused`].
     fn conv2d_with_bias(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        relu: bool,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self>;
+
+    /// See [`conv2d::conv2d_fused`].
+    fn conv2d_with_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        relu: bool,
         options: Conv2dOptions,
     ) -> FloatTensor<Self>;
 
@@ -233,6 +295,26 @@ pub trait Operations: Backend {
     /// See [`affine::add_relu`].
     fn add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    /// See [`conv2d::conv2d_gated`].
+    fn conv2d_gated(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self>;
+
+    /// See [`excite::excite_add_relu`].
+    fn excite_add_relu(
+        x: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`max_pool::max_pool2d`].
+    fn max_pool2d(x: FloatTensor<Self>, options: MaxPoolOptions) -> FloatTensor<Self>;
+
     /// See [`roi_align::roi_align`].
     fn roi_align(
         features: FloatTensor<Self>,
@@ -250,16 +332,29 @@ macro_rules! operations_without_gradient {
                 weight: FloatTensor<Self>,
                 options: Conv2dOptions,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::conv2d_forward(x, weight, None, options)
+                <Self as Kernels>::conv2d_forward(x, weight, None, None, false, options)
             }
 
             fn conv2d_with_bias(
                 x: FloatTensor<Self>,
                 weight: FloatTensor<Self>,
                 bias: FloatTensor<Self>,
+                relu: bool,
                 options: Conv2dOptions,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::conv2d_forward(x, weight, Some(bias), options)
+                <Self as Kernels>::conv2d_forward(x, weight, Some(bias), None, relu, options)
+            }
+
+            fn conv2d_with_residual(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                residual: FloatTensor<Self>,
+                relu: bool,
+                options: Conv2dOptions,
+            ) -> FloatTensor<Self> {
+                let (bias, residual) = (Some(bias), Some(residual));
+                <Self as Kernels>::conv2d_forward(x, weight, bias, residual, relu, options)
             }
 
             fn batch_statistics(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -303,6 +398,29 @@ macro_rules! operations_without_gradient {
                 <Self as Kernels>::add_relu_forward(a, b)
             }
 
+            fn conv2d_gated(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                gates: FloatTensor<Self>,
+                residual: FloatTensor<Self>,
+                options: Conv2dOptions,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::conv2d_gated_forward(x, weight, bias, gates, residual, options)
+            }
+
+            fn excite_add_relu(
+                x: FloatTensor<Self>,
+                gates: FloatTensor<Self>,
+                residual: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::excite_add_relu_forward(x, gates, residual)
+            }
+
+            fn max_pool2d(x: FloatTensor<Self>, options: MaxPoolOptions) -> FloatTensor<Self> {
+                <Self as Kernels>::max_pool2d_forward(x, options)
+            }
+
             fn roi_align(
                 features: FloatTensor<Self>,
                 rois: FloatTensor<Self>,
@@ -336,9 +454,21 @@ impl<B: Kernels, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        relu: bool,
         options: Conv2dOptions,
     ) -> FloatTensor<Self> {
-        conv2d::recorded_with_bias::<B, C>(x, weight, bias, options)
+        conv2d::recorded_with_bias::<B, C>(x, weight, bias, relu, options)
+    }
+
+    fn conv2d_with_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        relu: bool,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        conv2d::recorded_with_residual::<B, C>(x, weight, bias, residual, relu, options)
     }
 
     fn batch_statistics(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -381,6 +511,31 @@ impl<B: Kernels, C: CheckpointStrategy> Operations for Autodiff<B, C> {
 
     fn add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         affine::recorded_add_relu::<B, C>(a, b)
+    }
+
+    fn conv2d_gated(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        // The gradient of the gates needs the map before them.
+        let x = conv2d::recorded_with_bias::<B, C>(x, weight, bias, false, options);
+        excite::recorded::<B, C>(x, gates, residual)
+    }
+
+    fn excite_add_relu(
+        x: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        excite::recorded::<B, C>(x, gates, residual)
+    }
+
+    fn max_pool2d(x: FloatTensor<Self>, options: MaxPoolOptions) -> FloatTensor<Self> {
+        max_pool::recorded::<B, C>(x, options)
     }
 
     fn roi_align(
@@ -429,12 +584,15 @@ impl Kernels for Flex {
         x: FlexTensor,
         weight: FlexTensor,
         bias: Option<FlexTensor>,
+        residual: Option<FlexTensor>,
+        relu: bool,
         options: Conv2dOptions,
     ) -> FlexTensor {
-        if all_f32(&[&x, &weight]) {
-            conv2d::cpu_forward(x, weight, bias, options)
+        let added = bias.iter().chain(&residual);
+        if all_f32(&[&x, &weight]) && added.into_iter().all(|a| a.dtype() == DType::F32) {
+            conv2d::cpu_forward(x, weight, bias, None, residual, relu, options)
         } else {
-            portable::conv2d::<Self>(x, weight, bias, options)
+            portable::conv2d::<Self>(x, weight, bias, residual, relu, options)
         }
     }
 
@@ -461,6 +619,45 @@ impl Kernels for Flex {
             conv2d::cpu_weight_gradient(x, output_gradient, weight_shape, options)
         } else {
             portable::conv2d_weight_gradient::<Self>(x, output_gradient, weight_shape, options)
+        }
+    }
+
+    fn conv2d_gated_forward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        gates: FlexTensor,
+        residual: FlexTensor,
+        options: Conv2dOptions,
+    ) -> FlexTensor {
+        if all_f32(&[&x, &weight, &bias, &gates, &residual]) {
+            let (bias, gates, residual) = (Some(bias), Some(gates), Some(residual));
+            conv2d::cpu_forward(x, weight, bias, gates, residual, true, options)
+        } else {
+            let x = portable::conv2d::<Self>(x, weight, Some(bias), None, false, options);
+            Self::excite_add_relu_forward(x, gates, residual)
+        }
+    }
+
+    fn excite_add_relu_forward(
+        x: FlexTensor,
+        gates: FlexTensor,
+        residual: FlexTensor,
+    ) -> FlexTensor {
+        if all_f32(&[&x, &gates, &residual]) {
+            excite::cpu_forward(x, gates, residual)
+        } else {
+            use burn::backend::ops::FloatTensorOps;
+            Self::add_relu_forward(Self::float_mul(x, gates), residual)
+        }
+    }
+
+    fn dot_per_plane(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        if all_f32(&[&a, &b]) {
+            excite::cpu_dot_per_plane(a, b)
+        } else {
+            use burn::backend::ops::FloatTensorOps;
+            Self::float_sum_dims(Self::float_mul(a, b), &[2, 3])
         }
     }
 
@@ -576,6 +773,27 @@ impl Kernels for Flex {
                 output,
                 output_gradient,
             )
+        }
+    }
+
+    fn max_pool2d_forward(x: FlexTensor, options: MaxPoolOptions) -> FlexTensor {
+        if all_f32(&[&x]) {
+            max_pool::cpu_forward(x, options)
+        } else {
+            portable::max_pool2d::<Self>(x, options)
+        }
+    }
+
+    fn max_pool2d_gradient(
+        x: FlexTensor,
+        output: FlexTensor,
+        output_gradient: FlexTensor,
+        options: MaxPoolOptions,
+    ) -> FlexTensor {
+        if all_f32(&[&x, &output, &output_gradient]) {
+            max_pool::cpu_gradient(x, output, output_gradient, options)
+        } else {
+            portable::max_pool2d_gradient::<Self>(x, output_gradient, options)
         }
     }
 

@@ -5,10 +5,11 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::ops::ConvOptions;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
-use burn::tensor::{DType, Shape, Slice, TensorData, read_sync};
+use burn::tensor::{DType, IntDType, Shape, Slice, TensorData, read_sync};
 
 use super::batch_norm::BatchNormGradients;
 use super::conv2d::Conv2dOptions;
+use super::max_pool::MaxPoolOptions;
 use super::roi_align::{self, RoiAlignOptions};
 
 fn burn_options(options: Conv2dOptions) -> ConvOptions<2> {
@@ -24,9 +25,16 @@ pub(super) fn conv2d<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     bias: Option<FloatTensor<B>>,
+    residual: Option<FloatTensor<B>>,
+    relu: bool,
     options: Conv2dOptions,
 ) -> FloatTensor<B> {
-    B::conv2d(x, weight, bias, burn_options(options))
+    let output = B::conv2d(x, weight, bias, burn_options(options));
+    let output = match residual {
+        Some(residual) => B::float_add(output, residual),
+        None => output,
+    };
+    if relu { B::relu(output) } else { output }
 }
 
 pub(super) fn conv2d_input_gradient<B: Backend>(
@@ -51,6 +59,40 @@ pub(super) fn conv2d_weight_gradient<B: Backend>(
     let dtype = output_gradient.dtype().into();
     let weight = B::float_empty(Shape::from(weight_shape), &output_gradient.device(), dtype);
     B::conv2d_weight_backward(x, weight, output_gradient, burn_options(options))
+}
+
+pub(super) fn max_pool2d<B: Backend>(x: FloatTensor<B>, options: MaxPoolOptions) -> FloatTensor<B> {
+    let MaxPoolOptions {
+        kernel,
+        stride,
+        padding,
+        ceil_mode,
+    } = options;
+    B::max_pool2d(x, [kernel; 2], [stride; 2], [padding; 2], [1; 2], ceil_mode)
+}
+
+pub(super) fn max_pool2d_gradient<B: Backend>(
+    x: FloatTensor<B>,
+    output_gradient: FloatTensor<B>,
+    options: MaxPoolOptions,
+) -> FloatTensor<B> {
+    let (kernel, stride) = ([options.kernel; 2], [options.stride; 2]);
+    let (padding, ceil_mode) = ([options.padding; 2], options.ceil_mode);
+    let pooled = B::max_pool2d_with_indices(
+        x.clone(),
+        kernel,
+        stride,
+        padding,
+        [1; 2],
+        ceil_mode,
+        IntDType::I32,
+    );
+    let indices = pooled.indices;
+    let gradient = output_gradient;
+    B::max_pool2d_with_indices_backward(
+        x, kernel, stride, padding, [1; 2], ceil_mode, gradient, indices,
+    )
+    .x_grad
 }
 
 /// `[channels]` as `[1, channels, 1, 1]`, which broadcasts.

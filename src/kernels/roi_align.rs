@@ -11,7 +11,8 @@ use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::cpu::{Contiguous, Output, dims, tensor};
+use super::cpu::{Contiguous, Output, dims, with_scratch};
+use super::vectorized::vectorized;
 use super::{Kernels, Operations};
 
 /// How regions are sampled.
@@ -125,6 +126,12 @@ struct Sample {
 }
 
 impl Sample {
+    /// Both pixels with their weights.
+    #[inline(always)]
+    fn taps(&self) -> [(usize, f32); 2] {
+        [(self.low, self.low_weight), (self.high, self.high_weight)]
+    }
+
     fn at(position: f32, size: usize) -> Self {
         if !(-1.0..=size as f32).contains(&position) {
             return Self::default();
@@ -152,6 +159,8 @@ impl Sample {
 /// The samples of one region; those of a bin follow each other.
 struct Region {
     image: usize,
+    /// Bins along each side.
+    size: usize,
     rows: Vec<Sample>,
     columns: Vec<Sample>,
     rows_per_bin: usize,
@@ -194,6 +203,7 @@ impl Region {
         let (rows, rows_per_bin) = axis(roi[2], roi[4], height);
         Self {
             image,
+            size: options.output_size.max(1),
             rows,
             columns,
             rows_per_bin,
@@ -212,45 +222,90 @@ impl Region {
         (self.rows_per_bin * self.columns_per_bin).max(1) as f32
     }
 
-    /// The row and column samples of a bin.
-    fn bin(&self, row: usize, column: usize) -> (&[Sample], &[Sample]) {
+    /// The samples of a row and a column of bins.
+    fn samples(&self, row: usize, column: usize) -> (&[Sample], &[Sample]) {
         (
             &self.rows[row * self.rows_per_bin..][..self.rows_per_bin],
             &self.columns[column * self.columns_per_bin..][..self.columns_per_bin],
         )
     }
-}
 
-/// The mean of the samples of one bin.
-fn bin_mean(
-    plane: &[f32],
-    width: usize,
-    (rows, columns): (&[Sample], &[Sample]),
-    count: f32,
-) -> f32 {
-    let mut sum = 0.0;
-    for row in rows {
-        let low = &plane[row.low * width..][..width];
-        let high = &plane[row.high * width..][..width];
-        for column in columns {
-            sum += row.low_weight * column.low_weight * low[column.low]
-                + row.low_weight * column.high_weight * low[column.high]
-                + row.high_weight * column.low_weight * high[column.low]
-                + row.high_weight * column.high_weight * high[column.high];
+    /// The means of all bins, row by row.
+    #[inline(always)]
+    fn pool(&self, pixels: &Pixels, width: usize, means: &mut Pixels) {
+        let share = 1.0 / self.samples_per_bin();
+        for (bin, mean) in means.iter_mut().enumerate() {
+            let (rows, columns) = self.samples(bin / self.size, bin % self.size);
+            // Sums side by side: each addition waits for the one before it.
+            let (mut a, mut b, mut c, mut d) =
+                ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
+            for row in rows {
+                let low = &pixels[row.low * width..][..width];
+                let high = &pixels[row.high * width..][..width];
+                for column in columns {
+                    let (near, far) = (column.low_weight, column.high_weight);
+                    add_scaled(&mut a, &low[column.low], row.low_weight * near);
+                    add_scaled(&mut b, &low[column.high], row.low_weight * far);
+                    add_scaled(&mut c, &high[column.low], row.high_weight * near);
+                    add_scaled(&mut d, &high[column.high], row.high_weight * far);
+                }
+            }
+            for lane in 0..LANES {
+                mean[lane] = ((a[lane] + b[lane]) + (c[lane] + d[lane])) * share;
+            }
         }
     }
-    sum / count
+
+    /// The transpose of [`pool`](Self::pool): adds to `sums` what the gradients of the means give.
+    #[inline(always)]
+    fn spread(&self, gradients: &Pixels, width: usize, sums: &mut Pixels) {
+        let share = 1.0 / self.samples_per_bin();
+        for (bin, gradient) in gradients.iter().enumerate() {
+            let (rows, columns) = self.samples(bin / self.size, bin % self.size);
+            for row in rows {
+                for (y, of_row) in row.taps() {
+                    let of_row = of_row * share;
+                    for column in columns {
+                        for (x, of_column) in column.taps() {
+                            add_scaled(&mut sums[y * width + x], gradient, of_row * of_column);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
-/// Adds `gradient`, that of one sample, to the pixels of the samples of a bin.
-fn spread(plane: &mut [f32], width: usize, (rows, columns): (&[Sample], &[Sample]), gradient: f32) {
-    for row in rows {
-        for (y, row_weight) in [(row.low, row.low_weight), (row.high, row.high_weight)] {
-            let line = &mut plane[y * width..][..width];
-            for column in columns {
-                line[column.low] += gradient * row_weight * column.low_weight;
-                line[column.high] += gradient * row_weight * column.high_weight;
-            }
+/// Channels that a task takes through all regions, side by side: what a vector holds.
+const LANES: usize = 16;
+
+/// Some channels of a feature map, pixel by pixel: what a bin reads of a pixel lies together.
+type Pixels = [[f32; LANES]];
+
+/// `sum += values * weight`, a vector at a time.
+#[inline(always)]
+fn add_scaled(sum: &mut [f32; LANES], values: &[f32; LANES], weight: f32) {
+    for lane in 0..LANES {
+        sum[lane] += values[lane] * weight;
+    }
+}
+
+/// Planes to pixels.
+#[inline(always)]
+fn interleave(planes: &[f32], pixels: &mut Pixels) {
+    for (lane, plane) in planes.chunks_exact(pixels.len().max(1)).enumerate() {
+        for (pixel, value) in pixels.iter_mut().zip(plane) {
+            pixel[lane] = *value;
+        }
+    }
+}
+
+/// Pixels to planes.
+#[inline(always)]
+fn separate(pixels: &Pixels, planes: &mut [f32]) {
+    for (lane, plane) in planes.chunks_exact_mut(pixels.len().max(1)).enumerate() {
+        for (value, pixel) in plane.iter_mut().zip(pixels) {
+            *value = pixel[lane];
         }
     }
 }
@@ -262,32 +317,56 @@ pub(super) fn cpu_forward(
 ) -> FlexTensor {
     let shape: [usize; 4] = dims(&features);
     let (features, rois) = (Contiguous::new(features), Contiguous::new(rois));
-    let regions = Region::all(rois.data(), shape, options);
-    let [_, channels, height, width] = shape;
-    let size = options.output_size;
-    let plane_length = height * width;
-    let bins = size * size;
+    let (features, regions) = (features.data(), Region::all(rois.data(), shape, options));
+    let [batch, channels, height, width] = shape;
+    let (plane, bins) = (height * width, options.output_size * options.output_size);
     let mut output = Output::new(regions.len() * channels * bins);
     let shared = output.shared();
-    // A task takes one channel through all regions: its planes stay in the cache, where those of
-    // all channels together would not.
-    (0..channels).into_par_iter().for_each(|channel| {
-        let mut means = vec![0.0; bins];
-        for (number, region) in regions.iter().enumerate() {
-            let start = (region.image * channels + channel) * plane_length;
-            let plane = &features.data()[start..][..plane_length];
-            let count = region.samples_per_bin();
-            for (bin, mean) in means.iter_mut().enumerate() {
-                let samples = region.bin(bin / size, bin % size);
-                *mean = bin_mean(plane, width, samples, count);
-            }
-            let mut target = shared.matrix((number * channels + channel) * bins, 1, bins, bins);
-            // SAFETY: no other task has this channel.
-            unsafe { target.copy_row(0, &means) };
+    let blocks = channels.div_ceil(LANES);
+    (0..batch * blocks).into_par_iter().for_each(|task| {
+        let (image, first) = (task / blocks, task % blocks * LANES);
+        let count = LANES.min(channels - first);
+        let of_image = || {
+            regions
+                .iter()
+                .enumerate()
+                .filter(|(_, region)| region.image == image)
+        };
+        if of_image().next().is_none() {
+            return;
         }
+        with_scratch(
+            [plane * LANES, bins * LANES, LANES * bins],
+            |[pixels, sums, means]| {
+                let (pixels, _) = pixels.as_chunks_mut::<LANES>();
+                let (sums, _) = sums.as_chunks_mut::<LANES>();
+                let planes = &features[(image * channels + first) * plane..][..count * plane];
+                let means = &mut means[..count * bins];
+                interleave(planes, pixels);
+                for (number, region) in of_image() {
+                    vectorized(
+                        #[inline(always)]
+                        || {
+                            region.pool(pixels, width, sums);
+                            separate(sums, means);
+                        },
+                    );
+                    // SAFETY: no other task has these channels of this region.
+                    unsafe { shared.write((number * channels + first) * bins, means) };
+                }
+            },
+        );
     });
-    // SAFETY: the tasks cover every channel of every region.
-    unsafe { output.into_tensor([regions.len(), channels, size, size]) }
+    // SAFETY: every region belongs to an image of the batch (checked when it was made), and the
+    // tasks cover every channel of every image.
+    unsafe {
+        output.into_tensor([
+            regions.len(),
+            channels,
+            options.output_size,
+            options.output_size,
+        ])
+    }
 }
 
 pub(super) fn cpu_gradient(
@@ -299,27 +378,39 @@ pub(super) fn cpu_gradient(
     let (rois, gradient) = (Contiguous::new(rois), Contiguous::new(output_gradient));
     let dy = gradient.data();
     let regions = Region::all(rois.data(), features_shape, options);
-    let [_, channels, height, width] = features_shape;
-    let size = options.output_size;
-    let bins = size * size;
-    let mut features_gradient = vec![0.0; features_shape.iter().product()];
-    // A task owns whole planes and takes the regions in order, so sums have one order.
-    features_gradient
-        .par_chunks_mut((height * width).max(1))
-        .enumerate()
-        .for_each(|(index, plane)| {
-            let (image, channel) = (index / channels, index % channels);
-            let of_image = regions.iter().enumerate();
-            for (number, region) in of_image.filter(|(_, region)| region.image == image) {
-                let count = region.samples_per_bin();
-                let dy = &dy[(number * channels + channel) * bins..][..bins];
-                for (bin, gradient) in dy.iter().enumerate() {
-                    let samples = region.bin(bin / size, bin % size);
-                    spread(plane, width, samples, gradient / count);
+    let [batch, channels, height, width] = features_shape;
+    let (plane, bins) = (height * width, options.output_size * options.output_size);
+    let mut features_gradient = Output::new(features_shape.iter().product());
+    let shared = features_gradient.shared();
+    let blocks = channels.div_ceil(LANES);
+    // A task owns its planes and takes the regions in order, so sums have one order.
+    (0..batch * blocks).into_par_iter().for_each(|task| {
+        let (image, first) = (task / blocks, task % blocks * LANES);
+        let count = LANES.min(channels - first);
+        with_scratch(
+            [plane * LANES, bins * LANES, LANES * plane],
+            |[sums, gradients, planes]| {
+                let (sums, _) = sums.as_chunks_mut::<LANES>();
+                let (gradients, _) = gradients.as_chunks_mut::<LANES>();
+                let planes = &mut planes[..count * plane];
+                sums.fill([0.0; LANES]);
+                let of_image = regions.iter().enumerate();
+                for (number, region) in of_image.filter(|(_, region)| region.image == image) {
+                    let dy = &dy[(number * channels + first) * bins..][..count * bins];
+                    interleave(dy, gradients);
+                    vectorized(
+                        #[inline(always)]
+                        || region.spread(gradients, width, sums),
+                    );
                 }
-            }
-        });
-    tensor(features_gradient, features_shape)
+                separate(sums, planes);
+                // SAFETY: no other task has these planes.
+                unsafe { shared.write((image * channels + first) * plane, planes) };
+            },
+        );
+    });
+    // SAFETY: the tasks cover every plane.
+    unsafe { features_gradient.into_tensor(features_shape) }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
 use super::init::WeightInit;
-use crate::kernels::conv2d::{Conv2dOptions, conv2d};
+use crate::kernels::conv2d::{Conv2dOptions, conv2d, conv2d_fused};
 
 /// Configuration of a [`Conv2d`] with PyTorch's meaning of every field. The pairs are (vertical,
 /// horizontal).
@@ -131,6 +131,37 @@ impl Conv2d {
             self.bias.as_ref().map(|bias| bias.val()),
             self.options(),
         )
+    }
+
+    /// The same, clamped at zero.
+    pub fn forward_relu(&self, x: Tensor<4>) -> Tensor<4> {
+        let weight = self.weight.val();
+        let bias = match &self.bias {
+            Some(bias) => bias.val(),
+            None => Tensor::zeros([weight.dims()[0]], &x.device()),
+        };
+        conv2d_fused(x, weight, bias, None, true, self.options())
+    }
+
+    /// The same plus `residual`, of the output's shape.
+    pub fn forward_onto(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+        match &self.bias {
+            Some(bias) => {
+                let (weight, bias) = (self.weight.val(), bias.val());
+                conv2d_fused(x, weight, bias, Some(residual), false, self.options())
+            }
+            None => self.forward(x) + residual,
+        }
+    }
+
+    /// Whether every output pixel comes from the input pixel in its place.
+    pub(super) fn is_pointwise(&self) -> bool {
+        let [_, _, height, width] = self.weight.lazy_shape().dims();
+        let options = self.options();
+        [height, width] == [1, 1]
+            && options.stride == [1, 1]
+            && options.padding == [0, 0]
+            && options.groups == 1
     }
 
     /// How the kernel moves over the input.

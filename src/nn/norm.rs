@@ -61,6 +61,7 @@ impl NormConfig {
             running_mean: RunningState::new(Tensor::zeros([channels], device)),
             running_var: RunningState::new(Tensor::ones([channels], device)),
             config: *self,
+            folded: false,
         }
     }
 }
@@ -78,6 +79,9 @@ pub struct Norm {
     pub running_var: RunningState<Tensor<1>>,
     #[module(skip)]
     config: NormConfig,
+    /// Whether the convolution before it does its work; see [`fold`](super::conv_norm::fold).
+    #[module(skip)]
+    folded: bool,
 }
 
 impl Norm {
@@ -86,19 +90,43 @@ impl Norm {
         self.config.epsilon
     }
 
+    /// Whether the statistics of the batch count for `x`: the layer is trained, and `x` lives on an
+    /// autodiff device.
+    pub(super) fn follows_batch(&self, x: &Tensor<4>) -> bool {
+        self.config.kind == NormKind::Batch && x.device().is_autodiff()
+    }
+
+    /// Whether the convolution before it does its work.
+    pub(super) fn is_folded(&self) -> bool {
+        self.folded
+    }
+
+    /// The layer once its work is done elsewhere.
+    pub(super) fn into_folded(self) -> Self {
+        Self {
+            folded: true,
+            ..self
+        }
+    }
+
+    /// The affine map that the running statistics make, on a device: scale and shift, `[channels]`.
+    pub(super) fn scale_and_shift(&self, device: &Device) -> [Tensor<1>; 2] {
+        let mean = self.running_mean.value().to_device(device);
+        let variance = self.running_var.value().to_device(device);
+        let scale = self.weight.val() / (variance + self.config.epsilon).sqrt();
+        let shift = self.bias.val() - mean * scale.clone();
+        [scale, shift]
+    }
+
     /// Normalise, then add `residual` if there is one, then clamp at zero if `with_relu`.
     ///
     /// Same shape in and out. Uses batch statistics only when the layer is trained and `x` lives
     /// on an autodiff device.
     pub fn forward(&self, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
-        if self.config.kind == NormKind::Batch && x.device().is_autodiff() {
+        if self.follows_batch(&x) {
             return self.forward_batch(x, residual, with_relu);
         }
-        let device = x.device();
-        let mean = self.running_mean.value().to_device(&device);
-        let variance = self.running_var.value().to_device(&device);
-        let scale = self.weight.val() / (variance + self.config.epsilon).sqrt();
-        let shift = self.bias.val() - mean * scale.clone();
+        let [scale, shift] = self.scale_and_shift(&x.device());
         affine(x, scale, shift, residual, with_relu)
     }
 

@@ -1,8 +1,10 @@
 //! Pooling by configuration, so that a network's sizes can be told without running it.
 
 use burn::tensor::Tensor;
-use burn::tensor::module::{avg_pool2d, max_pool2d};
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions, PadMode};
+use burn::tensor::module::avg_pool2d;
+use burn::tensor::ops::{AvgPoolOptions, PadMode};
+
+use crate::kernels::max_pool::{MaxPoolOptions, max_pool2d};
 
 /// What becomes of the pixels in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +82,12 @@ impl Pool2d {
         match self.kind {
             PoolKind::Max => max_pool2d(
                 x,
-                MaxPoolOptions::new(kernel)
-                    .with_stride(stride)
-                    .with_padding(padding)
-                    .with_ceil_mode(ceil_mode),
+                MaxPoolOptions {
+                    kernel: self.kernel,
+                    stride: self.stride,
+                    padding: self.padding,
+                    ceil_mode,
+                },
             ),
             PoolKind::Average | PoolKind::AverageInside => avg_pool2d(
                 x,

@@ -82,12 +82,12 @@ pub fn record<T>(depth: Depth, work: impl FnOnce() -> T) -> (T, Vec<RecordedUnit
     (result, session.end())
 }
 
-/// A unit has computed these gates, and `after` with them. `before` is the map they were applied to,
-/// where [`wants_maps`] says so.
-pub(super) fn note(gates: Tensor<4>, before: Option<Tensor<4>>, after: &Tensor<4>) {
+/// A unit has computed these gates. `before` is the map they were applied to and `after` what came
+/// of it, where [`wants_maps`] says so.
+pub(super) fn note(gates: Tensor<4>, before: Option<Tensor<4>>, after: Option<&Tensor<4>>) {
     RECORDER.with_borrow_mut(|recorder| {
         if let Some(recorder) = recorder {
-            let maps = before.map(|before| ScaledMaps {
+            let maps = before.zip(after).map(|(before, after)| ScaledMaps {
                 before,
                 after: after.clone(),
             });

@@ -6,10 +6,14 @@ use burn::tensor::activation::{relu, sigmoid, tanh};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::conv::linear;
+use super::conv::{Conv2d, linear};
+use super::conv_norm::{folded, forward_normed};
 use super::init::WeightInit;
+use super::norm::Norm;
 use super::recording;
-use crate::kernels::conv2d::{Conv2dOptions, conv2d};
+use crate::kernels::affine::add_relu;
+use crate::kernels::conv2d::{Conv2dOptions, conv2d, conv2d_gated};
+use crate::kernels::excite::excite_add_relu;
 
 /// What the unit looks at (SENet paper, tables 11 and 16).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -275,23 +279,30 @@ impl SeUnit {
     pub fn gates(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let planes = [batch, channels, height * width];
-        let excitation = match self.config.squeeze {
-            Squeeze::Average => self.excite(x.reshape(planes).mean_dim(2)),
-            Squeeze::Max => self.excite(x.reshape(planes).max_dim(2)),
-            Squeeze::None => pointwise(&self.fc2, relu(pointwise(&self.fc1, x))),
+        let squeezed = match self.config.squeeze {
+            Squeeze::Average => x.reshape(planes).mean_dim(2),
+            Squeeze::Max => x.reshape(planes).max_dim(2),
+            Squeeze::None => {
+                return self.gate(pointwise(&self.fc2, relu(pointwise(&self.fc1, x))));
+            }
         };
+        self.gates_of(squeezed.reshape([batch, channels]))
+    }
+
+    /// The gates, `[batch, channels, 1, 1]`, of what was squeezed to `[batch, channels]`.
+    fn gates_of(&self, squeezed: Tensor<2>) -> Tensor<4> {
+        let [batch, channels] = squeezed.dims();
+        let hidden = relu(self.fc1.forward(squeezed));
+        let excitation = self.fc2.forward(hidden);
+        self.gate(excitation.reshape([batch, channels, 1, 1]))
+    }
+
+    fn gate(&self, excitation: Tensor<4>) -> Tensor<4> {
         match self.config.gate {
             Gate::Sigmoid => sigmoid(excitation),
             Gate::Tanh => tanh(excitation),
             Gate::Relu => relu(excitation),
         }
-    }
-
-    /// Both layers on `[batch, channels, 1]`.
-    fn excite(&self, squeezed: Tensor<3>) -> Tensor<4> {
-        let [batch, channels, _] = squeezed.dims();
-        let hidden = relu(self.fc1.forward(squeezed.reshape([batch, channels])));
-        self.fc2.forward(hidden).reshape([batch, channels, 1, 1])
     }
 
     /// `x` with every channel (with [`Squeeze::None`] every value) multiplied by its gate. Seen by
@@ -301,8 +312,46 @@ impl SeUnit {
         // Unless somebody wants to keep the map, nobody else holds it, and it is scaled in place.
         let before = recording::wants_maps().then(|| x.clone());
         let after = x * gates.clone();
-        recording::note(gates, before, &after);
+        recording::note(gates, before, Some(&after));
         after
+    }
+
+    /// The end of a residual block: `relu(se(norm(conv(x))) + residual)`. Seen by
+    /// [`recording::record`].
+    ///
+    /// Where nobody asks for gradients or for the map before the gates, and the unit squeezes by the
+    /// mean behind a 1x1 convolution, the map is written once, finished: the mean of a 1x1
+    /// convolution's output is the convolution of its input's mean, so the gates are there before
+    /// the map.
+    pub fn forward_after(
+        &self,
+        conv: &Conv2d,
+        norm: &Norm,
+        x: Tensor<4>,
+        residual: Tensor<4>,
+    ) -> Tensor<4> {
+        let is_linear = self.config.squeeze == Squeeze::Average && !self.config.after_relu;
+        let wants_maps = recording::wants_maps();
+        if is_linear && !wants_maps && conv.is_pointwise() && !x.device().is_autodiff() {
+            let (weight, bias) = folded(conv, norm, &x.device());
+            let [filters, channels, _, _] = weight.dims();
+            let [batch, _, height, width] = x.dims();
+            let mean = x.clone().reshape([batch, channels, height * width]);
+            let mean = mean.mean_dim(2).reshape([batch, channels]);
+            let squeezed = mean
+                .matmul(weight.clone().reshape([filters, channels]).transpose())
+                .add(bias.clone().unsqueeze());
+            let gates = self.gates_of(squeezed);
+            recording::note(gates.clone(), None, None);
+            return conv2d_gated(x, weight, bias, gates, residual, conv.options());
+        }
+        let map = forward_normed(conv, norm, x, None, self.config.after_relu);
+        if self.config.squeeze == Squeeze::None || wants_maps {
+            return add_relu(self.forward(map), residual);
+        }
+        let gates = self.gates(map.clone());
+        recording::note(gates.clone(), None, None);
+        excite_add_relu(map, gates, residual)
     }
 }
 

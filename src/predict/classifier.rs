@@ -19,7 +19,7 @@ use crate::data::transforms::{PreparedImage, Preprocess, prepare};
 use crate::eval::classification::{ClassificationEvaluation, ClassificationScores};
 use crate::weights::any::{AnyWeights, LoadError, load_any, metadata_of};
 use crate::weights::layouts::Network;
-use crate::weights::parameters::{ParameterError, load_named_tensors};
+use crate::weights::parameters::{ParameterError, fill_with_tensors};
 
 /// So many of the likeliest classes are shown unless a person asks for others.
 pub const BEST_CLASSES: usize = 5;
@@ -183,14 +183,14 @@ impl LoadedClassifier {
             )));
         }
         let description = ClassifierDescription::from_metadata(&metadata).map_err(no)?;
-        let model = load_named_tensors(description.model.init(device).valid(), &weights).map_err(
+        let model = fill_with_tensors(description.model.init(device).valid(), weights).map_err(
             |source| ClassifierError::Parameters {
                 path: path.to_path_buf(),
                 source,
             },
         )?;
         Ok(Self {
-            model,
+            model: model.folded(),
             description,
             metadata,
             device: device.clone(),

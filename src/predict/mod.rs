@@ -22,7 +22,7 @@ use crate::detection::ImageBatch;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use crate::eval::ResultRow;
 use crate::weights::any::{AnyWeights, LoadError, load_any};
-use crate::weights::parameters::{ParameterError, load_named_tensors};
+use crate::weights::parameters::{ParameterError, fill_with_tensors};
 
 /// Why a checkpoint gives no detector.
 #[derive(Debug, thiserror::Error)]
@@ -161,14 +161,14 @@ impl Detector {
                 source,
             }
         })?;
-        let model = load_named_tensors(description.model.init(device).valid(), &weights).map_err(
+        let model = fill_with_tensors(description.model.init(device).valid(), weights).map_err(
             |source| DetectorError::Parameters {
                 path: path.to_path_buf(),
                 source,
             },
         )?;
         Ok(Self {
-            model,
+            model: model.folded(),
             description,
             metadata,
             device: device.clone(),

@@ -15,6 +15,7 @@ use crate::backbones::resnet::{ResNet, Reshape, ResidualBlock};
 use crate::classification::classifier::Classifier;
 use crate::nn::conv::Conv2d;
 use crate::nn::norm::Norm;
+use crate::nn::pool::Rounding;
 use crate::nn::se::SeUnit;
 
 /// The operators' version that the nodes are written for.
@@ -62,9 +63,14 @@ impl GraphBuilder {
             x = self.relu(&names[1], &x);
         }
         if let Some(pooling) = network.pooling() {
-            let options = pooling.options();
-            let window = window(options.kernel_size, options.stride, options.padding);
-            let attributes = [window, vec![int("ceil_mode", options.ceil_mode.into())]].concat();
+            let pool = pooling.layer();
+            let window = window(
+                [pool.kernel; 2],
+                [pool.stride; 2],
+                [(pool.padding, pool.padding); 2],
+            );
+            let rounds_up = pool.rounding == Rounding::Up;
+            let attributes = [window, vec![int("ceil_mode", rounds_up.into())]].concat();
             x = self.node(&format!("{at}.pooling"), "MaxPool", &[&x], attributes);
         }
         let stages = [

@@ -1,0 +1,254 @@
+//! The convolution as a matrix product: weights times the unfolded input.
+
+use std::ops::Range;
+
+use pulp::Simd;
+use pulp::bytemuck::cast_slice;
+use rayon::prelude::*;
+
+use super::super::cpu::{Output, SharedOutput, with_scratch};
+use super::super::panels::{Left, PANEL, Right, Sink, multiply_into, pack, panels_length, put_row};
+use super::geometry::{Geometry, TASKS, Tile};
+use super::unfold::unfold_tile;
+
+/// What happens to an output before it is written.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Finish<'a> {
+    /// Added; one number for each output channel.
+    pub(super) bias: Option<&'a [f32]>,
+    /// Multiplied by, then; one number for each image and output channel.
+    pub(super) gates: Option<&'a [f32]>,
+    /// Output channels.
+    pub(super) channels: usize,
+    /// Added, then; of the output's shape.
+    pub(super) residual: Option<&'a [f32]>,
+    /// Clamped at zero after the sums. NaN stays: a diverged run must show.
+    pub(super) relu: bool,
+}
+
+impl Finish<'_> {
+    /// Of vectors of one channel of an image; `residual` are those of the same places.
+    #[inline(always)]
+    pub(super) fn apply<S: Simd, const V: usize>(
+        &self,
+        simd: S,
+        (image, channel): (usize, usize),
+        values: [S::f32s; V],
+        residual: Option<[S::f32s; V]>,
+    ) -> [S::f32s; V] {
+        let mut values = values;
+        if let Some(bias) = self.bias {
+            let bias = simd.splat_f32s(bias[channel]);
+            values = values.map(|value| simd.add_f32s(value, bias));
+        }
+        if let Some(gates) = self.gates {
+            let gate = simd.splat_f32s(gates[image * self.channels + channel]);
+            values = values.map(|value| simd.mul_f32s(value, gate));
+        }
+        if let Some(residual) = residual {
+            values = std::array::from_fn(|v| simd.add_f32s(values[v], residual[v]));
+        }
+        if self.relu {
+            let zero = simd.splat_f32s(0.0);
+            values = values.map(|value| {
+                let below = simd.less_than_f32s(value, zero);
+                simd.select_f32s(below, zero, value)
+            });
+        }
+        values
+    }
+
+    /// Of a row of one channel of an image; `at` is the row's place in the output.
+    #[inline(always)]
+    pub(super) fn apply_to_row(
+        &self,
+        (image, channel): (usize, usize),
+        at: usize,
+        row: &mut [f32],
+    ) {
+        let bias = self.bias.map_or(0.0, |bias| bias[channel]);
+        let gates = self.gates;
+        let gate = gates.map_or(1.0, |gates| gates[image * self.channels + channel]);
+        match self.residual {
+            Some(residual) => {
+                for (value, residual) in row.iter_mut().zip(&residual[at..]) {
+                    *value = self.clamped((*value + bias) * gate + residual);
+                }
+            }
+            None => row
+                .iter_mut()
+                .for_each(|value| *value = self.clamped((*value + bias) * gate)),
+        }
+    }
+
+    #[inline(always)]
+    fn clamped(&self, value: f32) -> f32 {
+        if self.relu && value < 0.0 { 0.0 } else { value }
+    }
+}
+
+/// Writes the rows of a tile where they belong.
+struct Writer<'a> {
+    output: SharedOutput<'a>,
+    finish: Finish<'a>,
+    /// The channel of row 0, over all groups.
+    channel: usize,
+    /// The first image of the tile.
+    image: usize,
+    /// Where the first column of row 0 goes, for each image of the tile.
+    starts: &'a [usize],
+    /// Columns of each image.
+    columns: usize,
+    /// From row to row.
+    pixels: usize,
+}
+
+impl Sink for Writer<'_> {
+    #[inline(always)]
+    fn take<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        column: usize,
+        sums: [S::f32s; V],
+    ) {
+        let width = V * S::F32_LANES;
+        let channel = self.channel + row;
+        if let [start] = *self.starts
+            && column + width <= self.columns
+        {
+            let at = start + row * self.pixels + column;
+            let residual = self.finish.residual.map(|residual| {
+                let (vectors, _) = S::as_simd_f32s(&residual[at..at + width]);
+                std::array::from_fn(|v| vectors[v])
+            });
+            let values = self
+                .finish
+                .apply(simd, (self.image, channel), sums, residual);
+            // SAFETY: no other task has these rows of this tile.
+            unsafe { self.output.write_vectors::<S, V>(at, values) };
+            return;
+        }
+        // The last columns, or those of several small images.
+        let mut line = [0.0; PANEL];
+        line[..width].copy_from_slice(cast_slice(&sums));
+        let end = (column + width).min(self.columns * self.starts.len());
+        let mut from = column;
+        while from < end {
+            let (image, place) = (from / self.columns, from % self.columns);
+            let length = (self.columns - place).min(end - from);
+            let at = self.starts[image] + row * self.pixels + place;
+            let piece = &mut line[from - column..][..length];
+            let place = (self.image + image, channel);
+            self.finish.apply_to_row(place, at, piece);
+            // SAFETY: no other task has these rows of this tile.
+            unsafe { self.output.write(at, piece) };
+            from += length;
+        }
+    }
+}
+
+/// With fewer output pixels, packing the weights takes longer than is won.
+const PACKED_FROM: usize = 256;
+
+/// The convolution with weights `[filters, channels, kernel height, kernel width]`.
+pub(super) fn convolve_rows(
+    x: &[f32],
+    geometry: &Geometry,
+    finish: Finish<'_>,
+    weight: &[f32],
+) -> Output {
+    let rows = geometry.rows();
+    if geometry.groups == 1 && geometry.batch * geometry.output_pixels() >= PACKED_FROM {
+        let packed = pack(weight, geometry.filters, rows);
+        return convolve(x, geometry, finish, |filters| Left::Packed {
+            data: &packed[filters.start * rows..],
+        });
+    }
+    convolve(x, geometry, finish, |filters| Left::Rows {
+        data: &weight[filters.start * rows..],
+        stride: rows,
+    })
+}
+
+/// `weights` gives the matrix `[filters, rows]` of a range of filters, which are counted over all
+/// groups and never cross a group.
+pub(super) fn convolve<'w>(
+    x: &[f32],
+    geometry: &Geometry,
+    finish: Finish<'_>,
+    weights: impl Fn(Range<usize>) -> Left<'w> + Sync,
+) -> Output {
+    let pixels = geometry.output_pixels();
+    let rows = geometry.rows();
+    let tiles = geometry.tiles(rows);
+    // Too few tiles to keep the threads busy: split the filters too, at the price of unfolding
+    // once per split.
+    let wanted = match tiles.len() * geometry.groups {
+        0 => 1,
+        tasks => TASKS.div_ceil(2 * tasks),
+    };
+    let per_task = geometry
+        .filters
+        .div_ceil(wanted)
+        .max(32)
+        .min(geometry.filters.max(1))
+        .next_multiple_of(8);
+    let splits = geometry.filters.div_ceil(per_task);
+    let mut output = Output::new(geometry.output_shape().iter().product());
+    let shared = output.shared();
+
+    let task = |tile: &Tile, group: usize, filters: Range<usize>| {
+        let columns = tile.columns();
+        let starts: Vec<usize> = tile
+            .images
+            .clone()
+            .map(|image| {
+                geometry.output_start(image, group) + filters.start * pixels + tile.pixels.start
+            })
+            .collect();
+        let first = group * geometry.filters + filters.start;
+        let lengths = [panels_length(rows, columns), tile.pixels.len()];
+        with_scratch(lengths, |[unfolded, line]| {
+            let channels = 0..geometry.channels;
+            unfold_tile(
+                x,
+                geometry,
+                group,
+                &channels,
+                tile,
+                line,
+                |row, first, values| {
+                    put_row(unfolded, rows, row, first, values);
+                },
+            );
+            let mut writer = Writer {
+                output: shared,
+                finish,
+                channel: first,
+                image: tile.images.start,
+                starts: &starts,
+                columns: tile.pixels.len(),
+                pixels,
+            };
+            let right = Right {
+                data: unfolded,
+                columns,
+            };
+            let left = weights(first..first + filters.len());
+            multiply_into(left, filters.len(), rows, right, &mut writer);
+        });
+    };
+
+    let per_tile = geometry.groups * splits;
+    (0..tiles.len() * per_tile)
+        .into_par_iter()
+        .for_each(|index| {
+            let tile = &tiles[index / per_tile];
+            let group = index % per_tile / splits;
+            let first = index % splits * per_task;
+            let filters = first..(first + per_task).min(geometry.filters);
+            task(tile, group, filters);
+        });
+    output
+}

@@ -1,0 +1,363 @@
+//! Tests of the convolution.
+
+use super::super::fixture::{
+    assert_close, assert_same_bits_on_any_thread_count, assert_within, cases, noise, values,
+};
+use super::super::portable;
+use super::*;
+use burn::backend::Flex;
+use burn::tensor::Device;
+use proptest::prelude::*;
+
+fn pair(value: &serde_json::Value) -> [usize; 2] {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+#[test]
+fn convolution_and_its_gradients_equal_those_of_pytorch() {
+    for case in cases("conv") {
+        let options = Conv2dOptions {
+            stride: pair(&case.options["stride"]),
+            padding: pair(&case.options["padding"]),
+            dilation: pair(&case.options["dilation"]),
+            groups: case.options["groups"].as_u64().unwrap() as usize,
+        };
+        let (x, weight) = (case.input::<4>("x"), case.input::<4>("weight"));
+        let bias = case.has("bias").then(|| case.input::<1>("bias"));
+        let y = conv2d(x.clone(), weight.clone(), bias.clone(), options);
+        case.assert_equals("y", y.clone());
+        let gradients = (y * case.constant("dy")).sum().backward();
+        case.assert_equals("dx", x.grad(&gradients).unwrap());
+        case.assert_equals("dweight", weight.grad(&gradients).unwrap());
+        if let Some(bias) = bias {
+            case.assert_equals("dbias", bias.grad(&gradients).unwrap());
+        }
+    }
+}
+
+/// Output, gradient of the input and gradient of the weight.
+fn all_values(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> [Vec<f32>; 3] {
+    let device = Device::flex().autodiff();
+    let x = noise(1, x, &device).require_grad();
+    let weight = noise(2, weight, &device).require_grad();
+    let y = conv2d(x.clone(), weight.clone(), None, options);
+    let dy = noise(3, y.dims(), &device);
+    let gradients = (y.clone() * dy).sum().backward();
+    let (dx, dweight) = (x.grad(&gradients), weight.grad(&gradients));
+    [y, dx.unwrap(), dweight.unwrap()].map(values)
+}
+
+/// The same by burn's own convolution.
+fn portable_values(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> [Vec<f32>; 3] {
+    let flat = |tensor: Tensor<4>| -> FlexTensor { FlexTensor::from_data(tensor.into_data()) };
+    let device = Device::flex();
+    let shapes = (x, weight);
+    let x = flat(noise(1, x, &device));
+    let weight = flat(noise(2, weight, &device));
+    let y = portable::conv2d::<Flex>(x.clone(), weight.clone(), None, None, false, options);
+    let dy = flat(noise(3, dims::<4>(&y), &device));
+    let dx = portable::conv2d_input_gradient::<Flex>(dy.clone(), weight, shapes.0, options);
+    let dweight = portable::conv2d_weight_gradient::<Flex>(x, dy, shapes.1, options);
+    [y, dx, dweight].map(|tensor| tensor.into_data().try_to_vec::<f32>().unwrap())
+}
+
+fn assert_equals_portable(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) {
+    let actual = all_values(x, weight, options);
+    let expected = portable_values(x, weight, options);
+    // Winograd's way sums numbers of unlike size, most of all for the weights.
+    let parts = [("y", 1e-5), ("dx", 1e-5), ("dweight", 3e-5)];
+    for ((name, part), (actual, expected)) in parts.into_iter().zip(actual.iter().zip(&expected)) {
+        let name = format!("{name} of {x:?} {weight:?} {options:?}");
+        assert_within(part, &name, actual, expected);
+    }
+}
+
+fn options(stride: usize, padding: usize, groups: usize) -> Conv2dOptions {
+    Conv2dOptions {
+        stride: [stride; 2],
+        padding: [padding; 2],
+        groups,
+        ..Conv2dOptions::default()
+    }
+}
+
+#[test]
+fn sizes_that_need_several_tiles_equal_the_portable_kernels() {
+    assert_equals_portable([2, 24, 40, 44], [20, 24, 3, 3], options(1, 1, 1));
+    assert_equals_portable([2, 16, 41, 43], [20, 16, 3, 3], options(2, 1, 1));
+    assert_equals_portable([2, 3, 64, 70], [16, 3, 7, 7], options(2, 3, 1));
+    assert_equals_portable([2, 96, 30, 31], [70, 96, 1, 1], options(1, 0, 1));
+    assert_equals_portable([3, 64, 20, 20], [64, 2, 3, 3], options(1, 1, 32));
+    assert_equals_portable([3, 64, 20, 20], [64, 4, 3, 3], options(2, 1, 16));
+}
+
+#[test]
+fn small_maps_and_wide_weights_equal_the_portable_kernels() {
+    assert_equals_portable([1, 130, 5, 5], [140, 130, 3, 3], options(1, 1, 1));
+    assert_equals_portable([9, 130, 5, 5], [140, 130, 3, 3], options(1, 1, 1));
+    assert_equals_portable([9, 130, 5, 5], [140, 130, 1, 1], options(1, 0, 1));
+    assert_equals_portable([9, 64, 7, 5], [300, 64, 1, 1], options(2, 0, 1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_geometry_equals_the_portable_kernels(
+        batch in 1usize..4,
+        groups in 1usize..4,
+        channels in 1usize..4,
+        filters in 1usize..4,
+        input in [3usize..20, 3usize..20],
+        kernel in [1usize..4, 1usize..4],
+        stride in [1usize..4, 1usize..4],
+        padding in [0usize..4, 0usize..4],
+        dilation in [1usize..3, 1usize..3],
+    ) {
+        let options = Conv2dOptions { stride, padding, dilation, groups };
+        let fits = |axis: usize| {
+            input[axis] + 2 * padding[axis] > dilation[axis] * (kernel[axis] - 1)
+        };
+        prop_assume!(fits(0) && fits(1));
+        assert_equals_portable(
+            [batch, groups * channels, input[0], input[1]],
+            [groups * filters, channels, kernel[0], kernel[1]],
+            options,
+        );
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for (x, weight, options) in [
+        ([3, 24, 40, 44], [20, 24, 3, 3], options(1, 1, 1)),
+        ([3, 24, 41, 44], [20, 24, 3, 3], options(2, 1, 1)),
+        ([3, 64, 9, 9], [256, 64, 3, 3], options(1, 1, 1)),
+        ([3, 64, 20, 20], [64, 2, 3, 3], options(1, 1, 32)),
+    ] {
+        assert_same_bits_on_any_thread_count(|| all_values(x, weight, options).concat());
+    }
+}
+
+#[test]
+fn a_transposed_input_is_read_in_its_own_order() {
+    let device = Device::flex();
+    let x = noise::<4>(1, [2, 3, 8, 6], &device);
+    let weight = noise::<4>(2, [4, 3, 3, 3], &device);
+    let turned = x.clone().swap_dims(2, 3);
+    let copied = Tensor::from_data(turned.to_data(), &device);
+    let options = options(1, 1, 1);
+    assert_eq!(
+        values(conv2d(turned, weight.clone(), None, options)),
+        values(conv2d(copied, weight, None, options)),
+    );
+}
+
+#[test]
+fn a_constant_input_gets_no_gradient() {
+    let device = Device::flex().autodiff();
+    let x = noise::<4>(1, [1, 2, 5, 5], &device);
+    let weight = noise::<4>(2, [2, 2, 3, 3], &device).require_grad();
+    let y = conv2d(x.clone(), weight.clone(), None, Conv2dOptions::default());
+    let gradients = y.sum().backward();
+    assert!(x.grad(&gradients).is_none());
+    assert!(weight.grad(&gradients).is_some());
+}
+
+#[test]
+#[should_panic(expected = "do not fit with 2 groups")]
+fn channels_that_the_groups_do_not_divide_are_refused() {
+    let device = Device::flex();
+    let (x, weight) = (
+        Tensor::zeros([1, 3, 4, 4], &device),
+        Tensor::zeros([2, 3, 1, 1], &device),
+    );
+    conv2d(x, weight, None, options(1, 0, 2));
+}
+
+/// A shape for each way to compute a convolution.
+const WAYS: [([usize; 4], [usize; 4], usize, usize); 7] = [
+    ([2, 20, 52, 41], [24, 20, 3, 3], 1, 1), // Winograd
+    ([2, 20, 19, 23], [24, 20, 3, 3], 2, 1), // unfolded
+    ([2, 20, 19, 23], [24, 20, 1, 1], 1, 1), // pointwise
+    ([5, 20, 3, 2], [37, 20, 1, 1], 1, 1),   // small maps that share a tile
+    ([2, 24, 19, 23], [24, 1, 3, 3], 1, 24), // depthwise
+    ([2, 24, 19, 23], [24, 1, 3, 3], 2, 24), // depthwise with a stride
+    ([2, 24, 19, 23], [36, 4, 3, 3], 1, 6),  // groups
+];
+
+fn way_options(weight: [usize; 4], stride: usize, groups: usize) -> Conv2dOptions {
+    options(stride, weight[2] / 2, groups)
+}
+
+#[test]
+fn bias_residual_and_relu_on_the_way_out_equal_operations_of_their_own() {
+    let device = Device::flex().autodiff();
+    for (x_shape, weight_shape, stride, groups) in WAYS {
+        let options = way_options(weight_shape, stride, groups);
+        let all = |fused: bool| {
+            let x = noise::<4>(1, x_shape, &device).require_grad();
+            let weight = noise::<4>(2, weight_shape, &device).require_grad();
+            let bias = noise::<1>(3, [weight_shape[0]], &device).require_grad();
+            let plain = conv2d(x.clone(), weight.clone(), None, options);
+            let residual = noise::<4>(4, plain.dims(), &device).require_grad();
+            let y = match fused {
+                true => {
+                    let residual = Some(residual.clone());
+                    conv2d_fused(
+                        x.clone(),
+                        weight.clone(),
+                        bias.clone(),
+                        residual,
+                        true,
+                        options,
+                    )
+                }
+                false => {
+                    let bias = bias.clone().reshape([1, weight_shape[0], 1, 1]);
+                    burn::tensor::activation::relu(plain + bias + residual.clone())
+                }
+            };
+            let gradients = (y.clone() * noise(5, y.dims(), &device)).sum().backward();
+            [
+                values(y),
+                values(x.grad(&gradients).unwrap()),
+                values(weight.grad(&gradients).unwrap()),
+                values(bias.grad(&gradients).unwrap()),
+                values(residual.grad(&gradients).unwrap()),
+            ]
+        };
+        let names = ["y", "dx", "dweight", "dbias", "dresidual"];
+        for ((name, fused), plain) in names.into_iter().zip(all(true)).zip(all(false)) {
+            assert_within(3e-5, &format!("{name} of {weight_shape:?}"), &fused, &plain);
+        }
+    }
+}
+
+#[test]
+fn gates_on_the_way_out_equal_operations_of_their_own() {
+    let device = Device::flex();
+    for (x_shape, weight_shape, stride, groups) in WAYS {
+        let options = way_options(weight_shape, stride, groups);
+        let x = noise::<4>(1, x_shape, &device);
+        let weight = noise::<4>(2, weight_shape, &device);
+        let bias = noise::<1>(3, [weight_shape[0]], &device);
+        let gates = noise::<4>(4, [x_shape[0], weight_shape[0], 1, 1], &device);
+        let map = conv2d(x.clone(), weight.clone(), Some(bias.clone()), options);
+        let residual = noise::<4>(5, map.dims(), &device);
+        let expected = values(burn::tensor::activation::relu(
+            map * gates.clone() + residual.clone(),
+        ));
+        let gated = conv2d_gated(x, weight, bias, gates, residual, options);
+        assert_close(&format!("{weight_shape:?}"), &values(gated), &expected);
+    }
+}
+
+#[test]
+fn gradients_are_the_slopes_of_the_output() {
+    // A convolution is linear in each of its inputs, so a slope over any distance is the gradient.
+    let device = Device::flex().autodiff();
+    for (x_shape, weight_shape, stride, groups) in WAYS {
+        let options = way_options(weight_shape, stride, groups);
+        let x = noise::<4>(1, x_shape, &device).require_grad();
+        let weight = noise::<4>(2, weight_shape, &device).require_grad();
+        let y = conv2d(x.clone(), weight.clone(), None, options);
+        let dy = noise::<4>(3, y.dims(), &device);
+        let gradients = (y * dy.clone()).sum().backward();
+        let of = |x: Tensor<4>, weight: Tensor<4>| -> f64 {
+            let y = values(conv2d(x, weight, None, options) * dy.clone());
+            y.into_iter().map(f64::from).sum()
+        };
+        let step_x = noise::<4>(4, x_shape, &device);
+        let step_weight = noise::<4>(5, weight_shape, &device);
+        let along = |gradient: Tensor<4>, step: &Tensor<4>| -> f64 {
+            let product = values(gradient * step.clone().inner());
+            product.into_iter().map(f64::from).sum()
+        };
+        for (slope, expected) in [
+            (
+                of(step_x.clone(), weight.clone()),
+                along(x.grad(&gradients).unwrap(), &step_x),
+            ),
+            (
+                of(x.clone(), step_weight.clone()),
+                along(weight.grad(&gradients).unwrap(), &step_weight),
+            ),
+        ] {
+            let allowed = 1e-4 * expected.abs().max(10.0);
+            assert!(
+                (slope - expected).abs() < allowed,
+                "{weight_shape:?}: {slope} {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_batch_of_no_images_gives_none() {
+    let device = Device::flex();
+    for (x_shape, weight_shape, stride, groups) in WAYS {
+        let [_, channels, height, width] = x_shape;
+        let x = Tensor::<4>::zeros([0, channels, height, width], &device);
+        let weight = noise::<4>(2, weight_shape, &device);
+        let options = way_options(weight_shape, stride, groups);
+        assert_eq!(conv2d(x, weight, None, options).dims()[0], 0);
+    }
+}
+
+/// The largest difference to sums in double precision, as a part of the largest value.
+fn error_of(actual: &[f32], exact: &[f64]) -> f64 {
+    let largest = exact
+        .iter()
+        .fold(0.0f64, |most, value| most.max(value.abs()));
+    let differences = actual.iter().zip(exact);
+    differences.fold(0.0f64, |most, (a, e)| most.max((f64::from(*a) - e).abs())) / largest
+}
+
+#[test]
+fn winograd_s_errors_are_those_that_its_documentation_tells() {
+    let (shape, filters) = ([1usize, 64, 50, 52], 32usize);
+    let [y, dx, dweight] = all_values(shape, [filters, 64, 3, 3], options(1, 1, 1));
+    let device = Device::flex();
+    let [_, channels, height, width] = shape;
+    let x = values(noise::<4>(1, shape, &device));
+    let weight = values(noise::<4>(2, [filters, channels, 3, 3], &device));
+    let dy = values(noise::<4>(3, [1, filters, height, width], &device));
+    let mut exact_y = vec![0.0f64; y.len()];
+    let mut exact_dx = vec![0.0f64; dx.len()];
+    let mut exact_dweight = vec![0.0f64; dweight.len()];
+    let pixels = height * width;
+    for filter in 0..filters {
+        for channel in 0..channels {
+            for tap in 0..9 {
+                let at_weight = (filter * channels + channel) * 9 + tap;
+                for row in 0..height {
+                    let y_in = row + tap / 3;
+                    for column in 0..width {
+                        let x_in = column + tap % 3;
+                        if !(1..=height).contains(&y_in) || !(1..=width).contains(&x_in) {
+                            continue;
+                        }
+                        let at_x = channel * pixels + (y_in - 1) * width + x_in - 1;
+                        let at_y = filter * pixels + row * width + column;
+                        let w = f64::from(weight[at_weight]);
+                        exact_y[at_y] += w * f64::from(x[at_x]);
+                        exact_dx[at_x] += w * f64::from(dy[at_y]);
+                        exact_dweight[at_weight] += f64::from(x[at_x]) * f64::from(dy[at_y]);
+                    }
+                }
+            }
+        }
+    }
+    let errors = [
+        error_of(&y, &exact_y),
+        error_of(&dx, &exact_dx),
+        error_of(&dweight, &exact_dweight),
+    ];
+    println!("{errors:?}");
+    assert!(
+        errors[0] < 1e-5 && errors[1] < 1e-5 && errors[2] < 3e-5,
+        "{errors:?}"
+    );
+    // The plain sums would be closer: this is Winograd's way.
+    assert!(errors[0] > 3e-7, "{errors:?}");
+}

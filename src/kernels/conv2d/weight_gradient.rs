@@ -1,0 +1,357 @@
+//! The gradient of the weights.
+
+use std::ops::Range;
+
+use burn::backend::flex::FlexTensor;
+use pulp::Simd;
+use pulp::bytemuck::cast_slice;
+use rayon::prelude::*;
+
+use super::super::cpu::{
+    Contiguous, Matrix, Output, OutputMatrix, SharedOutput, dims, multiply, tensor, with_scratch,
+};
+use super::super::panels::{Left, PANEL, Right, Sink, multiply_into, panels_length};
+use super::Conv2dOptions;
+use super::geometry::{Geometry, TASKS, Tile};
+use super::unfold::unfold_tile;
+use super::{depthwise, winograd};
+
+/// Weights with more elements than this are not summed in per-task copies.
+const MAX_PARTIAL_ELEMENTS: usize = 64 * 1024;
+
+/// Gathers the rows of a group of `[batch, groups * filters, pixels]` for a tile: one row per
+/// filter. A tile of one image is there already.
+fn gather<'a>(
+    y: &'a [f32],
+    geometry: &Geometry,
+    group: usize,
+    tile: &Tile,
+    scratch: &'a mut [f32],
+) -> Matrix<'a> {
+    let pixels = geometry.output_pixels();
+    if tile.images.len() == 1 {
+        let start = geometry.output_start(tile.images.start, group) + tile.pixels.start;
+        return Matrix::rows(&y[start..], geometry.filters, tile.columns(), pixels);
+    }
+    let columns = tile.columns();
+    for (index, image) in tile.images.clone().enumerate() {
+        let start = geometry.output_start(image, group);
+        for filter in 0..geometry.filters {
+            let place = filter * columns + index * pixels;
+            let from = start + filter * pixels;
+            scratch[place..place + pixels].copy_from_slice(&y[from..from + pixels]);
+        }
+    }
+    Matrix::rows(scratch, geometry.filters, columns, columns)
+}
+
+/// Where a gather for this tile needs scratch memory: its length.
+fn gather_length(geometry: &Geometry, tile: &Tile) -> usize {
+    if tile.images.len() == 1 {
+        0
+    } else {
+        geometry.filters * tile.columns()
+    }
+}
+
+pub(in super::super) fn cpu_weight_gradient(
+    x: FlexTensor,
+    output_gradient: FlexTensor,
+    weight_shape: [usize; 4],
+    options: Conv2dOptions,
+) -> FlexTensor {
+    let geometry = Geometry::new(dims(&x), weight_shape, options);
+    let (x, output_gradient) = (Contiguous::new(x), Contiguous::new(output_gradient));
+    let (x, dy) = (x.data(), output_gradient.data());
+    if depthwise::is_possible(&geometry) {
+        return tensor(depthwise::weight_gradient(x, dy, &geometry), weight_shape);
+    }
+    if winograd::gradient_pays(&geometry) {
+        return tensor(winograd::weight_gradient(x, dy, &geometry), weight_shape);
+    }
+    let elements: usize = weight_shape.iter().product();
+    let turned = if geometry.groups < TASKS && elements <= MAX_PARTIAL_ELEMENTS {
+        weight_gradient_by_pixels(x, dy, &geometry, elements)
+    } else {
+        weight_gradient_by_channels(x, dy, &geometry, elements)
+    };
+    tensor(turn_back(&turned, &geometry), weight_shape)
+}
+
+/// Filters that are turned back at a time: what a line of the cache holds.
+const TURNED: usize = 16;
+
+/// `[group, rows, filters]` to `[group, filters, rows]`.
+fn turn_back(turned: &[f32], geometry: &Geometry) -> Vec<f32> {
+    let (rows, filters) = (geometry.rows(), geometry.filters);
+    let mut gradient = vec![0.0; turned.len()];
+    gradient
+        .par_chunks_mut((rows * filters).max(1))
+        .zip(turned.par_chunks((rows * filters).max(1)))
+        .flat_map(|(gradient, turned)| {
+            gradient
+                .par_chunks_mut((TURNED * rows).max(1))
+                .enumerate()
+                .map(move |(block, gradient)| (block * TURNED, gradient, turned))
+        })
+        .for_each(|(first, gradient, turned)| {
+            let count = gradient.len() / rows.max(1);
+            for (row, line) in turned.chunks_exact(filters).enumerate() {
+                for (filter, value) in line[first..first + count].iter().enumerate() {
+                    gradient[filter * rows + row] = *value;
+                }
+            }
+        });
+    gradient
+}
+
+/// Adds to `target` what one tile gives to the gradient of the weights of some channels, turned:
+/// `[channels * kernel, filters]`. Turned, because the matrix product rearranges its right side,
+/// and the output's gradient is smaller than the unfolded input.
+///
+/// # Safety
+/// No other task touches `target`; it has been written.
+unsafe fn add_weight_gradient(
+    x: &[f32],
+    dy: &[f32],
+    geometry: &Geometry,
+    (group, channels): (usize, &Range<usize>),
+    tile: &Tile,
+    target: &mut OutputMatrix<'_>,
+) {
+    let columns = tile.columns();
+    let rows = channels.len() * geometry.kernel_elements();
+    let pointwise = geometry.is_pointwise() && tile.images.len() == 1;
+    let unfolded_length = if pointwise { 0 } else { rows * columns };
+    with_scratch(
+        [
+            unfolded_length,
+            gather_length(geometry, tile),
+            tile.pixels.len(),
+        ],
+        |[unfolded, gathered, line]| {
+            let unfolded = if pointwise {
+                let block = geometry.input_block(tile.images.start, group, channels);
+                let pixels = geometry.input_pixels();
+                Matrix::rows(&x[block][tile.pixels.start..], rows, columns, pixels)
+            } else {
+                unfold_tile(
+                    x,
+                    geometry,
+                    group,
+                    channels,
+                    tile,
+                    line,
+                    |row, first, values| {
+                        let at = row * columns + first;
+                        unfolded[at..at + values.len()].copy_from_slice(values);
+                    },
+                );
+                Matrix::rows(unfolded, rows, columns, columns)
+            };
+            let dy = gather(dy, geometry, group, tile, gathered);
+            // SAFETY: passed on to the caller.
+            unsafe { multiply(target, unfolded, dy.transposed(), true) };
+        },
+    );
+}
+
+/// Small weights: each task sums over its share of the pixels into its own copy, and the copies
+/// are summed in order. The result is turned: `[group, rows, filters]`.
+fn weight_gradient_by_pixels(
+    x: &[f32],
+    dy: &[f32],
+    geometry: &Geometry,
+    elements: usize,
+) -> Vec<f32> {
+    let rows = geometry.rows();
+    let tiles = geometry.tiles(rows);
+    let share = tiles.len().div_ceil(TASKS).max(1);
+    let partials: Vec<Vec<f32>> = tiles
+        .par_chunks(share)
+        .map(|tiles| {
+            let mut partial = vec![0.0; elements];
+            let shared = SharedOutput::of(&mut partial);
+            for tile in tiles {
+                for group in 0..geometry.groups {
+                    let start = group * geometry.filters * rows;
+                    let mut target = shared.matrix(start, rows, geometry.filters, geometry.filters);
+                    let part = (group, &(0..geometry.channels));
+                    // SAFETY: the copy belongs to this task and starts as zeros.
+                    unsafe { add_weight_gradient(x, dy, geometry, part, tile, &mut target) };
+                }
+            }
+            partial
+        })
+        .collect();
+    let mut partials = partials.into_iter();
+    let mut total = partials.next().unwrap_or_else(|| vec![0.0; elements]);
+    for partial in partials {
+        for (sum, element) in total.iter_mut().zip(partial) {
+            *sum += element;
+        }
+    }
+    total
+}
+
+/// The output's gradient, turned for [`multiply_into`]: for every group and tile a right matrix
+/// `[pixels of the tile, filters]`.
+struct TurnedGradient {
+    data: Vec<f32>,
+    /// Where the matrix of a tile starts, of group 0; those of the other groups follow it.
+    starts: Vec<usize>,
+    filters: usize,
+}
+
+impl TurnedGradient {
+    fn new(dy: &[f32], geometry: &Geometry, tiles: &[Tile]) -> Self {
+        let (groups, filters) = (geometry.groups, geometry.filters);
+        let length = |tile: &Tile| panels_length(tile.columns(), filters);
+        let mut end = 0;
+        let starts = tiles.iter().map(|tile| {
+            let start = end;
+            end += groups * length(tile);
+            start
+        });
+        let starts: Vec<usize> = starts.collect();
+        let mut data = Output::new(end);
+        let shared = data.shared();
+        (0..tiles.len() * groups).into_par_iter().for_each(|index| {
+            let (tile, group) = (&tiles[index / groups], index % groups);
+            let columns = tile.columns();
+            let lengths = [length(tile), gather_length(geometry, tile)];
+            with_scratch(lengths, |[turned, gathered]| {
+                turned.fill(0.0);
+                let dy = gather(dy, geometry, group, tile, gathered);
+                let (turned_lines, _) = turned.as_chunks_mut::<PANEL>();
+                for filter in 0..filters {
+                    let line = &dy.data[filter * dy.row_stride..][..columns];
+                    let panel = &mut turned_lines[filter / PANEL * columns..][..columns];
+                    for (to, value) in panel.iter_mut().zip(line) {
+                        to[filter % PANEL] = *value;
+                    }
+                }
+                let at = starts[index / groups] + group * length(tile);
+                // SAFETY: no other task has this tile of this group.
+                unsafe { shared.write(at, turned) };
+            });
+        });
+        // SAFETY: the tasks cover every tile of every group.
+        let data = unsafe { data.into_vec() };
+        Self {
+            data,
+            starts,
+            filters,
+        }
+    }
+
+    fn of(&self, tile: usize, columns: usize, group: usize) -> Right<'_> {
+        let length = panels_length(columns, self.filters);
+        Right {
+            data: &self.data[self.starts[tile] + group * length..][..length],
+            columns: self.filters,
+        }
+    }
+}
+
+/// Adds a product to a matrix.
+struct Add<'a> {
+    matrix: &'a mut [f32],
+    columns: usize,
+}
+
+impl Sink for Add<'_> {
+    #[inline(always)]
+    fn take<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        column: usize,
+        sums: [S::f32s; V],
+    ) {
+        let width = (V * S::F32_LANES).min(self.columns - column);
+        let target = &mut self.matrix[row * self.columns + column..][..width];
+        if width == V * S::F32_LANES {
+            let (vectors, _) = S::as_mut_simd_f32s(target);
+            for (to, sum) in vectors.iter_mut().zip(sums) {
+                *to = simd.add_f32s(*to, sum);
+            }
+        } else {
+            for (to, sum) in target.iter_mut().zip(cast_slice::<S::f32s, f32>(&sums)) {
+                *to += sum;
+            }
+        }
+    }
+}
+
+/// Large weights, or many groups: each task owns some input channels and goes over all pixels. The
+/// result is turned: `[group, rows, filters]`.
+fn weight_gradient_by_channels(
+    x: &[f32],
+    dy: &[f32],
+    geometry: &Geometry,
+    elements: usize,
+) -> Vec<f32> {
+    let kernel = geometry.kernel_elements();
+    let (rows, filters) = (geometry.rows(), geometry.filters);
+    let blocks = TASKS
+        .div_ceil(geometry.groups)
+        .clamp(1, geometry.channels.div_ceil(8).max(1));
+    let per_block = geometry.channels.div_ceil(blocks).max(1);
+    let tiles = geometry.tiles(per_block * kernel);
+    let dy = TurnedGradient::new(dy, geometry, &tiles);
+    let mut gradient = vec![0.0; elements];
+    // A block of channels is a run of rows, so tasks own chunks of the buffer. Chunks may not
+    // cross a group.
+    gradient
+        .par_chunks_mut(rows * filters)
+        .enumerate()
+        .flat_map(|(group, gradient)| {
+            gradient
+                .par_chunks_mut(per_block * kernel * filters)
+                .enumerate()
+                .map(move |(block, gradient)| (group, block, gradient))
+        })
+        .for_each(|(group, block, gradient)| {
+            let channels = block * per_block..((block + 1) * per_block).min(geometry.channels);
+            let rows = channels.len() * kernel;
+            let mut sums = Add {
+                matrix: gradient,
+                columns: filters,
+            };
+            for (number, tile) in tiles.iter().enumerate() {
+                let columns = tile.columns();
+                let right = dy.of(number, columns, group);
+                if geometry.is_pointwise() && tile.images.len() == 1 {
+                    let planes = geometry.input_block(tile.images.start, group, &channels);
+                    let left = Left::Rows {
+                        data: &x[planes][tile.pixels.start..],
+                        stride: geometry.input_pixels(),
+                    };
+                    multiply_into(left, rows, columns, right, &mut sums);
+                    continue;
+                }
+                let lengths = [rows * columns, tile.pixels.len()];
+                with_scratch(lengths, |[unfolded, line]| {
+                    unfold_tile(
+                        x,
+                        geometry,
+                        group,
+                        &channels,
+                        tile,
+                        line,
+                        |row, first, values| {
+                            let at = row * columns + first;
+                            unfolded[at..at + values.len()].copy_from_slice(values);
+                        },
+                    );
+                    let left = Left::Rows {
+                        data: unfolded,
+                        stride: columns,
+                    };
+                    multiply_into(left, rows, columns, right, &mut sums);
+                });
+            }
+        });
+    gradient
+}

@@ -1,0 +1,164 @@
+//! The end of a block with an SE unit: every channel times its gate, the residual sum and ReLU, in
+//! one pass.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch};
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use super::affine::positive;
+use super::cpu::{Contiguous, ELEMENTS_PER_TASK, Output, dims, sum_of, tensor};
+use super::{Kernels, Operations};
+
+/// `max(x * gates + residual, 0)`.
+///
+/// `x` and `residual` are `[batch, channels, height, width]`, `gates` `[batch, channels, 1, 1]`.
+/// Differentiable in all of them.
+///
+/// # Panics
+/// When the shapes do not fit each other.
+pub fn excite_add_relu(x: Tensor<4>, gates: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, ..] = x.dims();
+    assert_eq!(gates.dims(), [batch, channels, 1, 1], "excite: the gates");
+    assert_eq!(residual.dims(), x.dims(), "excite: the residual");
+    let (x, gates) = (x.into_dispatch(), gates.into_dispatch());
+    let residual = residual.into_dispatch();
+    Tensor::from_dispatch(<Dispatch as Operations>::excite_add_relu(
+        x, gates, residual,
+    ))
+}
+
+/// What the backward pass needs.
+#[derive(Clone, Debug)]
+struct ExciteState<B: Backend> {
+    x: FloatTensor<B>,
+    gates: FloatTensor<B>,
+    output: FloatTensor<B>,
+}
+
+#[derive(Debug)]
+struct Excite;
+
+impl<B: Kernels> Backward<B, 3> for Excite {
+    type State = ExciteState<B>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let output_gradient = grads.consume::<B>(&ops.node);
+        let ExciteState { x, gates, output } = ops.state;
+        let gradient = B::relu_gradient(output, output_gradient);
+        let [x_node, gates_node, residual_node] = ops.parents;
+        if let Some(node) = gates_node {
+            let of_gates = B::dot_per_plane(x, gradient.clone());
+            grads.register::<B>(node.id, of_gates);
+        }
+        if let Some(node) = x_node {
+            grads.register::<B>(node.id, B::float_mul(gradient.clone(), gates));
+        }
+        if let Some(node) = residual_node {
+            grads.register::<B>(node.id, gradient);
+        }
+    }
+}
+
+pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
+    x: FloatTensor<Autodiff<B, C>>,
+    gates: FloatTensor<Autodiff<B, C>>,
+    residual: FloatTensor<Autodiff<B, C>>,
+) -> FloatTensor<Autodiff<B, C>> {
+    let (x, x_node) = x.into_parts();
+    let (gates, gates_node) = gates.into_parts();
+    let (residual, residual_node) = residual.into_parts();
+    let output = B::excite_add_relu_forward(x.clone(), gates.clone(), residual);
+    match Backward::<B, 3>::prepare::<C>(Excite, [x_node, gates_node, residual_node])
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(preparation) => {
+            let state = ExciteState {
+                x,
+                gates,
+                output: output.clone(),
+            };
+            preparation.finish(state, output)
+        }
+        OpsKind::UnTracked(preparation) => preparation.finish(output),
+    }
+}
+
+pub(super) fn cpu_forward(x: FlexTensor, gates: FlexTensor, residual: FlexTensor) -> FlexTensor {
+    let shape: [usize; 4] = dims(&x);
+    let (x, gates) = (Contiguous::new(x), Contiguous::new(gates));
+    let residual = Contiguous::new(residual);
+    let pixels = (shape[2] * shape[3]).max(1);
+    let mut output = Output::new(shape.iter().product());
+    output
+        .slots()
+        .par_chunks_mut(pixels)
+        .with_min_len(ELEMENTS_PER_TASK.div_ceil(pixels))
+        .enumerate()
+        .for_each(|(plane, slots)| {
+            let gate = gates.data()[plane];
+            let x = &x.data()[plane * pixels..][..pixels];
+            let residual = &residual.data()[plane * pixels..][..pixels];
+            for ((slot, x), residual) in slots.iter_mut().zip(x).zip(residual) {
+                slot.write(positive(x * gate + residual));
+            }
+        });
+    // SAFETY: the planes cover the buffer, and every slot is written.
+    unsafe { output.into_tensor(shape) }
+}
+
+pub(super) fn cpu_dot_per_plane(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+    let [batch, channels, height, width]: [usize; 4] = dims(&a);
+    let (a, b) = (Contiguous::new(a), Contiguous::new(b));
+    let (a, b) = (a.data(), b.data());
+    let pixels = height * width;
+    let sums: Vec<f32> = (0..batch * channels)
+        .into_par_iter()
+        .with_min_len(ELEMENTS_PER_TASK.div_ceil(pixels.max(1)))
+        .map(|plane| {
+            let of_plane = plane * pixels..(plane + 1) * pixels;
+            sum_of(&a[of_plane.clone()], &b[of_plane], |a, b| a * b) as f32
+        })
+        .collect();
+    tensor(sums, [batch, channels, 1, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{assert_close, noise, values};
+    use super::*;
+    use burn::tensor::Device;
+    use burn::tensor::activation::relu;
+
+    #[test]
+    fn the_pass_and_its_gradients_equal_those_of_burn_s_operations() {
+        let device = Device::flex().autodiff();
+        let shape = [2, 3, 5, 7];
+        let all = |fused: bool| {
+            let x = noise::<4>(1, shape, &device).require_grad();
+            let gates = noise::<4>(2, [2, 3, 1, 1], &device).require_grad();
+            let residual = noise::<4>(3, shape, &device).require_grad();
+            let y = match fused {
+                true => excite_add_relu(x.clone(), gates.clone(), residual.clone()),
+                false => relu(x.clone() * gates.clone() + residual.clone()),
+            };
+            let gradients = (y.clone() * noise(4, shape, &device)).sum().backward();
+            [
+                values(y),
+                values(x.grad(&gradients).unwrap()),
+                values(gates.grad(&gradients).unwrap()),
+                values(residual.grad(&gradients).unwrap()),
+            ]
+        };
+        let names = ["y", "dx", "dgates", "dresidual"];
+        for ((name, fused), plain) in names.into_iter().zip(all(true)).zip(all(false)) {
+            assert_close(name, &fused, &plain);
+        }
+    }
+}
