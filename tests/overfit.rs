@@ -66,6 +66,7 @@ fn three_pictures_are_learnt_by_heart() {
         description,
         dataset_name: "shapes".into(),
         results: results.path().to_path_buf(),
+        recompute: false,
         device: Device::flex(),
     };
     let adamw = OptimizerConfig::Adamw {

@@ -55,6 +55,10 @@ pub struct ModelConfig {
     pub norm: NormKind,
     /// Stem and stages that keep given weights; with random weights all are trained.
     pub frozen_stages: usize,
+    /// Compute the backbone a second time in the backward pass instead of keeping its maps: less
+    /// memory, more time, the same numbers. With frozen norms only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recompute: bool,
     /// Any field of the detector's own configuration, as it stands in a checkpoint, such as
     /// `overrides.rpn.train_limits.post_nms = 500`.
     #[serde(default)]
@@ -175,6 +179,14 @@ impl DetectionConfig {
                 ),
             })?;
             detector.backbone.se = Some(changed(se, &self.model.se, "model.se")?);
+        }
+        if self.model.recompute && detector.backbone.norm.kind == NormKind::Batch {
+            return Err(ConfigError::Invalid {
+                origin: "model.recompute".to_string(),
+                message: "computing a block twice would count the statistics of a batch twice: \
+                          start from --weights with model.norm = \"frozen\", or leave it out"
+                    .to_string(),
+            });
         }
         detector
             .backbone

@@ -11,7 +11,7 @@ use super::matcher::Matcher;
 use super::roi_heads::{
     BoxHead, HeadInit, RoiHeadsConfig, detections, roi_losses, select_training_sample,
 };
-use super::roi_pooler::{LevelEpsilon, RoiPooler};
+use super::roi_pooler::{LevelEpsilon, PooledLevels, RoiPooler};
 use super::rpn::{
     ProposalLimits, ProposalRank, RpnConfig, RpnHead, RpnNormalizer, proposals, rpn_losses,
 };
@@ -201,6 +201,15 @@ impl FasterRcnn {
         &self.config
     }
 
+    /// The detector for inference: every norm of the backbone is inside the convolution before it.
+    /// Its detections differ by rounding.
+    pub fn folded(self) -> Self {
+        Self {
+            backbone: self.backbone.folded(),
+            ..self
+        }
+    }
+
     /// P2..P6 of a batch.
     pub fn features(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
         self.fpn.forward(self.backbone.forward(pixels))
@@ -214,8 +223,21 @@ impl FasterRcnn {
         targets: &[Target],
         order: &mut SampleOrder,
     ) -> FasterRcnnLosses {
+        let maps = self.backbone.forward(batch.pixels.clone());
+        self.losses_of_maps(maps, batch, targets, order)
+    }
+
+    /// The same where C2..C5 are there already.
+    pub(super) fn losses_of_maps(
+        &self,
+        maps: [Tensor<4>; 4],
+        batch: ImageBatch,
+        targets: &[Target],
+        order: &mut SampleOrder,
+    ) -> FasterRcnnLosses {
         let targets: Vec<Target> = targets.iter().map(without_degenerate).collect();
-        let levels = self.anchors_and_features(batch.pixels);
+        let [_, _, height, width] = batch.pixels.dims();
+        let levels = self.with_anchors(self.fpn.forward(maps), ImageSize::new(height, width));
         let output = self.rpn.forward(&levels.features);
         let flat_anchors = levels.anchors.concat();
         let boxes: Vec<Vec<BoxXyxy>> = targets.iter().map(|t| t.boxes_in_input.clone()).collect();
@@ -243,7 +265,7 @@ impl FasterRcnn {
             let pooled = self.pool(&levels.features, &sampled);
             let losses = roi_losses(
                 &self.config.roi_heads,
-                self.box_head.forward(pooled),
+                self.box_head.forward_levels(pooled),
                 &samples,
             );
             (losses.classifier, losses.box_deltas)
@@ -258,7 +280,9 @@ impl FasterRcnn {
 
     /// The detections of every image, best first, in input pixels.
     pub fn detect(&self, batch: ImageBatch) -> Vec<Vec<Detection>> {
-        let levels = self.anchors_and_features(batch.pixels);
+        let [_, _, height, width] = batch.pixels.dims();
+        let features = self.features(batch.pixels);
+        let levels = self.with_anchors(features, ImageSize::new(height, width));
         let output = self.rpn.forward(&levels.features);
         let proposals = proposals(
             &self.config.rpn,
@@ -273,20 +297,18 @@ impl FasterRcnn {
         let pooled = self.pool(&levels.features, &proposals);
         detections(
             &self.config.roi_heads,
-            self.box_head.forward(pooled),
+            self.box_head.forward_levels(pooled),
             &proposals,
             &batch.input_sizes,
         )
     }
 
     /// RoIs come from P2..P5 only.
-    fn pool(&self, features: &[Tensor<4>], boxes: &[Vec<BoxXyxy>]) -> Tensor<4> {
-        self.config.roi_heads.pooler.forward(&features[..4], boxes)
+    fn pool(&self, features: &[Tensor<4>], boxes: &[Vec<BoxXyxy>]) -> PooledLevels {
+        self.config.roi_heads.pooler.by_level(&features[..4], boxes)
     }
 
-    fn anchors_and_features(&self, pixels: Tensor<4>) -> Levels {
-        let [_, _, height, width] = pixels.dims();
-        let features = self.features(pixels);
+    fn with_anchors(&self, features: Vec<Tensor<4>>, padded: ImageSize) -> Levels {
         let grids: Vec<ImageSize> = features
             .iter()
             .map(|level| {
@@ -295,10 +317,7 @@ impl FasterRcnn {
             })
             .collect();
         Levels {
-            anchors: self
-                .config
-                .anchors
-                .grid(ImageSize::new(height, width), &grids),
+            anchors: self.config.anchors.grid(padded, &grids),
             features,
         }
     }

@@ -1,7 +1,8 @@
 //! Faster R-CNN with a feature pyramid, piece by piece.
 //!
 //! From the pieces to the whole: [`anchors`], [`matcher`], [`sampler`], [`box_coder`], [`nms`],
-//! [`losses`], [`roi_pooler`], [`fpn`], [`rpn`], [`roi_heads`], [`faster_rcnn`].
+//! [`losses`], [`roi_pooler`], [`fpn`], [`rpn`], [`roi_heads`], [`faster_rcnn`]. [`recompute`] trains
+//! with less memory.
 //!
 //! Everything that decides (matching, sampling, top-k, suppression) runs on the host in `f32` with
 //! torchvision's order of operations; everything that learns runs on the device. Labels are
@@ -15,6 +16,7 @@ pub mod fpn;
 pub mod losses;
 pub mod matcher;
 pub mod nms;
+pub mod recompute;
 pub mod roi_heads;
 pub mod roi_pooler;
 pub mod rpn;

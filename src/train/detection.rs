@@ -6,14 +6,14 @@ use std::time::Duration;
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
-use super::engine::{Batches, Evaluation, Losses, TrainTask};
+use super::engine::{BackwardPass, Batches, Evaluation, Losses, TrainTask};
 use crate::data::DataError;
 use crate::data::batch::DetectionBatch;
 use crate::data::loader::{DetectionLoader, EpochBatches};
 use crate::data::registry::OpenedSplit;
-use crate::detection::faster_rcnn::FasterRcnn;
+use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnLosses};
 use crate::detection::sampler::SampleOrder;
-use crate::detection::{ImageBatch, Target};
+use crate::detection::{ImageBatch, Target, recompute};
 use crate::eval::{CocoEvaluation, EvalError, GroundTruth, evaluate, write_results};
 use crate::predict::{DetectorDescription, detect_dataset, to_device};
 
@@ -45,6 +45,9 @@ pub struct DetectionTask {
     pub results: PathBuf,
     /// Of the tensors.
     pub device: Device,
+    /// Whether the backward pass computes the backbone again instead of keeping its maps; see
+    /// [`recompute`].
+    pub recompute: bool,
 }
 
 /// The annotations of a data set for evaluation: from its file, number by number, or from the
@@ -61,13 +64,29 @@ pub fn ground_truth(split: &OpenedSplit) -> Result<GroundTruth, EvalError> {
 }
 
 impl DetectionTask {
+    fn to_tensors(&self, batch: DetectionBatch) -> (ImageBatch, Vec<Target>) {
+        let input_sizes = batch.images.iter().map(|i| i.input_size).collect();
+        let targets = batch.images.into_iter().map(|image| Target {
+            boxes_in_input: image.boxes_in_input,
+            labels: image.labels,
+        });
+        let targets = targets.collect();
+        let pixels = Tensor::from_inner(to_device(batch.pixels, batch.shape, &self.device));
+        let batch = ImageBatch {
+            pixels,
+            input_sizes,
+        };
+        (batch, targets)
+    }
+
     /// Detect and measure, with the results written down.
     ///
     /// # Errors
     /// An image or the results file.
     pub fn measure(&self, model: &FasterRcnn) -> Result<CocoEvaluation, DetectionTaskError> {
+        let model = model.clone().folded();
         let rows = detect_dataset(
-            model,
+            &model,
             &self.description.preprocess,
             &self.description.categories,
             &self.val.dataset,
@@ -76,6 +95,14 @@ impl DetectionTask {
         )?;
         write_results(&self.results.join("detections.json"), &rows)?;
         Ok(evaluate(&self.ground_truth, &rows)?)
+    }
+}
+
+fn by_name(losses: FasterRcnnLosses) -> Losses {
+    let parts = losses.parts().into_iter();
+    Losses {
+        total: losses.total(),
+        parts: parts.map(|(name, tensor)| (name, tensor.clone())).collect(),
     }
 }
 
@@ -132,33 +159,28 @@ impl TrainTask for DetectionTask {
     }
 
     fn losses(&self, model: &FasterRcnn, batch: DetectionBatch, seed: u64) -> Losses {
-        let targets: Vec<Target> = batch
-            .images
-            .iter()
-            .map(|image| Target {
-                boxes_in_input: image.boxes_in_input.clone(),
-                labels: image.labels.clone(),
-            })
-            .collect();
-        let input_sizes = batch.images.iter().map(|i| i.input_size).collect();
-        let pixels = Tensor::from_inner(to_device(batch.pixels, batch.shape, &self.device));
+        let (batch, targets) = self.to_tensors(batch);
         let mut order = SampleOrder::shuffled(seed);
-        let losses = model.losses(
-            ImageBatch {
-                pixels,
-                input_sizes,
-            },
-            &targets,
-            &mut order,
-        );
-        Losses {
-            total: losses.total(),
-            parts: losses
-                .parts()
-                .into_iter()
-                .map(|(name, tensor)| (name, tensor.clone()))
-                .collect(),
+        by_name(model.losses(batch, &targets, &mut order))
+    }
+
+    fn losses_and_backward<'m>(
+        &self,
+        model: &'m FasterRcnn,
+        batch: DetectionBatch,
+        seed: u64,
+    ) -> (Losses, BackwardPass<'m>) {
+        if !self.recompute {
+            let losses = self.losses(model, batch, seed);
+            let backward = losses.backward(model);
+            return (losses, backward);
         }
+        let (batch, targets) = self.to_tensors(batch);
+        let mut order = SampleOrder::shuffled(seed);
+        let (losses, waiting) = recompute::losses(model, batch, &targets, &mut order);
+        let losses = by_name(losses);
+        let total = losses.total.clone();
+        (losses, Box::new(move || waiting.backward(model, &total)))
     }
 
     fn evaluate(&self, model: &FasterRcnn) -> Result<Evaluation, DetectionTaskError> {

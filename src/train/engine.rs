@@ -73,6 +73,14 @@ pub struct Losses {
     pub parts: Vec<(&'static str, Tensor<1>)>,
 }
 
+impl Losses {
+    /// The usual backward pass, through all that the forward pass kept.
+    pub fn backward<'m>(&self, model: &'m impl Module) -> BackwardPass<'m> {
+        let total = self.total.clone();
+        Box::new(move || GradientsParams::from_grads(total.backward(), model))
+    }
+}
+
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
@@ -94,6 +102,9 @@ pub trait Batches<B, E>: Iterator<Item = Result<B, E>> {
 
 /// The batches of an epoch, or why there are none.
 pub type OpenedEpoch<B, E> = Result<Box<dyn Batches<B, E>>, E>;
+
+/// Computes the gradients of a batch's losses.
+pub type BackwardPass<'m> = Box<dyn FnOnce() -> GradientsParams + 'm>;
 
 /// What is trained.
 pub trait TrainTask {
@@ -117,6 +128,18 @@ pub trait TrainTask {
     fn describe(&self, batch: &Self::Batch) -> Vec<String>;
     /// Forward pass and losses; all randomness from `seed`.
     fn losses(&self, model: &Self::Model, batch: Self::Batch, seed: u64) -> Losses;
+    /// The same, and how the gradients are computed from there; for tasks that know a way of their
+    /// own.
+    fn losses_and_backward<'m>(
+        &self,
+        model: &'m Self::Model,
+        batch: Self::Batch,
+        seed: u64,
+    ) -> (Losses, BackwardPass<'m>) {
+        let losses = self.losses(model, batch, seed);
+        let backward = losses.backward(model);
+        (losses, backward)
+    }
     /// Measure a model in evaluation mode.
     ///
     /// # Errors
@@ -497,7 +520,7 @@ impl<T: TrainTask> Engine<'_, T> {
                     state.progress.iteration as u64,
                     part as u64,
                 );
-                let losses = self.task.losses(&state.model, batch, seed);
+                let (losses, backward) = self.task.losses_and_backward(&state.model, batch, seed);
                 let values = loss_values(&losses);
                 if sums.is_empty() {
                     sums = values.iter().map(|(n, _)| (n.clone(), 0.0)).collect();
@@ -508,10 +531,9 @@ impl<T: TrainTask> Engine<'_, T> {
                 if values.iter().any(|(_, v)| !v.is_finite()) {
                     return Err(self.non_finite(&state, &values, learning_rate, f64::NAN, images));
                 }
-                accumulator.accumulate(
-                    &state.model,
-                    GradientsParams::from_grads(losses.total.backward(), &state.model),
-                );
+                // The backward pass owns the losses' graph and frees it on its way.
+                drop(losses);
+                accumulator.accumulate(&state.model, backward());
             }
             if found == 0 {
                 // Bad images were skipped and nothing is left of this epoch.

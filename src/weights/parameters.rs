@@ -115,9 +115,16 @@ pub fn load_named_tensors<M: Module>(
     model: M,
     tensors: &NamedTensors,
 ) -> Result<M, ParameterError> {
-    let have = named_tensors(&model);
-    let shapes = have.iter().map(|(name, data)| (name, &data.shape()[..]));
-    fits(&shapes.collect(), tensors)?;
+    fill_with_tensors(model, tensors.clone())
+}
+
+/// [`load_named_tensors`] for tensors that nobody needs afterwards: nothing is copied, so that the
+/// memory is that of the weights once.
+///
+/// # Errors
+/// As [`load_named_tensors`].
+pub fn fill_with_tensors<M: Module>(model: M, tensors: NamedTensors) -> Result<M, ParameterError> {
+    check_named_tensors(&model, &tensors)?;
     Ok(model.map(&mut Loader {
         path: ModulePath::default(),
         tensors,
@@ -157,12 +164,12 @@ fn fits(have: &BTreeMap<&String, &[usize]>, tensors: &NamedTensors) -> Result<()
     }
 }
 
-struct Loader<'a> {
+struct Loader {
     path: ModulePath,
-    tensors: &'a NamedTensors,
+    tensors: NamedTensors,
 }
 
-impl ModuleMapper for Loader<'_> {
+impl ModuleMapper for Loader {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -172,12 +179,12 @@ impl ModuleMapper for Loader<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(data) = self.tensors.get(&self.path.name()) else {
+        let Some(data) = self.tensors.remove(&self.path.name()) else {
             return param;
         };
         let (id, tensor, mapper) = param.consume();
         let learns = tensor.is_require_grad();
-        let loaded = Tensor::from_data(data.clone(), &tensor.device());
+        let loaded = Tensor::from_data(data, &tensor.device());
         Param::from_mapped_value(id, loaded.set_require_grad(learns), mapper)
     }
 }

@@ -129,6 +129,7 @@ pub(super) fn run(
         dataset_name: launch.dataset.clone(),
         results: run.results(),
         device: device.device.clone(),
+        recompute: config.model.recompute,
     };
     let data = json!({
         "dataset": launch.dataset,

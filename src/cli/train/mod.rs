@@ -23,7 +23,7 @@ use crate::train::progress::ConsoleProgress;
 use crate::train::run_dir::{RunDir, environment};
 use crate::train::schedule::scaled_learning_rate;
 use crate::weights::any::AnyWeights;
-use crate::weights::parameters::{NamedTensors, load_named_tensors, named_tensors};
+use crate::weights::parameters::{NamedTensors, fill_with_tensors, named_tensors};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct TrainArgs {
@@ -372,7 +372,7 @@ fn filled<M: Module>(
     if !fresh.is_empty() {
         eprintln!("weights: start fresh: {}", fresh.join(", "));
     }
-    Ok(load_named_tensors(model, &tensors)?)
+    Ok(fill_with_tensors(model, tensors)?)
 }
 
 /// The first names of a list of classes.

@@ -1,0 +1,205 @@
+//! Training with less memory: the backward pass computes the backbone's blocks a second time.
+//!
+//! Usually every map of the forward pass waits for the backward pass. Here only the inputs of the
+//! backbone's parts (stem, residual blocks) wait, and each part is computed again when its gradient is
+//! due (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"). Losses and gradients are
+//! the same; the backbone's forward pass is paid for twice.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+
+use super::faster_rcnn::{FasterRcnn, FasterRcnnLosses};
+use super::sampler::SampleOrder;
+use super::{ImageBatch, Target};
+use crate::backbones::resnet::ResNet;
+
+/// What waits for the backward pass.
+#[derive(Debug)]
+pub struct Recomputation {
+    /// Of each trained part of the backbone, without gradients.
+    part_inputs: Vec<Tensor<4>>,
+    /// C2..C5 as the rest of the detector was given them.
+    maps: [Tensor<4>; 4],
+    first_trained: usize,
+}
+
+/// [`FasterRcnn::losses`], keeping only what [`Recomputation::backward`] needs.
+///
+/// The norms must be frozen: with the statistics of batches, computing a block twice would count a
+/// batch twice.
+pub fn losses(
+    model: &FasterRcnn,
+    batch: ImageBatch,
+    targets: &[Target],
+    order: &mut SampleOrder,
+) -> (FasterRcnnLosses, Recomputation) {
+    let backbone = &model.backbone;
+    let first_trained = first_trained(model);
+    let mut part_inputs = Vec::new();
+    let mut maps = Vec::new();
+    let mut x = batch.pixels.clone().inner();
+    for part in 0..backbone.part_count() {
+        if part >= first_trained {
+            part_inputs.push(x.clone());
+        }
+        // The graph of one part lives until its output is cut off from it.
+        x = backbone.forward_part(part, Tensor::from_inner(x)).inner();
+        maps.extend((0..backbone.maps_ending_at(part)).map(|_| x.clone()));
+    }
+    let leaf = |stage: usize| Tensor::from_inner(maps[stage].clone()).require_grad();
+    let maps = std::array::from_fn(leaf);
+    let losses = model.losses_of_maps(maps.clone(), batch, targets, order);
+    let waiting = Recomputation {
+        part_inputs,
+        maps,
+        first_trained,
+    };
+    (losses, waiting)
+}
+
+/// The first part of the backbone with something to learn.
+fn first_trained(model: &FasterRcnn) -> usize {
+    let config = &model.config().backbone;
+    match config.frozen_stages {
+        0 => 0,
+        frozen => 1 + config.layers[..(frozen - 1).min(4)].iter().sum::<usize>(),
+    }
+}
+
+impl Recomputation {
+    /// The gradients of `total`, which was made of the losses that came with this.
+    pub fn backward(self, model: &FasterRcnn, total: &Tensor<1>) -> GradientsParams {
+        let backbone = &model.backbone;
+        let mut gradients = total.backward();
+        let mut of_maps = self.maps.map(|map| map.grad_remove(&mut gradients));
+        let mut collected = GradientsParams::from_grads(gradients, model);
+        let mut of_output: Option<Tensor<4>> = None;
+        let mut stage = of_maps.len();
+        for part in (self.first_trained..backbone.part_count()).rev() {
+            for _ in 0..backbone.maps_ending_at(part) {
+                stage -= 1;
+                of_output = match (of_output, of_maps[stage].take()) {
+                    (Some(a), Some(b)) => Some(a + b),
+                    (a, b) => a.or(b),
+                };
+            }
+            let Some(dy) = of_output.take() else { continue };
+            let input = self.part_inputs[part - self.first_trained].clone();
+            let x = Tensor::from_inner(input).require_grad();
+            let y = backbone.forward_part(part, x.clone());
+            let mut gradients = (y * Tensor::from_inner(dy)).sum().backward();
+            of_output = x.grad_remove(&mut gradients);
+            move_gradients(
+                GradientsParams::from_grads(gradients, backbone),
+                &mut collected,
+                backbone,
+            );
+        }
+        collected
+    }
+}
+
+/// Moves the gradients of a network's parameters.
+fn move_gradients(mut from: GradientsParams, to: &mut GradientsParams, network: &ResNet) {
+    struct Mover<'a> {
+        from: &'a mut GradientsParams,
+        to: &'a mut GradientsParams,
+    }
+
+    impl ModuleVisitor for Mover<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.from.remove::<D>(param.id) {
+                self.to.register(param.id, gradient);
+            }
+        }
+    }
+
+    network.visit(&mut Mover {
+        from: &mut from,
+        to,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+    use crate::backbones::zoo::backbone;
+    use crate::boxes::{BoxXyxy, ImageSize};
+    use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
+
+    /// Name-less gradients in the order of the parameters.
+    fn values(gradients: &GradientsParams, model: &FasterRcnn) -> Vec<Option<Vec<f32>>> {
+        struct Reader<'a> {
+            gradients: &'a GradientsParams,
+            values: Vec<Option<Vec<f32>>>,
+        }
+
+        impl ModuleVisitor for Reader<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let gradient = self.gradients.get::<D>(param.id);
+                let values = gradient.map(|g| g.into_data().iter::<f32>().collect());
+                self.values.push(values);
+            }
+        }
+
+        let mut reader = Reader {
+            gradients,
+            values: Vec::new(),
+        };
+        model.visit(&mut reader);
+        reader.values
+    }
+
+    #[test]
+    fn losses_and_gradients_are_those_of_the_usual_way() {
+        let device = Device::flex().autodiff();
+        for (name, frozen_stages) in [("se-resnet18", 0), ("resnet50", 2), ("resnet18", 5)] {
+            let mut net = backbone(name).unwrap();
+            net.width_multiplier = 0.125;
+            net.frozen_stages = frozen_stages;
+            let mut config = FasterRcnnConfig::new(Preset::Torchvision, net, 3);
+            config.fpn.channels = 16;
+            config.roi_heads.representation_size = 32;
+            let model = config.init(&device);
+            let size = ImageSize::new(64, 96);
+            let pixels = Tensor::<4>::random(
+                [2, 3, size.height, size.width],
+                Distribution::Normal(0.0, 1.0),
+                &Device::flex(),
+            );
+            let batch = || ImageBatch {
+                pixels: Tensor::from_inner(pixels.clone()),
+                input_sizes: vec![size; 2],
+            };
+            let target = Target {
+                boxes_in_input: vec![BoxXyxy::new(5.0, 8.0, 40.0, 50.0)],
+                labels: vec![1],
+            };
+            let targets = [target, Target::default()];
+            let usual = model.losses(batch(), &targets, &mut SampleOrder::InOrder);
+            let (again, waiting) = losses(&model, batch(), &targets, &mut SampleOrder::InOrder);
+            let [usual, again] = [usual.total(), again.total()];
+            assert_eq!(usual.clone().into_data(), again.clone().into_data());
+            let expected = GradientsParams::from_grads(usual.backward(), &model);
+            let found = waiting.backward(&model, &again);
+            let (expected, found) = (values(&expected, &model), values(&found, &model));
+            assert!(expected.iter().any(Option::is_some));
+            for (expected, found) in expected.iter().zip(&found) {
+                assert_eq!(expected.is_some(), found.is_some(), "{name}");
+                let (Some(expected), Some(found)) = (expected, found) else {
+                    continue;
+                };
+                let largest = expected.iter().fold(0.0f32, |most, g| most.max(g.abs()));
+                for (e, f) in expected.iter().zip(found) {
+                    assert!(
+                        (e - f).abs() <= 1e-5 * largest,
+                        "{name}: {f} instead of {e}"
+                    );
+                }
+            }
+        }
+    }
+}
