@@ -1,0 +1,72 @@
+"""The table of what is compared. Knows neither side."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    """One piece of work that both sides do."""
+
+    name: str
+    # What is done: classify, detect, train, recipe, load or evaluate.
+    kind: str
+    # A name of networks.py; cases of one network share its weights.
+    network: str = ""
+    # Height and width of the input, in pixels.
+    size: tuple[int, int] = (0, 0)
+    # Processes (torchvision) or threads (sedet) that prepare images.
+    workers: int = 0
+    # Untimed and timed repetitions within a process.
+    warmup: int = 2
+    iterations: int = 7
+    # The references; each is compared with sedet.
+    references: tuple[str, ...] = ("torchvision",)
+
+
+def _classifier(network, iterations):
+    return Case(f"{network} infer 224", "classify", network, (224, 224), warmup=3, iterations=iterations)
+
+
+def _detector(network, kind, height, width, warmup, iterations):
+    word = {"detect": "infer", "train": "train"}[kind]
+    name = f"{network} {word} {height}x{width}"
+    return Case(name, kind, network, (height, width), warmup=warmup, iterations=iterations)
+
+
+CASES = (
+    _classifier("resnet50", 25),
+    _classifier("se-resnet50", 25),
+    _classifier("se-resnext50", 25),
+    _classifier("mobilenet-v1", 40),
+    _detector("resnet50-fpn", "detect", 480, 640, 1, 5),
+    _detector("resnet50-fpn", "detect", 800, 1088, 1, 3),
+    _detector("se-resnet50-fpn", "detect", 480, 640, 1, 5),
+    _detector("se-resnet50-fpn", "detect", 800, 1088, 1, 3),
+    _detector("resnet50-fpn", "train", 512, 512, 1, 3),
+    _detector("resnet50-fpn", "train", 800, 800, 1, 3),
+    _detector("se-resnet50-fpn", "train", 512, 512, 1, 3),
+    _detector("se-resnet50-fpn", "train", 800, 800, 1, 3),
+    Case("quick-start step", "recipe", "quick-start", warmup=4, iterations=25),
+    Case("loader, 0 workers", "load", workers=0, warmup=1, iterations=2),
+    Case("loader, 1 worker", "load", workers=1, warmup=1, iterations=2),
+    Case("loader, 2 workers", "load", workers=2, warmup=1, iterations=2),
+    Case(
+        "COCO evaluation", "evaluate", warmup=0, iterations=1, references=("pycocotools", "faster-coco-eval")
+    ),
+)
+
+
+def chosen(patterns):
+    """The cases whose name contains one of these texts, in the order of the table; all without texts."""
+    if not patterns:
+        return list(CASES)
+    for pattern in patterns:
+        if not any(pattern in case.name for case in CASES):
+            known = "\n  ".join(case.name for case in CASES)
+            raise SystemExit(f'no case has "{pattern}" in its name; there are\n  {known}')
+    return [case for case in CASES if any(pattern in case.name for pattern in patterns)]
+
+
+def by_name(name):
+    """The case of exactly this name."""
+    return next(case for case in CASES if case.name == name)

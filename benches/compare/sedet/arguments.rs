@@ -1,0 +1,109 @@
+//! The options of a measuring process.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context as _, anyhow, bail};
+
+/// See the kinds in `main.rs`.
+#[derive(Debug, Default)]
+pub struct Arguments {
+    /// What is done.
+    pub kind: String,
+    /// The name that is answered.
+    pub case: String,
+    /// Repetitions before those that count.
+    pub warmup: usize,
+    /// Repetitions that count.
+    pub iterations: usize,
+    /// Threads that prepare pictures.
+    pub workers: usize,
+    /// Where outputs go, to be compared.
+    pub outputs: Option<PathBuf>,
+    /// Scenes to write, their longer side in pixels, and their seed.
+    pub images: usize,
+    pub side: u32,
+    pub seed: u64,
+    weights: Option<PathBuf>,
+    inputs: Option<PathBuf>,
+    data: Option<PathBuf>,
+    annotations: Option<PathBuf>,
+    results: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// `--option value` pairs; cargo's own `--bench` is skipped.
+    ///
+    /// # Errors
+    /// Names the option.
+    pub fn parse(given: impl Iterator<Item = String>) -> anyhow::Result<Self> {
+        let mut parsed = Self {
+            iterations: 1,
+            workers: 1,
+            ..Self::default()
+        };
+        let mut given = given.filter(|argument| argument != "--bench");
+        while let Some(option) = given.next() {
+            let value = given
+                .next()
+                .with_context(|| format!("{option}: no value"))?;
+            match option.as_str() {
+                "--kind" => parsed.kind = value,
+                "--case" => parsed.case = value,
+                "--warmup" => parsed.warmup = number(&option, &value)?,
+                "--iterations" => parsed.iterations = number::<usize>(&option, &value)?.max(1),
+                "--workers" => parsed.workers = number::<usize>(&option, &value)?.max(1),
+                "--images" => parsed.images = number(&option, &value)?,
+                "--side" => parsed.side = number(&option, &value)?,
+                "--seed" => parsed.seed = number(&option, &value)?,
+                "--threads" => check_threads(number(&option, &value)?)?,
+                "--weights" => parsed.weights = Some(value.into()),
+                "--inputs" => parsed.inputs = Some(value.into()),
+                "--outputs" => parsed.outputs = Some(value.into()),
+                "--data" => parsed.data = Some(value.into()),
+                "--annotations" => parsed.annotations = Some(value.into()),
+                "--results" => parsed.results = Some(value.into()),
+                _ => bail!("unknown option {option}"),
+            }
+        }
+        Ok(parsed)
+    }
+
+    pub fn weights(&self) -> anyhow::Result<&Path> {
+        required("--weights", self.weights.as_deref())
+    }
+
+    pub fn inputs(&self) -> anyhow::Result<&Path> {
+        required("--inputs", self.inputs.as_deref())
+    }
+
+    pub fn data(&self) -> anyhow::Result<&Path> {
+        required("--data", self.data.as_deref())
+    }
+
+    pub fn annotations(&self) -> anyhow::Result<&Path> {
+        required("--annotations", self.annotations.as_deref())
+    }
+
+    pub fn results(&self) -> anyhow::Result<&Path> {
+        required("--results", self.results.as_deref())
+    }
+}
+
+fn required<'a>(option: &str, value: Option<&'a Path>) -> anyhow::Result<&'a Path> {
+    value.ok_or_else(|| anyhow!("this kind needs {option}"))
+}
+
+fn number<T: FromStr>(option: &str, value: &str) -> anyhow::Result<T> {
+    let parsed = value.parse();
+    parsed.map_err(|_| anyhow!("{option} '{value}': not a number"))
+}
+
+/// rayon's pool is there before its size could be changed here.
+fn check_threads(wanted: usize) -> anyhow::Result<()> {
+    let have = rayon::current_num_threads();
+    match have == wanted {
+        true => Ok(()),
+        false => bail!("{have} threads, not {wanted}: set RAYON_NUM_THREADS={wanted}"),
+    }
+}

@@ -1,0 +1,45 @@
+//! The loader: pictures of a folder to padded batches of two.
+
+use anyhow::Context as _;
+use sedet::data::formats::layout::Split;
+use sedet::data::loader::{DetectionLoader, LoaderOptions};
+use sedet::data::registry::DatasetName;
+use sedet::data::transforms::Preprocess;
+use serde_json::{Value, json};
+
+use crate::arguments::Arguments;
+use crate::measure::timed;
+use crate::tensors::{Named, write};
+
+/// Whole epochs.
+pub fn epochs(arguments: &Arguments) -> anyhow::Result<Value> {
+    let folder = DatasetName::Folder(arguments.data()?.to_path_buf());
+    let dataset = folder.open_split(Split::Train, None)?.dataset;
+    let images = dataset.len();
+    let loader = DetectionLoader::evaluation(
+        dataset,
+        Preprocess::torchvision(),
+        LoaderOptions {
+            batch_size: 2,
+            threads: arguments.workers,
+            prefetch: 2 * arguments.workers,
+            ..LoaderOptions::default()
+        },
+    )?;
+    let mut found = timed(arguments, |epoch| {
+        for batch in loader.epoch(epoch as u64, 0)? {
+            batch?;
+        }
+        Ok(())
+    })?;
+    write(arguments.outputs.as_deref(), || {
+        let batch = loader.epoch(0, 0)?.next().context("no pictures")??;
+        Ok(vec![Named::new(
+            "first_batch",
+            batch.shape.to_vec(),
+            batch.pixels,
+        )])
+    })?;
+    found["images"] = json!(images);
+    Ok(found)
+}

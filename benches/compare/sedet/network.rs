@@ -1,0 +1,136 @@
+//! Networks made of the reference's weights, and inference with them.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use burn::tensor::{Device, Tensor};
+use sedet::boxes::ImageSize;
+use sedet::classification::classifier::{Classifier, ClassifierConfig};
+use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
+use sedet::detection::rpn::proposals;
+use sedet::detection::{Detection, ImageBatch};
+use sedet::weights::any::{AnyWeights, load_any};
+use sedet::weights::parameters::load_named_tensors;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::arguments::Arguments;
+use crate::measure::timed;
+use crate::tensors::{Inputs, Named, write};
+
+/// A classifier in the form in which pictures are classified.
+fn classifier_for_inference(path: &Path) -> anyhow::Result<Classifier> {
+    let loaded = whole(path)?;
+    let config: ClassifierConfig = model_config(&loaded)?;
+    let model = config.init(&Device::flex());
+    Ok(load_named_tensors(model, &loaded.weights)?)
+}
+
+/// A detector in the form in which objects are detected.
+fn detector_for_inference(path: &Path) -> anyhow::Result<FasterRcnn> {
+    let loaded = whole(path)?;
+    let config: FasterRcnnConfig = model_config(&loaded)?;
+    let model = config.init(&Device::flex());
+    Ok(load_named_tensors(model, &loaded.weights)?)
+}
+
+/// A detector to train, by the configuration that `change` makes of the file's.
+pub fn detector_for_training(
+    path: &Path,
+    change: impl FnOnce(FasterRcnnConfig) -> FasterRcnnConfig,
+) -> anyhow::Result<FasterRcnn> {
+    let loaded = whole(path)?;
+    let config = change(model_config(&loaded)?);
+    let model = config.init(&Device::flex().autodiff());
+    Ok(load_named_tensors(model, &loaded.weights)?)
+}
+
+/// A file, taken over as `sedet weights import` does, that has every tensor of the network.
+fn whole(path: &Path) -> anyhow::Result<AnyWeights> {
+    let loaded = load_any(path, None)?;
+    let fresh = loaded.fresh_count();
+    ensure!(
+        fresh == 0,
+        "{}: {fresh} tensors are missing",
+        path.display()
+    );
+    Ok(loaded)
+}
+
+fn model_config<T: DeserializeOwned>(loaded: &AnyWeights) -> anyhow::Result<T> {
+    let config = loaded.metadata["model"].clone();
+    serde_json::from_value(config).context("not a network of this kind")
+}
+
+/// Pixels to logits.
+pub fn classify(arguments: &Arguments) -> anyhow::Result<Value> {
+    let model = classifier_for_inference(arguments.weights()?)?;
+    let pixels = Inputs::open(arguments.inputs()?)?.pixels()?;
+    let found = timed(arguments, |_| {
+        model.forward(pixels.clone()).into_data();
+        Ok(())
+    })?;
+    write(arguments.outputs.as_deref(), || {
+        Ok(vec![Named::tensor("logits", model.forward(pixels))])
+    })?;
+    Ok(found)
+}
+
+/// A batch whose images fill it.
+pub fn full_batch(pixels: Tensor<4>) -> ImageBatch {
+    let [images, _, height, width] = pixels.dims();
+    ImageBatch {
+        pixels,
+        input_sizes: vec![ImageSize::new(height, width); images],
+    }
+}
+
+/// Pixels to detections.
+pub fn detect(arguments: &Arguments) -> anyhow::Result<Value> {
+    let model = detector_for_inference(arguments.weights()?)?;
+    let pixels = Inputs::open(arguments.inputs()?)?.pixels()?;
+    let found = timed(arguments, |_| {
+        model.detect(full_batch(pixels.clone()));
+        Ok(())
+    })?;
+    write(arguments.outputs.as_deref(), || {
+        Ok(detector_outputs(&model, pixels))
+    })?;
+    Ok(found)
+}
+
+/// The pyramid, the proposals and the detections of the first image.
+fn detector_outputs(model: &FasterRcnn, pixels: Tensor<4>) -> Vec<Named> {
+    let batch = full_batch(pixels.clone());
+    let features = model.features(pixels.clone());
+    let grids: Vec<ImageSize> = features
+        .iter()
+        .map(|level| {
+            let [_, _, height, width] = level.dims();
+            ImageSize::new(height, width)
+        })
+        .collect();
+    let config = model.config();
+    let proposed = proposals(
+        &config.rpn,
+        config.rpn.test_limits,
+        &model.rpn.forward(&features),
+        &config.anchors.grid(batch.input_sizes[0], &grids),
+        &batch.input_sizes,
+    );
+    let detections: Vec<Detection> = model.detect(batch).swap_remove(0);
+    let count = detections.len();
+    let boxes: Vec<_> = detections.iter().map(|d| d.box_in_input).collect();
+    let scores = detections.iter().map(|d| d.score).collect();
+    let labels = detections.iter().map(|d| d.label as f32).collect();
+    let mut outputs: Vec<Named> = features
+        .into_iter()
+        .enumerate()
+        .map(|(level, feature)| Named::tensor(format!("p{}", level + 2), feature))
+        .collect();
+    outputs.push(Named::boxes("proposals", &proposed[0]));
+    outputs.push(Named::boxes("boxes", &boxes));
+    outputs.push(Named::new("scores", vec![count], scores));
+    outputs.push(Named::new("labels", vec![count], labels));
+    outputs
+}
