@@ -25,6 +25,11 @@ use sedet::data::shapes::{ShapesConfig, write_dataset};
 use serde_json::{Map, Value, json};
 
 use arguments::Arguments;
+use sedet::memory::KeepLarge;
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: KeepLarge = KeepLarge::new();
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;

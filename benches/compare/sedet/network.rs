@@ -10,7 +10,7 @@ use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use sedet::detection::rpn::proposals;
 use sedet::detection::{Detection, ImageBatch};
 use sedet::weights::any::{AnyWeights, load_any};
-use sedet::weights::parameters::load_named_tensors;
+use sedet::weights::parameters::fill_with_tensors;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn classifier_for_inference(path: &Path) -> anyhow::Result<Classifier> {
     let loaded = whole(path)?;
     let config: ClassifierConfig = model_config(&loaded)?;
     let model = config.init(&Device::flex());
-    Ok(load_named_tensors(model, &loaded.weights)?)
+    Ok(fill_with_tensors(model, loaded.weights)?.folded())
 }
 
 /// A detector in the form in which objects are detected.
@@ -31,7 +31,7 @@ fn detector_for_inference(path: &Path) -> anyhow::Result<FasterRcnn> {
     let loaded = whole(path)?;
     let config: FasterRcnnConfig = model_config(&loaded)?;
     let model = config.init(&Device::flex());
-    Ok(load_named_tensors(model, &loaded.weights)?)
+    Ok(fill_with_tensors(model, loaded.weights)?.folded())
 }
 
 /// A detector to train, by the configuration that `change` makes of the file's.
@@ -42,7 +42,7 @@ pub fn detector_for_training(
     let loaded = whole(path)?;
     let config = change(model_config(&loaded)?);
     let model = config.init(&Device::flex().autodiff());
-    Ok(load_named_tensors(model, &loaded.weights)?)
+    Ok(fill_with_tensors(model, loaded.weights)?)
 }
 
 /// A file, taken over as `sedet weights import` does, that has every tensor of the network.
