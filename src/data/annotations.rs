@@ -8,7 +8,13 @@
 //! category's place in that order is its contiguous class index `0..C-1`, the only thing the
 //! network sees. The original ids stay available through [`AnnotationStore::categories`].
 
+use std::collections::HashMap;
+
 use crate::boxes::{BoxXyxy, ImageSize};
+
+/// More images or annotations are refused before they fill the memory: twice as many as the largest
+/// public set has (Objects365, 27 million boxes). In columns they take about 4 GB.
+pub const MAX_ANNOTATIONS: usize = 50_000_000;
 
 /// A category as the data set's author numbered and named it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -221,6 +227,23 @@ impl AnnotationStore {
         &self.xywh[self.first_annotation[index] as usize..self.first_annotation[index + 1] as usize]
     }
 
+    /// The same with other file names, one for each image.
+    ///
+    /// # Panics
+    /// Another number of names than of images.
+    pub fn with_file_names(&self, names: &[&str]) -> Self {
+        assert_eq!(names.len(), self.image_count(), "one name for each image");
+        let mut images = ImageColumns::default();
+        for (index, name) in names.iter().enumerate() {
+            let image = self.image(index);
+            images.push(image.id, name, image.size);
+        }
+        Self {
+            images,
+            ..self.clone()
+        }
+    }
+
     /// The first `count` images with their annotations and all categories; for short trials.
     pub fn first_images(&self, count: usize) -> Self {
         let count = count.min(self.image_count());
@@ -243,22 +266,7 @@ impl AnnotationStore {
 /// Says in one line how two category tables differ; `None` when they are equal.
 pub fn category_difference(first: &[Category], second: &[Category]) -> Option<String> {
     const SHOWN: usize = 8;
-    let mut differences = Vec::new();
-    let find = |table: &[Category], id| table.iter().position(|category| category.id == id);
-    for a in first {
-        match find(second, a.id) {
-            None => differences.push(format!("{} `{}` only in the first", a.id, a.name)),
-            Some(at) if second[at].name != a.name => {
-                differences.push(format!("{} `{}` / `{}`", a.id, a.name, second[at].name));
-            }
-            Some(_) => {}
-        }
-    }
-    for b in second {
-        if find(first, b.id).is_none() {
-            differences.push(format!("{} `{}` only in the second", b.id, b.name));
-        }
-    }
+    let mut differences = category_differences(first, second, ("the first", "the second"));
     if differences.is_empty() {
         return None;
     }
@@ -269,6 +277,35 @@ pub fn category_difference(first: &[Category], second: &[Category]) -> Option<St
         text += &format!(", and {hidden} more");
     }
     Some(text)
+}
+
+/// How two category tables differ, one category each; `names` are those of the tables.
+pub fn category_differences(
+    first: &[Category],
+    second: &[Category],
+    names: (&str, &str),
+) -> Vec<String> {
+    let mut differences = Vec::new();
+    let by_id = |table: &'_ [Category]| -> HashMap<u64, String> {
+        let entries = table.iter().map(|c| (c.id, c.name.clone()));
+        entries.collect()
+    };
+    let (in_first, in_second) = (by_id(first), by_id(second));
+    for a in first {
+        match in_second.get(&a.id) {
+            None => differences.push(format!("{} `{}` only in {}", a.id, a.name, names.0)),
+            Some(name) if *name != a.name => {
+                differences.push(format!("{} `{}` / `{name}`", a.id, a.name));
+            }
+            Some(_) => {}
+        }
+    }
+    for b in second {
+        if !in_first.contains_key(&b.id) {
+            differences.push(format!("{} `{}` only in {}", b.id, b.name, names.1));
+        }
+    }
+    differences
 }
 
 /// Collects images, categories and annotations in any order, then checks and sorts them.
@@ -318,11 +355,11 @@ impl AnnotationStoreBuilder {
     ///
     /// # Errors
     /// Duplicate ids, annotations on unknown images or of unknown categories, empty images, no
-    /// categories, or more than 65 535 categories or 4 billion annotations.
+    /// categories, or more than 65 535 categories or [`MAX_ANNOTATIONS`] annotations.
     pub fn build(mut self) -> Result<AnnotationStore, AnnotationError> {
         check_count("categories", self.categories.len(), usize::from(u16::MAX))?;
-        check_count("images", self.images.ids.len(), u32::MAX as usize - 1)?;
-        check_count("annotations", self.annotation_ids.len(), u32::MAX as usize)?;
+        check_count("images", self.images.ids.len(), MAX_ANNOTATIONS)?;
+        check_count("annotations", self.annotation_ids.len(), MAX_ANNOTATIONS)?;
         check_count(
             "bytes of file names",
             self.images.file_names.len(),
@@ -421,7 +458,12 @@ impl AnnotationStoreBuilder {
     }
 }
 
-fn check_count(what: &'static str, count: usize, limit: usize) -> Result<(), AnnotationError> {
+/// Refuses more than `limit` of something.
+pub(super) fn check_count(
+    what: &'static str,
+    count: usize,
+    limit: usize,
+) -> Result<(), AnnotationError> {
     if count > limit {
         return Err(AnnotationError::TooMany { what, count, limit });
     }

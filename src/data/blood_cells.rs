@@ -6,7 +6,9 @@
 //! checked: every image byte and every box.
 
 use super::download::{Download, DownloadError, sha256_hex};
-use super::formats::voc_to_coco::{CocoFile, StatedSize, VocFolder, convert_split};
+use super::formats::voc_to_coco::{
+    CocoFile, MIN_SIDE, StatedSize, VocFolder, VocOptions, convert_split,
+};
 use crate::atomic::write_atomically;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -242,7 +244,11 @@ impl BloodCells {
         for (split, coco) in SPLITS.iter().zip(&mut splits) {
             // Every box and picture is checked against its digest afterwards, so a size that an
             // annotation states wrongly cannot do harm.
-            let converted = convert_split(folder, split, &CATEGORIES, StatedSize::Ignored)
+            let options = VocOptions {
+                stated_size: StatedSize::Ignored,
+                min_side: MIN_SIDE,
+            };
+            let converted = convert_split(folder, split, &CATEGORIES, options)
                 .map_err(|error| broken(error.to_string()))?;
             degenerate_boxes += converted.degenerate_boxes;
             *coco = converted.coco;

@@ -86,12 +86,33 @@ const MAX_DECODED_BYTES: u64 = 1 << 30;
 /// # Errors
 /// As [`decode_image`].
 pub fn decode_image_bytes(bytes: &[u8], path: &Path) -> Result<RgbImage, DecodeError> {
+    Ok(inspect_image_bytes(bytes, path)?.image)
+}
+
+/// A picture with what its file says of itself; for checking files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InspectedImage {
+    /// The pixels as [`decode_image`] gives them, EXIF orientation applied.
+    pub image: RgbImage,
+    /// The format of the content, whatever the file's name says.
+    pub format: ImageFormat,
+    /// The EXIF orientation: how the stored pixels were turned and mirrored.
+    pub orientation: Orientation,
+    /// Size of the stored pixels, before that.
+    pub stored_size: ImageSize,
+}
+
+/// [`decode_image_bytes`] that also tells what the file says of itself.
+///
+/// # Errors
+/// As [`decode_image`].
+pub fn inspect_image_bytes(bytes: &[u8], path: &Path) -> Result<InspectedImage, DecodeError> {
     let broken = |source| DecodeError::Broken {
         path: path.to_owned(),
         source,
     };
-    let reader = open_reader(bytes, path)?;
-    if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_has_end_marker(bytes) {
+    let (reader, format) = open_reader(bytes, path)?;
+    if format == ImageFormat::Jpeg && !jpeg_has_end_marker(bytes) {
         return Err(DecodeError::Truncated {
             path: path.to_owned(),
         });
@@ -104,8 +125,14 @@ pub fn decode_image_bytes(bytes: &[u8], path: &Path) -> Result<RgbImage, DecodeE
     }
     let orientation = decoder.orientation().map_err(broken)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    let stored_size = ImageSize::new(image.height() as usize, image.width() as usize);
     image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    Ok(InspectedImage {
+        image: image.into_rgb8(),
+        format,
+        orientation,
+        stored_size,
+    })
 }
 
 /// Size of a picture as a person sees it (EXIF orientation applied), without decoding its pixels.
@@ -126,7 +153,8 @@ pub fn image_size_of_bytes(bytes: &[u8], path: &Path) -> Result<ImageSize, Decod
         path: path.to_owned(),
         source,
     };
-    let mut decoder = open_reader(bytes, path)?.into_decoder().map_err(broken)?;
+    let (reader, _) = open_reader(bytes, path)?;
+    let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     let stored = ImageSize::new(height as usize, width as usize);
     Ok(match decoder.orientation().map_err(broken)? {
@@ -151,7 +179,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, DecodeError> {
 fn open_reader<'a>(
     bytes: &'a [u8],
     path: &Path,
-) -> Result<ImageReader<Cursor<&'a [u8]>>, DecodeError> {
+) -> Result<(ImageReader<Cursor<&'a [u8]>>, ImageFormat), DecodeError> {
     let reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|source| DecodeError::Io {
@@ -159,7 +187,7 @@ fn open_reader<'a>(
             source,
         })?;
     match reader.format() {
-        Some(format) if format.reading_enabled() => Ok(reader),
+        Some(format) if format.reading_enabled() => Ok((reader, format)),
         _ => Err(DecodeError::NotAnImage {
             path: path.to_owned(),
         }),

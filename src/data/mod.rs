@@ -8,7 +8,9 @@
 //! - [`decode`]: the one way a file becomes pixels.
 //! - [`annotations`]: categories, images and boxes in columns, loaded once and shared.
 //! - [`formats`]: readers that fill the columns, and where a data set's files lie.
+//! - [`check`]: what is wrong with a data set, and a clean copy of its annotations.
 //! - [`dataset`]: annotations together with the place the pixels come from.
+//! - [`statistics`]: what a data set is made of.
 //! - [`labelled`]: the same for classifiers: one class for each picture.
 //! - [`imagenet_classes`]: the names of ImageNet's 1000 classes.
 //! - [`transforms`]: augmentation, then resizing and normalising for the network.
@@ -18,6 +20,7 @@
 pub mod annotations;
 pub mod batch;
 pub mod blood_cells;
+pub mod check;
 pub mod coco_categories;
 pub mod dataset;
 pub mod decode;
@@ -30,6 +33,7 @@ pub mod loader;
 pub mod registry;
 pub mod shapes;
 pub mod sources;
+pub mod statistics;
 pub mod transforms;
 pub mod unpack;
 

@@ -1,8 +1,8 @@
 //! Faster R-CNN with a feature pyramid, piece by piece.
 //!
 //! From the pieces to the whole: [`anchors`], [`matcher`], [`sampler`], [`box_coder`], [`nms`],
-//! [`losses`], [`roi_pooler`], [`fpn`], [`rpn`], [`roi_heads`], [`faster_rcnn`]. [`recompute`] trains
-//! with less memory.
+//! [`losses`], [`roi_pooler`], [`fpn`], [`rpn`], [`roi_heads`], [`faster_rcnn`]; [`recompute`]: training
+//! with less memory; [`coverage`]: what anchors can meet.
 //!
 //! Everything that decides (matching, sampling, top-k, suppression) runs on the host in `f32` with
 //! torchvision's order of operations; everything that learns runs on the device. Labels are
@@ -11,6 +11,7 @@
 
 pub mod anchors;
 pub mod box_coder;
+pub mod coverage;
 pub mod faster_rcnn;
 pub mod fpn;
 pub mod losses;

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::EvalError;
-use super::lenient::{Flag, Id, explain_json_error};
 use crate::data::annotations::AnnotationStore;
+use crate::data::formats::lenient::{Flag, Id, explain_json_error};
 
 /// One image of the ground truth.
 #[derive(Debug, Clone, PartialEq)]

@@ -17,7 +17,6 @@ pub mod diagnose;
 mod error;
 pub mod ground_truth;
 mod image_ids;
-mod lenient;
 pub mod matching;
 pub mod results;
 pub mod table;

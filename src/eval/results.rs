@@ -6,9 +6,9 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::error::EvalError;
-use super::lenient::{Id, explain_json_error};
 use crate::atomic::write_atomically;
 use crate::boxes::BoxXyxy;
+use crate::data::formats::lenient::{Id, explain_json_error};
 
 /// One detection, in the form COCO's results files have.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

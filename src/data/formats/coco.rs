@@ -13,19 +13,27 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
+
+use super::json_guard::{GuardedJson, NotFinite};
+use super::lenient::{Flag, Id};
 
 use crate::{
     boxes::ImageSize,
     data::{
         DataError,
-        annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation},
+        annotations::{
+            AnnotationError, AnnotationStore, AnnotationStoreBuilder, MAX_ANNOTATIONS,
+            NewAnnotation, check_count,
+        },
     },
 };
 
 /// Reads a COCO instances file. Category ids may be any numbers; `area` is derived from the box and
-/// `iscrowd` is 0 where they are absent; `segmentation` and unknown fields are skipped.
+/// `iscrowd` is 0 where they are absent; `segmentation` and unknown fields are skipped. However large
+/// or hostile the file, memory holds the columns alone: see [`super::json_guard`] and
+/// [`MAX_ANNOTATIONS`](crate::data::annotations::MAX_ANNOTATIONS).
 ///
 /// # Errors
 /// The file can't be read, is not such a JSON, or contradicts itself (duplicate ids, references to
@@ -35,7 +43,7 @@ pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
         path: path.to_owned(),
         source,
     })?;
-    read_coco_from(BufReader::with_capacity(1 << 18, file), path)
+    read_coco_from(file, path)
 }
 
 /// [`read_coco`] from any reader; `path` only names it in errors.
@@ -44,23 +52,24 @@ pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
 /// As [`read_coco`].
 pub fn read_coco_from(reader: impl Read, path: &Path) -> Result<AnnotationStore, DataError> {
     let mut collected = Collected::default();
-    let mut json = serde_json::Deserializer::from_reader(reader);
-    TopLevel(&mut collected)
+    let guarded = GuardedJson::new(reader, NotFinite::Refuse);
+    let mut json =
+        serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 16, guarded));
+    let parsed = TopLevel(&mut collected)
         .deserialize(&mut json)
-        .and_then(|()| json.end())
-        .map_err(|source| {
-            if source.is_io() {
-                DataError::Io {
-                    path: path.to_owned(),
-                    source: source.into(),
-                }
-            } else {
-                DataError::Json {
-                    path: path.to_owned(),
-                    source,
-                }
-            }
-        })?;
+        .and_then(|()| json.end());
+    match parsed {
+        // Reading was broken off because of it, and the parser only says that it was.
+        Err(_) if matches!(collected.wrong, Some(AnnotationError::TooMany { .. })) => {}
+        Err(source) if source.is_io() => return Err(DataError::io(path, source.into())),
+        Err(source) => {
+            return Err(DataError::Json {
+                path: path.to_owned(),
+                source,
+            });
+        }
+        Ok(()) => {}
+    }
     collected.finish().map_err(|source| DataError::Annotations {
         path: path.to_owned(),
         source,
@@ -124,14 +133,15 @@ pub fn write_coco_to(store: &AnnotationStore, out: &mut impl Write) -> std::io::
 #[derive(Default)]
 struct Collected {
     builder: AnnotationStoreBuilder,
-    missing: Option<AnnotationError>,
+    wrong: Option<AnnotationError>,
     seen: [bool; 3],
+    counts: [usize; 3],
 }
 
 impl Collected {
     fn finish(self) -> Result<AnnotationStore, AnnotationError> {
-        if let Some(missing) = self.missing {
-            return Err(missing);
+        if let Some(wrong) = self.wrong {
+            return Err(wrong);
         }
         // Files for the test server have no annotations, but nothing works without the other two.
         for list in [List::Images, List::Categories] {
@@ -145,27 +155,34 @@ impl Collected {
         self.builder.build()
     }
 
+    /// Counts an entry before it takes memory.
+    fn count(&mut self, list: List) -> Result<(), AnnotationError> {
+        let count = &mut self.counts[list as usize];
+        *count += 1;
+        check_count(list.name(), *count, list.limit())
+    }
+
     fn add_image(&mut self, raw: RawImage) -> Result<(), AnnotationError> {
-        let id = raw.id.ok_or_else(|| missing("an image", None, "id"))?;
+        let Id(id) = raw.id.ok_or_else(|| missing("an image", None, "id"))?;
         let lacks = |field| missing("image", Some(id), field);
         self.builder.add_image(
             id,
             &raw.file_name.ok_or_else(|| lacks("file_name"))?,
             ImageSize::new(
-                raw.height.ok_or_else(|| lacks("height"))? as usize,
-                raw.width.ok_or_else(|| lacks("width"))? as usize,
+                raw.height.ok_or_else(|| lacks("height"))?.0 as usize,
+                raw.width.ok_or_else(|| lacks("width"))?.0 as usize,
             ),
         );
         Ok(())
     }
 
     fn add_annotation(&mut self, raw: RawAnnotation) -> Result<(), AnnotationError> {
-        let id = raw.id.ok_or_else(|| missing("an annotation", None, "id"))?;
+        let Id(id) = raw.id.ok_or_else(|| missing("an annotation", None, "id"))?;
         let lacks = |field| missing("annotation", Some(id), field);
         self.builder.add_annotation(NewAnnotation {
             id,
-            image_id: raw.image_id.ok_or_else(|| lacks("image_id"))?,
-            category_id: raw.category_id.ok_or_else(|| lacks("category_id"))?,
+            image_id: raw.image_id.ok_or_else(|| lacks("image_id"))?.0,
+            category_id: raw.category_id.ok_or_else(|| lacks("category_id"))?.0,
             xywh: raw.bbox.ok_or_else(|| lacks("bbox"))?,
             area: raw.area,
             is_crowd: raw.iscrowd.is_some_and(|flag| flag.0),
@@ -174,7 +191,7 @@ impl Collected {
     }
 
     fn add_category(&mut self, raw: RawCategory) -> Result<(), AnnotationError> {
-        let id = raw.id.ok_or_else(|| missing("a category", None, "id"))?;
+        let Id(id) = raw.id.ok_or_else(|| missing("a category", None, "id"))?;
         let name = raw
             .name
             .ok_or_else(|| missing("category", Some(id), "name"))?;
@@ -192,17 +209,17 @@ fn missing(kind: &str, id: Option<u64>, field: &'static str) -> AnnotationError 
 
 #[derive(Deserialize)]
 struct RawImage {
-    id: Option<u64>,
+    id: Option<Id>,
     file_name: Option<String>,
-    width: Option<u32>,
-    height: Option<u32>,
+    width: Option<Id>,
+    height: Option<Id>,
 }
 
 #[derive(Deserialize)]
 struct RawAnnotation {
-    id: Option<u64>,
-    image_id: Option<u64>,
-    category_id: Option<u64>,
+    id: Option<Id>,
+    image_id: Option<Id>,
+    category_id: Option<Id>,
     bbox: Option<[f32; 4]>,
     area: Option<f32>,
     iscrowd: Option<Flag>,
@@ -210,55 +227,43 @@ struct RawAnnotation {
 
 #[derive(Deserialize)]
 struct RawCategory {
-    id: Option<u64>,
+    id: Option<Id>,
     name: Option<String>,
 }
 
-/// `iscrowd` as found in the wild: 0, 1, 0.0, true.
-struct Flag(bool);
-
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FlagVisitor;
-        impl Visitor<'_> for FlagVisitor {
-            type Value = Flag;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("0, 1, true or false")
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Flag, E> {
-                Ok(Flag(value))
-            }
-            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Flag, E> {
-                match value {
-                    0 | 1 => Ok(Flag(value == 1)),
-                    _ => Err(E::invalid_value(Unexpected::Unsigned(value), &self)),
-                }
-            }
-            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Flag, E> {
-                if value == 0.0 || value == 1.0 {
-                    Ok(Flag(value == 1.0))
-                } else {
-                    Err(E::invalid_value(Unexpected::Float(value), &self))
-                }
-            }
-        }
-        deserializer.deserialize_any(FlagVisitor)
-    }
-}
-
-#[derive(Clone, Copy)]
-enum List {
+/// The three lists of a COCO file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum List {
+    /// `images`
     Images,
+    /// `annotations`
     Annotations,
+    /// `categories`
     Categories,
 }
 
 impl List {
-    fn name(self) -> &'static str {
+    /// Of this name in the file.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Images, Self::Annotations, Self::Categories]
+            .into_iter()
+            .find(|list| list.name() == name)
+    }
+
+    /// In the file.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Images => "images",
             Self::Annotations => "annotations",
             Self::Categories => "categories",
+        }
+    }
+
+    /// How many entries fit.
+    pub(crate) fn limit(self) -> usize {
+        match self {
+            Self::Images | Self::Annotations => MAX_ANNOTATIONS,
+            Self::Categories => usize::from(u16::MAX),
         }
     }
 }
@@ -282,14 +287,9 @@ impl<'de> Visitor<'de> for TopLevel<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
-            let list = match key.as_str() {
-                "images" => List::Images,
-                "annotations" => List::Annotations,
-                "categories" => List::Categories,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
+            let Some(list) = List::named(&key) else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
             };
             if std::mem::replace(&mut self.0.seen[list as usize], true) {
                 return Err(A::Error::custom(format!("`{}` appears twice", list.name())));
@@ -326,20 +326,32 @@ impl<'de> Visitor<'de> for Entries<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         fn each<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(
             seq: &mut A,
+            list: List,
             collected: &mut Collected,
             add: fn(&mut Collected, T) -> Result<(), AnnotationError>,
         ) -> Result<(), A::Error> {
             while let Some(entry) = seq.next_element::<T>()? {
-                if let Err(error) = add(collected, entry) {
-                    collected.missing.get_or_insert(error);
+                let added = collected.count(list).and_then(|()| add(collected, entry));
+                match added {
+                    Err(error @ AnnotationError::TooMany { .. }) => {
+                        collected.wrong = Some(error);
+                        return Err(A::Error::custom("too many entries"));
+                    }
+                    Err(error) => _ = collected.wrong.get_or_insert(error),
+                    Ok(()) => {}
                 }
             }
             Ok(())
         }
         match self.list {
-            List::Images => each(&mut seq, self.collected, Collected::add_image),
-            List::Annotations => each(&mut seq, self.collected, Collected::add_annotation),
-            List::Categories => each(&mut seq, self.collected, Collected::add_category),
+            List::Images => each(&mut seq, self.list, self.collected, Collected::add_image),
+            List::Annotations => each(
+                &mut seq,
+                self.list,
+                self.collected,
+                Collected::add_annotation,
+            ),
+            List::Categories => each(&mut seq, self.list, self.collected, Collected::add_category),
         }
     }
 }

@@ -29,6 +29,8 @@ use super::layout::{LayoutError, Split, find_folder};
 use super::picture_files::{
     Found, PictureFiles, first_few, holds_pictures, holds_pictures_directly, list, pictures_within,
 };
+use super::voc_to_coco::is_voc;
+use super::yolo::YoloFolder;
 use crate::data::DataError;
 use crate::data::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::data::labelled::LabelledDataset;
@@ -179,6 +181,9 @@ pub fn holds_annotations(root: &Path) -> bool {
         find_folder(root),
         Ok(_) | Err(LayoutError::Ambiguous { .. })
     ) {
+        return true;
+    }
+    if is_voc(root) || matches!(YoloFolder::find(root), Ok(Some(_))) {
         return true;
     }
     let has_json = |folder: &Path, is_meant: fn(&str) -> bool| {

@@ -26,7 +26,10 @@ use std::{
 };
 
 use crate::data::{
-    DataError, annotations::AnnotationStore, dataset::DetectionDataset, formats::coco::read_coco,
+    DataError,
+    annotations::AnnotationStore,
+    dataset::DetectionDataset,
+    formats::{coco::read_coco, voc_to_coco::is_voc},
 };
 
 /// Part of a data set.
@@ -77,6 +80,15 @@ pub enum LayoutError {
         /// Candidates, relative to the folder.
         looked_for: String,
     },
+    /// Annotations of another kind.
+    #[error(
+        "{}: Pascal VOC annotations; `sedet data convert {} --to coco --output OUT` writes what is needed here",
+        root.display(), root.display()
+    )]
+    IsVoc {
+        /// The data set's folder.
+        root: PathBuf,
+    },
     /// Several annotation files of the split.
     #[error("{}: several {split} annotations ({found}); keep one of them", root.display())]
     Ambiguous {
@@ -125,18 +137,54 @@ pub struct SplitFiles {
 }
 
 impl SplitFiles {
+    /// One annotation file by itself. Its split is told by its name, and pictures are looked for in
+    /// `pictures`, or else around the file.
+    pub fn of_file(annotations: &Path, pictures: Option<&Path>) -> Self {
+        let name = annotations.file_stem().unwrap_or_default();
+        let name = name.to_string_lossy().to_lowercase();
+        let folder = annotations.parent().unwrap_or(Path::new(""));
+        let is_roboflow = name.starts_with("_annotations");
+        let told_by = match (is_roboflow, folder.file_name()) {
+            (true, Some(folder)) => folder.to_string_lossy().to_lowercase(),
+            _ => name,
+        };
+        let split = [Split::Val, Split::Test]
+            .into_iter()
+            .find(|split| told_by.contains(split.names()[0]))
+            .unwrap_or(Split::Train);
+        let root = match folder.ends_with("annotations") || is_roboflow {
+            true => folder.parent().unwrap_or(folder),
+            false => folder,
+        };
+        Self {
+            split,
+            annotations: annotations.to_owned(),
+            picture_folders: match pictures {
+                Some(pictures) => vec![pictures.to_owned()],
+                None => picture_folders(root, annotations, split),
+            },
+        }
+    }
+
     /// Reads the annotations and finds the folder of the pictures.
     ///
     /// # Errors
     /// The annotations can't be read or no folder holds the pictures.
     pub fn open(&self) -> Result<DetectionDataset, DataError> {
-        let store = read_coco(&self.annotations)?;
-        let folder = self.picture_folder(&store)?;
+        let (store, folder) = self.read()?;
         Ok(DetectionDataset::in_folder(store, folder))
     }
 
-    /// The first folder with the first listed image. Should that very file be missing, the next
-    /// images decide: a hole in the data is the loader's business, not a wrong folder.
+    /// [`Self::open`] in its parts: the annotations and the folder of the pictures.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn read(&self) -> Result<(AnnotationStore, PathBuf), DataError> {
+        let store = read_coco(&self.annotations)?;
+        let folder = self.picture_folder(&store)?;
+        Ok((store, folder))
+    }
+
     fn picture_folder(&self, store: &AnnotationStore) -> Result<PathBuf, LayoutError> {
         const TRIED_IMAGES: usize = 100;
         if store.image_count() == 0 {
@@ -144,19 +192,25 @@ impl SplitFiles {
                 annotations: self.annotations.clone(),
             });
         }
-        (0..store.image_count().min(TRIED_IMAGES))
-            .find_map(|index| {
-                let name = store.image(index).file_name;
-                self.picture_folders
-                    .iter()
-                    .find(|folder| folder.join(name).is_file())
-            })
-            .cloned()
+        let names = (0..store.image_count()).map(|index| store.image(index).file_name);
+        self.folder_of(names.take(TRIED_IMAGES))
+            .map(Path::to_owned)
             .ok_or_else(|| LayoutError::NoPictures {
                 annotations: self.annotations.clone(),
                 image: store.image(0).file_name.to_owned(),
                 looked_in: join(self.picture_folders.iter().map(|folder| folder.display())),
             })
+    }
+
+    /// The first folder with the first of these pictures. Should that very file be missing, the next
+    /// ones decide: a hole in the data is the loader's business, not a wrong folder.
+    pub fn folder_of<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Option<&Path> {
+        names.into_iter().find_map(|name| {
+            self.picture_folders
+                .iter()
+                .find(|folder| folder.join(name).is_file())
+                .map(PathBuf::as_path)
+        })
     }
 }
 
@@ -235,6 +289,11 @@ pub fn find_folder(root: &Path) -> Result<DatasetFiles, LayoutError> {
                 annotations,
             });
         }
+    }
+    if splits.is_empty() && is_voc(root) {
+        return Err(LayoutError::IsVoc {
+            root: root.to_owned(),
+        });
     }
     if splits.is_empty() {
         return Err(no_annotations(root, Split::Train));

@@ -81,18 +81,18 @@ impl ImageSource for PictureFiles {
 
 /// What lies in a folder, without hidden entries (names that begin with a point).
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(in crate::data) struct Listing {
     /// Names of folders and of links to folders, sorted.
-    pub(super) folders: Vec<String>,
+    pub(in crate::data) folders: Vec<String>,
     /// Names of pictures, sorted.
-    pub(super) pictures: Vec<String>,
+    pub(in crate::data) pictures: Vec<String>,
 }
 
 /// Lists a folder.
 ///
 /// # Errors
 /// It can't be read, or holds a folder or picture whose name is not Unicode.
-pub(super) fn list(folder: &Path) -> Result<Listing, DataError> {
+pub(in crate::data) fn list(folder: &Path) -> Result<Listing, DataError> {
     let io = |source| DataError::io(folder, source);
     let mut listing = Listing::default();
     for entry in std::fs::read_dir(folder).map_err(io)? {

@@ -29,6 +29,9 @@ pub struct VocObject {
     pub difficult: bool,
     /// The box does not hold the object's full extent.
     pub truncated: bool,
+    /// Elements that say more and are not read, such as `pose`, `occluded` and `part`; without those
+    /// that say nothing (empty, 0, `Unspecified`).
+    pub others: Vec<String>,
 }
 
 /// Why an annotation could not be read; every message names the file.
@@ -74,11 +77,31 @@ pub enum VocError {
 /// # Errors
 /// See [`VocError`].
 pub fn read(path: &Path) -> Result<VocImage, VocError> {
-    let text = std::fs::read_to_string(path).map_err(|source| VocError::Read {
+    let read = |source| VocError::Read {
         path: path.to_owned(),
         source,
-    })?;
-    parse(&text, path)
+    };
+    let text = read_bounded(path).and_then(|bytes| {
+        String::from_utf8(bytes)
+            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+    });
+    parse(&text.map_err(read)?, path)
+}
+
+/// An annotation takes kilobytes; a larger file is none, and would fill the memory.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// The bytes of an annotation file.
+pub(super) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let length = std::fs::metadata(path)?.len();
+    if length > LARGEST_FILE {
+        let problem = format!("{} MiB are too many for an annotation", length >> 20);
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            problem,
+        ));
+    }
+    std::fs::read(path)
 }
 
 /// Read an annotation from its `text`; `path` only names it in errors.
@@ -86,6 +109,8 @@ pub fn read(path: &Path) -> Result<VocImage, VocError> {
 /// # Errors
 /// [`VocError::Xml`] and [`VocError::Element`].
 pub fn parse(text: &str, path: &Path) -> Result<VocImage, VocError> {
+    // Some tools begin with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let document = Document::parse(text).map_err(|source| VocError::Xml {
         path: path.to_owned(),
         source,
@@ -183,8 +208,24 @@ impl Reader<'_> {
             ),
             difficult: self.mark(node, "difficult")?,
             truncated: self.mark(node, "truncated")?,
+            others: others(node),
         })
     }
+}
+
+/// Names of an object's elements that say something and are not read.
+fn others(object: Node) -> Vec<String> {
+    const READ: [&str; 4] = ["name", "bndbox", "difficult", "truncated"];
+    let says_something = |node: &Node| {
+        let text = node.text().map_or("", str::trim);
+        node.children().any(|child| child.is_element())
+            || !matches!(text, "" | "0" | "Unspecified" | "unspecified")
+    };
+    let elements = object.children().filter(Node::is_element);
+    elements
+        .filter(|node| !READ.contains(&node.tag_name().name()) && says_something(node))
+        .map(|node| node.tag_name().name().to_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -208,6 +249,10 @@ mod tests {
             box_in_image,
             difficult,
             truncated,
+            others: match name {
+                "RBC" => vec!["part".into()],
+                _ => Vec::new(),
+            },
         };
         assert_eq!(
             image.objects,

@@ -1,22 +1,27 @@
 //! Pascal VOC turned into COCO: one instances file per split.
 //!
-//! A VOC folder holds `Annotations/NAME.xml`, `JPEGImages/NAME.jpg` and, per split, the names in
-//! `ImageSets/Main/SPLIT.txt`. Boxes become `[xmin, ymin, xmax - xmin, ymax - ymin]`; those with a
-//! side under one pixel are left out and counted. Objects marked as difficult are kept like any
+//! A VOC folder holds `Annotations/NAME.xml`, `JPEGImages/NAME.jpg` (or another picture format) and,
+//! per split, the names in `ImageSets/Main/SPLIT.txt`. The folders may also be called `annotations`
+//! and `images`, and without `ImageSets` all annotations are one split for training. Boxes become `[xmin, ymin, xmax - xmin, ymax - ymin]`; those with a
+//! side under a limit are left out and counted. Objects marked as difficult are kept like any
 //! other: COCO knows no such mark, and its `iscrowd` means something else.
 
 use super::voc::{self, VocError, VocImage};
 use crate::atomic::write_atomically;
 use crate::boxes::ImageSize;
-use crate::data::decode::{DecodeError, image_size_of_bytes};
+use crate::data::annotations::{
+    AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation,
+};
+use crate::data::decode::{DecodeError, PICTURE_EXTENSIONS, image_size_of_bytes};
+use crate::data::formats::layout::Split;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Boxes with a shorter side, in pixels, are degenerate.
-const MIN_SIDE: f32 = 1.0;
+/// Boxes with a shorter side, in pixels, are degenerate in data that is made for training.
+pub const MIN_SIDE: f32 = 1.0;
 
 /// Why a VOC folder could not be converted; every message names the file.
 #[derive(Debug, thiserror::Error)]
@@ -99,9 +104,57 @@ impl<'a> VocFolder<'a> {
         }
     }
 
+    fn holds(self, name: &str) -> bool {
+        match self {
+            Self::OnDisk(root) => root.join(name).exists(),
+            Self::InMemory { files, root } => {
+                let path = format!("{root}/{name}");
+                let from = files.range(path.clone()..).next();
+                from.is_some_and(|(found, _)| {
+                    *found == path || found.starts_with(&format!("{path}/"))
+                })
+            }
+        }
+    }
+
+    /// The folder of this name that is there, or else the standard's.
+    fn one_of(self, standard: &'static str, other: &'static str) -> &'static str {
+        match !self.holds(standard) && self.holds(other) {
+            true => other,
+            false => standard,
+        }
+    }
+
+    /// Where the annotations are.
+    pub fn annotations(self) -> &'static str {
+        self.one_of("Annotations", "annotations")
+    }
+
+    /// Where the pictures are.
+    pub fn pictures(self) -> &'static str {
+        self.one_of("JPEGImages", "images")
+    }
+
+    /// The file name of an annotation's picture: with the annotation's own name, or else as it says.
+    fn picture_of(self, name: &str, annotated: &VocImage) -> String {
+        let pictures = self.pictures();
+        let named = PICTURE_EXTENSIONS
+            .iter()
+            .map(|extension| format!("{name}.{extension}"));
+        let capital = PICTURE_EXTENSIONS
+            .iter()
+            .map(|extension| format!("{name}.{}", extension.to_uppercase()));
+        named
+            .chain(capital)
+            .chain([annotated.file_name.clone()])
+            .find(|file| self.holds(&format!("{pictures}/{file}")))
+            .unwrap_or_else(|| format!("{name}.jpg"))
+    }
+
     fn read(self, name: &str) -> Result<Cow<'a, [u8]>, VocToCocoError> {
         let path = self.path(name);
         let bytes = match self {
+            Self::OnDisk(_) if name.ends_with(".xml") => voc::read_bounded(&path).map(Cow::Owned),
             Self::OnDisk(_) => std::fs::read(&path).map(Cow::Owned),
             Self::InMemory { files, root } => files
                 .get(&format!("{root}/{name}"))
@@ -136,8 +189,19 @@ pub enum StatedSize {
 pub struct ConvertedSplit {
     /// Images sorted by file name, boxes in the order of their annotation; ids count from 1.
     pub coco: CocoFile,
-    /// Boxes left out because a side is under one pixel.
+    /// Boxes left out because a side is under the limit.
     pub degenerate_boxes: usize,
+    /// What COCO has no words for, and how often it was said: `difficult`, `truncated`, `pose`, ...
+    pub lost: BTreeMap<String, usize>,
+}
+
+/// How to convert.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VocOptions {
+    /// What to do with stated picture sizes.
+    pub stated_size: StatedSize,
+    /// Boxes with a shorter side, in pixels, are left out.
+    pub min_side: f32,
 }
 
 /// Convert the images that `ImageSets/Main/SPLIT.txt` lists. A name listed twice counts once.
@@ -149,30 +213,119 @@ pub fn convert_split(
     folder: VocFolder,
     split: &str,
     categories: &[&str],
-    stated_size: StatedSize,
+    options: VocOptions,
 ) -> Result<ConvertedSplit, VocToCocoError> {
+    let names = listed(folder, split)?;
+    convert_names(folder, split, &names, categories, options)
+}
+
+/// The names that `ImageSets/Main/SPLIT.txt` lists, sorted, each once.
+fn listed(folder: VocFolder, split: &str) -> Result<Vec<String>, VocToCocoError> {
     let list = folder.read_text(&format!("ImageSets/Main/{split}.txt"))?;
     // VOC's own lists per class have a second column, which tells whether the class is present.
-    let mut names: Vec<&str> = list
+    let mut names: Vec<String> = list
         .lines()
         .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
         .collect();
     names.sort_unstable();
     names.dedup();
+    Ok(names)
+}
+
+/// Whether a folder holds annotations of this kind.
+pub fn is_voc(root: &Path) -> bool {
+    ["Annotations", "annotations"].iter().any(|folder| {
+        let entries = std::fs::read_dir(root.join(folder));
+        let mut entries = entries.into_iter().flatten().flatten();
+        entries.any(|entry| entry.path().extension().is_some_and(|e| e == "xml"))
+    })
+}
+
+/// The splits of a VOC folder on disk with the names of their annotations. `trainval` is taken for
+/// train where there is no list of train; without any list all annotations are for training.
+///
+/// # Errors
+/// A list or the folder of the annotations can't be read.
+pub fn find_splits(root: &Path) -> Result<Vec<(Split, Vec<String>)>, VocToCocoError> {
+    let folder = VocFolder::OnDisk(root);
+    let mut splits = Vec::new();
+    for (split, lists) in [
+        (Split::Train, &["train", "trainval"][..]),
+        (Split::Val, &["val"]),
+        (Split::Test, &["test"]),
+    ] {
+        let list = lists
+            .iter()
+            .find(|list| folder.holds(&format!("ImageSets/Main/{list}.txt")));
+        if let Some(list) = list {
+            splits.push((split, listed(folder, list)?));
+        }
+    }
+    if splits.is_empty() {
+        let path = folder.path(folder.annotations());
+        let read = |source| VocToCocoError::Read {
+            path: path.clone(),
+            source,
+        };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&path).map_err(read)? {
+            let name = entry.map_err(read)?.file_name();
+            let name = name.to_string_lossy();
+            names.extend(name.strip_suffix(".xml").map(str::to_owned));
+        }
+        names.sort_unstable();
+        splits.push((Split::Train, names));
+    }
+    Ok(splits)
+}
+
+/// The classes that these annotations name, sorted.
+///
+/// # Errors
+/// An annotation can't be read.
+pub fn classes_of<'n>(
+    root: &Path,
+    names: impl Iterator<Item = &'n String>,
+) -> Result<Vec<String>, VocToCocoError> {
+    let folder = VocFolder::OnDisk(root);
+    let mut classes = BTreeSet::new();
+    for name in names {
+        let annotation = format!("{}/{name}.xml", folder.annotations());
+        let path = folder.path(&annotation);
+        let annotated = voc::parse(&folder.read_text(&annotation)?, &path)?;
+        classes.extend(annotated.objects.into_iter().map(|object| object.name));
+    }
+    Ok(classes.into_iter().collect())
+}
+
+/// [`convert_split`] with the names of the annotations.
+///
+/// # Errors
+/// See [`VocToCocoError`].
+pub fn convert_names(
+    folder: VocFolder,
+    split: &str,
+    names: &[String],
+    categories: &[&str],
+    options: VocOptions,
+) -> Result<ConvertedSplit, VocToCocoError> {
     let mut converted = ConvertedSplit {
         coco: CocoFile::new(split, categories),
         degenerate_boxes: 0,
+        lost: BTreeMap::new(),
     };
+    let (annotations, pictures) = (folder.annotations(), folder.pictures());
     for name in names {
-        let annotation = format!("Annotations/{name}.xml");
+        let annotation = format!("{annotations}/{name}.xml");
         let path = folder.path(&annotation);
         let annotated = voc::parse(&folder.read_text(&annotation)?, &path)?;
-        let file_name = format!("{name}.jpg");
-        let picture = format!("JPEGImages/{file_name}");
+        let file_name = folder.picture_of(name, &annotated);
+        let picture = format!("{pictures}/{file_name}");
         let size = image_size_of_bytes(&folder.read(&picture)?, &folder.path(&picture))?;
         let stated = annotated.size;
         let is_stated = stated.width > 0 && stated.height > 0;
-        if stated_size == StatedSize::MustMatch && is_stated && stated != size {
+        if options.stated_size == StatedSize::MustMatch && is_stated && stated != size {
             return Err(VocToCocoError::SizeMismatch {
                 path,
                 stated,
@@ -180,7 +333,7 @@ pub fn convert_split(
             });
         }
         converted
-            .push(file_name, size, &annotated)
+            .push(file_name, size, &annotated, options.min_side)
             .map_err(|class| VocToCocoError::UnknownClass {
                 path,
                 class,
@@ -205,7 +358,13 @@ pub fn convert_folder(
     let folder = VocFolder::OnDisk(root);
     let converted: Vec<ConvertedSplit> = splits
         .iter()
-        .map(|split| convert_split(folder, split, categories, StatedSize::MustMatch))
+        .map(|split| {
+            let options = VocOptions {
+                stated_size: StatedSize::MustMatch,
+                min_side: MIN_SIDE,
+            };
+            convert_split(folder, split, categories, options)
+        })
         .collect::<Result<_, _>>()?;
     std::fs::create_dir_all(output).map_err(|source| VocToCocoError::Write {
         path: output.to_owned(),
@@ -228,6 +387,7 @@ impl ConvertedSplit {
         file_name: String,
         size: ImageSize,
         annotated: &VocImage,
+        min_side: f32,
     ) -> Result<(), String> {
         let coco = &mut self.coco;
         let image_id = coco.images.len() as u64 + 1;
@@ -238,9 +398,18 @@ impl ConvertedSplit {
                 .find(|category| category.name == object.name)
                 .ok_or_else(|| object.name.clone())?
                 .id;
-            if !object.box_in_image.has_sides_of(MIN_SIDE) {
+            if !object.box_in_image.has_sides_of(min_side) {
                 self.degenerate_boxes += 1;
                 continue;
+            }
+            let marks = [
+                ("difficult", object.difficult),
+                ("truncated", object.truncated),
+            ];
+            let marks = marks.into_iter().filter(|(_, is_set)| *is_set);
+            let said = marks.map(|(name, _)| name.to_owned());
+            for name in said.chain(object.others.iter().cloned()) {
+                *self.lost.entry(name).or_default() += 1;
             }
             coco.annotations.push(CocoAnnotation {
                 id: coco.annotations.len() as u64 + 1,
@@ -328,6 +497,32 @@ pub struct CocoCategory {
 }
 
 impl CocoFile {
+    /// Its columns.
+    ///
+    /// # Errors
+    /// It contradicts itself.
+    pub fn to_store(&self) -> Result<AnnotationStore, AnnotationError> {
+        let mut builder = AnnotationStoreBuilder::new();
+        for category in &self.categories {
+            builder.add_category(category.id, category.name.clone());
+        }
+        for image in &self.images {
+            let size = ImageSize::new(image.height, image.width);
+            builder.add_image(image.id, &image.file_name, size);
+        }
+        for annotation in &self.annotations {
+            builder.add_annotation(NewAnnotation {
+                id: annotation.id,
+                image_id: annotation.image_id,
+                category_id: annotation.category_id,
+                xywh: annotation.bbox,
+                area: Some(annotation.area),
+                is_crowd: annotation.iscrowd == 1,
+            });
+        }
+        builder.build()
+    }
+
     fn new(description: &str, categories: &[&str]) -> Self {
         Self {
             info: CocoInfo {
@@ -370,6 +565,13 @@ mod tests {
         format!(
             "<annotation><filename>a</filename><size><width>{width}</width><height>{height}</height></size>{objects}</annotation>"
         )
+    }
+
+    fn options(stated_size: StatedSize) -> VocOptions {
+        VocOptions {
+            stated_size,
+            min_side: MIN_SIDE,
+        }
     }
 
     /// Two images of 12x9, `b` in train and `a` in train and val.
@@ -521,13 +723,13 @@ mod tests {
                 files: &files,
                 root: "VOC",
             };
-            convert_split(folder, "val", &["dog", "cat"], stated_size)
+            convert_split(folder, "val", &["dog", "cat"], options(stated_size))
         };
         let on_disk = convert_split(
             VocFolder::OnDisk(folder.path()),
             "val",
             &["dog", "cat"],
-            StatedSize::MustMatch,
+            options(StatedSize::MustMatch),
         );
         assert_eq!(convert(StatedSize::Ignored).unwrap(), on_disk.unwrap());
         let message = convert(StatedSize::MustMatch).unwrap_err().to_string();

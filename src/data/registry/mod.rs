@@ -14,6 +14,7 @@ use super::DataError;
 use super::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use super::dataset::{DetectionDataset, ImageSource, check_same_categories};
 use super::formats::layout::{Split, SplitFiles, find_coco, find_folder};
+use super::formats::yolo::YoloFolder;
 use super::shapes::{
     self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph,
     generate_annotations, photograph_scene,
@@ -86,7 +87,7 @@ pub enum DatasetName {
     BloodCells,
     /// COCO 2017 in its own layout.
     Coco,
-    /// Any folder with COCO-format annotations.
+    /// Any folder with COCO-format annotations, or in YOLO's layout.
     Folder(PathBuf),
 }
 
@@ -142,6 +143,28 @@ impl DatasetName {
         })
     }
 
+    /// Where the splits that are there lie; nothing is read yet. None for generated data.
+    ///
+    /// # Errors
+    /// No folder, or no split in it.
+    pub fn splits(&self, data_dir: Option<&Path>) -> Result<Vec<SplitFiles>, RegistryError> {
+        let Some(folder) = self.folder(data_dir)? else {
+            return Ok(Vec::new());
+        };
+        let found = match self {
+            Self::Coco => {
+                // One of the two is enough; without any, what train lacks is said.
+                let found = [Split::Train, Split::Val].map(|split| find_coco(&folder, split));
+                match found {
+                    [Err(error), Err(_)] => Err(error),
+                    found => Ok(found.into_iter().flatten().collect()),
+                }
+            }
+            _ => find_folder(&folder).map(|files| files.splits),
+        };
+        found.map_err(|error| self.error(error.into()))
+    }
+
     /// Train and val, which must agree on their categories.
     ///
     /// # Errors
@@ -181,6 +204,9 @@ impl DatasetName {
             });
         };
         let open = || {
+            if let Some(opened) = self.open_yolo(&folder, split)? {
+                return Ok(opened);
+            }
             let files = self.files(&folder, split)?;
             Ok(OpenedSplit {
                 dataset: Arc::new(files.open()?),
@@ -188,6 +214,21 @@ impl DatasetName {
             })
         };
         open().map_err(|source| self.error(source))
+    }
+
+    /// A split of a folder in YOLO's layout that has no COCO annotations.
+    fn open_yolo(&self, folder: &Path, split: Split) -> Result<Option<OpenedSplit>, DataError> {
+        if !matches!(self, Self::Folder(_)) || find_folder(folder).is_ok() {
+            return Ok(None);
+        }
+        let Some(found) = YoloFolder::find(folder)? else {
+            return Ok(None);
+        };
+        let read = found.read(split)?;
+        Ok(Some(OpenedSplit {
+            dataset: Arc::new(DetectionDataset::in_folder(read.store, read.root)),
+            annotations: None,
+        }))
     }
 
     fn error(&self, source: DataError) -> RegistryError {
@@ -246,7 +287,7 @@ fn folder_of(name: &str, data_dir: Option<&Path>) -> Result<PathBuf, RegistryErr
 pub struct OpenedSplit {
     /// Annotations and pixels.
     pub dataset: Arc<DetectionDataset>,
-    /// The file of the annotations; none for generated data.
+    /// The COCO file of the annotations; none for generated data and YOLO's layout.
     pub annotations: Option<PathBuf>,
 }
 

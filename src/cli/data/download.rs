@@ -1,36 +1,20 @@
-//! `sedet data`.
+//! `sedet data download`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use crate::data::blood_cells::{BASE_URL, download_blood_cells};
 use crate::data::registry::DATA_DIR_VARIABLE;
-use crate::data::shapes::{ShapesConfig, write_dataset};
 use crate::data::sources::{
     DataSource, FetchStep, data_source, data_sources, imagenet_instructions,
 };
 
 #[derive(Debug, clap::Args)]
-pub(super) struct DataArgs {
-    #[command(subcommand)]
-    verb: DataVerb,
-}
-
-#[derive(Debug, Subcommand)]
-enum DataVerb {
-    /// Fetch a data set from its public source
-    Download(DownloadArgs),
-    /// Write the generated scenes as files in COCO's layout
-    Shapes(ShapesArgs),
-}
-
-#[derive(Debug, clap::Args)]
-struct DownloadArgs {
+pub(super) struct DownloadArgs {
     /// Which data set; `imagenet`, which needs an account, only tells how to get it
     #[arg(value_parser = PossibleValuesParser::new(downloadable()))]
     name: String,
@@ -54,33 +38,7 @@ fn downloadable() -> Vec<&'static str> {
     table.chain([IMAGENET, BLOOD_CELLS]).collect()
 }
 
-#[derive(Debug, clap::Args)]
-struct ShapesArgs {
-    /// Folder to write to
-    #[arg(long)]
-    output: PathBuf,
-    /// Training scenes
-    #[arg(long, default_value_t = ShapesConfig::default().train_images)]
-    train_images: usize,
-    /// Validation scenes
-    #[arg(long, default_value_t = ShapesConfig::default().val_images)]
-    val_images: usize,
-    /// Longer side in pixels
-    #[arg(long, default_value_t = ShapesConfig::default().long_side)]
-    long_side: u32,
-    /// Another seed gives other scenes
-    #[arg(long, default_value_t = ShapesConfig::default().seed)]
-    seed: u64,
-}
-
-pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
-    match args.verb {
-        DataVerb::Download(args) => download(&args),
-        DataVerb::Shapes(args) => shapes(&args),
-    }
-}
-
-fn download(args: &DownloadArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     let base = args
         .data_dir
         .clone()
@@ -195,24 +153,4 @@ fn show(bar: &ProgressBar, done: u64, total: Option<u64>) {
         bar.set_length(total);
     }
     bar.set_position(done);
-}
-
-fn shapes(args: &ShapesArgs) -> anyhow::Result<ExitCode> {
-    let config = ShapesConfig {
-        seed: args.seed,
-        train_images: args.train_images,
-        val_images: args.val_images,
-        long_side: args.long_side,
-    };
-    let bar = ProgressBar::new((args.train_images + args.val_images) as u64);
-    write_dataset(&config, &args.output, &mut |done, _| {
-        bar.set_position(done as u64);
-    })?;
-    bar.finish_and_clear();
-    eprintln!(
-        "{} scenes in {}",
-        args.train_images + args.val_images,
-        args.output.display()
-    );
-    Ok(ExitCode::SUCCESS)
 }

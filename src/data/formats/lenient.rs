@@ -8,7 +8,7 @@ const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
 /// A non-negative integer, also when written `7.0` (as tables exported through pandas do).
 /// A string, a fraction or a negative number is an error.
 #[derive(Clone, Copy)]
-pub(super) struct Id(pub u64);
+pub(crate) struct Id(pub u64);
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -35,7 +35,7 @@ impl<'de> Deserialize<'de> for Id {
 
 /// `0`, `1`, `false` or `true`.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Flag(pub bool);
+pub(crate) struct Flag(pub bool);
 
 impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for Flag {
 
 /// What a JSON parser's complaint leaves out: Python writes `NaN` and `Infinity`, which are not
 /// JSON, and the parser only says "expected value".
-pub(super) fn explain_json_error(bytes: &[u8], error: &serde_json::Error) -> String {
+pub(crate) fn explain_json_error(bytes: &[u8], error: &serde_json::Error) -> String {
     let has = |word: &[u8]| bytes.windows(word.len()).any(|part| part == word);
     let message = error.to_string();
     if message.contains("expected value") && (has(b"NaN") || has(b"Infinity")) {

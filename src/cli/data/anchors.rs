@@ -1,0 +1,87 @@
+//! How well a recipe's anchors meet a data set's boxes.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::boxes::ImageSize;
+use crate::config::{DetectionConfig, Recipe as _};
+use crate::data::annotations::AnnotationStore;
+use crate::data::dataset::TargetFilter;
+use crate::detection::coverage::best_overlap;
+
+/// Shares of the boxes that some anchor overlaps so much, in the recipe's input.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct AnchorCoverage {
+    /// The recipe.
+    recipe: String,
+    /// Short side of the input.
+    min_size: usize,
+    /// Limit of the long side.
+    max_size: usize,
+    /// Boxes that are trained on.
+    boxes: usize,
+    /// From 0 to 1; 0.7 is what the RPN calls an object.
+    share_at_iou_50: f64,
+    share_at_iou_70: f64,
+}
+
+impl AnchorCoverage {
+    /// Measures the boxes that training would use, without augmentation. None where there are none.
+    pub(super) fn of(
+        store: &AnnotationStore,
+        recipe: &str,
+        settings: &[String],
+    ) -> anyhow::Result<Option<Self>> {
+        let config = DetectionConfig::load(recipe, settings)?;
+        let anchors = config.detector(1, false)?.anchors;
+        let preprocess = config.preprocess();
+        let min_side = TargetFilter::default().min_side;
+        let overlaps: Vec<f32> = (0..store.image_count())
+            .into_par_iter()
+            .flat_map_iter(|index| {
+                let size = store.image(index).size;
+                let input = preprocess.input_size(size);
+                let pad = |side: usize| side.next_multiple_of(preprocess.size_divisor);
+                let padded = ImageSize::new(pad(input.height), pad(input.width));
+                let (x, y) = (
+                    input.width as f32 / size.width as f32,
+                    input.height as f32 / size.height as f32,
+                );
+                let anchors = &anchors;
+                store
+                    .annotations(index)
+                    .filter(|annotation| !annotation.is_crowd)
+                    .map(move |annotation| annotation.box_in_image.clip(size))
+                    .filter(move |found| found.width() > min_side && found.height() > min_side)
+                    .map(move |found| best_overlap(anchors, padded, found.scale(x, y)))
+            })
+            .collect();
+        if overlaps.is_empty() {
+            return Ok(None);
+        }
+        let share = |least: f32| {
+            let met = overlaps.iter().filter(|overlap| **overlap >= least);
+            met.count() as f64 / overlaps.len() as f64
+        };
+        Ok(Some(Self {
+            recipe: recipe.to_owned(),
+            min_size: config.input.min_size,
+            max_size: config.input.max_size,
+            boxes: overlaps.len(),
+            share_at_iou_50: share(0.5),
+            share_at_iou_70: share(0.7),
+        }))
+    }
+
+    /// One line.
+    pub(super) fn line(&self) -> String {
+        format!(
+            "anchors of recipe {} (input {}/{}): {:.1} % of the boxes are met with IoU 0.5, {:.1} % with 0.7",
+            self.recipe,
+            self.min_size,
+            self.max_size,
+            100.0 * self.share_at_iou_50,
+            100.0 * self.share_at_iou_70,
+        )
+    }
+}

@@ -1,0 +1,248 @@
+//! `sedet data check`.
+
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::anchors::AnchorCoverage;
+use crate::cli::eval::parse_split;
+use crate::cli::print_out;
+use crate::config::recipe_for;
+use crate::data::check::{
+    CheckOptions, CheckedSplit, Findings, FixSummary, Progress, Severity, Source, check_split,
+    compare_splits,
+};
+use crate::data::formats::layout::{Split, SplitFiles, find_folder};
+use crate::data::formats::yolo::YoloFolder;
+use crate::data::registry::DatasetName;
+use report::Report;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// A folder with COCO-format annotations or in YOLO's layout, one annotation file, blood-cells, or coco
+    dataset: String,
+    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Folder of the pictures, where DATASET is one annotation file
+    #[arg(long, value_name = "FOLDER")]
+    images: Option<PathBuf>,
+    /// Only this split: train, val or test
+    #[arg(long, value_parser = parse_split)]
+    split: Option<Split>,
+    /// Leave the pictures alone: only the annotations are checked, in seconds
+    #[arg(long)]
+    no_pictures: bool,
+    /// Recipe whose anchors and input sizes are compared with the boxes [default: chosen by the data set]
+    #[arg(long, value_name = "RECIPE")]
+    config: Option<String>,
+    /// Print JSON with every finding instead of the summary
+    #[arg(long)]
+    json: bool,
+    /// Write a copy of the annotations without what is wrong; never over a file that is there
+    #[arg(long, value_name = "OUT.json")]
+    fix: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let (dataset, sources) = find(args)?;
+    if let Some(out) = &args.fix
+        && let Some(problem) = cannot_fix(out, &sources)
+    {
+        eprintln!("error: {problem}");
+        return Ok(ExitCode::from(2));
+    }
+    let mut findings = Findings::default();
+    let mut splits = Vec::new();
+    let options = CheckOptions {
+        pictures: !args.no_pictures,
+    };
+    for (name, source) in &sources {
+        splits.push(with_bar(name, |progress| {
+            check_split(name, source, options, &mut findings, progress)
+        })?);
+    }
+    // With one split of several, its neighbours' pictures would seem to be in no list.
+    if args.split.is_none() {
+        compare_splits(&splits, &mut findings);
+    }
+    let fixed = match (&args.fix, sources.first(), splits.first()) {
+        (Some(out), Some((_, Source::Coco(files))), Some(split)) => Some(fix(out, files, split)?),
+        _ => None,
+    };
+    let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
+    let mut counted = Vec::new();
+    for split in &splits {
+        counted.push(match split.sound_part() {
+            Err(error) => Err(error.to_string()),
+            Ok(store) => {
+                let anchors = AnchorCoverage::of(&store, recipe, &[])?;
+                Ok((crate::data::statistics::Statistics::of(&store), anchors))
+            }
+        });
+    }
+    let report = Report {
+        dataset: &args.dataset,
+        splits: &splits,
+        findings: &findings,
+        counted: &counted,
+        fixed: fixed.as_ref(),
+        pictures: options.pictures,
+    };
+    match args.json {
+        true => print_out(&serde_json::to_string_pretty(&report.json())?)?,
+        false => print_out(&report.text())?,
+    }
+    let is_clean = match &fixed {
+        Some(fixed) => fixed.left.is_empty(),
+        None => findings.count(Severity::Error) == 0,
+    };
+    Ok(match is_clean {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// The splits to check, each with its name.
+fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, Vec<(String, Source)>)> {
+    let path = Path::new(&args.dataset);
+    if path.is_file() {
+        let files = SplitFiles::of_file(path, args.images.as_deref());
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let around = path.parent().unwrap_or(Path::new("")).to_owned();
+        return Ok((
+            DatasetName::Folder(around),
+            vec![(name.into_owned(), Source::Coco(files))],
+        ));
+    }
+    if args.images.is_some() {
+        anyhow::bail!("--images is for one annotation file; in a folder the pictures are found");
+    }
+    let dataset = DatasetName::parse(&args.dataset)?;
+    let sources = match &dataset {
+        DatasetName::Folder(root) if find_folder(root).is_err() => yolo(root)?,
+        _ => Vec::new(),
+    };
+    let sources = match sources.is_empty() {
+        false => sources,
+        true => {
+            let splits = dataset.splits(args.data_dir.as_deref())?.into_iter();
+            splits
+                .map(|files| (files.split, Source::Coco(files)))
+                .collect()
+        }
+    };
+    if sources.is_empty() {
+        anyhow::bail!(
+            "the scenes of {} are generated when they are needed; write them with `sedet data shapes` to check files",
+            args.dataset
+        );
+    }
+    let sources: Vec<_> = sources
+        .into_iter()
+        .filter(|(split, _)| args.split.is_none_or(|wanted| wanted == *split))
+        .map(|(split, source)| (split.to_string(), source))
+        .collect();
+    match (sources.is_empty(), args.split) {
+        (true, Some(split)) => anyhow::bail!("{}: no {split} annotations", args.dataset),
+        _ => Ok((dataset, sources)),
+    }
+}
+
+/// The splits of a folder in YOLO's layout; none if it is in another.
+fn yolo(root: &Path) -> anyhow::Result<Vec<(Split, Source)>> {
+    let Some(folder) = YoloFolder::find(root)? else {
+        return Ok(Vec::new());
+    };
+    let splits = folder.splits.iter();
+    Ok(splits
+        .map(|(split, _)| (*split, Source::Yolo(folder.clone(), *split)))
+        .collect())
+}
+
+/// Why the clean copy can't be written; known before anything is read.
+fn cannot_fix(out: &Path, files: &[(String, Source)]) -> Option<String> {
+    if files
+        .iter()
+        .any(|(_, source)| matches!(source, Source::Yolo(..)))
+    {
+        return Some("--fix writes COCO annotations; `sedet data convert` first".into());
+    }
+    if files.len() > 1 {
+        let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        return Some(format!(
+            "--fix writes one file, and there are {}: add --split {}",
+            names.join(", "),
+            names[0]
+        ));
+    }
+    out.symlink_metadata().is_ok().then(|| {
+        format!(
+            "{} is there already and nothing is overwritten; give --fix another name",
+            out.display()
+        )
+    })
+}
+
+/// A clean copy that was written.
+pub(super) struct Fixed {
+    path: PathBuf,
+    summary: FixSummary,
+    /// What is wrong with it still.
+    left: Vec<(&'static str, usize)>,
+}
+
+/// Writes the clean copy and checks it like any file.
+fn fix(out: &Path, files: &SplitFiles, split: &CheckedSplit) -> anyhow::Result<Fixed> {
+    let summary = split.write_fixed(out)?;
+    let mut again = Findings::default();
+    let written = Source::Coco(SplitFiles {
+        annotations: out.to_owned(),
+        ..files.clone()
+    });
+    let options = CheckOptions { pictures: false };
+    check_split(&split.name, &written, options, &mut again, &|_| {})
+        .with_context(|| format!("the copy {}", out.display()))?;
+    let left = again
+        .groups()
+        .filter(|(kind, _)| kind.severity() == Severity::Error)
+        .map(|(kind, group)| (kind.key(), group.count))
+        .collect();
+    Ok(Fixed {
+        path: out.to_owned(),
+        summary,
+        left,
+    })
+}
+
+/// A bar for reading, then for the pictures.
+fn with_bar<T>(name: &str, work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> T) -> T {
+    let style = |template: &str| {
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    };
+    let bar = ProgressBar::no_length().with_message(name.to_owned());
+    let reading = style("{msg}: reading annotations {wide_bar} {bytes}/{total_bytes}");
+    let pictures = style("{msg}: decoding pictures {wide_bar} {pos}/{len} {eta}");
+    bar.set_style(reading);
+    let is_reading = std::sync::Once::new();
+    let done = work(&|progress| match progress {
+        Progress::Reading(done, all) => {
+            bar.set_length(all);
+            bar.set_position(done);
+        }
+        Progress::Pictures(done, all) => {
+            is_reading.call_once(|| {
+                bar.set_style(pictures.clone());
+                bar.reset();
+                bar.set_length(all);
+            });
+            bar.set_position(done);
+        }
+    });
+    bar.finish_and_clear();
+    done
+}

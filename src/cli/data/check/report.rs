@@ -1,0 +1,327 @@
+//! What a check found, for people and for programs.
+
+use serde_json::{Value, json};
+
+use super::{AnchorCoverage, Fixed};
+use crate::data::check::findings::{Group, KEPT_PER_KIND};
+use crate::data::check::{CheckedSplit, Finding, Findings, Kind, Severity};
+use crate::data::statistics::Statistics;
+use crate::eval::table::{Side, aligned};
+
+/// The statistics of what is sound in a split, or why there are none.
+pub(super) type Counted = Result<(Statistics, Option<AnchorCoverage>), String>;
+
+pub(super) struct Report<'a> {
+    pub dataset: &'a str,
+    pub splits: &'a [CheckedSplit],
+    pub findings: &'a Findings,
+    pub counted: &'a [Counted],
+    pub fixed: Option<&'a Fixed>,
+    pub pictures: bool,
+}
+
+/// Examples of a kind in the summary.
+const ERROR_EXAMPLES: usize = 3;
+const REMARK_EXAMPLES: usize = 1;
+/// Classes in the summary.
+const SHOWN_CLASSES: usize = 10;
+
+impl Report<'_> {
+    /// Everything, with stable keys.
+    pub(super) fn json(&self) -> Value {
+        let splits: Vec<Value> = self
+            .splits
+            .iter()
+            .zip(self.counted)
+            .map(|(split, counted)| {
+                let (statistics, anchors, problem) = match counted {
+                    Ok((statistics, anchors)) => (Some(statistics), anchors.as_ref(), None),
+                    Err(problem) => (None, None, Some(problem)),
+                };
+                json!({
+                    "split": split.name,
+                    "annotations": split.annotations,
+                    "picture_folder": split.picture_folder,
+                    "images": split.image_count(),
+                    "boxes": split.annotation_count(),
+                    "categories": split.category_count(),
+                    "statistics": statistics,
+                    "no_statistics_because": problem,
+                    "anchors": anchors,
+                })
+            })
+            .collect();
+        let findings: Vec<Value> = self
+            .findings
+            .groups()
+            .map(|(kind, group)| {
+                json!({
+                    "kind": kind.key(),
+                    "severity": kind.severity(),
+                    "count": group.count,
+                    "what": kind.title(group.count),
+                    "advice": kind.advice(),
+                    "fix": kind.fix(),
+                    "places": group.kept,
+                    "places_left_out": group.count.saturating_sub(KEPT_PER_KIND),
+                })
+            })
+            .collect();
+        json!({
+            "dataset": self.dataset,
+            "pictures_checked": self.pictures,
+            "errors": self.findings.count(Severity::Error),
+            "remarks": self.findings.count(Severity::Remark),
+            "splits": splits,
+            "findings": findings,
+            "fixed": self.fixed.map(|fixed| json!({
+                "path": fixed.path,
+                "summary": fixed.summary,
+                "errors_left": fixed.left.iter().map(|(kind, count)| json!({
+                    "kind": kind,
+                    "count": count,
+                })).collect::<Vec<_>>(),
+            })),
+        })
+    }
+
+    /// What a person reads in ten seconds: what there is, what is wrong, what to do.
+    pub(super) fn text(&self) -> String {
+        let mut text = self.contents();
+        for severity in [Severity::Error, Severity::Remark] {
+            for (kind, group) in self.findings.groups() {
+                if kind.severity() == severity {
+                    text += "\n";
+                    text += &self.group(kind, group);
+                }
+            }
+        }
+        text += "\n";
+        text += &self.classes();
+        text += &self.sizes_and_anchors();
+        text += "\n";
+        text += &self.verdict();
+        text
+    }
+
+    fn contents(&self) -> String {
+        let mut rows = vec![
+            ["split", "images", "boxes", "classes", "annotations"]
+                .map(String::from)
+                .to_vec(),
+        ];
+        rows.extend(self.splits.iter().map(|split| {
+            vec![
+                split.name.clone(),
+                split.image_count().to_string(),
+                split.annotation_count().to_string(),
+                split.category_count().to_string(),
+                split.annotations.display().to_string(),
+            ]
+        }));
+        use Side::{Left, Right};
+        aligned(&rows, &[Left, Right, Right, Right, Left])
+    }
+
+    fn group(&self, kind: Kind, group: &Group) -> String {
+        let (word, examples) = match kind.severity() {
+            Severity::Error => ("error", ERROR_EXAMPLES),
+            Severity::Remark => ("remark", REMARK_EXAMPLES),
+        };
+        let mut text = format!(
+            "{word}: {} {} [{}]\n",
+            group.count,
+            kind.title(group.count),
+            kind.key()
+        );
+        for finding in group.kept.iter().take(examples) {
+            text += &format!("  {}\n", place(finding));
+        }
+        let more = group.count.saturating_sub(examples);
+        if more > 0 {
+            let by_split: Vec<String> = group
+                .by_split
+                .iter()
+                .map(|(split, count)| format!("{count} in {split}"))
+                .collect();
+            text += &format!("  ... and {more} more ({})\n", by_split.join(", "));
+        }
+        text += &format!("  -> {}\n", kind.advice());
+        if let (Severity::Error, Some(fix)) = (kind.severity(), kind.fix()) {
+            text += &format!("     --fix: {fix}\n");
+        }
+        text
+    }
+
+    fn statistics(&self) -> impl Iterator<Item = (&CheckedSplit, &Statistics)> {
+        self.splits
+            .iter()
+            .zip(self.counted)
+            .filter_map(|(split, counted)| Some((split, &counted.as_ref().ok()?.0)))
+    }
+
+    /// Boxes of each class in each split, most frequent first.
+    fn classes(&self) -> String {
+        let mut head = vec!["class".to_owned()];
+        let mut sides = vec![Side::Left];
+        let mut by_class: Vec<(u64, String, Vec<usize>)> = Vec::new();
+        let splits = self.statistics().count();
+        for (column, (split, statistics)) in self.statistics().enumerate() {
+            head.push(format!("boxes in {}", split.name));
+            sides.push(Side::Right);
+            for class in &statistics.classes {
+                let known = by_class
+                    .iter_mut()
+                    .find(|(id, name, _)| *id == class.id && *name == class.name);
+                let counts = match known {
+                    Some((_, _, counts)) => counts,
+                    None => {
+                        by_class.push((class.id, class.name.clone(), vec![0; splits]));
+                        match by_class.last_mut() {
+                            Some((_, _, counts)) => counts,
+                            None => continue,
+                        }
+                    }
+                };
+                counts[column] = class.boxes;
+            }
+        }
+        if by_class.is_empty() {
+            return String::new();
+        }
+        by_class.sort_by_key(|(_, _, counts)| std::cmp::Reverse(counts.iter().sum::<usize>()));
+        let mut rows = vec![head];
+        let row = |(_, name, counts): &(u64, String, Vec<usize>)| {
+            let counts = counts.iter().map(usize::to_string);
+            std::iter::once(name.clone()).chain(counts).collect()
+        };
+        rows.extend(by_class.iter().take(SHOWN_CLASSES).map(row));
+        let hidden = by_class.len().saturating_sub(SHOWN_CLASSES);
+        let mut text = aligned(&rows, &sides);
+        if hidden > 0 {
+            text += &format!("and {hidden} classes with fewer (`sedet data stats` has all)\n");
+        }
+        text
+    }
+
+    fn sizes_and_anchors(&self) -> String {
+        let mut text = String::new();
+        for (split, counted) in self.splits.iter().zip(self.counted) {
+            let (statistics, anchors) = match counted {
+                Ok(counted) => counted,
+                Err(problem) => {
+                    text += &format!("{}: not counted, since {problem}\n", split.name);
+                    continue;
+                }
+            };
+            let share = |count: usize| 100.0 * count as f64 / statistics.boxes.max(1) as f64;
+            let sizes = statistics.sizes;
+            text += &format!(
+                "{}: {:.1} % of the boxes small (below 32x32), {:.1} % medium, {:.1} % large (96x96 and more)\n",
+                split.name,
+                share(sizes.small),
+                share(sizes.medium),
+                share(sizes.large),
+            );
+            if let Some(anchors) = anchors {
+                text += &format!("{}: {}\n", split.name, anchors.line());
+            }
+        }
+        text
+    }
+
+    fn verdict(&self) -> String {
+        let kinds = |severity| {
+            self.findings
+                .groups()
+                .filter(|(kind, _)| kind.severity() == severity)
+                .count()
+        };
+        let counted = |severity, one: &str, many: &str| {
+            let (count, kinds) = (self.findings.count(severity), kinds(severity));
+            let (what, kind) = (
+                if count == 1 { one } else { many },
+                if kinds == 1 { "kind" } else { "kinds" },
+            );
+            match count {
+                0 => format!("no {many}"),
+                _ => format!("{count} {what} of {kinds} {kind}"),
+            }
+        };
+        let errors = self.findings.count(Severity::Error);
+        let mut text = format!(
+            "{}, {}{}",
+            counted(Severity::Error, "error", "errors"),
+            counted(Severity::Remark, "remark", "remarks"),
+            match self.pictures {
+                true => "",
+                false => "; pictures were not looked at",
+            }
+        );
+        if let Some(fixed) = self.fixed {
+            text += &fixed_text(fixed);
+        } else if errors == 0 {
+            text += ": training and evaluation can use it";
+        } else {
+            let unfixable: Vec<&str> = self
+                .findings
+                .groups()
+                .filter(|(kind, _)| kind.severity() == Severity::Error && kind.fix().is_none())
+                .map(|(kind, _)| kind.key())
+                .collect();
+            text += match unfixable.len() == kinds(Severity::Error) {
+                true => "; they are yours to decide",
+                false => "; --fix OUT.json writes a copy of the annotations without them",
+            };
+            if !unfixable.is_empty() && unfixable.len() < kinds(Severity::Error) {
+                text += &format!(", but for {}", unfixable.join(", "));
+            }
+        }
+        text + "\n"
+    }
+}
+
+fn fixed_text(fixed: &Fixed) -> String {
+    let done = &fixed.summary;
+    let mut text = format!(
+        "\nwrote {}: {} images ({} left out, {} changed), {} boxes ({} left out, {} changed)",
+        fixed.path.display(),
+        done.images,
+        done.images_dropped,
+        done.images_changed,
+        done.annotations,
+        done.annotations_dropped,
+        done.annotations_changed,
+    );
+    if done.categories_dropped > 0 {
+        text += &format!(", {} categories left out", done.categories_dropped);
+    }
+    match fixed.left.as_slice() {
+        [] => text += "; checked again: no errors",
+        left => {
+            let left: Vec<String> = left
+                .iter()
+                .map(|(kind, count)| format!("{count} {kind}"))
+                .collect();
+            text += &format!("; left for you to decide: {}", left.join(", "));
+        }
+    }
+    text
+}
+
+/// `train  images/a.jpg (image 17, annotation 3): what`
+fn place(finding: &Finding) -> String {
+    let mut ids = Vec::new();
+    ids.extend(finding.image_id.map(|id| format!("image {id}")));
+    ids.extend(finding.annotation_id.map(|id| format!("annotation {id}")));
+    let mut parts = vec![finding.split.clone()];
+    parts.extend(finding.file.clone());
+    if !ids.is_empty() {
+        parts.push(format!("({})", ids.join(", ")));
+    }
+    let place = parts.join(" ");
+    match finding.detail.as_str() {
+        "" => place,
+        detail => format!("{place}: {detail}"),
+    }
+}

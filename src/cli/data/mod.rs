@@ -1,0 +1,34 @@
+//! `sedet data`: one file per verb.
+
+mod anchors;
+mod check;
+mod download;
+mod shapes;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DataArgs {
+    #[command(subcommand)]
+    verb: DataVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum DataVerb {
+    /// Fetch a data set from its public source
+    Download(download::DownloadArgs),
+    /// Write the generated scenes as files in COCO's layout
+    Shapes(shapes::ShapesArgs),
+    /// Find what is wrong with a data set before a training finds it
+    Check(check::CheckArgs),
+}
+
+pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
+    match args.verb {
+        DataVerb::Download(args) => download::run(&args),
+        DataVerb::Shapes(args) => shapes::run(&args),
+        DataVerb::Check(args) => check::run(&args),
+    }
+}

@@ -1,0 +1,47 @@
+//! `sedet data shapes`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use indicatif::ProgressBar;
+
+use crate::data::shapes::{ShapesConfig, write_dataset};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShapesArgs {
+    /// Folder to write to
+    #[arg(long)]
+    output: PathBuf,
+    /// Training scenes
+    #[arg(long, default_value_t = ShapesConfig::default().train_images)]
+    train_images: usize,
+    /// Validation scenes
+    #[arg(long, default_value_t = ShapesConfig::default().val_images)]
+    val_images: usize,
+    /// Longer side in pixels
+    #[arg(long, default_value_t = ShapesConfig::default().long_side)]
+    long_side: u32,
+    /// Another seed gives other scenes
+    #[arg(long, default_value_t = ShapesConfig::default().seed)]
+    seed: u64,
+}
+
+pub(super) fn run(args: &ShapesArgs) -> anyhow::Result<ExitCode> {
+    let config = ShapesConfig {
+        seed: args.seed,
+        train_images: args.train_images,
+        val_images: args.val_images,
+        long_side: args.long_side,
+    };
+    let bar = ProgressBar::new((args.train_images + args.val_images) as u64);
+    write_dataset(&config, &args.output, &mut |done, _| {
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    eprintln!(
+        "{} scenes in {}",
+        args.train_images + args.val_images,
+        args.output.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,272 @@
+//! JSON that nobody vouches for, read as a stream without trusting it.
+//!
+//! A parser keeps some memory for every open bracket and for every text it reads, so that a hostile
+//! or broken file of ten gigabytes could fill the memory of the machine. [`GuardedJson`] stands
+//! between the file and the parser: what is nested too deeply or a text that is too long is an error
+//! with its line. It also knows the two habits of tools that write almost JSON: a byte order mark at
+//! the beginning (skipped) and Python's `NaN` and `Infinity`.
+
+use std::io::{self, Read};
+
+/// Brackets inside each other. COCO needs five; the parser itself would stop at 128.
+pub const MAX_DEPTH: usize = 64;
+
+/// Bytes of one text: far more than the longest run-length encoded mask.
+pub const MAX_TEXT: usize = 16 << 20;
+
+/// What to do about `NaN`, `Infinity` and `-Infinity`, which JSON does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotFinite {
+    /// An error that names the line.
+    Refuse,
+    /// Hand them on as texts, `"NaN"`.
+    AsText,
+    /// Hand them on as `null`.
+    AsNull,
+}
+
+/// A reader of JSON with limits; see the module's text. Errors are of the kind
+/// [`io::ErrorKind::InvalidData`].
+pub struct GuardedJson<R> {
+    inner: R,
+    not_finite: NotFinite,
+    raw: Box<[u8]>,
+    /// What was read from `raw` and not handed on yet.
+    ready: Vec<u8>,
+    handed_on: usize,
+    line: usize,
+    depth: usize,
+    in_text: bool,
+    escaped: bool,
+    text_length: usize,
+    /// The beginning of a word that JSON does not have, or a minus that may begin one.
+    word: Vec<u8>,
+    at_start: bool,
+    at_end: bool,
+}
+
+impl<R: Read> GuardedJson<R> {
+    /// Guards a file.
+    pub fn new(inner: R, not_finite: NotFinite) -> Self {
+        const CHUNK: usize = 1 << 16;
+        Self {
+            inner,
+            not_finite,
+            raw: vec![0; CHUNK].into_boxed_slice(),
+            ready: Vec::with_capacity(CHUNK),
+            handed_on: 0,
+            line: 1,
+            depth: 0,
+            in_text: false,
+            escaped: false,
+            text_length: 0,
+            word: Vec::new(),
+            at_start: true,
+            at_end: false,
+        }
+    }
+
+    fn wrong<T>(&self, problem: &str) -> io::Result<T> {
+        let message = format!("line {}: {problem}", self.line);
+        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+    }
+
+    /// Reads the next chunk into `ready`; leaves it empty at the end of the file only.
+    fn refill(&mut self) -> io::Result<()> {
+        self.ready.clear();
+        self.handed_on = 0;
+        while self.ready.is_empty() && !self.at_end {
+            let mut raw = std::mem::take(&mut self.raw);
+            let scanned = self.read_and_scan(&mut raw);
+            self.raw = raw;
+            scanned?;
+        }
+        Ok(())
+    }
+
+    fn read_and_scan(&mut self, raw: &mut [u8]) -> io::Result<()> {
+        let count = match self.inner.read(raw) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if count == 0 {
+            self.at_end = true;
+            return self.finish_word();
+        }
+        let mut bytes = &raw[..count];
+        if std::mem::take(&mut self.at_start) {
+            bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+        }
+        for &byte in bytes {
+            self.scan(byte)?;
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, byte: u8) -> io::Result<()> {
+        if self.in_text {
+            self.text_length += 1;
+            if self.text_length > MAX_TEXT {
+                return self.wrong("a text of more than 16 MiB; this is no list of annotations");
+            }
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_text = false,
+                b'\n' => self.line += 1,
+                _ => {}
+            }
+            self.ready.push(byte);
+            return Ok(());
+        }
+        if !self.word.is_empty() {
+            // No word that is looked for is longer.
+            const LONGEST: usize = 16;
+            if byte.is_ascii_alphabetic() && self.word.len() < LONGEST {
+                self.word.push(byte);
+                return Ok(());
+            }
+            self.finish_word()?;
+        }
+        match byte {
+            b'"' => {
+                self.in_text = true;
+                self.text_length = 0;
+            }
+            b'[' | b'{' => {
+                self.depth += 1;
+                if self.depth > MAX_DEPTH {
+                    return self.wrong("nested more than 64 deep; this is no list of annotations");
+                }
+            }
+            b']' | b'}' => self.depth = self.depth.saturating_sub(1),
+            b'\n' => self.line += 1,
+            b'N' | b'I' | b'-' => {
+                self.word.push(byte);
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.ready.push(byte);
+        Ok(())
+    }
+
+    fn finish_word(&mut self) -> io::Result<()> {
+        let word = std::mem::take(&mut self.word);
+        let is_known = matches!(
+            word.as_slice(),
+            b"NaN" | b"-NaN" | b"Infinity" | b"-Infinity"
+        );
+        match (is_known, self.not_finite) {
+            (false, _) => self.ready.extend(word),
+            (true, NotFinite::AsText) => {
+                self.ready.push(b'"');
+                self.ready.extend(word);
+                self.ready.push(b'"');
+            }
+            (true, NotFinite::AsNull) => self.ready.extend(b"null"),
+            (true, NotFinite::Refuse) => {
+                let word = String::from_utf8_lossy(&word);
+                return self.wrong(&format!(
+                    "{word} is no number that JSON has; `sedet data check` lists such entries, and its \
+                     --fix writes a copy without them"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for GuardedJson<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.handed_on == self.ready.len() {
+            self.refill()?;
+        }
+        let left = &self.ready[self.handed_on..];
+        let count = left.len().min(out.len());
+        out[..count].copy_from_slice(&left[..count]);
+        self.handed_on += count;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A reader that gives a few bytes at a time, so that words lie across chunks.
+    struct Dripping<'a>(&'a [u8], usize);
+
+    impl Read for Dripping<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let count = self.1.min(self.0.len()).min(out.len());
+            out[..count].copy_from_slice(&self.0[..count]);
+            self.0 = &self.0[count..];
+            Ok(count)
+        }
+    }
+
+    fn through(text: &[u8], chunk: usize, not_finite: NotFinite) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        GuardedJson::new(Dripping(text, chunk), not_finite).read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn numbers_that_json_lacks_become_texts_or_nulls_or_an_error_with_their_line() {
+        let text = b"\xEF\xBB\xBF{\"NaN\": [NaN, -Infinity,\n-1.5, Infinity, -NaN], \"a\\\"NaN\": \"-Infinity\"}";
+        for chunk in [3, 4, 7, 1000] {
+            let as_text = through(text, chunk, NotFinite::AsText).unwrap();
+            let expected = "{\"NaN\": [\"NaN\", \"-Infinity\",\n-1.5, \"Infinity\", \"-NaN\"], \"a\\\"NaN\": \"-Infinity\"}";
+            assert_eq!(String::from_utf8(as_text).unwrap(), expected);
+        }
+        let nulls = through(text, 5, NotFinite::AsNull).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&nulls).unwrap();
+        assert_eq!(value["NaN"][2], -1.5);
+        assert!(value["NaN"][0].is_null() && value["NaN"][3].is_null());
+        let error = through(b"[1,\n2,\n  NaN]", 4, NotFinite::Refuse).unwrap_err();
+        assert!(error.to_string().starts_with("line 3: NaN is no number"));
+    }
+
+    #[test]
+    fn deep_nesting_and_endless_texts_are_refused_in_little_memory() {
+        let deep = vec![b'['; 100_000];
+        let error = through(&deep, 1000, NotFinite::Refuse).unwrap_err();
+        assert!(error.to_string().contains("nested more than 64 deep"));
+        let mut brackets_in_text = b"[\"".to_vec();
+        brackets_in_text.extend(vec![b'['; 100_000]);
+        brackets_in_text.extend(b"\"]");
+        assert_eq!(
+            through(&brackets_in_text, 999, NotFinite::Refuse).unwrap(),
+            brackets_in_text
+        );
+        let endless = io::Read::chain(&b"\""[..], io::repeat(b'x'));
+        let mut guarded = GuardedJson::new(endless, NotFinite::Refuse);
+        let error = io::copy(&mut guarded, &mut io::sink()).unwrap_err();
+        assert!(error.to_string().contains("more than 16 MiB"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn valid_json_passes_unchanged(
+            texts in proptest::collection::vec(".*", 0..6),
+            numbers in proptest::collection::vec(any::<f64>().prop_filter("finite", |v| v.is_finite()), 0..6),
+            chunk in 3usize..40,
+        ) {
+            let json = serde_json::json!({ "texts": texts, "numbers": numbers, "t": [true, null, -1] });
+            for text in [json.to_string(), format!("{json:#}")] {
+                let passed = through(text.as_bytes(), chunk, NotFinite::AsText).unwrap();
+                prop_assert_eq!(passed, text.into_bytes());
+            }
+        }
+
+        #[test]
+        fn bytes_of_any_kind_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            for not_finite in [NotFinite::Refuse, NotFinite::AsText, NotFinite::AsNull] {
+                let _ = through(&bytes, 11, not_finite);
+            }
+        }
+    }
+}

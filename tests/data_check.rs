@@ -1,0 +1,921 @@
+//! `sedet data check`: a small data set with one thing wrong at a time, and what is said of it.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use common::command::{fails_with, sedet, text};
+use image::{ImageFormat, RgbImage};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A picture of its own for each number, with contrast.
+fn picture(number: u32, width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let wave = |a: u32, b: u32| {
+            let phase = (x * (a + number * 7 % 5) + y * (b + number * 3 % 7)) as f32 / 40.0;
+            ((phase + number as f32 * 1.7).sin() * 110.0 + 128.0) as u8
+        };
+        image::Rgb([wave(3, 5), wave(7, 2), wave(1, 9)])
+    })
+}
+
+fn encoded(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    picture.write_to(&mut out, format).unwrap();
+    out.into_inner()
+}
+
+/// A JPEG with the EXIF orientation 6: to be turned a quarter to the right.
+fn turned_jpeg(picture: &RgbImage) -> Vec<u8> {
+    let jpeg = encoded(picture, ImageFormat::Jpeg);
+    let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
+    exif.extend([0x12, 0x01, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+    let mut out = jpeg[..2].to_vec();
+    out.extend([0xFF, 0xE1]);
+    out.extend((exif.len() as u16 + 2).to_be_bytes());
+    out.extend(exif);
+    out.extend(&jpeg[2..]);
+    out
+}
+
+fn annotation(id: u64, image: u64, category: u64, bbox: [f64; 4]) -> Value {
+    json!({
+        "id": id, "image_id": image, "category_id": category, "bbox": bbox,
+        "area": bbox[2] * bbox[3], "iscrowd": 0, "note": "kept",
+    })
+}
+
+/// Train with three pictures of 64x48 and val with two; nothing is wrong with it.
+struct DataSet {
+    dir: TempDir,
+    train: Value,
+    val: Value,
+}
+
+impl DataSet {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let split = |first: u64, count: u64| {
+            let ids = first..first + count;
+            let image = |id: u64| json!({"id": id, "file_name": format!("{id}.jpg"), "width": 64, "height": 48});
+            let boxes = ids.clone().flat_map(|id| {
+                [
+                    annotation(10 * id, id, 3, [4.0, 5.0, 20.0, 30.0]),
+                    annotation(10 * id + 1, id, 7, [30.5, 10.0, 12.0, 8.25]),
+                ]
+            });
+            json!({
+                "info": {"description": "made in a test"},
+                "images": ids.map(image).collect::<Vec<_>>(),
+                "annotations": boxes.collect::<Vec<_>>(),
+                "categories": [{"id": 3, "name": "cat", "supercategory": "animal"}, {"id": 7, "name": "dog"}],
+            })
+        };
+        let set = Self {
+            train: split(1, 3),
+            val: split(4, 2),
+            dir,
+        };
+        for id in 1..=5 {
+            let folder = if id <= 3 { "train" } else { "val" };
+            let path = set.path(&format!("{folder}/{id}.jpg"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let bytes = encoded(&picture(id, 64, 48), ImageFormat::Jpeg);
+            std::fs::write(path, bytes).unwrap();
+        }
+        set
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
+    fn save(&self) {
+        self.write("train.json", self.train.to_string());
+        self.write("val.json", self.val.to_string());
+    }
+
+    fn check(&self, extra: &[&str]) -> Checked {
+        let folder = text(self.dir.path());
+        let output = sedet(&[&["data", "check", &folder, "--json"], extra].concat());
+        Checked::of(&output)
+    }
+
+    /// The check of what a change leaves behind.
+    fn with(change: impl FnOnce(&mut Self)) -> (Self, Checked) {
+        let mut set = Self::new();
+        change(&mut set);
+        if !set.path("train.json").exists() {
+            set.save();
+        }
+        let checked = set.check(&[]);
+        (set, checked)
+    }
+}
+
+struct Checked {
+    code: i32,
+    report: Value,
+}
+
+impl Checked {
+    fn of(output: &std::process::Output) -> Self {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        let report = serde_json::from_slice(&output.stdout);
+        Self {
+            code: output.status.code().unwrap(),
+            report: report.unwrap_or_else(|error| panic!("{error}: {stderr}")),
+        }
+    }
+
+    /// Counts by kind of one severity.
+    fn kinds(&self, severity: &str) -> BTreeMap<&str, u64> {
+        let findings = self.report["findings"].as_array().unwrap().iter();
+        findings
+            .filter(|finding| finding["severity"] == severity)
+            .map(|finding| {
+                let (kind, count) = (&finding["kind"], &finding["count"]);
+                (kind.as_str().unwrap(), count.as_u64().unwrap())
+            })
+            .collect()
+    }
+
+    fn places(&self, kind: &str) -> &Vec<Value> {
+        let findings = self.report["findings"].as_array().unwrap();
+        let found = findings.iter().find(|finding| finding["kind"] == kind);
+        let found = found.unwrap_or_else(|| panic!("no {kind} in {:#}", self.report));
+        found["places"].as_array().unwrap()
+    }
+
+    /// These errors and no others, exit code 1.
+    fn has_errors(&self, expected: &[(&str, u64)]) {
+        assert_eq!(
+            self.kinds("error"),
+            expected.iter().copied().collect(),
+            "{:#}",
+            self.report
+        );
+        assert_eq!(self.code, 1);
+    }
+
+    /// No errors, these remarks, exit code 0.
+    fn has_remarks(&self, expected: &[(&str, u64)]) {
+        assert_eq!(self.kinds("error"), BTreeMap::new(), "{:#}", self.report);
+        assert_eq!(
+            self.kinds("remark"),
+            expected.iter().copied().collect(),
+            "{:#}",
+            self.report
+        );
+        assert_eq!(self.code, 0);
+    }
+}
+
+#[test]
+fn a_clean_data_set_is_clean_and_its_numbers_are_told() {
+    let (set, checked) = DataSet::with(|_| {});
+    checked.has_remarks(&[]);
+    let train = &checked.report["splits"][0];
+    assert_eq!(train["split"], "train");
+    assert_eq!((&train["images"], &train["boxes"]), (&3.into(), &6.into()));
+    assert_eq!(train["statistics"]["classes"][1]["name"], "dog");
+    assert_eq!(train["statistics"]["sizes"]["small"], 6);
+    let anchors = &train["anchors"];
+    assert_eq!(anchors["boxes"], 6);
+    assert!(anchors["share_at_iou_50"].as_f64().unwrap() > 0.0);
+    let shown = sedet(&["data", "check", &text(set.dir.path())]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("no errors, no remarks: training and evaluation can use it"),
+        "{shown}"
+    );
+    assert!(shown.contains("anchors of recipe small"), "{shown}");
+}
+
+#[test]
+fn missing_pictures_are_named_with_what_is_there_instead() {
+    let (_, checked) = DataSet::with(|set| {
+        std::fs::rename(set.path("train/1.jpg"), set.path("train/1.JPG")).unwrap();
+        set.train["images"][1]["file_name"] = "sub\\2.jpg".into();
+        std::fs::create_dir(set.path("train/sub")).unwrap();
+        std::fs::rename(set.path("train/2.jpg"), set.path("train/sub/2.jpg")).unwrap();
+        std::fs::remove_file(set.path("val/4.jpg")).unwrap();
+    });
+    checked.has_errors(&[("picture-missing", 3)]);
+    let places = checked.places("picture-missing");
+    let detail = |at: usize| places[at]["detail"].as_str().unwrap();
+    assert!(detail(0).contains("1.JPG is there: capitals"), "{places:?}");
+    assert!(detail(1).contains("sub/2.jpg is there"), "{places:?}");
+    assert_eq!(places[2]["split"], "val");
+    assert_eq!(places[2]["image_id"], 4);
+}
+
+#[test]
+fn a_jpeg_cut_in_half_is_found_as_is_a_png() {
+    let (_, checked) = DataSet::with(|set| {
+        let jpeg = std::fs::read(set.path("train/1.jpg")).unwrap();
+        set.write("train/1.jpg", &jpeg[..jpeg.len() / 2]);
+        let png = encoded(&picture(2, 64, 48), ImageFormat::Png);
+        set.write("train/2.jpg", &png[..png.len() / 2]);
+        set.write("train/3.jpg", b"");
+    });
+    checked.has_errors(&[("picture-truncated", 3)]);
+    assert_eq!(checked.places("picture-truncated")[0]["file"], "1.jpg");
+}
+
+#[test]
+fn files_that_are_no_pictures_or_folders_are_found() {
+    let (_, checked) = DataSet::with(|set| {
+        set.write("train/1.jpg", "<html>404 not found</html>");
+        let mut png = encoded(&picture(2, 64, 48), ImageFormat::Png);
+        let middle = png.len() / 2;
+        png[middle..middle + 40].fill(0);
+        set.write("train/2.jpg", png);
+        std::fs::remove_file(set.path("train/3.jpg")).unwrap();
+        std::fs::create_dir(set.path("train/3.jpg")).unwrap();
+    });
+    checked.has_errors(&[("picture-broken", 2), ("picture-unreadable", 1)]);
+}
+
+#[test]
+fn a_wrong_extension_is_a_remark_since_the_content_counts() {
+    let (_, checked) = DataSet::with(|set| {
+        set.write(
+            "train/1.jpg",
+            encoded(&picture(1, 64, 48), ImageFormat::Png),
+        );
+    });
+    checked.has_remarks(&[("picture-wrong-extension", 1)]);
+    assert_eq!(
+        checked.places("picture-wrong-extension")[0]["detail"],
+        "the content is png"
+    );
+}
+
+#[test]
+fn annotations_that_ignore_the_exif_rotation_are_an_error_and_are_turned_by_the_fix() {
+    // Stored 64x48 with a bright object at [4, 5, 20, 30], to be turned to the right.
+    let (set, checked) = DataSet::with(|set| {
+        set.write("train/1.jpg", turned_jpeg(&picture(1, 64, 48)));
+        // This one's annotations are those of the upright picture, as they should be.
+        set.write("train/2.jpg", turned_jpeg(&picture(2, 48, 64)));
+        set.train["annotations"][0]["segmentation"] = json!([[4, 5, 24, 5, 24, 35]]);
+    });
+    checked.has_errors(&[("size-ignores-exif", 1)]);
+    assert_eq!(
+        checked.kinds("remark"),
+        BTreeMap::from([("picture-turned", 2)])
+    );
+    let fixed = fix(&set, 0);
+    let image = &fixed["images"][0];
+    assert_eq!(
+        (&image["width"], &image["height"]),
+        (&48.into(), &64.into())
+    );
+    // To the right: x from the bottom, y from the left.
+    let object = &fixed["annotations"][0];
+    assert_eq!(object["bbox"], json!([48.0 - 5.0 - 30.0, 4.0, 30.0, 20.0]));
+    assert!(object.get("segmentation").is_none());
+    assert_eq!(fixed["annotations"][2], set.train["annotations"][2]);
+}
+
+#[test]
+fn a_picture_of_another_size_than_annotated_is_an_error() {
+    let (_, checked) = DataSet::with(|set| {
+        set.train["images"][0]["width"] = 640.into();
+    });
+    checked.has_errors(&[("size-differs", 1)]);
+    let detail = checked.places("size-differs")[0]["detail"].clone();
+    assert_eq!(detail, "the annotations say 640x48, it is 64x48");
+}
+
+#[test]
+fn a_missing_size_is_filled_in_by_the_fix() {
+    let (set, checked) = DataSet::with(|set| {
+        set.train["images"][0]
+            .as_object_mut()
+            .unwrap()
+            .remove("width");
+        set.train["images"][1]["height"] = 0.into();
+    });
+    checked.has_errors(&[("size-missing", 2)]);
+    let fixed = fix(&set, 0);
+    assert_eq!(fixed["images"][0]["width"], 64);
+    assert_eq!(fixed["images"][1]["height"], 48);
+    assert_eq!(fixed["annotations"], set.train["annotations"]);
+}
+
+#[test]
+fn boxes_that_can_not_be_are_found_each_as_what_it_is() {
+    let (set, checked) = DataSet::with(|set| {
+        let boxes = set.train["annotations"].as_array_mut().unwrap();
+        for (id, bbox) in [
+            (900, [1.0, 1.0, -5.0, 4.0]),
+            (901, [1.0, 1.0, 0.0, 4.0]),
+            (902, [1.0, 1.0, 2e9, 4.0]),
+            (903, [70.0, 1.0, 5.0, 4.0]),
+            (904, [60.0, 40.0, 10.0, 20.0]),
+            (905, [60.0, 40.0, 4.5, 8.0]),
+            (906, [3.0, 4.0, 0.5, 8.0]),
+        ] {
+            boxes.push(annotation(id, 1, 3, bbox));
+        }
+    });
+    checked.has_errors(&[
+        ("box-negative", 1),
+        ("box-zero", 1),
+        ("box-huge", 1),
+        ("box-outside", 1),
+        ("box-over-edge", 1),
+    ]);
+    assert_eq!(
+        checked.kinds("remark"),
+        BTreeMap::from([("box-under-pixel", 1)])
+    );
+    for (kind, id) in [
+        ("box-negative", 900),
+        ("box-outside", 903),
+        ("box-over-edge", 904),
+    ] {
+        let place = &checked.places(kind)[0];
+        assert_eq!(place["annotation_id"], id);
+        assert_eq!(
+            (&place["image_id"], &place["file"]),
+            (&1.into(), &"1.jpg".into())
+        );
+    }
+    let fixed = fix(&set, 0);
+    let boxes = fixed["annotations"].as_array().unwrap();
+    let ids: Vec<_> = boxes.iter().map(|b| b["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, [10, 11, 20, 21, 30, 31, 904, 905, 906]);
+    assert_eq!(boxes[6]["bbox"], json!([60.0, 40.0, 4.0, 8.0]));
+    assert_eq!(boxes[6]["area"], 32.0);
+}
+
+#[test]
+fn nan_and_infinity_are_read_though_json_has_neither() {
+    let (set, checked) = DataSet::with(|set| {
+        let mut boxes = set.train["annotations"].as_array().unwrap().clone();
+        boxes.push(
+            json!({"id": 900, "image_id": 1, "category_id": 3, "bbox": "WORDS", "area": "AREA"}),
+        );
+        boxes.push(json!({"id": 901, "image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4.5], "area": "AREA"}));
+        set.train["annotations"] = boxes.into();
+        let json = set.train.to_string();
+        let json = json.replace("\"WORDS\"", "[NaN, 1, Infinity, -Infinity]");
+        set.save();
+        set.write("train.json", json.replace("\"AREA\"", "NaN"));
+    });
+    checked.has_errors(&[("area-wrong", 1), ("box-not-finite", 1)]);
+    // The loader says where, and what to do.
+    let folder = text(set.dir.path());
+    fails_with(
+        &[
+            "eval",
+            "--dataset",
+            &folder,
+            "--split",
+            "train",
+            "--checkpoint",
+            &shipped(),
+        ],
+        &["train.json", "line 1: NaN", "sedet data check"],
+    );
+    let fixed = fix(&set, 0);
+    let last = fixed["annotations"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["id"], &last["area"]), (&901.into(), &13.5.into()));
+}
+
+fn shipped() -> String {
+    format!(
+        "{}/assets/shapes-se-resnet18.safetensors",
+        env!("CARGO_MANIFEST_DIR")
+    )
+}
+
+#[test]
+fn ids_used_twice_are_found_and_repaired_where_nobody_has_to_guess() {
+    let (set, checked) = DataSet::with(|set| {
+        // The same file under the same id; a second file under an id; an annotation id again.
+        let images = set.train["images"].as_array_mut().unwrap();
+        images.push(images[0].clone());
+        let mut other = images[0].clone();
+        other["id"] = 2.into();
+        other["file_name"] = "extra.jpg".into();
+        images.push(other);
+        set.write(
+            "train/extra.jpg",
+            encoded(&picture(9, 64, 48), ImageFormat::Jpeg),
+        );
+        let boxes = set.train["annotations"].as_array_mut().unwrap();
+        boxes.push(annotation(10, 3, 7, [1.0, 2.0, 9.0, 9.0]));
+    });
+    checked.has_errors(&[("annotation-id-twice", 1), ("image-id-twice", 2)]);
+    let fixed = fix(&set, 0);
+    let ids = |list: &str| -> Vec<u64> {
+        let entries = fixed[list].as_array().unwrap().iter();
+        entries.map(|entry| entry["id"].as_u64().unwrap()).collect()
+    };
+    // Whose boxes those of image 2 are, nobody can tell.
+    assert_eq!(ids("images"), [1, 3]);
+    assert_eq!(ids("annotations"), [10, 11, 30, 31, 32]);
+}
+
+#[test]
+fn a_picture_under_two_ids_is_listed_once_by_the_fix() {
+    let (set, checked) = DataSet::with(|set| {
+        let images = set.train["images"].as_array_mut().unwrap();
+        let mut again = images[0].clone();
+        again["id"] = 77.into();
+        images.push(again);
+        let boxes = set.train["annotations"].as_array_mut().unwrap();
+        boxes.push(annotation(900, 77, 7, [1.0, 2.0, 9.0, 9.0]));
+        boxes.push(annotation(901, 77, 3, [4.0, 5.0, 20.0, 30.0]));
+    });
+    checked.has_errors(&[("box-twice", 1), ("picture-listed-twice", 1)]);
+    let fixed = fix(&set, 0);
+    assert_eq!(fixed["images"].as_array().unwrap().len(), 3);
+    let boxes = fixed["annotations"].as_array().unwrap();
+    assert_eq!(boxes.len(), 7);
+    assert_eq!(
+        (&boxes[6]["id"], &boxes[6]["image_id"]),
+        (&900.into(), &1.into())
+    );
+    assert_eq!(boxes[6]["note"], "kept");
+}
+
+#[test]
+fn boxes_there_twice_are_errors_and_with_two_classes_a_remark() {
+    let (set, checked) = DataSet::with(|set| {
+        let boxes = set.train["annotations"].as_array_mut().unwrap();
+        boxes.push(annotation(900, 1, 3, [4.0, 5.0, 20.0, 30.0]));
+        boxes.push(annotation(901, 2, 7, [4.0, 5.0, 20.0, 30.0]));
+    });
+    checked.has_errors(&[("box-twice", 1)]);
+    assert_eq!(
+        checked.kinds("remark"),
+        BTreeMap::from([("box-two-classes", 1)])
+    );
+    assert_eq!(fix(&set, 0)["annotations"].as_array().unwrap().len(), 7);
+}
+
+#[test]
+fn boxes_of_unknown_images_and_categories_are_found() {
+    let (set, checked) = DataSet::with(|set| {
+        let boxes = set.train["annotations"].as_array_mut().unwrap();
+        boxes.push(annotation(900, 99, 3, [4.0, 5.0, 20.0, 30.0]));
+        boxes.push(annotation(901, 2, 8, [4.0, 5.0, 20.0, 31.0]));
+    });
+    checked.has_errors(&[("unknown-category", 1), ("unknown-image", 1)]);
+    assert_eq!(
+        checked.places("unknown-category")[0]["detail"],
+        "category_id is 8"
+    );
+    assert_eq!(
+        fix(&set, 0)["annotations"],
+        json!(set.train["annotations"].as_array().unwrap()[..6])
+    );
+}
+
+#[test]
+fn categories_there_twice_are_found_and_merged_where_nobody_has_to_guess() {
+    let (set, checked) = DataSet::with(|set| {
+        for split in [&mut set.train, &mut set.val] {
+            let categories = split["categories"].as_array_mut().unwrap();
+            categories.push(json!({"id": 3, "name": "cat"}));
+            categories.push(json!({"id": 8, "name": "dog"}));
+            categories.push(json!({"id": 9, "name": "Dog "}));
+        }
+        set.train["annotations"][1]["category_id"] = 8.into();
+    });
+    checked.has_errors(&[("category-id-twice", 2), ("category-name-twice", 2)]);
+    let remarks = checked.kinds("remark");
+    assert_eq!(remarks["category-names-alike"], 2);
+    assert_eq!(remarks["category-unused"], 2);
+    let fixed = fix(&set, 0);
+    assert_eq!(fixed["annotations"][1]["category_id"], 7);
+    assert_eq!(fixed["categories"].as_array().unwrap().len(), 3);
+
+    // Two names under one id: nobody can tell which is right, so the fix leaves it to the person.
+    let (set, checked) = DataSet::with(|set| {
+        for split in [&mut set.train, &mut set.val] {
+            let categories = split["categories"].as_array_mut().unwrap();
+            categories.push(json!({"id": 3, "name": "lion"}));
+        }
+    });
+    checked.has_errors(&[("category-id-twice", 2)]);
+    assert!(checked.report["splits"][0]["statistics"].is_null());
+    fix(&set, 1);
+}
+
+#[test]
+fn category_tables_that_differ_are_shown_as_a_difference() {
+    let (_, checked) = DataSet::with(|set| {
+        set.val["categories"] =
+            json!([{"id": 3, "name": "cat"}, {"id": 7, "name": "hound"}, {"id": 9, "name": "owl"}]);
+    });
+    checked.has_errors(&[("categories-differ", 2)]);
+    let places = checked.places("categories-differ");
+    assert_eq!(places[0]["detail"], "7 `dog` / `hound`");
+    assert_eq!(places[1]["detail"], "9 `owl` only in val");
+}
+
+#[test]
+fn a_class_that_is_measured_but_never_trained_is_a_remark() {
+    let (_, checked) = DataSet::with(|set| {
+        let boxes = set.train["annotations"].as_array_mut().unwrap();
+        boxes.retain(|object| object["category_id"] == 3);
+    });
+    checked.has_remarks(&[("category-not-trained", 1), ("category-unused", 1)]);
+}
+
+#[test]
+fn pictures_in_two_splits_are_found_by_content_and_by_look() {
+    let (_, checked) = DataSet::with(|set| {
+        std::fs::copy(set.path("train/1.jpg"), set.path("val/4.jpg")).unwrap();
+        // Saved again, smaller and with another quality: other bytes, the same look.
+        let small = image::imageops::thumbnail(&picture(2, 64, 48), 48, 36);
+        set.write("val/5.jpg", encoded(&small, ImageFormat::Jpeg));
+        set.val["images"][1]["width"] = 48.into();
+        set.val["images"][1]["height"] = 36.into();
+    });
+    checked.has_errors(&[("leak-same-file", 1)]);
+    assert_eq!(
+        checked.kinds("remark"),
+        BTreeMap::from([("leak-near-duplicate", 1)])
+    );
+    let place = &checked.places("leak-same-file")[0];
+    assert_eq!(
+        (&place["split"], &place["image_id"]),
+        (&"val".into(), &4.into())
+    );
+    assert_eq!(place["detail"], "the same file as train 1.jpg (image 1)");
+    let near = checked.places("leak-near-duplicate")[0]["detail"]
+        .as_str()
+        .unwrap();
+    assert!(near.contains("like train 2.jpg (image 2)"), "{near}");
+}
+
+#[test]
+fn the_same_content_twice_in_a_split_and_pictures_in_no_list_are_remarks() {
+    let (_, checked) = DataSet::with(|set| {
+        std::fs::copy(set.path("train/1.jpg"), set.path("train/2.jpg")).unwrap();
+        std::fs::copy(set.path("train/3.jpg"), set.path("train/forgotten.jpg")).unwrap();
+    });
+    checked.has_remarks(&[("picture-not-listed", 1), ("picture-twice", 1)]);
+    let place = checked.places("picture-not-listed")[0]["file"]
+        .as_str()
+        .unwrap();
+    assert!(place.ends_with("forgotten.jpg"));
+}
+
+#[test]
+fn empty_images_crowds_and_areas_are_remarks_but_no_area_at_all_is_an_error() {
+    let (set, checked) = DataSet::with(|set| {
+        let boxes = set.train["annotations"].as_array_mut().unwrap();
+        boxes.retain(|object| object["image_id"] != 3);
+        boxes[0]["iscrowd"] = 1.into();
+        boxes[1].as_object_mut().unwrap().remove("area");
+        boxes[2]["area"] = 100_000.into();
+    });
+    checked.has_remarks(&[
+        ("area-missing", 1),
+        ("area-over-box", 1),
+        ("crowd", 1),
+        ("image-empty", 1),
+    ]);
+    assert_eq!(
+        checked.report["splits"][0]["statistics"]["crowd_regions"],
+        1
+    );
+    drop(set);
+    let (set, checked) = DataSet::with(|set| {
+        set.train["annotations"][0]["area"] = (-3).into();
+        set.train["annotations"][1]["area"] = 0.into();
+    });
+    checked.has_errors(&[("area-wrong", 2)]);
+    assert_eq!(fix(&set, 0)["annotations"][0]["area"], 600.0);
+}
+
+#[test]
+fn entries_of_a_wrong_kind_do_not_hide_the_others() {
+    let (set, checked) = DataSet::with(|set| {
+        let train = &mut set.train;
+        train["images"][0]["id"] = "1".into();
+        train["images"][1]["width"] = 64.0.into();
+        let boxes = train["annotations"].as_array_mut().unwrap();
+        boxes[0]["bbox"] = json!(["4", 5, 20, 30]);
+        boxes[1]["id"] = 11.0.into();
+        boxes.extend([
+            json!(null),
+            json!([1, 2]),
+            json!({"id": 900, "image_id": 1, "category_id": 3}),
+            json!({"id": -901, "image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4]}),
+            json!({"id": 902, "image_id": 1, "category_id": 3, "bbox": [1, 2, 3]}),
+            json!({"id": 903, "image_id": 1, "category_id": {"a": [1]}, "bbox": {"x": 1}}),
+            json!({"id": 904, "image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4], "iscrowd": 7}),
+        ]);
+        train["categories"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"id": 20}));
+        set.val["categories"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"id": 20, "name": 5}));
+    });
+    checked.has_errors(&[("entry-malformed", 11)]);
+    let details: Vec<_> = checked
+        .places("entry-malformed")
+        .iter()
+        .map(|p| p["detail"].as_str().unwrap())
+        .collect();
+    for expected in [
+        "images[0]: `id` is the text \"1\"",
+        "annotations[0]: `bbox` has numbers written as texts",
+        "annotations[6]: is null, not an object",
+        "annotations[7]: is a list, not an object",
+        "annotations[8]: `bbox` is missing",
+        "annotations[9]: `id` is -901, not a whole number from 0 on",
+        "annotations[10]: `bbox` has 3 numbers, not 4",
+        "annotations[11]: `category_id` is an object, not a whole number from 0 on, `bbox` is an object, not four numbers",
+        "annotations[12]: `iscrowd` is 7, not 0 or 1",
+        "categories[2]: `name` is missing",
+    ] {
+        assert!(details.contains(&expected), "{expected}: {details:#?}");
+    }
+    let fixed = fix(&set, 0);
+    assert_eq!(fixed["images"][0]["id"], 1);
+    assert_eq!(
+        fixed["annotations"][0]["bbox"],
+        json!([4.0, 5.0, 20.0, 30.0])
+    );
+    assert_eq!(fixed["annotations"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn a_file_that_breaks_off_is_checked_as_far_as_it_goes() {
+    let (set, checked) = DataSet::with(|set| {
+        set.save();
+        let json = set.train.to_string();
+        set.write("train.json", &json[..json.len() - 100]);
+    });
+    assert_eq!(checked.code, 1);
+    let errors = checked.kinds("error");
+    assert_eq!(errors["file-broken"], 1);
+    assert_eq!(
+        checked.report["splits"][0]["images"].as_u64().unwrap_or(0) > 0,
+        checked.report["splits"][0]["boxes"] != 0
+    );
+    let folder = text(set.dir.path());
+    let out = text(&set.path("fixed.json"));
+    fails_with(
+        &["data", "check", &folder, "--split", "train", "--fix", &out],
+        &["train.json", "can't be read to its end"],
+    );
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn lists_that_are_missing_or_no_lists_are_named() {
+    for (spoil, kind) in [
+        (r#"{"images": []}"#, "list-missing"),
+        (
+            r#"{"images": {}, "annotations": [], "categories": []}"#,
+            "file-broken",
+        ),
+        ("[]", "file-broken"),
+        ("", "file-broken"),
+        ("\u{feff}not json", "file-broken"),
+    ] {
+        let (_, checked) = DataSet::with(|set| {
+            set.save();
+            set.write("train.json", spoil);
+        });
+        assert!(
+            checked.kinds("error").contains_key(kind),
+            "{spoil}: {:#}",
+            checked.report
+        );
+    }
+    // A byte order mark alone is no harm.
+    let (_, checked) = DataSet::with(|set| {
+        set.save();
+        set.write("train.json", format!("\u{feff}{}", set.train));
+    });
+    checked.has_remarks(&[]);
+}
+
+#[test]
+fn corners_and_fractions_are_recognised_as_such() {
+    let many = |set: &mut DataSet, bbox: fn(f64) -> [f64; 4]| {
+        let boxes = (0..20).map(|i| annotation(i + 1, 1 + i % 3, 3, bbox(i as f64)));
+        set.train["annotations"] = boxes.collect::<Vec<_>>().into();
+    };
+    let (_, checked) = DataSet::with(|set| many(set, |i| [20.0 + i, 20.0, 40.0 + i, 45.0]));
+    checked.has_errors(&[("boxes-are-corners", 1)]);
+    let (_, checked) = DataSet::with(|set| many(set, |i| [0.1 + i / 50.0, 0.2, 0.3, 0.4]));
+    checked.has_errors(&[("boxes-are-fractions", 1)]);
+    // Boxes that are what they should be are not mistaken for corners.
+    let (_, checked) = DataSet::with(|set| many(set, |i| [i, 2.0, 30.0, 40.0]));
+    assert_eq!(checked.kinds("error"), BTreeMap::new());
+}
+
+/// Runs `--fix` on train; the copy, whose loading is tried by checking it again.
+fn fix(set: &DataSet, code: i32) -> Value {
+    let out = set.path("train/fixed.json");
+    let checked = set.check(&["--split", "train", "--fix", &text(&out)]);
+    assert_eq!(checked.code, code, "{:#}", checked.report);
+    let written = std::fs::read_to_string(&out).unwrap();
+    let fixed: Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(fixed["info"]["description"], "made in a test");
+    let again = sedet(&[
+        "data",
+        "check",
+        &text(&out),
+        "--images",
+        &text(&set.path("train")),
+        "--json",
+    ]);
+    let again = Checked::of(&again);
+    assert_eq!(again.code, code, "{:#}", again.report);
+    fixed
+}
+
+#[test]
+fn the_fix_never_writes_over_a_file_and_keeps_sound_entries_byte_by_byte() {
+    let set = DataSet::new();
+    set.save();
+    let train = std::fs::read_to_string(set.path("train.json")).unwrap();
+    let odd = train.replace(
+        "\"bbox\":[30.5,10.0,12.0,8.25]",
+        "\"bbox\" : [ 30.50, 1e1, 12, 8.25 ]",
+    );
+    assert_ne!(odd, train);
+    let odd = odd.replace("\"id\":10,", "\"id\":11,");
+    set.write("train.json", &odd);
+    let (folder, train) = (text(set.dir.path()), text(&set.path("train.json")));
+    for out in [&train, &text(&set.path("val.json"))] {
+        let before = std::fs::read(out).unwrap();
+        let done = sedet(&["data", "check", &folder, "--split", "train", "--fix", out]);
+        assert_eq!(done.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&done.stderr).contains("nothing is overwritten"));
+        assert_eq!(std::fs::read(out).unwrap(), before);
+    }
+    let several = sedet(&["data", "check", &folder, "--fix", "out.json"]);
+    assert_eq!(several.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&several.stderr).contains("add --split train"));
+    let out = set.path("out.json");
+    let shown = sedet(&[
+        "data",
+        "check",
+        &folder,
+        "--split",
+        "train",
+        "--fix",
+        &text(&out),
+    ]);
+    assert_eq!(
+        shown.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&shown.stderr)
+    );
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("3 images (0 left out, 0 changed), 6 boxes (0 left out, 1 changed)"),
+        "{shown}"
+    );
+    assert!(shown.contains("checked again: no errors"), "{shown}");
+    let written = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(
+        written
+            .matches("\"bbox\" : [ 30.50, 1e1, 12, 8.25 ]")
+            .count(),
+        2,
+        "{written}"
+    );
+}
+
+#[test]
+fn wrong_usage_and_data_sets_that_can_not_be_checked_say_so() {
+    assert_eq!(sedet(&["data", "check"]).status.code(), Some(2));
+    assert_eq!(
+        sedet(&["data", "check", "x", "--split", "training"])
+            .status
+            .code(),
+        Some(2)
+    );
+    fails_with(&["data", "check", "no/such"], &["no/such"]);
+    fails_with(&["data", "check", "shapes"], &["sedet data shapes"]);
+    fails_with(&["data", "check", "cifar10"], &["no boxes"]);
+    let set = DataSet::new();
+    set.save();
+    let folder = text(set.dir.path());
+    fails_with(
+        &["data", "check", &folder, "--split", "test"],
+        &["no test annotations"],
+    );
+    fails_with(
+        &["data", "check", &folder, "--images", &folder],
+        &["--images"],
+    );
+}
+
+#[test]
+fn a_hostile_file_is_refused_in_a_line() {
+    let (_, checked) = DataSet::with(|set| {
+        set.save();
+        let deep = format!(
+            "{{\"images\": [{{\"id\": 1, \"x\": {}",
+            "[".repeat(1_000_000)
+        );
+        set.write("train.json", deep);
+    });
+    let places = checked.places("file-broken");
+    let detail = places[0]["detail"].as_str().unwrap();
+    assert!(detail.contains("nested more than 64 deep"), "{detail}");
+}
+
+#[test]
+fn a_yolo_folder_is_checked_line_by_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    put(
+        "data.yaml",
+        b"train: images/train\nval: images/val\nnames: [cat, dog]\n",
+    );
+    for (number, name) in ["train/1", "train/2", "val/3"].into_iter().enumerate() {
+        let jpeg = encoded(&picture(number as u32, 64, 48), ImageFormat::Jpeg);
+        put(&format!("images/{name}.jpg"), &jpeg);
+    }
+    put(
+        "labels/train/1.txt",
+        b"0 0.5 0.5 0.2 0.2\n5 0.5 0.5 0.2 0.2\n1 320 200 10 10\n0 0.5 0.5 0.2 0.2\n",
+    );
+    put("labels/train/2.txt", b"1 0.5 0.5 0.25 0.2\n");
+    put("labels/val/3.txt", b"0 0.5 0.5 0.3 0.3\n");
+    let check = || Checked::of(&sedet(&["data", "check", &text(dir.path()), "--json"]));
+    let checked = check();
+    checked.has_errors(&[("entry-malformed", 2), ("box-twice", 1)]);
+    let place = &checked.places("entry-malformed")[0];
+    assert_eq!(place["detail"], "line 2: class 5; there are 0 to 1");
+    assert!(
+        place["file"]
+            .as_str()
+            .unwrap()
+            .ends_with("labels/train/1.txt")
+    );
+    put("labels/train/1.txt", b"0 0.5 0.5 0.2 0.2\n");
+    let jpeg = std::fs::read(dir.path().join("images/val/3.jpg")).unwrap();
+    put("images/val/3.jpg", &jpeg[..jpeg.len() / 2]);
+    check().has_errors(&[("picture-truncated", 1)]);
+    let fix = sedet(&["data", "check", &text(dir.path()), "--fix", "out.json"]);
+    assert_eq!(fix.status.code(), Some(2));
+}
+
+#[test]
+fn real_data_has_the_errors_that_are_known_of_it() {
+    let Some(data) = std::env::var_os("SEDET_REAL_DATA").map(PathBuf::from) else {
+        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real pictures are not there");
+        return;
+    };
+    let check = |name: &str| {
+        Checked::of(&sedet(&[
+            "data",
+            "check",
+            &text(&data.join(name)),
+            "--json",
+        ]))
+    };
+    let coco = check("coco_real");
+    assert_eq!(coco.kinds("error"), BTreeMap::new());
+    assert_eq!(coco.code, 0);
+    assert_eq!(coco.kinds("remark")["crowd"], 17);
+    assert_eq!(coco.kinds("remark")["image-empty"], 3);
+    let blood = check("bccd");
+    assert_eq!(blood.report["splits"][0]["boxes"], 2804);
+    // One view at two depths of focus: BCCD's own split has it in train and in val.
+    assert_eq!(blood.kinds("error"), BTreeMap::new());
+    let leak = &blood.places("leak-near-duplicate");
+    assert_eq!(leak.len(), 1);
+    assert_eq!(leak[0]["file"], "BloodImage_00037.jpg");
+    assert!(
+        leak[0]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("train BloodImage_00038.jpg")
+    );
+}
