@@ -9,6 +9,7 @@
 //! - [`annotations`]: categories, images and boxes in columns, loaded once and shared.
 //! - [`formats`]: readers that fill the columns, and where a data set's files lie.
 //! - [`check`]: what is wrong with a data set, and a clean copy of its annotations.
+//! - [`convert`]: COCO, Pascal VOC and YOLO, each into each.
 //! - [`dataset`]: annotations together with the place the pixels come from.
 //! - [`statistics`]: what a data set is made of.
 //! - [`labelled`]: the same for classifiers: one class for each picture.
@@ -22,6 +23,7 @@ pub mod batch;
 pub mod blood_cells;
 pub mod check;
 pub mod coco_categories;
+pub mod convert;
 pub mod dataset;
 pub mod decode;
 pub mod download;

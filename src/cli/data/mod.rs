@@ -2,6 +2,7 @@
 
 mod anchors;
 mod check;
+mod convert;
 mod download;
 mod shapes;
 
@@ -23,6 +24,8 @@ enum DataVerb {
     Shapes(shapes::ShapesArgs),
     /// Find what is wrong with a data set before a training finds it
     Check(check::CheckArgs),
+    /// Write a data set in another layout: COCO, Pascal VOC or YOLO
+    Convert(convert::ConvertArgs),
 }
 
 pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
@@ -30,5 +33,6 @@ pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
         DataVerb::Download(args) => download::run(&args),
         DataVerb::Shapes(args) => shapes::run(&args),
         DataVerb::Check(args) => check::run(&args),
+        DataVerb::Convert(args) => convert::run(&args),
     }
 }
