@@ -11,7 +11,7 @@
 //! - [`check`]: what is wrong with a data set, and a clean copy of its annotations.
 //! - [`convert`]: COCO, Pascal VOC and YOLO, each into each.
 //! - [`dataset`]: annotations together with the place the pixels come from.
-//! - [`statistics`]: what a data set is made of.
+//! - [`statistics`]: what a data set is made of. - [`split`]: dividing it by chance and class.
 //! - [`labelled`]: the same for classifiers: one class for each picture.
 //! - [`imagenet_classes`]: the names of ImageNet's 1000 classes.
 //! - [`transforms`]: augmentation, then resizing and normalising for the network.
@@ -35,6 +35,7 @@ pub mod loader;
 pub mod registry;
 pub mod shapes;
 pub mod sources;
+pub mod split;
 pub mod statistics;
 pub mod transforms;
 pub mod unpack;

@@ -5,6 +5,7 @@ mod check;
 mod convert;
 mod download;
 mod shapes;
+mod split;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,8 @@ enum DataVerb {
     Check(check::CheckArgs),
     /// Write a data set in another layout: COCO, Pascal VOC or YOLO
     Convert(convert::ConvertArgs),
+    /// Divide annotations into train, val and test, each with its share of every class
+    Split(split::SplitArgs),
 }
 
 pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
@@ -34,5 +37,6 @@ pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
         DataVerb::Shapes(args) => shapes::run(&args),
         DataVerb::Check(args) => check::run(&args),
         DataVerb::Convert(args) => convert::run(&args),
+        DataVerb::Split(args) => split::run(&args),
     }
 }
