@@ -6,6 +6,7 @@ mod convert;
 mod download;
 mod shapes;
 mod split;
+mod stats;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum DataVerb {
     Shapes(shapes::ShapesArgs),
     /// Find what is wrong with a data set before a training finds it
     Check(check::CheckArgs),
+    /// Count classes, sizes and shapes of boxes
+    Stats(stats::StatsArgs),
     /// Write a data set in another layout: COCO, Pascal VOC or YOLO
     Convert(convert::ConvertArgs),
     /// Divide annotations into train, val and test, each with its share of every class
@@ -36,6 +39,7 @@ pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
         DataVerb::Download(args) => download::run(&args),
         DataVerb::Shapes(args) => shapes::run(&args),
         DataVerb::Check(args) => check::run(&args),
+        DataVerb::Stats(args) => stats::run(&args),
         DataVerb::Convert(args) => convert::run(&args),
         DataVerb::Split(args) => split::run(&args),
     }

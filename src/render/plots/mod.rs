@@ -5,6 +5,7 @@
 //! drawn at twice their size and averaged down, because the plotting library draws thick lines
 //! with hard edges.
 
+mod bars;
 mod classification;
 mod excitation;
 
@@ -18,6 +19,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
+pub use bars::{Bars, save_bars};
 pub use classification::{save_confusion, save_reliability};
 pub use excitation::{
     MOST_PANELS, save_class_activations, save_class_deviations, save_gates, save_mean_gates,

@@ -1,0 +1,253 @@
+//! `sedet data stats`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::anchors::AnchorCoverage;
+use crate::atomic::write_atomically;
+use crate::cli::eval::parse_split;
+use crate::cli::print_out;
+use crate::config::recipe_for;
+use crate::data::formats::layout::Split;
+use crate::data::registry::DatasetName;
+use crate::data::statistics::{Histogram, Statistics};
+use crate::eval::table::{Side, aligned, csv};
+use crate::render::plots::{Bars, save_bars};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatsArgs {
+    /// shapes, blood-cells, coco, or a folder with annotations of boxes
+    dataset: String,
+    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Which split: train, val, or test where there is one
+    #[arg(long, default_value = "train", value_parser = parse_split)]
+    split: Split,
+    /// Recipe whose anchors are compared with the boxes [default: chosen by the data set]
+    #[arg(long, value_name = "RECIPE")]
+    config: Option<String>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    /// Folder for statistics.json, statistics.csv, and the pictures statistics.png and statistics.svg
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
+    let dataset = DatasetName::parse(&args.dataset)?;
+    let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    let store = opened.dataset.store();
+    let statistics = Statistics::of(store);
+    let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
+    let anchors = AnchorCoverage::of(store, recipe, &[])?;
+    let report = json!({
+        "dataset": args.dataset,
+        "split": args.split,
+        "statistics": statistics,
+        "anchors": anchors,
+    });
+    if let Some(output) = &args.output {
+        write_files(args, output, &statistics, &report)?;
+    }
+    if args.json {
+        print_out(&serde_json::to_string_pretty(&report)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_out(&text(&statistics))?;
+    if let Some(anchors) = anchors {
+        print_out(&anchors.line())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_files(
+    args: &StatsArgs,
+    output: &std::path::Path,
+    statistics: &Statistics,
+    report: &Value,
+) -> anyhow::Result<()> {
+    std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+    for (name, text) in [
+        ("statistics.json", format!("{report:#}\n")),
+        ("statistics.csv", csv(&rows(statistics))),
+    ] {
+        let path = output.join(name);
+        write_atomically(&path, |out| out.write_all(text.as_bytes()))
+            .with_context(|| path.display().to_string())?;
+    }
+    let title = format!("{} ({})", args.dataset, args.split);
+    for name in ["statistics.png", "statistics.svg"] {
+        save_bars(&title, &charts(statistics), &output.join(name))?;
+    }
+    eprintln!("{}: statistics.json, .csv, .png, .svg", output.display());
+    Ok(())
+}
+
+/// Each histogram with its name; true for whole numbers.
+fn histograms(statistics: &Statistics) -> [(&'static str, &Histogram, bool); 5] {
+    [
+        ("boxes per image", &statistics.boxes_per_image, true),
+        ("box side (pixels)", &statistics.box_sides, false),
+        ("width / height", &statistics.box_aspects, false),
+        ("share of the picture", &statistics.box_shares, false),
+        ("longer side (pixels)", &statistics.image_sides, false),
+    ]
+}
+
+/// Classes with most boxes first.
+fn classes(statistics: &Statistics) -> Vec<&crate::data::statistics::ClassCount> {
+    let mut classes: Vec<_> = statistics.classes.iter().collect();
+    classes.sort_by_key(|class| std::cmp::Reverse(class.boxes));
+    classes
+}
+
+fn text(statistics: &Statistics) -> String {
+    let mut text = format!(
+        "{} images ({} empty), {} boxes, {} crowd regions, {} classes\n\n",
+        statistics.images,
+        statistics.empty_images,
+        statistics.boxes,
+        statistics.crowd_regions,
+        statistics.classes.len(),
+    );
+    use Side::{Left, Right};
+    let share =
+        |count: usize, of: usize| format!("{:.1} %", 100.0 * count as f64 / of.max(1) as f64);
+    let mut table = vec![
+        ["class", "id", "boxes", "share", "images", "crowd regions"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    table.extend(classes(statistics).into_iter().map(|class| {
+        vec![
+            class.name.clone(),
+            class.id.to_string(),
+            class.boxes.to_string(),
+            share(class.boxes, statistics.boxes),
+            class.images.to_string(),
+            class.crowd_regions.to_string(),
+        ]
+    }));
+    text += &aligned(&table, &[Left, Right, Right, Right, Right, Right]);
+    let sizes = statistics.sizes;
+    let mut table = vec![
+        ["size", "area", "boxes", "share"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    for (name, area, count) in [
+        ("small", "below 32x32", sizes.small),
+        ("medium", "to 96x96", sizes.medium),
+        ("large", "from 96x96 on", sizes.large),
+    ] {
+        let cells = [
+            name.to_owned(),
+            area.to_owned(),
+            count.to_string(),
+            share(count, statistics.boxes),
+        ];
+        table.push(cells.to_vec());
+    }
+    text += "\n";
+    text += &aligned(&table, &[Left, Left, Right, Right]);
+    for (name, histogram, whole) in histograms(statistics) {
+        let all = histogram.counts.iter().sum();
+        let most = histogram.counts.iter().copied().max().unwrap_or(0).max(1);
+        let what = match name {
+            "boxes per image" | "longer side (pixels)" => "images",
+            _ => "boxes",
+        };
+        let mut table = vec![vec![
+            name.to_owned(),
+            what.to_owned(),
+            "share".to_owned(),
+            String::new(),
+        ]];
+        for (label, count) in histogram.labels(whole).into_iter().zip(&histogram.counts) {
+            if *count > 0 {
+                const WIDTH: usize = 30;
+                let bar = "█".repeat((count * WIDTH).div_ceil(most));
+                table.push(vec![label, count.to_string(), share(*count, all), bar]);
+            }
+        }
+        text += "\n";
+        text += &aligned(&table, &[Right, Right, Right, Left]);
+    }
+    text
+}
+
+/// All counts as rows `what, of, count`.
+fn rows(statistics: &Statistics) -> Vec<Vec<String>> {
+    let mut rows = vec![["what", "of", "count"].map(String::from).to_vec()];
+    let mut add = |what: &str, of: &str, count: usize| {
+        rows.push(vec![what.to_owned(), of.to_owned(), count.to_string()]);
+    };
+    for (what, count) in [
+        ("images", statistics.images),
+        ("empty images", statistics.empty_images),
+        ("boxes", statistics.boxes),
+        ("crowd regions", statistics.crowd_regions),
+    ] {
+        add(what, "all", count);
+    }
+    for class in &statistics.classes {
+        add("boxes of class", &class.name, class.boxes);
+        add("images of class", &class.name, class.images);
+    }
+    let sizes = statistics.sizes;
+    for (size, count) in [
+        ("small", sizes.small),
+        ("medium", sizes.medium),
+        ("large", sizes.large),
+    ] {
+        add("boxes of size", size, count);
+    }
+    for (name, histogram, whole) in histograms(statistics) {
+        for (label, count) in histogram.labels(whole).iter().zip(&histogram.counts) {
+            add(name, label, *count);
+        }
+    }
+    rows
+}
+
+fn charts(statistics: &Statistics) -> Vec<Bars> {
+    /// More names can't be read.
+    const SHOWN: usize = 16;
+    let classes = classes(statistics);
+    let mut bars: Vec<(String, usize)> = classes
+        .iter()
+        .take(SHOWN)
+        .map(|class| (class.name.clone(), class.boxes))
+        .collect();
+    let rest: usize = classes.iter().skip(SHOWN).map(|class| class.boxes).sum();
+    if classes.len() > SHOWN {
+        bars.push((format!("{} others", classes.len() - SHOWN), rest));
+    }
+    let mut charts = vec![Bars {
+        title: "boxes of each class".into(),
+        bars,
+    }];
+    charts.extend(
+        histograms(statistics)
+            .into_iter()
+            .map(|(name, histogram, whole)| {
+                let labels = histogram.labels(whole).into_iter();
+                let bars: Vec<(String, usize)> =
+                    labels.zip(histogram.counts.iter().copied()).collect();
+                let is_filled = |(_, count): &(String, usize)| *count > 0;
+                // Without the empty bins at both ends.
+                let first = bars.iter().position(is_filled).unwrap_or(0);
+                let end = bars.iter().rposition(is_filled).map_or(0, |last| last + 1);
+                Bars {
+                    title: name.to_owned(),
+                    bars: bars[first.min(end)..end].to_vec(),
+                }
+            }),
+    );
+    charts
+}
