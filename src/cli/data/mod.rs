@@ -5,6 +5,7 @@ mod check;
 mod convert;
 mod download;
 mod shapes;
+mod show;
 mod split;
 mod stats;
 
@@ -28,6 +29,8 @@ enum DataVerb {
     Check(check::CheckArgs),
     /// Count classes, sizes and shapes of boxes
     Stats(stats::StatsArgs),
+    /// Write training pictures with their boxes as the network sees them, augmented
+    Show(show::ShowArgs),
     /// Write a data set in another layout: COCO, Pascal VOC or YOLO
     Convert(convert::ConvertArgs),
     /// Divide annotations into train, val and test, each with its share of every class
@@ -40,6 +43,7 @@ pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
         DataVerb::Shapes(args) => shapes::run(&args),
         DataVerb::Check(args) => check::run(&args),
         DataVerb::Stats(args) => stats::run(&args),
+        DataVerb::Show(args) => show::run(&args),
         DataVerb::Convert(args) => convert::run(&args),
         DataVerb::Split(args) => split::run(&args),
     }

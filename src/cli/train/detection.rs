@@ -89,7 +89,7 @@ pub(super) fn run(
         preprocess: config.preprocess(),
         categories: store.categories().to_vec(),
     };
-    let loader = loader(config, train_split.dataset.clone(), &description)?;
+    let loader = loader(config, train_split.dataset.clone(), description.preprocess)?;
     eprintln!(
         "{}: {} images to train on ({} boxes), {} to evaluate on; {} classes: {}",
         launch.dataset,
@@ -148,14 +148,15 @@ pub(super) fn run(
     conclude(&run, &task).map(Some)
 }
 
-fn loader(
+/// The loader of a run with this configuration.
+pub(in crate::cli) fn loader(
     config: &DetectionConfig,
     dataset: std::sync::Arc<crate::data::dataset::DetectionDataset>,
-    description: &DetectorDescription,
+    preprocess: Preprocess,
 ) -> anyhow::Result<DetectionLoader> {
     Ok(DetectionLoader::training(
         dataset,
-        description.preprocess,
+        preprocess,
         config.augment.clone(),
         TrainingImages {
             filter: TargetFilter {

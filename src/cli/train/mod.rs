@@ -3,6 +3,8 @@
 mod classification;
 mod detection;
 
+pub(super) use detection::loader as detection_loader;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};

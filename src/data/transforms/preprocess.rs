@@ -199,6 +199,26 @@ impl Preprocess {
         colour
     }
 
+    /// The picture that a network's input shows: `planes` are `[3, height, width]` of `frame`, of
+    /// which the top left part of `shown` is taken. Undoes [`normalise`] exactly.
+    ///
+    /// # Panics
+    /// Fewer planes than `frame` needs, or `shown` is larger than it.
+    pub fn picture(&self, planes: &[f32], frame: ImageSize, shown: ImageSize) -> RgbImage {
+        let plane = frame.height * frame.width;
+        RgbImage::from_fn(shown.width as u32, shown.height as u32, |x, y| {
+            let at = y as usize * frame.width + x as usize;
+            let mut colour = [0; 3];
+            for channel in 0..3 {
+                let value = planes[channel * plane + at];
+                let level = (value * self.std[channel] + self.mean[channel]) / self.scale;
+                // beyond the levels it is cut, as any float that becomes a byte
+                colour[self.rgb_channel(channel)] = level.round() as u8;
+            }
+            image::Rgb(colour)
+        })
+    }
+
     /// The colour of red, green and blue that one of the network's channels shows.
     fn rgb_channel(&self, channel: usize) -> usize {
         match self.channel_order {
@@ -481,6 +501,25 @@ mod tests {
             checked += 1;
         }
         assert!(checked >= 3, "{kind}: {checked} cases");
+    }
+
+    #[test]
+    fn the_picture_of_a_normalised_input_is_the_picture() {
+        let image = RgbImage::from_fn(7, 5, |x, y| image::Rgb([x as u8 * 36, y as u8 * 50, 255]));
+        let size = ImageSize::new(5, 7);
+        for preprocess in [
+            Preprocess::torchvision(),
+            Preprocess::detectron2(),
+            Preprocess::mmdetection(),
+        ] {
+            let input = normalise(&image, &preprocess);
+            assert_eq!(preprocess.picture(&input.pixels, size, size), image);
+            let corner = preprocess.picture(&input.pixels, size, ImageSize::new(2, 3));
+            assert_eq!(
+                corner,
+                image::imageops::crop_imm(&image, 0, 0, 3, 2).to_image()
+            );
+        }
     }
 
     #[test]

@@ -1,0 +1,149 @@
+//! `sedet data show`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+
+use crate::boxes::ImageSize;
+use crate::cli::eval::parse_split;
+use crate::cli::print_out;
+use crate::cli::train::detection_loader;
+use crate::config::{DetectionConfig, Recipe as _, recipe_for};
+use crate::data::batch::{BatchImage, DetectionBatch};
+use crate::data::formats::layout::Split;
+use crate::data::registry::DatasetName;
+use crate::eval::table::{Side, aligned};
+use crate::render::{DrawnBox, save_boxes};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArgs {
+    /// shapes, blood-cells, coco, or a folder with annotations of boxes
+    dataset: String,
+    /// Folder to write the pictures to
+    #[arg(long)]
+    output: PathBuf,
+    /// How many pictures
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// The pass over the data: each has its own order and changes
+    #[arg(long, default_value_t = 0)]
+    epoch: u64,
+    /// Recipe name or TOML file [default: chosen by the data set]
+    #[arg(long)]
+    config: Option<String>,
+    /// Change one value of the recipe, such as augment.horizontal_flip=0; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Seed of order and augmentation [default: the recipe's]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Which split to train on: train, val, or test where there is one
+    #[arg(long, default_value = "train", value_parser = parse_split)]
+    split: Split,
+    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Format of the pictures
+    #[arg(long, default_value = "png")]
+    pictures: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Png,
+    Jpg,
+    Svg,
+}
+
+impl Format {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpg => "jpg",
+            Self::Svg => "svg",
+        }
+    }
+}
+
+/// The very batches that `sedet train` with the same recipe and seed would train on, seen as pictures.
+pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
+    let dataset = DatasetName::parse(&args.dataset)?;
+    let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
+    let mut settings = args.set.clone();
+    settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
+    let config = DetectionConfig::load(recipe, &settings)?;
+    let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    let categories = opened.dataset.store().categories().to_vec();
+    let preprocess = config.preprocess();
+    let loader = detection_loader(&config, opened.dataset, preprocess)?;
+    std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
+    let mut rows = vec![
+        ["picture", "image", "file", "input", "boxes"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    let wanted = args.count as usize;
+    'batches: for batch in loader.epoch(args.epoch, 0)? {
+        let batch = batch?;
+        for (at, image) in batch.images.iter().enumerate() {
+            let number = rows.len() - 1;
+            if number == wanted {
+                break 'batches;
+            }
+            let [_, _, height, width] = batch.shape;
+            let picture = preprocess.picture(
+                planes(&batch, at),
+                ImageSize::new(height, width),
+                image.input_size,
+            );
+            let name = file_name(number, image, args.pictures);
+            let drawn: Vec<DrawnBox> = image
+                .boxes_in_input
+                .iter()
+                .zip(&image.labels)
+                .map(|(&box_in_input, &class)| DrawnBox {
+                    box_in_image: box_in_input,
+                    label: categories[class].name.clone(),
+                    class_index: class,
+                    score: None,
+                    dashed: false,
+                })
+                .collect();
+            save_boxes(&picture, &drawn, &args.output.join(&name))?;
+            rows.push(vec![
+                name,
+                image.image_id.to_string(),
+                image.file_name.clone(),
+                image.input_size.to_string(),
+                drawn.len().to_string(),
+            ]);
+        }
+    }
+    for skipped in loader.skipped() {
+        eprintln!("left out: {skipped:?}");
+    }
+    eprintln!(
+        "recipe {recipe}, seed {}, epoch {}: as trained on, in {}",
+        config.train.seed,
+        args.epoch,
+        args.output.display()
+    );
+    use Side::{Left, Right};
+    print_out(&aligned(&rows, &[Left, Right, Left, Right, Right]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The three planes of one image of a batch.
+fn planes(batch: &DetectionBatch, at: usize) -> &[f32] {
+    let [_, channels, height, width] = batch.shape;
+    let size = channels * height * width;
+    &batch.pixels[at * size..(at + 1) * size]
+}
+
+fn file_name(number: usize, image: &BatchImage, format: Format) -> String {
+    let stem = Path::new(&image.file_name).file_stem();
+    let stem = stem.unwrap_or("picture".as_ref()).to_string_lossy();
+    format!("{:03}-{stem}.{}", number + 1, format.extension())
+}

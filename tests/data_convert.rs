@@ -1,0 +1,593 @@
+//! COCO, Pascal VOC and YOLO, each into each; dividing, counting and showing a data set.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::command::{fails_with, sedet, text};
+use proptest::prelude::*;
+use sedet::boxes::ImageSize;
+use sedet::data::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
+use sedet::data::convert::{Layout, Pictures, ReadDataset, ReadSplit, write_dataset};
+use sedet::data::formats::layout::Split;
+use serde_json::{Value, json};
+
+/// Where a box may be after a conversion and back, in pixels.
+const TOLERANCE: f32 = 1e-3;
+
+/// Boxes by file name: class names and `[x, y, width, height]`, in the order of the file.
+type Content = BTreeMap<String, (ImageSize, Vec<(String, [f32; 4])>)>;
+
+fn content(store: &AnnotationStore) -> Content {
+    (0..store.image_count())
+        .map(|index| {
+            let image = store.image(index);
+            let boxes = store.annotations(index).zip(store.boxes_xywh(index));
+            let boxes = boxes
+                .filter(|(annotation, _)| !annotation.is_crowd)
+                .map(|(a, xywh)| (store.categories()[a.class].name.clone(), *xywh));
+            (image.file_name.to_owned(), (image.size, boxes.collect()))
+        })
+        .collect()
+}
+
+fn assert_same(found: &Content, expected: &Content) {
+    let names = |content: &Content| content.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(found), names(expected));
+    for (name, (size, boxes)) in expected {
+        let (found_size, found_boxes) = &found[name];
+        assert_eq!(found_size, size, "{name}");
+        assert_eq!(found_boxes.len(), boxes.len(), "{name}");
+        for ((class, found), (expected_class, expected)) in found_boxes.iter().zip(boxes) {
+            assert_eq!(class, expected_class, "{name}");
+            for (a, b) in found.iter().zip(expected) {
+                assert!((a - b).abs() <= TOLERANCE, "{name}: {found:?} {expected:?}");
+            }
+        }
+    }
+}
+
+/// Pictures in a folder, and a data set about them: train with all boxes, val with an empty image.
+fn dataset(folder: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> ReadDataset {
+    let names = ["zebra & co", "it's", "a: <b>"];
+    let split = |split, ids: &[u64], boxes: &[(u64, [f32; 4])]| {
+        let mut builder = AnnotationStoreBuilder::new();
+        for (id, name) in [7, 3, 90].iter().zip(names) {
+            builder.add_category(*id, name);
+        }
+        for &id in ids {
+            let name = format!("{split}{id}.png");
+            let picture = image::RgbImage::new(size.width as u32, size.height as u32);
+            picture.save(folder.join(&name)).unwrap();
+            builder.add_image(id, &name, size);
+        }
+        for (id, (class, xywh)) in (1..).zip(boxes) {
+            builder.add_annotation(NewAnnotation {
+                id,
+                image_id: ids[id as usize % ids.len()],
+                category_id: [7, 3, 90][*class as usize % 3],
+                xywh: *xywh,
+                area: None,
+                is_crowd: false,
+            });
+        }
+        ReadSplit {
+            split,
+            store: builder.build().unwrap(),
+            pictures: folder.to_owned(),
+        }
+    };
+    // VOC lists no classes: each has to be there.
+    let all: Vec<(u64, [f32; 4])> = (0..3).map(|class| (class, [0.0, 0.0, 1.0, 1.0])).collect();
+    ReadDataset {
+        layout: Layout::Coco,
+        splits: vec![
+            split(Split::Train, &[40, 5], &[boxes, &all].concat()),
+            split(Split::Val, &[8], &[]),
+        ],
+        lost: BTreeMap::new(),
+    }
+}
+
+fn write(dataset: &ReadDataset, layout: Layout, output: &Path) -> ReadDataset {
+    write_dataset(dataset, layout, Pictures::Copy, output, &mut |_, _| {}).unwrap();
+    assert_eq!(Layout::of(output).unwrap(), layout);
+    ReadDataset::open(output).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn coco_survives_voc_and_yolo_to_a_thousandth_of_a_pixel(
+        (width, height) in (8usize..700, 8usize..500),
+        fractions in proptest::collection::vec((0u64..3, proptest::array::uniform4(0.0f32..1.0)), 0..12),
+    ) {
+        let size = ImageSize::new(height, width);
+        let boxes: Vec<(u64, [f32; 4])> = fractions
+            .into_iter()
+            .map(|(class, [x, y, w, h])| {
+                let (x, y) = (x * (width as f32 - 2.0), y * (height as f32 - 2.0));
+                let (w, h) = (w * (width as f32 - x - 1.0), h * (height as f32 - y - 1.0));
+                (class, [x, y, w.max(0.5), h.max(0.5)])
+            })
+            .collect();
+        let dir = tempfile::tempdir().unwrap();
+        let original = dataset(dir.path(), &boxes, size);
+        for layout in [Layout::Voc, Layout::Yolo] {
+            let there = write(&original, layout, &dir.path().join(format!("there {layout}")));
+            let back = write(&there, Layout::Coco, &dir.path().join(format!("back {layout}")));
+            prop_assert_eq!(back.splits.len(), 2);
+            for (back, original) in back.splits.iter().zip(&original.splits) {
+                prop_assert_eq!(back.split, original.split);
+                assert_same(&content(&back.store), &content(&original.store));
+                let image = back.store.image(0).file_name;
+                prop_assert!(back.pictures.join(image).is_file());
+            }
+        }
+    }
+
+    #[test]
+    fn voc_and_yolo_survive_each_other(
+        fractions in proptest::collection::vec((0u64..3, proptest::array::uniform4(0.0f32..0.5)), 1..6),
+    ) {
+        let size = ImageSize::new(120, 200);
+        let scaled = |[x, y, w, h]: [f32; 4]| [x * 200.0, y * 120.0, (w * 200.0).max(0.5), (h * 120.0).max(0.5)];
+        let boxes: Vec<_> = fractions.into_iter().map(|(class, f)| (class, scaled(f))).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let original = dataset(dir.path(), &boxes, size);
+        let voc = write(&original, Layout::Voc, &dir.path().join("voc"));
+        let yolo = write(&voc, Layout::Yolo, &dir.path().join("yolo"));
+        let again = write(&yolo, Layout::Voc, &dir.path().join("again"));
+        for (again, voc) in again.splits.iter().zip(&voc.splits) {
+            assert_same(&content(&again.store), &content(&voc.store));
+        }
+    }
+}
+
+/// A COCO folder with a crowd, an outline's area, and a box over the edge.
+fn coco_folder(root: &Path) {
+    std::fs::create_dir_all(root.join("train/sub")).unwrap();
+    for name in ["train/a b.jpg", "train/sub/c.jpg"] {
+        image::RgbImage::new(64, 48).save(root.join(name)).unwrap();
+    }
+    let object = |id: u64, image: u64, bbox: [f64; 4], area: f64, crowd: u8| json!({"id": id, "image_id": image, "category_id": 5, "bbox": bbox, "area": area, "iscrowd": crowd});
+    let json = json!({
+        "images": [
+            {"id": 1, "file_name": "a b.jpg", "width": 64, "height": 48},
+            {"id": 2, "file_name": "sub/c.jpg", "width": 64, "height": 48},
+        ],
+        "annotations": [
+            object(1, 1, [1.0, 2.0, 10.0, 20.0], 100.0, 0),
+            object(2, 1, [5.0, 5.0, 30.0, 30.0], 500.0, 1),
+            object(3, 2, [60.0, 40.0, 10.0, 20.0], 200.0, 0),
+        ],
+        "categories": [{"id": 5, "name": "dog"}, {"id": 9, "name": "never"}],
+    });
+    std::fs::write(root.join("train.json"), json.to_string()).unwrap();
+}
+
+fn convert(source: &Path, to: &str, output: &Path) -> (String, String) {
+    let done = sedet(&[
+        "data",
+        "convert",
+        &text(source),
+        "--to",
+        to,
+        "--output",
+        &text(output),
+    ]);
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(0), "{stderr}");
+    (String::from_utf8_lossy(&done.stdout).into_owned(), stderr)
+}
+
+#[test]
+fn what_the_target_has_no_words_for_is_counted_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("coco");
+    coco_folder(&source);
+    let (out, said) = convert(&source, "yolo", &dir.path().join("yolo"));
+    assert!(out.contains("train: 2 images, 2 boxes"), "{out}");
+    for line in [
+        "not kept: 1 crowd regions, left out",
+        "not kept: 1 areas (and outlines) that are not the box's",
+        "not kept: 1 boxes over the edge, cut there",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    let labels = std::fs::read_to_string(dir.path().join("yolo/labels/train/sub/c.txt")).unwrap();
+    assert_eq!(labels, "0 0.96875 0.916666667 0.0625 0.166666667\n");
+    let yaml = std::fs::read_to_string(dir.path().join("yolo/data.yaml")).unwrap();
+    assert!(yaml.contains("1: 'never'"), "{yaml}");
+
+    let voc = dir.path().join("voc");
+    let (_, said) = convert(&source, "voc", &voc);
+    assert!(said.contains("not kept: 1 classes without a box"), "{said}");
+    let xml = std::fs::read_to_string(voc.join("Annotations/a_b.xml")).unwrap();
+    assert!(xml.contains("<xmax>11</xmax>"), "{xml}");
+    let xml = xml
+        .replace("<difficult>0", "<difficult>1")
+        .replace("<pose>Unspecified", "<pose>Left");
+    std::fs::write(voc.join("Annotations/a_b.xml"), xml).unwrap();
+    let (_, said) = convert(&voc, "coco", &dir.path().join("back"));
+    assert!(
+        said.contains("not kept: 1 `difficult` of objects"),
+        "{said}"
+    );
+    assert!(said.contains("not kept: 1 `pose` of objects"), "{said}");
+    let back =
+        std::fs::read_to_string(dir.path().join("back/annotations/instances_train.json")).unwrap();
+    let back: Value = serde_json::from_str(&back).unwrap();
+    assert_eq!(
+        back["annotations"][0]["bbox"],
+        json!([1.0, 2.0, 10.0, 20.0])
+    );
+}
+
+#[test]
+fn mistakes_of_convert_name_the_thing_and_leave_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, out) = (dir.path().join("coco"), dir.path().join("out"));
+    coco_folder(&source);
+    let convert = |source: &Path, to: &str, parts: &[&str]| {
+        let arguments = [
+            "data",
+            "convert",
+            &text(source),
+            "--to",
+            to,
+            "--output",
+            &text(&out),
+        ];
+        fails_with(&arguments, parts);
+    };
+    convert(&source, "coco", &["in the layout of COCO already"]);
+    // VOC has one folder for all pictures.
+    image::RgbImage::new(64, 48)
+        .save(source.join("train/c.png"))
+        .unwrap();
+    let json = std::fs::read_to_string(source.join("train.json")).unwrap();
+    let double = json.replace("a b.jpg", "c.png");
+    std::fs::write(source.join("train.json"), double).unwrap();
+    convert(
+        &source,
+        "voc",
+        &["train/c.png", "sub/c.jpg", "would both become"],
+    );
+    std::fs::write(
+        source.join("train.json"),
+        json.replace("a b.jpg", "../a.jpg"),
+    )
+    .unwrap();
+    convert(&source, "yolo", &["`../a.jpg`", "must stay inside"]);
+    std::fs::write(
+        source.join("train.json"),
+        json.replace("a b.jpg", "gone.jpg"),
+    )
+    .unwrap();
+    convert(&source, "yolo", &["gone.jpg"]);
+    std::fs::write(source.join("train.json"), json).unwrap();
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("mine"), "precious").unwrap();
+    convert(&source, "yolo", &["out", "not empty"]);
+    let left: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    let empty = tempfile::tempdir().unwrap();
+    convert(
+        empty.path(),
+        "yolo",
+        &["neither COCO", "Pascal VOC", "YOLO"],
+    );
+    let usage = sedet(&["data", "convert", "x", "--to", "csv", "--output", "y"]);
+    assert_eq!(usage.status.code(), Some(2));
+}
+
+#[test]
+fn a_yolo_folder_is_a_data_set_and_a_voc_folder_says_how_to_become_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("coco");
+    coco_folder(&source);
+    let yolo = dir.path().join("yolo");
+    convert(&source, "yolo", &yolo);
+    let stats = sedet(&["data", "stats", &text(&yolo), "--json"]);
+    let stats: Value = serde_json::from_slice(&stats.stdout).unwrap();
+    assert_eq!(stats["statistics"]["boxes"], 2);
+    std::fs::write(yolo.join("labels/train/sub/c.txt"), "0 320 200 50 50\n").unwrap();
+    fails_with(
+        &["data", "stats", &text(&yolo)],
+        &["c.txt", "line 1", "no fraction"],
+    );
+    let voc = dir.path().join("voc");
+    convert(&source, "voc", &voc);
+    fails_with(
+        &["data", "stats", &text(&voc)],
+        &["Pascal VOC", "sedet data convert"],
+    );
+}
+
+#[test]
+fn roboflows_yolo_layout_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    put(
+        "data.yaml",
+        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 2\nnames: ['cat', 'dog']\n",
+    );
+    put(
+        "train/labels/a.txt",
+        "1 0.5 0.5 0.5 0.5\n\n0 0.1 0.1 0.4 0.1 0.4 0.3\n",
+    );
+    put("valid/labels/c.txt", "");
+    for name in [
+        "train/images/a.png",
+        "train/images/b.png",
+        "valid/images/c.png",
+    ] {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::new(100, 50).save(path).unwrap();
+    }
+    let read = ReadDataset::open(dir.path()).unwrap();
+    assert_eq!(read.layout, Layout::Yolo);
+    assert_eq!(read.splits.len(), 2);
+    let train = content(&read.splits[0].store);
+    let (size, boxes) = &train["a.png"];
+    assert_eq!(*size, ImageSize::new(50, 100));
+    assert_eq!(boxes[0], ("dog".into(), [25.0, 12.5, 50.0, 25.0]));
+    let expected = [10.0, 5.0, 30.0, 10.0];
+    assert!(
+        boxes[1]
+            .1
+            .iter()
+            .zip(expected)
+            .all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-4)
+    );
+    assert_eq!(read.lost["outlines (their boxes are kept)"], 1);
+    assert!(train["b.png"].1.is_empty());
+}
+
+#[test]
+fn hostile_xml_is_refused_in_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("Annotations")).unwrap();
+    let path = dir.path().join("Annotations/a.xml");
+    let out = text(&dir.path().join("out"));
+    let bomb = "<!DOCTYPE a [<!ENTITY b \"xxxxxxxxxx\"><!ENTITY c \"&b;&b;&b;&b;\">]><annotation>&c;</annotation>";
+    for xml in [
+        bomb.to_owned(),
+        "<a>".repeat(200_000),
+        "<annotation".to_owned(),
+    ] {
+        std::fs::write(&path, xml).unwrap();
+        fails_with(
+            &[
+                "data",
+                "convert",
+                &text(dir.path()),
+                "--to",
+                "coco",
+                "--output",
+                &out,
+            ],
+            &["a.xml", "XML"],
+        );
+    }
+}
+
+fn divided(root: &Path, extra: &[&str]) -> std::process::Output {
+    let source = text(&root.join("train.json"));
+    sedet(&[&["data", "split", &source][..], extra].concat())
+}
+
+#[test]
+fn a_data_set_is_divided_by_class_the_same_for_the_same_seed() {
+    let dir = tempfile::tempdir().unwrap();
+    let images: Vec<Value> = (1..=50)
+        .map(|id| json!({"id": id, "file_name": format!("{id}.jpg"), "width": 64, "height": 48, "license": 4}))
+        .collect();
+    let boxes: Vec<Value> = (1..=50)
+        .map(|id| {
+            let category = if id % 10 == 0 { 2 } else { 1 };
+            json!({"id": id, "image_id": id, "category_id": category, "bbox": [1, 2, 3, 4.50], "segmentation": [[1, 2]]})
+        })
+        .collect();
+    let all = json!({"info": {"x": 1}, "images": images, "annotations": boxes,
+        "categories": [{"id": 1, "name": "common"}, {"id": 2, "name": "rare"}]});
+    std::fs::write(dir.path().join("train.json"), all.to_string()).unwrap();
+    let out = |name: &str| dir.path().join(name);
+    let options = |name: &str, seed: &str| -> Vec<String> {
+        let output = text(&out(name));
+        [
+            "--val", "0.2", "--test", "0.2", "--seed", seed, "--output", &output,
+        ]
+        .map(String::from)
+        .to_vec()
+    };
+    let run = |name: &str, seed: &str| {
+        let options = options(name, seed);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let done = divided(dir.path(), &options);
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let table = run("a", "1");
+    assert!(table.contains("rare        3    1     1"), "{table}");
+    assert!(table.contains("images     30   10    10"), "{table}");
+    run("b", "1");
+    run("c", "2");
+    let read = |folder: &str, split: &str| -> String {
+        std::fs::read_to_string(out(folder).join(format!("{split}.json"))).unwrap()
+    };
+    let mut seen = Vec::new();
+    for split in ["train", "val", "test"] {
+        assert_eq!(read("a", split), read("b", split));
+        assert_ne!(read("a", split), read("c", split));
+        let part: Value = serde_json::from_str(&read("a", split)).unwrap();
+        assert_eq!(part["info"], all["info"]);
+        assert_eq!(part["categories"], all["categories"]);
+        for image in part["images"].as_array().unwrap() {
+            seen.push(image["id"].as_u64().unwrap());
+            assert_eq!(image["license"], 4);
+        }
+        assert!(
+            part["annotations"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|a| a["segmentation"] == json!([[1, 2]]))
+        );
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=50).collect::<Vec<_>>());
+    // Nothing is overwritten, and shares have to make sense.
+    let again = options("a", "1");
+    let again: Vec<&str> = again.iter().map(String::as_str).collect();
+    let again = divided(dir.path(), &again);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("nothing is overwritten"));
+    assert_eq!(
+        divided(dir.path(), &["--val", "1.5", "--output", "x"])
+            .status
+            .code(),
+        Some(2)
+    );
+    let most = divided(
+        dir.path(),
+        &["--val", "0.6", "--test", "0.5", "--output", "x"],
+    );
+    assert!(String::from_utf8_lossy(&most.stderr).contains("leave nothing to train on"));
+}
+
+#[test]
+fn statistics_come_as_table_json_csv_and_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    coco_folder(dir.path());
+    let (folder, out) = (text(dir.path()), dir.path().join("stats"));
+    let shown = sedet(&["data", "stats", &folder, "--output", &text(&out)]);
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    let table = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        table.contains("2 images (0 empty), 2 boxes, 1 crowd regions, 2 classes"),
+        "{table}"
+    );
+    for name in ["statistics.png", "statistics.svg"] {
+        assert!(out.join(name).metadata().unwrap().len() > 1000, "{name}");
+    }
+    let csv = std::fs::read_to_string(out.join("statistics.csv")).unwrap();
+    assert!(
+        csv.contains("\nboxes of class,dog,2\n") && csv.contains("\nboxes of size,small,2\n"),
+        "{csv}"
+    );
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(out.join("statistics.json")).unwrap()).unwrap();
+    let printed = sedet(&["data", "stats", &folder, "--json"]);
+    let printed: Value = serde_json::from_slice(&printed.stdout).unwrap();
+    assert_eq!(json, printed);
+    assert_eq!(json["statistics"]["classes"][0]["images"], 2);
+}
+
+#[test]
+fn pictures_are_shown_as_the_training_sees_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    std::fs::create_dir(root.join("images")).unwrap();
+    // A white square in the left half: mirrored it lies on the right.
+    let picture = image::RgbImage::from_fn(120, 80, |x, y| {
+        image::Rgb(
+            [if (20..40).contains(&x) && (30..50).contains(&y) {
+                255
+            } else {
+                0
+            }; 3],
+        )
+    });
+    picture.save(root.join("images/a.png")).unwrap();
+    let json = json!({
+        "images": [{"id": 1, "file_name": "a.png", "width": 120, "height": 80}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [20, 30, 20, 20]}],
+        "categories": [{"id": 1, "name": "square"}],
+    });
+    std::fs::write(root.join("train.json"), json.to_string()).unwrap();
+    let show = |name: &str, flip: &str| {
+        let out = root.join(name);
+        let (folder, output) = (text(root), text(&out));
+        let flip = format!("augment.horizontal_flip={flip}");
+        let set = [
+            "--set",
+            &flip,
+            "--set",
+            "input.min_size=80",
+            "--set",
+            "input.max_size=200",
+        ];
+        let more = [
+            "--set",
+            "augment.min_sizes=[]",
+            "--set",
+            "augment.color_jitter={}",
+        ];
+        let more = &more[..2];
+        let done = sedet(
+            &[
+                &["data", "show", &folder, "--output", &output][..],
+                &set,
+                more,
+            ]
+            .concat(),
+        );
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        let table = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(
+            table.contains("001-a.png") && table.contains("120x80"),
+            "{table}"
+        );
+        image::open(out.join("001-a.png")).unwrap().to_rgb8()
+    };
+    let bright = |picture: &image::RgbImage, x: u32| picture.get_pixel(x, 42).0[1] > 128;
+    let (plain, mirrored) = (show("plain", "0.0"), show("mirrored", "1.0"));
+    assert!(bright(&plain, 30) && !bright(&plain, 89));
+    assert!(!bright(&mirrored, 30) && bright(&mirrored, 89));
+    fails_with(
+        &[
+            "data",
+            "show",
+            &text(root),
+            "--output",
+            "x",
+            "--set",
+            "augment.flip=1",
+        ],
+        &["augment.flip"],
+    );
+}
+
+#[test]
+fn real_data_survives_every_layout() {
+    let Some(data) = std::env::var_os("SEDET_REAL_DATA").map(PathBuf::from) else {
+        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real pictures are not there");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["bccd", "coco_real"] {
+        let original = ReadDataset::open(&data.join(name)).unwrap();
+        for layout in [Layout::Voc, Layout::Yolo] {
+            let there = write(
+                &original,
+                layout,
+                &dir.path().join(format!("{name} {layout}")),
+            );
+            for (there, original) in there.splits.iter().zip(&original.splits) {
+                assert_same(&content(&there.store), &content(&original.store));
+            }
+        }
+    }
+}
