@@ -115,11 +115,13 @@ pub fn load_named_tensors<M: Module>(
     model: M,
     tensors: &NamedTensors,
 ) -> Result<M, ParameterError> {
+    // Statistics of batches that wait to be merged are merged now, not over what is loaded.
+    drop(named_tensors(&model));
     fill_with_tensors(model, tensors.clone())
 }
 
-/// [`load_named_tensors`] for tensors that nobody needs afterwards: nothing is copied, so that the
-/// memory is that of the weights once.
+/// [`load_named_tensors`] for a network that has not trained and tensors that nobody needs
+/// afterwards: nothing is copied, so that the memory is that of the weights once.
 ///
 /// # Errors
 /// As [`load_named_tensors`].
