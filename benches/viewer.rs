@@ -1,9 +1,15 @@
-//! How long the window takes for a frame, on software rendering: a picture with 1,000 boxes, of which
-//! 100 are annotations, beside a list of 100,000 pictures. `cargo bench --bench viewer`.
+//! How long the window takes for a frame: a picture with 1,000 boxes and 100 annotations beside a
+//! list of 100,000 pictures. `xvfb-run -s "-screen 0 1440x900x24" cargo bench --bench viewer`.
 //!
-//! The whole of what happens between two pictures on the screen is in the time: laying out, matching
-//! where something has changed, drawing by the processor (Mesa's llvmpipe where there is no graphics
-//! card), and the way back of the pixels, which a real window does not have.
+//! It is a real window, opened as `sedet view` opens it, once for each renderer. A frame is the time
+//! from one picture on the screen to the next while all follow each other without a pause: input,
+//! layout, matching where something has changed, drawing, and handing the pixels to the display.
+//! Under Xvfb the processor does all of it, the display's part too.
+//!
+//! Others who use the machine make frames longer; what the processor spent on a frame, all threads
+//! together, says more then. (Not counted: the display's part.)
+//!
+//! `opengl` or `wgpu` after `--` measures that one alone.
 
 #[cfg(not(feature = "viewer"))]
 fn main() {
@@ -17,13 +23,14 @@ fn main() {
 
 #[cfg(feature = "viewer")]
 mod viewer {
+    use std::cell::RefCell;
+    use std::rc::Rc;
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use burn::tensor::Device;
-    use eframe::egui_wgpu::RendererOptions;
-    use egui::Key;
-    use egui_kittest::Harness;
+    use eframe::{NativeOptions, wgpu};
+    use egui::{Event, Key, Modifiers};
     use image::RgbImage;
     use sedet::boxes::{BoxXyxy, ImageSize};
     use sedet::data::DataError;
@@ -31,14 +38,16 @@ mod viewer {
     use sedet::data::dataset::{DetectionDataset, ImageSource};
     use sedet::eval::matching::FoundBox;
     use sedet::viewer::state::{Collection, Pictures, Settings};
-    use sedet::viewer::{Opening, ViewerApp};
+    use sedet::viewer::{Opening, RendererChoice, ViewerApp};
 
     const PICTURES: usize = 100_000;
     const BOXES: usize = 1_000;
     const ANNOTATIONS: usize = 100;
     const SIZE: ImageSize = ImageSize::new(720, 1280);
     const CLASSES: usize = 80;
-    const FRAMES: usize = 200;
+    const FRAMES: usize = 60;
+    /// Frames in a row without work by other threads, after which measuring begins.
+    const QUIET: usize = 20;
 
     struct Painted;
 
@@ -92,130 +101,240 @@ mod viewer {
         }
     }
 
-    fn settle(window: &mut Harness<ViewerApp>) {
-        let mut quiet = 0;
-        while quiet < 10 {
-            window.step();
-            quiet = if window.state().is_busy() {
-                0
-            } else {
-                quiet + 1
-            };
-            std::thread::sleep(Duration::from_millis(2));
+    /// What is done in a window, one after the other.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Phase {
+        /// A window with one word.
+        Empty,
+        /// Something small is open; the large collection is put in.
+        Opening,
+        /// Its threads come to rest.
+        Resting,
+        /// The pointer wanders over the picture, so that boxes light up.
+        Pointing,
+        /// The score moves in every frame, so that all boxes are matched anew.
+        Scoring,
+        /// A key in every frame.
+        Paging,
+        Done,
+    }
+
+    impl Phase {
+        /// What it is called where it is measured, and the phase after it.
+        fn name_and_next(self) -> (Option<&'static str>, Self) {
+            match self {
+                Self::Empty => (Some("an empty window"), Self::Opening),
+                Self::Opening => (None, Self::Resting),
+                Self::Resting => (None, Self::Pointing),
+                Self::Pointing => (Some("pointing at boxes"), Self::Scoring),
+                Self::Scoring => (Some("moving the score"), Self::Paging),
+                Self::Paging => (Some("paging through 100,000"), Self::Done),
+                Self::Done => (None, Self::Done),
+            }
         }
     }
 
-    fn report(name: &str, mut times: Vec<Duration>) {
-        times.sort();
-        let at = |share: f64| times[(times.len() as f64 * share) as usize].as_secs_f64() * 1e3;
-        println!(
-            "{name:<42} median {:6.2} ms   95 % {:6.2} ms   99 % {:6.2} ms",
-            at(0.5),
-            at(0.95),
-            at(0.99)
-        );
+    struct Measured {
+        viewer: ViewerApp,
+        phase: Phase,
+        /// Frames of this phase, and of them those at the end in which no thread worked.
+        frames: usize,
+        quiet: usize,
+        start: Option<Instant>,
+        spent: Option<Duration>,
+        whole: Vec<Duration>,
+        layout: Vec<Duration>,
+        lines: Rc<RefCell<Vec<String>>>,
     }
 
-    /// As the real window draws. Tests draw textures in a slower way that is the same everywhere.
-    fn as_in_a_window() -> RendererOptions {
-        RendererOptions::default()
-    }
-
-    /// What drawing costs by itself: a window of the same size with one word.
-    fn empty_window() {
-        let mut window = Harness::builder()
-            .with_size([1280.0, 860.0])
-            .with_render_options(as_in_a_window())
-            .build_ui(|ui| {
-                ui.label("nothing");
-            });
-        let mut drawn = Vec::new();
-        for _ in 0..FRAMES {
-            let start = Instant::now();
-            window.step();
-            window.render().expect("a device that draws");
-            drawn.push(start.elapsed());
-        }
-        report("an empty window: layout and drawing", drawn);
-    }
-
-    pub fn main() {
-        empty_window();
-        let mut window = Harness::builder()
-            .with_size([1280.0, 860.0])
-            .with_render_options(as_in_a_window())
-            .build_eframe(|creation| {
-                // Something small at first; the large collection is put in by hand.
-                let opening = Opening::of("no such thing");
-                ViewerApp::with_settings(
+    impl Measured {
+        fn new(creation: &eframe::CreationContext, lines: Rc<RefCell<Vec<String>>>) -> Self {
+            let opening = Opening::of("no such thing");
+            let settings = Settings::default();
+            Self {
+                viewer: ViewerApp::with_settings(
                     &creation.egui_ctx,
-                    Settings::default(),
+                    settings,
                     opening,
                     Device::flex(),
                 )
-            });
-        settle(&mut window);
-        let state = window.state_mut().state_mut();
-        state.open_collection(Arc::new(collection()));
-        let found = (0..BOXES).map(|n| FoundBox {
-            box_in_image: box_at(n),
-            class: n % CLASSES,
-            score: 0.5 + (n % 500) as f32 / 1000.0,
-        });
-        state.predictions[0].set(0, found.collect());
-        settle(&mut window);
-        assert_eq!(window.state().state().order.len(), PICTURES);
-
-        let mut frames = Vec::new();
-        let mut drawn = Vec::new();
-        for frame in 0..FRAMES {
-            // The pointer wanders over the picture, so that boxes light up.
-            window.hover_at(egui::pos2(
-                400.0 + frame as f32,
-                300.0 + (frame % 90) as f32,
-            ));
-            let start = Instant::now();
-            window.step();
-            frames.push(start.elapsed());
-            window.render().expect("a device that draws");
-            drawn.push(start.elapsed());
-        }
-        report("pointing at boxes: layout", frames);
-        report("pointing at boxes: layout and drawing", drawn);
-
-        let (mut frames, mut drawn) = (Vec::new(), Vec::new());
-        for frame in 0..FRAMES {
-            // Every frame matches anew.
-            let filter = &mut window.state_mut().state_mut().settings.filter;
-            filter.score = 0.5 + (frame % 20) as f32 * 0.001;
-            let start = Instant::now();
-            window.step();
-            frames.push(start.elapsed());
-            window.render().expect("a device that draws");
-            drawn.push(start.elapsed());
-        }
-        report("moving the score: layout", frames);
-        report("moving the score: layout and drawing", drawn);
-
-        let (mut frames, mut drawn) = (Vec::new(), Vec::new());
-        for frame in 0..FRAMES {
-            let key = if frame % 2 == 0 {
-                Key::PageDown
-            } else {
-                Key::End
-            };
-            window.key_press(key);
-            let start = Instant::now();
-            window.step();
-            frames.push(start.elapsed());
-            window.render().expect("a device that draws");
-            drawn.push(start.elapsed());
-            if frame % 2 == 1 {
-                window.key_press(Key::Home);
-                window.step();
+                .in_window(creation),
+                phase: Phase::Empty,
+                frames: 0,
+                quiet: 0,
+                start: None,
+                spent: None,
+                whole: Vec::new(),
+                layout: Vec::new(),
+                lines,
             }
         }
-        report("paging through 100,000: layout", frames);
-        report("paging through 100,000: layout and drawing", drawn);
+
+        /// Before a frame: what it does to the window.
+        fn act(&mut self, input: &mut egui::RawInput) {
+            let frame = self.frames;
+            match self.phase {
+                Phase::Pointing => input.events.push(Event::PointerMoved(egui::pos2(
+                    400.0 + (frame % 400) as f32,
+                    300.0 + (frame % 90) as f32,
+                ))),
+                Phase::Scoring => {
+                    let filter = &mut self.viewer.state_mut().settings.filter;
+                    filter.score = 0.5 + (frame % 20) as f32 * 0.001;
+                }
+                Phase::Paging => {
+                    let keys = [Key::PageDown, Key::End, Key::PageUp, Key::Home];
+                    for pressed in [true, false] {
+                        input.events.push(Event::Key {
+                            key: keys[frame % keys.len()],
+                            physical_key: None,
+                            pressed,
+                            repeat: false,
+                            modifiers: Modifiers::NONE,
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+
+        /// After a frame: whether the phase is over.
+        fn go_on(&mut self) {
+            self.frames += 1;
+            self.quiet = match self.viewer.is_busy() {
+                true => 0,
+                false => self.quiet + 1,
+            };
+            let (name, next) = self.phase.name_and_next();
+            let is_over = match name {
+                Some(_) => self.frames > FRAMES,
+                None => self.quiet >= QUIET,
+            };
+            if !is_over {
+                return;
+            }
+            if let Some(name) = name {
+                let parts = [&mut self.whole, &mut self.layout].map(percentiles);
+                let spent = match (self.spent, processor_time()) {
+                    (Some(before), Some(now)) => {
+                        let spent = (now - before).as_secs_f64() * 1e3 / self.whole.len() as f64;
+                        format!("{spent:8.2}")
+                    }
+                    _ => "       –".to_owned(),
+                };
+                let line = format!("  {name:<24}{}  {}  {spent}", parts[0], parts[1]);
+                self.lines.borrow_mut().push(line);
+            }
+            if self.phase == Phase::Opening {
+                let state = self.viewer.state_mut();
+                state.open_collection(Arc::new(collection()));
+                let found = (0..BOXES).map(|n| FoundBox {
+                    box_in_image: box_at(n),
+                    class: n % CLASSES,
+                    score: 0.5 + (n % 500) as f32 / 1000.0,
+                });
+                state.predictions[0].set(0, found.collect());
+            }
+            self.phase = next;
+            (self.frames, self.quiet, self.start) = (0, 0, None);
+            self.spent = processor_time();
+            self.whole.clear();
+            self.layout.clear();
+        }
+    }
+
+    /// What all threads of this process have spent so far.
+    fn processor_time() -> Option<Duration> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        let after_name = stat.rsplit_once(')')?.1;
+        let mut numbers = after_name.split_whitespace().skip(11);
+        let user: u64 = numbers.next()?.parse().ok()?;
+        let system: u64 = numbers.next()?.parse().ok()?;
+        // In hundredths of a second on every Linux.
+        Some(Duration::from_millis((user + system) * 10))
+    }
+
+    fn percentiles(times: &mut Vec<Duration>) -> String {
+        times.sort();
+        let at = |share: f64| times[(times.len() as f64 * share) as usize].as_secs_f64() * 1e3;
+        format!("{:7.2} {:7.2} {:7.2}", at(0.5), at(0.95), at(0.99))
+    }
+
+    impl eframe::App for Measured {
+        fn raw_input_hook(&mut self, _: &egui::Context, input: &mut egui::RawInput) {
+            // Once for each frame, before anything else of it.
+            let now = Instant::now();
+            if let Some(start) = self.start.replace(now) {
+                self.whole.push(now - start);
+            }
+            self.act(input);
+        }
+
+        fn ui(&mut self, ui: &mut egui::Ui, frame: &mut eframe::Frame) {
+            let start = Instant::now();
+            match self.phase {
+                Phase::Empty => {
+                    ui.label("nothing");
+                }
+                _ => self.viewer.ui(ui, frame),
+            }
+            self.layout.push(start.elapsed());
+            ui.ctx().request_repaint();
+            self.go_on();
+            if self.phase == Phase::Done {
+                ui.ctx().send_viewport_cmd(egui::ViewportCommand::Close);
+            }
+        }
+
+        fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
+            self.viewer.clear_color(visuals)
+        }
+
+        fn persist_egui_memory(&self) -> bool {
+            false
+        }
+    }
+
+    fn measure(renderer: RendererChoice) {
+        let mut options = NativeOptions {
+            viewport: egui::ViewportBuilder::default().with_inner_size([1280.0, 860.0]),
+            persist_window: false,
+            persistence_path: Some(std::env::temp_dir().join("sedet-bench-viewer")),
+            ..NativeOptions::default()
+        };
+        // Not to wait for the display, which would hide how long a frame takes.
+        options.glow_options.vsync = false;
+        options.wgpu_options.surface.present_mode = wgpu::PresentMode::AutoNoVsync;
+        let lines = Rc::new(RefCell::new(Vec::new()));
+        let opened = renderer.run("sedet bench", &options, &|creation| {
+            Box::new(Measured::new(creation, lines.clone()))
+        });
+        println!("{renderer}: ms of a frame (median, 95 %, 99 %), of its layout, of the processor");
+        for line in lines.borrow().iter() {
+            println!("{line}");
+        }
+        if let Err(error) = opened {
+            println!("  {error}");
+        }
+    }
+
+    pub fn main() {
+        let display = ["DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"];
+        if cfg!(target_os = "linux") && display.iter().all(|d| std::env::var_os(d).is_none()) {
+            eprintln!(
+                "needs a display: xvfb-run -s \"-screen 0 1440x900x24\" cargo bench --bench viewer"
+            );
+            std::process::exit(1);
+        }
+        let chosen: Vec<RendererChoice> = std::env::args()
+            .skip(1)
+            .filter_map(|argument| argument.parse().ok())
+            .collect();
+        match chosen.as_slice() {
+            [] => [RendererChoice::OpenGl, RendererChoice::Wgpu]
+                .into_iter()
+                .for_each(measure),
+            chosen => chosen.iter().copied().for_each(measure),
+        }
     }
 }

@@ -615,6 +615,7 @@ fn mistakes_are_named_in_the_window_and_the_rest_goes_on() {
     );
     assert!(said.iter().any(|e| e.contains("a-broken.jpg")), "{said:?}");
     assert_eq!(said.len(), 2, "{said:?}");
+    window.get_by_label("unreadable picture");
     press(&mut window, Key::ArrowRight);
     let state = window.state().state();
     assert!(

@@ -631,13 +631,10 @@ impl ResNet {
     /// Pixels `[batch, 3, height, width]` to C2..C5, each `[batch, channels, h / s, w / s]` with
     /// s = 4, 8, 16, 32 (1, 2, 4, 4 in a CIFAR network).
     pub fn forward(&self, pixels: Tensor<4>) -> [Tensor<4>; 4] {
-        let stage = |layer: &[ResidualBlock], x: Tensor<4>| {
-            layer.iter().fold(x, |x, block| block.forward(x))
-        };
-        let c2 = stage(&self.layer1, self.forward_stem(pixels));
-        let c3 = stage(&self.layer2, c2.clone());
-        let c4 = stage(&self.layer3, c3.clone());
-        let c5 = stage(&self.layer4, c4.clone());
+        let c2 = self.forward_part(1, self.forward_part(0, pixels));
+        let c3 = self.forward_part(2, c2.clone());
+        let c4 = self.forward_part(3, c3.clone());
+        let c5 = self.forward_part(4, c4.clone());
         [c2, c3, c4, c5]
     }
 
@@ -656,39 +653,22 @@ impl ResNet {
         }
     }
 
-    /// How many parts the network has: the stem and every block.
-    pub fn part_count(&self) -> usize {
-        1 + self.stages().map(<[_]>::len).iter().sum::<usize>()
-    }
+    /// How many parts the network has: the stem and the four stages.
+    pub const PARTS: usize = 5;
 
-    /// Compute one part: [`forward`](Self::forward) is all of them in order.
+    /// Compute one part, the stem (0) or a stage: [`forward`](Self::forward) is all of them in
+    /// order.
     ///
     /// # Panics
     /// There is no such part.
     pub fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
         match part {
             0 => self.forward_stem(x),
-            _ => self
-                .stages()
-                .into_iter()
-                .flatten()
-                .nth(part - 1)
-                .map_or_else(
-                    || panic!("the network has {} parts", self.part_count()),
-                    |block| block.forward(x),
-                ),
+            _ => {
+                let blocks = self.stages()[part - 1];
+                blocks.iter().fold(x, |x, block| block.forward(x))
+            }
         }
-    }
-
-    /// Of how many stages the output of a part is the map: none inside a stage, more than one where
-    /// a stage without blocks follows.
-    pub fn maps_ending_at(&self, part: usize) -> usize {
-        let mut end = 0;
-        let ends = self.stages().map(|stage| {
-            end += stage.len();
-            end
-        });
-        ends.into_iter().filter(|&end| end == part).count()
     }
 
     /// The network with every norm inside the convolution before it, for inference; see [`fold`].

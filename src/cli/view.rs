@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use super::DeviceArgs;
 use super::eval::parse_split;
 use crate::data::formats::layout::Split;
-use crate::viewer::{self, Opening};
+use crate::viewer::{self, Opening, RendererChoice};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ViewArgs {
@@ -33,6 +33,9 @@ pub(super) struct ViewArgs {
     /// Detections in COCO's results format, of the data set
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
+    /// What draws the window: auto, wgpu (Vulkan, Metal, DirectX) or opengl
+    #[arg(long, default_value_t)]
+    renderer: RendererChoice,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -59,7 +62,7 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
         compare: args.compare,
         results: args.results,
     };
-    viewer::run(opening, device.device)
+    viewer::run(opening, device.device, args.renderer)
         .map_err(|error| anyhow!("the window can't be opened: {error}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -55,8 +55,8 @@ pub struct ModelConfig {
     pub norm: NormKind,
     /// Stem and stages that keep given weights; with random weights all are trained.
     pub frozen_stages: usize,
-    /// Compute the backbone a second time in the backward pass instead of keeping its maps: less
-    /// memory, more time, the same numbers. With frozen norms only.
+    /// Compute the backbone's stages a second time in the backward pass instead of keeping their maps:
+    /// less memory, more time, the same numbers. With frozen norms only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
     /// Any field of the detector's own configuration, as it stands in a checkpoint, such as

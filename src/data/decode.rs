@@ -176,10 +176,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, DecodeError> {
     })
 }
 
-fn open_reader<'a>(
-    bytes: &'a [u8],
-    path: &Path,
-) -> Result<(ImageReader<Cursor<&'a [u8]>>, ImageFormat), DecodeError> {
+/// A reader of a file in memory, and what the file is.
+type OpenedImage<'a> = (ImageReader<Cursor<&'a [u8]>>, ImageFormat);
+
+fn open_reader<'a>(bytes: &'a [u8], path: &Path) -> Result<OpenedImage<'a>, DecodeError> {
     let reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|source| DecodeError::Io {

@@ -1,9 +1,9 @@
 //! Training with less memory: the backward pass computes the backbone's blocks a second time.
 //!
-//! Usually every map of the forward pass waits for the backward pass. Here only the inputs of the
-//! backbone's parts (stem, residual blocks) wait, and each part is computed again when its gradient is
-//! due (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"). Losses and gradients are
-//! the same; the backbone's forward pass is paid for twice.
+//! Usually every map of the forward pass waits for the backward pass. Here only C2..C5 wait, which the
+//! pyramid needs anyway, and each stage is computed again when its gradient is due (Chen et al. 2016,
+//! "Training Deep Nets with Sublinear Memory Cost"). Losses and gradients are the same; the
+//! backbone's forward pass is paid for twice.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -17,11 +17,12 @@ use crate::backbones::resnet::ResNet;
 /// What waits for the backward pass.
 #[derive(Debug)]
 pub struct Recomputation {
-    /// Of each trained part of the backbone, without gradients.
+    /// Of each part of the backbone from the first that learns on, without gradients.
     part_inputs: Vec<Tensor<4>>,
     /// C2..C5 as the rest of the detector was given them.
     maps: [Tensor<4>; 4],
-    first_trained: usize,
+    /// Stem and stages that don't learn.
+    frozen: usize,
 }
 
 /// [`FasterRcnn::losses`], keeping only what [`Recomputation::backward`] needs.
@@ -34,18 +35,22 @@ pub fn losses(
     targets: &[Target],
     order: &mut SampleOrder,
 ) -> (FasterRcnnLosses, Recomputation) {
-    let backbone = &model.backbone;
-    let first_trained = first_trained(model);
+    let frozen = model.config().backbone.frozen_stages.min(ResNet::PARTS);
     let mut part_inputs = Vec::new();
     let mut maps = Vec::new();
     let mut x = batch.pixels.clone().inner();
-    for part in 0..backbone.part_count() {
-        if part >= first_trained {
+    for part in 0..ResNet::PARTS {
+        if part >= frozen {
             part_inputs.push(x.clone());
         }
         // The graph of one part lives until its output is cut off from it.
-        x = backbone.forward_part(part, Tensor::from_inner(x)).inner();
-        maps.extend((0..backbone.maps_ending_at(part)).map(|_| x.clone()));
+        x = model
+            .backbone
+            .forward_part(part, Tensor::from_inner(x))
+            .inner();
+        if part > 0 {
+            maps.push(x.clone());
+        }
     }
     let leaf = |stage: usize| Tensor::from_inner(maps[stage].clone()).require_grad();
     let maps = std::array::from_fn(leaf);
@@ -53,18 +58,9 @@ pub fn losses(
     let waiting = Recomputation {
         part_inputs,
         maps,
-        first_trained,
+        frozen,
     };
     (losses, waiting)
-}
-
-/// The first part of the backbone with something to learn.
-fn first_trained(model: &FasterRcnn) -> usize {
-    let config = &model.config().backbone;
-    match config.frozen_stages {
-        0 => 0,
-        frozen => 1 + config.layers[..(frozen - 1).min(4)].iter().sum::<usize>(),
-    }
 }
 
 impl Recomputation {
@@ -75,17 +71,14 @@ impl Recomputation {
         let mut of_maps = self.maps.map(|map| map.grad_remove(&mut gradients));
         let mut collected = GradientsParams::from_grads(gradients, model);
         let mut of_output: Option<Tensor<4>> = None;
-        let mut stage = of_maps.len();
-        for part in (self.first_trained..backbone.part_count()).rev() {
-            for _ in 0..backbone.maps_ending_at(part) {
-                stage -= 1;
-                of_output = match (of_output, of_maps[stage].take()) {
-                    (Some(a), Some(b)) => Some(a + b),
-                    (a, b) => a.or(b),
-                };
-            }
-            let Some(dy) = of_output.take() else { continue };
-            let input = self.part_inputs[part - self.first_trained].clone();
+        let parts = (self.frozen..ResNet::PARTS).zip(self.part_inputs);
+        for (part, input) in parts.rev() {
+            let of_map = part.checked_sub(1).and_then(|stage| of_maps[stage].take());
+            let dy = match (of_output.take(), of_map) {
+                (Some(a), Some(b)) => a + b,
+                (Some(a), None) | (None, Some(a)) => a,
+                (None, None) => continue,
+            };
             let x = Tensor::from_inner(input).require_grad();
             let y = backbone.forward_part(part, x.clone());
             let mut gradients = (y * Tensor::from_inner(dy)).sum().backward();

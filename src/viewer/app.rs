@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use egui::epaint::text::{FontInsert, FontPriority, InsertFontFamily};
-use egui::{Context, Ui};
+use egui::{Color32, Context, Ui};
 
 use super::keys;
 use super::panels::{self, FrameInfo};
@@ -26,6 +26,7 @@ pub struct ViewerApp {
     info: FrameInfo,
     asked: Instant,
     dark: Option<bool>,
+    fills_background: bool,
 }
 
 impl ViewerApp {
@@ -41,6 +42,7 @@ impl ViewerApp {
             opening,
             device,
         )
+        .in_window(creation)
     }
 
     /// The same with these settings.
@@ -74,7 +76,19 @@ impl ViewerApp {
             info: FrameInfo::default(),
             asked: Instant::now(),
             dark: None,
+            fills_background: true,
         }
+    }
+
+    /// In a window of eframe. It has the colour of [`eframe::App::clear_color`] before each frame, and
+    /// nothing is drawn to fill it: that costs milliseconds where the processor draws, while clearing
+    /// is free.
+    pub fn in_window(mut self, creation: &eframe::CreationContext) -> Self {
+        self.fills_background = false;
+        if super::renderer::is_drawn_by_processor(creation) {
+            self.textures.draw_on_processor();
+        }
+        self
     }
 
     /// What is shown.
@@ -122,11 +136,29 @@ impl ViewerApp {
 
     /// Draw the window.
     fn draw(&mut self, ui: &mut Ui) {
+        let color = ui.visuals().panel_fill;
+        if self.fills_background {
+            ui.painter().rect_filled(ui.max_rect(), 0.0, color);
+        }
+        // What fades out at the ends of a list has to know the colour that no panel fills.
+        let behind = egui::Frame::NONE.fill(color);
+        let stack = egui::UiStackInfo::new(egui::UiKind::CentralPanel).with_frame(behind);
+        let window = egui::UiBuilder::new().ui_stack_info(stack);
+        ui.scope_builder(window, |ui| self.draw_panels(ui));
+    }
+
+    fn draw_panels(&mut self, ui: &mut Ui) {
         let state = &mut self.state;
-        egui::Panel::top("top bar").show(ui, |ui| panels::top_bar::show(ui, state));
-        egui::Panel::bottom("bottom bar").show(ui, |ui| panels::bottom_bar::show(ui, state));
+        let bar = egui::Frame::side_top_panel(ui.style()).fill(Color32::TRANSPARENT);
+        egui::Panel::top("top bar")
+            .frame(bar)
+            .show(ui, |ui| panels::top_bar::show(ui, state));
+        egui::Panel::bottom("bottom bar")
+            .frame(bar)
+            .show(ui, |ui| panels::bottom_bar::show(ui, state));
         if state.show_notices {
             egui::Panel::bottom("notices")
+                .frame(bar)
                 .resizable(true)
                 .default_size(160.0)
                 .show(ui, |ui| panels::notices::show(ui, state));
@@ -135,22 +167,27 @@ impl ViewerApp {
             self.draw_picture(ui);
         } else {
             let textures = &mut self.textures;
-            egui::CentralPanel::default().show(ui, |ui| match state.tab {
-                Tab::Picture => {}
-                Tab::Gates => panels::gate_statistics::show(ui, state, textures),
-                Tab::Data => panels::data::show(ui, state),
-                Tab::Training => panels::training::show(ui, state),
-                Tab::Model => panels::model::show(ui, state),
-            });
+            let page = egui::Frame::central_panel(ui.style()).fill(Color32::TRANSPARENT);
+            egui::CentralPanel::default()
+                .frame(page)
+                .show(ui, |ui| match state.tab {
+                    Tab::Picture => {}
+                    Tab::Gates => panels::gate_statistics::show(ui, state, textures),
+                    Tab::Data => panels::data::show(ui, state),
+                    Tab::Training => panels::training::show(ui, state),
+                    Tab::Model => panels::model::show(ui, state),
+                });
         }
         panels::help::show(ui.ctx(), &mut self.state);
     }
 
     fn draw_picture(&mut self, ui: &mut Ui) {
         let (state, textures) = (&mut self.state, &mut self.textures);
+        let beside = egui::Frame::side_top_panel(ui.style()).fill(Color32::TRANSPARENT);
         if state.picture_count() > 1 || state.query != super::state::GalleryQuery::default() {
             let mut wanted = Vec::new();
             egui::Panel::left("gallery")
+                .frame(beside)
                 .resizable(true)
                 .default_size(260.0)
                 .min_size(160.0)
@@ -165,6 +202,7 @@ impl ViewerApp {
         let info = &mut self.info;
         if state.collection.is_some() {
             egui::Panel::right("objects and gates")
+                .frame(beside)
                 .resizable(true)
                 .default_size(360.0)
                 .min_size(240.0)
@@ -179,7 +217,7 @@ impl ViewerApp {
                 });
         }
         egui::CentralPanel::default()
-            .frame(egui::Frame::central_panel(ui.style()).inner_margin(4.0))
+            .frame(egui::Frame::NONE.inner_margin(4.0))
             .show(ui, |ui| panels::picture::show(ui, state, info, textures));
         // The picture of this frame is drawn already.
         let pointing = state.pointing.take();
@@ -195,6 +233,10 @@ impl eframe::App for ViewerApp {
         self.before_frame(&ui.ctx().clone());
         self.draw(ui);
         self.workers.follow(&mut self.state);
+    }
+
+    fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
+        visuals.panel_fill.to_normalized_gamma_f32()
     }
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {

@@ -8,6 +8,7 @@ pub mod app;
 mod keys;
 mod labels;
 mod panels;
+mod renderer;
 pub mod state;
 mod style;
 mod textures;
@@ -16,6 +17,7 @@ pub mod work;
 use burn::tensor::Device;
 
 pub use app::ViewerApp;
+pub use renderer::RendererChoice;
 pub use work::Opening;
 
 /// The title of the window, and the name under which settings are kept.
@@ -25,7 +27,11 @@ const NAME: &str = "sedet";
 ///
 /// # Errors
 /// There is no display, or nothing that can draw on it.
-pub fn run(opening: Opening, device: Device) -> Result<(), eframe::Error> {
+pub fn run(
+    opening: Opening,
+    device: Device,
+    renderer: RendererChoice,
+) -> Result<(), eframe::Error> {
     let options = eframe::NativeOptions {
         viewport: egui::ViewportBuilder::default()
             .with_app_id(NAME)
@@ -34,9 +40,7 @@ pub fn run(opening: Opening, device: Device) -> Result<(), eframe::Error> {
             .with_drag_and_drop(true),
         ..eframe::NativeOptions::default()
     };
-    eframe::run_native(
-        NAME,
-        options,
-        Box::new(|creation| Ok(Box::new(ViewerApp::new(creation, opening, device)))),
-    )
+    renderer.run(NAME, &options, &|creation| {
+        Box::new(ViewerApp::new(creation, opening.clone(), device.clone()))
+    })
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use egui::{ColorImage, Context, TextureHandle, TextureOptions};
 
-use super::state::BlockMaps;
+use super::panels::outlines::Layer;
+use super::state::{BlockMaps, Side};
 use super::work::TextureNews;
 use crate::predict::excitation::ChannelMap;
 use crate::render::maps::map_color;
@@ -19,8 +20,10 @@ const MOST_THUMBNAILS: usize = 1024;
 pub enum Thumbnail {
     /// Nobody has asked for it yet.
     Unknown,
-    /// Asked for, or unreadable.
-    None,
+    /// Asked for.
+    Awaited,
+    /// It can't be read.
+    Unreadable,
     /// Here.
     Ready(TextureHandle),
 }
@@ -30,6 +33,7 @@ pub enum Thumbnail {
 pub struct Textures {
     pictures: VecDeque<(usize, TextureHandle)>,
     bad: HashSet<usize>,
+    /// Nothing for pictures that can't be read.
     thumbnails: HashMap<usize, Option<TextureHandle>>,
     /// In the order of their arrival.
     thumbnail_age: VecDeque<usize>,
@@ -39,6 +43,8 @@ pub struct Textures {
     /// Of the maps: their largest value decides the colours.
     maps_range: [f32; 2],
     named: HashMap<&'static str, (u64, TextureHandle)>,
+    /// Of both sides, where the processor draws.
+    boxes: Option<[Layer; 2]>,
 }
 
 impl Textures {
@@ -47,8 +53,10 @@ impl Textures {
         match news {
             TextureNews::NewCollection => {
                 let named = std::mem::take(&mut self.named);
+                let boxes = self.boxes.take();
                 *self = Self {
                     named,
+                    boxes,
                     ..Self::default()
                 };
             }
@@ -71,9 +79,8 @@ impl Textures {
             }
             TextureNews::Thumbnail(picture, image) => {
                 self.wanted.remove(&picture);
-                let is_blank = image.size == [1, 1];
-                let texture = (!is_blank)
-                    .then(|| context.load_texture("small", image, TextureOptions::LINEAR));
+                let texture =
+                    image.map(|image| context.load_texture("small", image, TextureOptions::LINEAR));
                 if self.thumbnails.insert(picture, texture).is_none() {
                     self.thumbnail_age.push_back(picture);
                 }
@@ -84,6 +91,16 @@ impl Textures {
                 }
             }
         }
+    }
+
+    /// From now on the processor draws: see [`Textures::boxes`].
+    pub fn draw_on_processor(&mut self) {
+        self.boxes = Some(Default::default());
+    }
+
+    /// Where the boxes of a side become a picture, if that is faster than a mesh.
+    pub fn boxes(&mut self, side: Side) -> Option<&mut Layer> {
+        self.boxes.as_mut().map(|layers| &mut layers[side.index()])
     }
 
     /// A picture, if it was read.
@@ -104,9 +121,9 @@ impl Textures {
     pub fn thumbnail(&mut self, picture: usize) -> Thumbnail {
         match self.thumbnails.get(&picture) {
             Some(Some(texture)) => Thumbnail::Ready(texture.clone()),
-            Some(None) => Thumbnail::None,
+            Some(None) => Thumbnail::Unreadable,
             None if self.wanted.insert(picture) => Thumbnail::Unknown,
-            None => Thumbnail::None,
+            None => Thumbnail::Awaited,
         }
     }
 

@@ -19,6 +19,9 @@ pub(crate) enum Copied {
 /// A longer entry is no annotation.
 const LONGEST_ENTRY: usize = 256 << 20;
 
+/// Says what becomes of an entry: of which list, at which position, its bytes.
+type Decide<'a> = dyn FnMut(List, usize, &[u8]) -> io::Result<Copied> + 'a;
+
 /// Copies valid JSON; `decide` is called for each entry of the three lists with its position in the
 /// list and its bytes. Everything else is copied.
 ///
@@ -27,7 +30,7 @@ const LONGEST_ENTRY: usize = 256 << 20;
 pub(crate) fn copy_coco(
     mut input: impl Read,
     output: &mut dyn Write,
-    decide: &mut dyn FnMut(List, usize, &[u8]) -> io::Result<Copied>,
+    decide: &mut Decide<'_>,
 ) -> io::Result<()> {
     let mut copying = Copying {
         output,
@@ -57,7 +60,7 @@ pub(crate) fn copy_coco(
 
 struct Copying<'a> {
     output: &'a mut dyn Write,
-    decide: &'a mut dyn FnMut(List, usize, &[u8]) -> io::Result<Copied>,
+    decide: &'a mut Decide<'a>,
     depth: usize,
     in_text: bool,
     escaped: bool,

@@ -620,6 +620,9 @@ fn convolve_tiles<'w>(
 /// Tiles whose transformed inputs and output gradients are in memory at a time.
 const GRADIENT_TILES: usize = 256;
 
+/// Transforms a run: to these points, with this scratch memory.
+type OfRun<'a> = dyn Fn(Run, &mut [f32], &mut [f32]) + Sync + 'a;
+
 /// The gradient of `[filters, channels, 3, 3]`, in double the steps of the forward pass: both sides
 /// are transformed, multiplied over the tiles, and the sums transformed back.
 pub(super) fn weight_gradient(x: &[f32], dy: &[f32], geometry: &Geometry) -> Vec<f32> {
@@ -635,15 +638,14 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], geometry: &Geometry) -> Vec
         let tiles = first..(first + per_block).min(grid.tiles);
         let runs = grid.runs(tiles.clone());
         // Here the points of a channel lie together, so that a task owns them.
-        let transform =
-            |points: &mut [f32], of_run: &(dyn Fn(Run, &mut [f32], &mut [f32]) + Sync)| {
-                let length = input_scratch(longest).max(output_scratch(longest));
-                with_scratch([length], |[scratch]| {
-                    for &run in &runs {
-                        of_run(run, &mut points[run.column..], scratch);
-                    }
-                });
-            };
+        let transform = |points: &mut [f32], of_run: &OfRun<'_>| {
+            let length = input_scratch(longest).max(output_scratch(longest));
+            with_scratch([length], |[scratch]| {
+                for &run in &runs {
+                    of_run(run, &mut points[run.column..], scratch);
+                }
+            });
+        };
         inputs
             .par_chunks_mut(POINTS * stride)
             .with_min_len(4)

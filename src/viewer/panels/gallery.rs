@@ -126,7 +126,8 @@ fn rows(
                         ui.add(egui::Image::new((texture.id(), size * scale)));
                     }
                     Thumbnail::Unknown => want(index),
-                    Thumbnail::None => {}
+                    Thumbnail::Unreadable => unreadable(ui),
+                    Thumbnail::Awaited => {}
                 },
             );
         }
@@ -176,6 +177,14 @@ fn row(
             ui.add(egui::Label::new(text).truncate().selectable(false));
         });
     });
+}
+
+/// In the place of a picture that can't be read.
+fn unreadable(ui: &mut Ui) {
+    let mark = RichText::new("✖").color(ui.visuals().error_fg_color);
+    ui.add(egui::Label::new(mark).selectable(false))
+        .on_hover_text("this picture can't be read")
+        .widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "unreadable picture"));
 }
 
 /// A number in the colour of what it counts; none for zero.

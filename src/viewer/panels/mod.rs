@@ -10,6 +10,7 @@ pub mod help;
 pub mod model;
 pub mod notices;
 pub mod objects;
+pub mod outlines;
 pub mod picture;
 pub mod top_bar;
 pub mod training;

@@ -55,7 +55,7 @@ pub enum Message {
     /// A picture that can't be read.
     BadPicture(u64, usize, String),
     /// A small picture for the gallery.
-    Thumbnail(u64, usize, ColorImage),
+    Thumbnail(u64, usize, Option<ColorImage>),
     /// What a network made of a picture.
     Looked(u64, Side, Box<Looked>, Vec<ImageDetection>),
     /// Maps of some channels.
@@ -501,6 +501,6 @@ pub enum TextureNews {
     Picture(usize, Arc<ColorImage>),
     /// A picture that can't be read.
     Bad(usize),
-    /// A small one.
-    Thumbnail(usize, ColorImage),
+    /// A small one; nothing if it can't be read.
+    Thumbnail(usize, Option<ColorImage>),
 }

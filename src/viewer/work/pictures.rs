@@ -120,7 +120,7 @@ fn work(job: &Job, largest_side: usize, mailbox: &Mailbox) {
     mailbox.send(match (image, job.is_thumbnail) {
         (Ok(image), true) => {
             let small = shrunk(&image, THUMBNAIL_SIDE).unwrap_or(image);
-            Message::Thumbnail(job.generation, job.picture, color_image(&small))
+            Message::Thumbnail(job.generation, job.picture, Some(color_image(&small)))
         }
         (Ok(image), false) => {
             let small = shrunk(&image, largest_side as u32);
@@ -132,11 +132,8 @@ fn work(job: &Job, largest_side: usize, mailbox: &Mailbox) {
                 Arc::new(texture),
             )
         }
-        // The picture on show says what is wrong with it; a gallery of broken files stays quiet.
-        (Err(_), true) => {
-            let blank = ColorImage::filled([1, 1], egui::Color32::TRANSPARENT);
-            Message::Thumbnail(job.generation, job.picture, blank)
-        }
+        // The picture on show says what is wrong with it; a gallery of broken files only marks them.
+        (Err(_), true) => Message::Thumbnail(job.generation, job.picture, None),
         (Err(error), false) => Message::BadPicture(job.generation, job.picture, error),
     });
 }
