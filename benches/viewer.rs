@@ -214,7 +214,7 @@ mod viewer {
                 return;
             }
             if let Some(name) = name {
-                let parts = [&mut self.whole, &mut self.layout].map(percentiles);
+                let parts = [&mut self.whole, &mut self.layout].map(|times| percentiles(times));
                 let spent = match (self.spent, processor_time()) {
                     (Some(before), Some(now)) => {
                         let spent = (now - before).as_secs_f64() * 1e3 / self.whole.len() as f64;
@@ -254,7 +254,7 @@ mod viewer {
         Some(Duration::from_millis((user + system) * 10))
     }
 
-    fn percentiles(times: &mut Vec<Duration>) -> String {
+    fn percentiles(times: &mut [Duration]) -> String {
         times.sort();
         let at = |share: f64| times[(times.len() as f64 * share) as usize].as_secs_f64() * 1e3;
         format!("{:7.2} {:7.2} {:7.2}", at(0.5), at(0.95), at(0.99))

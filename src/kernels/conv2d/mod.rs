@@ -3,12 +3,12 @@
 //! Each way to compute it has a module, and a shape takes the one that was measured to be the fastest
 //! (the table is in `docs/speed.md`):
 //!
-//! - [`winograd`]: 3x3 of stride 1 over maps that are not small, with a quarter of the multiplications;
-//! - [`depthwise`]: one channel for each filter, plane by plane;
-//! - [`forward`]: everything else, as a product of the weights and the unfolded input, tile by tile. A
+//! - `winograd`: 3x3 of stride 1 over maps that are not small, with a quarter of the multiplications;
+//! - `depthwise`: one channel for each filter, plane by plane;
+//! - `forward`: everything else, as a product of the weights and the unfolded input, tile by tile. A
 //!   1x1 kernel of stride 1 is unfolded by copying.
 //!
-//! [`input_gradient`] and [`weight_gradient`] take the same ways backwards.
+//! `input_gradient` and `weight_gradient` take the same ways backwards.
 
 mod depthwise;
 mod forward;
