@@ -33,7 +33,7 @@ use crate::{
 /// Reads a COCO instances file. Category ids may be any numbers; `area` is derived from the box and
 /// `iscrowd` is 0 where they are absent; `segmentation` and unknown fields are skipped. However large
 /// or hostile the file, memory holds the columns alone: see [`super::json_guard`] and
-/// [`MAX_ANNOTATIONS`](crate::data::annotations::MAX_ANNOTATIONS).
+/// [`MAX_ANNOTATIONS`].
 ///
 /// # Errors
 /// The file can't be read, is not such a JSON, or contradicts itself (duplicate ids, references to
