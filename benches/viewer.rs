@@ -318,6 +318,16 @@ mod viewer {
         }
     }
 
+    /// A window of wgpu can't follow one of OpenGL in the same process.
+    fn measure_in_a_process(renderer: RendererChoice) {
+        let name = renderer.to_string();
+        let measured = std::env::current_exe()
+            .and_then(|program| std::process::Command::new(program).arg(&name).status());
+        if !measured.is_ok_and(|status| status.success()) {
+            eprintln!("{name}: could not be measured");
+        }
+    }
+
     pub fn main() {
         let display = ["DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"];
         if cfg!(target_os = "linux") && display.iter().all(|d| std::env::var_os(d).is_none()) {
@@ -333,7 +343,7 @@ mod viewer {
         match chosen.as_slice() {
             [] => [RendererChoice::OpenGl, RendererChoice::Wgpu]
                 .into_iter()
-                .for_each(measure),
+                .for_each(measure_in_a_process),
             chosen => chosen.iter().copied().for_each(measure),
         }
     }

@@ -32,7 +32,10 @@ pub(super) enum Left<'a> {
 
 /// A left matrix in the order of [`Left::Packed`].
 pub(super) fn pack(data: &[f32], rows: usize, depth: usize) -> Vec<f32> {
-    let at_once = rows_at_once();
+    pack_by(rows_at_once(), data, rows, depth)
+}
+
+fn pack_by(at_once: usize, data: &[f32], rows: usize, depth: usize) -> Vec<f32> {
     let mut packed = vec![0.0; rows.div_ceil(at_once) * at_once * depth];
     packed
         .par_chunks_mut((at_once * depth).max(1))
@@ -288,6 +291,68 @@ mod tests {
         (0..count)
             .map(|i| ((i * step) % 23) as f32 - 11.0)
             .collect()
+    }
+
+    /// The product as a processor with these vectors computes it.
+    fn product_with<S: Simd>(
+        simd: S,
+        left: Left<'_>,
+        [rows, depth, columns]: [usize; 3],
+        panels: &[f32],
+    ) -> Vec<f32> {
+        let mut product = Matrix {
+            elements: vec![f32::NAN; rows * columns],
+            columns,
+        };
+        let right = Right {
+            data: panels,
+            columns,
+        };
+        simd.vectorize(Product {
+            left,
+            rows,
+            depth,
+            right,
+            sink: &mut product,
+        });
+        product.elements
+    }
+
+    #[test]
+    fn processors_with_other_vectors_compute_the_same() {
+        for size in [[1, 3, 5], [4, 9, 48], [7, 2, 50], [13, 17, 131]] {
+            let [rows, depth, columns] = size;
+            let left = numbers(rows * depth, 7);
+            let mut panels = vec![0.0; panels_length(depth, columns)];
+            for row in 0..depth {
+                put_row(&mut panels, depth, row, 0, &numbers(columns, 5 + row));
+            }
+            let rows_left = Left::Rows {
+                data: &left,
+                stride: depth,
+            };
+            let expected = product_with(pulp::Scalar::new(), rows_left, size, &panels);
+            let packed = pack_by(4, &left, rows, depth);
+            let packed = Left::Packed { data: &packed };
+            for left in [rows_left, packed] {
+                let scalar = product_with(pulp::Scalar::new(), left, size, &panels);
+                assert_eq!(scalar, expected);
+                #[cfg(target_arch = "x86_64")]
+                if let Some(simd) = pulp::x86::V3::try_new() {
+                    assert_eq!(product_with(simd, left, size, &panels), expected);
+                }
+            }
+            let mut product = Matrix {
+                elements: vec![f32::NAN; rows * columns],
+                columns,
+            };
+            let right = Right {
+                data: &panels,
+                columns,
+            };
+            multiply_into(rows_left, rows, depth, right, &mut product);
+            assert_eq!(product.elements, expected);
+        }
     }
 
     proptest! {

@@ -61,8 +61,8 @@ impl RendererChoice {
             let opened = Cell::new(false);
             let options = NativeOptions {
                 renderer,
-                // Noise against bands in wide gradients, of which there are none. It costs a sixth of
-                // a layer where the processor draws.
+                // Noise against bands in wide gradients, of which there are none. It costs time
+                // in every layer where the processor draws.
                 dithering: false,
                 ..options.clone()
             };

@@ -262,7 +262,7 @@ fn half(
 }
 
 /// Fill what the picture leaves free. Under the picture nothing is drawn: where the processor draws,
-/// every layer of a window of 1280 by 860 points costs 4 ms.
+/// every layer costs milliseconds.
 fn background(ui: &Ui, painter: &Painter, picture: Rect) {
     let whole = painter.clip_rect();
     let color = ui.visuals().extreme_bg_color;
@@ -409,7 +409,7 @@ fn draw_boxes(
 }
 
 /// Labels of boxes. Their backgrounds go with the outlines: rounded corners with smooth edges would
-/// be 40 triangles for each.
+/// be many small triangles for each.
 struct Labels<'a> {
     painter: &'a Painter,
     placer: LabelPlacer,
