@@ -1,5 +1,5 @@
-//! Max pooling, plane by plane: the rows of a window first, then its columns. burn's own takes 130 ms
-//! for 64 planes of 400x400 on one core, this 8.
+//! Max pooling, plane by plane: the rows of a window first, then its columns. For 64 planes of 400x544,
+//! windows of 3 and stride 2, burn's own takes 180 to 220 ms of processor time, this 30 to 35.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
