@@ -58,6 +58,40 @@ fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Resu
     written
 }
 
+/// Give a file a second name, in place of what had that name; the first stays. At no moment is there
+/// neither. Where the file system knows no second names, the file is copied.
+///
+/// # Errors
+/// The system's.
+pub fn keep_as(path: &Path, kept: &Path) -> io::Result<()> {
+    let unfinished = unfinished_path(kept)?;
+    let done = fs::hard_link(path, &unfinished)
+        .or_else(|_| fs::copy(path, &unfinished).map(drop))
+        .and_then(|()| fs::rename(&unfinished, kept));
+    // Renaming a file to another name of itself does nothing, and leaves the first.
+    let _ = fs::remove_file(&unfinished);
+    done
+}
+
+/// Remove what processes that were killed in the middle of [`write_atomically`] left in a folder.
+/// The caller knows that no other process writes there now.
+pub fn remove_unfinished(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.contains(UNFINISHED) {
+            // Leftovers are only untidy.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Part of the name of every file that is not whole yet.
+const UNFINISHED: &str = ".unfinished-";
+
 /// A hidden name in the same folder, because a rename is atomic only inside one file system.
 fn unfinished_path(path: &Path) -> io::Result<PathBuf> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -67,7 +101,7 @@ fn unfinished_path(path: &Path) -> io::Result<PathBuf> {
     let mut unfinished = std::ffi::OsString::from(".");
     unfinished.push(name);
     unfinished.push(format!(
-        ".unfinished-{}-{}",
+        "{UNFINISHED}{}-{}",
         std::process::id(),
         COUNTER.fetch_add(1, Ordering::Relaxed)
     ));
@@ -106,6 +140,38 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "full");
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(names(folder.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn leftovers_of_killed_processes_are_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let leftover = unfinished_path(&folder.path().join("a.json")).unwrap();
+        for path in [leftover, folder.path().join(".hidden")] {
+            fs::write(path, "half").unwrap();
+        }
+        write_atomically(&folder.path().join("a.json"), |_| Ok(())).unwrap();
+        remove_unfinished(folder.path());
+        let mut left = names(folder.path());
+        left.sort();
+        assert_eq!(left, [".hidden", "a.json"]);
+    }
+
+    #[test]
+    fn a_kept_file_outlives_the_replacement_of_its_first_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (last, previous) = (folder.path().join("last"), folder.path().join("previous"));
+        for text in ["one", "two", "three"] {
+            if last.exists() {
+                keep_as(&last, &previous).unwrap();
+                keep_as(&last, &previous).unwrap();
+            }
+            write_atomically(&last, |out| out.write_all(text.as_bytes())).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&previous).unwrap(), "two");
+        assert_eq!(fs::read_to_string(&last).unwrap(), "three");
+        assert_eq!(names(folder.path()).len(), 2);
+        assert!(keep_as(&folder.path().join("none"), &previous).is_err());
+        assert_eq!(fs::read_to_string(&previous).unwrap(), "two");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The rooms of the house, from the bottom up. Imports run one way only: a room uses those
 //! above it in this list, never those below.
 //!
+//! - `talk`: words for a person.
 //! - [`boxes`]: the one box type and the image size, shared by everything.
 //! - [`atomic`]: files that appear complete or not at all.
 //! - [`memory`]: an allocator that keeps large buffers.
@@ -21,6 +22,9 @@
 //! - `viewer`: the window of `sedet view` (feature `viewer`).
 //! - [`cli`]: one file per verb of the `sedet` command.
 
+// See `talk` for why.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 pub mod atomic;
 pub mod backbones;
 pub mod boxes;
@@ -38,6 +42,7 @@ pub mod nn;
 pub mod pickle;
 pub mod predict;
 pub mod render;
+mod talk;
 pub mod train;
 #[cfg(feature = "viewer")]
 pub mod viewer;

@@ -18,7 +18,7 @@ use sedet::train::engine::{
 use sedet::train::optimizer::OptimizerConfig;
 use sedet::train::run_dir::RunDir;
 use sedet::train::schedule::{Decay, ScheduleConfig};
-use sedet::weights::checkpoint::Checkpoint;
+use sedet::weights::checkpoint::{Checkpoint, CheckpointError};
 use serde_json::{Value, json};
 
 const BATCHES: usize = 5;
@@ -86,6 +86,8 @@ struct Toy {
     dies_at: Cell<Option<(usize, usize)>>,
     /// The next evaluation fails.
     evaluation_fails: Cell<bool>,
+    /// Ctrl-C in the middle of the next evaluation.
+    stopped_in_evaluation: Cell<bool>,
     /// The loss of this batch in epoch 1 is not a number.
     poisoned: Option<usize>,
     /// Batches that vanish in every epoch, as if all their images were damaged.
@@ -180,7 +182,11 @@ impl TrainTask for Toy {
         }
     }
 
-    fn evaluate(&self, model: &Net) -> Result<Evaluation, Unplugged> {
+    fn evaluate(&self, model: &Net, stop: &AtomicBool) -> Result<Option<Evaluation>, Unplugged> {
+        if self.stopped_in_evaluation.replace(false) {
+            stop.store(true, Ordering::Relaxed);
+            return Ok(None);
+        }
         if self.evaluation_fails.replace(false) {
             return Err(Unplugged);
         }
@@ -193,11 +199,11 @@ impl TrainTask for Toy {
         let error = out - Tensor::from_data(batch.targets, &device);
         let error: f32 = error.powi_scalar(2).mean().into_scalar();
         let score = self.scores.get(turn).copied().unwrap_or(-f64::from(error));
-        Ok(Evaluation {
+        Ok(Some(Evaluation {
             score,
             loss: None,
             metrics: vec![("score".into(), score)],
-        })
+        }))
     }
 
     fn metadata(&self) -> Value {
@@ -211,6 +217,7 @@ struct Watcher<'a> {
     every: Option<usize>,
     steps: usize,
     evaluated: Vec<(usize, f64, bool)>,
+    went_back: Option<String>,
 }
 
 impl Observer for Watcher<'_> {
@@ -227,6 +234,10 @@ impl Observer for Watcher<'_> {
     }
 
     fn evaluating(&mut self, _: usize) {}
+
+    fn went_back(&mut self, damage: &CheckpointError, to: &Path) {
+        self.went_back = Some(format!("{damage}; {}", to.display()));
+    }
 
     fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool) {
         self.evaluated.push((epoch, evaluation.score, is_best));
@@ -298,13 +309,14 @@ struct Session {
     result: Result<Outcome, TrainError<Unplugged>>,
     evaluated: Vec<(usize, f64, bool)>,
     steps: usize,
+    went_back: Option<String>,
 }
 
 fn session(task: &Toy, config: &EngineConfig, path: &Path, stop_every: Option<usize>) -> Session {
     let stop = AtomicBool::new(false);
-    let resumes = path.join("checkpoints/last.safetensors").is_file();
+    let resumes = RunDir::open(path).is_ok();
     let run = if resumes {
-        RunDir::open(path)
+        RunDir::reopen(path)
     } else {
         RunDir::create(path)
     }
@@ -321,6 +333,7 @@ fn session(task: &Toy, config: &EngineConfig, path: &Path, stop_every: Option<us
         every: stop_every,
         steps: 0,
         evaluated: Vec::new(),
+        went_back: None,
     };
     let model = Net::new(&device());
     let result = if resumes {
@@ -332,6 +345,7 @@ fn session(task: &Toy, config: &EngineConfig, path: &Path, stop_every: Option<us
         result,
         evaluated: watcher.evaluated,
         steps: watcher.steps,
+        went_back: watcher.went_back,
     }
 }
 
@@ -436,6 +450,85 @@ fn a_crash_in_an_evaluation_costs_no_training() {
     let second = session(&task, &sgd(), dir.path(), None);
     assert_eq!(second.result.unwrap(), Outcome::Finished);
     assert_eq!((second.steps, second.evaluated.len()), (2 * BATCHES, 3));
+    assert_eq!(outcome_of(dir.path()), uninterrupted(&sgd()));
+}
+
+#[test]
+fn an_evaluation_can_be_stopped_and_costs_no_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = Toy::default();
+    task.stopped_in_evaluation.set(true);
+    let first = session(&task, &sgd(), dir.path(), None);
+    assert_eq!(first.result.unwrap(), Outcome::Interrupted);
+    assert_eq!((first.steps, first.evaluated.len()), (BATCHES, 0));
+    let second = session(&task, &sgd(), dir.path(), None);
+    assert_eq!(second.result.unwrap(), Outcome::Finished);
+    assert_eq!(second.steps, 2 * BATCHES);
+    assert_eq!(outcome_of(dir.path()), uninterrupted(&sgd()));
+}
+
+/// Damaged in several ways, and gone.
+#[test]
+fn a_damaged_last_checkpoint_is_replaced_by_the_one_before() {
+    let config = EngineConfig {
+        save_minutes: 0.0,
+        ..sgd()
+    };
+    let expected = uninterrupted(&config);
+    let damage: [fn(&Path); 3] = [
+        |path| {
+            let mut bytes = std::fs::read(path).unwrap();
+            let at = bytes.len() - 50;
+            bytes[at] ^= 4;
+            std::fs::write(path, bytes).unwrap();
+        },
+        |path| {
+            let bytes = std::fs::read(path).unwrap();
+            std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+        },
+        |path| std::fs::remove_file(path).unwrap(),
+    ];
+    for damage in damage {
+        let dir = tempfile::tempdir().unwrap();
+        let task = Toy::default();
+        task.dies_at.set(Some((1, 3)));
+        assert!(session(&task, &config, dir.path(), None).result.is_err());
+        let checkpoints = dir.path().join("checkpoints");
+        damage(&checkpoints.join("last.safetensors"));
+        task.dies_at.set(None);
+        let mended = session(&task, &config, dir.path(), None);
+        assert_eq!(mended.result.unwrap(), Outcome::Finished);
+        let said = mended.went_back.unwrap();
+        assert!(
+            said.contains("last.safetensors: ") && said.contains("previous.safetensors"),
+            "{said}"
+        );
+        assert_eq!(outcome_of(dir.path()), expected);
+
+        for name in ["last", "previous"] {
+            std::fs::write(checkpoints.join(format!("{name}.safetensors")), "x").unwrap();
+        }
+        let session = session(&task, &config, dir.path(), None);
+        let message = session.result.unwrap_err().to_string();
+        assert!(
+            message.contains("last.safetensors: not a sedet"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn an_epoch_without_a_usable_image_is_an_error_and_not_a_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = Toy {
+        vanished: (0..BATCHES).collect(),
+        ..Toy::default()
+    };
+    let error = session(&task, &sgd(), dir.path(), None).result.unwrap_err();
+    assert!(error.can_be_resumed());
+    assert!(error.to_string().contains("no image of epoch 1"), "{error}");
+    let again = session(&Toy::default(), &sgd(), dir.path(), None);
+    assert_eq!(again.result.unwrap(), Outcome::Finished);
     assert_eq!(outcome_of(dir.path()), uninterrupted(&sgd()));
 }
 
@@ -581,7 +674,7 @@ fn batches_that_were_skipped_do_not_weaken_the_others() {
 
 #[test]
 fn vanished_batches_do_not_shift_the_place_to_resume_at() {
-    for vanished in [vec![1], vec![0, 3], vec![2, 4], vec![0, 1, 2, 3, 4]] {
+    for vanished in [vec![1], vec![0, 3], vec![2, 4]] {
         let task = || Toy {
             vanished: vanished.clone(),
             ..Toy::default()

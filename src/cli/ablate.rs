@@ -12,6 +12,7 @@ use super::print_out;
 use super::train::{RecipeArgs, TrainArgs, execute, stop_on_ctrl_c};
 use crate::data::registry::AnyDatasetName;
 use crate::eval::table::{Side, aligned, csv};
+use crate::talk::say;
 use crate::train::ablation::{Axis, Cell, Statistic, grid};
 use crate::train::run_dir::RunDir;
 
@@ -94,16 +95,16 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
             let folder = folder_of(&args.output, cell, seed);
             let what = format!("{} seed {seed}", cell.settings().join(" "));
             if metrics_of(&folder).is_some() {
-                eprintln!("[{number}/{total}] {what}: there already");
+                say!("[{number}/{total}] {what}: there already");
                 continue;
             }
-            eprintln!("[{number}/{total}] {what}");
+            say!("[{number}/{total}] {what}");
             if let Err(error) = train(&args, cell, seed, &folder) {
-                eprintln!("error: {}", super::message(&error));
+                say!("error: {}", super::message(&error));
                 failures.push(what);
             }
             if stop.load(Ordering::Relaxed) {
-                eprintln!("stopped; the same command goes on from here");
+                say!("stopped; the same command goes on from here");
                 return Ok(ExitCode::FAILURE);
             }
         }
@@ -116,7 +117,7 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     match failures.as_slice() {
         [] => Ok(ExitCode::SUCCESS),
         failed => {
-            eprintln!("failed: {}", failed.join("; "));
+            say!("failed: {}", failed.join("; "));
             Ok(ExitCode::FAILURE)
         }
     }

@@ -14,11 +14,15 @@ mod train;
 mod view;
 mod weights;
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
+use crate::data::loader::OnBadImage;
 use crate::device::{DeviceChoice, WorkingDevice, resolve};
+use crate::talk::say;
 
 /// Train, evaluate and look inside Faster R-CNN with Squeeze-and-Excitation backbones.
 #[derive(Debug, Parser)]
@@ -67,6 +71,33 @@ impl DeviceArgs {
     }
 }
 
+/// The values of `--on-bad-image`.
+fn on_bad_image() -> impl TypedValueParser<Value = OnBadImage> {
+    PossibleValuesParser::new(["error", "skip"]).map(|value| match value.as_str() {
+        "skip" => OnBadImage::Skip,
+        _ => OnBadImage::Error,
+    })
+}
+
+/// So many pictures that were left out are named; a file has the others.
+const LEFT_OUT_SHOWN: usize = 10;
+
+/// Name the pictures that were not used because they can't be read.
+fn say_left_out(what: &str, reasons: &[&str], all_in: Option<&Path>) {
+    if reasons.is_empty() {
+        return;
+    }
+    say!("{what}: {} pictures that can't be used", reasons.len());
+    for reason in reasons.iter().take(LEFT_OUT_SHOWN) {
+        say!("  {reason}");
+    }
+    match (reasons.len().saturating_sub(LEFT_OUT_SHOWN), all_in) {
+        (0, _) => {}
+        (_, Some(path)) => say!("  ... ({} has all)", path.display()),
+        (more, None) => say!("  ... and {more} more"),
+    }
+}
+
 /// Parse the arguments, do what they say, report an error as one line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -87,7 +118,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            say!("error: {}", message(&error));
             ExitCode::FAILURE
         }
     }

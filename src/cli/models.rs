@@ -10,6 +10,7 @@ use crate::backbones::summary::{LayerSummary, Summary, TooSmall};
 use crate::backbones::zoo::{self, PublishedNetwork};
 use crate::classification::classifier::ClassifierConfig;
 use crate::eval::table::{Side, aligned};
+use crate::talk::say;
 
 #[derive(Debug, Args)]
 pub(super) struct ModelsArgs {
@@ -79,7 +80,7 @@ fn networks(args: &ModelsArgs) -> anyhow::Result<()> {
         let (size, summary) = match args.summary(&network) {
             Ok(summary) => summary,
             Err(error) => {
-                eprintln!("{name} is left out: {error}");
+                say!("{name} is left out: {error}");
                 continue;
             }
         };

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::print_out;
 use crate::data::annotations::Category;
+use crate::talk::say;
 use crate::weights::any::{AnyWeights, load_any};
 use crate::weights::checkpoint::{Checkpoint, Precision};
 use crate::weights::export::{export, names_for};
@@ -80,7 +81,7 @@ impl ForeignArgs {
     pub(super) fn load(&self, path: &Path) -> anyhow::Result<AnyWeights> {
         let loaded = load_any(path, self.layout.0)?;
         for line in loaded.report.iter().flat_map(ImportReport::lines) {
-            eprintln!("weights: {line}");
+            say!("weights: {line}");
         }
         match &loaded.report {
             Some(report) if self.strict && !report.is_complete() => bail!(
@@ -157,7 +158,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         ema: Default::default(),
     };
     checkpoint.save(&args.output, Precision::Full)?;
-    eprintln!("{}", args.output.display());
+    say!("{}", args.output.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -196,7 +197,7 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             model.save(&args.output)?;
         }
     }
-    eprintln!(
+    say!(
         "{}: {} tensors",
         args.output.display(),
         loaded.weights.len()
@@ -292,7 +293,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         });
         print_out(&format!("{document:#}"))?;
     } else {
-        eprintln!("{} tensors, {total} values", file.tensors().count());
+        say!("{} tensors, {total} values", file.tensors().count());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use image::RgbImage;
 
 use super::DataError;
+use super::annotations::Fingerprint;
 use super::dataset::ImageSource;
 
 /// One split of a classification data set.
@@ -93,6 +94,15 @@ impl LabelledDataset {
     /// The position is out of range.
     pub fn label(&self, index: usize) -> usize {
         self.labels[index] as usize
+    }
+
+    /// A number of the class names and of all labels in order: it changes when a picture comes,
+    /// goes or changes its class.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Fingerprint::default();
+        self.class_names.iter().for_each(|name| hash.text(name));
+        self.labels.iter().for_each(|&l| hash.number(u64::from(l)));
+        hash.finish()
     }
 
     /// How many pictures each class has.

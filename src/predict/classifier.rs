@@ -1,5 +1,6 @@
 //! Using a trained classifier.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::data::DataError;
 use crate::data::annotations::Category;
 use crate::data::batch::pad_images;
 use crate::data::labelled::LabelledDataset;
-use crate::data::loader::{LabelledViews, LoaderOptions, Views, evaluation_batches};
+use crate::data::loader::{LabelledViews, LoaderOptions, SkippedImage, Views, evaluation_batches};
 use crate::data::transforms::{PreparedImage, Preprocess, prepare};
 use crate::eval::classification::{ClassificationEvaluation, ClassificationScores};
 use crate::weights::any::{AnyWeights, LoadError, load_any, metadata_of};
@@ -247,11 +248,16 @@ fn forward_each(model: &Classifier, images: &[PreparedImage], device: &Device) -
     logits
 }
 
+/// What was measured, and the pictures that can't be read, where the options leave such out; they
+/// are not counted.
+pub type Classified = (ClassificationEvaluation, Vec<SkippedImage>);
+
 /// Classify every picture of a data set and compare with its label. The logits of several views of
-/// a picture are averaged. Bad pictures that the options leave out are not counted.
+/// a picture are averaged. Nothing if `progress`, which hears the pictures done and all of them,
+/// broke it off.
 ///
 /// # Errors
-/// The first picture that can't be read, or a setting that makes no sense.
+/// The first picture that can't be read (or that none can), or a setting that makes no sense.
 pub fn classify_dataset(
     model: &Classifier,
     description: &ClassifierDescription,
@@ -259,12 +265,12 @@ pub fn classify_dataset(
     views: Views,
     options: &LoaderOptions,
     device: &Device,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<ClassificationEvaluation, DataError> {
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Option<Classified>, DataError> {
     let total = dataset.len();
     let mut scores = ClassificationScores::new(description.model.num_classes);
-    let batches = evaluation_batches(dataset.clone(), description.preprocess, views, options)?;
-    for batch in batches {
+    let mut batches = evaluation_batches(dataset.clone(), description.preprocess, views, options)?;
+    for batch in batches.by_ref() {
         let batch: Vec<LabelledViews> = batch?;
         let images: Vec<PreparedImage> = batch.iter().flat_map(|p| p.views.clone()).collect();
         let logits = forward_each(model, &images, device);
@@ -273,9 +279,20 @@ pub fn classify_dataset(
             let views: Vec<Vec<f32>> = logits.by_ref().take(picture.views.len()).collect();
             scores.add(&mean(&views), picture.label);
         }
-        progress(scores.images(), total);
+        if progress(scores.images(), total).is_break() {
+            return Ok(None);
+        }
     }
-    Ok(scores.evaluation(dataset.class_names()))
+    let unread = batches.skipped();
+    if scores.images() == 0
+        && let Some(first) = unread.first()
+    {
+        return Err(DataError::Labels {
+            origin: first.reason.clone(),
+            problem: format!("and no other of the {total} pictures can be read either"),
+        });
+    }
+    Ok(Some((scores.evaluation(dataset.class_names()), unread)))
 }
 
 /// The mean of equally long rows.

@@ -4,6 +4,8 @@ pub mod classifier;
 pub mod excitation;
 pub mod look;
 
+use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -14,13 +16,14 @@ use serde_json::{Value, json};
 
 use crate::boxes::BoxXyxy;
 use crate::data::DataError;
-use crate::data::annotations::Category;
+use crate::data::annotations::{AnnotationStore, Category};
 use crate::data::batch::pad_images;
 use crate::data::dataset::DetectionDataset;
+use crate::data::loader::{OnBadImage, SkippedImage};
 use crate::data::transforms::{Preprocess, prepare, whole_picture};
 use crate::detection::ImageBatch;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
-use crate::eval::ResultRow;
+use crate::eval::{EvalError, GroundTruth, ResultRow};
 use crate::weights::any::{AnyWeights, LoadError, load_any};
 use crate::weights::parameters::{ParameterError, fill_with_tensors};
 
@@ -215,25 +218,35 @@ fn detect(
         .collect()
 }
 
-/// The detections of every image of a data set as COCO results with the original ids of the
-/// network's classes.
+/// What was found in a data set.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DatasetDetections {
+    /// COCO results with the original ids of the network's classes.
+    pub rows: Vec<ResultRow>,
+    /// Images that can't be read, where that is no error.
+    pub unread: Vec<SkippedImage>,
+}
+
+/// The detections of every image of a data set; nothing if `progress`, which hears the images done
+/// and all of them, broke it off.
 ///
 /// One image at a time, as torchvision's and detectron2's evaluations: padding an image to a
 /// larger neighbour changes its numbers. The next picture is decoded meanwhile.
 ///
 /// # Errors
-/// The first image that can't be read.
+/// The first image that can't be read, unless such are to be skipped.
 pub fn detect_dataset(
     model: &FasterRcnn,
     preprocess: &Preprocess,
     categories: &[Category],
     dataset: &DetectionDataset,
+    on_bad_image: OnBadImage,
     device: &Device,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<ResultRow>, DataError> {
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Option<DatasetDetections>, DataError> {
     let total = dataset.len();
     let (sender, receiver) = std::sync::mpsc::sync_channel(2);
-    let mut rows = Vec::new();
+    let mut found = DatasetDetections::default();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for index in 0..total {
@@ -244,19 +257,50 @@ pub fn detect_dataset(
             }
         });
         for (index, image) in receiver {
-            let image_id = dataset.store().image(index).id;
-            rows.extend(
-                detect(model, preprocess, &image?, device)
-                    .into_iter()
-                    .map(|d| {
+            match image {
+                Ok(image) => {
+                    let image_id = dataset.store().image(index).id;
+                    let detections = detect(model, preprocess, &image, device);
+                    found.rows.extend(detections.into_iter().map(|d| {
                         let category = categories[d.label].id;
                         ResultRow::new(image_id, category, d.box_in_image, d.score)
-                    }),
-            );
-            progress(index + 1, total);
+                    }));
+                }
+                Err(error) if on_bad_image == OnBadImage::Skip && error.is_about_one_image() => {
+                    found.unread.push(SkippedImage {
+                        dataset_index: index,
+                        reason: error.to_string(),
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+            if progress(index + 1, total).is_break() {
+                return Ok(None);
+            }
         }
-        Ok(rows)
+        Ok(Some(found))
     })
+}
+
+/// The ground truth of what was measured: without the images that can't be read, which the network
+/// did not see either.
+///
+/// # Errors
+/// None of the images could be read.
+pub fn without_unread(
+    truth: GroundTruth,
+    unread: &[SkippedImage],
+    store: &AnnotationStore,
+) -> Result<GroundTruth, EvalError> {
+    if unread.is_empty() {
+        return Ok(truth);
+    }
+    let unread: HashSet<u64> = unread
+        .iter()
+        .map(|image| store.image(image.dataset_index).id)
+        .collect();
+    let read = truth.images().iter().map(|image| image.id);
+    truth.restricted_to(&read.filter(|id| !unread.contains(id)).collect())
 }
 
 #[cfg(test)]

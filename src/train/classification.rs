@@ -1,19 +1,21 @@
 //! The task of training a classifier.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
-use super::engine::{Batches, Evaluation, Losses, OpenedEpoch, TrainTask};
+use super::engine::{Batches, Evaluation, Losses, OpenedEpoch, TrainTask, goes_on};
 use crate::classification::classifier::Classifier;
 use crate::classification::losses::{soft_cross_entropy, soft_targets};
 use crate::data::DataError;
 use crate::data::labelled::LabelledDataset;
-use crate::data::loader::{EpochBatches, LabelledBatch, LabelledLoader, LoaderOptions, Views};
-use crate::eval::classification::ClassificationEvaluation;
-use crate::predict::classifier::{ClassifierDescription, classify_dataset};
+use crate::data::loader::{
+    EpochBatches, LabelledBatch, LabelledLoader, LoaderOptions, SkippedImage, Views,
+};
+use crate::predict::classifier::{Classified, ClassifierDescription, classify_dataset};
 use crate::predict::to_device;
 
 /// A classifier, its data and how it is measured.
@@ -34,11 +36,15 @@ pub struct ClassificationTask {
 }
 
 impl ClassificationTask {
-    /// Classify all pictures that are measured on.
+    /// Classify all pictures that are measured on; nothing if `stop` was set meanwhile.
     ///
     /// # Errors
-    /// The first picture that can't be read.
-    pub fn measure(&self, model: &Classifier) -> Result<ClassificationEvaluation, DataError> {
+    /// The first picture that can't be read, unless such are left out.
+    pub fn measure(
+        &self,
+        model: &Classifier,
+        stop: &AtomicBool,
+    ) -> Result<Option<Classified>, DataError> {
         classify_dataset(
             model,
             &self.description,
@@ -46,7 +52,7 @@ impl ClassificationTask {
             Views::One,
             &self.evaluation,
             &self.device,
-            &mut |_, _| {},
+            &mut |_, _| goes_on(stop),
         )
     }
 }
@@ -108,9 +114,15 @@ impl TrainTask for ClassificationTask {
         }
     }
 
-    fn evaluate(&self, model: &Classifier) -> Result<Evaluation, DataError> {
-        let found = self.measure(model)?;
-        Ok(Evaluation {
+    fn evaluate(
+        &self,
+        model: &Classifier,
+        stop: &AtomicBool,
+    ) -> Result<Option<Evaluation>, DataError> {
+        let Some((found, _)) = self.measure(model, stop)? else {
+            return Ok(None);
+        };
+        Ok(Some(Evaluation {
             score: found.top1,
             loss: Some(found.loss),
             metrics: vec![
@@ -118,7 +130,15 @@ impl TrainTask for ClassificationTask {
                 ("top5".into(), found.top5),
                 ("val_loss".into(), found.loss),
             ],
-        })
+        }))
+    }
+
+    fn skipped(&self) -> Vec<SkippedImage> {
+        self.train.skipped()
+    }
+
+    fn is_about_one_image(error: &DataError) -> bool {
+        error.is_about_one_image()
     }
 
     fn metadata(&self) -> Value {

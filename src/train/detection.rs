@@ -1,21 +1,24 @@
 //! The task of training a Faster R-CNN.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
-use super::engine::{BackwardPass, Batches, Evaluation, Losses, TrainTask};
+use super::engine::{BackwardPass, Batches, Evaluation, Losses, TrainTask, goes_on};
 use crate::data::DataError;
 use crate::data::batch::DetectionBatch;
-use crate::data::loader::{DetectionLoader, EpochBatches};
+use crate::data::loader::{DetectionLoader, EpochBatches, OnBadImage, SkippedImage};
 use crate::data::registry::OpenedSplit;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnLosses};
 use crate::detection::sampler::SampleOrder;
 use crate::detection::{ImageBatch, Target, recompute};
 use crate::eval::{CocoEvaluation, EvalError, GroundTruth, evaluate, write_results};
-use crate::predict::{DetectorDescription, detect_dataset, to_device};
+use crate::predict::{
+    DatasetDetections, DetectorDescription, detect_dataset, to_device, without_unread,
+};
 
 /// What can go wrong around the network.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,8 @@ pub struct DetectionTask {
     pub dataset_name: String,
     /// Where detections and metrics of evaluations go.
     pub results: PathBuf,
+    /// What to do with images that can't be read when it is measured.
+    pub on_bad_image: OnBadImage,
     /// Of the tensors.
     pub device: Device,
     /// Whether the backward pass computes the backbone again instead of keeping its maps; see
@@ -79,22 +84,39 @@ impl DetectionTask {
         (batch, targets)
     }
 
-    /// Detect and measure, with the results written down.
+    /// Detect and measure, with the results written down; and which images could not be read, where
+    /// such are left out. Nothing if `stop` was set meanwhile.
     ///
     /// # Errors
     /// An image or the results file.
-    pub fn measure(&self, model: &FasterRcnn) -> Result<CocoEvaluation, DetectionTaskError> {
+    pub fn measure(
+        &self,
+        model: &FasterRcnn,
+        stop: &AtomicBool,
+    ) -> Result<Option<(CocoEvaluation, Vec<SkippedImage>)>, DetectionTaskError> {
         let model = model.clone().folded();
-        let rows = detect_dataset(
+        let found = detect_dataset(
             &model,
             &self.description.preprocess,
             &self.description.categories,
             &self.val.dataset,
+            self.on_bad_image,
             &self.device,
-            &mut |_, _| {},
+            &mut |_, _| goes_on(stop),
         )?;
+        let Some(DatasetDetections { rows, unread }) = found else {
+            return Ok(None);
+        };
         write_results(&self.results.join("detections.json"), &rows)?;
-        Ok(evaluate(&self.ground_truth, &rows)?)
+        let store = self.val.dataset.store();
+        let evaluation = match unread.is_empty() {
+            true => evaluate(&self.ground_truth, &rows)?,
+            false => {
+                let truth = without_unread(self.ground_truth.clone(), &unread, store)?;
+                evaluate(&truth, &rows)?
+            }
+        };
+        Ok(Some((evaluation, unread)))
     }
 }
 
@@ -183,9 +205,15 @@ impl TrainTask for DetectionTask {
         (losses, Box::new(move || waiting.backward(model, &total)))
     }
 
-    fn evaluate(&self, model: &FasterRcnn) -> Result<Evaluation, DetectionTaskError> {
-        let evaluation = self.measure(model)?;
-        Ok(Evaluation {
+    fn evaluate(
+        &self,
+        model: &FasterRcnn,
+        stop: &AtomicBool,
+    ) -> Result<Option<Evaluation>, DetectionTaskError> {
+        let Some((evaluation, _)) = self.measure(model, stop)? else {
+            return Ok(None);
+        };
+        Ok(Some(Evaluation {
             score: evaluation.metrics.ap,
             loss: None,
             metrics: evaluation
@@ -194,7 +222,15 @@ impl TrainTask for DetectionTask {
                 .into_iter()
                 .map(|(name, value)| (name.to_string(), value))
                 .collect(),
-        })
+        }))
+    }
+
+    fn skipped(&self) -> Vec<SkippedImage> {
+        self.train.skipped()
+    }
+
+    fn is_about_one_image(error: &DetectionTaskError) -> bool {
+        matches!(error, DetectionTaskError::Data(error) if error.is_about_one_image())
     }
 
     fn metadata(&self) -> Value {

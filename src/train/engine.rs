@@ -4,7 +4,8 @@
 //! become stands in its last checkpoint. So an interrupted and resumed run equals one that was
 //! never interrupted, bit for bit on the CPU.
 
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use super::events::EventLog;
 use super::optimizer::{Optimizer, OptimizerConfig, average_and_clip};
 use super::run_dir::{RunDir, RunDirError};
 use super::schedule::{PlateauState, ScheduleConfig};
+use crate::data::loader::SkippedImage;
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
 
@@ -140,11 +142,23 @@ pub trait TrainTask {
         let backward = losses.backward(model);
         (losses, backward)
     }
-    /// Measure a model in evaluation mode.
+    /// Measure a model in evaluation mode; nothing if `stop` was set before it was done.
     ///
     /// # Errors
     /// The task's.
-    fn evaluate(&self, model: &Self::Model) -> Result<Evaluation, Self::Error>;
+    fn evaluate(
+        &self,
+        model: &Self::Model,
+        stop: &AtomicBool,
+    ) -> Result<Option<Evaluation>, Self::Error>;
+    /// Images left out so far because they can't be used.
+    fn skipped(&self) -> Vec<SkippedImage> {
+        Vec::new()
+    }
+    /// Whether one image is to blame, so that the run could go on without it.
+    fn is_about_one_image(_error: &Self::Error) -> bool {
+        false
+    }
     /// What a checkpoint says about the network.
     fn metadata(&self) -> Value;
 }
@@ -161,6 +175,14 @@ pub enum TrainError<E: std::error::Error + 'static> {
     /// Data or evaluation.
     #[error(transparent)]
     Task(E),
+    /// All images of an epoch were left out.
+    #[error(
+        "no image of epoch {epoch} could be used (is the disk with the pictures still there?); nothing was learnt from it"
+    )]
+    NothingToLearnFrom {
+        /// Counted from 1.
+        epoch: usize,
+    },
     /// A checkpoint could not be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -212,6 +234,27 @@ pub enum TrainError<E: std::error::Error + 'static> {
         /// Where to go back to.
         last_good: PathBuf,
     },
+}
+
+impl<E: std::error::Error + 'static> TrainError<E> {
+    /// Whether the run can go on from its last checkpoint once the cause is mended.
+    pub fn can_be_resumed(&self) -> bool {
+        matches!(
+            self,
+            Self::Task(_)
+                | Self::NothingToLearnFrom { .. }
+                | Self::Checkpoint(CheckpointError::Write { .. })
+                | Self::RunDir(RunDirError::Io { .. })
+                | Self::Events { .. }
+        )
+    }
+}
+
+impl<E: std::error::Error + 'static> TrainError<E> {
+    /// Whether the run could go on without one image.
+    pub fn is_about_one_image<T: TrainTask<Error = E>>(&self) -> bool {
+        matches!(self, Self::Task(error) if T::is_about_one_image(error))
+    }
 }
 
 /// How training ended.
@@ -286,6 +329,8 @@ pub trait Observer {
     fn step(&mut self, report: &StepReport<'_>);
     /// Before an evaluation.
     fn evaluating(&mut self, epoch: usize);
+    /// The last checkpoint is damaged, and the run goes on from the one before.
+    fn went_back(&mut self, damage: &CheckpointError, to: &Path);
     /// After an evaluation.
     fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool);
 }
@@ -336,7 +381,8 @@ impl<T: TrainTask> Engine<'_, T> {
         self.run(state, observer)
     }
 
-    /// Continue from the run's last checkpoint; `model` gives the structure.
+    /// Continue from the run's last checkpoint, or from the one before if that is damaged; `model`
+    /// gives the structure.
     ///
     /// # Errors
     /// See [`TrainError`].
@@ -346,8 +392,7 @@ impl<T: TrainTask> Engine<'_, T> {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError<T::Error>> {
         self.check_config()?;
-        let path = self.run.last_checkpoint();
-        let checkpoint = Checkpoint::load(&path)?;
+        let (path, checkpoint) = self.last_checkpoint(observer)?;
         let progress: Progress = serde_json::from_value(checkpoint.metadata["progress"].clone())
             .map_err(|_| TrainError::NotResumable { path: path.clone() })?;
         let other_network = |source| TrainError::OtherNetwork {
@@ -374,6 +419,26 @@ impl<T: TrainTask> Engine<'_, T> {
             },
             observer,
         )
+    }
+
+    /// The last checkpoint that is whole, and its path.
+    fn last_checkpoint(
+        &self,
+        observer: &mut dyn Observer,
+    ) -> Result<(PathBuf, Checkpoint), CheckpointError> {
+        let (last, previous) = (self.run.last_checkpoint(), self.run.previous_checkpoint());
+        match Checkpoint::load(&last) {
+            Ok(checkpoint) => Ok((last, checkpoint)),
+            Err(damage) => match Checkpoint::load(&previous) {
+                Ok(checkpoint) => {
+                    observer.went_back(&damage, &previous);
+                    // What is damaged must not become the previous checkpoint.
+                    checkpoint.save(&last, Precision::Full)?;
+                    Ok((previous, checkpoint))
+                }
+                Err(_) => Err(damage),
+            },
+        }
     }
 
     fn check_config(&self) -> Result<(), TrainError<T::Error>> {
@@ -429,7 +494,9 @@ impl<T: TrainTask> Engine<'_, T> {
             let mut stop_early = false;
             if due {
                 observer.evaluating(epoch);
-                let (evaluation, is_best) = self.evaluate(&mut state)?;
+                let Some((evaluation, is_best)) = self.evaluate(&mut state)? else {
+                    return Ok(Outcome::Interrupted);
+                };
                 log.write("eval", state.progress.iteration, &evaluation.metrics)
                     .map_err(|e| self.events_error(e))?;
                 observer.evaluated(epoch, &evaluation, is_best);
@@ -483,6 +550,7 @@ impl<T: TrainTask> Engine<'_, T> {
             .map_err(TrainError::Task)?;
         let mut last_save = Instant::now();
         let mut meter = Meter::new();
+        let (first_batch, first_iteration) = (state.progress.batch, state.progress.iteration);
         while state.progress.batch < batch_count {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok((state, Stretch::Interrupted));
@@ -505,13 +573,21 @@ impl<T: TrainTask> Engine<'_, T> {
                     total,
                     state.progress.plateau.drops,
                 );
+            // All are fetched before any is used: the forward pass moves running statistics, and what
+            // is saved must stand between two steps.
+            let group: Vec<T::Batch> = match batches.by_ref().take(group).collect() {
+                Ok(group) => group,
+                Err(error) => {
+                    // The steps since the last save are done; a bad picture must not cost them.
+                    self.save(&state)?;
+                    return Err(TrainError::Task(error));
+                }
+            };
             let mut accumulator = GradientsAccumulator::new();
             let mut sums: Vec<(String, f64)> = Vec::new();
             let mut images = Vec::new();
             let mut found = 0u32;
-            for part in 0..group {
-                let Some(batch) = batches.next() else { break };
-                let batch = batch.map_err(TrainError::Task)?;
+            for (part, batch) in group.into_iter().enumerate() {
                 found += 1;
                 meter.images += self.task.batch_len(&batch);
                 images.extend(self.task.describe(&batch));
@@ -536,6 +612,11 @@ impl<T: TrainTask> Engine<'_, T> {
                 accumulator.accumulate(&state.model, backward());
             }
             if found == 0 {
+                if first_batch == 0 && state.progress.iteration == first_iteration {
+                    return Err(TrainError::NothingToLearnFrom {
+                        epoch: state.progress.epoch + 1,
+                    });
+                }
                 // Bad images were skipped and nothing is left of this epoch.
                 state.progress.batch = batch_count;
                 break;
@@ -588,11 +669,12 @@ impl<T: TrainTask> Engine<'_, T> {
     }
 
     /// Evaluate, with the average where there is one, and keep the weights if they are the best so
-    /// far; the flag says so. A score that is not a number is never the best.
+    /// far; the flag says so. A score that is not a number is never the best. Nothing when it was
+    /// stopped; the state is as before.
     fn evaluate(
         &self,
         state: &mut State<T::Model>,
-    ) -> Result<(Evaluation, bool), TrainError<T::Error>> {
+    ) -> Result<Option<(Evaluation, bool)>, TrainError<T::Error>> {
         let other_network = |source| TrainError::OtherNetwork {
             path: self.run.path.clone(),
             source,
@@ -603,7 +685,10 @@ impl<T: TrainTask> Engine<'_, T> {
             }
             _ => state.model.valid(),
         };
-        let evaluation = self.task.evaluate(&model).map_err(TrainError::Task)?;
+        let evaluation = self.task.evaluate(&model, self.stop);
+        let Some(evaluation) = evaluation.map_err(TrainError::Task)? else {
+            return Ok(None);
+        };
         state.progress.evaluated_at = Some(state.progress.iteration);
         let best = state.progress.best_score.unwrap_or(f64::NEG_INFINITY);
         let is_best = evaluation.score > best;
@@ -627,10 +712,10 @@ impl<T: TrainTask> Engine<'_, T> {
             };
             best.save(&self.run.best_checkpoint(), Precision::Full)?;
         }
-        Ok((evaluation, is_best))
+        Ok(Some((evaluation, is_best)))
     }
 
-    fn save(&self, state: &State<T::Model>) -> Result<(), CheckpointError> {
+    fn save(&self, state: &State<T::Model>) -> Result<(), TrainError<T::Error>> {
         let (ema_updates, ema) = state.ema.as_ref().map(Ema::export).unwrap_or_default();
         let mut metadata = self.task.metadata();
         metadata["progress"] = json!(Progress {
@@ -643,7 +728,8 @@ impl<T: TrainTask> Engine<'_, T> {
             optimizer: state.optimizer.export(),
             ema,
         };
-        checkpoint.save(&self.run.last_checkpoint(), Precision::Full)
+        self.run.keep_last_checkpoint()?;
+        Ok(checkpoint.save(&self.run.last_checkpoint(), Precision::Full)?)
     }
 
     fn events_error(&self, source: std::io::Error) -> TrainError<T::Error> {
@@ -699,6 +785,14 @@ fn loss_values(losses: &Losses) -> Vec<(String, f64)> {
         .map(str::to_string)
         .zip(values.into_iter().map(f64::from))
         .collect()
+}
+
+/// What a loop that hears of progress is told: to go on until `stop` is set.
+pub(super) fn goes_on(stop: &AtomicBool) -> ControlFlow<()> {
+    match stop.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 /// One seed out of three numbers (the finaliser of SplitMix64).

@@ -78,6 +78,26 @@ impl EventLog {
     }
 }
 
+/// The name of a new file for TensorBoard, which reads every file of a folder with `tfevents` in its
+/// name, in the order of their names: the time of this one, or one second after the latest there if
+/// the clock was put back meanwhile.
+fn file_name(directory: &Path, now: u64) -> io::Result<String> {
+    const START: &str = "events.out.tfevents.";
+    const END: &str = ".sedet";
+    let mut seconds = now;
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let earlier = name.to_str().and_then(|name| {
+            let digits = name.strip_prefix(START)?.strip_suffix(END)?;
+            digits.parse::<u64>().ok()
+        });
+        if let Some(earlier) = earlier {
+            seconds = seconds.max(earlier.saturating_add(1));
+        }
+    }
+    Ok(format!("{START}{seconds:010}{END}"))
+}
+
 fn seconds_since_1970() -> f64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -94,8 +114,7 @@ struct TensorBoardWriter {
 impl TensorBoardWriter {
     fn create(directory: &Path) -> io::Result<Self> {
         let seconds = seconds_since_1970();
-        // TensorBoard reads every file of a folder with `tfevents` in its name, oldest first.
-        let name = format!("events.out.tfevents.{:010}.sedet", seconds as u64);
+        let name = file_name(directory, seconds as u64)?;
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -216,6 +235,21 @@ mod tests {
             .map(|e| e["iteration"].as_u64())
             .collect();
         assert_eq!(left, [Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_does_not_mix_up_the_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = file_name(dir.path(), 2_000).unwrap();
+        fs::write(dir.path().join(&first), "").unwrap();
+        let later = file_name(dir.path(), 1_000).unwrap();
+        assert!(later > first, "{later}");
+        // Two sessions in one second have files of their own.
+        assert!(file_name(dir.path(), 2_000).unwrap() > first);
+        assert_eq!(
+            file_name(dir.path(), 3_000).unwrap(),
+            "events.out.tfevents.0000003000.sedet"
+        );
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What a person sees of a run, on stderr: a bar on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::engine::{Evaluation, Observer, StepReport};
+use crate::talk::say;
+use crate::weights::checkpoint::CheckpointError;
 
 /// Prints the progress of a run.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ impl ConsoleProgress {
     fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => say!("{line}"),
         }
     }
 
@@ -98,7 +101,7 @@ impl Observer for ConsoleProgress {
                 bar.set_position(report.iteration as u64);
                 bar.set_message(line);
             }
-            None => eprintln!("{line}"),
+            None => say!("{line}"),
         }
         if due {
             self.last_line = Instant::now();
@@ -109,6 +112,10 @@ impl Observer for ConsoleProgress {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("epoch {}: evaluating", epoch + 1));
         }
+    }
+
+    fn went_back(&mut self, damage: &CheckpointError, to: &Path) {
+        self.say(&format!("{damage}; going on from {}", to.display()));
     }
 
     fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool) {

@@ -1,11 +1,12 @@
 //! The folder of a run: configuration, logs, checkpoints, results.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::atomic::write_atomically;
+use crate::atomic::{keep_as, remove_unfinished, write_atomically};
 
 /// Why a run's folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,16 @@ pub enum RunDirError {
         /// The folder.
         path: PathBuf,
     },
+    /// Two processes would write over each other.
+    #[error(
+        "{}: another sedet{owner} trains in this folder; wait until it has ended, or give another --output", path.display()
+    )]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// ` (process N)` where that is known.
+        owner: String,
+    },
     /// The system refuses.
     #[error("{}: {source}", path.display())]
     Io {
@@ -39,46 +50,118 @@ pub enum RunDirError {
 pub struct RunDir {
     /// The folder itself.
     pub path: PathBuf,
+    /// Held by the one process that trains here; the system lets go of it however that ends.
+    lock: Option<Arc<File>>,
 }
 
+/// Folders of a run in which files are written.
+const FOLDERS: [&str; 2] = ["checkpoints", "results"];
+
 impl RunDir {
-    /// A new folder.
+    /// The paths in a folder, whatever is there.
+    pub fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            lock: None,
+        }
+    }
+
+    /// A new folder, for this process alone to train in.
     ///
     /// # Errors
     /// A run is there already, or the system refuses.
     pub fn create(path: &Path) -> Result<Self, RunDirError> {
-        let run = Self {
-            path: path.to_path_buf(),
-        };
-        if run.config().exists() {
-            return Err(RunDirError::Exists {
-                path: path.to_path_buf(),
-            });
-        }
-        for folder in ["checkpoints", "results"] {
+        let mut run = Self::at(path);
+        run.must_be_new()?;
+        for folder in FOLDERS {
             let folder = path.join(folder);
             fs::create_dir_all(&folder).map_err(|source| RunDirError::Io {
                 path: folder,
                 source,
             })?;
         }
+        run.lock()?;
+        // Somebody may have begun a run here since the first look.
+        run.must_be_new()?;
         Ok(run)
     }
 
-    /// The folder of a run that was interrupted.
+    /// A folder in which a run was killed before its first checkpoint holds nothing yet.
+    fn must_be_new(&self) -> Result<(), RunDirError> {
+        let of_a_run = [
+            self.last_checkpoint(),
+            self.previous_checkpoint(),
+            self.best_checkpoint(),
+        ];
+        match of_a_run.iter().any(|path| path.exists()) {
+            true => Err(RunDirError::Exists {
+                path: self.path.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// The folder of a run that was interrupted, to look into.
     ///
     /// # Errors
     /// There is no checkpoint to continue from.
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
-        let run = Self {
-            path: path.to_path_buf(),
-        };
-        if run.last_checkpoint().is_file() {
+        let run = Self::at(path);
+        if run.last_checkpoint().is_file() || run.previous_checkpoint().is_file() {
             Ok(run)
         } else {
             Err(RunDirError::NothingToResume {
                 path: path.to_path_buf(),
             })
+        }
+    }
+
+    /// The folder of a run that was interrupted, for this process alone to train in. What a killed
+    /// process left half-written is removed.
+    ///
+    /// # Errors
+    /// There is no checkpoint to continue from, or another process trains there.
+    pub fn reopen(path: &Path) -> Result<Self, RunDirError> {
+        let mut run = Self::open(path)?;
+        run.lock()?;
+        remove_unfinished(path);
+        for folder in FOLDERS {
+            remove_unfinished(&path.join(folder));
+        }
+        Ok(run)
+    }
+
+    /// Take the folder for this process.
+    fn lock(&mut self) -> Result<(), RunDirError> {
+        let path = self.path.join("lock");
+        let io = |source| RunDirError::Io {
+            path: path.clone(),
+            source,
+        };
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {
+                // For the message of the other process; without it, it has no number to name.
+                let _ = fs::write(&path, std::process::id().to_string());
+                self.lock = Some(Arc::new(file));
+                Ok(())
+            }
+            Err(TryLockError::WouldBlock) => Err(RunDirError::Busy {
+                path: self.path.clone(),
+                owner: fs::read_to_string(&path)
+                    .ok()
+                    .filter(|owner| !owner.is_empty())
+                    .map(|owner| format!(" (process {owner})"))
+                    .unwrap_or_default(),
+            }),
+            // Some network file systems know no locks. The run goes on without.
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(()),
+            Err(TryLockError::Error(source)) => Err(io(source)),
         }
     }
 
@@ -90,6 +173,26 @@ impl RunDir {
     /// Where training stands, with the optimiser's state.
     pub fn last_checkpoint(&self) -> PathBuf {
         self.path.join("checkpoints/last.safetensors")
+    }
+
+    /// What [`last_checkpoint`](Self::last_checkpoint) was before, for the day it is damaged.
+    pub fn previous_checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoints/previous.safetensors")
+    }
+
+    /// Make the last checkpoint, if there is one, the previous.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn keep_last_checkpoint(&self) -> Result<(), RunDirError> {
+        let (last, previous) = (self.last_checkpoint(), self.previous_checkpoint());
+        if !last.exists() {
+            return Ok(());
+        }
+        keep_as(&last, &previous).map_err(|source| RunDirError::Io {
+            path: previous,
+            source,
+        })
     }
 
     /// The best weights so far, for use.
@@ -138,6 +241,10 @@ mod tests {
         assert!(run.results().is_dir() && path.join("checkpoints").is_dir());
         run.write("config.toml", "[train]\n").unwrap();
         assert_eq!(fs::read_to_string(run.config()).unwrap(), "[train]\n");
+        drop(run);
+        // Killed before anything was saved.
+        let run = RunDir::create(&path).unwrap();
+        fs::write(run.last_checkpoint(), "").unwrap();
         let refused = RunDir::create(&path).unwrap_err().to_string();
         for part in ["runs/first", "--resume", "--output"] {
             assert!(refused.contains(part), "{part}: {refused}");
@@ -154,6 +261,28 @@ mod tests {
         assert!(RunDir::open(dir.path()).is_err());
         fs::write(run.last_checkpoint(), "").unwrap();
         assert_eq!(RunDir::open(dir.path()).unwrap().path, dir.path());
+    }
+
+    #[test]
+    fn a_folder_in_which_another_process_trains_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = RunDir::create(dir.path()).unwrap();
+        fs::write(first.last_checkpoint(), "").unwrap();
+        let message = RunDir::create(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("holds a run already"), "{message}");
+        fs::remove_file(first.last_checkpoint()).unwrap();
+        let new = RunDir::create(dir.path());
+        fs::write(first.last_checkpoint(), "").unwrap();
+        for second in [new, RunDir::reopen(dir.path())] {
+            let message = second.unwrap_err().to_string();
+            let owner = format!("another sedet (process {})", std::process::id());
+            assert!(message.contains(&owner), "{message}");
+        }
+        drop(first);
+        let leftover = dir.path().join("checkpoints/.last.unfinished-1-0");
+        fs::write(&leftover, "half").unwrap();
+        RunDir::reopen(dir.path()).unwrap();
+        assert!(!leftover.exists());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A file is complete in itself. Weights have the plain names of
 //! [`named_tensors`](super::parameters::named_tensors); a checkpoint that a run continues from also
 //! holds `optimizer/...` and `ema/...`. Both in ONE file, so that a crash can't leave weights and
-//! optimiser of different steps.
+//! optimiser of different steps. A checksum of every part tells a file that was damaged later.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -22,6 +22,48 @@ use crate::atomic::replace_atomically;
 
 /// The header entry that holds our JSON.
 const METADATA_KEY: &str = "sedet";
+
+/// How our JSON begins: with the checksums of the rest of it (as text) and of every tensor. Files from
+/// before there were checksums begin otherwise and are read without. A header entry of its own would
+/// come before or after our JSON by chance, and a file would no longer be a function of its contents.
+const CHECKSUMS: &str = "{\"crc32c\":";
+
+/// CRC-32C of all parts of a file.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Checksums {
+    description: u32,
+    tensors: BTreeMap<String, u32>,
+}
+
+impl Checksums {
+    /// A description with the checksums in front.
+    fn before(mut self, description: &Value) -> String {
+        let text = description.to_string();
+        let Some(rest) = text.strip_prefix('{') else {
+            return text;
+        };
+        self.description = crc32c::crc32c(text.as_bytes());
+        let comma = if rest == "}" { "" } else { "," };
+        format!("{CHECKSUMS}{}{comma}{rest}", serde_json::json!(self))
+    }
+
+    /// Apart again: the description, and the checksums where there are any.
+    fn split(text: &str) -> Result<(Cow<'_, str>, Option<Self>), String> {
+        let Some(found) = text.strip_prefix(CHECKSUMS) else {
+            return Ok((text.into(), None));
+        };
+        let mut reader = serde_json::Deserializer::from_str(found).into_iter::<Self>();
+        let Some(Ok(checksums)) = reader.next() else {
+            return Err(damaged("its list of checksums"));
+        };
+        let rest = &found[reader.byte_offset()..];
+        let description = format!("{{{}", rest.strip_prefix(',').unwrap_or(rest));
+        match checksums.description == crc32c::crc32c(description.as_bytes()) {
+            true => Ok((description.into(), Some(checksums))),
+            false => Err(damaged("its description")),
+        }
+    }
+}
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +92,22 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// A bit that flipped on a disk or on the way.
+fn damaged(what: &str) -> String {
+    format!(
+        "{what} is not as it was saved (its checksum differs): the file was damaged afterwards; \
+         copy it again or use another checkpoint"
+    )
+}
+
+/// The checksum of a tensor: of its bytes, its type and its shape.
+fn checksum(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(
+        crc32c::crc32c(format!("{dtype:?} {shape:?}").as_bytes()),
+        bytes,
+    )
 }
 
 /// How weights are stored.
@@ -149,12 +207,24 @@ impl Checkpoint {
             (OPTIMIZER, &self.optimizer),
             (EMA, &self.ema),
         ];
-        let tensors = parts.into_iter().flat_map(|(prefix, tensors)| {
-            tensors
-                .iter()
-                .map(move |(name, data)| (format!("{prefix}{name}"), Stored::new(data, precision)))
+        let tensors: Vec<(String, Stored<'_>)> = parts
+            .into_iter()
+            .flat_map(|(prefix, tensors)| {
+                tensors.iter().map(move |(name, data)| {
+                    (format!("{prefix}{name}"), Stored::new(data, precision))
+                })
+            })
+            .collect();
+        let sums = tensors.iter().map(|(name, stored)| {
+            let sum = checksum(stored.dtype(), stored.shape(), &stored.data());
+            (name.clone(), sum)
         });
-        let header = HashMap::from([(METADATA_KEY.to_string(), self.metadata.to_string())]);
+        let checksums = Checksums {
+            description: 0,
+            tensors: sums.collect(),
+        };
+        let json = checksums.before(&self.metadata);
+        let header = HashMap::from([(METADATA_KEY.to_string(), json)]);
         write_safetensors(path, tensors, Some(header))
     }
 
@@ -244,7 +314,9 @@ impl Checkpoint {
             .as_ref()
             .and_then(|entries| entries.get(METADATA_KEY))
             .ok_or_else(|| bad("its header has no 'sedet' entry".into()))?;
-        let metadata = serde_json::from_str(json)
+        let (json, checksums) = Checksums::split(json).map_err(bad)?;
+        let mut checksums = checksums.map(|c| c.tensors);
+        let metadata = serde_json::from_str(&json)
             .map_err(|e| bad(format!("its metadata is not JSON ({e})")))?;
         let mut out = Self {
             metadata,
@@ -259,6 +331,14 @@ impl Checkpoint {
             };
             let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
             file.read_exact(&mut bytes).map_err(read_error)?;
+            // Each is taken out, so that those of tensors that are missing are left.
+            let sum = checksum(info.dtype, &info.shape, &bytes);
+            if checksums
+                .as_mut()
+                .is_some_and(|sums| sums.remove(&name) != Some(sum))
+            {
+                return Err(bad(damaged(&format!("tensor {name}"))));
+            }
             let values: Vec<f32> = match info.dtype {
                 Dtype::F32 => bytes
                     .as_chunks()
@@ -283,6 +363,9 @@ impl Checkpoint {
                 (&mut out.weights, name.as_str())
             };
             map.insert(name.to_string(), data);
+        }
+        if let Some(name) = checksums.iter().flat_map(BTreeMap::keys).next() {
+            return Err(bad(damaged(&format!("tensor {name}"))));
         }
         Ok(out)
     }
@@ -390,6 +473,44 @@ mod tests {
         write_safetensors(&path, [("counter".to_string(), counter)], Some(header)).unwrap();
         let message = Checkpoint::load(&path).unwrap_err().to_string();
         assert!(message.contains("tensor counter is I64"), "{message}");
+    }
+
+    /// All of them: the file is small.
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        sample().save(&path, Precision::Full).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let (mut named, mut unharmed) = (0, 0);
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            match Checkpoint::from_bytes(&bytes, "a.safetensors") {
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(message.starts_with("a.safetensors: "), "{message}");
+                    named += usize::from(message.contains("its checksum differs"));
+                }
+                // Blanks behind the header.
+                Ok(same) => {
+                    assert_eq!(same, sample(), "bit {bit}");
+                    unharmed += 1;
+                }
+            }
+        }
+        assert!(named > 3 * 12 * 8 && unharmed < 64, "{named} {unharmed}");
+    }
+
+    #[test]
+    fn a_file_without_checksums_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let data = TensorData::new(vec![1.5f32], [1]);
+        let tensors = [("w".to_string(), Stored::new(&data, Precision::Full))];
+        let header = HashMap::from([(METADATA_KEY.to_string(), "{}".to_string())]);
+        write_safetensors(&path, tensors, Some(header)).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap().weights["w"], data);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use crate::cli::print_out;
 use crate::data::convert::{Layout, Pictures, ReadDataset, write_dataset};
 use crate::data::registry::DatasetName;
+use crate::talk::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ConvertArgs {
@@ -71,15 +72,15 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    eprintln!("{} -> {layout}", read.layout);
+    say!("{} -> {layout}", read.layout);
     for (what, how_often) in &done.lost {
-        eprintln!("not kept: {how_often} {what}");
+        say!("not kept: {how_often} {what}");
     }
     for (split, images, boxes) in &done.splits {
         print_out(&format!("{split}: {images} images, {boxes} boxes"))?;
     }
     if pictures != Pictures::Leave {
-        eprintln!("next: sedet data check {}", args.output.display());
+        say!("next: sedet data check {}", args.output.display());
     }
     Ok(ExitCode::SUCCESS)
 }

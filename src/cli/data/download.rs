@@ -12,6 +12,7 @@ use crate::data::registry::DATA_DIR_VARIABLE;
 use crate::data::sources::{
     DataSource, FetchStep, data_source, data_sources, imagenet_instructions,
 };
+use crate::talk::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DownloadArgs {
@@ -61,7 +62,7 @@ fn download_from_table(
     }
     let parts = source.select(&args.only)?;
     let bytes = parts.iter().map(|part| part.bytes).sum();
-    eprintln!("{}; {} in all", source.terms, DecimalBytes(bytes));
+    say!("{}; {} in all", source.terms, DecimalBytes(bytes));
     let bar = byte_bar();
     let fetched = source.fetch(base, &args.only, &mut |progress| {
         let doing = match progress.step {
@@ -81,10 +82,10 @@ fn download_from_table(
         (&fetched.new, ""),
     ] {
         if !parts.is_empty() {
-            eprintln!("{}: {}{note}", fetched.folder.display(), parts.join(", "));
+            say!("{}: {}{note}", fetched.folder.display(), parts.join(", "));
         }
     }
-    eprintln!(
+    say!(
         "next: {} --data-dir {}",
         source.next_command,
         base.display()
@@ -98,7 +99,7 @@ fn explain_imagenet(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode
         bail!("imagenet is not fetched, so --mirror and --only don't apply; leave them out");
     }
     print!("{}", imagenet_instructions(base));
-    eprintln!("nothing was downloaded");
+    say!("nothing was downloaded");
     Ok(ExitCode::FAILURE)
 }
 
@@ -108,7 +109,7 @@ fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     }
     let directory = base.join(BLOOD_CELLS);
     std::fs::create_dir_all(base).with_context(|| base.display().to_string())?;
-    eprintln!("BCCD blood cells, MIT licence, (c) 2017 shenggan; about 8 MB");
+    say!("BCCD blood cells, MIT licence, (c) 2017 shenggan; about 8 MB");
     let bar = byte_bar();
     let mirror = args.mirror.as_deref().unwrap_or(BASE_URL);
     let summary = download_blood_cells(&directory, mirror, &mut |done, total| {
@@ -116,7 +117,7 @@ fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     })?;
     bar.finish_and_clear();
     let [train, val, test] = summary.images;
-    eprintln!(
+    say!(
         "{}{}: {train} train, {val} val, {test} test pictures\nnext: sedet train --dataset blood-cells --data-dir {}",
         directory.display(),
         if summary.already_there {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use indicatif::ProgressBar;
 
 use crate::data::shapes::{ShapesConfig, write_dataset};
+use crate::talk::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShapesArgs {
@@ -38,7 +39,7 @@ pub(super) fn run(args: &ShapesArgs) -> anyhow::Result<ExitCode> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    eprintln!(
+    say!(
         "{} scenes in {}",
         args.train_images + args.val_images,
         args.output.display()

@@ -16,6 +16,7 @@ use crate::data::formats::layout::Split;
 use crate::data::registry::DatasetName;
 use crate::eval::table::{Side, aligned};
 use crate::render::{DrawnBox, save_boxes};
+use crate::talk::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {
@@ -122,9 +123,9 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         }
     }
     for skipped in loader.skipped() {
-        eprintln!("left out: {skipped:?}");
+        say!("left out: {skipped:?}");
     }
-    eprintln!(
+    say!(
         "recipe {recipe}, seed {}, epoch {}: as trained on, in {}",
         config.train.seed,
         args.epoch,

@@ -17,6 +17,7 @@ use crate::data::formats::json_guard::{GuardedJson, NotFinite};
 use crate::data::formats::lenient::Id;
 use crate::data::split::stratified;
 use crate::eval::table::{Side, aligned};
+use crate::talk::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SplitArgs {
@@ -85,7 +86,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     for (part, path) in paths.iter().enumerate() {
         let is_in = |image: u64| store.index_of_image(image).map(|at| part_of[at]) == Some(part);
         write_part(&args.annotations, path, is_in)?;
-        eprintln!("{}", path.display());
+        say!("{}", path.display());
     }
     print_out(&table(&store, &parts, &part_of))?;
     Ok(ExitCode::SUCCESS)

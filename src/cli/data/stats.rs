@@ -16,6 +16,7 @@ use crate::data::registry::DatasetName;
 use crate::data::statistics::{Histogram, Statistics};
 use crate::eval::table::{Side, aligned, csv};
 use crate::render::plots::{Bars, save_bars};
+use crate::talk::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StatsArgs {
@@ -84,7 +85,7 @@ fn write_files(
     for name in ["statistics.png", "statistics.svg"] {
         save_bars(&title, &charts(statistics), &output.join(name))?;
     }
-    eprintln!("{}: statistics.json, .csv, .png, .svg", output.display());
+    say!("{}: statistics.json, .csv, .png, .svg", output.display());
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Measuring a classifier.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use indicatif::ProgressBar;
 
 use super::EvalArgs;
 use crate::cli::print_out;
+use crate::cli::train::report_unread;
 use crate::data::loader::{LoaderOptions, Views};
 use crate::data::registry::LabelledName;
 use crate::eval::classification::ClassificationEvaluation;
 use crate::predict::classifier::{LoadedClassifier, classify_dataset};
 use crate::render::{save_confusion, save_reliability};
+use crate::talk::say;
 
 /// Pictures in a batch.
 const BATCH: usize = 100;
@@ -28,7 +31,7 @@ pub(super) fn run(
     let classifier = LoadedClassifier::from_weights(weights, checkpoint, &device.device)?;
     let images = Arc::new(dataset.open_split(args.split, args.data_dir.as_deref())?);
     for note in images.notes() {
-        eprintln!("note: {note}");
+        say!("note: {note}");
     }
     let (ours, theirs) = (
         classifier.description.class_names.as_slice(),
@@ -54,16 +57,17 @@ pub(super) fn run(
             theirs[label]
         );
     }
-    eprintln!("{} images on {}", images.len(), device.name);
+    say!("{} images on {}", images.len(), device.name);
     let bar = ProgressBar::new(images.len() as u64);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let options = LoaderOptions {
         batch_size: BATCH,
         threads,
         prefetch: threads + 1,
+        on_bad_image: args.on_bad_image,
         ..LoaderOptions::default()
     };
-    let evaluation = classify_dataset(
+    let found = classify_dataset(
         &classifier.model,
         &classifier.description,
         &images,
@@ -73,9 +77,16 @@ pub(super) fn run(
         },
         &options,
         &device.device,
-        &mut |done, _| bar.set_position(done as u64),
+        &mut |done, _| {
+            bar.set_position(done as u64);
+            ControlFlow::Continue(())
+        },
     )?;
     bar.finish_and_clear();
+    let Some((evaluation, unread)) = found else {
+        bail!("stopped before all was measured");
+    };
+    report_unread(&unread);
     if let Some(output) = &args.output {
         std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
         write_classification_report(&evaluation, output)?;

@@ -4,15 +4,18 @@ mod classification;
 
 pub(super) use classification::write_classification_report;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
+use super::train::report_unread;
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
 use crate::data::formats::layout::Split;
+use crate::data::loader::OnBadImage;
 use crate::data::registry::{AnyDatasetName, DatasetName};
 use crate::eval::confusion::{
     Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_picture, verdicts_csv,
@@ -20,8 +23,9 @@ use crate::eval::confusion::{
 use crate::eval::{
     CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
 };
-use crate::predict::{Detector, detect_dataset};
+use crate::predict::{DatasetDetections, Detector, detect_dataset, without_unread};
 use crate::render::save_precision_recall;
+use crate::talk::say;
 use crate::train::detection::ground_truth;
 
 #[derive(Debug, clap::Args)]
@@ -60,6 +64,9 @@ pub(super) struct EvalArgs {
     /// Of a classifier: average over ten crops of each picture (corners and centre, and mirrored)
     #[arg(long, requires = "checkpoint")]
     ten_crop: bool,
+    /// What to do with pictures that can't be read: stop, or measure on the others
+    #[arg(long, default_value = "error", value_parser = super::on_bad_image())]
+    on_bad_image: OnBadImage,
     #[command(flatten)]
     foreign: ForeignArgs,
     #[command(flatten)]
@@ -99,7 +106,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         }
     };
     for warning in truth.warnings().iter().chain(&evaluation.warnings) {
-        eprintln!("warning: {warning}");
+        say!("warning: {warning}");
     }
     if let Some(output) = &args.output {
         std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
@@ -121,7 +128,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
 
 fn explain(truth: &GroundTruth, rows: &[ResultRow]) {
     for finding in diagnose(truth, rows) {
-        eprintln!("why: {finding}");
+        say!("why: {finding}");
     }
 }
 
@@ -176,19 +183,28 @@ fn detect_all(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> 
             names(theirs)
         );
     }
-    eprintln!("{} images on {}", dataset.len(), device.name);
+    say!("{} images on {}", dataset.len(), device.name);
     let bar = ProgressBar::new(dataset.len() as u64);
-    let mut rows = detect_dataset(
+    let found = detect_dataset(
         &detector.model,
         &detector.description.preprocess,
         ours,
         dataset,
+        args.on_bad_image,
         &device.device,
-        &mut |done, _| bar.set_position(done as u64),
+        &mut |done, _| {
+            bar.set_position(done as u64);
+            ControlFlow::Continue(())
+        },
     )?;
     bar.finish_and_clear();
+    let Some(DatasetDetections { mut rows, unread }) = found else {
+        bail!("stopped before all was measured");
+    };
+    report_unread(&unread);
     if ours.len() > theirs.len() {
         rows.retain(|row| theirs.iter().any(|category| category.id == row.category_id));
     }
-    Ok((ground_truth(&split)?, rows))
+    let truth = without_unread(ground_truth(&split)?, &unread, dataset.store())?;
+    Ok((truth, rows))
 }

@@ -25,6 +25,7 @@ use crate::predict::excitation::{
     ExamineError, ExaminedNetwork, ExaminedPictures, PictureChoice, examine,
 };
 use crate::render::{MOST_PANELS, save_class_activations, save_class_deviations, save_mean_gates};
+use crate::talk::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExciteArgs {
@@ -99,7 +100,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     let blocks = choose_blocks(&blocks, &args.blocks)?;
     let pictures = ExaminedPictures::open(&dataset, args.split, args.data_dir.as_deref())?;
     for note in pictures.notes() {
-        eprintln!("note: {note}");
+        say!("note: {note}");
     }
     let classes = choose_classes(&pictures.class_names(), &args.classes)?;
     let most_classes = match classes.len() {
@@ -117,7 +118,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
 
     let count = args.limit.unwrap_or(usize::MAX).min(pictures.len());
-    eprintln!("{count} images on {}", device.name);
+    say!("{count} images on {}", device.name);
     let bar = ProgressBar::new(count as u64);
     let choice = PictureChoice {
         dataset: dataset_name.to_string(),
@@ -187,9 +188,7 @@ fn classes_with_pictures(
         );
     }
     for name in names {
-        eprintln!(
-            "note: none of the {images} pictures is of {name}; it is left out of the figures"
-        );
+        say!("note: none of the {images} pictures is of {name}; it is left out of the figures");
     }
     Ok(present)
 }
@@ -215,7 +214,7 @@ fn write_results(
         }
     }
     if selection.classes.is_empty() {
-        eprintln!("note: none of the pictures has a class, so there is no class-deviations figure");
+        say!("note: none of the pictures has a class, so there is no class-deviations figure");
     }
     Ok(())
 }

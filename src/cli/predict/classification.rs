@@ -10,6 +10,7 @@ use super::PredictArgs;
 use crate::cli::print_out;
 use crate::data::decode::decode_image;
 use crate::predict::classifier::{BEST_CLASSES, LoadedClassifier, RankedClass};
+use crate::talk::say;
 use crate::weights::any::AnyWeights;
 
 /// Characters of a bar for a probability of 1.
@@ -54,7 +55,7 @@ pub(super) fn run(
             Ok(image) => image,
             Err(error) => {
                 // One bad picture does not cost the others their result.
-                eprintln!("error: {error}");
+                say!("error: {error}");
                 failed += 1;
                 continue;
             }
@@ -76,7 +77,7 @@ pub(super) fn run(
         let path = output.join("predictions.json");
         crate::atomic::write_atomically(&path, |out| out.write_all(json.as_bytes()))
             .with_context(|| path.display().to_string())?;
-        eprintln!("{} pictures: {}", all.len(), path.display());
+        say!("{} pictures: {}", all.len(), path.display());
     }
     Ok(failed)
 }

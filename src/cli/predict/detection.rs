@@ -13,6 +13,7 @@ use crate::data::decode::decode_image;
 use crate::eval::{NamedResultRow, ResultRow, write_results};
 use crate::predict::{Detector, ImageDetection};
 use crate::render::{DrawnBox, save_boxes};
+use crate::talk::say;
 use crate::weights::any::AnyWeights;
 
 /// Detections below this score are left out unless another is asked for.
@@ -51,7 +52,7 @@ pub(super) fn run(
             Ok(image) => image,
             Err(error) => {
                 // One bad picture does not cost the others their result.
-                eprintln!("error: {error}");
+                say!("error: {error}");
                 failed += 1;
                 continue;
             }
@@ -95,7 +96,7 @@ pub(super) fn run(
     }
     if let Some(output) = &args.output {
         write_results(&output.join("predictions.json"), &rows)?;
-        eprintln!(
+        say!(
             "{} pictures and predictions.json in {}",
             files.len() - failed,
             output.display()

@@ -13,6 +13,7 @@ pub(super) use detection::{SCORE, drawn};
 use super::DeviceArgs;
 use super::weights::ForeignArgs;
 use crate::data::decode::{PICTURE_EXTENSIONS, has_picture_extension};
+use crate::talk::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PredictArgs {
@@ -75,7 +76,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
         false => detection::run(&args, weights, &files, &device.device)?,
     };
     if failed > 0 {
-        eprintln!("{failed} of {} files could not be read", files.len());
+        say!("{failed} of {} files could not be read", files.len());
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

@@ -7,11 +7,16 @@ use anyhow::{Context as _, anyhow, bail};
 use burn::module::Module as _;
 use serde_json::json;
 
-use super::{Launch, Report, Start, StartTask, TrainArgs, filled, first_names, fresh, open, train};
+use super::{
+    Launch, Report, Start, StartTask, TrainArgs, filled, first_names, fresh, open, report_unread,
+    say_unmeasured, stop_on_ctrl_c, train,
+};
 use crate::config::{ClassificationConfig, recipe_for_labelled};
+use crate::data::labelled::LabelledDataset;
 use crate::data::loader::{LabelledLoader, LoaderOptions};
 use crate::data::registry::LabelledName;
 use crate::predict::classifier::{ClassifierDescription, LoadedClassifier};
+use crate::talk::say;
 use crate::train::classification::ClassificationTask;
 use crate::train::engine::Outcome;
 use crate::train::progress::duration;
@@ -45,15 +50,20 @@ impl StartTask<ClassificationConfig> for ClassifierStart<'_> {
         Ok(())
     }
 
-    fn check(&self, config: &ClassificationConfig) -> anyhow::Result<()> {
+    fn check(&self, config: &ClassificationConfig) -> anyhow::Result<String> {
         let size = config.input.size;
         let classifier = config.classifier(1)?;
         classifier
             .summary([size; 2])
             .with_context(|| format!("input.size {size}"))?;
-        self.dataset.open(self.data_dir)?;
-        Ok(())
+        let (train, val) = self.dataset.open(self.data_dir)?;
+        Ok(fingerprint(&train, &val))
     }
+}
+
+/// Of the labels of both parts.
+fn fingerprint(train: &LabelledDataset, val: &LabelledDataset) -> String {
+    format!("{} {}", train.fingerprint(), val.fingerprint())
 }
 
 pub(super) fn run(
@@ -67,11 +77,12 @@ pub(super) fn run(
     let Start { run, config, .. } = &start;
     let run = run.clone();
     let (train_split, val) = dataset.open(data_dir)?;
+    launch.check_data(&fingerprint(&train_split, &val), &run)?;
     for note in train_split.notes().iter().chain(val.notes()) {
-        eprintln!("note: {note}");
+        say!("note: {note}");
     }
     let names = train_split.class_names().to_vec();
-    eprintln!(
+    say!(
         "{}: {} images to train on, {} to evaluate on; {} classes: {}",
         launch.dataset,
         train_split.len(),
@@ -104,7 +115,7 @@ pub(super) fn run(
         config.train.seed,
         &training_device,
     );
-    eprintln!(
+    say!(
         "{} with {:.2} M parameters on {}",
         match config.model.adopted {
             Some(_) => "the network of the weights",
@@ -131,7 +142,7 @@ pub(super) fn run(
         let ours = task.description.model.num_classes;
         filled(model, &mut weights, || {
             if theirs != Some(ours as u64) {
-                eprintln!(
+                say!(
                     "weights: made for {} classes, here are {ours}: the last layer starts fresh",
                     theirs.unwrap_or(0)
                 );
@@ -142,21 +153,23 @@ pub(super) fn run(
     if outcome == Outcome::Interrupted {
         return Ok(None);
     }
-    for image in &task.train.skipped() {
-        eprintln!("left out: {}", image.reason);
-    }
-    conclude(&run, &task, &launch).map(Some)
+    conclude(&run, &task, &launch)
 }
 
 /// Measure the best checkpoint and say what can be done next.
-fn conclude(run: &RunDir, task: &ClassificationTask, launch: &Launch) -> anyhow::Result<Report> {
+fn conclude(
+    run: &RunDir,
+    task: &ClassificationTask,
+    launch: &Launch,
+) -> anyhow::Result<Option<Report>> {
     let best = run.best_checkpoint();
     let classifier = LoadedClassifier::load(&best, &task.device)?;
-    let evaluation = task.measure(&classifier.model)?;
-    let unread = task.val.len() - evaluation.images;
-    if unread > 0 {
-        eprintln!("not measured: {unread} pictures that can't be read");
-    }
+    let stop = stop_on_ctrl_c()?;
+    let Some((evaluation, unread)) = task.measure(&classifier.model, &stop)? else {
+        say_unmeasured(run);
+        return Ok(None);
+    };
+    report_unread(&unread);
     crate::cli::eval::write_classification_report(&evaluation, &run.results())?;
     let seconds = classifier.metadata["trained"]["seconds"]
         .as_f64()
@@ -175,8 +188,8 @@ fn conclude(run: &RunDir, task: &ClassificationTask, launch: &Launch) -> anyhow:
         best.display(),
         launch.dataset,
     );
-    Ok(Report {
+    Ok(Some(Report {
         numbers: evaluation.summary(),
         next,
-    })
+    }))
 }

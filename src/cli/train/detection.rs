@@ -6,15 +6,19 @@ use anyhow::{Context as _, bail};
 use burn::module::Module as _;
 use serde_json::json;
 
-use super::{Launch, Report, Start, StartTask, TrainArgs, filled, first_names, fresh, open, train};
+use super::{
+    Launch, Report, Start, StartTask, TrainArgs, filled, first_names, fresh, open, report_unread,
+    say_unmeasured, stop_on_ctrl_c, train,
+};
 use crate::backbones::BackboneConfig;
 use crate::config::{DetectionConfig, recipe_for};
 use crate::data::dataset::TargetFilter;
 use crate::data::loader::{DetectionLoader, LoaderOptions, TrainingImages};
-use crate::data::registry::DatasetName;
+use crate::data::registry::{DatasetName, OpenedSplit};
 use crate::data::transforms::Preprocess;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::predict::{Detector, DetectorDescription};
+use crate::talk::say;
 use crate::train::detection::{DetectionTask, ground_truth};
 use crate::train::engine::Outcome;
 use crate::train::progress::duration;
@@ -55,11 +59,17 @@ impl StartTask<DetectionConfig> for DetectorStart<'_> {
         Ok(())
     }
 
-    fn check(&self, config: &DetectionConfig) -> anyhow::Result<()> {
+    fn check(&self, config: &DetectionConfig) -> anyhow::Result<String> {
         config.detector(1, self.pretrained)?;
-        self.dataset.open(self.data_dir)?;
-        Ok(())
+        let (train, val) = self.dataset.open(self.data_dir)?;
+        Ok(fingerprint(&train, &val))
     }
+}
+
+/// Of the annotations of both parts.
+fn fingerprint(train: &OpenedSplit, val: &OpenedSplit) -> String {
+    let of = |split: &OpenedSplit| split.dataset.store().fingerprint();
+    format!("{} {}", of(train), of(val))
 }
 
 pub(super) fn run(
@@ -80,9 +90,10 @@ pub(super) fn run(
     let Start { run, config, .. } = &start;
     let run = run.clone();
     if !launch.pretrained && args.resume.is_none() {
-        eprintln!("random weights: all layers are trained, with live batch norm");
+        say!("random weights: all layers are trained, with live batch norm");
     }
     let (train_split, val) = dataset.open(launch.data_dir.as_deref())?;
+    launch.check_data(&fingerprint(&train_split, &val), &run)?;
     let store = train_split.dataset.store().clone();
     let description = DetectorDescription {
         model: config.detector(store.class_count(), launch.pretrained)?,
@@ -90,7 +101,7 @@ pub(super) fn run(
         categories: store.categories().to_vec(),
     };
     let loader = loader(config, train_split.dataset.clone(), description.preprocess)?;
-    eprintln!(
+    say!(
         "{}: {} images to train on ({} boxes), {} to evaluate on; {} classes: {}",
         launch.dataset,
         loader.images_per_epoch(),
@@ -101,9 +112,10 @@ pub(super) fn run(
     );
     let left_out = loader.filtered();
     if left_out.crowd_boxes + left_out.degenerate_boxes > 0 {
-        eprintln!(
+        say!(
             "not trained on: {} crowd regions, {} boxes under a pixel",
-            left_out.crowd_boxes, left_out.degenerate_boxes
+            left_out.crowd_boxes,
+            left_out.degenerate_boxes
         );
     }
     let training_device = device.device.clone().autodiff();
@@ -112,7 +124,7 @@ pub(super) fn run(
         config.train.seed,
         &training_device,
     );
-    eprintln!(
+    say!(
         "{} with {:.1} M parameters on {}",
         match config.has_adopted_backbone() {
             true => "the backbone of the weights",
@@ -128,6 +140,7 @@ pub(super) fn run(
         description,
         dataset_name: launch.dataset.clone(),
         results: run.results(),
+        on_bad_image: config.loader.on_bad_image,
         device: device.device.clone(),
         recompute: config.model.recompute,
     };
@@ -142,10 +155,7 @@ pub(super) fn run(
     if outcome == Outcome::Interrupted {
         return Ok(None);
     }
-    for image in &task.train.skipped() {
-        eprintln!("left out: {image:?}");
-    }
-    conclude(&run, &task).map(Some)
+    conclude(&run, &task)
 }
 
 /// The loader of a run with this configuration.
@@ -186,9 +196,9 @@ fn with_weights(
     let is_classifier = given.metadata["task"] == "classification";
     filled(model, &mut given, || {
         if is_classifier {
-            eprintln!("weights: they are a classifier's; its last layer is dropped");
+            say!("weights: they are a classifier's; its last layer is dropped");
         } else if theirs != Some(ours as u64) {
-            eprintln!(
+            say!(
                 "weights: made for {} classes, here are {ours}: the layers that name classes start fresh",
                 theirs.unwrap_or(0)
             );
@@ -200,16 +210,23 @@ fn with_weights(
 const SAMPLE_PICTURES: usize = 12;
 
 /// Measure the best checkpoint, draw samples, say what can be done next.
-fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<Report> {
+fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<Option<Report>> {
     let best = run.best_checkpoint();
     let detector = Detector::load(&best, &task.device)?;
-    let evaluation = task.measure(&detector.model)?;
+    let stop = stop_on_ctrl_c()?;
+    let Some((evaluation, unread)) = task.measure(&detector.model, &stop)? else {
+        say_unmeasured(run);
+        return Ok(None);
+    };
+    report_unread(&unread);
     crate::cli::eval::write_report(&evaluation, &run.results())?;
     let pictures = run.results().join("pictures");
     std::fs::create_dir_all(&pictures).with_context(|| pictures.display().to_string())?;
     let val = &task.val.dataset;
-    let shown = SAMPLE_PICTURES.min(val.len());
-    for index in 0..shown {
+    let unread: Vec<usize> = unread.iter().map(|image| image.dataset_index).collect();
+    let readable = (0..val.len()).filter(|index| !unread.contains(index));
+    let shown: Vec<usize> = readable.take(SAMPLE_PICTURES).collect();
+    for &index in &shown {
         let image = val.load_image(index)?;
         let mut found = detector.detect(&image);
         found.retain(|d| d.score >= crate::cli::predict::SCORE);
@@ -222,18 +239,19 @@ fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<Report> {
         .as_f64()
         .unwrap_or(0.0);
     let next = format!(
-        "best checkpoint ({} of training): {}\n{shown} validation pictures: {}\n\nnext:\n  \
+        "best checkpoint ({} of training): {}\n{} validation pictures: {}\n\nnext:\n  \
          sedet predict --checkpoint {} PICTURE... --output found/\n  \
          sedet eval --checkpoint {} --dataset {}",
         duration(seconds),
         best.display(),
+        shown.len(),
         pictures.display(),
         best.display(),
         best.display(),
         task.dataset_name,
     );
-    Ok(Report {
+    Ok(Some(Report {
         numbers: format!("{}{}", evaluation.summary_table(), evaluation.class_table()),
         next,
-    })
+    }))
 }

@@ -5,6 +5,7 @@ mod detection;
 
 pub(super) use detection::loader as detection_loader;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +19,10 @@ use serde_json::{Value, json};
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
 use crate::config::Recipe;
+use crate::data::loader::{OnBadImage, SkippedImage};
 use crate::data::registry::AnyDatasetName;
 use crate::device::WorkingDevice;
+use crate::talk::say;
 use crate::train::engine::{Engine, Outcome, TrainTask};
 use crate::train::progress::ConsoleProgress;
 use crate::train::run_dir::{RunDir, environment};
@@ -77,6 +80,10 @@ pub(super) struct RecipeArgs {
     /// Passes over the data [default: the recipe's]
     #[arg(long)]
     epochs: Option<usize>,
+    /// What to do with pictures that can't be read: stop, or leave them out and list them at the end;
+    /// also for a run that is continued [default: the recipe's]
+    #[arg(long, value_parser = super::on_bad_image())]
+    on_bad_image: Option<OnBadImage>,
     #[command(flatten)]
     foreign: ForeignArgs,
     #[command(flatten)]
@@ -84,7 +91,8 @@ pub(super) struct RecipeArgs {
 }
 
 impl RecipeArgs {
-    /// What decides the result of a run, to compare two calls.
+    /// What decides the result of a run, to compare two calls. Not what happens to bad pictures: whoever
+    /// stumbles over one may say so and go on.
     pub(super) fn identity(&self) -> Value {
         json!({
             "config": self.config,
@@ -104,6 +112,25 @@ struct Launch {
     dataset: String,
     data_dir: Option<PathBuf>,
     pretrained: bool,
+    /// Of the annotations or labels; runs of earlier versions lack it.
+    #[serde(default)]
+    fingerprint: Option<String>,
+}
+
+impl Launch {
+    /// A resumed run equals one that was never interrupted only if it goes on with the same data.
+    fn check_data(&self, fingerprint: &str, run: &RunDir) -> anyhow::Result<()> {
+        match &self.fingerprint {
+            Some(begun_with) if begun_with != fingerprint => bail!(
+                "{}: its images or annotations are not those that this run began with; put them back, or begin a \
+                 new run from what was learnt: sedet train --dataset {} --weights {} --output NEW",
+                self.dataset,
+                self.dataset,
+                run.last_checkpoint().display()
+            ),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a finished run has to say.
@@ -118,7 +145,7 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     match execute(&args)? {
         Some(report) => {
             print_out(&report.numbers)?;
-            eprintln!("\n{}", report.next);
+            say!("\n{}", report.next);
             Ok(ExitCode::SUCCESS)
         }
         None => Ok(ExitCode::FAILURE),
@@ -152,6 +179,7 @@ fn launch(args: &TrainArgs) -> anyhow::Result<Launch> {
         },
         data_dir: args.recipe.data_dir.as_deref().map(absolute).transpose()?,
         pretrained: args.recipe.weights.is_some(),
+        fingerprint: None,
     })
 }
 
@@ -180,8 +208,8 @@ trait StartTask<C> {
     fn recipe(&self) -> &'static str;
     /// Make the configuration fit given weights; all of their network with `whole`.
     fn adopt(&self, config: &mut C, weights: &AnyWeights, whole: bool) -> anyhow::Result<()>;
-    /// Try everything that can be wrong with the configuration or the data.
-    fn check(&self, config: &C) -> anyhow::Result<()>;
+    /// Try everything that can be wrong with the configuration or the data; the data's fingerprint.
+    fn check(&self, config: &C) -> anyhow::Result<String>;
 }
 
 /// The run that the arguments ask for: a new one, or one that was interrupted.
@@ -191,7 +219,7 @@ fn open<C: Recipe>(
     task: &impl StartTask<C>,
 ) -> anyhow::Result<Start<C>> {
     match &args.resume {
-        Some(path) => reopen(path, args.recipe.epochs),
+        Some(path) => reopen(path, &args.recipe),
         None => start(args, launch, task),
     }
 }
@@ -224,7 +252,10 @@ fn start<C: Recipe>(
             Some(weights)
         }
     };
-    task.check(&config)?;
+    let launch = Launch {
+        fingerprint: Some(task.check(&config)?),
+        ..launch.clone()
+    };
     let name = args.dataset.as_deref().unwrap_or("run");
     let shown = Path::new(name).file_name().unwrap_or("run".as_ref());
     let path = args
@@ -234,7 +265,7 @@ fn start<C: Recipe>(
     let run = RunDir::create(&path)?;
     run.write("launch.json", &format!("{:#}\n", json!(launch)))?;
     run.write("config.toml", &config.to_toml()?)?;
-    eprintln!(
+    say!(
         "recipe {recipe} -> {}; learning rate {:.4} ({recipe_rate} for {base_batch_size} images a step, {per_step} here)",
         path.display(),
         config.training().learning_rate,
@@ -257,21 +288,30 @@ fn settings(args: &TrainArgs) -> Vec<String> {
             "loader.batch_size",
             args.recipe.batch_size.map(|n| n.to_string()),
         ),
-        ("train.epochs", args.recipe.epochs.map(|n| n.to_string())),
         ("train.seed", args.seed.map(|n| n.to_string())),
     ] {
         set.extend(value.map(|value| format!("{key}={value}")));
     }
+    set.extend(later_settings(&args.recipe));
     set
 }
 
+/// Those of them that may also be given when a run is continued.
+fn later_settings(args: &RecipeArgs) -> impl Iterator<Item = String> {
+    let epochs = args.epochs.map(|n| format!("train.epochs={n}"));
+    let policy = args.on_bad_image.map(|policy| match policy {
+        OnBadImage::Error => "loader.on_bad_image=error".to_string(),
+        OnBadImage::Skip => "loader.on_bad_image=skip".to_string(),
+    });
+    epochs.into_iter().chain(policy)
+}
+
 /// An interrupted run.
-fn reopen<C: Recipe>(path: &Path, epochs: Option<usize>) -> anyhow::Result<Start<C>> {
-    let run = RunDir::open(path)?;
+fn reopen<C: Recipe>(path: &Path, args: &RecipeArgs) -> anyhow::Result<Start<C>> {
+    let run = RunDir::reopen(path)?;
     let config_path = run.config().display().to_string();
-    let set = epochs.map(|e| format!("train.epochs={e}"));
-    let config = C::load(&config_path, &set.into_iter().collect::<Vec<_>>())?;
-    eprintln!("resuming {}", path.display());
+    let config = C::load(&config_path, &later_settings(args).collect::<Vec<_>>())?;
+    say!("resuming {}", path.display());
     Ok(Start {
         run,
         config,
@@ -328,17 +368,57 @@ fn train<T: TrainTask, C: Recipe>(
         engine.train(model, &mut progress)
     };
     progress.finish();
-    let outcome = outcome?;
+    report_left_out(&run, &task.skipped())?;
     let resume = format!("sedet train --resume {}", run.path.display());
+    let outcome = match outcome {
+        Err(error) if error.can_be_resumed() => {
+            let skip = match error.is_about_one_image::<T>() {
+                true => " (with --on-bad-image skip to leave such pictures out)",
+                false => "",
+            };
+            bail!("{error}; what was learnt is saved, continue with: {resume}{skip}")
+        }
+        outcome => outcome?,
+    };
     match outcome {
         Outcome::Interrupted => {
-            eprintln!("stopped; everything is saved. Continue with: {resume}");
+            say!("stopped; everything is saved. Continue with: {resume}");
         }
-        Outcome::TimeUp => eprintln!("the time is up; continue with: {resume}"),
-        Outcome::StoppedEarly => eprintln!("stopped early: no better score for long enough"),
+        Outcome::TimeUp => say!("the time is up; continue with: {resume}"),
+        Outcome::StoppedEarly => say!("stopped early: no better score for long enough"),
         Outcome::Finished => {}
     }
     Ok(outcome)
+}
+
+/// Name the pictures that were left out; a file of the run has them all, of earlier sessions too.
+fn report_left_out(run: &RunDir, skipped: &[SkippedImage]) -> anyhow::Result<()> {
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    const NAME: &str = "left-out.txt";
+    let path = run.path.join(NAME);
+    let earlier = std::fs::read_to_string(&path).unwrap_or_default();
+    let now = skipped.iter().map(|image| image.reason.as_str());
+    let all: BTreeSet<&str> = earlier.lines().chain(now).collect();
+    let all: Vec<&str> = all.into_iter().collect();
+    run.write(NAME, &(all.join("\n") + "\n"))?;
+    super::say_left_out("left out of training", &all, Some(&path));
+    Ok(())
+}
+
+/// Name the pictures that the best checkpoint was not measured on.
+pub(super) fn report_unread(unread: &[SkippedImage]) {
+    let reasons: Vec<&str> = unread.iter().map(|image| image.reason.as_str()).collect();
+    super::say_left_out("not measured", &reasons, None);
+}
+
+/// What is left to do for a run that was stopped while its best checkpoint was measured.
+fn say_unmeasured(run: &RunDir) {
+    say!(
+        "stopped; all is trained and saved. Measure it with: sedet train --resume {}",
+        run.path.display()
+    );
 }
 
 /// Our tensors, those of given weights wherever name and shape agree; how many do, and the names of
@@ -369,10 +449,10 @@ fn filled<M: Module>(
     if loaded == 0 {
         bail!("none of its tensors fits this network");
     }
-    eprintln!("weights: {loaded} tensors loaded");
+    say!("weights: {loaded} tensors loaded");
     say_more();
     if !fresh.is_empty() {
-        eprintln!("weights: start fresh: {}", fresh.join(", "));
+        say!("weights: start fresh: {}", fresh.join(", "));
     }
     Ok(fill_with_tensors(model, tensors)?)
 }
@@ -400,7 +480,7 @@ pub(super) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step; press Ctrl-C again to stop without saving");
+        say!("stopping; press Ctrl-C again to stop without saving");
     })
     .context("Ctrl-C cannot be caught")?;
     Ok(stop)

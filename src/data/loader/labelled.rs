@@ -187,6 +187,28 @@ struct ViewsRecipe {
     bad: BadImages,
 }
 
+/// The batches of [`evaluation_batches`].
+#[derive(Debug)]
+pub struct EvaluationBatches {
+    recipe: Arc<ViewsRecipe>,
+    batches: EpochBatches<Vec<LabelledViews>>,
+}
+
+impl EvaluationBatches {
+    /// Pictures left out so far under [`OnBadImage::Skip`](super::OnBadImage::Skip).
+    pub fn skipped(&self) -> Vec<SkippedImage> {
+        self.recipe.bad.list()
+    }
+}
+
+impl Iterator for EvaluationBatches {
+    type Item = Result<Vec<LabelledViews>, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.batches.next()
+    }
+}
+
 /// All pictures of a data set in order, prepared for evaluation, in batches.
 ///
 /// # Errors
@@ -196,18 +218,21 @@ pub fn evaluation_batches(
     preprocess: Preprocess,
     views: Views,
     options: &LoaderOptions,
-) -> Result<EpochBatches<Vec<LabelledViews>>, DataError> {
+) -> Result<EvaluationBatches, DataError> {
     options.validate()?;
     preprocess.validate()?;
     let order: Vec<usize> = (0..dataset.len()).collect();
     let plan = in_batches(&order, options.batch_size);
-    let recipe = ViewsRecipe {
+    let recipe = Arc::new(ViewsRecipe {
         dataset,
         preprocess,
         views,
         bad: BadImages::new(options.on_bad_image),
-    };
-    EpochBatches::start(Arc::new(recipe), options, 0, plan, 0)
+    });
+    Ok(EvaluationBatches {
+        batches: EpochBatches::start(recipe.clone(), options, 0, plan, 0)?,
+        recipe,
+    })
 }
 
 impl BatchRecipe for ViewsRecipe {

@@ -25,7 +25,9 @@ use super::DataError;
 
 pub use detection::{DetectionLoader, TrainingImages};
 pub use epoch::EpochBatches;
-pub use labelled::{LabelledBatch, LabelledLoader, LabelledViews, Views, evaluation_batches};
+pub use labelled::{
+    EvaluationBatches, LabelledBatch, LabelledLoader, LabelledViews, Views, evaluation_batches,
+};
 
 /// What to do with an image that can't be read or is not as annotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]

@@ -218,9 +218,7 @@ impl Opener {
 
     /// The curves, the best network, the data and what the last evaluation found.
     fn open_run(&self, folder: &Path, opening: &Opening) -> Result<(), String> {
-        let run = crate::train::run_dir::RunDir {
-            path: folder.to_path_buf(),
-        };
+        let run = crate::train::run_dir::RunDir::at(folder);
         self.watch(folder);
         if opening.checkpoint.is_none() {
             let checkpoints = [run.best_checkpoint(), run.last_checkpoint()];

@@ -19,6 +19,7 @@ use crate::data::check::{
 use crate::data::formats::layout::{Split, SplitFiles, find_folder};
 use crate::data::formats::yolo::YoloFolder;
 use crate::data::registry::DatasetName;
+use crate::talk::say;
 use report::Report;
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +54,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.fix
         && let Some(problem) = cannot_fix(out, &sources)
     {
-        eprintln!("error: {problem}");
+        say!("error: {problem}");
         return Ok(ExitCode::from(2));
     }
     let mut findings = Findings::default();

@@ -1,0 +1,482 @@
+//! What can happen to a run, done to one: it is killed, told to end, its disk is full, its files are
+//! damaged, its pictures vanish. After each, what was finished is there, and the resumed run ends with
+//! the weights of one to which nothing happened. `docs/faults.md` has the table.
+
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::command::{fails_with, sedet, text};
+use common::pictures::write_cifar;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use sedet::weights::checkpoint::Checkpoint;
+use serde_json::Value;
+
+/// Steps of a run: three epochs of six batches.
+const STEPS: usize = 18;
+
+/// A small classifier that saves after every step, and its data.
+struct Classifier {
+    dir: tempfile::TempDir,
+}
+
+impl Classifier {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        write_cifar(&dir.path().join("cifar10"), 60, 30);
+        Self { dir }
+    }
+
+    fn run(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn start(&self, run: &Path) -> Vec<String> {
+        let data = text(&self.dir.path().join("cifar10"));
+        let words = format!(
+            "train --dataset {data} --output {} --backbone se-resnet20 --config cifar-short \
+             --epochs 3 --batch-size 10 --set model.width=0.25 --set loader.threads=1 \
+             --set train.save_minutes=0 --set train.log_every=1 --device cpu",
+            run.display()
+        );
+        words.split_whitespace().map(str::to_string).collect()
+    }
+
+    fn uninterrupted(&self) -> Ended {
+        let run = self.run("uninterrupted");
+        succeeds(&self.start(&run));
+        Ended::of(&run)
+    }
+}
+
+fn resume(run: &Path) -> Vec<String> {
+    ["train", "--resume", &text(run), "--device", "cpu"]
+        .map(str::to_string)
+        .to_vec()
+}
+
+fn words(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
+fn succeeds(arguments: &[String]) -> Output {
+    let output = sedet(&words(arguments));
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    output
+}
+
+fn spawn(arguments: &[String]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_sedet"))
+        .args(arguments)
+        .env_remove("SEDET_DATA")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args([format!("-{name}"), child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).to_string()
+}
+
+/// Steps that the log of a run has.
+fn steps_logged(run: &Path) -> usize {
+    let events = fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
+    events.lines().filter(|l| l.contains("\"train\"")).count()
+}
+
+/// Waits until a run has made so many steps. A run that ends before is left to the caller.
+fn wait_for_steps(child: &mut Child, run: &Path, steps: usize) {
+    let begun = Instant::now();
+    while steps_logged(run) < steps && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no progress");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What must not depend on what happened on the way.
+#[derive(Debug, PartialEq)]
+struct Ended {
+    last: Checkpoint,
+    best: Checkpoint,
+    events: Vec<Value>,
+    metrics: String,
+}
+
+impl Ended {
+    fn of(run: &Path) -> Self {
+        let load = |name: &str| {
+            let mut checkpoint = Checkpoint::load(&run.join("checkpoints").join(name)).unwrap();
+            for part in ["progress", "trained"] {
+                if let Some(part) = checkpoint.metadata[part].as_object_mut() {
+                    part.remove("seconds");
+                }
+            }
+            checkpoint
+        };
+        let events = fs::read_to_string(run.join("events.jsonl")).unwrap();
+        let events = events.lines().map(|line| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            for part in ["time", "images_per_second", "data_wait"] {
+                event.as_object_mut().unwrap().remove(part);
+            }
+            event
+        });
+        let unfinished = fs::read_dir(run.join("checkpoints")).unwrap();
+        let mut unfinished = unfinished.map(|entry| entry.unwrap().file_name());
+        assert!(unfinished.all(|name| !name.to_string_lossy().starts_with('.')));
+        Self {
+            last: load("last.safetensors"),
+            best: load("best.safetensors"),
+            events: events.collect(),
+            metrics: fs::read_to_string(run.join("results/metrics.json")).unwrap(),
+        }
+    }
+}
+
+/// A whole comparison fills the screen; the first difference is enough.
+#[track_caller]
+fn assert_same(found: &Ended, expected: &Ended) {
+    assert_eq!(found.events, expected.events);
+    assert_eq!(found.metrics, expected.metrics);
+    for (found, expected) in [(&found.last, &expected.last), (&found.best, &expected.best)] {
+        assert_eq!(found.metadata, expected.metadata);
+        for (name, tensor) in &expected.weights {
+            assert_eq!(found.weights.get(name), Some(tensor), "{name}");
+        }
+        assert!(found == expected, "the optimiser differs");
+    }
+}
+
+#[test]
+fn a_run_killed_at_any_moment_ends_with_the_weights_of_one_that_was_not() {
+    let classifier = Classifier::new();
+    let run = classifier.run("killed");
+    let mut moments = ChaCha8Rng::seed_from_u64(3);
+    let mut kills = 0;
+    // In step 0 too, and while checkpoints are written, which takes a good part of each step.
+    for steps in [0, 1, 2, 4, 6, 7, 11, 14, STEPS] {
+        let begins = !run.join("checkpoints/last.safetensors").exists();
+        let mut child = match begins {
+            true => spawn(&classifier.start(&run)),
+            false => spawn(&resume(&run)),
+        };
+        wait_for_steps(&mut child, &run, steps);
+        std::thread::sleep(Duration::from_micros(moments.random_range(0..30_000)));
+        child.kill().unwrap();
+        kills += usize::from(child.wait().unwrap().code().is_none());
+    }
+    assert!(kills >= 8, "only {kills} were killed");
+    match run.join("checkpoints/last.safetensors").exists() {
+        true => succeeds(&resume(&run)),
+        false => succeeds(&classifier.start(&run)),
+    };
+    assert_same(&Ended::of(&run), &classifier.uninterrupted());
+}
+
+#[test]
+fn a_scheduler_that_ends_a_run_finds_it_saved() {
+    let classifier = Classifier::new();
+    let run = classifier.run("ended");
+    for (name, steps) in [("TERM", 4), ("HUP", 9), ("INT", 13)] {
+        let mut child = match steps {
+            4 => spawn(&classifier.start(&run)),
+            _ => spawn(&resume(&run)),
+        };
+        wait_for_steps(&mut child, &run, steps);
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
+        let said = stderr(&output);
+        let way_on = format!("Continue with: sedet train --resume {}", run.display());
+        assert!(said.contains(&way_on), "{name}: {said}");
+    }
+    succeeds(&resume(&run));
+    assert_same(&Ended::of(&run), &classifier.uninterrupted());
+}
+
+#[test]
+fn nobody_who_listens_is_no_reason_to_stop() {
+    let classifier = Classifier::new();
+    let run = classifier.run("unheard");
+    let mut child = spawn(&classifier.start(&run));
+    // Both pipes break at the first word.
+    drop((child.stdout.take(), child.stderr.take()));
+    assert!(child.wait().unwrap().success());
+    assert_same(&Ended::of(&run), &classifier.uninterrupted());
+    // A full disk behind both.
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let measured = Command::new(env!("CARGO_BIN_EXE_sedet"))
+        .args(resume(&run))
+        .stderr(full())
+        .stdout(Stdio::null())
+        .status();
+    assert!(measured.unwrap().success());
+    let unprinted = Command::new(env!("CARGO_BIN_EXE_sedet"))
+        .args(resume(&run))
+        .stdout(full())
+        .output()
+        .unwrap();
+    assert_eq!(unprinted.status.code(), Some(1));
+    assert!(
+        stderr(&unprinted).contains("No space left"),
+        "{unprinted:?}"
+    );
+}
+
+#[test]
+fn two_processes_do_not_train_in_one_folder() {
+    let classifier = Classifier::new();
+    let run = classifier.run("shared");
+    let mut first = spawn(&classifier.start(&run));
+    wait_for_steps(&mut first, &run, 2);
+    signal(&first, "STOP");
+    let owner = format!("another sedet (process {})", first.id());
+    fails_with(&words(&resume(&run)), &["shared", &owner, "--output"]);
+    fails_with(&words(&classifier.start(&run)), &["holds a run already"]);
+    signal(&first, "CONT");
+    assert!(first.wait().unwrap().success());
+    assert_same(&Ended::of(&run), &classifier.uninterrupted());
+}
+
+/// Files cannot grow beyond a limit; to a program that is the same as a full disk.
+/// (`tests/soak.rs` fills a real one.)
+#[test]
+fn a_checkpoint_that_can_not_be_written_leaves_the_one_before() {
+    let classifier = Classifier::new();
+    let run = classifier.run("full");
+    let mut child = spawn(&classifier.start(&run));
+    wait_for_steps(&mut child, &run, 5);
+    signal(&child, "TERM");
+    child.wait().unwrap();
+    let last = run.join("checkpoints/last.safetensors");
+    let saved = fs::read(&last).unwrap();
+    let limited = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_sedet"))
+        .args(resume(&run))
+        .output()
+        .unwrap();
+    assert_eq!(limited.status.code(), Some(1), "{limited:?}");
+    let said = stderr(&limited);
+    for part in [
+        "error: ",
+        "last.safetensors: checkpoint not written",
+        "the previous one is intact",
+        "continue with: sedet train --resume",
+    ] {
+        assert!(said.contains(part), "no '{part}' in {said}");
+    }
+    assert!(fs::read(&last).unwrap() == saved);
+    succeeds(&resume(&run));
+    assert_same(&Ended::of(&run), &classifier.uninterrupted());
+}
+
+#[test]
+fn a_folder_that_can_not_be_written_is_named_before_anything_is_computed() {
+    let classifier = Classifier::new();
+    let start = classifier.start(Path::new("/proc/sedet-run"));
+    fails_with(&words(&start), &["/proc/sedet-run"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_noticed_and_the_one_before_taken() {
+    let classifier = Classifier::new();
+    let run = classifier.run("flipped");
+    let mut child = spawn(&classifier.start(&run));
+    wait_for_steps(&mut child, &run, 9);
+    signal(&child, "TERM");
+    child.wait().unwrap();
+    let last = run.join("checkpoints/last.safetensors");
+    let mut bytes = fs::read(&last).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&last, bytes).unwrap();
+    let data = text(&classifier.dir.path().join("cifar10"));
+    let eval = ["eval", "--checkpoint", &text(&last), "--dataset", &data];
+    fails_with(&eval, &["last.safetensors", "its checksum differs"]);
+    let said = stderr(&succeeds(&resume(&run)));
+    assert!(
+        said.contains("its checksum differs") && said.contains("going on from"),
+        "{said}"
+    );
+    assert_same(&Ended::of(&run), &classifier.uninterrupted());
+}
+
+#[test]
+fn a_run_goes_on_with_the_data_it_began_with_or_not_at_all() {
+    let classifier = Classifier::new();
+    let run = classifier.run("changed");
+    let mut child = spawn(&classifier.start(&run));
+    wait_for_steps(&mut child, &run, 5);
+    signal(&child, "TERM");
+    child.wait().unwrap();
+    let data = classifier.dir.path().join("cifar10");
+    write_cifar(&data, 70, 30);
+    let parts = ["cifar10", "not those that this run began with", "--weights"];
+    fails_with(&words(&resume(&run)), &parts);
+    write_cifar(&data, 60, 30);
+    succeeds(&resume(&run));
+    assert_same(&Ended::of(&run), &classifier.uninterrupted());
+}
+
+/// Scenes on disk, and a small detector's options.
+struct Scenes {
+    dir: tempfile::TempDir,
+}
+
+impl Scenes {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = text(&dir.path().join("data"));
+        let make =
+            format!("data shapes --output {data} --train-images 6 --val-images 3 --long-side 96");
+        let make: Vec<String> = make.split(' ').map(str::to_string).collect();
+        succeeds(&make);
+        Self { dir }
+    }
+
+    fn pictures(&self, split: &str) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = walk(&self.dir.path().join("data"))
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "jpg" || e == "png"))
+            .filter(|path| path.to_string_lossy().contains(split))
+            .collect();
+        found.sort();
+        found
+    }
+
+    fn start(&self, run: &Path, more: &str) -> Vec<String> {
+        let layouts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/layouts");
+        let words = format!(
+            "train --dataset {} --config shapes --output {} --batch-size 2 --set train.log_every=1 \
+             --weights {layouts}/mmdetection_detector.pth --set input.min_size=64 \
+             --set input.max_size=96 --device cpu {more}",
+            self.dir.path().join("data").display(),
+            run.display(),
+        );
+        words.split_whitespace().map(str::to_string).collect()
+    }
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(walk(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+#[test]
+fn a_picture_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
+    let scenes = Scenes::new();
+    let run = scenes.dir.path().join("run");
+    let mut child = spawn(&scenes.start(&run, "--epochs 1000"));
+    wait_for_steps(&mut child, &run, 2);
+    let gone = scenes.pictures("train").remove(0);
+    fs::remove_file(&gone).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    let name = gone.file_name().unwrap().to_string_lossy().to_string();
+    for part in [
+        name.as_str(),
+        "what was learnt is saved",
+        "--on-bad-image skip",
+    ] {
+        assert!(said.contains(part), "no '{part}' in {said}");
+    }
+    // Everything up to the batch with the picture is there.
+    let last = Checkpoint::load(&run.join("checkpoints/last.safetensors")).unwrap();
+    let progress = &last.metadata["progress"];
+    assert_eq!(progress["iteration"], steps_logged(&run));
+    let epochs = progress["epoch"].as_u64().unwrap() + 2;
+    let mut skip = resume(&run);
+    skip.extend(["--on-bad-image", "skip", "--epochs", &epochs.to_string()].map(str::to_string));
+    let said = stderr(&succeeds(&skip));
+    assert!(
+        said.contains("left out of training: 1 pictures") && said.contains(&name),
+        "{said}"
+    );
+    let listed = fs::read_to_string(run.join("left-out.txt")).unwrap();
+    assert!(listed.lines().count() == 1 && listed.contains(&name));
+}
+
+#[test]
+fn a_picture_that_was_replaced_by_one_of_another_size_is_named() {
+    let scenes = Scenes::new();
+    let run = scenes.dir.path().join("run");
+    let mut child = spawn(&scenes.start(&run, "--epochs 1000"));
+    wait_for_steps(&mut child, &run, 2);
+    let replaced = scenes.pictures("train").remove(1);
+    image::RgbImage::new(50, 50).save(&replaced).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1));
+    let name = replaced.file_name().unwrap().to_string_lossy().to_string();
+    // It may be read while it is half written.
+    assert!(said.contains(&name), "{said}");
+}
+
+#[test]
+fn bad_pictures_are_left_out_on_request_and_listed_at_the_end() {
+    let scenes = Scenes::new();
+    let run = scenes.dir.path().join("run");
+    let (train, val) = (scenes.pictures("train"), scenes.pictures("val"));
+    for picture in [&train[2], &val[1]] {
+        let bytes = fs::read(picture).unwrap();
+        fs::write(picture, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().to_string();
+    let error = sedet(&words(&scenes.start(&run, "--epochs 1")));
+    assert_eq!(error.status.code(), Some(1));
+    assert!(stderr(&error).contains(&name(&train[2])), "{error:?}");
+    let other = scenes.dir.path().join("other");
+    let output = succeeds(&scenes.start(&other, "--epochs 1 --on-bad-image skip"));
+    let said = stderr(&output);
+    for part in [
+        "left out of training: 1 pictures",
+        &name(&train[2]),
+        "not measured: 1 pictures",
+        &name(&val[1]),
+        "2 validation pictures",
+    ] {
+        assert!(said.contains(part), "no '{part}' in {said}");
+    }
+    let best = text(&other.join("checkpoints/best.safetensors"));
+    let data = text(&scenes.dir.path().join("data"));
+    let eval = ["eval", "--checkpoint", &best, "--dataset", &data];
+    fails_with(&eval, &[&name(&val[1])]);
+    let measured = sedet(&[&eval[..], &["--on-bad-image", "skip"]].concat());
+    assert!(measured.status.success(), "{measured:?}");
+    let said = stderr(&measured);
+    assert!(said.contains("not measured: 1 pictures"), "{said}");
+}
+
+#[test]
+fn a_data_set_whose_pictures_are_all_broken_does_not_count_as_learnt_from() {
+    let scenes = Scenes::new();
+    let run = scenes.dir.path().join("run");
+    for picture in scenes.pictures("train") {
+        fs::write(picture, "").unwrap();
+    }
+    let start = scenes.start(&run, "--epochs 1 --on-bad-image skip");
+    fails_with(&words(&start), &["no image of epoch 1 could be used"]);
+}
