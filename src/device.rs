@@ -166,6 +166,8 @@ pub struct WorkingDevice {
     pub device: Device,
     /// For people: `cpu (2 threads)`, `wgpu (NVIDIA GeForce RTX 4070, vulkan)`.
     pub name: String,
+    /// What kind it is.
+    pub backend: Backend,
     /// A graphics adapter that is really the processor (`llvmpipe`): right, but slower than `cpu`.
     pub is_software: bool,
 }
@@ -232,6 +234,7 @@ fn open(backend: Backend, index: usize) -> Result<WorkingDevice, DeviceError> {
         Backend::Cpu => WorkingDevice {
             device: Device::flex(),
             name: format!("cpu ({} threads)", rayon::current_num_threads()),
+            backend,
             is_software: false,
         },
         Backend::Wgpu => open_wgpu()?,
@@ -272,6 +275,7 @@ fn open_wgpu() -> Result<WorkingDevice, DeviceError> {
             Ok(WorkingDevice {
                 device,
                 name: format!("wgpu ({}, {})", adapter.name, adapter.backend),
+                backend: Backend::Wgpu,
                 is_software: adapter.device_type == DeviceType::Cpu,
             })
         })
@@ -311,6 +315,7 @@ fn open_cuda(index: usize) -> Result<WorkingDevice, DeviceError> {
     Ok(WorkingDevice {
         device,
         name: format!("cuda:{index} ({card})"),
+        backend: Backend::Cuda,
         is_software: false,
     })
 }

@@ -38,10 +38,14 @@ impl Classifier {
     }
 
     fn start(&self, run: &Path) -> Vec<String> {
+        self.start_with(run, "--batch-size 10")
+    }
+
+    fn start_with(&self, run: &Path, more: &str) -> Vec<String> {
         let data = text(&self.dir.path().join("cifar10"));
         let words = format!(
             "train --dataset {data} --output {} --backbone se-resnet20 --config cifar-short \
-             --epochs 3 --batch-size 10 --set model.width=0.25 --set loader.threads=1 \
+             --epochs 3 {more} --set model.width=0.25 --set loader.threads=1 \
              --set train.save_minutes=0 --set train.log_every=1 --device cpu",
             run.display()
         );
@@ -360,9 +364,13 @@ impl Scenes {
     }
 
     fn start(&self, run: &Path, more: &str) -> Vec<String> {
+        self.start_with(run, &format!("--batch-size 2 {more}"))
+    }
+
+    fn start_with(&self, run: &Path, more: &str) -> Vec<String> {
         let layouts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/layouts");
         let words = format!(
-            "train --dataset {} --config shapes --output {} --batch-size 2 --set train.log_every=1 \
+            "train --dataset {} --config shapes --output {} --set train.log_every=1 \
              --weights {layouts}/mmdetection_detector.pth --set input.min_size=64 \
              --set input.max_size=96 --device cpu {more}",
             self.dir.path().join("data").display(),
@@ -479,4 +487,26 @@ fn a_data_set_whose_pictures_are_all_broken_does_not_count_as_learnt_from() {
     }
     let start = scenes.start(&run, "--epochs 1 --on-bad-image skip");
     fails_with(&words(&start), &["no image of epoch 1 could be used"]);
+}
+
+#[test]
+fn a_step_that_does_not_fit_into_memory_is_refused_before_it_is_made() {
+    let scenes = Scenes::new();
+    let run = scenes.dir.path().join("run");
+    let huge = "--batch-size 100000 --set input.max_size=4000";
+    let start = scenes.start_with(&run, huge);
+    let parts = [
+        "GB are free",
+        "--batch-size (now 100000)",
+        "input.max_size (now 4000)",
+    ];
+    fails_with(&words(&start), &parts);
+    // Nothing is in the way of the next try.
+    succeeds(&scenes.start(&run, "--epochs 1"));
+    let classifier = Classifier::new();
+    let start = classifier.start_with(&classifier.run("huge"), "--batch-size 100000000");
+    fails_with(
+        &words(&start),
+        &["GB are free", "--batch-size (now 100000000)"],
+    );
 }

@@ -277,6 +277,7 @@ fn sgd() -> EngineConfig {
         log_every: 1,
         save_minutes: 1e9,
         seed: 3,
+        check_memory: true,
     }
 }
 

@@ -198,6 +198,14 @@ impl DetectionConfig {
         Ok(detector)
     }
 
+    /// The largest that the short side of an input gets.
+    pub fn largest_min_size(&self) -> usize {
+        let largest = self.augment.min_sizes.iter().copied().max();
+        largest
+            .unwrap_or(self.input.min_size)
+            .min(self.input.max_size)
+    }
+
     /// From pixels to the network's input.
     pub fn preprocess(&self) -> Preprocess {
         let preset = match self.model.preset {

@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::EvalError;
+use super::json::{Limited, read_json};
 use crate::data::annotations::AnnotationStore;
-use crate::data::formats::lenient::{Flag, Id, explain_json_error};
+use crate::data::formats::lenient::{Flag, Id};
 
 /// One image of the ground truth.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,28 +158,24 @@ impl GroundTruth {
     /// The file cannot be read, is not JSON, lacks `images`, `categories` or `annotations`, an
     /// object lacks its `bbox`, or [`GroundTruth::new`] refuses it.
     pub fn from_file(path: &Path) -> Result<Self, EvalError> {
-        let bytes = std::fs::read(path).map_err(|reason| EvalError::Read {
-            path: path.into(),
-            reason,
-        })?;
+        const EXPECTED: &str = "a COCO annotation file";
         let malformed = |reason: String| EvalError::Malformed {
             path: path.into(),
-            expected: "a COCO annotation file",
+            expected: EXPECTED,
             reason,
         };
-        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            return Err(malformed(
+        let file: CocoFile = read_json(path, EXPECTED, |start| match start.first() {
+            Some(b'[') => Err(
                 "it is a JSON list, as results are; annotations are an object with `images`, \
                  `categories` and `annotations`"
                     .into(),
-            ));
-        }
-        let file: CocoFile = serde_json::from_slice(&bytes)
-            .map_err(|error| malformed(explain_json_error(&bytes, &error)))?;
-        drop(bytes);
+            ),
+            _ => Ok(()),
+        })?;
 
         let images = file
             .images
+            .0
             .into_iter()
             .map(|image| GtImage {
                 id: image.id.0,
@@ -189,6 +186,7 @@ impl GroundTruth {
             .collect();
         let categories = file
             .categories
+            .0
             .into_iter()
             .map(|category| GtCategory {
                 id: category.id.0,
@@ -200,6 +198,7 @@ impl GroundTruth {
         let mut without_area = 0;
         let annotations = file
             .annotations
+            .0
             .into_iter()
             .enumerate()
             .map(|(position, annotation)| {
@@ -362,9 +361,9 @@ fn pixels(value: Id) -> u32 {
 
 #[derive(Deserialize)]
 struct CocoFile {
-    images: Vec<FileImage>,
-    categories: Vec<FileCategory>,
-    annotations: Vec<FileAnnotation>,
+    images: Limited<FileImage>,
+    categories: Limited<FileCategory>,
+    annotations: Limited<FileAnnotation>,
 }
 
 #[derive(Deserialize)]

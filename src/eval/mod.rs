@@ -17,6 +17,7 @@ pub mod diagnose;
 mod error;
 pub mod ground_truth;
 mod image_ids;
+mod json;
 pub mod matching;
 pub mod results;
 pub mod table;

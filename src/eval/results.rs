@@ -6,9 +6,10 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::error::EvalError;
+use super::json::{check_length, read_json};
 use crate::atomic::write_atomically;
 use crate::boxes::BoxXyxy;
-use crate::data::formats::lenient::{Id, explain_json_error};
+use crate::data::formats::lenient::Id;
 
 /// One detection, in the form COCO's results files have.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -92,17 +93,8 @@ pub fn write_results<R: Serialize + AsRef<ResultRow>>(
 /// The file cannot be read or is not such a list; the row and the missing or wrong key are named.
 /// A row without `score` is an error (as in pycocotools), never a score of zero.
 pub fn read_results(path: &Path) -> Result<Vec<ResultRow>, EvalError> {
-    let bytes = std::fs::read(path).map_err(|reason| EvalError::Read {
-        path: path.into(),
-        reason,
-    })?;
-    serde_json::from_slice::<Rows>(&bytes)
-        .map(|rows| rows.0)
-        .map_err(|error| EvalError::Malformed {
-            path: path.into(),
-            expected: "a COCO results file",
-            reason: explain_json_error(&bytes, &error),
-        })
+    let rows: Rows = read_json(path, "a COCO results file", |_| Ok(()))?;
+    Ok(rows.0)
 }
 
 impl ResultRow {
@@ -175,6 +167,7 @@ impl<'de> Visitor<'de> for RowsVisitor {
             let named = |problem: &dyn std::fmt::Display| -> A::Error {
                 A::Error::custom(format!("row {position} (the first is 0): {problem}"))
             };
+            check_length(position).map_err(A::Error::custom)?;
             let row: FileRow = match list.next_element() {
                 Ok(Some(row)) => row,
                 Ok(None) => return Ok(Rows(rows)),

@@ -64,6 +64,13 @@ pub struct EngineConfig {
     pub save_minutes: f64,
     /// Seed of everything.
     pub seed: u64,
+    /// Refuse to begin what would not fit into memory; see [`super::memory`].
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub check_memory: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The losses of one batch.

@@ -2,6 +2,7 @@
 //!
 //! - [`engine`]: one loop for every task. - [`detection`], [`classification`]: what is trained.
 //! - [`optimizer`], [`schedule`], [`ema`]: how weights move.
+//! - [`memory`]: whether a step fits into memory.
 //! - [`run_dir`]: the folder of a run. - [`events`]: its logs. - [`progress`]: what a person sees.
 
 pub mod ablation;
@@ -11,6 +12,7 @@ pub mod ema;
 pub mod engine;
 pub mod events;
 mod exact;
+pub mod memory;
 pub mod optimizer;
 pub mod progress;
 pub mod run_dir;

@@ -15,10 +15,12 @@ use crate::config::{ClassificationConfig, recipe_for_labelled};
 use crate::data::labelled::LabelledDataset;
 use crate::data::loader::{LabelledLoader, LoaderOptions};
 use crate::data::registry::LabelledName;
+use crate::device::Backend;
 use crate::predict::classifier::{ClassifierDescription, LoadedClassifier};
 use crate::talk::say;
 use crate::train::classification::ClassificationTask;
 use crate::train::engine::Outcome;
+use crate::train::memory::StepMemory;
 use crate::train::progress::duration;
 use crate::train::run_dir::RunDir;
 use crate::weights::any::AnyWeights;
@@ -124,6 +126,16 @@ pub(super) fn run(
         model.num_params() as f64 / 1e6,
         device.name
     );
+    if device.backend == Backend::Cpu {
+        let (size, images) = (config.input.size, config.loader.batch_size);
+        if let Ok(step) = StepMemory::of_classifier(&description.model, size, images) {
+            step.check(&config.train, || {
+                format!(
+                    "lower --batch-size (now {images}) or input.size (now {size}), or take a smaller --backbone"
+                )
+            })?;
+        }
+    }
     let task = ClassificationTask {
         train: loader,
         val: Arc::new(val),

@@ -17,10 +17,13 @@ use crate::data::loader::{DetectionLoader, LoaderOptions, TrainingImages};
 use crate::data::registry::{DatasetName, OpenedSplit};
 use crate::data::transforms::Preprocess;
 use crate::detection::faster_rcnn::FasterRcnn;
+use crate::device::Backend;
+use crate::nn::norm::NormKind;
 use crate::predict::{Detector, DetectorDescription};
 use crate::talk::say;
 use crate::train::detection::{DetectionTask, ground_truth};
 use crate::train::engine::Outcome;
+use crate::train::memory::StepMemory;
 use crate::train::progress::duration;
 use crate::train::run_dir::RunDir;
 use crate::weights::any::AnyWeights;
@@ -133,6 +136,16 @@ pub(super) fn run(
         model.num_params() as f64 / 1e6,
         device.name
     );
+    if device.backend == Backend::Cpu {
+        let size = [config.largest_min_size(), config.input.max_size];
+        let weights = 4 * model.num_params() as u64;
+        let images = config.loader.batch_size;
+        let recompute = config.model.recompute;
+        // An input that is too small is refused where it is used.
+        if let Ok(step) = StepMemory::of_detector(&model, weights, recompute, size, images) {
+            step.check(&config.train, || advice(config))?;
+        }
+    }
     let task = DetectionTask {
         train: loader,
         ground_truth: ground_truth(&val)?,
@@ -156,6 +169,21 @@ pub(super) fn run(
         return Ok(None);
     }
     conclude(&run, &task)
+}
+
+/// What to lower where memory is short.
+fn advice(config: &DetectionConfig) -> String {
+    let recompute = match config.model.recompute || config.model.norm == NormKind::Batch {
+        true => "",
+        false => ", or set model.recompute=true, which keeps less for more time",
+    };
+    format!(
+        "lower --batch-size (now {}), input.min_size (now {}) and input.max_size (now {}), or take a \
+         smaller --backbone{recompute}",
+        config.loader.batch_size,
+        config.largest_min_size(),
+        config.input.max_size,
+    )
 }
 
 /// The loader of a run with this configuration.

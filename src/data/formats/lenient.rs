@@ -66,18 +66,6 @@ impl<'de> Deserialize<'de> for Flag {
     }
 }
 
-/// What a JSON parser's complaint leaves out: Python writes `NaN` and `Infinity`, which are not
-/// JSON, and the parser only says "expected value".
-pub(crate) fn explain_json_error(bytes: &[u8], error: &serde_json::Error) -> String {
-    let has = |word: &[u8]| bytes.windows(word.len()).any(|part| part == word);
-    let message = error.to_string();
-    if message.contains("expected value") && (has(b"NaN") || has(b"Infinity")) {
-        format!("{message} (it contains NaN or Infinity, which JSON does not have)")
-    } else {
-        message
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,73 @@
+//! JSON files of annotations and results, read as a stream: memory holds what is in the lists, however
+//! large or hostile the file.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::error::EvalError;
+use crate::data::annotations::MAX_ANNOTATIONS;
+use crate::data::formats::json_guard::{GuardedJson, NotFinite};
+
+/// Read a file that should be `expected` ("a COCO results file"). `first_look` may refuse it by the
+/// first bytes that are no blanks.
+pub(super) fn read_json<T: DeserializeOwned>(
+    path: &Path,
+    expected: &'static str,
+    first_look: impl FnOnce(&[u8]) -> Result<(), String>,
+) -> Result<T, EvalError> {
+    let unreadable = |reason| EvalError::Read {
+        path: path.into(),
+        reason,
+    };
+    let malformed = |reason: String| EvalError::Malformed {
+        path: path.into(),
+        expected,
+        reason,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let guarded = GuardedJson::new(file, NotFinite::Refuse);
+    let mut input = BufReader::with_capacity(1 << 16, guarded);
+    let start = input.fill_buf().map_err(unreadable)?;
+    first_look(start.trim_ascii_start()).map_err(malformed)?;
+    serde_json::from_reader(input).map_err(|error| malformed(error.to_string()))
+}
+
+/// A list with no more than [`MAX_ANNOTATIONS`] entries.
+pub(super) struct Limited<T>(pub Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Limited<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List<T>(std::marker::PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+            type Value = Limited<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Limited<T>, A::Error> {
+                let mut kept = Vec::new();
+                while let Some(entry) = list.next_element()? {
+                    check_length(kept.len()).map_err(A::Error::custom)?;
+                    kept.push(entry);
+                }
+                Ok(Limited(kept))
+            }
+        }
+
+        deserializer.deserialize_seq(List(std::marker::PhantomData))
+    }
+}
+
+/// Refuses an entry behind so many others.
+pub(super) fn check_length(entries: usize) -> Result<(), String> {
+    match entries < MAX_ANNOTATIONS {
+        true => Ok(()),
+        false => Err(format!("a list has more than {MAX_ANNOTATIONS} entries")),
+    }
+}

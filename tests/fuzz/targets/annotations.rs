@@ -1,0 +1,64 @@
+//! Everything that reads annotations and labels. The first byte chooses the reader.
+#![no_main]
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use sedet::data::check::{CheckOptions, Findings, Source, check_split};
+use sedet::data::formats::layout::SplitFiles;
+use sedet::data::formats::{coco, matlab, voc, yolo};
+use sedet::eval::{GroundTruth, evaluate, read_results};
+use sedet::pickle::Pickle;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&reader, bytes)) = data.split_first() else {
+        return;
+    };
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let path = dir.path().join("instances_train.json");
+    let written = || std::fs::write(&path, bytes).expect("room in memory");
+    match reader % 7 {
+        0 => {
+            if let Ok(store) = coco::read_coco_from(bytes, Path::new("fuzz.json")) {
+                let mut text = Vec::new();
+                coco::write_coco_to(&store, &mut text).expect("a vector takes all");
+                let again = coco::read_coco_from(text.as_slice(), Path::new("again.json"));
+                assert_eq!(again.expect("what was written is read"), store);
+            }
+        }
+        1 => {
+            let _ = voc::parse(&String::from_utf8_lossy(bytes), Path::new("fuzz.xml"));
+        }
+        2 => {
+            written();
+            let _ = yolo::read_labels(&path, 3);
+        }
+        3 => {
+            written();
+            let mut findings = Findings::default();
+            let source = Source::Coco(SplitFiles::of_file(&path, None));
+            let options = CheckOptions { pictures: false };
+            let checked = check_split("train", &source, options, &mut findings, &|_| {});
+            if let Ok(checked) = checked {
+                let fixed = dir.path().join("fixed.json");
+                if checked.write_fixed(&fixed).is_ok() {
+                    coco::read_coco(&fixed).expect("a fixed file is sound");
+                }
+            }
+        }
+        4 => {
+            written();
+            if let Ok(truth) = GroundTruth::from_file(&path) {
+                let _ = evaluate(&truth, &[]);
+            }
+        }
+        5 => {
+            written();
+            let _ = read_results(&path);
+        }
+        _ => {
+            let _ = matlab::read_structures(bytes, "synsets", ["WNID", "words"]);
+            let _ = Pickle::read(bytes, bytes.len() as u64);
+        }
+    }
+});

@@ -1,0 +1,17 @@
+//! Every reader of weights: our own checkpoints, PyTorch's three kinds of file, NumPy, safetensors, and
+//! files of excitations.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sedet::excitation::ExcitationFile;
+use sedet::weights::any::load_any;
+use sedet::weights::checkpoint::Checkpoint;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = Checkpoint::from_bytes(bytes, "fuzz.safetensors");
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let path = dir.path().join("fuzz.pth");
+    std::fs::write(&path, bytes).expect("room in memory");
+    let _ = load_any(&path, None);
+    let _ = ExcitationFile::load(&path);
+});
