@@ -7,163 +7,19 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use common::command::{fails_with, sedet, text};
 use common::pictures::write_cifar;
+use common::runs::{
+    Classifier, Ended, STEPS, Scenes, assert_same, resume, signal, spawn, stderr, steps_logged,
+    succeeds, wait_for_steps, words,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sedet::weights::checkpoint::Checkpoint;
-use serde_json::Value;
-
-/// Steps of a run: three epochs of six batches.
-const STEPS: usize = 18;
-
-/// A small classifier that saves after every step, and its data.
-struct Classifier {
-    dir: tempfile::TempDir,
-}
-
-impl Classifier {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        write_cifar(&dir.path().join("cifar10"), 60, 30);
-        Self { dir }
-    }
-
-    fn run(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn start(&self, run: &Path) -> Vec<String> {
-        self.start_with(run, "--batch-size 10")
-    }
-
-    fn start_with(&self, run: &Path, more: &str) -> Vec<String> {
-        let data = text(&self.dir.path().join("cifar10"));
-        let words = format!(
-            "train --dataset {data} --output {} --backbone se-resnet20 --config cifar-short \
-             --epochs 3 {more} --set model.width=0.25 --set loader.threads=1 \
-             --set train.save_minutes=0 --set train.log_every=1 --device cpu",
-            run.display()
-        );
-        words.split_whitespace().map(str::to_string).collect()
-    }
-
-    fn uninterrupted(&self) -> Ended {
-        let run = self.run("uninterrupted");
-        succeeds(&self.start(&run));
-        Ended::of(&run)
-    }
-}
-
-fn resume(run: &Path) -> Vec<String> {
-    ["train", "--resume", &text(run), "--device", "cpu"]
-        .map(str::to_string)
-        .to_vec()
-}
-
-fn words(arguments: &[String]) -> Vec<&str> {
-    arguments.iter().map(String::as_str).collect()
-}
-
-fn succeeds(arguments: &[String]) -> Output {
-    let output = sedet(&words(arguments));
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    output
-}
-
-fn spawn(arguments: &[String]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_sedet"))
-        .args(arguments)
-        .env_remove("SEDET_DATA")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill")
-        .args([format!("-{name}"), child.id().to_string()])
-        .status();
-    assert!(sent.unwrap().success());
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).to_string()
-}
-
-/// Steps that the log of a run has.
-fn steps_logged(run: &Path) -> usize {
-    let events = fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
-    events.lines().filter(|l| l.contains("\"train\"")).count()
-}
-
-/// Waits until a run has made so many steps. A run that ends before is left to the caller.
-fn wait_for_steps(child: &mut Child, run: &Path, steps: usize) {
-    let begun = Instant::now();
-    while steps_logged(run) < steps && child.try_wait().unwrap().is_none() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "no progress");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// What must not depend on what happened on the way.
-#[derive(Debug, PartialEq)]
-struct Ended {
-    last: Checkpoint,
-    best: Checkpoint,
-    events: Vec<Value>,
-    metrics: String,
-}
-
-impl Ended {
-    fn of(run: &Path) -> Self {
-        let load = |name: &str| {
-            let mut checkpoint = Checkpoint::load(&run.join("checkpoints").join(name)).unwrap();
-            for part in ["progress", "trained"] {
-                if let Some(part) = checkpoint.metadata[part].as_object_mut() {
-                    part.remove("seconds");
-                }
-            }
-            checkpoint
-        };
-        let events = fs::read_to_string(run.join("events.jsonl")).unwrap();
-        let events = events.lines().map(|line| {
-            let mut event: Value = serde_json::from_str(line).unwrap();
-            for part in ["time", "images_per_second", "data_wait"] {
-                event.as_object_mut().unwrap().remove(part);
-            }
-            event
-        });
-        let unfinished = fs::read_dir(run.join("checkpoints")).unwrap();
-        let mut unfinished = unfinished.map(|entry| entry.unwrap().file_name());
-        assert!(unfinished.all(|name| !name.to_string_lossy().starts_with('.')));
-        Self {
-            last: load("last.safetensors"),
-            best: load("best.safetensors"),
-            events: events.collect(),
-            metrics: fs::read_to_string(run.join("results/metrics.json")).unwrap(),
-        }
-    }
-}
-
-/// A whole comparison fills the screen; the first difference is enough.
-#[track_caller]
-fn assert_same(found: &Ended, expected: &Ended) {
-    assert_eq!(found.events, expected.events);
-    assert_eq!(found.metrics, expected.metrics);
-    for (found, expected) in [(&found.last, &expected.last), (&found.best, &expected.best)] {
-        assert_eq!(found.metadata, expected.metadata);
-        for (name, tensor) in &expected.weights {
-            assert_eq!(found.weights.get(name), Some(tensor), "{name}");
-        }
-        assert!(found == expected, "the optimiser differs");
-    }
-}
 
 #[test]
 fn a_run_killed_at_any_moment_ends_with_the_weights_of_one_that_was_not() {
@@ -335,61 +191,6 @@ fn a_run_goes_on_with_the_data_it_began_with_or_not_at_all() {
     write_cifar(&data, 60, 30);
     succeeds(&resume(&run));
     assert_same(&Ended::of(&run), &classifier.uninterrupted());
-}
-
-/// Scenes on disk, and a small detector's options.
-struct Scenes {
-    dir: tempfile::TempDir,
-}
-
-impl Scenes {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let data = text(&dir.path().join("data"));
-        let make =
-            format!("data shapes --output {data} --train-images 6 --val-images 3 --long-side 96");
-        let make: Vec<String> = make.split(' ').map(str::to_string).collect();
-        succeeds(&make);
-        Self { dir }
-    }
-
-    fn pictures(&self, split: &str) -> Vec<PathBuf> {
-        let mut found: Vec<PathBuf> = walk(&self.dir.path().join("data"))
-            .into_iter()
-            .filter(|path| path.extension().is_some_and(|e| e == "jpg" || e == "png"))
-            .filter(|path| path.to_string_lossy().contains(split))
-            .collect();
-        found.sort();
-        found
-    }
-
-    fn start(&self, run: &Path, more: &str) -> Vec<String> {
-        self.start_with(run, &format!("--batch-size 2 {more}"))
-    }
-
-    fn start_with(&self, run: &Path, more: &str) -> Vec<String> {
-        let layouts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/layouts");
-        let words = format!(
-            "train --dataset {} --config shapes --output {} --set train.log_every=1 \
-             --weights {layouts}/mmdetection_detector.pth --set input.min_size=64 \
-             --set input.max_size=96 --device cpu {more}",
-            self.dir.path().join("data").display(),
-            run.display(),
-        );
-        words.split_whitespace().map(str::to_string).collect()
-    }
-}
-
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => found.extend(walk(&path)),
-            false => found.push(path),
-        }
-    }
-    found
 }
 
 #[test]

@@ -65,12 +65,16 @@ pub struct EngineConfig {
     /// Seed of everything.
     pub seed: u64,
     /// Refuse to begin what would not fit into memory; see [`super::memory`].
-    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    #[serde(default = "checked", skip_serializing_if = "is_checked")]
     pub check_memory: bool,
 }
 
-fn yes() -> bool {
+fn checked() -> bool {
     true
+}
+
+fn is_checked(check_memory: &bool) -> bool {
+    *check_memory
 }
 
 /// The losses of one batch.

@@ -4,6 +4,7 @@
 pub mod command;
 pub mod http_server;
 pub mod pictures;
+pub mod runs;
 pub mod small_cifar;
 pub mod torchvision;
 

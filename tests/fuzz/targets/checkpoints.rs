@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sedet::excitation::ExcitationFile;
+use sedet::excitation::Excitation;
 use sedet::weights::any::load_any;
 use sedet::weights::checkpoint::Checkpoint;
 
@@ -13,5 +13,5 @@ fuzz_target!(|bytes: &[u8]| {
     let path = dir.path().join("fuzz.pth");
     std::fs::write(&path, bytes).expect("room in memory");
     let _ = load_any(&path, None);
-    let _ = ExcitationFile::load(&path);
+    let _ = Excitation::load(&path);
 });
