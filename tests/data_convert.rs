@@ -3,6 +3,8 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use common::command::{fails_with, sedet, text};
@@ -90,10 +92,36 @@ fn dataset(folder: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> ReadDat
     }
 }
 
+fn goes_on(_done: usize, _all: usize) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 fn write(dataset: &ReadDataset, layout: Layout, output: &Path) -> ReadDataset {
-    write_dataset(dataset, layout, Pictures::Copy, output, &mut |_, _| {}).unwrap();
+    write_dataset(dataset, layout, Pictures::Copy, output, &mut goes_on).unwrap();
     assert_eq!(Layout::of(output).unwrap(), layout);
     ReadDataset::open(output).unwrap()
+}
+
+#[test]
+fn a_conversion_that_is_stopped_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dataset = dataset(dir.path(), &[], ImageSize::new(20, 30));
+    let there = dir.path().join("there");
+    fs::create_dir(&there).unwrap();
+    let output = there.join("voc");
+    let mut first_only = |done, _all| match done {
+        1 => ControlFlow::Break(()),
+        _ => panic!("it went on"),
+    };
+    let stopped = write_dataset(
+        &dataset,
+        Layout::Voc,
+        Pictures::Copy,
+        &output,
+        &mut first_only,
+    );
+    assert!(stopped.unwrap_err().to_string().contains("stopped"));
+    assert_eq!(fs::read_dir(&there).unwrap().count(), 0);
 }
 
 proptest! {

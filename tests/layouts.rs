@@ -524,6 +524,25 @@ fn full_size_networks_give_the_outputs_of_their_origin() {
     assert_detections("detector", &found, &outputs, "detector", 1);
 }
 
+/// What Python's own reader would do with it: run a program.
+#[test]
+fn a_pickle_that_would_run_a_program_runs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let proof = dir.path().join("proof");
+    let call = format!("cposix\nsystem\n(S'touch {}'\ntR.", proof.display());
+    for (name, start) in [
+        ("bare.pkl", &b""[..]),
+        ("protocol.pkl", b"\x80\x02"),
+        ("old.pth", b""),
+    ] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, [start, call.as_bytes()].concat()).unwrap();
+        let message = import(&path, None).unwrap_err().to_string();
+        assert!(message.contains(name), "{message}");
+    }
+    assert!(!proof.exists());
+}
+
 /// Damage of every kind to real files: flipped bits, cuts, doubled and zeroed stretches. Runs for a
 /// moment; `SEDET_FUZZ_SECONDS` makes it longer.
 #[test]

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::print_out;
-use super::train::{RecipeArgs, TrainArgs, execute, stop_on_ctrl_c};
+use super::stop_on_ctrl_c;
+use super::train::{RecipeArgs, TrainArgs, execute};
 use crate::data::registry::AnyDatasetName;
 use crate::eval::table::{Side, aligned, csv};
 use crate::talk::say;

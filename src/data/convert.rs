@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::DataError;
@@ -73,6 +74,9 @@ pub enum ConvertError {
         /// The folder.
         root: PathBuf,
     },
+    /// On request.
+    #[error("stopped; nothing was written")]
+    Stopped,
     /// The output is there already.
     #[error("{}: is there already and not empty; give another --output", path.display())]
     Exists {
@@ -260,16 +264,17 @@ fn count(lost: &mut BTreeMap<String, usize>, what: &str, how_often: usize) {
 }
 
 /// Writes a data set in a layout. `output` appears with everything in it, or not at all. `progress`
-/// is told how many of all pictures are done.
+/// is told how many of all pictures are done, and may break it off.
 ///
 /// # Errors
-/// `output` is there and not empty, names collide or lead out of the folder, or writing fails.
+/// `output` is there and not empty, names collide or lead out of the folder, writing fails, or it was
+/// broken off.
 pub fn write_dataset(
     dataset: &ReadDataset,
     layout: Layout,
     pictures: Pictures,
     output: &Path,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Conversion, ConvertError> {
     let is_there = output.symlink_metadata().is_ok();
     let is_empty = fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_none());
@@ -418,7 +423,7 @@ impl Writing<'_> {
         dataset: &ReadDataset,
         placed: &Placed,
         pictures: Pictures,
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<(), ConvertError> {
         if pictures == Pictures::Leave {
             return Ok(());
@@ -437,7 +442,9 @@ impl Writing<'_> {
                     fs::copy(&from, &to).map_err(|source| write_error(&from, source))?;
                 }
                 done += 1;
-                progress(done, all);
+                if progress(done, all).is_break() {
+                    return Err(ConvertError::Stopped);
+                }
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! large or hostile the file.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::Path;
 
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
@@ -31,7 +31,10 @@ pub(super) fn read_json<T: DeserializeOwned>(
     let file = File::open(path).map_err(unreadable)?;
     let guarded = GuardedJson::new(file, NotFinite::Refuse);
     let mut input = BufReader::with_capacity(1 << 16, guarded);
-    let start = input.fill_buf().map_err(unreadable)?;
+    let start = input.fill_buf().map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => malformed(error.to_string()),
+        _ => unreadable(error),
+    })?;
     first_look(start.trim_ascii_start()).map_err(malformed)?;
     serde_json::from_reader(input).map_err(|error| malformed(error.to_string()))
 }
@@ -69,5 +72,36 @@ pub(super) fn check_length(entries: usize) -> Result<(), String> {
     match entries < MAX_ANNOTATIONS {
         true => Ok(()),
         false => Err(format!("a list has more than {MAX_ANNOTATIONS} entries")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::{GroundTruth, read_results};
+
+    /// Neither is kept in memory, and no bracket takes a frame of the stack.
+    #[test]
+    fn hostile_files_are_refused_in_little_memory() {
+        let deep = "[".repeat(1_000_000);
+        let endless = format!("[{{\"image_id\": \"{}", "a".repeat(20 << 20));
+        for (text, part) in [(deep, "nested"), (endless, "text")] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let results = read_results(file.path()).unwrap_err().to_string();
+            assert!(results.contains(part), "{results}");
+            let annotations = GroundTruth::from_file(file.path()).unwrap_err();
+            let message = annotations.to_string();
+            assert!(message.contains("a COCO annotation file"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_list_has_an_end() {
+        assert!(check_length(MAX_ANNOTATIONS - 1).is_ok());
+        let message = check_length(MAX_ANNOTATIONS).unwrap_err();
+        assert!(message.contains("more than 50000000"), "{message}");
+        let list: Limited<u8> = serde_json::from_str("[1, 2]").unwrap();
+        assert_eq!(list.0, [1, 2]);
     }
 }

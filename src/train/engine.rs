@@ -799,7 +799,7 @@ fn loss_values(losses: &Losses) -> Vec<(String, f64)> {
 }
 
 /// What a loop that hears of progress is told: to go on until `stop` is set.
-pub(super) fn goes_on(stop: &AtomicBool) -> ControlFlow<()> {
+pub(crate) fn goes_on(stop: &AtomicBool) -> ControlFlow<()> {
     match stop.load(Ordering::Relaxed) {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),

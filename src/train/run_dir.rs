@@ -66,7 +66,8 @@ impl RunDir {
         }
     }
 
-    /// A new folder, for this process alone to train in.
+    /// A new folder, for this process alone to train in, or one in which a process was killed before
+    /// its first checkpoint.
     ///
     /// # Errors
     /// A run is there already, or the system refuses.
@@ -83,6 +84,7 @@ impl RunDir {
         run.lock()?;
         // Somebody may have begun a run here since the first look.
         run.must_be_new()?;
+        run.remove_unfinished();
         Ok(run)
     }
 
@@ -124,11 +126,16 @@ impl RunDir {
     pub fn reopen(path: &Path) -> Result<Self, RunDirError> {
         let mut run = Self::open(path)?;
         run.lock()?;
-        remove_unfinished(path);
-        for folder in FOLDERS {
-            remove_unfinished(&path.join(folder));
-        }
+        run.remove_unfinished();
         Ok(run)
+    }
+
+    /// Nobody else writes here while this process has the lock.
+    fn remove_unfinished(&self) {
+        remove_unfinished(&self.path);
+        for folder in FOLDERS {
+            remove_unfinished(&self.path.join(folder));
+        }
     }
 
     /// Take the folder for this process.
@@ -242,8 +249,11 @@ mod tests {
         run.write("config.toml", "[train]\n").unwrap();
         assert_eq!(fs::read_to_string(run.config()).unwrap(), "[train]\n");
         drop(run);
-        // Killed before anything was saved.
+        // Killed while the first checkpoint was written.
+        let half = path.join("checkpoints/.last.safetensors.unfinished-7-0");
+        fs::write(&half, "half").unwrap();
         let run = RunDir::create(&path).unwrap();
+        assert!(!half.exists());
         fs::write(run.last_checkpoint(), "").unwrap();
         let refused = RunDir::create(&path).unwrap_err().to_string();
         for part in ["runs/first", "--resume", "--output"] {

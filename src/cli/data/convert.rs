@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 
-use crate::cli::print_out;
+use crate::cli::{print_out, stop_on_ctrl_c};
 use crate::data::convert::{Layout, Pictures, ReadDataset, write_dataset};
 use crate::data::registry::DatasetName;
 use crate::talk::say;
+use crate::train::engine::goes_on;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ConvertArgs {
@@ -67,9 +68,11 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("{} is in the layout of {layout} already", root.display());
     }
     let bar = ProgressBar::no_length();
+    let stop = stop_on_ctrl_c()?;
     let done = write_dataset(&read, layout, pictures, &args.output, &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
+        goes_on(&stop)
     })?;
     bar.finish_and_clear();
     say!("{} -> {layout}", read.layout);

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::{
     Launch, Report, Start, StartTask, TrainArgs, filled, first_names, fresh, open, report_unread,
-    say_unmeasured, stop_on_ctrl_c, train,
+    say_unmeasured, train,
 };
+use crate::cli::stop_on_ctrl_c;
 use crate::config::{ClassificationConfig, recipe_for_labelled};
 use crate::data::labelled::LabelledDataset;
 use crate::data::loader::{LabelledLoader, LoaderOptions};

@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::{
     Launch, Report, Start, StartTask, TrainArgs, filled, first_names, fresh, open, report_unread,
-    say_unmeasured, stop_on_ctrl_c, train,
+    say_unmeasured, train,
 };
 use crate::backbones::BackboneConfig;
+use crate::cli::stop_on_ctrl_c;
 use crate::config::{DetectionConfig, recipe_for};
 use crate::data::dataset::TargetFilter;
 use crate::data::loader::{DetectionLoader, LoaderOptions, TrainingImages};

@@ -8,8 +8,6 @@ pub(super) use detection::loader as detection_loader;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, bail};
 use burn::module::Module;
@@ -17,7 +15,7 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out};
+use super::{DeviceArgs, print_out, stop_on_ctrl_c};
 use crate::config::Recipe;
 use crate::data::loader::{OnBadImage, SkippedImage};
 use crate::data::registry::AnyDatasetName;
@@ -465,23 +463,4 @@ fn first_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
         true => format!("{}, ...", shown.join(", ")),
         false => shown.join(", "),
     }
-}
-
-/// A flag that Ctrl-C sets; a second Ctrl-C ends at once. One for the whole process, however many
-/// runs it makes.
-pub(super) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
-    static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-    if let Some(stop) = STOP.get() {
-        return Ok(stop.clone());
-    }
-    let stop = STOP.get_or_init(Arc::default).clone();
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        say!("stopping; press Ctrl-C again to stop without saving");
-    })
-    .context("Ctrl-C cannot be caught")?;
-    Ok(stop)
 }
