@@ -63,6 +63,15 @@ pub(super) struct Right<'a> {
     pub(super) columns: usize,
 }
 
+/// A right matrix whose rows lie anywhere in `data`, also over each other. Row `d` begins at
+/// `starts[d]`, and whole panels are read from there.
+#[derive(Clone, Copy)]
+pub(super) struct Lines<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) starts: &'a [usize],
+    pub(super) columns: usize,
+}
+
 /// Where results go.
 pub(super) trait Sink {
     /// `sums` are those of a row, for the columns from `column` on; those beyond the last column of
@@ -212,6 +221,64 @@ impl<K: Sink> Product<'_, '_, K> {
             self.sink.take(simd, row + r, column, sums);
         }
     }
+}
+
+/// Hands the product of `left` (`[rows, starts]`, row by row) and `right` to `sink`.
+///
+/// # Panics
+/// When the matrices are smaller than they say.
+pub(super) fn multiply_lines(left: &[f32], rows: usize, right: Lines<'_>, sink: &mut impl Sink) {
+    struct OfLines<'a, 's, K> {
+        left: &'a [f32],
+        rows: usize,
+        right: Lines<'a>,
+        sink: &'s mut K,
+    }
+
+    impl<K: Sink> OfLines<'_, '_, K> {
+        #[inline(always)]
+        fn block<S: Simd, const R: usize>(&mut self, simd: S, row: usize, column: usize) {
+            let (depth, data) = (self.right.starts.len(), self.right.data);
+            let count = (self.rows - row).min(R);
+            let lines: [&[f32]; R] =
+                std::array::from_fn(|r| &self.left[(row + r.min(count - 1)) * depth..][..depth]);
+            let width = VECTORS * S::F32_LANES;
+            let right = self.right.starts.iter();
+            let right = right.map(|start| &data[start + column..][..width]);
+            let sums = sums::<S, R, VECTORS>(simd, right, |d| std::array::from_fn(|r| lines[r][d]));
+            for (r, sums) in sums.into_iter().enumerate().take(count) {
+                self.sink.take(simd, row + r, column, sums);
+            }
+        }
+    }
+
+    impl<K: Sink> WithSimd for OfLines<'_, '_, K> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(mut self, simd: S) {
+            let most = most_rows::<S>();
+            let width = VECTORS * S::F32_LANES;
+            let mut row = 0;
+            while row < self.rows {
+                let many = most > 4 && self.rows - row > 4;
+                for column in (0..self.right.columns).step_by(width) {
+                    match many {
+                        true => self.block::<S, 8>(simd, row, column),
+                        false => self.block::<S, 4>(simd, row, column),
+                    }
+                }
+                row += if many { 8 } else { 4 };
+            }
+        }
+    }
+
+    Arch::new().dispatch(OfLines {
+        left,
+        rows,
+        right,
+        sink,
+    });
 }
 
 /// [`sums`] without a check on the left side.

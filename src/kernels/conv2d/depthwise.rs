@@ -1,98 +1,20 @@
 //! Convolutions with one channel for each filter, plane by plane: there is nothing to multiply
 //! matrices for.
 //!
-//! A plane is copied with its border of zeros, in rows of one remainder of x divided by the stride.
-//! What a kernel element reads for a row of outputs then lies together.
+//! A plane is copied with its border of zeros; what a kernel element reads for a row of outputs then
+//! lies together.
 
 use rayon::prelude::*;
 
 use super::super::cpu::{Output, with_scratch};
 use super::super::vectorized::vectorized;
+use super::bordered::Bordered;
 use super::forward::Finish;
 use super::geometry::Geometry;
 
 /// Whether every group has one channel and one filter.
 pub(super) fn is_possible(geometry: &Geometry) -> bool {
     geometry.groups > 1 && geometry.channels == 1 && geometry.filters == 1
-}
-
-/// The layout of a bordered plane.
-#[derive(Clone, Copy)]
-struct Bordered {
-    /// Rows of the bordered plane.
-    rows: usize,
-    /// Remainders of x divided by the stride.
-    phases: usize,
-    /// Columns of each remainder.
-    columns: usize,
-}
-
-impl Bordered {
-    fn new(geometry: &Geometry) -> Self {
-        let size = |axis: usize| geometry.input[axis] + 2 * geometry.padding[axis];
-        Self {
-            rows: size(0),
-            phases: geometry.stride[1],
-            columns: size(1).div_ceil(geometry.stride[1]),
-        }
-    }
-
-    fn elements(&self) -> usize {
-        self.rows * self.phases * self.columns
-    }
-
-    /// Where the element of column `x` in row `y` lies; those of `x + stride`, ... follow it.
-    fn at(&self, y: usize, x: usize) -> usize {
-        (y * self.phases + x % self.phases) * self.columns + x / self.phases
-    }
-
-    /// Copies a plane into its border, which is zero already.
-    #[inline(always)]
-    fn copy_in(&self, plane: &[f32], geometry: &Geometry, bordered: &mut [f32]) {
-        let width = geometry.input[1];
-        let [top, left] = geometry.padding;
-        for (y, line) in plane.chunks_exact(width.max(1)).enumerate() {
-            for first in 0..self.phases.min(width) {
-                let at = self.at(y + top, first + left);
-                let values = line[first..].iter().step_by(self.phases);
-                for (to, value) in bordered[at..].iter_mut().zip(values) {
-                    *to = *value;
-                }
-            }
-        }
-    }
-
-    /// The transpose of [`copy_in`](Self::copy_in); what is in the border is dropped.
-    #[inline(always)]
-    fn copy_out(&self, bordered: &[f32], geometry: &Geometry, plane: &mut [f32]) {
-        let width = geometry.input[1];
-        let [top, left] = geometry.padding;
-        for (y, line) in plane.chunks_exact_mut(width.max(1)).enumerate() {
-            for first in 0..self.phases.min(width) {
-                let at = self.at(y + top, first + left);
-                let values = line[first..].iter_mut().step_by(self.phases);
-                for (to, value) in values.zip(&bordered[at..]) {
-                    *to = *value;
-                }
-            }
-        }
-    }
-
-    /// For every kernel element and row of outputs: `visit(element, row, first)`, where what the
-    /// element reads for that row begins at `first`.
-    #[inline(always)]
-    fn visit(&self, geometry: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
-        let [kernel_height, kernel_width] = geometry.kernel;
-        for row in 0..geometry.output[0] {
-            for kernel_y in 0..kernel_height {
-                for kernel_x in 0..kernel_width {
-                    let y = row * geometry.stride[0] + kernel_y * geometry.dilation[0];
-                    let first = self.at(y, kernel_x * geometry.dilation[1]);
-                    visit(kernel_y * kernel_width + kernel_x, row, first);
-                }
-            }
-        }
-    }
 }
 
 pub(super) fn convolve(

@@ -9,7 +9,7 @@ use super::Conv2dOptions;
 use super::forward::{Finish, convolve, convolve_rows};
 use super::geometry::{Geometry, MIN_TILE_PIXELS, TASKS, TILE_ELEMENTS};
 use super::unfold::fold;
-use super::{depthwise, winograd};
+use super::{depthwise, grouped, winograd};
 
 pub(in super::super) fn cpu_input_gradient(
     output_gradient: FlexTensor,
@@ -46,6 +46,10 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
         ..*geometry
     };
     let finish = Finish::default();
+    if grouped::pays(&mirrored) {
+        let turned = turn_weights(weight, geometry);
+        return grouped::convolve(dy, &turned, &mirrored, finish);
+    }
     if winograd::pays(&mirrored) {
         return winograd::convolve(dy, &mirrored, finish, weight, winograd::Weights::Turned);
     }

@@ -5,14 +5,17 @@
 //!
 //! - `winograd`: 3x3 of stride 1 over maps that are not small, with a quarter of the multiplications;
 //! - `depthwise`: one channel for each filter, plane by plane;
+//! - `grouped`: groups of few channels, as a product that nothing is unfolded for;
 //! - `forward`: everything else, as a product of the weights and the unfolded input, tile by tile. A
 //!   1x1 kernel of stride 1 is unfolded by copying.
 //!
 //! `input_gradient` and `weight_gradient` take the same ways backwards.
 
+mod bordered;
 mod depthwise;
 mod forward;
 mod geometry;
+mod grouped;
 mod input_gradient;
 #[cfg(test)]
 mod tests;
@@ -340,6 +343,8 @@ pub(super) fn cpu_forward(
     };
     let output = if depthwise::is_possible(&geometry) {
         depthwise::convolve(x, weight, &geometry, finish)
+    } else if grouped::pays(&geometry) {
+        grouped::convolve(x, weight, &geometry, finish)
     } else if winograd::pays(&geometry) {
         let straight = winograd::Weights::Straight;
         winograd::convolve(x, &geometry, finish, weight, straight)
