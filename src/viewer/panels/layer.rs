@@ -423,10 +423,7 @@ mod tests {
                 }],
             });
             let shape = Shape::galley(at, galley, ink);
-            let clipped = egui::epaint::ClippedShape {
-                clip_rect: BOUNDS,
-                shape,
-            };
+            let clipped = egui::epaint::ClippedShape::new(BOUNDS, shape);
             for primitive in context.tessellate(vec![clipped], 1.0) {
                 if let egui::epaint::Primitive::Mesh(part) = primitive.primitive {
                     mesh.append(part);

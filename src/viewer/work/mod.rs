@@ -253,15 +253,14 @@ impl Workers {
             }
             Message::Pixels(generation, picture, image, texture) if generation == current => {
                 let shown = [Side::A, Side::B].map(|side| state.picture_of(side) == picture);
-                for (pixels, _) in state
-                    .pixels
-                    .iter_mut()
-                    .zip(shown)
-                    .filter(|(_, shown)| *shown)
-                {
-                    *pixels = Some((picture, image.clone()));
+                for (at, is_shown) in shown.into_iter().enumerate() {
+                    if is_shown {
+                        state.pixels[at] = Some((picture, image.clone()));
+                    } else if self.asked.pixels[at] == Some((generation, picture)) {
+                        // It was left meanwhile, and is read again when it is wanted again.
+                        self.asked.pixels[at] = None;
+                    }
                 }
-                // One that was left meanwhile is read again when it is wanted again.
                 if shown.contains(&true) {
                     textures(TextureNews::Picture(picture, texture));
                 }
