@@ -1,10 +1,11 @@
 //! A picture with its boxes and labels, put together here, where the processor draws.
 //!
 //! OpenGL on the processor shades blocks of 4 by 4 pixels, twice along the diagonal of each rectangle:
-//! outlines of 1,000 boxes take two thirds of a frame, the glyphs of 200 labels about as much as the rest
-//! of the window. It also computes both ways to read a texture, that for large pixels and that for small
-//! ones, for every pixel of the picture. So the picture is scaled here when its place changes, boxes and
-//! labels are filled into it when they change, and the whole is drawn as one, pixel by pixel.
+//! outlines of 1,000 boxes take two thirds of a frame. It also computes both ways to read a texture, that
+//! for large pixels and that for small ones, for every pixel of the picture. A picture, and a second one of
+//! its boxes over it, took 6 to 8 of 20 ms of processor time. So the picture is scaled here when its place
+//! changes, boxes and labels are filled into it when they change, and the whole is drawn as one, pixel by
+//! pixel.
 
 use std::collections::HashMap;
 use std::ops::Range;
