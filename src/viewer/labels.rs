@@ -26,6 +26,20 @@ impl LabelPlacer {
     /// A place for a label of a box: above its left top corner, else inside of it, below it, or
     /// above its right corner. Nothing where all of them are taken or out of sight.
     pub fn place(&mut self, around: Rect, width: f32) -> Option<Rect> {
+        let place = self.find(around, width)?;
+        for row in self.rows_of(place) {
+            self.rows.entry(row).or_default().push(place);
+        }
+        Some(place)
+    }
+
+    /// Whether a label of this width, or a wider one, may have a place. It costs less than to lay out
+    /// a text for which there is none.
+    pub fn may_place(&self, around: Rect, width: f32) -> bool {
+        self.find(around, width).is_some()
+    }
+
+    fn find(&self, around: Rect, width: f32) -> Option<Rect> {
         let height = self.height;
         let inside = |x: f32| {
             let most = (self.frame.right() - width).max(self.frame.left());
@@ -40,18 +54,14 @@ impl LabelPlacer {
             pos2(left, around.bottom() - height),
         ];
         let size = Vec2::new(width, height);
-        let place = candidates
+        candidates
             .into_iter()
             .map(|corner| Rect::from_min_size(corner, size))
             .find(|place| {
                 place.top() >= self.frame.top()
                     && place.bottom() <= self.frame.bottom()
                     && self.is_free(*place)
-            })?;
-        for row in self.rows_of(place) {
-            self.rows.entry(row).or_default().push(place);
-        }
-        Some(place)
+            })
     }
 
     fn rows_of(&self, place: Rect) -> std::ops::RangeInclusive<i32> {
@@ -104,7 +114,9 @@ mod tests {
             let mut placed: Vec<Rect> = Vec::new();
             for (x, y, width, height, label) in boxes {
                 let around = Rect::from_min_size(pos2(x, y), Vec2::new(width, height));
+                let may_place = placer.may_place(around, label.min(6.0));
                 if let Some(place) = placer.place(around, label) {
+                    prop_assert!(may_place);
                     prop_assert!(FRAME.contains_rect(place));
                     for other in &placed {
                         let common = place.intersect(*other);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use egui::{ColorImage, Context, TextureHandle, TextureOptions};
 
-use super::panels::outlines::Layer;
+use super::panels::layer::Layer;
 use super::state::{BlockMaps, Side};
 use super::work::TextureNews;
 use crate::predict::excitation::ChannelMap;
@@ -28,10 +28,19 @@ pub enum Thumbnail {
     Ready(TextureHandle),
 }
 
+/// A full picture.
+struct Picture {
+    number: usize,
+    /// Where the processor draws.
+    pixels: Option<Arc<ColorImage>>,
+    /// Where the processor draws only if it is needed.
+    texture: Option<TextureHandle>,
+}
+
 /// All textures.
 #[derive(Default)]
 pub struct Textures {
-    pictures: VecDeque<(usize, TextureHandle)>,
+    pictures: VecDeque<Picture>,
     bad: HashSet<usize>,
     /// Nothing for pictures that can't be read.
     thumbnails: HashMap<usize, Option<TextureHandle>>,
@@ -44,7 +53,7 @@ pub struct Textures {
     maps_range: [f32; 2],
     named: HashMap<&'static str, (u64, TextureHandle)>,
     /// Of both sides, where the processor draws.
-    boxes: Option<[Layer; 2]>,
+    layers: Option<[Layer; 2]>,
 }
 
 impl Textures {
@@ -53,26 +62,27 @@ impl Textures {
         match news {
             TextureNews::NewCollection => {
                 let named = std::mem::take(&mut self.named);
-                let boxes = self.boxes.take();
+                let layers = self.layers.take();
                 *self = Self {
                     named,
-                    boxes,
+                    layers,
                     ..Self::default()
                 };
             }
             TextureNews::Bad(picture) => {
                 self.bad.insert(picture);
             }
-            TextureNews::Picture(picture, image) => {
-                // Single pixels can be told apart when they are large.
-                let options = TextureOptions {
-                    magnification: egui::TextureFilter::Nearest,
-                    minification: egui::TextureFilter::Linear,
-                    ..TextureOptions::default()
+            TextureNews::Picture(number, image) => {
+                let (pixels, texture) = match self.layers {
+                    Some(_) => (Some(image), None),
+                    None => (None, Some(picture_texture(context, image))),
                 };
-                let texture = context.load_texture("picture", image as Arc<_>, options);
-                self.pictures.retain(|(known, _)| *known != picture);
-                self.pictures.push_back((picture, texture));
+                self.pictures.retain(|known| known.number != number);
+                self.pictures.push_back(Picture {
+                    number,
+                    pixels,
+                    texture,
+                });
                 if self.pictures.len() > MOST_PICTURES {
                     self.pictures.pop_front();
                 }
@@ -93,22 +103,36 @@ impl Textures {
         }
     }
 
-    /// From now on the processor draws: see [`Textures::boxes`].
+    /// From now on the processor draws: see [`Layer`].
     pub fn draw_on_processor(&mut self) {
-        self.boxes = Some(Default::default());
+        self.layers = Some(Default::default());
     }
 
-    /// Where the boxes of a side become a picture, if that is faster than a mesh.
-    pub fn boxes(&mut self, side: Side) -> Option<&mut Layer> {
-        self.boxes.as_mut().map(|layers| &mut layers[side.index()])
+    /// Where the processor draws: what puts a side's picture and boxes together.
+    pub fn layer(&mut self, side: Side) -> Option<&mut Layer> {
+        self.layers.as_mut().map(|layers| &mut layers[side.index()])
+    }
+
+    /// Whether a picture was read.
+    pub fn has_picture(&self, picture: usize) -> bool {
+        self.pictures.iter().any(|known| known.number == picture)
+    }
+
+    /// The pixels of a picture, where the processor draws.
+    pub fn pixels(&self, picture: usize) -> Option<Arc<ColorImage>> {
+        let known = self.pictures.iter().find(|known| known.number == picture)?;
+        known.pixels.clone()
     }
 
     /// A picture, if it was read.
-    pub fn picture(&self, picture: usize) -> Option<&TextureHandle> {
-        let mut known = self.pictures.iter();
-        known
-            .find(|(p, _)| *p == picture)
-            .map(|(_, texture)| texture)
+    pub fn picture(&mut self, context: &Context, picture: usize) -> Option<TextureHandle> {
+        let mut known = self.pictures.iter_mut();
+        let known = known.find(|known| known.number == picture)?;
+        if known.texture.is_none() {
+            let pixels = known.pixels.clone()?;
+            known.texture = Some(picture_texture(context, pixels));
+        }
+        known.texture.clone()
     }
 
     /// Whether a picture turned out to be unreadable.
@@ -117,12 +141,12 @@ impl Textures {
     }
 
     /// A small picture. One that is [`Thumbnail::Unknown`] has to be asked for; from then on it
-    /// counts as asked for.
-    pub fn thumbnail(&mut self, picture: usize) -> Thumbnail {
+    /// counts as asked for. Without `may_ask` there is none such.
+    pub fn thumbnail(&mut self, picture: usize, may_ask: bool) -> Thumbnail {
         match self.thumbnails.get(&picture) {
             Some(Some(texture)) => Thumbnail::Ready(texture.clone()),
             Some(None) => Thumbnail::Unreadable,
-            None if self.wanted.insert(picture) => Thumbnail::Unknown,
+            None if may_ask && self.wanted.insert(picture) => Thumbnail::Unknown,
             None => Thumbnail::Awaited,
         }
     }
@@ -174,6 +198,16 @@ impl Textures {
         self.named.insert(name, (key, texture.clone()));
         texture
     }
+}
+
+fn picture_texture(context: &Context, image: Arc<ColorImage>) -> TextureHandle {
+    // Single pixels can be told apart when they are large.
+    let options = TextureOptions {
+        magnification: egui::TextureFilter::Nearest,
+        minification: egui::TextureFilter::Linear,
+        ..TextureOptions::default()
+    };
+    context.load_texture("picture", image, options)
 }
 
 /// A map in colours of a range.

@@ -7,6 +7,9 @@ use crate::viewer::style::{CORRECT, MISSED, WRONG, hint, named_text};
 use crate::viewer::textures::{Textures, Thumbnail};
 
 const THUMBNAIL: f32 = 44.0;
+/// For how many seconds a list that follows the keys has to stand still before it asks for small
+/// pictures: who pages through it does not see those that he passes, and to read them slows him down.
+const STILL: f64 = 0.08;
 
 /// Draw the list. `want` is told which small pictures are missing.
 pub fn show(
@@ -99,13 +102,26 @@ fn rows(
     let spacing = ui.spacing().item_spacing.y;
     let memory = ui.scope_id().with("scrolled to");
     let scrolled_to: Option<usize> = ui.data(|data| data.get_temp(memory));
+    let now = ui.input(|input| input.time);
+    let jumped = memory.with("when");
     let mut area = ScrollArea::vertical().auto_shrink([false, false]);
     if scrolled_to != Some(state.current) {
         ui.data_mut(|data| data.insert_temp(memory, state.current));
+        if scrolled_to.is_some() {
+            ui.data_mut(|data| data.insert_temp(jumped, now));
+        }
         if let Some(place) = order.iter().position(|&i| i as usize == state.current) {
             let offset = place as f32 * (height + spacing) - ui.available_height() / 2.0;
             area = area.vertical_scroll_offset(offset.max(0.0));
         }
+    }
+    let since = ui
+        .data(|data| data.get_temp(jumped))
+        .map(|at: f64| now - at);
+    let to_wait = since.map_or(0.0, |since| STILL - since);
+    if to_wait > 0.0 {
+        let wait = std::time::Duration::from_secs_f64(to_wait);
+        ui.ctx().request_repaint_after(wait);
     }
     area.show_rows(ui, height, order.len(), |ui, range| {
         for place in range {
@@ -119,7 +135,7 @@ fn rows(
                 &collection.picture_title(index),
                 index,
                 height,
-                |ui| match textures.thumbnail(index) {
+                |ui| match textures.thumbnail(index, to_wait <= 0.0) {
                     Thumbnail::Ready(texture) => {
                         let size = texture.size_vec2();
                         let scale = (height / size.x.max(size.y)).min(1.0);

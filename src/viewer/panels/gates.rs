@@ -261,7 +261,7 @@ fn grid(ui: &mut Ui, state: &mut ViewerState, looked: &Looked, textures: &mut Te
                 let (rect, response) = ui.allocate_exact_size(vec2(width, height), Sense::click());
                 let all = egui::Rect::from_min_max(egui::pos2(0.0, 0.0), egui::pos2(1.0, 1.0));
                 let painter = ui.painter_at(rect);
-                if let Some(picture) = textures.picture(state.current) {
+                if let Some(picture) = textures.picture(ui.ctx(), state.current) {
                     painter.image(picture.id(), rect, all, Color32::WHITE);
                 }
                 let scale = width / image.width().max(1) as f32;

@@ -7,6 +7,7 @@ pub mod gallery;
 pub mod gate_statistics;
 pub mod gates;
 pub mod help;
+pub mod layer;
 pub mod model;
 pub mod notices;
 pub mod objects;
@@ -15,7 +16,7 @@ pub mod picture;
 pub mod top_bar;
 pub mod training;
 
-use super::state::{CurrentBoxes, Side, ViewerState};
+use super::state::{Compare, CurrentBoxes, Side, ViewerState};
 
 /// What is computed once for a frame and used by several panels.
 #[derive(Debug, Default)]
@@ -27,8 +28,8 @@ pub struct FrameInfo {
 }
 
 /// What decides the boxes: of each half the picture and the version of its predictions, then score
-/// and overlap.
-type BoxesKey = ([(usize, u64); 2], f32, f32, bool);
+/// and overlap; whether something is open, and whether there is a second half.
+type BoxesKey = ([(usize, u64); 2], f32, f32, bool, bool);
 
 impl FrameInfo {
     /// Match the boxes anew if anything has changed.
@@ -39,14 +40,19 @@ impl FrameInfo {
             (state.picture_of(side), state.predictions[by].version())
         };
         let filter = state.filter();
+        let compares = state.compare != Compare::Off;
         let key = (
             sides.map(half),
             filter.score,
             filter.iou,
             state.collection.is_some(),
+            compares,
         );
         if self.key != Some(key) {
-            self.boxes = sides.map(|side| state.boxes(side));
+            self.boxes = sides.map(|side| match side {
+                Side::B if !compares => CurrentBoxes::default(),
+                side => state.boxes(side),
+            });
             self.key = Some(key);
         }
     }

@@ -1,24 +1,24 @@
-//! Many boxes at once: their outlines and the backgrounds of their labels.
+//! Many boxes at once: their outlines and their labels.
 //!
 //! egui's own outline of a rectangle has smoothed edges: 24 triangles, most of them thinner than a
 //! pixel. For 1,000 boxes that is most of a frame where the processor draws. These are rectangles on
 //! whole pixels, sharp without smoothing since all edges are straight.
 //!
-//! A graphics card gets them as one mesh. OpenGL on the processor still spends two thirds of a frame on
-//! such a mesh of 1,000 boxes, since it shades blocks of 4 by 4 pixels, twice along the diagonal of each
-//! rectangle; there they are filled into a picture here, which is then drawn as one.
+//! They and the labels' text are drawn as one mesh each, or with the picture under them by a
+//! [`Layer`](super::layer::Layer).
 
-use egui::{Color32, ColorImage, Mesh, Painter, Rect, Stroke, TextureHandle, pos2, vec2};
-use egui::{TextureOptions, emath::GuiRounding as _};
+use std::sync::Arc;
+
+use egui::{Color32, Galley, Mesh, Painter, Pos2, Rect, Shape, Stroke};
+use egui::{pos2, vec2};
 
 /// Length of a dash and of the gap after it, in points.
 const DASH: [f32; 2] = [6.0, 4.0];
-/// Rectangles from which a picture of them is worth its upload.
-const MANY: usize = 200;
-
-/// Outlines in the order in which they were added, later ones on top.
+/// Outlines in the order in which they were added, later ones on top; texts on top of all.
 pub struct Outlines {
     fills: Vec<(Rect, Color32)>,
+    texts: Vec<Text>,
+    lines: Vec<Shape>,
     pixels_per_point: f32,
     clip: Rect,
 }
@@ -28,6 +28,8 @@ impl Outlines {
     pub fn new(pixels_per_point: f32, clip: Rect) -> Self {
         Self {
             fills: Vec::new(),
+            texts: Vec::new(),
+            lines: Vec::new(),
             pixels_per_point,
             clip,
         }
@@ -72,19 +74,34 @@ impl Outlines {
         }
     }
 
-    /// Put them on the screen, by way of a picture if there is a layer for it and they are many.
-    pub fn draw(self, painter: &Painter, layer: Option<&mut Layer>) {
-        match layer {
-            Some(layer) if self.fills.len() >= MANY => layer.draw(painter, self),
-            _ if self.fills.is_empty() => {}
-            _ => {
-                let mut mesh = Mesh::default();
-                for (rect, color) in self.fills {
-                    mesh.add_colored_rect(rect, color);
-                }
-                painter.add(mesh);
-            }
+    /// A line of text on something that was filled.
+    pub fn text(&mut self, at: Pos2, galley: Arc<Galley>, ink: Color32) {
+        self.texts.push(Text { at, galley, ink });
+    }
+
+    /// A line between two boxes.
+    pub fn connect(&mut self, from: Pos2, to: Pos2, stroke: Stroke) {
+        self.lines.push(Shape::line_segment([from, to], stroke));
+    }
+
+    /// Put them on the screen.
+    pub fn draw(self, painter: &Painter) {
+        painter.extend(self.lines);
+        if self.fills.is_empty() {
+            return;
         }
+        let mut mesh = Mesh::default();
+        for (rect, color) in self.fills {
+            mesh.add_colored_rect(rect, color);
+        }
+        painter.add(mesh);
+        let texts = self.texts.into_iter();
+        painter.extend(texts.map(|text| Shape::galley(text.at, text.galley, text.ink)));
+    }
+
+    /// Rectangles and texts for a picture of them, and lines that go on top of it.
+    pub fn into_parts(self) -> (Vec<(Rect, Color32)>, Vec<Text>, Vec<Shape>) {
+        (self.fills, self.texts, self.lines)
     }
 
     /// Top, bottom, left, right; none of them covers a corner twice. A box that is no wider or
@@ -112,62 +129,20 @@ impl Outlines {
         ];
         vec![top, bottom, left, right]
     }
-
-    /// The part of the screen that they need.
-    fn bounds(&self) -> Rect {
-        let fills = self.fills.iter();
-        let all = fills.fold(Rect::NOTHING, |all, (rect, _)| all.union(*rect));
-        let clip = self.clip.round_to_pixels(self.pixels_per_point);
-        all.intersect(clip)
-    }
-
-    /// Their pixels within `bounds`.
-    fn pixels(&self, bounds: Rect) -> ColorImage {
-        let pixel = |points: f32, most: usize| {
-            let at = (points * self.pixels_per_point).round();
-            (at.max(0.0) as usize).min(most)
-        };
-        let width = pixel(bounds.width(), usize::MAX);
-        let height = pixel(bounds.height(), usize::MAX);
-        let mut pixels = vec![Color32::TRANSPARENT; width * height];
-        for (rect, color) in &self.fills {
-            let rect = rect.translate(-bounds.min.to_vec2());
-            let across = pixel(rect.left(), width)..pixel(rect.right(), width);
-            for y in pixel(rect.top(), height)..pixel(rect.bottom(), height) {
-                pixels[y * width..][across.clone()].fill(*color);
-            }
-        }
-        ColorImage::new([width, height], pixels)
-    }
 }
 
-/// A picture of outlines that is made again when they change.
-#[derive(Default)]
-pub struct Layer {
-    fills: Vec<(Rect, Color32)>,
-    bounds: Option<Rect>,
-    texture: Option<TextureHandle>,
+/// A line of text on the screen.
+pub struct Text {
+    pub at: Pos2,
+    pub galley: Arc<Galley>,
+    pub ink: Color32,
 }
 
-impl Layer {
-    fn draw(&mut self, painter: &Painter, outlines: Outlines) {
-        let bounds = outlines.bounds();
-        if !bounds.is_positive() {
-            return;
-        }
-        if self.bounds != Some(bounds) || self.fills != outlines.fills {
-            let image = outlines.pixels(bounds);
-            let options = TextureOptions::NEAREST;
-            match &mut self.texture {
-                Some(texture) => texture.set(image, options),
-                None => self.texture = Some(painter.ctx().load_texture("boxes", image, options)),
-            }
-            (self.bounds, self.fills) = (Some(bounds), outlines.fills);
-        }
-        if let Some(texture) = &self.texture {
-            let all = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
-            painter.image(texture.id(), bounds, all, Color32::WHITE);
-        }
+impl PartialEq for Text {
+    /// egui keeps a text that is laid out again in the next frame, and lets go of all of them when their
+    /// glyphs move.
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at && self.ink == other.ink && Arc::ptr_eq(&self.galley, &other.galley)
     }
 }
 
@@ -235,24 +210,5 @@ mod tests {
         parts.dashed(rect, stroke);
         let share = area(&parts) / area(&whole);
         assert!((0.55..0.75).contains(&share), "{share}");
-    }
-
-    #[test]
-    fn the_picture_of_outlines_has_their_pixels_and_no_others() {
-        for density in [1.0, 1.5, 2.0] {
-            let mut outlines = Outlines::new(density, CLIP);
-            let rect = Rect::from_min_max(pos2(10.3, 20.4), pos2(40.2, 60.6));
-            outlines.solid(rect, Stroke::new(2.0, Color32::RED));
-            // Half of it is out of sight.
-            let beyond = Rect::from_min_max(pos2(90.0, 70.0), pos2(110.0, 90.0));
-            outlines.fill(beyond, Color32::BLUE);
-            let bounds = outlines.bounds();
-            assert_eq!(bounds.right(), 100.0);
-            let image = outlines.pixels(bounds);
-            let count = |color| image.pixels.iter().filter(|p| **p == color).count() as f32;
-            let red = area(&outlines) - beyond.area();
-            assert!((count(Color32::RED) - red * density * density).abs() < 0.5);
-            assert_eq!(count(Color32::BLUE), 200.0 * density * density);
-        }
     }
 }

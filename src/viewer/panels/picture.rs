@@ -5,7 +5,8 @@ use egui::{Align2, Color32, FontId, Painter, Pos2, Rect, Response, Sense, Stroke
 use egui::{pos2, vec2};
 
 use super::FrameInfo;
-use super::outlines::{Layer, Outlines};
+use super::layer::Under;
+use super::outlines::Outlines;
 use crate::boxes::BoxXyxy;
 use crate::viewer::keys::toggle_compare;
 use crate::viewer::labels::LabelPlacer;
@@ -16,6 +17,8 @@ use crate::viewer::style::{
 use crate::viewer::textures::Textures;
 
 const LABEL_SIZE: f32 = 12.0;
+/// Left and right of a label's text together.
+const LABEL_MARGIN: f32 = 6.0;
 /// Labels at once: more can't be read, and take long to draw. What is pointed at has one first.
 const MOST_LABELS: usize = 200;
 /// How close the pointer must be to the seam of a comparison, in points.
@@ -231,12 +234,12 @@ fn half(
     let pixels = state.pixels[side.index()]
         .as_ref()
         .filter(|(of, _)| *of == picture);
-    let (Some((_, image)), Some(texture)) = (pixels, textures.picture(picture)) else {
+    let Some((_, image)) = pixels.filter(|_| textures.has_picture(picture)) else {
         let text = match textures.is_bad(picture) {
             true => "this picture can't be read; see the notices",
             false => "reading …",
         };
-        background(ui, painter, Rect::NOTHING);
+        background(ui, painter, Rect::NOTHING, textures);
         let middle = painter.clip_rect().center();
         let color = ui.visuals().weak_text_color();
         painter.text(
@@ -252,18 +255,42 @@ fn half(
     let (corner, scale) = placed(state, frame, size);
     let all = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
     let rect = Rect::from_min_size(corner, vec2(size[0], size[1]) * scale);
-    background(ui, painter, rect);
-    painter.image(texture.id(), rect, all, Color32::WHITE);
-    if side == Side::A {
-        map_over(ui, painter, state, textures, corner, scale);
+    background(ui, painter, rect, textures);
+    let map = match side {
+        Side::A => chosen_map(ui, state, textures),
+        Side::B => None,
+    };
+    // A map lies between the picture and its boxes.
+    let under = match (&map, textures.pixels(picture)) {
+        (None, Some(image)) => Some(Under { image, rect }),
+        _ => None,
+    };
+    if under.is_none()
+        && let Some(texture) = textures.picture(ui.ctx(), picture)
+    {
+        painter.image(texture.id(), rect, all, Color32::WHITE);
     }
-    let layer = textures.boxes(side);
-    draw_boxes(painter, state, info.boxes(side), side, corner, scale, layer);
+    if let Some(map) = map {
+        let opacity = (state.gates.opacity * 255.0) as u8;
+        let tint = Color32::from_white_alpha(opacity);
+        // Padding is no part of the picture.
+        let seen = on_screen(map.seen, corner, scale).intersect(painter.clip_rect());
+        let painter = painter.with_clip_rect(seen);
+        painter.image(map.texture, on_screen(map.of, corner, scale), all, tint);
+    }
+    let outlines = outlines(painter, state, info.boxes(side), side, corner, scale);
+    match textures.layer(side) {
+        Some(layer) => layer.draw(painter, under, outlines),
+        None => outlines.draw(painter),
+    }
 }
 
-/// Fill what the picture leaves free. Under the picture nothing is drawn: where the processor draws,
-/// every layer costs milliseconds.
-fn background(ui: &Ui, painter: &Painter, picture: Rect) {
+/// Fill what the picture leaves free. Where the processor draws, the window's own colour stays, which is
+/// there already: to fill half of a window takes two milliseconds.
+fn background(ui: &Ui, painter: &Painter, picture: Rect, textures: &mut Textures) {
+    if textures.layer(Side::A).is_some() {
+        return;
+    }
     let whole = painter.clip_rect();
     let color = ui.visuals().extreme_bg_color;
     for rect in around(whole, picture) {
@@ -287,50 +314,45 @@ fn around(whole: Rect, hole: Rect) -> Vec<Rect> {
     parts.into_iter().filter(Rect::is_positive).collect()
 }
 
-/// The chosen channel's map over the picture.
-fn map_over(
-    ui: &Ui,
-    painter: &Painter,
-    state: &ViewerState,
-    textures: &mut Textures,
-    corner: Pos2,
-    scale: f32,
-) {
-    let (Some(channel), Some(maps), Some(looked)) =
-        (state.gates.channel, &state.maps, &state.looked[0])
-    else {
-        return;
-    };
+/// A channel's map over the picture.
+struct ShownMap {
+    texture: egui::TextureId,
+    /// The part of the picture that it covers, and that which the network saw.
+    of: BoxXyxy,
+    seen: BoxXyxy,
+}
+
+/// The map that was chosen, if it is there.
+fn chosen_map(ui: &Ui, state: &ViewerState, textures: &mut Textures) -> Option<ShownMap> {
+    let (channel, maps, looked) = (
+        state.gates.channel?,
+        state.maps.as_ref()?,
+        state.looked[0].as_ref()?,
+    );
     if maps.picture != state.current || maps.block != state.gates.block || state.filter().hide_all {
-        return;
+        return None;
     }
-    let Some([before, after]) = textures.channel(ui.ctx(), maps, channel) else {
-        return;
-    };
+    let [before, after] = textures.channel(ui.ctx(), maps, channel)?;
     let texture = match state.gates.side {
         MapSide::Before => before,
         MapSide::After => after,
     };
-    let all = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
-    let opacity = (state.gates.opacity * 255.0) as u8;
-    let tint = Color32::from_white_alpha(opacity);
-    if let Some(of) = maps.box_in_image(looked.seen) {
-        // Padding is no part of the picture.
-        let seen = on_screen(looked.seen, corner, scale).intersect(painter.clip_rect());
-        let painter = painter.with_clip_rect(seen);
-        painter.image(texture.id(), on_screen(of, corner, scale), all, tint);
-    }
+    Some(ShownMap {
+        texture: texture.id(),
+        of: maps.box_in_image(looked.seen)?,
+        seen: looked.seen,
+    })
 }
 
-fn draw_boxes(
+/// The boxes of a half and their labels.
+fn outlines(
     painter: &Painter,
     state: &ViewerState,
     boxes: &CurrentBoxes,
     side: Side,
     corner: Pos2,
     scale: f32,
-    layer: Option<&mut Layer>,
-) {
+) -> Outlines {
     let clip = painter.clip_rect();
     let mut labels = Labels::new(painter);
     let is_first = side == Side::A;
@@ -387,33 +409,33 @@ fn draw_boxes(
         && let (Some(a), Some(b)) = (boxes.box_of(one), boxes.box_of(other))
     {
         let [a, b] = [a, b].map(|of| on_screen(of, corner, scale));
-        painter.line_segment([a.left_top(), b.left_top()], Stroke::new(1.5, POINTED));
-        painter.line_segment(
-            [a.right_bottom(), b.right_bottom()],
-            Stroke::new(1.5, POINTED),
-        );
+        let stroke = Stroke::new(1.5, POINTED);
+        outlines.connect(a.left_top(), b.left_top(), stroke);
+        outlines.connect(a.right_bottom(), b.right_bottom(), stroke);
         let text = format!("IoU {iou:.2}");
         labels.add(&mut outlines, a.union(b), text, POINTED);
     }
     for (of, rect, color) in texts.into_iter().rev() {
-        if labels.texts.len() >= MOST_LABELS {
+        if labels.count >= MOST_LABELS {
             break;
+        }
+        if !labels.may_add(rect) {
+            continue;
         }
         let text = box_text(state, boxes, of);
         if !text.is_empty() {
             labels.add(&mut outlines, rect, text, color);
         }
     }
-    outlines.draw(painter, layer);
-    painter.extend(labels.texts);
+    outlines
 }
 
-/// Labels of boxes. Their backgrounds go with the outlines: rounded corners with smooth edges would
-/// be many small triangles for each.
+/// Labels of boxes. They go with the outlines: backgrounds with smooth, rounded corners would be many
+/// small triangles for each.
 struct Labels<'a> {
     painter: &'a Painter,
     placer: LabelPlacer,
-    texts: Vec<egui::Shape>,
+    count: usize,
 }
 
 impl<'a> Labels<'a> {
@@ -421,8 +443,13 @@ impl<'a> Labels<'a> {
         Self {
             painter,
             placer: LabelPlacer::new(painter.clip_rect(), LABEL_SIZE + 4.0),
-            texts: Vec::new(),
+            count: 0,
         }
+    }
+
+    /// Whether there may be room at this box.
+    fn may_add(&self, around: Rect) -> bool {
+        self.placer.may_place(around, LABEL_MARGIN)
     }
 
     /// At this box, if there is room.
@@ -432,11 +459,12 @@ impl<'a> Labels<'a> {
         let ink = Color32::from_rgb(r, g, b);
         let font = FontId::proportional(LABEL_SIZE);
         let galley = self.painter.layout_no_wrap(text, font, ink);
-        if let Some(place) = self.placer.place(around, galley.size().x + 6.0) {
+        if let Some(place) = self.placer.place(around, galley.size().x + LABEL_MARGIN) {
             let place = place.round_to_pixels(self.painter.pixels_per_point());
             outlines.fill(place, color);
-            let at = place.min + vec2(3.0, 1.0);
-            self.texts.push(egui::Shape::galley(at, galley, ink));
+            let at = place.min + vec2(LABEL_MARGIN / 2.0, 1.0);
+            outlines.text(at, galley, ink);
+            self.count += 1;
         }
     }
 }

@@ -252,12 +252,18 @@ impl Workers {
                 state.run = Some(run);
             }
             Message::Pixels(generation, picture, image, texture) if generation == current => {
-                for side in [Side::A, Side::B] {
-                    if state.picture_of(side) == picture {
-                        state.pixels[side.index()] = Some((picture, image.clone()));
+                let shown = [Side::A, Side::B].map(|side| state.picture_of(side) == picture);
+                for (at, is_shown) in shown.into_iter().enumerate() {
+                    if is_shown {
+                        state.pixels[at] = Some((picture, image.clone()));
+                    } else if self.asked.pixels[at] == Some((generation, picture)) {
+                        // It was left meanwhile, and is read again when it is wanted again.
+                        self.asked.pixels[at] = None;
                     }
                 }
-                textures(TextureNews::Picture(picture, texture));
+                if shown.contains(&true) {
+                    textures(TextureNews::Picture(picture, texture));
+                }
             }
             Message::BadPicture(generation, picture, error) if generation == current => {
                 state.complain(error);
@@ -381,7 +387,8 @@ impl Workers {
         let Some((_, image)) = ready else {
             if self.asked.pixels[at] != Some((generation, picture)) {
                 self.asked.pixels[at] = Some((generation, picture));
-                self.pictures.want_picture(generation, collection, picture);
+                self.pictures
+                    .want_picture(generation, collection, picture, side);
             }
             return;
         };

@@ -8,10 +8,11 @@ use egui::ColorImage;
 use image::RgbImage;
 
 use super::{Busy, Mailbox, Message};
-use crate::viewer::state::Collection;
+use crate::viewer::state::{Collection, Side};
 
-/// Threads that decode: one may be busy with a large file.
-const THREADS: usize = 2;
+/// Threads that decode, where half of the cores are enough for them: one may be busy with a large file.
+/// Two on two cores where the processor draws make the slowest frames of paging a quarter slower.
+const MOST_THREADS: usize = 2;
 /// Small pictures that wait at most: who scrolls fast gets those of the place where he stops.
 const MOST_WAITING: usize = 64;
 /// Longer side of a small picture, in pixels.
@@ -21,7 +22,8 @@ struct Job {
     generation: u64,
     collection: Arc<Collection>,
     picture: usize,
-    is_thumbnail: bool,
+    /// The half that shows it; a small picture if none does.
+    side: Option<Side>,
     busy: Busy,
 }
 
@@ -42,7 +44,9 @@ impl PictureThreads {
         let queue = Arc::new(Queue::default());
         // What the smallest devices can do.
         let largest_side = Arc::new(AtomicUsize::new(2048));
-        for _ in 0..THREADS {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = (cores / 2).clamp(1, MOST_THREADS);
+        for _ in 0..threads {
             let (queue, mailbox) = (queue.clone(), mailbox.clone());
             let (generation, side) = (generation.clone(), largest_side.clone());
             std::thread::spawn(move || {
@@ -66,20 +70,27 @@ impl PictureThreads {
         self.largest_side.store(side, Ordering::Relaxed);
     }
 
-    pub(super) fn want_picture(&self, generation: u64, of: &Arc<Collection>, picture: usize) {
-        self.push(generation, of, picture, false);
+    /// The picture of a half, in place of another one that waits for it.
+    pub(super) fn want_picture(
+        &self,
+        generation: u64,
+        of: &Arc<Collection>,
+        picture: usize,
+        side: Side,
+    ) {
+        self.push(generation, of, picture, Some(side));
     }
 
     pub(super) fn want_thumbnail(&self, generation: u64, of: &Arc<Collection>, picture: usize) {
-        self.push(generation, of, picture, true);
+        self.push(generation, of, picture, None);
     }
 
-    fn push(&self, generation: u64, of: &Arc<Collection>, picture: usize, is_thumbnail: bool) {
+    fn push(&self, generation: u64, of: &Arc<Collection>, picture: usize, side: Option<Side>) {
         let job = Job {
             generation,
             collection: of.clone(),
             picture,
-            is_thumbnail,
+            side,
             busy: self.mailbox.begin(),
         };
         let mut jobs = self
@@ -88,10 +99,13 @@ impl PictureThreads {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         // Taken from the front: pictures on show, then the newest small one.
-        match is_thumbnail {
-            false => jobs.push_front(job),
-            true => {
-                let first = jobs.iter().position(|job| job.is_thumbnail);
+        match side {
+            Some(_) => {
+                jobs.retain(|job| job.side != side);
+                jobs.push_front(job);
+            }
+            None => {
+                let first = jobs.iter().position(|job| job.side.is_none());
                 let at = first.unwrap_or(jobs.len());
                 jobs.insert(at, job);
                 if jobs.len() > MOST_WAITING {
@@ -117,7 +131,7 @@ impl Queue {
 
 fn work(job: &Job, largest_side: usize, mailbox: &Mailbox) {
     let image = job.collection.load(job.picture);
-    mailbox.send(match (image, job.is_thumbnail) {
+    mailbox.send(match (image, job.side.is_none()) {
         (Ok(image), true) => {
             let small = shrunk(&image, THUMBNAIL_SIDE).unwrap_or(image);
             Message::Thumbnail(job.generation, job.picture, Some(color_image(&small)))
