@@ -82,7 +82,10 @@ pub fn remove_unfinished(folder: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with('.') && name.contains(UNFINISHED) {
+        let is_ours = name.starts_with('.') && name.contains(UNFINISHED);
+        // The safetensors library has a temporary file of its own: `.tmp` and six characters.
+        let is_safetensors = name.starts_with(".tmp") && name.len() == 10;
+        if is_ours || is_safetensors {
             // Leftovers are only untidy.
             let _ = fs::remove_file(entry.path());
         }
@@ -146,7 +149,8 @@ mod tests {
     fn leftovers_of_killed_processes_are_removed_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let leftover = unfinished_path(&folder.path().join("a.json")).unwrap();
-        for path in [leftover, folder.path().join(".hidden")] {
+        let theirs = folder.path().join(".tmpA1b2C3");
+        for path in [leftover, theirs, folder.path().join(".hidden")] {
             fs::write(path, "half").unwrap();
         }
         write_atomically(&folder.path().join("a.json"), |_| Ok(())).unwrap();

@@ -21,7 +21,7 @@ use sedet::predict::classifier::{ClassifierDescription, LoadedClassifier};
 use sedet::train::classification::ClassificationTask;
 use sedet::train::engine::{Engine, Evaluation, Observer, Outcome, StepReport};
 use sedet::train::run_dir::RunDir;
-use sedet::weights::checkpoint::Checkpoint;
+use sedet::weights::checkpoint::{Checkpoint, CheckpointError};
 use sedet::weights::parameters::named_tensors;
 
 #[test]
@@ -160,6 +160,10 @@ impl Observer for StopAfter<'_> {
         if report.iteration == self.steps {
             self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         }
+    }
+
+    fn went_back(&mut self, damage: &CheckpointError, _: &Path) {
+        panic!("{damage}");
     }
 
     fn evaluating(&mut self, _epoch: usize) {}

@@ -1,13 +1,14 @@
 //! A detector that can't learn three pictures by heart is broken somewhere.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use burn::module::Module as _;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use sedet::config::{DetectionConfig, Recipe as _};
 use sedet::data::dataset::TargetFilter;
-use sedet::data::loader::{DetectionLoader, LoaderOptions, TrainingImages};
+use sedet::data::loader::{DetectionLoader, LoaderOptions, OnBadImage, TrainingImages};
 use sedet::data::registry::{OpenedSplit, shapes_dataset};
 use sedet::data::shapes::{ShapesConfig, Split};
 use sedet::data::transforms::Augmentation;
@@ -66,6 +67,7 @@ fn three_pictures_are_learnt_by_heart() {
         description,
         dataset_name: "shapes".into(),
         results: results.path().to_path_buf(),
+        on_bad_image: OnBadImage::Error,
         recompute: false,
         device: Device::flex(),
     };
@@ -82,7 +84,10 @@ fn three_pictures_are_learnt_by_heart() {
         let rate = if step < 150 { 2e-3 } else { 4e-4 };
         model = optimizer.step(model, gradients, rate);
     }
-    let evaluation = task.evaluate(&model.valid()).unwrap();
+    let evaluation = task
+        .evaluate(&model.valid(), &AtomicBool::new(false))
+        .unwrap()
+        .unwrap();
     let ap50 = evaluation
         .metrics
         .iter()

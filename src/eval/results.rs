@@ -273,7 +273,7 @@ mod tests {
         let message = read(r#"[{"image_id": 1, "score": NaN}]"#)
             .unwrap_err()
             .to_string();
-        assert!(message.contains("NaN or Infinity"), "{message}");
+        assert!(message.contains("NaN is no number"), "{message}");
     }
 
     #[test]

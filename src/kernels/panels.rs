@@ -281,6 +281,82 @@ pub(super) fn multiply_lines(left: &[f32], rows: usize, right: Lines<'_>, sink: 
     });
 }
 
+/// Adds to `products` (`[rows, starts]`) the product of `left` and the transpose of `right`: the sums
+/// over the columns. The rows of `left` follow each other and are as long as whole panels; beyond the
+/// last column they are zero.
+///
+/// # Panics
+/// When the matrices are smaller than they say.
+pub(super) fn add_dot_products(left: &[f32], right: Lines<'_>, products: &mut [f32]) {
+    struct Dots<'a> {
+        left: &'a [f32],
+        right: Lines<'a>,
+        products: &'a mut [f32],
+    }
+
+    impl Dots<'_> {
+        /// `R` rows times `C` lines, all sums in registers.
+        #[inline(always)]
+        fn blocks<S: Simd, const R: usize, const C: usize>(&mut self, simd: S) {
+            let Lines {
+                data,
+                starts,
+                columns,
+            } = self.right;
+            let length = columns.next_multiple_of(PANEL);
+            let rows = self.products.len() / starts.len().max(1);
+            for first_row in (0..rows).step_by(R) {
+                // Rows and lines that are missing are computed from the last one and dropped.
+                let lefts: [&[S::f32s]; R] = std::array::from_fn(|r| {
+                    let row = (first_row + r).min(rows - 1);
+                    S::as_simd_f32s(&self.left[row * length..][..length]).0
+                });
+                for first in (0..starts.len()).step_by(C) {
+                    let lines: [&[S::f32s]; C] = std::array::from_fn(|c| {
+                        let start = starts[(first + c).min(starts.len() - 1)];
+                        S::as_simd_f32s(&data[start..][..length]).0
+                    });
+                    let mut sums = [[simd.splat_f32s(0.0); C]; R];
+                    for v in 0..columns.div_ceil(S::F32_LANES) {
+                        let left: [S::f32s; R] = std::array::from_fn(|r| lefts[r][v]);
+                        for c in 0..C {
+                            let line = lines[c][v];
+                            for r in 0..R {
+                                sums[r][c] = simd.mul_add_f32s(left[r], line, sums[r][c]);
+                            }
+                        }
+                    }
+                    for (r, sums) in sums.into_iter().enumerate().take(rows - first_row) {
+                        let at = (first_row + r) * starts.len() + first;
+                        let places = self.products[at..].iter_mut();
+                        for (place, sum) in places.zip(sums).take(starts.len() - first) {
+                            *place += simd.reduce_sum_f32s(sum);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    impl WithSimd for Dots<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(mut self, simd: S) {
+            match most_rows::<S>() {
+                8 => self.blocks::<S, 4, 6>(simd),
+                _ => self.blocks::<S, 2, 4>(simd),
+            }
+        }
+    }
+
+    Arch::new().dispatch(Dots {
+        left,
+        right,
+        products,
+    });
+}
+
 /// [`sums`] without a check on the left side.
 #[inline(always)]
 fn packed_sums<'a, S: Simd, const R: usize, const V: usize>(

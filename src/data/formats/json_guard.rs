@@ -169,7 +169,7 @@ impl<R: Read> GuardedJson<R> {
             (true, NotFinite::Refuse) => {
                 let word = String::from_utf8_lossy(&word);
                 return self.wrong(&format!(
-                    "{word} is no number that JSON has; `sedet data check` lists such entries, and its \
+                    "{word} is no number that JSON has; `sedet data check` lists such entries of annotations, and its \
                      --fix writes a copy without them"
                 ));
             }

@@ -11,7 +11,7 @@ use pulp::bytemuck::cast_slice;
 use rayon::prelude::*;
 
 use super::super::cpu::{Output, with_scratch};
-use super::super::panels::{Lines, PANEL, Sink, multiply_lines};
+use super::super::panels::{Lines, PANEL, Sink, add_dot_products, multiply_lines};
 use super::super::vectorized::vectorized;
 use super::bordered::Bordered;
 use super::forward::Finish;
@@ -47,33 +47,77 @@ impl Sink for Sums<'_> {
     }
 }
 
+/// The planes of a group as a matrix whose rows overlap.
+struct Unfolded {
+    bordered: Bordered,
+    /// Of each channel and kernel element.
+    starts: Vec<usize>,
+    /// Outputs, and between their rows the columns too many.
+    columns: usize,
+    /// Elements of the source: the planes, and room for whole panels behind them.
+    length: usize,
+}
+
+impl Unfolded {
+    fn new(geometry: &Geometry) -> Self {
+        let bordered = Bordered::new(geometry);
+        // The last row of outputs ends with the map.
+        let columns = (geometry.output[0] - 1) * bordered.columns() + geometry.output[1];
+        let [height, width] = geometry.kernel;
+        let elements = (0..height).flat_map(|y| (0..width).map(move |x| (y, x)));
+        let elements: Vec<_> = elements
+            .map(|(y, x)| bordered.start(geometry, y, x))
+            .collect();
+        let starts = (0..geometry.channels)
+            .flat_map(|channel| {
+                let plane = channel * bordered.elements();
+                elements.iter().map(move |start| plane + start)
+            })
+            .collect();
+        let length = geometry.channels * bordered.elements() + columns.next_multiple_of(PANEL);
+        Self {
+            bordered,
+            starts,
+            columns,
+            length,
+        }
+    }
+
+    /// Copies the channels of a group into `source`, which is zero where they don't go.
+    fn copy_in(&self, channels: &[f32], geometry: &Geometry, source: &mut [f32]) {
+        let planes = channels.chunks_exact(geometry.input_pixels().max(1));
+        for (plane, to) in planes.zip(source.chunks_exact_mut(self.bordered.elements())) {
+            vectorized(
+                #[inline(always)]
+                || self.bordered.copy_in(plane, geometry, to),
+            );
+        }
+    }
+
+    fn lines<'a>(&'a self, source: &'a [f32]) -> Lines<'a> {
+        Lines {
+            data: source,
+            starts: &self.starts,
+            columns: self.columns,
+        }
+    }
+}
+
 pub(super) fn convolve(
     x: &[f32],
     weight: &[f32],
     geometry: &Geometry,
     finish: Finish<'_>,
 ) -> Output {
-    let bordered = Bordered::new(geometry);
-    let (pixels, width) = (geometry.output_pixels(), geometry.output[1]);
     let mut output = Output::new(geometry.output_shape().iter().product());
+    let (pixels, width) = (geometry.output_pixels(), geometry.output[1]);
     if pixels == 0 {
         return output;
     }
     let shared = output.shared();
     let (channels, filters) = (geometry.channels, geometry.filters);
-    // The last row of outputs ends with the map.
-    let columns = (geometry.output[0] - 1) * bordered.columns() + width;
-    let padded = columns.next_multiple_of(PANEL);
-    let starts: Vec<usize> = (0..channels)
-        .flat_map(|channel| {
-            let [height, width] = geometry.kernel;
-            let elements = (0..height).flat_map(move |y| (0..width).map(move |x| (y, x)));
-            elements
-                .map(move |(y, x)| channel * bordered.elements() + bordered.start(geometry, y, x))
-        })
-        .collect();
-    // The product reads whole vectors.
-    let source_length = channels * bordered.elements() + padded;
+    let unfolded = Unfolded::new(geometry);
+    let padded = unfolded.columns.next_multiple_of(PANEL);
     let per_group = filters * geometry.rows();
     (0..geometry.batch * geometry.groups)
         .into_par_iter()
@@ -81,43 +125,70 @@ pub(super) fn convolve(
             let (image, group) = (task / geometry.groups, task % geometry.groups);
             let input = &x[geometry.input_block(image, group, &(0..channels))];
             let left = &weight[group * per_group..][..per_group];
-            let scratch = [source_length, filters * padded, pixels];
-            with_scratch(scratch, |[source, sums, line]| {
+            let scratch = [unfolded.length, filters * padded, pixels];
+            with_scratch(scratch, |[source, sums, plane]| {
                 source.fill(0.0);
-                let planes = input.chunks_exact(geometry.input_pixels().max(1));
-                for (plane, to) in planes.zip(source.chunks_exact_mut(bordered.elements())) {
-                    vectorized(
-                        #[inline(always)]
-                        || bordered.copy_in(plane, geometry, to),
-                    );
-                }
-                let lines = Lines {
-                    data: source,
-                    starts: &starts,
-                    columns,
-                };
+                unfolded.copy_in(input, geometry, source);
                 let mut sink = Sums {
                     data: sums,
                     columns: padded,
                 };
-                multiply_lines(left, filters, lines, &mut sink);
+                multiply_lines(left, filters, unfolded.lines(source), &mut sink);
                 for (filter, sums) in sums.chunks_exact(padded).enumerate() {
                     let channel = group * filters + filter;
                     let at = geometry.output_start(image, group) + filter * pixels;
                     vectorized(
                         #[inline(always)]
                         || {
-                            let rows = sums.chunks(bordered.columns());
-                            for (to, sums) in line.chunks_exact_mut(width).zip(rows) {
+                            let rows = sums.chunks(unfolded.bordered.columns());
+                            for (to, sums) in plane.chunks_exact_mut(width).zip(rows) {
                                 to.copy_from_slice(&sums[..width]);
                             }
-                            finish.apply_to_row((image, channel), at, line);
+                            finish.apply_to_row((image, channel), at, plane);
                         },
                     );
                     // SAFETY: no other task has this plane.
-                    unsafe { shared.write(at, line) };
+                    unsafe { shared.write(at, plane) };
                 }
             });
         });
     output
+}
+
+/// `[groups * filters, channels, kernel]`, summed over the images in order.
+pub(super) fn weight_gradient(x: &[f32], dy: &[f32], geometry: &Geometry) -> Vec<f32> {
+    let (channels, filters) = (geometry.channels, geometry.filters);
+    let per_group = filters * geometry.rows();
+    let mut gradient = vec![0.0; geometry.groups * per_group];
+    let (pixels, width) = (geometry.output_pixels(), geometry.output[1]);
+    if pixels == 0 || per_group == 0 {
+        return gradient;
+    }
+    let unfolded = Unfolded::new(geometry);
+    let padded = unfolded.columns.next_multiple_of(PANEL);
+    gradient
+        .par_chunks_mut(per_group)
+        .enumerate()
+        .for_each(|(group, gradient)| {
+            let scratch = [unfolded.length, filters * padded];
+            with_scratch(scratch, |[source, spread]| {
+                source.fill(0.0);
+                spread.fill(0.0);
+                for image in 0..geometry.batch {
+                    let input = &x[geometry.input_block(image, group, &(0..channels))];
+                    unfolded.copy_in(input, geometry, source);
+                    // The columns too many stay zero.
+                    let dy = &dy[geometry.output_start(image, group)..][..filters * pixels];
+                    for (dy, spread) in dy.chunks_exact(pixels).zip(spread.chunks_exact_mut(padded))
+                    {
+                        let rows = spread.chunks_mut(unfolded.bordered.columns());
+                        for (row, dy) in rows.zip(dy.chunks_exact(width)) {
+                            row[..width].copy_from_slice(dy);
+                        }
+                    }
+                    add_dot_products(spread, unfolded.lines(source), gradient);
+                }
+            });
+        });
+    gradient
 }

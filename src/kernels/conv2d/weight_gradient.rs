@@ -14,7 +14,7 @@ use super::super::panels::{Left, PANEL, Right, Sink, multiply_into, panels_lengt
 use super::Conv2dOptions;
 use super::geometry::{Geometry, TASKS, Tile};
 use super::unfold::unfold_tile;
-use super::{depthwise, winograd};
+use super::{depthwise, grouped, winograd};
 
 /// Weights with more elements than this are not summed in per-task copies.
 const MAX_PARTIAL_ELEMENTS: usize = 64 * 1024;
@@ -65,6 +65,9 @@ pub(in super::super) fn cpu_weight_gradient(
     let (x, dy) = (x.data(), output_gradient.data());
     if depthwise::is_possible(&geometry) {
         return tensor(depthwise::weight_gradient(x, dy, &geometry), weight_shape);
+    }
+    if grouped::pays(&geometry) {
+        return tensor(grouped::weight_gradient(x, dy, &geometry), weight_shape);
     }
     if winograd::gradient_pays(&geometry) {
         return tensor(winograd::weight_gradient(x, dy, &geometry), weight_shape);
