@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::builder::PossibleValuesParser;
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
+use crate::cli::print_out;
 use crate::data::blood_cells::{BASE_URL, download_blood_cells};
 use crate::data::registry::DATA_DIR_VARIABLE;
 use crate::data::sources::{
@@ -98,7 +99,7 @@ fn explain_imagenet(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode
     if args.mirror.is_some() || !args.only.is_empty() {
         bail!("imagenet is not fetched, so --mirror and --only don't apply; leave them out");
     }
-    print!("{}", imagenet_instructions(base));
+    print_out(&imagenet_instructions(base))?;
     say!("nothing was downloaded");
     Ok(ExitCode::FAILURE)
 }
