@@ -1,9 +1,10 @@
 //! How much memory a training step needs, told before the first is made: whoever runs out of it
 //! after ten minutes learns nothing from a process that the system killed.
 //!
-//! The estimate was held against the measured peak of ten runs of `sedet train` (ResNet-18, ResNet-50
-//! and SE-ResNet-50; 256 to 800 pixels squared; 1 to 4 images; live and frozen norms; SGD and AdamW):
-//! it was between 0.82 and 1.14 of it.
+//! The estimate was held against the measured peak of nine runs of `sedet train` (ResNet-18, ResNet-50
+//! and SE-ResNet-50; 256 and 512 pixels squared; 2 and 4 images; live and frozen norms; AdamW with an
+//! average): it was 0.96 to 1.31 of it, and too high where the input is small, since the copies for a
+//! checkpoint take the place of the maps.
 
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
@@ -47,7 +48,7 @@ const BASE: u64 = 60 << 20;
 const GRADIENTS: f64 = 1.1;
 
 /// An estimate may be too high by so much before it forbids a run.
-const DOUBT: f64 = 1.2;
+const DOUBT: f64 = 1.35;
 
 impl StepMemory {
     /// Of a detector whose input has this height and width at most.
