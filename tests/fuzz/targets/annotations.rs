@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use sedet::data::check::{CheckOptions, Findings, Source, check_split};
+use sedet::data::check::{CheckOptions, Findings, Kind, Source, check_split};
 use sedet::data::formats::layout::SplitFiles;
 use sedet::data::formats::{coco, matlab, voc, yolo};
 use sedet::eval::{GroundTruth, evaluate, read_results};
@@ -42,6 +42,7 @@ fuzz_target!(|data: &[u8]| {
             // What a person has to decide is left as it is, and said.
             if let Ok(checked) = checked
                 && checked.sound_part().is_ok()
+                && findings.of(Kind::ListMissing).is_none()
             {
                 let fixed = dir.path().join("fixed.json");
                 if checked.write_fixed(&fixed).is_ok() {
