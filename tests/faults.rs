@@ -117,11 +117,7 @@ fn two_processes_do_not_train_in_one_folder() {
 #[test]
 fn a_checkpoint_that_can_not_be_written_leaves_the_one_before() {
     let classifier = Classifier::new();
-    let run = classifier.run("full");
-    let mut child = spawn(&classifier.start(&run));
-    wait_for_steps(&mut child, &run, 5);
-    signal(&child, "TERM");
-    child.wait().unwrap();
+    let run = classifier.stopped("full", 5);
     let last = run.join("checkpoints/last.safetensors");
     let saved = fs::read(&last).unwrap();
     let limited = Command::new("sh")
@@ -155,11 +151,7 @@ fn a_folder_that_can_not_be_written_is_named_before_anything_is_computed() {
 #[test]
 fn a_damaged_checkpoint_is_noticed_and_the_one_before_taken() {
     let classifier = Classifier::new();
-    let run = classifier.run("flipped");
-    let mut child = spawn(&classifier.start(&run));
-    wait_for_steps(&mut child, &run, 9);
-    signal(&child, "TERM");
-    child.wait().unwrap();
+    let run = classifier.stopped("flipped", 9);
     let last = run.join("checkpoints/last.safetensors");
     let mut bytes = fs::read(&last).unwrap();
     let middle = bytes.len() / 2;
@@ -179,11 +171,7 @@ fn a_damaged_checkpoint_is_noticed_and_the_one_before_taken() {
 #[test]
 fn a_run_goes_on_with_the_data_it_began_with_or_not_at_all() {
     let classifier = Classifier::new();
-    let run = classifier.run("changed");
-    let mut child = spawn(&classifier.start(&run));
-    wait_for_steps(&mut child, &run, 5);
-    signal(&child, "TERM");
-    child.wait().unwrap();
+    let run = classifier.stopped("changed", 5);
     let data = classifier.dir.path().join("cifar10");
     write_cifar(&data, 70, 30);
     let parts = ["cifar10", "not those that this run began with", "--weights"];

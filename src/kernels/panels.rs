@@ -85,6 +85,29 @@ pub(super) trait Sink {
     );
 }
 
+/// Keeps a product as a matrix whose rows are as long as whole panels.
+pub(super) struct Store<'a> {
+    pub(super) matrix: &'a mut [f32],
+    pub(super) stride: usize,
+}
+
+impl Sink for Store<'_> {
+    #[inline(always)]
+    fn take<S: Simd, const V: usize>(
+        &mut self,
+        _: S,
+        row: usize,
+        column: usize,
+        sums: [S::f32s; V],
+    ) {
+        let at = row * self.stride + column;
+        let (vectors, _) = S::as_mut_simd_f32s(&mut self.matrix[at..at + V * S::F32_LANES]);
+        for (to, sum) in vectors.iter_mut().zip(sums) {
+            *to = sum;
+        }
+    }
+}
+
 /// The length of a right matrix.
 pub(super) const fn panels_length(depth: usize, columns: usize) -> usize {
     columns.div_ceil(PANEL) * depth * PANEL

@@ -45,6 +45,16 @@ impl Classifier {
         words.split_whitespace().map(str::to_string).collect()
     }
 
+    /// A run that was ended, and saved, after about so many steps.
+    pub fn stopped(&self, name: &str, steps: usize) -> PathBuf {
+        let run = self.run(name);
+        let mut child = spawn(&self.start(&run));
+        wait_for_steps(&mut child, &run, steps);
+        signal(&child, "TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        run
+    }
+
     pub fn uninterrupted(&self) -> Ended {
         let run = self.run("uninterrupted");
         succeeds(&self.start(&run));

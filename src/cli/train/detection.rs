@@ -144,7 +144,9 @@ pub(super) fn run(
         let recompute = config.model.recompute;
         // An input that is too small is refused where it is used.
         if let Ok(step) = StepMemory::of_detector(&model, weights, recompute, size, images) {
-            step.check(&config.train, || advice(config))?;
+            step.check(&config.train, || {
+                advice(config, description.model.backbone.norm.kind)
+            })?;
         }
     }
     let task = DetectionTask {
@@ -172,9 +174,9 @@ pub(super) fn run(
     conclude(&run, &task)
 }
 
-/// What to lower where memory is short.
-fn advice(config: &DetectionConfig) -> String {
-    let recompute = match config.model.recompute || config.model.norm == NormKind::Batch {
+/// What to lower where memory is short. With live norms nothing can be computed again.
+fn advice(config: &DetectionConfig, norms: NormKind) -> String {
+    let recompute = match config.model.recompute || norms == NormKind::Batch {
         true => "",
         false => ", or set model.recompute=true, which keeps less for more time",
     };

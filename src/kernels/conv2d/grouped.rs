@@ -6,12 +6,10 @@
 //! matrix whose rows overlap, which the product takes as it is. The columns too many are dropped when
 //! the sums are written.
 
-use pulp::Simd;
-use pulp::bytemuck::cast_slice;
 use rayon::prelude::*;
 
 use super::super::cpu::{Output, with_scratch};
-use super::super::panels::{Lines, PANEL, Sink, add_dot_products, multiply_lines};
+use super::super::panels::{Lines, PANEL, Store, add_dot_products, multiply_lines};
 use super::super::vectorized::vectorized;
 use super::bordered::Bordered;
 use super::forward::Finish;
@@ -25,26 +23,6 @@ pub(super) fn pays(geometry: &Geometry) -> bool {
     let is_unfolded = !geometry.is_pointwise();
     let is_small = geometry.channels <= MOST && geometry.filters <= MOST;
     geometry.groups > 1 && is_unfolded && is_small
-}
-
-/// Sums, `[filters, columns]`.
-struct Sums<'a> {
-    data: &'a mut [f32],
-    columns: usize,
-}
-
-impl Sink for Sums<'_> {
-    #[inline(always)]
-    fn take<S: Simd, const V: usize>(
-        &mut self,
-        _: S,
-        row: usize,
-        column: usize,
-        sums: [S::f32s; V],
-    ) {
-        let width = V * S::F32_LANES;
-        self.data[row * self.columns + column..][..width].copy_from_slice(cast_slice(&sums));
-    }
 }
 
 /// The planes of a group as a matrix whose rows overlap.
@@ -129,9 +107,9 @@ pub(super) fn convolve(
             with_scratch(scratch, |[source, sums, plane]| {
                 source.fill(0.0);
                 unfolded.copy_in(input, geometry, source);
-                let mut sink = Sums {
-                    data: sums,
-                    columns: padded,
+                let mut sink = Store {
+                    matrix: sums,
+                    stride: padded,
                 };
                 multiply_lines(left, filters, unfolded.lines(source), &mut sink);
                 for (filter, sums) in sums.chunks_exact(padded).enumerate() {

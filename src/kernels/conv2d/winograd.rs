@@ -10,11 +10,10 @@
 
 use std::ops::Range;
 
-use pulp::Simd;
 use rayon::prelude::*;
 
 use super::super::cpu::{Matrix, Output, SharedOutput, multiply, with_scratch};
-use super::super::panels::{Left, PANEL, Right, Sink, multiply_into, pack_block, rows_at_once};
+use super::super::panels::{Left, PANEL, Right, Store, multiply_into, pack_block, rows_at_once};
 use super::super::vectorized::vectorized;
 use super::forward::Finish;
 use super::geometry::{Geometry, TASKS};
@@ -462,29 +461,6 @@ fn transform_filter(
 // ---------------------------------------------------------------------------------------------
 // The convolution
 // ---------------------------------------------------------------------------------------------
-
-/// Keeps a product as a matrix.
-struct Store<'a> {
-    matrix: &'a mut [f32],
-    stride: usize,
-}
-
-impl Sink for Store<'_> {
-    #[inline(always)]
-    fn take<S: Simd, const V: usize>(
-        &mut self,
-        _: S,
-        row: usize,
-        column: usize,
-        sums: [S::f32s; V],
-    ) {
-        let at = row * self.stride + column;
-        let (vectors, _) = S::as_mut_simd_f32s(&mut self.matrix[at..at + V * S::F32_LANES]);
-        for (to, sum) in vectors.iter_mut().zip(sums) {
-            *to = sum;
-        }
-    }
-}
 
 /// The convolution of `x`; see [`Weights`] for `weight`.
 pub(super) fn convolve(
