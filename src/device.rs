@@ -182,8 +182,10 @@ pub fn resolve(choice: DeviceChoice) -> Result<WorkingDevice, DeviceError> {
             if let Ok(found) = open(Backend::Cuda, 0) {
                 return Ok(found);
             }
-            match open(Backend::Wgpu, 0) {
-                Ok(found) if !found.is_software => Ok(found),
+            // A software adapter is not made to compute only to be turned down.
+            let has_card = open_wgpu().is_ok_and(|found| !found.is_software);
+            match has_card.then(|| open(Backend::Wgpu, 0)) {
+                Some(Ok(found)) => Ok(found),
                 _ => open(Backend::Cpu, 0),
             }
         }

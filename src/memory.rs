@@ -6,8 +6,8 @@
 //! and asks for pages of 2 MiB.
 //!
 //! It holds little more than was in use at once before: before new memory is taken, kept buffers go
-//! back until what is in use and what is kept stay below one and a quarter of the most that ever was
-//! in use. Without that quarter, a third of the buffers of a pass came fresh from the kernel.
+//! back until what is in use and what is kept stay below nine eighths of the most that ever was in use.
+//! A quarter, an eighth and a sixteenth on top were not told apart in the time of training and inference.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
@@ -17,6 +17,8 @@ use std::sync::Mutex;
 const LEAST: usize = 1 << 20;
 /// The size of a large page, to which the kept buffers are aligned.
 const PAGE: usize = 2 << 20;
+/// Kept buffers may add this part to the most that was in use.
+const SPARE: usize = 8;
 /// Buffers of different sizes that can be kept at a time.
 const PLACES: usize = 256;
 
@@ -86,14 +88,15 @@ fn layout_of(size: usize) -> Layout {
 }
 
 impl Kept {
-    /// A kept block for this size: one of just this size, else the smallest of up to twice of it.
+    /// A kept block for this size: one of just this size, else the smallest of up to half more. (Twice as
+    /// much was no faster, and a step of training held 4 % more.)
     fn take(&mut self, size: usize) -> Option<(usize, usize)> {
         // The newest: its pages are the likeliest to be in the cache.
         let kept = &self.blocks[..self.count];
         if let Some(place) = kept.iter().rposition(|block| block.1 == size) {
             return Some(self.remove(place));
         }
-        let fits = |block: &(usize, (usize, usize))| (size..=2 * size).contains(&block.1.1);
+        let fits = |block: &(usize, (usize, usize))| (size..=size + size / 2).contains(&block.1.1);
         let place = kept
             .iter()
             .copied()
@@ -136,7 +139,7 @@ impl Kept {
 
     /// Whether too much is in use and kept together.
     fn is_too_much(&self) -> bool {
-        self.bytes > 0 && self.used + self.bytes > self.most + self.most / 4
+        self.bytes > 0 && self.used + self.bytes > self.most + self.most / SPARE
     }
 }
 
@@ -176,6 +179,7 @@ unsafe impl GlobalAlloc for KeepLarge {
         if let Some((address, _)) = found {
             return address as *mut u8;
         }
+        return_large_buffers();
         // SAFETY: the size is not zero.
         let new = unsafe { System.alloc(block) };
         if new.is_null() {
@@ -212,6 +216,23 @@ unsafe impl GlobalAlloc for KeepLarge {
         }
     }
 }
+
+/// Makes the GNU C library return buffers of [`LEAST`] and more to the kernel when they are freed.
+///
+/// Left alone, it raises its threshold for that to the size of what was freed, up to 32 MiB, and cuts
+/// later buffers out of its own heap, which comes back in pieces. Measured, a training step then held
+/// a quarter more than all blocks in use and kept.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn return_large_buffers() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: a setting of the allocator, which it takes at any time. It allocates nothing.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LEAST as libc::c_int) };
+    });
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn return_large_buffers() {}
 
 /// Ask for large pages; without them everything is as it was, but slower.
 #[cfg(target_os = "linux")]
@@ -258,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_adds_a_quarter_at_most_to_what_was_in_use() {
+    fn what_is_kept_adds_an_eighth_at_most_to_what_was_in_use() {
         let allocator = KeepLarge::new();
         // SAFETY: as a global allocator is used.
         unsafe {
@@ -273,7 +294,10 @@ mod tests {
             ] {
                 let buffer = allocator.alloc(layout(size));
                 let kept = allocator.kept.lock().unwrap();
-                assert!(kept.used + kept.bytes <= kept.most * 5 / 4, "{size}");
+                assert!(
+                    kept.used + kept.bytes <= kept.most + kept.most / SPARE,
+                    "{size}"
+                );
                 drop(kept);
                 buffer.write(1);
                 allocator.dealloc(buffer, layout(size));
@@ -290,16 +314,16 @@ mod tests {
         unsafe {
             let large = allocator.alloc(layout(8 << 20));
             allocator.dealloc(large, layout(8 << 20));
-            let lent = allocator.alloc(layout(5 << 20));
+            let lent = allocator.alloc(layout(6 << 20));
             assert_eq!(lent, large);
             assert_eq!(state(&allocator), (0, 0, 8 << 20));
-            lent.write_bytes(1, 5 << 20);
-            allocator.dealloc(lent, layout(5 << 20));
+            lent.write_bytes(1, 6 << 20);
+            allocator.dealloc(lent, layout(6 << 20));
             assert_eq!(state(&allocator), (1, 8 << 20, 0));
             // Too small a part of it is not worth it.
-            let small = allocator.alloc(layout(3 << 20));
-            assert_eq!(allocator.kept.lock().unwrap().used, 3 << 20);
-            allocator.dealloc(small, layout(3 << 20));
+            let small = allocator.alloc(layout(5 << 20));
+            assert_eq!(allocator.kept.lock().unwrap().used, 5 << 20);
+            allocator.dealloc(small, layout(5 << 20));
         }
     }
 

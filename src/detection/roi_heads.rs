@@ -17,7 +17,7 @@ use super::roi_pooler::{PooledLevels, RoiPooler};
 use super::sampler::{BalancedSampler, SampleOrder};
 use super::{Detection, Target, host};
 use crate::boxes::{BoxXyxy, ImageSize};
-use crate::nn::conv::linear;
+use crate::nn::conv::{forward_linear, linear};
 use crate::nn::init::WeightInit;
 
 /// How the head's weights start.
@@ -117,14 +117,14 @@ impl BoxHead {
     }
 
     fn hidden(&self, pooled: Tensor<4>) -> Tensor<2> {
-        relu(self.fc6.forward(pooled.flatten(1, 3)))
+        relu(forward_linear(&self.fc6, pooled.flatten(1, 3)))
     }
 
     fn forward_hidden(&self, x: Tensor<2>) -> BoxHeadOutput {
-        let x = relu(self.fc7.forward(x));
+        let x = relu(forward_linear(&self.fc7, x));
         BoxHeadOutput {
-            class_logits: self.cls_score.forward(x.clone()),
-            box_deltas: self.bbox_pred.forward(x),
+            class_logits: forward_linear(&self.cls_score, x.clone()),
+            box_deltas: forward_linear(&self.bbox_pred, x),
         }
     }
 }

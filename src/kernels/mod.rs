@@ -8,6 +8,7 @@
 //! - [`affine`](affine::affine): frozen batch norm, the residual sum and ReLU in one pass, with its
 //!   relatives [`relu`](affine::relu) and [`add_relu`](affine::add_relu);
 //! - [`excite_add_relu`](excite::excite_add_relu): gates, residual sum and ReLU of an SE block;
+//! - [`linear`](linear::linear): fully connected layers;
 //! - [`max_pool2d`](max_pool::max_pool2d): max pooling;
 //! - [`roi_align`](roi_align::roi_align): crops of a feature map.
 //!
@@ -27,6 +28,7 @@ mod cpu;
 pub mod excite;
 #[cfg(test)]
 mod fixture;
+pub mod linear;
 pub mod max_pool;
 mod panels;
 mod portable;
@@ -180,6 +182,31 @@ pub trait Kernels: Backend {
         Self::excite_add_relu_forward(x, gates, residual)
     }
 
+    /// See [`linear::linear`].
+    fn linear_forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::linear(x, weight, Some(bias))
+    }
+
+    /// The gradient of [`Kernels::linear_forward`] for its input.
+    fn linear_input_gradient(
+        output_gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::linear_x_backward(weight, output_gradient)
+    }
+
+    /// The gradient of [`Kernels::linear_forward`] for its weight.
+    fn linear_weight_gradient(
+        x: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::linear_weight_backward(x, output_gradient)
+    }
+
     /// See [`excite::excite_add_relu`].
     fn excite_add_relu_forward(
         x: FloatTensor<Self>,
@@ -258,6 +285,45 @@ pub trait Operations: Backend {
         residual: FloatTensor<Self>,
         relu: bool,
         options: Conv2dOptions,
+    ) -> FloatTensor<Self>;
+
+    /// See [`conv2d::conv2d_fused`].
+    fn conv2d_scaled(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        relu: bool,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self>;
+
+    /// See [`conv2d::conv2d_fused`].
+    fn conv2d_scaled_with_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        relu: bool,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self>;
+
+    /// See [`conv2d::conv2d_gated`].
+    fn conv2d_scaled_gated(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self>;
+
+    /// See [`linear::linear`].
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
     /// See [`Kernels::batch_statistics`]; not differentiable.
@@ -357,6 +423,53 @@ macro_rules! operations_without_gradient {
                 <Self as Kernels>::conv2d_forward(x, weight, bias, residual, relu, options)
             }
 
+            fn conv2d_scaled(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                scale: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                relu: bool,
+                options: Conv2dOptions,
+            ) -> FloatTensor<Self> {
+                let weight = conv2d::scaled::<Self>(weight, scale);
+                <Self as Kernels>::conv2d_forward(x, weight, Some(bias), None, relu, options)
+            }
+
+            fn conv2d_scaled_with_residual(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                scale: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                residual: FloatTensor<Self>,
+                relu: bool,
+                options: Conv2dOptions,
+            ) -> FloatTensor<Self> {
+                let weight = conv2d::scaled::<Self>(weight, scale);
+                let (bias, residual) = (Some(bias), Some(residual));
+                <Self as Kernels>::conv2d_forward(x, weight, bias, residual, relu, options)
+            }
+
+            fn conv2d_scaled_gated(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                scale: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                gates: FloatTensor<Self>,
+                residual: FloatTensor<Self>,
+                options: Conv2dOptions,
+            ) -> FloatTensor<Self> {
+                let weight = conv2d::scaled::<Self>(weight, scale);
+                <Self as Kernels>::conv2d_gated_forward(x, weight, bias, gates, residual, options)
+            }
+
+            fn linear(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::linear_forward(x, weight, bias)
+            }
+
             fn batch_statistics(x: FloatTensor<Self>) -> FloatTensor<Self> {
                 <Self as Kernels>::batch_statistics(x)
             }
@@ -447,7 +560,7 @@ impl<B: Kernels, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         options: Conv2dOptions,
     ) -> FloatTensor<Self> {
-        conv2d::recorded::<B, C>(x, weight, options)
+        conv2d::recorded::<B, C>(conv2d::Inputs::new(x, weight), false, options)
     }
 
     fn conv2d_with_bias(
@@ -457,7 +570,11 @@ impl<B: Kernels, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         relu: bool,
         options: Conv2dOptions,
     ) -> FloatTensor<Self> {
-        conv2d::recorded_with_bias::<B, C>(x, weight, bias, relu, options)
+        let inputs = conv2d::Inputs {
+            bias: Some(bias),
+            ..conv2d::Inputs::new(x, weight)
+        };
+        conv2d::recorded::<B, C>(inputs, relu, options)
     }
 
     fn conv2d_with_residual(
@@ -468,7 +585,73 @@ impl<B: Kernels, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         relu: bool,
         options: Conv2dOptions,
     ) -> FloatTensor<Self> {
-        conv2d::recorded_with_residual::<B, C>(x, weight, bias, residual, relu, options)
+        let inputs = conv2d::Inputs {
+            bias: Some(bias),
+            residual: Some(residual),
+            ..conv2d::Inputs::new(x, weight)
+        };
+        conv2d::recorded::<B, C>(inputs, relu, options)
+    }
+
+    fn conv2d_scaled(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        relu: bool,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        let inputs = conv2d::Inputs {
+            scale: Some(scale),
+            bias: Some(bias),
+            ..conv2d::Inputs::new(x, weight)
+        };
+        conv2d::recorded::<B, C>(inputs, relu, options)
+    }
+
+    fn conv2d_scaled_with_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        relu: bool,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        let inputs = conv2d::Inputs {
+            scale: Some(scale),
+            bias: Some(bias),
+            residual: Some(residual),
+            ..conv2d::Inputs::new(x, weight)
+        };
+        conv2d::recorded::<B, C>(inputs, relu, options)
+    }
+
+    fn conv2d_scaled_gated(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        let inputs = conv2d::Inputs {
+            scale: Some(scale),
+            bias: Some(bias),
+            residual: Some(residual),
+            gates: Some(gates),
+            ..conv2d::Inputs::new(x, weight)
+        };
+        conv2d::recorded::<B, C>(inputs, true, options)
+    }
+
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        linear::recorded::<B, C>(x, weight, bias)
     }
 
     fn batch_statistics(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -521,9 +704,13 @@ impl<B: Kernels, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         residual: FloatTensor<Self>,
         options: Conv2dOptions,
     ) -> FloatTensor<Self> {
-        // The gradient of the gates needs the map before them.
-        let x = conv2d::recorded_with_bias::<B, C>(x, weight, bias, false, options);
-        excite::recorded::<B, C>(x, gates, residual)
+        let inputs = conv2d::Inputs {
+            bias: Some(bias),
+            residual: Some(residual),
+            gates: Some(gates),
+            ..conv2d::Inputs::new(x, weight)
+        };
+        conv2d::recorded::<B, C>(inputs, true, options)
     }
 
     fn excite_add_relu(
@@ -658,6 +845,24 @@ impl Kernels for Flex {
         } else {
             use burn::backend::ops::FloatTensorOps;
             Self::float_sum_dims(Self::float_mul(a, b), &[2, 3])
+        }
+    }
+
+    fn linear_input_gradient(output_gradient: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        if all_f32(&[&output_gradient, &weight]) {
+            linear::cpu_input_gradient(output_gradient, weight)
+        } else {
+            use burn::backend::ops::ModuleOps;
+            Self::linear_x_backward(weight, output_gradient)
+        }
+    }
+
+    fn linear_weight_gradient(x: FlexTensor, output_gradient: FlexTensor) -> FlexTensor {
+        if all_f32(&[&x, &output_gradient]) {
+            linear::cpu_weight_gradient(x, output_gradient)
+        } else {
+            use burn::backend::ops::ModuleOps;
+            Self::linear_weight_backward(x, output_gradient)
         }
     }
 

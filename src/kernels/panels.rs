@@ -115,12 +115,25 @@ pub(super) const fn panels_length(depth: usize, columns: usize) -> usize {
 
 /// Puts `values` into row `row` of a right matrix, from column `first` on.
 pub(super) fn put_row(panels: &mut [f32], depth: usize, row: usize, first: usize, values: &[f32]) {
+    for_each_piece(depth, row, first, values, |at, piece| {
+        panels[at..at + piece.len()].copy_from_slice(piece);
+    });
+}
+
+/// The same, with each piece and its place in the right matrix handed to `put`.
+#[inline(always)]
+pub(super) fn for_each_piece(
+    depth: usize,
+    row: usize,
+    first: usize,
+    values: &[f32],
+    mut put: impl FnMut(usize, &[f32]),
+) {
     let (mut column, mut rest) = (first, values);
     while !rest.is_empty() {
         let place = column % PANEL;
         let (now, after) = rest.split_at(rest.len().min(PANEL - place));
-        let at = (column / PANEL * depth + row) * PANEL + place;
-        panels[at..at + now.len()].copy_from_slice(now);
+        put((column / PANEL * depth + row) * PANEL + place, now);
         column += now.len();
         rest = after;
     }

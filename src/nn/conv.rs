@@ -5,7 +5,8 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
 use super::init::WeightInit;
-use crate::kernels::conv2d::{Conv2dOptions, conv2d, conv2d_fused};
+use crate::kernels;
+use crate::kernels::conv2d::{Conv2dOptions, Filters, conv2d, conv2d_fused};
 
 /// Configuration of a [`Conv2d`] with PyTorch's meaning of every field. The pairs are (vertical,
 /// horizontal).
@@ -140,7 +141,7 @@ impl Conv2d {
             Some(bias) => bias.val(),
             None => Tensor::zeros([weight.dims()[0]], &x.device()),
         };
-        conv2d_fused(x, weight, bias, None, true, self.options())
+        conv2d_fused(x, Filters::new(weight, bias), None, true, self.options())
     }
 
     /// The same plus `residual`, of the output's shape.
@@ -148,7 +149,10 @@ impl Conv2d {
         match &self.bias {
             Some(bias) => {
                 let (weight, bias) = (self.weight.val(), bias.val());
-                conv2d_fused(x, weight, bias, Some(residual), false, self.options())
+                {
+                    let filters = Filters::new(weight, bias);
+                    conv2d_fused(x, filters, Some(residual), false, self.options())
+                }
             }
             None => self.forward(x) + residual,
         }
@@ -181,5 +185,13 @@ pub fn linear(d_in: usize, d_out: usize, init: WeightInit, device: &Device) -> L
         // burn keeps the weight as `[d_in, d_out]`, the transpose of PyTorch's.
         weight: init.weight([d_in, d_out], d_in, d_out, device),
         bias: Some(init.bias(d_out, d_in, device)),
+    }
+}
+
+/// `[rows, d_in]` to `[rows, d_out]` by our own kernels.
+pub fn forward_linear(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
+    match &layer.bias {
+        Some(bias) => kernels::linear::linear(x, layer.weight.val(), bias.val()),
+        None => layer.forward(x),
     }
 }

@@ -10,8 +10,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::conv::{Conv2d, Conv2dConfig};
 use super::norm::{Norm, NormConfig};
-use crate::kernels::affine::affine;
-use crate::kernels::conv2d::conv2d_fused;
+use crate::kernels::conv2d::{Filters, conv2d_fused};
 
 /// `norm(conv(x))`, plus `residual` (of the output's shape), clamped at zero if `relu`.
 ///
@@ -26,31 +25,29 @@ pub fn forward_normed(
     if norm.follows_batch(&x) {
         return norm.forward(conv.forward(x), residual, relu);
     }
-    let (weight, bias) = folded(conv, norm, &x.device());
-    conv2d_fused(x, weight, bias, residual, relu, conv.options())
+    let filters = filters(conv, norm, &x.device());
+    conv2d_fused(x, filters, residual, relu, conv.options())
 }
 
-/// Weight and bias of the convolution that is `conv` with `norm` behind it. Of a folded pair they
-/// are there already.
-pub(super) fn folded(conv: &Conv2d, norm: &Norm, device: &Device) -> (Tensor<4>, Tensor<1>) {
+/// The filters that are `conv` with `norm` behind it. Those of a folded pair have no scale.
+pub(super) fn filters(conv: &Conv2d, norm: &Norm, device: &Device) -> Filters {
     let weight = conv.weight.val();
     let bias = conv.bias.as_ref().map(|bias| bias.val());
     if norm.is_folded()
         && let Some(bias) = bias
     {
-        return (weight, bias);
+        return Filters::new(weight, bias);
     }
     let [scale, shift] = norm.scale_and_shift(device);
     let bias = match bias {
         Some(bias) => bias * scale.clone() + shift,
         None => shift,
     };
-    // Each filter as a plane of one image: burn's product with a broadcast scale is slower.
-    let [filters, channels, height, width] = weight.dims();
-    let planes = weight.reshape([1, filters, channels * height, width]);
-    let zeros = Tensor::zeros([filters], device);
-    let scaled = affine(planes, scale, zeros, None, false);
-    (scaled.reshape([filters, channels, height, width]), bias)
+    Filters {
+        weight,
+        scale: Some(scale),
+        bias,
+    }
 }
 
 /// The pair with the norm inside the convolution, for inference. Outputs differ by rounding, about
@@ -60,7 +57,7 @@ pub fn fold(conv: Conv2d, norm: Norm) -> (Conv2d, Norm) {
         return (conv, norm);
     }
     let device = conv.weight.val().device();
-    let (weight, bias) = folded(&conv, &norm, &device);
+    let (weight, bias) = filters(&conv, &norm, &device).folded();
     let mut conv = conv;
     conv.weight = Param::from_tensor(weight);
     conv.bias = Some(Param::from_tensor(bias));

@@ -7,12 +7,12 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::conv::{Conv2d, linear};
-use super::conv_norm::{folded, forward_normed};
+use super::conv_norm::{filters, forward_normed};
 use super::init::WeightInit;
 use super::norm::Norm;
 use super::recording;
 use crate::kernels::affine::add_relu;
-use crate::kernels::conv2d::{Conv2dOptions, conv2d, conv2d_gated};
+use crate::kernels::conv2d::{Conv2dOptions, Filters, conv2d, conv2d_gated};
 use crate::kernels::excite::excite_add_relu;
 
 /// What the unit looks at (SENet paper, tables 11 and 16).
@@ -319,9 +319,9 @@ impl SeUnit {
     /// The end of a residual block: `relu(se(norm(conv(x))) + residual)`. Seen by
     /// [`recording::record`].
     ///
-    /// Where nobody asks for gradients or for the map before the gates, and the unit squeezes by the
-    /// mean behind a 1x1 convolution, the map is written once, finished: the mean of a 1x1
-    /// convolution's output is the convolution of its input's mean, so the gates are there before
+    /// Where the norm does not follow the batch, nobody wants the map before the gates, and the unit
+    /// squeezes by the mean behind a 1x1 convolution, the map is written once, finished: the mean of a
+    /// 1x1 convolution's output is the convolution of its input's mean, so the gates are there before
     /// the map.
     pub fn forward_after(
         &self,
@@ -332,18 +332,11 @@ impl SeUnit {
     ) -> Tensor<4> {
         let is_linear = self.config.squeeze == Squeeze::Average && !self.config.after_relu;
         let wants_maps = recording::wants_maps();
-        if is_linear && !wants_maps && conv.is_pointwise() && !x.device().is_autodiff() {
-            let (weight, bias) = folded(conv, norm, &x.device());
-            let [filters, channels, _, _] = weight.dims();
-            let [batch, _, height, width] = x.dims();
-            let mean = x.clone().reshape([batch, channels, height * width]);
-            let mean = mean.mean_dim(2).reshape([batch, channels]);
-            let squeezed = mean
-                .matmul(weight.clone().reshape([filters, channels]).transpose())
-                .add(bias.clone().unsqueeze());
-            let gates = self.gates_of(squeezed);
+        if is_linear && !wants_maps && conv.is_pointwise() && !norm.follows_batch(&x) {
+            let filters = filters(conv, norm, &x.device());
+            let gates = self.gates_of(mean_after(&filters, x.clone()));
             recording::note(gates.clone(), None, None);
-            return conv2d_gated(x, weight, bias, gates, residual, conv.options());
+            return conv2d_gated(x, filters, gates, residual, conv.options());
         }
         let map = forward_normed(conv, norm, x, None, self.config.after_relu);
         if self.config.squeeze == Squeeze::None || wants_maps {
@@ -353,6 +346,21 @@ impl SeUnit {
         recording::note(gates.clone(), None, None);
         excite_add_relu(map, gates, residual)
     }
+}
+
+/// The mean over space, `[batch, filters]`, of what a 1x1 convolution makes of
+/// `[batch, channels, height, width]`, without the convolution.
+fn mean_after(filters: &Filters, x: Tensor<4>) -> Tensor<2> {
+    let [count, channels, _, _] = filters.weight.dims();
+    let [batch, _, height, width] = x.dims();
+    let mean = x.reshape([batch, channels, height * width]).mean_dim(2);
+    let weight = filters.weight.clone().reshape([count, channels]);
+    let product = mean.reshape([batch, channels]).matmul(weight.transpose());
+    let product = match &filters.scale {
+        Some(scale) => product * scale.clone().unsqueeze(),
+        None => product,
+    };
+    product + filters.bias.clone().unsqueeze()
 }
 
 /// A linear layer at every pixel of `[batch, d_in, height, width]`: a 1x1 convolution.
@@ -370,6 +378,8 @@ fn pointwise(layer: &Linear, x: Tensor<4>) -> Tensor<4> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::conv::Conv2dConfig;
+    use crate::nn::norm::NormConfig;
 
     #[test]
     fn the_hidden_layer_is_the_paper_s_or_rounded_as_timm_does() {
@@ -448,5 +458,59 @@ mod tests {
         };
         assert_eq!(late.validate_fixed_position(), Ok(()));
         assert_eq!(late.validate_throughout(), Err(SeConfigError::Stages));
+    }
+
+    /// The same numbers every time.
+    fn wave<const D: usize>(shape: [usize; D], pitch: f32, device: &Device) -> Tensor<D> {
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|i| (i as f32 * pitch).sin()).collect();
+        Tensor::from_data(burn::tensor::TensorData::new(values, shape), device)
+    }
+
+    #[test]
+    fn gates_known_before_the_map_have_the_gradients_of_gates_made_from_it() {
+        let device = Device::flex().autodiff();
+        let conv = Conv2dConfig::new(6, 12, 1).init(&device);
+        let mut norm = NormConfig::default().init(12, &device);
+        norm.weight = norm.weight.map(|weight| {
+            (weight + wave([12], 0.7, &Device::flex()) * 0.5).set_require_grad(false)
+        });
+        let unit = SeConfig::new(3).init(12, &device);
+        for batch in [1, 3] {
+            let x = wave([batch, 6, 5, 4], 0.37, &device).require_grad();
+            let residual = wave([batch, 12, 5, 4], 0.53, &device).require_grad();
+            let all = |depth: Option<recording::Depth>| {
+                let work = || unit.forward_after(&conv, &norm, x.clone(), residual.clone());
+                let y = match depth {
+                    None => work(),
+                    // With the map asked for, the map is made first.
+                    Some(depth) => recording::record(depth, work).0,
+                };
+                let dy = wave([batch, 12, 5, 4], 0.91, &device);
+                let gradients = (y.clone() * dy).sum().backward();
+                let flat =
+                    |found: Option<Tensor<4>>| found.unwrap().into_data().try_to_vec::<f32>();
+                let mut found = vec![
+                    ("y", y.into_data().try_to_vec::<f32>().unwrap()),
+                    ("dx", flat(x.grad(&gradients)).unwrap()),
+                    ("dresidual", flat(residual.grad(&gradients)).unwrap()),
+                    ("dweight", flat(conv.weight.val().grad(&gradients)).unwrap()),
+                ];
+                for (name, layer) in [("fc1", &unit.fc1), ("fc2", &unit.fc2)] {
+                    let gradient = layer.weight.val().grad(&gradients).unwrap();
+                    found.push((name, gradient.into_data().try_to_vec().unwrap()));
+                }
+                found
+            };
+            let through_map = all(Some(recording::Depth::GatesAndMaps));
+            for ((name, before), (_, after)) in all(None).into_iter().zip(through_map) {
+                for (a, b) in before.iter().zip(&after) {
+                    assert!(
+                        (a - b).abs() < 1e-5 * (1.0 + b.abs()),
+                        "{name}: {a} and {b}"
+                    );
+                }
+            }
+        }
     }
 }

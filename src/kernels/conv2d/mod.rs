@@ -9,7 +9,8 @@
 //! - `forward`: everything else, as a product of the weights and the unfolded input, tile by tile. A
 //!   1x1 kernel of stride 1 is unfolded by copying.
 //!
-//! `input_gradient` and `weight_gradient` take the same ways backwards.
+//! `input_gradient` and `weight_gradient` take the same ways backwards; `recorded` is what autodiff
+//! sees.
 
 mod bordered;
 mod depthwise;
@@ -17,28 +18,24 @@ mod forward;
 mod geometry;
 mod grouped;
 mod input_gradient;
+mod recorded;
 #[cfg(test)]
 mod tests;
 mod unfold;
 mod weight_gradient;
 mod winograd;
 
-use burn::backend::TensorMetadata;
-use burn::backend::autodiff::NodeId;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::Dispatch;
 use burn::backend::flex::FlexTensor;
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch};
 use burn::tensor::Tensor;
 
+use super::Operations;
+use super::affine::affine;
 use super::cpu::{Contiguous, dims};
-use super::{Kernels, Operations, needs_gradient};
 use forward::Finish;
 use geometry::Geometry;
 pub(super) use input_gradient::cpu_input_gradient;
+pub(super) use recorded::{Inputs, recorded, scaled};
 pub(super) use weight_gradient::cpu_weight_gradient;
 
 /// How the kernel moves over the input. The pairs are (vertical, horizontal).
@@ -82,7 +79,7 @@ pub fn conv2d(
     options: Conv2dOptions,
 ) -> Tensor<4> {
     match bias {
-        Some(bias) => conv2d_fused(x, weight, bias, None, false, options),
+        Some(bias) => conv2d_fused(x, Filters::new(weight, bias), None, false, options),
         None => {
             Geometry::new(x.dims(), weight.dims(), options);
             let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
@@ -91,230 +88,117 @@ pub fn conv2d(
     }
 }
 
-/// [`conv2d`] with `bias`, plus `residual` (of the output's shape), clamped at zero when `relu`: what
-/// a convolution with a folded norm is at the end of a residual branch. On the CPU all of it happens
-/// before an output is written. Differentiable in all tensors.
+/// The filters of a convolution with the norm behind it.
+#[derive(Clone, Debug)]
+pub struct Filters {
+    /// `[channels_out, channels_in / groups, kernel_height, kernel_width]`.
+    pub weight: Tensor<4>,
+    /// What each filter is multiplied by, `[channels_out]`. A constant: no gradient reaches it.
+    pub scale: Option<Tensor<1>>,
+    /// What is added to each filter's output, `[channels_out]`.
+    pub bias: Tensor<1>,
+}
+
+impl Filters {
+    /// Without a scale.
+    pub fn new(weight: Tensor<4>, bias: Tensor<1>) -> Self {
+        Self {
+            weight,
+            scale: None,
+            bias,
+        }
+    }
+
+    /// Weight and bias, with the scale in the weight.
+    pub fn folded(self) -> (Tensor<4>, Tensor<1>) {
+        let Some(scale) = self.scale else {
+            return (self.weight, self.bias);
+        };
+        let [filters, channels, height, width] = self.weight.dims();
+        let planes = [1, filters, channels * height, width];
+        let zeros = Tensor::zeros([filters], &scale.device());
+        let scaled = affine(self.weight.reshape(planes), scale, zeros, None, false);
+        (
+            scaled.reshape([filters, channels, height, width]),
+            self.bias,
+        )
+    }
+
+    fn check(&self, geometry: &Geometry) {
+        let vector = [geometry.groups * geometry.filters];
+        assert!(
+            self.bias.dims() == vector && self.scale.iter().all(|scale| scale.dims() == vector),
+            "conv2d: bias and scale need one element per output channel"
+        );
+    }
+}
+
+/// [`conv2d`] with these filters, plus `residual` (of the output's shape), clamped at zero when
+/// `relu`: the end of a residual branch. On the CPU all of it happens before an output is written.
+/// Differentiable in all tensors but the scale.
 ///
 /// # Panics
 /// When the shapes do not fit each other or the options.
 pub fn conv2d_fused(
     x: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Tensor<1>,
+    filters: Filters,
     residual: Option<Tensor<4>>,
     relu: bool,
     options: Conv2dOptions,
 ) -> Tensor<4> {
-    let geometry = Geometry::new(x.dims(), weight.dims(), options);
-    let [filters] = bias.dims();
-    assert_eq!(
-        filters,
-        geometry.groups * geometry.filters,
-        "conv2d: the bias needs one element per output channel"
-    );
-    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-    let bias = bias.into_dispatch();
-    Tensor::from_dispatch(match residual {
-        None => <Dispatch as Operations>::conv2d_with_bias(x, weight, bias, relu, options),
-        Some(residual) => {
-            assert_eq!(
-                residual.dims(),
-                geometry.output_shape(),
-                "conv2d: the residual needs the output's shape"
-            );
-            let residual = residual.into_dispatch();
-            <Dispatch as Operations>::conv2d_with_residual(x, weight, bias, residual, relu, options)
-        }
+    let geometry = Geometry::new(x.dims(), filters.weight.dims(), options);
+    filters.check(&geometry);
+    let (x, weight) = (x.into_dispatch(), filters.weight.into_dispatch());
+    let scale = filters.scale.map(Tensor::into_dispatch);
+    let bias = filters.bias.into_dispatch();
+    let residual = residual.map(|residual| {
+        assert_eq!(
+            residual.dims(),
+            geometry.output_shape(),
+            "conv2d: the residual needs the output's shape"
+        );
+        residual.into_dispatch()
+    });
+    type D = Dispatch;
+    Tensor::from_dispatch(match (scale, residual) {
+        (None, None) => D::conv2d_with_bias(x, weight, bias, relu, options),
+        (None, Some(r)) => D::conv2d_with_residual(x, weight, bias, r, relu, options),
+        (Some(s), None) => D::conv2d_scaled(x, weight, s, bias, relu, options),
+        (Some(s), Some(r)) => D::conv2d_scaled_with_residual(x, weight, s, bias, r, relu, options),
     })
 }
 
 /// `max(gates * (conv2d(x) + bias) + residual, 0)`: the end of a residual branch with an SE unit.
 /// `gates` is `[batch, channels_out, 1, 1]`, `residual` has the output's shape. Differentiable in all
-/// tensors.
+/// tensors but the scale of the filters.
 ///
 /// # Panics
 /// When the shapes do not fit each other or the options.
 pub fn conv2d_gated(
     x: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Tensor<1>,
+    filters: Filters,
     gates: Tensor<4>,
     residual: Tensor<4>,
     options: Conv2dOptions,
 ) -> Tensor<4> {
-    let geometry = Geometry::new(x.dims(), weight.dims(), options);
+    let geometry = Geometry::new(x.dims(), filters.weight.dims(), options);
+    filters.check(&geometry);
     let shape = geometry.output_shape();
     assert!(
-        bias.dims() == [shape[1]]
-            && gates.dims() == [shape[0], shape[1], 1, 1]
-            && residual.dims() == shape,
-        "conv2d: bias, gates or residual do not fit the output {shape:?}"
+        gates.dims() == [shape[0], shape[1], 1, 1] && residual.dims() == shape,
+        "conv2d: gates or residual do not fit the output {shape:?}"
     );
-    Tensor::from_dispatch(<Dispatch as Operations>::conv2d_gated(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        gates.into_dispatch(),
-        residual.into_dispatch(),
-        options,
-    ))
-}
-
-// ---------------------------------------------------------------------------------------------
-// Gradient recording
-// ---------------------------------------------------------------------------------------------
-
-/// What the backward pass needs; inputs that no gradient asks for are not kept.
-#[derive(Clone, Debug)]
-pub(super) struct Conv2dState<B: Backend> {
-    x: Option<FloatTensor<B>>,
-    weight: Option<FloatTensor<B>>,
-    /// With ReLU.
-    output: Option<FloatTensor<B>>,
-    input_shape: [usize; 4],
-    weight_shape: [usize; 4],
-    options: Conv2dOptions,
-}
-
-impl<B: Kernels> Conv2dState<B> {
-    fn new<C: CheckpointStrategy>(
-        x: &FloatTensor<Autodiff<B, C>>,
-        weight: &FloatTensor<Autodiff<B, C>>,
-        options: Conv2dOptions,
-    ) -> Self {
-        Self {
-            x: needs_gradient::<B, C>(weight).then(|| x.primitive().clone()),
-            weight: needs_gradient::<B, C>(x).then(|| weight.primitive().clone()),
-            output: None,
-            input_shape: x.shape().dims::<4>(),
-            weight_shape: weight.shape().dims::<4>(),
-            options,
+    let (x, weight) = (x.into_dispatch(), filters.weight.into_dispatch());
+    let (bias, gates) = (filters.bias.into_dispatch(), gates.into_dispatch());
+    let residual = residual.into_dispatch();
+    type D = Dispatch;
+    Tensor::from_dispatch(match filters.scale {
+        None => D::conv2d_gated(x, weight, bias, gates, residual, options),
+        Some(scale) => {
+            let scale = scale.into_dispatch();
+            D::conv2d_scaled_gated(x, weight, scale, bias, gates, residual, options)
         }
-    }
-
-    fn with_output(mut self, output: &FloatTensor<B>, relu: bool) -> Self {
-        self.output = relu.then(|| output.clone());
-        self
-    }
-
-    /// Registers the gradients of all parents that ask for one.
-    fn register(
-        self,
-        mut output_gradient: FloatTensor<B>,
-        [x, weight, bias, residual]: [Option<NodeId>; 4],
-        grads: &mut Gradients,
-    ) {
-        if let Some(output) = self.output {
-            output_gradient = B::relu_gradient(output, output_gradient);
-        }
-        if let Some(node) = bias {
-            let gradient = B::sum_per_channel(output_gradient.clone());
-            grads.register::<B>(node, gradient);
-        }
-        if let (Some(node), Some(weight)) = (x, self.weight) {
-            let gradient = B::conv2d_input_gradient(
-                output_gradient.clone(),
-                weight,
-                self.input_shape,
-                self.options,
-            );
-            grads.register::<B>(node, gradient);
-        }
-        if let (Some(node), Some(x)) = (weight, self.x) {
-            let gradient = B::conv2d_weight_gradient(
-                x,
-                output_gradient.clone(),
-                self.weight_shape,
-                self.options,
-            );
-            grads.register::<B>(node, gradient);
-        }
-        if let Some(node) = residual {
-            grads.register::<B>(node, output_gradient);
-        }
-    }
-}
-
-/// The parents are input, weight, bias and residual, or the first of them.
-#[derive(Debug)]
-struct Conv2d;
-
-impl<B: Kernels, const N: usize> Backward<B, N> for Conv2d {
-    type State = Conv2dState<B>;
-
-    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let output_gradient = grads.consume::<B>(&ops.node);
-        let mut parents = ops.parents.into_iter();
-        let parents = std::array::from_fn(|_| parents.next().flatten().map(|node| node.id));
-        ops.state.register(output_gradient, parents, grads);
-    }
-}
-
-pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
-    x: FloatTensor<Autodiff<B, C>>,
-    weight: FloatTensor<Autodiff<B, C>>,
-    options: Conv2dOptions,
-) -> FloatTensor<Autodiff<B, C>> {
-    let state = Conv2dState::new::<C>(&x, &weight, options);
-    let (x, x_node) = x.into_parts();
-    let (weight, weight_node) = weight.into_parts();
-    let output = B::conv2d_forward(x, weight, None, None, false, options);
-    match Backward::<B, 2>::prepare::<C>(Conv2d, [x_node, weight_node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => preparation.finish(state, output),
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
-}
-
-pub(super) fn recorded_with_bias<B: Kernels, C: CheckpointStrategy>(
-    x: FloatTensor<Autodiff<B, C>>,
-    weight: FloatTensor<Autodiff<B, C>>,
-    bias: FloatTensor<Autodiff<B, C>>,
-    relu: bool,
-    options: Conv2dOptions,
-) -> FloatTensor<Autodiff<B, C>> {
-    let state = Conv2dState::new::<C>(&x, &weight, options);
-    let (x, x_node) = x.into_parts();
-    let (weight, weight_node) = weight.into_parts();
-    let (bias, bias_node) = bias.into_parts();
-    let output = B::conv2d_forward(x, weight, Some(bias), None, relu, options);
-    match Backward::<B, 3>::prepare::<C>(Conv2d, [x_node, weight_node, bias_node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => {
-            preparation.finish(state.with_output(&output, relu), output)
-        }
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
-}
-
-pub(super) fn recorded_with_residual<B: Kernels, C: CheckpointStrategy>(
-    x: FloatTensor<Autodiff<B, C>>,
-    weight: FloatTensor<Autodiff<B, C>>,
-    bias: FloatTensor<Autodiff<B, C>>,
-    residual: FloatTensor<Autodiff<B, C>>,
-    relu: bool,
-    options: Conv2dOptions,
-) -> FloatTensor<Autodiff<B, C>> {
-    let state = Conv2dState::new::<C>(&x, &weight, options);
-    let (x, x_node) = x.into_parts();
-    let (weight, weight_node) = weight.into_parts();
-    let (bias, bias_node) = bias.into_parts();
-    let (residual, residual_node) = residual.into_parts();
-    let output = B::conv2d_forward(x, weight, Some(bias), Some(residual), relu, options);
-    let nodes = [x_node, weight_node, bias_node, residual_node];
-    match Backward::<B, 4>::prepare::<C>(Conv2d, nodes)
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => {
-            preparation.finish(state.with_output(&output, relu), output)
-        }
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
+    })
 }
 
 // ---------------------------------------------------------------------------------------------

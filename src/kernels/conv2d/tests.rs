@@ -1,7 +1,7 @@
 //! Tests of the convolution.
 
 use super::super::fixture::{
-    assert_close, assert_same_bits_on_any_thread_count, assert_within, cases, noise, values,
+    assert_same_bits_on_any_thread_count, assert_within, cases, noise, values,
 };
 use super::super::portable;
 use super::*;
@@ -189,66 +189,86 @@ fn way_options(weight: [usize; 4], stride: usize, groups: usize) -> Conv2dOption
     options(stride, weight[2] / 2, groups)
 }
 
-#[test]
-fn bias_residual_and_relu_on_the_way_out_equal_operations_of_their_own() {
+/// Output and gradients of a convolution with all that can follow it, in one operation or in many.
+fn with_all_that_follows(
+    x_shape: [usize; 4],
+    (weight_shape, options): ([usize; 4], Conv2dOptions),
+    (has_scale, has_gates): (bool, bool),
+    fused: bool,
+) -> Vec<(&'static str, Vec<f32>)> {
     let device = Device::flex().autodiff();
-    for (x_shape, weight_shape, stride, groups) in WAYS {
-        let options = way_options(weight_shape, stride, groups);
-        let all = |fused: bool| {
-            let x = noise::<4>(1, x_shape, &device).require_grad();
-            let weight = noise::<4>(2, weight_shape, &device).require_grad();
-            let bias = noise::<1>(3, [weight_shape[0]], &device).require_grad();
-            let plain = conv2d(x.clone(), weight.clone(), None, options);
-            let residual = noise::<4>(4, plain.dims(), &device).require_grad();
-            let y = match fused {
-                true => {
-                    let residual = Some(residual.clone());
-                    conv2d_fused(
-                        x.clone(),
-                        weight.clone(),
-                        bias.clone(),
-                        residual,
-                        true,
-                        options,
-                    )
-                }
-                false => {
-                    let bias = bias.clone().reshape([1, weight_shape[0], 1, 1]);
-                    burn::tensor::activation::relu(plain + bias + residual.clone())
-                }
-            };
-            let gradients = (y.clone() * noise(5, y.dims(), &device)).sum().backward();
-            [
-                values(y),
-                values(x.grad(&gradients).unwrap()),
-                values(weight.grad(&gradients).unwrap()),
-                values(bias.grad(&gradients).unwrap()),
-                values(residual.grad(&gradients).unwrap()),
-            ]
+    let vector = [weight_shape[0]];
+    let along_channels = [1, weight_shape[0], 1, 1];
+    let x = noise::<4>(1, x_shape, &device).require_grad();
+    let weight = noise::<4>(2, weight_shape, &device).require_grad();
+    let bias = noise::<1>(3, vector, &device).require_grad();
+    let scale = has_scale.then(|| noise::<1>(4, vector, &device));
+    let output = Geometry::new(x_shape, weight_shape, options).output_shape();
+    let residual = noise::<4>(5, output, &device).require_grad();
+    let gates = noise::<4>(6, [x_shape[0], weight_shape[0], 1, 1], &device).require_grad();
+    let mut map = conv2d(x.clone(), weight.clone(), None, options);
+    if let Some(scale) = scale.clone() {
+        map = map * scale.reshape(along_channels);
+    }
+    map = map + bias.clone().reshape(along_channels);
+    if has_gates {
+        map = map * gates.clone();
+    }
+    let sum = map + residual.clone();
+    // No gradient comes through where rounding decides what the ReLU does.
+    let is_clear = sum.clone().detach().abs().greater_elem(1e-3).float();
+    let y = if fused {
+        let filters = Filters {
+            weight: weight.clone(),
+            scale,
+            bias: bias.clone(),
         };
-        let names = ["y", "dx", "dweight", "dbias", "dresidual"];
-        for ((name, fused), plain) in names.into_iter().zip(all(true)).zip(all(false)) {
-            assert_within(3e-5, &format!("{name} of {weight_shape:?}"), &fused, &plain);
+        let (x, residual) = (x.clone(), residual.clone());
+        match has_gates {
+            true => conv2d_gated(x, filters, gates.clone(), residual, options),
+            false => conv2d_fused(x, filters, Some(residual), true, options),
+        }
+    } else {
+        burn::tensor::activation::relu(sum)
+    };
+    let dy = noise(7, output, &device) * is_clear;
+    let gradients = (y.clone() * dy).sum().backward();
+    let mut found = vec![
+        ("y", values(y)),
+        ("dx", values(x.grad(&gradients).unwrap())),
+        ("dweight", values(weight.grad(&gradients).unwrap())),
+        ("dbias", values(bias.grad(&gradients).unwrap())),
+        ("dresidual", values(residual.grad(&gradients).unwrap())),
+    ];
+    if has_gates {
+        found.push(("dgates", values(gates.grad(&gradients).unwrap())));
+    }
+    found
+}
+
+#[test]
+fn what_follows_a_convolution_equals_operations_of_its_own() {
+    for (x_shape, weight_shape, stride, groups) in WAYS {
+        for batch in [1, x_shape[0]] {
+            let x_shape = [batch, x_shape[1], x_shape[2], x_shape[3]];
+            let layer = (weight_shape, way_options(weight_shape, stride, groups));
+            for kind in [(false, false), (true, false), (false, true), (true, true)] {
+                let fused = with_all_that_follows(x_shape, layer, kind, true);
+                let plain = with_all_that_follows(x_shape, layer, kind, false);
+                for ((name, fused), (_, plain)) in fused.into_iter().zip(plain) {
+                    let name = format!("{name} of {weight_shape:?}, scale and gates {kind:?}");
+                    assert_within(3e-5, &name, &fused, &plain);
+                }
+            }
         }
     }
 }
 
 #[test]
-fn gates_on_the_way_out_equal_operations_of_their_own() {
-    let device = Device::flex();
-    for (x_shape, weight_shape, stride, groups) in WAYS {
-        let options = way_options(weight_shape, stride, groups);
-        let x = noise::<4>(1, x_shape, &device);
-        let weight = noise::<4>(2, weight_shape, &device);
-        let bias = noise::<1>(3, [weight_shape[0]], &device);
-        let gates = noise::<4>(4, [x_shape[0], weight_shape[0], 1, 1], &device);
-        let map = conv2d(x.clone(), weight.clone(), Some(bias.clone()), options);
-        let residual = noise::<4>(5, map.dims(), &device);
-        let expected = values(burn::tensor::activation::relu(
-            map * gates.clone() + residual.clone(),
-        ));
-        let gated = conv2d_gated(x, weight, bias, gates, residual, options);
-        assert_close(&format!("{weight_shape:?}"), &values(gated), &expected);
+fn an_empty_batch_behind_gates_has_gradients_of_zero() {
+    let layer = ([6, 4, 1, 1], options(1, 0, 1));
+    for (name, found) in with_all_that_follows([0, 4, 5, 5], layer, (true, true), true) {
+        assert!(found.iter().all(|value| *value == 0.0), "{name}");
     }
 }
 
