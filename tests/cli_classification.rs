@@ -310,8 +310,9 @@ fn a_folder_of_classes_is_learnt_and_a_broken_picture_stops_it_or_is_left_out() 
     let (out, talk) = succeeds(&[&small[..], &skip].concat());
     assert!(talk.contains("no val folder"), "{talk}");
     assert!(talk.contains("2 classes: apple, pear"), "{talk}");
-    let is_named = talk.contains("left out of training: 1 pictures") && talk.contains("broken.png");
-    let is_counted = talk.contains("not measured: 1 pictures");
+    let is_named =
+        talk.contains("left out of training: 1 picture that") && talk.contains("broken.png");
+    let is_counted = talk.contains("not measured: 1 picture that");
     assert!(is_named || is_counted, "{talk}");
     assert!(out.contains("top-1"), "{out}");
 }

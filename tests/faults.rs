@@ -209,7 +209,7 @@ fn a_picture_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
     skip.extend(["--on-bad-image", "skip", "--epochs", &epochs.to_string()].map(str::to_string));
     let said = stderr(&succeeds(&skip));
     assert!(
-        said.contains("left out of training: 1 pictures") && said.contains(&name),
+        said.contains("left out of training: 1 picture that") && said.contains(&name),
         "{said}"
     );
     let listed = fs::read_to_string(run.join("left-out.txt")).unwrap();
@@ -249,9 +249,9 @@ fn bad_pictures_are_left_out_on_request_and_listed_at_the_end() {
     let output = succeeds(&scenes.start(&other, "--epochs 1 --on-bad-image skip"));
     let said = stderr(&output);
     for part in [
-        "left out of training: 1 pictures",
+        "left out of training: 1 picture that",
         &name(&train[2]),
-        "not measured: 1 pictures",
+        "not measured: 1 picture that",
         &name(&val[1]),
         "2 validation pictures",
     ] {
@@ -264,7 +264,7 @@ fn bad_pictures_are_left_out_on_request_and_listed_at_the_end() {
     let measured = sedet(&[&eval[..], &["--on-bad-image", "skip"]].concat());
     assert!(measured.status.success(), "{measured:?}");
     let said = stderr(&measured);
-    assert!(said.contains("not measured: 1 pictures"), "{said}");
+    assert!(said.contains("not measured: 1 picture that"), "{said}");
 }
 
 #[test]

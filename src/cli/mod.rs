@@ -90,7 +90,12 @@ fn say_left_out(what: &str, reasons: &[&str], all_in: Option<&Path>) {
     if reasons.is_empty() {
         return;
     }
-    say!("{what}: {} pictures that can't be used", reasons.len());
+    let pictures = if reasons.len() == 1 {
+        "picture"
+    } else {
+        "pictures"
+    };
+    say!("{what}: {} {pictures} that can't be used", reasons.len());
     for reason in reasons.iter().take(LEFT_OUT_SHOWN) {
         say!("  {reason}");
     }
