@@ -7,14 +7,14 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch};
 use burn::tensor::Tensor;
 
 use super::cpu::{Contiguous, dims, map_planes, sum, sum_of, sum_planes, tensor};
-use super::{Kernels, Operations, needs_gradient};
+use super::{Kernels, Operations, needs_gradient, tracked};
 
 /// `x * scale + shift + residual`, then ReLU when `relu`.
 ///
@@ -167,15 +167,12 @@ pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
     let (scale, scale_node) = scale.into_parts();
     let (shift, shift_node) = shift.into_parts();
     let output = B::affine_forward(x, scale, shift, None, relu);
-    match Backward::<B, 3>::prepare::<C>(Affine, [x_node, scale_node, shift_node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => {
-            preparation.finish(state.with_output(&output, relu), output)
-        }
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
+    tracked::<B, C, _, _>(
+        Affine,
+        state.with_output(&output, relu),
+        output,
+        [x_node, scale_node, shift_node],
+    )
 }
 
 pub(super) fn recorded_with_residual<B: Kernels, C: CheckpointStrategy>(
@@ -192,15 +189,7 @@ pub(super) fn recorded_with_residual<B: Kernels, C: CheckpointStrategy>(
     let (residual, residual_node) = residual.into_parts();
     let output = B::affine_forward(x, scale, shift, Some(residual), relu);
     let nodes = [x_node, scale_node, shift_node, residual_node];
-    match Backward::<B, 4>::prepare::<C>(Affine, nodes)
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => {
-            preparation.finish(state.with_output(&output, relu), output)
-        }
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
+    tracked::<B, C, _, _>(Affine, state.with_output(&output, relu), output, nodes)
 }
 
 /// The ReLU of one tensor or of the sum of two; its state is its output.
@@ -224,13 +213,7 @@ pub(super) fn recorded_relu<B: Kernels, C: CheckpointStrategy>(
 ) -> FloatTensor<Autodiff<B, C>> {
     let (x, x_node) = x.into_parts();
     let output = B::relu_forward(x);
-    match Backward::<B, 1>::prepare::<C>(Relu, [x_node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => preparation.finish(output.clone(), output),
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
+    tracked::<B, C, _, _>(Relu, output.clone(), output, [x_node])
 }
 
 pub(super) fn recorded_add_relu<B: Kernels, C: CheckpointStrategy>(
@@ -240,13 +223,7 @@ pub(super) fn recorded_add_relu<B: Kernels, C: CheckpointStrategy>(
     let (a, a_node) = a.into_parts();
     let (b, b_node) = b.into_parts();
     let output = B::add_relu_forward(a, b);
-    match Backward::<B, 2>::prepare::<C>(Relu, [a_node, b_node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => preparation.finish(output.clone(), output),
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
+    tracked::<B, C, _, _>(Relu, output.clone(), output, [a_node, b_node])
 }
 
 // ---------------------------------------------------------------------------------------------

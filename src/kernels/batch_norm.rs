@@ -6,7 +6,7 @@
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch};
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use super::cpu::{
     Contiguous, ELEMENTS_PER_TASK, dims, map_planes, sum, sum_of, sum_planes, tensor,
 };
-use super::{Kernels, Operations, needs_gradient};
+use super::{Kernels, Operations, needs_gradient, tracked};
 
 /// What [`batch_norm_train`] returns.
 #[derive(Debug, Clone)]
@@ -141,22 +141,15 @@ pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
     let (bias, bias_node) = bias.into_parts();
     let output =
         B::batch_norm_forward(x.clone(), weight.clone(), bias, statistics.clone(), epsilon);
-    match Backward::<B, 3>::prepare::<C>(BatchNorm, [x_node, weight_node, bias_node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => {
-            let state = BatchNormState {
-                x,
-                weight,
-                statistics,
-                epsilon,
-                input_needs_gradient,
-            };
-            preparation.finish(state, output)
-        }
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
+    let state = BatchNormState {
+        x,
+        weight,
+        statistics,
+        epsilon,
+        input_needs_gradient,
+    };
+    let parents = [x_node, weight_node, bias_node];
+    tracked::<B, C, _, _>(BatchNorm, state, output, parents)
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch};
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::affine::positive;
 use super::cpu::{Contiguous, ELEMENTS_PER_TASK, Output, dims, sum_of, tensor};
-use super::{Kernels, Operations};
+use super::{Kernels, Operations, tracked};
 
 /// `max(x * gates + residual, 0)`.
 ///
@@ -74,20 +74,12 @@ pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
     let (gates, gates_node) = gates.into_parts();
     let (residual, residual_node) = residual.into_parts();
     let output = B::excite_add_relu_forward(x.clone(), gates.clone(), residual);
-    match Backward::<B, 3>::prepare::<C>(Excite, [x_node, gates_node, residual_node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => {
-            let state = ExciteState {
-                x,
-                gates,
-                output: output.clone(),
-            };
-            preparation.finish(state, output)
-        }
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
+    let state = ExciteState {
+        x,
+        gates,
+        output: output.clone(),
+    };
+    tracked::<B, C, _, _>(Excite, state, output, [x_node, gates_node, residual_node])
 }
 
 pub(super) fn cpu_forward(x: FlexTensor, gates: FlexTensor, residual: FlexTensor) -> FlexTensor {

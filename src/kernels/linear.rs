@@ -9,7 +9,7 @@ use std::ops::Range;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch};
@@ -17,7 +17,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::cpu::{Contiguous, Matrix, Output, dims, multiply, tensor};
-use super::{Kernels, Operations, needs_gradient};
+use super::{Kernels, Operations, needs_gradient, tracked};
 
 /// `x * weight + bias`.
 ///
@@ -84,13 +84,7 @@ pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
     let (weight, weight_node) = weight.into_parts();
     let (bias, bias_node) = bias.into_parts();
     let output = B::linear_forward(x, weight, bias);
-    match Backward::<B, 3>::prepare::<C>(Linear, [x_node, weight_node, bias_node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => preparation.finish(state, output),
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
+    tracked::<B, C, _, _>(Linear, state, output, [x_node, weight_node, bias_node])
 }
 
 /// Inputs of a layer whose gradients are one task. Fixed, so that results do not depend on the number

@@ -37,7 +37,7 @@ pub mod vectorized;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, backend_extension};
@@ -759,6 +759,19 @@ fn needs_gradient<B: Kernels, C: CheckpointStrategy>(tensor: &FloatTensor<Autodi
         .compute_bound()
         .stateful();
     matches!(preparation, OpsKind::Tracked(_))
+}
+
+/// `output` as a tensor whose gradient `operation` makes of `state`, if one of the parents asks for it.
+fn tracked<B: Kernels, C: CheckpointStrategy, O: Backward<B, N>, const N: usize>(
+    operation: O,
+    state: O::State,
+    output: FloatTensor<B>,
+    parents: [NodeGuard; N],
+) -> FloatTensor<Autodiff<B, C>> {
+    match operation.prepare::<C>(parents).compute_bound().stateful() {
+        OpsKind::Tracked(preparation) => preparation.finish(state, output),
+        OpsKind::UnTracked(preparation) => preparation.finish(output),
+    }
 }
 
 /// Whether the fast kernels can take these tensors; others go the portable way.

@@ -4,7 +4,7 @@
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata};
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::cpu::{Contiguous, Output, dims, with_scratch};
 use super::vectorized::vectorized;
-use super::{Kernels, Operations};
+use super::{Kernels, Operations, tracked};
 
 /// How regions are sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,20 +95,12 @@ pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
     let features_shape = features.shape().dims::<4>();
     let (features, node) = features.into_parts();
     let output = B::roi_align_forward(features, rois.clone(), options);
-    match Backward::<B, 1>::prepare::<C>(RoiAlign, [node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => {
-            let state = RoiAlignState {
-                rois,
-                features_shape,
-                options,
-            };
-            preparation.finish(state, output)
-        }
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
+    let state = RoiAlignState {
+        rois,
+        features_shape,
+        options,
+    };
+    tracked::<B, C, _, _>(RoiAlign, state, output, [node])
 }
 
 // ---------------------------------------------------------------------------------------------

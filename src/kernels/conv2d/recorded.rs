@@ -9,12 +9,12 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 use burn::tensor::{Shape, Slice};
 
-use super::super::{Kernels, needs_gradient};
+use super::super::{Kernels, needs_gradient, tracked};
 use super::Conv2dOptions;
 
 /// What a convolution is made of; see [`super::conv2d_fused`] and [`super::conv2d_gated`].
@@ -328,13 +328,15 @@ pub(in super::super) fn recorded<B: Kernels, C: CheckpointStrategy>(
     match (bias_node, residual_node, gates_node) {
         (Some(bias), Some(residual), Some(gates)) => {
             let nodes = [x_node, weight_node, bias, residual, gates];
-            tracked::<B, C, 5>(state, output, nodes)
+            tracked::<B, C, _, _>(Conv2d, state, output, nodes)
         }
         (Some(bias), Some(residual), None) => {
-            tracked::<B, C, 4>(state, output, [x_node, weight_node, bias, residual])
+            tracked::<B, C, _, _>(Conv2d, state, output, [x_node, weight_node, bias, residual])
         }
-        (Some(bias), ..) => tracked::<B, C, 3>(state, output, [x_node, weight_node, bias]),
-        (None, ..) => tracked::<B, C, 2>(state, output, [x_node, weight_node]),
+        (Some(bias), ..) => {
+            tracked::<B, C, _, _>(Conv2d, state, output, [x_node, weight_node, bias])
+        }
+        (None, ..) => tracked::<B, C, _, _>(Conv2d, state, output, [x_node, weight_node]),
     }
 }
 
@@ -342,18 +344,4 @@ fn parts<B: Backend, C: CheckpointStrategy>(
     tensor: Option<FloatTensor<Autodiff<B, C>>>,
 ) -> (Option<FloatTensor<B>>, Option<NodeGuard>) {
     tensor.map(|tensor| tensor.into_parts()).unzip()
-}
-
-fn tracked<B: Kernels, C: CheckpointStrategy, const N: usize>(
-    state: Conv2dState<B>,
-    output: FloatTensor<B>,
-    nodes: [NodeGuard; N],
-) -> FloatTensor<Autodiff<B, C>> {
-    match Backward::<B, N>::prepare::<C>(Conv2d, nodes)
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(preparation) => preparation.finish(state, output),
-        OpsKind::UnTracked(preparation) => preparation.finish(output),
-    }
 }
