@@ -1,12 +1,12 @@
-//! How long the window takes for a frame: a picture with 1,000 boxes and 100 annotations beside a
-//! list of 100,000 pictures. `xvfb-run -s "-screen 0 1440x900x24" cargo bench --bench viewer`.
+//! How long the window takes for a frame: an image with 1,000 boxes and 100 annotations beside a
+//! list of 100,000 images. `xvfb-run -s "-screen 0 1440x900x24" cargo bench --bench viewer`.
 //!
 //! It is a real window, opened as `sedet view` opens it, once for each renderer. A frame is the time
-//! from one picture on the screen to the next while all follow each other without a pause: input,
+//! from one image on the screen to the next while all follow each other without a pause: input,
 //! layout, matching where something has changed, drawing, and handing the pixels to the display.
-//! Under Xvfb the processor does all of it, the display's part too.
+//! Under Xvfb the CPU does all of it, the display's part too.
 //!
-//! Others who use the machine make frames longer; what the processor spent on a frame, all threads
+//! Others who use the machine make frames longer; what the CPU spent on a frame, all threads
 //! together, says more then. (Not counted: the display's part.)
 //!
 //! `opengl` or `wgpu` after `--` measures that one alone.
@@ -37,10 +37,10 @@ mod viewer {
     use sedet::data::annotations::{AnnotationStoreBuilder, NewAnnotation};
     use sedet::data::dataset::{DetectionDataset, ImageSource};
     use sedet::eval::matching::FoundBox;
-    use sedet::viewer::state::{Collection, Pictures, Settings};
+    use sedet::viewer::state::{Collection, Images, Settings};
     use sedet::viewer::{Opening, RendererChoice, ViewerApp};
 
-    const PICTURES: usize = 100_000;
+    const IMAGES: usize = 100_000;
     const BOXES: usize = 1_000;
     const ANNOTATIONS: usize = 100;
     const SIZE: ImageSize = ImageSize::new(720, 1280);
@@ -61,7 +61,7 @@ mod viewer {
         }
 
         fn describe(&self, index: usize) -> String {
-            format!("painted picture {index}")
+            format!("painted image {index}")
         }
     }
 
@@ -78,7 +78,7 @@ mod viewer {
         for class in 0..CLASSES {
             builder.add_category(class as u64 + 1, format!("class {class}"));
         }
-        for picture in 0..PICTURES {
+        for picture in 0..IMAGES {
             let id = picture as u64 + 1;
             builder.add_image(id, &format!("{id:012}.jpg"), SIZE);
             let annotations = if picture == 0 { ANNOTATIONS } else { 3 };
@@ -97,7 +97,7 @@ mod viewer {
         Collection {
             name: "painted".into(),
             split: None,
-            pictures: Pictures::Boxes(Arc::new(DetectionDataset::new(store, Painted))),
+            images: Images::Boxes(Arc::new(DetectionDataset::new(store, Painted))),
         }
     }
 
@@ -110,7 +110,7 @@ mod viewer {
         Opening,
         /// Its threads come to rest.
         Resting,
-        /// The pointer wanders over the picture, so that boxes light up.
+        /// The pointer wanders over the image, so that boxes light up.
         Pointing,
         /// The score moves in every frame, so that all boxes are matched anew.
         Scoring,
@@ -309,7 +309,7 @@ mod viewer {
         let opened = renderer.run("sedet bench", &options, &|creation| {
             Box::new(Measured::new(creation, lines.clone()))
         });
-        println!("{renderer}: ms of a frame (median, 95 %, 99 %), of its layout, of the processor");
+        println!("{renderer}: ms of a frame (median, 95 %, 99 %), of its layout, of the CPU");
         for line in lines.borrow().iter() {
             println!("{line}");
         }

@@ -1,4 +1,9 @@
-//! The `sedet` command: a thin skin over the library.
+//! The `sedet` command: a thin layer over the library.
+
+// See `sedet_core::console` for why.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
+mod cli;
 
 use std::process::ExitCode;
 
@@ -8,5 +13,5 @@ use sedet::memory::KeepLarge;
 static ALLOCATOR: KeepLarge = KeepLarge::new();
 
 fn main() -> ExitCode {
-    sedet::cli::main()
+    cli::main()
 }

@@ -1,5 +1,5 @@
 //! Loss and metrics of a classifier against torch, scikit-learn and torchmetrics, and training on
-//! pictures that can be learnt.
+//! images that can be learnt.
 
 mod common;
 
@@ -14,8 +14,8 @@ use sedet::classification::losses::{soft_cross_entropy, soft_targets};
 use sedet::config::{ClassificationConfig, Recipe as _};
 use sedet::data::DataError;
 use sedet::data::dataset::ImageSource;
-use sedet::data::labelled::LabelledDataset;
-use sedet::data::loader::{LabelledLoader, LoaderOptions};
+use sedet::data::labeled::LabeledDataset;
+use sedet::data::loader::{LabeledLoader, LoaderOptions};
 use sedet::eval::classification::ClassificationScores;
 use sedet::predict::classifier::{ClassifierDescription, LoadedClassifier};
 use sedet::train::classification::ClassificationTask;
@@ -76,20 +76,20 @@ fn accuracy_confusion_and_calibration_equal_the_references() {
     assert!(csv.starts_with("class,\"class, 0\","));
 }
 
-/// Pictures whose class is the corner of a bright square; the rest is noise.
+/// Images whose class is the corner of a bright square; the rest is noise.
 struct Corners {
     labels: Vec<u32>,
 }
 
 impl Corners {
-    fn dataset(count: u32) -> Arc<LabelledDataset> {
+    fn dataset(count: u32) -> Arc<LabeledDataset> {
         let labels: Vec<u32> = (0..count).map(|i| i % 4).collect();
         let names = ["top left", "top right", "bottom left", "bottom right"];
         let names = names.map(str::to_string).to_vec();
         let source = Self {
             labels: labels.clone(),
         };
-        Arc::new(LabelledDataset::new("corners", names, labels, source).unwrap())
+        Arc::new(LabeledDataset::new("corners", names, labels, source).unwrap())
     }
 }
 
@@ -135,7 +135,7 @@ fn task(config: &ClassificationConfig) -> ClassificationTask {
         ..LoaderOptions::default()
     };
     ClassificationTask {
-        train: LabelledLoader::training(
+        train: LabeledLoader::training(
             dataset,
             description.preprocess,
             config.augment.clone(),
@@ -180,14 +180,14 @@ fn alone() -> MutexGuard<'static, ()> {
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Train in a folder, with a pause after so many steps if any; to be called [`alone`].
-fn train(config: &ClassificationConfig, folder: &Path, pause: Option<usize>) {
+/// Train in a directory, with a pause after so many steps if any; to be called [`alone`].
+fn train(config: &ClassificationConfig, directory: &Path, pause: Option<usize>) {
     let task = task(config);
     let stop = AtomicBool::new(false);
     let engine = Engine {
         task: &task,
         config: config.train.clone(),
-        run: RunDir::create(folder).unwrap(),
+        run: RunDir::create(directory).unwrap(),
         device: task.device.clone().autodiff(),
         stop: &stop,
     };
@@ -213,10 +213,10 @@ fn train(config: &ClassificationConfig, folder: &Path, pause: Option<usize>) {
 #[test]
 fn a_small_network_learns_where_the_bright_square_is_and_its_checkpoint_knows_it() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let config = config(&["model.width=0.5"]);
-    train(&config, folder.path(), None);
-    let best = folder.path().join("checkpoints/best.safetensors");
+    train(&config, directory.path(), None);
+    let best = directory.path().join("checkpoints/best.safetensors");
     let classifier = LoadedClassifier::load(&best, &Device::flex()).unwrap();
     let unseen = Corners::dataset(88);
     let right = (64..88)
@@ -244,8 +244,8 @@ fn an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one_dropout_include
     ]);
     train(&config, whole.path(), None);
     train(&config, paused.path(), Some(11));
-    let load = |folder: &Path| {
-        let last = folder.join("checkpoints/last.safetensors");
+    let load = |directory: &Path| {
+        let last = directory.join("checkpoints/last.safetensors");
         Checkpoint::load(&last).unwrap()
     };
     let (whole, paused) = (load(whole.path()), load(paused.path()));

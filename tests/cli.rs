@@ -28,17 +28,17 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
-fn mistakes_of_train_name_the_thing_and_the_way_out() {
+fn mistakes_of_train_name_the_thing_and_the_hint() {
     fails_with(
         &["train", "--dataset", "no/such/folder"],
         &["no/such/folder", "shapes"],
     );
     fails_with(&["train", "--dataset", "coco"], &["coco", "--data-dir"]);
     let dir = tempfile::tempdir().unwrap();
-    let folder = text(dir.path());
+    let directory = text(dir.path());
     let run = text(&dir.path().join("run"));
     fails_with(
-        &["train", "--dataset", &folder, "--output", &run],
+        &["train", "--dataset", &directory, "--output", &run],
         &["train"],
     );
     let shapes = |extra: &[&str]| -> Vec<String> {
@@ -61,15 +61,15 @@ fn mistakes_of_train_name_the_thing_and_the_way_out() {
         let _ = std::fs::remove_dir_all(&run);
     }
     fails_with(
-        &["train", "--resume", &folder],
-        &[&folder, "no run to resume"],
+        &["train", "--resume", &directory],
+        &[&directory, "no run to resume"],
     );
 }
 
 #[test]
 fn mistakes_of_predict_name_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = text(dir.path());
+    let directory = text(dir.path());
     let checkpoint = dir.path().join("bad.safetensors");
     std::fs::write(&checkpoint, "hello").unwrap();
     let picture = dir.path().join("a.png");
@@ -85,13 +85,13 @@ fn mistakes_of_predict_name_the_file() {
     );
     std::fs::remove_file(&picture).unwrap();
     fails_with(
-        &["predict", "--checkpoint", &checkpoint, &folder],
-        &["no picture"],
+        &["predict", "--checkpoint", &checkpoint, &directory],
+        &["no image"],
     );
 }
 
 #[test]
-fn annotated_pictures_have_the_format_that_is_asked_for() {
+fn annotated_images_have_the_format_that_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let here = |name: &str| format!("{}/{name}", env!("CARGO_MANIFEST_DIR"));
     let (detector, classifier) = (
@@ -99,14 +99,14 @@ fn annotated_pictures_have_the_format_that_is_asked_for() {
         here("tests/fixtures/layouts/timm_seresnet.pt"),
     );
     let (photo, output) = (here("assets/shapes-detections.jpg"), text(dir.path()));
-    let predict = ["predict", &photo, "--pictures", "svg", "--checkpoint"];
+    let predict = ["predict", &photo, "--images", "svg", "--checkpoint"];
     let done = sedet(&[&predict[..], &[&detector, "--output", &output]].concat());
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let svg = std::fs::read_to_string(dir.path().join("shapes-detections.svg")).unwrap();
     assert!(svg.contains("data:image/jpeg;base64,") && svg.contains(">ball 1.00</text>"));
     fails_with(
         &[&predict[..], &[&classifier, "--output", &output]].concat(),
-        &["--pictures is for detectors", "timm_seresnet.pt"],
+        &["--images is for detectors", "timm_seresnet.pt"],
     );
     let nowhere = sedet(&[&predict[..], &[&detector]].concat());
     assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
@@ -139,7 +139,7 @@ fn weights_are_imported_inspected_exported_and_mistakes_named() {
     let (json, _) = done(&["weights", "inspect", &exported, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["container"], "safetensors");
-    assert!(json["recognised_as"].as_str().unwrap().contains("Cadene"));
+    assert!(json["recognized_as"].as_str().unwrap().contains("Cadene"));
     let (table, _) = done(&["weights", "inspect", &imported]);
     assert!(table.contains("a sedet checkpoint"), "{table}");
     assert!(table.contains("backbone.layer1.0.se.fc1.weight"), "{table}");
@@ -237,7 +237,7 @@ fn eval_measures_a_results_file_without_a_model() {
 }
 
 #[test]
-fn a_run_trains_is_measured_predicts_and_survives_a_broken_picture() {
+fn a_run_trains_is_measured_predicts_and_survives_a_broken_image() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("data"));
     let made = sedet(&[
@@ -297,12 +297,12 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_picture() {
         &["train", "--dataset", &data, "--output", &run],
         &["holds a run already", "--resume"],
     );
-    let pictures = dir.path().join("pictures");
+    let pictures = dir.path().join("images");
     std::fs::create_dir(&pictures).unwrap();
     image::RgbImage::new(80, 60)
         .save(pictures.join("good.png"))
         .unwrap();
-    std::fs::write(pictures.join("bad.jpg"), "no picture").unwrap();
+    std::fs::write(pictures.join("bad.jpg"), "no image").unwrap();
     let checkpoint = format!("{run}/checkpoints/best.safetensors");
     let found = text(&dir.path().join("found"));
     let predicted = sedet(&[
@@ -340,7 +340,7 @@ fn models_lists_every_network_and_the_layers_of_one() {
     assert_eq!(row["macs"], 4_097_218_560u64);
     assert_eq!(row["se"], "end of each residual branch");
     assert_eq!(find("inception-resnet-v2")["size"], 299);
-    // Networks of other data sets with their own size and classes.
+    // Networks of other datasets with their own size and classes.
     let row = find("se-resnet110");
     assert_eq!(
         (&row["size"], &row["parameters"]),
@@ -395,7 +395,7 @@ fn models_lists_every_network_and_the_layers_of_one() {
 }
 
 #[test]
-fn mistakes_of_models_name_the_thing_and_the_way_out() {
+fn mistakes_of_models_name_the_thing_and_the_hint() {
     fails_with(&["models", "vgg19"], &["'vgg19'", "vgg16-bn"]);
     fails_with(
         &["models", "inception-resnet-v2", "--size", "60"],
@@ -404,10 +404,13 @@ fn mistakes_of_models_name_the_thing_and_the_way_out() {
     assert_eq!(sedet(&["models", "--size", "0"]).status.code(), Some(2));
     let small = sedet(&["models", "--size", "32"]);
     assert_eq!(small.status.code(), Some(0));
-    let (out, talk) = (
+    let (out, console) = (
         String::from_utf8_lossy(&small.stdout),
         String::from_utf8_lossy(&small.stderr),
     );
     assert!(out.contains("se-resnet18") && !out.contains("inception-resnet"));
-    assert!(talk.contains("inception-resnet-v2 is left out"), "{talk}");
+    assert!(
+        console.contains("inception-resnet-v2 is left out"),
+        "{console}"
+    );
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Output;
 
 use common::command::{fails_with, sedet, text};
-use common::pictures::write_cifar;
+use common::images::write_cifar;
 
 /// Options that make a run last a moment.
 const SMALL: [&str; 12] = [
@@ -45,17 +45,17 @@ fn succeeds(arguments: &[&str]) -> (String, String) {
 }
 
 #[test]
-fn a_classifier_is_trained_measured_and_names_what_pictures_show() {
+fn a_classifier_is_trained_measured_and_names_what_images_show() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
     write_cifar(Path::new(&data), 60, 30);
     let run = text(&dir.path().join("run"));
     let start = ["train", "--dataset", &data, "--output", &run];
-    let (out, talk) = succeeds(&with(&start, &["--backbone", "se-resnet20"]));
+    let (out, console) = succeeds(&with(&start, &["--backbone", "se-resnet20"]));
     assert!(out.contains("30 images: top-1"), "{out}");
     assert!(
-        talk.contains("60 images to train on, 30 to evaluate on; 10 classes: shade0"),
-        "{talk}"
+        console.contains("60 images to train on, 30 to evaluate on; 10 classes: shade0"),
+        "{console}"
     );
     let best = format!("{run}/checkpoints/best.safetensors");
     let report = text(&dir.path().join("report"));
@@ -69,7 +69,7 @@ fn a_classifier_is_trained_measured_and_names_what_pictures_show() {
     assert!(Path::new(&report).join("confusion.png").is_file());
     assert!(Path::new(&report).join("reliability.png").is_file());
 
-    let picture = text(&dir.path().join("a picture.png"));
+    let picture = text(&dir.path().join("an image.png"));
     image::RgbImage::from_pixel(40, 50, image::Rgb([80; 3]))
         .save(&picture)
         .unwrap();
@@ -84,7 +84,7 @@ fn a_classifier_is_trained_measured_and_names_what_pictures_show() {
 
     let fine = text(&dir.path().join("fine"));
     let start = ["train", "--dataset", &data, "--output", &fine];
-    let (_, talk) = succeeds(
+    let (_, console) = succeeds(
         &[
             &start[..],
             &[
@@ -100,8 +100,8 @@ fn a_classifier_is_trained_measured_and_names_what_pictures_show() {
         ]
         .concat(),
     );
-    assert!(talk.contains("the network of the weights"), "{talk}");
-    assert!(!talk.contains("start fresh"), "{talk}");
+    assert!(console.contains("the network of the weights"), "{console}");
+    assert!(!console.contains("start fresh"), "{console}");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_backbone_trained_here_becomes_a_detector_s() {
         "1",
     ]);
     let detector = text(&dir.path().join("detector"));
-    let (_, talk) = succeeds(&[
+    let (_, console) = succeeds(&[
         "train",
         "--dataset",
         &scenes,
@@ -143,10 +143,13 @@ fn a_backbone_trained_here_becomes_a_detector_s() {
         "model.overrides.fpn.channels=16",
     ]);
     assert!(
-        talk.contains("they are a classifier's; its last layer is dropped"),
-        "{talk}"
+        console.contains("they are a classifier's; its last layer is dropped"),
+        "{console}"
     );
-    assert!(!talk.contains("start fresh: backbone.layer"), "{talk}");
+    assert!(
+        !console.contains("start fresh: backbone.layer"),
+        "{console}"
+    );
 }
 
 #[test]
@@ -167,8 +170,11 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
         "0,1",
     ];
     let all = with(&start, &["--backbone", "se-resnet20"]);
-    let (table, talk) = succeeds(&all);
-    assert!(talk.contains("[4/4] model.se.reduction=4 seed 1"), "{talk}");
+    let (table, console) = succeeds(&all);
+    assert!(
+        console.contains("[4/4] model.se.reduction=4 seed 1"),
+        "{console}"
+    );
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].contains("model.se.reduction") && lines[0].contains("top-1 err."));
     assert!(
@@ -177,9 +183,9 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
     );
     assert!(lines[2].contains(" M "), "parameters: {table}");
     assert_eq!(lines.len(), 4);
-    let (again, talk) = succeeds(&all);
+    let (again, console) = succeeds(&all);
     assert_eq!(again, table);
-    assert_eq!(talk.matches("there already").count(), 4, "{talk}");
+    assert_eq!(console.matches("there already").count(), 4, "{console}");
     let (csv, _) = succeeds(&[&all[..], &["--csv"]].concat());
     assert_eq!(csv.lines().count(), 3);
     fails_with(
@@ -207,7 +213,7 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
 }
 
 #[test]
-fn mistakes_of_classification_name_the_thing_and_the_way_out() {
+fn mistakes_of_classification_name_the_thing_and_the_hint() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
     write_cifar(Path::new(&data), 60, 30);
@@ -272,7 +278,7 @@ fn mistakes_of_classification_name_the_thing_and_the_way_out() {
 }
 
 #[test]
-fn a_folder_of_classes_is_learnt_and_a_broken_picture_stops_it_or_is_left_out() {
+fn a_directory_of_classes_is_learnt_and_a_broken_image_stops_it_or_is_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("fruit");
     for (class, shade) in [("apple", 40u8), ("pear", 200)] {
@@ -286,7 +292,7 @@ fn a_folder_of_classes_is_learnt_and_a_broken_picture_stops_it_or_is_left_out() 
         }
     }
     let broken = data.join("apple/broken.png");
-    std::fs::write(&broken, b"no picture").unwrap();
+    std::fs::write(&broken, b"no image").unwrap();
     let (data, run) = (text(&data), text(&dir.path().join("run")));
     let small = [
         "train",
@@ -307,12 +313,12 @@ fn a_folder_of_classes_is_learnt_and_a_broken_picture_stops_it_or_is_left_out() 
         &["broken.png"],
     );
     let skip = ["--output", &run, "--set", "loader.on_bad_image=skip"];
-    let (out, talk) = succeeds(&[&small[..], &skip].concat());
-    assert!(talk.contains("no val folder"), "{talk}");
-    assert!(talk.contains("2 classes: apple, pear"), "{talk}");
+    let (out, console) = succeeds(&[&small[..], &skip].concat());
+    assert!(console.contains("no val directory"), "{console}");
+    assert!(console.contains("2 classes: apple, pear"), "{console}");
     let is_named =
-        talk.contains("left out of training: 1 picture that") && talk.contains("broken.png");
-    let is_counted = talk.contains("not measured: 1 picture that");
-    assert!(is_named || is_counted, "{talk}");
+        console.contains("left out of training: 1 image that") && console.contains("broken.png");
+    let is_counted = console.contains("not measured: 1 image that");
+    assert!(is_named || is_counted, "{console}");
     assert!(out.contains("top-1"), "{out}");
 }

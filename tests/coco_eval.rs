@@ -63,13 +63,15 @@ fn the_metrics_equal_pycocotools_on_the_crooked_set() {
 
 #[test]
 fn the_metrics_equal_the_published_table_of_the_coco_example() {
-    let Some(folder) = std::env::var_os("SEDET_REAL_DATA") else {
+    let Some(directory) = std::env::var_os("SEDET_REAL_DATA") else {
         eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real data is not there");
         return;
     };
-    let folder = Path::new(&folder).join("coco_eval_oracle");
-    let ground_truth = GroundTruth::from_file(&folder.join("instances_val2014_100.json")).unwrap();
-    let results = read_results(&folder.join("instances_val2014_fakebbox100_results.json")).unwrap();
+    let directory = Path::new(&directory).join("coco_eval_oracle");
+    let ground_truth =
+        GroundTruth::from_file(&directory.join("instances_val2014_100.json")).unwrap();
+    let results =
+        read_results(&directory.join("instances_val2014_fakebbox100_results.json")).unwrap();
     let evaluation = evaluate(&ground_truth, &results).unwrap();
     let published = [
         0.5045806987249628,
@@ -94,8 +96,8 @@ fn the_metrics_equal_the_published_table_of_the_coco_example() {
 #[test]
 fn written_results_measure_the_same_as_those_in_memory() {
     let (ground_truth, results) = crooked_set();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("results.json");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("results.json");
     sedet::eval::write_results(&path, &results).unwrap();
     let read = read_results(&path).unwrap();
     assert_eq!(read, results);

@@ -1,4 +1,4 @@
-//! `sedet data check`: a small data set with one thing wrong at a time, and what is said of it.
+//! `sedet data check`: a small dataset with one thing wrong at a time, and what is said of it.
 
 mod common;
 
@@ -11,8 +11,8 @@ use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A picture of its own for each number, with contrast.
-fn picture(number: u32, width: u32, height: u32) -> RgbImage {
+/// An image of its own for each number, with contrast.
+fn image_of(number: u32, width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let wave = |a: u32, b: u32| {
             let phase = (x * (a + number * 7 % 5) + y * (b + number * 3 % 7)) as f32 / 40.0;
@@ -48,7 +48,7 @@ fn annotation(id: u64, image: u64, category: u64, bbox: [f64; 4]) -> Value {
     })
 }
 
-/// Train with three pictures of 64x48 and val with two; nothing is wrong with it.
+/// Train with three images of 64x48 and val with two; nothing is wrong with it.
 struct DataSet {
     dir: TempDir,
     train: Value,
@@ -80,10 +80,10 @@ impl DataSet {
             dir,
         };
         for id in 1..=5 {
-            let folder = if id <= 3 { "train" } else { "val" };
-            let path = set.path(&format!("{folder}/{id}.jpg"));
+            let directory = if id <= 3 { "train" } else { "val" };
+            let path = set.path(&format!("{directory}/{id}.jpg"));
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let bytes = encoded(&picture(id, 64, 48), ImageFormat::Jpeg);
+            let bytes = encoded(&image_of(id, 64, 48), ImageFormat::Jpeg);
             std::fs::write(path, bytes).unwrap();
         }
         set
@@ -103,8 +103,8 @@ impl DataSet {
     }
 
     fn check(&self, extra: &[&str]) -> Checked {
-        let folder = text(self.dir.path());
-        let output = sedet(&[&["data", "check", &folder, "--json"], extra].concat());
+        let directory = text(self.dir.path());
+        let output = sedet(&[&["data", "check", &directory, "--json"], extra].concat());
         Checked::of(&output)
     }
 
@@ -138,19 +138,21 @@ impl Checked {
 
     /// Counts by kind of one severity.
     fn kinds(&self, severity: &str) -> BTreeMap<&str, u64> {
-        let findings = self.report["findings"].as_array().unwrap().iter();
-        findings
-            .filter(|finding| finding["severity"] == severity)
-            .map(|finding| {
-                let (kind, count) = (&finding["kind"], &finding["count"]);
+        let diagnostics = self.report["diagnostics"].as_array().unwrap().iter();
+        diagnostics
+            .filter(|diagnostic| diagnostic["severity"] == severity)
+            .map(|diagnostic| {
+                let (kind, count) = (&diagnostic["kind"], &diagnostic["count"]);
                 (kind.as_str().unwrap(), count.as_u64().unwrap())
             })
             .collect()
     }
 
     fn places(&self, kind: &str) -> &Vec<Value> {
-        let findings = self.report["findings"].as_array().unwrap();
-        let found = findings.iter().find(|finding| finding["kind"] == kind);
+        let diagnostics = self.report["diagnostics"].as_array().unwrap();
+        let found = diagnostics
+            .iter()
+            .find(|diagnostic| diagnostic["kind"] == kind);
         let found = found.unwrap_or_else(|| panic!("no {kind} in {:#}", self.report));
         found["places"].as_array().unwrap()
     }
@@ -166,11 +168,11 @@ impl Checked {
         assert_eq!(self.code, 1);
     }
 
-    /// No errors, these remarks, exit code 0.
-    fn has_remarks(&self, expected: &[(&str, u64)]) {
+    /// No errors, these warnings, exit code 0.
+    fn has_warnings(&self, expected: &[(&str, u64)]) {
         assert_eq!(self.kinds("error"), BTreeMap::new(), "{:#}", self.report);
         assert_eq!(
-            self.kinds("remark"),
+            self.kinds("warning"),
             expected.iter().copied().collect(),
             "{:#}",
             self.report
@@ -182,7 +184,7 @@ impl Checked {
 #[test]
 fn a_clean_data_set_is_clean_and_its_numbers_are_told() {
     let (set, checked) = DataSet::with(|_| {});
-    checked.has_remarks(&[]);
+    checked.has_warnings(&[]);
     let train = &checked.report["splits"][0];
     assert_eq!(train["split"], "train");
     assert_eq!((&train["images"], &train["boxes"]), (&3.into(), &6.into()));
@@ -194,14 +196,14 @@ fn a_clean_data_set_is_clean_and_its_numbers_are_told() {
     let shown = sedet(&["data", "check", &text(set.dir.path())]);
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(
-        shown.contains("no errors, no remarks: training and evaluation can use it"),
+        shown.contains("no errors, no warnings: training and evaluation can use it"),
         "{shown}"
     );
     assert!(shown.contains("anchors of recipe small"), "{shown}");
 }
 
 #[test]
-fn missing_pictures_are_named_with_what_is_there_instead() {
+fn missing_images_are_named_with_what_is_there_instead() {
     let (_, checked) = DataSet::with(|set| {
         std::fs::rename(set.path("train/1.jpg"), set.path("train/1.JPG")).unwrap();
         set.train["images"][1]["file_name"] = "sub\\2.jpg".into();
@@ -209,8 +211,8 @@ fn missing_pictures_are_named_with_what_is_there_instead() {
         std::fs::rename(set.path("train/2.jpg"), set.path("train/sub/2.jpg")).unwrap();
         std::fs::remove_file(set.path("val/4.jpg")).unwrap();
     });
-    checked.has_errors(&[("picture-missing", 3)]);
-    let places = checked.places("picture-missing");
+    checked.has_errors(&[("image-missing", 3)]);
+    let places = checked.places("image-missing");
     let detail = |at: usize| places[at]["detail"].as_str().unwrap();
     assert!(detail(0).contains("1.JPG is there: capitals"), "{places:?}");
     assert!(detail(1).contains("sub/2.jpg is there"), "{places:?}");
@@ -223,39 +225,39 @@ fn a_jpeg_cut_in_half_is_found_as_is_a_png() {
     let (_, checked) = DataSet::with(|set| {
         let jpeg = std::fs::read(set.path("train/1.jpg")).unwrap();
         set.write("train/1.jpg", &jpeg[..jpeg.len() / 2]);
-        let png = encoded(&picture(2, 64, 48), ImageFormat::Png);
+        let png = encoded(&image_of(2, 64, 48), ImageFormat::Png);
         set.write("train/2.jpg", &png[..png.len() / 2]);
         set.write("train/3.jpg", b"");
     });
-    checked.has_errors(&[("picture-truncated", 3)]);
-    assert_eq!(checked.places("picture-truncated")[0]["file"], "1.jpg");
+    checked.has_errors(&[("image-truncated", 3)]);
+    assert_eq!(checked.places("image-truncated")[0]["file"], "1.jpg");
 }
 
 #[test]
-fn files_that_are_no_pictures_or_folders_are_found() {
+fn files_that_are_no_images_or_directories_are_found() {
     let (_, checked) = DataSet::with(|set| {
         set.write("train/1.jpg", "<html>404 not found</html>");
-        let mut png = encoded(&picture(2, 64, 48), ImageFormat::Png);
+        let mut png = encoded(&image_of(2, 64, 48), ImageFormat::Png);
         let middle = png.len() / 2;
         png[middle..middle + 40].fill(0);
         set.write("train/2.jpg", png);
         std::fs::remove_file(set.path("train/3.jpg")).unwrap();
         std::fs::create_dir(set.path("train/3.jpg")).unwrap();
     });
-    checked.has_errors(&[("picture-broken", 2), ("picture-unreadable", 1)]);
+    checked.has_errors(&[("image-broken", 2), ("image-unreadable", 1)]);
 }
 
 #[test]
-fn a_wrong_extension_is_a_remark_since_the_content_counts() {
+fn a_wrong_extension_is_a_warning_since_the_content_counts() {
     let (_, checked) = DataSet::with(|set| {
         set.write(
             "train/1.jpg",
-            encoded(&picture(1, 64, 48), ImageFormat::Png),
+            encoded(&image_of(1, 64, 48), ImageFormat::Png),
         );
     });
-    checked.has_remarks(&[("picture-wrong-extension", 1)]);
+    checked.has_warnings(&[("image-wrong-extension", 1)]);
     assert_eq!(
-        checked.places("picture-wrong-extension")[0]["detail"],
+        checked.places("image-wrong-extension")[0]["detail"],
         "the content is png"
     );
 }
@@ -264,15 +266,15 @@ fn a_wrong_extension_is_a_remark_since_the_content_counts() {
 fn annotations_that_ignore_the_exif_rotation_are_an_error_and_are_turned_by_the_fix() {
     // Stored 64x48 with a bright object at [4, 5, 20, 30], to be turned to the right.
     let (set, checked) = DataSet::with(|set| {
-        set.write("train/1.jpg", turned_jpeg(&picture(1, 64, 48)));
-        // This one's annotations are those of the upright picture, as they should be.
-        set.write("train/2.jpg", turned_jpeg(&picture(2, 48, 64)));
+        set.write("train/1.jpg", turned_jpeg(&image_of(1, 64, 48)));
+        // This one's annotations are those of the upright image, as they should be.
+        set.write("train/2.jpg", turned_jpeg(&image_of(2, 48, 64)));
         set.train["annotations"][0]["segmentation"] = json!([[4, 5, 24, 5, 24, 35]]);
     });
     checked.has_errors(&[("size-ignores-exif", 1)]);
     assert_eq!(
-        checked.kinds("remark"),
-        BTreeMap::from([("picture-turned", 2)])
+        checked.kinds("warning"),
+        BTreeMap::from([("image-turned", 2)])
     );
     let fixed = fix(&set, 0);
     let image = &fixed["images"][0];
@@ -288,7 +290,7 @@ fn annotations_that_ignore_the_exif_rotation_are_an_error_and_are_turned_by_the_
 }
 
 #[test]
-fn a_picture_of_another_size_than_annotated_is_an_error() {
+fn a_image_of_another_size_than_annotated_is_an_error() {
     let (_, checked) = DataSet::with(|set| {
         set.train["images"][0]["width"] = 640.into();
     });
@@ -337,7 +339,7 @@ fn boxes_that_can_not_be_are_found_each_as_what_it_is() {
         ("box-over-edge", 1),
     ]);
     assert_eq!(
-        checked.kinds("remark"),
+        checked.kinds("warning"),
         BTreeMap::from([("box-under-pixel", 1)])
     );
     for (kind, id) in [
@@ -376,12 +378,12 @@ fn nan_and_infinity_are_read_though_json_has_neither() {
     });
     checked.has_errors(&[("area-wrong", 1), ("box-not-finite", 1)]);
     // The loader says where, and what to do.
-    let folder = text(set.dir.path());
+    let directory = text(set.dir.path());
     fails_with(
         &[
             "eval",
             "--dataset",
-            &folder,
+            &directory,
             "--split",
             "train",
             "--checkpoint",
@@ -413,7 +415,7 @@ fn ids_used_twice_are_found_and_repaired_where_nobody_has_to_guess() {
         images.push(other);
         set.write(
             "train/extra.jpg",
-            encoded(&picture(9, 64, 48), ImageFormat::Jpeg),
+            encoded(&image_of(9, 64, 48), ImageFormat::Jpeg),
         );
         let boxes = set.train["annotations"].as_array_mut().unwrap();
         boxes.push(annotation(10, 3, 7, [1.0, 2.0, 9.0, 9.0]));
@@ -430,7 +432,7 @@ fn ids_used_twice_are_found_and_repaired_where_nobody_has_to_guess() {
 }
 
 #[test]
-fn a_picture_under_two_ids_is_listed_once_by_the_fix() {
+fn a_image_under_two_ids_is_listed_once_by_the_fix() {
     let (set, checked) = DataSet::with(|set| {
         let images = set.train["images"].as_array_mut().unwrap();
         let mut again = images[0].clone();
@@ -440,7 +442,7 @@ fn a_picture_under_two_ids_is_listed_once_by_the_fix() {
         boxes.push(annotation(900, 77, 7, [1.0, 2.0, 9.0, 9.0]));
         boxes.push(annotation(901, 77, 3, [4.0, 5.0, 20.0, 30.0]));
     });
-    checked.has_errors(&[("box-twice", 1), ("picture-listed-twice", 1)]);
+    checked.has_errors(&[("box-twice", 1), ("image-listed-twice", 1)]);
     let fixed = fix(&set, 0);
     assert_eq!(fixed["images"].as_array().unwrap().len(), 3);
     let boxes = fixed["annotations"].as_array().unwrap();
@@ -453,7 +455,7 @@ fn a_picture_under_two_ids_is_listed_once_by_the_fix() {
 }
 
 #[test]
-fn boxes_there_twice_are_errors_and_with_two_classes_a_remark() {
+fn boxes_there_twice_are_errors_and_with_two_classes_a_warning() {
     let (set, checked) = DataSet::with(|set| {
         let boxes = set.train["annotations"].as_array_mut().unwrap();
         boxes.push(annotation(900, 1, 3, [4.0, 5.0, 20.0, 30.0]));
@@ -461,7 +463,7 @@ fn boxes_there_twice_are_errors_and_with_two_classes_a_remark() {
     });
     checked.has_errors(&[("box-twice", 1)]);
     assert_eq!(
-        checked.kinds("remark"),
+        checked.kinds("warning"),
         BTreeMap::from([("box-two-classes", 1)])
     );
     assert_eq!(fix(&set, 0)["annotations"].as_array().unwrap().len(), 7);
@@ -497,9 +499,9 @@ fn categories_there_twice_are_found_and_merged_where_nobody_has_to_guess() {
         set.train["annotations"][1]["category_id"] = 8.into();
     });
     checked.has_errors(&[("category-id-twice", 2), ("category-name-twice", 2)]);
-    let remarks = checked.kinds("remark");
-    assert_eq!(remarks["category-names-alike"], 2);
-    assert_eq!(remarks["category-unused"], 2);
+    let warnings = checked.kinds("warning");
+    assert_eq!(warnings["category-names-alike"], 2);
+    assert_eq!(warnings["category-unused"], 2);
     let fixed = fix(&set, 0);
     assert_eq!(fixed["annotations"][1]["category_id"], 7);
     assert_eq!(fixed["categories"].as_array().unwrap().len(), 3);
@@ -529,27 +531,27 @@ fn category_tables_that_differ_are_shown_as_a_difference() {
 }
 
 #[test]
-fn a_class_that_is_measured_but_never_trained_is_a_remark() {
+fn a_class_that_is_measured_but_never_trained_is_a_warning() {
     let (_, checked) = DataSet::with(|set| {
         let boxes = set.train["annotations"].as_array_mut().unwrap();
         boxes.retain(|object| object["category_id"] == 3);
     });
-    checked.has_remarks(&[("category-not-trained", 1), ("category-unused", 1)]);
+    checked.has_warnings(&[("category-not-trained", 1), ("category-unused", 1)]);
 }
 
 #[test]
-fn pictures_in_two_splits_are_found_by_content_and_by_look() {
+fn images_in_two_splits_are_found_by_content_and_by_look() {
     let (_, checked) = DataSet::with(|set| {
         std::fs::copy(set.path("train/1.jpg"), set.path("val/4.jpg")).unwrap();
         // Saved again, smaller and with another quality: other bytes, the same look.
-        let small = image::imageops::thumbnail(&picture(2, 64, 48), 48, 36);
+        let small = image::imageops::thumbnail(&image_of(2, 64, 48), 48, 36);
         set.write("val/5.jpg", encoded(&small, ImageFormat::Jpeg));
         set.val["images"][1]["width"] = 48.into();
         set.val["images"][1]["height"] = 36.into();
     });
     checked.has_errors(&[("leak-same-file", 1)]);
     assert_eq!(
-        checked.kinds("remark"),
+        checked.kinds("warning"),
         BTreeMap::from([("leak-near-duplicate", 1)])
     );
     let place = &checked.places("leak-same-file")[0];
@@ -565,20 +567,20 @@ fn pictures_in_two_splits_are_found_by_content_and_by_look() {
 }
 
 #[test]
-fn the_same_content_twice_in_a_split_and_pictures_in_no_list_are_remarks() {
+fn the_same_content_twice_in_a_split_and_images_in_no_list_are_warnings() {
     let (_, checked) = DataSet::with(|set| {
         std::fs::copy(set.path("train/1.jpg"), set.path("train/2.jpg")).unwrap();
         std::fs::copy(set.path("train/3.jpg"), set.path("train/forgotten.jpg")).unwrap();
     });
-    checked.has_remarks(&[("picture-not-listed", 1), ("picture-twice", 1)]);
-    let place = checked.places("picture-not-listed")[0]["file"]
+    checked.has_warnings(&[("image-not-listed", 1), ("image-twice", 1)]);
+    let place = checked.places("image-not-listed")[0]["file"]
         .as_str()
         .unwrap();
     assert!(place.ends_with("forgotten.jpg"));
 }
 
 #[test]
-fn empty_images_crowds_and_areas_are_remarks_but_no_area_at_all_is_an_error() {
+fn empty_images_crowds_and_areas_are_warnings_but_no_area_at_all_is_an_error() {
     let (set, checked) = DataSet::with(|set| {
         let boxes = set.train["annotations"].as_array_mut().unwrap();
         boxes.retain(|object| object["image_id"] != 3);
@@ -586,7 +588,7 @@ fn empty_images_crowds_and_areas_are_remarks_but_no_area_at_all_is_an_error() {
         boxes[1].as_object_mut().unwrap().remove("area");
         boxes[2]["area"] = 100_000.into();
     });
-    checked.has_remarks(&[
+    checked.has_warnings(&[
         ("area-missing", 1),
         ("area-over-box", 1),
         ("crowd", 1),
@@ -675,10 +677,12 @@ fn a_file_that_breaks_off_is_checked_as_far_as_it_goes() {
         checked.report["splits"][0]["images"].as_u64().unwrap_or(0) > 0,
         checked.report["splits"][0]["boxes"] != 0
     );
-    let folder = text(set.dir.path());
+    let directory = text(set.dir.path());
     let out = text(&set.path("fixed.json"));
     fails_with(
-        &["data", "check", &folder, "--split", "train", "--fix", &out],
+        &[
+            "data", "check", &directory, "--split", "train", "--fix", &out,
+        ],
         &["train.json", "can't be read to its end"],
     );
     assert!(!Path::new(&out).exists());
@@ -711,11 +715,11 @@ fn lists_that_are_missing_or_no_lists_are_named() {
         set.save();
         set.write("train.json", format!("\u{feff}{}", set.train));
     });
-    checked.has_remarks(&[]);
+    checked.has_warnings(&[]);
 }
 
 #[test]
-fn corners_and_fractions_are_recognised_as_such() {
+fn corners_and_fractions_are_recognized_as_such() {
     let many = |set: &mut DataSet, bbox: fn(f64) -> [f64; 4]| {
         let boxes = (0..20).map(|i| annotation(i + 1, 1 + i % 3, 3, bbox(i as f64)));
         set.train["annotations"] = boxes.collect::<Vec<_>>().into();
@@ -762,22 +766,24 @@ fn the_fix_never_writes_over_a_file_and_keeps_sound_entries_byte_by_byte() {
     assert_ne!(odd, train);
     let odd = odd.replace("\"id\":10,", "\"id\":11,");
     set.write("train.json", &odd);
-    let (folder, train) = (text(set.dir.path()), text(&set.path("train.json")));
+    let (directory, train) = (text(set.dir.path()), text(&set.path("train.json")));
     for out in [&train, &text(&set.path("val.json"))] {
         let before = std::fs::read(out).unwrap();
-        let done = sedet(&["data", "check", &folder, "--split", "train", "--fix", out]);
+        let done = sedet(&[
+            "data", "check", &directory, "--split", "train", "--fix", out,
+        ]);
         assert_eq!(done.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&done.stderr).contains("nothing is overwritten"));
         assert_eq!(std::fs::read(out).unwrap(), before);
     }
-    let several = sedet(&["data", "check", &folder, "--fix", "out.json"]);
+    let several = sedet(&["data", "check", &directory, "--fix", "out.json"]);
     assert_eq!(several.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&several.stderr).contains("add --split train"));
     let out = set.path("out.json");
     let shown = sedet(&[
         "data",
         "check",
-        &folder,
+        &directory,
         "--split",
         "train",
         "--fix",
@@ -819,13 +825,13 @@ fn wrong_usage_and_data_sets_that_can_not_be_checked_say_so() {
     fails_with(&["data", "check", "cifar10"], &["no boxes"]);
     let set = DataSet::new();
     set.save();
-    let folder = text(set.dir.path());
+    let directory = text(set.dir.path());
     fails_with(
-        &["data", "check", &folder, "--split", "test"],
+        &["data", "check", &directory, "--split", "test"],
         &["no test annotations"],
     );
     fails_with(
-        &["data", "check", &folder, "--images", &folder],
+        &["data", "check", &directory, "--images", &directory],
         &["--images"],
     );
 }
@@ -846,7 +852,7 @@ fn a_hostile_file_is_refused_in_a_line() {
 }
 
 #[test]
-fn a_yolo_folder_is_checked_line_by_line() {
+fn a_yolo_directory_is_checked_line_by_line() {
     let dir = tempfile::tempdir().unwrap();
     let put = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
@@ -858,7 +864,7 @@ fn a_yolo_folder_is_checked_line_by_line() {
         b"train: images/train\nval: images/val\nnames: [cat, dog]\n",
     );
     for (number, name) in ["train/1", "train/2", "val/3"].into_iter().enumerate() {
-        let jpeg = encoded(&picture(number as u32, 64, 48), ImageFormat::Jpeg);
+        let jpeg = encoded(&image_of(number as u32, 64, 48), ImageFormat::Jpeg);
         put(&format!("images/{name}.jpg"), &jpeg);
     }
     put(
@@ -881,7 +887,7 @@ fn a_yolo_folder_is_checked_line_by_line() {
     put("labels/train/1.txt", b"0 0.5 0.5 0.2 0.2\n");
     let jpeg = std::fs::read(dir.path().join("images/val/3.jpg")).unwrap();
     put("images/val/3.jpg", &jpeg[..jpeg.len() / 2]);
-    check().has_errors(&[("picture-truncated", 1)]);
+    check().has_errors(&[("image-truncated", 1)]);
     let fix = sedet(&["data", "check", &text(dir.path()), "--fix", "out.json"]);
     assert_eq!(fix.status.code(), Some(2));
 }
@@ -889,7 +895,7 @@ fn a_yolo_folder_is_checked_line_by_line() {
 #[test]
 fn real_data_has_the_errors_that_are_known_of_it() {
     let Some(data) = std::env::var_os("SEDET_REAL_DATA").map(PathBuf::from) else {
-        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real pictures are not there");
+        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real images are not there");
         return;
     };
     let check = |name: &str| {
@@ -903,8 +909,8 @@ fn real_data_has_the_errors_that_are_known_of_it() {
     let coco = check("coco_real");
     assert_eq!(coco.kinds("error"), BTreeMap::new());
     assert_eq!(coco.code, 0);
-    assert_eq!(coco.kinds("remark")["crowd"], 17);
-    assert_eq!(coco.kinds("remark")["image-empty"], 3);
+    assert_eq!(coco.kinds("warning")["crowd"], 17);
+    assert_eq!(coco.kinds("warning")["image-empty"], 3);
     let blood = check("bccd");
     assert_eq!(blood.report["splits"][0]["boxes"], 2804);
     // One view at two depths of focus: BCCD's own split has it in train and in val.

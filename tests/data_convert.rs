@@ -1,4 +1,4 @@
-//! COCO, Pascal VOC and YOLO, each into each; dividing, counting and showing a data set.
+//! COCO, Pascal VOC and YOLO, each into each; dividing, counting and showing a dataset.
 
 mod common;
 
@@ -11,7 +11,7 @@ use common::command::{fails_with, sedet, text};
 use proptest::prelude::*;
 use sedet::boxes::ImageSize;
 use sedet::data::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
-use sedet::data::convert::{Layout, Pictures, ReadDataset, ReadSplit, write_dataset};
+use sedet::data::convert::{Images, Layout, ReadDataset, ReadSplit, write_dataset};
 use sedet::data::formats::layout::Split;
 use serde_json::{Value, json};
 
@@ -50,8 +50,8 @@ fn assert_same(found: &Content, expected: &Content) {
     }
 }
 
-/// Pictures in a folder, and a data set about them: train with all boxes, val with an empty image.
-fn dataset(folder: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> ReadDataset {
+/// Images in a directory, and a dataset about them: train with all boxes, val with an empty image.
+fn dataset(directory: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> ReadDataset {
     let names = ["zebra & co", "it's", "a: <b>"];
     let split = |split, ids: &[u64], boxes: &[(u64, [f32; 4])]| {
         let mut builder = AnnotationStoreBuilder::new();
@@ -61,7 +61,7 @@ fn dataset(folder: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> ReadDat
         for &id in ids {
             let name = format!("{split}{id}.png");
             let picture = image::RgbImage::new(size.width as u32, size.height as u32);
-            picture.save(folder.join(&name)).unwrap();
+            picture.save(directory.join(&name)).unwrap();
             builder.add_image(id, &name, size);
         }
         for (id, (class, xywh)) in (1..).zip(boxes) {
@@ -77,7 +77,7 @@ fn dataset(folder: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> ReadDat
         ReadSplit {
             split,
             store: builder.build().unwrap(),
-            pictures: folder.to_owned(),
+            images: directory.to_owned(),
         }
     };
     // VOC lists no classes: each has to be there.
@@ -97,7 +97,7 @@ fn goes_on(_done: usize, _all: usize) -> ControlFlow<()> {
 }
 
 fn write(dataset: &ReadDataset, layout: Layout, output: &Path) -> ReadDataset {
-    write_dataset(dataset, layout, Pictures::Copy, output, &mut goes_on).unwrap();
+    write_dataset(dataset, layout, Images::Copy, output, &mut goes_on).unwrap();
     assert_eq!(Layout::of(output).unwrap(), layout);
     ReadDataset::open(output).unwrap()
 }
@@ -116,7 +116,7 @@ fn a_conversion_that_is_stopped_leaves_nothing() {
     let stopped = write_dataset(
         &dataset,
         Layout::Voc,
-        Pictures::Copy,
+        Images::Copy,
         &output,
         &mut first_only,
     );
@@ -150,7 +150,7 @@ proptest! {
                 prop_assert_eq!(back.split, original.split);
                 assert_same(&content(&back.store), &content(&original.store));
                 let image = back.store.image(0).file_name;
-                prop_assert!(back.pictures.join(image).is_file());
+                prop_assert!(back.images.join(image).is_file());
             }
         }
     }
@@ -173,8 +173,8 @@ proptest! {
     }
 }
 
-/// A COCO folder with a crowd, an outline's area, and a box over the edge.
-fn coco_folder(root: &Path) {
+/// A COCO directory with a crowd, an outline's area, and a box over the edge.
+fn coco_directory(root: &Path) {
     std::fs::create_dir_all(root.join("train/sub")).unwrap();
     for name in ["train/a b.jpg", "train/sub/c.jpg"] {
         image::RgbImage::new(64, 48).save(root.join(name)).unwrap();
@@ -214,7 +214,7 @@ fn convert(source: &Path, to: &str, output: &Path) -> (String, String) {
 fn what_the_target_has_no_words_for_is_counted_and_said() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("coco");
-    coco_folder(&source);
+    coco_directory(&source);
     let (out, said) = convert(&source, "yolo", &dir.path().join("yolo"));
     assert!(out.contains("train: 2 images, 2 boxes"), "{out}");
     for line in [
@@ -257,7 +257,7 @@ fn what_the_target_has_no_words_for_is_counted_and_said() {
 fn mistakes_of_convert_name_the_thing_and_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (source, out) = (dir.path().join("coco"), dir.path().join("out"));
-    coco_folder(&source);
+    coco_directory(&source);
     let convert = |source: &Path, to: &str, parts: &[&str]| {
         let arguments = [
             "data",
@@ -271,7 +271,7 @@ fn mistakes_of_convert_name_the_thing_and_leave_nothing_behind() {
         fails_with(&arguments, parts);
     };
     convert(&source, "coco", &["in the layout of COCO already"]);
-    // VOC has one folder for all pictures.
+    // VOC has one directory for all images.
     image::RgbImage::new(64, 48)
         .save(source.join("train/c.png"))
         .unwrap();
@@ -316,10 +316,10 @@ fn mistakes_of_convert_name_the_thing_and_leave_nothing_behind() {
 }
 
 #[test]
-fn a_yolo_folder_is_a_data_set_and_a_voc_folder_says_how_to_become_one() {
+fn a_yolo_directory_is_a_data_set_and_a_voc_directory_says_how_to_become_one() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("coco");
-    coco_folder(&source);
+    coco_directory(&source);
     let yolo = dir.path().join("yolo");
     convert(&source, "yolo", &yolo);
     let stats = sedet(&["data", "stats", &text(&yolo), "--json"]);
@@ -452,8 +452,8 @@ fn a_data_set_is_divided_by_class_the_same_for_the_same_seed() {
     assert!(table.contains("images     30   10    10"), "{table}");
     run("b", "1");
     run("c", "2");
-    let read = |folder: &str, split: &str| -> String {
-        std::fs::read_to_string(out(folder).join(format!("{split}.json"))).unwrap()
+    let read = |directory: &str, split: &str| -> String {
+        std::fs::read_to_string(out(directory).join(format!("{split}.json"))).unwrap()
     };
     let mut seen = Vec::new();
     for split in ["train", "val", "test"] {
@@ -496,11 +496,11 @@ fn a_data_set_is_divided_by_class_the_same_for_the_same_seed() {
 }
 
 #[test]
-fn statistics_come_as_table_json_csv_and_pictures() {
+fn statistics_come_as_table_json_csv_and_images() {
     let dir = tempfile::tempdir().unwrap();
-    coco_folder(dir.path());
-    let (folder, out) = (text(dir.path()), dir.path().join("stats"));
-    let shown = sedet(&["data", "stats", &folder, "--output", &text(&out)]);
+    coco_directory(dir.path());
+    let (directory, out) = (text(dir.path()), dir.path().join("stats"));
+    let shown = sedet(&["data", "stats", &directory, "--output", &text(&out)]);
     assert_eq!(shown.status.code(), Some(0), "{shown:?}");
     let table = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(
@@ -517,14 +517,14 @@ fn statistics_come_as_table_json_csv_and_pictures() {
     );
     let json: Value =
         serde_json::from_slice(&std::fs::read(out.join("statistics.json")).unwrap()).unwrap();
-    let printed = sedet(&["data", "stats", &folder, "--json"]);
+    let printed = sedet(&["data", "stats", &directory, "--json"]);
     let printed: Value = serde_json::from_slice(&printed.stdout).unwrap();
     assert_eq!(json, printed);
     assert_eq!(json["statistics"]["classes"][0]["images"], 2);
 }
 
 #[test]
-fn pictures_are_shown_as_the_training_sees_them() {
+fn images_are_shown_as_the_training_sees_them() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
     std::fs::create_dir(root.join("images")).unwrap();
@@ -547,7 +547,7 @@ fn pictures_are_shown_as_the_training_sees_them() {
     std::fs::write(root.join("train.json"), json.to_string()).unwrap();
     let show = |name: &str, flip: &str| {
         let out = root.join(name);
-        let (folder, output) = (text(root), text(&out));
+        let (directory, output) = (text(root), text(&out));
         let flip = format!("augment.horizontal_flip={flip}");
         let set = [
             "--set",
@@ -566,7 +566,7 @@ fn pictures_are_shown_as_the_training_sees_them() {
         let more = &more[..2];
         let done = sedet(
             &[
-                &["data", "show", &folder, "--output", &output][..],
+                &["data", "show", &directory, "--output", &output][..],
                 &set,
                 more,
             ]
@@ -601,7 +601,7 @@ fn pictures_are_shown_as_the_training_sees_them() {
 #[test]
 fn real_data_survives_every_layout() {
     let Some(data) = std::env::var_os("SEDET_REAL_DATA").map(PathBuf::from) else {
-        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real pictures are not there");
+        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real images are not there");
         return;
     };
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Whole data sets, fetched from a local server that drops connections: small files of the same
+//! Whole datasets, fetched from a local server that drops connections: small files of the same
 //! structure stand in for the real ones, and what arrives opens by its name.
 
 mod common;
@@ -12,7 +12,7 @@ use common::command::{fails_with, sedet, text};
 use common::http_server::{Reply, Server};
 use sedet::data::download::sha256_hex;
 use sedet::data::formats::layout::Split;
-use sedet::data::registry::{DatasetName, LabelledName};
+use sedet::data::registry::{DatasetName, LabeledName};
 use sedet::data::sources::{
     DataSource, FetchError, FetchProgress, FetchStep, Fetched, Packing, data_source,
 };
@@ -44,7 +44,7 @@ fn serve(files: &Files, cuts: usize) -> Server {
     })
 }
 
-/// The table's entry, with the lengths and checksums of small files and at most two files in a folder.
+/// The table's entry, with the lengths and checksums of small files and at most two files in a directory.
 fn stand_in(name: &str, files: &Files, url: &str) -> DataSource {
     let mut source = data_source(name).unwrap();
     source.base_url = format!("{url}/");
@@ -93,7 +93,7 @@ fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-fn picture() -> Vec<u8> {
+fn image_file() -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let black = image::RgbImage::new(3, 2);
     black.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
@@ -114,7 +114,7 @@ fn coco() -> Files {
         .iter()
         .map(|path| (path.as_str(), COCO_JSON))
         .collect();
-    let picture = picture();
+    let picture = image_file();
     let pictures = |a, b| zip_of(&[(a, &picture), (b, &picture)]);
     Files::from([
         (
@@ -132,8 +132,8 @@ fn coco() -> Files {
     ])
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(folder)
+fn names_in(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -143,24 +143,24 @@ fn names_in(folder: &Path) -> Vec<String> {
 
 #[test]
 fn coco_arrives_over_broken_connections_and_opens_by_its_name() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = serve(&coco(), 2);
     let source = stand_in("coco", &coco(), &server.url);
     let mut heard = Vec::new();
     let fetched = source
-        .fetch(folder.path(), &[], &mut |progress| {
+        .fetch(directory.path(), &[], &mut |progress| {
             heard.push((progress.part.to_owned(), progress.step, progress.done));
         })
         .unwrap();
     assert_eq!(fetched.new, ["annotations", "val2017", "train2017"]);
-    let home = folder.path().join("coco");
+    let home = directory.path().join("coco");
     assert_eq!(names_in(&home), ["annotations", "train2017", "val2017"]);
     assert_eq!(
         names_in(&home.join("train2017")),
         ["a.png", "b.png"],
         "nothing else is left"
     );
-    let (train, val) = DatasetName::Coco.open(Some(folder.path())).unwrap();
+    let (train, val) = DatasetName::Coco.open(Some(directory.path())).unwrap();
     assert_eq!((train.dataset.len(), val.dataset.len()), (2, 2));
     assert_eq!(train.dataset.load_image(1).unwrap().dimensions(), (3, 2));
     let starts = server.range_starts();
@@ -168,10 +168,10 @@ fn coco_arrives_over_broken_connections_and_opens_by_its_name() {
     assert!(starts[1] > Some(0) && starts[2] > starts[1], "{starts:?}");
     let val_bytes = coco()["zips/val2017.zip"].len() as u64;
     assert!(heard.contains(&("val2017".into(), FetchStep::Fetching, val_bytes)));
-    let unpacked = 2 * picture().len() as u64;
+    let unpacked = 2 * image_file().len() as u64;
     assert!(heard.contains(&("val2017".into(), FetchStep::Unpacking, unpacked)));
 
-    let again = fetch(&source, folder.path(), &[]).unwrap();
+    let again = fetch(&source, directory.path(), &[]).unwrap();
     assert_eq!(again.already_there.len(), 3);
     assert_eq!(again.new.len(), 0);
     assert_eq!(server.range_starts().len(), 9, "nothing was asked again");
@@ -179,23 +179,23 @@ fn coco_arrives_over_broken_connections_and_opens_by_its_name() {
 
 #[test]
 fn only_the_parts_that_are_asked_for_are_fetched() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = serve(&coco(), 0);
     let source = stand_in("coco", &coco(), &server.url);
-    fetch(&source, folder.path(), &["val2017", "annotations"]).unwrap();
+    fetch(&source, directory.path(), &["val2017", "annotations"]).unwrap();
     assert_eq!(
-        names_in(&folder.path().join("coco")),
+        names_in(&directory.path().join("coco")),
         ["annotations", "val2017"]
     );
-    let val = DatasetName::Coco.open_split(Split::Val, Some(folder.path()));
+    let val = DatasetName::Coco.open_split(Split::Val, Some(directory.path()));
     assert_eq!(val.unwrap().dataset.len(), 2);
-    let error = DatasetName::Coco.open_split(Split::Train, Some(folder.path()));
+    let error = DatasetName::Coco.open_split(Split::Train, Some(directory.path()));
     let message = error.unwrap_err().to_string();
     assert!(message.contains("train2017 is missing"), "{message}");
-    let rest = fetch(&source, folder.path(), &[]).unwrap();
+    let rest = fetch(&source, directory.path(), &[]).unwrap();
     assert_eq!(rest.new, ["train2017"]);
     assert_eq!(server.range_starts().len(), 3);
-    let error = fetch(&source, folder.path(), &["test2017"]).unwrap_err();
+    let error = fetch(&source, directory.path(), &["test2017"]).unwrap_err();
     assert_eq!(
         error.to_string(),
         "coco has no part 'test2017'; its parts are annotations, val2017, train2017"
@@ -210,16 +210,16 @@ fn killed_when(source: &DataSource, data_dir: &Path, moment: impl Fn(FetchProgre
 
 #[test]
 fn a_killed_run_goes_on_with_the_bytes_and_the_files_that_it_left() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = serve(&coco(), 1);
     let source = stand_in("coco", &coco(), &server.url);
-    let home = folder.path().join("coco");
-    killed_when(&source, folder.path(), |progress| {
+    let home = directory.path().join("coco");
+    killed_when(&source, directory.path(), |progress| {
         progress.part == "val2017" && progress.step == FetchStep::Fetching && progress.done > 0
     });
     assert!(home.join("val2017.zip.part").is_file());
     assert!(!home.join("val2017").exists());
-    killed_when(&source, folder.path(), |progress| {
+    killed_when(&source, directory.path(), |progress| {
         progress.part == "val2017" && progress.step == FetchStep::Unpacking && progress.done > 0
     });
     let asked = server.range_starts();
@@ -229,15 +229,15 @@ fn a_killed_run_goes_on_with_the_bytes_and_the_files_that_it_left() {
     // The first file is there; one of its length shows that it isn't written again.
     let staging = home.join(".unpacking-val2017.zip");
     assert_eq!(names_in(&staging.join("val2017")), ["a.png"]);
-    let mark = vec![7; picture().len()];
+    let mark = vec![7; image_file().len()];
     std::fs::write(staging.join("val2017/a.png"), &mark).unwrap();
     std::fs::write(staging.join(".unfinished"), b"half").unwrap();
-    fetch(&source, folder.path(), &[]).unwrap();
+    fetch(&source, directory.path(), &[]).unwrap();
     assert_eq!(names_in(&home), ["annotations", "train2017", "val2017"]);
     assert_eq!(std::fs::read(home.join("val2017/a.png")).unwrap(), mark);
     assert_eq!(
         std::fs::read(home.join("val2017/b.png")).unwrap(),
-        picture()
+        image_file()
     );
     assert_eq!(
         server.range_starts().len(),
@@ -248,11 +248,11 @@ fn a_killed_run_goes_on_with_the_bytes_and_the_files_that_it_left() {
 
 #[test]
 fn a_run_killed_while_files_were_moved_is_completed_or_cleaned_up() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = serve(&coco(), 0);
     let source = stand_in("coco", &coco(), &server.url);
-    let home = folder.path().join("coco");
-    fetch(&source, folder.path(), &[]).unwrap();
+    let home = directory.path().join("coco");
+    fetch(&source, directory.path(), &[]).unwrap();
     // Before the last file was moved.
     let archive = home.join("annotations_trainval2017.zip");
     let staging = home.join(".unpacking-annotations_trainval2017.zip");
@@ -265,30 +265,40 @@ fn a_run_killed_while_files_were_moved_is_completed_or_cleaned_up() {
     std::fs::create_dir_all(staging.join("annotations")).unwrap();
     std::fs::rename(&last, staging.join("annotations/captions_val2017.json")).unwrap();
     assert_eq!(
-        fetch(&source, folder.path(), &[]).unwrap().new,
+        fetch(&source, directory.path(), &[]).unwrap().new,
         ["annotations"]
     );
     assert!(last.is_file() && !archive.exists() && !staging.exists());
     // After it.
     std::fs::write(&archive, b"whole").unwrap();
     std::fs::create_dir_all(&staging).unwrap();
-    assert!(fetch(&source, folder.path(), &[]).unwrap().new.is_empty());
+    assert!(
+        fetch(&source, directory.path(), &[])
+            .unwrap()
+            .new
+            .is_empty()
+    );
     assert!(!archive.exists() && !staging.exists());
     // An archive that someone keeps is theirs.
     std::fs::write(&archive, b"mine").unwrap();
-    assert!(fetch(&source, folder.path(), &[]).unwrap().new.is_empty());
+    assert!(
+        fetch(&source, directory.path(), &[])
+            .unwrap()
+            .new
+            .is_empty()
+    );
     assert!(archive.is_file());
     assert_eq!(server.range_starts().len(), 3);
 }
 
 #[test]
 fn a_wrong_checksum_names_the_file_and_both_sums_and_nothing_is_unpacked() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = serve(&coco(), 0);
     let mut source = stand_in("coco", &coco(), &server.url);
     let right = source.parts[1].sha256.clone();
     source.parts[1].sha256 = sha256_hex(b"another");
-    let message = fetch(&source, folder.path(), &["val2017"])
+    let message = fetch(&source, directory.path(), &["val2017"])
         .unwrap_err()
         .to_string();
     for part in [
@@ -300,7 +310,7 @@ fn a_wrong_checksum_names_the_file_and_both_sums_and_nothing_is_unpacked() {
     ] {
         assert!(message.contains(part), "{message}");
     }
-    assert!(names_in(&folder.path().join("coco")).is_empty());
+    assert!(names_in(&directory.path().join("coco")).is_empty());
 }
 
 /// The same length, so that nothing else in the archive changes.
@@ -352,20 +362,20 @@ fn zip_archives_that_lead_out_or_are_damaged_are_refused_and_leave_nothing() {
 
 /// A part is refused after it has come with the right checksum, and nothing of it is left.
 fn refused(name: &str, files: &Files, part: &str, says: &str) {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = serve(files, 0);
     let source = stand_in(name, files, &server.url);
-    let error = fetch(&source, folder.path(), &[part]).unwrap_err();
+    let error = fetch(&source, directory.path(), &[part]).unwrap_err();
     assert!(matches!(error, FetchError::Archive { .. }), "{error}");
     let message = error.to_string();
     assert!(message.contains(says), "{message}");
     assert_eq!(message.lines().count(), 1, "{message}");
-    assert_eq!(names_in(folder.path()), [name]);
-    assert!(names_in(&folder.path().join(name)).is_empty());
+    assert_eq!(names_in(directory.path()), [name]);
+    assert!(names_in(&directory.path().join(name)).is_empty());
 }
 
 fn places365() -> Files {
-    let picture = picture();
+    let picture = image_file();
     Files::from([
         (
             "filelist_places365-standard.tar",
@@ -404,18 +414,18 @@ fn places365() -> Files {
 
 #[test]
 fn places365_arrives_over_broken_connections_and_opens_by_its_name() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = serve(&places365(), 1);
     let source = stand_in("places365", &places365(), &server.url);
-    killed_when(&source, folder.path(), |progress| {
+    killed_when(&source, directory.path(), |progress| {
         progress.part == "train" && progress.step == FetchStep::Unpacking && progress.done > 0
     });
     assert_eq!(
-        fetch(&source, folder.path(), &[]).unwrap().already_there,
+        fetch(&source, directory.path(), &[]).unwrap().already_there,
         ["lists", "val"]
     );
     assert_eq!(
-        names_in(&folder.path().join("places365")),
+        names_in(&directory.path().join("places365")),
         [
             "categories_places365.txt",
             "data_256",
@@ -424,12 +434,17 @@ fn places365_arrives_over_broken_connections_and_opens_by_its_name() {
             "val_256"
         ]
     );
-    let dataset = LabelledName::parse("places365").unwrap();
-    let (train, val) = dataset.open(Some(folder.path())).unwrap();
+    let dataset = LabeledName::parse("places365").unwrap();
+    let (train, val) = dataset.open(Some(directory.path())).unwrap();
     assert_eq!(train.class_names(), ["airfield", "bar"]);
     assert_eq!((train.label(1), val.label(1)), (1, 0));
     assert_eq!(train.load_image(1).unwrap().dimensions(), (3, 2));
-    assert!(fetch(&source, folder.path(), &[]).unwrap().new.is_empty());
+    assert!(
+        fetch(&source, directory.path(), &[])
+            .unwrap()
+            .new
+            .is_empty()
+    );
     assert_eq!(server.range_starts().len(), 6);
 }
 
@@ -475,90 +490,99 @@ fn tar_archives_that_lead_out_or_hold_links_are_refused_and_leave_nothing() {
 
 #[test]
 fn cifar_is_fetched_packed_and_opens_by_its_name() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/labelled");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/labeled");
     for (name, archive, classes) in [
         ("cifar10", "cifar-10-python.tar.gz", 10),
         ("cifar100", "cifar-100-python.tar.gz", 100),
     ] {
         let content = std::fs::read(fixtures.join(archive)).unwrap();
         let files = Files::from([(archive, content)]);
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let server = serve(&files, 1);
         let source = stand_in(name, &files, &server.url);
-        fetch(&source, folder.path(), &[]).unwrap();
-        assert_eq!(names_in(&folder.path().join(name)), [archive]);
-        let dataset = LabelledName::parse(name).unwrap();
-        let val = dataset.open_split(Split::Val, Some(folder.path())).unwrap();
+        fetch(&source, directory.path(), &[]).unwrap();
+        assert_eq!(names_in(&directory.path().join(name)), [archive]);
+        let dataset = LabeledName::parse(name).unwrap();
+        let val = dataset
+            .open_split(Split::Val, Some(directory.path()))
+            .unwrap();
         assert_eq!(val.class_names().len(), classes);
         assert!(!val.is_empty());
-        let again = fetch(&source, folder.path(), &[]).unwrap();
+        let again = fetch(&source, directory.path(), &[]).unwrap();
         assert_eq!(again.already_there, ["python"]);
         assert_eq!(server.range_starts().len(), 2);
-        std::fs::write(folder.path().join(name).join(archive), b"spoilt").unwrap();
-        assert_eq!(fetch(&source, folder.path(), &[]).unwrap().new, ["python"]);
+        std::fs::write(directory.path().join(name).join(archive), b"spoilt").unwrap();
+        assert_eq!(
+            fetch(&source, directory.path(), &[]).unwrap().new,
+            ["python"]
+        );
     }
 }
 
 #[test]
-fn imagenets_list_is_found_beside_the_pictures_wherever_they_are() {
+fn imagenets_list_is_found_beside_the_images_wherever_they_are() {
     let path = data_source("imagenet-val-list").unwrap().parts[0].path;
     let files = Files::from([(path, b"n15075141\nn01440764\n".to_vec())]);
     let server = serve(&files, 1);
     let source = stand_in("imagenet-val-list", &files, &server.url);
     for pictures in ["imagenet/val", "val"] {
-        let folder = tempfile::tempdir().unwrap();
-        let val = folder.path().join(pictures);
+        let directory = tempfile::tempdir().unwrap();
+        let val = directory.path().join(pictures);
         std::fs::create_dir_all(&val).unwrap();
         std::fs::write(val.join("ILSVRC2012_val_00000001.JPEG"), b"").unwrap();
-        fetch(&source, folder.path(), &[]).unwrap();
-        let dataset = LabelledName::parse("imagenet").unwrap();
-        let opened = dataset.open_split(Split::Val, Some(folder.path())).unwrap();
+        fetch(&source, directory.path(), &[]).unwrap();
+        let dataset = LabeledName::parse("imagenet").unwrap();
+        let opened = dataset
+            .open_split(Split::Val, Some(directory.path()))
+            .unwrap();
         assert_eq!(opened.label(0), 999);
     }
 }
 
 #[test]
 fn what_cannot_find_its_place_is_refused_before_anything_is_fetched() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = serve(&coco(), 0);
     let source = stand_in("coco", &coco(), &server.url);
     let mut huge = source.clone();
     if let Packing::Archive { bytes, .. } = &mut huge.parts[2].packing {
         *bytes = 1 << 60;
     }
-    let message = fetch(&huge, folder.path(), &[]).unwrap_err().to_string();
+    let message = fetch(&huge, directory.path(), &[]).unwrap_err().to_string();
     for part in ["1.15 EB", "coco", "--data-dir", "--only"] {
         assert!(message.contains(part), "{message}");
     }
-    assert!(names_in(folder.path()).is_empty());
-    fetch(&huge, folder.path(), &["val2017"]).unwrap();
+    assert!(names_in(directory.path()).is_empty());
+    fetch(&huge, directory.path(), &["val2017"]).unwrap();
 
-    let partial: PathBuf = folder.path().join("coco/train2017");
+    let partial: PathBuf = directory.path().join("coco/train2017");
     std::fs::create_dir(&partial).unwrap();
     std::fs::write(partial.join("a.png"), b"").unwrap();
-    let message = fetch(&source, folder.path(), &[]).unwrap_err().to_string();
+    let message = fetch(&source, directory.path(), &[])
+        .unwrap_err()
+        .to_string();
     assert!(
         message.contains("train2017") && message.contains("with 1 of its 2 files"),
         "{message}"
     );
     assert_eq!(server.range_starts().len(), 1);
     std::fs::remove_file(partial.join("a.png")).unwrap();
-    fetch(&source, folder.path(), &[]).unwrap();
+    fetch(&source, directory.path(), &[]).unwrap();
     assert_eq!(names_in(&partial), ["a.png", "b.png"]);
 }
 
 #[test]
 fn the_command_tells_how_to_get_imagenet_and_that_nothing_was_downloaded() {
-    let folder = tempfile::tempdir().unwrap();
-    let data_dir = text(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = text(directory.path());
     let output = sedet(&["data", "download", "imagenet", "--data-dir", &data_dir]);
     assert_eq!(output.status.code(), Some(1));
     let stdout = String::from_utf8(output.stdout).unwrap();
-    let folder_text = text(&folder.path().join("imagenet"));
+    let directory_text = text(&directory.path().join("imagenet"));
     for part in [
         "image-net.org",
         "ILSVRC2012_img_val.tar",
-        &folder_text,
+        &directory_text,
         "sedet data download imagenet-val-list",
         "--dataset imagenet",
     ] {
@@ -568,7 +592,7 @@ fn the_command_tells_how_to_get_imagenet_and_that_nothing_was_downloaded() {
         String::from_utf8(output.stderr).unwrap().trim(),
         "nothing was downloaded"
     );
-    assert!(names_in(folder.path()).is_empty());
+    assert!(names_in(directory.path()).is_empty());
     fails_with(
         &["data", "download", "imagenet", "--only", "val"],
         &["imagenet", "--only"],
@@ -595,8 +619,8 @@ fn the_command_lists_its_names_and_asks_the_mirror() {
     ] {
         assert!(stderr.contains(name), "no '{name}' in: {stderr}");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let data_dir = text(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = text(directory.path());
     let server = serve(&Files::from([("zips/val2017.zip", vec![7; 100])]), 0);
     let url = format!("{}/zips/val2017.zip", server.url);
     let command = ["data", "download", "coco", "--mirror", &server.url];
@@ -628,13 +652,16 @@ fn a_data_set_that_is_not_there_says_how_to_fetch_it() {
         &["train", "--dataset", "coco"],
         &["`sedet data download coco` fetches it"],
     );
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for (name, says) in [
         ("places365", "`sedet data download places365` fetches it"),
         ("imagenet", "`sedet data download imagenet` tells how"),
     ] {
-        let dataset = LabelledName::parse(name).unwrap();
-        let error = dataset.open(Some(folder.path())).unwrap_err().to_string();
+        let dataset = LabeledName::parse(name).unwrap();
+        let error = dataset
+            .open(Some(directory.path()))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(says), "{error}");
     }
 }

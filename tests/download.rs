@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 impl Server {
-    fn download(&self, folder: &Path) -> Download {
+    fn download(&self, directory: &Path) -> Download {
         Download {
             sha256: Some(sha256_hex(&content())),
             ..Download::new(
                 format!("{}/file.bin", self.url),
-                folder.join("deep/file.bin"),
+                directory.join("deep/file.bin"),
             )
         }
     }
@@ -26,8 +26,8 @@ fn content() -> Vec<u8> {
     (0..300_000u32).map(|i| (i * i % 251) as u8).collect()
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(folder)
+fn names_in(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -38,8 +38,8 @@ fn names_in(folder: &Path) -> Vec<String> {
 /// The file is whole and nothing else is left.
 fn assert_whole(download: &Download) {
     assert_eq!(std::fs::read(&download.destination).unwrap(), content());
-    let folder = download.destination.parent().unwrap();
-    assert_eq!(names_in(folder), ["file.bin"]);
+    let directory = download.destination.parent().unwrap();
+    assert_eq!(names_in(directory), ["file.bin"]);
 }
 
 fn run(download: &Download) -> Result<(), DownloadError> {
@@ -48,9 +48,9 @@ fn run(download: &Download) -> Result<(), DownloadError> {
 
 #[test]
 fn a_file_is_fetched_once_with_progress_to_its_end() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, _| Reply::file(request, &content(), "\"v1\""));
-    let download = server.download(folder.path());
+    let download = server.download(directory.path());
     let mut heard = Vec::new();
     download
         .run(&mut |done, total| heard.push((done, total)))
@@ -68,7 +68,7 @@ fn a_file_is_fetched_once_with_progress_to_its_end() {
 
 #[test]
 fn a_dropped_connection_is_continued_where_it_broke() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, before| {
         let reply = Reply::file(request, &content(), "\"v1\"");
         match before {
@@ -76,7 +76,7 @@ fn a_dropped_connection_is_continued_where_it_broke() {
             _ => reply,
         }
     });
-    let download = server.download(folder.path());
+    let download = server.download(directory.path());
     run(&download).unwrap();
     assert_whole(&download);
     assert_eq!(
@@ -88,13 +88,13 @@ fn a_dropped_connection_is_continued_where_it_broke() {
 
 #[test]
 fn a_later_run_continues_what_an_earlier_one_left() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, before| match before {
         0 => Reply::file(request, &content(), "\"v1\"").cut_after(100_000),
         1..5 => Reply::status(503),
         _ => Reply::file(request, &content(), "\"v1\""),
     });
-    let download = server.download(folder.path());
+    let download = server.download(directory.path());
     let error = run(&download).unwrap_err();
     assert!(matches!(error, DownloadError::Network { .. }), "{error}");
     assert!(!download.destination.exists(), "a half file has no name");
@@ -105,11 +105,11 @@ fn a_later_run_continues_what_an_earlier_one_left() {
 
 #[test]
 fn a_run_stopped_after_the_last_byte_only_needs_its_name() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, _| Reply::file(request, &content(), "\"v1\""));
-    let download = server.download(folder.path());
-    let part = folder.path().join("deep/file.bin.part");
-    std::fs::create_dir(folder.path().join("deep")).unwrap();
+    let download = server.download(directory.path());
+    let part = directory.path().join("deep/file.bin.part");
+    std::fs::create_dir(directory.path().join("deep")).unwrap();
     std::fs::write(&part, content()).unwrap();
     let note = format!("{}\n\"v1\"\n", download.url);
     std::fs::write(part.with_extension("part.source"), note).unwrap();
@@ -120,7 +120,7 @@ fn a_run_stopped_after_the_last_byte_only_needs_its_name() {
 
 #[test]
 fn a_file_that_changed_on_the_server_starts_over() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, before| match before {
         0 => Reply::file(request, &vec![7; 400_000], "\"old\"").cut_after(100_000),
         // Breaks the rules: answers the old version's range with bytes of the new one.
@@ -131,17 +131,17 @@ fn a_file_that_changed_on_the_server_starts_over() {
         }
         _ => Reply::file(request, &content(), "\"new\""),
     });
-    let download = server.download(folder.path());
+    let download = server.download(directory.path());
     run(&download).unwrap();
     assert_whole(&download);
     assert_eq!(server.range_starts(), [None, Some(100_000), None]);
 
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, before| match before {
         0 => Reply::file(request, &vec![7; 400_000], "\"old\"").cut_after(100_000),
         _ => Reply::file(request, &content(), "\"new\""),
     });
-    let download = server.download(folder.path());
+    let download = server.download(directory.path());
     run(&download).unwrap();
     assert_whole(&download);
     assert_eq!(server.range_starts(), [None, Some(100_000)]);
@@ -150,13 +150,13 @@ fn a_file_that_changed_on_the_server_starts_over() {
 #[test]
 fn a_server_without_ranges_or_validators_sends_everything_again() {
     for headers in [vec!["etag: \"v1\"".to_owned()], vec![]] {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let server = Server::start(move |_, before| Reply {
             headers: headers.clone(),
             cut: (before == 0).then_some(100_000),
             ..Reply::whole(&content())
         });
-        let download = server.download(folder.path());
+        let download = server.download(directory.path());
         run(&download).unwrap();
         assert_whole(&download);
     }
@@ -164,9 +164,9 @@ fn a_server_without_ranges_or_validators_sends_everything_again() {
 
 #[test]
 fn a_server_that_always_drops_at_the_same_place_is_given_up() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|_, _| Reply::whole(&content()).cut_after(1000));
-    let error = run(&server.download(folder.path())).unwrap_err();
+    let error = run(&server.download(directory.path())).unwrap_err();
     assert!(matches!(error, DownloadError::Network { .. }), "{error}");
     assert!(error.to_string().contains(&server.url), "{error}");
     assert_eq!(server.range_starts().len(), 5);
@@ -174,7 +174,7 @@ fn a_server_that_always_drops_at_the_same_place_is_given_up() {
 
 #[test]
 fn a_server_that_falls_silent_is_asked_for_the_rest_and_in_the_end_given_up() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let stall = |request: &Request| Reply {
         fault: Fault::Stall,
         ..Reply::file(request, &content(), "\"v1\"").cut_after(100_000)
@@ -183,18 +183,18 @@ fn a_server_that_falls_silent_is_asked_for_the_rest_and_in_the_end_given_up() {
         0 => stall(request),
         _ => Reply::file(request, &content(), "\"v1\""),
     });
-    let mut download = server.download(folder.path());
+    let mut download = server.download(directory.path());
     download.silence = Duration::from_millis(200);
     run(&download).unwrap();
     assert_whole(&download);
     assert_eq!(server.range_starts(), [None, Some(100_000)]);
 
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|_, _| Reply {
         fault: Fault::Stall,
         ..Reply::whole(&content()).cut_after(0)
     });
-    let mut download = server.download(folder.path());
+    let mut download = server.download(directory.path());
     download.silence = Duration::from_millis(50);
     let error = run(&download).unwrap_err();
     assert!(matches!(error, DownloadError::Network { .. }), "{error}");
@@ -204,14 +204,14 @@ fn a_server_that_falls_silent_is_asked_for_the_rest_and_in_the_end_given_up() {
 #[test]
 fn a_cut_is_noticed_though_the_length_was_never_announced() {
     // As archives that are packed on request are served. No checksum, so only the cut tells.
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|_, before| match before {
         0 => Reply::whole(&content()).chunked().cut_after(100_000),
         _ => Reply::whole(&content()).chunked(),
     });
     let download = Download {
         sha256: None,
-        ..server.download(folder.path())
+        ..server.download(directory.path())
     };
     let mut heard = Vec::new();
     download
@@ -230,7 +230,7 @@ fn a_date_serves_as_validator_where_there_is_no_strong_etag() {
         "Wed, 04 Jun 2025 10:00:00 GMT",
     ];
     for changes in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let server = Server::start(move |request, before| {
             let (date, body) = match (changes, before) {
                 (true, 0) => (old, vec![7; 300_000]),
@@ -254,7 +254,7 @@ fn a_date_serves_as_validator_where_there_is_no_strong_etag() {
             reply.headers.push(format!("last-modified: {date}"));
             reply
         });
-        let download = server.download(folder.path());
+        let download = server.download(directory.path());
         run(&download).unwrap();
         assert_whole(&download);
         let starts = server.range_starts();
@@ -273,7 +273,7 @@ fn a_file_of_another_length_than_expected_is_refused_and_leaves_nothing() {
         (true, 299_999),
         (true, 300_001),
     ] {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let server = Server::start(move |request, _| Reply {
             chunked,
             ..Reply::file(request, &content(), "\"v1\"")
@@ -281,13 +281,13 @@ fn a_file_of_another_length_than_expected_is_refused_and_leaves_nothing() {
         let mut download = Download {
             sha256: None,
             expected_bytes: Some(expected),
-            ..server.download(folder.path())
+            ..server.download(directory.path())
         };
         let message = run(&download).unwrap_err().to_string();
         let says = format!("wrong length, expected {expected} bytes, got 300000");
         assert!(message.contains(&says), "{message}");
         assert!(message.starts_with(&download.url), "{message}");
-        assert!(names_in(&folder.path().join("deep")).is_empty());
+        assert!(names_in(&directory.path().join("deep")).is_empty());
         download.expected_bytes = Some(300_000);
         run(&download).unwrap();
         assert_whole(&download);
@@ -302,7 +302,7 @@ fn a_file_of_another_length_than_expected_is_refused_and_leaves_nothing() {
 fn the_proxy_that_the_environment_names_is_used() {
     // Sees a tunnel to a host that does not exist being asked for, and refuses it.
     let proxy = Server::start(|_, _| Reply::status(403));
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"));
     for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
         command.env_remove(name).env_remove(name.to_lowercase());
@@ -311,23 +311,26 @@ fn the_proxy_that_the_environment_names_is_used() {
         .args(["data", "download", "blood-cells"])
         .args(["--mirror", "http://mirror.invalid"])
         .arg("--data-dir")
-        .arg(folder.path())
+        .arg(directory.path())
         .env("HTTP_PROXY", &proxy.url)
         .output()
         .unwrap();
     assert!(!output.status.success());
-    let talk = String::from_utf8_lossy(&output.stderr);
-    assert!(talk.contains("http://mirror.invalid/Shenggan"), "{talk}");
+    let console = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        console.contains("http://mirror.invalid/Shenggan"),
+        "{console}"
+    );
     let seen = proxy.seen.lock().unwrap();
-    assert!(!seen.is_empty(), "the proxy was never asked: {talk}");
+    assert!(!seen.is_empty(), "the proxy was never asked: {console}");
     assert!(seen[0].path.contains("mirror.invalid"), "{:?}", seen[0]);
 }
 
 #[test]
 fn wrong_bytes_are_removed_and_named() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, _| Reply::file(request, b"wrong", "\"v1\""));
-    let download = server.download(folder.path());
+    let download = server.download(directory.path());
     let message = run(&download).unwrap_err().to_string();
     for part in [
         &download.url,
@@ -337,25 +340,25 @@ fn wrong_bytes_are_removed_and_named() {
     ] {
         assert!(message.contains(part), "{message}");
     }
-    assert!(names_in(&folder.path().join("deep")).is_empty());
+    assert!(names_in(&directory.path().join("deep")).is_empty());
 }
 
 #[test]
 fn a_file_longer_than_allowed_is_refused_and_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, _| Reply::file(request, &content(), "\"v1\""));
-    let mut download = server.download(folder.path());
+    let mut download = server.download(directory.path());
     download.max_bytes = Some(299_999);
     let error = run(&download).unwrap_err();
     assert!(matches!(error, DownloadError::TooLong { .. }), "{error}");
-    assert!(names_in(&folder.path().join("deep")).is_empty());
+    assert!(names_in(&directory.path().join("deep")).is_empty());
     download.max_bytes = Some(300_000);
     run(&download).unwrap();
 }
 
 #[test]
 fn what_trying_again_cannot_mend_fails_at_once_in_one_line_with_the_address() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, _| {
         Reply::status(if request.path == "/file.bin" {
             404
@@ -363,7 +366,7 @@ fn what_trying_again_cannot_mend_fails_at_once_in_one_line_with_the_address() {
             403
         })
     });
-    let missing = server.download(folder.path());
+    let missing = server.download(directory.path());
     let refused = Download {
         url: format!("{}/other", server.url),
         ..missing.clone()
@@ -372,16 +375,16 @@ fn what_trying_again_cannot_mend_fails_at_once_in_one_line_with_the_address() {
         url: "file.bin".into(),
         ..missing.clone()
     };
-    std::fs::write(folder.path().join("a_file"), b"").unwrap();
-    let no_folder = Download {
-        destination: folder.path().join("a_file/file.bin"),
+    std::fs::write(directory.path().join("a_file"), b"").unwrap();
+    let no_directory = Download {
+        destination: directory.path().join("a_file/file.bin"),
         ..missing.clone()
     };
     for (download, says) in [
         (&missing, "no such file (404)"),
         (&refused, "status 403"),
         (&no_address, "not an address"),
-        (&no_folder, "cannot write"),
+        (&no_directory, "cannot write"),
     ] {
         let message = run(download).unwrap_err().to_string();
         assert!(message.contains(says), "{message}");
@@ -397,10 +400,10 @@ fn no_server_is_a_network_error_that_says_what_to_do() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let download = Download::new(
         format!("http://{port}/file.bin"),
-        folder.path().join("file.bin"),
+        directory.path().join("file.bin"),
     );
     let message = run(&download).unwrap_err().to_string();
     assert!(message.starts_with(&download.url), "{message}");
@@ -410,11 +413,11 @@ fn no_server_is_a_network_error_that_says_what_to_do() {
     );
 }
 
-/// A `.tar.gz` of `files`, below one folder as GitHub packs them.
+/// A `.tar.gz` of `files`, below one directory as GitHub packs them.
 fn tar_gz(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut archive = tar::Builder::new(encoder);
-    // What else is in GitHub's archives: the commit, folders, other files.
+    // What else is in GitHub's archives: the commit, directories, other files.
     let note = b"52 comment=d272fb14cdff6e473fafeeeba32aba5f560e9e43\n";
     let mut global = tar::Header::new_ustar();
     global.set_entry_type(tar::EntryType::XGlobalHeader);
@@ -422,11 +425,13 @@ fn tar_gz(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     archive
         .append_data(&mut global, "pax_global_header", &note[..])
         .unwrap();
-    for folder in ["BCCD_Dataset-d272fb1/", "BCCD_Dataset-d272fb1/BCCD/"] {
+    for directory in ["BCCD_Dataset-d272fb1/", "BCCD_Dataset-d272fb1/BCCD/"] {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::Directory);
         header.set_size(0);
-        archive.append_data(&mut header, folder, &b""[..]).unwrap();
+        archive
+            .append_data(&mut header, directory, &b""[..])
+            .unwrap();
     }
     for name in ["README.md", "BCCD/.DS_Store", "BCCD/Annotations/.DS_Store"] {
         let mut header = tar::Header::new_ustar();
@@ -471,21 +476,23 @@ fn an_archive_that_is_not_the_blood_cells_leaves_nothing_behind() {
         (tar_gz(&files[..5]), "BCCD/JPEGImages/a.jpg is missing"),
         (tar_gz(&files), "the images are not those of BCCD"),
     ] {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let server = Server::start(move |request, _| Reply::file(request, &archive, "\"v1\""));
-        let error = download_blood_cells(folder.path(), &server.url, &mut |_, _| ()).unwrap_err();
+        let error =
+            download_blood_cells(directory.path(), &server.url, &mut |_, _| ()).unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
-        assert!(names_in(folder.path()).is_empty());
+        assert!(names_in(directory.path()).is_empty());
     }
 }
 
 #[test]
-fn the_folder_of_another_data_set_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("train.json"), b"mine").unwrap();
-    let error = download_blood_cells(folder.path(), "http://unused", &mut |_, _| ()).unwrap_err();
+fn the_directory_of_another_data_set_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("train.json"), b"mine").unwrap();
+    let error =
+        download_blood_cells(directory.path(), "http://unused", &mut |_, _| ()).unwrap_err();
     assert!(matches!(error, BloodCellsError::Occupied { .. }), "{error}");
-    assert_eq!(names_in(folder.path()), ["train.json"]);
+    assert_eq!(names_in(directory.path()), ["train.json"]);
 }
 
 /// BCCD as its repository holds it, made anew from the converted files in `real`.
@@ -540,7 +547,7 @@ fn reference(real: &Path, split: &str) -> serde_json::Value {
 fn the_real_blood_cells_arrive_over_a_broken_connection_and_equal_their_reference() {
     let real = std::env::var_os("SEDET_REAL_DATA").map(|path| PathBuf::from(path).join("bccd"));
     let Some(real) = real.filter(|path| path.is_dir()) else {
-        eprintln!("SEDET_REAL_DATA does not name a folder with bccd: not checked on real data");
+        eprintln!("SEDET_REAL_DATA does not name a directory with bccd: not checked on real data");
         return;
     };
     let archive = tar_gz(&repository_files(&real));
@@ -551,17 +558,17 @@ fn the_real_blood_cells_arrive_over_a_broken_connection_and_equal_their_referenc
             _ => reply,
         }
     });
-    let folder = tempfile::tempdir().unwrap();
-    let fetch = || download_blood_cells(folder.path(), &server.url, &mut |_, _| ()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let fetch = || download_blood_cells(directory.path(), &server.url, &mut |_, _| ()).unwrap();
     let summary = fetch();
     assert_eq!(summary.images, [205, 87, 72]);
     assert_eq!(summary.boxes, [2804, 1137, 945]);
     assert!(!summary.already_there);
     assert_eq!(summary.degenerate_boxes, Some(364));
-    let source = std::fs::read_to_string(folder.path().join("SOURCE.txt")).unwrap();
+    let source = std::fs::read_to_string(directory.path().join("SOURCE.txt")).unwrap();
     assert!(source.contains("364 boxes with a side under"), "{source}");
     assert_eq!(
-        names_in(folder.path()),
+        names_in(directory.path()),
         [
             "LICENSE",
             "SOURCE.txt",
@@ -578,7 +585,7 @@ fn the_real_blood_cells_arrive_over_a_broken_connection_and_equal_their_referenc
             .starts_with("/Shenggan/BCCD_Dataset/tar.gz/d272fb14")
     );
     for split in ["train", "val", "test"] {
-        let path = folder.path().join(format!("{split}.json"));
+        let path = directory.path().join(format!("{split}.json"));
         let ours: serde_json::Value =
             serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         let theirs = reference(&real, split);
@@ -587,13 +594,13 @@ fn the_real_blood_cells_arrive_over_a_broken_connection_and_equal_their_referenc
         }
     }
     // As when a run is killed just before it would have removed the archive.
-    std::fs::write(folder.path().join("bccd.tar.gz"), b"left over").unwrap();
+    std::fs::write(directory.path().join("bccd.tar.gz"), b"left over").unwrap();
     assert!(fetch().already_there);
-    assert!(!folder.path().join("bccd.tar.gz").exists());
+    assert!(!directory.path().join("bccd.tar.gz").exists());
     assert_eq!(server.range_starts().len(), 2, "nothing was asked again");
 
-    // A spoilt picture is noticed and fetched anew.
-    let spoilt = folder.path().join("images/BloodImage_00001.jpg");
+    // A spoilt image is noticed and fetched anew.
+    let spoilt = directory.path().join("images/BloodImage_00001.jpg");
     std::fs::write(&spoilt, b"").unwrap();
     assert!(!fetch().already_there);
     assert!(std::fs::metadata(&spoilt).unwrap().len() > 0);

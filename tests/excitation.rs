@@ -9,7 +9,7 @@ use std::sync::Arc;
 use burn::module::Module as _;
 use burn::tensor::{Device, Tensor};
 use common::command::{fails_with, sedet, text};
-use common::pictures::write_cifar;
+use common::images::write_cifar;
 use common::{Fixture, assert_close, fixture_path, values};
 use image::RgbImage;
 use sedet::backbones::{BackboneConfig, zoo};
@@ -146,7 +146,7 @@ fn scene() -> RgbImage {
 }
 
 #[test]
-fn a_look_at_a_picture_finds_what_the_detector_finds_and_has_its_gates_and_maps() {
+fn a_look_at_a_image_finds_what_the_detector_finds_and_has_its_gates_and_maps() {
     let device = Device::flex();
     let image = scene();
     let detector = Detector::load(Path::new(DETECTOR), &device).unwrap();
@@ -200,7 +200,7 @@ fn a_look_at_a_picture_finds_what_the_detector_finds_and_has_its_gates_and_maps(
 }
 
 #[test]
-fn a_look_at_a_picture_names_the_classifier_s_classes_and_the_part_that_it_sees() {
+fn a_look_at_a_image_names_the_classifier_s_classes_and_the_part_that_it_sees() {
     let image = scene();
     for name in ["se-resnet20", "resnet20"] {
         let mut classifier = tiny_classifier(name);
@@ -234,8 +234,8 @@ fn a_look_at_a_picture_names_the_classifier_s_classes_and_the_part_that_it_sees(
 
 /// A narrow network with fresh weights.
 fn tiny_classifier(name: &str) -> LoadedClassifier {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.safetensors");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.safetensors");
     tiny(name, &path);
     LoadedClassifier::load(&path, &Device::flex()).unwrap()
 }
@@ -291,15 +291,19 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
         "--device",
         "cpu",
     ];
-    let (table, talk) = succeeds(&[&excite[..], &["--output", &output]].concat());
-    assert!(talk.contains("45 images"), "{talk}");
+    let (table, console) = succeeds(&[&excite[..], &["--output", &output]].concat());
+    assert!(console.contains("45 images"), "{console}");
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 2 + 9 + 1, "{table}");
     assert!(
         lines[0].contains("low variance") && lines[2].starts_with("SE_2_1"),
         "{table}"
     );
-    for name in ["class-activations", "class-deviations", "mean-gates"] {
+    for name in [
+        "class-activations",
+        "class-standard deviations",
+        "mean-gates",
+    ] {
         let png = image::open(out.join(name).with_extension("png")).unwrap();
         assert!(png.width() > 300, "{name}");
         let svg = std::fs::read_to_string(out.join(name).with_extension("svg")).unwrap();
@@ -320,7 +324,7 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
     let found = Excitation::load(&out.join("excitation.safetensors")).unwrap();
     assert_eq!(found.origin.images, 45);
     assert_eq!(found.class_counts(), [5, 5, 5, 5, 5, 4, 4, 4, 4, 4]);
-    // Every picture by itself gives the same: each block's means are over 45 gates.
+    // Every image by itself gives the same: each block's means are over 45 gates.
     let classifier = LoadedClassifier::load(Path::new(&checkpoint), &Device::flex()).unwrap();
     let mut sums = vec![0.0f64; 32];
     for i in 0..45u32 {
@@ -337,8 +341,8 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
     let expected: Vec<f32> = sums.iter().map(|sum| (sum / 45.0) as f32).collect();
     assert_close("SE_4_3", &found.blocks[8].all.mean, &expected, 1e-5);
 
-    // Chosen classes and blocks, some pictures.
-    let (json, talk) = succeeds(
+    // Chosen classes and blocks, some images.
+    let (json, console) = succeeds(
         &[
             &excite[..],
             &[
@@ -360,8 +364,8 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
     assert_eq!(summary["blocks"][0]["weakest"].as_array().unwrap().len(), 8);
     assert!(summary["thresholds"]["dead"].is_number());
     assert!(
-        talk.contains("none of the 9 pictures is of shade1"),
-        "{talk}"
+        console.contains("none of the 9 images is of shade1"),
+        "{console}"
     );
     let svg = std::fs::read_to_string(out.join("class-activations.svg")).unwrap();
     assert!(svg.contains("SE_3_2") && !svg.contains("SE_4_3"));
@@ -381,7 +385,7 @@ fn a_detector_s_gates_are_measured_on_generated_scenes() {
     let pictures: u32 = found.class_counts().iter().sum();
     assert!(pictures > 3, "a scene has objects of several classes");
     assert!(found.class_counts().iter().all(|&count| count <= 3));
-    // The positions are those of the split and not those among the measured pictures.
+    // The positions are those of the split and not those among the measured images.
     let spread = [0, 1, 2].map(|n| (n * scenes().len() / 3) as u32);
     for block in &found.blocks {
         for images in block.lowest.iter().chain(&block.highest) {
@@ -393,7 +397,7 @@ fn a_detector_s_gates_are_measured_on_generated_scenes() {
 }
 
 #[test]
-fn one_picture_s_gates_and_maps_are_written() {
+fn one_image_s_gates_and_maps_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let photo = dir.path().join("photo.png");
     scene().save(&photo).unwrap();
@@ -409,7 +413,7 @@ fn one_picture_s_gates_and_maps_are_written() {
     let csv = std::fs::read_to_string(out.join("gates.csv")).unwrap();
     assert!(csv.starts_with("block,channel,gate\nSE_2_1,0,0."), "{csv}");
     let svg = std::fs::read_to_string(out.join("gates.svg")).unwrap();
-    assert!(svg.contains("Gates of one picture") && svg.contains("SE_5_2"));
+    assert!(svg.contains("Gates of one image") && svg.contains("SE_5_2"));
     assert!(image::open(out.join("gates.png")).unwrap().width() > 1000);
     let mut maps: Vec<String> = std::fs::read_dir(&out)
         .unwrap()
@@ -451,7 +455,7 @@ fn one_picture_s_gates_and_maps_are_written() {
 }
 
 #[test]
-fn mistakes_with_one_picture_name_the_way_out() {
+fn mistakes_with_one_image_name_the_hint() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| text(&dir.path().join(name));
     let (photo, plain, output) = (path("a.png"), path("plain.safetensors"), path("out"));
@@ -505,7 +509,7 @@ fn mistakes_with_one_picture_name_the_way_out() {
 }
 
 #[test]
-fn mistakes_name_the_thing_and_the_way_out() {
+fn mistakes_name_the_thing_and_the_hint() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
     write_cifar(Path::new(&data), 10, 45);
@@ -564,6 +568,6 @@ fn mistakes_name_the_thing_and_the_way_out() {
     let one = ["--limit", "1", "--classes", "shade1"];
     fails_with(
         &[&start[..], &[&se], &one].concat(),
-        &["none of the 1 pictures is of shade1", "--limit"],
+        &["none of the 1 images is of shade1", "--limit"],
     );
 }

@@ -1,5 +1,5 @@
 //! What can happen to a run, done to one: it is killed, told to end, its disk is full, its files are
-//! damaged, its pictures vanish. After each, what was finished is there, and the resumed run ends with
+//! damaged, its images vanish. After each, what was finished is there, and the resumed run ends with
 //! the weights of one to which nothing happened. `docs/faults.md` has the table.
 
 #![cfg(unix)]
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::command::{fails_with, sedet, text};
-use common::pictures::write_cifar;
+use common::images::write_cifar;
 use common::runs::{
     Classifier, Ended, STEPS, Scenes, assert_same, resume, signal, spawn, stderr, steps_logged,
     succeeds, wait_for_steps, words,
@@ -98,7 +98,7 @@ fn nobody_who_listens_is_no_reason_to_stop() {
 }
 
 #[test]
-fn two_processes_do_not_train_in_one_folder() {
+fn two_processes_do_not_train_in_one_directory() {
     let classifier = Classifier::new();
     let run = classifier.run("shared");
     let mut first = spawn(&classifier.start(&run));
@@ -142,7 +142,7 @@ fn a_checkpoint_that_can_not_be_written_leaves_the_one_before() {
 }
 
 #[test]
-fn a_folder_that_can_not_be_written_is_named_before_anything_is_computed() {
+fn a_directory_that_can_not_be_written_is_named_before_anything_is_computed() {
     let classifier = Classifier::new();
     let start = classifier.start(Path::new("/proc/sedet-run"));
     fails_with(&words(&start), &["/proc/sedet-run"]);
@@ -182,12 +182,12 @@ fn a_run_goes_on_with_the_data_it_began_with_or_not_at_all() {
 }
 
 #[test]
-fn a_picture_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
+fn a_image_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
     let mut child = spawn(&scenes.start(&run, "--epochs 1000"));
     wait_for_steps(&mut child, &run, 2);
-    let gone = scenes.pictures("train").remove(0);
+    let gone = scenes.images("train").remove(0);
     fs::remove_file(&gone).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -200,7 +200,7 @@ fn a_picture_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
     ] {
         assert!(said.contains(part), "no '{part}' in {said}");
     }
-    // Everything up to the batch with the picture is there.
+    // Everything up to the batch with the image is there.
     let last = Checkpoint::load(&run.join("checkpoints/last.safetensors")).unwrap();
     let progress = &last.metadata["progress"];
     assert_eq!(progress["iteration"], steps_logged(&run));
@@ -209,7 +209,7 @@ fn a_picture_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
     skip.extend(["--on-bad-image", "skip", "--epochs", &epochs.to_string()].map(str::to_string));
     let said = stderr(&succeeds(&skip));
     assert!(
-        said.contains("left out of training: 1 picture that") && said.contains(&name),
+        said.contains("left out of training: 1 image that") && said.contains(&name),
         "{said}"
     );
     let listed = fs::read_to_string(run.join("left-out.txt")).unwrap();
@@ -217,12 +217,12 @@ fn a_picture_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
 }
 
 #[test]
-fn a_picture_that_was_replaced_by_one_of_another_size_is_named() {
+fn a_image_that_was_replaced_by_one_of_another_size_is_named() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
     let mut child = spawn(&scenes.start(&run, "--epochs 1000"));
     wait_for_steps(&mut child, &run, 2);
-    let replaced = scenes.pictures("train").remove(1);
+    let replaced = scenes.images("train").remove(1);
     image::RgbImage::new(50, 50).save(&replaced).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = stderr(&output);
@@ -233,10 +233,10 @@ fn a_picture_that_was_replaced_by_one_of_another_size_is_named() {
 }
 
 #[test]
-fn bad_pictures_are_left_out_on_request_and_listed_at_the_end() {
+fn bad_images_are_left_out_on_request_and_listed_at_the_end() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
-    let (train, val) = (scenes.pictures("train"), scenes.pictures("val"));
+    let (train, val) = (scenes.images("train"), scenes.images("val"));
     for picture in [&train[2], &val[1]] {
         let bytes = fs::read(picture).unwrap();
         fs::write(picture, &bytes[..bytes.len() / 2]).unwrap();
@@ -249,11 +249,11 @@ fn bad_pictures_are_left_out_on_request_and_listed_at_the_end() {
     let output = succeeds(&scenes.start(&other, "--epochs 1 --on-bad-image skip"));
     let said = stderr(&output);
     for part in [
-        "left out of training: 1 picture that",
+        "left out of training: 1 image that",
         &name(&train[2]),
-        "not measured: 1 picture that",
+        "not measured: 1 image that",
         &name(&val[1]),
-        "2 validation pictures",
+        "2 validation images",
     ] {
         assert!(said.contains(part), "no '{part}' in {said}");
     }
@@ -264,14 +264,14 @@ fn bad_pictures_are_left_out_on_request_and_listed_at_the_end() {
     let measured = sedet(&[&eval[..], &["--on-bad-image", "skip"]].concat());
     assert!(measured.status.success(), "{measured:?}");
     let said = stderr(&measured);
-    assert!(said.contains("not measured: 1 picture that"), "{said}");
+    assert!(said.contains("not measured: 1 image that"), "{said}");
 }
 
 #[test]
-fn a_data_set_whose_pictures_are_all_broken_does_not_count_as_learnt_from() {
+fn a_data_set_whose_images_are_all_broken_does_not_count_as_learnt_from() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
-    for picture in scenes.pictures("train") {
+    for picture in scenes.images("train") {
         fs::write(picture, "").unwrap();
     }
     let start = scenes.start(&run, "--epochs 1 --on-bad-image skip");

@@ -1,4 +1,4 @@
-//! Files of other code bases, taken as they are, compute what they computed there.
+//! Files of other frameworks, taken as they are, compute what they computed there.
 
 mod common;
 
@@ -97,7 +97,7 @@ const CASES: [(&str, &str, Container, &str); 11] = [
 ];
 
 #[test]
-fn every_layout_is_recognised_and_gives_the_logits_of_its_origin() {
+fn every_layout_is_recognized_and_gives_the_logits_of_its_origin() {
     let outputs = Fixture::open("layouts/outputs.safetensors");
     let device = Device::flex();
     for (file, size, container, layout) in CASES {
@@ -197,7 +197,7 @@ fn torchvision_detectors_of_old_and_new_names_have_the_same_weights() {
     assert_eq!(epsilon(Some(Layout::TorchvisionDetectorV1)), 0.0);
 }
 
-/// A picture of planes `[3, height, width]`.
+/// An image of planes `[3, height, width]`.
 fn image_of(planes: &[u8], height: u32, width: u32) -> image::RgbImage {
     let plane = (width * height) as usize;
     image::RgbImage::from_fn(width, height, |x, y| {
@@ -457,13 +457,13 @@ fn a_value_that_is_no_number_is_an_error_that_names_the_tensor() {
 }
 
 #[test]
-fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_pictures() {
+fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_images() {
     let Some(data) = std::env::var_os("SEDET_REAL_DATA") else {
         eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the trained weights are not there");
         return;
     };
-    let folder = PathBuf::from(data).join("weights_cifar10_resnet");
-    let bytes = std::fs::read(folder.join("reference_resnet20.safetensors")).unwrap();
+    let directory = PathBuf::from(data).join("weights_cifar10_resnet");
+    let bytes = std::fs::read(directory.join("reference_resnet20.safetensors")).unwrap();
     let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let planes = reference.tensor("images").unwrap().data().to_vec();
     let images: Vec<image::RgbImage> = planes
@@ -479,7 +479,7 @@ fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_pictures() {
         ("resnet20-12fca82f.safetensors", "logits_resnet20"),
         ("resnet56-4bfd9763.safetensors", "logits_resnet56"),
     ] {
-        let path = folder.join(file);
+        let path = directory.join(file);
         let loaded = load_any(&path, None).unwrap();
         assert!(loaded.report.as_ref().unwrap().is_complete());
         let classifier = LoadedClassifier::from_weights(loaded, &path, &Device::flex()).unwrap();
@@ -498,18 +498,18 @@ fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_pictures() {
 /// Real networks of timm and torchvision, which `tests/oracle/layouts_full.py` makes.
 #[test]
 fn full_size_networks_give_the_outputs_of_their_origin() {
-    let Some(folder) = std::env::var_os("SEDET_FULL_LAYOUTS").map(PathBuf::from) else {
+    let Some(directory) = std::env::var_os("SEDET_FULL_LAYOUTS").map(PathBuf::from) else {
         eprintln!("NOT CHECKED: SEDET_FULL_LAYOUTS is not set, the large files are not there");
         return;
     };
-    let outputs = Fixture::open_file(&folder.join("outputs.safetensors"));
+    let outputs = Fixture::open_file(&directory.join("outputs.safetensors"));
     let device = Device::flex();
     let mut networks = 0;
     for case in outputs.names() {
         let Some(name) = case.strip_suffix(".logits") else {
             continue;
         };
-        let imported = import(&folder.join(format!("{name}.pth")), None).unwrap();
+        let imported = import(&directory.join(format!("{name}.pth")), None).unwrap();
         assert!(imported.report.is_complete(), "{name}");
         let model = classifier(&imported).init(&device);
         let model = load_named_tensors(model, &imported.weights).unwrap();
@@ -518,7 +518,7 @@ fn full_size_networks_give_the_outputs_of_their_origin() {
         networks += 1;
     }
     assert!(networks >= 11, "only {networks} networks");
-    let path = folder.join("torchvision_detector.pth");
+    let path = directory.join("torchvision_detector.pth");
     let detector = Detector::load(&path, &device).unwrap();
     let found = detector.detect(&image_of(&outputs.bytes("image"), 203, 317));
     assert_detections("detector", &found, &outputs, "detector", 1);

@@ -1,5 +1,5 @@
-//! The boxes of a picture match as in pycocotools, and wrong ones have the error types of TIDE's own
-//! program: pictures made by `tests/oracle/matching.py`.
+//! The boxes of an image match as in pycocotools, and wrong ones have the error types of TIDE's own
+//! program: images made by `tests/oracle/matching.py`.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Fixture {
-    pictures: Vec<Picture>,
+    images: Vec<Image>,
     thresholds: Vec<f32>,
-    /// By threshold and picture.
+    /// By threshold and image.
     matches: Vec<Vec<Matches>>,
 }
 
 /// Boxes are `[x, y, width, height]`, then the class, then crowd (0 or 1) or score.
 #[derive(Deserialize)]
-struct Picture {
+struct Image {
     truth: Vec<[f32; 6]>,
     found: Vec<[f32; 6]>,
 }
@@ -37,7 +37,7 @@ fn fixture() -> Fixture {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-impl Picture {
+impl Image {
     fn truth(&self) -> Vec<TruthBox> {
         let truth = self.truth.iter();
         let truth = truth.map(|&[x, y, width, height, class, crowd]| TruthBox {
@@ -59,13 +59,13 @@ impl Picture {
     }
 }
 
-/// What a test looks at in a picture: threshold, picture, what the references say.
-fn each_picture(mut check: impl FnMut(f32, &Picture, &Matches, String)) {
+/// What a test looks at in an image: threshold, image, what the references say.
+fn each_image(mut check: impl FnMut(f32, &Image, &Matches, String)) {
     let fixture = fixture();
     for (&threshold, matches) in fixture.thresholds.iter().zip(&fixture.matches) {
-        for (number, (picture, expected)) in fixture.pictures.iter().zip(matches).enumerate() {
-            let place = format!("picture {number} at IoU {threshold}");
-            check(threshold, picture, expected, place);
+        for (number, (image, expected)) in fixture.images.iter().zip(matches).enumerate() {
+            let place = format!("image {number} at IoU {threshold}");
+            check(threshold, image, expected, place);
         }
     }
 }
@@ -73,9 +73,9 @@ fn each_picture(mut check: impl FnMut(f32, &Picture, &Matches, String)) {
 #[test]
 fn the_same_boxes_match_as_in_pycocotools() {
     let (mut correct, mut ignored) = (0, 0);
-    each_picture(|threshold, picture, expected, place| {
-        let truth = picture.truth();
-        let matches = match_image(&truth, &picture.found(), threshold);
+    each_image(|threshold, image, expected, place| {
+        let truth = image.truth();
+        let matches = match_image(&truth, &image.found(), threshold);
         let found = matches.found.iter().map(|verdict| match *verdict {
             Verdict::Correct { truth: at, .. } => {
                 assert!(!truth[at].is_crowd, "{place}");
@@ -100,11 +100,11 @@ fn the_same_boxes_match_as_in_pycocotools() {
 #[test]
 fn wrong_boxes_have_the_error_types_of_tide() {
     let mut compared = 0;
-    each_picture(|threshold, picture, expected, place| {
+    each_image(|threshold, image, expected, place| {
         let Some(errors) = &expected.errors else {
             return;
         };
-        let matches = match_image(&picture.truth(), &picture.found(), threshold);
+        let matches = match_image(&image.truth(), &image.found(), threshold);
         for (verdict, expected) in matches.found.iter().zip(errors) {
             let name = match verdict {
                 Verdict::Wrong { error, .. } => error.short_name(),

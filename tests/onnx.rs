@@ -36,8 +36,8 @@ fn classifier_file(case: &str) -> PathBuf {
 }
 
 fn exported(imported: &Imported, categories: Option<&[Category]>) -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("export.onnx");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("export.onnx");
     let model = to_onnx(&imported.network, &imported.weights, categories).unwrap();
     model.save(&path).unwrap();
     std::fs::read(path).unwrap()
@@ -266,8 +266,8 @@ fn export_by_command(file: &Path, output: &Path) -> (Option<i32>, String) {
 
 #[test]
 fn the_command_writes_a_classifier_and_refuses_a_detector_and_a_path_that_cannot_be_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("out.onnx");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out.onnx");
     let classifier = layout("torchvision_basic.pth");
     let (code, line) = export_by_command(&classifier, &path);
     assert_eq!(code, Some(0), "{line}");
@@ -288,7 +288,7 @@ fn the_command_writes_a_classifier_and_refuses_a_detector_and_a_path_that_cannot
     }
     assert!(!path.exists());
 
-    let nowhere = folder.path().join("missing/out.onnx");
+    let nowhere = directory.path().join("missing/out.onnx");
     let (code, line) = export_by_command(&classifier, &nowhere);
     assert_eq!(code, Some(1));
     assert!(

@@ -1,4 +1,4 @@
-//! Optimisers, gradient clipping and learning rates against torch.
+//! Optimizers, gradient clipping and learning rates against torch.
 
 mod common;
 

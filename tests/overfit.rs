@@ -1,4 +1,4 @@
-//! A detector that can't learn three pictures by heart is broken somewhere.
+//! A detector that can't learn three images by heart is broken somewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,7 +18,7 @@ use sedet::train::engine::TrainTask as _;
 use sedet::train::optimizer::{Optimizer, OptimizerConfig};
 
 #[test]
-fn three_pictures_are_learnt_by_heart() {
+fn three_images_are_learnt_by_heart() {
     let shapes = ShapesConfig {
         train_images: 3,
         val_images: 3,

@@ -20,7 +20,7 @@ fn measured(checkpoint: &str, dataset: &str) -> (f64, f64) {
     (json["AP"].as_f64().unwrap(), json["AP50"].as_f64().unwrap())
 }
 
-/// Other processors add in another order; that moves a detection now and then, not the table.
+/// Other CPUs add in another order; that moves a detection now and then, not the table.
 fn assert_near(found: (f64, f64), table: (f64, f64)) {
     let far = |a: f64, b: f64| (a - b).abs() > 0.003;
     assert!(
@@ -41,10 +41,10 @@ fn the_blood_cell_detector_has_its_ap_on_real_photographs() {
         eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the photographs are not there");
         return;
     };
-    let folder = PathBuf::from(data).join("bccd");
+    let directory = PathBuf::from(data).join("bccd");
     let found = measured(
         "blood-cells-se-resnet18.safetensors",
-        &folder.display().to_string(),
+        &directory.display().to_string(),
     );
     assert_near(found, (0.586, 0.911));
 }

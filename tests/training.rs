@@ -305,7 +305,7 @@ fn adamw() -> EngineConfig {
     }
 }
 
-/// One session of a run: started if the folder is new, else resumed.
+/// One session of a run: started if the directory is new, else resumed.
 struct Session {
     result: Result<Outcome, TrainError<Unplugged>>,
     evaluated: Vec<(usize, f64, bool)>,
@@ -698,7 +698,7 @@ fn vanished_batches_do_not_shift_the_place_to_resume_at() {
 }
 
 #[test]
-fn resuming_with_another_optimiser_names_what_does_not_fit() {
+fn resuming_with_another_optimizer_names_what_does_not_fit() {
     let dir = tempfile::tempdir().unwrap();
     session(&Toy::default(), &sgd(), dir.path(), Some(2))
         .result

@@ -1,4 +1,4 @@
-//! The window of `sedet view`, driven by the names that a screen reader says. Pictures of it are
+//! The window of `sedet view`, driven by the names that a screen reader says. Images of it are
 //! compared on Mesa's software Vulkan; without a device that draws, those tests fail.
 #![cfg(feature = "viewer")]
 
@@ -16,25 +16,25 @@ use sedet::viewer::{Opening, ViewerApp};
 
 type Window = Harness<'static, ViewerApp>;
 
-/// Six generated scenes as files, and a folder for exports.
+/// Six generated scenes as files, and a directory for exports.
 struct Scenes {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Scenes {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let config = ShapesConfig {
             train_images: 1,
             val_images: 6,
             ..ShapesConfig::default()
         };
-        write_dataset(&config, &folder.path().join("scenes"), &mut |_, _| {}).unwrap();
-        Self { folder }
+        write_dataset(&config, &directory.path().join("scenes"), &mut |_, _| {}).unwrap();
+        Self { directory }
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn text(&self, name: &str) -> String {
@@ -56,7 +56,7 @@ impl Scenes {
 
     fn open(&self, opening: Opening) -> Window {
         let settings = Settings {
-            export_folder: self.at("out"),
+            export_directory: self.at("out"),
             ..Settings::default()
         };
         window(settings, opening)
@@ -113,14 +113,14 @@ fn errors(window: &Window) -> Vec<String> {
         .collect()
 }
 
-/// Compare with a picture in `tests/snapshots`. How long a network takes and where the files of the
+/// Compare with an image in `tests/snapshots`. How long a network takes and where the files of the
 /// test lie are no part of it.
 fn compare(window: &mut Window, name: &str) {
     window.hover_at(egui::pos2(2.0, 2.0));
     settle(window);
-    let folder = std::env::temp_dir().display().to_string();
+    let directory = std::env::temp_dir().display().to_string();
     // Of one width, whatever stands there.
-    let changing: Vec<egui::Rect> = [(" ms", 60.0), (folder.as_str(), 260.0)]
+    let changing: Vec<egui::Rect> = [(" ms", 60.0), (directory.as_str(), 260.0)]
         .into_iter()
         .flat_map(|(text, width)| {
             let nodes = window.query_all_by_label_contains(text);
@@ -146,7 +146,7 @@ fn the_first_start_shows_the_shipped_detector_at_work() {
     let mut window = scenes.open(Opening::default());
     assert_eq!(errors(&window), [""; 0]);
     let state = window.state().state();
-    assert_eq!(state.picture_count(), 200);
+    assert_eq!(state.image_count(), 200);
     assert!(
         state.networks[0]
             .as_ref()
@@ -187,7 +187,7 @@ fn a_box_is_selected_in_the_table_and_its_pair_explained() {
 }
 
 #[test]
-fn hiding_boxes_leaves_the_gallery_alone_and_filtering_pictures_leaves_the_boxes() {
+fn hiding_boxes_leaves_the_gallery_alone_and_filtering_images_leaves_the_boxes() {
     let scenes = Scenes::new();
     let mut window = scenes.open(scenes.opening());
     let rows = |window: &Window| window.query_all_by_label_contains("annotation ").count();
@@ -211,7 +211,7 @@ fn hiding_boxes_leaves_the_gallery_alone_and_filtering_pictures_leaves_the_boxes
         .collection
         .as_ref()
         .unwrap()
-        .picture_title(4);
+        .image_title(4);
     window
         .get_by_role_and_label(Role::TextInput, "Search")
         .focus();
@@ -278,7 +278,7 @@ fn typing_into_a_field_is_no_command() {
 }
 
 #[test]
-fn gates_are_shown_and_a_channel_s_map_lies_over_the_picture() {
+fn gates_are_shown_and_a_channel_s_map_lies_over_the_image() {
     let scenes = Scenes::new();
     let mut window = scenes.open(scenes.opening());
     press(&mut window, Key::K);
@@ -305,7 +305,7 @@ fn gates_are_shown_and_a_channel_s_map_lies_over_the_picture() {
 }
 
 #[test]
-fn two_pictures_and_two_networks_are_compared() {
+fn two_images_and_two_networks_are_compared() {
     let scenes = Scenes::new();
     let mut window = scenes.open(Opening {
         compare: Some(shipped("blood-cells-se-resnet18")),
@@ -317,13 +317,13 @@ fn two_pictures_and_two_networks_are_compared() {
     assert!(state.predictions[1].get(0).is_some());
     assert!(state.classes.iter().any(|class| class.name == "Platelets"));
     click(&mut window, "Compare");
-    click(&mut window, "With another picture");
-    assert_eq!(window.state().state().compare, Compare::Picture(1));
-    click(&mut window, "by deviation");
+    click(&mut window, "With another image");
+    assert_eq!(window.state().state().compare, Compare::Image(1));
+    click(&mut window, "by standard deviation");
     press(&mut window, Key::K);
     window.get_by_label_contains(" against the other half");
     let looked = window.state().state().looked[1].as_ref().unwrap();
-    assert_eq!(looked.picture, 1);
+    assert_eq!(looked.image, 1);
     compare(&mut window, "compare");
 }
 
@@ -336,7 +336,7 @@ fn a_second_network_tells_where_only_the_first_is_right() {
     });
     press(&mut window, Key::D);
     click(&mut window, "Compare");
-    click(&mut window, "Detect in all pictures with it");
+    click(&mut window, "Detect in all images with it");
     let state = window.state().state();
     assert!(state.predictions.iter().all(|p| p.is_complete()));
     let tally = state.tallies[1].as_ref().unwrap();
@@ -345,7 +345,7 @@ fn a_second_network_tells_where_only_the_first_is_right() {
     let first = state.tallies[0].as_ref().unwrap();
     let expected: Vec<u32> = (0..6)
         .filter(|&i| {
-            let [a, b] = [first, tally].map(|t| wrong(&t.pictures[i as usize].unwrap()));
+            let [a, b] = [first, tally].map(|t| wrong(&t.images[i as usize].unwrap()));
             a == 0 && b > 0
         })
         .collect();
@@ -358,11 +358,11 @@ fn everything_on_the_page_can_be_had_as_a_file() {
     let mut window = scenes.open(scenes.opening());
     press(&mut window, Key::K);
     for name in [
-        "Picture with boxes (PNG)",
-        "Picture with boxes (SVG)",
+        "Image with boxes (PNG)",
+        "Image with boxes (SVG)",
         "Boxes and verdicts (CSV)",
-        "Gates of this picture (CSV)",
-        "Gates of this picture (PNG, SVG)",
+        "Gates of this image (CSV)",
+        "Gates of this image (PNG, SVG)",
         "Maps of the shown channels (PNG)",
     ] {
         click(&mut window, "Export");
@@ -375,7 +375,7 @@ fn everything_on_the_page_can_be_had_as_a_file() {
         .collection
         .as_ref()
         .unwrap()
-        .picture_title(0);
+        .image_title(0);
     let stem = stem.trim_end_matches(".jpg").to_owned();
     let picture = image::load_from_memory(&scenes.exported(&format!("{stem}.png"))).unwrap();
     let (_, pixels) = window.state().state().pixels[0].clone().unwrap();
@@ -399,7 +399,7 @@ fn everything_on_the_page_can_be_had_as_a_file() {
 }
 
 #[test]
-fn a_bar_and_a_cell_lead_to_their_pictures_and_metrics_are_those_of_eval() {
+fn a_bar_and_a_cell_lead_to_their_images_and_metrics_are_those_of_eval() {
     let scenes = Scenes::new();
     let mut window = scenes.open(scenes.opening());
     press(&mut window, Key::D);
@@ -427,7 +427,7 @@ fn a_bar_and_a_cell_lead_to_their_pictures_and_metrics_are_those_of_eval() {
     let state = window.state().state();
     let recall = state.tallies[0].as_ref().unwrap().total.recall().unwrap();
     assert!((0.5..0.6).contains(&recall), "{recall}");
-    assert_eq!(state.tab, Tab::Picture);
+    assert_eq!(state.tab, Tab::Image);
     let query = &mut window.state_mut().state_mut().query;
     (query.errors_only, query.sort) = (false, SortBy::Position);
     click(&mut window, "Data");
@@ -436,8 +436,8 @@ fn a_bar_and_a_cell_lead_to_their_pictures_and_metrics_are_those_of_eval() {
     let bar = bars.iter().find(|bar| bar.count > 0).unwrap();
     click(&mut window, &format!("{}: {}", bar.label, bar.count));
     let state = window.state().state();
-    assert_eq!(state.tab, Tab::Picture);
-    assert_eq!(*state.order, bar.pictures);
+    assert_eq!(state.tab, Tab::Image);
+    assert_eq!(*state.order, bar.images);
     press(&mut window, Key::Backspace);
     assert_eq!(window.state().state().order.len(), 6);
 }
@@ -454,7 +454,7 @@ fn the_gallery_sorts_by_errors() {
     let f1: Vec<f64> = state
         .order
         .iter()
-        .map(|&i| tally.pictures[i as usize].unwrap().f1().unwrap_or(2.0))
+        .map(|&i| tally.images[i as usize].unwrap().f1().unwrap_or(2.0))
         .collect();
     assert!(f1.is_sorted(), "{f1:?}");
     press(&mut window, Key::E);
@@ -465,7 +465,7 @@ fn the_gallery_sorts_by_errors() {
 
 fn tally_wrong(window: &Window) -> usize {
     let tally = window.state().state().tallies[0].clone().unwrap();
-    let pictures = tally.pictures.iter().flatten();
+    let pictures = tally.images.iter().flatten();
     pictures.filter(|c| c.wrong + c.missed > 0).count()
 }
 
@@ -474,7 +474,7 @@ fn gates_of_a_data_set_are_measured_shown_and_saved() {
     let scenes = Scenes::new();
     let mut window = scenes.open(scenes.opening());
     click(&mut window, "Gates");
-    click(&mut window, "Measure all 6 pictures");
+    click(&mut window, "Measure all 6 images");
     assert_eq!(errors(&window), [""; 0]);
     let excitation = window.state().state().statistics.clone().unwrap();
     assert_eq!(excitation.origin.images, 6);
@@ -489,12 +489,12 @@ fn gates_of_a_data_set_are_measured_shown_and_saved() {
     assert_eq!(saved.unwrap().blocks, excitation.blocks);
     for name in [
         "class-activations.svg",
-        "class-deviations.png",
+        "class-standard deviations.png",
         "mean-gates.png",
     ] {
         assert!(!scenes.exported(name).is_empty());
     }
-    // A picture at the end of a channel's range is a click away.
+    // An image at the end of a channel's range is a click away.
     let picture = excitation.blocks[0].highest[0][0] as usize;
     let title = window
         .state()
@@ -502,16 +502,16 @@ fn gates_of_a_data_set_are_measured_shown_and_saved() {
         .collection
         .as_ref()
         .unwrap()
-        .picture_title(picture);
+        .image_title(picture);
     window.query_all_by_label(&title).next().unwrap().click();
     settle(&mut window);
     let state = window.state().state();
-    assert_eq!((state.tab, state.gates.channel), (Tab::Picture, Some(0)));
+    assert_eq!((state.tab, state.gates.channel), (Tab::Image, Some(0)));
     assert_eq!(state.gates.block, 0);
 
     let mut window = scenes.open(Opening::of(&scenes.text("out/excitation.safetensors")));
     assert_eq!(window.state().state().tab, Tab::Gates);
-    window.get_by_label_contains("6 pictures of ");
+    window.get_by_label_contains("6 images of ");
     settle(&mut window);
 }
 
@@ -529,7 +529,7 @@ fn a_running_training_is_watched() {
     std::fs::write(&events, line(10, 3.0)).unwrap();
     let mut window = scenes.open(Opening::of(&run.display().to_string()));
     let state = window.state().state();
-    assert_eq!(state.picture_count(), 6, "the run's data set");
+    assert_eq!(state.image_count(), 6, "the run's dataset");
     window.state_mut().state_mut().tab = Tab::Training;
     settle(&mut window);
     window.get_by_label_contains("iteration 10");
@@ -586,13 +586,13 @@ fn a_results_file_is_shown_on_its_data_set_and_refused_on_another() {
     press(&mut window, Key::Enter);
     let said = errors(&window).join("\n");
     assert!(
-        said.contains("none of its 1 rows is of a picture of"),
+        said.contains("none of its 1 rows is of an image of"),
         "{said}"
     );
 
     let alone = scenes.open(Opening::of(&scenes.text("results.json")));
     let said = errors(&alone).join("\n");
-    assert!(said.contains("open their data set first"), "{said}");
+    assert!(said.contains("open their dataset first"), "{said}");
 }
 
 #[test]
@@ -615,7 +615,7 @@ fn mistakes_are_named_in_the_window_and_the_rest_goes_on() {
     );
     assert!(said.iter().any(|e| e.contains("a-broken.jpg")), "{said:?}");
     assert_eq!(said.len(), 2, "{said:?}");
-    window.get_by_label("unreadable picture");
+    window.get_by_label("unreadable image");
     press(&mut window, Key::ArrowRight);
     let state = window.state().state();
     assert!(
@@ -629,7 +629,7 @@ fn mistakes_are_named_in_the_window_and_the_rest_goes_on() {
     let window = scenes.open(Opening::of("no-such-thing"));
     let said = errors(&window).join("\n");
     assert!(
-        said.contains("no-such-thing: no such file or folder"),
+        said.contains("no-such-thing: no such file or directory"),
         "{said}"
     );
 }
@@ -656,7 +656,7 @@ fn a_dropped_file_is_opened() {
         .push(std::sync::Arc::new(Dropped(picture)) as _);
     settle(&mut window);
     let state = window.state().state();
-    assert_eq!(state.picture_count(), 1);
+    assert_eq!(state.image_count(), 1);
     // The network of before looks at it.
     assert!(state.predictions[0].get(0).is_some());
 }

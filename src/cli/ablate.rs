@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::print_out;
 use super::stop_on_ctrl_c;
 use super::train::{RecipeArgs, TrainArgs, execute};
-use crate::data::registry::AnyDatasetName;
-use crate::eval::table::{Side, aligned, csv};
-use crate::talk::say;
-use crate::train::ablation::{Axis, Cell, Statistic, grid};
-use crate::train::run_dir::RunDir;
+use sedet_core::status;
+use sedet_core::train::ablation::{Axis, Cell, Statistic, grid};
+use sedet_core::train::run_dir::RunDir;
+use sedet_data::data::registry::AnyDatasetName;
+use sedet_data::eval::table::{Side, aligned, csv};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AblateArgs {
@@ -29,7 +29,7 @@ pub(super) struct AblateArgs {
     /// Seeds that every setting is trained with
     #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
     seeds: Vec<u64>,
-    /// Folder of all runs; what is finished there is not trained again
+    /// Directory of all runs; what is finished there is not trained again
     #[arg(long)]
     output: PathBuf,
     /// Print JSON instead of a table
@@ -71,7 +71,7 @@ struct Row {
 #[derive(Debug, Serialize)]
 struct Run {
     seed: u64,
-    folder: PathBuf,
+    directory: PathBuf,
     values: Vec<f64>,
 }
 
@@ -93,19 +93,19 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     for &seed in &args.seeds {
         for cell in &cells {
             number += 1;
-            let folder = folder_of(&args.output, cell, seed);
+            let directory = directory_of(&args.output, cell, seed);
             let what = format!("{} seed {seed}", cell.settings().join(" "));
-            if metrics_of(&folder).is_some() {
-                say!("[{number}/{total}] {what}: there already");
+            if metrics_of(&directory).is_some() {
+                status!("[{number}/{total}] {what}: there already");
                 continue;
             }
-            say!("[{number}/{total}] {what}");
-            if let Err(error) = train(&args, cell, seed, &folder) {
-                say!("error: {}", super::message(&error));
+            status!("[{number}/{total}] {what}");
+            if let Err(error) = train(&args, cell, seed, &directory) {
+                status!("error: {}", super::message(&error));
                 failures.push(what);
             }
             if stop.load(Ordering::Relaxed) {
-                say!("stopped; the same command goes on from here");
+                status!("stopped; the same command goes on from here");
                 return Ok(ExitCode::FAILURE);
             }
         }
@@ -118,20 +118,20 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     match failures.as_slice() {
         [] => Ok(ExitCode::SUCCESS),
         failed => {
-            say!("failed: {}", failed.join("; "));
+            status!("failed: {}", failed.join("; "));
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-/// What is finished in the folder must have been made with the same options, or the table would
+/// What is finished in the directory must have been made with the same options, or the table would
 /// compare different things.
 fn same_options(args: &AblateArgs) -> anyhow::Result<()> {
     let path = args.output.join("options.json");
     let options = json!({ "dataset": args.dataset, "recipe": args.recipe.identity() });
-    let is_folder =
+    let is_directory =
         |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.path().is_dir());
-    let has_runs = std::fs::read_dir(&args.output).is_ok_and(|mut all| all.any(is_folder));
+    let has_runs = std::fs::read_dir(&args.output).is_ok_and(|mut all| all.any(is_directory));
     if has_runs && read_json(&path).is_some_and(|earlier| earlier != options) {
         bail!(
             "{}: holds runs that were made with other options (options.json has them); give another --output",
@@ -141,16 +141,17 @@ fn same_options(args: &AblateArgs) -> anyhow::Result<()> {
     let at = || path.display().to_string();
     std::fs::create_dir_all(&args.output).with_context(at)?;
     let text = format!("{options:#}\n");
-    crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes())).with_context(at)
+    sedet_data::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
+        .with_context(at)
 }
 
-fn folder_of(output: &Path, cell: &Cell, seed: u64) -> PathBuf {
-    output.join(cell.folder()).join(format!("seed-{seed}"))
+fn directory_of(output: &Path, cell: &Cell, seed: u64) -> PathBuf {
+    output.join(cell.directory()).join(format!("seed-{seed}"))
 }
 
 /// Train one setting with one seed, or go on with what an earlier call left.
-fn train(args: &AblateArgs, cell: &Cell, seed: u64, folder: &Path) -> anyhow::Result<()> {
-    let was_begun = RunDir::open(folder).is_ok();
+fn train(args: &AblateArgs, cell: &Cell, seed: u64, directory: &Path) -> anyhow::Result<()> {
+    let was_begun = RunDir::open(directory).is_ok();
     let mut recipe = args.recipe.clone();
     recipe.set.extend(cell.settings());
     let run = match was_begun {
@@ -158,13 +159,13 @@ fn train(args: &AblateArgs, cell: &Cell, seed: u64, folder: &Path) -> anyhow::Re
             dataset: None,
             seed: None,
             output: None,
-            resume: Some(folder.to_path_buf()),
+            resume: Some(directory.to_path_buf()),
             recipe,
         },
         false => TrainArgs {
             dataset: Some(args.dataset.clone()),
             seed: Some(seed),
-            output: Some(folder.to_path_buf()),
+            output: Some(directory.to_path_buf()),
             resume: None,
             recipe,
         },
@@ -173,13 +174,13 @@ fn train(args: &AblateArgs, cell: &Cell, seed: u64, folder: &Path) -> anyhow::Re
 }
 
 /// The measured numbers of a finished run.
-fn metrics_of(folder: &Path) -> Option<Value> {
-    read_json(&folder.join("results/metrics.json"))
+fn metrics_of(directory: &Path) -> Option<Value> {
+    read_json(&directory.join("results/metrics.json"))
 }
 
 /// How many numbers its network learns.
-fn parameters_of(folder: &Path) -> Option<u64> {
-    read_json(&folder.join("environment.json"))?["data"]["parameters"].as_u64()
+fn parameters_of(directory: &Path) -> Option<u64> {
+    read_json(&directory.join("environment.json"))?["data"]["parameters"].as_u64()
 }
 
 fn read_json(path: &Path) -> Option<Value> {
@@ -190,23 +191,23 @@ fn read_json(path: &Path) -> Option<Value> {
 fn row(cell: &Cell, args: &AblateArgs, measures: &[Measure]) -> anyhow::Result<Row> {
     let mut found = Vec::new();
     for &seed in &args.seeds {
-        let folder = folder_of(&args.output, cell, seed);
-        if let Some(metrics) = metrics_of(&folder) {
-            found.push((seed, folder, metrics));
+        let directory = directory_of(&args.output, cell, seed);
+        if let Some(metrics) = metrics_of(&directory) {
+            found.push((seed, directory, metrics));
         }
     }
     let mut runs = Vec::new();
-    for (seed, folder, metrics) in found {
+    for (seed, directory, metrics) in found {
         let values = measures.iter().map(|(_, key, shown)| {
             let value = metrics[*key].as_f64();
-            value
-                .map(shown)
-                .with_context(|| format!("{}: results/metrics.json has no {key}", folder.display()))
+            value.map(shown).with_context(|| {
+                format!("{}: results/metrics.json has no {key}", directory.display())
+            })
         });
         let values = values.collect::<anyhow::Result<Vec<f64>>>()?;
         runs.push(Run {
             seed,
-            folder,
+            directory,
             values,
         });
     }
@@ -217,7 +218,7 @@ fn row(cell: &Cell, args: &AblateArgs, measures: &[Measure]) -> anyhow::Result<R
     let measures = measures.iter().enumerate();
     Ok(Row {
         settings: cell.0.clone(),
-        parameters: runs.iter().find_map(|run| parameters_of(&run.folder)),
+        parameters: runs.iter().find_map(|run| parameters_of(&run.directory)),
         measures: measures
             .map(|(index, (name, ..))| (*name, statistic(index)))
             .collect(),
@@ -231,7 +232,7 @@ fn write(args: &AblateArgs, rows: &[Row]) -> anyhow::Result<()> {
     let csv = csv_table(rows);
     for (name, text) in [("ablation.json", &json), ("ablation.csv", &csv)] {
         let path = args.output.join(name);
-        crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
+        sedet_data::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
             .with_context(|| path.display().to_string())?;
     }
     let text = match (args.json, args.csv) {

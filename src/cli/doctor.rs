@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::print_out;
-use crate::data::registry::DATA_DIR_VARIABLE;
-use crate::device::probe;
+use sedet_core::device::probe;
+use sedet_data::data::registry::DATA_DIR_VARIABLE;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DoctorArgs {
@@ -55,7 +55,7 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     }
     text += &match data {
         Some(path) if std::path::Path::new(&path).is_dir() => format!("data  works  {path}\n"),
-        Some(path) => format!("data  no     {DATA_DIR_VARIABLE}={path} is no folder\n"),
+        Some(path) => format!("data  no     {DATA_DIR_VARIABLE}={path} is no directory\n"),
         None => format!("data  -      {DATA_DIR_VARIABLE} is not set; --data-dir does the same\n"),
     };
     print_out(&text)?;

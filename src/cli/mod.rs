@@ -1,4 +1,4 @@
-//! The `sedet` command: one file per verb.
+//! The `sedet` command: one file per subcommand.
 //!
 //! stdout carries data, stderr talk. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
@@ -23,9 +23,9 @@ use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
-use crate::data::loader::OnBadImage;
-use crate::device::{DeviceChoice, WorkingDevice, resolve};
-use crate::talk::say;
+use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
+use sedet_core::status;
+use sedet_data::data::loader::OnBadImage;
 
 /// Train, evaluate and look inside Faster R-CNN with Squeeze-and-Excitation backbones.
 #[derive(Debug, Parser)]
@@ -43,16 +43,16 @@ enum Verb {
     Ablate(ablate::AblateArgs),
     /// Measure a checkpoint, or anybody's COCO results file
     Eval(eval::EvalArgs),
-    /// Measure what SE units do over a data set, as in section 7.2 of the SENet paper
+    /// Measure what SE units do over a dataset, as in section 7.2 of the SENet paper
     Excite(excite::ExciteArgs),
-    /// Open the window: pictures, boxes and their errors, gates, curves
+    /// Open the window: images, boxes and their errors, gates, curves
     #[cfg(feature = "viewer")]
     View(view::ViewArgs),
-    /// Find objects in pictures, or name what they show
+    /// Find objects in images, or name what they show
     Predict(predict::PredictArgs),
-    /// Take over, look into, or hand out files of weights
+    /// Take over, look into, or hand out weights files
     Weights(weights::WeightsArgs),
-    /// Fetch or generate data sets
+    /// Fetch or generate datasets
     Data(data::DataArgs),
     /// List the networks and what they cost, or the layers of one
     Models(models::ModelsArgs),
@@ -60,7 +60,7 @@ enum Verb {
     Doctor(doctor::DoctorArgs),
 }
 
-/// Options of every verb that computes.
+/// Options of every subcommand that computes.
 #[derive(Debug, Clone, clap::Args)]
 struct DeviceArgs {
     /// Where to compute: auto, cpu, wgpu, cuda or cuda:N
@@ -82,27 +82,27 @@ fn on_bad_image() -> impl TypedValueParser<Value = OnBadImage> {
     })
 }
 
-/// So many pictures that were left out are named; a file has the others.
+/// So many images that were left out are named; a file has the others.
 const LEFT_OUT_SHOWN: usize = 10;
 
-/// Name the pictures that were not used because they can't be read.
+/// Name the images that were not used because they can't be read.
 fn say_left_out(what: &str, reasons: &[&str], all_in: Option<&Path>) {
     if reasons.is_empty() {
         return;
     }
-    let pictures = if reasons.len() == 1 {
-        "picture"
+    let images = if reasons.len() == 1 {
+        "image"
     } else {
-        "pictures"
+        "images"
     };
-    say!("{what}: {} {pictures} that can't be used", reasons.len());
+    status!("{what}: {} {images} that can't be used", reasons.len());
     for reason in reasons.iter().take(LEFT_OUT_SHOWN) {
-        say!("  {reason}");
+        status!("  {reason}");
     }
     match (reasons.len().saturating_sub(LEFT_OUT_SHOWN), all_in) {
         (0, _) => {}
-        (_, Some(path)) => say!("  ... ({} has all)", path.display()),
-        (more, None) => say!("  ... and {more} more"),
+        (_, Some(path)) => status!("  ... ({} has all)", path.display()),
+        (more, None) => status!("  ... and {more} more"),
     }
 }
 
@@ -126,7 +126,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            say!("error: {}", message(&error));
+            status!("error: {}", message(&error));
             ExitCode::FAILURE
         }
     }
@@ -167,7 +167,7 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        say!("stopping; press Ctrl-C again to stop at once");
+        status!("stopping; press Ctrl-C again to stop at once");
     })
     .context("Ctrl-C cannot be caught")?;
     Ok(stop)

@@ -6,11 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::print_out;
-use crate::backbones::summary::{LayerSummary, Summary, TooSmall};
-use crate::backbones::zoo::{self, PublishedNetwork};
-use crate::classification::classifier::ClassifierConfig;
-use crate::eval::table::{Side, aligned};
-use crate::talk::say;
+use sedet_core::backbones::summary::{LayerSummary, Summary, TooSmall};
+use sedet_core::backbones::zoo::{self, PublishedNetwork};
+use sedet_core::classification::classifier::ClassifierConfig;
+use sedet_core::status;
+use sedet_data::eval::table::{Side, aligned};
 
 #[derive(Debug, Args)]
 pub(super) struct ModelsArgs {
@@ -80,7 +80,7 @@ fn networks(args: &ModelsArgs) -> anyhow::Result<()> {
         let (size, summary) = match args.summary(&network) {
             Ok(summary) => summary,
             Err(error) => {
-                say!("{name} is left out: {error}");
+                status!("{name} is left out: {error}");
                 continue;
             }
         };

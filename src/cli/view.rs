@@ -7,30 +7,30 @@ use anyhow::anyhow;
 
 use super::DeviceArgs;
 use super::eval::parse_split;
-use crate::data::formats::layout::Split;
-use crate::viewer::{self, Opening, RendererChoice};
+use sedet_data::data::formats::layout::Split;
+use sedet_viewer::{Opening, RendererChoice};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ViewArgs {
-    /// A training run, checkpoint, picture, folder, data set, results or excitation file
+    /// A training run, checkpoint, image, directory, dataset, results or excitation file
     /// [default: the shipped detector on generated scenes]
     path: Option<String>,
-    /// The data set to show: a name or a folder, as for train and eval
+    /// The dataset to show: a name or a directory, as for train and eval
     #[arg(long)]
     dataset: Option<String>,
-    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    /// Directory that holds the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Which split of the data set: train, val or test [default: val]
+    /// Which split of the dataset: train, val or test [default: val]
     #[arg(long, value_parser = parse_split)]
     split: Option<Split>,
-    /// The network to use on the pictures
+    /// The network to use on the images
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// A second network to compare with
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
-    /// Detections in COCO's results format, of the data set
+    /// Detections in COCO's results format, of the dataset
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
     /// What draws the window: auto, wgpu (Vulkan, Metal, DirectX) or opengl
@@ -62,7 +62,7 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
         compare: args.compare,
         results: args.results,
     };
-    viewer::run(opening, device.device, args.renderer)
+    sedet_viewer::run(opening, device.device, args.renderer)
         .map_err(|error| anyhow!("the window can't be opened: {error}"))?;
     Ok(ExitCode::SUCCESS)
 }

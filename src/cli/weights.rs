@@ -9,15 +9,15 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::print_out;
-use crate::data::annotations::Category;
-use crate::talk::say;
-use crate::weights::any::{AnyWeights, load_any};
-use crate::weights::checkpoint::{Checkpoint, Precision};
-use crate::weights::export::{export, names_for};
-use crate::weights::foreign::ForeignFile;
-use crate::weights::import::ImportReport;
-use crate::weights::layouts::{Layout, Library, Network, recognise};
-use crate::weights::onnx::to_onnx;
+use sedet_core::status;
+use sedet_core::weights::any::{AnyWeights, load_any};
+use sedet_core::weights::checkpoint::{Checkpoint, Precision};
+use sedet_core::weights::export::{export, names_for};
+use sedet_core::weights::foreign::ForeignFile;
+use sedet_core::weights::import::ImportReport;
+use sedet_core::weights::layouts::{Layout, Library, Network, recognize};
+use sedet_core::weights::onnx::to_onnx;
+use sedet_data::data::annotations::Category;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct WeightsArgs {
@@ -29,7 +29,7 @@ pub(super) struct WeightsArgs {
 enum WeightsVerb {
     /// Make a sedet checkpoint of a file from torchvision, timm, Cadene, detectron2, ...
     Import(ImportArgs),
-    /// Show what is in a file of weights
+    /// Show what is in a weights file
     Inspect(InspectArgs),
     /// Write a checkpoint under another library's names
     Export(ExportArgs),
@@ -46,10 +46,10 @@ struct ImportArgs {
     foreign: ForeignArgs,
 }
 
-/// How another program's file of weights is read, for every verb that takes one.
+/// How another program's weights file is read, for every subcommand that takes one.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ForeignArgs {
-    /// What another program's file of weights is taken for. Its names show most of it; the rest, such
+    /// What another program's weights file is taken for. Its names show most of it; the rest, such
     /// as mmdetection's style or the epsilon of torchvision's frozen norms, can be said here
     #[arg(long, default_value = "auto", value_parser = layout_parser(), hide_possible_values = true,
         value_name = "auto|torchvision|timm|cadene|...")]
@@ -59,7 +59,7 @@ pub(super) struct ForeignArgs {
     strict: bool,
 }
 
-/// A layout, or the one that is recognised.
+/// A layout, or the one that is recognized.
 #[derive(Debug, Clone, Copy)]
 struct LayoutChoice(Option<Layout>);
 
@@ -81,7 +81,7 @@ impl ForeignArgs {
     pub(super) fn load(&self, path: &Path) -> anyhow::Result<AnyWeights> {
         let loaded = load_any(path, self.layout.0)?;
         for line in loaded.report.iter().flat_map(ImportReport::lines) {
-            say!("weights: {line}");
+            status!("weights: {line}");
         }
         match &loaded.report {
             Some(report) if self.strict && !report.is_complete() => bail!(
@@ -158,7 +158,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         ema: Default::default(),
     };
     checkpoint.save(&args.output, Precision::Full)?;
-    say!("{}", args.output.display());
+    status!("{}", args.output.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -197,7 +197,7 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             model.save(&args.output)?;
         }
     }
-    say!(
+    status!(
         "{}: {} tensors",
         args.output.display(),
         loaded.weights.len()
@@ -245,7 +245,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
             "shape",
             "type",
             "mean",
-            "deviation",
+            "standard deviation",
             "least",
             "most"
         ))?;
@@ -261,7 +261,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
                 "shape": info.shape,
                 "type": info.element.to_string(),
                 "mean": s.mean,
-                "deviation": s.deviation,
+                "standard deviation": s.deviation,
                 "least": s.least,
                 "most": s.most,
                 "not_finite": s.not_finite,
@@ -269,12 +269,12 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
             continue;
         }
         let shape: Vec<String> = info.shape.iter().map(ToString::to_string).collect();
-        let remark = match s.not_finite {
+        let warning = match s.not_finite {
             0 => String::new(),
             count => format!("  {count} values are not finite"),
         };
         print_out(&format!(
-            "{name:<56} {:<20} {:<5} {:>11.4e} {:>11.4e} {:>11.4e} {:>11.4e}{remark}",
+            "{name:<56} {:<20} {:<5} {:>11.4e} {:>11.4e} {:>11.4e} {:>11.4e}{warning}",
             shape.join("x"),
             info.element,
             s.mean,
@@ -287,13 +287,13 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         let document = json!({
             "file": args.file.display().to_string(),
             "container": file.container().to_string(),
-            "recognised_as": what,
+            "recognized_as": what,
             "values": total,
             "tensors": rows,
         });
         print_out(&format!("{document:#}"))?;
     } else {
-        say!("{} tensors, {total} values", file.tensors().count());
+        status!("{} tensors, {total} values", file.tensors().count());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -303,7 +303,7 @@ fn describe(path: &Path, file: &ForeignFile) -> anyhow::Result<String> {
     if Checkpoint::is_ours(path)? {
         return Ok("a sedet checkpoint".into());
     }
-    Ok(match recognise(file, None) {
+    Ok(match recognize(file, None) {
         Ok(found) => format!("{} ({})", found.layout.name(), found.layout.key()),
         Err(reason) => reason,
     })

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Runs the command, without a data folder from the surroundings.
+/// Runs the command, without a data directory from the surroundings.
 pub fn sedet(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sedet"))
         .args(arguments)

@@ -3,7 +3,7 @@
 
 pub mod command;
 pub mod http_server;
-pub mod pictures;
+pub mod images;
 pub mod runs;
 pub mod small_cifar;
 pub mod torchvision;
@@ -17,7 +17,7 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensors};
 use sedet::weights::parameters::{ModulePath, load_named_tensors, named_shapes, named_tensors};
 
-/// The device that these tests prove: the processor, or the one that `SEDET_TEST_DEVICE` names.
+/// The device that these tests prove: the CPU, or the one that `SEDET_TEST_DEVICE` names.
 pub fn device() -> Device {
     let name = std::env::var("SEDET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     let choice = name.parse().unwrap_or_else(|e| panic!("{e}"));

@@ -9,7 +9,7 @@ use sedet::weights::checkpoint::Checkpoint;
 use serde_json::Value;
 
 use super::command::{sedet, text};
-use super::pictures::write_cifar;
+use super::images::write_cifar;
 
 /// Steps of a run: three epochs of six batches.
 pub const STEPS: usize = 18;
@@ -165,7 +165,7 @@ pub fn assert_same(found: &Ended, expected: &Ended) {
         for (name, tensor) in &expected.weights {
             assert_eq!(found.weights.get(name), Some(tensor), "{name}");
         }
-        assert!(found == expected, "the optimiser differs");
+        assert!(found == expected, "the optimizer differs");
     }
 }
 
@@ -190,7 +190,7 @@ impl Scenes {
         Self { dir }
     }
 
-    pub fn pictures(&self, split: &str) -> Vec<PathBuf> {
+    pub fn images(&self, split: &str) -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = walk(&self.dir.path().join("data"))
             .into_iter()
             .filter(|path| path.extension().is_some_and(|e| e == "jpg" || e == "png"))
@@ -217,9 +217,9 @@ impl Scenes {
     }
 }
 
-pub fn walk(folder: &Path) -> Vec<PathBuf> {
+pub fn walk(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {
             true => found.extend(walk(&path)),

@@ -3,11 +3,11 @@
 Run from the repository's root:  python tests/oracle/matching.py
 Needs pycocotools (made with 2.0.11), tidecv (1.0.1) and numpy. Writes tests/fixtures/matching.json.
 
-Coordinates are quarters of a pixel, exact in float32. The pictures have several classes, crowds, equal scores, equal
+Coordinates are quarters of a pixel, exact in float32. The images have several classes, crowds, equal scores, equal
 overlaps, duplicates, overlaps of exactly a threshold, no objects, no detections, and neither.
 
 TIDE matches by itself, and otherwise in three cases: of equal overlaps it takes the first object, a crowd must overlap
-by more than the threshold, and it gives ignored detections an error. Its errors are kept only for pictures where it
+by more than the threshold, and it gives ignored detections an error. Its errors are kept only for images where it
 found the same detections correct as pycocotools; that is asserted to be nearly all.
 """
 
@@ -50,7 +50,7 @@ def score():
     return round(float(rng.beta(2, 2)), 2)
 
 
-def random_picture():
+def random_image():
     truth, found = [], []
     for _ in range(int(rng.integers(0, 9))):
         box = random_box()
@@ -95,10 +95,10 @@ def crooked():
     yield [[0.0, 0.0, 100.0, 100.0, 3, 1]], [[10.0, 10.0, 20.0, 10.0, 2, 0.5]]
 
 
-def as_coco(pictures):
-    images = [{"id": i + 1} for i in range(len(pictures))]
+def as_coco(images):
+    images = [{"id": i + 1} for i in range(len(images))]
     annotations, detections = [], []
-    for i, (truth, found) in enumerate(pictures):
+    for i, (truth, found) in enumerate(images):
         for at, (*box, class_, crowd) in enumerate(truth):
             annotations.append(
                 {"id": len(annotations) + 1, "at": at, "image_id": i + 1, "category_id": class_ + 1, "bbox": box}
@@ -110,10 +110,10 @@ def as_coco(pictures):
     return {"images": images, "categories": categories, "annotations": annotations}, detections
 
 
-def by_pycocotools(pictures):
-    """For each threshold and picture: what each detection matched (-1: nothing), what each object (crowds: -1)."""
-    ground_truth, detections = as_coco(pictures)
-    place, seen = {}, {}  # of a detection's id in its picture
+def by_pycocotools(images):
+    """For each threshold and image: what each detection matched (-1: nothing), what each object (crowds: -1)."""
+    ground_truth, detections = as_coco(images)
+    place, seen = {}, {}  # of a detection's id in its image
     for number, detection in enumerate(detections):
         place[number + 1] = seen.get(detection["image_id"], 0)
         seen[detection["image_id"]] = place[number + 1] + 1
@@ -128,23 +128,23 @@ def by_pycocotools(pictures):
         evaluation.evaluate()
     at = {a["id"]: a["at"] for a in ground_truth["annotations"]}
     crowds = {a["id"] for a in ground_truth["annotations"] if a["iscrowd"]}
-    result = [[{"found": [-1] * len(f), "truth": [-1] * len(t)} for t, f in pictures] for _ in THRESHOLDS]
+    result = [[{"found": [-1] * len(f), "truth": [-1] * len(t)} for t, f in images] for _ in THRESHOLDS]
     for image in filter(None, evaluation.evalImgs):
         for t in range(len(THRESHOLDS)):
-            picture = result[t][image["image_id"] - 1]
+            image = result[t][image["image_id"] - 1]
             for number, match in zip(image["dtIds"], image["dtMatches"][t]):
                 if match > 0:
-                    picture["found"][place[number]] = at[int(match)]
+                    image["found"][place[number]] = at[int(match)]
             for number, match in zip(image["gtIds"], image["gtMatches"][t]):
                 if match > 0 and number not in crowds:
-                    picture["truth"][at[number]] = place[int(match)]
+                    image["truth"][at[number]] = place[int(match)]
     return result
 
 
-def by_tide(pictures, threshold):
-    """For each picture: which detections are right, and the error of each detection that has one."""
+def by_tide(images, threshold):
+    """For each image: which detections are right, and the error of each detection that has one."""
     objects, detections, places = Data("objects"), Data("detections"), []
-    for i, (truth, found) in enumerate(pictures):
+    for i, (truth, found) in enumerate(images):
         objects.add_image(i, str(i))
         for *box, class_, crowd in truth:
             add = objects.add_ignore_region if crowd else objects.add_ground_truth
@@ -153,7 +153,7 @@ def by_tide(pictures, threshold):
             detections.add_detection(i, class_, value, box=list(box))
             places.append((i, at))
     run = TIDE(pos_threshold=threshold).evaluate(objects, detections)
-    result = [(set(), {}) for _ in pictures]
+    result = [(set(), {}) for _ in images]
     for detection in detections.annotations:
         i, at = places[detection["_id"]]
         if detection["used"] is True:
@@ -165,12 +165,12 @@ def by_tide(pictures, threshold):
 
 
 def main():
-    pictures = [*crooked(), *exact_overlaps(), *(random_picture() for _ in range(45))]
-    matches = by_pycocotools(pictures)
+    images = [*crooked(), *exact_overlaps(), *(random_image() for _ in range(45))]
+    matches = by_pycocotools(images)
     compared, total = 0, 0
     for t, threshold in enumerate(THRESHOLDS):
-        by_picture = by_tide(pictures, threshold)
-        for (truth, _), match, (tide_right, errors) in zip(pictures, matches[t], by_picture):
+        by_picture = by_tide(images, threshold)
+        for (truth, _), match, (tide_right, errors) in zip(images, matches[t], by_picture):
             crowds = {at for at, (*_, crowd) in enumerate(truth) if crowd}
             right = {d for d, at in enumerate(match["found"]) if at >= 0 and at not in crowds}
             total += 1
@@ -181,10 +181,10 @@ def main():
                 match["errors"] = [errors[d] if is_wrong else "" for d, is_wrong in enumerate(wrong)]
     assert compared > 0.95 * total, (compared, total)
     names = [name for one in matches for match in one for name in match["errors"] or []]
-    print({name: names.count(name) for name in sorted(set(names))}, f"{compared} of {total} pictures by TIDE")
+    print({name: names.count(name) for name in sorted(set(names))}, f"{compared} of {total} images by TIDE")
     fixture = {
         "made_with": "pycocotools 2.0.11, tidecv 1.0.1",
-        "pictures": [{"truth": truth, "found": found} for truth, found in pictures],
+        "images": [{"truth": truth, "found": found} for truth, found in images],
         "thresholds": THRESHOLDS,
         "matches": matches,
     }

@@ -16,7 +16,7 @@ pub struct Arguments {
     pub warmup: usize,
     /// Repetitions that count.
     pub iterations: usize,
-    /// Threads that prepare pictures.
+    /// Threads that prepare images.
     pub workers: usize,
     /// Where outputs go, to be compared.
     pub outputs: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! The loader: pictures of a folder to padded batches of two.
+//! The loader: images of a directory to padded batches of two.
 
 use anyhow::Context as _;
 use sedet::data::formats::layout::Split;
@@ -13,8 +13,8 @@ use crate::tensors::{Named, write};
 
 /// Whole epochs.
 pub fn epochs(arguments: &Arguments) -> anyhow::Result<Value> {
-    let folder = DatasetName::Folder(arguments.data()?.to_path_buf());
-    let dataset = folder.open_split(Split::Train, None)?.dataset;
+    let directory = DatasetName::Directory(arguments.data()?.to_path_buf());
+    let dataset = directory.open_split(Split::Train, None)?.dataset;
     let images = dataset.len();
     let loader = DetectionLoader::evaluation(
         dataset,
@@ -33,7 +33,7 @@ pub fn epochs(arguments: &Arguments) -> anyhow::Result<Value> {
         Ok(())
     })?;
     write(arguments.outputs.as_deref(), || {
-        let batch = loader.epoch(0, 0)?.next().context("no pictures")??;
+        let batch = loader.epoch(0, 0)?.next().context("no images")??;
         Ok(vec![Named::new(
             "first_batch",
             batch.shape.to_vec(),

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Kinds: `classify`, `detect`, `train`, `recipe`, `load`, `evaluate`; `idle` does nothing and
-//! `scenes` writes the pictures that `load` and `recipe` read. Threads are rayon's:
+//! `scenes` writes the images that `load` and `recipe` read. Threads are rayon's:
 //! `RAYON_NUM_THREADS`.
 
 mod arguments;

@@ -18,7 +18,7 @@ use crate::arguments::Arguments;
 use crate::measure::timed;
 use crate::tensors::{Inputs, Named, write};
 
-/// A classifier in the form in which pictures are classified.
+/// A classifier in the form in which images are classified.
 fn classifier_for_inference(path: &Path) -> anyhow::Result<Classifier> {
     let loaded = whole(path)?;
     let config: ClassifierConfig = model_config(&loaded)?;

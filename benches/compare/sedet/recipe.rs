@@ -1,4 +1,4 @@
-//! Steps of the quick start, from picture files on.
+//! Steps of the quick start, from image files on.
 
 use anyhow::{Context as _, ensure};
 use burn::optim::GradientsParams;
@@ -20,11 +20,11 @@ use crate::measure::timed;
 use crate::network::detector_for_training;
 use crate::training::write_checked_losses;
 
-/// Decode, flip, resize, normalise, forward, backward, clip, AdamW, average: `configs/detection/shapes.toml`.
+/// Decode, flip, resize, normalize, forward, backward, clip, AdamW, average: `configs/detection/shapes.toml`.
 pub fn steps(arguments: &Arguments) -> anyhow::Result<Value> {
     let recipe = DetectionConfig::load("shapes", &[])?;
-    let folder = DatasetName::Folder(arguments.data()?.to_path_buf());
-    let dataset = folder.open_split(Split::Train, None)?.dataset;
+    let directory = DatasetName::Directory(arguments.data()?.to_path_buf());
+    let dataset = directory.open_split(Split::Train, None)?.dataset;
     let detector = recipe.detector(dataset.store().class_count(), false)?;
     let loader = DetectionLoader::training(
         dataset,

@@ -81,7 +81,7 @@ impl Inputs {
         Ok((values, view.shape().to_vec()))
     }
 
-    /// `[batch, 3, height, width]`, normalised, on a device without autodiff.
+    /// `[batch, 3, height, width]`, normalized, on a device without autodiff.
     pub fn pixels(&self) -> anyhow::Result<Tensor<4>> {
         let (values, shape) = self.floats("pixels")?;
         Ok(Tensor::from_data(

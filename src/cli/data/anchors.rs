@@ -1,13 +1,13 @@
-//! How well a recipe's anchors meet a data set's boxes.
+//! How well a recipe's anchors meet a dataset's boxes.
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::boxes::ImageSize;
-use crate::config::{DetectionConfig, Recipe as _};
-use crate::data::annotations::AnnotationStore;
-use crate::data::dataset::TargetFilter;
-use crate::detection::coverage::best_overlap;
+use sedet_core::config::{DetectionConfig, Recipe as _};
+use sedet_core::detection::coverage::best_overlap;
+use sedet_data::boxes::ImageSize;
+use sedet_data::data::annotations::AnnotationStore;
+use sedet_data::data::dataset::TargetFilter;
 
 /// Shares of the boxes that some anchor overlaps so much, in the recipe's input.
 #[derive(Debug, Clone, Serialize)]

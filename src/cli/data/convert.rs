@@ -7,26 +7,26 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 
 use crate::cli::{print_out, stop_on_ctrl_c};
-use crate::data::convert::{Layout, Pictures, ReadDataset, write_dataset};
-use crate::data::registry::DatasetName;
-use crate::talk::say;
-use crate::train::engine::goes_on;
+use sedet_core::status;
+use sedet_core::train::engine::goes_on;
+use sedet_data::data::convert::{Images, Layout, ReadDataset, write_dataset};
+use sedet_data::data::registry::DatasetName;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ConvertArgs {
-    /// A folder in the layout of COCO, Pascal VOC or YOLO, which is recognised; or blood-cells
+    /// A directory in the layout of COCO, Pascal VOC or YOLO, which is recognized; or blood-cells
     source: String,
     /// Layout to write
     #[arg(long)]
     to: To,
-    /// Folder to write to; it must not be there, or be empty
+    /// Directory to write to; it must not be there, or be empty
     #[arg(long)]
     output: PathBuf,
-    /// What becomes of the pictures: copied, linked (no space needed, on one file system), or left
+    /// What becomes of the images: copied, linked (no space needed, on one file system), or left
     /// where they are
     #[arg(long, default_value = "copy")]
-    pictures: What,
-    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    images: What,
+    /// Directory that holds the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
 }
@@ -51,13 +51,13 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         To::Voc => Layout::Voc,
         To::Yolo => Layout::Yolo,
     };
-    let pictures = match args.pictures {
-        What::Copy => Pictures::Copy,
-        What::Link => Pictures::Link,
-        What::Leave => Pictures::Leave,
+    let pictures = match args.images {
+        What::Copy => Images::Copy,
+        What::Link => Images::Link,
+        What::Leave => Images::Leave,
     };
     let dataset = DatasetName::parse(&args.source)?;
-    let Some(root) = dataset.folder(args.data_dir.as_deref())? else {
+    let Some(root) = dataset.directory(args.data_dir.as_deref())? else {
         anyhow::bail!(
             "the scenes of {} are generated when they are needed; write them with `sedet data shapes` first",
             args.source
@@ -75,15 +75,15 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         goes_on(&stop)
     })?;
     bar.finish_and_clear();
-    say!("{} -> {layout}", read.layout);
+    status!("{} -> {layout}", read.layout);
     for (what, how_often) in &done.lost {
-        say!("not kept: {how_often} {what}");
+        status!("not kept: {how_often} {what}");
     }
     for (split, images, boxes) in &done.splits {
         print_out(&format!("{split}: {images} images, {boxes} boxes"))?;
     }
-    if pictures != Pictures::Leave {
-        say!("next: sedet data check {}", args.output.display());
+    if pictures != Images::Leave {
+        status!("next: sedet data check {}", args.output.display());
     }
     Ok(ExitCode::SUCCESS)
 }

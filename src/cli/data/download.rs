@@ -8,19 +8,19 @@ use clap::builder::PossibleValuesParser;
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use crate::cli::print_out;
-use crate::data::blood_cells::{BASE_URL, download_blood_cells};
-use crate::data::registry::DATA_DIR_VARIABLE;
-use crate::data::sources::{
+use sedet_core::status;
+use sedet_data::data::blood_cells::{BASE_URL, download_blood_cells};
+use sedet_data::data::registry::DATA_DIR_VARIABLE;
+use sedet_data::data::sources::{
     DataSource, FetchStep, data_source, data_sources, imagenet_instructions,
 };
-use crate::talk::say;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DownloadArgs {
-    /// Which data set; `imagenet`, which needs an account, only tells how to get it
+    /// Which dataset; `imagenet`, which needs an account, only tells how to get it
     #[arg(value_parser = PossibleValuesParser::new(downloadable()))]
     name: String,
-    /// Folder that holds the named data sets [default: $SEDET_DATA, else data/]
+    /// Directory that holds the named datasets [default: $SEDET_DATA, else data/]
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Fetch only these parts, separated by commas: of coco annotations, val2017, train2017; of
@@ -63,7 +63,7 @@ fn download_from_table(
     }
     let parts = source.select(&args.only)?;
     let bytes = parts.iter().map(|part| part.bytes).sum();
-    say!("{}; {} in all", source.terms, DecimalBytes(bytes));
+    status!("{}; {} in all", source.terms, DecimalBytes(bytes));
     let bar = byte_bar();
     let fetched = source.fetch(base, &args.only, &mut |progress| {
         let doing = match progress.step {
@@ -83,10 +83,14 @@ fn download_from_table(
         (&fetched.new, ""),
     ] {
         if !parts.is_empty() {
-            say!("{}: {}{note}", fetched.folder.display(), parts.join(", "));
+            status!(
+                "{}: {}{note}",
+                fetched.directory.display(),
+                parts.join(", ")
+            );
         }
     }
-    say!(
+    status!(
         "next: {} --data-dir {}",
         source.next_command,
         base.display()
@@ -100,7 +104,7 @@ fn explain_imagenet(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode
         bail!("imagenet is not fetched, so --mirror and --only don't apply; leave them out");
     }
     print_out(&imagenet_instructions(base))?;
-    say!("nothing was downloaded");
+    status!("nothing was downloaded");
     Ok(ExitCode::FAILURE)
 }
 
@@ -110,7 +114,7 @@ fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     }
     let directory = base.join(BLOOD_CELLS);
     std::fs::create_dir_all(base).with_context(|| base.display().to_string())?;
-    say!("BCCD blood cells, MIT licence, (c) 2017 shenggan; about 8 MB");
+    status!("BCCD blood cells, MIT license, (c) 2017 shenggan; about 8 MB");
     let bar = byte_bar();
     let mirror = args.mirror.as_deref().unwrap_or(BASE_URL);
     let summary = download_blood_cells(&directory, mirror, &mut |done, total| {
@@ -118,8 +122,8 @@ fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     })?;
     bar.finish_and_clear();
     let [train, val, test] = summary.images;
-    say!(
-        "{}{}: {train} train, {val} val, {test} test pictures\nnext: sedet train --dataset blood-cells --data-dir {}",
+    status!(
+        "{}{}: {train} train, {val} val, {test} test images\nnext: sedet train --dataset blood-cells --data-dir {}",
         directory.display(),
         if summary.already_there {
             " (already there)"

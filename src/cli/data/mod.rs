@@ -1,4 +1,4 @@
-//! `sedet data`: one file per verb.
+//! `sedet data`: one file per subcommand.
 
 mod anchors;
 mod check;
@@ -21,17 +21,17 @@ pub(super) struct DataArgs {
 
 #[derive(Debug, Subcommand)]
 enum DataVerb {
-    /// Fetch a data set from its public source
+    /// Fetch a dataset from its public source
     Download(download::DownloadArgs),
     /// Write the generated scenes as files in COCO's layout
     Shapes(shapes::ShapesArgs),
-    /// Find what is wrong with a data set before a training finds it
+    /// Find what is wrong with a dataset before a training finds it
     Check(check::CheckArgs),
     /// Count classes, sizes and shapes of boxes
     Stats(stats::StatsArgs),
-    /// Write training pictures with their boxes as the network sees them, augmented
+    /// Write training images with their boxes as the network sees them, augmented
     Show(show::ShowArgs),
-    /// Write a data set in another layout: COCO, Pascal VOC or YOLO
+    /// Write a dataset in another layout: COCO, Pascal VOC or YOLO
     Convert(convert::ConvertArgs),
     /// Divide annotations into train, val and test, each with its share of every class
     Split(split::SplitArgs),

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 
-use crate::data::shapes::{ShapesConfig, write_dataset};
-use crate::talk::say;
+use sedet_core::status;
+use sedet_data::data::shapes::{ShapesConfig, write_dataset};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShapesArgs {
-    /// Folder to write to
+    /// Directory to write to
     #[arg(long)]
     output: PathBuf,
     /// Training scenes
@@ -39,7 +39,7 @@ pub(super) fn run(args: &ShapesArgs) -> anyhow::Result<ExitCode> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
-    say!(
+    status!(
         "{} scenes in {}",
         args.train_images + args.val_images,
         args.output.display()

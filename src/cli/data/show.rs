@@ -6,32 +6,32 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use crate::boxes::ImageSize;
 use crate::cli::eval::parse_split;
 use crate::cli::print_out;
 use crate::cli::train::detection_loader;
-use crate::config::{DetectionConfig, Recipe as _, recipe_for};
-use crate::data::batch::{BatchImage, DetectionBatch};
-use crate::data::formats::layout::Split;
-use crate::data::registry::DatasetName;
-use crate::eval::table::{Side, aligned};
-use crate::render::{DrawnBox, save_boxes};
-use crate::talk::say;
+use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
+use sedet_core::render::{DrawnBox, save_boxes};
+use sedet_core::status;
+use sedet_data::boxes::ImageSize;
+use sedet_data::data::batch::{BatchImage, DetectionBatch};
+use sedet_data::data::formats::layout::Split;
+use sedet_data::data::registry::DatasetName;
+use sedet_data::eval::table::{Side, aligned};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {
-    /// shapes, blood-cells, coco, or a folder with annotations of boxes
+    /// shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,
-    /// Folder to write the pictures to
+    /// Directory to write the images to
     #[arg(long)]
     output: PathBuf,
-    /// How many pictures
+    /// How many images
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
     /// The pass over the data: each has its own order and changes
     #[arg(long, default_value_t = 0)]
     epoch: u64,
-    /// Recipe name or TOML file [default: chosen by the data set]
+    /// Recipe name or TOML file [default: chosen by the dataset]
     #[arg(long)]
     config: Option<String>,
     /// Change one value of the recipe, such as augment.horizontal_flip=0; may be repeated
@@ -43,12 +43,12 @@ pub(super) struct ShowArgs {
     /// Which split to train on: train, val, or test where there is one
     #[arg(long, default_value = "train", value_parser = parse_split)]
     split: Split,
-    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    /// Directory that holds the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Format of the pictures
+    /// Format of the images
     #[arg(long, default_value = "png")]
-    pictures: Format,
+    images: Format,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -68,7 +68,7 @@ impl Format {
     }
 }
 
-/// The very batches that `sedet train` with the same recipe and seed would train on, seen as pictures.
+/// The very batches that `sedet train` with the same recipe and seed would train on, seen as images.
 pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let dataset = DatasetName::parse(&args.dataset)?;
     let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
@@ -81,7 +81,7 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let loader = detection_loader(&config, opened.dataset, preprocess)?;
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
     let mut rows = vec![
-        ["picture", "image", "file", "input", "boxes"]
+        ["image", "image", "file", "input", "boxes"]
             .map(String::from)
             .to_vec(),
     ];
@@ -94,12 +94,12 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
                 break 'batches;
             }
             let [_, _, height, width] = batch.shape;
-            let picture = preprocess.picture(
+            let picture = preprocess.image(
                 planes(&batch, at),
                 ImageSize::new(height, width),
                 image.input_size,
             );
-            let name = file_name(number, image, args.pictures);
+            let name = file_name(number, image, args.images);
             let drawn: Vec<DrawnBox> = image
                 .boxes_in_input
                 .iter()
@@ -123,9 +123,9 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         }
     }
     for skipped in loader.skipped() {
-        say!("left out: {skipped:?}");
+        status!("left out: {skipped:?}");
     }
-    say!(
+    status!(
         "recipe {recipe}, seed {}, epoch {}: as trained on, in {}",
         config.train.seed,
         args.epoch,
@@ -145,6 +145,6 @@ fn planes(batch: &DetectionBatch, at: usize) -> &[f32] {
 
 fn file_name(number: usize, image: &BatchImage, format: Format) -> String {
     let stem = Path::new(&image.file_name).file_stem();
-    let stem = stem.unwrap_or("picture".as_ref()).to_string_lossy();
+    let stem = stem.unwrap_or("image".as_ref()).to_string_lossy();
     format!("{:03}-{stem}.{}", number + 1, format.extension())
 }

@@ -8,16 +8,16 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::atomic::write_atomically;
 use crate::cli::print_out;
-use crate::data::annotations::AnnotationStore;
-use crate::data::formats::coco::{List, read_coco};
-use crate::data::formats::coco_copy::{Copied, copy_coco};
-use crate::data::formats::json_guard::{GuardedJson, NotFinite};
-use crate::data::formats::lenient::Id;
-use crate::data::split::stratified;
-use crate::eval::table::{Side, aligned};
-use crate::talk::say;
+use sedet_core::status;
+use sedet_data::atomic::write_atomically;
+use sedet_data::data::annotations::AnnotationStore;
+use sedet_data::data::formats::coco::{List, read_coco};
+use sedet_data::data::formats::coco_copy::{Copied, copy_coco};
+use sedet_data::data::formats::json_guard::{GuardedJson, NotFinite};
+use sedet_data::data::formats::lenient::Id;
+use sedet_data::data::split::stratified;
+use sedet_data::eval::table::{Side, aligned};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SplitArgs {
@@ -32,7 +32,7 @@ pub(super) struct SplitArgs {
     /// Another seed divides otherwise
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Folder for train.json, val.json and test.json; never over files that are there
+    /// Directory for train.json, val.json and test.json; never over files that are there
     #[arg(long)]
     output: PathBuf,
 }
@@ -86,7 +86,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     for (part, path) in paths.iter().enumerate() {
         let is_in = |image: u64| store.index_of_image(image).map(|at| part_of[at]) == Some(part);
         write_part(&args.annotations, path, is_in)?;
-        say!("{}", path.display());
+        status!("{}", path.display());
     }
     print_out(&table(&store, &parts, &part_of))?;
     Ok(ExitCode::SUCCESS)

@@ -7,34 +7,34 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::anchors::AnchorCoverage;
-use crate::atomic::write_atomically;
 use crate::cli::eval::parse_split;
 use crate::cli::print_out;
-use crate::config::recipe_for;
-use crate::data::formats::layout::Split;
-use crate::data::registry::DatasetName;
-use crate::data::statistics::{Histogram, Statistics};
-use crate::eval::table::{Side, aligned, csv};
-use crate::render::plots::{Bars, save_bars};
-use crate::talk::say;
+use sedet_core::config::recipe_for;
+use sedet_core::render::plots::{Bars, save_bars};
+use sedet_core::status;
+use sedet_data::atomic::write_atomically;
+use sedet_data::data::formats::layout::Split;
+use sedet_data::data::registry::DatasetName;
+use sedet_data::data::statistics::{Histogram, Statistics};
+use sedet_data::eval::table::{Side, aligned, csv};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StatsArgs {
-    /// shapes, blood-cells, coco, or a folder with annotations of boxes
+    /// shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,
-    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    /// Directory that holds the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Which split: train, val, or test where there is one
     #[arg(long, default_value = "train", value_parser = parse_split)]
     split: Split,
-    /// Recipe whose anchors are compared with the boxes [default: chosen by the data set]
+    /// Recipe whose anchors are compared with the boxes [default: chosen by the dataset]
     #[arg(long, value_name = "RECIPE")]
     config: Option<String>,
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-    /// Folder for statistics.json, statistics.csv, and the pictures statistics.png and statistics.svg
+    /// Directory for statistics.json, statistics.csv, and the images statistics.png and statistics.svg
     #[arg(long)]
     output: Option<PathBuf>,
 }
@@ -85,7 +85,7 @@ fn write_files(
     for name in ["statistics.png", "statistics.svg"] {
         save_bars(&title, &charts(statistics), &output.join(name))?;
     }
-    say!("{}: statistics.json, .csv, .png, .svg", output.display());
+    status!("{}: statistics.json, .csv, .png, .svg", output.display());
     Ok(())
 }
 
@@ -95,13 +95,13 @@ fn histograms(statistics: &Statistics) -> [(&'static str, &Histogram, bool); 5] 
         ("boxes per image", &statistics.boxes_per_image, true),
         ("box side (pixels)", &statistics.box_sides, false),
         ("width / height", &statistics.box_aspects, false),
-        ("share of the picture", &statistics.box_shares, false),
+        ("share of the image", &statistics.box_shares, false),
         ("longer side (pixels)", &statistics.image_sides, false),
     ]
 }
 
 /// Classes with most boxes first.
-fn classes(statistics: &Statistics) -> Vec<&crate::data::statistics::ClassCount> {
+fn classes(statistics: &Statistics) -> Vec<&sedet_data::data::statistics::ClassCount> {
     let mut classes: Vec<_> = statistics.classes.iter().collect();
     classes.sort_by_key(|class| std::cmp::Reverse(class.boxes));
     classes

@@ -11,27 +11,27 @@ use indicatif::ProgressBar;
 use super::EvalArgs;
 use crate::cli::print_out;
 use crate::cli::train::report_unread;
-use crate::data::loader::{LoaderOptions, Views};
-use crate::data::registry::LabelledName;
-use crate::eval::classification::ClassificationEvaluation;
-use crate::predict::classifier::{LoadedClassifier, classify_dataset};
-use crate::render::{save_confusion, save_reliability};
-use crate::talk::say;
+use sedet_core::predict::classifier::{LoadedClassifier, classify_dataset};
+use sedet_core::render::{save_confusion, save_reliability};
+use sedet_core::status;
+use sedet_data::data::loader::{LoaderOptions, Views};
+use sedet_data::data::registry::LabeledName;
+use sedet_data::eval::classification::ClassificationEvaluation;
 
-/// Pictures in a batch.
+/// Images in a batch.
 const BATCH: usize = 100;
 
 pub(super) fn run(
     args: &EvalArgs,
     checkpoint: &Path,
-    dataset: &LabelledName,
+    dataset: &LabeledName,
 ) -> anyhow::Result<ExitCode> {
     let device = args.device.resolve()?;
     let weights = args.foreign.load(checkpoint)?;
     let classifier = LoadedClassifier::from_weights(weights, checkpoint, &device.device)?;
     let images = Arc::new(dataset.open_split(args.split, args.data_dir.as_deref())?);
     for note in images.notes() {
-        say!("note: {note}");
+        status!("note: {note}");
     }
     let (ours, theirs) = (
         classifier.description.class_names.as_slice(),
@@ -57,7 +57,7 @@ pub(super) fn run(
             theirs[label]
         );
     }
-    say!("{} images on {}", images.len(), device.name);
+    status!("{} images on {}", images.len(), device.name);
     let bar = ProgressBar::new(images.len() as u64);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let options = LoaderOptions {
@@ -99,7 +99,7 @@ pub(super) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The numbers as JSON, the confusion matrix as CSV and as a picture, the reliability as a picture.
+/// The numbers as JSON, the confusion matrix as CSV and as an image, the reliability as an image.
 pub(in crate::cli) fn write_classification_report(
     evaluation: &ClassificationEvaluation,
     output: &Path,
@@ -109,7 +109,7 @@ pub(in crate::cli) fn write_classification_report(
         ("confusion.csv", evaluation.confusion_csv()),
     ] {
         let path = output.join(name);
-        crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
+        sedet_data::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
             .with_context(|| path.display().to_string())?;
     }
     save_confusion(evaluation, &output.join("confusion.png"))?;

@@ -14,19 +14,19 @@ use indicatif::ProgressBar;
 use super::train::report_unread;
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
-use crate::data::formats::layout::Split;
-use crate::data::loader::OnBadImage;
-use crate::data::registry::{AnyDatasetName, DatasetName};
-use crate::eval::confusion::{
-    Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_picture, verdicts_csv,
+use sedet_core::predict::{DatasetDetections, Detector, detect_dataset, without_unread};
+use sedet_core::render::save_precision_recall;
+use sedet_core::status;
+use sedet_core::train::detection::ground_truth;
+use sedet_data::data::formats::layout::Split;
+use sedet_data::data::loader::OnBadImage;
+use sedet_data::data::registry::{AnyDatasetName, DatasetName};
+use sedet_data::eval::confusion::{
+    Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_image, verdicts_csv,
 };
-use crate::eval::{
+use sedet_data::eval::{
     CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
 };
-use crate::predict::{DatasetDetections, Detector, detect_dataset, without_unread};
-use crate::render::save_precision_recall;
-use crate::talk::say;
-use crate::train::detection::ground_truth;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EvalArgs {
@@ -38,11 +38,11 @@ pub(super) struct EvalArgs {
         required_unless_present = "results"
     )]
     checkpoint: Option<PathBuf>,
-    /// shapes, blood-cells, coco, or a folder with COCO-format annotations; for a classifier imagenet,
-    /// places365, places365-challenge, cifar10, cifar100, or a folder with a folder for each class
+    /// shapes, blood-cells, coco, or a directory with COCO-format annotations; for a classifier imagenet,
+    /// places365, places365-challenge, cifar10, cifar100, or a directory with a directory for each class
     #[arg(long, required_unless_present = "results")]
     dataset: Option<String>,
-    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    /// Directory that holds the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Which split: val, train, or test where there is one
@@ -54,17 +54,17 @@ pub(super) struct EvalArgs {
     /// The ground truth of --results
     #[arg(long, value_name = "FILE", requires = "results")]
     annotations: Option<PathBuf>,
-    /// Folder for metrics.json, and of a detector detections.json, precision-recall.png, confusion.csv
+    /// Directory for metrics.json, and of a detector detections.json, precision-recall.png, confusion.csv
     /// and boxes.csv (every box with its verdict)
     #[arg(long)]
     output: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-    /// Of a classifier: average over ten crops of each picture (corners and centre, and mirrored)
+    /// Of a classifier: average over ten crops of each image (corners and center, and mirrored)
     #[arg(long, requires = "checkpoint")]
     ten_crop: bool,
-    /// What to do with pictures that can't be read: stop, or measure on the others
+    /// What to do with images that can't be read: stop, or measure on the others
     #[arg(long, default_value = "error", value_parser = super::on_bad_image())]
     on_bad_image: OnBadImage,
     #[command(flatten)]
@@ -89,7 +89,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         return classification::run(&args, checkpoint, &dataset);
     }
     if args.ten_crop {
-        bail!("--ten-crop is for classifiers; this data set has boxes");
+        bail!("--ten-crop is for classifiers; this dataset has boxes");
     }
     let (truth, rows) = match (&args.results, &args.annotations) {
         (Some(results), Some(annotations)) => {
@@ -106,7 +106,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         }
     };
     for warning in truth.warnings().iter().chain(&evaluation.warnings) {
-        say!("warning: {warning}");
+        status!("warning: {warning}");
     }
     if let Some(output) = &args.output {
         std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
@@ -127,16 +127,18 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn explain(truth: &GroundTruth, rows: &[ResultRow]) {
-    for finding in diagnose(truth, rows) {
-        say!("why: {finding}");
+    for diagnostic in diagnose(truth, rows) {
+        status!("why: {diagnostic}");
     }
 }
 
-/// Metrics as JSON and the curves as a picture.
+/// Metrics as JSON and the curves as an image.
 pub(super) fn write_report(evaluation: &CocoEvaluation, output: &Path) -> anyhow::Result<()> {
     let path = output.join("metrics.json");
-    crate::atomic::write_atomically(&path, |out| out.write_all(evaluation.to_json().as_bytes()))
-        .with_context(|| path.display().to_string())?;
+    sedet_data::atomic::write_atomically(&path, |out| {
+        out.write_all(evaluation.to_json().as_bytes())
+    })
+    .with_context(|| path.display().to_string())?;
     if evaluation.curves.is_some() {
         save_precision_recall(evaluation, &output.join("precision-recall.png"))?;
     }
@@ -145,7 +147,7 @@ pub(super) fn write_report(evaluation: &CocoEvaluation, output: &Path) -> anyhow
 
 /// What is confused with what, and every box with its verdict, at the usual score and overlap.
 fn write_verdicts(truth: &GroundTruth, rows: &[ResultRow], output: &Path) -> anyhow::Result<()> {
-    let boxes = boxes_by_picture(truth, rows, DEFAULT_SCORE);
+    let boxes = boxes_by_image(truth, rows, DEFAULT_SCORE);
     let confusion = Confusion::of(boxes.len(), DEFAULT_IOU, |at| Some(boxes[at].clone()));
     let names: Vec<String> = truth.categories().iter().map(|c| c.name.clone()).collect();
     for (name, text) in [
@@ -153,7 +155,7 @@ fn write_verdicts(truth: &GroundTruth, rows: &[ResultRow], output: &Path) -> any
         ("boxes.csv", verdicts_csv(truth, &boxes, DEFAULT_IOU)),
     ] {
         let path = output.join(name);
-        crate::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
+        sedet_data::atomic::write_atomically(&path, |out| out.write_all(text.as_bytes()))
             .with_context(|| path.display().to_string())?;
     }
     Ok(())
@@ -170,20 +172,20 @@ fn detect_all(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> 
     let dataset = &split.dataset;
     let ours = detector.description.categories.as_slice();
     let theirs = dataset.store().categories();
-    // A network may know more classes than the data set has: torchvision's know COCO's gaps.
+    // A network may know more classes than the dataset has: torchvision's know COCO's gaps.
     if !theirs.iter().all(|category| ours.contains(category)) {
-        let names = |c: &[crate::data::annotations::Category]| {
+        let names = |c: &[sedet_data::data::annotations::Category]| {
             let list: Vec<String> = c.iter().map(|c| format!("{} {}", c.id, c.name)).collect();
             list.join(", ")
         };
         bail!(
-            "{}: trained for other classes than this data set has\n  checkpoint: {}\n  data set:   {}",
+            "{}: trained for other classes than this dataset has\n  checkpoint: {}\n  dataset:   {}",
             checkpoint.display(),
             names(ours),
             names(theirs)
         );
     }
-    say!("{} images on {}", dataset.len(), device.name);
+    status!("{} images on {}", dataset.len(), device.name);
     let bar = ProgressBar::new(dataset.len() as u64);
     let found = detect_dataset(
         &detector.model,

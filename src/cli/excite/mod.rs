@@ -1,6 +1,6 @@
 //! `sedet excite`.
 
-mod picture;
+mod image;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -13,45 +13,47 @@ use serde_json::json;
 use super::eval::parse_split;
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
-use crate::data::formats::layout::Split;
-use crate::data::registry::AnyDatasetName;
-use crate::eval::table::{Side, aligned};
-use crate::excitation::selection::{
+use sedet_core::excitation::selection::{
     DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
 };
-use crate::excitation::{BlockSummary, Excitation, ExcitationError, Selection};
-use crate::nn::se::Gate;
-use crate::predict::excitation::{
-    ExamineError, ExaminedNetwork, ExaminedPictures, PictureChoice, examine,
+use sedet_core::excitation::{BlockSummary, Excitation, ExcitationError, Selection};
+use sedet_core::predict::excitation::{
+    ExamineError, ExaminedImages, ExaminedNetwork, ImageChoice, examine,
 };
-use crate::render::{MOST_PANELS, save_class_activations, save_class_deviations, save_mean_gates};
-use crate::talk::say;
+use sedet_core::render::{
+    MOST_PANELS, save_class_activations, save_class_deviations, save_mean_gates,
+};
+use sedet_core::status;
+use sedet_data::data::formats::layout::Split;
+use sedet_data::data::registry::AnyDatasetName;
+use sedet_data::eval::table::{Side, aligned};
+use sedet_nn::nn::se::Gate;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExciteArgs {
     /// The network: a sedet checkpoint of a classifier or a detector, or another program's file
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
-    /// Whose pictures: a named data set, or a folder, as for train and eval
+    /// Whose images: a named dataset, or a directory, as for train and eval
     #[arg(long, required_unless_present = "image", conflicts_with = "image")]
     dataset: Option<String>,
-    /// One picture instead of a data set: its gates, and the maps of the most open channels
+    /// One image instead of a dataset: its gates, and the maps of the most open channels
     #[arg(
         long,
         value_name = "PHOTO",
         conflicts_with_all = ["data_dir", "split", "classes", "channels", "limit"]
     )]
     image: Option<PathBuf>,
-    /// Of one picture: so many channels of each block, those with the largest gates [default: 8]
+    /// Of one image: so many channels of each block, those with the largest gates [default: 8]
     #[arg(long, value_name = "K", conflicts_with = "dataset")]
     top: Option<usize>,
-    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    /// Directory that holds the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Which split: val, train, or test where there is one
     #[arg(long, default_value = "val", value_parser = parse_split)]
     split: Split,
-    /// Classes in the figures, by name or label: a,b,... [default: the four with the most pictures]
+    /// Classes in the figures, by name or label: a,b,... [default: the four with the most images]
     #[arg(long, value_delimiter = ',', value_name = "a,b,...")]
     classes: Vec<String>,
     /// Blocks in the figures: SE_2_3,... [default: the last of each stage and all of the last stage]
@@ -60,14 +62,14 @@ pub(super) struct ExciteArgs {
     /// Channels in the figures, evenly spread over each block
     #[arg(long, value_name = "N", default_value_t = 50)]
     channels: usize,
-    /// Look at so many pictures, evenly spread over the split [default: all]
+    /// Look at so many images, evenly spread over the split [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Folder for excitation.safetensors, statistics.csv, summary.json and the figures; of one
-    /// picture for gates.csv and the figures
+    /// Directory for excitation.safetensors, statistics.csv, summary.json and the figures; of one
+    /// image for gates.csv and the figures
     #[arg(long)]
     output: PathBuf,
-    /// Print summary.json, or of one picture its gates as JSON, instead of a table
+    /// Print summary.json, or of one image its gates as JSON, instead of a table
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -79,15 +81,15 @@ pub(super) struct ExciteArgs {
 pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
     match (&args.dataset, &args.image) {
         (Some(dataset), None) => measure(&args, dataset),
-        (None, Some(image)) => picture::run(&args, image),
+        (None, Some(image)) => image::run(&args, image),
         _ => bail!("give either --dataset or --image"),
     }
 }
 
-/// The gates over the pictures of a data set.
+/// The gates over the images of a dataset.
 fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     if args.limit == Some(0) {
-        bail!("--limit 0 leaves no picture; give at least 1, or leave it out for all");
+        bail!("--limit 0 leaves no image; give at least 1, or leave it out for all");
     }
     if args.channels == 0 {
         bail!("--channels 0 leaves nothing to plot; give at least 1");
@@ -98,9 +100,9 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     let network = ExaminedNetwork::from_weights(weights, &args.checkpoint, &device.device)?;
     let blocks = network.blocks().map_err(|error| about(args, error))?;
     let blocks = choose_blocks(&blocks, &args.blocks)?;
-    let pictures = ExaminedPictures::open(&dataset, args.split, args.data_dir.as_deref())?;
+    let pictures = ExaminedImages::open(&dataset, args.split, args.data_dir.as_deref())?;
     for note in pictures.notes() {
-        say!("note: {note}");
+        status!("note: {note}");
     }
     let classes = choose_classes(&pictures.class_names(), &args.classes)?;
     let most_classes = match classes.len() {
@@ -118,9 +120,9 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
 
     let count = args.limit.unwrap_or(usize::MAX).min(pictures.len());
-    say!("{count} images on {}", device.name);
+    status!("{count} images on {}", device.name);
     let bar = ProgressBar::new(count as u64);
-    let choice = PictureChoice {
+    let choice = ImageChoice {
         dataset: dataset_name.to_string(),
         split: args.split,
         limit: args.limit,
@@ -140,7 +142,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
 
     let selection = Selection {
         blocks,
-        classes: classes_with_pictures(&excitation, classes, args.classes.is_empty())?,
+        classes: classes_with_images(&excitation, classes, args.classes.is_empty())?,
         channels: args.channels,
     };
     write_results(&excitation, &selection, &args.output)?;
@@ -164,8 +166,8 @@ fn about(args: &ExciteArgs, error: ExamineError) -> anyhow::Error {
     }
 }
 
-/// The classes of the figures. Those without a picture among the measured ones have no line.
-fn classes_with_pictures(
+/// The classes of the figures. Those without an image among the measured ones have no line.
+fn classes_with_images(
     excitation: &Excitation,
     chosen: Vec<usize>,
     by_default: bool,
@@ -183,12 +185,12 @@ fn classes_with_pictures(
     let images = excitation.origin.images;
     if present.is_empty() {
         bail!(
-            "none of the {images} pictures is of {}; raise --limit or choose other --classes",
+            "none of the {images} images is of {}; raise --limit or choose other --classes",
             names.join(", ")
         );
     }
     for name in names {
-        say!("note: none of the {images} pictures is of {name}; it is left out of the figures");
+        status!("note: none of the {images} images is of {name}; it is left out of the figures");
     }
     Ok(present)
 }
@@ -210,17 +212,23 @@ fn write_results(
         save_class_activations(excitation, selection, &file("class-activations", extension))?;
         save_mean_gates(excitation, &file("mean-gates", extension))?;
         if !selection.classes.is_empty() {
-            save_class_deviations(excitation, selection, &file("class-deviations", extension))?;
+            save_class_deviations(
+                excitation,
+                selection,
+                &file("class-standard deviations", extension),
+            )?;
         }
     }
     if selection.classes.is_empty() {
-        say!("note: none of the pictures has a class, so there is no class-deviations figure");
+        status!(
+            "note: none of the images has a class, so there is no class-standard deviations figure"
+        );
     }
     Ok(())
 }
 
 fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
-    crate::atomic::write_atomically(path, |out| out.write_all(text.as_bytes()))
+    sedet_data::atomic::write_atomically(path, |out| out.write_all(text.as_bytes()))
         .with_context(|| path.display().to_string())
 }
 

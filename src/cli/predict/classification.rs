@@ -1,4 +1,4 @@
-//! The likeliest classes of pictures.
+//! The likeliest classes of images.
 
 use std::path::{Path, PathBuf};
 
@@ -8,15 +8,15 @@ use serde::Serialize;
 
 use super::PredictArgs;
 use crate::cli::print_out;
-use crate::data::decode::decode_image;
-use crate::predict::classifier::{BEST_CLASSES, LoadedClassifier, RankedClass};
-use crate::talk::say;
-use crate::weights::any::AnyWeights;
+use sedet_core::predict::classifier::{BEST_CLASSES, LoadedClassifier, RankedClass};
+use sedet_core::status;
+use sedet_core::weights::any::AnyWeights;
+use sedet_data::data::decode::decode_image;
 
 /// Characters of a bar for a probability of 1.
 const BAR: f32 = 30.0;
 
-/// What one picture may show.
+/// What one image may show.
 #[derive(Debug, Serialize)]
 struct Classified {
     file_name: String,
@@ -24,7 +24,7 @@ struct Classified {
     classes: Vec<RankedClass>,
 }
 
-/// Classify every picture. Returns how many could not be read.
+/// Classify every image. Returns how many could not be read.
 pub(super) fn run(
     args: &PredictArgs,
     weights: AnyWeights,
@@ -37,9 +37,9 @@ pub(super) fn run(
             args.checkpoint.display()
         );
     }
-    if args.pictures.is_some() {
+    if args.images.is_some() {
         bail!(
-            "--pictures is for detectors, which draw boxes; {} is a classifier",
+            "--images is for detectors, which draw boxes; {} is a classifier",
             args.checkpoint.display()
         );
     }
@@ -54,8 +54,8 @@ pub(super) fn run(
         let image = match decode_image(file) {
             Ok(image) => image,
             Err(error) => {
-                // One bad picture does not cost the others their result.
-                say!("error: {error}");
+                // One bad image does not cost the others their result.
+                status!("error: {error}");
                 failed += 1;
                 continue;
             }
@@ -75,14 +75,14 @@ pub(super) fn run(
     }
     if let Some(output) = &args.output {
         let path = output.join("predictions.json");
-        crate::atomic::write_atomically(&path, |out| out.write_all(json.as_bytes()))
+        sedet_data::atomic::write_atomically(&path, |out| out.write_all(json.as_bytes()))
             .with_context(|| path.display().to_string())?;
-        say!("{} pictures: {}", all.len(), path.display());
+        status!("{} images: {}", all.len(), path.display());
     }
     Ok(failed)
 }
 
-/// The picture's name, and a line with a bar for each class.
+/// The image's name, and a line with a bar for each class.
 fn lines(file: &Path, classes: &[RankedClass]) -> String {
     let width = classes.iter().map(|c| c.name.chars().count()).max();
     let width = width.unwrap_or(0);

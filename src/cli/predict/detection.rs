@@ -1,4 +1,4 @@
-//! Boxes in pictures.
+//! Boxes in images.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,18 @@ use burn::tensor::Device;
 
 use super::PredictArgs;
 use crate::cli::print_out;
-use crate::data::annotations::Category;
-use crate::data::decode::decode_image;
-use crate::eval::{NamedResultRow, ResultRow, write_results};
-use crate::predict::{Detector, ImageDetection};
-use crate::render::{DrawnBox, save_boxes};
-use crate::talk::say;
-use crate::weights::any::AnyWeights;
+use sedet_core::predict::{Detector, ImageDetection};
+use sedet_core::render::{DrawnBox, save_boxes};
+use sedet_core::status;
+use sedet_core::weights::any::AnyWeights;
+use sedet_data::data::annotations::Category;
+use sedet_data::data::decode::decode_image;
+use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
 
 /// Detections below this score are left out unless another is asked for.
-pub(in crate::cli) use crate::eval::confusion::DEFAULT_SCORE as SCORE;
+pub(in crate::cli) use sedet_data::eval::confusion::DEFAULT_SCORE as SCORE;
 
-/// Find the objects of every picture. Returns how many could not be read.
+/// Find the objects of every image. Returns how many could not be read.
 pub(super) fn run(
     args: &PredictArgs,
     weights: AnyWeights,
@@ -51,8 +51,8 @@ pub(super) fn run(
         let image = match decode_image(file) {
             Ok(image) => image,
             Err(error) => {
-                // One bad picture does not cost the others their result.
-                say!("error: {error}");
+                // One bad image does not cost the others their result.
+                status!("error: {error}");
                 failed += 1;
                 continue;
             }
@@ -88,7 +88,7 @@ pub(super) fn run(
         if let Some(output) = &args.output {
             let name = free_name(
                 file,
-                args.pictures.unwrap_or_default().extension(),
+                args.images.unwrap_or_default().extension(),
                 &mut names,
             );
             save_boxes(&image, &drawn(&found, categories), &output.join(name))?;
@@ -96,8 +96,8 @@ pub(super) fn run(
     }
     if let Some(output) = &args.output {
         write_results(&output.join("predictions.json"), &rows)?;
-        say!(
-            "{} pictures and predictions.json in {}",
+        status!(
+            "{} images and predictions.json in {}",
             files.len() - failed,
             output.display()
         );
@@ -120,7 +120,7 @@ pub(in crate::cli) fn drawn(found: &[ImageDetection], categories: &[Category]) -
     boxes.collect()
 }
 
-/// A name that no earlier picture of this call has: two folders may hold `a.jpg` each.
+/// A name that no earlier image of this call has: two directories may hold `a.jpg` each.
 fn free_name(file: &Path, extension: &str, taken: &mut HashSet<String>) -> String {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let mut name = format!("{stem}.{extension}");

@@ -12,24 +12,24 @@ pub(super) use detection::{SCORE, drawn};
 
 use super::DeviceArgs;
 use super::weights::ForeignArgs;
-use crate::data::decode::{PICTURE_EXTENSIONS, has_picture_extension};
-use crate::talk::say;
+use sedet_core::status;
+use sedet_data::data::decode::{IMAGE_EXTENSIONS, has_image_extension};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PredictArgs {
     /// A trained network: a sedet checkpoint, or a file from torchvision, timm, detectron2, ...
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
-    /// Pictures, folders of pictures, or patterns such as 'photos/*.jpg'
+    /// Images, directories of images, or patterns such as 'photos/*.jpg'
     #[arg(required = true)]
     inputs: Vec<String>,
-    /// Folder for predictions.json and, from a detector, the annotated pictures
+    /// Directory for predictions.json and, from a detector, the annotated images
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Of a detector: the format of the annotated pictures; in an SVG boxes and labels stay such
+    /// Of a detector: the format of the annotated images; in an SVG boxes and labels stay such
     /// [default: png]
     #[arg(long, value_enum, value_name = "FORMAT", requires = "output")]
-    pictures: Option<PictureFormat>,
+    images: Option<ImageFormat>,
     /// Leave out detections below this score [default: 0.5]
     #[arg(long)]
     score: Option<f32>,
@@ -45,16 +45,16 @@ pub(super) struct PredictArgs {
     device: DeviceArgs,
 }
 
-/// What annotated pictures are written as.
+/// What annotated images are written as.
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum PictureFormat {
+enum ImageFormat {
     #[default]
     Png,
     Jpg,
     Svg,
 }
 
-impl PictureFormat {
+impl ImageFormat {
     fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -65,7 +65,7 @@ impl PictureFormat {
 }
 
 pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
-    let files = find_pictures(&args.inputs)?;
+    let files = find_images(&args.inputs)?;
     let device = args.device.resolve()?;
     let weights = args.foreign.load(&args.checkpoint)?;
     if let Some(output) = &args.output {
@@ -76,14 +76,14 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
         false => detection::run(&args, weights, &files, &device.device)?,
     };
     if failed > 0 {
-        say!("{failed} of {} files could not be read", files.len());
+        status!("{failed} of {} files could not be read", files.len());
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Files as they are, folders by their pictures, patterns by what they match; sorted, each once.
-fn find_pictures(inputs: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+/// Files as they are, directories by their images, patterns by what they match; sorted, each once.
+fn find_images(inputs: &[String]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for input in inputs {
         let path = Path::new(input);
@@ -92,14 +92,14 @@ fn find_pictures(inputs: &[String]) -> anyhow::Result<Vec<PathBuf>> {
             let entries = std::fs::read_dir(path).with_context(|| input.clone())?;
             for entry in entries {
                 let entry = entry.with_context(|| input.clone())?.path();
-                if has_picture_extension(&entry) {
+                if has_image_extension(&entry) {
                     files.push(entry);
                 }
             }
             if files.len() == before {
                 bail!(
-                    "{input}: no picture in this folder ({})",
-                    PICTURE_EXTENSIONS.join(", ")
+                    "{input}: no image in this directory ({})",
+                    IMAGE_EXTENSIONS.join(", ")
                 );
             }
         } else if path.exists() {
@@ -112,7 +112,7 @@ fn find_pictures(inputs: &[String]) -> anyhow::Result<Vec<PathBuf>> {
                 bail!("{input}: no file matches");
             }
         } else {
-            bail!("{input}: no such file or folder");
+            bail!("{input}: no such file or directory");
         }
     }
     files.sort();

@@ -12,29 +12,29 @@ use super::{
     say_unmeasured, train,
 };
 use crate::cli::stop_on_ctrl_c;
-use crate::config::{ClassificationConfig, recipe_for_labelled};
-use crate::data::labelled::LabelledDataset;
-use crate::data::loader::{LabelledLoader, LoaderOptions};
-use crate::data::registry::LabelledName;
-use crate::device::Backend;
-use crate::predict::classifier::{ClassifierDescription, LoadedClassifier};
-use crate::talk::say;
-use crate::train::classification::ClassificationTask;
-use crate::train::engine::Outcome;
-use crate::train::memory::StepMemory;
-use crate::train::progress::duration;
-use crate::train::run_dir::RunDir;
-use crate::weights::any::AnyWeights;
+use sedet_core::config::{ClassificationConfig, recipe_for_labeled};
+use sedet_core::device::Backend;
+use sedet_core::predict::classifier::{ClassifierDescription, LoadedClassifier};
+use sedet_core::status;
+use sedet_core::train::classification::ClassificationTask;
+use sedet_core::train::engine::Outcome;
+use sedet_core::train::memory::StepMemory;
+use sedet_core::train::progress::duration;
+use sedet_core::train::run_dir::RunDir;
+use sedet_core::weights::any::AnyWeights;
+use sedet_data::data::labeled::LabeledDataset;
+use sedet_data::data::loader::{LabeledLoader, LoaderOptions};
+use sedet_data::data::registry::LabeledName;
 
 /// The classifier's part of a start.
 struct ClassifierStart<'a> {
-    dataset: &'a LabelledName,
+    dataset: &'a LabeledName,
     data_dir: Option<&'a Path>,
 }
 
 impl StartTask<ClassificationConfig> for ClassifierStart<'_> {
     fn recipe(&self) -> &'static str {
-        recipe_for_labelled(self.dataset)
+        recipe_for_labeled(self.dataset)
     }
 
     /// See [`ClassificationConfig::adopt`].
@@ -65,13 +65,13 @@ impl StartTask<ClassificationConfig> for ClassifierStart<'_> {
 }
 
 /// Of the labels of both parts.
-fn fingerprint(train: &LabelledDataset, val: &LabelledDataset) -> String {
+fn fingerprint(train: &LabeledDataset, val: &LabeledDataset) -> String {
     format!("{} {}", train.fingerprint(), val.fingerprint())
 }
 
 pub(super) fn run(
     args: &TrainArgs,
-    dataset: &LabelledName,
+    dataset: &LabeledName,
     launch: Launch,
 ) -> anyhow::Result<Option<Report>> {
     let device = args.recipe.device.resolve()?;
@@ -82,10 +82,10 @@ pub(super) fn run(
     let (train_split, val) = dataset.open(data_dir)?;
     launch.check_data(&fingerprint(&train_split, &val), &run)?;
     for note in train_split.notes().iter().chain(val.notes()) {
-        say!("note: {note}");
+        status!("note: {note}");
     }
     let names = train_split.class_names().to_vec();
-    say!(
+    status!(
         "{}: {} images to train on, {} to evaluate on; {} classes: {}",
         launch.dataset,
         train_split.len(),
@@ -106,7 +106,7 @@ pub(super) fn run(
         on_bad_image: config.loader.on_bad_image,
     };
     let train_images = train_split.len();
-    let loader = LabelledLoader::training(
+    let loader = LabeledLoader::training(
         Arc::new(train_split),
         description.preprocess,
         config.augment.clone(),
@@ -118,7 +118,7 @@ pub(super) fn run(
         config.train.seed,
         &training_device,
     );
-    say!(
+    status!(
         "{} with {:.2} M parameters on {}",
         match config.model.adopted {
             Some(_) => "the network of the weights",
@@ -155,7 +155,7 @@ pub(super) fn run(
         let ours = task.description.model.num_classes;
         filled(model, &mut weights, || {
             if theirs != Some(ours as u64) {
-                say!(
+                status!(
                     "weights: made for {} classes, here are {ours}: the last layer starts fresh",
                     theirs.unwrap_or(0)
                 );
@@ -188,12 +188,12 @@ fn conclude(
         .as_f64()
         .unwrap_or(0.0);
     let data_dir = match &launch.data_dir {
-        Some(folder) => format!(" --data-dir {}", folder.display()),
+        Some(directory) => format!(" --data-dir {}", directory.display()),
         None => String::new(),
     };
     let next = format!(
         "best checkpoint ({} of training): {}\n\nnext:\n  \
-         sedet predict --checkpoint {} PICTURE...\n  \
+         sedet predict --checkpoint {} IMAGE...\n  \
          sedet eval --checkpoint {} --dataset {}{data_dir}",
         duration(seconds),
         best.display(),

@@ -10,24 +10,24 @@ use super::{
     Launch, Report, Start, StartTask, TrainArgs, filled, first_names, fresh, open, report_unread,
     say_unmeasured, train,
 };
-use crate::backbones::BackboneConfig;
 use crate::cli::stop_on_ctrl_c;
-use crate::config::{DetectionConfig, recipe_for};
-use crate::data::dataset::TargetFilter;
-use crate::data::loader::{DetectionLoader, LoaderOptions, TrainingImages};
-use crate::data::registry::{DatasetName, OpenedSplit};
-use crate::data::transforms::Preprocess;
-use crate::detection::faster_rcnn::FasterRcnn;
-use crate::device::Backend;
-use crate::nn::norm::NormKind;
-use crate::predict::{Detector, DetectorDescription};
-use crate::talk::say;
-use crate::train::detection::{DetectionTask, ground_truth};
-use crate::train::engine::Outcome;
-use crate::train::memory::StepMemory;
-use crate::train::progress::duration;
-use crate::train::run_dir::RunDir;
-use crate::weights::any::AnyWeights;
+use sedet_core::backbones::BackboneConfig;
+use sedet_core::config::{DetectionConfig, recipe_for};
+use sedet_core::detection::faster_rcnn::FasterRcnn;
+use sedet_core::device::Backend;
+use sedet_core::predict::{Detector, DetectorDescription};
+use sedet_core::status;
+use sedet_core::train::detection::{DetectionTask, ground_truth};
+use sedet_core::train::engine::Outcome;
+use sedet_core::train::memory::StepMemory;
+use sedet_core::train::progress::duration;
+use sedet_core::train::run_dir::RunDir;
+use sedet_core::weights::any::AnyWeights;
+use sedet_data::data::dataset::TargetFilter;
+use sedet_data::data::loader::{DetectionLoader, LoaderOptions, TrainingImages};
+use sedet_data::data::registry::{DatasetName, OpenedSplit};
+use sedet_data::data::transforms::Preprocess;
+use sedet_nn::nn::norm::NormKind;
 
 /// The detector's part of a start.
 struct DetectorStart<'a> {
@@ -94,7 +94,7 @@ pub(super) fn run(
     let Start { run, config, .. } = &start;
     let run = run.clone();
     if !launch.pretrained && args.resume.is_none() {
-        say!("random weights: all layers are trained, with live batch norm");
+        status!("random weights: all layers are trained, with live batch norm");
     }
     let (train_split, val) = dataset.open(launch.data_dir.as_deref())?;
     launch.check_data(&fingerprint(&train_split, &val), &run)?;
@@ -105,7 +105,7 @@ pub(super) fn run(
         categories: store.categories().to_vec(),
     };
     let loader = loader(config, train_split.dataset.clone(), description.preprocess)?;
-    say!(
+    status!(
         "{}: {} images to train on ({} boxes), {} to evaluate on; {} classes: {}",
         launch.dataset,
         loader.images_per_epoch(),
@@ -116,7 +116,7 @@ pub(super) fn run(
     );
     let left_out = loader.filtered();
     if left_out.crowd_boxes + left_out.degenerate_boxes > 0 {
-        say!(
+        status!(
             "not trained on: {} crowd regions, {} boxes under a pixel",
             left_out.crowd_boxes,
             left_out.degenerate_boxes
@@ -128,7 +128,7 @@ pub(super) fn run(
         config.train.seed,
         &training_device,
     );
-    say!(
+    status!(
         "{} with {:.1} M parameters on {}",
         match config.has_adopted_backbone() {
             true => "the backbone of the weights",
@@ -192,7 +192,7 @@ fn advice(config: &DetectionConfig, norms: NormKind) -> String {
 /// The loader of a run with this configuration.
 pub(in crate::cli) fn loader(
     config: &DetectionConfig,
-    dataset: std::sync::Arc<crate::data::dataset::DetectionDataset>,
+    dataset: std::sync::Arc<sedet_data::data::dataset::DetectionDataset>,
     preprocess: Preprocess,
 ) -> anyhow::Result<DetectionLoader> {
     Ok(DetectionLoader::training(
@@ -227,9 +227,9 @@ fn with_weights(
     let is_classifier = given.metadata["task"] == "classification";
     filled(model, &mut given, || {
         if is_classifier {
-            say!("weights: they are a classifier's; its last layer is dropped");
+            status!("weights: they are a classifier's; its last layer is dropped");
         } else if theirs != Some(ours as u64) {
-            say!(
+            status!(
                 "weights: made for {} classes, here are {ours}: the layers that name classes start fresh",
                 theirs.unwrap_or(0)
             );
@@ -237,8 +237,8 @@ fn with_weights(
     })
 }
 
-/// Pictures that are drawn at the end of a run.
-const SAMPLE_PICTURES: usize = 12;
+/// Images that are drawn at the end of a run.
+const SAMPLE_IMAGES: usize = 12;
 
 /// Measure the best checkpoint, draw samples, say what can be done next.
 fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<Option<Report>> {
@@ -251,27 +251,27 @@ fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<Option<Report>
     };
     report_unread(&unread);
     crate::cli::eval::write_report(&evaluation, &run.results())?;
-    let pictures = run.results().join("pictures");
+    let pictures = run.results().join("images");
     std::fs::create_dir_all(&pictures).with_context(|| pictures.display().to_string())?;
     let val = &task.val.dataset;
     let unread: Vec<usize> = unread.iter().map(|image| image.dataset_index).collect();
     let readable = (0..val.len()).filter(|index| !unread.contains(index));
-    let shown: Vec<usize> = readable.take(SAMPLE_PICTURES).collect();
+    let shown: Vec<usize> = readable.take(SAMPLE_IMAGES).collect();
     for &index in &shown {
         let image = val.load_image(index)?;
         let mut found = detector.detect(&image);
         found.retain(|d| d.score >= crate::cli::predict::SCORE);
         let name = Path::new(val.store().image(index).file_name).with_extension("jpg");
         let boxes = crate::cli::predict::drawn(&found, &detector.description.categories);
-        let name = name.file_name().unwrap_or("picture.jpg".as_ref());
-        crate::render::save_boxes(&image, &boxes, &pictures.join(name))?;
+        let name = name.file_name().unwrap_or("image.jpg".as_ref());
+        sedet_core::render::save_boxes(&image, &boxes, &pictures.join(name))?;
     }
     let seconds = detector.metadata["trained"]["seconds"]
         .as_f64()
         .unwrap_or(0.0);
     let next = format!(
-        "best checkpoint ({} of training): {}\n{} validation pictures: {}\n\nnext:\n  \
-         sedet predict --checkpoint {} PICTURE... --output found/\n  \
+        "best checkpoint ({} of training): {}\n{} validation images: {}\n\nnext:\n  \
+         sedet predict --checkpoint {} IMAGE... --output found/\n  \
          sedet eval --checkpoint {} --dataset {}",
         duration(seconds),
         best.display(),

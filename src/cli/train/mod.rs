@@ -16,32 +16,32 @@ use serde_json::{Value, json};
 
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out, stop_on_ctrl_c};
-use crate::config::Recipe;
-use crate::data::loader::{OnBadImage, SkippedImage};
-use crate::data::registry::AnyDatasetName;
-use crate::device::WorkingDevice;
-use crate::talk::say;
-use crate::train::engine::{Engine, Outcome, TrainTask};
-use crate::train::progress::ConsoleProgress;
-use crate::train::run_dir::{RunDir, environment};
-use crate::train::schedule::scaled_learning_rate;
-use crate::weights::any::AnyWeights;
-use crate::weights::parameters::{NamedTensors, fill_with_tensors, named_tensors};
+use sedet_core::config::Recipe;
+use sedet_core::device::WorkingDevice;
+use sedet_core::status;
+use sedet_core::train::engine::{Engine, Outcome, TrainTask};
+use sedet_core::train::progress::ConsoleProgress;
+use sedet_core::train::run_dir::{RunDir, environment};
+use sedet_core::train::schedule::scaled_learning_rate;
+use sedet_core::weights::any::AnyWeights;
+use sedet_core::weights::parameters::{NamedTensors, fill_with_tensors, named_tensors};
+use sedet_data::data::loader::{OnBadImage, SkippedImage};
+use sedet_data::data::registry::AnyDatasetName;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct TrainArgs {
-    /// For a detector shapes, blood-cells, coco, or a folder with COCO-format annotations; for a
-    /// classifier imagenet, places365, places365-challenge, cifar10, cifar100, or a folder with a folder
+    /// For a detector shapes, blood-cells, coco, or a directory with COCO-format annotations; for a
+    /// classifier imagenet, places365, places365-challenge, cifar10, cifar100, or a directory with a directory
     /// for each class
     #[arg(long, required_unless_present = "resume")]
     pub(super) dataset: Option<String>,
     /// Seed of weights, order, augmentation and sampling [default: the recipe's]
     #[arg(long)]
     pub(super) seed: Option<u64>,
-    /// Folder of the run [default: runs/DATASET]
+    /// Directory of the run [default: runs/DATASET]
     #[arg(long)]
     pub(super) output: Option<PathBuf>,
-    /// Continue the run in this folder
+    /// Continue the run in this directory
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "dataset", "config", "set", "backbone", "weights", "lr", "batch_size", "seed", "output"
     ])]
@@ -50,13 +50,13 @@ pub(super) struct TrainArgs {
     pub(super) recipe: RecipeArgs,
 }
 
-/// The options that say how to train, for every verb that does.
+/// The options that say how to train, for every subcommand that does.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RecipeArgs {
-    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    /// Directory that holds the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Recipe name or TOML file [default: chosen by the data set]
+    /// Recipe name or TOML file [default: chosen by the dataset]
     #[arg(long)]
     config: Option<String>,
     /// Change one value of the recipe, such as train.epochs=12; may be repeated
@@ -78,7 +78,7 @@ pub(super) struct RecipeArgs {
     /// Passes over the data [default: the recipe's]
     #[arg(long)]
     epochs: Option<usize>,
-    /// What to do with pictures that can't be read: stop, or leave them out and list them at the end;
+    /// What to do with images that can't be read: stop, or leave them out and list them at the end;
     /// also for a run that is continued [default: the recipe's]
     #[arg(long, value_parser = super::on_bad_image())]
     on_bad_image: Option<OnBadImage>,
@@ -89,7 +89,7 @@ pub(super) struct RecipeArgs {
 }
 
 impl RecipeArgs {
-    /// What decides the result of a run, to compare two calls. Not what happens to bad pictures: whoever
+    /// What decides the result of a run, to compare two calls. Not what happens to bad images: whoever
     /// stumbles over one may say so and go on.
     pub(super) fn identity(&self) -> Value {
         json!({
@@ -143,7 +143,7 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     match execute(&args)? {
         Some(report) => {
             print_out(&report.numbers)?;
-            say!("\n{}", report.next);
+            status!("\n{}", report.next);
             Ok(ExitCode::SUCCESS)
         }
         None => Ok(ExitCode::FAILURE),
@@ -172,7 +172,7 @@ fn launch(args: &TrainArgs) -> anyhow::Result<Launch> {
     Ok(Launch {
         dataset: match AnyDatasetName::is_named(&name) {
             true => name,
-            // The run may be resumed from another folder.
+            // The run may be resumed from another directory.
             false => absolute(Path::new(&name))?.display().to_string(),
         },
         data_dir: args.recipe.data_dir.as_deref().map(absolute).transpose()?,
@@ -239,7 +239,7 @@ fn start<C: Recipe>(
         .unwrap_or_else(|| scaled_learning_rate(recipe_rate, base_batch_size, per_step));
     // The file of the run holds what is really used.
     config.set_base_batch_size(per_step);
-    // Everything that can be wrong is tried before the folder is made, so that a mistake leaves
+    // Everything that can be wrong is tried before the directory is made, so that a mistake leaves
     // nothing behind that would be in the way of the next try.
     let weights = match &args.recipe.weights {
         None => None,
@@ -263,7 +263,7 @@ fn start<C: Recipe>(
     let run = RunDir::create(&path)?;
     run.write("launch.json", &format!("{:#}\n", json!(launch)))?;
     run.write("config.toml", &config.to_toml()?)?;
-    say!(
+    status!(
         "recipe {recipe} -> {}; learning rate {:.4} ({recipe_rate} for {base_batch_size} images a step, {per_step} here)",
         path.display(),
         config.training().learning_rate,
@@ -309,7 +309,7 @@ fn reopen<C: Recipe>(path: &Path, args: &RecipeArgs) -> anyhow::Result<Start<C>>
     let run = RunDir::reopen(path)?;
     let config_path = run.config().display().to_string();
     let config = C::load(&config_path, &later_settings(args).collect::<Vec<_>>())?;
-    say!("resuming {}", path.display());
+    status!("resuming {}", path.display());
     Ok(Start {
         run,
         config,
@@ -371,7 +371,7 @@ fn train<T: TrainTask, C: Recipe>(
     let outcome = match outcome {
         Err(error) if error.can_be_resumed() => {
             let skip = match error.is_about_one_image::<T>() {
-                true => " (with --on-bad-image skip to leave such pictures out)",
+                true => " (with --on-bad-image skip to leave such images out)",
                 false => "",
             };
             bail!("{error}; what was learnt is saved, continue with: {resume}{skip}")
@@ -380,16 +380,16 @@ fn train<T: TrainTask, C: Recipe>(
     };
     match outcome {
         Outcome::Interrupted => {
-            say!("stopped; everything is saved. Continue with: {resume}");
+            status!("stopped; everything is saved. Continue with: {resume}");
         }
-        Outcome::TimeUp => say!("the time is up; continue with: {resume}"),
-        Outcome::StoppedEarly => say!("stopped early: no better score for long enough"),
+        Outcome::TimeUp => status!("the time is up; continue with: {resume}"),
+        Outcome::StoppedEarly => status!("stopped early: no better score for long enough"),
         Outcome::Finished => {}
     }
     Ok(outcome)
 }
 
-/// Name the pictures that were left out; a file of the run has them all, of earlier sessions too.
+/// Name the images that were left out; a file of the run has them all, of earlier sessions too.
 fn report_left_out(run: &RunDir, skipped: &[SkippedImage]) -> anyhow::Result<()> {
     if skipped.is_empty() {
         return Ok(());
@@ -405,7 +405,7 @@ fn report_left_out(run: &RunDir, skipped: &[SkippedImage]) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Name the pictures that the best checkpoint was not measured on.
+/// Name the images that the best checkpoint was not measured on.
 pub(super) fn report_unread(unread: &[SkippedImage]) {
     let reasons: Vec<&str> = unread.iter().map(|image| image.reason.as_str()).collect();
     super::say_left_out("not measured", &reasons, None);
@@ -413,7 +413,7 @@ pub(super) fn report_unread(unread: &[SkippedImage]) {
 
 /// What is left to do for a run that was stopped while its best checkpoint was measured.
 fn say_unmeasured(run: &RunDir) {
-    say!(
+    status!(
         "stopped; all is trained and saved. Measure it with: sedet train --resume {}",
         run.path.display()
     );
@@ -447,10 +447,10 @@ fn filled<M: Module>(
     if loaded == 0 {
         bail!("none of its tensors fits this network");
     }
-    say!("weights: {loaded} tensors loaded");
+    status!("weights: {loaded} tensors loaded");
     say_more();
     if !fresh.is_empty() {
-        say!("weights: start fresh: {}", fresh.join(", "));
+        status!("weights: start fresh: {}", fresh.join(", "));
     }
     Ok(fill_with_tensors(model, tensors)?)
 }

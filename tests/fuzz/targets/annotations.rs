@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use sedet::data::check::{CheckOptions, Findings, Kind, Source, check_split};
+use sedet::data::check::{CheckOptions, Diagnostics, Kind, Source, check_split};
 use sedet::data::formats::layout::SplitFiles;
 use sedet::data::formats::{coco, matlab, voc, yolo};
 use sedet::eval::{GroundTruth, evaluate, read_results};
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((&reader, bytes)) = data.split_first() else {
         return;
     };
-    let dir = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
     let path = dir.path().join("instances_train.json");
     let written = || std::fs::write(&path, bytes).expect("room in memory");
     match reader % 7 {
@@ -35,14 +35,14 @@ fuzz_target!(|data: &[u8]| {
         }
         3 => {
             written();
-            let mut findings = Findings::default();
+            let mut diagnostics = Diagnostics::default();
             let source = Source::Coco(SplitFiles::of_file(&path, None));
-            let options = CheckOptions { pictures: false };
-            let checked = check_split("train", &source, options, &mut findings, &|_| {});
+            let options = CheckOptions { images: false };
+            let checked = check_split("train", &source, options, &mut diagnostics, &|_| {});
             // What a person has to decide is left as it is, and said.
             if let Ok(checked) = checked
                 && checked.sound_part().is_ok()
-                && findings.of(Kind::ListMissing).is_none()
+                && diagnostics.of(Kind::ListMissing).is_none()
             {
                 let fixed = dir.path().join("fixed.json");
                 if checked.write_fixed(&fixed).is_ok() {

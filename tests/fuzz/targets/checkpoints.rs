@@ -9,7 +9,7 @@ use sedet::weights::checkpoint::Checkpoint;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = Checkpoint::from_bytes(bytes, "fuzz.safetensors");
-    let dir = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
     let path = dir.path().join("fuzz.pth");
     std::fs::write(&path, bytes).expect("room in memory");
     let _ = load_any(&path, None);

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use sedet::config::{ClassificationConfig, DetectionConfig, Recipe};
 
 fuzz_target!(|bytes: &[u8]| {
-    let dir = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
     let path = dir.path().join("recipe.toml");
     std::fs::write(&path, bytes).expect("room in memory");
     let name = path.to_str().expect("a plain name");

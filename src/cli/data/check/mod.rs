@@ -11,34 +11,34 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::anchors::AnchorCoverage;
 use crate::cli::eval::parse_split;
 use crate::cli::print_out;
-use crate::config::recipe_for;
-use crate::data::check::{
-    CheckOptions, CheckedSplit, Findings, FixSummary, Progress, Severity, Source, check_split,
+use report::Report;
+use sedet_core::config::recipe_for;
+use sedet_core::status;
+use sedet_data::data::check::{
+    CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, Source, check_split,
     compare_splits,
 };
-use crate::data::formats::layout::{Split, SplitFiles, find_folder};
-use crate::data::formats::yolo::YoloFolder;
-use crate::data::registry::DatasetName;
-use crate::talk::say;
-use report::Report;
+use sedet_data::data::formats::layout::{Split, SplitFiles, find_directory};
+use sedet_data::data::formats::yolo::YoloDirectory;
+use sedet_data::data::registry::DatasetName;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {
-    /// A folder with COCO-format annotations or in YOLO's layout, one annotation file, blood-cells, or coco
+    /// A directory with COCO-format annotations or in YOLO's layout, one annotation file, blood-cells, or coco
     dataset: String,
-    /// Folder that holds the named data sets [default: $SEDET_DATA]
+    /// Directory that holds the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Folder of the pictures, where DATASET is one annotation file
+    /// Directory of the images, where DATASET is one annotation file
     #[arg(long, value_name = "FOLDER")]
     images: Option<PathBuf>,
     /// Only this split: train, val or test
     #[arg(long, value_parser = parse_split)]
     split: Option<Split>,
-    /// Leave the pictures alone: only the annotations are checked, in seconds
+    /// Leave the images alone: only the annotations are checked, in seconds
     #[arg(long)]
-    no_pictures: bool,
-    /// Recipe whose anchors and input sizes are compared with the boxes [default: chosen by the data set]
+    no_images: bool,
+    /// Recipe whose anchors and input sizes are compared with the boxes [default: chosen by the dataset]
     #[arg(long, value_name = "RECIPE")]
     config: Option<String>,
     /// Print JSON with every finding instead of the summary
@@ -54,22 +54,22 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.fix
         && let Some(problem) = cannot_fix(out, &sources)
     {
-        say!("error: {problem}");
+        status!("error: {problem}");
         return Ok(ExitCode::from(2));
     }
-    let mut findings = Findings::default();
+    let mut diagnostics = Diagnostics::default();
     let mut splits = Vec::new();
     let options = CheckOptions {
-        pictures: !args.no_pictures,
+        images: !args.no_images,
     };
     for (name, source) in &sources {
         splits.push(with_bar(name, |progress| {
-            check_split(name, source, options, &mut findings, progress)
+            check_split(name, source, options, &mut diagnostics, progress)
         })?);
     }
-    // With one split of several, its neighbours' pictures would seem to be in no list.
+    // With one split of several, its neighbors' images would seem to be in no list.
     if args.split.is_none() {
-        compare_splits(&splits, &mut findings);
+        compare_splits(&splits, &mut diagnostics);
     }
     let fixed = match (&args.fix, sources.first(), splits.first()) {
         (Some(out), Some((_, Source::Coco(files))), Some(split)) => Some(fix(out, files, split)?),
@@ -82,17 +82,20 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             Err(error) => Err(error.to_string()),
             Ok(store) => {
                 let anchors = AnchorCoverage::of(&store, recipe, &[])?;
-                Ok((crate::data::statistics::Statistics::of(&store), anchors))
+                Ok((
+                    sedet_data::data::statistics::Statistics::of(&store),
+                    anchors,
+                ))
             }
         });
     }
     let report = Report {
         dataset: &args.dataset,
         splits: &splits,
-        findings: &findings,
+        diagnostics: &diagnostics,
         counted: &counted,
         fixed: fixed.as_ref(),
-        pictures: options.pictures,
+        images: options.images,
     };
     match args.json {
         true => print_out(&serde_json::to_string_pretty(&report.json())?)?,
@@ -100,7 +103,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     let is_clean = match &fixed {
         Some(fixed) => fixed.left.is_empty(),
-        None => findings.count(Severity::Error) == 0,
+        None => diagnostics.count(Severity::Error) == 0,
     };
     Ok(match is_clean {
         true => ExitCode::SUCCESS,
@@ -116,16 +119,16 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, Vec<(String, Source)>)
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let around = path.parent().unwrap_or(Path::new("")).to_owned();
         return Ok((
-            DatasetName::Folder(around),
+            DatasetName::Directory(around),
             vec![(name.into_owned(), Source::Coco(files))],
         ));
     }
     if args.images.is_some() {
-        anyhow::bail!("--images is for one annotation file; in a folder the pictures are found");
+        anyhow::bail!("--images is for one annotation file; in a directory the images are found");
     }
     let dataset = DatasetName::parse(&args.dataset)?;
     let sources = match &dataset {
-        DatasetName::Folder(root) if find_folder(root).is_err() => yolo(root)?,
+        DatasetName::Directory(root) if find_directory(root).is_err() => yolo(root)?,
         _ => Vec::new(),
     };
     let sources = match sources.is_empty() {
@@ -154,14 +157,14 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, Vec<(String, Source)>)
     }
 }
 
-/// The splits of a folder in YOLO's layout; none if it is in another.
+/// The splits of a directory in YOLO's layout; none if it is in another.
 fn yolo(root: &Path) -> anyhow::Result<Vec<(Split, Source)>> {
-    let Some(folder) = YoloFolder::find(root)? else {
+    let Some(directory) = YoloDirectory::find(root)? else {
         return Ok(Vec::new());
     };
-    let splits = folder.splits.iter();
+    let splits = directory.splits.iter();
     Ok(splits
-        .map(|(split, _)| (*split, Source::Yolo(folder.clone(), *split)))
+        .map(|(split, _)| (*split, Source::Yolo(directory.clone(), *split)))
         .collect())
 }
 
@@ -200,12 +203,12 @@ pub(super) struct Fixed {
 /// Writes the clean copy and checks it like any file.
 fn fix(out: &Path, files: &SplitFiles, split: &CheckedSplit) -> anyhow::Result<Fixed> {
     let summary = split.write_fixed(out)?;
-    let mut again = Findings::default();
+    let mut again = Diagnostics::default();
     let written = Source::Coco(SplitFiles {
         annotations: out.to_owned(),
         ..files.clone()
     });
-    let options = CheckOptions { pictures: false };
+    let options = CheckOptions { images: false };
     check_split(&split.name, &written, options, &mut again, &|_| {})
         .with_context(|| format!("the copy {}", out.display()))?;
     let left = again
@@ -220,14 +223,14 @@ fn fix(out: &Path, files: &SplitFiles, split: &CheckedSplit) -> anyhow::Result<F
     })
 }
 
-/// A bar for reading, then for the pictures.
+/// A bar for reading, then for the images.
 fn with_bar<T>(name: &str, work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> T) -> T {
     let style = |template: &str| {
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
     };
     let bar = ProgressBar::no_length().with_message(name.to_owned());
     let reading = style("{msg}: reading annotations {wide_bar} {bytes}/{total_bytes}");
-    let pictures = style("{msg}: decoding pictures {wide_bar} {pos}/{len} {eta}");
+    let pictures = style("{msg}: decoding images {wide_bar} {pos}/{len} {eta}");
     bar.set_style(reading);
     let is_reading = std::sync::Once::new();
     let done = work(&|progress| match progress {
@@ -235,7 +238,7 @@ fn with_bar<T>(name: &str, work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> T) -
             bar.set_length(all);
             bar.set_position(done);
         }
-        Progress::Pictures(done, all) => {
+        Progress::Images(done, all) => {
             is_reading.call_once(|| {
                 bar.set_style(pictures.clone());
                 bar.reset();

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{AnchorCoverage, Fixed};
-use crate::data::check::findings::{Group, KEPT_PER_KIND};
-use crate::data::check::{CheckedSplit, Finding, Findings, Kind, Severity};
-use crate::data::statistics::Statistics;
-use crate::eval::table::{Side, aligned};
+use sedet_data::data::check::diagnostics::{Group, KEPT_PER_KIND};
+use sedet_data::data::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, Severity};
+use sedet_data::data::statistics::Statistics;
+use sedet_data::eval::table::{Side, aligned};
 
 /// The statistics of what is sound in a split, or why there are none.
 pub(super) type Counted = Result<(Statistics, Option<AnchorCoverage>), String>;
@@ -14,10 +14,10 @@ pub(super) type Counted = Result<(Statistics, Option<AnchorCoverage>), String>;
 pub(super) struct Report<'a> {
     pub dataset: &'a str,
     pub splits: &'a [CheckedSplit],
-    pub findings: &'a Findings,
+    pub diagnostics: &'a Diagnostics,
     pub counted: &'a [Counted],
     pub fixed: Option<&'a Fixed>,
-    pub pictures: bool,
+    pub images: bool,
 }
 
 /// Examples of a kind in the summary.
@@ -41,7 +41,7 @@ impl Report<'_> {
                 json!({
                     "split": split.name,
                     "annotations": split.annotations,
-                    "picture_folder": split.picture_folder,
+                    "image_folder": split.image_directory,
                     "images": split.image_count(),
                     "boxes": split.annotation_count(),
                     "categories": split.category_count(),
@@ -51,8 +51,8 @@ impl Report<'_> {
                 })
             })
             .collect();
-        let findings: Vec<Value> = self
-            .findings
+        let diagnostics: Vec<Value> = self
+            .diagnostics
             .groups()
             .map(|(kind, group)| {
                 json!({
@@ -69,11 +69,11 @@ impl Report<'_> {
             .collect();
         json!({
             "dataset": self.dataset,
-            "pictures_checked": self.pictures,
-            "errors": self.findings.count(Severity::Error),
-            "remarks": self.findings.count(Severity::Remark),
+            "images_checked": self.images,
+            "errors": self.diagnostics.count(Severity::Error),
+            "warnings": self.diagnostics.count(Severity::Warning),
             "splits": splits,
-            "findings": findings,
+            "diagnostics": diagnostics,
             "fixed": self.fixed.map(|fixed| json!({
                 "path": fixed.path,
                 "summary": fixed.summary,
@@ -88,8 +88,8 @@ impl Report<'_> {
     /// What a person reads in ten seconds: what there is, what is wrong, what to do.
     pub(super) fn text(&self) -> String {
         let mut text = self.contents();
-        for severity in [Severity::Error, Severity::Remark] {
-            for (kind, group) in self.findings.groups() {
+        for severity in [Severity::Error, Severity::Warning] {
+            for (kind, group) in self.diagnostics.groups() {
                 if kind.severity() == severity {
                     text += "\n";
                     text += &self.group(kind, group);
@@ -126,7 +126,7 @@ impl Report<'_> {
     fn group(&self, kind: Kind, group: &Group) -> String {
         let (word, examples) = match kind.severity() {
             Severity::Error => ("error", ERROR_EXAMPLES),
-            Severity::Remark => ("remark", REMARK_EXAMPLES),
+            Severity::Warning => ("warning", REMARK_EXAMPLES),
         };
         let mut text = format!(
             "{word}: {} {} [{}]\n",
@@ -134,8 +134,8 @@ impl Report<'_> {
             kind.title(group.count),
             kind.key()
         );
-        for finding in group.kept.iter().take(examples) {
-            text += &format!("  {}\n", place(finding));
+        for diagnostic in group.kept.iter().take(examples) {
+            text += &format!("  {}\n", place(diagnostic));
         }
         let more = group.count.saturating_sub(examples);
         if more > 0 {
@@ -232,13 +232,13 @@ impl Report<'_> {
 
     fn verdict(&self) -> String {
         let kinds = |severity| {
-            self.findings
+            self.diagnostics
                 .groups()
                 .filter(|(kind, _)| kind.severity() == severity)
                 .count()
         };
         let counted = |severity, one: &str, many: &str| {
-            let (count, kinds) = (self.findings.count(severity), kinds(severity));
+            let (count, kinds) = (self.diagnostics.count(severity), kinds(severity));
             let (what, kind) = (
                 if count == 1 { one } else { many },
                 if kinds == 1 { "kind" } else { "kinds" },
@@ -248,14 +248,14 @@ impl Report<'_> {
                 _ => format!("{count} {what} of {kinds} {kind}"),
             }
         };
-        let errors = self.findings.count(Severity::Error);
+        let errors = self.diagnostics.count(Severity::Error);
         let mut text = format!(
             "{}, {}{}",
             counted(Severity::Error, "error", "errors"),
-            counted(Severity::Remark, "remark", "remarks"),
-            match self.pictures {
+            counted(Severity::Warning, "warning", "warnings"),
+            match self.images {
                 true => "",
-                false => "; pictures were not looked at",
+                false => "; images were not looked at",
             }
         );
         if let Some(fixed) = self.fixed {
@@ -264,7 +264,7 @@ impl Report<'_> {
             text += ": training and evaluation can use it";
         } else {
             let unfixable: Vec<&str> = self
-                .findings
+                .diagnostics
                 .groups()
                 .filter(|(kind, _)| kind.severity() == Severity::Error && kind.fix().is_none())
                 .map(|(kind, _)| kind.key())
@@ -310,17 +310,21 @@ fn fixed_text(fixed: &Fixed) -> String {
 }
 
 /// `train  images/a.jpg (image 17, annotation 3): what`
-fn place(finding: &Finding) -> String {
+fn place(diagnostic: &Diagnostic) -> String {
     let mut ids = Vec::new();
-    ids.extend(finding.image_id.map(|id| format!("image {id}")));
-    ids.extend(finding.annotation_id.map(|id| format!("annotation {id}")));
-    let mut parts = vec![finding.split.clone()];
-    parts.extend(finding.file.clone());
+    ids.extend(diagnostic.image_id.map(|id| format!("image {id}")));
+    ids.extend(
+        diagnostic
+            .annotation_id
+            .map(|id| format!("annotation {id}")),
+    );
+    let mut parts = vec![diagnostic.split.clone()];
+    parts.extend(diagnostic.file.clone());
     if !ids.is_empty() {
         parts.push(format!("({})", ids.join(", ")));
     }
     let place = parts.join(" ");
-    match finding.detail.as_str() {
+    match diagnostic.detail.as_str() {
         "" => place,
         detail => format!("{place}: {detail}"),
     }

@@ -1,0 +1,809 @@
+//! ResNet (He et al. 2015), ResNeXt (Xie et al. 2016) and their SE forms, by configuration.
+//!
+//! The layout is torchvision's (stride in the 3x3, padded stem pooling); in the SE forms the unit
+//! sits after the last batch norm of the branch, before the sum (SENet paper, section 3.3), or where
+//! [`SeConfig`] puts it (section 6). What other frameworks do differently (stem, shortcut, place of
+//! the stride) is configuration too, so that their weights compute what they computed there.
+
+use burn::module::Module;
+use burn::tensor::module::avg_pool2d;
+use burn::tensor::ops::AvgPoolOptions;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::scaled;
+use super::summary::Tracer;
+use super::validation::{BackboneConfigError, check_common, check_counts};
+use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
+use sedet_nn::nn::conv_norm::{fold, fold_all, forward_normed};
+use sedet_nn::nn::norm::{Norm, NormConfig, NormKind};
+use sedet_nn::nn::pool::{Pool2d, PoolKind, Rounding};
+use sedet_nn::nn::se::{SeConfig, SePosition, SeUnit};
+
+/// The forms of a residual branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockKind {
+    /// Two 3x3 convolutions (ResNet-18, -34).
+    Basic,
+    /// 1x1 reduce, 3x3, 1x1 expand by 4 (ResNet-50 and deeper).
+    Bottleneck,
+    /// 1x1 to twice the planes, grouped 3x3 to four times, 1x1 (SENet-154).
+    WideBottleneck,
+}
+
+impl BlockKind {
+    /// Output channels over inner channels.
+    pub const fn expansion(self) -> usize {
+        match self {
+            Self::Basic => 1,
+            Self::Bottleneck | Self::WideBottleneck => 4,
+        }
+    }
+}
+
+/// Which convolution of a bottleneck halves the map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StridePlace {
+    /// torchvision, timm.
+    #[default]
+    Conv3x3,
+    /// The original Caffe networks: detectron2's `STRIDE_IN_1X1`.
+    Conv1x1,
+}
+
+/// What stands before the first stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+pub enum Stem {
+    /// A 7x7 convolution of stride 2, then pooling.
+    #[default]
+    Conv7x7,
+    /// Three 3x3 convolutions, the first of stride 2, then pooling.
+    Deep {
+        /// Output channels of each at width 1: 64, 64, 128 in SENet-154; 32, 32, 64 in ResNet-D.
+        channels: [usize; 3],
+    },
+    /// One 3x3 convolution and no pooling: for images of 32x32 (He et al., section 4.2).
+    Cifar,
+}
+
+/// The stem's 3x3 max pooling of stride 2. Both give a map of the same size for even inputs, shifted
+/// by a pixel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StemPooling {
+    /// A border of one pixel: torchvision, timm.
+    #[default]
+    Padded,
+    /// No border, the size rounded up: Caffe, Cadene, timm's `legacy_`.
+    CeilMode,
+}
+
+impl StemPooling {
+    /// The pooling itself.
+    pub fn layer(self) -> Pool2d {
+        let pool = Pool2d::new(PoolKind::Max, 3, 2);
+        match self {
+            Self::Padded => pool.with_padding(1),
+            Self::CeilMode => pool.with_rounding(Rounding::Up),
+        }
+    }
+}
+
+/// How a shortcut changes its shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shortcut {
+    /// A strided 1x1 convolution (option B of He et al.).
+    #[default]
+    Conv1x1,
+    /// A 3x3 convolution where the size changes, else 1x1 (SENet-154).
+    Conv3x3,
+    /// 2x2 average pooling, then a 1x1 convolution (ResNet-D).
+    AveragePool,
+    /// Every second pixel, and zeros for half of the new channels on either side (option A of
+    /// He et al.). Nothing to learn.
+    ZeroPad,
+}
+
+/// Configuration of a [`ResNet`]; complete enough to be stored in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetConfig {
+    /// The form of the residual branch.
+    pub block: BlockKind,
+    /// Blocks in each of the four stages. A stage of none hands its input on: CIFAR networks have
+    /// three.
+    pub layers: [usize; 4],
+    /// Planes of the first stage at width 1; each stage doubles them.
+    #[serde(default = "default_base_channels")]
+    pub base_channels: usize,
+    /// What stands before the first stage.
+    #[serde(default)]
+    pub stem: Stem,
+    /// The stem's pooling.
+    #[serde(default)]
+    pub stem_pooling: StemPooling,
+    /// How shortcuts change their shape.
+    #[serde(default)]
+    pub shortcut: Shortcut,
+    /// The SE units of the blocks; none makes the plain network.
+    #[serde(default)]
+    pub se: Option<SeConfig>,
+    /// Groups of the 3x3 in a bottleneck (ResNeXt: 32).
+    pub groups: usize,
+    /// Inner channels of a bottleneck per 64 planes and group (64 for ResNet, 4 for 32x4d).
+    pub width_per_group: usize,
+    /// Multiplies all channel counts; 1 is the published network.
+    pub width_multiplier: f64,
+    /// Where a bottleneck halves the map.
+    #[serde(default)]
+    pub stride_place: StridePlace,
+    /// Norm layers, trained or frozen.
+    pub norm: NormConfig,
+    /// How many of stem, stage 1, ... stage 4 keep their weights: 2 is detectron2's `FREEZE_AT 2`
+    /// and torchvision's `trainable_backbone_layers 3`; 0 trains all.
+    pub frozen_stages: usize,
+}
+
+fn default_base_channels() -> usize {
+    64
+}
+
+impl ResNetConfig {
+    /// A plain network of these stages with frozen norms and everything trained.
+    pub fn new(block: BlockKind, layers: [usize; 4]) -> Self {
+        Self {
+            block,
+            layers,
+            base_channels: default_base_channels(),
+            stem: Stem::default(),
+            stem_pooling: StemPooling::default(),
+            shortcut: Shortcut::default(),
+            se: None,
+            groups: 1,
+            width_per_group: 64,
+            width_multiplier: 1.0,
+            stride_place: StridePlace::default(),
+            norm: NormConfig::default(),
+            frozen_stages: 0,
+        }
+    }
+
+    /// He et al.'s network for images of 32x32 (section 4.2): three stages of so many basic blocks
+    /// with 16, 32 and 64 channels, shortcuts without weights, trained norms. 3, 5, 7, 9 and 18
+    /// blocks a stage make ResNet-20, -32, -44, -56 and -110.
+    pub fn cifar(blocks: usize) -> Self {
+        Self {
+            base_channels: 16,
+            stem: Stem::Cifar,
+            shortcut: Shortcut::ZeroPad,
+            norm: NormConfig::new(NormKind::Batch),
+            ..Self::new(BlockKind::Basic, [blocks, blocks, blocks, 0])
+        }
+    }
+
+    /// Check what no type excludes.
+    ///
+    /// # Errors
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        check_common(self.width_multiplier, self.se.as_ref(), SeConfig::validate)?;
+        check_counts("base_channels", [self.base_channels])?;
+        check_counts("groups", [self.groups])?;
+        check_counts("width_per_group", [self.width_per_group])?;
+        // A stage may have no blocks, but not all of them.
+        check_counts(
+            "layers",
+            [self.layers.into_iter().fold(0, usize::saturating_add)],
+        )?;
+        if let Stem::Deep { channels } = self.stem {
+            check_counts("stem.channels", channels)?;
+        }
+        check_counts("channels of a stage", self.stage_channels())?;
+        let groups = self.groups;
+        for stage in 0..self.layers.len() {
+            if let Some(channels) = self.grouped_channels(self.planes(stage)) {
+                if channels == 0 || channels % groups != 0 {
+                    return Err(BackboneConfigError::Groups { groups, channels });
+                }
+                check_counts("inner channels of a block", [channels])?;
+            }
+        }
+        if self.shortcut == Shortcut::ZeroPad {
+            let mut from = self.stem_channels();
+            for to in self.stage_channels() {
+                if to < from {
+                    return Err(BackboneConfigError::ZeroPad { from, to });
+                }
+                from = to;
+            }
+        }
+        Ok(())
+    }
+
+    /// Channels of the stem.
+    pub fn stem_channels(&self) -> usize {
+        match self.stem {
+            Stem::Conv7x7 | Stem::Cifar => self.scaled(self.base_channels),
+            Stem::Deep { channels } => self.scaled(channels[2]),
+        }
+    }
+
+    /// Channels of C2, C3, C4, C5.
+    pub fn stage_channels(&self) -> [usize; 4] {
+        let mut channels = self.stem_channels();
+        std::array::from_fn(|stage| {
+            if self.layers[stage] > 0 {
+                channels = self.planes(stage) * self.block.expansion();
+            }
+            channels
+        })
+    }
+
+    fn planes(&self, stage: usize) -> usize {
+        self.scaled(self.base_channels << stage)
+    }
+
+    /// Input channels of the grouped convolution in a block of so many planes; none without one.
+    fn grouped_channels(&self, planes: usize) -> Option<usize> {
+        match self.block {
+            BlockKind::Basic => None,
+            BlockKind::Bottleneck => Some(self.inner_channels(planes)),
+            BlockKind::WideBottleneck => Some(2 * planes),
+        }
+    }
+
+    /// Channels of the 3x3 in a bottleneck of so many planes.
+    fn inner_channels(&self, planes: usize) -> usize {
+        planes * self.width_per_group / 64 * self.groups
+    }
+
+    fn scaled(&self, channels: usize) -> usize {
+        scaled(channels, self.width_multiplier)
+    }
+
+    /// The network with He-initialized convolutions on a device.
+    ///
+    /// # Panics
+    /// For some configurations that [`validate`](Self::validate) refuses.
+    pub fn init(&self, device: &Device) -> ResNet {
+        let norm_of = |frozen: bool| NormConfig {
+            kind: if frozen {
+                NormKind::Frozen
+            } else {
+                self.norm.kind
+            },
+            ..self.norm
+        };
+        let mut channels_in = self.stem_channels();
+        let mut stage = |index: usize| {
+            let planes = self.planes(index);
+            let norm = norm_of(self.frozen_stages > index + 1);
+            let se = self.se.filter(|se| se.stages[index]);
+            (0..self.layers[index])
+                .map(|block| {
+                    let stride = if index > 0 && block == 0 { 2 } else { 1 };
+                    let built = self.init_block(channels_in, planes, stride, se, norm, device);
+                    channels_in = planes * self.block.expansion();
+                    built
+                })
+                .collect::<Vec<_>>()
+        };
+        let (layer1, layer2, layer3, layer4) = (stage(0), stage(1), stage(2), stage(3));
+        let stem: Vec<Conv2dConfig> = match self.stem {
+            Stem::Conv7x7 => vec![Conv2dConfig::new(3, self.stem_channels(), 7).with_stride(2)],
+            Stem::Cifar => vec![Conv2dConfig::new(3, self.stem_channels(), 3)],
+            Stem::Deep { channels } => {
+                let [a, b, c] = channels.map(|channels| self.scaled(channels));
+                vec![
+                    Conv2dConfig::new(3, a, 3).with_stride(2),
+                    Conv2dConfig::new(a, b, 3),
+                    Conv2dConfig::new(b, c, 3),
+                ]
+            }
+        };
+        let stem_norm = norm_of(self.frozen_stages > 0);
+        let mut network = ResNet {
+            conv1: stem[0].init(device),
+            bn1: stem_norm.init(stem[0].channels_out, device),
+            stem_convs: stem[1..].iter().map(|conv| conv.init(device)).collect(),
+            stem_norms: stem[1..]
+                .iter()
+                .map(|conv| stem_norm.init(conv.channels_out, device))
+                .collect(),
+            pooling: match self.stem {
+                Stem::Cifar => None,
+                _ => Some(self.stem_pooling),
+            },
+            layer1,
+            layer2,
+            layer3,
+            layer4,
+        };
+        if self.frozen_stages > 0 {
+            network.conv1 = network.conv1.no_grad();
+            network.stem_convs = network.stem_convs.no_grad();
+        }
+        for (index, layer) in [
+            &mut network.layer1,
+            &mut network.layer2,
+            &mut network.layer3,
+            &mut network.layer4,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            if self.frozen_stages > index + 1 {
+                *layer = std::mem::take(layer).no_grad();
+            }
+        }
+        network
+    }
+
+    fn init_block(
+        &self,
+        channels_in: usize,
+        planes: usize,
+        stride: usize,
+        se: Option<SeConfig>,
+        norm: NormConfig,
+        device: &Device,
+    ) -> ResidualBlock {
+        let channels_out = planes * self.block.expansion();
+        let convs = match self.block {
+            BlockKind::Basic => vec![
+                Conv2dConfig::new(channels_in, planes, 3).with_stride(stride),
+                Conv2dConfig::new(planes, planes, 3),
+            ],
+            BlockKind::Bottleneck => {
+                let inner = self.inner_channels(planes);
+                let (stride_1x1, stride_3x3) = match self.stride_place {
+                    StridePlace::Conv3x3 => (1, stride),
+                    StridePlace::Conv1x1 => (stride, 1),
+                };
+                vec![
+                    Conv2dConfig::new(channels_in, inner, 1).with_stride(stride_1x1),
+                    Conv2dConfig::new(inner, inner, 3)
+                        .with_stride(stride_3x3)
+                        .with_groups(self.groups),
+                    Conv2dConfig::new(inner, channels_out, 1),
+                ]
+            }
+            BlockKind::WideBottleneck => vec![
+                Conv2dConfig::new(channels_in, 2 * planes, 1),
+                Conv2dConfig::new(2 * planes, channels_out, 3)
+                    .with_stride(stride)
+                    .with_groups(self.groups),
+                Conv2dConfig::new(channels_out, channels_out, 1),
+            ],
+        };
+        let changes = stride != 1 || channels_in != channels_out;
+        let (kernel, conv_stride) = match self.shortcut {
+            Shortcut::Conv3x3 if stride != 1 => (3, stride),
+            Shortcut::AveragePool => (1, 1),
+            _ => (1, stride),
+        };
+        let projects = changes && self.shortcut != Shortcut::ZeroPad;
+        let downsample = projects.then(|| Downsample {
+            conv: Conv2dConfig::new(channels_in, channels_out, kernel)
+                .with_stride(conv_stride)
+                .init(device),
+            norm: norm.init(channels_out, device),
+        });
+        ResidualBlock {
+            shortcut: Reshape {
+                pool: changes && stride != 1 && self.shortcut == Shortcut::AveragePool,
+                stride: match projects {
+                    true => 1,
+                    false => stride,
+                },
+                new_channels: match projects {
+                    true => 0,
+                    false => channels_out - channels_in,
+                },
+            },
+            norms: convs
+                .iter()
+                .map(|conv| norm.init(conv.channels_out, device))
+                .collect(),
+            convs: convs.iter().map(|conv| conv.init(device)).collect(),
+            se: se.map(|se| {
+                let channels = match se.position {
+                    SePosition::Pre => channels_in,
+                    SePosition::Conv3x3 => convs[convs.len() - 2].channels_out,
+                    SePosition::Standard | SePosition::Post | SePosition::Identity => channels_out,
+                };
+                se.init(channels, device)
+            }),
+            downsample,
+        }
+    }
+}
+
+/// The convolution on a shortcut whose shape changes.
+#[derive(Module, Debug)]
+pub struct Downsample {
+    /// Strided, mostly 1x1.
+    pub conv: Conv2d,
+    /// Its norm.
+    pub norm: Norm,
+}
+
+/// What a shortcut does without weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Reshape {
+    /// 2x2 average pooling first; see [`Reshape::pooling`].
+    pool: bool,
+    /// Every how many pixels one is kept.
+    pub stride: usize,
+    /// Zero channels to add.
+    new_channels: usize,
+}
+
+impl Reshape {
+    /// The average pooling that comes first, if any. timm's: an odd last row or column is averaged
+    /// over what there is.
+    pub fn pooling(self) -> Option<AvgPoolOptions<2>> {
+        self.pool.then(|| {
+            AvgPoolOptions::new([2, 2])
+                .with_stride([2, 2])
+                .with_count_include_pad(false)
+                .with_ceil_mode(true)
+        })
+    }
+
+    /// Zero channels to add before and after.
+    pub fn zero_channels(self) -> [usize; 2] {
+        let before = self.new_channels / 2;
+        [before, self.new_channels - before]
+    }
+
+    fn forward(self, x: Tensor<4>) -> Tensor<4> {
+        let x = match self.pooling() {
+            Some(options) => avg_pool2d(x, options),
+            None => x,
+        };
+        let x = match self.stride {
+            1 => x,
+            stride => {
+                let [_, _, height, width] = x.dims();
+                let step = stride as isize;
+                let (h, w) = (height as isize, width as isize);
+                x.slice(burn::tensor::s![.., .., 0..h;step, 0..w;step])
+            }
+        };
+        match self.zero_channels() {
+            [0, 0] => x,
+            [before, after] => {
+                let [batch, _, height, width] = x.dims();
+                let device = x.device();
+                let zeros = |count| Tensor::zeros([batch, count, height, width], &device);
+                Tensor::cat(vec![zeros(before), x, zeros(after)], 1)
+            }
+        }
+    }
+}
+
+/// One residual unit: `relu(shortcut(x) + se(branch(x)))`, or with the SE unit in another place.
+#[derive(Module, Debug)]
+pub struct ResidualBlock {
+    /// The branch's convolutions in order: two (basic) or three (bottleneck).
+    pub convs: Vec<Conv2d>,
+    /// One norm after each.
+    pub norms: Vec<Norm>,
+    /// The SE unit, in SE networks.
+    pub se: Option<SeUnit>,
+    /// The shortcut's convolution, where the shape changes.
+    pub downsample: Option<Downsample>,
+    #[module(skip)]
+    shortcut: Reshape,
+}
+
+impl ResidualBlock {
+    /// What the shortcut does before its convolution, or in place of one.
+    pub fn reshape(&self) -> Reshape {
+        self.shortcut
+    }
+
+    /// `[batch, channels_in, h, w]` to `[batch, channels_out, h / stride, w / stride]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let shortcut = self.shortcut(x.clone());
+        let shortcut = self.excited_at(SePosition::Identity, shortcut);
+        let last = self.convs.len() - 1;
+        let branch = self.convs[..last]
+            .iter()
+            .zip(&self.norms)
+            .fold(self.excited_at(SePosition::Pre, x), |x, (conv, norm)| {
+                forward_normed(conv, norm, x, None, true)
+            });
+        let branch = self.excited_at(SePosition::Conv3x3, branch);
+        let (conv, norm) = (&self.convs[last], &self.norms[last]);
+        match self.se_at(SePosition::Standard) {
+            Some(se) => se.forward_after(conv, norm, branch, shortcut),
+            None => {
+                let sum = forward_normed(conv, norm, branch, Some(shortcut), true);
+                self.excited_at(SePosition::Post, sum)
+            }
+        }
+    }
+
+    fn folded(self) -> Self {
+        let (convs, norms) = fold_all(self.convs, self.norms);
+        let downsample = self.downsample.map(|downsample| {
+            let (conv, norm) = fold(downsample.conv, downsample.norm);
+            Downsample { conv, norm }
+        });
+        Self {
+            convs,
+            norms,
+            downsample,
+            ..self
+        }
+    }
+
+    fn shortcut(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = self.shortcut.forward(x);
+        match &self.downsample {
+            Some(Downsample { conv, norm }) => forward_normed(conv, norm, x, None, false),
+            None => x,
+        }
+    }
+
+    fn trace(&self, tracer: &mut Tracer) {
+        let input = tracer.shape();
+        tracer.se(self.se_at(SePosition::Pre));
+        let last = self.convs.len() - 1;
+        for (index, (conv, norm)) in self.convs.iter().zip(&self.norms).enumerate() {
+            if index == last {
+                tracer.se(self.se_at(SePosition::Conv3x3));
+            }
+            tracer.conv(format!("convs.{index}"), conv);
+            tracer.norm(format!("norms.{index}"), norm);
+        }
+        tracer.se(self.se_at(SePosition::Standard));
+        let output = tracer.shape();
+        if let Some(downsample) = &self.downsample {
+            let [_, height, width] = output;
+            tracer.resume(match self.shortcut.pooling() {
+                // Averaged to the block's size first.
+                Some(_) => [input[0], height, width],
+                None => input,
+            });
+            tracer.within("downsample", |tracer| {
+                tracer.conv("conv", &downsample.conv);
+                tracer.norm("norm", &downsample.norm);
+            });
+            tracer.resume(output);
+        }
+        // A shortcut without weights has the output's shape, too.
+        tracer.se(self.se_at(SePosition::Identity));
+        tracer.se(self.se_at(SePosition::Post));
+    }
+
+    /// The unit, if this is its place.
+    fn se_at(&self, position: SePosition) -> Option<&SeUnit> {
+        self.se
+            .as_ref()
+            .filter(|se| se.config().position == position)
+    }
+
+    /// What the unit makes of `x` if this is its place, else `x`.
+    fn excited_at(&self, position: SePosition, x: Tensor<4>) -> Tensor<4> {
+        match self.se_at(position) {
+            Some(se) => se.forward(x),
+            None => x,
+        }
+    }
+}
+
+/// A ResNet without its classifier.
+#[derive(Module, Debug)]
+pub struct ResNet {
+    /// The stem's first convolution.
+    pub conv1: Conv2d,
+    /// Its norm.
+    pub bn1: Norm,
+    /// The other two of a deep stem.
+    pub stem_convs: Vec<Conv2d>,
+    /// Their norms.
+    pub stem_norms: Vec<Norm>,
+    #[module(skip)]
+    pooling: Option<StemPooling>,
+    /// Stage 1, stride 4 (the paper's stage 2).
+    pub layer1: Vec<ResidualBlock>,
+    /// Stage 2, stride 8.
+    pub layer2: Vec<ResidualBlock>,
+    /// Stage 3, stride 16.
+    pub layer3: Vec<ResidualBlock>,
+    /// Stage 4, stride 32.
+    pub layer4: Vec<ResidualBlock>,
+}
+
+impl ResNet {
+    /// The stem's pooling; none in CIFAR networks.
+    pub fn pooling(&self) -> Option<StemPooling> {
+        self.pooling
+    }
+
+    /// Pixels `[batch, 3, height, width]` to C2..C5, each `[batch, channels, h / s, w / s]` with
+    /// s = 4, 8, 16, 32 (1, 2, 4, 4 in a CIFAR network).
+    pub fn forward(&self, pixels: Tensor<4>) -> [Tensor<4>; 4] {
+        let c2 = self.forward_part(1, self.forward_part(0, pixels));
+        let c3 = self.forward_part(2, c2.clone());
+        let c4 = self.forward_part(3, c3.clone());
+        let c5 = self.forward_part(4, c4.clone());
+        [c2, c3, c4, c5]
+    }
+
+    fn forward_stem(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let stem = forward_normed(&self.conv1, &self.bn1, pixels, None, true);
+        let stem = self
+            .stem_convs
+            .iter()
+            .zip(&self.stem_norms)
+            .fold(stem, |x, (conv, norm)| {
+                forward_normed(conv, norm, x, None, true)
+            });
+        match self.pooling {
+            None => stem,
+            Some(pooling) => pooling.layer().forward(stem),
+        }
+    }
+
+    /// How many parts the network has: the stem and the four stages.
+    pub const PARTS: usize = 5;
+
+    /// Compute one part, the stem (0) or a stage: [`forward`](Self::forward) is all of them in
+    /// order.
+    ///
+    /// # Panics
+    /// There is no such part.
+    pub fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
+        match part {
+            0 => self.forward_stem(x),
+            _ => {
+                let blocks = self.stages()[part - 1];
+                blocks.iter().fold(x, |x, block| block.forward(x))
+            }
+        }
+    }
+
+    /// The network with every norm inside the convolution before it, for inference; see [`fold`].
+    pub fn folded(self) -> Self {
+        let (conv1, bn1) = fold(self.conv1, self.bn1);
+        let (stem_convs, stem_norms) = fold_all(self.stem_convs, self.stem_norms);
+        let stage = |blocks: Vec<ResidualBlock>| -> Vec<ResidualBlock> {
+            blocks.into_iter().map(ResidualBlock::folded).collect()
+        };
+        Self {
+            conv1,
+            bn1,
+            stem_convs,
+            stem_norms,
+            layer1: stage(self.layer1),
+            layer2: stage(self.layer2),
+            layer3: stage(self.layer3),
+            layer4: stage(self.layer4),
+            ..self
+        }
+    }
+
+    /// The stages in order.
+    fn stages(&self) -> [&[ResidualBlock]; 4] {
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
+    }
+
+    pub(crate) fn trace(&self, tracer: &mut Tracer) {
+        tracer.conv("conv1", &self.conv1);
+        tracer.norm("bn1", &self.bn1);
+        for (index, (conv, norm)) in self.stem_convs.iter().zip(&self.stem_norms).enumerate() {
+            tracer.conv(format!("stem_convs.{index}"), conv);
+            tracer.norm(format!("stem_norms.{index}"), norm);
+        }
+        if let Some(pooling) = self.pooling {
+            tracer.pool("pool", pooling.layer());
+        }
+        for (stage, blocks) in self.stages().into_iter().enumerate() {
+            for (index, block) in blocks.iter().enumerate() {
+                tracer.within(format!("layer{}.{index}", stage + 1), |tracer| {
+                    block.trace(tracer);
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    /// Norms as training leaves them, not as they begin.
+    fn used(norms: &mut [Norm], device: &Device) {
+        for norm in norms {
+            let shape = norm.weight.val().dims();
+            let random =
+                |low, high| Tensor::<1>::random(shape, Distribution::Uniform(low, high), device);
+            norm.weight = Param::from_tensor(random(0.3, 0.8));
+            norm.bias = Param::from_tensor(random(-0.5, 0.5));
+            norm.running_mean.update(random(-0.5, 0.5));
+            norm.running_var.update(random(0.5, 2.0));
+        }
+    }
+
+    #[test]
+    fn a_folded_network_computes_the_same() {
+        let device = Device::flex();
+        let se = |position| SeConfig {
+            position,
+            ..SeConfig::new(4)
+        };
+        let kinds = [None, Some(SePosition::Standard), Some(SePosition::Conv3x3)];
+        for block in [BlockKind::Basic, BlockKind::Bottleneck] {
+            for position in kinds {
+                let config = ResNetConfig {
+                    width_multiplier: 0.25,
+                    se: position.map(se),
+                    norm: NormConfig::new(NormKind::Batch),
+                    ..ResNetConfig::new(block, [1, 1, 1, 1])
+                };
+                let mut network = config.init(&device);
+                used(std::slice::from_mut(&mut network.bn1), &device);
+                for layer in [
+                    &mut network.layer1,
+                    &mut network.layer2,
+                    &mut network.layer3,
+                    &mut network.layer4,
+                ] {
+                    for block in layer {
+                        used(&mut block.norms, &device);
+                        if let Some(downsample) = &mut block.downsample {
+                            used(std::slice::from_mut(&mut downsample.norm), &device);
+                        }
+                    }
+                }
+                let x = Tensor::random([2, 3, 70, 90], Distribution::Normal(0.0, 1.0), &device);
+                // Step by step, as the layers are written down.
+                let plain = unfolded(&network, x.clone());
+                let folded = network.clone().folded();
+                assert_close(&folded.forward(x.clone())[3], &plain);
+                // Twice is once.
+                assert_close(&folded.folded().forward(x.clone())[3], &plain);
+                assert_close(&network.forward(x)[3], &plain);
+            }
+        }
+    }
+
+    fn assert_close(a: &Tensor<4>, b: &Tensor<4>) {
+        let largest: f32 = b.clone().abs().max().into_scalar();
+        let difference: f32 = (a.clone() - b.clone()).abs().max().into_scalar();
+        assert!(difference <= 1e-5 * largest, "{difference} of {largest}");
+    }
+
+    /// The forward pass with every convolution, norm, sum and gate by itself.
+    fn unfolded(network: &ResNet, x: Tensor<4>) -> Tensor<4> {
+        let x = network.bn1.forward(network.conv1.forward(x), None, true);
+        let mut x = network.pooling.unwrap().layer().forward(x);
+        for block in network.stages().into_iter().flatten() {
+            let shortcut = match &block.downsample {
+                Some(d) => d.norm.forward(d.conv.forward(x.clone()), None, false),
+                None => x.clone(),
+            };
+            let last = block.convs.len() - 1;
+            for (n, (conv, norm)) in block.convs.iter().zip(&block.norms).enumerate() {
+                if n == last {
+                    x = block.excited_at(SePosition::Conv3x3, x);
+                }
+                x = norm.forward(conv.forward(x), None, n < last);
+            }
+            x = block.excited_at(SePosition::Standard, x);
+            x = burn::tensor::activation::relu(x + shortcut);
+        }
+        x
+    }
+}

@@ -1,0 +1,259 @@
+//! ShuffleNet v1 (Zhang et al. 2017), plain and with SE units.
+//!
+//! Units are those of the paper's figure 2: grouped 1x1, batch norm and ReLU, channel shuffle,
+//! depthwise 3x3 and batch norm, grouped 1x1 and batch norm; then the sum with the input (b), or,
+//! where the map is halved, the concatenation with the averaged input (c). The inner channels are a
+//! quarter of the unit's output, and the very first 1x1 is not grouped (section 3.2). An SE unit
+//! stands at the end of each branch, before the sum or the concatenation: this gives the 2.4 M
+//! parameters of the SENet paper's table 3.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::summary::Tracer;
+use super::validation::{BackboneConfigError, check_common, check_counts};
+use sedet_nn::kernels::affine::{add_relu, relu};
+use sedet_nn::nn::conv::Conv2dConfig;
+use sedet_nn::nn::conv_norm::{ConvNorm, ConvNormConfig};
+use sedet_nn::nn::norm::NormConfig;
+use sedet_nn::nn::pool::{Pool2d, PoolKind};
+use sedet_nn::nn::se::{SeConfig, SeUnit};
+
+/// Channels of the first convolution at width 1.
+const STEM_CHANNELS: usize = 24;
+
+/// Units of the paper's stages 2, 3 and 4; the first of each halves the map.
+const UNITS: [usize; 3] = [4, 8, 4];
+
+/// A unit's output channels over its inner ones.
+const EXPANSION: usize = 4;
+
+const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_padding(1);
+
+/// On the shortcut of a unit that halves the map.
+const SHORTCUT_POOL: Pool2d = Pool2d::new(PoolKind::Average, 3, 2).with_padding(1);
+
+/// Configuration of a [`Shufflenet`]; complete enough to be stored in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShufflenetConfig {
+    /// Groups of the 1x1 convolutions (the paper's g).
+    pub groups: usize,
+    /// Output channels of the paper's stage 2 at width 1; each later stage doubles them. The
+    /// paper's table 1 has 240 for three groups.
+    pub stage_channels: usize,
+    /// Multiplies all channel counts (the paper's s); 1 is the published network. Channels that the
+    /// groups don't divide are rounded to the next that they do.
+    #[serde(default = "super::full_width")]
+    pub width_multiplier: f64,
+    /// The SE unit of every branch; none makes the plain network.
+    #[serde(default)]
+    pub se: Option<SeConfig>,
+    /// Norm layers, trained or frozen.
+    #[serde(default)]
+    pub norm: NormConfig,
+}
+
+impl Default for ShufflenetConfig {
+    /// ShuffleNet 1x with three groups, without SE units, norms frozen.
+    fn default() -> Self {
+        Self {
+            groups: 3,
+            stage_channels: 240,
+            width_multiplier: super::full_width(),
+            se: None,
+            norm: NormConfig::default(),
+        }
+    }
+}
+
+impl ShufflenetConfig {
+    /// Check what no type excludes.
+    ///
+    /// # Errors
+    /// See [`BackboneConfigError`].
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        check_common(
+            self.width_multiplier,
+            self.se.as_ref(),
+            SeConfig::validate_throughout,
+        )?;
+        check_counts("groups", [self.groups])?;
+        check_counts("stage_channels", [self.stage_channels])
+    }
+
+    /// The nearest multiple of `step`, at least one.
+    fn scaled(&self, channels: usize, step: usize) -> usize {
+        let exact = channels as f64 * self.width_multiplier;
+        ((exact / step as f64).round() as usize).max(1) * step
+    }
+
+    fn stem_channels(&self) -> usize {
+        self.scaled(STEM_CHANNELS, self.groups)
+    }
+
+    fn channels_of(&self, stage: usize) -> usize {
+        let step = EXPANSION * self.groups;
+        // The first unit's branch needs channels beyond those of the shortcut.
+        let least = (self.stem_channels() + 1).next_multiple_of(step);
+        self.scaled(self.stage_channels, step).max(least) << stage
+    }
+
+    /// Channels of the last map.
+    pub fn channels(&self) -> usize {
+        self.channels_of(UNITS.len() - 1)
+    }
+
+    /// The network with He-initialized convolutions on a device.
+    pub fn init(&self, device: &Device) -> Shufflenet {
+        let stem = Conv2dConfig::new(3, self.stem_channels(), 3).with_stride(2);
+        let mut channels_in = self.stem_channels();
+        let mut units = Vec::new();
+        for (stage, count) in UNITS.into_iter().enumerate() {
+            let channels = self.channels_of(stage);
+            for _ in 0..count {
+                units.push(self.init_unit(channels_in, channels, units.is_empty(), device));
+                channels_in = channels;
+            }
+        }
+        Shufflenet {
+            stem: ConvNormConfig::new(stem, self.norm).init(device),
+            units,
+        }
+    }
+
+    fn init_unit(
+        &self,
+        channels_in: usize,
+        channels: usize,
+        is_first: bool,
+        device: &Device,
+    ) -> ShuffleUnit {
+        let conv_norm = |conv| ConvNormConfig::new(conv, self.norm).init(device);
+        let inner = channels / EXPANSION;
+        let halves = channels_in != channels;
+        let (stride, branch) = match halves {
+            true => (2, channels - channels_in),
+            false => (1, channels),
+        };
+        let groups_in = if is_first { 1 } else { self.groups };
+        ShuffleUnit {
+            reduce: conv_norm(Conv2dConfig::new(channels_in, inner, 1).with_groups(groups_in)),
+            depthwise: conv_norm(
+                Conv2dConfig::new(inner, inner, 3)
+                    .with_stride(stride)
+                    .with_groups(inner),
+            ),
+            expand: conv_norm(Conv2dConfig::new(inner, branch, 1).with_groups(self.groups)),
+            se: self.se.map(|se| se.init(branch, device)),
+            groups: self.groups,
+            halves,
+        }
+    }
+}
+
+/// `[batch, channels, height, width]` with the channels of all groups interleaved: channel `k` of
+/// group `g` moves to place `k * groups + g`.
+fn shuffle(x: Tensor<4>, groups: usize) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, groups, channels / groups, height * width])
+        .swap_dims(1, 2)
+        .reshape([batch, channels, height, width])
+}
+
+/// One unit of the paper's figure 2, b or c.
+#[derive(Module, Debug)]
+pub struct ShuffleUnit {
+    /// Grouped 1x1 to a quarter of the channels.
+    pub reduce: ConvNorm,
+    /// 3x3, one group a channel, no ReLU.
+    pub depthwise: ConvNorm,
+    /// Grouped 1x1, no ReLU.
+    pub expand: ConvNorm,
+    /// The SE unit on its output, in SE networks.
+    pub se: Option<SeUnit>,
+    groups: usize,
+    halves: bool,
+}
+
+impl ShuffleUnit {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let branch = shuffle(self.reduce.forward(x.clone()), self.groups);
+        let branch = self.depthwise.forward_linear(branch);
+        let branch = self.expand.forward_linear(branch);
+        let branch = match &self.se {
+            Some(se) => se.forward(branch),
+            None => branch,
+        };
+        match self.halves {
+            false => add_relu(branch, x),
+            // The shortcut has no negative values, so that this is the ReLU of the concatenation.
+            true => Tensor::cat(vec![SHORTCUT_POOL.forward(x), relu(branch)], 1),
+        }
+    }
+
+    fn trace(&self, tracer: &mut Tracer) {
+        let pooled = self.halves.then(|| tracer.aside("pool", SHORTCUT_POOL));
+        tracer.conv_norm("reduce", &self.reduce);
+        tracer.conv_norm("depthwise", &self.depthwise);
+        tracer.conv_norm("expand", &self.expand);
+        tracer.se(self.se.as_ref());
+        if let Some([channels, _, _]) = pooled {
+            tracer.append_channels(channels);
+        }
+    }
+}
+
+/// A ShuffleNet without its classifier.
+#[derive(Module, Debug)]
+pub struct Shufflenet {
+    /// 3x3 of stride 2, then pooling.
+    pub stem: ConvNorm,
+    /// The units of all three stages.
+    pub units: Vec<ShuffleUnit>,
+}
+
+impl Shufflenet {
+    /// The network with every norm inside its convolution, for inference.
+    pub(super) fn folded(self) -> Self {
+        let units = self.units.into_iter().map(|unit| ShuffleUnit {
+            reduce: unit.reduce.folded(),
+            depthwise: unit.depthwise.folded(),
+            expand: unit.expand.folded(),
+            ..unit
+        });
+        Self {
+            stem: self.stem.folded(),
+            units: units.collect(),
+        }
+    }
+
+    /// Pixels `[batch, 3, height, width]` to `[batch, channels, height / 32, width / 32]`, sizes
+    /// rounded up.
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let stem = STEM_POOL.forward(self.stem.forward(pixels));
+        self.units.iter().fold(stem, |x, unit| unit.forward(x))
+    }
+
+    pub(super) fn trace(&self, tracer: &mut Tracer) {
+        tracer.conv_norm("stem", &self.stem);
+        tracer.pool("stem.pool", STEM_POOL);
+        for (index, unit) in self.units.iter().enumerate() {
+            tracer.within(format!("units.{index}"), |tracer| unit.trace(tracer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shuffle_interleaves_the_groups() {
+        let x = Tensor::<1>::from_floats([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], &Device::flex());
+        let shuffled = shuffle(x.reshape([1, 6, 1, 1]), 3).into_data();
+        let order: Vec<f32> = shuffled.iter().collect();
+        assert_eq!(order, [0.0, 2.0, 4.0, 1.0, 3.0, 5.0]);
+    }
+}

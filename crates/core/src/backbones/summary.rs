@@ -1,0 +1,338 @@
+//! What a network costs: parameters, multiplications and sizes of its layers, told without running
+//! it.
+//!
+//! A [`Tracer`] walks the real module beside its forward pass, with the shape of one image's map in
+//! place of the map.
+
+use std::fmt::Display;
+
+use burn::module::Param;
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+use serde::Serialize;
+
+use sedet_nn::nn::branches::Branch;
+use sedet_nn::nn::conv::Conv2d;
+use sedet_nn::nn::conv_norm::ConvNorm;
+use sedet_nn::nn::norm::Norm;
+use sedet_nn::nn::pool::Pool2d;
+use sedet_nn::nn::se::{SeUnit, Squeeze};
+
+/// What a layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerKind {
+    /// A convolution.
+    Conv,
+    /// Batch norm, with the ReLU behind it.
+    Norm,
+    /// Pooling, over windows or whole maps.
+    Pool,
+    /// An SE unit, with the scaling of its map.
+    Se,
+    /// A linear layer.
+    Linear,
+}
+
+impl LayerKind {
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Conv => "conv",
+            Self::Norm => "norm",
+            Self::Pool => "pool",
+            Self::Se => "se",
+            Self::Linear => "linear",
+        }
+    }
+}
+
+/// One layer and what it costs for one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerSummary {
+    /// Its path in the network; its tensors in a checkpoint have names that start so.
+    pub name: String,
+    /// What it is.
+    pub kind: LayerKind,
+    /// Channels, height and width of its output.
+    pub output: [usize; 3],
+    /// Numbers that are learned; running statistics do not count.
+    pub parameters: u64,
+    /// Multiplications, each with the addition that goes with it, of convolutions, linear layers
+    /// and the SE scaling. Norms count nothing, as they can be folded into the convolution.
+    pub macs: u64,
+}
+
+impl LayerSummary {
+    /// Its output for people: channels, height and width.
+    pub fn shape(&self) -> String {
+        let [channels, height, width] = self.output;
+        format!("{channels}x{height}x{width}")
+    }
+
+    /// Values of its output.
+    pub fn activations(&self) -> u64 {
+        self.output.iter().map(|&n| n as u64).product()
+    }
+}
+
+/// A network's layers in the order of its forward pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Every layer with parameters, and pooling.
+    pub layers: Vec<LayerSummary>,
+}
+
+impl Summary {
+    /// Numbers that are learned, in all.
+    pub fn parameters(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.parameters).sum()
+    }
+
+    /// Multiply-adds for one image. This is what the "GFLOPs" of the SENet paper count.
+    pub fn macs(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.macs).sum()
+    }
+
+    /// Bytes of the 32-bit outputs of all layers for one image: what a training step keeps for the
+    /// backward pass. Prediction needs a few maps at a time.
+    pub fn activation_bytes(&self) -> u64 {
+        4 * self
+            .layers
+            .iter()
+            .map(LayerSummary::activations)
+            .sum::<u64>()
+    }
+
+    /// The layers as comma-separated values. The cells have no commas and no quotes.
+    pub fn to_csv(&self) -> String {
+        let mut text = String::from("name,kind,output,parameters,macs\n");
+        for layer in &self.layers {
+            let kind = layer.kind.name();
+            let (output, parameters, macs) = (layer.shape(), layer.parameters, layer.macs);
+            text += &format!("{},{kind},{output},{parameters},{macs}\n", layer.name);
+        }
+        text
+    }
+
+    /// Channels, height and width of what the last layer gives; none without layers.
+    pub fn output(&self) -> Option<[usize; 3]> {
+        self.layers.last().map(|layer| layer.output)
+    }
+}
+
+/// An image that leaves nothing for a layer to work on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an image of {}x{} pixels (height x width) is too small: nothing is left of it at {layer}", size[0], size[1]
+)]
+pub struct TooSmall {
+    /// Height and width of the image.
+    pub size: [usize; 2],
+    /// The first layer whose window does not fit.
+    pub layer: String,
+}
+
+/// Walks a network and notes its layers.
+#[derive(Debug)]
+pub struct Tracer {
+    size: [usize; 2],
+    path: Vec<String>,
+    shape: [usize; 3],
+    layers: Vec<LayerSummary>,
+    stopped_at: Option<String>,
+}
+
+impl Tracer {
+    /// Before the first layer, with an RGB image of this height and width.
+    pub fn new(size: [usize; 2]) -> Self {
+        Self {
+            size,
+            path: Vec::new(),
+            shape: [3, size[0], size[1]],
+            layers: Vec::new(),
+            stopped_at: None,
+        }
+    }
+
+    /// What was noted.
+    ///
+    /// # Errors
+    /// [`TooSmall`] when a convolution or pooling window did not fit.
+    pub fn finish(self) -> Result<Summary, TooSmall> {
+        match self.stopped_at {
+            None => Ok(Summary {
+                layers: self.layers,
+            }),
+            Some(layer) => Err(TooSmall {
+                size: self.size,
+                layer,
+            }),
+        }
+    }
+
+    /// Channels, height and width of the current map.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Go on with a map of another shape, such as the input of a shortcut.
+    pub fn resume(&mut self, shape: [usize; 3]) {
+        self.shape = shape;
+    }
+
+    /// Go on with more channels, concatenated to those of the current map.
+    pub fn append_channels(&mut self, channels: usize) {
+        self.shape[0] += channels;
+    }
+
+    /// Everything that `walk` notes has this name before its own.
+    pub fn within(&mut self, name: impl Display, walk: impl FnOnce(&mut Self)) {
+        self.path.push(name.to_string());
+        walk(self);
+        self.path.pop();
+    }
+
+    fn full_name(&self, name: impl Display) -> String {
+        let mut full = self.path.join(".");
+        if !full.is_empty() {
+            full.push('.');
+        }
+        full + &name.to_string()
+    }
+
+    fn note(&mut self, name: impl Display, kind: LayerKind, parameters: u64, macs: u64) {
+        let name = self.full_name(name);
+        self.layers.push(LayerSummary {
+            name,
+            kind,
+            output: self.shape,
+            parameters,
+            macs,
+        });
+    }
+
+    /// The first window that does not fit is remembered; sizes after it mean nothing.
+    fn stop(&mut self, name: impl Display) {
+        let name = self.full_name(name);
+        self.stopped_at.get_or_insert(name);
+    }
+
+    /// A convolution.
+    pub fn conv(&mut self, name: impl Display, conv: &Conv2d) {
+        let [_, height, width] = self.shape;
+        let Some(shape) = conv.output_shape([height, width]) else {
+            return self.stop(name);
+        };
+        self.shape = shape;
+        let weights = numbers(&conv.weight);
+        let parameters = weights + conv.bias.as_ref().map_or(0, numbers);
+        self.note(name, LayerKind::Conv, parameters, weights * self.pixels());
+    }
+
+    /// A norm.
+    pub fn norm(&mut self, name: impl Display, norm: &Norm) {
+        let parameters = numbers(&norm.weight) + numbers(&norm.bias);
+        self.note(name, LayerKind::Norm, parameters, 0);
+    }
+
+    /// A convolution and its norm.
+    pub fn conv_norm(&mut self, name: impl Display, layer: &ConvNorm) {
+        self.within(name, |tracer| {
+            tracer.conv("conv", &layer.conv);
+            tracer.norm("norm", &layer.norm);
+        });
+    }
+
+    /// Pooling over windows.
+    pub fn pool(&mut self, name: impl Display, pool: Pool2d) {
+        let [channels, height, width] = self.shape;
+        let Some([height, width]) = pool.output_size([height, width]) else {
+            return self.stop(name);
+        };
+        self.pool_to(name, [channels, height, width]);
+    }
+
+    /// Pooling of the whole map to a shape.
+    pub fn pool_to(&mut self, name: impl Display, shape: [usize; 3]) {
+        self.shape = shape;
+        self.note(name, LayerKind::Pool, 0, 0);
+    }
+
+    /// Pooling of the current map on a side way; gives its shape and leaves the current one.
+    pub fn aside(&mut self, name: impl Display, pool: Pool2d) -> [usize; 3] {
+        let before = self.shape;
+        self.pool(name, pool);
+        std::mem::replace(&mut self.shape, before)
+    }
+
+    /// Branches side by side, concatenated.
+    pub fn branches(&mut self, name: impl Display, branches: &[Branch]) {
+        let input = self.shape;
+        let mut channels = 0;
+        for (index, branch) in branches.iter().enumerate() {
+            self.shape = input;
+            self.within(format!("{name}.{index}"), |tracer| {
+                if let Some(pool) = branch.pool() {
+                    tracer.pool("pool", pool);
+                }
+                for (index, conv) in branch.convs.iter().enumerate() {
+                    tracer.conv_norm(format!("convs.{index}"), conv);
+                }
+            });
+            channels += self.shape[0];
+        }
+        self.shape[0] = channels;
+    }
+
+    /// An SE unit named `se`, where there is one.
+    pub fn se(&mut self, unit: Option<&SeUnit>) {
+        let Some(unit) = unit else {
+            return;
+        };
+        let (fc1, fc2) = (linear_costs(&unit.fc1), linear_costs(&unit.fc2));
+        let scaling = self.shape[0] as u64 * self.pixels();
+        // Without a squeeze both layers act at every pixel.
+        let times = match unit.config().squeeze {
+            Squeeze::Average | Squeeze::Max => 1,
+            Squeeze::None => self.pixels(),
+        };
+        self.note(
+            "se",
+            LayerKind::Se,
+            fc1.parameters + fc2.parameters,
+            (fc1.macs + fc2.macs) * times + scaling,
+        );
+    }
+
+    /// A linear layer on the flattened map.
+    pub fn linear(&mut self, name: impl Display, linear: &Linear) {
+        let costs = linear_costs(linear);
+        self.shape = [costs.outputs, 1, 1];
+        self.note(name, LayerKind::Linear, costs.parameters, costs.macs);
+    }
+
+    fn pixels(&self) -> u64 {
+        (self.shape[1] * self.shape[2]) as u64
+    }
+}
+
+struct LinearCosts {
+    outputs: usize,
+    parameters: u64,
+    macs: u64,
+}
+
+fn linear_costs(linear: &Linear) -> LinearCosts {
+    let weights = numbers(&linear.weight);
+    LinearCosts {
+        outputs: linear.weight.lazy_shape()[1],
+        parameters: weights + linear.bias.as_ref().map_or(0, numbers),
+        macs: weights,
+    }
+}
+
+/// How many numbers a parameter has, without drawing them.
+fn numbers<const D: usize>(parameter: &Param<Tensor<D>>) -> u64 {
+    parameter.lazy_shape().num_elements() as u64
+}

@@ -1,0 +1,136 @@
+//! A backbone, pooling of its last map, and the layers from there to the classes.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Linear};
+use burn::tensor::activation::relu;
+use burn::tensor::module::adaptive_avg_pool2d;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::backbones::summary::{Summary, TooSmall, Tracer};
+use crate::backbones::{Backbone, BackboneConfig, HeadConfig};
+use sedet_nn::nn::conv::linear;
+use sedet_nn::nn::init::WeightInit;
+
+/// Configuration of a [`Classifier`]; complete enough to be stored in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierConfig {
+    /// The feature network.
+    pub backbone: BackboneConfig,
+    /// Number of classes.
+    pub num_classes: usize,
+    /// What stands between the last map and the classes.
+    #[serde(default)]
+    pub head: HeadConfig,
+}
+
+impl ClassifierConfig {
+    /// A backbone with its published head for so many classes.
+    pub fn new(backbone: BackboneConfig, num_classes: usize) -> Self {
+        Self {
+            head: backbone.head(),
+            backbone,
+            num_classes,
+        }
+    }
+
+    /// The network with fresh weights on a device.
+    pub fn init(&self, device: &Device) -> Classifier {
+        let side = self.head.pooled_size;
+        let mut units = self.backbone.channels() * side * side;
+        let hidden = self
+            .head
+            .hidden
+            .iter()
+            .map(|&next| {
+                // torchvision's VGG.
+                let layer = linear(units, next, WeightInit::Normal(0.01), device);
+                units = next;
+                layer
+            })
+            .collect();
+        Classifier {
+            backbone: self.backbone.init(device),
+            hidden,
+            dropout: DropoutConfig::new(self.head.dropout).init(),
+            fc: linear(units, self.num_classes, WeightInit::PytorchDefault, device),
+            pooled_size: side,
+        }
+    }
+
+    /// What the network costs for an RGB image of this height and width.
+    ///
+    /// # Errors
+    /// The image is too small for the network.
+    pub fn summary(&self, size: [usize; 2]) -> Result<Summary, TooSmall> {
+        let network = self.init(&Device::flex());
+        let mut tracer = Tracer::new(size);
+        tracer.within("backbone", |tracer| {
+            network.backbone.trace(tracer);
+        });
+        let side = self.head.pooled_size;
+        tracer.pool_to("pool", [self.backbone.channels(), side, side]);
+        for (index, layer) in network.hidden.iter().enumerate() {
+            tracer.linear(format!("hidden.{index}"), layer);
+        }
+        tracer.linear("fc", &network.fc);
+        tracer.finish()
+    }
+}
+
+/// A network from pixels to class scores.
+#[derive(Module, Debug)]
+pub struct Classifier {
+    /// The feature network.
+    pub backbone: Backbone,
+    /// Hidden layers on the pooled features (VGG).
+    pub hidden: Vec<Linear>,
+    /// Active while training only.
+    pub dropout: Dropout,
+    /// From the features to the classes.
+    pub fc: Linear,
+    pooled_size: usize,
+}
+
+impl Classifier {
+    /// Side of the map that the last map is averaged to.
+    pub fn pooled_size(&self) -> usize {
+        self.pooled_size
+    }
+
+    /// The classifier for inference; see [`Backbone::folded`].
+    pub fn folded(self) -> Self {
+        Self {
+            backbone: self.backbone.folded(),
+            ..self
+        }
+    }
+
+    /// Pixels `[batch, 3, height, width]` to logits `[batch, classes]`.
+    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
+        let features = self.pool(self.backbone.forward_features(pixels));
+        let features = match self.hidden.as_slice() {
+            [] => self.dropout.forward(features),
+            hidden => hidden.iter().fold(features, |x, layer| {
+                self.dropout.forward(relu(layer.forward(x)))
+            }),
+        };
+        self.fc.forward(features)
+    }
+
+    /// `[batch, channels, height, width]` to `[batch, channels * side * side]`.
+    fn pool(&self, map: Tensor<4>) -> Tensor<2> {
+        let [batch, channels, height, width] = map.dims();
+        match self.pooled_size {
+            1 => map
+                .reshape([batch, channels, height * width])
+                .mean_dim(2)
+                .reshape([batch, channels]),
+            side => {
+                let pooled = adaptive_avg_pool2d(map, [side, side]);
+                pooled.reshape([batch, channels * side * side])
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Networks that name what an image shows.
+
+pub mod classifier;
+pub mod losses;

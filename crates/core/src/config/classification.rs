@@ -1,0 +1,357 @@
+//! The configuration of a run that trains a classifier.
+
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use super::{
+    ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
+    check_width,
+};
+use crate::backbones::BackboneConfig;
+use crate::backbones::zoo::network;
+use crate::classification::classifier::ClassifierConfig;
+use crate::train::engine::EngineConfig;
+use sedet_data::data::loader::OnBadImage;
+use sedet_data::data::transforms::classify::LabeledAugmentation;
+use sedet_data::data::transforms::preprocess::ChannelOrder;
+use sedet_data::data::transforms::{Preprocess, ResizeMethod};
+use sedet_nn::nn::norm::NormKind;
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassificationConfig {
+    /// Where the recipe's numbers come from.
+    pub source: String,
+    /// The network.
+    pub model: ClassifierSection,
+    /// The network's input.
+    pub input: ClassifierInput,
+    /// Changes of training images.
+    #[serde(default)]
+    pub augment: LabeledAugmentation,
+    /// What is minimized.
+    #[serde(default)]
+    pub loss: LossSection,
+    /// Batches.
+    pub loader: LabeledLoaderSection,
+    /// The training loop. `learning_rate` is for `loader.base_batch_size`.
+    pub train: EngineConfig,
+}
+
+/// The network by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierSection {
+    /// A name of the zoo.
+    pub backbone: String,
+    /// Multiplies the backbone's channels.
+    #[serde(default = "published_width")]
+    pub width: f64,
+    /// Any field of [`SeConfig`](sedet_nn::nn::se::SeConfig), over what the backbone's units have by
+    /// its name, such as `se.squeeze = "max"`.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub se: Table,
+    /// Any field of the classifier's own configuration, as it stands in a checkpoint, such as
+    /// `overrides.head.dropout = 0.2`.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub overrides: Table,
+    /// The whole network, taken over from given weights in place of `backbone` and `width`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Table>,
+}
+
+fn published_width() -> f64 {
+    1.0
+}
+
+/// The network's input: a square.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierInput {
+    /// Side of the input in pixels.
+    pub size: usize,
+    /// Short side that images are resized to before the center is cut out, in evaluation.
+    pub resize: usize,
+    /// How they are resized.
+    #[serde(default)]
+    pub interpolation: Interpolation,
+    /// How pixels become numbers, where it is not as the named backbone was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<PixelConfig>,
+}
+
+/// How images are resized: Pillow's antialiased filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// torchvision's.
+    #[default]
+    Bilinear,
+    /// Most of timm's.
+    Bicubic,
+}
+
+/// What is minimized.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossSection {
+    /// Share of the target that is spread evenly over all classes, 0 to 1 (Szegedy et al. 2016).
+    pub label_smoothing: f64,
+}
+
+/// Batches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabeledLoaderSection {
+    /// Images per batch.
+    pub batch_size: usize,
+    /// The batch that `train.learning_rate` is meant for.
+    pub base_batch_size: usize,
+    /// Threads that prepare batches.
+    pub threads: usize,
+    /// What to do with images that can't be read.
+    #[serde(default)]
+    pub on_bad_image: OnBadImage,
+}
+
+impl Recipe for ClassificationConfig {
+    const TASK: Task = Task::Classification;
+
+    fn validate(&self) -> Result<(), String> {
+        check_at_least_one(&[
+            ("loader.batch_size", self.loader.batch_size),
+            ("loader.base_batch_size", self.loader.base_batch_size),
+            ("loader.threads", self.loader.threads),
+            ("input.size", self.input.size),
+            ("input.resize", self.input.resize),
+        ])?;
+        check_training(&self.train)?;
+        check_width(self.model.width)?;
+        self.augment
+            .validate()
+            .map_err(|error| format!("augment: {error}"))?;
+        let smoothing = self.loss.label_smoothing;
+        if !(0.0..1.0).contains(&smoothing) {
+            return Err(format!(
+                "loss.label_smoothing is {smoothing}; it must be at least 0 and below 1"
+            ));
+        }
+        match self.input.resize < self.input.size {
+            true => Err(format!(
+                "input.resize {} is below input.size {}",
+                self.input.resize, self.input.size
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn training(&self) -> &EngineConfig {
+        &self.train
+    }
+
+    fn training_mut(&mut self) -> &mut EngineConfig {
+        &mut self.train
+    }
+
+    fn batch_sizes(&self) -> (usize, usize) {
+        (self.loader.batch_size, self.loader.base_batch_size)
+    }
+
+    fn set_base_batch_size(&mut self, images: usize) {
+        self.loader.base_batch_size = images;
+    }
+}
+
+impl ClassificationConfig {
+    /// The classifier for so many classes.
+    ///
+    /// # Errors
+    /// An unknown backbone, overrides that don't fit, SE fields for a backbone without SE units.
+    pub fn classifier(&self, num_classes: usize) -> Result<ClassifierConfig, ConfigError> {
+        let mut classifier = match &self.model.adopted {
+            None => {
+                let mut backbone = network(&self.model.backbone)?.backbone;
+                let common = backbone.common_mut();
+                *common.width_multiplier = self.model.width;
+                common.norm.kind = NormKind::Batch;
+                ClassifierConfig::new(backbone, num_classes)
+            }
+            Some(table) => {
+                let whole = table.clone().try_into();
+                whole.map_err(|e: toml::de::Error| ConfigError::Invalid {
+                    origin: "model.adopted".to_string(),
+                    message: e.message().to_string(),
+                })?
+            }
+        };
+        classifier.num_classes = num_classes;
+        let mut classifier = changed(classifier, &self.model.overrides, "model.overrides")?;
+        self.change_se(&mut classifier.backbone)?;
+        let valid = classifier.backbone.validate();
+        valid.map_err(|e| ConfigError::Invalid {
+            origin: "the backbone".to_string(),
+            message: e.to_string(),
+        })?;
+        Ok(classifier)
+    }
+
+    fn change_se(&self, backbone: &mut BackboneConfig) -> Result<(), ConfigError> {
+        if self.model.se.is_empty() {
+            return Ok(());
+        }
+        let units = backbone.common_mut().se;
+        let se = (*units).ok_or_else(|| ConfigError::Invalid {
+            origin: "model.se".to_string(),
+            message: "the backbone has no SE units to change; the networks with units are those \
+                      named se-..., see `sedet models`"
+                .to_string(),
+        })?;
+        *units = Some(changed(se, &self.model.se, "model.se")?);
+        Ok(())
+    }
+
+    /// From pixels to the network's input, in evaluation.
+    ///
+    /// # Errors
+    /// An unknown backbone.
+    pub fn preprocess(&self) -> Result<Preprocess, ConfigError> {
+        let pixels = match self.input.pixels {
+            Some(pixels) => pixels,
+            None => {
+                let published = network(&self.model.backbone)?.input;
+                PixelConfig {
+                    channel_order: ChannelOrder::Rgb,
+                    scale: 1.0 / 255.0,
+                    mean: published.mean,
+                    std: published.std,
+                }
+            }
+        };
+        Ok(Preprocess {
+            channel_order: pixels.channel_order,
+            scale: pixels.scale,
+            mean: pixels.mean,
+            std: pixels.std,
+            min_size: self.input.resize,
+            resize_method: match self.input.interpolation {
+                Interpolation::Bilinear => ResizeMethod::Pillow,
+                Interpolation::Bicubic => ResizeMethod::PillowBicubic,
+            },
+            center_crop: Some(self.input.size),
+            ..Preprocess::imagenet_eval()
+        })
+    }
+
+    /// Take over what given weights need to compute what they computed where they come from: the
+    /// meaning of pixels and, with `whole`, the network.
+    ///
+    /// # Errors
+    /// Never for a description that a checkpoint holds.
+    pub fn adopt(
+        &mut self,
+        network: &ClassifierConfig,
+        preprocess: &Preprocess,
+        whole: bool,
+    ) -> Result<(), ConfigError> {
+        if whole {
+            let table = Table::try_from(network).map_err(|e| ConfigError::Invalid {
+                origin: "the weights' network".into(),
+                message: e.to_string(),
+            })?;
+            self.model.adopted = Some(table);
+        }
+        self.input.pixels = Some(PixelConfig {
+            channel_order: preprocess.channel_order,
+            scale: preprocess.scale,
+            mean: preprocess.mean,
+            std: preprocess.std,
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RECIPES;
+    use sedet_nn::nn::se::{Gate, SeConfig};
+
+    fn load(name: &str, set: &[&str]) -> Result<ClassificationConfig, ConfigError> {
+        let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+        ClassificationConfig::load(name, &set)
+    }
+
+    #[test]
+    fn every_recipe_builds_its_network_and_survives_being_written_down() {
+        let mut count = 0;
+        for (name, task, _) in RECIPES {
+            if task != Task::Classification {
+                let message = load(name, &[]).unwrap_err().to_string();
+                assert!(message.contains("a recipe for detection"), "{message}");
+                continue;
+            }
+            count += 1;
+            let config = load(name, &[]).unwrap();
+            assert_eq!(config.classifier(7).unwrap().num_classes, 7, "{name}");
+            let preprocess = config.preprocess().unwrap();
+            assert_eq!(preprocess.center_crop, Some(config.input.size), "{name}");
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), config.to_toml().unwrap()).unwrap();
+            let read = load(file.path().to_str().unwrap(), &[]).unwrap();
+            assert_eq!(read, config, "{name}");
+        }
+        assert!(count > 10, "{count}");
+    }
+
+    #[test]
+    fn settings_reach_the_units_the_head_and_the_backbone() {
+        let config = load(
+            "cifar-short",
+            &[
+                "model.se.reduction=8",
+                "model.se.gate=tanh",
+                "model.overrides.head.dropout=0.25",
+                "model.width=2",
+            ],
+        )
+        .unwrap();
+        let classifier = config.classifier(10).unwrap();
+        let expected = SeConfig {
+            gate: Gate::Tanh,
+            ..SeConfig::new(8)
+        };
+        assert_eq!(classifier.backbone.se(), Some(&expected));
+        assert_eq!(classifier.head.dropout, 0.25);
+        assert_eq!(classifier.backbone.channels(), 128);
+        for (wrong, part) in [
+            ("model.se.gat=tanh", "gat"),
+            ("model.overrides.head.drop=1", "drop"),
+            ("model.backbone=resnet20x", "resnet20x"),
+        ] {
+            let config = load("cifar-short", &[wrong]).unwrap();
+            let message = config.classifier(10).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn given_weights_bring_their_network_and_their_pixels() {
+        let mut config = load("cifar-short", &[]).unwrap();
+        let given = load("images", &[]).unwrap().classifier(5).unwrap();
+        let preprocess = Preprocess {
+            mean: [0.1, 0.2, 0.3],
+            ..Preprocess::imagenet_eval()
+        };
+        config.adopt(&given, &preprocess, true).unwrap();
+        let classifier = config.classifier(10).unwrap();
+        assert_eq!(classifier.backbone, given.backbone);
+        assert_eq!(classifier.num_classes, 10);
+        let adopted = config.preprocess().unwrap();
+        assert_eq!(adopted.mean, preprocess.mean);
+        assert_eq!(adopted.center_crop, Some(32), "sizes are the recipe's");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config.to_toml().unwrap()).unwrap();
+        assert_eq!(load(file.path().to_str().unwrap(), &[]).unwrap(), config);
+    }
+}

@@ -1,0 +1,310 @@
+//! The typed configuration of a run: a recipe in TOML, changed by `--set a.b=c`.
+//!
+//! Recipes live in `configs/` and are part of the binary; `--config` takes one of their names or a
+//! file. Every field of a recipe is used, and an unknown one is an error. The key `task` at the top
+//! says what is trained, and so which fields there are; without it, it is a detector.
+
+mod classification;
+mod detection;
+mod recipes;
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+pub use classification::{ClassificationConfig, ClassifierInput, ClassifierSection};
+pub use detection::{DetectionConfig, InputConfig, LoaderSection, ModelConfig};
+pub use recipes::{RECIPES, recipe_for, recipe_for_labeled};
+
+use crate::backbones::zoo::ZooError;
+use crate::train::engine::EngineConfig;
+use sedet_data::data::transforms::preprocess::ChannelOrder;
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// A detector.
+    Detection,
+    /// A classifier.
+    Classification,
+}
+
+impl Task {
+    /// As in a recipe.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Detection => "detection",
+            Self::Classification => "classification",
+        }
+    }
+}
+
+/// What can be wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Neither a recipe nor a file.
+    #[error("no recipe and no file '{name}'; recipes: {}", recipes.join(", "))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        recipes: Vec<&'static str>,
+    },
+    /// The file.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// TOML or its fields.
+    #[error("{origin}: {message}")]
+    Invalid {
+        /// Recipe, file or option.
+        origin: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// `--set` without a value.
+    #[error("--set '{0}': expected KEY=VALUE, such as train.epochs=12")]
+    Set(String),
+    /// A recipe of another kind than the dataset.
+    #[error("{origin} is a recipe for {found}, and {wanted} is asked for here; recipes for it: {}", recipes.join(", "))]
+    OtherTask {
+        /// Recipe or file.
+        origin: String,
+        /// What it trains.
+        found: &'static str,
+        /// What is to be trained.
+        wanted: &'static str,
+        /// What there is.
+        recipes: Vec<&'static str>,
+    },
+    /// The backbone's name.
+    #[error(transparent)]
+    Backbone(#[from] ZooError),
+}
+
+/// `(value * scale - mean) / std` for values of 0 to 255, mean and std in the channel order.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PixelConfig {
+    /// Order of the planes.
+    pub channel_order: ChannelOrder,
+    /// Applied first.
+    pub scale: f32,
+    /// Subtracted, per channel.
+    pub mean: [f32; 3],
+    /// Divided by, per channel.
+    pub std: [f32; 3],
+}
+
+/// The configuration of a kind of run.
+pub trait Recipe: Serialize + DeserializeOwned {
+    /// What it trains.
+    const TASK: Task;
+
+    /// Check what no type excludes.
+    ///
+    /// # Errors
+    /// One line that names the field.
+    fn validate(&self) -> Result<(), String>;
+
+    /// The training loop's settings.
+    fn training(&self) -> &EngineConfig;
+
+    /// The same, to change them.
+    fn training_mut(&mut self) -> &mut EngineConfig;
+
+    /// Images per batch, and the number of images a step that the learning rate is meant for.
+    fn batch_sizes(&self) -> (usize, usize);
+
+    /// Say that the learning rate is meant for so many images a step.
+    fn set_base_batch_size(&mut self, images: usize);
+
+    /// A recipe by name or a TOML file, changed by `KEY=VALUE` settings.
+    ///
+    /// # Errors
+    /// Unknown names, unreadable files, recipes of another task, unknown or ill-typed fields; each
+    /// says which.
+    fn load(name: &str, settings: &[String]) -> Result<Self, ConfigError> {
+        let (origin, mut table) = read_recipe(name)?;
+        for setting in settings {
+            apply_setting(&mut table, setting)?;
+        }
+        let found = take_task(&mut table, &origin)?;
+        if found != Self::TASK {
+            return Err(ConfigError::OtherTask {
+                origin,
+                found: found.name(),
+                wanted: Self::TASK.name(),
+                recipes: recipes::names_for(Self::TASK),
+            });
+        }
+        let origin = match settings {
+            [] => origin,
+            _ => format!("{origin} with --set {}", settings.join(" --set ")),
+        };
+        let invalid = |message: String| ConfigError::Invalid {
+            origin: origin.clone(),
+            message,
+        };
+        let config: Self = table
+            .try_into()
+            .map_err(|e: toml::de::Error| invalid(e.message().to_string()))?;
+        config.validate().map_err(invalid)?;
+        Ok(config)
+    }
+
+    /// As a TOML file that [`Recipe::load`] reads.
+    ///
+    /// # Errors
+    /// A value that TOML can't hold.
+    fn to_toml(&self) -> Result<String, ConfigError> {
+        let text = toml::to_string(self).map_err(|e| ConfigError::Invalid {
+            origin: "the run's configuration".to_string(),
+            message: e.to_string(),
+        })?;
+        Ok(format!("task = \"{}\"\n{text}", Self::TASK.name()))
+    }
+}
+
+/// What a recipe or file trains, by its key `task`.
+///
+/// # Errors
+/// As [`Recipe::load`].
+pub fn task_of(name: &str) -> Result<Task, ConfigError> {
+    let (origin, mut table) = read_recipe(name)?;
+    take_task(&mut table, &origin)
+}
+
+fn take_task(table: &mut Table, origin: &str) -> Result<Task, ConfigError> {
+    let Some(task) = table.remove("task") else {
+        return Ok(Task::Detection);
+    };
+    task.try_into().map_err(|_| ConfigError::Invalid {
+        origin: origin.to_string(),
+        message: "task must be \"detection\" or \"classification\"".to_string(),
+    })
+}
+
+/// The text of a recipe or of a file, as a table, and how to name it.
+fn read_recipe(name: &str) -> Result<(String, Table), ConfigError> {
+    let known = RECIPES.iter().find(|(known, ..)| *known == name);
+    let (origin, text) = match known {
+        Some((known, _, text)) => (format!("recipe {known}"), (*text).to_string()),
+        None if Path::new(name).is_file() => {
+            let path = PathBuf::from(name);
+            let text = std::fs::read_to_string(&path)
+                .map_err(|source| ConfigError::Read { path, source })?;
+            (name.to_string(), text)
+        }
+        None => {
+            return Err(ConfigError::Unknown {
+                name: name.to_string(),
+                recipes: RECIPES.iter().map(|(known, ..)| *known).collect(),
+            });
+        }
+    };
+    let table = toml::from_str(&text).map_err(|e| ConfigError::Invalid {
+        origin: origin.clone(),
+        message: e.to_string(),
+    })?;
+    Ok((origin, table))
+}
+
+/// Counts of which none may be 0.
+fn check_at_least_one(fields: &[(&str, usize)]) -> Result<(), String> {
+    match fields.iter().find(|(_, value)| *value == 0) {
+        Some((name, _)) => Err(format!("{name} must be at least 1")),
+        None => Ok(()),
+    }
+}
+
+/// The settings of the training loop.
+fn check_training(train: &EngineConfig) -> Result<(), String> {
+    check_at_least_one(&[
+        ("train.epochs", train.epochs),
+        ("train.accumulate", train.accumulate),
+        ("train.evaluate_every", train.evaluate_every),
+        ("train.log_every", train.log_every),
+    ])?;
+    let rate = train.learning_rate;
+    match rate.is_finite() && rate > 0.0 {
+        true => Ok(()),
+        false => Err(format!("train.learning_rate is {rate}; it must be above 0")),
+    }
+}
+
+fn check_width(width: f64) -> Result<(), String> {
+    match width > 0.0 && width <= 8.0 {
+        true => Ok(()),
+        false => Err(format!(
+            "model.width is {width}; it must be above 0 and at most 8"
+        )),
+    }
+}
+
+/// A configuration with `changes` put over its fields.
+fn changed<T: Serialize + DeserializeOwned>(
+    value: T,
+    changes: &Table,
+    origin: &str,
+) -> Result<T, ConfigError> {
+    if changes.is_empty() {
+        return Ok(value);
+    }
+    let invalid = |message: String| ConfigError::Invalid {
+        origin: origin.to_string(),
+        message,
+    };
+    let mut table = Table::try_from(&value).map_err(|e| invalid(e.to_string()))?;
+    merge(&mut table, changes);
+    table
+        .try_into()
+        .map_err(|e: toml::de::Error| invalid(e.message().to_string()))
+}
+
+/// Put `changes` over `table`, table by table.
+fn merge(table: &mut Table, changes: &Table) {
+    for (key, value) in changes {
+        match (table.get_mut(key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
+            _ => {
+                table.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// `a.b=c`: the value is TOML if it reads as such, else a string.
+fn apply_setting(table: &mut Table, setting: &str) -> Result<(), ConfigError> {
+    let wrong = || ConfigError::Set(setting.to_string());
+    let (key, value) = setting.split_once('=').ok_or_else(wrong)?;
+    let value = format!("v = {value}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("v"))
+        .unwrap_or_else(|| Value::String(value.to_string()));
+    let mut at = table;
+    let mut keys: Vec<&str> = key.split('.').map(str::trim).collect();
+    let last = keys.pop().filter(|k| !k.is_empty()).ok_or_else(wrong)?;
+    for key in keys {
+        at = at
+            .entry(key)
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut()
+            .ok_or_else(wrong)?;
+    }
+    // 16 for a field that is a float: TOML is strict about it, people are not.
+    let value = match (at.get(last), &value) {
+        (Some(Value::Float(_)), Value::Integer(i)) => Value::Float(*i as f64),
+        _ => value,
+    };
+    at.insert(last.to_string(), value);
+    Ok(())
+}

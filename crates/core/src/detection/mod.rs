@@ -1,0 +1,69 @@
+//! Faster R-CNN with a feature pyramid, piece by piece.
+//!
+//! From the pieces to the whole: [`anchors`], [`matcher`], [`sampler`], [`box_coder`], [`nms`],
+//! [`losses`], [`roi_pooler`], [`fpn`], [`rpn`], [`roi_heads`], [`faster_rcnn`]; [`recompute`]: training
+//! with less memory; [`coverage`]: what anchors can meet.
+//!
+//! Everything that decides (matching, sampling, top-k, suppression) runs on the host in `f32` with
+//! torchvision's order of operations; everything that learns runs on the device. Labels are
+//! contiguous `0..num_classes` outside this room; the background class exists only inside
+//! [`roi_heads`].
+
+pub mod anchors;
+pub mod box_coder;
+pub mod coverage;
+pub mod faster_rcnn;
+pub mod fpn;
+pub mod losses;
+pub mod matcher;
+pub mod nms;
+pub mod recompute;
+pub mod roi_heads;
+pub mod roi_pooler;
+pub mod rpn;
+pub mod sampler;
+
+use burn::tensor::Tensor;
+
+use sedet_data::boxes::{BoxXyxy, ImageSize};
+
+/// What one training image should teach.
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    /// Ground-truth boxes; may be empty.
+    pub boxes_in_input: Vec<BoxXyxy>,
+    /// One class `0..num_classes` per box.
+    pub labels: Vec<usize>,
+}
+
+/// A batch of images of different sizes, padded at the right and the bottom.
+#[derive(Debug, Clone)]
+pub struct ImageBatch {
+    /// `[batch, 3, height, width]`, normalized.
+    pub pixels: Tensor<4>,
+    /// The size of each image without its padding.
+    pub input_sizes: Vec<ImageSize>,
+}
+
+/// One object found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detection {
+    /// Where, in pixels of the network input.
+    pub box_in_input: BoxXyxy,
+    /// Class `0..num_classes`.
+    pub label: usize,
+    /// Softmax probability of the class.
+    pub score: f32,
+}
+
+/// The values of a float tensor, row-major.
+///
+/// A tensor of this room is always `f32` on a device that can be read, so a failure here is a
+/// defect of the program or a lost device, not of the user's data.
+pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_to_vec()
+        .expect("a float tensor reads back as f32")
+}

@@ -1,0 +1,148 @@
+//! RoIAlign over a pyramid: every box is pooled from the level that fits its size.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use sedet_data::boxes::BoxXyxy;
+use sedet_nn::kernels::roi_align::{RoiAlignOptions, roi_align};
+
+/// Where the small number goes that keeps boxes at a boundary on the upper level.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LevelEpsilon {
+    /// Added to the level: `floor(k0 + log2(sqrt(area) / s0) + e)`; torchvision, 1e-6.
+    OnLevel(f32),
+    /// Added inside the logarithm: `floor(k0 + log2(sqrt(area) / s0 + e))`; detectron2, 1e-8.
+    InLog(f32),
+}
+
+/// Configuration of pooling; the field names follow torchvision's `MultiScaleRoIAlign`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoiPooler {
+    /// Side of the pooled square.
+    pub output_size: usize,
+    /// Sampling points per bin and axis; 0 adapts to the size of the bin.
+    pub sampling_ratio: usize,
+    /// Shift by half a pixel (detectron2's `ROIAlignV2`).
+    pub aligned: bool,
+    /// A box of this side goes to the canonical level (FPN paper, equation 1).
+    pub canonical_scale: f32,
+    /// The pyramid level of such a box: 4 is P4.
+    pub canonical_level: usize,
+    /// How boundaries are decided.
+    pub level_epsilon: LevelEpsilon,
+}
+
+/// The finest level that RoIs are pooled from: P2, stride 4. P6 only feeds the RPN.
+const FINEST_LEVEL: usize = 2;
+
+impl RoiPooler {
+    /// Index of the level (0 = P2) that a box is pooled from, of `levels` levels.
+    pub fn level_of(&self, box_in_input: BoxXyxy, levels: usize) -> usize {
+        let ratio = box_in_input.area().max(0.0).sqrt() / self.canonical_scale;
+        let k0 = self.canonical_level as f32;
+        let level = match self.level_epsilon {
+            LevelEpsilon::OnLevel(e) => (k0 + ratio.log2() + e).floor(),
+            LevelEpsilon::InLog(e) => (k0 + (ratio + e).log2()).floor(),
+        };
+        let finest = FINEST_LEVEL as f32;
+        // An empty box has log2(0) = -inf and lands on the finest level.
+        (level.clamp(finest, finest + levels as f32 - 1.0) - finest) as usize
+    }
+
+    /// Pool every box of every image, image by image.
+    ///
+    /// `features` are P2, P3, ... `[batch, channels, h, w]` with strides 4, 8, ...; `boxes` one
+    /// list an image. Gives `[total boxes, channels, output_size, output_size]`.
+    pub fn forward(&self, features: &[Tensor<4>], boxes: &[Vec<BoxXyxy>]) -> Tensor<4> {
+        let [_, channels, _, _] = features[0].dims();
+        let size = self.output_size;
+        let pooled = self.by_level(features, boxes);
+        pooled.joined([0, channels, size, size], |pooled| pooled)
+    }
+
+    /// The same, level by level.
+    pub fn by_level(&self, features: &[Tensor<4>], boxes: &[Vec<BoxXyxy>]) -> PooledLevels {
+        let device = features[0].device();
+        let total: usize = boxes.iter().map(Vec::len).sum();
+        let mut rois_of_level = vec![Vec::new(); features.len()];
+        let mut rows_of_level = vec![Vec::new(); features.len()];
+        let in_order = boxes
+            .iter()
+            .enumerate()
+            .flat_map(|(image, boxes)| boxes.iter().map(move |b| (image, *b)));
+        for (row, (image, b)) in in_order.enumerate() {
+            let level = self.level_of(b, features.len());
+            rois_of_level[level].extend([image as f32, b.x1, b.y1, b.x2, b.y2]);
+            rows_of_level[level].push(row);
+        }
+        let mut pooled = Vec::new();
+        let mut rows = Vec::with_capacity(total);
+        for (level, (rois, level_rows)) in rois_of_level.into_iter().zip(rows_of_level).enumerate()
+        {
+            if level_rows.is_empty() {
+                continue;
+            }
+            let count = level_rows.len();
+            rows.extend(level_rows);
+            pooled.push(roi_align(
+                features[level].clone(),
+                Tensor::from_data(TensorData::new(rois, [count, 5]), &plain(&device)),
+                RoiAlignOptions {
+                    output_size: self.output_size,
+                    spatial_scale: 0.25 / (1 << level) as f32,
+                    sampling_ratio: self.sampling_ratio,
+                    aligned: self.aligned,
+                },
+            ));
+        }
+        let mut places = vec![0i64; total];
+        for (place, row) in rows.into_iter().enumerate() {
+            places[row] = place as i64;
+        }
+        PooledLevels {
+            pooled,
+            places,
+            device,
+        }
+    }
+}
+
+/// Boxes pooled from the levels of a pyramid, those of a level together.
+#[derive(Debug)]
+pub struct PooledLevels {
+    /// `[boxes, channels, output_size, output_size]` of each level that has boxes.
+    pooled: Vec<Tensor<4>>,
+    /// Where each box stands in the levels one after the other.
+    places: Vec<i64>,
+    device: Device,
+}
+
+impl PooledLevels {
+    /// What `map` makes of each level, in the order of the boxes; `empty` is its shape without any.
+    /// The pooled maps of a thousand boxes are 50 MB, so what is joined should be smaller.
+    pub fn joined<const D: usize>(
+        self,
+        empty: [usize; D],
+        map: impl Fn(Tensor<4>) -> Tensor<D>,
+    ) -> Tensor<D> {
+        let count = self.places.len();
+        if count == 0 {
+            return Tensor::zeros(empty, &self.device);
+        }
+        let levels: Vec<_> = self.pooled.into_iter().map(map).collect();
+        let places = TensorData::new(self.places, [count]);
+        let places = Tensor::<1, Int>::from_data(places, &self.device);
+        Tensor::cat(levels, 0).select(0, places)
+    }
+}
+
+/// The device without autodiff: constants made on it stay out of the graph.
+fn plain(device: &Device) -> Device {
+    if device.is_autodiff() {
+        device.clone().inner()
+    } else {
+        device.clone()
+    }
+}

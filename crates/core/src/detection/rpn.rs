@@ -1,0 +1,280 @@
+//! The region proposal network (Ren et al. 2015): which anchors hold an object, and where.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::box_coder::BoxCoder;
+use super::host;
+use super::losses::{BoxLoss, binary_cross_entropy_sum};
+use super::matcher::{Match, Matcher};
+use super::nms::{nms, top_k};
+use super::sampler::{BalancedSampler, SampleOrder};
+use sedet_data::boxes::{BoxXyxy, ImageSize};
+use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
+use sedet_nn::nn::init::WeightInit;
+
+/// What the RPN's loss sums are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RpnNormalizer {
+    /// The anchors really sampled; torchvision.
+    Sampled,
+    /// The sampler's size times the images, even if fewer were found; detectron2.
+    BatchSize,
+}
+
+/// By what proposals are ranked. The order is the same until probabilities are so close to 1 that
+/// `f32` holds no difference: then the ties are in the order of the levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProposalRank {
+    /// torchvision, mmdetection.
+    #[default]
+    Probability,
+    /// detectron2.
+    Logit,
+}
+
+/// How many proposals pass each filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposalLimits {
+    /// Best anchors kept of each level before suppression.
+    pub pre_nms: usize,
+    /// Proposals kept of each image after suppression, over all levels.
+    pub post_nms: usize,
+}
+
+/// Configuration of the RPN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RpnConfig {
+    /// Which anchors stand for an object.
+    pub matcher: Matcher,
+    /// Which anchors the loss is computed on.
+    pub sampler: BalancedSampler,
+    /// Limits while training.
+    pub train_limits: ProposalLimits,
+    /// Limits otherwise.
+    pub test_limits: ProposalLimits,
+    /// What orders the proposals of all levels.
+    #[serde(default)]
+    pub rank: ProposalRank,
+    /// IoU above which the weaker of two proposals of a level goes.
+    pub nms_threshold: f32,
+    /// Proposals with a smaller side are dropped, in input pixels.
+    pub min_side: f32,
+    /// Loss of the box deltas.
+    pub box_loss: BoxLoss,
+    /// Divisor of both losses.
+    pub normalizer: RpnNormalizer,
+}
+
+impl RpnConfig {
+    /// The head over pyramid levels of `channels`.
+    pub fn init(&self, channels: usize, anchors_per_location: usize, device: &Device) -> RpnHead {
+        let conv = |channels_out: usize, kernel: usize| {
+            Conv2dConfig::new(channels, channels_out, kernel)
+                .with_bias(WeightInit::Normal(0.01))
+                .init(device)
+        };
+        RpnHead {
+            conv: conv(channels, 3),
+            cls_logits: conv(anchors_per_location, 1),
+            bbox_pred: conv(anchors_per_location * 4, 1),
+        }
+    }
+}
+
+/// The convolutions, shared by all levels.
+#[derive(Module, Debug)]
+pub struct RpnHead {
+    /// 3x3 with ReLU.
+    pub conv: Conv2d,
+    /// 1x1 to one logit an anchor.
+    pub cls_logits: Conv2d,
+    /// 1x1 to four deltas an anchor.
+    pub bbox_pred: Conv2d,
+}
+
+/// What the head says of every anchor of every image, levels concatenated.
+#[derive(Debug, Clone)]
+pub struct RpnOutput {
+    /// `[batch, anchors]` logits.
+    pub objectness: Tensor<2>,
+    /// `[batch, anchors, 4]`.
+    pub box_deltas: Tensor<3>,
+    /// Anchors of each level; their sum is `anchors`.
+    pub anchors_of_level: Vec<usize>,
+}
+
+impl RpnHead {
+    /// Pyramid levels `[batch, channels, h, w]` to logits and deltas in the order of
+    /// [`AnchorConfig::grid`](super::anchors::AnchorConfig::grid).
+    pub fn forward(&self, levels: &[Tensor<4>]) -> RpnOutput {
+        let mut objectness = Vec::with_capacity(levels.len());
+        let mut box_deltas = Vec::with_capacity(levels.len());
+        let mut anchors_of_level = Vec::with_capacity(levels.len());
+        for level in levels {
+            let hidden = self.conv.forward_relu(level.clone());
+            let logits = self.cls_logits.forward(hidden.clone());
+            let [batch, anchors, height, width] = logits.dims();
+            let count = anchors * height * width;
+            objectness.push(logits.permute([0, 2, 3, 1]).reshape([batch, count]));
+            box_deltas.push(
+                self.bbox_pred
+                    .forward(hidden)
+                    .reshape([batch, anchors, 4, height * width])
+                    .permute([0, 3, 1, 2])
+                    .reshape([batch, count, 4]),
+            );
+            anchors_of_level.push(count);
+        }
+        RpnOutput {
+            objectness: Tensor::cat(objectness, 1),
+            box_deltas: Tensor::cat(box_deltas, 1),
+            anchors_of_level,
+        }
+    }
+}
+
+/// The proposals of every image, best first; torchvision's `filter_proposals`.
+///
+/// Per level the best logits, decoded, clipped to the image, small ones dropped, suppressed
+/// within the level; then the best of all levels.
+pub fn proposals(
+    config: &RpnConfig,
+    limits: ProposalLimits,
+    output: &RpnOutput,
+    anchors: &[Vec<BoxXyxy>],
+    input_sizes: &[ImageSize],
+) -> Vec<Vec<BoxXyxy>> {
+    let anchors_per_image: usize = output.anchors_of_level.iter().sum();
+    let objectness = host(output.objectness.clone().detach());
+    let deltas = host(output.box_deltas.clone().detach());
+    input_sizes
+        .par_iter()
+        .enumerate()
+        .map(|(image, size)| {
+            let (mut boxes, mut scores, mut levels) = (Vec::new(), Vec::new(), Vec::new());
+            let mut start = image * anchors_per_image;
+            for (level, anchors) in anchors.iter().enumerate() {
+                let logits = &objectness[start..start + anchors.len()];
+                for i in top_k(logits, limits.pre_nms) {
+                    let at = (start + i) * 4;
+                    let d = [deltas[at], deltas[at + 1], deltas[at + 2], deltas[at + 3]];
+                    let proposal = BoxCoder::RPN.decode(anchors[i], d).clip(*size);
+                    // Also drops NaN, so that a diverging network ends in the loss check and not
+                    // in an endless comparison.
+                    if proposal.has_sides_of(config.min_side) {
+                        boxes.push(proposal);
+                        scores.push(match config.rank {
+                            ProposalRank::Probability => 1.0 / (1.0 + (-logits[i]).exp()),
+                            ProposalRank::Logit => logits[i],
+                        });
+                        levels.push(level);
+                    }
+                }
+                start += anchors.len();
+            }
+            let mut kept = nms(&boxes, &scores, &levels, config.nms_threshold);
+            kept.truncate(limits.post_nms);
+            kept.into_iter().map(|i| boxes[i]).collect()
+        })
+        .collect()
+}
+
+/// The RPN's two losses, each a scalar.
+#[derive(Debug, Clone)]
+pub struct RpnLosses {
+    /// Binary cross entropy of the sampled anchors.
+    pub objectness: Tensor<1>,
+    /// Box loss of the sampled positive anchors.
+    pub box_deltas: Tensor<1>,
+}
+
+/// Match, sample and score the anchors; torchvision's `assign_targets_to_anchors` and
+/// `compute_loss`. `anchors` is flat over the levels; one list of ground truth an image, which may
+/// be empty: then all its anchors are background.
+pub fn rpn_losses(
+    config: &RpnConfig,
+    output: &RpnOutput,
+    anchors: &[BoxXyxy],
+    ground_truth: &[Vec<BoxXyxy>],
+    order: &mut SampleOrder,
+) -> RpnLosses {
+    let device = output.objectness.device();
+    let matches: Vec<Vec<Match>> = ground_truth
+        .par_iter()
+        .map(|boxes| config.matcher.match_boxes(boxes, anchors))
+        .collect();
+    let (mut sampled, mut labels) = (Vec::new(), Vec::new());
+    let (mut positives, mut targets) = (Vec::new(), Vec::new());
+    for (image, matches) in matches.iter().enumerate() {
+        let of_kind = |wanted: fn(&Match) -> bool| -> Vec<usize> {
+            (0..matches.len())
+                .filter(|&i| wanted(&matches[i]))
+                .collect()
+        };
+        let sample = config.sampler.sample(
+            of_kind(|m| matches!(m, Match::GroundTruth(_))),
+            of_kind(|m| *m == Match::Background),
+            order,
+        );
+        let offset = image * anchors.len();
+        for &i in &sample.positive {
+            if let Match::GroundTruth(g) = matches[i] {
+                sampled.push((offset + i) as i64);
+                labels.push(1.0f32);
+                positives.push((offset + i) as i64);
+                targets.extend(BoxCoder::RPN.encode(anchors[i], ground_truth[image][g]));
+            }
+        }
+        for &i in &sample.negative {
+            sampled.push((offset + i) as i64);
+            labels.push(0.0);
+        }
+    }
+    let divisor = match config.normalizer {
+        RpnNormalizer::Sampled => sampled.len().max(1),
+        RpnNormalizer::BatchSize => config.sampler.batch_size_per_image * ground_truth.len(),
+    } as f64;
+    let plain = device.clone().inner();
+    let indices = |values: Vec<i64>| {
+        let count = values.len();
+        Tensor::<1, Int>::from_data(TensorData::new(values, [count]), &plain)
+    };
+    let floats = |values: Vec<f32>| {
+        let count = values.len();
+        Tensor::<1>::from_data(TensorData::new(values, [count]), &plain)
+    };
+    let [batch, count] = output.objectness.dims();
+    let positive_count = positives.len();
+    let objectness = if sampled.is_empty() {
+        Tensor::zeros([1], &device)
+    } else {
+        let logits = output
+            .objectness
+            .clone()
+            .reshape([batch * count])
+            .select(0, indices(sampled));
+        binary_cross_entropy_sum(logits, floats(labels)) / divisor
+    };
+    let box_deltas = if positive_count == 0 {
+        Tensor::zeros([1], &device)
+    } else {
+        let predicted = output
+            .box_deltas
+            .clone()
+            .reshape([batch * count, 4])
+            .select(0, indices(positives));
+        let targets = floats(targets).reshape([positive_count, 4]);
+        config.box_loss.sum(predicted, targets) / divisor
+    };
+    RpnLosses {
+        objectness,
+        box_deltas,
+    }
+}

@@ -1,0 +1,461 @@
+//! Which backend runs the tensors.
+//!
+//! burn's own device functions panic on machines without the hardware, so a device is asked for
+//! here only: [`resolve`] gives one that has computed a small product correctly, or an error that
+//! says what is missing, and [`probe`] reports on all of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// A kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The CPU; always there.
+    Cpu,
+    /// Graphics cards of any maker through Vulkan, Metal or DirectX.
+    Wgpu,
+    /// NVIDIA cards.
+    Cuda,
+}
+
+impl Backend {
+    /// From the slowest to the fastest.
+    pub const ALL: [Self; 3] = [Self::Cpu, Self::Wgpu, Self::Cuda];
+
+    /// As it is written in `--device` and in Cargo's features.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+        }
+    }
+
+    /// Whether this build of sedet can use it at all.
+    pub const fn is_compiled_in(self) -> bool {
+        match self {
+            Self::Cpu => true,
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Cuda => cfg!(feature = "cuda"),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a person asks for: `auto`, `cpu`, `wgpu`, `cuda` or `cuda:N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// CUDA if it works, else a hardware GPU, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The best graphics adapter; a software one if there is no other.
+    Wgpu,
+    /// The NVIDIA card of this number, from 0.
+    Cuda(usize),
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Wgpu => f.write_str("wgpu"),
+            Self::Cuda(0) => f.write_str("cuda"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        let unknown = || DeviceError::Unknown {
+            given: text.to_string(),
+        };
+        match text.trim().to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "wgpu" => Ok(Self::Wgpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            other => {
+                let index = other.strip_prefix("cuda:").ok_or_else(unknown)?;
+                // u16 is what the CUDA runtime counts devices with.
+                let index: u16 = index.parse().map_err(|_| unknown())?;
+                Ok(Self::Cuda(index.into()))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = DeviceError;
+
+    fn try_from(text: String) -> Result<Self, DeviceError> {
+        text.parse()
+    }
+}
+
+/// Why there is no such device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// Not a name of a device.
+    #[error("unknown device '{given}': use auto, cpu, wgpu, cuda or cuda:N")]
+    Unknown {
+        /// What was asked for.
+        given: String,
+    },
+    /// The feature is off.
+    #[error(
+        "this sedet was built without {backend}: build it with 'cargo install --path . --features \
+         {backend}', or use --device cpu"
+    )]
+    NotCompiledIn {
+        /// What was asked for.
+        backend: Backend,
+    },
+    /// No card, no driver.
+    #[error("no {backend} device: {reason}; {hint}, or use --device cpu")]
+    Unavailable {
+        /// What was asked for.
+        backend: Backend,
+        /// What the driver says.
+        reason: String,
+        /// What to install or check.
+        hint: String,
+    },
+    /// A number beyond the last card.
+    #[error("no cuda:{index}: this machine has {count} CUDA device(s), numbered from 0")]
+    NoSuchCard {
+        /// What was asked for.
+        index: usize,
+        /// Cards there are.
+        count: usize,
+    },
+    /// It is there, but a small product comes out wrong or not at all.
+    #[error("{name} does not compute: {reason}; update its driver, or use --device cpu")]
+    Broken {
+        /// The device.
+        name: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// A device that was tried and works.
+#[derive(Debug, Clone)]
+pub struct WorkingDevice {
+    /// For tensors; without autodiff.
+    pub device: Device,
+    /// For people: `cpu (2 threads)`, `wgpu (NVIDIA GeForce RTX 4070, vulkan)`.
+    pub name: String,
+    /// What kind it is.
+    pub backend: Backend,
+    /// A graphics adapter that is really the CPU (`llvmpipe`): right, but slower than `cpu`.
+    pub is_software: bool,
+}
+
+/// The device for a choice, after it has shown that it computes.
+///
+/// # Errors
+/// Never for `auto` and `cpu` on a healthy machine; else see [`DeviceError`].
+pub fn resolve(choice: DeviceChoice) -> Result<WorkingDevice, DeviceError> {
+    match choice {
+        DeviceChoice::Auto => {
+            if let Ok(found) = open(Backend::Cuda, 0) {
+                return Ok(found);
+            }
+            // A software adapter is not made to compute only to be turned down.
+            let has_card = open_wgpu().is_ok_and(|found| !found.is_software);
+            match has_card.then(|| open(Backend::Wgpu, 0)) {
+                Some(Ok(found)) => Ok(found),
+                _ => open(Backend::Cpu, 0),
+            }
+        }
+        DeviceChoice::Cpu => open(Backend::Cpu, 0),
+        DeviceChoice::Wgpu => open(Backend::Wgpu, 0),
+        DeviceChoice::Cuda(index) => open(Backend::Cuda, index),
+    }
+}
+
+/// One line of `sedet doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceReport {
+    /// `cpu`, `wgpu` or `cuda`.
+    pub backend: &'static str,
+    /// Whether it can be used.
+    pub works: bool,
+    /// Its name, or what is missing and the way out.
+    pub detail: String,
+}
+
+/// Try every kind of device, from the slowest to the fastest.
+pub fn probe() -> Vec<DeviceReport> {
+    Backend::ALL
+        .into_iter()
+        .map(|backend| {
+            let (works, detail) = match open(backend, 0) {
+                Ok(found) if found.is_software => (
+                    true,
+                    format!("{}; a software adapter, slower than cpu", found.name),
+                ),
+                Ok(found) => (true, found.name),
+                Err(error) => (false, error.to_string()),
+            };
+            DeviceReport {
+                backend: backend.name(),
+                works,
+                detail,
+            }
+        })
+        .collect()
+}
+
+fn open(backend: Backend, index: usize) -> Result<WorkingDevice, DeviceError> {
+    if !backend.is_compiled_in() {
+        return Err(DeviceError::NotCompiledIn { backend });
+    }
+    let found = match backend {
+        Backend::Cpu => WorkingDevice {
+            device: Device::flex(),
+            name: format!("cpu ({} threads)", rayon::current_num_threads()),
+            backend,
+            is_software: false,
+        },
+        Backend::Wgpu => open_wgpu()?,
+        Backend::Cuda => open_cuda(index)?,
+    };
+    match computes(&found.device) {
+        Ok(()) => Ok(found),
+        Err(reason) => Err(DeviceError::Broken {
+            name: found.name,
+            reason,
+        }),
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn open_wgpu() -> Result<WorkingDevice, DeviceError> {
+    use std::sync::OnceLock;
+
+    use burn::tensor::wgpu::wgpu::DeviceType;
+
+    // burn refuses to initialize the same adapter twice, so the first answer is kept.
+    static OPENED: OnceLock<Result<WorkingDevice, DeviceError>> = OnceLock::new();
+    OPENED
+        .get_or_init(|| {
+            let unavailable = |reason: String| DeviceError::Unavailable {
+                backend: Backend::Wgpu,
+                reason,
+                hint: "install your card's Vulkan driver (Debian: mesa-vulkan-drivers \
+                          libvulkan1)"
+                    .into(),
+            };
+            // `init` reports a missing adapter; the guard is for drivers that fall over.
+            let opened = guarded(|| Device::wgpu_options().init_with_setup())
+                .map_err(unavailable)?
+                .map_err(|e| unavailable(one_line(&e.to_string())))?;
+            let (device, setup) = opened;
+            let adapter = setup.adapter.get_info();
+            Ok(WorkingDevice {
+                device,
+                name: format!("wgpu ({}, {})", adapter.name, adapter.backend),
+                backend: Backend::Wgpu,
+                is_software: adapter.device_type == DeviceType::Cpu,
+            })
+        })
+        .clone()
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn open_wgpu() -> Result<WorkingDevice, DeviceError> {
+    Err(DeviceError::NotCompiledIn {
+        backend: Backend::Wgpu,
+    })
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(index: usize) -> Result<WorkingDevice, DeviceError> {
+    use burn::tensor::DeviceType;
+
+    let unavailable = |reason: String| DeviceError::Unavailable {
+        backend: Backend::Cuda,
+        reason,
+        hint: "install NVIDIA's driver and the CUDA toolkit, and check that 'nvidia-smi' lists \
+                  the card"
+            .into(),
+    };
+    // Enumerating looks for the driver first; opening a device without one panics.
+    let devices = guarded(|| Device::enumerate(DeviceType::Cuda)).map_err(unavailable)?;
+    if devices.is_empty() {
+        return Err(unavailable("no NVIDIA driver or no card found".into()));
+    }
+    let count = devices.len();
+    let device = devices
+        .into_iter()
+        .nth(index)
+        .ok_or(DeviceError::NoSuchCard { index, count })?;
+    let card = guarded(|| device.identity()).map_err(unavailable)?;
+    let card = card.map_or_else(|| "unnamed card".to_string(), |identity| identity.name);
+    Ok(WorkingDevice {
+        device,
+        name: format!("cuda:{index} ({card})"),
+        backend: Backend::Cuda,
+        is_software: false,
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(_: usize) -> Result<WorkingDevice, DeviceError> {
+    Err(DeviceError::NotCompiledIn {
+        backend: Backend::Cuda,
+    })
+}
+
+/// Multiply two small matrices and compare.
+fn computes(device: &Device) -> Result<(), String> {
+    let product = guarded(|| {
+        let a = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], device);
+        let b = Tensor::<2>::from_floats([[5.0, 6.0], [7.0, 8.0]], device);
+        a.matmul(b).try_into_vec_as::<f32>()
+    })?
+    .map_err(|e| one_line(&e.to_string()))?;
+    // Small integers: exact in every float format that a device may compute with.
+    if product == [19.0, 22.0, 43.0, 50.0] {
+        Ok(())
+    } else {
+        Err(format!("a product of matrices came out as {product:?}"))
+    }
+}
+
+/// Run something that calls a driver; a panic becomes its message.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // Nothing of ours is touched inside, so nothing can be left half-changed.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("the driver failed without a message");
+        one_line(message)
+    })
+}
+
+/// Errors of drivers span lines; ours don't.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_names_of_devices_are_understood() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("CPU", DeviceChoice::Cpu),
+            ("wgpu", DeviceChoice::Wgpu),
+            ("cuda", DeviceChoice::Cuda(0)),
+            ("cuda:0", DeviceChoice::Cuda(0)),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ] {
+            assert_eq!(text.parse(), Ok(choice), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused_with_the_list() {
+        for text in [
+            "",
+            "gpu",
+            "cuda:",
+            "cuda:-1",
+            "cuda:x",
+            "cuda:99999",
+            "cpu:0",
+        ] {
+            let error = text.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("unknown device '{text}': use auto, cpu, wgpu, cuda or cuda:N")
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_displayed_is_parsed_back(index in 0usize..64) {
+            let choice = DeviceChoice::Cuda(index);
+            prop_assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+    }
+
+    #[test]
+    fn the_processor_always_works() {
+        let found = resolve(DeviceChoice::Cpu).unwrap();
+        assert!(found.name.starts_with("cpu ("), "{}", found.name);
+        assert!(!found.device.is_autodiff());
+    }
+
+    #[test]
+    fn auto_never_fails_and_never_takes_a_software_adapter() {
+        assert!(!resolve(DeviceChoice::Auto).unwrap().is_software);
+    }
+
+    #[test]
+    fn asking_again_gives_the_same_answer() {
+        for choice in [DeviceChoice::Wgpu, DeviceChoice::Cuda(0)] {
+            let first = resolve(choice).map(|d| d.name);
+            assert_eq!(first, resolve(choice).map(|d| d.name));
+        }
+    }
+
+    #[test]
+    fn the_report_covers_every_backend_and_says_how_to_build_missing_ones_in() {
+        let reports = probe();
+        assert_eq!(
+            reports.iter().map(|r| r.backend).collect::<Vec<_>>(),
+            ["cpu", "wgpu", "cuda"]
+        );
+        assert!(reports[0].works);
+        for (report, backend) in reports.iter().zip(Backend::ALL) {
+            if !backend.is_compiled_in() {
+                let hint = format!("--features {backend}");
+                assert!(report.detail.contains(&hint), "{}", report.detail);
+            } else if !report.works {
+                assert!(report.detail.contains("--device cpu"), "{}", report.detail);
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_driver_becomes_one_line() {
+        let reason: String = guarded::<()>(|| panic!("two\n  lines")).unwrap_err();
+        assert_eq!(reason, "two lines");
+    }
+
+    #[test]
+    fn a_card_beyond_the_last_is_named() {
+        let message = DeviceError::NoSuchCard { index: 3, count: 1 }.to_string();
+        assert!(message.contains("cuda:3") && message.contains("1 CUDA"));
+    }
+}

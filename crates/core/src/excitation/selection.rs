@@ -1,0 +1,176 @@
+//! Which blocks and classes a person wants to see.
+
+use super::blocks::{SeBlock, default_blocks};
+
+/// Classes that are shown when nobody chooses, as in the paper's figure 6.
+pub const DEFAULT_CLASSES: usize = 4;
+/// Names that a message about an unknown one lists.
+const LISTED: usize = 8;
+
+/// What figures show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Positions among the blocks.
+    pub blocks: Vec<usize>,
+    /// Labels; each has images.
+    pub classes: Vec<usize>,
+    /// At most so many channels of each block, evenly spread over it; at least one.
+    pub channels: usize,
+}
+
+/// A name that there is nothing for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectionError {
+    /// No SE unit of that name.
+    #[error("unknown block '{name}'; the network has {}", listed(known))]
+    Block {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// No class of that name.
+    #[error("unknown class '{name}'; the dataset has {}", listed(known))]
+    Class {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+}
+
+fn listed(names: &[String]) -> String {
+    let first = &names[..names.len().min(LISTED)];
+    let first: Vec<&str> = first.iter().map(|name| short_name(name)).collect();
+    let more = match names.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", first.join(", "))
+}
+
+/// ImageNet's classes have several names with commas between them: the first.
+pub fn short_name(class: &str) -> &str {
+    class.split(',').next().unwrap_or(class)
+}
+
+/// Positions of the blocks of these names; without any, of those that
+/// [`default_blocks`] chooses.
+///
+/// # Errors
+/// [`SelectionError::Block`].
+pub fn choose_blocks(blocks: &[SeBlock], chosen: &[String]) -> Result<Vec<usize>, SelectionError> {
+    if chosen.is_empty() {
+        return Ok(default_blocks(blocks));
+    }
+    let find = |name: &String| {
+        let same = |block: &SeBlock| block.name.eq_ignore_ascii_case(name);
+        let found = blocks.iter().position(same);
+        found.ok_or_else(|| SelectionError::Block {
+            name: name.clone(),
+            known: blocks.iter().map(|block| block.name.clone()).collect(),
+        })
+    };
+    each_once(chosen.iter().map(find))
+}
+
+/// Labels of the classes of these names: a whole name, the part before its first comma, or the
+/// label's number.
+///
+/// # Errors
+/// [`SelectionError::Class`].
+pub fn choose_classes(
+    class_names: &[String],
+    chosen: &[String],
+) -> Result<Vec<usize>, SelectionError> {
+    let find = |name: &String| {
+        let named = |known: &String| known.eq_ignore_ascii_case(name);
+        let shortly = |known: &String| short_name(known).eq_ignore_ascii_case(name);
+        let label = || name.parse().ok().filter(|&n: &usize| n < class_names.len());
+        let found = class_names.iter().position(named);
+        let found = found.or_else(|| class_names.iter().position(shortly));
+        found.or_else(label).ok_or_else(|| SelectionError::Class {
+            name: name.clone(),
+            known: class_names.to_vec(),
+        })
+    };
+    each_once(chosen.iter().map(find))
+}
+
+fn each_once(
+    found: impl Iterator<Item = Result<usize, SelectionError>>,
+) -> Result<Vec<usize>, SelectionError> {
+    let mut positions = Vec::new();
+    for position in found {
+        let position = position?;
+        if !positions.contains(&position) {
+            positions.push(position);
+        }
+    }
+    Ok(positions)
+}
+
+/// The classes that are shown when nobody chooses: those with images; of more than four the four
+/// with the most. By label.
+pub fn default_classes(counts: &[u32]) -> Vec<usize> {
+    let mut labels: Vec<usize> = (0..counts.len()).filter(|&c| counts[c] > 0).collect();
+    // Stable: of equals the first.
+    labels.sort_by_key(|&label| std::cmp::Reverse(counts[label]));
+    labels.truncate(DEFAULT_CLASSES);
+    labels.sort_unstable();
+    labels
+}
+
+/// At most `count` of so many channels, evenly spread.
+pub fn spread(channels: usize, count: usize) -> Vec<usize> {
+    let count = count.clamp(1, channels.max(1)).min(channels);
+    (0..count).map(|n| n * channels / count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::excitation::statistics::tests::block;
+
+    fn strings(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn classes_are_found_by_name_by_first_name_and_by_label() {
+        let names = strings(&["tench, Tinca tinca", "goldfish, Carassius auratus", "0"]);
+        let found = choose_classes(&names, &strings(&["Goldfish", "tench, tinca tinca", "1"]));
+        assert_eq!(found, Ok(vec![1, 0]));
+        assert_eq!(choose_classes(&names, &strings(&["0"])), Ok(vec![2]));
+        let message = choose_classes(&names, &strings(&["carp"])).unwrap_err();
+        assert_eq!(
+            message.to_string(),
+            "unknown class 'carp'; the dataset has tench, goldfish, 0"
+        );
+    }
+
+    #[test]
+    fn an_unknown_block_lists_some_known_ones() {
+        let blocks: Vec<SeBlock> = (1..20).map(|n| block(&format!("SE_2_{n}"), 4)).collect();
+        assert_eq!(
+            choose_blocks(&blocks, &strings(&["se_2_3", "SE_2_1"])),
+            Ok(vec![2, 0])
+        );
+        let message = choose_blocks(&blocks, &strings(&["SE_9_9"])).unwrap_err();
+        let message = message.to_string();
+        assert!(
+            message.starts_with("unknown block 'SE_9_9'; the network has SE_2_1, SE_2_2"),
+            "{message}"
+        );
+        assert!(message.ends_with("SE_2_8 and 11 more"), "{message}");
+    }
+
+    #[test]
+    fn the_classes_with_most_images_and_evenly_spread_channels_are_the_default() {
+        assert_eq!(default_classes(&[1, 5, 0, 5, 2, 9, 1]), [1, 3, 4, 5]);
+        assert_eq!(default_classes(&[0, 2]), [1]);
+        assert_eq!(spread(256, 4), [0, 64, 128, 192]);
+        assert_eq!(spread(3, 50), [0, 1, 2]);
+        assert_eq!(spread(0, 50), Vec::<usize>::new());
+    }
+}

@@ -1,0 +1,239 @@
+//! The task of training a Faster R-CNN.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use burn::tensor::{Device, Tensor};
+use serde_json::Value;
+
+use super::engine::{BackwardPass, Batches, Evaluation, Losses, TrainTask, goes_on};
+use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnLosses};
+use crate::detection::sampler::SampleOrder;
+use crate::detection::{ImageBatch, Target, recompute};
+use crate::predict::{
+    DatasetDetections, DetectorDescription, detect_dataset, to_device, without_unread,
+};
+use sedet_data::data::DataError;
+use sedet_data::data::batch::DetectionBatch;
+use sedet_data::data::loader::{DetectionLoader, EpochBatches, OnBadImage, SkippedImage};
+use sedet_data::data::registry::OpenedSplit;
+use sedet_data::eval::{CocoEvaluation, EvalError, GroundTruth, evaluate, write_results};
+
+/// What can go wrong around the network.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectionTaskError {
+    /// An image.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The metrics.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+}
+
+/// A detector, its data and how it is measured.
+#[derive(Debug)]
+pub struct DetectionTask {
+    /// What is learnt from.
+    pub train: DetectionLoader,
+    /// What is measured on.
+    pub val: OpenedSplit,
+    /// The same as the evaluation engine wants it.
+    pub ground_truth: GroundTruth,
+    /// The network and its classes.
+    pub description: DetectorDescription,
+    /// As `--dataset` names the data; for messages.
+    pub dataset_name: String,
+    /// Where detections and metrics of evaluations go.
+    pub results: PathBuf,
+    /// What to do with images that can't be read when it is measured.
+    pub on_bad_image: OnBadImage,
+    /// Of the tensors.
+    pub device: Device,
+    /// Whether the backward pass computes the backbone again instead of keeping its maps; see
+    /// [`recompute`].
+    pub recompute: bool,
+}
+
+/// The annotations of a dataset for evaluation: from its file, number by number, or from the
+/// store where there is no file (generated data).
+///
+/// # Errors
+/// A file that can't be read.
+pub fn ground_truth(split: &OpenedSplit) -> Result<GroundTruth, EvalError> {
+    if let Some(path) = &split.annotations {
+        return GroundTruth::from_file(path);
+    }
+    let store = split.dataset.store();
+    GroundTruth::of_images(store, 0..store.image_count())
+}
+
+impl DetectionTask {
+    fn to_tensors(&self, batch: DetectionBatch) -> (ImageBatch, Vec<Target>) {
+        let input_sizes = batch.images.iter().map(|i| i.input_size).collect();
+        let targets = batch.images.into_iter().map(|image| Target {
+            boxes_in_input: image.boxes_in_input,
+            labels: image.labels,
+        });
+        let targets = targets.collect();
+        let pixels = Tensor::from_inner(to_device(batch.pixels, batch.shape, &self.device));
+        let batch = ImageBatch {
+            pixels,
+            input_sizes,
+        };
+        (batch, targets)
+    }
+
+    /// Detect and measure, with the results written down; and which images could not be read, where
+    /// such are left out. Nothing if `stop` was set meanwhile.
+    ///
+    /// # Errors
+    /// An image or the results file.
+    pub fn measure(
+        &self,
+        model: &FasterRcnn,
+        stop: &AtomicBool,
+    ) -> Result<Option<(CocoEvaluation, Vec<SkippedImage>)>, DetectionTaskError> {
+        let model = model.clone().folded();
+        let found = detect_dataset(
+            &model,
+            &self.description.preprocess,
+            &self.description.categories,
+            &self.val.dataset,
+            self.on_bad_image,
+            &self.device,
+            &mut |_, _| goes_on(stop),
+        )?;
+        let Some(DatasetDetections { rows, unread }) = found else {
+            return Ok(None);
+        };
+        write_results(&self.results.join("detections.json"), &rows)?;
+        let store = self.val.dataset.store();
+        let evaluation = match unread.is_empty() {
+            true => evaluate(&self.ground_truth, &rows)?,
+            false => {
+                let truth = without_unread(self.ground_truth.clone(), &unread, store)?;
+                evaluate(&truth, &rows)?
+            }
+        };
+        Ok(Some((evaluation, unread)))
+    }
+}
+
+fn by_name(losses: FasterRcnnLosses) -> Losses {
+    let parts = losses.parts().into_iter();
+    Losses {
+        total: losses.total(),
+        parts: parts.map(|(name, tensor)| (name, tensor.clone())).collect(),
+    }
+}
+
+impl Batches<DetectionBatch, DetectionTaskError> for LoaderBatches {
+    fn waited(&self) -> Duration {
+        self.0.wait_time()
+    }
+
+    fn next_batch(&self) -> usize {
+        self.0.next_batch()
+    }
+}
+
+/// The loader's batches with the task's error.
+struct LoaderBatches(EpochBatches<DetectionBatch>);
+
+impl Iterator for LoaderBatches {
+    type Item = Result<DetectionBatch, DetectionTaskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.0.next()?.map_err(DetectionTaskError::from))
+    }
+}
+
+impl TrainTask for DetectionTask {
+    type Model = FasterRcnn;
+    type Batch = DetectionBatch;
+    type Error = DetectionTaskError;
+
+    fn batches_per_epoch(&self) -> usize {
+        self.train.batches_per_epoch()
+    }
+
+    fn batches(
+        &self,
+        epoch: usize,
+        first: usize,
+    ) -> Result<Box<dyn Batches<DetectionBatch, DetectionTaskError>>, DetectionTaskError> {
+        Ok(Box::new(LoaderBatches(
+            self.train.epoch(epoch as u64, first)?,
+        )))
+    }
+
+    fn batch_len(&self, batch: &DetectionBatch) -> usize {
+        batch.images.len()
+    }
+
+    fn describe(&self, batch: &DetectionBatch) -> Vec<String> {
+        batch
+            .images
+            .iter()
+            .map(|i| format!("{} ({})", i.image_id, i.file_name))
+            .collect()
+    }
+
+    fn losses(&self, model: &FasterRcnn, batch: DetectionBatch, seed: u64) -> Losses {
+        let (batch, targets) = self.to_tensors(batch);
+        let mut order = SampleOrder::shuffled(seed);
+        by_name(model.losses(batch, &targets, &mut order))
+    }
+
+    fn losses_and_backward<'m>(
+        &self,
+        model: &'m FasterRcnn,
+        batch: DetectionBatch,
+        seed: u64,
+    ) -> (Losses, BackwardPass<'m>) {
+        if !self.recompute {
+            let losses = self.losses(model, batch, seed);
+            let backward = losses.backward(model);
+            return (losses, backward);
+        }
+        let (batch, targets) = self.to_tensors(batch);
+        let mut order = SampleOrder::shuffled(seed);
+        let (losses, waiting) = recompute::losses(model, batch, &targets, &mut order);
+        let losses = by_name(losses);
+        let total = losses.total.clone();
+        (losses, Box::new(move || waiting.backward(model, &total)))
+    }
+
+    fn evaluate(
+        &self,
+        model: &FasterRcnn,
+        stop: &AtomicBool,
+    ) -> Result<Option<Evaluation>, DetectionTaskError> {
+        let Some((evaluation, _)) = self.measure(model, stop)? else {
+            return Ok(None);
+        };
+        Ok(Some(Evaluation {
+            score: evaluation.metrics.ap,
+            loss: None,
+            metrics: evaluation
+                .metrics
+                .named()
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value))
+                .collect(),
+        }))
+    }
+
+    fn skipped(&self) -> Vec<SkippedImage> {
+        self.train.skipped()
+    }
+
+    fn is_about_one_image(error: &DetectionTaskError) -> bool {
+        matches!(error, DetectionTaskError::Data(error) if error.is_about_one_image())
+    }
+
+    fn metadata(&self) -> Value {
+        self.description.to_metadata()
+    }
+}

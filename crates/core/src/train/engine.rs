@@ -1,0 +1,847 @@
+//! The training loop, one for every task.
+//!
+//! All randomness of an iteration is a function of the seed and the iteration; all that a run has
+//! become stands in its last checkpoint. So an interrupted and resumed run equals one that was
+//! never interrupted, bit for bit on the CPU.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::ema::Ema;
+use super::events::EventLog;
+use super::optimizer::{Optimizer, OptimizerConfig, average_and_clip};
+use super::run_dir::{RunDir, RunDirError};
+use super::schedule::{PlateauState, ScheduleConfig};
+use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
+use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
+use sedet_data::data::loader::SkippedImage;
+
+/// How long and how to train.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Stop after so many optimizer steps, even inside an epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_iterations: Option<usize>,
+    /// Stop after so many minutes of this session, evaluations included. The run is evaluated then
+    /// and can be resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_minutes: Option<f64>,
+    /// Batches whose gradients are averaged into one step.
+    pub accumulate: usize,
+    /// At factor 1 of the schedule, for the batch size used.
+    pub learning_rate: f64,
+    /// The rule.
+    pub optimizer: OptimizerConfig,
+    /// Whether norm scales and biases decay too.
+    pub decay_norms: bool,
+    /// The learning rate over time.
+    pub schedule: ScheduleConfig,
+    /// Limit of the gradient's norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Decay of the weights' average; none trains without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
+    /// Epochs between evaluations; the last epoch is always evaluated.
+    pub evaluate_every: usize,
+    /// Stop after so many evaluations without a better score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+    /// Iterations between events.
+    pub log_every: usize,
+    /// Minutes between saves of the last checkpoint inside an epoch.
+    pub save_minutes: f64,
+    /// Seed of everything.
+    pub seed: u64,
+    /// Refuse to begin what would not fit into memory; see [`super::memory`].
+    #[serde(default = "checked", skip_serializing_if = "is_checked")]
+    pub check_memory: bool,
+}
+
+fn checked() -> bool {
+    true
+}
+
+fn is_checked(check_memory: &bool) -> bool {
+    *check_memory
+}
+
+/// The losses of one batch.
+#[derive(Debug, Clone)]
+pub struct Losses {
+    /// What is minimized, a scalar.
+    pub total: Tensor<1>,
+    /// The parts by name, scalars.
+    pub parts: Vec<(&'static str, Tensor<1>)>,
+}
+
+impl Losses {
+    /// The usual backward pass, through all that the forward pass kept.
+    pub fn backward<'m>(&self, model: &'m impl Module) -> BackwardPass<'m> {
+        let total = self.total.clone();
+        Box::new(move || GradientsParams::from_grads(total.backward(), model))
+    }
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Higher is better; decides which checkpoint is best.
+    pub score: f64,
+    /// The validation loss, where it is computed.
+    pub loss: Option<f64>,
+    /// Everything measured, by name.
+    pub metrics: Vec<(String, f64)>,
+}
+
+/// Batches of one epoch, and how long they were waited for.
+pub trait Batches<B, E>: Iterator<Item = Result<B, E>> {
+    /// Time spent waiting for data so far.
+    fn waited(&self) -> Duration;
+    /// Number of the batch that comes next; batches that vanished (all images bad) are counted.
+    fn next_batch(&self) -> usize;
+}
+
+/// The batches of an epoch, or why there are none.
+pub type OpenedEpoch<B, E> = Result<Box<dyn Batches<B, E>>, E>;
+
+/// Computes the gradients of a batch's losses.
+pub type BackwardPass<'m> = Box<dyn FnOnce() -> GradientsParams + 'm>;
+
+/// What is trained.
+pub trait TrainTask {
+    /// The network.
+    type Model: Module;
+    /// What a step learns from.
+    type Batch;
+    /// What can go wrong with data or evaluation.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Batches an epoch.
+    fn batches_per_epoch(&self) -> usize;
+    /// The batches of an epoch from `first` on.
+    ///
+    /// # Errors
+    /// The task's.
+    fn batches(&self, epoch: usize, first: usize) -> OpenedEpoch<Self::Batch, Self::Error>;
+    /// Images in a batch.
+    fn batch_len(&self, batch: &Self::Batch) -> usize;
+    /// The images of a batch, for messages.
+    fn describe(&self, batch: &Self::Batch) -> Vec<String>;
+    /// Forward pass and losses; all randomness from `seed`.
+    fn losses(&self, model: &Self::Model, batch: Self::Batch, seed: u64) -> Losses;
+    /// The same, and how the gradients are computed from there; for tasks that know a way of their
+    /// own.
+    fn losses_and_backward<'m>(
+        &self,
+        model: &'m Self::Model,
+        batch: Self::Batch,
+        seed: u64,
+    ) -> (Losses, BackwardPass<'m>) {
+        let losses = self.losses(model, batch, seed);
+        let backward = losses.backward(model);
+        (losses, backward)
+    }
+    /// Measure a model in evaluation mode; nothing if `stop` was set before it was done.
+    ///
+    /// # Errors
+    /// The task's.
+    fn evaluate(
+        &self,
+        model: &Self::Model,
+        stop: &AtomicBool,
+    ) -> Result<Option<Evaluation>, Self::Error>;
+    /// Images left out so far because they can't be used.
+    fn skipped(&self) -> Vec<SkippedImage> {
+        Vec::new()
+    }
+    /// Whether one image is to blame, so that the run could go on without it.
+    fn is_about_one_image(_error: &Self::Error) -> bool {
+        false
+    }
+    /// What a checkpoint says about the network.
+    fn metadata(&self) -> Value;
+}
+
+/// Why training ended early and not on request.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError<E: std::error::Error + 'static> {
+    /// A setting that can't work.
+    #[error("train.{field} is 0; it must be at least 1")]
+    Config {
+        /// The setting.
+        field: &'static str,
+    },
+    /// Data or evaluation.
+    #[error(transparent)]
+    Task(E),
+    /// All images of an epoch were left out.
+    #[error(
+        "no image of epoch {epoch} could be used (is the disk with the images still there?); nothing was learnt from it"
+    )]
+    NothingToLearnFrom {
+        /// Counted from 1.
+        epoch: usize,
+    },
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The run's directory.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// The checkpoint is of another network.
+    #[error("{}: {source}", path.display())]
+    OtherNetwork {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Which tensors.
+        source: ParameterError,
+    },
+    /// The logs can't be written.
+    #[error("{}: events not written: {source}", path.display())]
+    Events {
+        /// The run.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A checkpoint without a training state.
+    #[error("{}: has no training state; resume needs the run's last.safetensors", path.display())]
+    NotResumable {
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// NaN or infinity.
+    #[error(
+        "the loss is not finite at iteration {iteration} (epoch {epoch}): {parts}; learning rate \
+         {learning_rate:.2e}, gradient norm {gradient_norm:.3e}, images {}. Nothing was updated; \
+         {} is the last good checkpoint. Lower the learning rate (--lr) or clip gradients (--set \
+         train.clip_norm=10)", images.join(", "), last_good.display()
+    )]
+    NonFinite {
+        /// Optimizer steps done before.
+        iteration: usize,
+        /// Counted from 1.
+        epoch: usize,
+        /// Each loss.
+        parts: String,
+        /// At this step.
+        learning_rate: f64,
+        /// Of the gradients, where they were computed.
+        gradient_norm: f64,
+        /// The images of the batch.
+        images: Vec<String>,
+        /// Where to go back to.
+        last_good: PathBuf,
+    },
+}
+
+impl<E: std::error::Error + 'static> TrainError<E> {
+    /// Whether the run can go on from its last checkpoint once the cause is mended.
+    pub fn can_be_resumed(&self) -> bool {
+        matches!(
+            self,
+            Self::Task(_)
+                | Self::NothingToLearnFrom { .. }
+                | Self::Checkpoint(CheckpointError::Write { .. })
+                | Self::RunDir(RunDirError::Io { .. })
+                | Self::Events { .. }
+        )
+    }
+}
+
+impl<E: std::error::Error + 'static> TrainError<E> {
+    /// Whether the run could go on without one image.
+    pub fn is_about_one_image<T: TrainTask<Error = E>>(&self) -> bool {
+        matches!(self, Self::Task(error) if T::is_about_one_image(error))
+    }
+}
+
+/// How training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs.
+    Finished,
+    /// No better score for long enough.
+    StoppedEarly,
+    /// `max_minutes` are over; evaluated, and can be resumed.
+    TimeUp,
+    /// On request; can be resumed.
+    Interrupted,
+}
+
+/// Why a stretch of training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stretch {
+    EpochDone,
+    IterationsDone,
+    TimeUp,
+    Interrupted,
+}
+
+/// Where training stands; the part of a checkpoint that is not tensors.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Optimizer steps done.
+    pub iteration: usize,
+    /// The epoch under way, from 0.
+    pub epoch: usize,
+    /// Batches of it that are done.
+    pub batch: usize,
+    /// Best score so far.
+    #[serde(with = "super::exact")]
+    pub best_score: Option<f64>,
+    /// Evaluations since then.
+    pub evaluations_without_gain: usize,
+    /// The iteration after which the last evaluation was made.
+    pub evaluated_at: Option<usize>,
+    /// For schedules that follow the loss.
+    #[serde(default)]
+    pub plateau: PlateauState,
+    /// Updates of the average.
+    pub ema_updates: u64,
+    /// Seconds spent training in all sessions; not part of the result.
+    pub seconds: f64,
+}
+
+/// One step, for whoever watches.
+#[derive(Debug, Clone)]
+pub struct StepReport<'a> {
+    /// Optimizer steps done.
+    pub iteration: usize,
+    /// Of all.
+    pub iterations: usize,
+    /// From 0.
+    pub epoch: usize,
+    /// The loss and its parts.
+    pub losses: &'a [(String, f64)],
+    /// At this step.
+    pub learning_rate: f64,
+    /// Images a second since the last report.
+    pub images_per_second: f64,
+    /// Share of the time that was spent waiting for data, 0 to 1.
+    pub data_wait: f64,
+}
+
+/// Sees what happens; the engine itself prints nothing.
+pub trait Observer {
+    /// After every optimizer step.
+    fn step(&mut self, report: &StepReport<'_>);
+    /// Before an evaluation.
+    fn evaluating(&mut self, epoch: usize);
+    /// The last checkpoint is damaged, and the run goes on from the one before.
+    fn went_back(&mut self, damage: &CheckpointError, to: &Path);
+    /// After an evaluation.
+    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool);
+}
+
+/// A run: a task, its directory and its settings.
+#[derive(Debug)]
+pub struct Engine<'a, T: TrainTask> {
+    /// What is trained.
+    pub task: &'a T,
+    /// How.
+    pub config: EngineConfig,
+    /// Where.
+    pub run: RunDir,
+    /// Of the training tensors; with autodiff.
+    pub device: Device,
+    /// Set to stop at the next step.
+    pub stop: &'a AtomicBool,
+}
+
+struct State<M> {
+    model: M,
+    optimizer: Optimizer,
+    ema: Option<Ema>,
+    progress: Progress,
+}
+
+/// The state after a stretch of training, and why it ended.
+type Stretched<M, E> = Result<(State<M>, Stretch), TrainError<E>>;
+
+impl<T: TrainTask> Engine<'_, T> {
+    /// Train from a model's present weights.
+    ///
+    /// # Errors
+    /// See [`TrainError`].
+    pub fn train(
+        &self,
+        model: T::Model,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError<T::Error>> {
+        let state = State {
+            model,
+            optimizer: Optimizer::new(self.config.optimizer, self.config.decay_norms),
+            ema: self.config.ema_decay.map(Ema::new),
+            progress: Progress::default(),
+        };
+        self.check_config()?;
+        self.save(&state)?;
+        self.run(state, observer)
+    }
+
+    /// Continue from the run's last checkpoint, or from the one before if that is damaged; `model`
+    /// gives the structure.
+    ///
+    /// # Errors
+    /// See [`TrainError`].
+    pub fn resume(
+        &self,
+        model: T::Model,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError<T::Error>> {
+        self.check_config()?;
+        let (path, checkpoint) = self.last_checkpoint(observer)?;
+        let progress: Progress = serde_json::from_value(checkpoint.metadata["progress"].clone())
+            .map_err(|_| TrainError::NotResumable { path: path.clone() })?;
+        let other_network = |source| TrainError::OtherNetwork {
+            path: path.clone(),
+            source,
+        };
+        let model = load_named_tensors(model, &checkpoint.weights).map_err(other_network)?;
+        let plain = self.device.clone().inner();
+        let mut optimizer = Optimizer::new(self.config.optimizer, self.config.decay_norms);
+        optimizer
+            .import(&checkpoint.optimizer, &model)
+            .map_err(other_network)?;
+        let ema = self.config.ema_decay.map(|decay| {
+            let mut ema = Ema::new(decay);
+            ema.import(progress.ema_updates, &checkpoint.ema, &plain);
+            ema
+        });
+        self.run(
+            State {
+                model,
+                optimizer,
+                ema,
+                progress,
+            },
+            observer,
+        )
+    }
+
+    /// The last checkpoint that is whole, and its path.
+    fn last_checkpoint(
+        &self,
+        observer: &mut dyn Observer,
+    ) -> Result<(PathBuf, Checkpoint), CheckpointError> {
+        let (last, previous) = (self.run.last_checkpoint(), self.run.previous_checkpoint());
+        match Checkpoint::load(&last) {
+            Ok(checkpoint) => Ok((last, checkpoint)),
+            Err(damage) => match Checkpoint::load(&previous) {
+                Ok(checkpoint) => {
+                    observer.went_back(&damage, &previous);
+                    // What is damaged must not become the previous checkpoint.
+                    checkpoint.save(&last, Precision::Full)?;
+                    Ok((previous, checkpoint))
+                }
+                Err(_) => Err(damage),
+            },
+        }
+    }
+
+    fn check_config(&self) -> Result<(), TrainError<T::Error>> {
+        let config = &self.config;
+        let fields = [
+            ("epochs", config.epochs),
+            ("accumulate", config.accumulate),
+            ("evaluate_every", config.evaluate_every),
+            ("log_every", config.log_every),
+        ];
+        match fields.into_iter().find(|(_, value)| *value == 0) {
+            Some((field, _)) => Err(TrainError::Config { field }),
+            None => Ok(()),
+        }
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        self.task
+            .batches_per_epoch()
+            .div_ceil(self.config.accumulate)
+            .max(1)
+    }
+
+    fn total_iterations(&self) -> usize {
+        let all = self.steps_per_epoch() * self.config.epochs;
+        self.config.max_iterations.map_or(all, |max| max.min(all))
+    }
+
+    fn run(
+        &self,
+        mut state: State<T::Model>,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError<T::Error>> {
+        let started = Instant::now();
+        let evaluated = state.progress.evaluated_at == Some(state.progress.iteration);
+        let mut log = EventLog::open(&self.run.path, state.progress.iteration, evaluated)
+            .map_err(|e| self.events_error(e))?;
+        while state.progress.epoch < self.config.epochs {
+            let end;
+            (state, end) = self.epoch(state, started, &mut log, observer)?;
+            let epoch = state.progress.epoch;
+            let due = end != Stretch::EpochDone
+                || epoch + 1 == self.config.epochs
+                || (epoch + 1).is_multiple_of(self.config.evaluate_every);
+            let due = due && state.progress.evaluated_at != Some(state.progress.iteration);
+            if due || end == Stretch::Interrupted {
+                // An evaluation takes long; whoever kills it must find all training saved.
+                self.save(&state)?;
+            }
+            if end == Stretch::Interrupted || (due && self.stop.load(Ordering::Relaxed)) {
+                return Ok(Outcome::Interrupted);
+            }
+            let mut stop_early = false;
+            if due {
+                observer.evaluating(epoch);
+                let Some((evaluation, is_best)) = self.evaluate(&mut state)? else {
+                    return Ok(Outcome::Interrupted);
+                };
+                log.write("eval", state.progress.iteration, &evaluation.metrics)
+                    .map_err(|e| self.events_error(e))?;
+                observer.evaluated(epoch, &evaluation, is_best);
+                state.progress.plateau.observe(
+                    evaluation.loss.unwrap_or(-evaluation.score),
+                    &self.config.schedule.decay,
+                );
+                if is_best {
+                    state.progress.evaluations_without_gain = 0;
+                } else if end == Stretch::EpochDone {
+                    // Being out of time in the middle of an epoch is no sign of a plateau.
+                    state.progress.evaluations_without_gain += 1;
+                }
+                let patience = self.config.patience.unwrap_or(usize::MAX);
+                stop_early = state.progress.evaluations_without_gain >= patience;
+            }
+            if end == Stretch::EpochDone {
+                state.progress.epoch += 1;
+                state.progress.batch = 0;
+            }
+            self.save(&state)?;
+            match end {
+                Stretch::TimeUp => return Ok(Outcome::TimeUp),
+                Stretch::IterationsDone => return Ok(Outcome::Finished),
+                _ if stop_early => return Ok(Outcome::StoppedEarly),
+                _ => {}
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// Train to the end of the epoch or to what comes before it.
+    fn epoch(
+        &self,
+        mut state: State<T::Model>,
+        session: Instant,
+        log: &mut EventLog,
+        observer: &mut dyn Observer,
+    ) -> Stretched<T::Model, T::Error> {
+        let per_epoch = self.steps_per_epoch();
+        let total = self.total_iterations();
+        let batch_count = self.task.batches_per_epoch();
+        let max_seconds = self.config.max_minutes.map_or(f64::INFINITY, |m| m * 60.0);
+        if state.progress.batch >= batch_count {
+            // Killed while this epoch was evaluated.
+            return Ok((state, Stretch::EpochDone));
+        }
+        let mut batches = self
+            .task
+            .batches(state.progress.epoch, state.progress.batch)
+            .map_err(TrainError::Task)?;
+        let mut last_save = Instant::now();
+        let mut meter = Meter::new();
+        let (first_batch, first_iteration) = (state.progress.batch, state.progress.iteration);
+        while state.progress.batch < batch_count {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok((state, Stretch::Interrupted));
+            }
+            if state.progress.iteration >= total {
+                return Ok((state, Stretch::IterationsDone));
+            }
+            if session.elapsed().as_secs_f64() >= max_seconds {
+                return Ok((state, Stretch::TimeUp));
+            }
+            let started = Instant::now();
+            let group = self
+                .config
+                .accumulate
+                .min(batch_count - state.progress.batch);
+            let learning_rate = self.config.learning_rate
+                * self.config.schedule.factor(
+                    state.progress.iteration,
+                    per_epoch,
+                    total,
+                    state.progress.plateau.drops,
+                );
+            // All are fetched before any is used: the forward pass moves running statistics, and what
+            // is saved must stand between two steps.
+            let group: Vec<T::Batch> = match batches.by_ref().take(group).collect() {
+                Ok(group) => group,
+                Err(error) => {
+                    // The steps since the last save are done; a bad image must not cost them.
+                    self.save(&state)?;
+                    return Err(TrainError::Task(error));
+                }
+            };
+            let mut accumulator = GradientsAccumulator::new();
+            let mut sums: Vec<(String, f64)> = Vec::new();
+            let mut images = Vec::new();
+            let mut found = 0u32;
+            for (part, batch) in group.into_iter().enumerate() {
+                found += 1;
+                meter.images += self.task.batch_len(&batch);
+                images.extend(self.task.describe(&batch));
+                let seed = mix(
+                    self.config.seed,
+                    state.progress.iteration as u64,
+                    part as u64,
+                );
+                let (losses, backward) = self.task.losses_and_backward(&state.model, batch, seed);
+                let values = loss_values(&losses);
+                if sums.is_empty() {
+                    sums = values.iter().map(|(n, _)| (n.clone(), 0.0)).collect();
+                }
+                for (sum, (_, value)) in sums.iter_mut().zip(&values) {
+                    sum.1 += value;
+                }
+                if values.iter().any(|(_, v)| !v.is_finite()) {
+                    return Err(self.non_finite(&state, &values, learning_rate, f64::NAN, images));
+                }
+                // The backward pass owns the losses' graph and frees it on its way.
+                drop(losses);
+                accumulator.accumulate(&state.model, backward());
+            }
+            if found == 0 {
+                if first_batch == 0 && state.progress.iteration == first_iteration {
+                    return Err(TrainError::NothingToLearnFrom {
+                        epoch: state.progress.epoch + 1,
+                    });
+                }
+                // Bad images were skipped and nothing is left of this epoch.
+                state.progress.batch = batch_count;
+                break;
+            }
+            for (_, sum) in &mut sums {
+                *sum /= f64::from(found);
+            }
+            let (norm, gradients) = average_and_clip(
+                &state.model,
+                accumulator.grads(),
+                found as usize,
+                self.config.clip_norm,
+            );
+            if !norm.is_finite() {
+                return Err(self.non_finite(&state, &sums, learning_rate, norm, images));
+            }
+            state.model = state.optimizer.step(state.model, gradients, learning_rate);
+            if let Some(ema) = &mut state.ema {
+                ema.update(&state.model);
+            }
+            state.progress.iteration += 1;
+            state.progress.batch = batches.next_batch();
+            state.progress.seconds += started.elapsed().as_secs_f64();
+            let report = StepReport {
+                iteration: state.progress.iteration,
+                iterations: total,
+                epoch: state.progress.epoch,
+                losses: &sums,
+                learning_rate,
+                images_per_second: meter.images_per_second(),
+                data_wait: meter.wait_share(batches.waited()),
+            };
+            observer.step(&report);
+            if state.progress.iteration % self.config.log_every == 0 {
+                let mut values = sums.clone();
+                values.push(("learning_rate".into(), learning_rate));
+                values.push(("gradient_norm".into(), norm));
+                values.push(("images_per_second".into(), report.images_per_second));
+                values.push(("data_wait".into(), report.data_wait));
+                log.write("train", state.progress.iteration, &values)
+                    .map_err(|e| self.events_error(e))?;
+                meter = Meter::after(batches.waited());
+            }
+            if last_save.elapsed().as_secs_f64() > self.config.save_minutes * 60.0 {
+                self.save(&state)?;
+                last_save = Instant::now();
+            }
+        }
+        Ok((state, Stretch::EpochDone))
+    }
+
+    /// Evaluate, with the average where there is one, and keep the weights if they are the best so
+    /// far; the flag says so. A score that is not a number is never the best. Nothing when it was
+    /// stopped; the state is as before.
+    fn evaluate(
+        &self,
+        state: &mut State<T::Model>,
+    ) -> Result<Option<(Evaluation, bool)>, TrainError<T::Error>> {
+        let other_network = |source| TrainError::OtherNetwork {
+            path: self.run.path.clone(),
+            source,
+        };
+        let model = match &state.ema {
+            Some(ema) if !ema.is_empty() => {
+                ema.apply_to(state.model.valid()).map_err(other_network)?
+            }
+            _ => state.model.valid(),
+        };
+        let evaluation = self.task.evaluate(&model, self.stop);
+        let Some(evaluation) = evaluation.map_err(TrainError::Task)? else {
+            return Ok(None);
+        };
+        state.progress.evaluated_at = Some(state.progress.iteration);
+        let best = state.progress.best_score.unwrap_or(f64::NEG_INFINITY);
+        let is_best = evaluation.score > best;
+        if is_best {
+            state.progress.best_score = Some(evaluation.score);
+            let epochs = state.progress.epoch as f64
+                + state.progress.batch as f64 / self.task.batches_per_epoch().max(1) as f64;
+            let mut metadata = self.task.metadata();
+            metadata["metrics"] = evaluation.metrics.iter().cloned().collect();
+            metadata["trained"] = json!({
+                "epochs": epochs,
+                "iterations": state.progress.iteration,
+                "seconds": state.progress.seconds.round(),
+                "seed": self.config.seed,
+            });
+            let best = Checkpoint {
+                metadata,
+                weights: named_tensors(&model),
+                optimizer: Default::default(),
+                ema: Default::default(),
+            };
+            best.save(&self.run.best_checkpoint(), Precision::Full)?;
+        }
+        Ok(Some((evaluation, is_best)))
+    }
+
+    fn save(&self, state: &State<T::Model>) -> Result<(), TrainError<T::Error>> {
+        let (ema_updates, ema) = state.ema.as_ref().map(Ema::export).unwrap_or_default();
+        let mut metadata = self.task.metadata();
+        metadata["progress"] = json!(Progress {
+            ema_updates,
+            ..state.progress.clone()
+        });
+        let checkpoint = Checkpoint {
+            metadata,
+            weights: named_tensors(&state.model),
+            optimizer: state.optimizer.export(),
+            ema,
+        };
+        self.run.keep_last_checkpoint()?;
+        Ok(checkpoint.save(&self.run.last_checkpoint(), Precision::Full)?)
+    }
+
+    fn events_error(&self, source: std::io::Error) -> TrainError<T::Error> {
+        TrainError::Events {
+            path: self.run.path.clone(),
+            source,
+        }
+    }
+
+    /// The error, and a file with everything about it beside the logs.
+    fn non_finite(
+        &self,
+        state: &State<T::Model>,
+        losses: &[(String, f64)],
+        learning_rate: f64,
+        gradient_norm: f64,
+        images: Vec<String>,
+    ) -> TrainError<T::Error> {
+        let parts = losses
+            .iter()
+            .map(|(name, value)| format!("{name} {value:.4}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let dump = json!({
+            "iteration": state.progress.iteration,
+            "epoch": state.progress.epoch + 1,
+            "losses": parts,
+            "learning_rate": learning_rate,
+            "gradient_norm": gradient_norm.to_string(),
+            "images": images,
+        });
+        // The run is failing already; a second failure must not hide the first.
+        let _ = self.run.write("nonfinite.json", &format!("{dump:#}\n"));
+        TrainError::NonFinite {
+            iteration: state.progress.iteration,
+            epoch: state.progress.epoch + 1,
+            parts,
+            learning_rate,
+            gradient_norm,
+            images,
+            last_good: self.run.last_checkpoint(),
+        }
+    }
+}
+
+/// The total and the parts as numbers, with one read from the device.
+fn loss_values(losses: &Losses) -> Vec<(String, f64)> {
+    let mut tensors = vec![losses.total.clone().detach()];
+    tensors.extend(losses.parts.iter().map(|(_, t)| t.clone().detach()));
+    let values = crate::detection::host(Tensor::cat(tensors, 0));
+    std::iter::once("loss")
+        .chain(losses.parts.iter().map(|(name, _)| *name))
+        .map(str::to_string)
+        .zip(values.into_iter().map(f64::from))
+        .collect()
+}
+
+/// What a loop that hears of progress is told: to go on until `stop` is set.
+pub fn goes_on(stop: &AtomicBool) -> ControlFlow<()> {
+    match stop.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+/// One seed out of three numbers (the finalizer of SplitMix64).
+fn mix(seed: u64, iteration: u64, part: u64) -> u64 {
+    let mut z = seed
+        .wrapping_add(iteration.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        .wrapping_add(part.wrapping_mul(0xD1B5_4A32_D192_ED03));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Speed since the last event.
+struct Meter {
+    start: Instant,
+    images: usize,
+    waited_before: Duration,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self::after(Duration::ZERO)
+    }
+
+    fn after(waited_before: Duration) -> Self {
+        Self {
+            start: Instant::now(),
+            images: 0,
+            waited_before,
+        }
+    }
+
+    fn images_per_second(&self) -> f64 {
+        self.images as f64 / self.start.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    fn wait_share(&self, waited: Duration) -> f64 {
+        let waited = waited.saturating_sub(self.waited_before).as_secs_f64();
+        (waited / self.start.elapsed().as_secs_f64().max(1e-9)).min(1.0)
+    }
+}

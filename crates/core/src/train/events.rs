@@ -1,0 +1,281 @@
+//! What a run writes down: `events.jsonl`, and the same scalars for TensorBoard.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+/// Both logs of a run.
+#[derive(Debug)]
+pub struct EventLog {
+    jsonl: BufWriter<File>,
+    tensorboard: TensorBoardWriter,
+}
+
+impl EventLog {
+    /// Open the logs of a run directory. On resuming at `iteration`, lines that a crash left
+    /// behind for what will be done again are taken out first, so that none stands twice: those of
+    /// later iterations, and the evaluation after this one unless it is `evaluated` already.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(directory: &Path, iteration: usize, evaluated: bool) -> io::Result<Self> {
+        let path = directory.join("events.jsonl");
+        let resumed = path.exists();
+        if resumed {
+            let kept: String = fs::read_to_string(&path)?
+                .lines()
+                .filter(|line| {
+                    let Ok(event) = serde_json::from_str::<Value>(line) else {
+                        return false; // cut off by a crash
+                    };
+                    let again = event["event"] == "eval" && !evaluated;
+                    match event["iteration"].as_u64() {
+                        Some(at) if again => at < iteration as u64,
+                        Some(at) => at <= iteration as u64,
+                        None => false,
+                    }
+                })
+                .map(|line| format!("{line}\n"))
+                .collect();
+            sedet_data::atomic::write_atomically(&path, |out| out.write_all(kept.as_bytes()))?;
+        }
+        let file = OpenOptions::new().append(true).create(true).open(&path)?;
+        let mut tensorboard = TensorBoardWriter::create(directory)?;
+        if resumed {
+            tensorboard.restart(iteration)?;
+        }
+        Ok(Self {
+            jsonl: BufWriter::new(file),
+            tensorboard,
+        })
+    }
+
+    /// Write one event: a kind, the iteration, and numbers by name.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(
+        &mut self,
+        kind: &str,
+        iteration: usize,
+        values: &[(String, f64)],
+    ) -> io::Result<()> {
+        let mut line = serde_json::Map::new();
+        line.insert("event".into(), kind.into());
+        line.insert("iteration".into(), iteration.into());
+        line.insert("time".into(), seconds_since_1970().into());
+        for (name, value) in values {
+            line.insert(name.clone(), (*value).into());
+            self.tensorboard
+                .scalar(&format!("{kind}/{name}"), iteration, *value)?;
+        }
+        writeln!(self.jsonl, "{}", Value::Object(line))?;
+        self.jsonl.flush()?;
+        self.tensorboard.out.flush()
+    }
+}
+
+/// The name of a new file for TensorBoard, which reads every file of a directory with `tfevents` in its
+/// name, in the order of their names: the time of this one, or one second after the latest there if
+/// the clock was put back meanwhile.
+fn file_name(directory: &Path, now: u64) -> io::Result<String> {
+    const START: &str = "events.out.tfevents.";
+    const END: &str = ".sedet";
+    let mut seconds = now;
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let earlier = name.to_str().and_then(|name| {
+            let digits = name.strip_prefix(START)?.strip_suffix(END)?;
+            digits.parse::<u64>().ok()
+        });
+        if let Some(earlier) = earlier {
+            seconds = seconds.max(earlier.saturating_add(1));
+        }
+    }
+    Ok(format!("{START}{seconds:010}{END}"))
+}
+
+fn seconds_since_1970() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
+}
+
+/// Scalars in TensorBoard's file format: TFRecord frames around `Event` messages, both few enough
+/// bytes to be written by hand.
+#[derive(Debug)]
+struct TensorBoardWriter {
+    out: BufWriter<File>,
+}
+
+impl TensorBoardWriter {
+    fn create(directory: &Path) -> io::Result<Self> {
+        let seconds = seconds_since_1970();
+        let name = file_name(directory, seconds as u64)?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(directory.join(name))?;
+        let mut writer = Self {
+            out: BufWriter::new(file),
+        };
+        let mut event = double_field(1, seconds);
+        event.extend(bytes_field(3, b"brain.Event:2"));
+        writer.record(&event)?;
+        Ok(writer)
+    }
+
+    /// Tell TensorBoard to forget what earlier files say from `step` on.
+    fn restart(&mut self, step: usize) -> io::Result<()> {
+        let mut event = double_field(1, seconds_since_1970());
+        event.push(0x10); // field 2 (step), varint
+        event.extend(varint(step as u64 + 1));
+        event.extend(bytes_field(7, &[0x08, 1])); // session_log { status: START }
+        self.record(&event)
+    }
+
+    fn scalar(&mut self, tag: &str, step: usize, value: f64) -> io::Result<()> {
+        let mut entry = bytes_field(1, tag.as_bytes());
+        entry.push(0x15); // field 2 (simple_value), 32 bits
+        entry.extend((value as f32).to_le_bytes());
+        let summary = bytes_field(1, &entry);
+        let mut event = double_field(1, seconds_since_1970());
+        event.push(0x10); // field 2 (step), varint
+        event.extend(varint(step as u64));
+        event.extend(bytes_field(5, &summary));
+        self.record(&event)
+    }
+
+    /// Length, its checksum, data, its checksum.
+    fn record(&mut self, data: &[u8]) -> io::Result<()> {
+        let length = (data.len() as u64).to_le_bytes();
+        self.out.write_all(&length)?;
+        self.out.write_all(&masked_crc(&length))?;
+        self.out.write_all(data)?;
+        self.out.write_all(&masked_crc(data))
+    }
+}
+
+fn masked_crc(data: &[u8]) -> [u8; 4] {
+    crc32c::crc32c(data)
+        .rotate_right(15)
+        .wrapping_add(0xA282_EAD8)
+        .to_le_bytes()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+fn bytes_field(field: u8, data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![field << 3 | 2];
+    bytes.extend(varint(data.len() as u64));
+    bytes.extend_from_slice(data);
+    bytes
+}
+
+fn double_field(field: u8, value: f64) -> Vec<u8> {
+    let mut bytes = vec![field << 3 | 1];
+    bytes.extend(value.to_le_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(directory: &Path) -> Vec<Value> {
+        fs::read_to_string(directory.join("events.jsonl"))
+            .unwrap()
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn an_evaluation_that_will_be_made_again_and_half_a_line_are_taken_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = EventLog::open(dir.path(), 0, false).unwrap();
+        for (kind, iteration) in [("train", 1), ("eval", 1), ("train", 2), ("eval", 2)] {
+            let not_a_number = [("loss".into(), f64::NAN)];
+            log.write(kind, iteration, &not_a_number).unwrap();
+        }
+        log.jsonl.write_all(b"{\"event\":\"tra").unwrap();
+        drop(log);
+        EventLog::open(dir.path(), 2, true).unwrap();
+        assert_eq!(lines(dir.path()).len(), 4);
+        EventLog::open(dir.path(), 2, false).unwrap();
+        let left = lines(dir.path());
+        assert_eq!(left.len(), 3);
+        assert_eq!(left[2]["event"], "train");
+        assert!(left[2]["loss"].is_null());
+    }
+
+    #[test]
+    fn resuming_takes_out_what_came_after_the_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = EventLog::open(dir.path(), 0, false).unwrap();
+        for iteration in [1, 2, 3] {
+            log.write("train", iteration, &[("loss".into(), 0.5)])
+                .unwrap();
+        }
+        drop(log);
+        EventLog::open(dir.path(), 2, true).unwrap();
+        let left: Vec<_> = lines(dir.path())
+            .iter()
+            .map(|e| e["iteration"].as_u64())
+            .collect();
+        assert_eq!(left, [Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_does_not_mix_up_the_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = file_name(dir.path(), 2_000).unwrap();
+        fs::write(dir.path().join(&first), "").unwrap();
+        let later = file_name(dir.path(), 1_000).unwrap();
+        assert!(later > first, "{later}");
+        // Two sessions in one second have files of their own.
+        assert!(file_name(dir.path(), 2_000).unwrap() > first);
+        assert_eq!(
+            file_name(dir.path(), 3_000).unwrap(),
+            "events.out.tfevents.0000003000.sedet"
+        );
+    }
+
+    #[test]
+    fn tensorboard_frames_have_the_right_lengths_and_checksums() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = EventLog::open(dir.path(), 0, false).unwrap();
+        log.write("train", 300, &[("loss".into(), 0.25)]).unwrap();
+        let path = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .find(|p| p.to_string_lossy().contains("tfevents"))
+            .unwrap();
+        let bytes = fs::read(path).unwrap();
+        let mut rest = bytes.as_slice();
+        let mut records = Vec::new();
+        while !rest.is_empty() {
+            let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+            assert_eq!(rest[8..12], masked_crc(&rest[..8]));
+            let data = &rest[12..12 + length];
+            assert_eq!(rest[12 + length..16 + length], masked_crc(data));
+            records.push(data.to_vec());
+            rest = &rest[16 + length..];
+        }
+        assert_eq!(records.len(), 2);
+        // Step 300 as a varint behind the 9 bytes of the time, and the tag in plain text.
+        assert_eq!(records[1][9..12], [0x10, 0xAC, 0x02]);
+        assert!(records[1].windows(10).any(|w| w == b"train/loss"));
+    }
+}

@@ -1,0 +1,370 @@
+//! SGD with momentum and AdamW, with PyTorch's arithmetic and a state that can be saved by name.
+//!
+//! Our own rather than burn's, whose state is keyed by ids that change from run to run: a resumed
+//! run has to continue bit for bit.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::weights::parameters::{ModulePath, NamedTensors, ParameterError};
+
+/// Which rule moves the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimizerConfig {
+    /// Stochastic gradient descent as `torch.optim.SGD` (dampening 0).
+    Sgd {
+        /// Share of the old velocity.
+        momentum: f64,
+        /// Added to the gradient as this share of the weight.
+        weight_decay: f64,
+        /// Look ahead along the velocity.
+        #[serde(default)]
+        nesterov: bool,
+    },
+    /// `torch.optim.AdamW`: decoupled weight decay.
+    Adamw {
+        /// Decay of the two moments.
+        #[serde(default = "default_betas")]
+        betas: [f64; 2],
+        /// Added to the denominator.
+        #[serde(default = "default_epsilon")]
+        epsilon: f64,
+        /// Share of the weight taken off per step, times the learning rate.
+        weight_decay: f64,
+    },
+}
+
+fn default_betas() -> [f64; 2] {
+    [0.9, 0.999]
+}
+
+fn default_epsilon() -> f64 {
+    1e-8
+}
+
+/// An optimizer with its state.
+#[derive(Debug, Clone)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    /// Weight decay on norm layers and biases too. torchvision decays everything; detectron2
+    /// spares the norms.
+    decay_norms: bool,
+    /// Updates of a parameter so far, for AdamW's bias correction. PyTorch counts by parameter too:
+    /// one that had no gradient for a while starts its correction later.
+    steps: BTreeMap<String, u32>,
+    /// Slot and parameter path to the flattened tensor.
+    state: BTreeMap<(Slot, String), Tensor<1>>,
+}
+
+/// What the state holds of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    Velocity,
+    FirstMoment,
+    SecondMoment,
+}
+
+impl Slot {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Velocity => "velocity",
+            Self::FirstMoment => "first_moment",
+            Self::SecondMoment => "second_moment",
+        }
+    }
+}
+
+impl Optimizer {
+    /// With an empty state. `decay_norms` says whether vectors (norm scales and all biases) decay.
+    pub fn new(config: OptimizerConfig, decay_norms: bool) -> Self {
+        Self {
+            config,
+            decay_norms,
+            steps: BTreeMap::new(),
+            state: BTreeMap::new(),
+        }
+    }
+
+    /// One step along the gradients. Parameters without a gradient stay as they are.
+    pub fn step<M: Module>(
+        &mut self,
+        model: M,
+        gradients: GradientsParams,
+        learning_rate: f64,
+    ) -> M {
+        model.map(&mut Step {
+            optimizer: self,
+            gradients,
+            learning_rate,
+            path: ModulePath::default(),
+        })
+    }
+
+    fn update(
+        &mut self,
+        path: String,
+        weight: Tensor<1>,
+        gradient: Tensor<1>,
+        is_vector: bool,
+        learning_rate: f64,
+    ) -> Tensor<1> {
+        let decays = self.decay_norms || !is_vector;
+        match self.config {
+            OptimizerConfig::Sgd {
+                momentum,
+                weight_decay,
+                nesterov,
+            } => {
+                let gradient = if decays && weight_decay != 0.0 {
+                    gradient + weight.clone() * weight_decay
+                } else {
+                    gradient
+                };
+                if momentum == 0.0 {
+                    return weight - gradient * learning_rate;
+                }
+                let key = (Slot::Velocity, path);
+                let velocity = match self.state.remove(&key) {
+                    Some(old) => old * momentum + gradient.clone(),
+                    None => gradient.clone(),
+                };
+                self.state.insert(key, velocity.clone());
+                let direction = if nesterov {
+                    gradient + velocity * momentum
+                } else {
+                    velocity
+                };
+                weight - direction * learning_rate
+            }
+            OptimizerConfig::Adamw {
+                betas,
+                epsilon,
+                weight_decay,
+            } => {
+                let weight = if decays {
+                    weight * (1.0 - learning_rate * weight_decay)
+                } else {
+                    weight
+                };
+                let mut moment = |slot: Slot, beta: f64, value: Tensor<1>| {
+                    let key = (slot, path.clone());
+                    let blended = match self.state.remove(&key) {
+                        Some(old) => old * beta + value * (1.0 - beta),
+                        None => value * (1.0 - beta),
+                    };
+                    self.state.insert(key, blended.clone());
+                    blended
+                };
+                let squared = gradient.clone() * gradient.clone();
+                let first = moment(Slot::FirstMoment, betas[0], gradient);
+                let second = moment(Slot::SecondMoment, betas[1], squared);
+                let steps = self.steps.entry(path).or_insert(0);
+                *steps += 1;
+                let steps = *steps as f64;
+                let correction = |beta: f64| 1.0 - beta.powf(steps);
+                let denominator = second.sqrt() / correction(betas[1]).sqrt() + epsilon;
+                weight - first / denominator * (learning_rate / correction(betas[0]))
+            }
+        }
+    }
+
+    /// The state as flat tensors named `velocity/PATH`, `first_moment/PATH`, `second_moment/PATH`
+    /// and `steps/PATH` (one number; whole up to 2^24, as in PyTorch's checkpoints).
+    pub fn export(&self) -> NamedTensors {
+        let tensors = self.state.iter().map(|((slot, path), tensor)| {
+            let name = format!("{}/{path}", slot.name());
+            (name, tensor.clone().into_data())
+        });
+        let steps = self.steps.iter().map(|(path, steps)| {
+            let name = format!("{STEPS}/{path}");
+            (name, TensorData::new(vec![*steps as f32], [1]))
+        });
+        tensors.chain(steps).collect()
+    }
+
+    /// Take over an exported state for `model`; its tensors go where the model's are.
+    ///
+    /// # Errors
+    /// Lists every tensor that belongs to another rule, to no learning parameter of the model, or
+    /// to one of another size.
+    pub fn import<M: Module>(
+        &mut self,
+        tensors: &NamedTensors,
+        model: &M,
+    ) -> Result<(), ParameterError> {
+        let mut learning = Learning::default();
+        model.visit(&mut learning);
+        let slots: &[Slot] = match self.config {
+            OptimizerConfig::Sgd { .. } => &[Slot::Velocity],
+            OptimizerConfig::Adamw { .. } => &[Slot::FirstMoment, Slot::SecondMoment],
+        };
+        let mut problems = Vec::new();
+        let (mut state, mut steps) = (BTreeMap::new(), BTreeMap::new());
+        for (name, data) in tensors {
+            let Some((kind, path)) = name.split_once('/') else {
+                problems.push(format!("optimizer/{name} is not part of an optimizer"));
+                continue;
+            };
+            let Some((size, device)) = learning.parameters.get(path) else {
+                problems.push(format!("optimizer/{name} belongs to no learning parameter"));
+                continue;
+            };
+            if kind == STEPS && slots.contains(&Slot::FirstMoment) {
+                let count = data.iter::<f32>().next().unwrap_or(0.0);
+                steps.insert(path.to_string(), count as u32);
+            } else if let Some(slot) = slots.iter().find(|slot| slot.name() == kind) {
+                if data.num_elements() == *size {
+                    let values: Vec<f32> = data.iter().collect();
+                    let flat = Tensor::<1>::from_data(TensorData::new(values, [*size]), device);
+                    state.insert((*slot, path.to_string()), flat);
+                } else {
+                    problems.push(format!(
+                        "optimizer/{name} has {} values and its parameter {size}",
+                        data.num_elements()
+                    ));
+                }
+            } else {
+                problems.push(format!("optimizer/{name} is not of this optimizer"));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(ParameterError { problems });
+        }
+        (self.state, self.steps) = (state, steps);
+        Ok(())
+    }
+}
+
+/// Name of the step counts in an exported state.
+const STEPS: &str = "steps";
+
+/// Size and device of every parameter that learns, by path.
+#[derive(Default)]
+struct Learning {
+    path: ModulePath,
+    parameters: BTreeMap<String, (usize, Device)>,
+}
+
+impl ModuleVisitor for Learning {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        if tensor.is_require_grad() {
+            let place = (tensor.shape().num_elements(), tensor.device().inner());
+            self.parameters.insert(self.path.name(), place);
+        }
+    }
+}
+
+struct Step<'a> {
+    optimizer: &'a mut Optimizer,
+    gradients: GradientsParams,
+    learning_rate: f64,
+    path: ModulePath,
+}
+
+impl ModuleMapper for Step<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = self.gradients.remove::<D>(param.id) else {
+            return param;
+        };
+        let (id, tensor, mapper) = param.consume();
+        let shape = tensor.shape();
+        let size = shape.num_elements();
+        // Coming back from plain tensors would lose it, and autodiff refuses to mix strategies.
+        let checkpointing = tensor.gradient_checkpointing_strategy();
+        let moved = self.optimizer.update(
+            self.path.name(),
+            tensor.inner().reshape([size]),
+            gradient.reshape([size]),
+            D == 1,
+            self.learning_rate,
+        );
+        let mut moved = Tensor::from_inner(moved.reshape(shape));
+        if let Some(strategy) = checkpointing {
+            moved = moved.with_gradient_checkpointing_strategy(strategy);
+        }
+        Param::from_mapped_value(id, moved.require_grad(), mapper)
+    }
+}
+
+/// The mean of gradients that were summed over `batches`, scaled down so that its Euclidean norm
+/// over all parameters is at most `max_norm` (`torch.nn.utils.clip_grad_norm_`). Also gives that
+/// norm before scaling. Without `max_norm` it is only measured.
+pub fn average_and_clip<M: Module>(
+    model: &M,
+    sum: GradientsParams,
+    batches: usize,
+    max_norm: Option<f64>,
+) -> (f64, GradientsParams) {
+    let mut squares = Squares {
+        gradients: &sum,
+        sums: Vec::new(),
+    };
+    model.visit(&mut squares);
+    if squares.sums.is_empty() {
+        return (0.0, sum);
+    }
+    // One read for all tensors.
+    let squares = crate::detection::host(Tensor::cat(squares.sums, 0));
+    let norm = squares.iter().map(|s| f64::from(*s)).sum::<f64>().sqrt() / batches as f64;
+    let clip = max_norm.map_or(1.0, |max_norm| (max_norm / (norm + 1e-6)).min(1.0));
+    let factor = clip / batches as f64;
+    if factor == 1.0 || !norm.is_finite() {
+        return (norm, sum);
+    }
+    let mut scale = Scale {
+        from: sum,
+        to: GradientsParams::new(),
+        factor,
+    };
+    model.visit(&mut scale);
+    (norm, scale.to)
+}
+
+struct Squares<'a> {
+    gradients: &'a GradientsParams,
+    sums: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Squares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            self.sums.push((gradient.clone() * gradient).sum());
+        }
+    }
+}
+
+struct Scale {
+    from: GradientsParams,
+    to: GradientsParams,
+    factor: f64,
+}
+
+impl ModuleVisitor for Scale {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.from.remove::<D>(param.id) {
+            self.to.register(param.id, gradient * self.factor);
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The directory of a run: configuration, logs, checkpoints, results.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use sedet_data::atomic::{keep_as, remove_unfinished, write_atomically};
+
+/// Why a run's directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    /// Something is there already.
+    #[error(
+        "{}: holds a run already; continue it with --resume, or give another --output", path.display()
+    )]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Nothing to resume.
+    #[error("{}: no run to resume here (checkpoints/last.safetensors is missing)", path.display())]
+    NothingToResume {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Two processes would write over each other.
+    #[error(
+        "{}: another sedet{owner} trains in this directory; wait until it has ended, or give another --output", path.display()
+    )]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+        /// ` (process N)` where that is known.
+        owner: String,
+    },
+    /// The system refuses.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// The paths of a run.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    /// The directory itself.
+    pub path: PathBuf,
+    /// Held by the one process that trains here; the system lets go of it however that ends.
+    lock: Option<Arc<File>>,
+}
+
+/// Directories of a run in which files are written.
+const DIRECTORYS: [&str; 2] = ["checkpoints", "results"];
+
+impl RunDir {
+    /// The paths in a directory, whatever is there.
+    pub fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            lock: None,
+        }
+    }
+
+    /// A new directory, for this process alone to train in, or one in which a process was killed before
+    /// its first checkpoint.
+    ///
+    /// # Errors
+    /// A run is there already, or the system refuses.
+    pub fn create(path: &Path) -> Result<Self, RunDirError> {
+        let mut run = Self::at(path);
+        run.must_be_new()?;
+        for directory in DIRECTORYS {
+            let directory = path.join(directory);
+            fs::create_dir_all(&directory).map_err(|source| RunDirError::Io {
+                path: directory,
+                source,
+            })?;
+        }
+        run.lock()?;
+        // Somebody may have begun a run here since the first look.
+        run.must_be_new()?;
+        run.remove_unfinished();
+        Ok(run)
+    }
+
+    /// A directory in which a run was killed before its first checkpoint holds nothing yet.
+    fn must_be_new(&self) -> Result<(), RunDirError> {
+        let of_a_run = [
+            self.last_checkpoint(),
+            self.previous_checkpoint(),
+            self.best_checkpoint(),
+        ];
+        match of_a_run.iter().any(|path| path.exists()) {
+            true => Err(RunDirError::Exists {
+                path: self.path.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// The directory of a run that was interrupted, to look into.
+    ///
+    /// # Errors
+    /// There is no checkpoint to continue from.
+    pub fn open(path: &Path) -> Result<Self, RunDirError> {
+        let run = Self::at(path);
+        if run.last_checkpoint().is_file() || run.previous_checkpoint().is_file() {
+            Ok(run)
+        } else {
+            Err(RunDirError::NothingToResume {
+                path: path.to_path_buf(),
+            })
+        }
+    }
+
+    /// The directory of a run that was interrupted, for this process alone to train in. What a killed
+    /// process left half-written is removed.
+    ///
+    /// # Errors
+    /// There is no checkpoint to continue from, or another process trains there.
+    pub fn reopen(path: &Path) -> Result<Self, RunDirError> {
+        let mut run = Self::open(path)?;
+        run.lock()?;
+        run.remove_unfinished();
+        Ok(run)
+    }
+
+    /// Nobody else writes here while this process has the lock.
+    fn remove_unfinished(&self) {
+        remove_unfinished(&self.path);
+        for directory in DIRECTORYS {
+            remove_unfinished(&self.path.join(directory));
+        }
+    }
+
+    /// Take the directory for this process.
+    fn lock(&mut self) -> Result<(), RunDirError> {
+        let path = self.path.join("lock");
+        let io = |source| RunDirError::Io {
+            path: path.clone(),
+            source,
+        };
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {
+                // For the message of the other process; without it, it has no number to name.
+                let _ = fs::write(&path, std::process::id().to_string());
+                self.lock = Some(Arc::new(file));
+                Ok(())
+            }
+            Err(TryLockError::WouldBlock) => Err(RunDirError::Busy {
+                path: self.path.clone(),
+                owner: fs::read_to_string(&path)
+                    .ok()
+                    .filter(|owner| !owner.is_empty())
+                    .map(|owner| format!(" (process {owner})"))
+                    .unwrap_or_default(),
+            }),
+            // Some network file systems know no locks. The run goes on without.
+            Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(()),
+            Err(TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+
+    /// The resolved configuration.
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// Where training stands, with the optimizer's state.
+    pub fn last_checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoints/last.safetensors")
+    }
+
+    /// What [`last_checkpoint`](Self::last_checkpoint) was before, for the day it is damaged.
+    pub fn previous_checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoints/previous.safetensors")
+    }
+
+    /// Make the last checkpoint, if there is one, the previous.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn keep_last_checkpoint(&self) -> Result<(), RunDirError> {
+        let (last, previous) = (self.last_checkpoint(), self.previous_checkpoint());
+        if !last.exists() {
+            return Ok(());
+        }
+        keep_as(&last, &previous).map_err(|source| RunDirError::Io {
+            path: previous,
+            source,
+        })
+    }
+
+    /// The best weights so far, for use.
+    pub fn best_checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoints/best.safetensors")
+    }
+
+    /// Detections, metrics and images of evaluations.
+    pub fn results(&self) -> PathBuf {
+        self.path.join("results")
+    }
+
+    /// Write a small file of the run.
+    ///
+    /// # Errors
+    /// The system's, with the path.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), RunDirError> {
+        let path = self.path.join(name);
+        write_atomically(&path, |out| out.write_all(text.as_bytes()))
+            .map_err(|source| RunDirError::Io { path, source })
+    }
+}
+
+/// What somebody needs to know to make the same run again.
+pub fn environment(device: &str, data: &Value) -> Value {
+    json!({
+        "sedet": env!("CARGO_PKG_VERSION"),
+        "os": std::env::consts::OS,
+        "architecture": std::env::consts::ARCH,
+        "threads": rayon::current_num_threads(),
+        "device": device,
+        "command": std::env::args().collect::<Vec<_>>(),
+        "data": data,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_run_has_its_directories_and_a_second_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs/first");
+        let run = RunDir::create(&path).unwrap();
+        assert!(run.results().is_dir() && path.join("checkpoints").is_dir());
+        run.write("config.toml", "[train]\n").unwrap();
+        assert_eq!(fs::read_to_string(run.config()).unwrap(), "[train]\n");
+        drop(run);
+        // Killed while the first checkpoint was written.
+        let half = path.join("checkpoints/.last.safetensors.unfinished-7-0");
+        fs::write(&half, "half").unwrap();
+        let run = RunDir::create(&path).unwrap();
+        assert!(!half.exists());
+        fs::write(run.last_checkpoint(), "").unwrap();
+        let refused = RunDir::create(&path).unwrap_err().to_string();
+        for part in ["runs/first", "--resume", "--output"] {
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+    }
+
+    #[test]
+    fn only_a_run_with_a_checkpoint_can_be_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("none");
+        let message = RunDir::open(&missing).unwrap_err().to_string();
+        assert!(message.contains("none: no run to resume"), "{message}");
+        let run = RunDir::create(dir.path()).unwrap();
+        assert!(RunDir::open(dir.path()).is_err());
+        fs::write(run.last_checkpoint(), "").unwrap();
+        assert_eq!(RunDir::open(dir.path()).unwrap().path, dir.path());
+    }
+
+    #[test]
+    fn a_directory_in_which_another_process_trains_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = RunDir::create(dir.path()).unwrap();
+        fs::write(first.last_checkpoint(), "").unwrap();
+        let message = RunDir::create(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("holds a run already"), "{message}");
+        fs::remove_file(first.last_checkpoint()).unwrap();
+        let new = RunDir::create(dir.path());
+        fs::write(first.last_checkpoint(), "").unwrap();
+        for second in [new, RunDir::reopen(dir.path())] {
+            let message = second.unwrap_err().to_string();
+            let owner = format!("another sedet (process {})", std::process::id());
+            assert!(message.contains(&owner), "{message}");
+        }
+        drop(first);
+        let leftover = dir.path().join("checkpoints/.last.unfinished-1-0");
+        fs::write(&leftover, "half").unwrap();
+        RunDir::reopen(dir.path()).unwrap();
+        assert!(!leftover.exists());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let message = RunDir::create(&file.join("run")).unwrap_err().to_string();
+        assert!(message.contains("file/run/checkpoints"), "{message}");
+    }
+
+    #[test]
+    fn the_environment_says_what_it_takes_to_repeat_the_run() {
+        let found = environment("cpu (2 threads)", &json!({"images": 3}));
+        assert_eq!(found["sedet"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(found["data"]["images"], 3);
+        assert!(found["threads"].as_u64() >= Some(1));
+    }
+}

@@ -1,0 +1,200 @@
+//! The learning rate as a pure function of the iteration, and of how often the loss stopped falling.
+
+use serde::{Deserialize, Serialize};
+
+/// What happens after the warm-up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Decay {
+    /// Nothing.
+    Constant,
+    /// Times `gamma` at the start of each of these epochs.
+    MultiStep {
+        /// Epochs, counted from 0; may be fractions.
+        milestones: Vec<f64>,
+        /// Factor.
+        gamma: f64,
+    },
+    /// Times `gamma` whenever the validation loss (without one, the score) has not got better for
+    /// more than `patience` evaluations: `torch.optim.lr_scheduler.ReduceLROnPlateau` with a
+    /// threshold of 0.
+    Plateau {
+        /// Factor.
+        gamma: f64,
+        /// Evaluations without gain that are borne.
+        patience: usize,
+    },
+    /// Half a cosine from 1 down to `floor` over the whole run.
+    Cosine {
+        /// The last factor.
+        floor: f64,
+    },
+}
+
+/// Linear warm-up, then a decay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// Iterations of the warm-up; never more than the first epoch has, less one (torchvision's
+    /// detectors).
+    #[serde(default)]
+    pub warmup_iterations: usize,
+    /// Length of the warm-up in epochs, in place of `warmup_iterations`; may be a fraction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_epochs: Option<f64>,
+    /// Factor at iteration 0.
+    pub warmup_factor: f64,
+    /// Afterwards.
+    pub decay: Decay,
+}
+
+impl ScheduleConfig {
+    /// The factor on the base learning rate at an iteration (an optimizer step) after so many
+    /// drops of [`Decay::Plateau`].
+    pub fn factor(&self, iteration: usize, per_epoch: usize, total: usize, drops: usize) -> f64 {
+        let warmup = match self.warmup_epochs {
+            Some(epochs) => (epochs * per_epoch as f64).round() as usize,
+            None => self.warmup_iterations.min(per_epoch.saturating_sub(1)),
+        };
+        let warm = if iteration < warmup {
+            let done = iteration as f64 / warmup as f64;
+            self.warmup_factor + (1.0 - self.warmup_factor) * done
+        } else {
+            1.0
+        };
+        let decay = match &self.decay {
+            Decay::Constant => 1.0,
+            Decay::MultiStep { milestones, gamma } => {
+                let epoch = iteration as f64 / per_epoch.max(1) as f64;
+                let passed = milestones.iter().filter(|m| epoch >= **m).count();
+                gamma.powi(passed as i32)
+            }
+            Decay::Plateau { gamma, .. } => gamma.powi(drops as i32),
+            Decay::Cosine { floor } => {
+                let done = (iteration as f64 / total.max(1) as f64).min(1.0);
+                floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+            }
+        };
+        warm * decay
+    }
+}
+
+/// What [`Decay::Plateau`] has seen of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlateauState {
+    /// The lowest loss so far.
+    #[serde(with = "super::exact")]
+    lowest: Option<f64>,
+    /// Evaluations since then, or since the last drop.
+    without_gain: usize,
+    /// How often the rate was lowered.
+    pub drops: usize,
+}
+
+impl PlateauState {
+    /// Take note of an evaluation.
+    pub fn observe(&mut self, loss: f64, decay: &Decay) {
+        let Decay::Plateau { patience, .. } = decay else {
+            return;
+        };
+        if self.lowest.is_none_or(|lowest| loss < lowest) {
+            self.lowest = Some(loss);
+            self.without_gain = 0;
+        } else {
+            self.without_gain += 1;
+        }
+        if self.without_gain > *patience {
+            self.drops += 1;
+            self.without_gain = 0;
+        }
+    }
+}
+
+/// The learning rate for a batch size by the linear scaling rule (Goyal et al. 2017).
+pub fn scaled_learning_rate(base: f64, base_batch: usize, batch: usize) -> f64 {
+    base * batch as f64 / base_batch as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn torchvision_s_detection_schedule() {
+        // torch 2.12.1: LinearLR(start_factor=1/1000, total_iters=4) in epoch 0 and
+        // MultiStepLR([2, 3], gamma=0.1) over epochs of 5 iterations, base 0.02.
+        let schedule = ScheduleConfig {
+            warmup_iterations: 1000,
+            warmup_epochs: None,
+            warmup_factor: 1.0 / 1000.0,
+            decay: Decay::MultiStep {
+                milestones: vec![2.0, 3.0],
+                gamma: 0.1,
+            },
+        };
+        let expected = [
+            0.00002, 0.005015, 0.01001, 0.015005, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.002, 0.002,
+            0.002, 0.002, 0.002, 0.0002,
+        ];
+        for (iteration, expected) in expected.iter().enumerate() {
+            let rate = 0.02 * schedule.factor(iteration, 5, 20, 0);
+            assert!((rate - expected).abs() < 1e-12, "{iteration}: {rate}");
+        }
+    }
+
+    #[test]
+    fn the_cosine_ends_on_its_floor() {
+        let schedule = ScheduleConfig {
+            warmup_iterations: 0,
+            warmup_epochs: None,
+            warmup_factor: 0.0,
+            decay: Decay::Cosine { floor: 0.01 },
+        };
+        assert_eq!(schedule.factor(0, 10, 100, 0), 1.0);
+        assert!((schedule.factor(50, 10, 100, 0) - 0.505).abs() < 1e-12);
+        assert!((schedule.factor(100, 10, 100, 0) - 0.01).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_rate_grows_with_the_batch() {
+        assert_eq!(scaled_learning_rate(0.02, 16, 4), 0.005);
+    }
+
+    #[test]
+    fn the_warm_up_may_last_longer_than_an_epoch() {
+        // torch 2.12.1: LinearLR(start_factor=0.1, total_iters=4), base 1.
+        let schedule = ScheduleConfig {
+            warmup_iterations: 0,
+            warmup_epochs: Some(2.0),
+            warmup_factor: 0.1,
+            decay: Decay::Constant,
+        };
+        for (iteration, expected) in [0.1, 0.325, 0.55, 0.775, 1.0, 1.0].iter().enumerate() {
+            let factor = schedule.factor(iteration, 2, 100, 0);
+            assert!((factor - expected).abs() < 1e-12, "{iteration}: {factor}");
+        }
+    }
+
+    #[test]
+    fn a_loss_that_stops_falling_lowers_the_rate() {
+        // torch 2.12.1: ReduceLROnPlateau(factor=0.1, patience=1, threshold=0) over these losses
+        // gives the rates 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01 after each.
+        let losses = [2.0, 1.0, 1.5, 1.0, 0.9, 0.9, f64::NAN, 2.0];
+        let drops = [0, 0, 0, 1, 1, 1, 2, 2];
+        let schedule = ScheduleConfig {
+            warmup_iterations: 0,
+            warmup_epochs: None,
+            warmup_factor: 1.0,
+            decay: Decay::Plateau {
+                gamma: 0.1,
+                patience: 1,
+            },
+        };
+        let mut state = PlateauState::default();
+        for (loss, drops) in losses.into_iter().zip(drops) {
+            state.observe(loss, &schedule.decay);
+            assert_eq!(state.drops, drops, "{loss}");
+        }
+        assert!((schedule.factor(0, 1, 1, state.drops) - 0.01).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,552 @@
+//! Checkpoints: safetensors with one JSON document in the header, readable by anyone.
+//!
+//! A file is complete in itself. Weights have the plain names of
+//! [`named_tensors`](super::parameters::named_tensors); a checkpoint that a run continues from also
+//! holds `optimizer/...` and `ema/...`. Both in ONE file, so that a crash can't leave weights and
+//! optimizer of different steps. A checksum of every part tells a file that was damaged later.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::TensorData;
+use half::f16;
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, Metadata, View};
+use serde_json::Value;
+
+use super::parameters::NamedTensors;
+use sedet_data::atomic::replace_atomically;
+
+/// The header entry that holds our JSON.
+const METADATA_KEY: &str = "sedet";
+
+/// How our JSON begins: with the checksums of the rest of it (as text) and of every tensor. Files from
+/// before there were checksums begin otherwise and are read without. A header entry of its own would
+/// come before or after our JSON by chance, and a file would no longer be a function of its contents.
+const CHECKSUMS: &str = "{\"crc32c\":";
+
+/// CRC-32C of all parts of a file.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Checksums {
+    description: u32,
+    tensors: BTreeMap<String, u32>,
+}
+
+impl Checksums {
+    /// A description with the checksums in front.
+    fn before(mut self, description: &Value) -> String {
+        let text = description.to_string();
+        let Some(rest) = text.strip_prefix('{') else {
+            return text;
+        };
+        self.description = crc32c::crc32c(text.as_bytes());
+        let comma = if rest == "}" { "" } else { "," };
+        format!("{CHECKSUMS}{}{comma}{rest}", serde_json::json!(self))
+    }
+
+    /// Apart again: the description, and the checksums where there are any.
+    fn split(text: &str) -> Result<(Cow<'_, str>, Option<Self>), String> {
+        let Some(found) = text.strip_prefix(CHECKSUMS) else {
+            return Ok((text.into(), None));
+        };
+        let mut reader = serde_json::Deserializer::from_str(found).into_iter::<Self>();
+        let Some(Ok(checksums)) = reader.next() else {
+            return Err(damaged("its list of checksums"));
+        };
+        let rest = &found[reader.byte_offset()..];
+        let description = format!("{{{}", rest.strip_prefix(',').unwrap_or(rest));
+        match checksums.description == crc32c::crc32c(description.as_bytes()) {
+            true => Ok((description.into(), Some(checksums))),
+            false => Err(damaged("its description")),
+        }
+    }
+}
+
+/// Why a checkpoint could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Disk full, no permission, no directory.
+    #[error("{}: checkpoint not written: {source}; the previous one is intact", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Missing or unreadable.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Not safetensors, truncated, or made by another program.
+    #[error("{}: not a sedet checkpoint: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A bit that flipped on a disk or on the way.
+fn damaged(what: &str) -> String {
+    format!(
+        "{what} is not as it was saved (its checksum differs): the file was damaged afterwards; \
+         copy it again or use another checkpoint"
+    )
+}
+
+/// The checksum of a tensor: of its bytes, its type and its shape.
+fn checksum(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(
+        crc32c::crc32c(format!("{dtype:?} {shape:?}").as_bytes()),
+        bytes,
+    )
+}
+
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    Full,
+    /// Half the size; weights rounded to 11 bits. Tensors with values beyond 65504, which half
+    /// precision doesn't reach, stay as they are.
+    Half,
+}
+
+/// The contents of a checkpoint file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// What the network is, and where training stands.
+    pub metadata: Value,
+    /// The weights.
+    pub weights: NamedTensors,
+    /// State of the optimizer; empty in a checkpoint for use only.
+    pub optimizer: NamedTensors,
+    /// Averaged weights; empty without averaging.
+    pub ema: NamedTensors,
+}
+
+const OPTIMIZER: &str = "optimizer/";
+const EMA: &str = "ema/";
+
+/// A tensor on its way to a file; its bytes are made when it is their turn, so that not all of them
+/// are in memory twice.
+struct Stored<'a> {
+    data: &'a TensorData,
+    dtype: Dtype,
+}
+
+impl<'a> Stored<'a> {
+    fn new(data: &'a TensorData, precision: Precision) -> Self {
+        let fits = |v: f32| !v.is_finite() || v.abs() <= f16::MAX.to_f32();
+        let dtype = match precision {
+            Precision::Half if data.iter::<f32>().all(fits) => Dtype::F16,
+            _ => Dtype::F32,
+        };
+        Self { data, dtype }
+    }
+}
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        self.data.shape()
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        let values = self.data.iter::<f32>();
+        Cow::Owned(match self.dtype {
+            Dtype::F16 => values
+                .flat_map(|v| f16::from_f32(v).to_le_bytes())
+                .collect(),
+            _ => values.flat_map(f32::to_le_bytes).collect(),
+        })
+    }
+    fn data_len(&self) -> usize {
+        self.data.num_elements() * self.dtype.bitsize() / 8
+    }
+}
+
+/// Write a safetensors file tensor by tensor, whole or not at all.
+///
+/// # Errors
+/// The system's, with the path.
+pub(super) fn write_safetensors<V: View>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, V)>,
+    header: Option<HashMap<String, String>>,
+) -> Result<(), CheckpointError> {
+    replace_atomically(path, |unfinished| {
+        safetensors::serialize_to_file(tensors, header, unfinished).map_err(|error| match error {
+            SafeTensorError::IoError(source) => source,
+            other => std::io::Error::other(other),
+        })
+    })
+    .map_err(|source| CheckpointError::Write {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+impl Checkpoint {
+    /// Write the file, whole or not at all.
+    ///
+    /// # Errors
+    /// The system's, with the path; an older file of that name stays as it was.
+    pub fn save(&self, path: &Path, precision: Precision) -> Result<(), CheckpointError> {
+        let parts = [
+            ("", &self.weights),
+            (OPTIMIZER, &self.optimizer),
+            (EMA, &self.ema),
+        ];
+        let tensors: Vec<(String, Stored<'_>)> = parts
+            .into_iter()
+            .flat_map(|(prefix, tensors)| {
+                tensors.iter().map(move |(name, data)| {
+                    (format!("{prefix}{name}"), Stored::new(data, precision))
+                })
+            })
+            .collect();
+        let sums = tensors.iter().map(|(name, stored)| {
+            let sum = checksum(stored.dtype(), stored.shape(), &stored.data());
+            (name.clone(), sum)
+        });
+        let checksums = Checksums {
+            description: 0,
+            tensors: sums.collect(),
+        };
+        let json = checksums.before(&self.metadata);
+        let header = HashMap::from([(METADATA_KEY.to_string(), json)]);
+        write_safetensors(path, tensors, Some(header))
+    }
+
+    /// Whether a file is a checkpoint of this program, or at least was meant to be one: a
+    /// safetensors file with our entry in its header, or one whose header is cut off.
+    ///
+    /// # Errors
+    /// A file that is missing or unreadable.
+    pub fn is_ours(path: &Path) -> Result<bool, CheckpointError> {
+        let header = (|| {
+            let mut file = File::open(path)?;
+            let size = file.metadata()?.len();
+            let mut start = Vec::new();
+            file.by_ref().take(9).read_to_end(&mut start)?;
+            let length = match start.as_slice() {
+                [a, b, c, d, e, f, g, h, b'{'] => {
+                    u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h])
+                }
+                _ => return Ok(None),
+            };
+            if length > MAX_HEADER_BYTES {
+                return Ok(None);
+            }
+            if length > size - 8 {
+                return Ok(Some(Vec::new()));
+            }
+            let mut header = vec![b'{'];
+            file.take(length - 1).read_to_end(&mut header)?;
+            Ok(Some(header))
+        })();
+        let header = header.map_err(|source| CheckpointError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Ok(header.is_some_and(|header| {
+            serde_json::from_slice::<safetensors::tensor::Metadata>(&header).map_or(
+                header.is_empty(),
+                |parsed| {
+                    parsed
+                        .metadata()
+                        .as_ref()
+                        .is_some_and(|entries| entries.contains_key(METADATA_KEY))
+                },
+            )
+        }))
+    }
+
+    /// Read a file.
+    ///
+    /// # Errors
+    /// Names the file, and the tensor where one is to blame.
+    pub fn load(path: &Path) -> Result<Self, CheckpointError> {
+        let read_error = |source| CheckpointError::Read {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut file = File::open(path).map_err(read_error)?;
+        let size = file.metadata().map_err(read_error)?.len();
+        Self::read(&mut file, size, path)
+    }
+
+    /// Out of memory: a checkpoint that is part of the program. `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_bytes(mut bytes: &[u8], name: &str) -> Result<Self, CheckpointError> {
+        let size = bytes.len() as u64;
+        Self::read(&mut bytes, size, Path::new(name))
+    }
+
+    fn read(
+        file: &mut impl std::io::Read,
+        size: u64,
+        path: &Path,
+    ) -> Result<Self, CheckpointError> {
+        let bad = |reason: String| CheckpointError::Format {
+            path: path.to_path_buf(),
+            reason,
+        };
+        let read_error = |source| CheckpointError::Read {
+            path: path.to_path_buf(),
+            source,
+        };
+        let header = read_header(file, size).map_err(read_error)?.map_err(bad)?;
+        let json = header
+            .metadata()
+            .as_ref()
+            .and_then(|entries| entries.get(METADATA_KEY))
+            .ok_or_else(|| bad("its header has no 'sedet' entry".into()))?;
+        let (json, checksums) = Checksums::split(json).map_err(bad)?;
+        let mut checksums = checksums.map(|c| c.tensors);
+        let metadata = serde_json::from_str(&json)
+            .map_err(|e| bad(format!("its metadata is not JSON ({e})")))?;
+        let mut out = Self {
+            metadata,
+            weights: BTreeMap::new(),
+            optimizer: BTreeMap::new(),
+            ema: BTreeMap::new(),
+        };
+        // One after the other, in the order of the file: never all bytes beside all values.
+        for name in header.offset_keys() {
+            let Some(info) = header.info(&name) else {
+                continue;
+            };
+            let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
+            file.read_exact(&mut bytes).map_err(read_error)?;
+            // Each is taken out, so that those of tensors that are missing are left.
+            let sum = checksum(info.dtype, &info.shape, &bytes);
+            if checksums
+                .as_mut()
+                .is_some_and(|sums| sums.remove(&name) != Some(sum))
+            {
+                return Err(bad(damaged(&format!("tensor {name}"))));
+            }
+            let values: Vec<f32> = match info.dtype {
+                Dtype::F32 => bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_le_bytes(*b))
+                    .collect(),
+                Dtype::F16 => bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f16::from_le_bytes(*b).to_f32())
+                    .collect(),
+                other => return Err(bad(format!("tensor {name} is {other:?}, not a float"))),
+            };
+            let data = TensorData::new(values, info.shape.clone());
+            let (map, name) = if let Some(name) = name.strip_prefix(OPTIMIZER) {
+                (&mut out.optimizer, name)
+            } else if let Some(name) = name.strip_prefix(EMA) {
+                (&mut out.ema, name)
+            } else {
+                (&mut out.weights, name.as_str())
+            };
+            map.insert(name.to_string(), data);
+        }
+        if let Some(name) = checksums.iter().flat_map(BTreeMap::keys).next() {
+            return Err(bad(damaged(&format!("tensor {name}"))));
+        }
+        Ok(out)
+    }
+
+    /// The weights to use a network with: the average where there is one.
+    pub fn best_weights(&self) -> &NamedTensors {
+        if self.ema.is_empty() {
+            &self.weights
+        } else {
+            &self.ema
+        }
+    }
+}
+
+/// The header of a safetensors file whose size is that which the header says; else the reason why
+/// it is none. The file then stands at its first tensor.
+fn read_header(
+    file: &mut impl std::io::Read,
+    size: u64,
+) -> std::io::Result<Result<Metadata, String>> {
+    let mut start = Vec::new();
+    file.by_ref().take(8).read_to_end(&mut start)?;
+    if start.starts_with(b"PK") {
+        return Ok(Err(
+            "it is a zip archive, as PyTorch's .pth files are; sedet reads .safetensors".into(),
+        ));
+    }
+    let Ok(length) = <[u8; 8]>::try_from(start.as_slice()) else {
+        return Ok(Err(format!("it has only {size} bytes")));
+    };
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER_BYTES {
+        return Ok(Err("not a safetensors file".into()));
+    }
+    if length + 8 > size {
+        return Ok(Err("it is cut off inside its header".into()));
+    }
+    let mut bytes = Vec::new();
+    file.by_ref().take(length).read_to_end(&mut bytes)?;
+    let header: Metadata = match serde_json::from_slice(&bytes) {
+        Ok(header) => header,
+        Err(e) => return Ok(Err(format!("not a whole safetensors file ({e})"))),
+    };
+    let whole = 8 + length + header.data_len() as u64;
+    Ok(match whole == size {
+        true => Ok(header),
+        false => Err(format!(
+            "not a whole safetensors file ({size} bytes where its header says {whole})"
+        )),
+    })
+}
+
+/// The safetensors format's own limit.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Checkpoint {
+        let tensor = |v: f32| TensorData::new(vec![v, -v, 0.5], [3, 1]);
+        Checkpoint {
+            metadata: serde_json::json!({"classes": ["a"]}),
+            weights: [("w".to_string(), tensor(1.25))].into(),
+            optimizer: [("velocity/w".to_string(), tensor(0.1))].into(),
+            ema: [("w".to_string(), tensor(3.0))].into(),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_as_it_was_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        sample().save(&path, Precision::Full).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap(), sample());
+    }
+
+    #[test]
+    fn half_precision_halves_the_tensors_and_rounds_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        sample().save(&path, Precision::Half).unwrap();
+        let back = Checkpoint::load(&path).unwrap();
+        let value = back.optimizer["velocity/w"].iter::<f32>().next().unwrap();
+        assert!((value - 0.1).abs() < 1e-4 && value != 0.1);
+    }
+
+    #[test]
+    fn half_precision_keeps_values_that_it_could_not_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let mut checkpoint = sample();
+        let large = TensorData::new(vec![1e6f32, 0.1], [2]);
+        checkpoint.weights.insert("var".into(), large.clone());
+        checkpoint.save(&path, Precision::Half).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap().weights["var"], large);
+    }
+
+    #[test]
+    fn a_tensor_that_is_not_a_float_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let counter = safetensors::tensor::TensorView::new(Dtype::I64, vec![1], &[0; 8]).unwrap();
+        let header = HashMap::from([(METADATA_KEY.to_string(), "{}".to_string())]);
+        write_safetensors(&path, [("counter".to_string(), counter)], Some(header)).unwrap();
+        let message = Checkpoint::load(&path).unwrap_err().to_string();
+        assert!(message.contains("tensor counter is I64"), "{message}");
+    }
+
+    /// All of them: the file is small.
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        sample().save(&path, Precision::Full).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let (mut named, mut unharmed) = (0, 0);
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            match Checkpoint::from_bytes(&bytes, "a.safetensors") {
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(message.starts_with("a.safetensors: "), "{message}");
+                    named += usize::from(message.contains("its checksum differs"));
+                }
+                // Blanks behind the header, or the name of the checksums, which then are a part of the
+                // description.
+                Ok(mut same) => {
+                    if let Some(description) = same.metadata.as_object_mut() {
+                        description.retain(|name, _| name == "classes");
+                    }
+                    assert_eq!(same, sample(), "bit {bit}");
+                    unharmed += 1;
+                }
+            }
+        }
+        assert!(named > 3 * 12 * 8 && unharmed < 64, "{named} {unharmed}");
+    }
+
+    #[test]
+    fn a_file_without_checksums_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let data = TensorData::new(vec![1.5f32], [1]);
+        let tensors = [("w".to_string(), Stored::new(&data, Precision::Full))];
+        let header = HashMap::from([(METADATA_KEY.to_string(), "{}".to_string())]);
+        write_safetensors(&path, tensors, Some(header)).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap().weights["w"], data);
+    }
+
+    #[test]
+    fn truncated_and_foreign_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        sample().save(&path, Precision::Full).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in [0, 5, 20, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let message = Checkpoint::load(&path).unwrap_err().to_string();
+            assert!(message.contains("a.safetensors"), "{message}");
+        }
+        std::fs::write(&path, [0xFF; 64]).unwrap();
+        assert!(Checkpoint::load(&path).is_err());
+        std::fs::write(&path, b"PK\x03\x04 and so on").unwrap();
+        let message = Checkpoint::load(&path).unwrap_err().to_string();
+        assert!(message.contains(".pth"), "{message}");
+        let gone = Checkpoint::load(&dir.path().join("gone"))
+            .unwrap_err()
+            .to_string();
+        assert!(gone.contains("gone: cannot be read"));
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_names_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("missing/a.safetensors");
+        let message = sample()
+            .save(&path, Precision::Full)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("missing/a.safetensors") && message.contains("previous one"));
+    }
+}

@@ -1,0 +1,402 @@
+//! Weight files of other programs, read tensor by tensor: PyTorch (zip, legacy, tar), safetensors,
+//! NumPy's `.npz` and pickles of arrays. A pickle is parsed, never executed.
+//!
+//! Opening a file reads names, types and shapes only, so that a file can be inspected, or
+//! converted, in little more memory than its largest tensor.
+
+mod npz;
+mod numpy_pickle;
+mod pytorch;
+mod safetensors;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use half::{bf16, f16};
+use zip::ZipArchive;
+
+use sedet_data::pickle::PickledArray;
+
+/// Why a weights file could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ForeignError {
+    /// Missing or unreadable.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// No known format, or damaged.
+    #[error("{}: not a whole {format} file: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it looked like.
+        format: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of no known kind.
+    #[error(
+        "{}: no known kind of weight file; sedet reads PyTorch's .pt and .pth, safetensors, .npz and \
+         pickles of NumPy arrays",
+        path.display()
+    )]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+    },
+    /// One tensor.
+    #[error("{}: tensor {tensor}: {reason}", path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// Its name in the file.
+        tensor: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The kind of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// PyTorch 1.6 and later.
+    PytorchZip,
+    /// PyTorch before 1.6.
+    PytorchLegacy,
+    /// PyTorch before 0.1.10.
+    PytorchTar,
+    /// A pickle of NumPy arrays.
+    NumpyPickle,
+    /// The safetensors format.
+    Safetensors,
+    /// A zip archive of NumPy arrays.
+    Npz,
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PytorchZip => "PyTorch zip",
+            Self::PytorchLegacy => "PyTorch legacy",
+            Self::PytorchTar => "PyTorch tar",
+            Self::NumpyPickle => "pickle of NumPy arrays",
+            Self::Safetensors => "safetensors",
+            Self::Npz => "npz",
+        })
+    }
+}
+
+/// The type of a tensor's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the names say it
+pub enum ElementType {
+    F64,
+    F32,
+    F16,
+    Bf16,
+    I64,
+    I32,
+    I16,
+    I8,
+    U64,
+    U32,
+    U16,
+    U8,
+    Bool,
+}
+
+impl ElementType {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 | Self::U64 => 8,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+        }
+    }
+
+    /// Whether weights can be made of it.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
+    }
+
+    fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        macro_rules! each {
+            ($t:ty, $convert:expr) => {
+                bytes
+                    .as_chunks::<{ size_of::<$t>() }>()
+                    .0
+                    .iter()
+                    .map(|b| $convert(<$t>::from_le_bytes(*b)))
+                    .collect()
+            };
+        }
+        match self {
+            Self::F64 => each!(f64, |v| v as f32),
+            Self::F32 => each!(f32, |v| v),
+            Self::F16 => each!(f16, f16::to_f32),
+            Self::Bf16 => each!(bf16, bf16::to_f32),
+            Self::I64 => each!(i64, |v| v as f32),
+            Self::I32 => each!(i32, |v| v as f32),
+            Self::I16 => each!(i16, f32::from),
+            Self::I8 => each!(i8, f32::from),
+            Self::U64 => each!(u64, |v| v as f32),
+            Self::U32 => each!(u32, |v| v as f32),
+            Self::U16 => each!(u16, f32::from),
+            Self::U8 | Self::Bool => each!(u8, f32::from),
+        }
+    }
+}
+
+impl fmt::Display for ElementType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::F64 => "f64",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::I64 => "i64",
+            Self::I32 => "i32",
+            Self::I16 => "i16",
+            Self::I8 => "i8",
+            Self::U64 => "u64",
+            Self::U32 => "u32",
+            Self::U16 => "u16",
+            Self::U8 => "u8",
+            Self::Bool => "bool",
+        })
+    }
+}
+
+/// What is known of a tensor before its values are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Extents, outermost first.
+    pub shape: Vec<usize>,
+    /// Its elements.
+    pub element: ElementType,
+}
+
+impl TensorInfo {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+enum Source {
+    Pytorch(pytorch_reader::Tensor),
+    /// Where its bytes lie in the file.
+    Bytes(std::ops::Range<u64>),
+    /// The name of its entry in the archive.
+    Entry(String),
+    Pickled(PickledArray),
+}
+
+/// An open weights file.
+pub struct ForeignFile {
+    path: PathBuf,
+    container: Container,
+    tensors: BTreeMap<String, (TensorInfo, Source)>,
+    /// For tensors read from the file itself.
+    file: Mutex<File>,
+}
+
+impl fmt::Debug for ForeignFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForeignFile")
+            .field("path", &self.path)
+            .field("container", &self.container)
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ForeignFile {
+    /// Find out what a file is and what tensors it has.
+    ///
+    /// # Errors
+    /// Each names the file.
+    pub fn open(path: &Path) -> Result<Self, ForeignError> {
+        let read_error = |source| ForeignError::Read {
+            path: path.to_path_buf(),
+            source,
+        };
+        let mut file = File::open(path).map_err(read_error)?;
+        let size = file.metadata().map_err(read_error)?.len();
+        let mut start = Vec::new();
+        file.by_ref()
+            .take(16)
+            .read_to_end(&mut start)
+            .map_err(read_error)?;
+        file.rewind().map_err(read_error)?;
+        let (container, tensors) = if start.starts_with(b"PK") && npz::is_npz(&file) {
+            (Container::Npz, npz::tensors(path, &file)?)
+        } else if safetensors::is_safetensors(&start, size) {
+            let tensors = safetensors::tensors(path, &mut file)?;
+            (Container::Safetensors, tensors)
+        } else if pytorch::is_pytorch(&start, &mut file).map_err(read_error)? {
+            pytorch::tensors(path)?
+        } else if matches!(start.as_slice(), [0x80, 2..=5, ..]) {
+            let tensors = numpy_pickle::tensors(path, &mut file)?;
+            (Container::NumpyPickle, tensors)
+        } else {
+            return Err(ForeignError::Unknown {
+                path: path.to_path_buf(),
+            });
+        };
+        Ok(Self {
+            path: path.to_path_buf(),
+            container,
+            tensors,
+            file: Mutex::new(file),
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its kind.
+    pub fn container(&self) -> Container {
+        self.container
+    }
+
+    /// Its tensors by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
+        self.tensors
+            .iter()
+            .map(|(name, (info, _))| (name.as_str(), info))
+    }
+
+    /// One of its tensors.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name).map(|(info, _)| info)
+    }
+
+    /// The texts in a dictionary that a PyTorch file has beside the weights, in no order; none in
+    /// other files.
+    pub fn texts(&self, dictionary: &str) -> Vec<String> {
+        match self.container {
+            Container::PytorchZip | Container::PytorchLegacy => {
+                pytorch::texts(&self.path, dictionary)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The values of a tensor as 32-bit floats, row by row.
+    ///
+    /// # Errors
+    /// A name that the file does not have; bytes that are missing or damaged.
+    pub fn values(&self, name: &str) -> Result<Vec<f32>, ForeignError> {
+        let bad = |reason: String| ForeignError::Tensor {
+            path: self.path.clone(),
+            tensor: name.to_string(),
+            reason,
+        };
+        let (info, source) = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| bad("not in the file".into()))?;
+        let io = |e: std::io::Error| bad(e.to_string());
+        // A panic while seeking leaves nothing half-changed: every read seeks first.
+        let file = || self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = match source {
+            Source::Pytorch(tensor) => {
+                let mut bytes = tensor.read().map_err(io)?;
+                if cfg!(target_endian = "big") {
+                    for value in bytes.chunks_exact_mut(info.element.size()) {
+                        value.reverse();
+                    }
+                }
+                info.element.decode(&bytes)
+            }
+            Source::Bytes(range) => {
+                let mut file = file();
+                file.seek(SeekFrom::Start(range.start)).map_err(io)?;
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                file.read_exact(&mut bytes).map_err(io)?;
+                info.element.decode(&bytes)
+            }
+            Source::Entry(entry) => {
+                let mut file = file();
+                file.rewind().map_err(io)?;
+                let mut archive =
+                    ZipArchive::new(BufReader::new(&mut *file)).map_err(|e| bad(e.to_string()))?;
+                let entry = archive.by_name(entry).map_err(|e| bad(e.to_string()))?;
+                npz::values(entry, info).map_err(bad)?
+            }
+            Source::Pickled(array) => {
+                numpy_pickle::values(array, &mut file(), info).map_err(bad)?
+            }
+        };
+        match values.len() == info.len() {
+            true => Ok(values),
+            false => Err(bad(format!(
+                "{} values where its shape {:?} has {}",
+                values.len(),
+                info.shape,
+                info.len()
+            ))),
+        }
+    }
+}
+
+type Tensors = BTreeMap<String, (TensorInfo, Source)>;
+
+/// Values that lie column by column (Fortran's order), in the order of the others.
+fn row_by_row(values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
+    let mut steps = Vec::with_capacity(shape.len());
+    let mut step = 1;
+    for extent in shape {
+        steps.push(step);
+        step *= extent;
+    }
+    if step != values.len() {
+        return values;
+    }
+    let mut index = vec![0; shape.len()];
+    (0..values.len())
+        .map(|_| {
+            let at: usize = index.iter().zip(&steps).map(|(i, step)| i * step).sum();
+            for (i, extent) in index.iter_mut().zip(shape).rev() {
+                *i += 1;
+                if *i < *extent {
+                    break;
+                }
+                *i = 0;
+            }
+            values[at]
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::row_by_row;
+
+    #[test]
+    fn values_column_by_column_are_brought_into_rows() {
+        // [[0, 1, 2], [3, 4, 5]]
+        let columns = vec![0.0, 3.0, 1.0, 4.0, 2.0, 5.0];
+        let rows = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        assert_eq!(row_by_row(columns, &[2, 3]), rows);
+        assert_eq!(row_by_row(vec![7.0], &[]), [7.0]);
+    }
+}

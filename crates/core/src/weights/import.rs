@@ -1,0 +1,348 @@
+//! From a foreign file to weights of ours, with a report of what became of every tensor.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use burn::tensor::{Device, TensorData};
+
+use super::foreign::{Container, ForeignError, ForeignFile};
+use super::layouts::{Form, Layout, Network, Place, recognize};
+use super::parameters::{NamedTensors, named_shapes, named_tensors};
+
+/// Why a foreign file gave no network.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file itself, or a tensor in it.
+    #[error(transparent)]
+    File(#[from] ForeignError),
+    /// Read, but of no known layout.
+    #[error("{path}: {reason}")]
+    Layout {
+        /// The file.
+        path: String,
+        /// Why it is none.
+        reason: String,
+    },
+    /// Not a number, or infinite.
+    #[error("{path}: tensor {tensor} has {count} value(s) that are not finite numbers")]
+    NotFinite {
+        /// The file.
+        path: String,
+        /// Its name in the file.
+        tensor: String,
+        /// How many.
+        count: usize,
+    },
+}
+
+/// A tensor that lies where it should, in another shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Our name.
+    pub ours: String,
+    /// Theirs.
+    pub theirs: String,
+    /// The shape that the network needs, written as theirs.
+    pub expected: Vec<usize>,
+    /// The shape in the file.
+    pub found: Vec<usize>,
+}
+
+/// What became of the tensors of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportReport {
+    /// The file's kind.
+    pub container: Container,
+    /// Whose names it has.
+    pub layout: Layout,
+    /// What stands before all names.
+    pub prefix: String,
+    /// What is assumed because no tensor shows it.
+    pub assumptions: Vec<String>,
+    /// Tensors taken over.
+    pub matched: usize,
+    /// Our names that the file has nothing for, with the names looked for; they start fresh.
+    pub missing: Vec<(String, String)>,
+    /// Tensors of another shape; ours start fresh.
+    pub mismatched: Vec<Mismatch>,
+    /// Names in the file that are not used; constants that are no weights (counters of batch
+    /// norms, detectron2's anchors and pixel mean) are left out.
+    pub skipped: Vec<String>,
+}
+
+impl ImportReport {
+    /// Whether every tensor found its place.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.mismatched.is_empty() && self.skipped.is_empty()
+    }
+
+    /// Whether every tensor of the network came from the file.
+    pub fn network_is_whole(&self) -> bool {
+        self.missing.is_empty() && self.mismatched.is_empty()
+    }
+
+    /// Our names of the tensors that the file gives nothing for.
+    pub fn fresh(&self) -> Vec<&str> {
+        let missing = self.missing.iter().map(|(ours, _)| ours.as_str());
+        let mismatched = self.mismatched.iter().map(|m| m.ours.as_str());
+        missing.chain(mismatched).collect()
+    }
+
+    /// The report as lines of text.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("{}, {}", self.layout.name(), self.container)];
+        if !self.prefix.is_empty() {
+            lines.push(format!("names start with '{}'", self.prefix));
+        }
+        lines.extend(self.assumptions.iter().map(|a| format!("assumed {a}")));
+        lines.push(format!(
+            "{} tensors matched, {} missing, {} of another shape, {} skipped",
+            self.matched,
+            self.missing.len(),
+            self.mismatched.len(),
+            self.skipped.len()
+        ));
+        for (ours, theirs) in &self.missing {
+            lines.push(format!("missing: {theirs} (for {ours}); it starts fresh"));
+        }
+        for m in &self.mismatched {
+            lines.push(format!(
+                "another shape: {} is {:?} in the file, the network needs {:?}; it starts fresh",
+                m.theirs, m.found, m.expected
+            ));
+        }
+        lines.extend(self.skipped.iter().map(|name| format!("skipped: {name}")));
+        lines
+    }
+}
+
+/// A network made of a foreign file.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// What it is.
+    pub network: Network,
+    /// Its weights by our names.
+    pub weights: NamedTensors,
+    /// What became of the tensors.
+    pub report: ImportReport,
+}
+
+/// Read a foreign file as a network; of a layout that is recognized, or of the one given.
+///
+/// Tensors are read one after the other: beside the result only the largest of them is in memory.
+///
+/// # Errors
+/// A damaged file, no known layout, values that are not finite. Each names the file.
+pub fn import(path: &Path, layout: Option<Layout>) -> Result<Imported, ImportError> {
+    let file = ForeignFile::open(path)?;
+    let found = recognize(&file, layout).map_err(|reason| ImportError::Layout {
+        path: path.display().to_string(),
+        reason,
+    })?;
+    let backbone = match &found.network {
+        Network::Classification { model, .. } => model.backbone.validate(),
+        Network::Detection { model, .. } => model.backbone.validate(),
+    };
+    // Tensors may have extents of zero.
+    backbone.map_err(|error| ImportError::Layout {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    let device = Device::flex();
+    let shapes = match &found.network {
+        Network::Classification { model, .. } => named_shapes(&model.init(&device)),
+        Network::Detection { model, .. } => named_shapes(&model.init(&device)),
+    };
+    let mut report = ImportReport {
+        container: file.container(),
+        layout: found.layout,
+        prefix: found.prefix.clone(),
+        assumptions: found.assumptions,
+        matched: 0,
+        missing: Vec::new(),
+        mismatched: Vec::new(),
+        skipped: Vec::new(),
+    };
+    let mut weights = NamedTensors::new();
+    let mut used = BTreeSet::new();
+    for (ours, shape) in shapes {
+        let Place { name, form } = found.names.place(&ours);
+        if form == Form::Absent {
+            weights.insert(ours, TensorData::zeros::<f32, _>(shape));
+            continue;
+        }
+        let theirs = format!("{}{name}", found.prefix);
+        let Some(info) = file.info(&theirs) else {
+            report.missing.push((ours, theirs));
+            continue;
+        };
+        used.insert(theirs.clone());
+        if !fits(&info.shape, &shape, form) {
+            report.mismatched.push(Mismatch {
+                found: info.shape.clone(),
+                expected: foreign_shape(&shape, form),
+                ours,
+                theirs,
+            });
+            continue;
+        }
+        let values = file.values(&theirs)?;
+        let count = values.iter().filter(|v| !v.is_finite()).count();
+        if count > 0 {
+            return Err(ImportError::NotFinite {
+                path: path.display().to_string(),
+                tensor: theirs,
+                count,
+            });
+        }
+        let values = from_foreign(values, &shape, form);
+        weights.insert(ours, TensorData::new(values, shape));
+        report.matched += 1;
+    }
+    report.skipped = file
+        .tensors()
+        .filter(|(name, _)| !used.contains(*name) && !is_constant(name))
+        .map(|(name, _)| name.to_string())
+        .collect();
+    if !report.network_is_whole() {
+        let fresh = match &found.network {
+            Network::Classification { model, .. } => named_tensors(&model.init(&device)),
+            Network::Detection { model, .. } => named_tensors(&model.init(&device)),
+        };
+        for (name, data) in fresh {
+            weights.entry(name).or_insert(data);
+        }
+    }
+    Ok(Imported {
+        network: found.network,
+        weights,
+        report,
+    })
+}
+
+/// Tensors of a state dict that are no weights.
+fn is_constant(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    matches!(last, "num_batches_tracked" | "pixel_mean" | "pixel_std")
+        || name.contains("anchor_generator.cell_anchors.")
+}
+
+/// The shape that our shape has in a foreign file (the shortest way to write it).
+pub(super) fn foreign_shape(ours: &[usize], form: Form) -> Vec<usize> {
+    match (form, ours) {
+        (Form::Matrix | Form::BackgroundLast, [d_in, d_out]) => vec![*d_out, *d_in],
+        (Form::Pointwise, [d_in, d_out]) => vec![*d_out, *d_in, 1, 1],
+        (Form::NoBackground, [d_in, d_out]) => vec![d_out.saturating_sub(4), *d_in],
+        (Form::NoBackgroundBias, [n]) => vec![n.saturating_sub(4)],
+        _ => ours.to_vec(),
+    }
+}
+
+/// Whether a foreign shape is ours. Whether a matrix is written as a 1x1 convolution makes no
+/// difference: frameworks changed that over time.
+fn fits(foreign: &[usize], ours: &[usize], form: Form) -> bool {
+    let plain = |shape: &[usize]| match (form, shape) {
+        (Form::Matrix | Form::Pointwise, [a, b, 1, 1]) => vec![*a, *b],
+        _ => shape.to_vec(),
+    };
+    plain(foreign) == plain(&foreign_shape(ours, form))
+}
+
+/// Foreign values in our order; `shape` is ours.
+fn from_foreign(values: Vec<f32>, shape: &[usize], form: Form) -> Vec<f32> {
+    match (form, shape) {
+        (Form::Matrix | Form::Pointwise, [d_in, d_out]) => transposed(&values, *d_out, *d_in),
+        (Form::BackgroundLast, [d_in, d_out]) => {
+            transposed(&rotated_right(values, *d_in), *d_out, *d_in)
+        }
+        (Form::BackgroundLastBias, _) => rotated_right(values, 1),
+        (Form::NoBackground, [d_in, d_out]) => {
+            let mut rows = vec![0.0; 4 * d_in];
+            rows.extend(values);
+            transposed(&rows, *d_out, *d_in)
+        }
+        (Form::NoBackgroundBias, _) => {
+            let mut all = vec![0.0; 4];
+            all.extend(values);
+            all
+        }
+        _ => values,
+    }
+}
+
+/// Our values in the foreign order; `shape` is ours. The inverse of the import.
+pub(super) fn to_foreign(values: &[f32], shape: &[usize], form: Form) -> Vec<f32> {
+    match (form, shape) {
+        (Form::Matrix | Form::Pointwise, [d_in, d_out]) => transposed(values, *d_in, *d_out),
+        (Form::BackgroundLast, [d_in, d_out]) => {
+            let mut rows = transposed(values, *d_in, *d_out);
+            rows.rotate_left(*d_in);
+            rows
+        }
+        (Form::BackgroundLastBias, _) => {
+            let mut all = values.to_vec();
+            all.rotate_left(1);
+            all
+        }
+        (Form::NoBackground, [d_in, d_out]) => {
+            transposed(values, *d_in, *d_out).split_off(4 * d_in)
+        }
+        (Form::NoBackgroundBias, _) => values[4..].to_vec(),
+        _ => values.to_vec(),
+    }
+}
+
+/// The last row, of so many values, becomes the first.
+fn rotated_right(mut rows: Vec<f32>, width: usize) -> Vec<f32> {
+    rows.rotate_right(width);
+    rows
+}
+
+/// A matrix of `rows` by `columns` with both exchanged.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns)
+        .flat_map(|c| (0..rows).map(move |r| values[r * columns + c]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn export_undoes_import_in_every_form(d_in in 1usize..5, classes in 1usize..5) {
+            let cases = [
+                (Form::AsIs, vec![d_in, classes]),
+                (Form::Matrix, vec![d_in, classes]),
+                (Form::Pointwise, vec![d_in, classes]),
+                (Form::BackgroundLast, vec![d_in, classes + 1]),
+                (Form::BackgroundLastBias, vec![classes + 1]),
+                (Form::NoBackground, vec![d_in, 4 * (classes + 1)]),
+                (Form::NoBackgroundBias, vec![4 * (classes + 1)]),
+            ];
+            for (form, shape) in cases {
+                let count: usize = foreign_shape(&shape, form).iter().product();
+                let theirs: Vec<f32> = (0..count).map(|v| v as f32).collect();
+                let ours = from_foreign(theirs.clone(), &shape, form);
+                prop_assert_eq!(ours.len(), shape.iter().product::<usize>());
+                prop_assert_eq!(to_foreign(&ours, &shape, form), theirs, "{:?}", form);
+            }
+        }
+    }
+
+    #[test]
+    fn the_background_comes_from_the_last_row_to_the_first() {
+        // Two classes and the background, one input.
+        let ours = from_foreign(vec![1.0, 2.0, 9.0], &[1, 3], Form::BackgroundLast);
+        assert_eq!(ours, [9.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn a_matrix_may_be_written_as_a_1x1_convolution() {
+        assert!(fits(&[2, 32, 1, 1], &[32, 2], Form::Matrix));
+        assert!(!fits(&[32, 2, 1, 1], &[32, 2], Form::Matrix));
+        assert!(!fits(&[2, 32, 1, 1], &[2, 32], Form::AsIs));
+    }
+}

@@ -1,0 +1,380 @@
+//! The layouts of other frameworks: what a weights file is, and where each of our tensors lies
+//! in it.
+//!
+//! A layout is recognized by its names. The architecture follows from names and shapes: blocks,
+//! groups, SE units, stem, shortcuts, classes. What neither shows (stride place, stem pooling,
+//! input convention) is known of the framework and stored in the checkpoint, so that the network
+//! computes what it computed there.
+//!
+//! Names are mapped from ours to theirs, which is unambiguous and serves import and export alike.
+
+mod detectors;
+mod residual;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::foreign::{ForeignFile, TensorInfo};
+use crate::classification::classifier::ClassifierConfig;
+use crate::detection::faster_rcnn::FasterRcnnConfig;
+use sedet_data::data::transforms::{Preprocess, whole_image};
+
+pub use detectors::{DetectorDialect, DetectorNames};
+pub use residual::{ClassifierNames, Library, ResidualNames};
+
+/// How the values of one of our tensors lie in theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The same.
+    AsIs,
+    /// A matrix `[out, in]`; ours is `[in, out]`.
+    Matrix,
+    /// The same written as a 1x1 convolution, `[out, in, 1, 1]`.
+    Pointwise,
+    /// A bias that the framework does not have: ours is zero.
+    Absent,
+    /// Rows of a class matrix `[classes + 1, in]` with the background last; ours is first.
+    BackgroundLast,
+    /// The same for a vector of biases.
+    BackgroundLastBias,
+    /// Box deltas `[classes * 4, in]` without a background; ours has unused rows for it.
+    NoBackground,
+    /// The same for a vector of biases.
+    NoBackgroundBias,
+}
+
+/// Where one of our tensors lies in a foreign file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Their name, without the wrapper around all names.
+    pub name: String,
+    /// How its values lie there.
+    pub form: Form,
+}
+
+impl Place {
+    fn new(name: impl Into<String>, form: Form) -> Self {
+        Self {
+            name: name.into(),
+            form,
+        }
+    }
+}
+
+/// A file with the wrapper taken off its names: `module.`, `state_dict.`, `model_ema.` and the
+/// like are whatever stands before the first name that is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Unwrapped<'a> {
+    file: &'a ForeignFile,
+    prefix: &'a str,
+}
+
+impl<'a> Unwrapped<'a> {
+    pub(super) fn info(&self, name: &str) -> Option<&'a TensorInfo> {
+        self.file.info(&format!("{}{name}", self.prefix))
+    }
+
+    fn shape(&self, name: &str) -> Option<&'a [usize]> {
+        self.info(name).map(|info| info.shape.as_slice())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.info(name).is_some()
+    }
+
+    /// Three values, where the file has such a tensor.
+    fn triple(&self, name: &str) -> Option<[f32; 3]> {
+        let values = self.file.values(&format!("{}{name}", self.prefix)).ok()?;
+        values.try_into().ok()
+    }
+
+    /// The shape of a tensor that must be there.
+    fn required(&self, name: &str) -> Result<&'a [usize], String> {
+        self.shape(name)
+            .ok_or_else(|| format!("it has no tensor {name}"))
+    }
+
+    /// The same, with as many extents.
+    fn extents<const N: usize>(&self, name: &str) -> Result<[usize; N], String> {
+        let shape = self.required(name)?;
+        shape
+            .try_into()
+            .map_err(|_| format!("tensor {name} has the shape {shape:?}; {N} extents are expected"))
+    }
+}
+
+/// What a file turned out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recognized {
+    /// Of which framework.
+    pub layout: Layout,
+    /// What stands before all names in the file.
+    pub prefix: String,
+    /// The network.
+    pub network: Network,
+    /// Where our tensors lie.
+    pub names: Names,
+    /// What is assumed because no tensor shows it, for people.
+    pub assumptions: Vec<String>,
+}
+
+/// A network and its input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // one of these exists per program
+pub enum Network {
+    /// Pixels to class scores.
+    Classification {
+        /// The network.
+        model: ClassifierConfig,
+        /// Its input.
+        preprocess: Preprocess,
+    },
+    /// Pixels to boxes.
+    Detection {
+        /// The network.
+        model: FasterRcnnConfig,
+        /// Its input.
+        #[serde(deserialize_with = "whole_image")]
+        preprocess: Preprocess,
+    },
+}
+
+/// The map from our names to theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    /// Of a classifier.
+    Classifier(ClassifierNames),
+    /// Of a detector.
+    Detector(DetectorNames),
+}
+
+impl Names {
+    /// Where our tensor of this name lies.
+    pub fn place(&self, ours: &str) -> Place {
+        match self {
+            Self::Classifier(names) => names.place(ours),
+            Self::Detector(names) => names.place(ours),
+        }
+    }
+}
+
+/// A framework and, where its networks come in two kinds that no name shows, which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// torchvision, and timm's networks without SE.
+    Torchvision,
+    /// timm's `seresnet` and `seresnext`.
+    Timm,
+    /// Cadene's pretrained-models; timm's `legacy_`.
+    Cadene,
+    /// moskomule's senet.pytorch.
+    Moskomule,
+    /// OpenMMLab's mmpretrain, style `pytorch`.
+    Mmpretrain,
+    /// The same, style `caffe`.
+    MmpretrainCaffe,
+    /// akamaster's CIFAR networks.
+    Akamaster,
+    /// chenyaofo's CIFAR networks.
+    Chenyaofo,
+    /// torchvision's Faster R-CNN, trained from a backbone.
+    TorchvisionDetector,
+    /// torchvision's published COCO weights, and what was trained from them: the frozen norms have
+    /// no epsilon.
+    TorchvisionDetectorV1,
+    /// detectron2 on backbones from Caffe, as its model zoo.
+    Detectron2,
+    /// detectron2 on torchvision's backbones.
+    Detectron2Torch,
+    /// OpenMMLab's mmdetection, style `pytorch`.
+    Mmdetection,
+    /// The same, style `caffe`.
+    MmdetectionCaffe,
+}
+
+impl Layout {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Torchvision,
+        Self::Timm,
+        Self::Cadene,
+        Self::Moskomule,
+        Self::Mmpretrain,
+        Self::MmpretrainCaffe,
+        Self::Akamaster,
+        Self::Chenyaofo,
+        Self::TorchvisionDetector,
+        Self::TorchvisionDetectorV1,
+        Self::Detectron2,
+        Self::Detectron2Torch,
+        Self::Mmdetection,
+        Self::MmdetectionCaffe,
+    ];
+
+    /// The word to ask for it.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Torchvision => "torchvision",
+            Self::Timm => "timm",
+            Self::Cadene => "cadene",
+            Self::Moskomule => "moskomule",
+            Self::Mmpretrain => "mmpretrain",
+            Self::MmpretrainCaffe => "mmpretrain-caffe",
+            Self::Akamaster => "akamaster",
+            Self::Chenyaofo => "chenyaofo",
+            Self::TorchvisionDetector => "torchvision-detector",
+            Self::TorchvisionDetectorV1 => "torchvision-detector-v1",
+            Self::Detectron2 => "detectron2",
+            Self::Detectron2Torch => "detectron2-torch",
+            Self::Mmdetection => "mmdetection",
+            Self::MmdetectionCaffe => "mmdetection-caffe",
+        }
+    }
+
+    /// The layout of this key.
+    pub fn of_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|layout| layout.key() == key)
+    }
+
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Torchvision => "torchvision or timm ResNet",
+            Self::Timm => "timm SE-ResNet",
+            Self::Cadene => "Cadene (timm legacy) SE-ResNet",
+            Self::Moskomule => "moskomule SE-ResNet",
+            Self::Mmpretrain => "mmpretrain ResNet",
+            Self::MmpretrainCaffe => "mmpretrain ResNet, style caffe",
+            Self::Akamaster => "akamaster CIFAR ResNet",
+            Self::Chenyaofo => "chenyaofo CIFAR ResNet",
+            Self::TorchvisionDetector => "torchvision Faster R-CNN",
+            Self::TorchvisionDetectorV1 => "torchvision Faster R-CNN, from its COCO weights",
+            Self::Detectron2 => "detectron2 Faster R-CNN",
+            Self::Detectron2Torch => "detectron2 Faster R-CNN, torchvision's backbone",
+            Self::Mmdetection => "mmdetection Faster R-CNN",
+            Self::MmdetectionCaffe => "mmdetection Faster R-CNN, style caffe",
+        }
+    }
+
+    /// How its names are formed.
+    const fn naming(self) -> Naming {
+        match self {
+            Self::Torchvision
+            | Self::Timm
+            | Self::Cadene
+            | Self::Moskomule
+            | Self::Akamaster
+            | Self::Chenyaofo => Naming::Plain,
+            Self::TorchvisionDetector | Self::TorchvisionDetectorV1 => Naming::TorchvisionDetector,
+            Self::Detectron2 | Self::Detectron2Torch => Naming::Detectron2,
+            Self::Mmpretrain
+            | Self::MmpretrainCaffe
+            | Self::Mmdetection
+            | Self::MmdetectionCaffe => Naming::OpenMmlab,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    Detectron2,
+    TorchvisionDetector,
+    OpenMmlab,
+    Plain,
+}
+
+/// The names by which networks are found: the first convolution of the first block. The longest
+/// ones first, because the others are their ends.
+const ANCHORS: [(&str, Naming); 4] = [
+    ("backbone.bottom_up.res2.0.conv1.weight", Naming::Detectron2),
+    (
+        "backbone.body.layer1.0.conv1.weight",
+        Naming::TorchvisionDetector,
+    ),
+    ("backbone.layer1.0.conv1.weight", Naming::OpenMmlab),
+    ("layer1.0.conv1.weight", Naming::Plain),
+];
+
+/// Find out what a file holds. With `layout` it is taken for that; what its names show (SE units,
+/// stem, classes) is read from them all the same.
+///
+/// # Errors
+/// Why it is none of the known layouts, or not the one that was asked for; without the file's name.
+pub fn recognize(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognized, String> {
+    let (prefix, naming) = find_anchor(file, layout)?;
+    let tensors = Unwrapped {
+        file,
+        prefix: &prefix,
+    };
+    let is_detector = tensors.has("neck.lateral_convs.0.conv.weight");
+    let asks_for_detector = matches!(layout, Some(Layout::Mmdetection | Layout::MmdetectionCaffe));
+    let mut recognized = match naming {
+        Naming::Detectron2 => detectors::detectron2(tensors, layout)?,
+        Naming::TorchvisionDetector => detectors::torchvision(tensors, layout)?,
+        Naming::OpenMmlab if layout.is_some() && asks_for_detector != is_detector => {
+            return Err(match is_detector {
+                true => "it is a detector, of mmdetection".into(),
+                false => "it is a classifier, of mmpretrain".into(),
+            });
+        }
+        Naming::OpenMmlab if is_detector => detectors::mmdetection(tensors, layout)?,
+        Naming::OpenMmlab => residual::mmpretrain(tensors, layout)?,
+        Naming::Plain => residual::plain(tensors, layout)?,
+    };
+    recognized.prefix = prefix;
+    Ok(recognized)
+}
+
+/// Whether the configuration that OpenMMLab's programs save beside the weights has a network of
+/// style `caffe`: the stride in the 1x1, images in BGR without a standard deviation.
+fn is_caffe_style(file: &ForeignFile) -> bool {
+    file.texts("meta").iter().any(|text| {
+        let plain: String = text
+            .chars()
+            .filter(|c| !c.is_whitespace() && !matches!(c, '\'' | '"'))
+            .collect();
+        plain.contains("style=caffe") || plain.contains("style:caffe")
+    })
+}
+
+/// The wrapper and the kind of the network in a file. Where a file has averaged weights beside the
+/// others (timm's `state_dict_ema`), those are meant to be used.
+fn find_anchor(file: &ForeignFile, layout: Option<Layout>) -> Result<(String, Naming), String> {
+    let asked = layout.map(Layout::naming);
+    for (anchor, naming) in ANCHORS {
+        if asked.is_some_and(|asked| asked != naming) {
+            continue;
+        }
+        let prefixes: BTreeSet<&str> = file
+            .tensors()
+            .filter_map(|(name, _)| name.strip_suffix(anchor))
+            .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+            .collect();
+        let best = prefixes
+            .into_iter()
+            .min_by_key(|prefix| (!prefix.contains("ema"), prefix.len()));
+        if let Some(prefix) = best {
+            return Ok((prefix.to_string(), naming));
+        }
+    }
+    if let Some(layout) = layout {
+        let anchor = ANCHORS
+            .into_iter()
+            .find(|(_, naming)| asked == Some(*naming));
+        return Err(format!(
+            "not of layout {}: no tensor is named like {}",
+            layout.key(),
+            anchor.map_or("", |(name, _)| name)
+        ));
+    }
+    let some: Vec<&str> = file.tensors().map(|(name, _)| name).take(3).collect();
+    Err(match some.is_empty() {
+        true => "it holds no tensors".into(),
+        false => format!(
+            "none of the known networks: no tensor is named like layer1.0.conv1.weight (it has {}, ...)",
+            some.join(", ")
+        ),
+    })
+}

@@ -1,0 +1,526 @@
+//! ResNets and SE-ResNets: torchvision, timm, Cadene, moskomule, mmpretrain and the CIFAR networks
+//! of akamaster and chenyaofo differ in stem, SE unit and head; the blocks are named alike.
+
+use super::{Form, Layout, Names, Network, Place, Recognized, Unwrapped, is_caffe_style};
+use crate::backbones::BackboneConfig;
+use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
+use crate::classification::classifier::ClassifierConfig;
+use sedet_data::data::transforms::{Preprocess, ResizeMethod};
+use sedet_nn::nn::norm::{NormConfig, NormKind};
+use sedet_nn::nn::se::SeConfig;
+
+/// How the stem's convolutions and norms are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StemNames {
+    /// `conv1`, `bn1`.
+    Plain,
+    /// `conv1.0`, `conv1.1`, `conv1.3`, `conv1.4`, `conv1.6`, `bn1`.
+    Sequential,
+    /// `layer0.conv1`, `layer0.bn1`, `layer0.conv2`, ...
+    Layer0,
+}
+
+/// Where the tensors of a [`crate::backbones::resnet::ResNet`] lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResidualNames {
+    /// What stands before `layer1`.
+    body: &'static str,
+    stem: StemNames,
+    /// The SE unit's two layers.
+    se: [&'static str; 2],
+    se_has_bias: bool,
+    /// Place of the convolution in `downsample`.
+    shortcut_conv: usize,
+}
+
+impl ResidualNames {
+    /// torchvision's names after this prefix.
+    pub const fn torchvision(body: &'static str) -> Self {
+        Self {
+            body,
+            stem: StemNames::Plain,
+            se: ["se.fc1", "se.fc2"],
+            se_has_bias: true,
+            shortcut_conv: 0,
+        }
+    }
+
+    /// Where a tensor lies; its name is ours without `backbone.`.
+    pub fn place(&self, ours: &str) -> Place {
+        let body = self.body;
+        let parts: Vec<&str> = ours.split('.').collect();
+        match parts.as_slice() {
+            ["conv1", tensor] => self.stem(0, false, tensor),
+            ["bn1", tensor] => self.stem(0, true, tensor),
+            ["stem_convs", n, tensor] => self.stem(number(n) + 1, false, tensor),
+            ["stem_norms", n, tensor] => self.stem(number(n) + 1, true, tensor),
+            [layer, block, "convs", n, tensor] => {
+                let n = number(n) + 1;
+                Place::new(
+                    format!("{body}{layer}.{block}.conv{n}.{tensor}"),
+                    Form::AsIs,
+                )
+            }
+            [layer, block, "norms", n, tensor] => {
+                let n = number(n) + 1;
+                Place::new(format!("{body}{layer}.{block}.bn{n}.{tensor}"), Form::AsIs)
+            }
+            [layer, block, "downsample", part, tensor] => {
+                let n = self.shortcut_conv + usize::from(*part == "norm");
+                let name = format!("{body}{layer}.{block}.downsample.{n}.{tensor}");
+                Place::new(name, Form::AsIs)
+            }
+            [layer, block, "se", fc, tensor] => {
+                let unit = self.se[usize::from(*fc == "fc2")];
+                let form = match (*tensor, self.se_has_bias) {
+                    ("weight", true) => Form::Pointwise,
+                    ("weight", false) => Form::Matrix,
+                    (_, true) => Form::AsIs,
+                    (_, false) => Form::Absent,
+                };
+                Place::new(format!("{body}{layer}.{block}.{unit}.{tensor}"), form)
+            }
+            _ => Place::new(format!("{body}{ours}"), Form::AsIs),
+        }
+    }
+
+    fn stem(&self, index: usize, is_norm: bool, tensor: &str) -> Place {
+        let body = self.body;
+        let name = match (self.stem, is_norm) {
+            (StemNames::Plain, false) => format!("{body}conv{}.{tensor}", index + 1),
+            (StemNames::Plain, true) => format!("{body}bn{}.{tensor}", index + 1),
+            (StemNames::Sequential, true) if index == 2 => format!("{body}bn1.{tensor}"),
+            (StemNames::Sequential, _) => {
+                format!("{body}conv1.{}.{tensor}", 3 * index + usize::from(is_norm))
+            }
+            (StemNames::Layer0, false) => format!("{body}layer0.conv{}.{tensor}", index + 1),
+            (StemNames::Layer0, true) => format!("{body}layer0.bn{}.{tensor}", index + 1),
+        };
+        Place::new(name, Form::AsIs)
+    }
+}
+
+fn number(text: &str) -> usize {
+    // Our own names: always a number.
+    text.parse().unwrap_or(0)
+}
+
+/// Where the tensors of a classifier lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassifierNames {
+    /// The backbone's.
+    pub backbone: ResidualNames,
+    /// The linear layer's.
+    pub head: &'static str,
+}
+
+impl ClassifierNames {
+    /// Where our tensor of this name lies.
+    pub fn place(&self, ours: &str) -> Place {
+        match ours.strip_prefix("backbone.") {
+            Some(rest) => self.backbone.place(rest),
+            None => {
+                let tensor = ours.trim_start_matches("fc.");
+                let form = match tensor {
+                    "weight" => Form::Matrix,
+                    _ => Form::AsIs,
+                };
+                Place::new(format!("{}.{tensor}", self.head), form)
+            }
+        }
+    }
+}
+
+impl ClassifierNames {
+    /// The names that a library other than ours has for a network, for export.
+    ///
+    /// # Errors
+    /// Why the library has no network that computes the same.
+    pub fn for_export(library: Library, backbone: &ResNetConfig) -> Result<Self, String> {
+        if backbone.se.is_some_and(|se| !se.is_published()) {
+            return Err("no other library has this variant of the SE unit".into());
+        }
+        let mut names = ResidualNames::torchvision("");
+        if let Stem::Deep { .. } = backbone.stem {
+            names.stem = StemNames::Sequential;
+        }
+        if backbone.shortcut == Shortcut::AveragePool {
+            names.shortcut_conv = 1;
+        }
+        let mut head = "fc";
+        let is_legacy = backbone.stem_pooling == StemPooling::CeilMode
+            || backbone.se.is_some_and(|se| se.after_relu)
+            || backbone.stride_place == StridePlace::Conv1x1
+            || backbone.block == BlockKind::WideBottleneck;
+        match library {
+            Library::Torchvision => {
+                let differs = if backbone.se.is_some() {
+                    Some("SE units")
+                } else if is_legacy {
+                    Some("Caffe's stride or stem pooling")
+                } else if backbone.stem != Stem::Conv7x7 {
+                    Some("another stem")
+                } else if backbone.shortcut != Shortcut::Conv1x1 {
+                    Some("other shortcuts")
+                } else {
+                    None
+                };
+                if let Some(differs) = differs {
+                    return Err(format!("torchvision has no ResNet with {differs}"));
+                }
+            }
+            Library::Timm if is_legacy => {
+                if backbone.se.is_none() || backbone.stem_pooling != StemPooling::CeilMode {
+                    return Err(
+                        "timm has Caffe's stride and stem pooling in legacy SE networks only"
+                            .into(),
+                    );
+                }
+                names.stem = StemNames::Layer0;
+                names.se = ["se_module.fc1", "se_module.fc2"];
+                head = "last_linear";
+            }
+            Library::Timm
+                if backbone.stem == Stem::Cifar || backbone.shortcut == Shortcut::ZeroPad =>
+            {
+                return Err("timm has no CIFAR ResNet".into());
+            }
+            Library::Timm => {}
+        }
+        Ok(Self {
+            backbone: names,
+            head,
+        })
+    }
+}
+
+/// Whose names an export has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    /// torchvision.
+    Torchvision,
+    /// timm.
+    Timm,
+}
+
+/// A network whose names start with `layer1` or `layer0`.
+pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognized, String> {
+    let head = ["fc", "last_linear", "linear", "classifier"]
+        .into_iter()
+        .find(|head| tensors.has(&format!("{head}.weight")))
+        .ok_or("it has a ResNet, but no classifier (fc, last_linear, linear) and no detector")?;
+    let mut names = ResidualNames::torchvision("");
+    let is_cifar = matches!(tensors.shape("conv1.weight"), Some([_, 3, 3, 3]));
+    let layout = if tensors.has("layer0.conv1.weight") {
+        names.stem = StemNames::Layer0;
+        names.se = ["se_module.fc1", "se_module.fc2"];
+        Layout::Cadene
+    } else if tensors.has("layer1.0.se.fc.0.weight") {
+        names.se = ["se.fc.0", "se.fc.2"];
+        names.se_has_bias = tensors.has("layer1.0.se.fc.0.bias");
+        Layout::Moskomule
+    } else if tensors.has("layer1.0.se.fc1.weight") {
+        Layout::Timm
+    } else if is_cifar && head == "linear" {
+        Layout::Akamaster
+    } else if is_cifar {
+        Layout::Chenyaofo
+    } else {
+        Layout::Torchvision
+    };
+    if tensors.has("conv1.0.weight") {
+        names.stem = StemNames::Sequential;
+    }
+    classifier(tensors, asked.unwrap_or(layout), names, head)
+}
+
+/// mmpretrain: `backbone.` before the body, `head.fc` behind.
+pub(super) fn mmpretrain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognized, String> {
+    let mut names = ResidualNames::torchvision("backbone.");
+    names.se = match tensors.has("backbone.layer1.0.se_layer.conv1.conv.weight") {
+        true => ["se_layer.conv1.conv", "se_layer.conv2.conv"],
+        false => ["se_layer.conv1", "se_layer.conv2"],
+    };
+    let layout = asked.unwrap_or(match is_caffe_style(tensors.file) {
+        true => Layout::MmpretrainCaffe,
+        false => Layout::Mmpretrain,
+    });
+    classifier(tensors, layout, names, "head.fc")
+}
+
+fn classifier(
+    tensors: Unwrapped,
+    layout: Layout,
+    mut names: ResidualNames,
+    head: &'static str,
+) -> Result<Recognized, String> {
+    let mut backbone = residual_config(tensors, &mut names)?;
+    if layout == Layout::MmpretrainCaffe {
+        backbone.stride_place = StridePlace::Conv1x1;
+    }
+    if layout == Layout::Cadene {
+        backbone.stem_pooling = StemPooling::CeilMode;
+        if backbone.block == BlockKind::Bottleneck && backbone.groups == 1 {
+            backbone.stride_place = StridePlace::Conv1x1;
+        }
+        if backbone.block == BlockKind::Basic {
+            backbone.se = backbone.se.map(|se| SeConfig {
+                after_relu: true,
+                ..se
+            });
+        }
+    }
+    let [num_classes, _] = tensors.extents(&format!("{head}.weight"))?;
+    let preprocess = match (layout, backbone.stem) {
+        (Layout::Chenyaofo, _) if num_classes == 100 => Preprocess {
+            mean: [0.5070, 0.4865, 0.4409],
+            std: [0.2673, 0.2564, 0.2761],
+            ..Preprocess::torchvision().with_sizes(32, 32)
+        },
+        (Layout::Chenyaofo, _) => Preprocess {
+            mean: [0.4914, 0.4822, 0.4465],
+            std: [0.2023, 0.1994, 0.2010],
+            ..Preprocess::torchvision().with_sizes(32, 32)
+        },
+        (_, Stem::Cifar) => Preprocess::torchvision().with_sizes(32, 32),
+        _ => imagenet_input(layout),
+    };
+    let mut assumptions = vec![match layout {
+        Layout::Chenyaofo => "input: RGB with the CIFAR mean and standard deviation".to_string(),
+        Layout::MmpretrainCaffe => "input: BGR, 0 to 255, less Caffe's mean".to_string(),
+        _ => "input: RGB with the ImageNet mean and standard deviation".to_string(),
+    }];
+    assumptions.extend(resize_words(&preprocess));
+    if backbone.block == BlockKind::Bottleneck {
+        let place = match backbone.stride_place {
+            StridePlace::Conv1x1 => "the first 1x1",
+            StridePlace::Conv3x3 => "the 3x3",
+        };
+        assumptions.push(format!("stride of a bottleneck: in {place}"));
+    }
+    if backbone.stem != Stem::Cifar {
+        let pooling = match backbone.stem_pooling {
+            StemPooling::Padded => "padded by one pixel",
+            StemPooling::CeilMode => "unpadded, size rounded up",
+        };
+        assumptions.push(format!("stem pooling: {pooling}"));
+    }
+    Ok(Recognized {
+        layout,
+        prefix: String::new(),
+        network: Network::Classification {
+            model: ClassifierConfig::new(BackboneConfig::Resnet(backbone), num_classes),
+            preprocess,
+        },
+        names: Names::Classifier(ClassifierNames {
+            backbone: names,
+            head,
+        }),
+        assumptions,
+    })
+}
+
+/// What the frameworks measure their ImageNet networks with; no tensor shows it.
+///
+/// torchvision's first weights and Cadene's: 256 pixels, bilinear, the center of 224 (torchvision's
+/// second weights want 232); assumed of moskomule's, too, whose scripts change theirs. timm's `seresnet` and `seresnext`: most of their
+/// `default_cfg` say bicubic and the same `crop_pct` of 224/256 (those named `a1` and `a2` want 0.95).
+/// mmpretrain: `ResizeEdge` of 256 with OpenCV, then `CenterCrop` of 224; its long side is rounded
+/// down, ours to nearest, which can move the center by half a pixel.
+fn imagenet_input(layout: Layout) -> Preprocess {
+    let pillow = Preprocess::imagenet_eval();
+    match layout {
+        Layout::Timm => Preprocess {
+            resize_method: ResizeMethod::PillowBicubic,
+            ..pillow
+        },
+        Layout::Mmpretrain => Preprocess {
+            resize_method: ResizeMethod::Mmdetection,
+            ..pillow
+        },
+        Layout::MmpretrainCaffe => {
+            let Preprocess {
+                channel_order,
+                scale,
+                mean,
+                std,
+                ..
+            } = Preprocess::detectron2();
+            Preprocess {
+                channel_order,
+                scale,
+                mean,
+                std,
+                resize_method: ResizeMethod::Mmdetection,
+                ..pillow
+            }
+        }
+        _ => pillow,
+    }
+}
+
+/// How images are resized and cropped, for people; nothing of an input without a crop.
+fn resize_words(preprocess: &Preprocess) -> Option<String> {
+    let side = preprocess.center_crop?;
+    let filter = match preprocess.resize_method {
+        ResizeMethod::PillowBicubic => "Pillow's bicubic filter",
+        ResizeMethod::Mmdetection => "OpenCV's bilinear interpolation",
+        _ => "Pillow's bilinear filter",
+    };
+    Some(format!(
+        "resizing: short side {} with {filter}, then the center of {side}",
+        preprocess.min_size
+    ))
+}
+
+/// The configuration that tensors of these names have, with the defaults for what no shape shows;
+/// completes the names of the shortcut.
+pub(super) fn residual_config(
+    tensors: Unwrapped,
+    names: &mut ResidualNames,
+) -> Result<ResNetConfig, String> {
+    let body = names.body;
+    let has = |name: &str| tensors.has(&format!("{body}{name}"));
+    let BlockShapes {
+        layers,
+        block,
+        planes,
+        groups,
+        width_per_group,
+    } = block_shapes(tensors, |stage, block, conv| {
+        format!("{body}layer{}.{block}.conv{conv}.weight", stage + 1)
+    })?;
+    let stem = match names.stem {
+        StemNames::Plain => match tensors.extents(&format!("{body}conv1.weight"))? {
+            [_, _, 3, 3] => Stem::Cifar,
+            [_, _, _, _] => Stem::Conv7x7,
+        },
+        StemNames::Layer0 if !has("layer0.conv2.weight") => Stem::Conv7x7,
+        _ => {
+            let mut channels = [0; 3];
+            for (index, channels) in channels.iter_mut().enumerate() {
+                let place = names.stem(index, false, "weight");
+                [*channels, ..] = tensors.extents::<4>(&place.name)?;
+            }
+            Stem::Deep { channels }
+        }
+    };
+    // The second stage is the first that always changes its shape.
+    let shortcut =
+        if let Some(shape) = tensors.shape(&format!("{body}layer2.0.downsample.0.weight")) {
+            match shape {
+                [_, _, 3, 3] => Shortcut::Conv3x3,
+                _ => Shortcut::Conv1x1,
+            }
+        } else if has("layer2.0.downsample.1.weight") {
+            Shortcut::AveragePool
+        } else if layers[1] > 0 {
+            Shortcut::ZeroPad
+        } else {
+            Shortcut::Conv1x1
+        };
+    if shortcut == Shortcut::AveragePool {
+        names.shortcut_conv = 1;
+    }
+    let mut config = ResNetConfig {
+        base_channels: planes,
+        stem,
+        shortcut,
+        groups,
+        width_per_group,
+        norm: NormConfig {
+            kind: NormKind::Batch,
+            ..NormConfig::default()
+        },
+        ..ResNetConfig::new(block, layers)
+    };
+    config.se = se_config(tensors, names, &config)?;
+    Ok(config)
+}
+
+/// What the shapes of the blocks' convolutions show.
+pub(super) struct BlockShapes {
+    /// Blocks of each stage.
+    pub(super) layers: [usize; 4],
+    pub(super) block: BlockKind,
+    /// Planes of the first stage.
+    pub(super) planes: usize,
+    pub(super) groups: usize,
+    pub(super) width_per_group: usize,
+}
+
+/// Read the shapes; `weight` names a convolution's tensor by its stage, block and number.
+pub(super) fn block_shapes(
+    tensors: Unwrapped,
+    weight: impl Fn(usize, usize, usize) -> String,
+) -> Result<BlockShapes, String> {
+    let layers: [usize; 4] = std::array::from_fn(|stage| {
+        (0..)
+            .take_while(|&block| tensors.has(&weight(stage, block, 1)))
+            .count()
+    });
+    let first = |conv: usize| tensors.extents::<4>(&weight(0, 0, conv));
+    let [inner, ..] = first(1)?;
+    let (block, planes, groups, width_per_group) = match tensors.has(&weight(0, 0, 3)) {
+        false => (BlockKind::Basic, inner, 1, 64),
+        true => {
+            let [out, ..] = first(3)?;
+            let [middle, per_group, ..] = first(2)?;
+            let planes = out / 4;
+            let groups = inner / per_group.max(1);
+            if groups == 0 || planes == 0 {
+                return Err(format!(
+                    "its first block has {inner} inner and {out} outer channels"
+                ));
+            }
+            match middle == inner {
+                true => {
+                    let width = inner * 64 / (planes * groups);
+                    (BlockKind::Bottleneck, planes, groups, width)
+                }
+                false => (BlockKind::WideBottleneck, planes, groups, 64),
+            }
+        }
+    };
+    Ok(BlockShapes {
+        layers,
+        block,
+        planes,
+        groups,
+        width_per_group,
+    })
+}
+
+/// The reduction and rounding that the widths of the SE units have.
+fn se_config(
+    tensors: Unwrapped,
+    names: &ResidualNames,
+    config: &ResNetConfig,
+) -> Result<Option<SeConfig>, String> {
+    let channels = config.stage_channels();
+    let mut widths = Vec::new();
+    for (stage, channels) in channels.into_iter().enumerate() {
+        let weight = names.place(&format!("layer{}.0.se.fc1.weight", stage + 1));
+        if let Some([hidden, _, ..]) = tensors.shape(&weight.name) {
+            widths.push((channels, *hidden));
+        }
+    }
+    let Some(&(channels, hidden)) = widths.last() else {
+        return Ok(None);
+    };
+    if hidden == 0 || hidden > channels {
+        return Err(format!(
+            "an SE unit on {channels} channels has {hidden} hidden units"
+        ));
+    }
+    let reduction = channels / hidden;
+    [1, 8]
+        .map(|round_to| SeConfig {
+            round_to,
+            ..SeConfig::new(reduction)
+        })
+        .into_iter()
+        .find(|se| widths.iter().all(|&(c, hidden)| se.hidden(c) == hidden))
+        .map(Some)
+        .ok_or_else(|| format!("its SE units have (channels, hidden) {widths:?}: no one reduction"))
+}

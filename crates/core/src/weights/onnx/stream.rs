@@ -1,0 +1,132 @@
+//! Writing a model whose weights are never copied as a whole.
+//!
+//! Protobuf lets fields come in any order and takes the parts of a list one by one. So everything
+//! but the weights is encoded in memory, and the weights follow as further initializers of the
+//! graph, whose length is known beforehand.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::TensorData;
+use prost::Message as _;
+use prost::{encode_length_delimiter, length_delimiter_len};
+
+use super::messages::{DataType, ModelProto, TensorProto};
+use crate::weights::parameters::NamedTensors;
+use sedet_data::atomic::write_atomically;
+
+/// The first byte of a field that has a length before its content (protobuf's wire type 2).
+/// Numbers above 15 would need a second byte.
+const fn key(field: u8) -> u8 {
+    field << 3 | 2
+}
+
+const MODEL_GRAPH: u8 = key(7);
+const GRAPH_INITIALIZER: u8 = key(5);
+const TENSOR_RAW_DATA: u8 = key(9);
+
+/// Disk full, no permission, no directory.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: not written: {source}", path.display())]
+pub struct OnnxWriteError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// A model ready to be written. Its weights are borrowed.
+#[derive(Debug)]
+pub struct OnnxModel<'a> {
+    /// All but the graph.
+    model: Vec<u8>,
+    /// All but the weights.
+    graph: Vec<u8>,
+    weights: Vec<Weight<'a>>,
+}
+
+#[derive(Debug)]
+struct Weight<'a> {
+    /// All but the values.
+    header: Vec<u8>,
+    values: &'a TensorData,
+}
+
+impl Weight<'_> {
+    fn value_bytes(&self) -> usize {
+        size_of::<f32>() * self.values.num_elements()
+    }
+
+    fn len(&self) -> usize {
+        self.header.len() + field_len(self.value_bytes())
+    }
+}
+
+impl<'a> OnnxModel<'a> {
+    /// `weights` are those that the graph's nodes name; they become initializers of the graph.
+    pub(super) fn new(mut model: ModelProto, weights: &'a NamedTensors) -> Self {
+        let graph = model.graph.take().unwrap_or_default();
+        let weights = weights.iter().map(|(name, values)| Weight {
+            header: TensorProto {
+                dims: values.shape().iter().map(|&extent| extent as i64).collect(),
+                data_type: DataType::Float.into(),
+                name: name.clone(),
+                raw_data: Vec::new(),
+            }
+            .encode_to_vec(),
+            values,
+        });
+        Self {
+            model: model.encode_to_vec(),
+            graph: graph.encode_to_vec(),
+            weights: weights.collect(),
+        }
+    }
+
+    fn graph_len(&self) -> usize {
+        let weights = self.weights.iter().map(|weight| field_len(weight.len()));
+        self.graph.len() + weights.sum::<usize>()
+    }
+
+    /// Size of the file in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.model.len() + field_len(self.graph_len())
+    }
+
+    /// Write the file, whole or not at all.
+    ///
+    /// # Errors
+    /// The system's, with the path; an older file of that name stays as it was.
+    pub fn save(&self, path: &Path) -> Result<(), OnnxWriteError> {
+        write_atomically(path, |out| self.write(out)).map_err(|source| OnnxWriteError {
+            path: path.to_path_buf(),
+            source,
+        })
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.model)?;
+        start_field(out, MODEL_GRAPH, self.graph_len())?;
+        out.write_all(&self.graph)?;
+        for weight in &self.weights {
+            start_field(out, GRAPH_INITIALIZER, weight.len())?;
+            out.write_all(&weight.header)?;
+            start_field(out, TENSOR_RAW_DATA, weight.value_bytes())?;
+            for value in weight.values.iter::<f32>() {
+                out.write_all(&value.to_le_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a field with so many bytes of content.
+fn field_len(content: usize) -> usize {
+    1 + length_delimiter_len(content) + content
+}
+
+fn start_field(out: &mut dyn Write, key: u8, content: usize) -> io::Result<()> {
+    let mut start = vec![key];
+    encode_length_delimiter(content, &mut start).map_err(io::Error::other)?;
+    out.write_all(&start)
+}

@@ -1,0 +1,491 @@
+//! The one way a file becomes pixels.
+//!
+//! Training, evaluation, prediction and the viewer all call [`decode_image`], so an image can not
+//! look different to two of them: the format is guessed from the content and never from the file's
+//! extension, the EXIF orientation is applied, and every color type ends as 8-bit RGB.
+
+use std::{
+    io::Cursor,
+    path::{Path, PathBuf},
+};
+
+use image::error::{LimitError, LimitErrorKind};
+use image::{
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage,
+    metadata::Orientation,
+};
+
+use crate::boxes::ImageSize;
+
+/// The endings of file names under which images are looked for in directories, in small letters.
+pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+
+/// Whether a file's name ends like an image's, in small or capital letters.
+pub fn has_image_extension(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| {
+            IMAGE_EXTENSIONS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(extension))
+        })
+}
+
+/// Why a file did not become an image; every message begins with the file's path.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The file is missing or can't be read.
+    #[error("{}: can't read the image: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The content is of no known image format.
+    #[error("{}: not an image in a known format (JPEG, PNG, WebP, BMP, TIFF, GIF)", path.display())]
+    NotAnImage {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file ends before the image does.
+    #[error("{}: the JPEG is truncated (its end marker is missing)", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The format is known, the content is damaged or of an unsupported kind.
+    #[error("{}: can't decode the image: {source}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        source: image::ImageError,
+    },
+}
+
+/// Reads an image from a file as 8-bit RGB, as a person sees it: EXIF orientation applied.
+///
+/// Gray images are repeated over the three channels, 16-bit ones are scaled to 8 bits, an alpha
+/// channel is dropped (not blended), CMYK is converted. The first frame of an animation counts.
+///
+/// # Errors
+/// The file can't be read, is of no known format, is truncated, or is damaged. A JPEG that ends
+/// early is always an error: the decoder alone would return a partly gray image.
+pub fn decode_image(path: &Path) -> Result<RgbImage, DecodeError> {
+    let bytes = read_file(path)?;
+    decode_image_bytes(&bytes, path)
+}
+
+/// An image that needs more is refused: 1 GiB, an RGB image of 18,900 pixels squared.
+const MAX_DECODED_BYTES: u64 = 1 << 30;
+
+/// [`decode_image`] for a file that is in memory already; `path` only names it in errors.
+///
+/// # Errors
+/// As [`decode_image`].
+pub fn decode_image_bytes(bytes: &[u8], path: &Path) -> Result<RgbImage, DecodeError> {
+    Ok(inspect_image_bytes(bytes, path)?.image)
+}
+
+/// An image with what its file says of itself; for checking files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InspectedImage {
+    /// The pixels as [`decode_image`] gives them, EXIF orientation applied.
+    pub image: RgbImage,
+    /// The format of the content, whatever the file's name says.
+    pub format: ImageFormat,
+    /// The EXIF orientation: how the stored pixels were turned and mirrored.
+    pub orientation: Orientation,
+    /// Size of the stored pixels, before that.
+    pub stored_size: ImageSize,
+}
+
+/// [`decode_image_bytes`] that also tells what the file says of itself.
+///
+/// # Errors
+/// As [`decode_image`].
+pub fn inspect_image_bytes(bytes: &[u8], path: &Path) -> Result<InspectedImage, DecodeError> {
+    let broken = |source| DecodeError::Broken {
+        path: path.to_owned(),
+        source,
+    };
+    let (reader, format) = open_reader(bytes, path)?;
+    if format == ImageFormat::Jpeg && !jpeg_has_end_marker(bytes) {
+        return Err(DecodeError::Truncated {
+            path: path.to_owned(),
+        });
+    }
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    // A damaged header, or a hostile one, can claim more than any memory holds.
+    if decoder.total_bytes() > MAX_DECODED_BYTES {
+        let too_large = LimitError::from_kind(LimitErrorKind::InsufficientMemory);
+        return Err(broken(ImageError::Limits(too_large)));
+    }
+    let orientation = decoder.orientation().map_err(broken)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    let stored_size = ImageSize::new(image.height() as usize, image.width() as usize);
+    image.apply_orientation(orientation);
+    Ok(InspectedImage {
+        image: image.into_rgb8(),
+        format,
+        orientation,
+        stored_size,
+    })
+}
+
+/// Size of an image as a person sees it (EXIF orientation applied), without decoding its pixels.
+///
+/// # Errors
+/// The file can't be read, is of no known format, or its header is damaged. Damage behind the
+/// header goes unnoticed.
+pub fn image_size(path: &Path) -> Result<ImageSize, DecodeError> {
+    image_size_of_bytes(&read_file(path)?, path)
+}
+
+/// [`image_size`] for a file that is in memory already; `path` only names it in errors.
+///
+/// # Errors
+/// As [`image_size`].
+pub fn image_size_of_bytes(bytes: &[u8], path: &Path) -> Result<ImageSize, DecodeError> {
+    let broken = |source| DecodeError::Broken {
+        path: path.to_owned(),
+        source,
+    };
+    let (reader, _) = open_reader(bytes, path)?;
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let (width, height) = decoder.dimensions();
+    let stored = ImageSize::new(height as usize, width as usize);
+    Ok(match decoder.orientation().map_err(broken)? {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => ImageSize::new(stored.width, stored.height),
+        Orientation::NoTransforms
+        | Orientation::FlipHorizontal
+        | Orientation::FlipVertical
+        | Orientation::Rotate180 => stored,
+    })
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, DecodeError> {
+    std::fs::read(path).map_err(|source| DecodeError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A reader of a file in memory, and what the file is.
+type OpenedImage<'a> = (ImageReader<Cursor<&'a [u8]>>, ImageFormat);
+
+fn open_reader<'a>(bytes: &'a [u8], path: &Path) -> Result<OpenedImage<'a>, DecodeError> {
+    let reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|source| DecodeError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+    match reader.format() {
+        Some(format) if format.reading_enabled() => Ok((reader, format)),
+        _ => Err(DecodeError::NotAnImage {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+/// Whether an end-of-image marker (`FF D9`) follows the first start of scan.
+///
+/// Entropy-coded data never holds `FF D9` (an `FF` in it is followed by `00` or a restart marker),
+/// so the marker can only be the real one. The search begins behind the header because an embedded
+/// EXIF thumbnail has an end marker of its own; it does not insist on the very end of the file
+/// because cameras append data there.
+fn jpeg_has_end_marker(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xDA;
+    let mut at = 2; // behind the start-of-image marker
+    loop {
+        match bytes.get(at..at + 2) {
+            Some([0xFF, 0xFF]) => at += 1, // fill byte
+            Some([0xFF, START_OF_SCAN]) => break,
+            // markers without a length: restart 0..7 and TEM
+            Some([0xFF, 0xD0..=0xD7 | 0x01]) => at += 2,
+            Some([0xFF, _]) => match bytes.get(at + 2..at + 4) {
+                Some(length) => at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])),
+                None => return false,
+            },
+            // stray bytes between segments, which decoders skip
+            Some(_) => at += 1,
+            None => return false,
+        }
+    }
+    bytes[at..].windows(2).any(|pair| pair == [0xFF, 0xD9])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ColorType, ExtendedColorType, ImageBuffer, ImageEncoder, Luma, Rgba};
+    use proptest::prelude::*;
+
+    fn named(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+        decode_image_bytes(bytes, Path::new("image.bin"))
+    }
+
+    /// An image without any symmetry, 40x24, in blocks that survive JPEG compression.
+    fn test_image() -> RgbImage {
+        RgbImage::from_fn(40, 24, |x, y| match (x < 16, y < 8) {
+            (true, true) => image::Rgb([250, 10, 10]),
+            (false, true) => image::Rgb([10, 250, 10]),
+            (true, false) => image::Rgb([10, 10, 250]),
+            (false, false) => image::Rgb([240, 240, 240]),
+        })
+    }
+
+    fn jpeg(image: &RgbImage) -> Vec<u8> {
+        let mut out = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut out, 95)
+            .encode_image(image)
+            .unwrap();
+        out
+    }
+
+    fn png(bytes: &[u8], width: u32, height: u32, color: ExtendedColorType) -> Vec<u8> {
+        let mut out = Vec::new();
+        image::codecs::png::PngEncoder::new(&mut out)
+            .write_image(bytes, width, height, color)
+            .unwrap();
+        out
+    }
+
+    /// Puts an EXIF segment with this orientation behind the start-of-image marker.
+    fn with_exif_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+        let mut exif = b"Exif\0\0II*\0\x08\0\0\0".to_vec();
+        exif.extend([1, 0]); // one entry
+        exif.extend([0x12, 0x01, 3, 0, 1, 0, 0, 0, orientation, 0, 0, 0]); // 0x0112 SHORT x1
+        exif.extend([0; 4]); // no further directory
+        let mut out = jpeg[..2].to_vec();
+        out.extend([0xFF, 0xE1]);
+        out.extend((exif.len() as u16 + 2).to_be_bytes());
+        out.extend(exif);
+        out.extend(&jpeg[2..]);
+        out
+    }
+
+    /// Stores the image in such a way that a reader who applies `orientation` sees it upright;
+    /// written out from the EXIF standard's definition (where row 0 and column 0 of the storage
+    /// lie in the scene), not with the functions under test.
+    fn stored_for_orientation(upright: &RgbImage, orientation: u8) -> RgbImage {
+        let (w, h) = upright.dimensions();
+        let (stored_w, stored_h) = if orientation >= 5 { (h, w) } else { (w, h) };
+        RgbImage::from_fn(stored_w, stored_h, |column, row| {
+            let (x, y) = match orientation {
+                1 => (column, row),                 // row 0 top, column 0 left
+                2 => (w - 1 - column, row),         // top, right
+                3 => (w - 1 - column, h - 1 - row), // bottom, right
+                4 => (column, h - 1 - row),         // bottom, left
+                5 => (row, column),                 // left, top
+                6 => (w - 1 - row, column),         // right, top
+                7 => (w - 1 - row, h - 1 - column), // right, bottom
+                8 => (row, h - 1 - column),         // left, bottom
+                _ => unreachable!(),
+            };
+            *upright.get_pixel(x, y)
+        })
+    }
+
+    fn close(a: &RgbImage, b: &RgbImage, levels: u8) -> bool {
+        a.dimensions() == b.dimensions()
+            && a.as_raw()
+                .iter()
+                .zip(b.as_raw())
+                .all(|(a, b)| a.abs_diff(*b) <= levels)
+    }
+
+    #[test]
+    fn all_eight_exif_orientations_come_out_upright() {
+        let dir = tempfile::tempdir().unwrap();
+        for orientation in 1..=8 {
+            let bytes = with_exif_orientation(
+                &jpeg(&stored_for_orientation(&test_image(), orientation)),
+                orientation,
+            );
+            let decoded = named(&bytes).unwrap();
+            assert!(
+                close(&decoded, &test_image(), 12),
+                "orientation {orientation}"
+            );
+            let path = dir.path().join(format!("{orientation}.jpg"));
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(image_size(&path).unwrap(), ImageSize::new(24, 40));
+        }
+    }
+
+    #[test]
+    fn a_png_named_jpg_is_read_as_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wrong.jpg");
+        let image = test_image();
+        std::fs::write(&path, png(&image, 40, 24, ExtendedColorType::Rgb8)).unwrap();
+        assert_eq!(decode_image(&path).unwrap(), image);
+        assert_eq!(image_size(&path).unwrap(), ImageSize::new(24, 40));
+    }
+
+    #[test]
+    fn gray_images_fill_three_equal_channels() {
+        let gray = png(&[0, 100, 200, 255], 2, 2, ExtendedColorType::L8);
+        let rgb = named(&gray).unwrap();
+        assert_eq!(
+            rgb.as_raw(),
+            &[0, 0, 0, 100, 100, 100, 200, 200, 200, 255, 255, 255]
+        );
+    }
+
+    #[test]
+    fn sixteen_bit_images_are_scaled_to_eight_bits() {
+        let image = ImageBuffer::<Luma<u16>, _>::from_raw(2, 1, vec![0u16, 257 * 77]).unwrap();
+        let mut out = Cursor::new(Vec::new());
+        DynamicImage::from(image)
+            .write_to(&mut out, ImageFormat::Png)
+            .unwrap();
+        assert_eq!(
+            named(out.get_ref()).unwrap().as_raw(),
+            &[0, 0, 0, 77, 77, 77]
+        );
+    }
+
+    #[test]
+    fn an_alpha_channel_is_dropped_without_blending() {
+        let image = ImageBuffer::<Rgba<u8>, _>::from_raw(1, 1, vec![10u8, 20, 30, 0]).unwrap();
+        let bytes = png(&image, 1, 1, ColorType::Rgba8.into());
+        assert_eq!(named(&bytes).unwrap().as_raw(), &[10, 20, 30]);
+    }
+
+    #[test]
+    fn cmyk_jpegs_come_out_as_rgb() {
+        // made by tests/oracle/cmyk.py: one color, which Pillow reads as (204, 102, 26)
+        let decoded = named(include_bytes!("../../../../tests/fixtures/cmyk.jpg")).unwrap();
+        assert_eq!(decoded.dimensions(), (16, 8));
+        let expected = RgbImage::from_pixel(16, 8, image::Rgb([204, 102, 26]));
+        assert!(
+            close(&decoded, &expected, 3),
+            "{:?}",
+            decoded.get_pixel(0, 0)
+        );
+    }
+
+    #[test]
+    fn a_jpeg_cut_in_half_is_an_error_that_names_the_file() {
+        let noise = RgbImage::from_fn(64, 64, |x, y| {
+            image::Rgb([
+                (x * 37 % 251) as u8,
+                (y * 91 % 241) as u8,
+                (x * y % 239) as u8,
+            ])
+        });
+        let whole = jpeg(&noise);
+        for kept in [whole.len() / 4, whole.len() / 2, whole.len() - 2] {
+            let message = named(&whole[..kept]).unwrap_err().to_string();
+            assert!(message.starts_with("image.bin: "), "{message}");
+            assert!(message.contains("truncated"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_end_marker_of_a_thumbnail_does_not_hide_a_truncation() {
+        let whole = jpeg(&test_image());
+        let thumbnail = [0xFF, 0xE1, 0, 6, 0xFF, 0xD9, 0, 0];
+        let mut cut = whole[..2].to_vec();
+        cut.extend(thumbnail);
+        cut.extend(&whole[2..whole.len() - 8]);
+        assert!(matches!(
+            named(&cut).unwrap_err(),
+            DecodeError::Truncated { .. }
+        ));
+    }
+
+    #[test]
+    fn bytes_behind_the_end_of_a_jpeg_do_no_harm() {
+        let mut bytes = jpeg(&test_image());
+        bytes.extend([0; 5000]);
+        assert!(close(&named(&bytes).unwrap(), &test_image(), 12));
+    }
+
+    #[test]
+    fn a_truncated_png_is_an_error_that_names_the_file() {
+        let whole = png(&test_image(), 40, 24, ExtendedColorType::Rgb8);
+        let message = named(&whole[..whole.len() / 2]).unwrap_err().to_string();
+        assert!(message.starts_with("image.bin: "), "{message}");
+    }
+
+    #[test]
+    fn text_is_not_an_image_and_a_missing_file_is_named() {
+        assert!(matches!(
+            named(b"<html>404</html>").unwrap_err(),
+            DecodeError::NotAnImage { .. }
+        ));
+        assert!(matches!(
+            named(b"").unwrap_err(),
+            DecodeError::NotAnImage { .. }
+        ));
+        let message = decode_image(Path::new("no/such/file.jpg"))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("no/such/file.jpg"), "{message}");
+    }
+
+    #[test]
+    fn a_image_that_claims_more_than_a_gibibyte_is_refused() {
+        let mut out = Cursor::new(Vec::new());
+        DynamicImage::from(test_image())
+            .write_to(&mut out, ImageFormat::Bmp)
+            .unwrap();
+        let mut bytes = out.into_inner();
+        // Width and height in the header of a BMP.
+        bytes[18..22].copy_from_slice(&30_000u32.to_le_bytes());
+        bytes[22..26].copy_from_slice(&30_000u32.to_le_bytes());
+        let message = decode_image_bytes(&bytes, Path::new("bomb.bmp"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("bomb.bmp") && message.contains("imit"),
+            "{message}"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn damaged_images_never_panic(
+            which in 0usize..4,
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+            cut in any::<prop::sample::Index>(),
+            shorten in any::<bool>(),
+        ) {
+            let mut bytes = match which {
+                0 => jpeg(&test_image()),
+                1 => with_exif_orientation(&jpeg(&test_image()), 6),
+                2 => png(&test_image(), 40, 24, ExtendedColorType::Rgb8),
+                _ => {
+                    let mut out = Cursor::new(Vec::new());
+                    let format = [ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Tiff, ImageFormat::WebP]
+                        [changes.len() % 4];
+                    DynamicImage::from(test_image()).write_to(&mut out, format).unwrap();
+                    out.into_inner()
+                }
+            };
+            for (at, value) in &changes {
+                let at = at.index(bytes.len());
+                bytes[at] = *value;
+            }
+            if shorten {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let _ = named(&bytes);
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = named(&bytes);
+        }
+    }
+}

@@ -1,0 +1,507 @@
+//! A download that survives dropped connections and interruptions.
+//!
+//! Bytes go to `NAME.part`, and what they belong to (address and validator) to
+//! `NAME.part.source`; the next run asks for the rest with `Range` and `If-Range` (RFC 9110,
+//! sections 13.1.5 and 14), so a resource that changed in between starts over rather than being
+//! glued together from two versions. `NAME` itself appears only when it is whole.
+
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Attempts in a row that bring nothing new before the download gives up.
+const ATTEMPTS: u32 = 5;
+/// The pause after the first failed attempt; doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// [`Download::silence`] unless set otherwise.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// One file to fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Download {
+    /// Where it is: `http://` or `https://`.
+    pub url: String,
+    /// Where it goes; missing directories are made.
+    pub destination: PathBuf,
+    /// The SHA-256 of the whole file in hexadecimal, if known.
+    pub sha256: Option<String>,
+    /// The length of the whole file in bytes, if known.
+    pub expected_bytes: Option<u64>,
+    /// Refuse anything longer.
+    pub max_bytes: Option<u64>,
+    /// A server that says nothing for this long counts as a dropped connection.
+    pub silence: Duration,
+}
+
+/// Why a download failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// The address cannot be asked at all.
+    #[error("{url}: not an address that can be fetched ({reason}); write it as https://HOST/PATH")]
+    Address {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The server does not have the file.
+    #[error(
+        "{url}: the server has no such file ({status}); check the address, the file may have moved"
+    )]
+    NotFound {
+        /// The address.
+        url: String,
+        /// 404 or 410.
+        status: u16,
+    },
+    /// The server refuses.
+    #[error(
+        "{url}: the server refuses with status {status}; check the address and your right to fetch it"
+    )]
+    Refused {
+        /// The address.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The network or the server kept failing.
+    #[error(
+        "{url}: {reason}, after {ATTEMPTS} attempts; check the network and run again, it continues where it can"
+    )]
+    Network {
+        /// The address.
+        url: String,
+        /// The last failure.
+        reason: String,
+    },
+    /// The file is longer than allowed.
+    #[error(
+        "{url}: longer than the {max_bytes} bytes allowed here; check that the address is the right file"
+    )]
+    TooLong {
+        /// The address.
+        url: String,
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// The bytes are not those expected; they have been removed.
+    #[error(
+        "{url}: wrong checksum, expected SHA-256 {expected}, got {found}; the file was removed, run again to fetch it anew"
+    )]
+    Checksum {
+        /// The address.
+        url: String,
+        /// In hexadecimal.
+        expected: String,
+        /// In hexadecimal.
+        found: String,
+    },
+    /// The file is not as long as expected; it has been removed.
+    #[error(
+        "{url}: wrong length, expected {expected} bytes, got {found}; the file was removed, check that the address is the right file and run again"
+    )]
+    Length {
+        /// The address.
+        url: String,
+        /// In bytes.
+        expected: u64,
+        /// In bytes, as announced or as received.
+        found: u64,
+    },
+    /// The file could not be written.
+    #[error("{url}: cannot write {}: {source}; check free space and permissions", path.display())]
+    Disk {
+        /// The address.
+        url: String,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// How an attempt ended short of success.
+enum Setback {
+    /// Trying again may help.
+    Passing(String),
+    Final(DownloadError),
+}
+
+impl From<DownloadError> for Setback {
+    fn from(error: DownloadError) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl Download {
+    /// The file at `url`, to be kept at `destination`, with nothing known about it.
+    pub fn new(url: impl Into<String>, destination: impl Into<PathBuf>) -> Self {
+        Self {
+            url: url.into(),
+            destination: destination.into(),
+            sha256: None,
+            expected_bytes: None,
+            max_bytes: None,
+            silence: SILENCE,
+        }
+    }
+
+    /// Fetch the file, continuing an earlier interrupted run. `progress` hears the bytes in hand
+    /// and, when the server tells it, the length of the whole; the bytes in hand fall back to 0
+    /// when the server makes the download start over.
+    ///
+    /// A file already at the destination is kept when it has the right length and checksum, as far
+    /// as they are given: only whole files get that name.
+    ///
+    /// The proxy is the one that `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY` names, except for hosts
+    /// in `NO_PROXY`.
+    ///
+    /// # Errors
+    /// See [`DownloadError`].
+    pub fn run(&self, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<(), DownloadError> {
+        if self.is_there()? {
+            let length = file_length(&self.destination);
+            progress(length, Some(length));
+            return Ok(());
+        }
+        if let Some(directory) = self.destination.parent() {
+            fs::create_dir_all(directory).map_err(|source| self.disk(directory, source))?;
+        }
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(self.silence))
+            .timeout_recv_response(Some(self.silence))
+            .timeout_per_read(Some(self.silence))
+            .user_agent(concat!("sedet/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        let (mut furthest, mut failures) = (self.bytes_in_hand(), 0);
+        loop {
+            let reason = match self.attempt(&agent, progress) {
+                Ok(()) => return self.finish(),
+                Err(Setback::Final(error)) => return Err(error),
+                Err(Setback::Passing(reason)) => reason,
+            };
+            // Only new ground resets the count, so a server that drops every connection and
+            // cannot resume does not keep us for ever.
+            let reached = self.bytes_in_hand();
+            failures = if reached > furthest { 1 } else { failures + 1 };
+            furthest = furthest.max(reached);
+            if failures >= ATTEMPTS {
+                return Err(DownloadError::Network {
+                    url: self.url.clone(),
+                    reason,
+                });
+            }
+            std::thread::sleep(FIRST_PAUSE * 2u32.pow(failures - 1));
+        }
+    }
+
+    /// Whether the file is at its destination, with the right length and checksum as far as they are
+    /// given. The length is looked at first, so only a file that may be right is read.
+    ///
+    /// # Errors
+    /// A directory in its place, or a file that cannot be read.
+    pub fn is_there(&self) -> Result<bool, DownloadError> {
+        let Ok(metadata) = fs::metadata(&self.destination) else {
+            return Ok(false);
+        };
+        if metadata.is_dir() {
+            let source = io::Error::from(io::ErrorKind::IsADirectory);
+            return Err(self.disk(&self.destination, source));
+        }
+        Ok(self
+            .expected_bytes
+            .is_none_or(|bytes| bytes == metadata.len())
+            && match &self.sha256 {
+                None => true,
+                Some(expected) => self
+                    .hash(&self.destination)?
+                    .eq_ignore_ascii_case(expected.trim()),
+            })
+    }
+
+    /// One request and as much of its body as comes; `Ok` when the part file is whole.
+    fn attempt(
+        &self,
+        agent: &ureq::Agent,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<(), Setback> {
+        let part = self.beside("part");
+        let validator = self.validator();
+        // Without a validator nothing shows that the rest belongs to the same version.
+        let have = validator.as_ref().map_or(0, |_| self.bytes_in_hand());
+        let mut request = agent.get(&self.url).header("accept-encoding", "identity");
+        if let (Some(validator), 1..) = (&validator, have) {
+            request = request
+                .header("range", format!("bytes={have}-"))
+                .header("if-range", validator);
+        }
+        let response = request.call().map_err(|error| self.classify(&error))?;
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let content_range = header("content-range");
+        let mut done = match response.status().as_u16() {
+            200 => 0,
+            206 => {
+                let start = content_range.as_deref().and_then(range_start);
+                if start != Some(have) || !same_version(validator.as_deref(), &header) {
+                    self.forget_part();
+                    return Err(Setback::Passing(
+                        "the server sent a part that does not fit ours".into(),
+                    ));
+                }
+                have
+            }
+            // Nothing beyond what we have: whole, if the lengths agree.
+            416 if have > 0 => {
+                let total = content_range.as_deref().and_then(range_total);
+                if total == Some(have) && same_version(validator.as_deref(), &header) {
+                    return Ok(());
+                }
+                self.forget_part();
+                return Err(Setback::Passing("the file changed on the server".into()));
+            }
+            status @ (404 | 410) => {
+                let url = self.url.clone();
+                return Err(DownloadError::NotFound { url, status }.into());
+            }
+            status @ (408 | 425 | 429 | 500..) => {
+                let reason = format!("the server answers with status {status}");
+                return Err(Setback::Passing(reason));
+            }
+            status => {
+                let url = self.url.clone();
+                return Err(DownloadError::Refused { url, status }.into());
+            }
+        };
+        let total = match done {
+            0 if content_range.is_none() => header("content-length").and_then(|v| v.parse().ok()),
+            _ => content_range.as_deref().and_then(range_total),
+        };
+        if let (Some(expected), Some(found)) = (self.expected_bytes, total)
+            && expected != found
+        {
+            return Err(self.wrong_length(expected, found).into());
+        }
+        let total = total.or(self.expected_bytes);
+        self.check_length(total.unwrap_or(0))?;
+        if done == 0 {
+            self.start_part(strong_validator(header("etag"), header("last-modified")))?;
+        }
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(&part)
+            .map_err(|source| self.disk(&part, source))?;
+        progress(done, total);
+        let mut body = response.into_body().into_reader();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let count = match body.read(&mut buffer) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Setback::Passing(format!("connection lost ({error})"))),
+            };
+            if count == 0 {
+                break;
+            }
+            self.check_length(done + count as u64)?;
+            if let Some(expected) = self.expected_bytes
+                && done + count as u64 > expected
+            {
+                return Err(self.wrong_length(expected, done + count as u64).into());
+            }
+            file.write_all(&buffer[..count])
+                .map_err(|source| self.disk(&part, source))?;
+            done += count as u64;
+            progress(done, total);
+        }
+        file.sync_all().map_err(|source| self.disk(&part, source))?;
+        match total {
+            Some(total) if done < total => Err(Setback::Passing(format!(
+                "connection lost after {done} of {total} bytes"
+            ))),
+            Some(total) if done > total => {
+                self.forget_part();
+                Err(Setback::Passing("more bytes than announced".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Check the whole part file and give it its name.
+    fn finish(&self) -> Result<(), DownloadError> {
+        let part = self.beside("part");
+        let found = self.bytes_in_hand();
+        if let Some(expected) = self.expected_bytes
+            && expected != found
+        {
+            return Err(self.wrong_length(expected, found));
+        }
+        if let Some(expected) = &self.sha256 {
+            let found = self.hash(&part)?;
+            if !found.eq_ignore_ascii_case(expected.trim()) {
+                self.forget_part();
+                return Err(DownloadError::Checksum {
+                    url: self.url.clone(),
+                    expected: expected.clone(),
+                    found,
+                });
+            }
+        }
+        fs::rename(&part, &self.destination)
+            .map_err(|source| self.disk(&self.destination, source))?;
+        self.forget_part();
+        Ok(())
+    }
+
+    fn check_length(&self, bytes: u64) -> Result<(), DownloadError> {
+        match self.max_bytes {
+            Some(max_bytes) if bytes > max_bytes => {
+                self.forget_part();
+                let url = self.url.clone();
+                Err(DownloadError::TooLong { url, max_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn wrong_length(&self, expected: u64, found: u64) -> DownloadError {
+        self.forget_part();
+        DownloadError::Length {
+            url: self.url.clone(),
+            expected,
+            found,
+        }
+    }
+
+    /// Failures of the request itself, before any body.
+    fn classify(&self, error: &ureq::Error) -> Setback {
+        match error {
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+                Setback::Final(DownloadError::Address {
+                    url: self.url.clone(),
+                    reason: error.to_string(),
+                })
+            }
+            ureq::Error::HostNotFound => Setback::Passing("the host is not found".into()),
+            other => Setback::Passing(format!("no answer ({other})")),
+        }
+    }
+
+    fn disk(&self, path: &Path, source: io::Error) -> DownloadError {
+        DownloadError::Disk {
+            url: self.url.clone(),
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// `NAME.suffix` beside the destination.
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut path = self.destination.clone().into_os_string();
+        path.push(".");
+        path.push(suffix);
+        path.into()
+    }
+
+    /// How much of the file an interrupted run has left, in bytes.
+    pub fn bytes_in_hand(&self) -> u64 {
+        file_length(&self.beside("part"))
+    }
+
+    /// The validator of the bytes in hand, if they came from this address.
+    fn validator(&self) -> Option<String> {
+        let text = fs::read_to_string(self.beside("part.source")).ok()?;
+        let (url, validator) = text.trim_end().split_once('\n')?;
+        (url == self.url).then(|| validator.to_owned())
+    }
+
+    /// An empty part file, with its validator noted so that a later run can continue it.
+    fn start_part(&self, validator: Option<String>) -> Result<(), DownloadError> {
+        self.forget_part();
+        let (part, source_note) = (self.beside("part"), self.beside("part.source"));
+        File::create(&part).map_err(|source| self.disk(&part, source))?;
+        if let Some(validator) = validator {
+            fs::write(&source_note, format!("{}\n{validator}\n", self.url))
+                .map_err(|source| self.disk(&source_note, source))?;
+        }
+        Ok(())
+    }
+
+    /// Remove the part file and its note. A file that cannot be removed is overwritten later, or
+    /// that failure is reported.
+    fn forget_part(&self) {
+        // The note first: bytes without a note are never continued.
+        let _ = fs::remove_file(self.beside("part.source"));
+        let _ = fs::remove_file(self.beside("part"));
+    }
+
+    fn hash(&self, path: &Path) -> Result<String, DownloadError> {
+        sha256_of_file(path).map_err(|source| self.disk(path, source))
+    }
+}
+
+/// In bytes; 0 for a file that is not there.
+fn file_length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// The SHA-256 of `bytes` in lower-case hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// The SHA-256 of a file in lower-case hexadecimal, read in pieces.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sha256_of_file(path: &Path) -> io::Result<String> {
+    let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hasher.finalize())),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What may stand in `If-Range`: a strong ETag, else the date.
+fn strong_validator(etag: Option<String>, last_modified: Option<String>) -> Option<String> {
+    etag.filter(|tag| tag.starts_with('"')).or(last_modified)
+}
+
+/// The answer to a request with `If-Range` is about the version that `validator` stands for; an
+/// answer need not repeat the header.
+fn same_version(validator: Option<&str>, header: &dyn Fn(&str) -> Option<String>) -> bool {
+    validator.is_some_and(|validator| {
+        let name = if validator.starts_with('"') {
+            "etag"
+        } else {
+            "last-modified"
+        };
+        header(name).is_none_or(|now| now == validator)
+    })
+}
+
+/// `7` of `bytes 7-9/10`.
+fn range_start(content_range: &str) -> Option<u64> {
+    let range = content_range.trim().strip_prefix("bytes ")?;
+    range.split_once('-')?.0.trim().parse().ok()
+}
+
+/// `10` of `bytes 7-9/10` or `bytes */10`.
+fn range_total(content_range: &str) -> Option<u64> {
+    content_range.rsplit_once('/')?.1.trim().parse().ok()
+}

@@ -1,0 +1,20 @@
+//! From decoded pixels to network input, pixels and boxes always together.
+//!
+//! Augmentation comes first and works on 8-bit pixels in image coordinates ([`augment`], with
+//! [`geometry`] and [`color`]); then [`preprocess`] resizes ([`resize`]) and normalizes, the same
+//! for training, evaluation and prediction. Classifiers have augmentations of their own in
+//! [`classify`]: a label does not move with the pixels, and all inputs of a batch have one size.
+
+pub mod augment;
+pub mod classify;
+pub mod color;
+pub mod geometry;
+pub mod preprocess;
+pub mod resize;
+
+pub use augment::{Augmentation, Sample};
+pub use classify::{LabeledAugmentation, SoftLabel};
+pub use preprocess::{
+    PreparedImage, Preprocess, normalize, prepare, prepare_ten_crops, whole_image,
+};
+pub use resize::ResizeMethod;

@@ -1,0 +1,281 @@
+//! Measuring a classifier: accuracy, the confusion matrix, and whether its probabilities can be
+//! trusted.
+
+use serde::Serialize;
+
+/// Bins of the reliability diagram, as in Guo et al. 2017.
+const BINS: usize = 15;
+/// A class among so many best counts for the second accuracy.
+const SECOND_RANK: usize = 5;
+
+/// Counts over images, one at a time; its size depends on the number of classes only.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassificationScores {
+    classes: usize,
+    /// `[right class, predicted class]`.
+    confusion: Vec<u32>,
+    /// Of each class: images with scores that are not numbers, which count as wrong.
+    without_scores: Vec<u32>,
+    /// Of each class: images that have it among the five best.
+    among_five: Vec<u32>,
+    loss: f64,
+    bins: [Bin; BINS],
+}
+
+/// Images of similar confidence.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Bin {
+    images: usize,
+    right: usize,
+    confidence: f64,
+}
+
+/// What [`ClassificationScores`] come to. Shares are in percent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassificationEvaluation {
+    /// Number of images.
+    pub images: usize,
+    /// The best score is the right class's.
+    pub top1: f64,
+    /// The right class is among the best five.
+    pub top5: f64,
+    /// Mean cross entropy, in nats.
+    pub loss: f64,
+    /// Expected calibration error: the mean distance between the probability of the predicted class
+    /// and how often it is right, over 15 bins of equal width (Guo et al. 2017, equation 3).
+    pub calibration_error: f64,
+    /// By label.
+    pub classes: Vec<ClassAccuracy>,
+    /// By confidence, where there are images.
+    pub reliability: Vec<ReliabilityBin>,
+    /// `[right class][predicted class]`, numbers of images.
+    #[serde(skip)]
+    pub confusion: Vec<Vec<u32>>,
+}
+
+/// One class.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassAccuracy {
+    /// Its name.
+    pub name: String,
+    /// Its images.
+    pub images: usize,
+    /// Share of them that is recognized.
+    pub top1: f64,
+    /// Share of them that has the class among the best five.
+    pub top5: f64,
+    /// What it is taken for most often, if ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confused_with: Option<Confusion>,
+}
+
+/// A wrong class.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Confusion {
+    /// Its name.
+    pub name: String,
+    /// Number of images.
+    pub images: usize,
+}
+
+/// Images whose predicted class has a probability in `(from, to]`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ReliabilityBin {
+    /// Lower bound.
+    pub from: f64,
+    /// Upper bound.
+    pub to: f64,
+    /// Number of images.
+    pub images: usize,
+    /// Mean probability of the predicted class.
+    pub confidence: f64,
+    /// Share of images where that class is right.
+    pub accuracy: f64,
+}
+
+impl ClassificationScores {
+    /// Nothing seen yet.
+    pub fn new(classes: usize) -> Self {
+        Self {
+            classes,
+            confusion: vec![0; classes * classes],
+            without_scores: vec![0; classes],
+            among_five: vec![0; classes],
+            loss: 0.0,
+            bins: [Bin::default(); BINS],
+        }
+    }
+
+    /// Count one image: the logits of all classes, and the right one. Of equal scores the first
+    /// class counts as better, as in an argmax.
+    ///
+    /// # Panics
+    /// Another number of classes, or a label beyond them.
+    pub fn add(&mut self, logits: &[f32], label: usize) {
+        assert_eq!(logits.len(), self.classes);
+        if logits.iter().any(|score| score.is_nan()) {
+            self.without_scores[label] += 1;
+            self.loss = f64::NAN;
+            return;
+        }
+        let rank = |class: usize| {
+            let own = logits[class];
+            let better =
+                |&(other, &score): &(usize, &f32)| score > own || (score == own && other < class);
+            logits.iter().enumerate().filter(better).count()
+        };
+        let predicted =
+            (1..self.classes).fold(0, |best, class| match logits[class] > logits[best] {
+                true => class,
+                false => best,
+            });
+        self.confusion[label * self.classes + predicted] += 1;
+        self.among_five[label] += u32::from(rank(label) < SECOND_RANK);
+        let highest = f64::from(logits[predicted]);
+        let exp_sum: f64 = logits.iter().map(|&s| (f64::from(s) - highest).exp()).sum();
+        self.loss += exp_sum.ln() + highest - f64::from(logits[label]);
+        let confidence = 1.0 / exp_sum;
+        let bin = (confidence * BINS as f64).ceil() as usize;
+        let bin = &mut self.bins[bin.clamp(1, BINS) - 1];
+        bin.images += 1;
+        bin.right += usize::from(predicted == label);
+        bin.confidence += confidence;
+    }
+
+    /// Images so far.
+    pub fn images(&self) -> usize {
+        (0..self.classes).map(|class| self.images_of(class)).sum()
+    }
+
+    fn images_of(&self, class: usize) -> usize {
+        let known: u32 = self.row(class).iter().sum();
+        (known + self.without_scores[class]) as usize
+    }
+
+    fn row(&self, class: usize) -> &[u32] {
+        &self.confusion[class * self.classes..(class + 1) * self.classes]
+    }
+
+    /// The shares so far; the names are by label.
+    pub fn evaluation(&self, class_names: &[String]) -> ClassificationEvaluation {
+        let images = self.images();
+        let name = |class: usize| class_names.get(class).cloned().unwrap_or_default();
+        let right: usize = (0..self.classes).map(|c| self.row(c)[c] as usize).sum();
+        let among_five: usize = self.among_five.iter().map(|&n| n as usize).sum();
+        let classes = (0..self.classes)
+            .map(|class| {
+                let images = self.images_of(class);
+                let wrong = self.row(class).iter().enumerate();
+                let wrong = wrong.filter(|&(other, &n)| other != class && n > 0);
+                // Of equal counts the first class.
+                let most = wrong.max_by_key(|&(other, &n)| (n, std::cmp::Reverse(other)));
+                ClassAccuracy {
+                    name: name(class),
+                    images,
+                    top1: percent(self.row(class)[class] as usize, images),
+                    top5: percent(self.among_five[class] as usize, images),
+                    confused_with: most.map(|(other, &n)| Confusion {
+                        name: name(other),
+                        images: n as usize,
+                    }),
+                }
+            })
+            .collect();
+        let reliability: Vec<ReliabilityBin> = self.reliability().collect();
+        let error: f64 = reliability
+            .iter()
+            .map(|bin| bin.images as f64 * (bin.confidence - bin.accuracy).abs())
+            .sum();
+        ClassificationEvaluation {
+            images,
+            top1: percent(right, images),
+            top5: percent(among_five, images),
+            loss: self.loss / images.max(1) as f64,
+            calibration_error: 100.0 * error / images.max(1) as f64,
+            classes,
+            reliability,
+            confusion: (0..self.classes).map(|c| self.row(c).to_vec()).collect(),
+        }
+    }
+
+    fn reliability(&self) -> impl Iterator<Item = ReliabilityBin> {
+        let bins = self.bins.iter().enumerate();
+        bins.filter(|(_, bin)| bin.images > 0)
+            .map(|(index, bin)| ReliabilityBin {
+                from: index as f64 / BINS as f64,
+                to: (index + 1) as f64 / BINS as f64,
+                images: bin.images,
+                confidence: bin.confidence / bin.images as f64,
+                accuracy: bin.right as f64 / bin.images as f64,
+            })
+    }
+}
+
+impl ClassificationEvaluation {
+    /// For machines. A loss that is no number becomes null.
+    pub fn to_json(&self) -> String {
+        // Numbers, text and lists: nothing that JSON could refuse.
+        format!("{:#}", serde_json::json!(self))
+    }
+
+    /// For people: one line of accuracy, and one of what else was measured.
+    pub fn summary(&self) -> String {
+        format!(
+            "{} images: top-1 {:.2} %, top-5 {:.2} %\nloss {:.4}, calibration error {:.2} %",
+            self.images, self.top1, self.top5, self.loss, self.calibration_error
+        )
+    }
+
+    /// The confusion matrix: a row for each right class, a column for each predicted one.
+    pub fn confusion_csv(&self) -> String {
+        let names = self.classes.iter().map(|class| class.name.clone());
+        let head = std::iter::once("class".to_string()).chain(names.clone());
+        let mut rows = vec![head.collect()];
+        rows.extend(names.zip(&self.confusion).map(|(name, counts)| {
+            let counts = counts.iter().map(u32::to_string);
+            std::iter::once(name).chain(counts).collect()
+        }));
+        super::table::csv(&rows)
+    }
+}
+
+fn percent(count: usize, of: usize) -> f64 {
+    100.0 * count as f64 / of.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|class| format!("c{class}")).collect()
+    }
+
+    #[test]
+    fn the_right_class_counts_by_its_rank() {
+        let mut scores = ClassificationScores::new(7);
+        let logits = [0.1, 0.9, 0.3, 0.2, 0.4, 0.5, 0.6];
+        scores.add(&logits, 1);
+        scores.add(&logits, 4);
+        scores.add(&logits, 0);
+        let found = scores.evaluation(&names(7));
+        assert_eq!(found.images, 3);
+        assert!((found.top1 - 100.0 / 3.0).abs() < 1e-9);
+        assert!((found.top5 - 200.0 / 3.0).abs() < 1e-9);
+        assert_eq!(found.confusion[4][1], 1);
+        let confused = found.classes[4].confused_with.as_ref();
+        assert_eq!(confused.map(|c| c.name.as_str()), Some("c1"));
+        assert_eq!(found.classes[1].confused_with, None);
+    }
+
+    #[test]
+    fn of_equal_scores_the_first_wins_and_nan_never() {
+        let mut scores = ClassificationScores::new(2);
+        scores.add(&[1.0, 1.0], 1);
+        scores.add(&[f32::NAN, 1.0], 0);
+        let found = scores.evaluation(&names(2));
+        assert_eq!((found.images, found.top1), (2, 0.0));
+        assert!(found.loss.is_nan(), "a loss that is no number must show");
+        assert_eq!(found.classes[0].top5, 0.0);
+    }
+}

@@ -1,0 +1,569 @@
+//! The twelve COCO box metrics, the class table and the precision-recall curves.
+//!
+//! A thin adapter: the matching and accumulation are the `hotcoco` crate's (equal to pycocotools'
+//! to the last digits; our own fixtures check it), everything one can see from outside is ours.
+//! Where pycocotools stops or misleads, the adapter decides:
+//!
+//! | input | here | pycocotools |
+//! |---|---|---|
+//! | row with an unknown image | error with both id sets | assertion |
+//! | row with an unknown category | left out, counted warning | left out silently |
+//! | row with a score or box that is not finite | error naming the row | wrong order |
+//! | no rows at all | AP 0 | `IndexError` |
+//! | class without objects | -1 | -1 |
+
+use hotcoco::params::IouType;
+use hotcoco::types::{Annotation, Category, Dataset, Image};
+use hotcoco::{AccumulatedEval, COCO, COCOeval};
+use serde::{Deserialize, Serialize};
+
+use super::error::EvalError;
+use super::ground_truth::GroundTruth;
+use super::results::ResultRow;
+
+/// The value of a metric without any object to measure it on, as in pycocotools.
+pub const UNDEFINED: f64 = -1.0;
+
+/// Recall levels of a precision-recall curve: 0, 0.01, ..., 1.
+pub const RECALL_LEVELS: usize = 101;
+
+/// Position of the area range "all" and of 100 detections on the engine's axes.
+const ALL_AREAS: usize = 0;
+const HUNDRED_DETECTIONS: usize = 2;
+/// Positions of the IoU thresholds 0.50 and 0.75 among 0.50, 0.55, ..., 0.95.
+const IOU_50: usize = 0;
+const IOU_75: usize = 5;
+
+/// The twelve numbers of a COCO table, from 0 to 1, or -1 where there is nothing to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CocoMetrics {
+    /// Mean over IoU 0.50, 0.55, ..., 0.95 and over classes, the headline number.
+    #[serde(rename = "AP")]
+    pub ap: f64,
+    /// At IoU 0.50.
+    #[serde(rename = "AP50")]
+    pub ap50: f64,
+    /// At IoU 0.75.
+    #[serde(rename = "AP75")]
+    pub ap75: f64,
+    /// Objects with an area up to 32x32 pixels.
+    #[serde(rename = "APs")]
+    pub ap_small: f64,
+    /// Objects with an area from 32x32 to 96x96.
+    #[serde(rename = "APm")]
+    pub ap_medium: f64,
+    /// Objects with an area from 96x96.
+    #[serde(rename = "APl")]
+    pub ap_large: f64,
+    /// Mean highest recall with the one best detection of each class and image.
+    #[serde(rename = "AR1")]
+    pub ar1: f64,
+    /// With the ten best.
+    #[serde(rename = "AR10")]
+    pub ar10: f64,
+    /// With the hundred best.
+    #[serde(rename = "AR100")]
+    pub ar100: f64,
+    /// AR100 on small objects.
+    #[serde(rename = "ARs")]
+    pub ar_small: f64,
+    /// AR100 on medium objects.
+    #[serde(rename = "ARm")]
+    pub ar_medium: f64,
+    /// AR100 on large objects.
+    #[serde(rename = "ARl")]
+    pub ar_large: f64,
+}
+
+impl CocoMetrics {
+    /// The numbers with their usual names, in the usual order.
+    pub fn named(&self) -> [(&'static str, f64); 12] {
+        [
+            ("AP", self.ap),
+            ("AP50", self.ap50),
+            ("AP75", self.ap75),
+            ("APs", self.ap_small),
+            ("APm", self.ap_medium),
+            ("APl", self.ap_large),
+            ("AR1", self.ar1),
+            ("AR10", self.ar10),
+            ("AR100", self.ar100),
+            ("ARs", self.ar_small),
+            ("ARm", self.ar_medium),
+            ("ARl", self.ar_large),
+        ]
+    }
+
+    /// In the order of pycocotools' `stats`.
+    fn from_stats(stats: &[f64]) -> Option<Self> {
+        let &[
+            ap,
+            ap50,
+            ap75,
+            ap_small,
+            ap_medium,
+            ap_large,
+            ar1,
+            ar10,
+            ar100,
+            ar_small,
+            ar_medium,
+            ar_large,
+        ] = stats
+        else {
+            return None;
+        };
+        Some(Self {
+            ap,
+            ap50,
+            ap75,
+            ap_small,
+            ap_medium,
+            ap_large,
+            ar1,
+            ar10,
+            ar100,
+            ar_small,
+            ar_medium,
+            ar_large,
+        })
+    }
+}
+
+/// One line of the class table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassMetrics {
+    /// The dataset's id.
+    pub category_id: u64,
+    /// The class's name.
+    pub name: String,
+    /// Objects to find (crowds are not counted).
+    pub ground_truths: usize,
+    /// Result rows of this class.
+    pub detections: usize,
+    /// As [`CocoMetrics::ap`]; -1 without objects.
+    #[serde(rename = "AP")]
+    pub ap: f64,
+    /// As [`CocoMetrics::ap50`].
+    #[serde(rename = "AP50")]
+    pub ap50: f64,
+    /// As [`CocoMetrics::ar100`].
+    #[serde(rename = "AR100")]
+    pub ar100: f64,
+    /// None without objects.
+    #[serde(skip)]
+    pub curves: Option<PrecisionRecall>,
+}
+
+/// Precision at the recalls 0, 0.01, ..., 1 (101 values each), made monotonic as COCO does; 0 where
+/// the recall is never reached. The mean of a curve is its AP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrecisionRecall {
+    /// At IoU 0.50.
+    pub at_iou_50: Vec<f64>,
+    /// At IoU 0.75.
+    pub at_iou_75: Vec<f64>,
+    /// Mean over IoU 0.50, 0.55, ..., 0.95.
+    pub mean_over_iou: Vec<f64>,
+}
+
+impl PrecisionRecall {
+    /// The recall of each position.
+    pub fn recalls() -> impl ExactSizeIterator<Item = f64> {
+        (0..RECALL_LEVELS).map(|level| level as f64 / (RECALL_LEVELS - 1) as f64)
+    }
+
+    /// The mean of curves position by position; None without curves.
+    fn mean<'a>(curves: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
+        curves.clone().next()?;
+        let mean_of = |part: fn(&Self) -> &[f64]| {
+            (0..RECALL_LEVELS)
+                .map(|level| mean(curves.clone().map(|curve| part(curve)[level])))
+                .collect()
+        };
+        Some(Self {
+            at_iou_50: mean_of(|curve| &curve.at_iou_50),
+            at_iou_75: mean_of(|curve| &curve.at_iou_75),
+            mean_over_iou: mean_of(|curve| &curve.mean_over_iou),
+        })
+    }
+}
+
+/// Everything one evaluation gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CocoEvaluation {
+    /// The twelve numbers.
+    pub metrics: CocoMetrics,
+    /// Every class of the ground truth, by ascending id.
+    pub per_class: Vec<ClassMetrics>,
+    /// Mean over the classes that have objects; None when no class has any.
+    pub curves: Option<PrecisionRecall>,
+    /// Images measured on (all of the ground truth's, also those without detections).
+    pub images: usize,
+    /// Objects to find, without crowds.
+    pub ground_truths: usize,
+    /// Result rows measured (without those of unknown categories).
+    pub detections: usize,
+    /// What was odd about the input, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Measure result rows against the ground truth, as pycocotools' `COCOeval` with `bbox` does.
+///
+/// All images of the ground truth count: objects on images without rows are missed objects. (Use
+/// [`GroundTruth::restricted_to`] to measure on a part.) Of each class and image the 100 best rows
+/// count. Rows with equal scores keep their order in the list.
+///
+/// # Errors
+/// A row with an image the ground truth does not have, or with numbers that are not finite.
+pub fn evaluate(
+    ground_truth: &GroundTruth,
+    results: &[ResultRow],
+) -> Result<CocoEvaluation, EvalError> {
+    check_rows(ground_truth, results)?;
+    let mut warnings = ground_truth.warnings().to_vec();
+    let known: Vec<&ResultRow> = results
+        .iter()
+        .filter(|row| ground_truth.category(row.category_id).is_some())
+        .collect();
+    if known.len() < results.len() {
+        let unknown = results
+            .iter()
+            .find(|row| ground_truth.category(row.category_id).is_none())
+            .map_or(0, |row| row.category_id);
+        warnings.push(format!(
+            "{} of {} result rows left out: the ground truth has no such category (first: \
+             category_id {unknown})",
+            results.len() - known.len(),
+            results.len()
+        ));
+    }
+
+    let (stats, accumulated) = run_engine(ground_truth, &known)?;
+    let metrics = CocoMetrics::from_stats(&stats)
+        .ok_or_else(|| EvalError::Engine(format!("it gave {} metrics, not 12", stats.len())))?;
+    let per_class = class_table(ground_truth, &known, &accumulated);
+    let curves = PrecisionRecall::mean(per_class.iter().filter_map(|class| class.curves.as_ref()));
+    Ok(CocoEvaluation {
+        metrics,
+        curves,
+        images: ground_truth.images().len(),
+        ground_truths: per_class.iter().map(|class| class.ground_truths).sum(),
+        detections: known.len(),
+        per_class,
+        warnings,
+    })
+}
+
+fn check_rows(ground_truth: &GroundTruth, results: &[ResultRow]) -> Result<(), EvalError> {
+    for (position, row) in results.iter().enumerate() {
+        row.check_finite(position)?;
+    }
+    let mut unknown = results
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| ground_truth.image(row.image_id).is_none());
+    match unknown.next() {
+        None => Ok(()),
+        Some((first_row, row)) => Err(EvalError::UnknownImages {
+            rows: 1 + unknown.count(),
+            total: results.len(),
+            first_row,
+            first_id: row.image_id,
+            hint: super::image_ids::compare(ground_truth, results),
+        }),
+    }
+}
+
+/// Hand everything to the engine; rows must be of known images and categories (it would print).
+fn run_engine(
+    ground_truth: &GroundTruth,
+    results: &[&ResultRow],
+) -> Result<(Vec<f64>, AccumulatedEval), EvalError> {
+    let refused = |error: hotcoco::Error| EvalError::Engine(error.to_string());
+    let dataset = Dataset {
+        images: ground_truth
+            .images()
+            .iter()
+            .map(|image| Image {
+                id: image.id,
+                width: image.width,
+                height: image.height,
+                ..Default::default()
+            })
+            .collect(),
+        categories: ground_truth
+            .categories()
+            .iter()
+            .map(|category| Category {
+                id: category.id,
+                // The engine prints a complaint about empty names, and nothing reads this one.
+                name: category.id.to_string(),
+                ..Default::default()
+            })
+            .collect(),
+        annotations: ground_truth
+            .annotations()
+            .iter()
+            .zip(1..)
+            .map(|(annotation, position)| Annotation {
+                // Fresh ids: the engine tells objects apart by them, and 0 means "no match".
+                id: position,
+                image_id: annotation.image_id,
+                category_id: annotation.category_id,
+                bbox: Some(annotation.bbox),
+                area: Some(annotation.area),
+                iscrowd: annotation.iscrowd,
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    };
+    let objects = COCO::from_dataset(dataset);
+    let detections = objects
+        .load_res_anns(
+            results
+                .iter()
+                .map(|row| Annotation {
+                    image_id: row.image_id,
+                    category_id: row.category_id,
+                    bbox: Some(row.bbox),
+                    score: Some(row.score),
+                    ..Default::default()
+                })
+                .collect(),
+        )
+        .map_err(refused)?;
+    let mut engine = COCOeval::new(objects, detections, IouType::Bbox);
+    engine.evaluate().map_err(refused)?;
+    engine.accumulate();
+    // Computes the twelve numbers; the lines themselves are pycocotools' print.
+    engine.summarize_lines();
+    match (engine.stats(), engine.accumulated()) {
+        (Some(stats), Some(accumulated)) => Ok((stats.to_vec(), accumulated.clone())),
+        _ => Err(EvalError::Engine("it gave no metrics".into())),
+    }
+}
+
+fn class_table(
+    ground_truth: &GroundTruth,
+    results: &[&ResultRow],
+    accumulated: &AccumulatedEval,
+) -> Vec<ClassMetrics> {
+    let mut table: Vec<ClassMetrics> = ground_truth
+        .categories()
+        .iter()
+        .map(|category| ClassMetrics {
+            category_id: category.id,
+            name: category.name.clone(),
+            ground_truths: 0,
+            detections: 0,
+            ap: UNDEFINED,
+            ap50: UNDEFINED,
+            ar100: UNDEFINED,
+            curves: None,
+        })
+        .collect();
+    for annotation in ground_truth.annotations() {
+        if let Some(at) = ground_truth.category_position(annotation.category_id) {
+            table[at].ground_truths += usize::from(!annotation.iscrowd);
+        }
+    }
+    for row in results {
+        if let Some(at) = ground_truth.category_position(row.category_id) {
+            table[at].detections += 1;
+        }
+    }
+
+    let shape = accumulated.shape;
+    for (k, &category_id) in accumulated.cat_ids.iter().enumerate() {
+        let Some(at) = ground_truth.category_position(category_id) else {
+            continue;
+        };
+        let precision = |threshold, level| {
+            let index = shape.precision_idx(threshold, level, k, ALL_AREAS, HUNDRED_DETECTIONS);
+            accumulated.precision[index]
+        };
+        // A class has objects, and all its numbers, or none of them.
+        if precision(IOU_50, 0) < 0.0 {
+            continue;
+        }
+        let curve = |threshold| -> Vec<f64> {
+            (0..RECALL_LEVELS)
+                .map(|level| precision(threshold, level))
+                .collect()
+        };
+        let curves = PrecisionRecall {
+            at_iou_50: curve(IOU_50),
+            at_iou_75: curve(IOU_75),
+            mean_over_iou: (0..RECALL_LEVELS)
+                .map(|level| mean((0..shape.t).map(|threshold| precision(threshold, level))))
+                .collect(),
+        };
+        let class = &mut table[at];
+        class.ap = mean(curves.mean_over_iou.iter().copied());
+        class.ap50 = mean(curves.at_iou_50.iter().copied());
+        class.ar100 = mean((0..shape.t).map(|threshold| {
+            let index = shape.recall_idx(threshold, k, ALL_AREAS, HUNDRED_DETECTIONS);
+            accumulated.recall[index]
+        }));
+        class.curves = Some(curves);
+    }
+    table
+}
+
+/// Of at least one value.
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0u32), |(sum, count), value| (sum + value, count + 1));
+    sum / f64::from(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::ground_truth::{GtAnnotation, GtCategory, GtImage};
+
+    /// Two images, classes 3 "cat" (an object on each image), 5 "dog" (one) and 8 "owl" (none).
+    fn ground_truth() -> GroundTruth {
+        let image = |id| GtImage {
+            id,
+            file_name: String::new(),
+            width: 640,
+            height: 480,
+        };
+        let category = |id, name: &str| GtCategory {
+            id,
+            name: name.into(),
+        };
+        let object = |id, image_id, category_id, bbox: [f64; 4]| GtAnnotation {
+            id,
+            image_id,
+            category_id,
+            bbox,
+            area: bbox[2] * bbox[3],
+            iscrowd: false,
+        };
+        GroundTruth::new(
+            vec![image(10), image(20)],
+            vec![category(3, "cat"), category(5, "dog"), category(8, "owl")],
+            vec![
+                object(0, 10, 3, [10.0, 10.0, 50.0, 50.0]),
+                object(0, 20, 3, [10.0, 10.0, 200.0, 100.0]),
+                object(0, 20, 5, [300.0, 300.0, 20.0, 20.0]),
+            ],
+        )
+        .unwrap()
+    }
+
+    fn perfect() -> Vec<ResultRow> {
+        let gt = ground_truth();
+        gt.annotations()
+            .iter()
+            .map(|object| ResultRow {
+                image_id: object.image_id,
+                category_id: object.category_id,
+                bbox: object.bbox,
+                score: 0.5,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn perfect_detections_score_one_everywhere_even_when_all_object_ids_are_zero() {
+        let evaluation = evaluate(&ground_truth(), &perfect()).unwrap();
+        for (name, value) in evaluation.metrics.named() {
+            // pycocotools adds an epsilon to the denominator of a precision.
+            assert!((value - 1.0).abs() < 1e-12, "{name}: {value}");
+        }
+        let owl = &evaluation.per_class[2];
+        assert_eq!((owl.ap, owl.ap50, owl.ar100), (-1.0, -1.0, -1.0));
+        assert_eq!(owl.curves, None);
+        assert_eq!(evaluation.per_class[0].ground_truths, 2);
+        let at_iou_75 = evaluation.curves.unwrap().at_iou_75;
+        assert!(at_iou_75.iter().all(|value| (value - 1.0).abs() < 1e-12));
+    }
+
+    #[test]
+    fn no_detections_give_zero_not_a_crash() {
+        let evaluation = evaluate(&ground_truth(), &[]).unwrap();
+        assert_eq!(evaluation.metrics.ap, 0.0);
+        assert_eq!(evaluation.metrics.ar100, 0.0);
+        assert_eq!(evaluation.detections, 0);
+        assert_eq!(evaluation.per_class[0].ap, 0.0);
+    }
+
+    #[test]
+    fn without_objects_every_metric_is_undefined() {
+        let gt = ground_truth();
+        let empty = GroundTruth::new(gt.images().into(), gt.categories().into(), vec![]).unwrap();
+        for rows in [vec![], perfect()] {
+            let evaluation = evaluate(&empty, &rows).unwrap();
+            assert!(evaluation.metrics.named().iter().all(|(_, v)| *v == -1.0));
+            assert_eq!(evaluation.curves, None);
+        }
+    }
+
+    #[test]
+    fn a_row_of_an_unknown_image_is_an_error_with_both_id_sets() {
+        let mut rows = perfect();
+        rows[1].image_id = 777;
+        let message = evaluate(&ground_truth(), &rows).unwrap_err().to_string();
+        assert!(
+            message.starts_with("1 of 3 result rows name images")
+                && message.contains("row 1 with image_id 777"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn rows_of_unknown_categories_are_left_out_and_counted() {
+        let mut rows = perfect();
+        rows.push(ResultRow {
+            category_id: 99,
+            ..rows[0]
+        });
+        let evaluation = evaluate(&ground_truth(), &rows).unwrap();
+        assert!((evaluation.metrics.ap - 1.0).abs() < 1e-12);
+        assert_eq!(evaluation.detections, 3);
+        let warning = evaluation.warnings.last().unwrap();
+        assert!(
+            warning.starts_with("1 of 4 result rows left out") && warning.contains("99"),
+            "{warning}"
+        );
+    }
+
+    #[test]
+    fn scores_and_boxes_that_are_not_finite_name_their_row() {
+        for spoil in [
+            (|row: &mut ResultRow| row.score = f64::NAN) as fn(&mut ResultRow),
+            |row| row.bbox[2] = f64::INFINITY,
+        ] {
+            let mut rows = perfect();
+            spoil(&mut rows[2]);
+            let message = evaluate(&ground_truth(), &rows).unwrap_err().to_string();
+            assert!(message.starts_with("result row 2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_mean_of_a_curve_is_its_ap() {
+        let mut rows = perfect();
+        rows[0].bbox[2] = 70.0; // IoU 0.71: found at 0.50 to 0.70 only
+        rows[1].score = 0.4;
+        let evaluation = evaluate(&ground_truth(), &rows).unwrap();
+        let curves = evaluation.curves.unwrap();
+        let mean_of = |curve: &[f64]| mean(curve.iter().copied());
+        assert!((mean_of(&curves.at_iou_50) - evaluation.metrics.ap50).abs() < 1e-12);
+        assert!((mean_of(&curves.at_iou_75) - evaluation.metrics.ap75).abs() < 1e-12);
+        assert!((mean_of(&curves.mean_over_iou) - evaluation.metrics.ap).abs() < 1e-12);
+        assert!(evaluation.metrics.ap75 < evaluation.metrics.ap50);
+    }
+
+    #[test]
+    fn swapped_corners_match_nothing_and_do_not_crash() {
+        let mut rows = perfect();
+        rows[0].bbox = [60.0, 60.0, -50.0, -50.0];
+        let evaluation = evaluate(&ground_truth(), &rows).unwrap();
+        assert!(evaluation.per_class[0].ap < 1.0);
+    }
+}

@@ -1,0 +1,1023 @@
+//! Why AP is zero: sentences for people, each with the numbers that show it.
+//!
+//! The usual causes are not weak detectors but files that do not fit together. Each suspicion is
+//! put to the test: the rows are read the other way (as corners, as fractions of the image, in the
+//! resized frame, with shifted category ids) and measured again, and only a reading that scores far
+//! better is reported.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::coco::{self, CocoEvaluation, UNDEFINED};
+use super::ground_truth::{GroundTruth, GtAnnotation, GtCategory};
+use super::image_ids::{compare, some_of};
+use super::results::ResultRow;
+use super::table::counted;
+
+/// An AP below this asks for an explanation.
+const NEAR_ZERO: f64 = 0.01;
+/// Images that the suspicions are tested on; more would not change the answer.
+const SAMPLE_IMAGES: usize = 200;
+/// Another reading of the rows is believed when its AP50 is at least this ...
+const CONVINCING_AP50: f64 = 0.05;
+/// ... and this many times that of the rows as they are.
+const CONVINCING_FACTOR: f64 = 3.0;
+/// Another meaning of the category ids must reach this part of the AP50 without classes.
+const EXPLAINED_SHARE: f64 = 0.5;
+
+/// What a [`Diagnostic`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The ground truth has no objects: AP is undefined, not zero.
+    NoObjects,
+    /// There are no result rows.
+    NoDetections,
+    /// Image ids that the ground truth does not have.
+    ImageIds,
+    /// Most images with objects have no rows.
+    FewImages,
+    /// Boxes written as something else than `[x, y, width, height]` in pixels.
+    BoxFormat,
+    /// Boxes as fractions of the image instead of pixels.
+    Normalized,
+    /// Boxes in the frame of the resized input instead of the image's.
+    Resized,
+    /// Category ids shifted, or contiguous class indices instead of the dataset's ids.
+    CategoryIds,
+    /// Boxes fit, classes do not, and no simple shift of the ids explains it.
+    Classes,
+    /// All scores are equal, so the order of the detections is arbitrary.
+    EqualScores,
+    /// The files fit together; the detections are simply not near the objects.
+    Detector,
+}
+
+/// One explanation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagnostic {
+    /// What it is about.
+    pub cause: Cause,
+    /// For people, with the numbers that show it and the way out.
+    pub sentence: String,
+}
+
+impl std::fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl CocoEvaluation {
+    /// AP is so low (or undefined) that [`diagnose`] should be asked why.
+    pub fn is_near_zero(&self) -> bool {
+        self.metrics.ap < NEAR_ZERO
+    }
+}
+
+/// Look for the reasons of a near-zero AP. At least one finding comes back: when the files fit
+/// together, that the detector itself is at fault ([`Cause::Detector`]).
+///
+/// Meant for results whose AP [is near zero](CocoEvaluation::is_near_zero). Rows of unknown images
+/// are reported and passed over, so this also works on results that
+/// [`evaluate`](super::evaluate) refuses. Measures at most 200 images.
+pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagnostic> {
+    let objects = ground_truth
+        .annotations()
+        .iter()
+        .filter(|object| !object.iscrowd)
+        .count();
+    if objects == 0 {
+        return vec![diagnostic(
+            Cause::NoObjects,
+            format!(
+                "the ground truth has no objects on its {}, so AP is undefined (-1)",
+                counted(ground_truth.images().len(), "image")
+            ),
+        )];
+    }
+    if results.is_empty() {
+        return vec![diagnostic(
+            Cause::NoDetections,
+            format!(
+                "there are no detections at all, while the ground truth has {} on {}: the score \
+                 threshold may be too high, or the model has not learned yet",
+                counted(objects, "object"),
+                counted(ground_truth.images().len(), "image")
+            ),
+        )];
+    }
+
+    let mut diagnostics = Vec::new();
+    if results
+        .iter()
+        .any(|row| ground_truth.image(row.image_id).is_none())
+    {
+        diagnostics.push(diagnostic(Cause::ImageIds, compare(ground_truth, results)));
+    }
+    let Some(sample) = Sample::draw(ground_truth, results) else {
+        if diagnostics.is_empty() {
+            diagnostics.push(few_images(ground_truth, results).unwrap_or_else(|| {
+                diagnostic(
+                    Cause::Detector,
+                    "no row has finite numbers on an image with objects".into(),
+                )
+            }));
+        }
+        return diagnostics;
+    };
+
+    let box_diagnostic = sample.other_boxes();
+    let boxes_fixed = match &box_diagnostic {
+        Some((_, rows)) => sample.with_rows(rows.clone()),
+        None => sample.clone(),
+    };
+    diagnostics.extend(box_diagnostic.map(|(diagnostic, _)| diagnostic));
+    diagnostics.extend(boxes_fixed.other_categories());
+    let explained = !diagnostics.is_empty();
+    diagnostics.extend(few_images(ground_truth, results));
+    diagnostics.extend(equal_scores(results));
+    if !explained {
+        diagnostics.push(sample.detector_at_fault());
+    }
+    diagnostics
+}
+
+fn diagnostic(cause: Cause, sentence: String) -> Diagnostic {
+    Diagnostic { cause, sentence }
+}
+
+fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagnostic> {
+    let with_objects: HashSet<u64> = ground_truth
+        .annotations()
+        .iter()
+        .map(|object| object.image_id)
+        .collect();
+    let with_rows: HashSet<u64> = results.iter().map(|row| row.image_id).collect();
+    let both = with_objects.intersection(&with_rows).count();
+    (both * 2 < with_objects.len()).then(|| {
+        diagnostic(
+            Cause::FewImages,
+            format!(
+                "only {both} of the {} with objects have detections, and the objects on the \
+                 others count as missed: to measure on a part, restrict the ground truth to it",
+                counted(with_objects.len(), "image")
+            ),
+        )
+    })
+}
+
+fn equal_scores(results: &[ResultRow]) -> Option<Diagnostic> {
+    let (first, rest) = results.split_first()?;
+    (!rest.is_empty() && rest.iter().all(|row| row.score == first.score)).then(|| {
+        diagnostic(
+            Cause::EqualScores,
+            format!(
+                "all {} detections have the score {}, so their order, which AP measures, is \
+                 arbitrary",
+                results.len(),
+                first.score
+            ),
+        )
+    })
+}
+
+/// Images that have both objects and rows, to test suspicions on.
+#[derive(Clone)]
+struct Sample {
+    ground_truth: GroundTruth,
+    rows: Vec<ResultRow>,
+}
+
+impl Sample {
+    fn draw(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Self> {
+        let usable = |row: &&ResultRow| row.check_finite(0).is_ok();
+        let with_rows: HashSet<u64> = results.iter().filter(usable).map(|r| r.image_id).collect();
+        let both: BTreeSet<u64> = ground_truth
+            .annotations()
+            .iter()
+            .filter(|object| !object.iscrowd && with_rows.contains(&object.image_id))
+            .map(|object| object.image_id)
+            .collect();
+        // Evenly over the ids, because datasets are often sorted by scene.
+        let step = both.len().div_ceil(SAMPLE_IMAGES).max(1);
+        let chosen: HashSet<u64> = both.into_iter().step_by(step).collect();
+        let ground_truth = ground_truth.restricted_to(&chosen).ok()?;
+        let rows = results
+            .iter()
+            .filter(usable)
+            .filter(|row| chosen.contains(&row.image_id))
+            .copied()
+            .collect();
+        Some(Self { ground_truth, rows })
+    }
+
+    fn with_rows(&self, rows: Vec<ResultRow>) -> Self {
+        Self {
+            ground_truth: self.ground_truth.clone(),
+            rows,
+        }
+    }
+
+    fn ap50(&self, rows: &[ResultRow]) -> f64 {
+        coco::evaluate(&self.ground_truth, rows)
+            .map_or(UNDEFINED, |evaluation| evaluation.metrics.ap50)
+    }
+
+    /// The same with all objects and rows in one class.
+    fn without_classes(&self) -> Option<Self> {
+        let ground_truth = GroundTruth::new(
+            self.ground_truth.images().to_vec(),
+            vec![GtCategory {
+                id: 1,
+                name: "object".into(),
+            }],
+            self.ground_truth
+                .annotations()
+                .iter()
+                .map(|object| GtAnnotation {
+                    category_id: 1,
+                    ..object.clone()
+                })
+                .collect(),
+        )
+        .ok()?;
+        let rows = self
+            .rows
+            .iter()
+            .map(|row| ResultRow {
+                category_id: 1,
+                ..*row
+            })
+            .collect();
+        Some(Self { ground_truth, rows })
+    }
+
+    /// Width and height of a row's image, where known.
+    fn image_size(&self, row: &ResultRow) -> Option<[f64; 2]> {
+        self.ground_truth
+            .image(row.image_id)
+            .filter(|image| image.width > 0 && image.height > 0)
+            .map(|image| [f64::from(image.width), f64::from(image.height)])
+    }
+
+    /// Try other readings of the boxes, whatever the classes; the rows corrected by the best.
+    fn other_boxes(&self) -> Option<(Diagnostic, Vec<ResultRow>)> {
+        let one_class = self.without_classes()?;
+        let as_they_are = one_class.ap50(&one_class.rows);
+        let readings = self.formats().into_iter().chain(self.resized_frames());
+        let (reading, ap50) = best(readings, |reading| {
+            one_class.ap50(&reading.applied_to(&one_class.rows))
+        })?;
+        if !convincing(ap50, as_they_are) {
+            return None;
+        }
+        let rows = reading.applied_to(&self.rows);
+        let sentence = format!(
+            "{}: read that way, AP50 without regard to classes is {ap50:.3} instead of \
+             {as_they_are:.3} ({}); write [x, y, width, height] in pixels of the original image",
+            reading.sentence,
+            self.outliers()
+        );
+        Some((diagnostic(reading.cause, sentence), rows))
+    }
+
+    /// What is visibly odd about the boxes as they are.
+    fn outliers(&self) -> String {
+        let outside = self
+            .rows
+            .iter()
+            .filter(|row| {
+                let [x, y, w, h] = row.bbox;
+                self.image_size(row).is_some_and(|[width, height]| {
+                    // A pixel of tolerance: detectors that do not clip reach a little beyond.
+                    x + w > width + 1.0 || y + h > height + 1.0 || x < -1.0 || y < -1.0
+                })
+            })
+            .count();
+        let largest = self
+            .rows
+            .iter()
+            .flat_map(|row| row.bbox)
+            .fold(f64::NEG_INFINITY, f64::max);
+        format!(
+            "as written, {outside} of {} boxes reach beyond their image and the largest number in \
+             a box is {largest:.4}",
+            self.rows.len()
+        )
+    }
+
+    /// Corner and center forms, in pixels and as fractions of the image.
+    fn formats(&self) -> Vec<BoxReading> {
+        const FORMS: [(&str, ToXywh); 4] = [
+            ("[x, y, width, height]", |bbox| bbox),
+            ("corners [x1, y1, x2, y2]", |[x1, y1, x2, y2]| {
+                [x1, y1, x2 - x1, y2 - y1]
+            }),
+            (
+                "centers [center_x, center_y, width, height]",
+                |[cx, cy, w, h]| [cx - w / 2.0, cy - h / 2.0, w, h],
+            ),
+            ("corners [y1, x1, y2, x2]", |[y1, x1, y2, x2]| {
+                [x1, y1, x2 - x1, y2 - y1]
+            }),
+        ];
+        let sizes: Option<Vec<_>> = self.rows.iter().map(|row| self.image_size(row)).collect();
+        let mut readings = Vec::new();
+        for (position, (name, to_xywh)) in FORMS.into_iter().enumerate() {
+            if position > 0 {
+                readings.push(BoxReading {
+                    cause: Cause::BoxFormat,
+                    sentence: format!("the boxes are {name}, not [x, y, width, height]"),
+                    boxes: self.rows.iter().map(|row| to_xywh(row.bbox)).collect(),
+                });
+            }
+            if let Some(sizes) = &sizes {
+                let in_pixels = |(row, [width, height]): (&ResultRow, &[f64; 2])| {
+                    let [x, y, w, h] = to_xywh(row.bbox);
+                    [x * width, y * height, w * width, h * height]
+                };
+                readings.push(BoxReading {
+                    cause: Cause::Normalized,
+                    sentence: format!(
+                        "the boxes are fractions of the image (0 to 1) in the form {name}, not \
+                         pixels"
+                    ),
+                    boxes: self.rows.iter().zip(sizes).map(in_pixels).collect(),
+                });
+            }
+        }
+        readings
+    }
+
+    /// The image resized in the usual ways, with the target size taken from pairs of objects and
+    /// detections that have the same shape and relative place.
+    fn resized_frames(&self) -> Vec<BoxReading> {
+        let mut votes = Votes::default();
+        let mut objects: HashMap<u64, Vec<[f64; 4]>> = HashMap::new();
+        for object in self.ground_truth.annotations() {
+            objects
+                .entry(object.image_id)
+                .or_default()
+                .push(object.bbox);
+        }
+        for row in &self.rows {
+            let (Some(size), Some(objects)) = (self.image_size(row), objects.get(&row.image_id))
+            else {
+                continue;
+            };
+            for &object in objects {
+                votes.compare(object, row.bbox, size);
+            }
+        }
+        let Some(target) = votes.medians() else {
+            return Vec::new();
+        };
+
+        let frames: [(String, Frame); 5] = [
+            (
+                format!(
+                    "a frame scaled by the factors {:.3} (x) and {:.3} (y)",
+                    target.factor[0], target.factor[1]
+                ),
+                Box::new(move |_| target.factor),
+            ),
+            (
+                format!("images resized to a shorter side of {:.0}", target.shorter),
+                Box::new(move |[w, h]| [target.shorter / w.min(h); 2]),
+            ),
+            (
+                format!(
+                    "images resized to a shorter side of {:.0}, at most {:.0} on the longer",
+                    target.shorter,
+                    target.shorter * LONGER_TO_SHORTER
+                ),
+                Box::new(move |[w, h]| {
+                    let limit = target.shorter * LONGER_TO_SHORTER / w.max(h);
+                    [(target.shorter / w.min(h)).min(limit); 2]
+                }),
+            ),
+            (
+                format!("images resized to a longer side of {:.0}", target.longer),
+                Box::new(move |[w, h]| [target.longer / w.max(h); 2]),
+            ),
+            (
+                format!(
+                    "images stretched to {:.0}x{:.0}",
+                    target.size[0], target.size[1]
+                ),
+                Box::new(move |[w, h]| [target.size[0] / w, target.size[1] / h]),
+            ),
+        ];
+        frames
+            .into_iter()
+            .map(|(name, factors)| BoxReading {
+                cause: Cause::Resized,
+                sentence: format!("the boxes are in the coordinates of {name}"),
+                boxes: self
+                    .rows
+                    .iter()
+                    .map(|row| {
+                        let [x, y, w, h] = row.bbox;
+                        let [fx, fy] = self.image_size(row).map_or([1.0; 2], &factors);
+                        [x / fx, y / fy, w / fx, h / fy]
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+
+    /// Try other meanings of the category ids.
+    fn other_categories(&self) -> Option<Diagnostic> {
+        let categories = self.ground_truth.categories();
+        let mut by_name: Vec<&GtCategory> = categories.iter().collect();
+        by_name.sort_by(|a, b| a.name.cmp(&b.name));
+        let at = |position: Option<u64>| {
+            position
+                .and_then(|p| usize::try_from(p).ok())
+                .and_then(|p| categories.get(p))
+                .map(|category| category.id)
+        };
+        let meanings: [(&str, Meaning); 5] = [
+            (
+                "they count the categories from 0 in the order of their ids",
+                Box::new(move |id| at(Some(id))),
+            ),
+            (
+                "they count the categories from 1 in the order of their ids",
+                Box::new(move |id| at(id.checked_sub(1))),
+            ),
+            ("they are one too low", Box::new(|id| id.checked_add(1))),
+            ("they are one too high", Box::new(|id| id.checked_sub(1))),
+            (
+                "they count the categories from 0 in the order of their names",
+                Box::new(move |id| {
+                    let position = usize::try_from(id).ok()?;
+                    by_name.get(position).map(|category| category.id)
+                }),
+            ),
+        ];
+        let as_they_are = self.ap50(&self.rows);
+        let ids_of =
+            |rows: &[ResultRow]| some_of(&rows.iter().map(|row| row.category_id).collect());
+        let ours = some_of(&categories.iter().map(|category| category.id).collect());
+        let readings = meanings.into_iter().map(|(name, meaning)| {
+            let rows: Vec<_> = self
+                .rows
+                .iter()
+                .filter_map(|row| {
+                    meaning(row.category_id).map(|category_id| ResultRow {
+                        category_id,
+                        ..*row
+                    })
+                })
+                .collect();
+            (name, rows)
+        });
+        let (best_meaning, ap50) = best(readings, |(_, rows)| self.ap50(rows))?;
+        let one_class = self.without_classes()?;
+        let without_classes = one_class.ap50(&one_class.rows);
+        // A few classes land right under any permutation; the true meaning explains most boxes.
+        if convincing(ap50, as_they_are) && ap50 >= EXPLAINED_SHARE * without_classes {
+            return Some(diagnostic(
+                Cause::CategoryIds,
+                format!(
+                    "the category ids of the results ({}) are not those of the ground truth \
+                     ({ours}): {}; read that way, AP50 is {ap50:.3} instead of {as_they_are:.3}",
+                    ids_of(&self.rows),
+                    best_meaning.0
+                ),
+            ));
+        }
+
+        if !convincing(without_classes, as_they_are) {
+            return None;
+        }
+        let unknown = self
+            .rows
+            .iter()
+            .filter(|row| self.ground_truth.category(row.category_id).is_none())
+            .count();
+        Some(diagnostic(
+            Cause::Classes,
+            format!(
+                "the boxes fit but the classes do not: AP50 is {as_they_are:.3}, without regard \
+                 to classes {without_classes:.3} ({unknown} of {} rows have a category the ground \
+                 truth lacks; ids in the results: {}; in the ground truth: {ours}){}",
+                self.rows.len(),
+                ids_of(&self.rows),
+                self.commonest_confusion()
+            ),
+        ))
+    }
+
+    /// The wrong class most often found on one right class's objects.
+    fn commonest_confusion(&self) -> String {
+        let mut counts: HashMap<(u64, u64), usize> = HashMap::new();
+        for row in &self.rows {
+            for object in self.ground_truth.annotations() {
+                if object.image_id == row.image_id
+                    && object.category_id != row.category_id
+                    && iou(object.bbox, row.bbox) >= 0.5
+                {
+                    *counts
+                        .entry((row.category_id, object.category_id))
+                        .or_default() += 1;
+                }
+            }
+        }
+        // By count, then by ids, so that the sentence is the same every time.
+        let Some((&(theirs, ours), count)) = counts
+            .iter()
+            .max_by_key(|(ids, count)| (**count, std::cmp::Reverse(**ids)))
+        else {
+            return String::new();
+        };
+        let named = |id| match self.ground_truth.category(id) {
+            Some(category) => format!("{id} ({})", category.name),
+            None => id.to_string(),
+        };
+        format!(
+            "; most often ({count} times) a row of category {} lies on an object of {}",
+            named(theirs),
+            named(ours)
+        )
+    }
+
+    fn detector_at_fault(&self) -> Diagnostic {
+        let mut rows_of: HashMap<u64, Vec<&ResultRow>> = HashMap::new();
+        for row in &self.rows {
+            rows_of.entry(row.image_id).or_default().push(row);
+        }
+        let mut objects = 0;
+        let mut found = 0;
+        for object in self
+            .ground_truth
+            .annotations()
+            .iter()
+            .filter(|o| !o.iscrowd)
+        {
+            objects += 1;
+            let rows = rows_of.get(&object.image_id).into_iter().flatten();
+            found += usize::from(
+                rows.into_iter()
+                    .any(|row| iou(object.bbox, row.bbox) >= 0.5),
+            );
+        }
+        diagnostic(
+            Cause::Detector,
+            format!(
+                "image ids, category ids and box format fit the ground truth, but only {found} of \
+                 {} on {} have a detection of any class at IoU 0.5 or better: the model has not \
+                 learned yet, or its weights do not fit its architecture or preprocessing",
+                counted(objects, "object"),
+                counted(self.ground_truth.images().len(), "image"),
+            ),
+        )
+    }
+}
+
+/// From another form of box to `[x, y, width, height]`.
+type ToXywh = fn([f64; 4]) -> [f64; 4];
+/// How one size is made from another, per axis; from width and height.
+type Frame = Box<dyn Fn([f64; 2]) -> [f64; 2]>;
+/// The id meant by an id.
+type Meaning<'a> = Box<dyn Fn(u64) -> Option<u64> + 'a>;
+
+/// The usual limit of the longer side, 1333 for a shorter side of 800.
+const LONGER_TO_SHORTER: f64 = 1333.0 / 800.0;
+
+/// Another reading of the sample's boxes.
+struct BoxReading {
+    cause: Cause,
+    sentence: String,
+    boxes: Vec<[f64; 4]>,
+}
+
+impl BoxReading {
+    fn applied_to(&self, rows: &[ResultRow]) -> Vec<ResultRow> {
+        rows.iter()
+            .zip(&self.boxes)
+            .map(|(row, &bbox)| ResultRow { bbox, ..*row })
+            .collect()
+    }
+}
+
+/// The highest by `value`; the first of equals.
+fn best<T>(items: impl IntoIterator<Item = T>, value: impl Fn(&T) -> f64) -> Option<(T, f64)> {
+    items
+        .into_iter()
+        .map(|item| {
+            let value = value(&item);
+            (item, value)
+        })
+        .reduce(|best, next| if next.1 > best.1 { next } else { best })
+}
+
+fn convincing(ap50: f64, as_they_are: f64) -> bool {
+    ap50 >= CONVINCING_AP50 && ap50 >= as_they_are.max(0.0) * CONVINCING_FACTOR
+}
+
+/// Size ratios of detections and objects that agree in shape and place.
+#[derive(Default)]
+struct Votes {
+    factor: [Vec<f64>; 2],
+    shorter: Vec<f64>,
+    longer: Vec<f64>,
+    size: [Vec<f64>; 2],
+}
+
+#[derive(Clone, Copy)]
+struct Target {
+    factor: [f64; 2],
+    shorter: f64,
+    longer: f64,
+    size: [f64; 2],
+}
+
+impl Votes {
+    fn compare(&mut self, object: [f64; 4], found: [f64; 4], [width, height]: [f64; 2]) {
+        let [x, y, w, h] = object;
+        let [fx, fy] = [found[2] / w, found[3] / h];
+        if !(fx.is_finite() && fy.is_finite() && fx > 0.0 && fy > 0.0) {
+            return;
+        }
+        // With the sizes made equal, only the place can still disagree.
+        if iou([x * fx, y * fy, w * fx, h * fy], found) < 0.8 {
+            return;
+        }
+        let uniform = (fx * fy).sqrt();
+        self.factor[0].push(fx);
+        self.factor[1].push(fy);
+        self.shorter.push(uniform * width.min(height));
+        self.longer.push(uniform * width.max(height));
+        self.size[0].push(fx * width);
+        self.size[1].push(fy * height);
+    }
+
+    fn medians(mut self) -> Option<Target> {
+        let [fx, fy] = &mut self.factor;
+        let [w, h] = &mut self.size;
+        Some(Target {
+            factor: [median(fx)?, median(fy)?],
+            shorter: median(&mut self.shorter)?,
+            longer: median(&mut self.longer)?,
+            size: [median(w)?, median(h)?],
+        })
+    }
+}
+
+fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// Intersection over union of `[x, y, width, height]` boxes, in `f64`.
+fn iou(a: [f64; 4], b: [f64; 4]) -> f64 {
+    let overlap =
+        |at: usize| ((a[at] + a[at + 2]).min(b[at] + b[at + 2]) - a[at].max(b[at])).max(0.0);
+    let intersection = overlap(0) * overlap(1);
+    let union = a[2] * a[3] + b[2] * b[3] - intersection;
+    if union > 0.0 {
+        intersection / union
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::ground_truth::GtImage;
+    use crate::eval::results::ResultRow;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const CATEGORIES: [(u64, &str); 5] = [
+        (2, "person"),
+        (3, "car"),
+        (7, "bus"),
+        (8, "apple"),
+        (13, "dog"),
+    ];
+
+    /// Thirty images of three sizes with one to four objects each, ids far from positions.
+    fn ground_truth() -> GroundTruth {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut images = Vec::new();
+        let mut annotations = Vec::new();
+        for index in 0..30u64 {
+            let (width, height) = [(640, 480), (480, 640), (500, 333)][index as usize % 3];
+            let image_id = 1000 + 31 * index;
+            images.push(GtImage {
+                id: image_id,
+                file_name: String::new(),
+                width,
+                height,
+            });
+            for _ in 0..rng.random_range(1..5) {
+                let (w, h) = (rng.random_range(30.0..200.0), rng.random_range(30.0..200.0));
+                let x = rng.random_range(0.0..f64::from(width) - w);
+                let y = rng.random_range(0.0..f64::from(height) - h);
+                annotations.push(GtAnnotation {
+                    id: annotations.len() as u64 + 1,
+                    image_id,
+                    category_id: CATEGORIES[rng.random_range(0..CATEGORIES.len())].0,
+                    bbox: [x, y, w, h],
+                    area: w * h,
+                    iscrowd: false,
+                });
+            }
+        }
+        let categories = CATEGORIES
+            .map(|(id, name)| GtCategory {
+                id,
+                name: name.into(),
+            })
+            .to_vec();
+        GroundTruth::new(images, categories, annotations).unwrap()
+    }
+
+    /// A good detector: every object, a little off, and as many false boxes with lower scores.
+    fn good_rows() -> Vec<ResultRow> {
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let mut rows = Vec::new();
+        for object in ground_truth().annotations() {
+            let [x, y, w, h] = object.bbox;
+            let mut off = |side: f64| side * rng.random_range(-0.04..0.04);
+            let bbox = [x + off(w), y + off(h), w + off(w), h + off(h)];
+            rows.push(ResultRow {
+                image_id: object.image_id,
+                category_id: object.category_id,
+                bbox,
+                score: rng.random_range(0.5..1.0),
+            });
+            rows.push(ResultRow {
+                image_id: object.image_id,
+                category_id: object.category_id,
+                bbox: [
+                    rng.random_range(0.0..300.0),
+                    rng.random_range(0.0..200.0),
+                    rng.random_range(10.0..100.0),
+                    rng.random_range(10.0..100.0),
+                ],
+                score: rng.random_range(0.0..0.5),
+            });
+        }
+        rows
+    }
+
+    fn spoilt(spoil: impl Fn(&mut ResultRow, [f64; 2])) -> Vec<ResultRow> {
+        let gt = ground_truth();
+        let mut rows = good_rows();
+        for row in &mut rows {
+            let image = gt.image(row.image_id).unwrap();
+            spoil(row, [f64::from(image.width), f64::from(image.height)]);
+        }
+        rows
+    }
+
+    fn causes(rows: &[ResultRow]) -> Vec<Cause> {
+        let diagnostics = diagnose(&ground_truth(), rows);
+        for diagnostic in &diagnostics {
+            eprintln!("{:?}: {diagnostic}", diagnostic.cause);
+        }
+        diagnostics
+            .iter()
+            .map(|diagnostic| diagnostic.cause)
+            .collect()
+    }
+
+    fn sentence(rows: &[ResultRow]) -> String {
+        diagnose(&ground_truth(), rows)[0].sentence.clone()
+    }
+
+    #[test]
+    fn the_good_detector_of_these_tests_is_good_and_not_called_near_zero() {
+        let evaluation = coco::evaluate(&ground_truth(), &good_rows()).unwrap();
+        assert!(evaluation.metrics.ap50 > 0.95, "{:?}", evaluation.metrics);
+        assert!(!evaluation.is_near_zero());
+    }
+
+    #[test]
+    fn no_detections_are_named() {
+        assert!(coco::evaluate(&ground_truth(), &[]).unwrap().is_near_zero());
+        assert_eq!(causes(&[]), [Cause::NoDetections]);
+        assert!(sentence(&[]).contains("on 30 images"));
+    }
+
+    #[test]
+    fn no_objects_are_named() {
+        let gt = ground_truth();
+        let empty = GroundTruth::new(gt.images().into(), gt.categories().into(), vec![]).unwrap();
+        assert_eq!(diagnose(&empty, &good_rows())[0].cause, Cause::NoObjects);
+    }
+
+    #[test]
+    fn image_ids_of_another_data_set_are_named() {
+        let rows = spoilt(|row, _| row.image_id += 50_000);
+        assert_eq!(causes(&rows), [Cause::ImageIds]);
+        let text = sentence(&rows);
+        assert!(
+            text.contains("51000") && text.contains("1000, 1031"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn positions_in_place_of_image_ids_are_named() {
+        let rows = spoilt(|row, _| row.image_id = (row.image_id - 1000) / 31);
+        assert!(sentence(&rows).contains("look like positions"));
+    }
+
+    #[test]
+    fn some_unknown_images_do_not_hide_another_cause() {
+        let mut rows = spoilt(|row, _| {
+            row.bbox[2] += row.bbox[0];
+            row.bbox[3] += row.bbox[1];
+        });
+        rows[0].image_id = 77_777;
+        assert_eq!(causes(&rows), [Cause::ImageIds, Cause::BoxFormat]);
+    }
+
+    #[test]
+    fn contiguous_class_indices_in_place_of_ids_are_named() {
+        let index = |id| CATEGORIES.iter().position(|(own, _)| *own == id).unwrap() as u64;
+        let rows = spoilt(|row, _| row.category_id = index(row.category_id));
+        assert_eq!(causes(&rows), [Cause::CategoryIds]);
+        assert!(sentence(&rows).contains("from 0 in the order of their ids"));
+        let rows = spoilt(|row, _| row.category_id = index(row.category_id) + 1);
+        assert_eq!(causes(&rows), [Cause::CategoryIds]);
+        assert!(sentence(&rows).contains("from 1 in the order of their ids"));
+    }
+
+    #[test]
+    fn category_ids_off_by_one_are_named() {
+        for (shift, words) in [(1, "one too high"), (-1, "one too low")] {
+            let rows = spoilt(|row, _| {
+                row.category_id = row.category_id.checked_add_signed(shift).unwrap();
+            });
+            assert_eq!(causes(&rows), [Cause::CategoryIds]);
+            assert!(sentence(&rows).contains(words), "{}", sentence(&rows));
+        }
+    }
+
+    #[test]
+    fn classes_in_the_order_of_their_names_are_named() {
+        let rows = spoilt(|row, _| {
+            // apple, bus, car, dog, person
+            row.category_id = match row.category_id {
+                8 => 0,
+                7 => 1,
+                3 => 2,
+                13 => 3,
+                _ => 4,
+            };
+        });
+        assert_eq!(causes(&rows), [Cause::CategoryIds]);
+        assert!(sentence(&rows).contains("order of their names"));
+    }
+
+    #[test]
+    fn scrambled_classes_are_told_from_bad_boxes() {
+        let rows = spoilt(|row, _| {
+            row.category_id = match row.category_id {
+                2 => 13,
+                3 => 2,
+                7 => 3,
+                8 => 7,
+                _ => 500,
+            };
+        });
+        assert_eq!(causes(&rows), [Cause::Classes]);
+        assert!(sentence(&rows).contains("the boxes fit but the classes do not"));
+    }
+
+    #[test]
+    fn corners_in_place_of_width_and_height_are_named() {
+        let rows = spoilt(|row, _| {
+            let [x, y, w, h] = row.bbox;
+            row.bbox = [x, y, x + w, y + h];
+        });
+        assert_eq!(causes(&rows), [Cause::BoxFormat]);
+        let text = sentence(&rows);
+        assert!(
+            text.contains("[x1, y1, x2, y2]") && text.contains("instead of"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn centers_in_place_of_the_corner_are_named() {
+        let rows = spoilt(|row, _| {
+            let [x, y, w, h] = row.bbox;
+            row.bbox = [x + w / 2.0, y + h / 2.0, w, h];
+        });
+        assert_eq!(causes(&rows), [Cause::BoxFormat]);
+        assert!(sentence(&rows).contains("center_x"));
+    }
+
+    #[test]
+    fn swapped_axes_are_named() {
+        let rows = spoilt(|row, _| {
+            let [x, y, w, h] = row.bbox;
+            row.bbox = [y, x, y + h, x + w];
+        });
+        assert_eq!(causes(&rows), [Cause::BoxFormat]);
+        assert!(sentence(&rows).contains("[y1, x1, y2, x2]"));
+    }
+
+    #[test]
+    fn fractions_of_the_image_are_named() {
+        let rows = spoilt(|row, [width, height]| {
+            let [x, y, w, h] = row.bbox;
+            row.bbox = [x / width, y / height, w / width, h / height];
+        });
+        assert_eq!(causes(&rows), [Cause::Normalized]);
+        let corners = spoilt(|row, [width, height]| {
+            let [x, y, w, h] = row.bbox;
+            row.bbox = [x / width, y / height, (x + w) / width, (y + h) / height];
+        });
+        assert_eq!(causes(&corners), [Cause::Normalized]);
+        assert!(sentence(&corners).contains("[x1, y1, x2, y2]"));
+    }
+
+    #[test]
+    fn boxes_in_the_resized_frame_are_named_with_its_size() {
+        type Factors = fn(f64, f64) -> [f64; 2];
+        let frames: [(Factors, &str); 4] = [
+            (|_, _| [0.5, 0.5], "factors 0.5"),
+            (|w, h| [800.0 / w.min(h); 2], "shorter side of 80"),
+            (|w, h| [320.0 / w.max(h); 2], "longer side of 32"),
+            (|w, h| [416.0 / w, 256.0 / h], "stretched to 41"),
+        ];
+        for (factors, words) in frames {
+            let rows = spoilt(|row, [width, height]| {
+                let [fx, fy] = factors(width, height);
+                let [x, y, w, h] = row.bbox;
+                row.bbox = [x * fx, y * fy, w * fx, h * fy];
+            });
+            assert_eq!(causes(&rows), [Cause::Resized]);
+            assert!(sentence(&rows).contains(words), "{}", sentence(&rows));
+        }
+    }
+
+    #[test]
+    fn wrong_boxes_and_wrong_categories_are_both_named() {
+        let rows = spoilt(|row, _| {
+            let [x, y, w, h] = row.bbox;
+            row.bbox = [x, y, x + w, y + h];
+            row.category_id -= 1;
+        });
+        assert_eq!(causes(&rows), [Cause::BoxFormat, Cause::CategoryIds]);
+    }
+
+    #[test]
+    fn equal_scores_are_named() {
+        let rows = spoilt(|row, _| {
+            row.bbox[0] += 2000.0;
+            row.score = 1.0;
+        });
+        assert_eq!(causes(&rows), [Cause::EqualScores, Cause::Detector]);
+    }
+
+    #[test]
+    fn a_part_of_the_images_is_named() {
+        let rows: Vec<_> = spoilt(|row, _| row.bbox[0] += 2000.0)
+            .into_iter()
+            .filter(|row| row.image_id < 1100)
+            .collect();
+        assert_eq!(causes(&rows), [Cause::FewImages, Cause::Detector]);
+        assert!(sentence(&rows).starts_with("only 4 of the 30 images"));
+    }
+
+    #[test]
+    fn rows_only_where_nothing_is_are_named() {
+        let mut gt = ground_truth();
+        let mut images = gt.images().to_vec();
+        images.push(GtImage {
+            id: 5,
+            ..images[0].clone()
+        });
+        gt = GroundTruth::new(images, gt.categories().into(), gt.annotations().into()).unwrap();
+        let rows = [ResultRow {
+            image_id: 5,
+            ..good_rows()[0]
+        }];
+        assert_eq!(diagnose(&gt, &rows)[0].cause, Cause::FewImages);
+    }
+
+    #[test]
+    fn a_bad_detector_is_not_blamed_on_the_files() {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut rows = good_rows();
+        for row in &mut rows {
+            row.bbox = [
+                rng.random_range(0.0..400.0),
+                rng.random_range(0.0..250.0),
+                rng.random_range(5.0..60.0),
+                rng.random_range(5.0..60.0),
+            ];
+        }
+        assert_eq!(causes(&rows), [Cause::Detector]);
+        assert!(sentence(&rows).contains("on 30 images"));
+    }
+}

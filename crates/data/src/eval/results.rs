@@ -1,0 +1,327 @@
+//! Detections as COCO results rows: reading and writing them.
+
+use std::path::Path;
+
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::error::EvalError;
+use super::json::{check_length, read_json};
+use crate::atomic::write_atomically;
+use crate::boxes::BoxXyxy;
+use crate::data::formats::lenient::Id;
+
+/// One detection, in the form COCO's results files have.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ResultRow {
+    /// The dataset's image id.
+    pub image_id: u64,
+    /// The dataset's original category id, not the contiguous class index of training.
+    pub category_id: u64,
+    /// `[x, y, width, height]` in pixels of the image.
+    pub bbox: [f64; 4],
+    /// Confidence; only the order matters to the metrics.
+    pub score: f64,
+}
+
+impl ResultRow {
+    /// From a detection in image coordinates. Width and height are taken in `f64`, so nothing is
+    /// rounded on the way to the file.
+    pub fn new(image_id: u64, category_id: u64, box_in_image: BoxXyxy, score: f32) -> Self {
+        let BoxXyxy { x1, y1, x2, y2 } = box_in_image;
+        let [x1, y1, x2, y2] = [x1, y1, x2, y2].map(f64::from);
+        Self {
+            image_id,
+            category_id,
+            bbox: [x1, y1, x2 - x1, y2 - y1],
+            score: f64::from(score),
+        }
+    }
+
+    /// The box by its corners, for drawing.
+    pub fn box_in_image(&self) -> BoxXyxy {
+        let [x, y, width, height] = self.bbox;
+        BoxXyxy::new(x as f32, y as f32, (x + width) as f32, (y + height) as f32)
+    }
+}
+
+/// A row with names for people; evaluators ignore the extra keys.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NamedResultRow {
+    /// The COCO part.
+    #[serde(flatten)]
+    pub row: ResultRow,
+    /// The image file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+    /// The class name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub category_name: Option<String>,
+}
+
+/// Write rows ([`ResultRow`] or [`NamedResultRow`]) as a COCO results file, one row a line, with
+/// every digit it takes to read the same numbers back. The file appears complete or not at all.
+///
+/// # Errors
+/// The file cannot be written. A number that is not finite is an error naming the row: JSON has
+/// no NaN, and `null` would not be read back.
+pub fn write_results<R: Serialize + AsRef<ResultRow>>(
+    path: &Path,
+    rows: &[R],
+) -> Result<(), EvalError> {
+    for (position, row) in rows.iter().enumerate() {
+        row.as_ref().check_finite(position)?;
+    }
+    write_atomically(path, |out| {
+        out.write_all(b"[")?;
+        for (position, row) in rows.iter().enumerate() {
+            out.write_all(if position == 0 { b"\n" } else { b",\n" })?;
+            serde_json::to_writer(&mut *out, row)?;
+        }
+        out.write_all(b"\n]\n")
+    })
+    .map_err(|reason| EvalError::Write {
+        path: path.into(),
+        reason,
+    })
+}
+
+/// Read a COCO results file: a JSON list of `{image_id, category_id, bbox, score}`. Other keys
+/// are ignored.
+///
+/// # Errors
+/// The file cannot be read or is not such a list; the row and the missing or wrong key are named.
+/// A row without `score` is an error (as in pycocotools), never a score of zero.
+pub fn read_results(path: &Path) -> Result<Vec<ResultRow>, EvalError> {
+    let rows: Rows = read_json(path, "a COCO results file", |_| Ok(()))?;
+    Ok(rows.0)
+}
+
+impl ResultRow {
+    /// The row's numbers are finite; `position` is for the message.
+    pub(super) fn check_finite(&self, position: usize) -> Result<(), EvalError> {
+        let wrong = |reason| {
+            Err(EvalError::Row {
+                row: position,
+                reason,
+            })
+        };
+        if !self.score.is_finite() {
+            return wrong(format!(
+                "score {} (image_id {}): scores must be finite to put the detections in order",
+                self.score, self.image_id
+            ));
+        }
+        if !self.bbox.iter().all(|v| v.is_finite()) {
+            return wrong(format!(
+                "bbox {:?} (image_id {}): coordinates must be finite",
+                self.bbox, self.image_id
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl AsRef<ResultRow> for ResultRow {
+    fn as_ref(&self) -> &ResultRow {
+        self
+    }
+}
+
+impl AsRef<ResultRow> for NamedResultRow {
+    fn as_ref(&self) -> &ResultRow {
+        &self.row
+    }
+}
+
+#[derive(Deserialize)]
+struct FileRow {
+    image_id: Id,
+    category_id: Id,
+    bbox: Option<[f64; 4]>,
+    score: Option<f64>,
+}
+
+/// The whole list, read with a count so that a wrong row can be named.
+struct Rows(Vec<ResultRow>);
+
+impl<'de> Deserialize<'de> for Rows {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RowsVisitor)
+    }
+}
+
+struct RowsVisitor;
+
+impl<'de> Visitor<'de> for RowsVisitor {
+    type Value = Rows;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("a list of {image_id, category_id, bbox, score}")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Rows, A::Error> {
+        let mut rows = Vec::with_capacity(list.size_hint().unwrap_or(0));
+        loop {
+            let position = rows.len();
+            let named = |problem: &dyn std::fmt::Display| -> A::Error {
+                A::Error::custom(format!("row {position} (the first is 0): {problem}"))
+            };
+            check_length(position).map_err(A::Error::custom)?;
+            let row: FileRow = match list.next_element() {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok(Rows(rows)),
+                Err(error) => return Err(named(&error)),
+            };
+            rows.push(ResultRow {
+                image_id: row.image_id.0,
+                category_id: row.category_id.0,
+                bbox: row.bbox.ok_or_else(|| named(&"no `bbox`"))?,
+                score: row.score.ok_or_else(|| named(&"no `score`"))?,
+            });
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rows, A::Error> {
+        let mut is_annotation_file = false;
+        while let Some((key, _)) = map.next_entry::<String, IgnoredAny>()? {
+            is_annotation_file |= key == "annotations";
+        }
+        Err(A::Error::custom(if is_annotation_file {
+            "it is an annotation file (it has `annotations`); results are a list of \
+             {image_id, category_id, bbox, score}"
+        } else {
+            "it is a JSON object; results are a list of {image_id, category_id, bbox, score}"
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Result<Vec<ResultRow>, EvalError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        read_results(file.path())
+    }
+
+    #[test]
+    fn extra_keys_are_ignored() {
+        let rows = read(
+            r#"[{"image_id": 42.0, "category_id": 18, "bbox": [1, 2, 3, 4.5], "score": 0.25,
+                 "segmentation": {"size": [1, 2]}, "file_name": "a.jpg"}]"#,
+        )
+        .unwrap();
+        assert_eq!(
+            rows,
+            [ResultRow {
+                image_id: 42,
+                category_id: 18,
+                bbox: [1.0, 2.0, 3.0, 4.5],
+                score: 0.25
+            }]
+        );
+    }
+
+    #[test]
+    fn wrong_rows_are_named() {
+        let good = r#"{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}"#;
+        let cases = [
+            (
+                r#"{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}"#,
+                "no `score`",
+            ),
+            (
+                r#"{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": null}"#,
+                "no `score`",
+            ),
+            (
+                r#"{"image_id": 1, "category_id": 1, "score": 1}"#,
+                "no `bbox`",
+            ),
+            (
+                r#"{"image_id": 1, "category_id": 1, "bbox": [1, 2], "score": 1}"#,
+                "invalid length 2",
+            ),
+            (
+                r#"{"image_id": "000001", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}"#,
+                "expected a non-negative integer",
+            ),
+            (
+                r#"{"category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}"#,
+                "missing field `image_id`",
+            ),
+        ];
+        for (row, part) in cases {
+            let message = read(&format!("[{good}, {row}]")).unwrap_err().to_string();
+            assert!(
+                message.contains("row 1 (the first is 0)") && message.contains(part),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_annotation_file_in_place_of_results_is_recognized() {
+        let message = read(r#"{"images": [], "annotations": [1, 2]}"#)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("it is an annotation file"), "{message}");
+        assert!(read("{}").unwrap_err().to_string().contains("JSON object"));
+        let message = read(r#"[{"image_id": 1, "score": NaN}]"#)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("NaN is no number"), "{message}");
+    }
+
+    #[test]
+    fn names_are_written_beside_the_coco_keys_and_read_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("predictions.json");
+        let row = ResultRow::new(3, 7, BoxXyxy::new(0.1, 0.2, 10.3, 20.7), 0.9);
+        let named = NamedResultRow {
+            row,
+            file_name: Some("a \"b\".jpg".into()),
+            category_name: Some("teddy bear".into()),
+        };
+        write_results(&path, &[named]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(r#""category_name":"teddy bear""#), "{text}");
+        assert_eq!(read_results(&path).unwrap(), [row]);
+    }
+
+    #[test]
+    fn no_rows_are_an_empty_list() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("none.json");
+        write_results::<ResultRow>(&path, &[]).unwrap();
+        assert_eq!(read_results(&path).unwrap(), []);
+    }
+
+    #[test]
+    fn what_json_cannot_hold_is_refused_before_a_file_appears() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nan.json");
+        let row = ResultRow::new(3, 7, BoxXyxy::new(0.0, 0.0, 1.0, 1.0), f32::NAN);
+        let message = write_results(&path, &[row]).unwrap_err().to_string();
+        assert!(message.starts_with("result row 0"), "{message}");
+        assert!(!path.exists());
+    }
+
+    proptest! {
+        #[test]
+        fn every_f32_detection_survives_the_file(
+            corners in prop::array::uniform4(-1e4f32..1e4), score in 0.0f32..=1.0,
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("r.json");
+            let [x1, y1, x2, y2] = corners;
+            let row = ResultRow::new(1, 2, BoxXyxy::new(x1, y1, x2, y2), score);
+            write_results(&path, &[row]).unwrap();
+            prop_assert_eq!(read_results(&path).unwrap()[0], row);
+            prop_assert_eq!(row.box_in_image(), BoxXyxy::new(x1, y1, x2, y2));
+        }
+    }
+}

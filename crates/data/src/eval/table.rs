@@ -1,0 +1,250 @@
+//! The numbers of an evaluation for people (tables) and for machines (JSON).
+
+use serde::Serialize;
+
+use super::coco::{ClassMetrics, CocoEvaluation, CocoMetrics};
+
+/// What each of the twelve numbers is measured on, in the order of [`CocoMetrics::named`].
+const DEFINITIONS: [(&str, &str, &str); 12] = [
+    ("0.50:0.95", "all", "100"),
+    ("0.50", "all", "100"),
+    ("0.75", "all", "100"),
+    ("0.50:0.95", "small", "100"),
+    ("0.50:0.95", "medium", "100"),
+    ("0.50:0.95", "large", "100"),
+    ("0.50:0.95", "all", "1"),
+    ("0.50:0.95", "all", "10"),
+    ("0.50:0.95", "all", "100"),
+    ("0.50:0.95", "small", "100"),
+    ("0.50:0.95", "medium", "100"),
+    ("0.50:0.95", "large", "100"),
+];
+
+impl CocoEvaluation {
+    /// The twelve numbers under their usual names (`AP`, `AP50`, ... `ARl`), then the counts, the
+    /// class table `per_class` and the `warnings`, as indented JSON with every digit.
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Report<'a> {
+            #[serde(flatten)]
+            metrics: &'a CocoMetrics,
+            images: usize,
+            ground_truths: usize,
+            detections: usize,
+            per_class: &'a [ClassMetrics],
+            warnings: &'a [String],
+        }
+        let report = Report {
+            metrics: &self.metrics,
+            images: self.images,
+            ground_truths: self.ground_truths,
+            detections: self.detections,
+            per_class: &self.per_class,
+            warnings: &self.warnings,
+        };
+        serde_json::to_string_pretty(&report)
+            .expect("strings, counts and floats under string keys are always JSON")
+    }
+
+    /// The twelve numbers as a table, one a line, with what each is measured on.
+    pub fn summary_table(&self) -> String {
+        let mut rows = vec![
+            ["metric", "IoU", "area", "max. detections", "value"]
+                .map(String::from)
+                .to_vec(),
+        ];
+        for ((name, value), (iou, area, limit)) in self.metrics.named().iter().zip(DEFINITIONS) {
+            let cells = [*name, iou, area, limit].map(String::from);
+            rows.push(cells.into_iter().chain([number(*value)]).collect());
+        }
+        format!(
+            "{} on {}, {}\n{}",
+            counted(self.ground_truths, "object"),
+            counted(self.images, "image"),
+            counted(self.detections, "detection"),
+            aligned(&rows, &[Left, Left, Left, Right, Right])
+        )
+    }
+
+    /// One line a class, best AP first; classes without objects come last and show `-`.
+    pub fn class_table(&self) -> String {
+        let mut classes: Vec<_> = self.per_class.iter().collect();
+        classes.sort_by(|a, b| b.ap.total_cmp(&a.ap));
+        let mut rows = vec![
+            ["class", "objects", "detections", "AP", "AP50", "AR100"]
+                .map(String::from)
+                .to_vec(),
+        ];
+        rows.extend(classes.iter().map(|class| {
+            vec![
+                class.name.clone(),
+                class.ground_truths.to_string(),
+                class.detections.to_string(),
+                number(class.ap),
+                number(class.ap50),
+                number(class.ar100),
+            ]
+        }));
+        aligned(&rows, &[Left, Right, Right, Right, Right, Right])
+    }
+}
+
+/// Three digits as everywhere in the field; `-` for what cannot be measured.
+fn number(value: f64) -> String {
+    if value < 0.0 {
+        "-".into()
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+/// Comma-separated values (RFC 4180, with plain line feeds), a line for each row.
+pub fn csv(rows: &[Vec<String>]) -> String {
+    let field = |text: &String| match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.clone(),
+    };
+    let line = |row: &Vec<String>| row.iter().map(field).collect::<Vec<_>>().join(",") + "\n";
+    rows.iter().map(line).collect()
+}
+
+/// `1 image`, `2 images`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Where a column's cells stand.
+#[derive(Clone, Copy)]
+pub enum Side {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+use Side::{Left, Right};
+
+/// Columns as wide as their widest cell; the first row is the head and gets a rule below it.
+pub fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
+    let length = |cell: &str| cell.chars().count();
+    let widths: Vec<usize> = (0..sides.len())
+        .map(|column| {
+            rows.iter()
+                .map(|row| length(&row[column]))
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for (position, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for ((cell, &width), side) in row.iter().zip(&widths).zip(sides) {
+            let space = " ".repeat(width - length(cell));
+            if !line.is_empty() {
+                line.push_str("  ");
+            }
+            match side {
+                Left => line.extend([cell.as_str(), &space]),
+                Right => line.extend([&space, cell.as_str()]),
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+        if position == 0 {
+            let rule: Vec<_> = widths.iter().map(|&width| "─".repeat(width)).collect();
+            text.push_str(&rule.join("  "));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_with_commas_and_quotes_are_quoted() {
+        let rows = [["a", "b,c"], ["\"d\"", ""]].map(|row| row.map(String::from).to_vec());
+        assert_eq!(csv(&rows), "a,\"b,c\"\n\"\"\"d\"\"\",\n");
+    }
+
+    fn evaluation() -> CocoEvaluation {
+        let class = |name: &str, ap: f64| ClassMetrics {
+            category_id: 7,
+            name: name.into(),
+            ground_truths: 12,
+            detections: 345,
+            ap,
+            ap50: ap,
+            ar100: ap,
+            curves: None,
+        };
+        CocoEvaluation {
+            metrics: CocoMetrics {
+                ap: 0.5045806987249628,
+                ap50: 0.6969727247299577,
+                ap75: 0.25,
+                ap_small: -1.0,
+                ap_medium: 0.5,
+                ap_large: 0.5,
+                ar1: 0.25,
+                ar10: 0.25,
+                ar100: 0.25,
+                ar_small: -1.0,
+                ar_medium: 0.25,
+                ar_large: 0.25,
+            },
+            per_class: vec![class("cat", 0.25), class("öwl", -1.0), class("dog", 0.75)],
+            curves: None,
+            images: 1,
+            ground_truths: 24,
+            detections: 690,
+            warnings: vec!["odd".into()],
+        }
+    }
+
+    #[test]
+    fn the_json_has_the_usual_names_first_and_every_digit() {
+        let text = evaluation().to_json();
+        assert!(text.starts_with("{\n  \"AP\": 0.5045806987249628,\n  \"AP50\""));
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for (name, number) in evaluation().metrics.named() {
+            assert_eq!(value[name].as_f64(), Some(number), "{name}");
+        }
+        assert_eq!(value["per_class"][2]["name"], "dog");
+        assert_eq!(value["per_class"][2]["AR100"], 0.75);
+        assert_eq!(value["images"], 1);
+    }
+
+    #[test]
+    fn the_metrics_are_read_back_from_the_json() {
+        let read: CocoMetrics = serde_json::from_str(&evaluation().to_json()).unwrap();
+        assert_eq!(read, evaluation().metrics);
+    }
+
+    #[test]
+    fn the_summary_names_what_each_number_is_measured_on() {
+        let text = evaluation().summary_table();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "24 objects on 1 image, 690 detections");
+        assert_eq!(lines.len(), 3 + 12);
+        assert_eq!(
+            lines[3],
+            "AP      0.50:0.95  all                 100  0.505"
+        );
+        assert!(lines[6].starts_with("APs") && lines[6].ends_with(" -"));
+    }
+
+    #[test]
+    fn the_class_table_is_aligned_and_sorted_by_ap() {
+        let text = evaluation().class_table();
+        let names: Vec<_> = text
+            .lines()
+            .skip(2)
+            .map(|line| line.split_whitespace().next().unwrap())
+            .collect();
+        assert_eq!(names, ["dog", "cat", "öwl"]);
+        let widths: Vec<_> = text.lines().map(|line| line.chars().count()).collect();
+        assert!(widths.iter().all(|&width| width == widths[0]), "{text}");
+    }
+}

@@ -1,0 +1,615 @@
+//! Pickles, Python's way of writing values to a file, read without Python.
+//!
+//! A pickle is a program for a small stack machine. This one knows the instructions that build
+//! plain data; what a pickle would call is never called. Of the calls only those are understood
+//! that make a NumPy array or its type; the result of any other is a value that nobody can use.
+//!
+//! All values lie in one list and refer to each other by their place in it, so that neither deep
+//! nor circular structures can exhaust the call stack. The bytes of arrays stay in the file.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::ops::Range;
+
+/// More values than any weights file or labels has; a hostile one would fill the memory.
+const MAX_VALUES: usize = 4_000_000;
+/// Texts longer than this are no names.
+const MAX_TEXT: u64 = 4096;
+
+/// What is wrong with a pickle; it does not name the file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PickleError(String);
+
+/// A NumPy array whose bytes lie in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PickledArray {
+    /// Extents, outermost first.
+    pub shape: Vec<usize>,
+    /// NumPy's code of the element type without the byte order, such as `f4` or `u1`.
+    pub element_code: String,
+    /// Where its bytes lie, from the pickle's start.
+    pub data: Range<u64>,
+    /// Python 3 writes bytes as UTF-8 text of the same code points in old protocols.
+    pub is_text: bool,
+    /// Whether the bytes of an element run from the most significant one.
+    pub is_big_endian: bool,
+    /// Whether the values lie column by column.
+    pub is_fortran: bool,
+}
+
+/// The values that a pickle builds.
+#[derive(Debug)]
+pub struct Pickle {
+    values: Vec<Value>,
+    root: Id,
+    not_called: Option<String>,
+}
+
+impl Pickle {
+    /// Follows a pickle of so many bytes to its end.
+    ///
+    /// # Errors
+    /// Instructions that are unknown or damaged, data that end too early, more than four million
+    /// values.
+    pub fn read(input: impl Read, size: u64) -> Result<Self, PickleError> {
+        let mut machine = Machine {
+            input,
+            position: 0,
+            size,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            not_called: None,
+        };
+        let root = machine.run().map_err(PickleError)?;
+        Ok(Self {
+            values: machine.values,
+            root,
+            not_called: machine.not_called,
+        })
+    }
+
+    /// The value that was pickled.
+    pub fn root(&self) -> Node<'_> {
+        Node {
+            pickle: self,
+            id: self.root,
+        }
+    }
+
+    /// The first function that the pickle would call and that has nothing to do with arrays.
+    pub fn not_called(&self) -> Option<&str> {
+        self.not_called.as_deref()
+    }
+}
+
+/// A value of a [`Pickle`]. Values may contain themselves: limit the depth of a walk.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    pickle: &'a Pickle,
+    id: Id,
+}
+
+impl<'a> Node<'a> {
+    fn value(self) -> &'a Value {
+        &self.pickle.values[self.id]
+    }
+
+    fn other(self, id: Id) -> Self {
+        Self { id, ..self }
+    }
+
+    /// A text of up to 4096 bytes.
+    pub fn text(self) -> Option<&'a str> {
+        match self.value() {
+            Value::Text(text, _) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A whole number or truth value.
+    pub fn number(self) -> Option<i64> {
+        match self.value() {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The items of a list, tuple or set; none of anything else.
+    pub fn items(self) -> impl Iterator<Item = Node<'a>> {
+        let items: &[Id] = match self.value() {
+            Value::Sequence(items) => items,
+            _ => &[],
+        };
+        items.iter().map(move |id| self.other(*id))
+    }
+
+    /// Keys and values of a dictionary; none of anything else.
+    pub fn entries(self) -> impl Iterator<Item = (Node<'a>, Node<'a>)> {
+        let entries: &[(Id, Id)] = match self.value() {
+            Value::Dictionary(entries) => entries,
+            _ => &[],
+        };
+        entries
+            .iter()
+            .map(move |(key, value)| (self.other(*key), self.other(*value)))
+    }
+
+    /// The value of a dictionary's key, whether that is text or bytes.
+    pub fn get(self, key: &str) -> Option<Node<'a>> {
+        self.entries()
+            .find(|(name, _)| name.text() == Some(key))
+            .map(|(_, value)| value)
+    }
+
+    /// Whether it is an array, usable or not.
+    pub fn is_array(self) -> bool {
+        matches!(self.value(), Value::Array(_))
+    }
+
+    /// A usable array.
+    pub fn array(self) -> Option<&'a PickledArray> {
+        match self.value() {
+            Value::Array(array) => array.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// Place of a value in the machine's list.
+type Id = usize;
+
+#[derive(Debug, Clone)]
+enum Value {
+    Nothing,
+    Number(i64),
+    /// A short text.
+    Text(String, Range<u64>),
+    /// Bytes, or a text too long to be a name.
+    Bytes {
+        data: Range<u64>,
+        is_text: bool,
+    },
+    Sequence(Vec<Id>),
+    Dictionary(Vec<(Id, Id)>),
+    /// A class or function: `module name`.
+    Global(String),
+    ElementType {
+        code: String,
+        is_big_endian: bool,
+    },
+    /// An array, complete once its state is set.
+    Array(Option<PickledArray>),
+    /// The result of a call that is not made.
+    NotCalled,
+}
+
+struct Machine<R> {
+    input: R,
+    position: u64,
+    size: u64,
+    values: Vec<Value>,
+    stack: Vec<Id>,
+    /// Heights of the stack.
+    marks: Vec<usize>,
+    memo: HashMap<u64, Id>,
+    not_called: Option<String>,
+}
+
+const ENDS: &str = "it ends too early";
+const UNDERFLOW: &str = "it is damaged: an instruction finds no value to work on";
+
+impl<R: Read> Machine<R> {
+    /// Follow the instructions to the end; the result is the value on top.
+    fn run(&mut self) -> Result<Id, String> {
+        loop {
+            match self.byte()? {
+                b'.' => return self.pop(),
+                instruction => self.step(instruction)?,
+            }
+        }
+    }
+
+    fn step(&mut self, instruction: u8) -> Result<(), String> {
+        match instruction {
+            // Protocol and frame: nothing to keep.
+            0x80 => self.byte().map(drop),
+            0x95 => self.fixed::<8>().map(drop),
+            b'(' => {
+                self.marks.push(self.stack.len());
+                Ok(())
+            }
+            b'N' | b'G' | b'F' => {
+                match instruction {
+                    b'G' => drop(self.fixed::<8>()?),
+                    b'F' => drop(self.line()?),
+                    _ => {}
+                }
+                self.push(Value::Nothing)
+            }
+            0x88 => self.push(Value::Number(1)),
+            0x89 => self.push(Value::Number(0)),
+            b'J' => {
+                let number = i32::from_le_bytes(self.fixed()?);
+                self.push(Value::Number(number.into()))
+            }
+            b'K' | b'M' | 0x8A => self.whole_number(instruction),
+            b'I' | b'L' => {
+                let line = self.line()?;
+                let number = line.trim_end_matches('L').parse();
+                self.push(Value::Number(number.map_err(|_| "a number is damaged")?))
+            }
+            b'X' | 0x8C | 0x8D => self.counted(instruction, true),
+            b'B' | b'C' | 0x8E | 0x96 | b'T' | b'U' => self.counted(instruction, false),
+            b'V' | b'S' => {
+                let start = self.position;
+                let line = self.line()?;
+                let text = line.trim_matches(['\'', '"']).to_string();
+                self.push(Value::Text(text, start..self.position))
+            }
+            b'c' => {
+                let name = format!("{} {}", self.line()?, self.line()?);
+                self.push(Value::Global(name))
+            }
+            0x93 => {
+                let (name, module) = (self.pop_text()?, self.pop_text()?);
+                self.push(Value::Global(format!("{module} {name}")))
+            }
+            b'}' => self.push(Value::Dictionary(Vec::new())),
+            b']' | b')' | 0x8F => self.push(Value::Sequence(Vec::new())),
+            0x85..=0x87 => {
+                let at = self.height_below(usize::from(instruction - 0x84))?;
+                let items = self.stack.split_off(at);
+                self.push(Value::Sequence(items))
+            }
+            b't' | b'l' | 0x91 => {
+                let items = self.pop_to_mark()?;
+                self.push(Value::Sequence(items))
+            }
+            b'd' => {
+                let pairs = pairs(&self.pop_to_mark()?);
+                self.push(Value::Dictionary(pairs))
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.extend_sequence(&[item])
+            }
+            b'e' | 0x90 => {
+                let items = self.pop_to_mark()?;
+                self.extend_sequence(&items)
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.extend_dictionary(&[key, value])
+            }
+            b'u' => {
+                let items = self.pop_to_mark()?;
+                self.extend_dictionary(&items)
+            }
+            b'0' => self.pop().map(drop),
+            b'1' => self.pop_to_mark().map(drop),
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+                Ok(())
+            }
+            b'q' | b'r' | b'p' | 0x94 => {
+                let key = self.memo_key(instruction)?;
+                let top = self.top()?;
+                self.memo.insert(key, top);
+                Ok(())
+            }
+            b'h' | b'j' | b'g' => {
+                let key = self.memo_key(instruction)?;
+                let id = self
+                    .memo
+                    .get(&key)
+                    .ok_or("it is damaged: it asks for a value that it never kept")?;
+                self.stack.push(*id);
+                Ok(())
+            }
+            b'R' | 0x81 => {
+                let (arguments, function) = (self.pop()?, self.pop()?);
+                self.call(function, arguments)
+            }
+            b'b' => {
+                let (state, object) = (self.pop()?, self.top()?);
+                self.set_state(object, state)
+            }
+            b'P' | b'Q' => Err("it refers to data outside of itself".into()),
+            other => Err(format!("its instruction {other:#04x} is not known")),
+        }
+    }
+
+    // Reading.
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let mut bytes = [0; N];
+        self.input.read_exact(&mut bytes).map_err(|_| ENDS)?;
+        self.position += N as u64;
+        Ok(bytes)
+    }
+
+    fn byte(&mut self) -> Result<u8, String> {
+        self.fixed::<1>().map(|[byte]| byte)
+    }
+
+    /// Text to the end of the line, without it.
+    fn line(&mut self) -> Result<String, String> {
+        let mut line = Vec::new();
+        loop {
+            match self.byte()? {
+                b'\n' => break,
+                _ if line.len() as u64 >= MAX_TEXT => return Err("a line is too long".into()),
+                byte => line.push(byte),
+            }
+        }
+        String::from_utf8(line).map_err(|_| "a text is damaged".into())
+    }
+
+    fn whole_number(&mut self, instruction: u8) -> Result<(), String> {
+        let number = match instruction {
+            b'K' => self.byte()?.into(),
+            b'M' => u16::from_le_bytes(self.fixed()?).into(),
+            _ => {
+                let count = usize::from(self.byte()?);
+                let mut bytes = [0; 8];
+                if count > bytes.len() {
+                    return Err("a number is too large".into());
+                }
+                for byte in &mut bytes[..count] {
+                    *byte = self.byte()?;
+                }
+                // Two's complement of so many bytes.
+                let unused = 64 - 8 * count as u32;
+                match count {
+                    0 => 0,
+                    _ => i64::from_le_bytes(bytes) << unused >> unused,
+                }
+            }
+        };
+        self.push(Value::Number(number))
+    }
+
+    /// Bytes or text after their length.
+    fn counted(&mut self, instruction: u8, is_text: bool) -> Result<(), String> {
+        let length = match instruction {
+            0x8C | b'C' | b'U' => self.byte()?.into(),
+            b'X' | b'B' | b'T' => u32::from_le_bytes(self.fixed()?).into(),
+            _ => u64::from_le_bytes(self.fixed()?),
+        };
+        if length > self.size - self.position {
+            return Err(ENDS.into());
+        }
+        let data = self.position..self.position + length;
+        self.position = data.end;
+        let is_short = length <= MAX_TEXT;
+        let mut bytes = Vec::new();
+        let mut counted = self.input.by_ref().take(length);
+        match is_short {
+            true => counted.read_to_end(&mut bytes).map(|n| n as u64),
+            false => std::io::copy(&mut counted, &mut std::io::sink()),
+        }
+        .ok()
+        .filter(|read| *read == length)
+        .ok_or(ENDS)?;
+        // Python 2 wrote names as bytes, and some still do.
+        let value = match String::from_utf8(bytes) {
+            Ok(text) if is_short && (is_text || matches!(instruction, b'U' | b'C')) => {
+                Value::Text(text, data)
+            }
+            _ => Value::Bytes { data, is_text },
+        };
+        self.push(value)
+    }
+
+    fn memo_key(&mut self, instruction: u8) -> Result<u64, String> {
+        Ok(match instruction {
+            b'q' | b'h' => self.byte()?.into(),
+            b'r' | b'j' => u32::from_le_bytes(self.fixed()?).into(),
+            0x94 => self.memo.len() as u64,
+            _ => self.line()?.parse().map_err(|_| "a number is damaged")?,
+        })
+    }
+
+    // The stack.
+
+    fn push(&mut self, value: Value) -> Result<(), String> {
+        if self.values.len() >= MAX_VALUES {
+            return Err(format!("it has more than {MAX_VALUES} values"));
+        }
+        self.stack.push(self.values.len());
+        self.values.push(value);
+        Ok(())
+    }
+
+    fn top(&self) -> Result<Id, String> {
+        self.stack.last().copied().ok_or(UNDERFLOW.into())
+    }
+
+    fn pop(&mut self) -> Result<Id, String> {
+        self.stack.pop().ok_or(UNDERFLOW.into())
+    }
+
+    fn pop_text(&mut self) -> Result<String, String> {
+        let id = self.pop()?;
+        match &self.values[id] {
+            Value::Text(text, _) => Ok(text.clone()),
+            _ => Err("it is damaged: a name is no text".into()),
+        }
+    }
+
+    fn height_below(&self, count: usize) -> Result<usize, String> {
+        self.stack.len().checked_sub(count).ok_or(UNDERFLOW.into())
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
+        let mark = self.marks.pop().ok_or(UNDERFLOW)?;
+        match mark <= self.stack.len() {
+            true => Ok(self.stack.split_off(mark)),
+            false => Err(UNDERFLOW.into()),
+        }
+    }
+
+    // Values made of others.
+
+    fn extend_sequence(&mut self, more: &[Id]) -> Result<(), String> {
+        let id = self.top()?;
+        if let Value::Sequence(items) = &mut self.values[id] {
+            items.extend(more);
+        }
+        Ok(())
+    }
+
+    fn extend_dictionary(&mut self, more: &[Id]) -> Result<(), String> {
+        let id = self.top()?;
+        if let Value::Dictionary(items) = &mut self.values[id] {
+            items.extend(pairs(more));
+        }
+        Ok(())
+    }
+
+    fn items(&self, id: Id) -> &[Id] {
+        match &self.values[id] {
+            Value::Sequence(items) => items,
+            _ => &[],
+        }
+    }
+
+    fn number(&self, id: Id) -> Option<i64> {
+        match self.values[id] {
+            Value::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// Understand the calls that make arrays and their types; remember the first other one.
+    fn call(&mut self, function: Id, arguments: Id) -> Result<(), String> {
+        let Value::Global(name) = &self.values[function] else {
+            return self.push(Value::NotCalled);
+        };
+        let arguments = self.items(arguments);
+        let value = match name.as_str() {
+            "numpy.core.multiarray _reconstruct" | "numpy._core.multiarray _reconstruct" => {
+                Value::Array(None)
+            }
+            "numpy.core.numeric _frombuffer" | "numpy._core.numeric _frombuffer" => {
+                Value::Array(self.array(arguments))
+            }
+            "numpy dtype" => self.element_type(arguments),
+            // `codecs.encode(text, 'latin1')`: bytes, as Python 3 writes them in protocol 2.
+            "_codecs encode" => match arguments.first().map(|id| &self.values[*id]) {
+                Some(Value::Text(text, data)) if text.is_ascii() => {
+                    Value::Text(text.clone(), data.clone())
+                }
+                Some(Value::Text(_, data) | Value::Bytes { data, .. }) => Value::Bytes {
+                    data: data.clone(),
+                    is_text: true,
+                },
+                _ => Value::NotCalled,
+            },
+            // `bytes()`: none.
+            "__builtin__ bytes" | "builtins bytes" => Value::Bytes {
+                data: 0..0,
+                is_text: false,
+            },
+            "collections OrderedDict" | "collections defaultdict" | "builtins dict" => {
+                Value::Dictionary(Vec::new())
+            }
+            // A single number of NumPy is no weight.
+            "numpy.core.multiarray scalar" | "numpy._core.multiarray scalar" => Value::Nothing,
+            other => {
+                let function = other.replace(' ', ".");
+                self.not_called.get_or_insert(function);
+                Value::NotCalled
+            }
+        };
+        self.push(value)
+    }
+
+    /// `dtype('f4', ...)`.
+    fn element_type(&self, arguments: &[Id]) -> Value {
+        let code = match arguments.first().map(|id| &self.values[*id]) {
+            Some(Value::Text(code, _)) => code.clone(),
+            _ => String::new(),
+        };
+        Value::ElementType {
+            is_big_endian: code.starts_with('>'),
+            code: code.trim_start_matches(['<', '>', '=', '|']).to_string(),
+        }
+    }
+
+    /// The state of an array or of an element type.
+    fn set_state(&mut self, object: Id, state: Id) -> Result<(), String> {
+        // Only the first items count; one state may be set many times.
+        let state: Vec<Id> = self.items(state).iter().copied().take(6).collect();
+        let new = match &self.values[object] {
+            // version, shape, type, whether column by column, bytes
+            Value::Array(None) => match state.as_slice() {
+                [_, shape, element, fortran, data] => {
+                    Value::Array(self.array(&[*data, *element, *shape, *fortran]))
+                }
+                _ => return Ok(()),
+            },
+            // version, order, ...
+            Value::ElementType { code, .. } => Value::ElementType {
+                code: code.clone(),
+                is_big_endian: state.get(1).is_some_and(
+                    |id| matches!(&self.values[*id], Value::Text(order, _) if order == ">"),
+                ),
+            },
+            _ => return Ok(()),
+        };
+        self.values[object] = new;
+        Ok(())
+    }
+
+    /// An array of bytes, type, shape and order; none if one of them is something else.
+    fn array(&self, parts: &[Id]) -> Option<PickledArray> {
+        let &[data, element, shape, order] = parts else {
+            return None;
+        };
+        let (data, is_text) = match &self.values[data] {
+            Value::Bytes { data, is_text } => (data.clone(), *is_text),
+            // Bytes that happen to be a text, and the empty array.
+            Value::Text(_, data) => (data.clone(), false),
+            _ => return None,
+        };
+        let Value::ElementType {
+            code,
+            is_big_endian,
+        } = &self.values[element]
+        else {
+            return None;
+        };
+        let shape = self
+            .items(shape)
+            .iter()
+            .map(|&id| self.number(id).and_then(|n| usize::try_from(n).ok()))
+            .collect::<Option<Vec<usize>>>()?;
+        let is_fortran = match &self.values[order] {
+            Value::Text(order, _) => order == "F",
+            Value::Number(number) => *number != 0,
+            _ => false,
+        };
+        Some(PickledArray {
+            shape,
+            element_code: code.clone(),
+            data,
+            is_text,
+            is_big_endian: *is_big_endian,
+            is_fortran,
+        })
+    }
+}
+
+fn pairs(items: &[Id]) -> Vec<(Id, Id)> {
+    items
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|&[k, v]| (k, v))
+        .collect()
+}

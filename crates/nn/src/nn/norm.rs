@@ -1,0 +1,157 @@
+//! Batch norm in its two lives: trained, or frozen as pretrained detectors keep it.
+//!
+//! One module serves both, so that a checkpoint has the same tensors whichever way it was trained.
+
+use burn::module::{Initializer, Module, Param, RunningState};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::kernels::affine::{add_relu, affine, relu};
+use crate::kernels::batch_norm::batch_norm_train;
+
+/// Whether the statistics follow the batches or stay as loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormKind {
+    /// Batch statistics while training, running statistics otherwise. The choice for random
+    /// weights: with frozen statistics of 0 and 1 there would be no normalization at all.
+    Batch,
+    /// A fixed affine map, no gradients: torchvision's `FrozenBatchNorm2d`. The choice for
+    /// pretrained weights and two images a step.
+    Frozen,
+}
+
+/// Configuration of a [`Norm`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NormConfig {
+    /// Trained or frozen.
+    pub kind: NormKind,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Share of the new batch in the running statistics (PyTorch's meaning).
+    pub momentum: f64,
+}
+
+impl Default for NormConfig {
+    fn default() -> Self {
+        Self::new(NormKind::Frozen)
+    }
+}
+
+impl NormConfig {
+    /// With PyTorch's epsilon and momentum.
+    pub const fn new(kind: NormKind) -> Self {
+        Self {
+            kind,
+            epsilon: 1e-5,
+            momentum: 0.1,
+        }
+    }
+
+    /// The layer for so many channels: scale 1, shift 0, mean 0, variance 1.
+    pub fn init(&self, channels: usize, device: &Device) -> Norm {
+        let trained = self.kind == NormKind::Batch;
+        let parameter = |init: Initializer| -> Param<Tensor<1>> {
+            init.init([channels], device).set_require_grad(trained)
+        };
+        Norm {
+            weight: parameter(Initializer::Ones),
+            bias: parameter(Initializer::Zeros),
+            running_mean: RunningState::new(Tensor::zeros([channels], device)),
+            running_var: RunningState::new(Tensor::ones([channels], device)),
+            config: *self,
+            folded: false,
+        }
+    }
+}
+
+/// Batch norm over `[batch, channels, height, width]`.
+#[derive(Module, Debug)]
+pub struct Norm {
+    /// Scale, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    /// Running mean, `[channels]`.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// Running variance (unbiased, as PyTorch keeps it), `[channels]`.
+    pub running_var: RunningState<Tensor<1>>,
+    #[module(skip)]
+    config: NormConfig,
+    /// Whether the convolution before it does its work; see [`fold`](super::conv_norm::fold).
+    #[module(skip)]
+    folded: bool,
+}
+
+impl Norm {
+    /// Added to the variance.
+    pub fn epsilon(&self) -> f64 {
+        self.config.epsilon
+    }
+
+    /// Whether the statistics of the batch count for `x`: the layer is trained, and `x` lives on an
+    /// autodiff device.
+    pub(super) fn follows_batch(&self, x: &Tensor<4>) -> bool {
+        self.config.kind == NormKind::Batch && x.device().is_autodiff()
+    }
+
+    /// Whether the convolution before it does its work.
+    pub(super) fn is_folded(&self) -> bool {
+        self.folded
+    }
+
+    /// The layer once its work is done elsewhere.
+    pub(super) fn into_folded(self) -> Self {
+        Self {
+            folded: true,
+            ..self
+        }
+    }
+
+    /// The affine map that the running statistics make, on a device: scale and shift, `[channels]`.
+    pub(super) fn scale_and_shift(&self, device: &Device) -> [Tensor<1>; 2] {
+        let mean = self.running_mean.value().to_device(device);
+        let variance = self.running_var.value().to_device(device);
+        let scale = self.weight.val() / (variance + self.config.epsilon).sqrt();
+        let shift = self.bias.val() - mean * scale.clone();
+        [scale, shift]
+    }
+
+    /// Normalize, then add `residual` if there is one, then clamp at zero if `with_relu`.
+    ///
+    /// Same shape in and out. Uses batch statistics only when the layer is trained and `x` lives
+    /// on an autodiff device.
+    pub fn forward(&self, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
+        if self.follows_batch(&x) {
+            return self.forward_batch(x, residual, with_relu);
+        }
+        let [scale, shift] = self.scale_and_shift(&x.device());
+        affine(x, scale, shift, residual, with_relu)
+    }
+
+    fn forward_batch(
+        &self,
+        x: Tensor<4>,
+        residual: Option<Tensor<4>>,
+        with_relu: bool,
+    ) -> Tensor<4> {
+        let [batch, _, height, width] = x.dims();
+        let count = (batch * height * width) as f64;
+        let out = batch_norm_train(x, self.weight.val(), self.bias.val(), self.config.epsilon);
+        let unbiased = out.variance * (count / (count - 1.0).max(1.0));
+        let blend = |old: Tensor<1>, new: Tensor<1>| {
+            (old * (1.0 - self.config.momentum) + new.detach() * self.config.momentum).detach()
+        };
+        self.running_mean
+            .update(blend(self.running_mean.value_sync(), out.mean));
+        self.running_var
+            .update(blend(self.running_var.value_sync(), unbiased));
+        match (residual, with_relu) {
+            (None, false) => out.y,
+            (None, true) => relu(out.y),
+            (Some(residual), false) => out.y + residual,
+            (Some(residual), true) => add_relu(out.y, residual),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What is in the dataset, what is confused with what, and COCO's metrics. Bars, cells and rows lead
+//! to their images.
+
+use egui::{Color32, ScrollArea, Sense, Ui, vec2};
+use egui_extras::{Column, TableBuilder};
+use egui_plot::{Line, Plot, PlotPoints};
+
+use crate::state::{Chart, Request, SortBy, Tab, ViewerState};
+use crate::style::{CORRECT, WRONG, class_on, empty_page, hint, number};
+use sedet_data::eval::PrecisionRecall;
+use sedet_data::eval::confusion::{Cell, Confusion};
+
+/// Bars of a histogram that are shown without scrolling.
+const BARS_HEIGHT: f32 = 260.0;
+/// More classes than this have a list of confusions only.
+const MATRIX_CLASSES: usize = 100;
+
+/// Draw the page.
+pub fn show(ui: &mut Ui, state: &mut ViewerState) {
+    if state.collection.is_none() {
+        empty_page(
+            ui,
+            "No dataset is open",
+            "Open one, or a directory of images.",
+        );
+        return;
+    }
+    ScrollArea::vertical()
+        .auto_shrink([false, false])
+        .show(ui, |ui| {
+            let charts = state.charts.clone();
+            if charts.is_empty() {
+                hint(ui, "nothing is known of these images");
+            }
+            let columns = charts.len().clamp(1, 3);
+            ui.columns(columns, |columns| {
+                for (at, chart) in charts.iter().enumerate() {
+                    let last = columns.len() - 1;
+                    bars(&mut columns[at.min(last)], state, chart);
+                }
+            });
+            if let Some(tally) = state.tallies[0].clone() {
+                ui.separator();
+                confusion(ui, state, &tally);
+            }
+            ui.separator();
+            metrics(ui, state);
+        });
+}
+
+fn bars(ui: &mut Ui, state: &mut ViewerState, chart: &Chart) {
+    ui.strong(format!("{}, {}", chart.title, chart.counts));
+    let most = chart
+        .bars
+        .iter()
+        .map(|bar| bar.count)
+        .max()
+        .unwrap_or(1)
+        .max(1);
+    let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
+    ScrollArea::vertical()
+        .id_salt(chart.title)
+        .max_height(BARS_HEIGHT)
+        .auto_shrink([false, true])
+        .show_rows(ui, height, chart.bars.len(), |ui, rows| {
+            for bar in &chart.bars[rows] {
+                let size = vec2(ui.available_width(), height);
+                let (rect, response) = ui.allocate_exact_size(size, Sense::click());
+                let text = format!("{}: {}", bar.label, bar.count);
+                response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, &text));
+                let share = bar.count as f32 / most as f32;
+                let filled =
+                    egui::Rect::from_min_size(rect.min, vec2(rect.width() * share, height));
+                let visuals = ui.visuals();
+                let fill = match response.hovered() {
+                    true => visuals.selection.bg_fill,
+                    false => visuals.widgets.inactive.bg_fill,
+                };
+                let ink = visuals.strong_text_color();
+                ui.painter().rect_filled(filled, 2.0, fill);
+                let font = egui::TextStyle::Body.resolve(ui.style());
+                let place = rect.left_center() + vec2(4.0, 0.0);
+                ui.painter()
+                    .text(place, egui::Align2::LEFT_CENTER, &text, font, ink);
+                if response.clicked() {
+                    state.pick(
+                        format!("{}: {}", chart.title, bar.label),
+                        bar.images.clone(),
+                    );
+                }
+            }
+        });
+}
+
+fn cell_name(state: &ViewerState, (truth, found): Cell) -> String {
+    match (truth, found) {
+        (Some(truth), Some(found)) if truth == found => {
+            format!("{} found", state.classes.name(truth))
+        }
+        (Some(truth), Some(found)) => format!(
+            "{} taken for {}",
+            state.classes.name(truth),
+            state.classes.name(found)
+        ),
+        (Some(truth), None) => format!("{} missed", state.classes.name(truth)),
+        (None, Some(found)) => format!("{} where nothing is", state.classes.name(found)),
+        (None, None) => String::new(),
+    }
+}
+
+/// The matrix, and its wrong cells as a list.
+fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
+    let counts = [
+        tally.total.precision(),
+        tally.total.recall(),
+        tally.total.f1(),
+    ]
+    .map(number);
+    ui.strong("What is confused with what");
+    hint(
+        ui,
+        format!(
+            "score {:.2}, IoU {:.2}: precision {}, recall {}, F1 {}; a row is what is annotated, a \
+             column what is found, the last of each nothing; a click lists the images",
+            state.filter().score,
+            state.filter().iou,
+            counts[0],
+            counts[1],
+            counts[2]
+        ),
+    );
+    let mut wrong: Vec<(Cell, usize)> = tally
+        .cells
+        .iter()
+        .filter(|((truth, found), _)| truth != found)
+        .map(|(cell, (count, _))| (*cell, *count))
+        .collect();
+    wrong.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let mut clicked = None;
+    ui.horizontal_top(|ui| {
+        if state.classes.len() <= MATRIX_CLASSES {
+            clicked = matrix(ui, state, tally);
+        }
+        ui.vertical(|ui| {
+            let height = ui.spacing().interact_size.y;
+            ScrollArea::vertical()
+                .id_salt("confusions")
+                .max_height(280.0)
+                .auto_shrink([false, true])
+                .show_rows(ui, height, wrong.len(), |ui, rows| {
+                    for (cell, count) in &wrong[rows] {
+                        let text = format!("{}: {count}", cell_name(state, *cell));
+                        if ui.button(text).clicked() {
+                            clicked = Some(*cell);
+                        }
+                    }
+                });
+        });
+    });
+    if let Some(cell) = clicked
+        && let Some((_, images)) = tally.cells.get(&cell)
+    {
+        state.pick(cell_name(state, cell), images.clone());
+    }
+}
+
+fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
+    let classes = state.classes.len();
+    let sides = classes + 1;
+    let cell = (280.0 / sides as f32).clamp(4.0, 40.0);
+    let size = vec2(cell, cell) * sides as f32;
+    let (rect, response) = ui.allocate_exact_size(size, Sense::click());
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "confusion matrix"));
+    let painter = ui.painter_at(rect);
+    painter.rect_filled(rect, 0.0, ui.visuals().extreme_bg_color);
+    let place = |class: Option<usize>| class.unwrap_or(classes) as f32 * cell;
+    // By row, so that rare classes show too.
+    let mut row_sums = vec![0usize; sides];
+    for ((truth, _), (count, _)) in &tally.cells {
+        row_sums[truth.unwrap_or(classes)] += count;
+    }
+    for ((truth, found), (count, _)) in &tally.cells {
+        let share = *count as f32 / row_sums[truth.unwrap_or(classes)].max(1) as f32;
+        let color = match truth == found {
+            true => CORRECT,
+            false => WRONG,
+        };
+        let corner = rect.min + vec2(place(*found), place(*truth));
+        let square = egui::Rect::from_min_size(corner, vec2(cell - 1.0, cell - 1.0));
+        painter.rect_filled(square, 0.0, color.gamma_multiply(0.15 + 0.85 * share));
+        if cell >= 24.0 {
+            let font = egui::FontId::proportional(10.0);
+            let middle = square.center();
+            painter.text(
+                middle,
+                egui::Align2::CENTER_CENTER,
+                count,
+                font,
+                Color32::WHITE,
+            );
+        }
+    }
+    let pointer = response.hover_pos()?;
+    let side = |at: f32| {
+        let place = ((at / cell) as usize).min(classes);
+        (place < classes).then_some(place)
+    };
+    let pointed = (side(pointer.y - rect.top()), side(pointer.x - rect.left()));
+    let count = tally.cells.get(&pointed).map_or(0, |(count, _)| *count);
+    let clicked = response.clicked();
+    if pointed != (None, None) {
+        response.on_hover_text(format!("{}: {count}", cell_name(state, pointed)));
+    }
+    clicked.then_some(pointed)
+}
+
+/// COCO's numbers of the images that were looked at.
+fn metrics(ui: &mut Ui, state: &mut ViewerState) {
+    let known = state.predictions[0].known();
+    let has_truth = state.collection.as_ref().is_some_and(|c| c.has_truth());
+    if !has_truth || known == 0 {
+        hint(ui, "metrics need annotations and detections");
+        return;
+    }
+    let all = state.image_count();
+    ui.horizontal(|ui| {
+        ui.strong("COCO metrics");
+        if ui.button("Measure").clicked() {
+            state.requests.push(Request::Evaluate);
+        }
+        if known < all {
+            hint(
+                ui,
+                format!("of the {known} of {all} images that were looked at"),
+            );
+        }
+    });
+    let Some(evaluation) = state.evaluation.clone() else {
+        return;
+    };
+    ui.horizontal_wrapped(|ui| {
+        for (name, value) in evaluation.metrics.named() {
+            ui.label(format!("{name} {value:.3}"));
+        }
+    });
+    ui.columns(2, |columns| {
+        class_table(&mut columns[0], state, &evaluation.per_class);
+        if let Some(curves) = &evaluation.curves {
+            precision_recall(&mut columns[1], state, curves);
+        }
+    });
+}
+
+fn class_table(ui: &mut Ui, state: &mut ViewerState, classes: &[sedet_data::eval::ClassMetrics]) {
+    let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
+    TableBuilder::new(ui)
+        .id_salt("class metrics")
+        .striped(true)
+        .cell_layout(egui::Layout::left_to_right(egui::Align::Center))
+        .max_scroll_height(300.0)
+        .column(Column::remainder().at_least(80.0).clip(true))
+        .columns(Column::exact(60.0), 5)
+        .header(height, |mut header| {
+            for title in ["class", "objects", "found", "AP", "AP50", "AR"] {
+                header.col(|ui| {
+                    ui.strong(title);
+                });
+            }
+        })
+        .body(|body| {
+            body.rows(height, classes.len(), |mut row| {
+                let class = &classes[row.index()];
+                row.col(|ui| {
+                    let place = (0..state.classes.len())
+                        .find(|&at| state.classes.id(at) == Some(class.category_id));
+                    let text = egui::RichText::new(&class.name)
+                        .color(class_on(ui, place.unwrap_or_default()));
+                    let button = ui.button(text).on_hover_text("its images, the worst first");
+                    if button.clicked() {
+                        state.query.class = place;
+                        state.query.sort = SortBy::WorstF1;
+                        state.tab = Tab::Image;
+                    }
+                });
+                let cells = [
+                    class.ground_truths.to_string(),
+                    class.detections.to_string(),
+                    format!("{:.3}", class.ap),
+                    format!("{:.3}", class.ap50),
+                    format!("{:.3}", class.ar100),
+                ];
+                for cell in cells {
+                    row.col(|ui| {
+                        ui.label(cell);
+                    });
+                }
+            });
+        });
+}
+
+fn precision_recall(ui: &mut Ui, state: &mut ViewerState, curves: &PrecisionRecall) {
+    let lines = [
+        ("IoU 0.50", &curves.at_iou_50),
+        ("IoU 0.75", &curves.at_iou_75),
+        ("mean over IoU", &curves.mean_over_iou),
+    ];
+    let lines: Vec<Line> = lines
+        .into_iter()
+        .enumerate()
+        .map(|(at, (name, precision))| {
+            let points = PrecisionRecall::recalls().zip(precision);
+            let points: PlotPoints = points.map(|(r, p)| [r, *p]).collect();
+            Line::new(name, points).color(class_on(ui, at)).width(1.5)
+        })
+        .collect();
+    hint(
+        ui,
+        "a click lowers or raises the score to that recall and lists the images",
+    );
+    let response = Plot::new("precision and recall")
+        .height(300.0)
+        .legend(egui_plot::Legend::default())
+        .allow_scroll(false)
+        .x_axis_label("recall")
+        .y_axis_label("precision")
+        .include_x(0.0)
+        .include_x(1.0)
+        .include_y(0.0)
+        .include_y(1.0)
+        .show(ui, |plot| {
+            for line in lines {
+                plot.line(line);
+            }
+            plot.pointer_coordinate()
+        });
+    if response.response.clicked()
+        && let Some(at) = response.inner
+        && at.x > 0.0
+        && at.x <= 1.0
+    {
+        state.requests.push(Request::ShowRecall(at.x));
+    }
+}

@@ -1,0 +1,213 @@
+//! The list of images, however long it is: only what is in sight is drawn.
+
+use egui::{Align, Color32, ComboBox, Layout, RichText, ScrollArea, Sense, TextEdit, Ui, vec2};
+
+use crate::state::{SortBy, ViewerState};
+use crate::style::{CORRECT, MISSED, WRONG, hint, named_text};
+use crate::textures::{Textures, Thumbnail};
+
+const THUMBNAIL: f32 = 44.0;
+/// For how many seconds a list that follows the keys has to stand still before it asks for small
+/// images: who pages through it does not see those that he passes, and to read them slows him down.
+const STILL: f64 = 0.08;
+
+/// Draw the list. `want` is told which small images are missing.
+pub fn show(
+    ui: &mut Ui,
+    state: &mut ViewerState,
+    textures: &mut Textures,
+    want: &mut dyn FnMut(usize),
+) {
+    let Some(collection) = state.collection.clone() else {
+        hint(ui, "No images are open.");
+        return;
+    };
+    ui.add(egui::Label::new(RichText::new(collection.title()).strong()).truncate());
+    let search = TextEdit::singleline(&mut state.query.search)
+        .hint_text("part of a name")
+        .desired_width(f32::INFINITY);
+    let search = ui.add(search);
+    search.widget_info(|| named_text("Search"));
+    ComboBox::from_label("Order")
+        .selected_text(state.query.sort.name())
+        .width(130.0)
+        .show_ui(ui, |ui| {
+            for sort in SortBy::ALL {
+                let needs_truth = !matches!(sort, SortBy::Position | SortBy::Name);
+                if needs_truth && !collection.has_truth() {
+                    continue;
+                }
+                ui.selectable_value(&mut state.query.sort, sort, sort.name());
+            }
+        });
+    if !state.classes.is_empty() {
+        class_choice(ui, state);
+    }
+    ui.horizontal(|ui| {
+        if collection.has_truth() {
+            ui.checkbox(&mut state.query.errors_only, "errors only")
+                .on_hover_text("images with wrong or missed boxes, as far as they are known");
+        }
+        ui.checkbox(&mut state.settings.thumbnails, "small images");
+    });
+    if let Some(picked) = &state.query.picked {
+        let text = format!("{} ✖", picked.label);
+        if ui
+            .button(text)
+            .on_hover_text("show all images again")
+            .clicked()
+        {
+            state.query.picked = None;
+        }
+    }
+    hint(
+        ui,
+        format!("{} of {} images", state.order.len(), collection.len()),
+    );
+    ui.separator();
+    rows(ui, state, textures, want);
+}
+
+fn class_choice(ui: &mut Ui, state: &mut ViewerState) {
+    let shown = state
+        .query
+        .class
+        .map_or("every class", |c| state.classes.name(c));
+    ComboBox::from_label("With")
+        .selected_text(shown)
+        .width(130.0)
+        .show_ui(ui, |ui| {
+            ui.selectable_value(&mut state.query.class, None, "every class");
+            for (at, class) in state.classes.iter().enumerate() {
+                ui.selectable_value(&mut state.query.class, Some(at), &class.name);
+            }
+        });
+}
+
+fn rows(
+    ui: &mut Ui,
+    state: &mut ViewerState,
+    textures: &mut Textures,
+    want: &mut dyn FnMut(usize),
+) {
+    let Some(collection) = state.collection.clone() else {
+        return;
+    };
+    let height = match state.settings.thumbnails {
+        true => THUMBNAIL,
+        false => ui.text_style_height(&egui::TextStyle::Body) + 4.0,
+    };
+    let order = state.order.clone();
+    // The list follows the keys.
+    let spacing = ui.spacing().item_spacing.y;
+    let memory = ui.scope_id().with("scrolled to");
+    let scrolled_to: Option<usize> = ui.data(|data| data.get_temp(memory));
+    let now = ui.input(|input| input.time);
+    let jumped = memory.with("when");
+    let mut area = ScrollArea::vertical().auto_shrink([false, false]);
+    if scrolled_to != Some(state.current) {
+        ui.data_mut(|data| data.insert_temp(memory, state.current));
+        if scrolled_to.is_some() {
+            ui.data_mut(|data| data.insert_temp(jumped, now));
+        }
+        if let Some(place) = order.iter().position(|&i| i as usize == state.current) {
+            let offset = place as f32 * (height + spacing) - ui.available_height() / 2.0;
+            area = area.vertical_scroll_offset(offset.max(0.0));
+        }
+    }
+    let since = ui
+        .data(|data| data.get_temp(jumped))
+        .map(|at: f64| now - at);
+    let to_wait = since.map_or(0.0, |since| STILL - since);
+    if to_wait > 0.0 {
+        let wait = std::time::Duration::from_secs_f64(to_wait);
+        ui.ctx().request_repaint_after(wait);
+    }
+    area.show_rows(ui, height, order.len(), |ui, range| {
+        for place in range {
+            let Some(&index) = order.get(place) else {
+                continue;
+            };
+            let index = index as usize;
+            row(
+                ui,
+                state,
+                &collection.image_title(index),
+                index,
+                height,
+                |ui| match textures.thumbnail(index, to_wait <= 0.0) {
+                    Thumbnail::Ready(texture) => {
+                        let size = texture.size_vec2();
+                        let scale = (height / size.x.max(size.y)).min(1.0);
+                        ui.add(egui::Image::new((texture.id(), size * scale)));
+                    }
+                    Thumbnail::Unknown => want(index),
+                    Thumbnail::Unreadable => unreadable(ui),
+                    Thumbnail::Awaited => {}
+                },
+            );
+        }
+    });
+}
+
+fn row(
+    ui: &mut Ui,
+    state: &mut ViewerState,
+    title: &str,
+    index: usize,
+    height: f32,
+    thumbnail: impl FnOnce(&mut Ui),
+) {
+    let size = vec2(ui.available_width(), height);
+    let (rect, response) = ui.allocate_exact_size(size, Sense::click());
+    let is_current = index == state.current;
+    response
+        .widget_info(|| egui::WidgetInfo::selected(egui::Role::Button, true, is_current, title));
+    if response.clicked() {
+        state.go_to(index);
+    }
+    let visuals = ui.style().interact_selectable(&response, is_current);
+    if is_current || response.hovered() {
+        ui.painter().rect_filled(rect, 3.0, visuals.weak_bg_fill);
+    }
+    let mut inner = ui.new_child(
+        egui::UiBuilder::new()
+            .max_rect(rect)
+            .layout(Layout::left_to_right(Align::Center)),
+    );
+    if state.settings.thumbnails {
+        inner.allocate_ui(vec2(height, height), |ui| {
+            ui.centered_and_justified(thumbnail);
+        });
+    }
+    let counts = state.tallies[0].as_ref();
+    let counts = counts.and_then(|t| t.images.get(index).copied().flatten());
+    inner.with_layout(Layout::right_to_left(Align::Center), |ui| {
+        if let Some(counts) = counts {
+            badge(ui, counts.missed, MISSED);
+            badge(ui, counts.wrong, WRONG);
+            badge(ui, counts.correct, CORRECT);
+        }
+        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+            let text = RichText::new(title).color(visuals.text_color());
+            ui.add(egui::Label::new(text).truncate().selectable(false));
+        });
+    });
+}
+
+/// In the place of an image that can't be read.
+fn unreadable(ui: &mut Ui) {
+    let mark = RichText::new("✖").color(ui.visuals().error_fg_color);
+    ui.add(egui::Label::new(mark).selectable(false))
+        .on_hover_text("this image can't be read")
+        .widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "unreadable image"));
+}
+
+/// A number in the color of what it counts; none for zero.
+fn badge(ui: &mut Ui, count: usize, color: Color32) {
+    let text = match count {
+        0 => "·".to_owned(),
+        count => count.to_string(),
+    };
+    ui.add(egui::Label::new(RichText::new(text).size(11.0).color(color)).selectable(false));
+}

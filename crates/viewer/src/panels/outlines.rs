@@ -1,0 +1,214 @@
+//! Many boxes at once: their outlines and their labels.
+//!
+//! egui's own outline of a rectangle has smoothed edges: 24 triangles, most of them thinner than a
+//! pixel. For 1,000 boxes that is most of a frame where the CPU draws. These are rectangles on
+//! whole pixels, sharp without smoothing since all edges are straight.
+//!
+//! They and the labels' text are drawn as one mesh each, or with the image under them by a
+//! [`Layer`](super::layer::Layer).
+
+use std::sync::Arc;
+
+use egui::{Color32, Galley, Mesh, Painter, Pos2, Rect, Shape, Stroke};
+use egui::{pos2, vec2};
+
+/// Length of a dash and of the gap after it, in points.
+const DASH: [f32; 2] = [6.0, 4.0];
+/// Outlines in the order in which they were added, later ones on top; texts on top of all.
+pub struct Outlines {
+    fills: Vec<(Rect, Color32)>,
+    texts: Vec<Text>,
+    lines: Vec<Shape>,
+    pixels_per_point: f32,
+    clip: Rect,
+}
+
+impl Outlines {
+    /// None yet. What lies outside of `clip` is left out.
+    pub fn new(pixels_per_point: f32, clip: Rect) -> Self {
+        Self {
+            fills: Vec::new(),
+            texts: Vec::new(),
+            lines: Vec::new(),
+            pixels_per_point,
+            clip,
+        }
+    }
+
+    /// A closed line whose middle follows `rect`.
+    pub fn solid(&mut self, rect: Rect, stroke: Stroke) {
+        for side in self.sides(rect, stroke.width) {
+            self.fill(side, stroke.color);
+        }
+    }
+
+    /// The same in dashes.
+    pub fn dashed(&mut self, rect: Rect, stroke: Stroke) {
+        let [dash, gap] = DASH;
+        for side in self.sides(rect, stroke.width) {
+            let is_across = side.width() >= side.height();
+            let length = side.width().max(side.height());
+            let mut from = 0.0;
+            while from < length {
+                let to = (from + dash).min(length);
+                let part = match is_across {
+                    true => Rect::from_min_max(
+                        side.min + vec2(from, 0.0),
+                        pos2(side.left() + to, side.bottom()),
+                    ),
+                    false => Rect::from_min_max(
+                        side.min + vec2(0.0, from),
+                        pos2(side.right(), side.top() + to),
+                    ),
+                };
+                self.fill(part, stroke.color);
+                from += dash + gap;
+            }
+        }
+    }
+
+    /// A rectangle, as all of them moved to whole pixels by the caller.
+    pub fn fill(&mut self, rect: Rect, color: Color32) {
+        if rect.intersects(self.clip) {
+            self.fills.push((rect, color));
+        }
+    }
+
+    /// A line of text on something that was filled.
+    pub fn text(&mut self, at: Pos2, galley: Arc<Galley>, ink: Color32) {
+        self.texts.push(Text { at, galley, ink });
+    }
+
+    /// A line between two boxes.
+    pub fn connect(&mut self, from: Pos2, to: Pos2, stroke: Stroke) {
+        self.lines.push(Shape::line_segment([from, to], stroke));
+    }
+
+    /// Put them on the screen.
+    pub fn draw(self, painter: &Painter) {
+        painter.extend(self.lines);
+        if self.fills.is_empty() {
+            return;
+        }
+        let mut mesh = Mesh::default();
+        for (rect, color) in self.fills {
+            mesh.add_colored_rect(rect, color);
+        }
+        painter.add(mesh);
+        let texts = self.texts.into_iter();
+        painter.extend(texts.map(|text| Shape::galley(text.at, text.galley, text.ink)));
+    }
+
+    /// Rectangles and texts for an image of them, and lines that go on top of it.
+    pub fn into_parts(self) -> (Vec<(Rect, Color32)>, Vec<Text>, Vec<Shape>) {
+        (self.fills, self.texts, self.lines)
+    }
+
+    /// Top, bottom, left, right; none of them covers a corner twice. A box that is no wider or
+    /// higher than its line is one filled rectangle.
+    fn sides(&self, rect: Rect, width: f32) -> Vec<Rect> {
+        let scale = self.pixels_per_point;
+        let round = |points: f32| (points * scale).round() / scale;
+        let width = round(width).max(1.0 / scale);
+        let outer = rect.expand(width / 2.0);
+        let outer = Rect::from_min_max(
+            pos2(round(outer.left()), round(outer.top())),
+            pos2(round(outer.right()), round(outer.bottom())),
+        );
+        let inner = outer.shrink(width);
+        if !inner.is_positive() {
+            return vec![outer];
+        }
+        let [top, bottom] = [
+            outer.with_max_y(inner.top()),
+            outer.with_min_y(inner.bottom()),
+        ];
+        let [left, right] = [
+            Rect::from_x_y_ranges(outer.left()..=inner.left(), inner.y_range()),
+            Rect::from_x_y_ranges(inner.right()..=outer.right(), inner.y_range()),
+        ];
+        vec![top, bottom, left, right]
+    }
+}
+
+/// A line of text on the screen.
+pub struct Text {
+    pub at: Pos2,
+    pub galley: Arc<Galley>,
+    pub ink: Color32,
+}
+
+impl PartialEq for Text {
+    /// egui keeps a text that is laid out again in the next frame, and lets go of all of them when their
+    /// glyphs move.
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at && self.ink == other.ink && Arc::ptr_eq(&self.galley, &other.galley)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIP: Rect = Rect {
+        min: pos2(0.0, 0.0),
+        max: pos2(100.0, 100.0),
+    };
+
+    fn area(outlines: &Outlines) -> f32 {
+        outlines.fills.iter().map(|(rect, _)| rect.area()).sum()
+    }
+
+    #[test]
+    fn an_outline_covers_each_of_its_pixels_once() {
+        let mut outlines = Outlines::new(1.0, CLIP);
+        outlines.solid(
+            Rect::from_min_max(pos2(10.3, 20.4), pos2(40.2, 60.6)),
+            Stroke::new(2.0, Color32::RED),
+        );
+        assert_eq!(outlines.fills.len(), 4);
+        // 9 to 41 and 19 to 62 outside: every edge within half a pixel of where it belongs.
+        assert_eq!(area(&outlines), 32.0 * 43.0 - 28.0 * 39.0);
+        let on_pixels = |rect: &Rect| *rect == rect.round();
+        assert!(outlines.fills.iter().all(|(rect, _)| on_pixels(rect)));
+    }
+
+    #[test]
+    fn a_line_stays_one_pixel_wide_at_any_density() {
+        for density in [0.5, 1.0, 1.25, 2.0] {
+            let mut outlines = Outlines::new(density, CLIP);
+            outlines.solid(
+                Rect::from_min_max(pos2(8.0, 8.0), pos2(40.0, 40.0)),
+                Stroke::new(0.2, Color32::RED),
+            );
+            let pixel = 1.0 / density;
+            let outside = 32.0 + pixel;
+            let expected = outside * outside - (outside - 2.0 * pixel).powi(2);
+            assert!((area(&outlines) - expected).abs() < 1e-3, "{density}");
+        }
+    }
+
+    #[test]
+    fn a_box_without_area_is_a_dot_and_one_outside_is_nothing() {
+        let mut outlines = Outlines::new(1.0, CLIP);
+        let stroke = Stroke::new(2.0, Color32::RED);
+        outlines.solid(Rect::from_min_max(pos2(5.0, 5.0), pos2(5.0, 5.0)), stroke);
+        assert_eq!(area(&outlines), 4.0);
+        outlines.solid(
+            Rect::from_min_max(pos2(200.0, 5.0), pos2(210.0, 9.0)),
+            stroke,
+        );
+        assert_eq!(area(&outlines), 4.0);
+    }
+
+    #[test]
+    fn dashes_leave_gaps_and_stay_on_the_line() {
+        let rect = Rect::from_min_max(pos2(10.0, 10.0), pos2(50.0, 40.0));
+        let stroke = Stroke::new(2.0, Color32::RED);
+        let [mut whole, mut parts] = [(); 2].map(|()| Outlines::new(1.0, CLIP));
+        whole.solid(rect, stroke);
+        parts.dashed(rect, stroke);
+        let share = area(&parts) / area(&whole);
+        assert!((0.55..0.75).contains(&share), "{share}");
+    }
+}

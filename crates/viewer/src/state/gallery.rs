@@ -1,0 +1,186 @@
+//! Which images the gallery lists, in which order.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::collection::{Collection, Images};
+use sedet_data::eval::confusion::Confusion;
+
+/// The order of the gallery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum SortBy {
+    /// As in the dataset.
+    #[default]
+    Position,
+    /// By file name.
+    Name,
+    /// The smallest F1 first; images without any box last.
+    WorstF1,
+    /// Most wrong detections first.
+    MostWrong,
+    /// Most missed objects first.
+    MostMissed,
+    /// Most annotated objects first.
+    MostObjects,
+}
+
+impl SortBy {
+    /// All, as they are offered.
+    pub const ALL: [Self; 6] = [
+        Self::Position,
+        Self::Name,
+        Self::WorstF1,
+        Self::MostWrong,
+        Self::MostMissed,
+        Self::MostObjects,
+    ];
+
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Position => "as in the dataset",
+            Self::Name => "by name",
+            Self::WorstF1 => "worst F1 first",
+            Self::MostWrong => "most wrong first",
+            Self::MostMissed => "most missed first",
+            Self::MostObjects => "most objects first",
+        }
+    }
+}
+
+/// Images that a click on a chart picked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picked {
+    /// What was clicked: `dog taken for cat`.
+    pub label: String,
+    /// The images, by position; also the order in which they are listed.
+    pub images: Arc<Vec<u32>>,
+}
+
+/// What the gallery is asked to list.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GalleryQuery {
+    /// Part of the name, in any case.
+    pub search: String,
+    /// The order.
+    pub sort: SortBy,
+    /// Only images with something wrong or missed.
+    pub errors_only: bool,
+    /// Only images with an annotation of this class.
+    pub class: Option<usize>,
+    /// Only these.
+    pub picked: Option<Picked>,
+}
+
+/// The positions of the images to list.
+pub fn order(collection: &Collection, query: &GalleryQuery, tally: Option<&Confusion>) -> Vec<u32> {
+    let counts = |index: u32| tally.and_then(|t| t.images.get(index as usize).copied().flatten());
+    let search = query.search.to_lowercase();
+    let keep = |&index: &u32| {
+        let found = search.is_empty()
+            || collection
+                .image_title(index as usize)
+                .to_lowercase()
+                .contains(&search);
+        let has_class = query.class.is_none_or(|class| {
+            collection.label(index as usize) == Some(class)
+                || has_object(collection, index as usize, class)
+        });
+        let has_error = !query.errors_only || counts(index).is_some_and(|c| c.wrong + c.missed > 0);
+        found && has_class && has_error
+    };
+    let mut images: Vec<u32> = match &query.picked {
+        Some(picked) => picked.images.iter().copied().filter(keep).collect(),
+        None => (0..collection.len() as u32).filter(keep).collect(),
+    };
+    // Stable: of equals the first of the dataset.
+    match query.sort {
+        SortBy::Position => {}
+        SortBy::Name => images.sort_by_cached_key(|&index| collection.image_title(index as usize)),
+        SortBy::WorstF1 => {
+            let f1 = |index| counts(index).and_then(|c| c.f1()).unwrap_or(2.0);
+            images.sort_by(|&a, &b| f1(a).total_cmp(&f1(b)));
+        }
+        SortBy::MostWrong => {
+            images.sort_by_key(|&i| std::cmp::Reverse(counts(i).map(|c| c.wrong)));
+        }
+        SortBy::MostMissed => {
+            images.sort_by_key(|&i| std::cmp::Reverse(counts(i).map(|c| c.missed)));
+        }
+        SortBy::MostObjects => {
+            let objects = |index: u32| match &collection.images {
+                Images::Boxes(dataset) => dataset.store().annotations(index as usize).len(),
+                Images::Labeled(_) | Images::Files(_) => 0,
+            };
+            images.sort_by_key(|&index| std::cmp::Reverse(objects(index)));
+        }
+    }
+    images
+}
+
+fn has_object(collection: &Collection, index: usize, class: usize) -> bool {
+    match &collection.images {
+        Images::Boxes(dataset) => dataset
+            .store()
+            .annotations(index)
+            .any(|annotation| annotation.class == class),
+        Images::Labeled(_) | Images::Files(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::tests::two_images;
+    use sedet_data::eval::matching::MatchCounts;
+
+    fn counts(correct: usize, wrong: usize, missed: usize) -> Option<MatchCounts> {
+        Some(MatchCounts {
+            correct,
+            wrong,
+            missed,
+        })
+    }
+
+    #[test]
+    fn the_gallery_sorts_by_what_went_wrong_and_filters_by_name_class_and_errors() {
+        let collection = two_images();
+        let tally = Confusion {
+            images: vec![counts(2, 0, 0), counts(0, 1, 0)],
+            ..Confusion::default()
+        };
+        let list = |query: GalleryQuery| order(&collection, &query, Some(&tally));
+        assert_eq!(list(GalleryQuery::default()), [0, 1]);
+        let sort = |sort| GalleryQuery {
+            sort,
+            ..GalleryQuery::default()
+        };
+        assert_eq!(list(sort(SortBy::WorstF1)), [1, 0]);
+        assert_eq!(list(sort(SortBy::MostWrong)), [1, 0]);
+        assert_eq!(list(sort(SortBy::MostObjects)), [0, 1]);
+        let errors = GalleryQuery {
+            errors_only: true,
+            ..GalleryQuery::default()
+        };
+        assert_eq!(list(errors), [1]);
+        let search = GalleryQuery {
+            search: "B.PNG".into(),
+            ..GalleryQuery::default()
+        };
+        assert_eq!(list(search), [1]);
+        let class = GalleryQuery {
+            class: Some(1),
+            ..GalleryQuery::default()
+        };
+        assert_eq!(list(class), [0]);
+        let picked = GalleryQuery {
+            picked: Some(Picked {
+                label: "two".into(),
+                images: Arc::new(vec![1, 0]),
+            }),
+            ..GalleryQuery::default()
+        };
+        assert_eq!(list(picked), [1, 0]);
+    }
+}

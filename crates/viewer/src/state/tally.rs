@@ -1,0 +1,86 @@
+//! Right, wrong and missed over all images.
+
+use rayon::prelude::*;
+
+use super::collection::Collection;
+use super::filter::BoxFilter;
+use super::predictions::Predictions;
+use sedet_data::eval::confusion::Confusion;
+use sedet_data::eval::matching::{Verdict, match_image};
+
+/// Compare what was found with what is annotated, in the images that somebody has looked at.
+pub fn tally(collection: &Collection, predictions: &Predictions, filter: &BoxFilter) -> Confusion {
+    Confusion::of(collection.len(), filter.iou, |index| {
+        let found = predictions.get(index)?;
+        Some((collection.truth(index), filter.counted(found).to_vec()))
+    })
+}
+
+/// The highest score from which on this share of the objects is found, in the images that somebody
+/// has looked at. Nothing if so many are never found.
+///
+/// Boxes match in the order of their scores, so that what a lower score adds changes no match of a
+/// higher one: one matching of all boxes tells the recall at every score.
+pub fn score_at_recall(
+    collection: &Collection,
+    predictions: &Predictions,
+    iou: f32,
+    recall: f64,
+) -> Option<f32> {
+    let each = (0..collection.len()).into_par_iter().filter_map(|index| {
+        let found = predictions.get(index)?;
+        let truth = collection.truth(index);
+        let matches = match_image(&truth, found, iou);
+        let objects = truth.iter().filter(|truth| !truth.is_crowd).count();
+        let verdicts = found.iter().zip(&matches.found);
+        let correct = verdicts.filter(|(_, v)| matches!(v, Verdict::Correct { .. }));
+        let scores: Vec<f32> = correct.map(|(found, _)| found.score).collect();
+        Some((objects, scores))
+    });
+    let (objects, mut scores) = each.reduce(
+        || (0, Vec::new()),
+        |(a, mut scores), (b, more)| {
+            scores.extend(more);
+            (a + b, scores)
+        },
+    );
+    scores.sort_by(|a, b| b.total_cmp(a));
+    let needed = (recall * objects as f64).ceil().max(1.0) as usize;
+    scores.get(needed - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::tests::two_images;
+    use sedet_data::boxes::BoxXyxy;
+    use sedet_data::eval::matching::FoundBox;
+
+    #[test]
+    fn the_score_of_a_recall_is_the_highest_that_reaches_it() {
+        let collection = two_images();
+        let found = |x: f32, class, score| FoundBox {
+            box_in_image: BoxXyxy::new(x, 0.0, x + 10.0, 10.0),
+            class,
+            score,
+        };
+        let mut predictions = Predictions::unknown("test", 2);
+        let boxes = vec![found(0.0, 0, 0.9), found(20.0, 1, 0.3), found(50.0, 1, 0.6)];
+        predictions.set(0, boxes);
+        let at = |recall| score_at_recall(&collection, &predictions, 0.5, recall);
+        assert_eq!(
+            [0.1, 0.5, 0.51, 1.0].map(at),
+            [0.9, 0.9, 0.3, 0.3].map(Some)
+        );
+        for recall in [0.5, 1.0] {
+            let filter = BoxFilter {
+                score: at(recall).unwrap(),
+                ..BoxFilter::default()
+            };
+            let total = tally(&collection, &predictions, &filter).total;
+            assert_eq!(total.recall(), Some(recall));
+        }
+        predictions.set(0, vec![found(0.0, 0, 0.9)]);
+        assert_eq!(score_at_recall(&collection, &predictions, 0.5, 0.6), None);
+    }
+}

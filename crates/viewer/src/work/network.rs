@@ -1,0 +1,517 @@
+//! The thread that owns the networks. The image on show goes before long work, which is done a
+//! image at a time.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use burn::tensor::Device;
+use image::RgbImage;
+
+use super::{Busy, Mailbox, Message};
+use crate::state::{
+    BlockGates, BlockMaps, Collection, Images, Looked, ModelTable, NetworkInfo, Progress, Side,
+};
+use sedet_core::backbones::summary::Tracer;
+use sedet_core::predict::excitation::{
+    ExamineError, ExaminedImages, ExaminedNetwork, ImageChoice, examine,
+};
+use sedet_core::predict::look::Look;
+use sedet_core::weights::any::load_any;
+use sedet_core::weights::checkpoint::Checkpoint;
+use sedet_data::data::formats::layout::Split;
+use sedet_nn::nn::recording::Depth;
+
+/// The detector that the first start shows, part of the program.
+const SHIPPED: &[u8] = include_bytes!("../../../../assets/shapes-se-resnet18.safetensors");
+/// Its name.
+const SHIPPED_NAME: &str = "shapes-se-resnet18 (shipped)";
+/// Side of the image that layers and costs are listed for, where a network names none.
+const TABLE_SIDE: usize = 224;
+
+/// Work of many images.
+pub(super) enum LongWork {
+    /// Find the boxes of every image that is not known yet.
+    DetectAll {
+        side: Side,
+        generation: u64,
+        collection: Arc<Collection>,
+        known: Vec<bool>,
+    },
+    /// Statistics of the gates.
+    Measure {
+        collection: Arc<Collection>,
+        limit: Option<usize>,
+    },
+}
+
+enum Source {
+    File(PathBuf),
+    Shipped,
+}
+
+struct LookJob {
+    /// The half of the window that wants it.
+    half: Side,
+    /// The network.
+    by: Side,
+    generation: u64,
+    image: usize,
+    pixels: Arc<RgbImage>,
+    busy: Busy,
+}
+
+struct MapsJob {
+    generation: u64,
+    image: usize,
+    block: usize,
+    channels: Vec<usize>,
+    busy: Busy,
+}
+
+#[derive(Default)]
+struct Queue {
+    loads: VecDeque<(Side, Source, Busy)>,
+    /// The newest of each half only.
+    looks: [Option<LookJob>; 2],
+    maps: Option<MapsJob>,
+    long: VecDeque<(LongWork, Busy)>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    news: Condvar,
+    canceled: AtomicBool,
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut Queue)) {
+        change(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        self.news.notify_one();
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct NetworkThread {
+    shared: Arc<Shared>,
+    mailbox: Mailbox,
+}
+
+impl NetworkThread {
+    pub(super) fn start(mailbox: Mailbox, generation: Arc<AtomicU64>, device: Device) -> Self {
+        let shared = Arc::new(Shared::default());
+        let mut owner = Owner {
+            shared: shared.clone(),
+            mailbox: mailbox.clone(),
+            generation,
+            device,
+            networks: [None, None],
+            last: None,
+        };
+        std::thread::spawn(move || {
+            loop {
+                owner.wait();
+                let work = || {
+                    owner.urgent();
+                    owner.long();
+                };
+                // A bug in a network must not leave a window that never answers.
+                if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                    let text = "the network stopped at an image, by a mistake in sedet (the terminal \
+                                says more); the next image is tried again";
+                    owner.mailbox.send(Message::Failed(text.to_owned()));
+                }
+            }
+        });
+        Self { shared, mailbox }
+    }
+
+    pub(super) fn load(&self, side: Side, path: PathBuf) {
+        self.push_load(side, Source::File(path));
+    }
+
+    pub(super) fn load_shipped(&self) {
+        self.push_load(Side::A, Source::Shipped);
+    }
+
+    fn push_load(&self, side: Side, source: Source) {
+        let busy = self.mailbox.begin();
+        self.shared
+            .change(|queue| queue.loads.push_back((side, source, busy)));
+    }
+
+    pub(super) fn look(
+        &self,
+        half: Side,
+        by: Side,
+        generation: u64,
+        image: usize,
+        pixels: Arc<RgbImage>,
+    ) {
+        let job = LookJob {
+            half,
+            by,
+            generation,
+            image,
+            pixels,
+            busy: self.mailbox.begin(),
+        };
+        self.shared
+            .change(|queue| queue.looks[half.index()] = Some(job));
+    }
+
+    pub(super) fn maps(&self, generation: u64, image: usize, block: usize, channels: Vec<usize>) {
+        let job = MapsJob {
+            generation,
+            image,
+            block,
+            channels,
+            busy: self.mailbox.begin(),
+        };
+        self.shared.change(|queue| queue.maps = Some(job));
+    }
+
+    pub(super) fn long(&self, work: LongWork) {
+        let busy = self.mailbox.begin();
+        self.shared
+            .change(|queue| queue.long.push_back((work, busy)));
+    }
+
+    /// Stop the long work that is under way and drop what waits.
+    pub(super) fn cancel(&self) {
+        self.shared.change(|queue| queue.long.clear());
+        self.shared.canceled.store(true, Ordering::SeqCst);
+    }
+
+    /// The images were closed; the networks stay.
+    pub(super) fn forget_images(&self) {
+        self.shared.change(|queue| {
+            queue.looks = [None, None];
+            queue.maps = None;
+        });
+        self.cancel();
+    }
+}
+
+/// The thread's own things.
+struct Owner {
+    shared: Arc<Shared>,
+    mailbox: Mailbox,
+    generation: Arc<AtomicU64>,
+    device: Device,
+    networks: [Option<Arc<ExaminedNetwork>>; 2],
+    /// What the first half was looked at last, with its maps.
+    last: Option<(u64, usize, Look)>,
+}
+
+impl Owner {
+    /// Sleep until there is something to do.
+    fn wait(&self) {
+        let mut queue = self
+            .shared
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while queue.loads.is_empty()
+            && queue.looks.iter().all(Option::is_none)
+            && queue.maps.is_none()
+            && queue.long.is_empty()
+        {
+            let woken = self.shared.news.wait(queue);
+            queue = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn take<T>(&self, take: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self
+            .shared
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        take(&mut queue)
+    }
+
+    /// Everything that somebody sees at once.
+    fn urgent(&mut self) {
+        loop {
+            if let Some((side, source, _busy)) = self.take(|queue| queue.loads.pop_front()) {
+                self.load(side, source);
+            } else if let Some(job) =
+                self.take(|queue| queue.looks[0].take().or_else(|| queue.looks[1].take()))
+            {
+                self.look(job);
+            } else if let Some(job) = self.take(|queue| queue.maps.take()) {
+                self.maps(&job);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn load(&mut self, side: Side, source: Source) {
+        let (name, loaded) = match source {
+            Source::Shipped => (
+                PathBuf::from(SHIPPED_NAME),
+                Checkpoint::from_bytes(SHIPPED, SHIPPED_NAME)
+                    .map(Into::into)
+                    .map_err(|e| e.to_string()),
+            ),
+            Source::File(path) => {
+                let loaded = load_any(&path, None).map_err(|e| e.to_string());
+                (path, loaded)
+            }
+        };
+        let network = loaded.and_then(|weights| {
+            ExaminedNetwork::from_weights(weights, &name, &self.device).map_err(|e| e.to_string())
+        });
+        match network {
+            Ok(network) => {
+                let info = info(&network, &name);
+                let table = model_table(&network, &info).map(Arc::new);
+                self.networks[side.index()] = Some(Arc::new(network));
+                if side == Side::A {
+                    self.last = None;
+                }
+                self.mailbox
+                    .send(Message::Network(side, Box::new(info), table));
+            }
+            Err(error) => self.mailbox.send(Message::Failed(error)),
+        }
+    }
+
+    fn look(&mut self, job: LookJob) {
+        let is_current = job.generation == self.generation.load(Ordering::SeqCst);
+        let Some(network) = self.networks[job.by.index()].clone().filter(|_| is_current) else {
+            return;
+        };
+        // Only the first half shows maps.
+        let depth = match job.half {
+            Side::A => Depth::GatesAndMaps,
+            Side::B => Depth::Gates,
+        };
+        let start = Instant::now();
+        match network.look(&job.pixels, depth) {
+            Ok(look) => {
+                let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+                let looked = looked(&look, job.image, milliseconds);
+                let found = look.detections.clone();
+                if job.half == Side::A {
+                    self.last = Some((job.generation, job.image, look));
+                }
+                let message = Message::Looked(job.generation, job.by, Box::new(looked), found);
+                self.mailbox.send(message);
+            }
+            Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
+        }
+        drop(job.busy);
+    }
+
+    fn maps(&self, job: &MapsJob) {
+        let Some((_, _, look)) = self
+            .last
+            .as_ref()
+            .filter(|(generation, image, _)| (*generation, *image) == (job.generation, job.image))
+        else {
+            return;
+        };
+        let Some(block) = look.blocks.get(job.block) else {
+            return;
+        };
+        let channels = job.channels.iter().filter_map(|&channel| {
+            let (before, after) = block.channel(channel)?;
+            Some((channel, before, after))
+        });
+        let maps = BlockMaps {
+            image: job.image,
+            block: job.block,
+            channels: channels.collect(),
+        };
+        let _until_sent = &job.busy;
+        self.mailbox.send(Message::Maps(job.generation, maps));
+    }
+
+    /// One piece of long work, with an eye on the urgent.
+    fn long(&mut self) {
+        let Some((work, _busy)) = self.take(|queue| queue.long.pop_front()) else {
+            return;
+        };
+        self.shared.canceled.store(false, Ordering::SeqCst);
+        match work {
+            LongWork::DetectAll {
+                side,
+                generation,
+                collection,
+                known,
+            } => self.detect_all(side, generation, &collection, &known),
+            LongWork::Measure { collection, limit } => self.measure(&collection, limit),
+        }
+    }
+
+    fn is_canceled(&self) -> bool {
+        self.shared.canceled.load(Ordering::SeqCst)
+    }
+
+    fn detect_all(&mut self, side: Side, generation: u64, collection: &Collection, known: &[bool]) {
+        let label = match side {
+            Side::A => "detecting".to_owned(),
+            Side::B => "detecting with the second network".to_owned(),
+        };
+        let mut unreadable = 0;
+        for index in 0..collection.len() {
+            self.urgent();
+            let is_current = generation == self.generation.load(Ordering::SeqCst);
+            let network = self.networks[side.index()].clone();
+            let Some(network) = network.filter(|_| is_current && !self.is_canceled()) else {
+                break;
+            };
+            let progress = Progress {
+                label: label.clone(),
+                done: index,
+                total: collection.len(),
+            };
+            self.mailbox.send(Message::Progress(progress));
+            if known.get(index) == Some(&true) {
+                continue;
+            }
+            let image = match collection.load(index) {
+                Ok(image) => image,
+                Err(error) => {
+                    unreadable += 1;
+                    if unreadable == 1 {
+                        self.mailbox.send(Message::Failed(error));
+                    }
+                    continue;
+                }
+            };
+            let start = Instant::now();
+            match network.look(&image, Depth::Gates) {
+                Ok(look) => {
+                    let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+                    let looked = Box::new(looked(&look, index, milliseconds));
+                    self.mailbox
+                        .send(Message::Looked(generation, side, looked, look.detections));
+                }
+                Err(error) => {
+                    self.mailbox.send(Message::Failed(error.to_string()));
+                    break;
+                }
+            }
+        }
+        if unreadable > 1 {
+            let text = format!(
+                "{unreadable} images of {} can't be read",
+                collection.title()
+            );
+            self.mailbox.send(Message::Failed(text));
+        }
+        self.mailbox.send(Message::Finished(label));
+    }
+
+    fn measure(&mut self, collection: &Collection, limit: Option<usize>) {
+        let label = "measuring gates".to_owned();
+        let Some(network) = self.networks[0].clone() else {
+            let text = "open a network first: gates are measured of one".to_owned();
+            self.mailbox.send(Message::Failed(text));
+            return;
+        };
+        let images = match &collection.images {
+            Images::Boxes(dataset) => ExaminedImages::Boxes(dataset.clone()),
+            Images::Labeled(dataset) => ExaminedImages::Labeled(dataset.clone()),
+            Images::Files(_) => return,
+        };
+        let choice = ImageChoice {
+            dataset: collection.name.clone(),
+            // An annotation file has no splits.
+            split: collection.split.unwrap_or(Split::Val),
+            limit,
+        };
+        let device = self.device.clone();
+        let measured = examine(&network, &images, &choice, &device, &mut |done, total| {
+            self.urgent();
+            self.mailbox.send(Message::Progress(Progress {
+                label: label.clone(),
+                done,
+                total,
+            }));
+            match self.is_canceled() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        match measured {
+            Ok(excitation) => {
+                self.mailbox.send(Message::Statistics(Arc::new(excitation)));
+            }
+            Err(ExamineError::Stopped) => {}
+            Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
+        }
+        self.mailbox.send(Message::Finished(label));
+    }
+}
+
+fn looked(look: &Look, image: usize, milliseconds: f64) -> Looked {
+    let gates = look
+        .gate_rows()
+        .into_iter()
+        .map(|(name, gates)| BlockGates { name, gates });
+    Looked {
+        image,
+        blocks: gates.collect(),
+        classes: look.classes.clone(),
+        seen: look.seen,
+        milliseconds,
+    }
+}
+
+fn info(network: &ExaminedNetwork, path: &Path) -> NetworkInfo {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    let kind = match network.is_detector() {
+        true => "detector",
+        false => "classifier",
+    };
+    let classes = network.class_names().len();
+    // A network without SE units has none to list.
+    let blocks = network.blocks().unwrap_or_default();
+    NetworkInfo {
+        path: path.to_path_buf(),
+        title: format!("{}: {kind}, {classes} classes", name.to_string_lossy()),
+        categories: network.categories().map(<[_]>::to_vec).unwrap_or_default(),
+        is_detector: network.is_detector(),
+        blocks: blocks.into_iter().map(|block| block.name).collect(),
+    }
+}
+
+/// The layers of a classifier, or of a detector's backbone.
+fn model_table(network: &ExaminedNetwork, info: &NetworkInfo) -> Option<ModelTable> {
+    let (summary, side) = match network {
+        ExaminedNetwork::Classifier(classifier) => {
+            let side = classifier
+                .description
+                .preprocess
+                .center_crop
+                .unwrap_or(TABLE_SIDE);
+            let model = &classifier.description.model;
+            (model.summary([side; 2]).ok()?, side)
+        }
+        ExaminedNetwork::Detector(_) => {
+            let mut tracer = Tracer::new([TABLE_SIDE; 2]);
+            tracer.within("backbone", |tracer| network.trace(tracer));
+            (tracer.finish().ok()?, TABLE_SIDE)
+        }
+    };
+    let part = match info.is_detector {
+        true => " (its backbone; FPN, RPN and heads are not listed)",
+        false => "",
+    };
+    Some(ModelTable {
+        name: info.path.display().to_string(),
+        title: format!("{}{part}", info.title),
+        summary,
+        side,
+    })
+}

@@ -1,0 +1,421 @@
+//! From what the user gives, a path or a name, to what can be shown.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::network::NetworkThread;
+use super::{Mailbox, Message};
+use crate::state::{Collection, Images, RunLog, Side};
+use sedet_core::excitation::Excitation;
+use sedet_core::excitation::file::KEY as EXCITATION_KEY;
+use sedet_core::predict::excitation::ExaminedImages;
+use sedet_data::data::decode::has_image_extension;
+use sedet_data::data::formats::image_folder::{ImageFolder, holds_annotations};
+use sedet_data::data::formats::layout::{Split, SplitFiles};
+use sedet_data::data::registry::AnyDatasetName;
+use sedet_data::eval::read_results;
+
+/// What the window starts with, or is asked to open.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Opening {
+    /// A run, checkpoint, image, directory, dataset, results or excitation file; nothing: the
+    /// shipped detector on generated scenes.
+    pub what: Option<String>,
+    /// The dataset to show beside it.
+    pub dataset: Option<String>,
+    /// Its split.
+    pub split: Option<Split>,
+    /// Where named datasets lie.
+    pub data_dir: Option<PathBuf>,
+    /// The network to use on it.
+    pub checkpoint: Option<PathBuf>,
+    /// A network to compare with.
+    pub compare: Option<PathBuf>,
+    /// Results to show on the dataset.
+    pub results: Option<PathBuf>,
+}
+
+impl Opening {
+    /// A path or a name alone.
+    pub fn of(what: &str) -> Self {
+        Self {
+            what: Some(what.trim().to_owned()),
+            ..Self::default()
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn split(&self) -> Split {
+        self.split.unwrap_or(Split::Val)
+    }
+}
+
+/// How often a run is looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(700);
+
+/// Open on a thread of its own; what goes wrong comes back as a message.
+pub(super) fn open(
+    opening: Opening,
+    mailbox: &Mailbox,
+    network: &NetworkThread,
+    watch: &Arc<AtomicU64>,
+) {
+    let opener = Opener {
+        mailbox: mailbox.clone(),
+        network: network.clone(),
+        watch: watch.clone(),
+    };
+    let busy = mailbox.begin();
+    std::thread::spawn(move || {
+        if let Err(error) = opener.open(&opening) {
+            opener.mailbox.send(Message::Failed(error));
+        }
+        drop(busy);
+    });
+}
+
+struct Opener {
+    mailbox: Mailbox,
+    network: NetworkThread,
+    watch: Arc<AtomicU64>,
+}
+
+/// What a path turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Run(PathBuf),
+    Dataset(String),
+    ImageDirectory(PathBuf),
+    Image(PathBuf),
+    Annotations(PathBuf),
+    Results(PathBuf),
+    Excitation(PathBuf),
+    Checkpoint(PathBuf),
+}
+
+impl Opener {
+    fn open(&self, opening: &Opening) -> Result<(), String> {
+        if opening.is_empty() {
+            self.network.load_shipped();
+            return self.open_dataset("shapes", opening);
+        }
+        if let Some(checkpoint) = &opening.checkpoint {
+            self.network.load(Side::A, checkpoint.clone());
+        }
+        if let Some(checkpoint) = &opening.compare {
+            self.network.load(Side::B, checkpoint.clone());
+        }
+        if let Some(dataset) = &opening.dataset {
+            self.open_dataset(dataset, opening)?;
+        }
+        if let Some(results) = &opening.results {
+            self.open_results(results)?;
+        }
+        let Some(what) = &opening.what else {
+            return Ok(());
+        };
+        match kind_of(what)? {
+            Kind::Run(directory) => self.open_run(&directory, opening),
+            Kind::Dataset(name) => self.open_dataset(&name, opening),
+            Kind::ImageDirectory(directory) => {
+                let mut files = images_in(&directory)?;
+                files.sort();
+                self.show(directory.display().to_string(), None, Images::Files(files));
+                Ok(())
+            }
+            Kind::Image(path) => {
+                self.show(path.display().to_string(), None, Images::Files(vec![path]));
+                Ok(())
+            }
+            Kind::Annotations(path) => self.open_annotations(&path, opening.split()),
+            Kind::Results(path) => {
+                // A run knows what its results are of.
+                if opening.dataset.is_none()
+                    && let Some(run) = path.ancestors().skip(1).find(|p| is_run(p))
+                {
+                    self.open_data_of_run(run, opening)?;
+                }
+                self.open_results(&path)
+            }
+            Kind::Excitation(path) => {
+                let excitation = Excitation::load(&path).map_err(|e| e.to_string())?;
+                self.mailbox.send(Message::Statistics(Arc::new(excitation)));
+                Ok(())
+            }
+            Kind::Checkpoint(path) => {
+                self.network.load(Side::A, path);
+                Ok(())
+            }
+        }
+    }
+
+    fn show(&self, name: String, split: Option<Split>, images: Images) {
+        let collection = Arc::new(Collection {
+            name,
+            split,
+            images,
+        });
+        self.mailbox.send(Message::Collection(collection));
+    }
+
+    fn open_dataset(&self, name: &str, opening: &Opening) -> Result<(), String> {
+        let split = opening.split();
+        let parsed = AnyDatasetName::parse(name).map_err(|e| e.to_string())?;
+        let opened = ExaminedImages::open(&parsed, split, opening.data_dir.as_deref())
+            .map_err(|e| e.to_string())?;
+        for note in opened.notes() {
+            self.mailbox.send(Message::Done(format!("{name}: {note}")));
+        }
+        let pictures = match opened {
+            ExaminedImages::Boxes(dataset) => Images::Boxes(dataset),
+            ExaminedImages::Labeled(dataset) => Images::Labeled(dataset),
+        };
+        self.show(name.to_owned(), Some(split), pictures);
+        Ok(())
+    }
+
+    fn open_annotations(&self, path: &Path, split: Split) -> Result<(), String> {
+        // The images lie beside the file, or beside its directory.
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let parent = directory.parent().unwrap_or(directory);
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let named = stem.strip_prefix("instances_").unwrap_or(&stem).to_owned();
+        let around = [parent, directory].into_iter().flat_map(|base| {
+            let names = ["images", named.as_str(), &format!("images/{named}"), ""];
+            names.map(|name| base.join(name))
+        });
+        let files = SplitFiles {
+            split,
+            annotations: path.to_path_buf(),
+            image_directories: around.collect(),
+        };
+        let dataset = files.open().map_err(|e| e.to_string())?;
+        self.show(
+            path.display().to_string(),
+            None,
+            Images::Boxes(Arc::new(dataset)),
+        );
+        Ok(())
+    }
+
+    fn open_results(&self, path: &Path) -> Result<(), String> {
+        let rows = read_results(path).map_err(|e| e.to_string())?;
+        let name = path.display().to_string();
+        self.mailbox.send(Message::Results(name, rows));
+        Ok(())
+    }
+
+    /// The curves, the best network, the data and what the last evaluation found.
+    fn open_run(&self, directory: &Path, opening: &Opening) -> Result<(), String> {
+        let run = sedet_core::train::run_dir::RunDir::at(directory);
+        self.watch(directory);
+        if opening.checkpoint.is_none() {
+            let checkpoints = [run.best_checkpoint(), run.last_checkpoint()];
+            if let Some(checkpoint) = checkpoints.into_iter().find(|path| path.is_file()) {
+                self.network.load(Side::A, checkpoint);
+            }
+        }
+        if opening.dataset.is_some() {
+            return Ok(());
+        }
+        self.open_data_of_run(directory, opening)
+    }
+
+    fn open_data_of_run(&self, directory: &Path, opening: &Opening) -> Result<(), String> {
+        let path = directory.join("launch.json");
+        let launch = std::fs::read(&path)
+            .map_err(|e| e.to_string())
+            .and_then(|bytes| {
+                serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|e| e.to_string())
+            })
+            .map_err(|error| {
+                let path = path.display();
+                format!("{path}: {error}; name the dataset of this run with --dataset")
+            })?;
+        let Some(dataset) = launch["dataset"].as_str() else {
+            return Err(format!(
+                "{}: names no dataset; give it with --dataset",
+                path.display()
+            ));
+        };
+        let data_dir = launch["data_dir"].as_str().map(PathBuf::from);
+        let opening = Opening {
+            data_dir: opening.data_dir.clone().or(data_dir),
+            ..opening.clone()
+        };
+        self.open_dataset(dataset, &opening)
+    }
+
+    /// Send the curves now and whenever they grow, until another run is opened.
+    fn watch(&self, directory: &Path) {
+        let ticket = self.watch.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut run = RunLog::of(directory.to_path_buf());
+        let mut last_error = None;
+        let mut look = move |mailbox: &Mailbox, first: bool| match run.update() {
+            Ok(grew) => {
+                last_error = None;
+                if grew || first {
+                    mailbox.send(Message::Run(run.clone()));
+                }
+            }
+            Err(error) => {
+                let error = format!("{}: {error}", run.directory.join("events.jsonl").display());
+                if last_error.as_ref() != Some(&error) {
+                    mailbox.send(Message::Failed(error.clone()));
+                    last_error = Some(error);
+                }
+            }
+        };
+        look(&self.mailbox, true);
+        let (mailbox, watch) = (self.mailbox.clone(), self.watch.clone());
+        std::thread::spawn(move || {
+            while watch.load(Ordering::SeqCst) == ticket {
+                std::thread::sleep(WATCH_EVERY);
+                look(&mailbox, false);
+            }
+        });
+    }
+}
+
+fn is_run(directory: &Path) -> bool {
+    directory.join("events.jsonl").is_file() || directory.join("launch.json").is_file()
+}
+
+/// What a path or a name stands for; the error says what was tried.
+pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
+    let path = PathBuf::from(what);
+    if AnyDatasetName::is_named(what) && !path.exists() {
+        return Ok(Kind::Dataset(what.to_owned()));
+    }
+    if path.is_dir() {
+        return Ok(match () {
+            () if is_run(&path) => Kind::Run(path),
+            () if holds_annotations(&path) || ImageFolder::find(&path).is_some() => {
+                Kind::Dataset(what.to_owned())
+            }
+            () => Kind::ImageDirectory(path),
+        });
+    }
+    if !path.is_file() {
+        return Err(format!(
+            "{what}: no such file or directory, and no dataset of that name ({})",
+            sedet_data::data::registry::DatasetName::NAMES.join(", ")
+        ));
+    }
+    if path.file_name().is_some_and(|name| name == "events.jsonl") {
+        let directory = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+        return Ok(Kind::Run(directory));
+    }
+    if has_image_extension(&path) {
+        return Ok(Kind::Image(path));
+    }
+    let start = first_bytes(&path).map_err(|error| format!("{what}: {error}"))?;
+    let text = String::from_utf8_lossy(&start);
+    match text.trim_start().chars().next() {
+        Some('[') => return Ok(Kind::Results(path)),
+        Some('{') => return Ok(Kind::Annotations(path)),
+        _ => {}
+    }
+    if text.contains(EXCITATION_KEY) {
+        return Ok(Kind::Excitation(path));
+    }
+    // Its reader says what is wrong with anything else.
+    Ok(Kind::Checkpoint(path))
+}
+
+/// Enough to tell the kinds apart: the header of an excitation file may begin with its tensors, so
+/// that all of it is read.
+fn first_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    const SNIFFED: u64 = 1 << 16;
+    const LONGEST_HEADER: u64 = 16 << 20;
+    let mut file = File::open(path)?;
+    let mut start = Vec::new();
+    file.by_ref().take(SNIFFED).read_to_end(&mut start)?;
+    if let [a, b, c, d, e, f, g, h, b'{', ..] = start.as_slice() {
+        let length = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+        if length <= LONGEST_HEADER {
+            let rest = (length + 8).saturating_sub(start.len() as u64);
+            file.take(rest).read_to_end(&mut start)?;
+            // Of a safetensors file only the header is text.
+            start.truncate(length as usize + 8);
+            start.drain(..8);
+            start.insert(0, b' ');
+            let is_ours = String::from_utf8_lossy(&start).contains(EXCITATION_KEY);
+            return Ok(match is_ours {
+                true => EXCITATION_KEY.into(),
+                false => Vec::new(),
+            });
+        }
+    }
+    Ok(start)
+}
+
+fn images_in(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let named = |error: std::io::Error| format!("{}: {error}", directory.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(named)? {
+        let path = entry.map_err(named)?.path();
+        if has_image_extension(&path) {
+            files.push(path);
+        }
+    }
+    match files.is_empty() {
+        true => Err(format!(
+            "{}: no image, dataset or run in this directory",
+            directory.display()
+        )),
+        false => Ok(files),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_what_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let kind = |path: &Path| kind_of(&path.display().to_string());
+        assert_eq!(kind_of("shapes"), Ok(Kind::Dataset("shapes".into())));
+        let results = at("r.json", " [\n{}]");
+        assert_eq!(kind(&results), Ok(Kind::Results(results.clone())));
+        let annotations = at("a.json", "{\"images\": []}");
+        assert_eq!(
+            kind(&annotations),
+            Ok(Kind::Annotations(annotations.clone()))
+        );
+        let image = at("photos/p.jpg", "");
+        assert_eq!(kind(&image), Ok(Kind::Image(image.clone())));
+        let photos = image.parent().unwrap();
+        assert_eq!(kind(photos), Ok(Kind::ImageDirectory(photos.into())));
+        let events = at("run/events.jsonl", "");
+        let run = events.parent().unwrap();
+        assert_eq!(kind(run), Ok(Kind::Run(run.into())));
+        assert_eq!(kind(&events), Ok(Kind::Run(run.into())));
+        let weights = at("w.pth", "PK");
+        assert_eq!(kind(&weights), Ok(Kind::Checkpoint(weights.clone())));
+        let missing = kind(&directory.path().join("nothing")).unwrap_err();
+        assert!(missing.contains("no such file or directory"), "{missing}");
+    }
+
+    #[test]
+    fn a_shipped_checkpoint_is_one_and_an_excitation_file_is_none() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../assets/shapes-se-resnet18.safetensors");
+        let name = shipped.display().to_string();
+        assert_eq!(kind_of(&name), Ok(Kind::Checkpoint(shipped)));
+    }
+}

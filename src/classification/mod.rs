@@ -1,4 +1,0 @@
-//! Networks that name what a picture shows.
-
-pub mod classifier;
-pub mod losses;

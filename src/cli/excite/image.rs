@@ -1,0 +1,171 @@
+//! `sedet excite --image`: what the SE units of a network do to one image.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use image::RgbImage;
+use serde_json::{Value, json};
+
+use super::{ExciteArgs, about, write_text};
+use crate::cli::predict::SCORE;
+use crate::cli::print_out;
+use sedet_core::excitation::ChannelMap;
+use sedet_core::excitation::selection::choose_blocks;
+use sedet_core::predict::excitation::ExaminedNetwork;
+use sedet_core::predict::look::{BlockLook, Look};
+use sedet_core::render::maps::{Tile, grid, overlay, tile_sized};
+use sedet_core::render::{save_gates, save_image};
+use sedet_data::boxes::BoxXyxy;
+use sedet_data::data::decode::decode_image;
+use sedet_data::eval::table::{Side, aligned};
+use sedet_nn::nn::recording::Depth;
+
+/// Channels of each block that are shown unless another number is asked for.
+const TOP: usize = 8;
+/// More would make an image that few programs open.
+const MOST: usize = 100;
+/// Before and after, side by side twice.
+const COLUMNS: usize = 4;
+/// So much of the map and the rest of the image.
+const OPACITY: f32 = 0.6;
+/// Channels that the table names.
+const NAMED: usize = 3;
+
+pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
+    let top = args.top.unwrap_or(TOP);
+    if !(1..=MOST).contains(&top) {
+        bail!("--top {top}: give a number of channels from 1 to {MOST}");
+    }
+    let device = args.device.resolve()?;
+    let image = decode_image(file)?;
+    let weights = args.foreign.load(&args.checkpoint)?;
+    let network = ExaminedNetwork::from_weights(weights, &args.checkpoint, &device.device)?;
+    let blocks = network.blocks().map_err(|error| about(args, error))?;
+    let shown = choose_blocks(&blocks, &args.blocks)?;
+    let look = network.look(&image, Depth::GatesAndMaps);
+    let look = look.map_err(|error| about(args, error))?;
+
+    let output = &args.output;
+    std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+    write_text(&output.join("gates.csv"), &look.gates_csv())?;
+    for name in ["gates.png", "gates.svg"] {
+        save_gates(&look.gate_rows(), &output.join(name))?;
+    }
+    for block in shown {
+        let block = &look.blocks[block];
+        let path = output.join(format!("channels-{}.png", block.block.name));
+        save_image(&channels(&image, look.seen, block, top), &path)?;
+    }
+    match args.json {
+        true => print_out(&serde_json::to_string_pretty(&to_json(
+            file, &network, &look,
+        ))?)?,
+        false => print_out(&to_table(&network, &look))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The most open channels over the image, before and after they are scaled.
+fn channels(image: &RgbImage, seen: BoxXyxy, block: &BlockLook, top: usize) -> RgbImage {
+    let small = tile_sized(image);
+    let shrink = |small: u32, large: u32| small as f32 / large as f32;
+    let seen = seen.scale(
+        shrink(small.width(), image.width()),
+        shrink(small.height(), image.height()),
+    );
+    let channels = block.most_open(top).into_iter();
+    let maps: Vec<(usize, ChannelMap, ChannelMap)> = channels
+        .filter_map(|channel| {
+            let (before, after) = block.channel(channel)?;
+            Some((channel, before, after))
+        })
+        .collect();
+    let both = maps.iter().flat_map(|(_, before, after)| [before, after]);
+    let range = ChannelMap::common_range(both);
+    let tiles = maps.iter().flat_map(|(channel, before, after)| {
+        let gate = block.gates[*channel];
+        [("before", before), ("after", after)].map(|(side, map)| Tile {
+            image: overlay(&small, map, seen, range, OPACITY),
+            caption: format!("channel {channel}, gate {gate:.3}, {side}"),
+        })
+    });
+    grid(&tiles.collect::<Vec<_>>(), COLUMNS)
+}
+
+/// What was found with at least the score that `sedet predict` asks for.
+fn found(network: &ExaminedNetwork, look: &Look) -> Vec<Value> {
+    let categories = network.categories().unwrap_or_default();
+    let found = look.detections.iter().filter(|d| d.score >= SCORE);
+    let found = found.map(|d| {
+        json!({
+            "category_id": categories[d.label].id,
+            "category_name": categories[d.label].name,
+            "bbox": d.box_in_image.to_xywh(),
+            "score": d.score,
+        })
+    });
+    found.collect()
+}
+
+fn to_json(file: &Path, network: &ExaminedNetwork, look: &Look) -> Value {
+    let BoxXyxy { x1, y1, x2, y2 } = look.seen;
+    let blocks = look.blocks.iter().map(|look| {
+        json!({
+            "block": look.block.name,
+            "path": look.block.path,
+            "gates": look.gates,
+        })
+    });
+    json!({
+        "file_name": file.display().to_string(),
+        "seen": [x1, y1, x2, y2],
+        "detections": found(network, look),
+        "classes": look.classes,
+        "blocks": blocks.collect::<Vec<_>>(),
+    })
+}
+
+fn to_table(network: &ExaminedNetwork, look: &Look) -> String {
+    let seen = match network.is_detector() {
+        true => {
+            let found = look.detections.iter().filter(|d| d.score >= SCORE);
+            let names = network.class_names();
+            let found = found.map(|d| format!("{} {:.2}", names[d.label], d.score));
+            found.collect::<Vec<_>>()
+        }
+        false => {
+            let classes = look.classes.iter();
+            let classes = classes.map(|c| format!("{} {:.2}", c.name, c.probability));
+            classes.collect()
+        }
+    };
+    let seen = match seen.is_empty() {
+        true => format!("nothing above {SCORE}"),
+        false => seen.join(", "),
+    };
+    let mut rows = vec![
+        ["block", "channels", "mean", "min", "max", "most open"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    rows.extend(look.blocks.iter().map(|look| {
+        let gates = &look.gates;
+        let sum: f64 = gates.iter().copied().map(f64::from).sum();
+        let least = gates.iter().copied().fold(f32::INFINITY, f32::min);
+        let largest = gates.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let open = look.most_open(NAMED).into_iter();
+        let open: Vec<String> = open.map(|channel| channel.to_string()).collect();
+        vec![
+            look.block.name.clone(),
+            gates.len().to_string(),
+            format!("{:.3}", sum / gates.len().max(1) as f64),
+            format!("{least:.3}"),
+            format!("{largest:.3}"),
+            open.join(", "),
+        ]
+    }));
+    let mut sides = [Side::Right; 6];
+    (sides[0], sides[5]) = (Side::Left, Side::Left);
+    format!("{seen}\n{}", aligned(&rows, &sides))
+}

@@ -1,0 +1,848 @@
+//! Classification datasets: the layouts of the official ones and directories of classes, compared with
+//! what torchvision and NumPy make of the same files (`tests/oracle/labeled_data.py`).
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use sedet::data::formats::cifar::{CifarFiles, CifarVariant};
+use sedet::data::formats::layout::Split;
+use sedet::data::formats::matlab::{Cell, read_structures};
+use sedet::data::imagenet_classes::imagenet_classes;
+use sedet::data::labeled::LabeledDataset;
+use sedet::data::registry::{AnyDatasetName, DatasetName, LabeledName};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use common::fixture_path;
+
+fn fixture(name: &str) -> PathBuf {
+    fixture_path("labeled").join(name)
+}
+
+fn expected() -> Value {
+    serde_json::from_slice(&std::fs::read(fixture("expected.json")).unwrap()).unwrap()
+}
+
+/// Empty files: the lists are made without opening an image.
+fn tree<S: AsRef<str>>(files: &[S]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for file in files {
+        write(dir.path(), file.as_ref(), b"");
+    }
+    dir
+}
+
+fn write(root: &Path, file: &str, content: &[u8]) {
+    let path = root.join(file);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn parse(root: &Path) -> LabeledName {
+    LabeledName::parse(&text(root)).unwrap_or_else(|| panic!("{}: not recognized", root.display()))
+}
+
+fn open(root: &Path, split: Split) -> LabeledDataset {
+    parse(root).open_split(split, None).unwrap()
+}
+
+fn error(root: &Path, split: Split) -> String {
+    let error = parse(root).open_split(split, None).unwrap_err().to_string();
+    assert!(
+        !error.contains('\n') && error.contains(&text(root)),
+        "{error}"
+    );
+    error
+}
+
+/// Paths relative to the root with their labels.
+fn samples(root: &Path, dataset: &LabeledDataset) -> Vec<(String, usize)> {
+    (0..dataset.len())
+        .map(|index| {
+            let path = PathBuf::from(dataset.describe(index));
+            let path = text(path.strip_prefix(root).unwrap()).replace('\\', "/");
+            (path, dataset.label(index))
+        })
+        .collect()
+}
+
+fn paths(root: &Path, dataset: &LabeledDataset) -> Vec<String> {
+    let samples = samples(root, dataset);
+    samples.into_iter().map(|(path, _)| path).collect()
+}
+
+#[test]
+fn classes_and_images_are_those_of_torchvisions_image_directory() {
+    let expected = &expected()["image_folder"];
+    let files: Vec<&str> = strings(&expected["files"]);
+    let all: Vec<(String, usize)> = expected["samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|sample| {
+            let label = sample[1].as_u64().unwrap() as usize;
+            (sample[0].as_str().unwrap().to_owned(), label)
+        })
+        .collect();
+    let inside = |split| files.iter().map(move |file| format!("{split}/{file}"));
+    for val in ["val", "valid", "validation", "test"] {
+        let dir = tree(&inside("train").chain(inside(val)).collect::<Vec<_>>());
+        for (split, name) in [(Split::Train, "train"), (Split::Val, val)] {
+            let dataset = open(dir.path(), split);
+            assert_eq!(dataset.class_names(), strings(&expected["classes"]));
+            assert_eq!(samples(&dir.path().join(name), &dataset), all);
+            let notes: &[&str] = match (split, val) {
+                (Split::Val, "test") => &["no val directory: test is used"],
+                _ => &[],
+            };
+            assert_eq!(dataset.notes(), notes);
+        }
+    }
+}
+
+fn strings(list: &Value) -> Vec<&str> {
+    let list = list.as_array().unwrap().iter();
+    list.map(|text| text.as_str().unwrap()).collect()
+}
+
+/// Python's `int.from_bytes(sha256(path).digest()[:8], "big") % 10 == 0` over the paths below.
+const HELD_OUT_OF_600: usize = 75;
+const FIRST_HELD_OUT: &str = "cat/108.jpg";
+
+#[test]
+fn without_a_val_directory_a_tenth_is_held_out_and_stays_the_same() {
+    let files: Vec<String> = (0..600)
+        .map(|index| format!("{}/{index}.jpg", ["cat", "dog", "owl"][index % 3]))
+        .collect();
+    let mut before: Option<Vec<String>> = None;
+    for prefix in ["", "train/"] {
+        let prefixed: Vec<String> = files.iter().map(|file| format!("{prefix}{file}")).collect();
+        let dir = tree(&prefixed);
+        let root = dir.path().join(prefix);
+        let (train, val) = parse(dir.path()).open(None).unwrap();
+        assert_eq!(train.class_names(), ["cat", "dog", "owl"]);
+        let held_out = paths(&root, &val);
+        assert_eq!(held_out.len(), HELD_OUT_OF_600);
+        assert_eq!(held_out[0], FIRST_HELD_OUT);
+        let mut all = [held_out.clone(), paths(&root, &train)].concat();
+        all.sort();
+        let mut whole = files.clone();
+        whole.sort();
+        assert_eq!(all, whole);
+        let note = format!("no val directory: {HELD_OUT_OF_600} of 600 images held out");
+        assert_eq!(val.notes(), [note]);
+        assert!(train.notes().is_empty());
+        // The same whatever the layout, and more images do not move the others.
+        write(&root, "cat/new.jpg", b"");
+        let again = paths(&root, &open(dir.path(), Split::Val));
+        assert!(held_out.iter().all(|path| again.contains(path)));
+        assert!(before.is_none_or(|before| before == held_out));
+        before = Some(held_out);
+        assert!(error(dir.path(), Split::Test).contains("no test directory"));
+    }
+}
+
+#[test]
+fn a_small_directory_keeps_a_image_of_every_class_and_holds_one_out() {
+    for count in [2, 3, 5, 8] {
+        let files = (0..count).flat_map(|i| [format!("a/{i}.png"), format!("b/{count}{i}.png")]);
+        let dir = tree(&files.chain(["c/only.png".into()]).collect::<Vec<_>>());
+        let (train, val) = parse(dir.path()).open(None).unwrap();
+        assert!(train.class_counts().iter().all(|count| *count > 0));
+        assert!(!val.is_empty() && train.len() + val.len() == 2 * count + 1);
+    }
+}
+
+#[test]
+fn directories_that_do_not_fit_are_named_with_the_hint() {
+    let train = ["train/a/1.jpg", "train/b/1.jpg"];
+    let dir = tree(&[&train[..], &["val/a/1.jpg", "val/c/1.jpg"]].concat());
+    let message = error(dir.path(), Split::Val);
+    assert!(
+        message.contains("only in val: c; only in train: b"),
+        "{message}"
+    );
+
+    let dir = tree(&[&train[..], &["train/empty/.hidden.jpg", "val/a/1.jpg"]].concat());
+    let message = error(dir.path(), Split::Train);
+    assert!(
+        message.contains("no images in empty; add some"),
+        "{message}"
+    );
+    let val = open(dir.path(), Split::Val);
+    assert!(val.notes()[0].contains("no images of 2 of 3 classes: b, empty"));
+    assert_eq!(val.class_counts(), [1, 0, 0]);
+
+    let dir = tree(&[&train[..], &["val/1.jpg"]].concat());
+    assert!(error(dir.path(), Split::Train).contains("move each into its class's directory"));
+
+    // Images without classes for a competition's test.
+    let dir = tree(&[&train[..], &["test/1.jpg", ".git/x/1.jpg"]].concat());
+    assert_eq!(open(dir.path(), Split::Train).class_names(), ["a", "b"]);
+
+    let dir = tree(&["train/1.jpg", "bus/1.jpg", "car/1.jpg"]);
+    assert_eq!(
+        open(dir.path(), Split::Train).class_names(),
+        ["bus", "car", "train"]
+    );
+}
+
+#[test]
+fn a_directory_with_boxes_is_never_taken_for_one_of_classes() {
+    let pictures = [
+        "train2017/1.jpg",
+        "val2017/1.jpg",
+        "train/a/1.jpg",
+        "train/b/1.jpg",
+    ];
+    for annotations in [
+        &["annotations/instances_train2017.json"][..],
+        &[
+            "annotations/instances_train_a.json",
+            "annotations/instances_train_b.json",
+        ],
+        &["annotations/captions_val2017.json"],
+        &["train/_annotations.coco.json"],
+        &["instances_default.json"],
+        &["train.json"],
+        &["JPEGImages/1.jpg"],
+    ] {
+        let dir = tree(&[&pictures[..], annotations].concat());
+        assert_eq!(
+            LabeledName::parse(&text(dir.path())),
+            None,
+            "{annotations:?}"
+        );
+        let any = AnyDatasetName::parse(&text(dir.path())).unwrap();
+        assert!(matches!(
+            any,
+            AnyDatasetName::Detection(DatasetName::Directory(_))
+        ));
+    }
+    for files in [
+        &["images/train/1.jpg", "labels/train/1.txt"][..],
+        &["a/1.jpg"],
+        &["a/1.txt", "b/1.txt"],
+    ] {
+        assert_eq!(
+            LabeledName::parse(&text(tree(files).path())),
+            None,
+            "{files:?}"
+        );
+    }
+}
+
+#[test]
+fn names_are_of_one_kind_and_unknown_ones_list_all() {
+    for name in LabeledName::NAMES {
+        let any = AnyDatasetName::parse(name).unwrap();
+        let AnyDatasetName::Classification(dataset) = any else {
+            panic!("{name}: {any:?}");
+        };
+        assert_eq!(dataset.label(), name);
+        let message = DatasetName::parse(name).unwrap_err().to_string();
+        assert!(message.contains("no boxes"), "{message}");
+        let empty = tempfile::tempdir().unwrap();
+        let opened = dataset.open_split(Split::Val, Some(empty.path()));
+        let message = opened.unwrap_err().to_string();
+        assert!(message.contains(&text(empty.path())), "{message}");
+    }
+    for name in DatasetName::NAMES {
+        let any = AnyDatasetName::parse(name).unwrap();
+        assert!(matches!(any, AnyDatasetName::Detection(_)));
+        assert_eq!(LabeledName::parse(name), None);
+    }
+    let message = AnyDatasetName::parse("imagnet").unwrap_err().to_string();
+    for name in LabeledName::NAMES.iter().chain(&DatasetName::NAMES) {
+        assert!(message.contains(name), "{message}");
+    }
+}
+
+// ImageNet.
+
+const DEVKIT: [&str; 2] = ["meta.mat", "ILSVRC2012_validation_ground_truth.txt"];
+
+/// A flat val directory with the first 50 images.
+fn flat_val(root: &Path, pictures: &str) {
+    for number in 1..=50 {
+        write(
+            root,
+            &format!("{pictures}/ILSVRC2012_val_{number:08}.JPEG"),
+            b"",
+        );
+    }
+}
+
+fn devkit_labels() -> Vec<usize> {
+    let labels = expected()["devkit"]["labels"].clone();
+    serde_json::from_value(labels).unwrap()
+}
+
+fn labels(dataset: &LabeledDataset) -> Vec<usize> {
+    (0..dataset.len())
+        .map(|index| dataset.label(index))
+        .collect()
+}
+
+#[test]
+fn the_official_val_images_have_the_labels_that_torchvision_gives_them() {
+    for directory in ["", "devkit", "devkit/data", "ILSVRC2012_devkit_t12/data"] {
+        let dir = tempfile::tempdir().unwrap();
+        flat_val(dir.path(), "val");
+        for file in DEVKIT {
+            let content = std::fs::read(fixture("devkit").join(file)).unwrap();
+            write(
+                dir.path(),
+                format!("{directory}/{file}").trim_start_matches('/'),
+                &content,
+            );
+        }
+        assert_eq!(
+            parse(dir.path()),
+            LabeledName::ImageNetDirectory(dir.path().into())
+        );
+        let val = open(dir.path(), Split::Val);
+        assert_eq!(labels(&val), devkit_labels());
+        assert_eq!(val.class_names().len(), 1000);
+        assert!(val.notes()[0].starts_with("images of "));
+        let by_name = LabeledName::ImageNet.open_split(Split::Val, Some(dir.path()));
+        assert_eq!(labels(&by_name.unwrap()), devkit_labels());
+    }
+}
+
+#[test]
+fn lists_of_synsets_and_kaggles_table_give_the_same_labels() {
+    let expected = expected();
+    let synsets = strings(&expected["devkit"]["synsets"]);
+    let dir = tempfile::tempdir().unwrap();
+    flat_val(dir.path(), "ILSVRC/Data/CLS-LOC/val");
+    write(
+        dir.path(),
+        "ILSVRC/Data/CLS-LOC/train/n01440764/n01440764_10026.JPEG",
+        b"",
+    );
+    assert!(error(dir.path(), Split::Val).contains("LOC_val_solution.csv"));
+    let mut table = "ImageId,PredictionString\n".to_owned();
+    for (index, synset) in synsets.iter().enumerate().rev() {
+        let box_of = format!("{synset} 85 1 499 272 ");
+        table += &format!(
+            "ILSVRC2012_val_{:08},{}\n",
+            index + 1,
+            box_of.repeat(1 + index % 3)
+        );
+    }
+    write(dir.path(), "LOC_val_solution.csv", table.as_bytes());
+    assert_eq!(labels(&open(dir.path(), Split::Val)), devkit_labels());
+    let train = open(dir.path(), Split::Train);
+    assert_eq!((train.len(), train.label(0)), (1, 0));
+    assert!(error(dir.path(), Split::Test).contains("not public"));
+
+    let list = synsets.join("\n");
+    write(
+        dir.path(),
+        "imagenet_2012_validation_synset_labels.txt",
+        list.as_bytes(),
+    );
+    assert_eq!(labels(&open(dir.path(), Split::Val)), devkit_labels());
+    let cut = synsets[..49].join("\n");
+    write(
+        dir.path(),
+        "imagenet_2012_validation_synset_labels.txt",
+        cut.as_bytes(),
+    );
+    assert!(error(dir.path(), Split::Val).contains("val_00000050.JPEG: "));
+    write(
+        dir.path(),
+        "imagenet_2012_validation_synset_labels.txt",
+        b"n01440764\nn1",
+    );
+    assert!(error(dir.path(), Split::Val).contains("line 2: 'n1' is none"));
+}
+
+#[test]
+fn directories_of_synsets_are_the_whole_challenge_by_name_and_a_subset_by_path() {
+    // Imagenette's first classes.
+    let synsets = ["n03000684", "n01440764", "n02102040"];
+    let splits = ["train", "val"].into_iter();
+    let files: Vec<String> = splits
+        .flat_map(|split| synsets.map(|synset| format!("{split}/{synset}/1.JPEG")))
+        .collect();
+    let dir = tree(&files);
+    let by_name = LabeledName::ImageNet.open_split(Split::Val, Some(dir.path()));
+    let by_name = by_name.unwrap();
+    assert_eq!(labels(&by_name), [0, 217, 491]);
+    assert_eq!(
+        by_name.class_names()[217],
+        "English springer, English springer spaniel"
+    );
+    assert_eq!(by_name.notes(), ["images of 3 of ImageNet's 1000 classes"]);
+    let by_path = open(dir.path(), Split::Val);
+    assert_eq!(labels(&by_path), [0, 1, 2]);
+    assert_eq!(
+        by_path.class_names(),
+        [0, 217, 491].map(|label| imagenet_classes()[label].name)
+    );
+    write(dir.path(), "val/dog/1.jpg", b"");
+    let opened = LabeledName::ImageNet.open_split(Split::Val, Some(dir.path()));
+    let message = opened.unwrap_err().to_string();
+    assert!(
+        message.contains("none of ImageNet's 1000 synsets: dog"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_table_of_the_development_kit_is_read_whole() {
+    let file = std::fs::read(fixture("devkit/meta.mat")).unwrap();
+    let rows = read_structures(&file, "synsets", ["ILSVRC2012_ID", "words", "children"]).unwrap();
+    assert_eq!(rows.len(), 1008);
+    assert_eq!(rows[1007][0], Cell::Number(1008.0));
+    assert_eq!(rows[1007][1], Cell::Text("group 7".into()));
+    assert_eq!(
+        (&rows[0][2], &rows[1007][2]),
+        (&Cell::Other, &Cell::Number(1.0))
+    );
+}
+
+// Places365.
+
+const PLACES: [(&str, &str); 4] = [
+    (
+        "categories_places365.txt",
+        "/a/airfield 0\n/a/apartment_building/outdoor 1\n/b/bar 2\n",
+    ),
+    (
+        "places365_train_standard.txt",
+        "/b/bar/00000002.jpg 2\n/a/apartment_building/outdoor/00000001.jpg 1\n/b/bar/00000001.jpg 2\n",
+    ),
+    (
+        "places365_train_challenge.txt",
+        "/a/airfield/00009999.jpg 0\n",
+    ),
+    (
+        "places365_val.txt",
+        "Places365_val_00000001.jpg 2\nPlaces365_val_00000002.jpg 0",
+    ),
+];
+
+fn places(pictures: &[&str]) -> TempDir {
+    let dir = tree(pictures);
+    for (file, content) in PLACES {
+        write(dir.path(), file, content.as_bytes());
+    }
+    dir
+}
+
+#[test]
+fn places365_is_read_by_its_lists() {
+    for (train, val) in [
+        ("data_256", "val_256"),
+        ("data_large_standard", "val_large"),
+    ] {
+        // One of the first images may be missing.
+        let dir = places(&[
+            &format!("{train}/b/bar/00000001.jpg"),
+            &format!("{val}/Places365_val_00000002.jpg"),
+        ]);
+        let (train_set, val_set) = parse(dir.path()).open(None).unwrap();
+        let expected = [
+            ("b/bar/00000002.jpg", 2),
+            ("a/apartment_building/outdoor/00000001.jpg", 1),
+            ("b/bar/00000001.jpg", 2),
+        ];
+        let expected = expected.map(|(path, label)| (path.to_owned(), label));
+        assert_eq!(samples(&dir.path().join(train), &train_set), expected);
+        assert_eq!(labels(&val_set), [2, 0]);
+        assert_eq!(
+            val_set.class_names(),
+            ["airfield", "apartment_building/outdoor", "bar"]
+        );
+    }
+    let dir = places(&["places365/data_256_challenge/a/airfield/00009999.jpg"]);
+    let inside = dir.path().join("places365");
+    for (file, content) in PLACES {
+        write(&inside, file, content.as_bytes());
+    }
+    let challenge = LabeledName::Places365Challenge.open_split(Split::Train, Some(dir.path()));
+    assert_eq!(labels(&challenge.unwrap()), [0]);
+}
+
+#[test]
+fn wrong_lists_of_places365_are_named() {
+    let dir = places(&["data_256/b/bar/00000001.jpg"]);
+    let message = error(dir.path(), Split::Val);
+    assert!(
+        message.contains("looked in val_256, val_large"),
+        "{message}"
+    );
+    assert!(error(dir.path(), Split::Test).contains("not public"));
+    for (file, content, problem) in [
+        (
+            "places365_train_standard.txt",
+            "/b/bar/00000001.jpg 3\n",
+            "line 1: the label 3",
+        ),
+        (
+            "places365_train_standard.txt",
+            "\n/../x.jpg 0\n",
+            "line 2: not a path",
+        ),
+        (
+            "places365_train_standard.txt",
+            "/b/bar/00000001.jpg",
+            "line 1: not a path",
+        ),
+        ("places365_train_standard.txt", "", "it has no images"),
+        (
+            "categories_places365.txt",
+            "/a/airfield 1\n",
+            "line 1: the number 1 where 0",
+        ),
+    ] {
+        write(dir.path(), file, content.as_bytes());
+        let message = error(dir.path(), Split::Train);
+        assert!(
+            message.contains(problem) && message.contains(file),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_real_list_of_places365_has_365_scenes() {
+    let Some(data) = std::env::var_os("SEDET_REAL_DATA") else {
+        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real category list is not there");
+        return;
+    };
+    let list = PathBuf::from(data).join("places365/categories_places365.txt");
+    let dir = places(&["val_256/Places365_val_00000001.jpg"]);
+    write(
+        dir.path(),
+        "categories_places365.txt",
+        &std::fs::read(list).unwrap(),
+    );
+    let val = open(dir.path(), Split::Val);
+    assert_eq!(val.class_names().len(), 365);
+    assert_eq!(val.class_names()[364], "zen_garden");
+}
+
+// CIFAR.
+
+fn unpack(archive: &str, into: &Path) {
+    let file = std::fs::File::open(fixture(archive)).unwrap();
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(file)
+        .read_to_end(&mut bytes)
+        .unwrap();
+    tar::Archive::new(bytes.as_slice()).unpack(into).unwrap();
+}
+
+/// `[label, sum of the pixels, first three bytes]` of every image, as the fixture has it.
+fn described(dataset: &LabeledDataset) -> Value {
+    let pictures = (0..dataset.len()).map(|index| {
+        let image = dataset.load_image(index).unwrap();
+        let sum: u64 = image.as_raw().iter().map(|byte| u64::from(*byte)).sum();
+        let first: Vec<u8> = (0..3).map(|x| image.get_pixel(x, 0).0[0]).collect();
+        serde_json::json!([dataset.label(index), sum, first])
+    });
+    pictures.collect()
+}
+
+#[test]
+fn cifar_is_the_same_in_all_its_forms_packed_and_unpacked() {
+    let expected = expected();
+    for (number, name, train) in [
+        (
+            "10",
+            "cifar10",
+            (1..=5)
+                .map(|i| format!("data_batch_{i}"))
+                .collect::<Vec<_>>(),
+        ),
+        ("100", "cifar100", vec!["train".to_owned()]),
+    ] {
+        let expected = &expected[name];
+        let train: Vec<Value> = train
+            .iter()
+            .flat_map(|batch| expected[batch].as_array().unwrap().clone())
+            .collect();
+        let test = match number {
+            "10" => &expected["test_batch"],
+            _ => &expected["test"],
+        };
+        for coding in ["binary", "python"] {
+            let archive = format!("cifar-{number}-{coding}.tar.gz");
+            let packed = tempfile::tempdir().unwrap();
+            std::fs::copy(fixture(&archive), packed.path().join(&archive)).unwrap();
+            let unpacked = tempfile::tempdir().unwrap();
+            unpack(&archive, unpacked.path());
+            let inner = std::fs::read_dir(unpacked.path()).unwrap().next().unwrap();
+            for root in [packed.path(), unpacked.path(), &inner.unwrap().path()] {
+                assert_eq!(parse(root), LabeledName::CifarDirectory(root.into()));
+                let dataset = LabeledName::parse(name).unwrap();
+                for (split, pictures) in [
+                    (Split::Train, &Value::from(train.clone())),
+                    (Split::Val, test),
+                    (Split::Test, test),
+                ] {
+                    let opened = dataset.open_split(split, Some(root)).unwrap();
+                    assert_eq!(&described(&opened), pictures, "{archive} {split}");
+                    assert_eq!(opened.class_names(), strings(&expected["names"]));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pickles_of_python_3_are_read_too() {
+    let expected = expected();
+    for protocol in 2..=4 {
+        let dir = tempfile::tempdir().unwrap();
+        unpack("cifar-10-python.tar.gz", dir.path());
+        let again = fixture(&format!("protocol{protocol}/test_batch"));
+        std::fs::copy(again, dir.path().join("cifar-10-batches-py/test_batch")).unwrap();
+        let test = open(dir.path(), Split::Test);
+        assert_eq!(described(&test), expected["cifar10"]["test_batch"]);
+    }
+}
+
+#[test]
+fn wrong_files_of_cifar_are_named_with_the_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in ["10", "100"] {
+        let archive = format!("cifar-{number}-python.tar.gz");
+        std::fs::copy(fixture(&archive), dir.path().join(&archive)).unwrap();
+    }
+    assert!(error(dir.path(), Split::Val).contains("give the name cifar10 or cifar100"));
+    std::fs::remove_file(dir.path().join("cifar-100-python.tar.gz")).unwrap();
+    let archive = dir.path().join("cifar-10-python.tar.gz");
+    let whole = std::fs::read(&archive).unwrap();
+    std::fs::write(&archive, &whole[..whole.len() / 2]).unwrap();
+    let message = error(dir.path(), Split::Train);
+    assert!(
+        message.contains("cut or damaged") && message.contains("fetch it again"),
+        "{message}"
+    );
+    unpack("cifar-10-python.tar.gz", dir.path());
+    let batch = dir.path().join("cifar-10-batches-py/test_batch");
+    std::fs::write(&batch, b"cos\nsystem\n(S'true'\ntR.").unwrap();
+    assert!(error(dir.path(), Split::Test).contains("test_batch: no 'data' and 'labels'"));
+    std::fs::write(&batch, b"\x80\x02}q").unwrap();
+    assert!(error(dir.path(), Split::Test).contains("test_batch: not a whole pickle"));
+    std::fs::remove_file(dir.path().join("cifar-10-batches-py/data_batch_3")).unwrap();
+    assert_eq!(open(dir.path(), Split::Train).len(), 8);
+}
+
+#[test]
+fn the_real_cifar_10_has_a_thousand_test_images_of_every_class() {
+    let Some(data) = std::env::var_os("SEDET_REAL_DATA").map(PathBuf::from) else {
+        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real images are not there");
+        return;
+    };
+    let test = LabeledName::Cifar10
+        .open_split(Split::Test, Some(&data))
+        .unwrap();
+    assert_eq!(test.class_counts(), [1000; 10]);
+    assert_eq!(test.class_names()[9], "truck");
+}
+
+// Damage.
+
+/// Flips bits, cuts, doubles and overwrites stretches.
+fn damage(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
+    for _ in 0..1 + rng.next_u32() % 4 {
+        if bytes.is_empty() {
+            return;
+        }
+        // Mostly near the ends, where headers are: the middle of a batch is pixels.
+        let reach = match rng.next_u32() % 3 {
+            0 => bytes.len(),
+            _ => bytes.len().min(400),
+        };
+        let offset = rng.next_u32() as usize % reach;
+        let at = match rng.next_u32() % 2 {
+            0 => offset,
+            _ => bytes.len() - 1 - offset,
+        };
+        let end = (at + 1 + rng.next_u32() as usize % 16).min(bytes.len());
+        match rng.next_u32() % 6 {
+            0 => bytes.truncate(at),
+            1 => bytes[at..end].fill(0),
+            2 => bytes[at..end].fill(0xFF),
+            3 => bytes.extend_from_within(at..end),
+            4 => bytes[at] = rng.next_u32() as u8,
+            _ => bytes[at] ^= 1 << (rng.next_u32() % 8),
+        }
+    }
+}
+
+/// Reads what it has been given, whatever comes of it.
+type Reader = Box<dyn Fn() + std::panic::RefUnwindSafe>;
+
+/// The variable of a file of MATLAB without its compression, so that damage gets past the checksum.
+fn inflated(file: &[u8]) -> Vec<u8> {
+    let mut out = file[..128].to_vec();
+    flate2::read::ZlibDecoder::new(&file[136..])
+        .read_to_end(&mut out)
+        .unwrap();
+    out
+}
+
+/// Runs for a moment; `SEDET_FUZZ_SECONDS` makes it longer.
+#[test]
+fn no_damage_to_a_file_makes_the_readers_panic() {
+    let seconds = std::env::var("SEDET_FUZZ_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1.0);
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let meta = std::fs::read(fixture("devkit/meta.mat")).unwrap();
+    // Small, so that damage hits what matters.
+    let small = inflated(&meta);
+    assert_eq!(
+        read_structures(&small, "synsets", ["WNID"]).unwrap().len(),
+        1008
+    );
+    flat_val(&root.join("imagenet"), "val");
+    write(root, "imagenet/meta.mat", &meta);
+    let truth = std::fs::read(fixture("devkit").join(DEVKIT[1])).unwrap();
+    write(
+        root,
+        "imagenet/ILSVRC2012_validation_ground_truth.txt",
+        &truth,
+    );
+    flat_val(&root.join("kaggle"), "val");
+    let table = "ImageId,PredictionString\nILSVRC2012_val_00000001,n01751748 1 2 3 4\n";
+    write(root, "kaggle/LOC_val_solution.csv", table.as_bytes());
+    write(root, "places365/val_256/Places365_val_00000001.jpg", b"");
+    for (file, content) in PLACES {
+        write(&root.join("places365"), file, content.as_bytes());
+    }
+    for archive in ["cifar-10-python", "cifar-100-python", "cifar-100-binary"] {
+        unpack(&format!("{archive}.tar.gz"), &root.join("cifar"));
+    }
+    let packed = std::fs::read(fixture("cifar-10-python.tar.gz")).unwrap();
+    write(root, "packed/cifar-10-python.tar.gz", &packed);
+    for protocol in 2..=4 {
+        let directory = format!("protocol{protocol}/cifar-10-batches-py");
+        let batch = std::fs::read(fixture(&format!("protocol{protocol}/test_batch"))).unwrap();
+        write(root, &format!("{directory}/test_batch"), &batch);
+        let names = std::fs::read(root.join("cifar/cifar-10-batches-py/batches.meta")).unwrap();
+        write(root, &format!("{directory}/batches.meta"), &names);
+    }
+    let cifar = |directory: &str, variant| {
+        let directory = root.join(directory);
+        move || {
+            if let Some(files) = CifarFiles::find(&directory, variant) {
+                files.open(Split::Test).map(drop).map_err(drop).ok();
+            }
+        }
+    };
+    let named = |directory: &str, name: LabeledName| {
+        let directory = root.join(directory);
+        move || drop(name.open_split(Split::Val, Some(&directory)))
+    };
+    let (ten, hundred) = (CifarVariant::Cifar10, CifarVariant::Cifar100);
+    let meta_mat = root.join("inflated.mat");
+    write(root, "inflated.mat", &small);
+    let read_inflated = move || {
+        let file = std::fs::read(&meta_mat).unwrap();
+        let fields = ["ILSVRC2012_ID", "WNID", "words"];
+        drop(read_structures(&file, "synsets", fields));
+    };
+    let cases: Vec<(&str, Reader)> = vec![
+        ("inflated.mat", Box::new(read_inflated)),
+        (
+            "imagenet/meta.mat",
+            Box::new(named("imagenet", LabeledName::ImageNet)),
+        ),
+        (
+            "imagenet/ILSVRC2012_validation_ground_truth.txt",
+            Box::new(named("imagenet", LabeledName::ImageNet)),
+        ),
+        (
+            "kaggle/LOC_val_solution.csv",
+            Box::new(named("kaggle", LabeledName::ImageNet)),
+        ),
+        (
+            "places365/places365_val.txt",
+            Box::new(named("places365", LabeledName::Places365)),
+        ),
+        (
+            "places365/categories_places365.txt",
+            Box::new(named("places365", LabeledName::Places365)),
+        ),
+        (
+            "cifar/cifar-10-batches-py/test_batch",
+            Box::new(cifar("cifar", ten)),
+        ),
+        (
+            "cifar/cifar-10-batches-py/batches.meta",
+            Box::new(cifar("cifar", ten)),
+        ),
+        (
+            "cifar/cifar-100-python/test",
+            Box::new(cifar("cifar/cifar-100-python", hundred)),
+        ),
+        (
+            "cifar/cifar-100-python/meta",
+            Box::new(cifar("cifar/cifar-100-python", hundred)),
+        ),
+        (
+            "cifar/cifar-100-binary/test.bin",
+            Box::new(cifar("cifar", hundred)),
+        ),
+        (
+            "packed/cifar-10-python.tar.gz",
+            Box::new(cifar("packed", ten)),
+        ),
+        (
+            "protocol2/cifar-10-batches-py/test_batch",
+            Box::new(cifar("protocol2", ten)),
+        ),
+        (
+            "protocol3/cifar-10-batches-py/test_batch",
+            Box::new(cifar("protocol3", ten)),
+        ),
+        (
+            "protocol4/cifar-10-batches-py/test_batch",
+            Box::new(cifar("protocol4", ten)),
+        ),
+    ];
+    let whole: BTreeMap<&str, Vec<u8>> = cases
+        .iter()
+        .map(|(file, _)| (*file, std::fs::read(root.join(file)).unwrap()))
+        .collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let start = std::time::Instant::now();
+    let mut round = 0;
+    // The first rounds are made whatever the clock says, so that the test never checks nothing.
+    while round < 4 * cases.len() || start.elapsed().as_secs_f64() < seconds {
+        let (file, read) = &cases[round % cases.len()];
+        let mut bytes = whole[file].clone();
+        damage(&mut bytes, &mut rng);
+        std::fs::write(root.join(file), &bytes).unwrap();
+        if std::panic::catch_unwind(read).is_err() {
+            let kept = std::env::temp_dir().join("sedet-damaged-data");
+            std::fs::write(&kept, &bytes).unwrap();
+            panic!(
+                "round {round}, {file}: the reader panicked; see {}",
+                kept.display()
+            );
+        }
+        std::fs::write(root.join(file), &whole[file]).unwrap();
+        round += 1;
+    }
+    eprintln!("{round} damaged files");
+}
