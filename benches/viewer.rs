@@ -32,10 +32,10 @@ mod viewer {
     use eframe::{NativeOptions, wgpu};
     use egui::{Event, Key, Modifiers};
     use image::RgbImage;
+    use sedet::DataError;
+    use sedet::annotations::{AnnotationStoreBuilder, NewAnnotation};
     use sedet::boxes::{BoxXyxy, ImageSize};
-    use sedet::data::DataError;
-    use sedet::data::annotations::{AnnotationStoreBuilder, NewAnnotation};
-    use sedet::data::dataset::{DetectionDataset, ImageSource};
+    use sedet::datasets::detection::{DetectionDataset, ImageSource};
     use sedet::eval::matching::FoundBox;
     use sedet::viewer::state::{Collection, Images, Settings};
     use sedet::viewer::{Opening, RendererChoice, ViewerApp};

@@ -4,7 +4,9 @@ pub use sedet_core::{
     backbones, classification, config, detection, device, excitation, memory, predict, render,
     train, weights,
 };
-pub use sedet_data::{atomic, boxes, data, eval, pickle};
+pub use sedet_data::{
+    DataError, annotations, atomic, boxes, curation, datasets, eval, loading, pickle, shapes,
+};
 pub use sedet_nn::{kernels, nn};
 #[cfg(feature = "viewer")]
 pub use sedet_viewer as viewer;

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use common::command::{fails_with, sedet, text};
 use proptest::prelude::*;
+use sedet::annotations::layout::Split;
+use sedet::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use sedet::boxes::ImageSize;
-use sedet::data::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
-use sedet::data::convert::{Images, Layout, ReadDataset, ReadSplit, write_dataset};
-use sedet::data::formats::layout::Split;
+use sedet::curation::convert::{Images, Layout, ReadDataset, ReadSplit, write_dataset};
 use serde_json::{Value, json};
 
 /// Where a box may be after a conversion and back, in pixels.

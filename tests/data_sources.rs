@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use common::command::{fails_with, sedet, text};
 use common::http_server::{Reply, Server};
-use sedet::data::download::sha256_hex;
-use sedet::data::formats::layout::Split;
-use sedet::data::registry::{DatasetName, LabeledName};
-use sedet::data::sources::{
+use sedet::annotations::layout::Split;
+use sedet::datasets::download::sha256_hex;
+use sedet::datasets::registry::{DatasetName, LabeledName};
+use sedet::datasets::sources::{
     DataSource, FetchError, FetchProgress, FetchStep, Fetched, Packing, data_source,
 };
 

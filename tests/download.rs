@@ -3,8 +3,8 @@
 mod common;
 
 use common::http_server::{Fault, Reply, Request, Server};
-use sedet::data::blood_cells::{BloodCellsError, download_blood_cells};
-use sedet::data::download::{Download, DownloadError, sha256_hex};
+use sedet::datasets::blood_cells::{BloodCellsError, download_blood_cells};
+use sedet::datasets::download::{Download, DownloadError, sha256_hex};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

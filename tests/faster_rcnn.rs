@@ -7,11 +7,11 @@ use common::torchvision::{key, transposed, weights};
 use common::{Fixture, assert_close, assert_close_to_largest, gradients_by_name, values};
 use sedet::backbones::resnet::{BlockKind, ResNetConfig};
 use sedet::boxes::{BoxXyxy, ImageSize};
-use sedet::data::batch::pad_images;
-use sedet::data::transforms::PreparedImage;
 use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig, Preset};
 use sedet::detection::sampler::SampleOrder;
 use sedet::detection::{ImageBatch, Target};
+use sedet::loading::batch::pad_images;
+use sedet::loading::transforms::PreparedImage;
 use sedet::nn::se::SeConfig;
 use sedet::weights::parameters::{load_named_tensors, named_tensors};
 

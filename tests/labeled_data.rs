@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
-use sedet::data::formats::cifar::{CifarFiles, CifarVariant};
-use sedet::data::formats::layout::Split;
-use sedet::data::formats::matlab::{Cell, read_structures};
-use sedet::data::imagenet_classes::imagenet_classes;
-use sedet::data::labeled::LabeledDataset;
-use sedet::data::registry::{AnyDatasetName, DatasetName, LabeledName};
+use sedet::annotations::layout::Split;
+use sedet::datasets::cifar::{CifarFiles, CifarVariant};
+use sedet::datasets::imagenet_classes::imagenet_classes;
+use sedet::datasets::labeled::LabeledDataset;
+use sedet::datasets::matlab::{Cell, read_structures};
+use sedet::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::fixture_path;
 use prost::Message as _;
-use sedet::data::annotations::Category;
+use sedet::annotations::Category;
 use sedet::nn::norm::NormKind;
 use sedet::nn::se::Squeeze;
 use sedet::weights::import::{Imported, import};

@@ -10,7 +10,7 @@ use egui::accesskit::Role;
 use egui::{Key, Modifiers};
 use egui_kittest::kittest::Queryable as _;
 use egui_kittest::{Harness, SnapshotOptions};
-use sedet::data::shapes::{ShapesConfig, write_dataset};
+use sedet::shapes::{ShapesConfig, write_dataset};
 use sedet::viewer::state::{BoxRef, Compare, MapSide, Request, Settings, SortBy, Tab};
 use sedet::viewer::{Opening, ViewerApp};
 

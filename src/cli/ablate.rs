@@ -14,7 +14,7 @@ use super::train::{RecipeArgs, TrainArgs, execute};
 use sedet_core::status;
 use sedet_core::train::ablation::{Axis, Cell, Statistic, grid};
 use sedet_core::train::run_dir::RunDir;
-use sedet_data::data::registry::AnyDatasetName;
+use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::eval::table::{Side, aligned, csv};
 
 #[derive(Debug, clap::Args)]

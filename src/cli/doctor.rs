@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::print_out;
 use sedet_core::device::probe;
-use sedet_data::data::registry::DATA_DIR_VARIABLE;
+use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DoctorArgs {

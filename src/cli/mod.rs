@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
 use sedet_core::status;
-use sedet_data::data::loader::OnBadImage;
+use sedet_data::loading::OnBadImage;
 
 /// Train, evaluate and look inside Faster R-CNN with Squeeze-and-Excitation backbones.
 #[derive(Debug, Parser)]

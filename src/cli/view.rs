@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::DeviceArgs;
 use super::eval::parse_split;
-use sedet_data::data::formats::layout::Split;
+use sedet_data::annotations::layout::Split;
 use sedet_viewer::{Opening, RendererChoice};
 
 #[derive(Debug, clap::Args)]

@@ -17,7 +17,7 @@ use sedet_core::weights::foreign::ForeignFile;
 use sedet_core::weights::import::ImportReport;
 use sedet_core::weights::layouts::{Layout, Library, Network, recognize};
 use sedet_core::weights::onnx::to_onnx;
-use sedet_data::data::annotations::Category;
+use sedet_data::annotations::Category;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct WeightsArgs {

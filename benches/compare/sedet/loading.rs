@@ -1,10 +1,10 @@
 //! The loader: images of a directory to padded batches of two.
 
 use anyhow::Context as _;
-use sedet::data::formats::layout::Split;
-use sedet::data::loader::{DetectionLoader, LoaderOptions};
-use sedet::data::registry::DatasetName;
-use sedet::data::transforms::Preprocess;
+use sedet::annotations::layout::Split;
+use sedet::datasets::registry::DatasetName;
+use sedet::loading::transforms::Preprocess;
+use sedet::loading::{DetectionLoader, LoaderOptions};
 use serde_json::{Value, json};
 
 use crate::arguments::Arguments;

@@ -21,7 +21,7 @@ mod tensors;
 mod training;
 
 use anyhow::{Context as _, bail};
-use sedet::data::shapes::{ShapesConfig, write_dataset};
+use sedet::shapes::{ShapesConfig, write_dataset};
 use serde_json::{Map, Value, json};
 
 use arguments::Arguments;

@@ -3,13 +3,13 @@
 use anyhow::{Context as _, ensure};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
+use sedet::annotations::layout::Split;
 use sedet::config::{DetectionConfig, Recipe as _};
-use sedet::data::dataset::TargetFilter;
-use sedet::data::formats::layout::Split;
-use sedet::data::loader::{DetectionLoader, LoaderOptions, TrainingImages};
-use sedet::data::registry::DatasetName;
+use sedet::datasets::detection::TargetFilter;
+use sedet::datasets::registry::DatasetName;
 use sedet::detection::sampler::SampleOrder;
 use sedet::detection::{ImageBatch, Target};
+use sedet::loading::{DetectionLoader, LoaderOptions, TrainingImages};
 use sedet::predict::to_device;
 use sedet::train::ema::Ema;
 use sedet::train::optimizer::{Optimizer, average_and_clip};

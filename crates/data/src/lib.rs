@@ -1,7 +1,23 @@
 //! Datasets, annotations, loading and metrics: everything that knows no tensor.
+//!
+//! - [`annotations`]: the columnar store and the readers of annotation formats.
+//! - [`datasets`]: datasets by name or directory, downloads.
+//! - [`loading`]: decoding, transforms, batches, prefetch.
+//! - [`curation`]: check, fix, convert, split, statistics.
+//! - [`shapes`]: the embedded generator of scenes.
+//! - [`eval`]: COCO and classification metrics.
+//! - [`boxes`]: the one box type. - [`atomic`]: files that appear complete or not at all.
+//! - [`pickle`]: Python's pickles, parsed and never executed.
 
+pub mod annotations;
 pub mod atomic;
 pub mod boxes;
-pub mod data;
+pub mod curation;
+pub mod datasets;
+mod error;
 pub mod eval;
+pub mod loading;
 pub mod pickle;
+pub mod shapes;
+
+pub use error::DataError;

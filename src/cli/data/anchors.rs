@@ -5,9 +5,9 @@ use serde::Serialize;
 
 use sedet_core::config::{DetectionConfig, Recipe as _};
 use sedet_core::detection::coverage::best_overlap;
+use sedet_data::annotations::AnnotationStore;
 use sedet_data::boxes::ImageSize;
-use sedet_data::data::annotations::AnnotationStore;
-use sedet_data::data::dataset::TargetFilter;
+use sedet_data::datasets::detection::TargetFilter;
 
 /// Shares of the boxes that some anchor overlaps so much, in the recipe's input.
 #[derive(Debug, Clone, Serialize)]

@@ -9,8 +9,8 @@ use indicatif::ProgressBar;
 use crate::cli::{print_out, stop_on_ctrl_c};
 use sedet_core::status;
 use sedet_core::train::engine::goes_on;
-use sedet_data::data::convert::{Images, Layout, ReadDataset, write_dataset};
-use sedet_data::data::registry::DatasetName;
+use sedet_data::curation::convert::{Images, Layout, ReadDataset, write_dataset};
+use sedet_data::datasets::registry::DatasetName;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ConvertArgs {

@@ -9,9 +9,9 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use crate::cli::print_out;
 use sedet_core::status;
-use sedet_data::data::blood_cells::{BASE_URL, download_blood_cells};
-use sedet_data::data::registry::DATA_DIR_VARIABLE;
-use sedet_data::data::sources::{
+use sedet_data::datasets::blood_cells::{BASE_URL, download_blood_cells};
+use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
+use sedet_data::datasets::sources::{
     DataSource, FetchStep, data_source, data_sources, imagenet_instructions,
 };
 

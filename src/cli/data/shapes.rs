@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use indicatif::ProgressBar;
 
 use sedet_core::status;
-use sedet_data::data::shapes::{ShapesConfig, write_dataset};
+use sedet_data::shapes::{ShapesConfig, write_dataset};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShapesArgs {

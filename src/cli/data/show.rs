@@ -12,11 +12,11 @@ use crate::cli::train::detection_loader;
 use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
 use sedet_core::render::{DrawnBox, save_boxes};
 use sedet_core::status;
+use sedet_data::annotations::layout::Split;
 use sedet_data::boxes::ImageSize;
-use sedet_data::data::batch::{BatchImage, DetectionBatch};
-use sedet_data::data::formats::layout::Split;
-use sedet_data::data::registry::DatasetName;
+use sedet_data::datasets::registry::DatasetName;
 use sedet_data::eval::table::{Side, aligned};
+use sedet_data::loading::batch::{BatchImage, DetectionBatch};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {

@@ -10,13 +10,13 @@ use serde::Deserialize;
 
 use crate::cli::print_out;
 use sedet_core::status;
+use sedet_data::annotations::AnnotationStore;
+use sedet_data::annotations::coco::{List, read_coco};
+use sedet_data::annotations::coco_copy::{Copied, copy_coco};
+use sedet_data::annotations::json_guard::{GuardedJson, NotFinite};
+use sedet_data::annotations::lenient::Id;
 use sedet_data::atomic::write_atomically;
-use sedet_data::data::annotations::AnnotationStore;
-use sedet_data::data::formats::coco::{List, read_coco};
-use sedet_data::data::formats::coco_copy::{Copied, copy_coco};
-use sedet_data::data::formats::json_guard::{GuardedJson, NotFinite};
-use sedet_data::data::formats::lenient::Id;
-use sedet_data::data::split::stratified;
+use sedet_data::curation::split::stratified;
 use sedet_data::eval::table::{Side, aligned};
 
 #[derive(Debug, clap::Args)]

@@ -12,10 +12,10 @@ use crate::cli::print_out;
 use sedet_core::config::recipe_for;
 use sedet_core::render::plots::{Bars, save_bars};
 use sedet_core::status;
+use sedet_data::annotations::layout::Split;
 use sedet_data::atomic::write_atomically;
-use sedet_data::data::formats::layout::Split;
-use sedet_data::data::registry::DatasetName;
-use sedet_data::data::statistics::{Histogram, Statistics};
+use sedet_data::curation::statistics::{Histogram, Statistics};
+use sedet_data::datasets::registry::DatasetName;
 use sedet_data::eval::table::{Side, aligned, csv};
 
 #[derive(Debug, clap::Args)]
@@ -101,7 +101,7 @@ fn histograms(statistics: &Statistics) -> [(&'static str, &Histogram, bool); 5] 
 }
 
 /// Classes with most boxes first.
-fn classes(statistics: &Statistics) -> Vec<&sedet_data::data::statistics::ClassCount> {
+fn classes(statistics: &Statistics) -> Vec<&sedet_data::curation::statistics::ClassCount> {
     let mut classes: Vec<_> = statistics.classes.iter().collect();
     classes.sort_by_key(|class| std::cmp::Reverse(class.boxes));
     classes

@@ -14,9 +14,9 @@ use crate::cli::train::report_unread;
 use sedet_core::predict::classifier::{LoadedClassifier, classify_dataset};
 use sedet_core::render::{save_confusion, save_reliability};
 use sedet_core::status;
-use sedet_data::data::loader::{LoaderOptions, Views};
-use sedet_data::data::registry::LabeledName;
+use sedet_data::datasets::registry::LabeledName;
 use sedet_data::eval::classification::ClassificationEvaluation;
+use sedet_data::loading::{LoaderOptions, Views};
 
 /// Images in a batch.
 const BATCH: usize = 100;

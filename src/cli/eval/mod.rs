@@ -18,15 +18,15 @@ use sedet_core::predict::{DatasetDetections, Detector, detect_dataset, without_u
 use sedet_core::render::save_precision_recall;
 use sedet_core::status;
 use sedet_core::train::detection::ground_truth;
-use sedet_data::data::formats::layout::Split;
-use sedet_data::data::loader::OnBadImage;
-use sedet_data::data::registry::{AnyDatasetName, DatasetName};
+use sedet_data::annotations::layout::Split;
+use sedet_data::datasets::registry::{AnyDatasetName, DatasetName};
 use sedet_data::eval::confusion::{
     Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_image, verdicts_csv,
 };
 use sedet_data::eval::{
     CocoEvaluation, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
 };
+use sedet_data::loading::OnBadImage;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct EvalArgs {
@@ -174,7 +174,7 @@ fn detect_all(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> 
     let theirs = dataset.store().categories();
     // A network may know more classes than the dataset has: torchvision's know COCO's gaps.
     if !theirs.iter().all(|category| ours.contains(category)) {
-        let names = |c: &[sedet_data::data::annotations::Category]| {
+        let names = |c: &[sedet_data::annotations::Category]| {
             let list: Vec<String> = c.iter().map(|c| format!("{} {}", c.id, c.name)).collect();
             list.join(", ")
         };

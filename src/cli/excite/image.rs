@@ -17,8 +17,8 @@ use sedet_core::predict::look::{BlockLook, Look};
 use sedet_core::render::maps::{Tile, grid, overlay, tile_sized};
 use sedet_core::render::{save_gates, save_image};
 use sedet_data::boxes::BoxXyxy;
-use sedet_data::data::decode::decode_image;
 use sedet_data::eval::table::{Side, aligned};
+use sedet_data::loading::decode::decode_image;
 use sedet_nn::nn::recording::Depth;
 
 /// Channels of each block that are shown unless another number is asked for.

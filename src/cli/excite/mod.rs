@@ -24,8 +24,8 @@ use sedet_core::render::{
     MOST_PANELS, save_class_activations, save_class_deviations, save_mean_gates,
 };
 use sedet_core::status;
-use sedet_data::data::formats::layout::Split;
-use sedet_data::data::registry::AnyDatasetName;
+use sedet_data::annotations::layout::Split;
+use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_nn::nn::se::Gate;
 

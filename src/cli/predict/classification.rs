@@ -11,7 +11,7 @@ use crate::cli::print_out;
 use sedet_core::predict::classifier::{BEST_CLASSES, LoadedClassifier, RankedClass};
 use sedet_core::status;
 use sedet_core::weights::any::AnyWeights;
-use sedet_data::data::decode::decode_image;
+use sedet_data::loading::decode::decode_image;
 
 /// Characters of a bar for a probability of 1.
 const BAR: f32 = 30.0;

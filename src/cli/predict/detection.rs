@@ -12,9 +12,9 @@ use sedet_core::predict::{Detector, ImageDetection};
 use sedet_core::render::{DrawnBox, save_boxes};
 use sedet_core::status;
 use sedet_core::weights::any::AnyWeights;
-use sedet_data::data::annotations::Category;
-use sedet_data::data::decode::decode_image;
+use sedet_data::annotations::Category;
 use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
+use sedet_data::loading::decode::decode_image;
 
 /// Detections below this score are left out unless another is asked for.
 pub(in crate::cli) use sedet_data::eval::confusion::DEFAULT_SCORE as SCORE;

@@ -13,7 +13,7 @@ pub(super) use detection::{SCORE, drawn};
 use super::DeviceArgs;
 use super::weights::ForeignArgs;
 use sedet_core::status;
-use sedet_data::data::decode::{IMAGE_EXTENSIONS, has_image_extension};
+use sedet_data::loading::decode::{IMAGE_EXTENSIONS, has_image_extension};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PredictArgs {

@@ -22,9 +22,9 @@ use sedet_core::train::memory::StepMemory;
 use sedet_core::train::progress::duration;
 use sedet_core::train::run_dir::RunDir;
 use sedet_core::weights::any::AnyWeights;
-use sedet_data::data::labeled::LabeledDataset;
-use sedet_data::data::loader::{LabeledLoader, LoaderOptions};
-use sedet_data::data::registry::LabeledName;
+use sedet_data::datasets::labeled::LabeledDataset;
+use sedet_data::datasets::registry::LabeledName;
+use sedet_data::loading::{LabeledLoader, LoaderOptions};
 
 /// The classifier's part of a start.
 struct ClassifierStart<'a> {

@@ -23,10 +23,10 @@ use sedet_core::train::memory::StepMemory;
 use sedet_core::train::progress::duration;
 use sedet_core::train::run_dir::RunDir;
 use sedet_core::weights::any::AnyWeights;
-use sedet_data::data::dataset::TargetFilter;
-use sedet_data::data::loader::{DetectionLoader, LoaderOptions, TrainingImages};
-use sedet_data::data::registry::{DatasetName, OpenedSplit};
-use sedet_data::data::transforms::Preprocess;
+use sedet_data::datasets::detection::TargetFilter;
+use sedet_data::datasets::registry::{DatasetName, OpenedSplit};
+use sedet_data::loading::transforms::Preprocess;
+use sedet_data::loading::{DetectionLoader, LoaderOptions, TrainingImages};
 use sedet_nn::nn::norm::NormKind;
 
 /// The detector's part of a start.
@@ -192,7 +192,7 @@ fn advice(config: &DetectionConfig, norms: NormKind) -> String {
 /// The loader of a run with this configuration.
 pub(in crate::cli) fn loader(
     config: &DetectionConfig,
-    dataset: std::sync::Arc<sedet_data::data::dataset::DetectionDataset>,
+    dataset: std::sync::Arc<sedet_data::datasets::detection::DetectionDataset>,
     preprocess: Preprocess,
 ) -> anyhow::Result<DetectionLoader> {
     Ok(DetectionLoader::training(

@@ -25,8 +25,8 @@ use sedet_core::train::run_dir::{RunDir, environment};
 use sedet_core::train::schedule::scaled_learning_rate;
 use sedet_core::weights::any::AnyWeights;
 use sedet_core::weights::parameters::{NamedTensors, fill_with_tensors, named_tensors};
-use sedet_data::data::loader::{OnBadImage, SkippedImage};
-use sedet_data::data::registry::AnyDatasetName;
+use sedet_data::datasets::registry::AnyDatasetName;
+use sedet_data::loading::{OnBadImage, SkippedImage};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct TrainArgs {

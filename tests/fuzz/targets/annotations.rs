@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use sedet::data::check::{CheckOptions, Diagnostics, Kind, Source, check_split};
-use sedet::data::formats::layout::SplitFiles;
-use sedet::data::formats::{coco, matlab, voc, yolo};
+use sedet::curation::check::{CheckOptions, Diagnostics, Kind, Source, check_split};
+use sedet::annotations::layout::SplitFiles;
+use sedet::annotations::{coco, voc, yolo};
+use sedet::datasets::matlab;
 use sedet::eval::{GroundTruth, evaluate, read_results};
 use sedet::pickle::Pickle;
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use sedet::data::decode::{decode_image_bytes, image_size_of_bytes, inspect_image_bytes};
+use sedet::loading::decode::{decode_image_bytes, image_size_of_bytes, inspect_image_bytes};
 
 fuzz_target!(|bytes: &[u8]| {
     let path = Path::new("fuzz.jpg");

@@ -11,10 +11,10 @@ use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::network;
 use crate::classification::classifier::ClassifierConfig;
 use crate::train::engine::EngineConfig;
-use sedet_data::data::loader::OnBadImage;
-use sedet_data::data::transforms::classify::LabeledAugmentation;
-use sedet_data::data::transforms::preprocess::ChannelOrder;
-use sedet_data::data::transforms::{Preprocess, ResizeMethod};
+use sedet_data::loading::OnBadImage;
+use sedet_data::loading::transforms::classify::LabeledAugmentation;
+use sedet_data::loading::transforms::preprocess::ChannelOrder;
+use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
 use sedet_nn::nn::norm::NormKind;
 
 /// A whole run.

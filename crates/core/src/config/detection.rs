@@ -11,8 +11,8 @@ use crate::backbones::resnet::ResNetConfig;
 use crate::backbones::zoo::{backbone, detector_names};
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use crate::train::engine::EngineConfig;
-use sedet_data::data::loader::OnBadImage;
-use sedet_data::data::transforms::{Augmentation, Preprocess};
+use sedet_data::loading::OnBadImage;
+use sedet_data::loading::transforms::{Augmentation, Preprocess};
 use sedet_nn::nn::norm::NormKind;
 use sedet_nn::nn::se::SeConfig;
 

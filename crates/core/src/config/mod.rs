@@ -20,7 +20,7 @@ pub use recipes::{RECIPES, recipe_for, recipe_for_labeled};
 
 use crate::backbones::zoo::ZooError;
 use crate::train::engine::EngineConfig;
-use sedet_data::data::transforms::preprocess::ChannelOrder;
+use sedet_data::loading::transforms::preprocess::ChannelOrder;
 
 /// What is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The recipes that are part of the binary.
 
 use super::Task;
-use sedet_data::data::registry::{DatasetName, LabeledName};
+use sedet_data::datasets::registry::{DatasetName, LabeledName};
 
 /// A recipe's name, what it trains, and its TOML text.
 pub const RECIPES: [(&str, Task, &str); 17] = [

@@ -105,7 +105,7 @@ fn line_of_cells([start, end]: [f64; 2], count: usize) -> (Range<usize>, [f32; 2
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sedet_data::data::transforms::Preprocess;
+    use sedet_data::loading::transforms::Preprocess;
 
     fn placement(preprocess: &Preprocess, image: ImageSize) -> Placement {
         let input = preprocess.input_size(image);

@@ -14,15 +14,13 @@ use crate::classification::classifier::{Classifier, ClassifierConfig};
 use crate::weights::any::{AnyWeights, LoadError, load_any, metadata_of};
 use crate::weights::layouts::Network;
 use crate::weights::parameters::{ParameterError, fill_with_tensors};
-use sedet_data::data::DataError;
-use sedet_data::data::annotations::Category;
-use sedet_data::data::batch::pad_images;
-use sedet_data::data::labeled::LabeledDataset;
-use sedet_data::data::loader::{
-    LabeledViews, LoaderOptions, SkippedImage, Views, evaluation_batches,
-};
-use sedet_data::data::transforms::{PreparedImage, Preprocess, prepare};
+use sedet_data::DataError;
+use sedet_data::annotations::Category;
+use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::eval::classification::{ClassificationEvaluation, ClassificationScores};
+use sedet_data::loading::batch::pad_images;
+use sedet_data::loading::transforms::{PreparedImage, Preprocess, prepare};
+use sedet_data::loading::{LabeledViews, LoaderOptions, SkippedImage, Views, evaluation_batches};
 
 /// So many of the likeliest classes are shown unless a person asks for others.
 pub const BEST_CLASSES: usize = 5;

@@ -18,14 +18,14 @@ use crate::detection::ImageBatch;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use crate::weights::any::{AnyWeights, LoadError, load_any};
 use crate::weights::parameters::{ParameterError, fill_with_tensors};
+use sedet_data::DataError;
+use sedet_data::annotations::{AnnotationStore, Category};
 use sedet_data::boxes::BoxXyxy;
-use sedet_data::data::DataError;
-use sedet_data::data::annotations::{AnnotationStore, Category};
-use sedet_data::data::batch::pad_images;
-use sedet_data::data::dataset::DetectionDataset;
-use sedet_data::data::loader::{OnBadImage, SkippedImage};
-use sedet_data::data::transforms::{Preprocess, prepare, whole_image};
+use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::eval::{EvalError, GroundTruth, ResultRow};
+use sedet_data::loading::batch::pad_images;
+use sedet_data::loading::transforms::{Preprocess, prepare, whole_image};
+use sedet_data::loading::{OnBadImage, SkippedImage};
 
 /// Why a checkpoint gives no detector.
 #[derive(Debug, thiserror::Error)]

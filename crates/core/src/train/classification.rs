@@ -12,9 +12,9 @@ use crate::classification::classifier::Classifier;
 use crate::classification::losses::{soft_cross_entropy, soft_targets};
 use crate::predict::classifier::{Classified, ClassifierDescription, classify_dataset};
 use crate::predict::to_device;
-use sedet_data::data::DataError;
-use sedet_data::data::labeled::LabeledDataset;
-use sedet_data::data::loader::{
+use sedet_data::DataError;
+use sedet_data::datasets::labeled::LabeledDataset;
+use sedet_data::loading::{
     EpochBatches, LabeledBatch, LabeledLoader, LoaderOptions, SkippedImage, Views,
 };
 

@@ -14,11 +14,11 @@ use crate::detection::{ImageBatch, Target, recompute};
 use crate::predict::{
     DatasetDetections, DetectorDescription, detect_dataset, to_device, without_unread,
 };
-use sedet_data::data::DataError;
-use sedet_data::data::batch::DetectionBatch;
-use sedet_data::data::loader::{DetectionLoader, EpochBatches, OnBadImage, SkippedImage};
-use sedet_data::data::registry::OpenedSplit;
+use sedet_data::DataError;
+use sedet_data::datasets::registry::OpenedSplit;
 use sedet_data::eval::{CocoEvaluation, EvalError, GroundTruth, evaluate, write_results};
+use sedet_data::loading::batch::DetectionBatch;
+use sedet_data::loading::{DetectionLoader, EpochBatches, OnBadImage, SkippedImage};
 
 /// What can go wrong around the network.
 #[derive(Debug, thiserror::Error)]

@@ -22,7 +22,7 @@ use super::run_dir::{RunDir, RunDirError};
 use super::schedule::{PlateauState, ScheduleConfig};
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
-use sedet_data::data::loader::SkippedImage;
+use sedet_data::loading::SkippedImage;
 
 /// How long and how to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

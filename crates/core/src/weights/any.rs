@@ -8,9 +8,9 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::import::{ImportError, ImportReport, Imported, import};
 use super::layouts::{Layout, Network};
 use super::parameters::NamedTensors;
-use sedet_data::data::annotations::Category;
-use sedet_data::data::coco_categories::categories_by_count;
-use sedet_data::data::imagenet_classes::imagenet_classes;
+use sedet_data::annotations::Category;
+use sedet_data::annotations::coco_categories::categories_by_count;
+use sedet_data::datasets::imagenet_classes::imagenet_classes;
 
 /// Why a file gave no weights.
 #[derive(Debug, thiserror::Error)]

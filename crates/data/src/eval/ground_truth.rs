@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::error::EvalError;
 use super::json::{Limited, read_json};
-use crate::data::annotations::AnnotationStore;
-use crate::data::formats::lenient::{Flag, Id};
+use crate::annotations::AnnotationStore;
+use crate::annotations::lenient::{Flag, Id};
 
 /// One image of the ground truth.
 #[derive(Debug, Clone, PartialEq)]

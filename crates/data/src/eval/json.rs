@@ -9,8 +9,8 @@ use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::error::EvalError;
-use crate::data::annotations::MAX_ANNOTATIONS;
-use crate::data::formats::json_guard::{GuardedJson, NotFinite};
+use crate::annotations::MAX_ANNOTATIONS;
+use crate::annotations::json_guard::{GuardedJson, NotFinite};
 
 /// Read a file that should be `expected` ("a COCO results file"). `first_look` may refuse it by the
 /// first bytes that are no blanks.

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::EvalError;
 use super::json::{check_length, read_json};
+use crate::annotations::lenient::Id;
 use crate::atomic::write_atomically;
 use crate::boxes::BoxXyxy;
-use crate::data::formats::lenient::Id;
 
 /// One detection, in the form COCO's results files have.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -11,7 +11,7 @@ use sedet_core::excitation::selection::{short_name, spread};
 use sedet_core::excitation::statistics::{BINS, gate_range};
 use sedet_core::excitation::{BlockStatistics, Excitation};
 use sedet_core::render::maps::map_color;
-use sedet_data::data::formats::layout::Split;
+use sedet_data::annotations::layout::Split;
 
 /// Images that a quick measurement looks at.
 const QUICK: usize = 100;

@@ -1,6 +1,6 @@
 //! One list of classes for boxes from everywhere: annotations, networks, results files.
 
-use sedet_data::data::annotations::Category;
+use sedet_data::annotations::Category;
 
 /// A class as the window shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

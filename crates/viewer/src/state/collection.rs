@@ -6,11 +6,11 @@ use std::sync::Arc;
 use image::RgbImage;
 
 use super::classes::ClassTable;
-use sedet_data::data::dataset::DetectionDataset;
-use sedet_data::data::decode::decode_image;
-use sedet_data::data::formats::layout::Split;
-use sedet_data::data::labeled::LabeledDataset;
+use sedet_data::annotations::layout::Split;
+use sedet_data::datasets::detection::DetectionDataset;
+use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::eval::matching::TruthBox;
+use sedet_data::loading::decode::decode_image;
 
 /// Where images come from.
 #[derive(Debug, Clone)]

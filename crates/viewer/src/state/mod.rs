@@ -34,8 +34,8 @@ pub use tally::{score_at_recall, tally};
 pub use zoom::Zoom;
 
 use sedet_core::excitation::Excitation;
+use sedet_data::annotations::Category;
 use sedet_data::boxes::BoxXyxy;
-use sedet_data::data::annotations::Category;
 use sedet_data::eval::CocoEvaluation;
 use sedet_data::eval::confusion::{Confusion, VERDICT_COLUMNS, verdict_rows};
 use sedet_data::eval::matching::{FoundBox, ImageMatches, TruthBox, Verdict, match_image};
@@ -642,9 +642,9 @@ impl CurrentBoxes {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use sedet_data::annotations::{AnnotationStoreBuilder, NewAnnotation};
     use sedet_data::boxes::ImageSize;
-    use sedet_data::data::annotations::{AnnotationStoreBuilder, NewAnnotation};
-    use sedet_data::data::dataset::DetectionDataset;
+    use sedet_data::datasets::detection::DetectionDataset;
 
     /// `a.png` with a round thing at 0..10 and a flat, long one at 20..30; `b.png` with nothing.
     pub(crate) fn two_images() -> Collection {

@@ -23,7 +23,7 @@ use sedet_core::predict::excitation::{
 use sedet_core::predict::look::Look;
 use sedet_core::weights::any::load_any;
 use sedet_core::weights::checkpoint::Checkpoint;
-use sedet_data::data::formats::layout::Split;
+use sedet_data::annotations::layout::Split;
 use sedet_nn::nn::recording::Depth;
 
 /// The detector that the first start shows, part of the program.

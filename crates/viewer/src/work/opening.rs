@@ -13,11 +13,11 @@ use crate::state::{Collection, Images, RunLog, Side};
 use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
 use sedet_core::predict::excitation::ExaminedImages;
-use sedet_data::data::decode::has_image_extension;
-use sedet_data::data::formats::image_folder::{ImageFolder, holds_annotations};
-use sedet_data::data::formats::layout::{Split, SplitFiles};
-use sedet_data::data::registry::AnyDatasetName;
+use sedet_data::annotations::layout::{Split, SplitFiles};
+use sedet_data::datasets::image_folder::{ImageFolder, holds_annotations};
+use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::eval::read_results;
+use sedet_data::loading::decode::has_image_extension;
 
 /// What the window starts with, or is asked to open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -306,7 +306,7 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     if !path.is_file() {
         return Err(format!(
             "{what}: no such file or directory, and no dataset of that name ({})",
-            sedet_data::data::registry::DatasetName::NAMES.join(", ")
+            sedet_data::datasets::registry::DatasetName::NAMES.join(", ")
         ));
     }
     if path.file_name().is_some_and(|name| name == "events.jsonl") {

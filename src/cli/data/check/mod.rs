@@ -14,13 +14,13 @@ use crate::cli::print_out;
 use report::Report;
 use sedet_core::config::recipe_for;
 use sedet_core::status;
-use sedet_data::data::check::{
+use sedet_data::annotations::layout::{Split, SplitFiles, find_directory};
+use sedet_data::annotations::yolo::YoloDirectory;
+use sedet_data::curation::check::{
     CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, Source, check_split,
     compare_splits,
 };
-use sedet_data::data::formats::layout::{Split, SplitFiles, find_directory};
-use sedet_data::data::formats::yolo::YoloDirectory;
-use sedet_data::data::registry::DatasetName;
+use sedet_data::datasets::registry::DatasetName;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {
@@ -83,7 +83,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             Ok(store) => {
                 let anchors = AnchorCoverage::of(&store, recipe, &[])?;
                 Ok((
-                    sedet_data::data::statistics::Statistics::of(&store),
+                    sedet_data::curation::statistics::Statistics::of(&store),
                     anchors,
                 ))
             }

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{AnchorCoverage, Fixed};
-use sedet_data::data::check::diagnostics::{Group, KEPT_PER_KIND};
-use sedet_data::data::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, Severity};
-use sedet_data::data::statistics::Statistics;
+use sedet_data::curation::check::diagnostics::{Group, KEPT_PER_KIND};
+use sedet_data::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, Severity};
+use sedet_data::curation::statistics::Statistics;
 use sedet_data::eval::table::{Side, aligned};
 
 /// The statistics of what is sound in a split, or why there are none.

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::backbones::resnet::{ResNetConfig, StridePlace};
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
-use sedet_data::data::transforms::Preprocess;
-use sedet_data::data::transforms::preprocess::ChannelOrder;
+use sedet_data::loading::transforms::Preprocess;
+use sedet_data::loading::transforms::preprocess::ChannelOrder;
 use sedet_nn::nn::norm::NormKind;
 
 /// How a framework names a detector's tensors.

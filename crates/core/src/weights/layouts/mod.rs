@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::foreign::{ForeignFile, TensorInfo};
 use crate::classification::classifier::ClassifierConfig;
 use crate::detection::faster_rcnn::FasterRcnnConfig;
-use sedet_data::data::transforms::{Preprocess, whole_image};
+use sedet_data::loading::transforms::{Preprocess, whole_image};
 
 pub use detectors::{DetectorDialect, DetectorNames};
 pub use residual::{ClassifierNames, Library, ResidualNames};

@@ -5,7 +5,7 @@ use super::{Form, Layout, Names, Network, Place, Recognized, Unwrapped, is_caffe
 use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
 use crate::classification::classifier::ClassifierConfig;
-use sedet_data::data::transforms::{Preprocess, ResizeMethod};
+use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
 use sedet_nn::nn::norm::{NormConfig, NormKind};
 use sedet_nn::nn::se::SeConfig;
 

@@ -22,7 +22,7 @@ use self::messages::{
 };
 use super::layouts::Network;
 use super::parameters::{NamedTensors, ParameterError, check_named_tensors};
-use sedet_data::data::annotations::Category;
+use sedet_data::annotations::Category;
 
 /// Version of the file format: the one of ONNX 1.12, which also brought [`OPSET`].
 const IR_VERSION: i64 = 8;
@@ -72,7 +72,7 @@ pub enum OnnxError {
 /// `[batch, classes]`, all float32, batch, height and width free.
 ///
 /// The metadata has two entries, both JSON: `preprocess`, the fields of
-/// [`Preprocess`](sedet_data::data::transforms::Preprocess), and `categories`, the names in the order of
+/// [`Preprocess`](sedet_data::loading::transforms::Preprocess), and `categories`, the names in the order of
 /// the logits, where `categories` are known. The same input gives the same bytes.
 ///
 /// # Errors

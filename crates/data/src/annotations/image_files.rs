@@ -1,0 +1,214 @@
+//! Lists of image files, and what lies in a directory.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use image::RgbImage;
+
+use crate::DataError;
+use crate::datasets::detection::ImageSource;
+use crate::loading::decode::{decode_image, has_image_extension};
+
+/// Paths of images: about 30 bytes for each, whatever the directories are called, since the largest
+/// datasets have eight million.
+#[derive(Debug, Clone, Default)]
+pub struct ImageFiles {
+    directories: Vec<PathBuf>,
+    known_directories: HashMap<PathBuf, u32>,
+    /// Of each image, an index of the directories.
+    directory_of: Vec<u32>,
+    /// All file names, one after the other.
+    names: String,
+    /// Where each name ends.
+    ends: Vec<usize>,
+}
+
+impl ImageFiles {
+    /// Adds an image.
+    pub fn push(&mut self, directory: &Path, name: &str) {
+        let index = match self.known_directories.get(directory) {
+            Some(index) => *index,
+            None => {
+                let index = self.directories.len() as u32;
+                self.directories.push(directory.to_owned());
+                self.known_directories.insert(directory.to_owned(), index);
+                index
+            }
+        };
+        self.directory_of.push(index);
+        self.names.push_str(name);
+        self.ends.push(self.names.len());
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The same images, their paths taken as relative to a directory.
+    pub fn within(mut self, root: &Path) -> Self {
+        for directory in &mut self.directories {
+            *directory = root.join(&directory);
+        }
+        self.known_directories.clear();
+        self
+    }
+
+    /// The path of an image.
+    ///
+    /// # Panics
+    /// The position is out of range.
+    pub fn path(&self, index: usize) -> PathBuf {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.directories[self.directory_of[index] as usize]
+            .join(&self.names[start..self.ends[index]])
+    }
+}
+
+impl ImageSource for ImageFiles {
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        Ok(decode_image(&self.path(index))?)
+    }
+
+    fn describe(&self, index: usize) -> String {
+        self.path(index).display().to_string()
+    }
+}
+
+/// What lies in a directory, without hidden entries (names that begin with a point).
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// Names of directories and of links to directories, sorted.
+    pub(crate) directories: Vec<String>,
+    /// Names of images, sorted.
+    pub(crate) images: Vec<String>,
+}
+
+/// Lists a directory.
+///
+/// # Errors
+/// It can't be read, or holds a directory or image whose name is not Unicode.
+pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
+    let io = |source| DataError::io(directory, source);
+    let mut listing = Listing::default();
+    for entry in std::fs::read_dir(directory).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let kind = entry.file_type().map_err(io)?;
+        let is_directory = kind.is_dir() || (kind.is_symlink() && entry.path().is_dir());
+        let list = if is_directory {
+            &mut listing.directories
+        } else if has_image_extension(Path::new(&name)) {
+            &mut listing.images
+        } else {
+            continue;
+        };
+        list.push(name.into_string().map_err(|name| {
+            let path = directory.join(name);
+            DataError::labels(&path, "its name is not Unicode (UTF-8); rename it")
+        })?);
+    }
+    listing.directories.sort();
+    listing.images.sort();
+    Ok(listing)
+}
+
+/// Directories inside each other; links can lead in circles.
+const MAX_DEPTH: usize = 16;
+
+/// An image somewhere inside a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Found {
+    /// Its directory, relative, with `/` between the parts; empty for the directory itself.
+    pub(crate) within: String,
+    /// Its file name.
+    pub(crate) name: String,
+}
+
+/// All images in a directory and in the directories inside it, by directory and then by name: the order of
+/// torchvision's `make_dataset`.
+///
+/// # Errors
+/// A directory can't be read, or directories are nested too deeply.
+pub(crate) fn images_within(directory: &Path) -> Result<Vec<Found>, DataError> {
+    let mut found = Vec::new();
+    let mut open = vec![(String::new(), 0)];
+    while let Some((within, depth)) = open.pop() {
+        let path = directory.join(&within);
+        if depth > MAX_DEPTH {
+            let problem = format!(
+                "directories are nested more than {MAX_DEPTH} deep; remove links that lead in a circle"
+            );
+            return Err(DataError::labels(&path, problem));
+        }
+        let listing = list(&path)?;
+        open.extend(
+            listing
+                .directories
+                .into_iter()
+                .map(|name| match within.as_str() {
+                    "" => (name, depth + 1),
+                    _ => (format!("{within}/{name}"), depth + 1),
+                }),
+        );
+        found.extend(listing.images.into_iter().map(|name| Found {
+            within: within.clone(),
+            name,
+        }));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether there is an image in a directory or in the directories inside it; stops at the first.
+pub(crate) fn holds_images(directory: &Path) -> bool {
+    let mut open = vec![(directory.to_owned(), 0)];
+    while let Some((path, depth)) = open.pop() {
+        for entry in std::fs::read_dir(&path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            if path.is_dir() {
+                if depth < MAX_DEPTH {
+                    open.push((path, depth + 1));
+                }
+            } else if has_image_extension(&path) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// Whether images lie in the directory itself.
+pub(crate) fn holds_images_directly(directory: &Path) -> bool {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .any(|path| has_image_extension(&path) && !is_hidden(&path) && path.is_file())
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// The first few of many names, for a message.
+pub(crate) fn first_few<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 5;
+    let names: Vec<&str> = names.into_iter().collect();
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

@@ -1,0 +1,803 @@
+//! Categories, images and boxes in columns.
+//!
+//! The whole COCO training set has 118 thousand images and 860 thousand boxes. As one object per
+//! annotation that is gigabytes; as columns it is about 40 MB, loaded once and shared by all
+//! threads. Reading is by image: [`AnnotationStore::image`] and [`AnnotationStore::annotations`].
+//!
+//! Images are ordered by id (as torchvision and pycocotools order them), categories too: a
+//! category's place in that order is its contiguous class index `0..C-1`, the only thing the
+//! network sees. The original ids stay available through [`AnnotationStore::categories`].
+
+use std::collections::HashMap;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::boxes::{BoxXyxy, ImageSize};
+
+/// A hash of numbers and texts.
+#[derive(Debug, Default)]
+pub(crate) struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    pub(crate) fn number(&mut self, value: u64) {
+        self.0.update(value.to_le_bytes());
+    }
+
+    /// With its length, so that two texts in turn are not one.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.update(text);
+    }
+
+    /// 16 hexadecimal digits; enough to notice a change.
+    pub(crate) fn finish(self) -> String {
+        let digest = self.0.finalize();
+        digest[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+/// More images or annotations are refused before they fill the memory: twice as many as the largest
+/// public set has (Objects365, 27 million boxes). In columns they take about 4 GB.
+pub const MAX_ANNOTATIONS: usize = 50_000_000;
+
+/// A category as the dataset's author numbered and named it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Category {
+    /// The original id; any number, with any gaps.
+    pub id: u64,
+    /// The name.
+    pub name: String,
+}
+
+/// Why a set of annotations contradicts itself.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum AnnotationError {
+    /// Two categories share an id.
+    #[error("category id {id} appears twice (`{first}` and `{second}`)")]
+    DuplicateCategory {
+        /// The id.
+        id: u64,
+        /// Name of the first.
+        first: String,
+        /// Name of the second.
+        second: String,
+    },
+    /// Two images share an id.
+    #[error("image id {id} appears twice (`{first}` and `{second}`)")]
+    DuplicateImage {
+        /// The id.
+        id: u64,
+        /// File name of the first.
+        first: String,
+        /// File name of the second.
+        second: String,
+    },
+    /// Two annotations share an id.
+    #[error("annotation id {id} appears twice")]
+    DuplicateAnnotation {
+        /// The id.
+        id: u64,
+    },
+    /// An annotation lies on an image that is not listed.
+    #[error("annotation {annotation} refers to image {image}, which is not in `images`")]
+    UnknownImage {
+        /// Annotation id.
+        annotation: u64,
+        /// The image id it refers to.
+        image: u64,
+    },
+    /// An annotation has a category that is not listed.
+    #[error("annotation {annotation} refers to category {category}, which is not in `categories`")]
+    UnknownCategory {
+        /// Annotation id.
+        annotation: u64,
+        /// The category id it refers to.
+        category: u64,
+    },
+    /// An image without extent.
+    #[error("image {id} (`{file_name}`) is {width}x{height}: both sides must be at least 1")]
+    EmptyImage {
+        /// Image id.
+        id: u64,
+        /// File name.
+        file_name: String,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// A part of an entry that can't be done without is absent.
+    #[error("{entry} has no `{field}`")]
+    Missing {
+        /// Such as `annotation 17`.
+        entry: String,
+        /// Such as `bbox`.
+        field: &'static str,
+    },
+    /// No category at all.
+    #[error("there are no categories")]
+    NoCategories,
+    /// More than the columns can number.
+    #[error("{count} {what} are more than the {limit} that fit")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many are possible.
+        limit: usize,
+    },
+}
+
+/// One annotation on its way into an [`AnnotationStoreBuilder`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NewAnnotation {
+    /// Unique over the whole set.
+    pub id: u64,
+    /// Id of its image.
+    pub image_id: u64,
+    /// Original category id.
+    pub category_id: u64,
+    /// `[x, y, width, height]` in pixels of the image.
+    pub xywh: [f32; 4],
+    /// Area in square pixels (COCO: of the segmentation); width times height when `None`.
+    pub area: Option<f32>,
+    /// COCO's `iscrowd`: the box covers a group that was not annotated one by one.
+    pub is_crowd: bool,
+}
+
+/// One image as the annotations describe it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnnotatedImage<'a> {
+    /// Original id.
+    pub id: u64,
+    /// File name as in the annotations, relative to the image directory.
+    pub file_name: &'a str,
+    /// Size as in the annotations; the frame of the boxes.
+    pub size: ImageSize,
+}
+
+/// One annotation read back from the store.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Annotation {
+    /// Original annotation id.
+    pub id: u64,
+    /// The box, neither clipped nor checked.
+    pub box_in_image: BoxXyxy,
+    /// Contiguous class index.
+    pub class: usize,
+    /// Area in square pixels.
+    pub area: f32,
+    /// COCO's `iscrowd`.
+    pub is_crowd: bool,
+}
+
+/// Columns of images and annotations; see the module's text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnnotationStore {
+    categories: Vec<Category>,
+    images: ImageColumns,
+    /// Annotations of image `i` are `first_annotation[i]..first_annotation[i + 1]`.
+    first_annotation: Vec<u32>,
+    annotation_ids: Vec<u64>,
+    xywh: Vec<[f32; 4]>,
+    classes: Vec<u16>,
+    areas: Vec<f32>,
+    crowd: BitColumn,
+}
+
+impl AnnotationStore {
+    /// Categories ordered by original id; the position is the contiguous class index.
+    pub fn categories(&self) -> &[Category] {
+        &self.categories
+    }
+
+    /// How many classes there are, background not counted.
+    pub fn class_count(&self) -> usize {
+        self.categories.len()
+    }
+
+    /// The contiguous class index of an original category id.
+    pub fn class_of_category(&self, category_id: u64) -> Option<usize> {
+        self.categories
+            .binary_search_by_key(&category_id, |category| category.id)
+            .ok()
+    }
+
+    /// How many images there are, those without annotations included.
+    pub fn image_count(&self) -> usize {
+        self.images.ids.len()
+    }
+
+    /// How many annotations there are on all images.
+    pub fn annotation_count(&self) -> usize {
+        self.annotation_ids.len()
+    }
+
+    /// The image at a position `0..image_count()`.
+    ///
+    /// # Panics
+    /// The position is out of range.
+    pub fn image(&self, index: usize) -> AnnotatedImage<'_> {
+        self.images.get(index)
+    }
+
+    /// The position of an original image id.
+    pub fn index_of_image(&self, image_id: u64) -> Option<usize> {
+        self.images.ids.binary_search(&image_id).ok()
+    }
+
+    /// Annotations on the image at a position, in the order in which they were listed.
+    ///
+    /// # Panics
+    /// The position is out of range.
+    pub fn annotations(&self, index: usize) -> impl ExactSizeIterator<Item = Annotation> + '_ {
+        let range = self.first_annotation[index]..self.first_annotation[index + 1];
+        (range.start as usize..range.end as usize).map(|at| Annotation {
+            id: self.annotation_ids[at],
+            box_in_image: BoxXyxy::from_xywh(self.xywh[at]),
+            class: usize::from(self.classes[at]),
+            area: self.areas[at],
+            is_crowd: self.crowd.get(at),
+        })
+    }
+
+    /// The boxes of an image as COCO's `[x, y, width, height]`, parallel to [`Self::annotations`];
+    /// unlike corners they are free of rounding and can be written back unchanged.
+    ///
+    /// # Panics
+    /// The position is out of range.
+    pub fn boxes_xywh(&self, index: usize) -> &[[f32; 4]] {
+        &self.xywh[self.first_annotation[index] as usize..self.first_annotation[index + 1] as usize]
+    }
+
+    /// A number of everything that training learns from: categories, images and boxes. Two stores
+    /// with one fingerprint give the same batches in the same order.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Fingerprint::default();
+        for category in &self.categories {
+            hash.number(category.id);
+            hash.text(&category.name);
+        }
+        for index in 0..self.image_count() {
+            let image = self.image(index);
+            hash.number(image.id);
+            hash.text(image.file_name);
+            hash.number(image.size.width as u64);
+            hash.number(image.size.height as u64);
+            for (annotation, xywh) in self.annotations(index).zip(self.boxes_xywh(index)) {
+                for side in xywh {
+                    hash.number(u64::from(side.to_bits()));
+                }
+                hash.number(annotation.class as u64);
+                hash.number(u64::from(annotation.is_crowd));
+            }
+        }
+        hash.finish()
+    }
+
+    /// The same with other file names, one for each image.
+    ///
+    /// # Panics
+    /// Another number of names than of images.
+    pub fn with_file_names(&self, names: &[&str]) -> Self {
+        assert_eq!(names.len(), self.image_count(), "one name for each image");
+        let mut images = ImageColumns::default();
+        for (index, name) in names.iter().enumerate() {
+            let image = self.image(index);
+            images.push(image.id, name, image.size);
+        }
+        Self {
+            images,
+            ..self.clone()
+        }
+    }
+
+    /// The first `count` images with their annotations and all categories; for short trials.
+    pub fn first_images(&self, count: usize) -> Self {
+        let count = count.min(self.image_count());
+        let annotations = self.first_annotation[count] as usize;
+        let mut images = self.images.clone();
+        images.truncate(count);
+        Self {
+            categories: self.categories.clone(),
+            images,
+            first_annotation: self.first_annotation[..=count].to_vec(),
+            annotation_ids: self.annotation_ids[..annotations].to_vec(),
+            xywh: self.xywh[..annotations].to_vec(),
+            classes: self.classes[..annotations].to_vec(),
+            areas: self.areas[..annotations].to_vec(),
+            crowd: (0..annotations).map(|at| self.crowd.get(at)).collect(),
+        }
+    }
+}
+
+/// Says in one line how two category tables differ; `None` when they are equal.
+pub fn category_difference(first: &[Category], second: &[Category]) -> Option<String> {
+    const SHOWN: usize = 8;
+    let mut differences = category_differences(first, second, ("the first", "the second"));
+    if differences.is_empty() {
+        return None;
+    }
+    let hidden = differences.len().saturating_sub(SHOWN);
+    differences.truncate(SHOWN);
+    let mut text = differences.join(", ");
+    if hidden > 0 {
+        text += &format!(", and {hidden} more");
+    }
+    Some(text)
+}
+
+/// How two category tables differ, one category each; `names` are those of the tables.
+pub fn category_differences(
+    first: &[Category],
+    second: &[Category],
+    names: (&str, &str),
+) -> Vec<String> {
+    let mut differences = Vec::new();
+    let by_id = |table: &'_ [Category]| -> HashMap<u64, String> {
+        let entries = table.iter().map(|c| (c.id, c.name.clone()));
+        entries.collect()
+    };
+    let (in_first, in_second) = (by_id(first), by_id(second));
+    for a in first {
+        match in_second.get(&a.id) {
+            None => differences.push(format!("{} `{}` only in {}", a.id, a.name, names.0)),
+            Some(name) if *name != a.name => {
+                differences.push(format!("{} `{}` / `{name}`", a.id, a.name));
+            }
+            Some(_) => {}
+        }
+    }
+    for b in second {
+        if !in_first.contains_key(&b.id) {
+            differences.push(format!("{} `{}` only in {}", b.id, b.name, names.1));
+        }
+    }
+    differences
+}
+
+/// Collects images, categories and annotations in any order, then checks and sorts them.
+#[derive(Debug, Default)]
+pub struct AnnotationStoreBuilder {
+    categories: Vec<Category>,
+    images: ImageColumns,
+    annotation_ids: Vec<u64>,
+    image_ids: Vec<u64>,
+    category_ids: Vec<u64>,
+    xywh: Vec<[f32; 4]>,
+    areas: Vec<f32>,
+    crowd: BitColumn,
+}
+
+impl AnnotationStoreBuilder {
+    /// Nothing collected.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a category.
+    pub fn add_category(&mut self, id: u64, name: impl Into<String>) {
+        self.categories.push(Category {
+            id,
+            name: name.into(),
+        });
+    }
+
+    /// Adds an image; `size` in pixels, as the image is seen with EXIF applied.
+    pub fn add_image(&mut self, id: u64, file_name: &str, size: ImageSize) {
+        self.images.push(id, file_name, size);
+    }
+
+    /// Adds an annotation; its image and category may follow later.
+    pub fn add_annotation(&mut self, annotation: NewAnnotation) {
+        let [_, _, width, height] = annotation.xywh;
+        self.annotation_ids.push(annotation.id);
+        self.image_ids.push(annotation.image_id);
+        self.category_ids.push(annotation.category_id);
+        self.xywh.push(annotation.xywh);
+        self.areas.push(annotation.area.unwrap_or(width * height));
+        self.crowd.push(annotation.is_crowd);
+    }
+
+    /// Checks that everything refers to something and sorts it.
+    ///
+    /// # Errors
+    /// Duplicate ids, annotations on unknown images or of unknown categories, empty images, no
+    /// categories, or more than 65 535 categories or [`MAX_ANNOTATIONS`] annotations.
+    pub fn build(mut self) -> Result<AnnotationStore, AnnotationError> {
+        check_count("categories", self.categories.len(), usize::from(u16::MAX))?;
+        check_count("images", self.images.ids.len(), MAX_ANNOTATIONS)?;
+        check_count("annotations", self.annotation_ids.len(), MAX_ANNOTATIONS)?;
+        check_count(
+            "bytes of file names",
+            self.images.file_names.len(),
+            u32::MAX as usize,
+        )?;
+        self.sort_categories()?;
+        self.images.sort_by_id()?;
+        self.check_annotation_ids()?;
+        let classes = self.resolve_classes()?;
+        let image_of = self.resolve_images()?;
+
+        // Counting sort by image; stable, so the order within an image is the order of the file.
+        let mut first_annotation = vec![0u32; self.images.ids.len() + 1];
+        for &image in &image_of {
+            first_annotation[image as usize + 1] += 1;
+        }
+        for i in 1..first_annotation.len() {
+            first_annotation[i] += first_annotation[i - 1];
+        }
+        let mut next = first_annotation.clone();
+        let mut order = vec![0u32; image_of.len()];
+        for (at, &image) in image_of.iter().enumerate() {
+            let slot = &mut next[image as usize];
+            order[*slot as usize] = at as u32;
+            *slot += 1;
+        }
+        drop((next, image_of));
+
+        Ok(AnnotationStore {
+            categories: self.categories,
+            images: self.images,
+            first_annotation,
+            annotation_ids: reorder(self.annotation_ids, &order),
+            xywh: reorder(self.xywh, &order),
+            classes: reorder(classes, &order),
+            areas: reorder(self.areas, &order),
+            crowd: order
+                .iter()
+                .map(|&from| self.crowd.get(from as usize))
+                .collect(),
+        })
+    }
+
+    fn sort_categories(&mut self) -> Result<(), AnnotationError> {
+        if self.categories.is_empty() {
+            return Err(AnnotationError::NoCategories);
+        }
+        self.categories.sort_by_key(|category| category.id);
+        match self.categories.windows(2).find(|w| w[0].id == w[1].id) {
+            None => Ok(()),
+            Some(pair) => Err(AnnotationError::DuplicateCategory {
+                id: pair[0].id,
+                first: pair[0].name.clone(),
+                second: pair[1].name.clone(),
+            }),
+        }
+    }
+
+    fn check_annotation_ids(&self) -> Result<(), AnnotationError> {
+        let mut sorted = self.annotation_ids.clone();
+        sorted.sort_unstable();
+        match sorted.windows(2).find(|w| w[0] == w[1]) {
+            None => Ok(()),
+            Some(pair) => Err(AnnotationError::DuplicateAnnotation { id: pair[0] }),
+        }
+    }
+
+    fn resolve_classes(&mut self) -> Result<Vec<u16>, AnnotationError> {
+        let ids = std::mem::take(&mut self.category_ids);
+        ids.into_iter()
+            .zip(&self.annotation_ids)
+            .map(|(category, &annotation)| {
+                self.categories
+                    .binary_search_by_key(&category, |c| c.id)
+                    .map(|class| class as u16)
+                    .map_err(|_| AnnotationError::UnknownCategory {
+                        annotation,
+                        category,
+                    })
+            })
+            .collect()
+    }
+
+    fn resolve_images(&mut self) -> Result<Vec<u32>, AnnotationError> {
+        let ids = std::mem::take(&mut self.image_ids);
+        ids.into_iter()
+            .zip(&self.annotation_ids)
+            .map(|(image, &annotation)| {
+                self.images
+                    .ids
+                    .binary_search(&image)
+                    .map(|index| index as u32)
+                    .map_err(|_| AnnotationError::UnknownImage { annotation, image })
+            })
+            .collect()
+    }
+}
+
+/// Refuses more than `limit` of something.
+pub(crate) fn check_count(
+    what: &'static str,
+    count: usize,
+    limit: usize,
+) -> Result<(), AnnotationError> {
+    if count > limit {
+        return Err(AnnotationError::TooMany { what, count, limit });
+    }
+    Ok(())
+}
+
+/// Takes the column, so that its memory is free before the next column is reordered.
+fn reorder<T: Copy>(column: Vec<T>, order: &[u32]) -> Vec<T> {
+    order.iter().map(|&from| column[from as usize]).collect()
+}
+
+/// Image ids, names and sizes; names lie one behind the other in one string.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct ImageColumns {
+    ids: Vec<u64>,
+    file_names: String,
+    /// Where each name ends in `file_names`.
+    name_ends: Vec<usize>,
+    widths: Vec<u32>,
+    heights: Vec<u32>,
+}
+
+impl ImageColumns {
+    fn push(&mut self, id: u64, file_name: &str, size: ImageSize) {
+        self.ids.push(id);
+        self.file_names.push_str(file_name);
+        self.name_ends.push(self.file_names.len());
+        // A side beyond u32 can't belong to an image; it will be reported as a size mismatch.
+        self.widths
+            .push(u32::try_from(size.width).unwrap_or(u32::MAX));
+        self.heights
+            .push(u32::try_from(size.height).unwrap_or(u32::MAX));
+    }
+
+    fn get(&self, index: usize) -> AnnotatedImage<'_> {
+        let start = if index == 0 {
+            0
+        } else {
+            self.name_ends[index - 1]
+        };
+        AnnotatedImage {
+            id: self.ids[index],
+            file_name: &self.file_names[start..self.name_ends[index]],
+            size: ImageSize::new(self.heights[index] as usize, self.widths[index] as usize),
+        }
+    }
+
+    fn truncate(&mut self, count: usize) {
+        self.ids.truncate(count);
+        self.name_ends.truncate(count);
+        self.widths.truncate(count);
+        self.heights.truncate(count);
+        self.file_names
+            .truncate(self.name_ends.last().copied().unwrap_or(0));
+    }
+
+    fn sort_by_id(&mut self) -> Result<(), AnnotationError> {
+        let mut order: Vec<u32> = (0..self.ids.len() as u32).collect();
+        order.sort_by_key(|&i| self.ids[i as usize]);
+        let mut sorted = Self::default();
+        for &i in &order {
+            let image = self.get(i as usize);
+            if image.size.width == 0 || image.size.height == 0 {
+                return Err(AnnotationError::EmptyImage {
+                    id: image.id,
+                    file_name: image.file_name.to_owned(),
+                    width: self.widths[i as usize],
+                    height: self.heights[i as usize],
+                });
+            }
+            if sorted.ids.last() == Some(&image.id) {
+                return Err(AnnotationError::DuplicateImage {
+                    id: image.id,
+                    first: sorted.get(sorted.ids.len() - 1).file_name.to_owned(),
+                    second: image.file_name.to_owned(),
+                });
+            }
+            sorted.push(image.id, image.file_name, image.size);
+        }
+        *self = sorted;
+        Ok(())
+    }
+}
+
+/// A column of booleans, one bit each.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct BitColumn {
+    words: Vec<u64>,
+    length: usize,
+}
+
+impl BitColumn {
+    fn push(&mut self, bit: bool) {
+        if self.length.is_multiple_of(64) {
+            self.words.push(0);
+        }
+        self.words[self.length / 64] |= u64::from(bit) << (self.length % 64);
+        self.length += 1;
+    }
+
+    fn get(&self, index: usize) -> bool {
+        self.words[index / 64] >> (index % 64) & 1 == 1
+    }
+}
+
+impl FromIterator<bool> for BitColumn {
+    fn from_iter<I: IntoIterator<Item = bool>>(bits: I) -> Self {
+        let mut column = Self::default();
+        bits.into_iter().for_each(|bit| column.push(bit));
+        column
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn annotation(id: u64, image_id: u64, category_id: u64) -> NewAnnotation {
+        NewAnnotation {
+            id,
+            image_id,
+            category_id,
+            xywh: [id as f32, 2.0, 3.0, 4.0],
+            area: None,
+            is_crowd: id.is_multiple_of(2),
+        }
+    }
+
+    fn builder() -> AnnotationStoreBuilder {
+        let mut builder = AnnotationStoreBuilder::new();
+        builder.add_category(90, "toothbrush");
+        builder.add_category(1, "person");
+        builder.add_category(44, "bottle");
+        builder.add_image(900, "c.jpg", ImageSize::new(10, 20));
+        builder.add_image(5, "a.jpg", ImageSize::new(30, 40));
+        builder.add_image(70, "bé.jpg", ImageSize::new(50, 60));
+        builder
+    }
+
+    #[test]
+    fn ids_with_gaps_become_contiguous_classes_and_back() {
+        let mut builder = builder();
+        builder.add_annotation(annotation(11, 900, 90));
+        builder.add_annotation(annotation(12, 5, 44));
+        builder.add_annotation(annotation(13, 900, 1));
+        let store = builder.build().unwrap();
+        assert_eq!(
+            store.categories().iter().map(|c| c.id).collect::<Vec<_>>(),
+            [1, 44, 90]
+        );
+        assert_eq!(store.class_of_category(44), Some(1));
+        assert_eq!(store.class_of_category(2), None);
+        assert_eq!(
+            (0..3)
+                .map(|i| (store.image(i).id, store.image(i).file_name))
+                .collect::<Vec<_>>(),
+            [(5, "a.jpg"), (70, "bé.jpg"), (900, "c.jpg")]
+        );
+        assert_eq!(store.image(1).size, ImageSize::new(50, 60));
+        let last: Vec<_> = store.annotations(2).collect();
+        assert_eq!(last.iter().map(|a| a.id).collect::<Vec<_>>(), [11, 13]);
+        assert_eq!(last.iter().map(|a| a.class).collect::<Vec<_>>(), [2, 0]);
+        assert_eq!(last[0].area, 12.0);
+        assert_eq!(last[0].box_in_image, BoxXyxy::new(11.0, 2.0, 14.0, 6.0));
+        assert!(!last[0].is_crowd);
+        assert!(store.annotations(0).next().unwrap().is_crowd);
+        assert_eq!(store.annotations(1).len(), 0);
+        assert_eq!(store.index_of_image(70), Some(1));
+        assert_eq!(store.index_of_image(71), None);
+    }
+
+    #[test]
+    fn dangling_references_name_the_annotation_and_what_is_missing() {
+        let mut unknown_image = builder();
+        unknown_image.add_annotation(annotation(11, 6, 1));
+        assert_eq!(
+            unknown_image.build().unwrap_err().to_string(),
+            "annotation 11 refers to image 6, which is not in `images`"
+        );
+        let mut unknown_category = builder();
+        unknown_category.add_annotation(annotation(12, 5, 2));
+        assert_eq!(
+            unknown_category.build().unwrap_err().to_string(),
+            "annotation 12 refers to category 2, which is not in `categories`"
+        );
+    }
+
+    #[test]
+    fn duplicate_ids_are_errors() {
+        let mut images = builder();
+        images.add_image(5, "again.jpg", ImageSize::new(1, 1));
+        assert_eq!(
+            images.build().unwrap_err().to_string(),
+            "image id 5 appears twice (`a.jpg` and `again.jpg`)"
+        );
+        let mut categories = builder();
+        categories.add_category(44, "jar");
+        assert!(matches!(
+            categories.build().unwrap_err(),
+            AnnotationError::DuplicateCategory { id: 44, .. }
+        ));
+        let mut annotations = builder();
+        annotations.add_annotation(annotation(3, 5, 1));
+        annotations.add_annotation(annotation(3, 70, 1));
+        assert_eq!(
+            annotations.build().unwrap_err(),
+            AnnotationError::DuplicateAnnotation { id: 3 }
+        );
+    }
+
+    #[test]
+    fn images_without_extent_and_sets_without_categories_are_errors() {
+        let mut empty = builder();
+        empty.add_image(1000, "flat.jpg", ImageSize::new(0, 7));
+        assert!(
+            empty
+                .build()
+                .unwrap_err()
+                .to_string()
+                .contains("`flat.jpg`) is 7x0")
+        );
+        assert_eq!(
+            AnnotationStoreBuilder::new().build().unwrap_err(),
+            AnnotationError::NoCategories
+        );
+    }
+
+    #[test]
+    fn the_first_images_are_a_store_of_their_own() {
+        let mut builder = builder();
+        for (id, image) in [(1, 900), (2, 5), (3, 70), (4, 5)] {
+            builder.add_annotation(annotation(id, image, 1));
+        }
+        let store = builder.build().unwrap();
+        let part = store.first_images(2);
+        assert_eq!(part.image_count(), 2);
+        assert_eq!(part.annotation_count(), 3);
+        assert_eq!(part.image(1), store.image(1));
+        assert!(part.annotations(1).eq(store.annotations(1)));
+        assert_eq!(store.first_images(99), store);
+    }
+
+    #[test]
+    fn differences_between_category_tables_are_spelled_out() {
+        let table = |entries: &[(u64, &str)]| -> Vec<Category> {
+            entries
+                .iter()
+                .map(|&(id, name)| Category {
+                    id,
+                    name: name.into(),
+                })
+                .collect()
+        };
+        let train = table(&[(1, "cat"), (2, "dog"), (3, "cow")]);
+        assert_eq!(category_difference(&train, &train), None);
+        let val = table(&[(1, "cat"), (2, "hound"), (4, "owl")]);
+        assert_eq!(
+            category_difference(&train, &val).unwrap(),
+            "2 `dog` / `hound`, 3 `cow` only in the first, 4 `owl` only in the second"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_annotation_is_found_again_on_its_image(
+            images in proptest::collection::vec(0u64..3, 0..200),
+        ) {
+            let mut builder = builder();
+            let ids = [5, 70, 900];
+            for (id, image) in images.iter().enumerate() {
+                builder.add_annotation(annotation(id as u64, ids[*image as usize], 44));
+            }
+            let store = builder.build().unwrap();
+            prop_assert_eq!(store.annotation_count(), images.len());
+            for at in 0..3u64 {
+                let expected: Vec<u64> =
+                    (0..images.len() as u64).filter(|&i| images[i as usize] == at).collect();
+                let found: Vec<_> = store.annotations(at as usize).collect();
+                prop_assert_eq!(found.iter().map(|a| a.id).collect::<Vec<_>>(), expected);
+                prop_assert!(found.iter().all(|a| a.is_crowd == a.id.is_multiple_of(2)));
+            }
+        }
+    }
+}

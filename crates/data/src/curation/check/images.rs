@@ -1,0 +1,426 @@
+//! The files of one split's images, all of them decoded.
+
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use image::RgbImage;
+use image::metadata::Orientation;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::boxes::ImageSize;
+use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
+use crate::loading::decode::{DecodeError, InspectedImage, inspect_image_bytes};
+
+/// A larger file is refused, so that a few of them can't fill the memory.
+const LARGEST_FILE: u64 = 1 << 30;
+
+/// What is remembered of an image.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ImageFacts {
+    /// SHA-256 of the file.
+    pub content: Option<[u8; 32]>,
+    /// What it looks like; none for images with hardly any contrast, which all look alike.
+    pub look: Option<Look>,
+}
+
+/// 16x16 bits: whether the image, shrunk to 17x16 gray pixels, gets brighter to the right there
+/// (the difference hash of N. Krawetz, with more bits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look([u64; 4]);
+
+impl Look {
+    /// Gray levels between the darkest and the brightest of the shrunk pixels; with less, noise
+    /// decides the bits.
+    const LEAST_CONTRAST: u32 = 24;
+
+    pub(super) fn of(image: &RgbImage) -> Option<Self> {
+        let small = image::imageops::thumbnail(image, 17, 16);
+        let gray = |x: u32, y: u32| {
+            let [r, g, b] = small.get_pixel(x, y).0.map(u32::from);
+            299 * r + 587 * g + 114 * b
+        };
+        let levels = || (0..16).flat_map(|y| (0..17).map(move |x| (x, y)));
+        let brightest = levels().map(|(x, y)| gray(x, y)).max()?;
+        let darkest = levels().map(|(x, y)| gray(x, y)).min()?;
+        if brightest - darkest < Self::LEAST_CONTRAST * 1000 {
+            return None;
+        }
+        let mut bits = [0; 4];
+        for y in 0..16 {
+            for x in 0..16 {
+                let bit = u64::from(gray(x + 1, y) > gray(x, y));
+                bits[y as usize / 4] |= bit << (y % 4 * 16 + x);
+            }
+        }
+        Some(Self(bits))
+    }
+
+    /// How many of the 256 bits differ.
+    pub(super) fn distance(self, other: Self) -> u32 {
+        let pairs = self.0.iter().zip(other.0);
+        pairs.map(|(a, b)| (a ^ b).count_ones()).sum()
+    }
+}
+
+/// What looking at one image gave.
+#[derive(Default)]
+struct Seen {
+    facts: ImageFacts,
+    problems: Vec<(Kind, String)>,
+    /// No image came out.
+    is_lost: bool,
+    decoded: Option<Decoded>,
+}
+
+struct Decoded {
+    size: ImageSize,
+    stored_size: ImageSize,
+    orientation: Orientation,
+}
+
+pub(super) fn check(
+    split: &mut CheckedSplit,
+    first_guess: Option<&Path>,
+    diagnostics: &mut Diagnostics,
+    progress: &(dyn Fn(Progress) + Sync),
+) {
+    let directory = split.image_directory.as_deref();
+    let directory = directory
+        .or(first_guess)
+        .unwrap_or(Path::new(""))
+        .to_owned();
+    let listed: Vec<(usize, &str)> = split
+        .images
+        .kept()
+        .filter_map(|(at, image)| Some((at, image.file_name.as_deref()?)))
+        .collect();
+    let (done, all) = (AtomicU64::new(0), listed.len() as u64);
+    let neighbors = Neighbors::default();
+    let seen: Vec<(usize, Seen)> = listed
+        .into_par_iter()
+        .map(|(at, name)| {
+            let seen = look_at(&directory, name, &neighbors);
+            progress(Progress::Images(
+                done.fetch_add(1, Ordering::Relaxed) + 1,
+                all,
+            ));
+            (at, seen)
+        })
+        .collect();
+    split.image_facts = vec![ImageFacts::default(); split.images.len()];
+    let mut turned = HashMap::new();
+    let mut by_content: HashMap<[u8; 32], usize> = HashMap::new();
+    for (at, seen) in seen {
+        for (kind, detail) in seen.problems {
+            diagnostics.add(kind, split.diagnostic_on_image(at, detail));
+        }
+        if seen.is_lost {
+            split.images.drop(at);
+        }
+        if let Some(decoded) = seen.decoded {
+            compare_size(split, at, &decoded, &mut turned, diagnostics);
+        }
+        if let Some(content) = seen.facts.content {
+            match by_content.get(&content) {
+                Some(&first) => {
+                    let first = split.images.entries[first].file_name.as_deref();
+                    let detail = format!("the same as {}", first.unwrap_or_default());
+                    diagnostics.add(Kind::ImageTwice, split.diagnostic_on_image(at, detail));
+                }
+                None => _ = by_content.insert(content, at),
+            }
+        }
+        split.image_facts[at] = seen.facts;
+    }
+    turn_boxes(split, &turned);
+}
+
+/// Compares the size with that of the annotations, and repairs what is clear.
+fn compare_size(
+    split: &mut CheckedSplit,
+    at: usize,
+    decoded: &Decoded,
+    turned: &mut HashMap<u64, (Orientation, ImageSize)>,
+    diagnostics: &mut Diagnostics,
+) {
+    let image = &split.images.entries[at];
+    let set_size = |split: &mut CheckedSplit| {
+        let image = split.images.change(at);
+        image.width = Some(decoded.size.width as u64);
+        image.height = Some(decoded.size.height as u64);
+    };
+    match image.size() {
+        None => set_size(split),
+        Some(annotated) if annotated == decoded.size => {}
+        Some(annotated) if annotated == decoded.stored_size => {
+            let detail = format!(
+                "the annotations say {annotated}, seen upright it is {}",
+                decoded.size
+            );
+            diagnostics.add(Kind::SizeIgnoresExif, split.diagnostic_on_image(at, detail));
+            turned.extend(image.id.map(|id| (id, (decoded.orientation, annotated))));
+            set_size(split);
+        }
+        Some(annotated) => {
+            let detail = format!("the annotations say {annotated}, it is {}", decoded.size);
+            diagnostics.add(Kind::SizeDiffers, split.diagnostic_on_image(at, detail));
+            split.images.drop(at);
+        }
+    }
+}
+
+fn turn_boxes(split: &mut CheckedSplit, turned: &HashMap<u64, (Orientation, ImageSize)>) {
+    if turned.is_empty() {
+        return;
+    }
+    for at in 0..split.objects.len() {
+        let object = &split.objects.entries[at];
+        let id = object
+            .image_id
+            .map(|id| split.image_moves.get(&id).copied().unwrap_or(id));
+        let (Some((orientation, stored)), Some(xywh)) =
+            (id.and_then(|id| turned.get(&id)), object.xywh)
+        else {
+            continue;
+        };
+        let upright = upright_box(xywh, *orientation, *stored);
+        let object = split.objects.change(at);
+        object.xywh = Some(upright);
+        object.without_outline = true;
+    }
+}
+
+/// Where a box of the stored pixels lies in the image that is seen upright.
+fn upright_box([x, y, w, h]: [f64; 4], orientation: Orientation, stored: ImageSize) -> [f64; 4] {
+    let (width, height) = (stored.width as f64, stored.height as f64);
+    let (from_right, from_bottom) = (width - x - w, height - y - h);
+    match orientation {
+        Orientation::NoTransforms => [x, y, w, h],
+        Orientation::FlipHorizontal => [from_right, y, w, h],
+        Orientation::FlipVertical => [x, from_bottom, w, h],
+        Orientation::Rotate180 => [from_right, from_bottom, w, h],
+        Orientation::Rotate90 => [from_bottom, x, h, w],
+        Orientation::Rotate90FlipH => [y, x, h, w],
+        Orientation::Rotate270 => [y, from_right, h, w],
+        Orientation::Rotate270FlipH => [from_bottom, from_right, h, w],
+    }
+}
+
+fn look_at(directory: &Path, name: &str, neighbors: &Neighbors) -> Seen {
+    let path = directory.join(name);
+    let mut seen = Seen::default();
+    match read(&path) {
+        Ok(bytes) => {
+            seen.facts.content = Some(Sha256::digest(&bytes).into());
+            inspect(&bytes, &path, name, &mut seen);
+        }
+        Err(Unread::Missing) => {
+            let detail = neighbors.hint(directory, name);
+            seen.problems.push((Kind::ImageMissing, detail));
+            seen.is_lost = true;
+        }
+        Err(Unread::Other(detail)) => {
+            seen.problems.push((Kind::ImageUnreadable, detail));
+            seen.is_lost = true;
+        }
+    }
+    seen
+}
+
+enum Unread {
+    Missing,
+    Other(String),
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Unread> {
+    let other = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unread::Missing,
+        _ => Unread::Other(error.to_string()),
+    };
+    let metadata = std::fs::metadata(path).map_err(other)?;
+    if !metadata.is_file() {
+        return Err(Unread::Other("it is no file".into()));
+    }
+    if metadata.len() > LARGEST_FILE {
+        let megabytes = metadata.len() >> 20;
+        return Err(Unread::Other(format!("a file of {megabytes} MiB")));
+    }
+    std::fs::read(path).map_err(other)
+}
+
+fn inspect(bytes: &[u8], path: &Path, name: &str, seen: &mut Seen) {
+    // A decoder's bug must cost one image and not the whole check.
+    let inspected = catch_unwind(AssertUnwindSafe(|| inspect_image_bytes(bytes, path)));
+    match inspected {
+        Ok(Ok(inspected)) => whole_image(&inspected, name, seen),
+        Ok(Err(error)) => {
+            let (kind, detail) = match error {
+                DecodeError::Truncated { .. } => {
+                    (Kind::ImageTruncated, "the JPEG has no end marker".into())
+                }
+                DecodeError::NotAnImage { .. } if bytes.is_empty() => {
+                    (Kind::ImageTruncated, "the file is empty".into())
+                }
+                DecodeError::NotAnImage { .. } => {
+                    (Kind::ImageBroken, "no image in a known format".into())
+                }
+                DecodeError::Broken { source, .. } if is_early_end(&source) => {
+                    (Kind::ImageTruncated, source.to_string())
+                }
+                DecodeError::Broken { source, .. } => (Kind::ImageBroken, source.to_string()),
+                DecodeError::Io { source, .. } => (Kind::ImageUnreadable, source.to_string()),
+            };
+            seen.problems.push((kind, one_line(&detail)));
+            seen.is_lost = true;
+        }
+        Err(_) => {
+            let detail = "the decoder panicked".to_owned();
+            seen.problems.push((Kind::ImageBroken, detail));
+            seen.is_lost = true;
+        }
+    }
+}
+
+fn whole_image(inspected: &InspectedImage, name: &str, seen: &mut Seen) {
+    let InspectedImage {
+        image,
+        format,
+        orientation,
+        stored_size,
+    } = inspected;
+    seen.facts.look = Look::of(image);
+    seen.decoded = Some(Decoded {
+        size: ImageSize::new(image.height() as usize, image.width() as usize),
+        stored_size: *stored_size,
+        orientation: *orientation,
+    });
+    if *orientation != Orientation::NoTransforms {
+        let number = orientation.to_exif();
+        let detail = format!("EXIF orientation {number}");
+        seen.problems.push((Kind::ImageTurned, detail));
+    }
+    let extension = Path::new(name).extension().and_then(|e| e.to_str());
+    let fits = |extension: &str| {
+        let mut known = format.extensions_str().iter();
+        known.any(|known| known.eq_ignore_ascii_case(extension))
+    };
+    if extension.is_some_and(|extension| !fits(extension)) {
+        let format = format.to_mime_type();
+        let detail = format!("the content is {}", format.trim_start_matches("image/"));
+        seen.problems.push((Kind::ImageWrongExtension, detail));
+    }
+}
+
+/// Whether a decoder complains of the end of the file.
+fn is_early_end(error: &image::ImageError) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let is_end = error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof);
+        if is_end {
+            return true;
+        }
+        cause = error.source();
+    }
+    let text = error.to_string().to_lowercase();
+    text.contains("unexpected end") || text.contains("unexpected eof")
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Names of the files in directories, by their small letters; each directory is listed once.
+#[derive(Default)]
+struct Neighbors(Mutex<HashMap<PathBuf, HashMap<String, String>>>);
+
+impl Neighbors {
+    /// What is there instead of a file.
+    fn hint(&self, directory: &Path, name: &str) -> String {
+        let slashes = name.replace('\\', "/");
+        if slashes != name && directory.join(&slashes).is_file() {
+            return format!("{slashes} is there: write the name with /");
+        }
+        let path = Path::new(&slashes);
+        let Some(last) = path.file_name() else {
+            return "the name ends in no file".to_owned();
+        };
+        let last = last.to_string_lossy();
+        let parent = directory.join(path.parent().unwrap_or(Path::new("")));
+        if let Some(other) = self.find(&parent, &last) {
+            return format!("{other} is there: capitals and small letters differ");
+        }
+        match directory.join(&*last).is_file() {
+            true => format!("{last} is there, without the directory"),
+            false => format!("not in {}", directory.display()),
+        }
+    }
+
+    fn find(&self, directory: &Path, name: &str) -> Option<String> {
+        let mut directories = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let names = directories.entry(directory.to_owned()).or_insert_with(|| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            entries
+                .filter_map(|entry| entry.file_name().into_string().ok())
+                .map(|name| (name.to_lowercase(), name))
+                .collect()
+        });
+        names.get(&name.to_lowercase()).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::DynamicImage;
+
+    #[test]
+    fn boxes_are_turned_as_pixels_are() {
+        let stored = ImageSize::new(10, 16);
+        let [x, y, w, h] = [2u32, 1, 5, 3];
+        let picture = RgbImage::from_fn(16, 10, |column, row| {
+            let inside = (x..x + w).contains(&column) && (y..y + h).contains(&row);
+            image::Rgb([u8::from(inside) * 255; 3])
+        });
+        for exif in 1..=8 {
+            let orientation = Orientation::from_exif(exif).unwrap();
+            let mut upright = DynamicImage::ImageRgb8(picture.clone());
+            upright.apply_orientation(orientation);
+            let bright: Vec<_> = upright
+                .to_rgb8()
+                .enumerate_pixels()
+                .filter(|(_, _, pixel)| pixel.0[0] == 255)
+                .map(|(x, y, _)| (f64::from(x), f64::from(y)))
+                .collect();
+            let (left, top) = bright[0];
+            let (right, bottom) = bright[bright.len() - 1];
+            let expected = [left, top, right + 1.0 - left, bottom + 1.0 - top];
+            let found = upright_box([x, y, w, h].map(f64::from), orientation, stored);
+            assert_eq!(found, expected, "{exif}");
+        }
+    }
+
+    #[test]
+    fn looks_survive_resizing_and_tell_images_apart() {
+        let scene = |phase: f32| {
+            RgbImage::from_fn(320, 240, |x, y| {
+                let value = (x as f32 / 23.0 + phase).sin() * (y as f32 / 31.0 - phase).cos();
+                image::Rgb([(value * 100.0 + 128.0) as u8; 3])
+            })
+        };
+        let a = Look::of(&scene(0.0)).unwrap();
+        let smaller = image::imageops::thumbnail(&scene(0.0), 160, 120);
+        assert!(a.distance(Look::of(&smaller).unwrap()) <= 8);
+        assert!(a.distance(Look::of(&scene(1.5)).unwrap()) > 40);
+        assert_eq!(Look::of(&RgbImage::new(50, 50)), None);
+    }
+}

@@ -1,0 +1,505 @@
+//! Ids, names and boxes of one split.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::boxes::ImageSize;
+use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
+
+/// Beyond the edge by up to so many pixels is rounding, or counting from 1.
+const EDGE_TOLERANCE: f64 = 1.0;
+/// In pixels; the largest image that is decoded has sides of 18,900.
+const LARGEST_COORDINATE: f64 = 1e6;
+/// Fewer boxes say nothing about what their numbers mean.
+const FEWEST_TO_JUDGE: usize = 10;
+
+pub(super) fn check_categories(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
+    let mut by_id: HashMap<u64, usize> = HashMap::new();
+    let mut by_name: HashMap<Box<str>, usize> = HashMap::new();
+    let mut by_plain_name: HashMap<String, usize> = HashMap::new();
+    for at in 0..split.categories.len() {
+        let category = &split.categories.entries[at];
+        let (true, Some(id), Some(name)) =
+            (split.categories.is_kept(at), category.id, &category.name)
+        else {
+            continue;
+        };
+        let name = name.clone();
+        let of_earlier = |earlier: usize| {
+            let earlier = &split.categories.entries[earlier];
+            let name = earlier.name.as_deref().unwrap_or_default();
+            (earlier.id.unwrap_or_default(), name.to_owned())
+        };
+        let add = |diagnostics: &mut Diagnostics, kind, detail| {
+            diagnostics.add(kind, split.diagnostic(None, None, None, detail));
+        };
+        if let Some(&earlier) = by_id.get(&id) {
+            let (_, first) = of_earlier(earlier);
+            let detail = format!("{id} is `{first}` and `{name}`");
+            add(diagnostics, Kind::CategoryIdTwice, detail);
+            if *first == *name {
+                split.categories.drop(at);
+            }
+            continue;
+        }
+        by_id.insert(id, at);
+        if let Some(&earlier) = by_name.get(&name) {
+            let (first, _) = of_earlier(earlier);
+            let detail = format!("`{name}` is {first} and {id}");
+            add(diagnostics, Kind::CategoryNameTwice, detail);
+            split.categories.drop(at);
+            split.category_moves.insert(id, first);
+            continue;
+        }
+        by_name.insert(name.clone(), at);
+        let plain = name.to_lowercase().split_whitespace().collect::<String>();
+        match by_plain_name.get(&plain) {
+            Some(&earlier) => {
+                let (first_id, first) = of_earlier(earlier);
+                let detail = format!("`{first}` ({first_id}) and `{name}` ({id})");
+                add(diagnostics, Kind::CategoryNamesAlike, detail);
+            }
+            None => _ = by_plain_name.insert(plain, at),
+        }
+    }
+}
+
+pub(super) fn check_images(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
+    let mut by_id: HashMap<u64, usize> = HashMap::new();
+    for at in 0..split.images.len() {
+        let image = &split.images.entries[at];
+        let (true, Some(id), Some(name)) = (split.images.is_kept(at), image.id, &image.file_name)
+        else {
+            continue;
+        };
+        let Some(&first) = by_id.get(&id) else {
+            by_id.insert(id, at);
+            continue;
+        };
+        let first_name = split.images.entries[first].file_name.as_deref();
+        let first_name = first_name.unwrap_or_default();
+        let is_same = first_name == &**name;
+        let detail = match is_same {
+            true => "the same file under the same id".to_owned(),
+            false => format!("the id is also that of {first_name}"),
+        };
+        diagnostics.add(Kind::ImageIdTwice, split.diagnostic_on_image(at, detail));
+        split.images.drop(at);
+        if !is_same {
+            split.images.drop(first);
+        }
+    }
+    let mut by_name: HashMap<Box<str>, u64> = HashMap::new();
+    for at in 0..split.images.len() {
+        if !split.images.is_kept(at) {
+            continue;
+        }
+        let image = &split.images.entries[at];
+        if let (Some(id), Some(name)) = (image.id, &image.file_name) {
+            match by_name.get(name) {
+                Some(&first) => {
+                    let detail = format!("it is image {first}, too");
+                    diagnostics.add(
+                        Kind::ImageListedTwice,
+                        split.diagnostic_on_image(at, detail),
+                    );
+                    split.images.drop(at);
+                    split.image_moves.insert(id, first);
+                    continue;
+                }
+                None => _ = by_name.insert(name.clone(), id),
+            }
+        }
+        let image = &split.images.entries[at];
+        if image.size().is_none() && !split.has_image_sizes {
+            let side = |side: Option<u64>| side.map_or("none".to_owned(), |side| side.to_string());
+            let detail = format!("width {}, height {}", side(image.width), side(image.height));
+            diagnostics.add(Kind::SizeMissing, split.diagnostic_on_image(at, detail));
+        }
+    }
+}
+
+/// Where no image has told the size, boxes have no frame.
+pub(super) fn drop_images_without_size(split: &mut CheckedSplit) {
+    for at in 0..split.images.len() {
+        if split.images.entries[at].size().is_none() {
+            split.images.drop(at);
+        }
+    }
+}
+
+/// What the boxes of a file turn out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Xywh,
+    Corners,
+    Fractions,
+}
+
+pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
+    let places = Places::of(split);
+    refer(split, &places, diagnostics);
+    let meaning = meaning(split, &places);
+    if meaning != Meaning::Xywh {
+        let kind = match meaning {
+            Meaning::Corners => Kind::BoxesAreCorners,
+            _ => Kind::BoxesAreFractions,
+        };
+        let first = split.objects.kept().find_map(|(_, object)| object.xywh);
+        let detail = format!("such as {:?}", first.unwrap_or_default());
+        let file = Some(split.annotations.display().to_string());
+        diagnostics.add(kind, split.diagnostic(file, None, None, detail));
+    }
+    for at in 0..split.objects.len() {
+        if split.objects.is_kept(at) {
+            check_box(split, &places, at, meaning, diagnostics);
+        }
+    }
+    repeated_boxes(split, &places, diagnostics);
+    repeated_ids(split, &places, diagnostics);
+    unused(split, diagnostics);
+}
+
+/// Positions of images by id.
+struct Places {
+    kept: HashMap<u64, usize>,
+    /// Ids of images that are listed, and left out.
+    dropped: HashSet<u64>,
+}
+
+impl Places {
+    fn of(split: &CheckedSplit) -> Self {
+        let (mut kept, mut dropped) = (HashMap::new(), HashSet::new());
+        for (at, image) in split.images.entries.iter().enumerate() {
+            match (image.id, split.images.is_kept(at)) {
+                (Some(id), true) => _ = kept.insert(id, at),
+                (Some(id), false) => _ = dropped.insert(id),
+                (None, _) => {}
+            }
+        }
+        Self { kept, dropped }
+    }
+
+    fn image(&self, object: &RawAnnotation) -> Option<usize> {
+        self.kept.get(&object.image_id?).copied()
+    }
+}
+
+/// Follows moved ids, and leaves out what refers to nothing.
+fn refer(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostics) {
+    let categories = split.categories.kept();
+    let categories: HashSet<u64> = categories.filter_map(|(_, category)| category.id).collect();
+    for at in 0..split.objects.len() {
+        if !split.objects.is_kept(at) {
+            continue;
+        }
+        let object = &split.objects.entries[at];
+        let (Some(image), Some(category)) = (object.image_id, object.category_id) else {
+            continue;
+        };
+        if let Some(&first) = split.image_moves.get(&image) {
+            split.objects.change(at).image_id = Some(first);
+        }
+        if let Some(&first) = split.category_moves.get(&category) {
+            split.objects.change(at).category_id = Some(first);
+        }
+        let object = &split.objects.entries[at];
+        let image = object.image_id.unwrap_or(image);
+        let category = object.category_id.unwrap_or(category);
+        if !places.kept.contains_key(&image) {
+            if !places.dropped.contains(&image) {
+                let detail = format!("image_id is {image}");
+                diagnostics.add(
+                    Kind::UnknownImage,
+                    split.diagnostic_on_object(places, at, detail),
+                );
+            }
+            split.objects.drop(at);
+        } else if !categories.contains(&category) {
+            let detail = format!("category_id is {category}");
+            diagnostics.add(
+                Kind::UnknownCategory,
+                split.diagnostic_on_object(places, at, detail),
+            );
+            split.objects.drop(at);
+        }
+    }
+}
+
+/// What the numbers mean, by what they would be on their images.
+fn meaning(split: &CheckedSplit, places: &Places) -> Meaning {
+    let (mut all, mut sticking_out, mut fit_as_corners, mut at_most_one) = (0, 0, 0, 0);
+    for (_, object) in split.objects.kept() {
+        let size = places
+            .image(object)
+            .and_then(|at| split.images.entries[at].size());
+        let (Some(size), Some([a, b, c, d])) = (size, object.xywh) else {
+            continue;
+        };
+        let (width, height) = (size.width as f64, size.height as f64);
+        let (right, bottom) = (width + EDGE_TOLERANCE, height + EDGE_TOLERANCE);
+        all += 1;
+        sticking_out += usize::from(a + c > right || b + d > bottom);
+        fit_as_corners +=
+            usize::from(a >= -1.0 && b >= -1.0 && c > a && d > b && c <= right && d <= bottom);
+        at_most_one += usize::from([a, b, c, d].iter().all(|v| (0.0..=1.0).contains(v)));
+    }
+    let nearly_all = |count: usize| count * 100 >= all * 98;
+    if all < FEWEST_TO_JUDGE {
+        Meaning::Xywh
+    } else if nearly_all(at_most_one) {
+        Meaning::Fractions
+    } else if nearly_all(fit_as_corners) && sticking_out * 10 >= all {
+        Meaning::Corners
+    } else {
+        Meaning::Xywh
+    }
+}
+
+fn check_box(
+    split: &mut CheckedSplit,
+    places: &Places,
+    at: usize,
+    meaning: Meaning,
+    diagnostics: &mut Diagnostics,
+) {
+    let object = &split.objects.entries[at];
+    let image = places.image(object);
+    let size = image.and_then(|at| split.images.entries[at].size());
+    let (Some(xywh), Some(size)) = (object.xywh, size) else {
+        return;
+    };
+    if let Some(kind) = impossible(xywh, size, meaning) {
+        let detail = match kind {
+            Kind::BoxOutside => format!("bbox {} on an image of {size}", Numbers(xywh)),
+            _ => format!("bbox {}", Numbers(xywh)),
+        };
+        diagnostics.add(kind, split.diagnostic_on_object(places, at, detail));
+        split.objects.drop(at);
+        return;
+    }
+    if object.is_crowd {
+        let detail = format!("bbox {}", Numbers(xywh));
+        diagnostics.add(Kind::Crowd, split.diagnostic_on_object(places, at, detail));
+    }
+    check_area(split, places, at, xywh, diagnostics);
+    if meaning != Meaning::Xywh {
+        return;
+    }
+    let (cut, beyond) = cut_at_edge(xywh, size);
+    if beyond > EDGE_TOLERANCE {
+        let detail = format!(
+            "bbox {} reaches {beyond:.1} pixels over the edge of an image of {size}",
+            Numbers(xywh)
+        );
+        diagnostics.add(
+            Kind::BoxOverEdge,
+            split.diagnostic_on_object(places, at, detail),
+        );
+        let object = split.objects.change(at);
+        let is_of_box = object
+            .area
+            .is_some_and(|area| (area - xywh[2] * xywh[3]).abs() <= 1e-3 * area.abs());
+        if is_of_box {
+            object.area = Some(cut[2] * cut[3]);
+        }
+        object.xywh = Some(cut);
+    }
+    // As the loader has it: of the box that is cut at the edge, however little.
+    if cut[2] <= 1.0 || cut[3] <= 1.0 {
+        let detail = format!("bbox {}", Numbers(xywh));
+        diagnostics.add(
+            Kind::BoxUnderPixel,
+            split.diagnostic_on_object(places, at, detail),
+        );
+    }
+}
+
+/// Why a box can't be right.
+fn impossible([x, y, w, h]: [f64; 4], size: ImageSize, meaning: Meaning) -> Option<Kind> {
+    let values = [x, y, w, h];
+    if !values.iter().all(|value| value.is_finite()) {
+        Some(Kind::BoxNotFinite)
+    } else if values.iter().any(|value| value.abs() > LARGEST_COORDINATE) {
+        Some(Kind::BoxHuge)
+    } else if w < 0.0 || h < 0.0 {
+        Some(Kind::BoxNegative)
+    } else if w == 0.0 || h == 0.0 {
+        Some(Kind::BoxZero)
+    } else if meaning == Meaning::Xywh
+        && (x >= size.width as f64 || y >= size.height as f64 || x + w <= 0.0 || y + h <= 0.0)
+    {
+        Some(Kind::BoxOutside)
+    } else {
+        None
+    }
+}
+
+/// The part inside of the image, and how far the box reached out of it.
+fn cut_at_edge([x, y, w, h]: [f64; 4], size: ImageSize) -> ([f64; 4], f64) {
+    let (width, height) = (size.width as f64, size.height as f64);
+    let (x2, y2) = (x + w, y + h);
+    let beyond = (-x).max(-y).max(x2 - width).max(y2 - height);
+    let (left, top) = (x.max(0.0), y.max(0.0));
+    let cut = [
+        left,
+        top,
+        if x2 > width || x < 0.0 {
+            x2.min(width) - left
+        } else {
+            w
+        },
+        if y2 > height || y < 0.0 {
+            y2.min(height) - top
+        } else {
+            h
+        },
+    ];
+    (cut, beyond)
+}
+
+fn check_area(
+    split: &mut CheckedSplit,
+    places: &Places,
+    at: usize,
+    [_, _, w, h]: [f64; 4],
+    diagnostics: &mut Diagnostics,
+) {
+    let (kind, detail) = match split.objects.entries[at].area {
+        None => (Kind::AreaMissing, String::new()),
+        Some(area) if !(area.is_finite() && area > 0.0) => {
+            (Kind::AreaWrong, format!("area {area} of a box of {w}x{h}"))
+        }
+        // Masks are drawn on whole pixels: a little over is rounding.
+        Some(area) if area > (w + 1.0) * (h + 1.0) => (
+            Kind::AreaOverBox,
+            format!("area {area} of a box of {w}x{h}"),
+        ),
+        Some(_) => return,
+    };
+    diagnostics.add(kind, split.diagnostic_on_object(places, at, detail));
+    if kind == Kind::AreaWrong {
+        split.objects.change(at).area = Some(w * h);
+    }
+}
+
+fn repeated_boxes(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostics) {
+    // Of equal boxes the first in the file comes first.
+    type Key = (u64, [u64; 4], bool, u64, usize);
+    let key = |(at, object): (usize, &RawAnnotation)| -> Option<Key> {
+        let bits = object.xywh?.map(f64::to_bits);
+        Some((
+            object.image_id?,
+            bits,
+            object.is_crowd,
+            object.category_id?,
+            at,
+        ))
+    };
+    let mut keys: Vec<Key> = split.objects.kept().filter_map(key).collect();
+    keys.sort_unstable();
+    let mut same_class = Vec::new();
+    for pair in keys.windows(2) {
+        let ((image, bits, crowd, class, first), (image2, bits2, crowd2, class2, second)) =
+            (pair[0], pair[1]);
+        if (image, bits, crowd) != (image2, bits2, crowd2) {
+            continue;
+        }
+        let xywh = Numbers(bits.map(f64::from_bits));
+        let first_id = split.objects.entries[first].id.unwrap_or_default();
+        if class == class2 {
+            let detail = format!("bbox {xywh} is that of annotation {first_id}");
+            diagnostics.add(
+                Kind::BoxTwice,
+                split.diagnostic_on_object(places, second, detail),
+            );
+            same_class.push(second);
+        } else {
+            let detail = format!(
+                "bbox {xywh} is of category {class2}, and of {class} in annotation {first_id}"
+            );
+            diagnostics.add(
+                Kind::BoxTwoClasses,
+                split.diagnostic_on_object(places, second, detail),
+            );
+        }
+    }
+    for at in same_class {
+        split.objects.drop(at);
+    }
+}
+
+fn repeated_ids(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostics) {
+    let ids = split.objects.entries.iter().filter_map(|object| object.id);
+    let mut next = ids.max().map_or(1, |largest| largest.saturating_add(1));
+    let mut seen = HashSet::with_capacity(split.objects.len());
+    for at in 0..split.objects.len() {
+        let (true, Some(id)) = (split.objects.is_kept(at), split.objects.entries[at].id) else {
+            continue;
+        };
+        if !seen.insert(id) {
+            let diagnostic = split.diagnostic_on_object(places, at, String::new());
+            diagnostics.add(Kind::AnnotationIdTwice, diagnostic);
+            split.objects.change(at).id = Some(next);
+            next = next.saturating_add(1);
+        }
+    }
+}
+
+fn unused(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
+    let (mut images, mut categories) = (HashSet::new(), HashSet::new());
+    for (_, object) in split.objects.kept() {
+        images.extend(object.image_id);
+        categories.extend(object.category_id);
+    }
+    for (at, image) in split.images.kept() {
+        if image.id.is_some_and(|id| !images.contains(&id)) {
+            diagnostics.add(Kind::ImageEmpty, split.diagnostic_on_image(at, ""));
+        }
+    }
+    for (_, category) in split.categories.kept() {
+        if let (Some(id), Some(name)) = (category.id, &category.name)
+            && !categories.contains(&id)
+        {
+            let detail = format!("{id} `{name}`");
+            diagnostics.add(
+                Kind::CategoryUnused,
+                split.diagnostic(None, None, None, detail),
+            );
+        }
+    }
+}
+
+impl CheckedSplit {
+    pub(super) fn diagnostic(
+        &self,
+        file: Option<String>,
+        image_id: Option<u64>,
+        annotation_id: Option<u64>,
+        detail: String,
+    ) -> Diagnostic {
+        Diagnostic {
+            split: self.name.clone(),
+            file,
+            image_id,
+            annotation_id,
+            detail,
+        }
+    }
+
+    fn diagnostic_on_object(&self, places: &Places, at: usize, detail: String) -> Diagnostic {
+        let object = &self.objects.entries[at];
+        let image = places.image(object).map(|at| &self.images.entries[at]);
+        let file = image.and_then(|image| image.file_name.as_deref().map(str::to_owned));
+        self.diagnostic(file, object.image_id, object.id, detail)
+    }
+}
+
+/// `[1, 2.5, NaN, 4]`
+struct Numbers([f64; 4]);
+
+impl std::fmt::Display for Numbers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [x, y, w, h] = self.0;
+        write!(f, "[{x}, {y}, {w}, {h}]")
+    }
+}

@@ -1,0 +1,424 @@
+//! BCCD: 364 microscope photographs of blood with red cells, white cells and platelets (MIT).
+//!
+//! From <https://github.com/Shenggan/BCCD_Dataset> at a fixed commit, with that repository's own
+//! split, converted from Pascal VOC to COCO. The bytes of the archive may differ from one day to
+//! the next, because it is packed on request, so not the archive but what comes out of it is
+//! checked: every image byte and every box.
+
+use crate::annotations::voc_to_coco::{
+    CocoFile, MIN_SIDE, StatedSize, VocDirectory, VocOptions, convert_split,
+};
+use crate::atomic::write_atomically;
+use crate::datasets::download::{Download, DownloadError, sha256_hex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+/// Where archives of GitHub repositories are served.
+pub const BASE_URL: &str = "https://codeload.github.com";
+/// The commit of 2019-11-21.
+const COMMIT: &str = "d272fb14cdff6e473fafeeeba32aba5f560e9e43";
+const SPLITS: [&str; 3] = ["train", "val", "test"];
+/// The archive's VOC directory.
+const VOC_ROOT: &str = "BCCD";
+/// In the order of their category ids, from 1.
+const CATEGORIES: [&str; 3] = ["RBC", "WBC", "Platelets"];
+/// Of the sorted lines `SHA-256 FILE` of all images.
+const IMAGES_SHA256: &str = "f7dc9f06dd91b5cfc8c8a4ee7b0a8c8c85864c73ad588e07772c30ee595364dd";
+/// Of the sorted lines `SPLIT FILE CLASS X Y WIDTH HEIGHT` of all boxes.
+const BOXES_SHA256: &str = "3136ba2208e8f819add83487c7a315444d09e6b473b65def92c87fa639288a87";
+/// The archive holds about 8 MiB; anything far above is something else.
+const MAX_BYTES: u64 = 64 << 20;
+const ARCHIVE: &str = "bccd.tar.gz";
+const SOURCE_FILE: &str = "SOURCE.txt";
+const SOURCE_TITLE: &str = "BCCD: blood cell count and detection";
+
+/// What lies in the directory after [`download_blood_cells`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BloodCellsSummary {
+    /// The directory: `images/`, `train.json`, `val.json`, `test.json`, `LICENSE`, `SOURCE.txt`.
+    pub directory: PathBuf,
+    /// Images in train, val and test.
+    pub images: [usize; 3],
+    /// Boxes in train, val and test.
+    pub boxes: [usize; 3],
+    /// Boxes of the source that were left out because a side is under one pixel; not known of a
+    /// directory that was complete before (its `SOURCE.txt` tells).
+    pub degenerate_boxes: Option<usize>,
+    /// The directory was complete before, and nothing was fetched.
+    pub already_there: bool,
+}
+
+/// Why the dataset could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum BloodCellsError {
+    /// The archive could not be fetched.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// The archive could not be unpacked, lacks something, or holds something unreadable.
+    #[error("{url}: the archive is broken ({reason}); it was removed, run again to fetch it anew")]
+    Archive {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What came out is not the dataset that was expected.
+    #[error(
+        "{url}: the {what} are not those of BCCD at commit {COMMIT} (SHA-256 {found}, expected {expected}); the archive was removed, run again, or fetch from {BASE_URL}"
+    )]
+    Content {
+        /// The address.
+        url: String,
+        /// `images` or `boxes`.
+        what: &'static str,
+        /// In hexadecimal.
+        found: String,
+        /// In hexadecimal.
+        expected: &'static str,
+    },
+    /// The directory holds another dataset.
+    #[error(
+        "{} already exists and is not from BCCD; choose an empty directory", path.display()
+    )]
+    Occupied {
+        /// The file or directory in the way.
+        path: PathBuf,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}; check free space and permissions", path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Fetch BCCD from `base_url` ([`BASE_URL`] unless a mirror is wanted) into `directory`, check it
+/// and convert it to COCO. A complete directory is recognized by its content and kept; an interrupted
+/// run goes on where it can. `progress` hears the bytes in hand and the length if known.
+///
+/// # Errors
+/// See [`BloodCellsError`]. Nothing but the archive is written before its content has been checked.
+pub fn download_blood_cells(
+    directory: &Path,
+    base_url: &str,
+    progress: &mut dyn FnMut(u64, Option<u64>),
+) -> Result<BloodCellsSummary, BloodCellsError> {
+    if let Some(there) = BloodCells::from_directory(directory)
+        && there.images_sha256() == IMAGES_SHA256
+        && there.boxes_sha256() == BOXES_SHA256
+    {
+        // Left over when a run was cut off at its very end.
+        let _ = fs::remove_file(directory.join(ARCHIVE));
+        return Ok(there.summary(directory, true));
+    }
+    refuse_another_data_set(directory)?;
+    let url = format!(
+        "{}/Shenggan/BCCD_Dataset/tar.gz/{COMMIT}",
+        base_url.trim_end_matches('/')
+    );
+    let archive = directory.join(ARCHIVE);
+    Download {
+        max_bytes: Some(MAX_BYTES),
+        ..Download::new(&url, &archive)
+    }
+    .run(progress)?;
+    let cells = fs::read(&archive)
+        .map_err(|source| BloodCellsError::Disk {
+            path: archive.clone(),
+            source,
+        })
+        .and_then(|bytes| checked(&bytes, &url));
+    let cells = match cells {
+        Ok(cells) => cells,
+        Err(error) => {
+            // Or the next run would take the bad archive for a finished download.
+            let _ = fs::remove_file(&archive);
+            return Err(error);
+        }
+    };
+    cells.write(directory)?;
+    let _ = fs::remove_file(&archive);
+    Ok(cells.summary(directory, false))
+}
+
+/// Files of ours beside our `SOURCE.txt` may be replaced, those of another dataset never.
+fn refuse_another_data_set(directory: &Path) -> Result<(), BloodCellsError> {
+    let ours = fs::read_to_string(directory.join(SOURCE_FILE))
+        .is_ok_and(|text| text.starts_with(SOURCE_TITLE));
+    let mut names = SPLITS.map(|split| format!("{split}.json")).to_vec();
+    names.extend(["images", "LICENSE", SOURCE_FILE].map(str::to_owned));
+    let in_the_way = names
+        .iter()
+        .map(|name| directory.join(name))
+        .find(|path| path.exists());
+    match in_the_way {
+        Some(path) if !ours => Err(BloodCellsError::Occupied { path }),
+        _ => Ok(()),
+    }
+}
+
+fn checked(archive: &[u8], url: &str) -> Result<BloodCells, BloodCellsError> {
+    let broken = |reason: String| BloodCellsError::Archive {
+        url: url.to_owned(),
+        reason,
+    };
+    let files = unpack(archive).map_err(|error| broken(error.to_string()))?;
+    let cells = BloodCells::from_files(files, &broken)?;
+    for (what, found, expected) in [
+        ("images", cells.images_sha256(), IMAGES_SHA256),
+        ("boxes", cells.boxes_sha256(), BOXES_SHA256),
+    ] {
+        if found != expected {
+            return Err(BloodCellsError::Content {
+                url: url.to_owned(),
+                what,
+                found,
+                expected,
+            });
+        }
+    }
+    Ok(cells)
+}
+
+/// The wanted files of the archive, by their path below its one directory. They stay in memory: no
+/// path of the archive ever reaches the disk unchecked.
+fn unpack(archive: &[u8]) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let plain = flate2::read::GzDecoder::new(archive).take(2 * MAX_BYTES);
+    let mut files = BTreeMap::new();
+    for entry in tar::Archive::new(plain).entries()? {
+        let mut entry = entry?;
+        let Some(name) = wanted(&entry.path()?) else {
+            continue;
+        };
+        if entry.header().entry_type().is_file() {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            files.insert(name, bytes);
+        }
+    }
+    Ok(files)
+}
+
+/// `BCCD/JPEGImages/a.jpg` of `ANYTHING/BCCD/JPEGImages/a.jpg`; `None` for files that are not
+/// needed and for paths that leave the archive's directory.
+fn wanted(path: &Path) -> Option<String> {
+    let mut parts = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::CurDir => {}
+            _ => return None,
+        }
+    }
+    match parts.get(1..)? {
+        ["LICENSE"]
+        | ["BCCD", "Annotations" | "JPEGImages", _]
+        | ["BCCD", "ImageSets", "Main", _] => Some(parts[1..].join("/")),
+        _ => None,
+    }
+}
+
+/// The whole dataset: annotations per split in the order of [`SPLITS`], and the image files.
+struct BloodCells {
+    splits: [CocoFile; 3],
+    images: BTreeMap<String, Vec<u8>>,
+    license: Vec<u8>,
+    degenerate_boxes: Option<usize>,
+}
+
+impl BloodCells {
+    fn from_files(
+        mut files: BTreeMap<String, Vec<u8>>,
+        broken: &dyn Fn(String) -> BloodCellsError,
+    ) -> Result<Self, BloodCellsError> {
+        let directory = VocDirectory::InMemory {
+            files: &files,
+            root: VOC_ROOT,
+        };
+        let mut splits: [CocoFile; 3] = Default::default();
+        let mut degenerate_boxes = 0;
+        for (split, coco) in SPLITS.iter().zip(&mut splits) {
+            // Every box and image is checked against its digest afterwards, so a size that an
+            // annotation states wrongly cannot do harm.
+            let options = VocOptions {
+                stated_size: StatedSize::Ignored,
+                min_side: MIN_SIDE,
+            };
+            let converted = convert_split(directory, split, &CATEGORIES, options)
+                .map_err(|error| broken(error.to_string()))?;
+            degenerate_boxes += converted.degenerate_boxes;
+            *coco = converted.coco;
+        }
+        let mut take = |name: &str| {
+            files
+                .remove(name)
+                .ok_or_else(|| broken(format!("{name} is missing")))
+        };
+        let license = take("LICENSE")?;
+        let names: BTreeSet<&String> = splits
+            .iter()
+            .flat_map(|coco| coco.images.iter().map(|image| &image.file_name))
+            .collect();
+        let images = names
+            .into_iter()
+            .map(|name| {
+                Ok((
+                    name.clone(),
+                    take(&format!("{VOC_ROOT}/JPEGImages/{name}"))?,
+                ))
+            })
+            .collect::<Result<_, BloodCellsError>>()?;
+        Ok(Self {
+            splits,
+            images,
+            license,
+            degenerate_boxes: Some(degenerate_boxes),
+        })
+    }
+
+    /// What lies in the directory, `None` if anything is missing or unreadable.
+    fn from_directory(directory: &Path) -> Option<Self> {
+        fs::metadata(directory.join(SOURCE_FILE)).ok()?;
+        let license = fs::read(directory.join("LICENSE")).ok()?;
+        let mut splits: [CocoFile; 3] = Default::default();
+        let mut images = BTreeMap::new();
+        for (split, coco) in SPLITS.iter().zip(&mut splits) {
+            let text = fs::read(directory.join(format!("{split}.json"))).ok()?;
+            *coco = serde_json::from_slice(&text).ok()?;
+            for image in &coco.images {
+                let path = directory.join("images").join(&image.file_name);
+                images.insert(image.file_name.clone(), fs::read(path).ok()?);
+            }
+        }
+        Some(Self {
+            splits,
+            images,
+            license,
+            degenerate_boxes: None,
+        })
+    }
+
+    fn images_sha256(&self) -> String {
+        let lines = self.images.iter();
+        sha256_of_sorted(lines.map(|(name, bytes)| format!("{} {name}\n", sha256_hex(bytes))))
+    }
+
+    fn boxes_sha256(&self) -> String {
+        let lines = SPLITS.iter().zip(&self.splits);
+        sha256_of_sorted(lines.flat_map(|(split, coco)| box_lines(split, coco)))
+    }
+
+    fn summary(&self, directory: &Path, already_there: bool) -> BloodCellsSummary {
+        BloodCellsSummary {
+            directory: directory.to_owned(),
+            images: self.splits.each_ref().map(|coco| coco.images.len()),
+            boxes: self.splits.each_ref().map(|coco| coco.annotations.len()),
+            degenerate_boxes: self.degenerate_boxes,
+            already_there,
+        }
+    }
+
+    fn write(&self, directory: &Path) -> Result<(), BloodCellsError> {
+        // First, so that a run that is cut off here knows its own files again.
+        write_whole(
+            &directory.join(SOURCE_FILE),
+            source_text(self.degenerate_boxes).as_bytes(),
+        )?;
+        write_whole(&directory.join("LICENSE"), &self.license)?;
+        for (name, bytes) in &self.images {
+            write_whole(&directory.join("images").join(name), bytes)?;
+        }
+        for (split, coco) in SPLITS.iter().zip(&self.splits) {
+            let path = directory.join(format!("{split}.json"));
+            coco.write(&path)
+                .map_err(|source| BloodCellsError::Disk { path, source })?;
+        }
+        Ok(())
+    }
+}
+
+fn sha256_of_sorted(lines: impl Iterator<Item = String>) -> String {
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort_unstable();
+    sha256_hex(lines.concat().as_bytes())
+}
+
+/// Whole or not at all; makes the directory.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BloodCellsError> {
+    let write = || {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        write_atomically(path, |out| out.write_all(bytes))
+    };
+    write().map_err(|source| BloodCellsError::Disk {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn source_text(degenerate_boxes: Option<usize>) -> String {
+    let left_out = degenerate_boxes.map_or("boxes".into(), |count| format!("{count} boxes"));
+    format!(
+        "{SOURCE_TITLE} (microscope photographs, JPEG)
+from     https://github.com/Shenggan/BCCD_Dataset, commit {COMMIT} (2019-11-21)
+license  MIT, see LICENSE
+changed  images untouched; Pascal VOC turned into COCO: box = [xmin, ymin, xmax - xmin, ymax - ymin],
+         area = width * height; {left_out} with a side under 1 px left out
+note     not every red cell is annotated, so the precision of RBC cannot reach 1
+"
+    )
+}
+
+/// `SPLIT FILE CLASS X Y WIDTH HEIGHT` of each box.
+fn box_lines(split: &str, coco: &CocoFile) -> Vec<String> {
+    let files: BTreeMap<u64, &str> = coco
+        .images
+        .iter()
+        .map(|image| (image.id, image.file_name.as_str()))
+        .collect();
+    let classes: BTreeMap<u64, &str> = coco
+        .categories
+        .iter()
+        .map(|category| (category.id, category.name.as_str()))
+        .collect();
+    coco.annotations
+        .iter()
+        .map(|annotation| {
+            let file = files.get(&annotation.image_id).unwrap_or(&"?");
+            let class = classes.get(&annotation.category_id).unwrap_or(&"?");
+            let [x, y, width, height] = annotation.bbox;
+            format!("{split} {file} {class} {x} {y} {width} {height}\n")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_needed_files_below_the_archives_own_directory_are_wanted() {
+        for (path, expected) in [
+            ("x/LICENSE", Some("LICENSE")),
+            ("x/BCCD/JPEGImages/a.jpg", Some("BCCD/JPEGImages/a.jpg")),
+            ("x/./BCCD/Annotations/a.xml", Some("BCCD/Annotations/a.xml")),
+            (
+                "x/BCCD/ImageSets/Main/val.txt",
+                Some("BCCD/ImageSets/Main/val.txt"),
+            ),
+            ("x/BCCD/JPEGImages/../../../etc/passwd", None),
+            ("../BCCD/JPEGImages/a.jpg", None),
+            ("/BCCD/JPEGImages/a.jpg", None),
+            ("x/BCCD/JPEGImages/deep/a.jpg", None),
+            ("x/README.md", None),
+            ("LICENSE", None),
+        ] {
+            assert_eq!(wanted(Path::new(path)).as_deref(), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Directories of classes: every class a directory, every image in the directory of its class.
+//!
+//! With splits, where `val` may also be called `valid` or `validation`:
+//!
+//! ```text
+//! FOLDER/train/CLASS/*.jpg
+//! FOLDER/val/CLASS/*.jpg
+//! FOLDER/test/CLASS/*.jpg
+//! ```
+//!
+//! Without a val directory, `test` is taken for it; without either, a tenth of the images is held
+//! out of train. So it is with a directory that has no splits at all, `DIRECTORY/CLASS/*.jpg`. An image
+//! is held out when the first eight bytes of the SHA-256 of its path from the class directories'
+//! directory (`CLASS/name.jpg`, with `/` between the parts) are, as a big-endian number, a multiple of
+//! ten. So the same images are held out on every machine, and more images do not move the old
+//! ones. Every class keeps at least one image, and at least one is held out.
+//!
+//! Classes are the sorted names of the directories, as in torchvision's `ImageFolder`; directories inside a
+//! class belong to it, hidden entries do not count. Where every directory is a synset of ImageNet
+//! (Imagenette, ImageNet-100), the classes have ImageNet's names.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use crate::DataError;
+use crate::annotations::image_files::{
+    Found, ImageFiles, first_few, holds_images, holds_images_directly, images_within, list,
+};
+use crate::annotations::layout::{LayoutError, Split, find_directory};
+use crate::annotations::voc_to_coco::is_voc;
+use crate::annotations::yolo::YoloDirectory;
+use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
+use crate::datasets::labeled::LabeledDataset;
+
+/// One image in so many is held out where there is no val directory.
+const HELD_OUT: u64 = 10;
+
+/// A directory of classes; nothing is read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFolder {
+    root: PathBuf,
+    /// The directories of train, val and test, none for a directory without splits.
+    splits: Option<[Option<PathBuf>; 3]>,
+    /// A val directory without directories of classes, beside a train directory with them.
+    flat_val: Option<PathBuf>,
+}
+
+const SPLITS: [Split; 3] = [Split::Train, Split::Val, Split::Test];
+
+impl ImageFolder {
+    /// Looks for splits in a directory. A directory `train` whose images lie in it directly is a class
+    /// among others, not a split.
+    pub fn new(root: &Path) -> Self {
+        let directory_of = |split: Split, is_flat: bool| {
+            let mut names = split.names().iter().map(|name| root.join(name));
+            names.find(|path| path.is_dir() && holds_images_directly(path) == is_flat)
+        };
+        let splits = SPLITS.map(|split| directory_of(split, false));
+        let has_splits = splits.iter().any(Option::is_some);
+        Self {
+            root: root.to_owned(),
+            flat_val: match has_splits && splits[1].is_none() {
+                true => directory_of(Split::Val, true),
+                false => None,
+            },
+            splits: has_splits.then_some(splits),
+        }
+    }
+
+    /// The directory if it is one of classes: at least two with images in them. Ask
+    /// [`holds_annotations`] first: images with boxes lie in directories too.
+    pub fn find(root: &Path) -> Option<Self> {
+        if !root.is_dir() {
+            return None;
+        }
+        let directory = Self::new(root);
+        let parents = match &directory.splits {
+            None => vec![root],
+            Some(splits) => splits.iter().flatten().map(PathBuf::as_path).collect(),
+        };
+        let holds_classes = |parent: &Path| {
+            let classes = list(parent).unwrap_or_default().directories;
+            let with_images = classes
+                .iter()
+                .filter(|class| holds_images(&parent.join(class)));
+            with_images.take(2).count() == 2
+        };
+        parents.into_iter().any(holds_classes).then_some(directory)
+    }
+
+    /// One split.
+    ///
+    /// # Errors
+    /// No such split, a class without a single image in train, a class in val that train lacks,
+    /// an unreadable directory.
+    pub fn open(&self, split: Split) -> Result<LabeledDataset, DataError> {
+        if let Some(flat) = &self.flat_val {
+            let problem =
+                "its images lie in no directories of classes; move each into its class's directory";
+            return Err(DataError::labels(flat, problem));
+        }
+        let [train, val, test] = match &self.splits {
+            None => [Some(self.root.as_path()), None, None],
+            Some(splits) => splits.each_ref().map(Option::as_deref),
+        };
+        match (split, val.or(test)) {
+            (Split::Train, Some(_)) => self.open_whole(self.expect(train, split)?, train),
+            (Split::Val, Some(directory)) => {
+                let notes = val
+                    .is_none()
+                    .then(|| "no val directory: test is used".to_owned());
+                Ok(self.open_whole(directory, train)?.with_notes(notes))
+            }
+            (Split::Test, _) => self.open_whole(self.expect(test, split)?, train),
+            (_, None) => self.open_part(self.expect(train, Split::Train)?, split),
+        }
+    }
+
+    fn expect<'a>(&self, directory: Option<&'a Path>, split: Split) -> Result<&'a Path, DataError> {
+        directory.ok_or_else(|| {
+            let problem = format!(
+                "no {split} directory with a directory for each class; make it, or use another split"
+            );
+            DataError::labels(&self.root, problem)
+        })
+    }
+
+    /// All images of a directory; the classes are train's where there is a train directory.
+    fn open_whole(
+        &self,
+        directory: &Path,
+        train: Option<&Path>,
+    ) -> Result<LabeledDataset, DataError> {
+        let classes = list(train.unwrap_or(directory))?.directories;
+        let is_train = train == Some(directory);
+        let images = ClassImages::read(&self.root, directory, &classes)?;
+        let empty = images.empty_classes(&classes);
+        if is_train && !empty.is_empty() {
+            return Err(no_images_of(directory, &empty));
+        }
+        let notes = (!empty.is_empty()).then(|| {
+            format!(
+                "{}: no images of {} of {} classes: {}",
+                directory.display(),
+                empty.len(),
+                classes.len(),
+                first_few(empty.iter().copied())
+            )
+        });
+        let dataset = images.into_dataset(display_names(classes), |_, _| true)?;
+        Ok(dataset.with_notes(notes))
+    }
+
+    /// The part of a directory's images that is held out (val), or the others (train).
+    fn open_part(&self, directory: &Path, split: Split) -> Result<LabeledDataset, DataError> {
+        let classes = list(directory)?.directories;
+        let images = ClassImages::read(&self.root, directory, &classes)?;
+        let empty = images.empty_classes(&classes);
+        if !empty.is_empty() {
+            return Err(no_images_of(directory, &empty));
+        }
+        let held_out = held_out(&classes, &images.of_class);
+        let count = held_out.iter().flatten().filter(|held| **held).count();
+        let all = images.len();
+        let wanted = split != Split::Train;
+        let dataset = images.into_dataset(display_names(classes), |class, index| {
+            held_out[class][index] == wanted
+        })?;
+        let note = format!("no val directory: {count} of {all} images held out");
+        Ok(dataset.with_notes(wanted.then_some(note)))
+    }
+}
+
+/// Whether a directory holds annotations of boxes: COCO's in a known layout or, to be safe, anything
+/// that looks like them; VOC's.
+pub fn holds_annotations(root: &Path) -> bool {
+    if matches!(
+        find_directory(root),
+        Ok(_) | Err(LayoutError::Ambiguous { .. })
+    ) {
+        return true;
+    }
+    if is_voc(root) || matches!(YoloDirectory::find(root), Ok(Some(_))) {
+        return true;
+    }
+    let has_json = |directory: &Path, is_meant: fn(&str) -> bool| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name()).any(|name| {
+            let name = name.to_string_lossy().to_lowercase();
+            name.ends_with(".json") && is_meant(&name)
+        })
+    };
+    has_json(&root.join("annotations"), |_| true)
+        || has_json(root, |name| {
+            name.starts_with("instances") || name.contains("coco")
+        })
+        || root.join("JPEGImages").is_dir()
+}
+
+/// The images of every class in a directory.
+pub(crate) struct ClassImages {
+    directory: PathBuf,
+    classes: Vec<String>,
+    of_class: Vec<Vec<Found>>,
+}
+
+impl ClassImages {
+    /// Reads the directories of these classes, which need not all be there.
+    ///
+    /// # Errors
+    /// A directory that is none of the classes, named with the others as a difference between `root`'s
+    /// splits; an unreadable directory.
+    pub(crate) fn read(
+        root: &Path,
+        directory: &Path,
+        classes: &[String],
+    ) -> Result<Self, DataError> {
+        let present = list(directory)?.directories;
+        let known: BTreeSet<&String> = classes.iter().collect();
+        let unknown: Vec<&str> = present
+            .iter()
+            .filter(|name| !known.contains(name))
+            .map(String::as_str)
+            .collect();
+        if !unknown.is_empty() {
+            let here: BTreeSet<&String> = present.iter().collect();
+            let missing = known.difference(&here).map(|name| name.as_str());
+            let other = directory.strip_prefix(root).unwrap_or(directory).display();
+            let mut difference = format!("only in {other}: {}", first_few(unknown));
+            let missing = first_few(missing);
+            if !missing.is_empty() {
+                difference += &format!("; only in train: {missing}");
+            }
+            return Err(DataError::ClassesDiffer {
+                root: root.to_owned(),
+                other: other.to_string(),
+                difference,
+            });
+        }
+        let here: BTreeSet<&String> = present.iter().collect();
+        let of_class = classes
+            .par_iter()
+            .map(|class| match here.contains(class) {
+                true => images_within(&directory.join(class)),
+                false => Ok(Vec::new()),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            classes: classes.to_vec(),
+            of_class,
+        })
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.of_class.iter().map(Vec::len).sum()
+    }
+
+    /// The classes without images, out of their names.
+    pub(crate) fn empty_classes<'a>(&self, names: &'a [String]) -> Vec<&'a str> {
+        names
+            .iter()
+            .zip(&self.of_class)
+            .filter(|(_, images)| images.is_empty())
+            .map(|(name, _)| name.as_str())
+            .collect()
+    }
+
+    /// The images that are wanted by class and place in it; `names` are those of the classes.
+    ///
+    /// # Errors
+    /// There is no image.
+    pub(crate) fn into_dataset(
+        self,
+        names: Vec<String>,
+        is_wanted: impl Fn(usize, usize) -> bool,
+    ) -> Result<LabeledDataset, DataError> {
+        let (mut labels, mut files) = (Vec::new(), ImageFiles::default());
+        for (class, images) in self.of_class.iter().enumerate() {
+            let directory = self.directory.join(&self.classes[class]);
+            for (index, image) in images.iter().enumerate() {
+                if is_wanted(class, index) {
+                    match image.within.as_str() {
+                        "" => files.push(&directory, &image.name),
+                        within => files.push(&directory.join(within), &image.name),
+                    }
+                    labels.push(class as u32);
+                }
+            }
+        }
+        LabeledDataset::new(&self.directory.display().to_string(), names, labels, files)
+    }
+}
+
+fn no_images_of(directory: &Path, empty: &[&str]) -> DataError {
+    let problem = format!(
+        "no images in {}; add some, or remove the empty class directories",
+        first_few(empty.iter().copied())
+    );
+    DataError::labels(directory, problem)
+}
+
+/// ImageNet's names where every class is one of its synsets.
+fn display_names(classes: Vec<String>) -> Vec<String> {
+    let labels: Option<Vec<usize>> = classes.iter().map(|class| imagenet_label(class)).collect();
+    match labels {
+        Some(labels) => labels
+            .into_iter()
+            .map(|label| imagenet_classes()[label].name.to_owned())
+            .collect(),
+        None => classes,
+    }
+}
+
+/// Which images are held out, by class and place; see the module's text.
+fn held_out(classes: &[String], of_class: &[Vec<Found>]) -> Vec<Vec<bool>> {
+    let hashes: Vec<Vec<u64>> = classes
+        .par_iter()
+        .zip(of_class)
+        .map(|(class, images)| {
+            let hash = |image: &Found| path_hash(class, image);
+            images.iter().map(hash).collect()
+        })
+        .collect();
+    let mut held_out: Vec<Vec<bool>> = hashes
+        .iter()
+        .map(|hashes| hashes.iter().map(|hash| hash % HELD_OUT == 0).collect())
+        .collect();
+    for held in &mut held_out {
+        if held.iter().all(|held| *held)
+            && let Some(first) = held.first_mut()
+        {
+            *first = false;
+        }
+    }
+    if !held_out.iter().flatten().any(|held| *held) {
+        // Of a class that can spare one.
+        let spare = hashes.iter().enumerate().filter(|(_, of)| of.len() > 1);
+        let places = spare.flat_map(|(class, of)| {
+            let with_place = of.iter().enumerate();
+            with_place.map(move |(index, hash)| (hash, class, index))
+        });
+        if let Some((_, class, index)) = places.min() {
+            held_out[class][index] = true;
+        }
+    }
+    held_out
+}
+
+fn path_hash(class: &str, image: &Found) -> u64 {
+    let Found { within, name } = image;
+    let path = match within.as_str() {
+        "" => format!("{class}/{name}"),
+        _ => format!("{class}/{within}/{name}"),
+    };
+    let first_eight = &Sha256::digest(path)[..8];
+    first_eight
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+}

@@ -1,0 +1,20 @@
+//! Datasets by name or directory, and their downloads.
+//!
+//! - [`registry`]: the one table from a name or path to a dataset.
+//! - [`detection`]: images with boxes. - [`labeled`]: images with one class each.
+//! - [`image_folder`], [`cifar`], [`imagenet`], [`places365`]: layouts of classification datasets.
+//! - [`sources`], [`download`], [`unpack`], [`blood_cells`]: fetching public datasets.
+
+pub mod blood_cells;
+pub mod cifar;
+pub mod detection;
+pub mod download;
+pub mod image_folder;
+pub mod imagenet;
+pub mod imagenet_classes;
+pub mod labeled;
+pub mod matlab;
+pub mod places365;
+pub mod registry;
+pub mod sources;
+pub mod unpack;

@@ -1,0 +1,182 @@
+//! Places365: scenes in 365 categories, with lists of images.
+//!
+//! ```text
+//! categories_places365.txt          /a/airfield 0
+//! places365_train_standard.txt      /a/airfield/00000001.jpg 0        data_256/a/airfield/00000001.jpg
+//! places365_train_challenge.txt     the same for the challenge's eight million images
+//! places365_val.txt                 Places365_val_00000001.jpg 165    val_256/Places365_val_00000001.jpg
+//! ```
+//!
+//! The images lie in `data_256/` and `val_256/` (256x256), or else `data_large/` and `val_large/`;
+//! torchvision's names for the training directories (`data_256_standard/`, `data_large_challenge/`, ...)
+//! do as well. Labels are the numbers of the category file.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Component, Path, PathBuf};
+
+use crate::DataError;
+use crate::annotations::image_files::ImageFiles;
+use crate::annotations::layout::Split;
+use crate::datasets::labeled::LabeledDataset;
+
+/// The list of categories; a directory with this file holds Places365.
+pub const CATEGORIES: &str = "categories_places365.txt";
+const VAL_LIST: &str = "places365_val.txt";
+/// Longer lines are in no list.
+const MAX_LINE: u64 = 4096;
+/// So many images of a list may be missing before their directory counts as missing.
+const TRIED_IMAGES: usize = 100;
+
+/// The two sets of training images; their val images are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlacesTrain {
+    /// 1.8 million.
+    Standard,
+    /// 8 million.
+    Challenge,
+}
+
+impl PlacesTrain {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Challenge => "challenge",
+        }
+    }
+
+    /// The file with its list.
+    fn list(self) -> String {
+        format!("places365_train_{}.txt", self.name())
+    }
+
+    /// The standard set, unless only the challenge's list is in the directory.
+    pub fn in_directory(directory: &Path) -> Self {
+        let has = |set: Self| directory.join(set.list()).is_file();
+        match !has(Self::Standard) && has(Self::Challenge) {
+            true => Self::Challenge,
+            false => Self::Standard,
+        }
+    }
+}
+
+/// Opens a split of Places365.
+///
+/// # Errors
+/// A list is missing, has a line of another form or a label without a category; no directory has the
+/// images; the test split, whose labels are not public.
+pub fn open_places365(
+    directory: &Path,
+    train: PlacesTrain,
+    split: Split,
+) -> Result<LabeledDataset, DataError> {
+    let (list, image_directories) = match split {
+        Split::Train => (
+            train.list(),
+            ["256", "large"]
+                .into_iter()
+                .flat_map(|size| {
+                    let set = train.name();
+                    [format!("data_{size}"), format!("data_{size}_{set}")]
+                })
+                .collect::<Vec<_>>(),
+        ),
+        Split::Val => (VAL_LIST.into(), vec!["val_256".into(), "val_large".into()]),
+        Split::Test => {
+            let problem = "the labels of Places365's test images are not public; use the val split";
+            return Err(DataError::labels(directory, problem));
+        }
+    };
+    let class_names = read_categories(&directory.join(CATEGORIES))?;
+    let list = directory.join(list);
+    let mut labels = Vec::new();
+    let mut listed = ImageFiles::default();
+    each_entry(&list, |path, number| {
+        if number >= class_names.len() {
+            return Err(format!(
+                "the label {number}, but {CATEGORIES} has {} categories",
+                class_names.len()
+            ));
+        }
+        labels.push(number as u32);
+        let (within, name) = path.rsplit_once('/').unwrap_or(("", path));
+        listed.push(Path::new(within), name);
+        Ok(())
+    })?;
+    let root = image_directory(directory, &image_directories, &listed).ok_or_else(|| {
+        let problem = format!(
+            "none of its images is there; looked in {} of {}; unpack the images there",
+            image_directories.join(", "),
+            directory.display()
+        );
+        DataError::labels(&list, problem)
+    })?;
+    let origin = list.display().to_string();
+    LabeledDataset::new(&origin, class_names, labels, listed.within(&root))
+}
+
+/// The names of the categories, `airfield` for the line `/a/airfield 0`, by number.
+fn read_categories(path: &Path) -> Result<Vec<String>, DataError> {
+    let mut names: Vec<String> = Vec::new();
+    each_entry(path, |category, number| {
+        if number != names.len() {
+            return Err(format!("the number {number} where {} is next", names.len()));
+        }
+        // Its first letter is a directory of its own.
+        let name = category.split_once('/').map_or(category, |(_, name)| name);
+        names.push(name.to_owned());
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// Hears every line `PATH NUMBER` of a list, the path without its leading `/`.
+fn each_entry(
+    path: &Path,
+    mut hear: impl FnMut(&str, usize) -> Result<(), String>,
+) -> Result<(), DataError> {
+    let io = |source| DataError::io(path, source);
+    let mut file = BufReader::new(File::open(path).map_err(io)?);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let read = file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
+        if read.map_err(io)? == 0 {
+            break;
+        }
+        let entry = std::str::from_utf8(&line).ok().map(str::trim);
+        if entry == Some("") {
+            continue;
+        }
+        let parts = entry.and_then(|entry| {
+            let (image, label) = entry.rsplit_once(char::is_whitespace)?;
+            let image = image.trim().trim_start_matches('/');
+            (!image.is_empty() && stays_inside(image)).then_some(())?;
+            Some((image, label.parse().ok()?))
+        });
+        let heard = match parts {
+            Some((image, label)) => hear(image, label),
+            None => Err("not a path and a number".into()),
+        };
+        heard.map_err(|problem| {
+            let problem = format!("line {number}: {problem}; put the original file there");
+            DataError::labels(path, problem)
+        })?;
+    }
+    Ok(())
+}
+
+/// No `..` that leads to other directories.
+fn stays_inside(path: &str) -> bool {
+    let mut parts = Path::new(path).components();
+    parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// The first directory with one of the first images; any directory for an empty list.
+fn image_directory(root: &Path, directories: &[String], listed: &ImageFiles) -> Option<PathBuf> {
+    let mut directories = directories.iter().map(|directory| root.join(directory));
+    directories.find(|directory| {
+        let mut first = (0..listed.len().min(TRIED_IMAGES)).map(|index| listed.path(index));
+        listed.is_empty() || first.any(|image| directory.join(image).is_file())
+    })
+}

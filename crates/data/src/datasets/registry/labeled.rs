@@ -1,0 +1,193 @@
+//! Classification datasets by name or by directory.
+
+use std::path::{Path, PathBuf};
+
+use crate::DataError;
+use crate::annotations::layout::Split;
+use crate::datasets::cifar::{CifarFiles, CifarImages, CifarVariant};
+use crate::datasets::image_folder::{ImageFolder, holds_annotations};
+use crate::datasets::imagenet::ImageNetDirectory;
+use crate::datasets::labeled::LabeledDataset;
+use crate::datasets::places365::{CATEGORIES, PlacesTrain, open_places365};
+use crate::datasets::registry::{RegistryError, directory_of};
+
+/// The classification datasets that sedet knows by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabeledName {
+    /// CIFAR-10.
+    Cifar10,
+    /// CIFAR-100, by its fine labels.
+    Cifar100,
+    /// A directory with the files of CIFAR-10 or CIFAR-100.
+    CifarDirectory(PathBuf),
+    /// ImageNet's classification challenge of 2012.
+    ImageNet,
+    /// A directory with ImageNet in one of its own layouts.
+    ImageNetDirectory(PathBuf),
+    /// Places365 with its standard training set.
+    Places365,
+    /// Places365 with the larger training set of the challenge.
+    Places365Challenge,
+    /// A directory with the lists of Places365.
+    Places365Directory(PathBuf),
+    /// Any directory with a directory for each class.
+    ImageFolder(PathBuf),
+}
+
+impl LabeledName {
+    /// The names; anything else is a directory.
+    pub const NAMES: [&str; 5] = [
+        "imagenet",
+        "places365",
+        "places365-challenge",
+        "cifar10",
+        "cifar100",
+    ];
+
+    /// One of [`Self::NAMES`].
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "imagenet" => Some(Self::ImageNet),
+            "places365" => Some(Self::Places365),
+            "places365-challenge" => Some(Self::Places365Challenge),
+            "cifar10" => Some(Self::Cifar10),
+            "cifar100" => Some(Self::Cifar100),
+            _ => None,
+        }
+    }
+
+    /// A name, or else a directory that holds a classification dataset; none for anything else. A
+    /// directory with annotations of boxes holds none, whatever else is in it.
+    pub fn parse(name: &str) -> Option<Self> {
+        let directory = Path::new(name);
+        let is_cifar = |variant| CifarFiles::find(directory, variant).is_some();
+        if let Some(named) = Self::named(name) {
+            Some(named)
+        } else if holds_annotations(directory) {
+            None
+        } else if is_cifar(CifarVariant::Cifar10) || is_cifar(CifarVariant::Cifar100) {
+            Some(Self::CifarDirectory(directory.into()))
+        } else if directory.join(CATEGORIES).is_file() {
+            Some(Self::Places365Directory(directory.into()))
+        } else if ImageNetDirectory::find_official(directory).is_some() {
+            Some(Self::ImageNetDirectory(directory.into()))
+        } else {
+            ImageFolder::find(directory).map(|_| Self::ImageFolder(directory.into()))
+        }
+    }
+
+    /// As a person names it.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Cifar10 => "cifar10".into(),
+            Self::Cifar100 => "cifar100".into(),
+            Self::ImageNet => "imagenet".into(),
+            Self::Places365 => "places365".into(),
+            Self::Places365Challenge => "places365-challenge".into(),
+            Self::CifarDirectory(path)
+            | Self::ImageNetDirectory(path)
+            | Self::Places365Directory(path)
+            | Self::ImageFolder(path) => path.display().to_string(),
+        }
+    }
+
+    /// Where its files lie.
+    ///
+    /// # Errors
+    /// A named dataset without a data directory.
+    pub fn directory(&self, data_dir: Option<&Path>) -> Result<PathBuf, RegistryError> {
+        match self {
+            Self::Cifar10 | Self::Cifar100 | Self::ImageNet | Self::Places365 => {
+                directory_of(&self.label(), data_dir)
+            }
+            // Its val images are those of the standard set: one directory may have both.
+            Self::Places365Challenge => {
+                let own = directory_of(&self.label(), data_dir)?;
+                match own.ends_with(self.label()) {
+                    true => Ok(own),
+                    false => directory_of("places365", data_dir),
+                }
+            }
+            Self::CifarDirectory(path)
+            | Self::ImageNetDirectory(path)
+            | Self::Places365Directory(path)
+            | Self::ImageFolder(path) => Ok(path.clone()),
+        }
+    }
+
+    /// Train and val, which must agree on their classes.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub fn open(
+        &self,
+        data_dir: Option<&Path>,
+    ) -> Result<(LabeledDataset, LabeledDataset), RegistryError> {
+        Ok((
+            self.open_split(Split::Train, data_dir)?,
+            self.open_split(Split::Val, data_dir)?,
+        ))
+    }
+
+    /// One split.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub fn open_split(
+        &self,
+        split: Split,
+        data_dir: Option<&Path>,
+    ) -> Result<LabeledDataset, RegistryError> {
+        let directory = self.directory(data_dir)?;
+        let opened = match self {
+            Self::Cifar10 => open_cifar(&directory, &[CifarVariant::Cifar10], split),
+            Self::Cifar100 => open_cifar(&directory, &[CifarVariant::Cifar100], split),
+            Self::CifarDirectory(_) => {
+                let both = [CifarVariant::Cifar10, CifarVariant::Cifar100];
+                open_cifar(&directory, &both, split)
+            }
+            Self::ImageNet | Self::ImageNetDirectory(_) => ImageNetDirectory::find(&directory)
+                .ok_or_else(|| {
+                    let problem =
+                        "no train and no val directory in it; give the directory that has them";
+                    DataError::labels(&directory, problem)
+                })
+                .and_then(|found| found.open(split)),
+            Self::Places365 => open_places365(&directory, PlacesTrain::Standard, split),
+            Self::Places365Challenge => open_places365(&directory, PlacesTrain::Challenge, split),
+            Self::Places365Directory(_) => {
+                open_places365(&directory, PlacesTrain::in_directory(&directory), split)
+            }
+            Self::ImageFolder(_) => ImageFolder::new(&directory).open(split),
+        };
+        opened.map_err(|source| RegistryError::Data {
+            name: self.label(),
+            source,
+        })
+    }
+}
+
+/// The only one of these datasets in a directory.
+fn open_cifar(
+    directory: &Path,
+    variants: &[CifarVariant],
+    split: Split,
+) -> Result<LabeledDataset, DataError> {
+    let found = variants
+        .iter()
+        .filter_map(|variant| CifarFiles::find(directory, *variant));
+    let found: Vec<CifarFiles> = found.collect();
+    match found.as_slice() {
+        [files] => files.open(split).and_then(CifarImages::into_dataset),
+        [] => {
+            let problem = "no test batch of the binary or the Python version and no archive of them \
+                 (such as cifar-10-python.tar.gz) in it; put one there";
+            Err(DataError::labels(directory, problem))
+        }
+        _ => {
+            let problem = "it holds CIFAR-10 and CIFAR-100; give the name cifar10 or cifar100, and the directory \
+                 as the data directory";
+            Err(DataError::labels(directory, problem))
+        }
+    }
+}

@@ -1,0 +1,750 @@
+//! Public datasets: a table of their files, and how they get to where [`registry`](crate::datasets::registry)
+//! finds them.
+//!
+//! Lengths and SHA-256 are those that TensorFlow Datasets publishes (`url_checksums/coco.txt`,
+//! `places365_small/checksums.tsv`) and, for CIFAR's Python archives, Keras. An archive is fetched,
+//! checked, unpacked into a hidden directory beside its destination, moved into place and removed; every
+//! one of these steps goes on where a dropped connection or a killed run has left it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use indicatif::DecimalBytes;
+
+use crate::datasets::download::{Download, DownloadError};
+use crate::datasets::unpack::{ArchiveKind, UnpackError, unpack};
+
+/// What the smallest piece of a disk takes: a file needs up to this much more than its length.
+const DISK_BLOCK: u64 = 4096;
+
+/// A dataset that can be fetched without an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSource {
+    /// As a person names it.
+    pub name: &'static str,
+    /// Its directory inside of the data directory.
+    pub directory: &'static str,
+    /// A data directory that holds one of these, and no [`Self::directory`], is itself the dataset's.
+    pub own_contents: &'static [&'static str],
+    /// Where its files are served.
+    pub base_url: String,
+    /// Whose it is, and on which terms it may be used.
+    pub terms: &'static str,
+    /// What uses it, without its `--data-dir`.
+    pub next_command: &'static str,
+    /// In the order in which they are fetched.
+    pub parts: Vec<DataPart>,
+}
+
+/// One file of a dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataPart {
+    /// As a person names it.
+    pub name: &'static str,
+    /// Its path below the base URL; the last piece is its name on disk.
+    pub path: &'static str,
+    /// Its length.
+    pub bytes: u64,
+    /// In hexadecimal.
+    pub sha256: String,
+    /// What becomes of it.
+    pub packing: Packing,
+}
+
+/// What becomes of a fetched file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Packing {
+    /// It is used as it is.
+    AsIs,
+    /// It is unpacked and removed.
+    Archive {
+        /// How it is packed.
+        kind: ArchiveKind,
+        /// About how long its files are together.
+        bytes: u64,
+        /// What is taken out of it; everything else is left.
+        products: Vec<Product>,
+    },
+}
+
+/// A file or directory of an archive, with the same path in the dataset's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    /// With `/`.
+    pub path: &'static str,
+    /// A directory with fewer files is not whole; 1 for a file.
+    pub files: u64,
+}
+
+/// How far a part is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchProgress<'a> {
+    /// Its name.
+    pub part: &'a str,
+    /// What is being done.
+    pub step: FetchStep,
+    /// Bytes done in this step.
+    pub done: u64,
+    /// Bytes of this step, if known.
+    pub total: Option<u64>,
+}
+
+/// What is being done with a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchStep {
+    /// It comes from the server, or is compared with its checksum.
+    Fetching,
+    /// Its files are written.
+    Unpacking,
+}
+
+/// What [`DataSource::fetch`] has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The dataset's directory.
+    pub directory: PathBuf,
+    /// The names of the parts that were fetched now.
+    pub new: Vec<&'static str>,
+    /// The names of the parts that were there before.
+    pub already_there: Vec<&'static str>,
+}
+
+/// Why a dataset could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Not a part of this dataset.
+    #[error("{name} has no part '{part}'; its parts are {}", known.join(", "))]
+    UnknownPart {
+        /// The dataset.
+        name: &'static str,
+        /// What was asked for.
+        part: String,
+        /// The parts that it has.
+        known: Vec<&'static str>,
+    },
+    /// Something is where a part should go, but not all of it.
+    #[error(
+        "{} is there already, but with {found} of its {expected} files; move it away or remove it, and run again", path.display()
+    )]
+    Occupied {
+        /// The directory in the way.
+        path: PathBuf,
+        /// Files in it.
+        found: u64,
+        /// Files that it should have.
+        expected: u64,
+    },
+    /// The disk is too small.
+    #[error(
+        "{}: {} more are needed to fetch and unpack it, {} are free; free some or choose another disk with --data-dir{}",
+        directory.display(), DecimalBytes(*needed), DecimalBytes(*free), only_hint(parts)
+    )]
+    NoSpace {
+        /// The dataset's directory.
+        directory: PathBuf,
+        /// In bytes.
+        needed: u64,
+        /// In bytes.
+        free: u64,
+        /// What was to be fetched.
+        parts: Vec<&'static str>,
+    },
+    /// A file could not be fetched.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// The archive has the right checksum, but cannot be used.
+    #[error("{}: {reason}; nothing of it was used, and the archive was removed", archive.display())]
+    Archive {
+        /// The archive.
+        archive: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}; check free space and permissions, and run again", path.display())]
+    Disk {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+fn only_hint(parts: &[&str]) -> String {
+    match parts.len() {
+        0 | 1 => String::new(),
+        _ => format!(", or fetch fewer parts with --only ({})", parts.join(", ")),
+    }
+}
+
+impl DataSource {
+    /// The dataset's directory for this data directory: the one of its name inside, or else the data
+    /// directory itself where that already is the dataset's, as the registry looks for it.
+    pub fn home(&self, data_dir: &Path) -> PathBuf {
+        let inside = data_dir.join(self.directory);
+        let is_own = |name: &&str| data_dir.join(name).exists();
+        match !inside.is_dir() && self.own_contents.iter().any(is_own) {
+            true => data_dir.to_owned(),
+            false => inside,
+        }
+    }
+
+    /// The parts of these names; all for none.
+    ///
+    /// # Errors
+    /// A name that no part has.
+    pub fn select(&self, only: &[String]) -> Result<Vec<&DataPart>, FetchError> {
+        let known = || self.parts.iter().map(|part| part.name);
+        if let Some(unknown) = only
+            .iter()
+            .find(|name| !known().any(|known| known == *name))
+        {
+            return Err(FetchError::UnknownPart {
+                name: self.name,
+                part: unknown.clone(),
+                known: known().collect(),
+            });
+        }
+        let wanted =
+            |part: &&DataPart| only.is_empty() || only.iter().any(|name| name == part.name);
+        Ok(self.parts.iter().filter(wanted).collect())
+    }
+
+    /// Brings the parts of these names, or all for none, into the dataset's directory. Parts that are
+    /// there are left as they are.
+    ///
+    /// # Errors
+    /// See [`FetchError`]. Nothing is fetched unless all of it will find its place.
+    pub fn fetch(
+        &self,
+        data_dir: &Path,
+        only: &[String],
+        progress: &mut dyn FnMut(FetchProgress),
+    ) -> Result<Fetched, FetchError> {
+        let directory = self.home(data_dir);
+        let mut fetched = Fetched {
+            directory: directory.clone(),
+            new: Vec::new(),
+            already_there: Vec::new(),
+        };
+        let mut missing = Vec::new();
+        for part in self.select(only)? {
+            let work = PartWork {
+                part,
+                directory: &directory,
+                download: Download {
+                    sha256: Some(part.sha256.clone()),
+                    expected_bytes: Some(part.bytes),
+                    ..Download::new(self.url(part), directory.join(part.file_name()))
+                },
+            };
+            match work.is_done()? {
+                true => fetched.already_there.push(part.name),
+                false => missing.push(work),
+            }
+        }
+        check_space(&directory, &missing)?;
+        for work in missing {
+            work.run(progress)?;
+            fetched.new.push(work.part.name);
+        }
+        Ok(fetched)
+    }
+
+    fn url(&self, part: &DataPart) -> String {
+        format!("{}/{}", self.base_url.trim_end_matches('/'), part.path)
+    }
+}
+
+impl DataPart {
+    fn file_name(&self) -> &'static str {
+        self.path.rsplit('/').next().unwrap_or(self.path)
+    }
+
+    /// About how much of the disk its unpacked files take; 0 for a file that is used as it is.
+    fn unpacked_bytes(&self) -> u64 {
+        match &self.packing {
+            Packing::AsIs => 0,
+            Packing::Archive {
+                bytes, products, ..
+            } => {
+                let files: u64 = products.iter().map(|product| product.files).sum();
+                bytes.saturating_add(files * DISK_BLOCK)
+            }
+        }
+    }
+}
+
+/// One part on its way into a directory.
+struct PartWork<'a> {
+    part: &'a DataPart,
+    /// The dataset's.
+    directory: &'a Path,
+    download: Download,
+}
+
+impl PartWork<'_> {
+    /// Whether nothing is left to do.
+    fn is_done(&self) -> Result<bool, FetchError> {
+        let Packing::Archive { products, .. } = &self.part.packing else {
+            return Ok(self.download.is_there()?);
+        };
+        for product in products {
+            if !is_in_place(self.directory, product)? {
+                return Ok(false);
+            }
+        }
+        // Left by a run that was killed at its very end. Without it an archive is a person's own.
+        if self.staging().is_dir() {
+            self.clean_up()?;
+        }
+        Ok(true)
+    }
+
+    fn run(&self, progress: &mut dyn FnMut(FetchProgress)) -> Result<(), FetchError> {
+        let mut hear = |step, done, total| {
+            progress(FetchProgress {
+                part: self.part.name,
+                step,
+                done,
+                total,
+            });
+        };
+        self.download
+            .run(&mut |done, total| hear(FetchStep::Fetching, done, total))?;
+        let Packing::Archive { kind, products, .. } = &self.part.packing else {
+            return Ok(());
+        };
+        let mut missing = Vec::new();
+        for product in products {
+            if !is_in_place(self.directory, product)? {
+                missing.push(product);
+            }
+        }
+        let wanted = |path: &Path| missing.iter().any(|product| path.starts_with(product.path));
+        let archive = &self.download.destination;
+        let unpacked = unpack(
+            archive,
+            *kind,
+            &self.staging(),
+            &wanted,
+            &mut |done, total| {
+                hear(FetchStep::Unpacking, done, total);
+            },
+        );
+        match unpacked {
+            Ok(()) => {}
+            Err(UnpackError::Archive(reason)) => return Err(self.unusable(reason)),
+            Err(UnpackError::Disk { path, source }) => {
+                return Err(FetchError::Disk { path, source });
+            }
+        }
+        if let Some(absent) = missing
+            .iter()
+            .find(|product| !self.staging().join(product.path).exists())
+        {
+            return Err(self.unusable(format!("{} is not in it", absent.path)));
+        }
+        for product in missing {
+            self.move_into_place(product)?;
+        }
+        self.clean_up()
+    }
+
+    /// Where the archive is unpacked: on the same disk as its destination, for a rename.
+    fn staging(&self) -> PathBuf {
+        let mut name = OsString::from(".unpacking-");
+        name.push(self.part.file_name());
+        self.directory.join(name)
+    }
+
+    fn move_into_place(&self, product: &Product) -> Result<(), FetchError> {
+        let (from, to) = (
+            self.staging().join(product.path),
+            self.directory.join(product.path),
+        );
+        let disk = |source| FetchError::Disk {
+            path: to.clone(),
+            source,
+        };
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).map_err(disk)?;
+        }
+        // An empty directory stands in the way of a rename on some systems; one with files was refused.
+        let _ = fs::remove_dir(&to);
+        fs::rename(&from, &to).map_err(disk)
+    }
+
+    /// Removes the archive and what is left of its unpacking, in this order.
+    fn clean_up(&self) -> Result<(), FetchError> {
+        let archive = &self.download.destination;
+        let staging = self.staging();
+        for (path, removed) in [
+            (archive, fs::remove_file(archive)),
+            (&staging, fs::remove_dir_all(&staging)),
+        ] {
+            match removed {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    let path = path.clone();
+                    return Err(FetchError::Disk { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn unusable(&self, reason: String) -> FetchError {
+        // The archive is the thing to report; a leftover that can't be removed is only untidy.
+        let _ = self.clean_up();
+        FetchError::Archive {
+            archive: self.download.destination.clone(),
+            reason,
+        }
+    }
+
+    /// Bytes of the file as it is fetched that are on the disk.
+    fn fetched_bytes(&self) -> u64 {
+        match fs::metadata(&self.download.destination) {
+            Ok(metadata) => metadata.len(),
+            Err(_) => self.download.bytes_in_hand(),
+        }
+        .min(self.part.bytes)
+    }
+}
+
+/// Whether a product is whole.
+fn is_in_place(directory: &Path, product: &Product) -> Result<bool, FetchError> {
+    let path = directory.join(product.path);
+    if path.is_file() {
+        return Ok(true);
+    }
+    let found = contents(&path).0;
+    match found > 0 && found < product.files {
+        true => Err(FetchError::Occupied {
+            path,
+            found,
+            expected: product.files,
+        }),
+        false => Ok(found > 0),
+    }
+}
+
+/// How many files a directory has, at any depth, and how much of the disk they take about. What cannot
+/// be read counts as absent.
+fn contents(directory: &Path) -> (u64, u64) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut total = (0, 0);
+    for entry in entries {
+        let (files, bytes) = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => contents(&entry.path()),
+            _ => (
+                1,
+                entry.metadata().map_or(0, |metadata| metadata.len()) + DISK_BLOCK,
+            ),
+        };
+        total = (total.0 + files, total.1 + bytes);
+    }
+    total
+}
+
+/// The disk must hold each archive together with its files, and all files of the parts before it.
+fn check_space(directory: &Path, missing: &[PartWork]) -> Result<(), FetchError> {
+    let existing = directory.ancestors().find(|ancestor| ancestor.is_dir());
+    // Where the system can't tell, a full disk will be noticed on the way.
+    let Ok(free) = fs4::available_space(existing.unwrap_or(Path::new("."))) else {
+        return Ok(());
+    };
+    let needed = space_needed(missing);
+    match needed > free {
+        true => Err(FetchError::NoSpace {
+            directory: directory.to_owned(),
+            needed,
+            free,
+            parts: missing.iter().map(|work| work.part.name).collect(),
+        }),
+        false => Ok(()),
+    }
+}
+
+/// The most that is needed at any time beyond what is on the disk now, in bytes.
+fn space_needed(missing: &[PartWork]) -> u64 {
+    let (mut used, mut most) = (0i128, 0i128);
+    for work in missing {
+        let (length, fetched) = (work.part.bytes, work.fetched_bytes());
+        let unpacked = work.part.unpacked_bytes();
+        let to_write = unpacked.saturating_sub(contents(&work.staging()).1);
+        used += i128::from(length - fetched) + i128::from(to_write);
+        most = most.max(used);
+        if unpacked > 0 {
+            used -= i128::from(length);
+        }
+    }
+    u64::try_from(most).unwrap_or(0)
+}
+
+/// The datasets of this table, in the order of the help text.
+pub fn data_sources() -> Vec<DataSource> {
+    vec![
+        cifar10(),
+        cifar100(),
+        coco(),
+        places365(),
+        imagenet_val_list(),
+    ]
+}
+
+/// The dataset of this name.
+pub fn data_source(name: &str) -> Option<DataSource> {
+    data_sources()
+        .into_iter()
+        .find(|source| source.name == name)
+}
+
+fn cifar10() -> DataSource {
+    DataSource {
+        name: "cifar10",
+        directory: "cifar10",
+        own_contents: &[],
+        base_url: "https://www.cs.toronto.edu/~kriz".into(),
+        terms: "CIFAR-10, Alex Krizhevsky 2009; no license is stated, its page asks to cite \
+                \"Learning Multiple Layers of Features from Tiny Images\"",
+        next_command: "sedet eval --weights FILE --dataset cifar10",
+        parts: vec![DataPart {
+            name: "python",
+            path: "cifar-10-python.tar.gz",
+            bytes: 170_498_071,
+            sha256: "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce".into(),
+            packing: Packing::AsIs,
+        }],
+    }
+}
+
+fn cifar100() -> DataSource {
+    DataSource {
+        name: "cifar100",
+        directory: "cifar100",
+        terms: "CIFAR-100, Alex Krizhevsky 2009; no license is stated, its page asks to cite \
+                \"Learning Multiple Layers of Features from Tiny Images\"",
+        next_command: "sedet eval --weights FILE --dataset cifar100",
+        parts: vec![DataPart {
+            name: "python",
+            path: "cifar-100-python.tar.gz",
+            bytes: 169_001_437,
+            sha256: "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7".into(),
+            packing: Packing::AsIs,
+        }],
+        ..cifar10()
+    }
+}
+
+fn coco() -> DataSource {
+    let images = |name, path, bytes, sha256: &str, files| DataPart {
+        name,
+        path,
+        bytes,
+        sha256: sha256.into(),
+        packing: Packing::Archive {
+            kind: ArchiveKind::Zip,
+            bytes,
+            products: vec![Product { path: name, files }],
+        },
+    };
+    // Single files, so that a directory with annotations of one's own is no obstacle.
+    let annotations = [
+        "annotations/instances_train2017.json",
+        "annotations/instances_val2017.json",
+        "annotations/person_keypoints_train2017.json",
+        "annotations/person_keypoints_val2017.json",
+        "annotations/captions_train2017.json",
+        "annotations/captions_val2017.json",
+    ];
+    DataSource {
+        name: "coco",
+        directory: "coco",
+        own_contents: &["annotations", "train2017", "val2017"],
+        base_url: "http://images.cocodataset.org".into(),
+        terms: "COCO 2017: the annotations are CC BY 4.0, the images are subject to Flickr's terms \
+                of use (https://cocodataset.org/#termsofuse)",
+        next_command: "sedet train --backbone se-resnet50 --dataset coco",
+        parts: vec![
+            DataPart {
+                name: "annotations",
+                path: "annotations/annotations_trainval2017.zip",
+                bytes: 252_907_541,
+                sha256: "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268".into(),
+                packing: Packing::Archive {
+                    kind: ArchiveKind::Zip,
+                    bytes: 850_000_000,
+                    products: annotations.map(|path| Product { path, files: 1 }).into(),
+                },
+            },
+            images(
+                "val2017",
+                "zips/val2017.zip",
+                815_585_330,
+                "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+                5_000,
+            ),
+            images(
+                "train2017",
+                "zips/train2017.zip",
+                19_336_861_798,
+                "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+                118_287,
+            ),
+        ],
+    }
+}
+
+fn places365() -> DataSource {
+    let archive = |name, path, bytes, sha256: &str, products: &[(&'static str, u64)]| DataPart {
+        name,
+        path,
+        bytes,
+        sha256: sha256.into(),
+        packing: Packing::Archive {
+            kind: ArchiveKind::Tar,
+            bytes,
+            products: products
+                .iter()
+                .map(|&(path, files)| Product { path, files })
+                .collect(),
+        },
+    };
+    DataSource {
+        name: "places365",
+        directory: "places365",
+        own_contents: &["categories_places365.txt"],
+        base_url: "http://data.csail.mit.edu/places/places365".into(),
+        terms: "Places365-Standard, MIT: for non-commercial research and education only, and not to \
+                be passed on (http://places2.csail.mit.edu/download.html)",
+        next_command: "sedet eval --weights FILE --dataset places365",
+        parts: vec![
+            archive(
+                "lists",
+                "filelist_places365-standard.tar",
+                67_498_496,
+                "520699e00d69b63ddc29fac54645aa00ce1c10ca42e288960aa1cf791d6e9aa9",
+                &[
+                    ("categories_places365.txt", 1),
+                    ("places365_train_standard.txt", 1),
+                    ("places365_val.txt", 1),
+                ],
+            ),
+            archive(
+                "val",
+                "val_256.tar",
+                525_158_400,
+                "24b4e639ef12a0012af525bc4cb443e4ab4aaea8369a1fb009b70e4a4aad5d48",
+                &[("val_256", 36_500)],
+            ),
+            archive(
+                "train",
+                "train_256_places365standard.tar",
+                26_103_685_120,
+                "0ade5d7d38c682aa0203014a2b99ad3bf608bf1de0f151dc0d80efba54660a0a",
+                &[("data_256", 1_803_460)],
+            ),
+        ],
+    }
+}
+
+fn imagenet_val_list() -> DataSource {
+    DataSource {
+        name: "imagenet-val-list",
+        directory: "imagenet",
+        own_contents: &["train", "val", "ILSVRC", "Data", "CLS-LOC"],
+        base_url: "https://raw.githubusercontent.com".into(),
+        terms: "the labels of ImageNet's val images (ILSVRC 2012), from tensorflow/models \
+                (Apache-2.0)",
+        next_command: "sedet eval --weights FILE --dataset imagenet",
+        parts: vec![DataPart {
+            name: "list",
+            path: "tensorflow/models/c80d1b17d5f835e6f2cdeddefeb16c193beed071/research/slim/datasets/\
+                   imagenet_2012_validation_synset_labels.txt",
+            bytes: 500_000,
+            // Of the same file in the package tensorflow-datasets 4.9.10.
+            sha256: "313fc3f23c864dde9183c9a368809065765dd1b657a6904fded44e3e46d34604".into(),
+            packing: Packing::AsIs,
+        }],
+    }
+}
+
+/// How a person gets the images of ImageNet, which need an account, into a data directory.
+pub fn imagenet_instructions(data_dir: &Path) -> String {
+    let (base, directory) = (data_dir.display(), data_dir.join("imagenet"));
+    let directory = directory.display();
+    format!(
+        r#"The images of ImageNet (ILSVRC 2012) need an account and consent to their terms (non-commercial
+research and education), so they can't be fetched here. By hand:
+
+1. Ask for access at https://image-net.org/download.php and download
+     ILSVRC2012_img_train.tar    138 GB     MD5 1d675b47d978889d74fa0da5fadfb00e
+     ILSVRC2012_img_val.tar      6.3 GB     MD5 29b22e2961454d5413ddabcf34fc5622
+2. Unpack them (training images are archives within the archive):
+     mkdir -p "{directory}/train" "{directory}/val"
+     tar -xf ILSVRC2012_img_val.tar -C "{directory}/val"
+     tar -xf ILSVRC2012_img_train.tar -C "{directory}/train"
+     for f in "{directory}"/train/*.tar; do mkdir "${{f%.tar}}" && tar -xf "$f" -C "${{f%.tar}}" && rm "$f"; done
+3. Get the labels of the val images:
+     sedet data download imagenet-val-list --data-dir "{base}"
+4. Use them:
+     sedet eval --weights FILE --dataset imagenet --data-dir "{base}"
+
+Kaggle's "imagenet-object-localization-challenge" does as well: unpack it so that "{directory}"
+has ILSVRC/Data/CLS-LOC/ and LOC_val_solution.csv, and go on with step 4.
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(part: &DataPart) -> PartWork<'_> {
+        PartWork {
+            part,
+            directory: Path::new("no/such/folder"),
+            download: Download::new("http://unused", "no/such/folder/file"),
+        }
+    }
+
+    #[test]
+    fn every_entry_of_the_table_is_complete() {
+        for source in data_sources() {
+            assert!(!source.parts.is_empty());
+            for part in &source.parts {
+                assert_eq!(part.sha256.len(), 64, "{}", part.path);
+                assert!(part.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()));
+                assert!(part.bytes > 0 && !part.file_name().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn space_is_that_of_the_largest_archive_with_its_files_after_all_others_are_unpacked() {
+        let part = |bytes, unpacked| DataPart {
+            name: "part",
+            path: "part.zip",
+            bytes,
+            sha256: String::new(),
+            packing: Packing::Archive {
+                kind: ArchiveKind::Zip,
+                bytes: unpacked,
+                products: Vec::new(),
+            },
+        };
+        let parts = [part(100, 300), part(1000, 1100), part(10, 20)];
+        let works: Vec<PartWork> = parts.iter().map(work).collect();
+        assert_eq!(space_needed(&works), 300 + 1000 + 1100);
+        let as_is = DataPart {
+            packing: Packing::AsIs,
+            ..part(700, 0)
+        };
+        assert_eq!(space_needed(&[work(&as_is), work(&as_is)]), 1400);
+        assert_eq!(space_needed(&[]), 0);
+    }
+}

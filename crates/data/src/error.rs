@@ -1,0 +1,168 @@
+//! What can go wrong between a file and a batch.
+
+use std::path::{Path, PathBuf};
+
+use crate::boxes::ImageSize;
+
+use crate::annotations::AnnotationError;
+use crate::annotations::layout::LayoutError;
+use crate::loading::decode::DecodeError;
+
+/// An error of the data room. Each message is one line that names the file or image at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// An image could not be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+
+    /// No annotations in a known layout, or no directory with their images.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+
+    /// A file could not be opened, read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+
+    /// A file is not JSON, or not of the expected form.
+    #[error("{}: not valid COCO annotations: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What was expected, with line and column.
+        source: serde_json::Error,
+    },
+
+    /// Annotations contradict themselves.
+    #[error("{}: {source}", path.display())]
+    Annotations {
+        /// The file.
+        path: PathBuf,
+        /// The contradiction.
+        source: AnnotationError,
+    },
+
+    /// Two splits of a classification dataset have different classes.
+    #[error(
+        "{}: the classes of train and {other} differ: {difference}; every class of {other} needs a directory in train", root.display()
+    )]
+    ClassesDiffer {
+        /// The dataset's directory.
+        root: PathBuf,
+        /// The name of the other directory.
+        other: String,
+        /// Which classes are on one side only.
+        difference: String,
+    },
+
+    /// Labels of a classification dataset that can't be.
+    #[error("{origin}: {problem}")]
+    Labels {
+        /// The directory, file or name of the dataset.
+        origin: String,
+        /// What is wrong.
+        problem: String,
+    },
+
+    /// The image is not as large as the annotations say.
+    #[error(
+        "{image}: the image is {decoded} but its annotations say {annotated}; the boxes would not fit \
+         (a likely cause: the annotations ignore the EXIF rotation, which is applied here)"
+    )]
+    SizeMismatch {
+        /// File name or description of the image.
+        image: String,
+        /// Size of the decoded image, EXIF applied.
+        decoded: ImageSize,
+        /// Size in the annotations.
+        annotated: ImageSize,
+    },
+
+    /// Two splits of one dataset have different category tables.
+    #[error(
+        "the categories of {first} and {second} differ: {difference}; both must list the same ids and names"
+    )]
+    CategoriesDiffer {
+        /// The first split, usually the training annotations.
+        first: String,
+        /// The second split.
+        second: String,
+        /// Which categories are on one side only or have another name.
+        difference: String,
+    },
+
+    /// Code that prepared an image panicked.
+    #[error("{image}: preparing this image panicked: {message}")]
+    Panicked {
+        /// File name or description of the image.
+        image: String,
+        /// The panic's message.
+        message: String,
+    },
+
+    /// The operating system gives no more threads.
+    #[error("can't start a loader thread: {source}")]
+    Threads {
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+
+    /// Every image was filtered out before training.
+    #[error(
+        "no image is left for training: {images} images, none with a usable box (crowd boxes and boxes with a side of {min_side} px or less do not count)"
+    )]
+    NothingToTrain {
+        /// Images in the dataset.
+        images: usize,
+        /// The filter's side limit, pixels.
+        min_side: f32,
+    },
+
+    /// A setting of the loader or of the transforms makes no sense.
+    #[error("{setting}: {problem}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+
+    /// A number that an image source gave for an image is out of its range.
+    #[error("there is no image number {index}, the dataset has {count}")]
+    NoSuchImage {
+        /// The number asked for.
+        index: usize,
+        /// How many images there are.
+        count: usize,
+    },
+}
+
+impl DataError {
+    /// A file that could not be opened, read or written.
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// A file or directory of a classification dataset that is not as it should be.
+    pub(crate) fn labels(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Labels {
+            origin: path.display().to_string(),
+            problem: problem.into(),
+        }
+    }
+
+    /// True when one image is at fault, so that a run may go on without it.
+    pub fn is_about_one_image(&self) -> bool {
+        matches!(
+            self,
+            Self::Decode(_) | Self::SizeMismatch { .. } | Self::Panicked { .. }
+        )
+    }
+}

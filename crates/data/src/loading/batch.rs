@@ -1,0 +1,121 @@
+//! Prepared images side by side in one zero-padded buffer.
+
+use crate::boxes::{BoxXyxy, ImageSize};
+
+use crate::loading::transforms::PreparedImage;
+
+/// One batch for a detector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DetectionBatch {
+    /// `[batch, 3, height, width]`, normalized; each image lies at the top left and the rest is
+    /// zero, up to a multiple of the preprocessing's `size_divisor`.
+    pub pixels: Vec<f32>,
+    /// `[batch, 3, height, width]`.
+    pub shape: [usize; 4],
+    /// What is known of each image, in the order of the batch.
+    pub images: Vec<BatchImage>,
+}
+
+/// One image of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchImage {
+    /// Position in the dataset.
+    pub dataset_index: usize,
+    /// Original image id.
+    pub image_id: u64,
+    /// File name as in the annotations.
+    pub file_name: String,
+    /// Size of the image before resizing; in training after augmentation (a crop is smaller than
+    /// its file).
+    pub image_size: ImageSize,
+    /// Size in the batch, without padding.
+    pub input_size: ImageSize,
+    /// Target boxes, in pixels of the input.
+    pub boxes_in_input: Vec<BoxXyxy>,
+    /// Contiguous class of each box.
+    pub labels: Vec<usize>,
+}
+
+/// Pads and joins images; each comes with what is known of it.
+pub fn collate(images: Vec<(PreparedImage, BatchImage)>, size_divisor: usize) -> DetectionBatch {
+    let (prepared, images): (Vec<_>, Vec<_>) = images.into_iter().unzip();
+    let (pixels, shape) = pad_images(&prepared, size_divisor);
+    DetectionBatch {
+        pixels,
+        shape,
+        images,
+    }
+}
+
+/// Lays images at the top left of a common zero-filled frame, whose sides are the largest height
+/// and width, rounded up to a multiple of `size_divisor` (0 counts as 1). Returns
+/// `[batch, 3, height, width]` and its shape.
+pub fn pad_images(images: &[PreparedImage], size_divisor: usize) -> (Vec<f32>, [usize; 4]) {
+    let divisor = size_divisor.max(1);
+    let longest = |side: fn(&PreparedImage) -> usize| {
+        images
+            .iter()
+            .map(side)
+            .max()
+            .unwrap_or(0)
+            .next_multiple_of(divisor)
+    };
+    let height = longest(|image| image.input_size.height);
+    let width = longest(|image| image.input_size.width);
+    let shape = [images.len(), 3, height, width];
+    let mut pixels = vec![0.0f32; shape.iter().product()];
+    for (image, frame) in images
+        .iter()
+        .zip(pixels.chunks_exact_mut((3 * height * width).max(1)))
+    {
+        let ImageSize {
+            height: rows,
+            width: columns,
+        } = image.input_size;
+        for channel in 0..3 {
+            for y in 0..rows {
+                let from = (channel * rows + y) * columns;
+                let to = (channel * height + y) * width;
+                frame[to..to + columns].copy_from_slice(&image.pixels[from..from + columns]);
+            }
+        }
+    }
+    (pixels, shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(height: usize, width: usize, value: f32) -> PreparedImage {
+        PreparedImage {
+            pixels: (0..3 * height * width).map(|i| value + i as f32).collect(),
+            image_size: ImageSize::new(height, width),
+            input_size: ImageSize::new(height, width),
+        }
+    }
+
+    #[test]
+    fn images_lie_at_the_top_left_of_a_frame_of_zeros() {
+        let (pixels, shape) = pad_images(&[image(2, 3, 100.0), image(5, 1, 200.0)], 4);
+        assert_eq!(shape, [2, 3, 8, 4]);
+        let at = |n: usize, c: usize, y: usize, x: usize| pixels[((n * 3 + c) * 8 + y) * 4 + x];
+        for (n, height, width, value) in [(0, 2, 3, 100.0), (1, 5, 1, 200.0)] {
+            for (c, y, x) in
+                (0..3).flat_map(|c| (0..8).flat_map(move |y| (0..4).map(move |x| (c, y, x))))
+            {
+                let expected = if y < height && x < width {
+                    value + ((c * height + y) * width + x) as f32
+                } else {
+                    0.0
+                };
+                assert_eq!(at(n, c, y, x), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn no_images_make_an_empty_batch() {
+        assert_eq!(pad_images(&[], 32), (Vec::new(), [0, 3, 0, 0]));
+    }
+}

@@ -1,0 +1,201 @@
+//! Batches for training and evaluation: shuffled, prepared by several threads, and nevertheless the
+//! same every time.
+//!
+//! What is random about an image depends on `(seed, epoch, image)` alone and the order of an epoch
+//! on `(seed, epoch)`, so neither the number of threads nor a restart in the middle of an epoch
+//! changes a single value. Batches come in order. At most [`LoaderOptions::prefetch`] of them exist
+//! at a time, however slow the consumer is.
+//!
+//! - [`DetectionLoader`]: images with boxes, grouped by shape. - [`LabeledLoader`]: images with
+//!   one class each. - [`EpochBatches`]: what both give, with the threads behind it.
+
+pub mod batch;
+pub mod decode;
+mod detection;
+mod epoch;
+mod labeled;
+pub mod transforms;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::DataError;
+
+pub use detection::{DetectionLoader, TrainingImages};
+pub use epoch::EpochBatches;
+pub use labeled::{
+    EvaluationBatches, LabeledBatch, LabeledLoader, LabeledViews, Views, evaluation_batches,
+};
+
+/// What to do with an image that can't be read or is not as annotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBadImage {
+    /// Stop with an error that names it.
+    #[default]
+    Error,
+    /// Leave it out (its batch gets smaller) and remember it; the loaders list them.
+    Skip,
+}
+
+/// An image that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedImage {
+    /// Position in the dataset.
+    pub dataset_index: usize,
+    /// Why; names the file.
+    pub reason: String,
+}
+
+/// How batches are made.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoaderOptions {
+    /// Images in a batch; the last of an epoch may be smaller.
+    pub batch_size: usize,
+    /// Threads that prepare images.
+    pub threads: usize,
+    /// Upper limit of batches that are being prepared or wait to be used; bounds the memory.
+    pub prefetch: usize,
+    /// Seed of the order and of the augmentation.
+    pub seed: u64,
+    /// What to do with damaged images.
+    pub on_bad_image: OnBadImage,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        Self {
+            batch_size: 2,
+            threads: 2,
+            prefetch: 4,
+            seed: 0,
+            on_bad_image: OnBadImage::Error,
+        }
+    }
+}
+
+impl LoaderOptions {
+    /// Checks that the numbers make sense.
+    ///
+    /// # Errors
+    /// A number that must be at least 1 is 0.
+    pub fn validate(&self) -> Result<(), DataError> {
+        for (setting, value) in [
+            ("batch_size", self.batch_size),
+            ("threads", self.threads),
+            ("prefetch", self.prefetch),
+        ] {
+            if value == 0 {
+                return Err(DataError::Setting {
+                    setting,
+                    problem: "must be at least 1".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Streams of random numbers that never meet.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// Of an epoch's images.
+    Order,
+    /// Of one image.
+    Augmentation,
+    /// Of one batch.
+    Mixing,
+}
+
+fn random_numbers(purpose: Purpose, seed: u64, epoch: u64, number: u64) -> ChaCha8Rng {
+    let mut key = [0u8; 32];
+    for (bytes, number) in key
+        .chunks_exact_mut(8)
+        .zip([seed, epoch, number, purpose as u64])
+    {
+        bytes.copy_from_slice(&number.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
+
+/// Images with something wrong: what to do about them, and which they were.
+#[derive(Debug, Default)]
+struct BadImages {
+    policy: OnBadImage,
+    /// Image -> why it was left out.
+    skipped: Mutex<BTreeMap<usize, String>>,
+}
+
+impl BadImages {
+    fn new(policy: OnBadImage) -> Self {
+        Self {
+            policy,
+            skipped: Mutex::default(),
+        }
+    }
+
+    /// Those left out so far, each once.
+    fn list(&self) -> Vec<SkippedImage> {
+        lock(&self.skipped)
+            .iter()
+            .map(|(&dataset_index, reason)| SkippedImage {
+                dataset_index,
+                reason: reason.clone(),
+            })
+            .collect()
+    }
+
+    /// Prepares each image of a batch. `None` when the epoch was abandoned or no image is usable.
+    fn prepare_each<T>(
+        &self,
+        images: &[usize],
+        abandoned: &AtomicBool,
+        name: impl Fn(usize) -> String,
+        prepare: impl Fn(usize) -> Result<T, DataError>,
+    ) -> Result<Option<Vec<T>>, DataError> {
+        let mut prepared = Vec::with_capacity(images.len());
+        for &index in images {
+            if abandoned.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            match without_panic(|| name(index), || prepare(index)) {
+                Ok(image) => prepared.push(image),
+                Err(error) if self.policy == OnBadImage::Skip && error.is_about_one_image() => {
+                    lock(&self.skipped).insert(index, error.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((!prepared.is_empty()).then_some(prepared))
+    }
+}
+
+/// A panic in a decoder must neither kill the run without a name nor leave the consumer waiting for
+/// ever: it becomes an error like any other.
+fn without_panic<T>(
+    image: impl Fn() -> String,
+    work: impl FnOnce() -> Result<T, DataError>,
+) -> Result<T, DataError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(DataError::Panicked {
+            image: image(),
+            message: message.to_owned(),
+        })
+    })
+}
+
+/// The data behind our locks is valid at every moment, so a poisoned lock is as good as another.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

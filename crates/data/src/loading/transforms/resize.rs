@@ -1,0 +1,292 @@
+//! How large the network's input becomes and how pixels get there, in the ways of the references. Both only resize; normalizing is [`crate::loading::transforms::preprocess`]'s part.
+
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
+use image::RgbImage;
+
+use crate::boxes::ImageSize;
+
+/// The reference whose resizing is reproduced: target size and interpolation together, because
+/// they belong to the weights that were trained with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResizeMethod {
+    /// `GeneralizedRCNNTransform`: sides rounded down; bilinear between the four nearest pixels
+    /// (no antialiasing) on normalized `f32`.
+    Torchvision,
+    /// `ResizeShortestEdge`: sides rounded to nearest; Pillow's antialiased bilinear filter on
+    /// 8-bit pixels, before normalizing.
+    Detectron2,
+    /// mmdetection's `Resize`: sides rounded to nearest; OpenCV's bilinear interpolation (between
+    /// the four nearest pixels) on 8-bit pixels, before normalizing. OpenCV computes in fixed
+    /// point: a value can differ by one level.
+    Mmdetection,
+    /// torchvision's `transforms.Resize(min_size, max_size=max_size)` of a PIL image: the short
+    /// side exactly, the long side rounded down; Pillow's antialiased bilinear filter on 8-bit
+    /// pixels. What ImageNet classifiers are trained and measured with.
+    Pillow,
+    /// The same sizes with Pillow's bicubic filter (`a = -0.5`), also antialiased.
+    PillowBicubic,
+}
+
+impl ResizeMethod {
+    /// Size of the input for an image: the short side becomes `min_size`, unless the long side
+    /// would exceed `max_size`; then the long side becomes `max_size`. No side is below 1 pixel
+    /// (the references fail on such extremely long images).
+    pub fn input_size(self, image: ImageSize, min_size: usize, max_size: usize) -> ImageSize {
+        let (height, width) = (image.height as f64, image.width as f64);
+        let (short, long) = (height.min(width), height.max(width));
+        let (min, max) = (min_size as f64, max_size as f64);
+        let (new_height, new_width) = match self {
+            Self::Torchvision => {
+                let scale = (min / short).min(max / long);
+                ((height * scale).floor(), (width * scale).floor())
+            }
+            Self::Detectron2 => {
+                let scale = min / short;
+                let (mut new_height, mut new_width) = if height < width {
+                    (min, scale * width)
+                } else {
+                    (scale * height, min)
+                };
+                let new_long = new_height.max(new_width);
+                if new_long > max {
+                    let shrink = max / new_long;
+                    new_height *= shrink;
+                    new_width *= shrink;
+                }
+                ((new_height + 0.5).floor(), (new_width + 0.5).floor())
+            }
+            Self::Mmdetection => {
+                let scale = (min / short).min(max / long);
+                (
+                    (height * scale + 0.5).floor(),
+                    (width * scale + 0.5).floor(),
+                )
+            }
+            Self::Pillow | Self::PillowBicubic => {
+                let (mut new_short, mut new_long) = (min, (min * long / short).floor());
+                if new_long > max {
+                    (new_short, new_long) = ((max * new_short / new_long).floor(), max);
+                }
+                match width <= height {
+                    true => (new_long, new_short),
+                    false => (new_short, new_long),
+                }
+            }
+        };
+        ImageSize::new((new_height as usize).max(1), (new_width as usize).max(1))
+    }
+}
+
+/// Bilinear resizing without antialiasing of one plane, row by row, equal to torch's
+/// `interpolate(mode="bilinear", align_corners=False)` on `f32`.
+///
+/// `row` is called for the source rows that are needed, each once and in ascending order, and fills
+/// a buffer of `from.width` values. The result, `[to.height, to.width]`, is written to `out`.
+pub fn resize_bilinear_plane(
+    from: ImageSize,
+    to: ImageSize,
+    mut row: impl FnMut(usize, &mut [f32]),
+    out: &mut [f32],
+) {
+    if from == to {
+        for (y, out_row) in out.chunks_exact_mut(to.width).enumerate() {
+            row(y, out_row);
+        }
+        return;
+    }
+    let columns: Vec<Neighbors> = (0..to.width)
+        .map(|x| Neighbors::of(x, from.width, to.width))
+        .collect();
+    let mut source = vec![0.0f32; from.width];
+    // The two source rows in use, already at the target's width.
+    let mut upper = (usize::MAX, vec![0.0f32; to.width]);
+    let mut lower = (usize::MAX, vec![0.0f32; to.width]);
+    for (y, out_row) in out.chunks_exact_mut(to.width).enumerate() {
+        let rows = Neighbors::of(y, from.height, to.height);
+        if upper.0 != rows.first {
+            std::mem::swap(&mut upper, &mut lower);
+        }
+        for (wanted, held) in [(rows.first, &mut upper), (rows.second, &mut lower)] {
+            if held.0 != wanted {
+                row(wanted, &mut source);
+                for (value, column) in held.1.iter_mut().zip(&columns) {
+                    *value = column.mix(source[column.first], source[column.second]);
+                }
+                held.0 = wanted;
+            }
+        }
+        for ((value, &a), &b) in out_row.iter_mut().zip(&upper.1).zip(&lower.1) {
+            *value = rows.mix(a, b);
+        }
+    }
+}
+
+/// The two source positions around a target position along one axis, and their weights.
+#[derive(Clone, Copy)]
+struct Neighbors {
+    first: usize,
+    second: usize,
+    first_weight: f32,
+    second_weight: f32,
+}
+
+impl Neighbors {
+    /// In `f32` like torch, so that the weights round alike.
+    fn of(target: usize, from: usize, to: usize) -> Self {
+        let scale = from as f32 / to as f32;
+        let position = (scale * (target as f32 + 0.5) - 0.5).max(0.0);
+        let first = (position as usize).min(from - 1);
+        let second_weight = (position - first as f32).clamp(0.0, 1.0);
+        Self {
+            first,
+            second: (first + 1).min(from - 1),
+            first_weight: 1.0 - second_weight,
+            second_weight,
+        }
+    }
+
+    fn mix(self, first: f32, second: f32) -> f32 {
+        first * self.first_weight + second * self.second_weight
+    }
+}
+
+/// Resizes 8-bit pixels in a method's interpolation; what lies between two levels is rounded.
+///
+/// [`ResizeMethod::Torchvision`] itself interpolates normalized values, which nothing rounds: its
+/// levels here are the nearest ones.
+pub fn resize_rgb8(image: &RgbImage, to: ImageSize, method: ResizeMethod) -> RgbImage {
+    let from = ImageSize::new(image.height() as usize, image.width() as usize);
+    if from == to {
+        return image.clone();
+    }
+    let pixels = match method {
+        ResizeMethod::Detectron2 | ResizeMethod::Pillow => {
+            resize_antialiased(image.as_raw(), from, to, FilterType::Bilinear)
+        }
+        // Catmull and Rom's spline is the bicubic filter with a = -0.5.
+        ResizeMethod::PillowBicubic => {
+            resize_antialiased(image.as_raw(), from, to, FilterType::CatmullRom)
+        }
+        ResizeMethod::Torchvision | ResizeMethod::Mmdetection => {
+            resize_between_neighbors(image.as_raw(), from, to)
+        }
+    };
+    RgbImage::from_raw(to.width as u32, to.height as u32, pixels)
+        .expect("every pixel of the target has three values")
+}
+
+/// Bilinear between the four nearest pixels, rounded to levels; interleaved RGB.
+fn resize_between_neighbors(pixels: &[u8], from: ImageSize, to: ImageSize) -> Vec<u8> {
+    let mut plane = vec![0.0f32; to.height * to.width];
+    let mut out = vec![0u8; 3 * plane.len()];
+    let stride = 3 * from.width;
+    for channel in 0..3 {
+        let row_of = |y: usize, row: &mut [f32]| {
+            let rgb = &pixels[y * stride..(y + 1) * stride];
+            for (value, pixel) in row.iter_mut().zip(rgb.chunks_exact(3)) {
+                *value = f32::from(pixel[channel]);
+            }
+        };
+        resize_bilinear_plane(from, to, row_of, &mut plane);
+        for (pixel, value) in out.chunks_exact_mut(3).zip(&plane) {
+            pixel[channel] = (value + 0.5) as u8;
+        }
+    }
+    out
+}
+
+/// Pillow's antialiased resizing of interleaved 8-bit RGB `[height, width, 3]`.
+///
+/// Width first, then height, as Pillow up to version 12 (13 sometimes begins with the height) and as
+/// two calls: each pass rounds to 8 bits, and left to itself the crate
+/// begins with the height; either changes up to a quarter of the values by one level. Its weights are
+/// 16-bit fixed point where Pillow's have 22 bits behind the point: a few values still differ by one
+/// level.
+fn resize_antialiased(
+    pixels: &[u8],
+    from: ImageSize,
+    to: ImageSize,
+    filter: FilterType,
+) -> Vec<u8> {
+    let narrowed = ImageSize::new(from.height, to.width);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+    let pass = |pixels: &[u8], from: ImageSize, to: ImageSize| {
+        let rgb8 = PixelType::U8x3;
+        let source = images::ImageRef::new(from.width as u32, from.height as u32, pixels, rgb8)
+            .expect("an RGB image has three bytes a pixel");
+        let mut target = images::Image::new(to.width as u32, to.height as u32, rgb8);
+        Resizer::new()
+            .resize(&source, &mut target, &options)
+            .expect("both images have the same pixel type");
+        target.into_vec()
+    };
+    pass(&pass(pixels, from, narrowed), narrowed, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_are_those_of_the_references() {
+        // torchvision: floor(side * scale); detectron2: int(side * scale + 0.5)
+        // mmdetection: int(side * scale + 0.5) of one scale for both limits
+        for (height, width, torchvision, detectron2) in [
+            (480, 640, (800, 1066), (800, 1067)),
+            (640, 480, (1066, 800), (1067, 800)),
+            (427, 640, (800, 1199), (800, 1199)),
+            (333, 500, (800, 1201), (800, 1201)),
+            (200, 1000, (266, 1333), (267, 1333)),
+            (800, 800, (800, 800), (800, 800)),
+            (1, 10_000, (1, 1333), (1, 1333)),
+        ] {
+            let size = ImageSize::new(height, width);
+            let ours = |method: ResizeMethod| {
+                let s = method.input_size(size, 800, 1333);
+                (s.height, s.width)
+            };
+            assert_eq!(ours(ResizeMethod::Torchvision), torchvision, "{size}");
+            assert_eq!(ours(ResizeMethod::Detectron2), detectron2, "{size}");
+            assert_eq!(ours(ResizeMethod::Mmdetection), detectron2, "{size}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn inputs_never_exceed_the_limits(
+            height in 1usize..3000, width in 1usize..3000, min in 1usize..1000, extra in 0usize..800,
+        ) {
+            let max = min + extra;
+            for method in [
+                ResizeMethod::Torchvision,
+                ResizeMethod::Detectron2,
+                ResizeMethod::Mmdetection,
+                ResizeMethod::Pillow,
+            ] {
+                let size = method.input_size(ImageSize::new(height, width), min, max);
+                prop_assert!(size.height.min(size.width) >= 1);
+                prop_assert!(size.height.min(size.width) <= min);
+                prop_assert!(size.height.max(size.width) <= max);
+            }
+        }
+
+        #[test]
+        fn resizing_keeps_a_constant_and_the_range(
+            fh in 1usize..12, fw in 1usize..12, th in 1usize..24, tw in 1usize..24,
+            seed in proptest::collection::vec(-2.0f32..2.0, 144),
+        ) {
+            let (from, to) = (ImageSize::new(fh, fw), ImageSize::new(th, tw));
+            let mut out = vec![0.0; th * tw];
+            resize_bilinear_plane(from, to, |_, row| row.fill(1.25), &mut out);
+            prop_assert!(out.iter().all(|v| (v - 1.25).abs() < 1e-6));
+            let source = &seed[..fh * fw];
+            resize_bilinear_plane(
+                from, to, |y, row| row.copy_from_slice(&source[y * fw..(y + 1) * fw]), &mut out,
+            );
+            let (min, max) = source.iter().fold((f32::MAX, f32::MIN), |(a, b), &v| (a.min(v), b.max(v)));
+            prop_assert!(out.iter().all(|v| (min - 1e-5..=max + 1e-5).contains(v)));
+        }
+    }
+}
