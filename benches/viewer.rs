@@ -29,7 +29,9 @@ mod viewer {
     use std::time::{Duration, Instant};
 
     use burn::tensor::Device;
-    use eframe::{NativeOptions, wgpu};
+    use eframe::NativeOptions;
+    #[cfg(feature = "wgpu")]
+    use eframe::wgpu;
     use egui::{Event, Key, Modifiers};
     use image::RgbImage;
     use sedet::DataError;
@@ -304,7 +306,10 @@ mod viewer {
         };
         // Not to wait for the display, which would hide how long a frame takes.
         options.glow_options.vsync = false;
-        options.wgpu_options.surface.present_mode = wgpu::PresentMode::AutoNoVsync;
+        #[cfg(feature = "wgpu")]
+        {
+            options.wgpu_options.surface.present_mode = wgpu::PresentMode::AutoNoVsync;
+        }
         let lines = Rc::new(RefCell::new(Vec::new()));
         let opened = renderer.run("sedet bench", &options, &|creation| {
             Box::new(Measured::new(creation, lines.clone()))
@@ -341,8 +346,10 @@ mod viewer {
             .filter_map(|argument| argument.parse().ok())
             .collect();
         match chosen.as_slice() {
-            [] => [RendererChoice::OpenGl, RendererChoice::Wgpu]
-                .into_iter()
+            [] => RendererChoice::ALL
+                .iter()
+                .copied()
+                .filter(|choice| *choice != RendererChoice::Auto)
                 .for_each(measure_in_a_process),
             chosen => chosen.iter().copied().for_each(measure),
         }

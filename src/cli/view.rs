@@ -33,7 +33,7 @@ pub(super) struct ViewArgs {
     /// Detections in COCO's results format, of the dataset
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
-    /// What draws the window: auto, wgpu (Vulkan, Metal, DirectX) or opengl
+    /// Graphics API: auto, opengl or, if built with it, wgpu (Vulkan, Metal, DirectX)
     #[arg(long, default_value_t)]
     renderer: RendererChoice,
     #[command(flatten)]

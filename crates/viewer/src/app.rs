@@ -85,7 +85,7 @@ impl ViewerApp {
     /// is free.
     pub fn in_window(mut self, creation: &eframe::CreationContext) -> Self {
         self.fills_background = false;
-        if super::renderer::is_drawn_by_processor(creation) {
+        if super::renderer::composes_on_cpu(creation) {
             self.textures.draw_on_processor();
         }
         self

@@ -1,55 +1,72 @@
-//! Which library draws the window: wgpu (Vulkan, Metal, DirectX) or OpenGL.
+//! Graphics API of the viewer: OpenGL, or wgpu (Vulkan, Metal, DirectX) with the feature `wgpu`.
 //!
-//! A GPU does not mind. Where the CPU draws (Mesa's llvmpipe: virtual machines,
-//! remote desktops, training servers) OpenGL is 4 to 7 times as fast: llvmpipe computes both sides
-//! of every branch of a shader, and egui's shader for wgpu has a branch with a second, costly way to
-//! read textures. Filling 1280 by 860 pixels once takes 36 ms with wgpu and 5 ms with OpenGL.
+//! OpenGL is the default because it serves every desktop and costs little to build: wgpu with its
+//! shader compiler takes about three CPU-minutes of a release build. On a GPU both are fast. On
+//! software rendering (Mesa's llvmpipe: virtual machines, remote desktops, training servers) OpenGL
+//! is 4 to 7 times faster: llvmpipe computes both sides of every branch of a shader, and egui's
+//! shader for wgpu has a branch with a second, costly way to read textures. Filling 1280 by 860
+//! pixels once takes 36 ms with wgpu and 5 ms with OpenGL.
 
 use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 
-use eframe::{CreationContext, NativeOptions, Renderer, wgpu};
+#[cfg(feature = "wgpu")]
+use eframe::wgpu;
+use eframe::{CreationContext, NativeOptions, Renderer};
 
-/// What a person asks for.
+/// Graphics API to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RendererChoice {
-    /// wgpu where it finds a GPU, else OpenGL; the other one if that does not open.
+    /// OpenGL. With the feature `wgpu`: wgpu if it finds a GPU, else OpenGL; if the window does not
+    /// open, the other one.
     #[default]
     Auto,
     /// Vulkan, Metal or DirectX.
+    #[cfg(feature = "wgpu")]
     Wgpu,
     /// OpenGL.
     OpenGl,
 }
 
 impl RendererChoice {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Wgpu, Self::OpenGl];
+    /// The choices of this build.
+    pub const ALL: &[Self] = &[
+        Self::Auto,
+        #[cfg(feature = "wgpu")]
+        Self::Wgpu,
+        Self::OpenGl,
+    ];
 
-    /// As it is written in `--renderer`.
+    /// Name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            #[cfg(feature = "wgpu")]
             Self::Wgpu => "wgpu",
             Self::OpenGl => "opengl",
         }
     }
 
-    /// Those to try, one after the other.
+    /// Renderers to try in turn.
     fn candidates(self) -> &'static [Renderer] {
         match self {
-            Self::Auto if has_graphics_card() => &[Renderer::Wgpu, Renderer::Glow],
+            #[cfg(feature = "wgpu")]
+            Self::Auto if has_gpu() => &[Renderer::Wgpu, Renderer::Glow],
+            #[cfg(feature = "wgpu")]
             Self::Auto => &[Renderer::Glow, Renderer::Wgpu],
+            #[cfg(not(feature = "wgpu"))]
+            Self::Auto => &[Renderer::Glow],
+            #[cfg(feature = "wgpu")]
             Self::Wgpu => &[Renderer::Wgpu],
             Self::OpenGl => &[Renderer::Glow],
         }
     }
 
-    /// Open a window with the application that `create` makes, and stay until it is closed.
+    /// Opens a window with the application that `create` returns and blocks until it is closed.
     ///
     /// # Errors
-    /// No window could be opened: what the first renderer said. Or an open one failed.
+    /// No window could be opened (the error is the first renderer's), or an open one failed.
     pub fn run(
         self,
         name: &str,
@@ -90,32 +107,43 @@ impl fmt::Display for RendererChoice {
 impl FromStr for RendererChoice {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let named = |choice: &Self| choice.name() == text;
-        let unknown = || format!("unknown renderer '{text}': use auto, wgpu or opengl");
-        Self::ALL.into_iter().find(named).ok_or_else(unknown)
+    fn from_str(name: &str) -> Result<Self, String> {
+        if let Some(choice) = Self::ALL.iter().find(|choice| choice.name() == name) {
+            return Ok(*choice);
+        }
+        if name == "wgpu" {
+            return Err(
+                "this build has no wgpu renderer: build with '--features wgpu'".to_string(),
+            );
+        }
+        let known: Vec<&str> = Self::ALL.iter().map(|choice| choice.name()).collect();
+        Err(format!(
+            "unknown renderer '{name}': use {}",
+            known.join(" or ")
+        ))
     }
 }
 
-/// Whether wgpu finds anything but the CPU to draw with.
-fn has_graphics_card() -> bool {
+/// Returns whether wgpu finds an adapter that is not the CPU.
+#[cfg(feature = "wgpu")]
+fn has_gpu() -> bool {
     let instance = wgpu::Instance::default();
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
-    let is_card = |adapter: &wgpu::Adapter| adapter.get_info().device_type != wgpu::DeviceType::Cpu;
-    adapters.iter().any(is_card)
+    let is_gpu = |adapter: &wgpu::Adapter| adapter.get_info().device_type != wgpu::DeviceType::Cpu;
+    adapters.iter().any(is_gpu)
 }
 
-/// Whether the CPU draws an open window. Of OpenGL that is taken for granted: it is chosen where
-/// there is no GPU.
-pub(super) fn is_drawn_by_processor(creation: &CreationContext) -> bool {
-    let is_processor = |state: &eframe::egui_wgpu::RenderState| {
-        state.adapter.get_info().device_type == wgpu::DeviceType::Cpu
-    };
+/// Returns whether image, boxes and labels should be composed on the CPU and drawn as one texture.
+///
+/// On software rendering that is several times faster than thousands of shapes. With OpenGL it is
+/// done everywhere: a GPU does not notice, and OpenGL tells only by a vendor's free string whether
+/// it is software.
+pub(super) fn composes_on_cpu(creation: &CreationContext) -> bool {
+    #[cfg(feature = "wgpu")]
+    if let Some(state) = &creation.wgpu_render_state {
+        return state.adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+    }
     creation.gl.is_some()
-        || creation
-            .wgpu_render_state
-            .as_ref()
-            .is_some_and(is_processor)
 }
 
 #[cfg(test)]
@@ -123,18 +151,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_renderer_is_found_by_its_name_and_others_are_named() {
+    fn every_renderer_of_the_build_is_found_by_its_name_and_others_are_refused() {
         for choice in RendererChoice::ALL {
-            assert_eq!(choice.to_string().parse(), Ok(choice));
+            assert_eq!(choice.to_string().parse(), Ok(*choice));
         }
         let error = "vulkan".parse::<RendererChoice>().unwrap_err();
-        assert_eq!(error, "unknown renderer 'vulkan': use auto, wgpu or opengl");
+        assert!(error.starts_with("unknown renderer 'vulkan': use auto or "));
+        #[cfg(not(feature = "wgpu"))]
+        assert!(
+            "wgpu"
+                .parse::<RendererChoice>()
+                .unwrap_err()
+                .contains("--features wgpu")
+        );
     }
 
     #[test]
-    fn auto_has_a_second_try_and_a_named_renderer_has_none() {
-        assert_eq!(RendererChoice::Auto.candidates().len(), 2);
-        assert_eq!(RendererChoice::Wgpu.candidates(), [Renderer::Wgpu]);
+    fn a_named_renderer_has_no_second_try() {
         assert_eq!(RendererChoice::OpenGl.candidates(), [Renderer::Glow]);
+        #[cfg(feature = "wgpu")]
+        {
+            assert_eq!(RendererChoice::Auto.candidates().len(), 2);
+            assert_eq!(RendererChoice::Wgpu.candidates(), [Renderer::Wgpu]);
+        }
     }
 }
