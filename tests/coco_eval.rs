@@ -1,8 +1,11 @@
 //! The COCO metrics equal pycocotools': on a small crooked set made by `tests/oracle/coco_eval.py`,
 //! and on the published table of the COCO authors' own example where that data is at hand.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
+use common::real_data;
 use proptest::prelude::*;
 use sedet::eval::{CocoEvaluation, GroundTruth, ResultRow, evaluate, read_results};
 use serde_json::Value;
@@ -62,12 +65,9 @@ fn the_metrics_equal_pycocotools_on_the_crooked_set() {
 }
 
 #[test]
-fn the_metrics_equal_the_published_table_of_the_coco_example() {
-    let Some(directory) = std::env::var_os("SEDET_REAL_DATA") else {
-        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real data is not there");
-        return;
-    };
-    let directory = Path::new(&directory).join("coco_eval_oracle");
+#[ignore = "needs SEDET_REAL_DATA"]
+fn the_metrics_equal_the_published_table_of_the_coco_example_on_real_data() {
+    let directory = real_data("coco_eval_oracle");
     let ground_truth =
         GroundTruth::from_file(&directory.join("instances_val2014_100.json")).unwrap();
     let results =

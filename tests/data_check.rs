@@ -7,6 +7,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use common::command::{fails_with, sedet, text};
+use common::real_data;
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -893,16 +894,13 @@ fn a_yolo_directory_is_checked_line_by_line() {
 }
 
 #[test]
+#[ignore = "needs SEDET_REAL_DATA"]
 fn real_data_has_the_errors_that_are_known_of_it() {
-    let Some(data) = std::env::var_os("SEDET_REAL_DATA").map(PathBuf::from) else {
-        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real images are not there");
-        return;
-    };
     let check = |name: &str| {
         Checked::of(&sedet(&[
             "data",
             "check",
-            &text(&data.join(name)),
+            &text(&real_data(name)),
             "--json",
         ]))
     };

@@ -3,10 +3,11 @@
 mod common;
 
 use common::http_server::{Fault, Reply, Request, Server};
+use common::real_data;
 use sedet::datasets::blood_cells::{BloodCellsError, download_blood_cells};
 use sedet::datasets::download::{Download, DownloadError, sha256_hex};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 impl Server {
@@ -544,12 +545,9 @@ fn reference(real: &Path, split: &str) -> serde_json::Value {
 }
 
 #[test]
-fn the_real_blood_cells_arrive_over_a_broken_connection_and_equal_their_reference() {
-    let real = std::env::var_os("SEDET_REAL_DATA").map(|path| PathBuf::from(path).join("bccd"));
-    let Some(real) = real.filter(|path| path.is_dir()) else {
-        eprintln!("SEDET_REAL_DATA does not name a directory with bccd: not checked on real data");
-        return;
-    };
+#[ignore = "needs SEDET_REAL_DATA"]
+fn blood_cells_of_real_data_arrive_over_a_broken_connection_and_equal_their_reference() {
+    let real = real_data("bccd");
     let archive = tar_gz(&repository_files(&real));
     let server = Server::start(move |request, before| {
         let reply = Reply::file(request, &archive, "\"v1\"");

@@ -18,7 +18,7 @@ use sedet::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::fixture_path;
+use common::{fixture_path, real_data};
 
 fn fixture(name: &str) -> PathBuf {
     fixture_path("labeled").join(name)
@@ -518,12 +518,9 @@ fn wrong_lists_of_places365_are_named() {
 }
 
 #[test]
-fn the_real_list_of_places365_has_365_scenes() {
-    let Some(data) = std::env::var_os("SEDET_REAL_DATA") else {
-        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real category list is not there");
-        return;
-    };
-    let list = PathBuf::from(data).join("places365/categories_places365.txt");
+#[ignore = "needs SEDET_REAL_DATA"]
+fn the_places365_list_of_real_data_has_365_scenes() {
+    let list = real_data("places365/categories_places365.txt");
     let dir = places(&["val_256/Places365_val_00000001.jpg"]);
     write(
         dir.path(),
@@ -644,13 +641,11 @@ fn wrong_files_of_cifar_are_named_with_the_hint() {
 }
 
 #[test]
-fn the_real_cifar_10_has_a_thousand_test_images_of_every_class() {
-    let Some(data) = std::env::var_os("SEDET_REAL_DATA").map(PathBuf::from) else {
-        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the real images are not there");
-        return;
-    };
+#[ignore = "needs SEDET_REAL_DATA"]
+fn cifar_10_of_real_data_has_a_thousand_test_images_of_every_class() {
+    let cifar10 = real_data("cifar10");
     let test = LabeledName::Cifar10
-        .open_split(Split::Test, Some(&data))
+        .open_split(Split::Test, cifar10.parent())
         .unwrap();
     assert_eq!(test.class_counts(), [1000; 10]);
     assert_eq!(test.class_names()[9], "truck");

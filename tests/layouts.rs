@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use burn::tensor::{Device, TensorData};
-use common::{Fixture, assert_close_to_largest, fixture_path, torchvision, values};
+use common::{Fixture, assert_close_to_largest, fixture_path, real_data, torchvision, values};
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use sedet::backbones::BackboneConfig;
 use sedet::backbones::resnet::{BlockKind, Shortcut, Stem, StemPooling, StridePlace};
@@ -457,12 +457,9 @@ fn a_value_that_is_no_number_is_an_error_that_names_the_tensor() {
 }
 
 #[test]
-fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_images() {
-    let Some(data) = std::env::var_os("SEDET_REAL_DATA") else {
-        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the trained weights are not there");
-        return;
-    };
-    let directory = PathBuf::from(data).join("weights_cifar10_resnet");
+#[ignore = "needs SEDET_REAL_DATA"]
+fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_data() {
+    let directory = real_data("weights_cifar10_resnet");
     let bytes = std::fs::read(directory.join("reference_resnet20.safetensors")).unwrap();
     let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let planes = reference.tensor("images").unwrap().data().to_vec();
@@ -497,11 +494,11 @@ fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_images() {
 
 /// Real networks of timm and torchvision, which `tests/oracle/layouts_full.py` makes.
 #[test]
+#[ignore = "needs SEDET_FULL_LAYOUTS"]
 fn full_size_networks_give_the_outputs_of_their_origin() {
-    let Some(directory) = std::env::var_os("SEDET_FULL_LAYOUTS").map(PathBuf::from) else {
-        eprintln!("NOT CHECKED: SEDET_FULL_LAYOUTS is not set, the large files are not there");
-        return;
-    };
+    let directory = PathBuf::from(
+        std::env::var_os("SEDET_FULL_LAYOUTS").expect("SEDET_FULL_LAYOUTS names no directory"),
+    );
     let outputs = Fixture::open_file(&directory.join("outputs.safetensors"));
     let device = Device::flex();
     let mut networks = 0;

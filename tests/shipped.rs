@@ -1,6 +1,8 @@
 //! The checkpoints in `assets/` measure what the table beside them says.
 
-use std::path::PathBuf;
+mod common;
+
+use common::real_data;
 use std::process::Command;
 
 /// `AP` and `AP50` that `sedet eval` prints.
@@ -36,12 +38,9 @@ fn the_shapes_detector_has_its_ap_on_the_generated_scenes() {
 }
 
 #[test]
-fn the_blood_cell_detector_has_its_ap_on_real_photographs() {
-    let Some(data) = std::env::var_os("SEDET_REAL_DATA") else {
-        eprintln!("NOT CHECKED: SEDET_REAL_DATA is not set, the photographs are not there");
-        return;
-    };
-    let directory = PathBuf::from(data).join("bccd");
+#[ignore = "needs SEDET_REAL_DATA"]
+fn the_blood_cell_detector_has_its_ap_on_real_data() {
+    let directory = real_data("bccd");
     let found = measured(
         "blood-cells-se-resnet18.safetensors",
         &directory.display().to_string(),

@@ -34,6 +34,19 @@ pub struct Fixture {
     name: String,
 }
 
+/// Returns a file or directory of the real data that `SEDET_REAL_DATA` names.
+///
+/// Tests that call it are ignored and have `real_data` in their names; `.ci/run` runs them by it.
+///
+/// # Panics
+/// The variable is not set, or the data is not there.
+pub fn real_data(name: &str) -> PathBuf {
+    let root = std::env::var_os("SEDET_REAL_DATA").expect("SEDET_REAL_DATA names no directory");
+    let path = PathBuf::from(root).join(name);
+    assert!(path.exists(), "{}: not found", path.display());
+    path
+}
+
 /// The path of a file in `tests/fixtures/`.
 pub fn fixture_path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
