@@ -675,7 +675,7 @@ fn light_and_dark_windows_are_both_readable() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn without_a_display_one_line_says_so() {
+fn without_a_display_the_error_has_a_hint() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"))
         .args(["view", "--device", "cpu"])
         .env_remove("DISPLAY")
@@ -684,7 +684,9 @@ fn without_a_display_one_line_says_so() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("error: there is no display"), "{said}");
-    assert_eq!(said.lines().count(), 1);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{stderr}");
+    assert!(lines[0].starts_with("error: no display"), "{stderr}");
+    assert!(lines[1].starts_with("hint: sedet predict"), "{stderr}");
 }

@@ -1,12 +1,13 @@
 //! The `sedet` command: one file per subcommand.
 //!
-//! stdout carries data, stderr talk. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! Results go to stdout, logs to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage.
 
 mod ablate;
 mod data;
 mod doctor;
 mod eval;
 mod excite;
+mod hints;
 mod models;
 mod predict;
 mod train;
@@ -26,44 +27,45 @@ use clap::{Parser, Subcommand};
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
 use sedet_core::status;
 use sedet_data::loading::OnBadImage;
+use sedet_data::text::count;
 
-/// Train, evaluate and look inside Faster R-CNN with Squeeze-and-Excitation backbones.
+/// Train, evaluate and inspect Faster R-CNN with Squeeze-and-Excitation backbones
 #[derive(Debug, Parser)]
 #[command(name = "sedet", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Command {
     /// Train a detector or a classifier
     Train(train::TrainArgs),
     /// Train variants with several seeds each and compare them
     Ablate(ablate::AblateArgs),
-    /// Measure a checkpoint, or anybody's COCO results file
+    /// Evaluate a checkpoint or a COCO results file
     Eval(eval::EvalArgs),
-    /// Measure what SE units do over a dataset, as in section 7.2 of the SENet paper
+    /// Measure SE gates over a dataset or for one image (SENet paper, section 7.2)
     Excite(excite::ExciteArgs),
-    /// Open the window: images, boxes and their errors, gates, curves
+    /// Open the viewer: images, detections, errors, SE gates, training curves
     #[cfg(feature = "viewer")]
     View(view::ViewArgs),
-    /// Find objects in images, or name what they show
+    /// Run detection or classification on images
     Predict(predict::PredictArgs),
-    /// Take over, look into, or hand out weights files
+    /// Inspect, import and export weights
     Weights(weights::WeightsArgs),
-    /// Fetch or generate datasets
+    /// Download, check, convert, split and inspect datasets
     Data(data::DataArgs),
-    /// List the networks and what they cost, or the layers of one
+    /// List models with parameters and MACs, or the layers of one
     Models(models::ModelsArgs),
-    /// Say what works on this machine
+    /// Check devices and the installation
     Doctor(doctor::DoctorArgs),
 }
 
-/// Options of every subcommand that computes.
+/// Options of every subcommand that runs a model.
 #[derive(Debug, Clone, clap::Args)]
 struct DeviceArgs {
-    /// Where to compute: auto, cpu, wgpu, cuda or cuda:N
+    /// Device: auto, cpu, wgpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
 }
@@ -74,7 +76,7 @@ impl DeviceArgs {
     }
 }
 
-/// The values of `--on-bad-image`.
+/// Parses the values of `--on-bad-image`.
 fn on_bad_image() -> impl TypedValueParser<Value = OnBadImage> {
     PossibleValuesParser::new(["error", "skip"]).map(|value| match value.as_str() {
         "skip" => OnBadImage::Skip,
@@ -82,70 +84,79 @@ fn on_bad_image() -> impl TypedValueParser<Value = OnBadImage> {
     })
 }
 
-/// So many images that were left out are named; a file has the others.
-const LEFT_OUT_SHOWN: usize = 10;
+/// The number of skipped images that are listed on the console; a file lists all of them.
+const SKIPPED_SHOWN: usize = 10;
 
-/// Name the images that were not used because they can't be read.
+/// Lists the images that were skipped because they cannot be read.
 fn say_left_out(what: &str, reasons: &[&str], all_in: Option<&Path>) {
     if reasons.is_empty() {
         return;
     }
-    let images = if reasons.len() == 1 {
-        "image"
-    } else {
-        "images"
-    };
-    status!("{what}: {} {images} that can't be used", reasons.len());
-    for reason in reasons.iter().take(LEFT_OUT_SHOWN) {
+    status!(
+        "{what}: {} that can't be used",
+        count(reasons.len(), "image")
+    );
+    for reason in reasons.iter().take(SKIPPED_SHOWN) {
         status!("  {reason}");
     }
-    match (reasons.len().saturating_sub(LEFT_OUT_SHOWN), all_in) {
+    match (reasons.len().saturating_sub(SKIPPED_SHOWN), all_in) {
         (0, _) => {}
         (_, Some(path)) => status!("  ... ({} has all)", path.display()),
         (more, None) => status!("  ... and {more} more"),
     }
 }
 
-/// Parse the arguments, do what they say, report an error as one line.
+/// Parses the arguments, runs the subcommand and prints an error with its hint.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.verb {
-        Verb::Train(args) => train::run(args),
-        Verb::Ablate(args) => ablate::run(args),
-        Verb::Eval(args) => eval::run(args),
-        Verb::Excite(args) => excite::run(args),
+    let done = match cli.command {
+        Command::Train(args) => train::run(args),
+        Command::Ablate(args) => ablate::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Excite(args) => excite::run(args),
         #[cfg(feature = "viewer")]
-        Verb::View(args) => view::run(args),
-        Verb::Predict(args) => predict::run(args),
-        Verb::Weights(args) => weights::run(args),
-        Verb::Data(args) => data::run(args),
-        Verb::Models(args) => models::run(args),
-        Verb::Doctor(args) => doctor::run(args),
+        Command::View(args) => view::run(args),
+        Command::Predict(args) => predict::run(args),
+        Command::Weights(args) => weights::run(args),
+        Command::Data(args) => data::run(args),
+        Command::Models(args) => models::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     match done {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             status!("error: {}", message(&error));
+            if let Some(hint) = hints::hint_for(&error) {
+                status!("hint: {hint}");
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-/// The error and its causes in one line. The library's errors already name their causes; those are
-/// not said twice.
+/// Formats the error and its causes in one line, without causes that an outer message already quotes.
 fn message(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |said, cause| {
-        let cause = cause.to_string();
-        match said.as_str() {
-            "" => cause,
-            _ if said.contains(&cause) => said,
-            _ => format!("{said}: {cause}"),
+    error.chain().fold(String::new(), |outer, cause| {
+        let cause = plain(&cause.to_string());
+        if outer.is_empty() {
+            cause
+        } else if outer.contains(&cause) {
+            outer
+        } else {
+            format!("{outer}: {cause}")
         }
     })
 }
 
-/// `sedet ... | head` is no failure.
+/// Replaces the operating system's wording for a missing file.
+fn plain(message: &str) -> String {
+    message
+        .replace("No such file or directory (os error 2)", "file not found")
+        .replace("cannot be read: file not found", "file not found")
+}
+
+/// Returns whether the reader of the output is gone, as in `sedet ... | head`, which is not a failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
@@ -154,8 +165,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// A flag that Ctrl-C sets; a second Ctrl-C ends at once. One for the whole process, however many
-/// runs it makes.
+/// Returns the flag that Ctrl-C sets; a second Ctrl-C exits at once. All runs of the process share it.
 fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     if let Some(stop) = STOP.get() {
@@ -173,7 +183,7 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Print data on stdout.
+/// Prints results on stdout.
 fn print_out(text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
@@ -189,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_said_once_whether_or_not_the_error_names_it() {
+    fn a_cause_appears_once_whether_or_not_the_error_quotes_it() {
         let cause = || std::io::Error::other("disk on fire");
         let bare = anyhow::Error::new(cause()).context("a.json");
         assert_eq!(message(&bare), "a.json: disk on fire");

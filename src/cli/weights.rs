@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
+use super::hints::advise;
 use super::print_out;
 use sedet_core::status;
 use sedet_core::weights::any::{AnyWeights, load_any};
@@ -18,48 +19,49 @@ use sedet_core::weights::import::ImportReport;
 use sedet_core::weights::layouts::{Layout, Library, Network, recognize};
 use sedet_core::weights::onnx::to_onnx;
 use sedet_data::annotations::Category;
+use sedet_data::text::count;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct WeightsArgs {
     #[command(subcommand)]
-    verb: WeightsVerb,
+    command: WeightsCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum WeightsVerb {
-    /// Make a sedet checkpoint of a file from torchvision, timm, Cadene, detectron2, ...
+enum WeightsCommand {
+    /// Convert a third-party checkpoint to a sedet checkpoint
     Import(ImportArgs),
-    /// Show what is in a weights file
+    /// List the tensors of a weights file
     Inspect(InspectArgs),
-    /// Write a checkpoint under another library's names
+    /// Write a checkpoint with the tensor names of another library, or as ONNX
     Export(ExportArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct ImportArgs {
-    /// PyTorch (.pt, .pth, .pkl, .bin, .th), safetensors, .npz or a pickle of NumPy arrays
+    /// PyTorch file (.pt, .pth, .pkl, .bin, .th), safetensors, .npz or pickle of NumPy arrays
     file: PathBuf,
-    /// The checkpoint to write
+    /// Checkpoint to write
     #[arg(short, long)]
     output: PathBuf,
     #[command(flatten)]
     foreign: ForeignArgs,
 }
 
-/// How another program's weights file is read, for every subcommand that takes one.
+/// Options for reading third-party checkpoints, shared by all subcommands that load weights.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ForeignArgs {
-    /// What another program's weights file is taken for. Its names show most of it; the rest, such
-    /// as mmdetection's style or the epsilon of torchvision's frozen norms, can be said here
+    /// Layout of a third-party checkpoint, where tensor names are ambiguous (such as
+    /// torchvision-detector-v1, mmdetection-caffe)
     #[arg(long, default_value = "auto", value_parser = layout_parser(), hide_possible_values = true,
         value_name = "auto|torchvision|timm|cadene|...")]
     layout: LayoutChoice,
-    /// Fail when a tensor of another program's file is missing, of another shape, or not used
+    /// Fail on missing, mismatched or unused tensors
     #[arg(long)]
     strict: bool,
 }
 
-/// A layout, or the one that is recognized.
+/// A layout, or `None` to detect it.
 #[derive(Debug, Clone, Copy)]
 struct LayoutChoice(Option<Layout>);
 
@@ -69,15 +71,18 @@ fn layout_parser() -> impl clap::builder::TypedValueParser<Value = LayoutChoice>
 }
 
 impl ForeignArgs {
-    /// Refuse the options where there is no file that they could be about.
+    /// Rejects the options when no weights file is given.
     pub(super) fn need(&self, file: &str, is_given: bool) -> anyhow::Result<()> {
         if !is_given && (self.layout.0.is_some() || self.strict) {
-            bail!("--layout and --strict say how another program's weights are read: give {file}");
+            return Err(advise(
+                "--layout and --strict apply to a third-party checkpoint, and none is given",
+                format!("name the checkpoint with {file}"),
+            ));
         }
         Ok(())
     }
 
-    /// Read weights and say what became of every tensor.
+    /// Loads a weights file and reports how its tensors were matched.
     pub(super) fn load(&self, path: &Path) -> anyhow::Result<AnyWeights> {
         let loaded = load_any(path, self.layout.0)?;
         for line in loaded.report.iter().flat_map(ImportReport::lines) {
@@ -85,11 +90,11 @@ impl ForeignArgs {
         }
         match &loaded.report {
             Some(report) if self.strict && !report.is_complete() => bail!(
-                "{}: not every tensor found its place (--strict)",
+                "{}: some tensors are missing, mismatched or unused (--strict)",
                 path.display()
             ),
             None if self.layout.0.is_some() => bail!(
-                "{}: it is a sedet checkpoint, which has no other layout (--layout)",
+                "{}: is a sedet checkpoint; --layout applies to third-party checkpoints only",
                 path.display()
             ),
             _ => Ok(loaded),
@@ -99,7 +104,7 @@ impl ForeignArgs {
 
 #[derive(Debug, clap::Args)]
 struct InspectArgs {
-    /// PyTorch, safetensors (sedet's checkpoints too), .npz or a pickle of NumPy arrays
+    /// PyTorch file, safetensors (also sedet checkpoints), .npz or pickle of NumPy arrays
     file: PathBuf,
     /// Print JSON instead of a table
     #[arg(long)]
@@ -108,12 +113,12 @@ struct InspectArgs {
 
 #[derive(Debug, clap::Args)]
 struct ExportArgs {
-    /// A checkpoint, or any file that import takes
+    /// Checkpoint, or any file that `sedet weights import` reads
     file: PathBuf,
-    /// Whose names the tensors get, or a whole network
+    /// Naming scheme of the tensors, or a whole model as ONNX
     #[arg(long, value_enum)]
     format: Format,
-    /// The safetensors or ONNX file to write
+    /// Safetensors or ONNX file to write
     #[arg(short, long)]
     output: PathBuf,
     #[command(flatten)]
@@ -122,28 +127,28 @@ struct ExportArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// sedet's own names
+    /// Native sedet names
     Safetensors,
-    /// torchvision's ResNet or Faster R-CNN
+    /// torchvision ResNet or Faster R-CNN
     Torchvision,
-    /// timm's resnet, seresnet or legacy_seresnet
+    /// timm resnet, seresnet or legacy_seresnet
     Timm,
-    /// A classifier as a whole network for ONNX runtimes
+    /// Classifier as an ONNX model
     Onnx,
 }
 
 pub(super) fn run(args: WeightsArgs) -> anyhow::Result<ExitCode> {
-    match args.verb {
-        WeightsVerb::Import(args) => import(&args),
-        WeightsVerb::Inspect(args) => inspect(&args),
-        WeightsVerb::Export(args) => export_file(&args),
+    match args.command {
+        WeightsCommand::Import(args) => import(&args),
+        WeightsCommand::Inspect(args) => inspect(&args),
+        WeightsCommand::Export(args) => export_file(&args),
     }
 }
 
 fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let mut loaded = args.foreign.load(&args.file)?;
     let Some(found) = &loaded.report else {
-        bail!("{}: it is a sedet checkpoint already", args.file.display());
+        bail!("{}: is already a sedet checkpoint", args.file.display());
     };
     let name = args.file.file_name().unwrap_or(args.file.as_os_str());
     loaded.metadata["imported"] = json!({
@@ -158,7 +163,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         ema: Default::default(),
     };
     checkpoint.save(&args.output, Precision::Full)?;
-    status!("{}", args.output.display());
+    status!("wrote {}", args.output.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -166,9 +171,9 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let loaded = args.foreign.load(&args.file)?;
     if loaded.fresh_count() > 0 {
         bail!(
-            "{}: {} tensors of the network are missing or of another shape; nothing is written",
+            "{}: {} of the model missing or mismatched; nothing was written",
             args.file.display(),
-            loaded.fresh_count()
+            count(loaded.fresh_count(), "tensor")
         );
     }
     let file = || args.file.display().to_string();
@@ -178,7 +183,7 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
             "model": loaded.metadata["model"],
             "preprocess": loaded.metadata["preprocess"],
         }))
-        .with_context(|| format!("{}: its description is not understood", file()))
+        .with_context(|| format!("{}: unknown model description in its header", file()))
     };
     let for_library = |library| {
         let names = names_for(library, &network()?).with_context(file)?;
@@ -191,43 +196,43 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         Format::Onnx => {
             let categories: Option<Vec<Category>> =
                 serde_json::from_value(loaded.metadata["categories"].clone())
-                    .with_context(|| format!("{}: its categories are not understood", file()))?;
+                    .with_context(|| format!("{}: unknown categories in its header", file()))?;
             let (network, names) = (network()?, categories.as_deref());
             let model = to_onnx(&network, &loaded.weights, names).with_context(file)?;
             model.save(&args.output)?;
         }
     }
     status!(
-        "{}: {} tensors",
-        args.output.display(),
-        loaded.weights.len()
+        "wrote {} to {}",
+        count(loaded.weights.len(), "tensor"),
+        args.output.display()
     );
     Ok(ExitCode::SUCCESS)
 }
 
-/// Numbers of one tensor.
+/// Summary statistics of the finite values of one tensor.
 struct Statistics {
     mean: f64,
-    deviation: f64,
-    least: f32,
-    most: f32,
+    std: f64,
+    min: f32,
+    max: f32,
     not_finite: usize,
 }
 
 impl Statistics {
     fn of(values: &[f32]) -> Self {
         let finite = || values.iter().filter(|v| v.is_finite());
-        let count = finite().count().max(1) as f64;
-        let mean = finite().map(|&v| f64::from(v)).sum::<f64>() / count;
+        let number = finite().count().max(1) as f64;
+        let mean = finite().map(|&v| f64::from(v)).sum::<f64>() / number;
         let variance = finite()
             .map(|&v| (f64::from(v) - mean).powi(2))
             .sum::<f64>()
-            / count;
+            / number;
         Self {
             mean,
-            deviation: variance.sqrt(),
-            least: finite().copied().fold(f32::INFINITY, f32::min),
-            most: finite().copied().fold(f32::NEG_INFINITY, f32::max),
+            std: variance.sqrt(),
+            min: finite().copied().fold(f32::INFINITY, f32::min),
+            max: finite().copied().fold(f32::NEG_INFINITY, f32::max),
             not_finite: values.iter().filter(|v| !v.is_finite()).count(),
         }
     }
@@ -245,9 +250,9 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
             "shape",
             "type",
             "mean",
-            "standard deviation",
-            "least",
-            "most"
+            "std",
+            "min",
+            "max"
         ))?;
     }
     let mut rows = Vec::new();
@@ -261,26 +266,27 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
                 "shape": info.shape,
                 "type": info.element.to_string(),
                 "mean": s.mean,
-                "standard deviation": s.deviation,
-                "least": s.least,
-                "most": s.most,
+                "std": s.std,
+                "min": s.min,
+                "max": s.max,
                 "not_finite": s.not_finite,
             }));
             continue;
         }
         let shape: Vec<String> = info.shape.iter().map(ToString::to_string).collect();
-        let warning = match s.not_finite {
-            0 => String::new(),
-            count => format!("  {count} values are not finite"),
+        let warning = if s.not_finite == 0 {
+            String::new()
+        } else {
+            format!("  {} not finite", count(s.not_finite, "value"))
         };
         print_out(&format!(
             "{name:<56} {:<20} {:<5} {:>11.4e} {:>11.4e} {:>11.4e} {:>11.4e}{warning}",
             shape.join("x"),
             info.element,
             s.mean,
-            s.deviation,
-            s.least,
-            s.most
+            s.std,
+            s.min,
+            s.max
         ))?;
     }
     if args.json {
@@ -293,12 +299,16 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         });
         print_out(&format!("{document:#}"))?;
     } else {
-        status!("{} tensors, {total} values", file.tensors().count());
+        status!(
+            "{}, {}",
+            count(file.tensors().count(), "tensor"),
+            count(total, "value")
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a file would be taken for.
+/// Returns the detected layout of a file, or why there is none.
 fn describe(path: &Path, file: &ForeignFile) -> anyhow::Result<String> {
     if Checkpoint::is_ours(path)? {
         return Ok("a sedet checkpoint".into());

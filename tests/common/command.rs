@@ -1,9 +1,9 @@
-//! Running the command.
+//! Runs the `sedet` binary.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Runs the command, without a data directory from the surroundings.
+/// Runs the command without the environment's data directory.
 pub fn sedet(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sedet"))
         .args(arguments)
@@ -12,14 +12,16 @@ pub fn sedet(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Fails with code 1 and one line that has all of `parts`.
+/// Asserts that the command fails with code 1 and that its error and hint contain all of `parts`.
 pub fn fails_with(arguments: &[&str], parts: &[&str]) {
     let output = sedet(arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let error = stderr
+    let error: Vec<&str> = stderr
         .lines()
-        .find(|l| l.starts_with("error:"))
-        .unwrap_or("");
+        .filter(|line| line.starts_with("error:") || line.starts_with("hint:"))
+        .collect();
+    let error = error.join("\n");
+    assert!(error.starts_with("error:"), "{arguments:?}: {stderr}");
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
     for part in parts {
         assert!(
@@ -30,7 +32,7 @@ pub fn fails_with(arguments: &[&str], parts: &[&str]) {
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
-/// A path as an argument.
+/// Returns a path as an argument.
 pub fn text(path: &Path) -> String {
     path.display().to_string()
 }

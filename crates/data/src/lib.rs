@@ -8,6 +8,7 @@
 //! - [`eval`]: COCO and classification metrics.
 //! - [`boxes`]: the one box type. - [`atomic`]: files that appear complete or not at all.
 //! - [`pickle`]: Python's pickles, parsed and never executed.
+//! - [`text`]: wording that messages share.
 
 pub mod annotations;
 pub mod atomic;
@@ -19,5 +20,6 @@ pub mod eval;
 pub mod loading;
 pub mod pickle;
 pub mod shapes;
+pub mod text;
 
 pub use error::DataError;

@@ -108,10 +108,7 @@ pub fn csv(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// `1 image`, `2 images`.
-pub(super) fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
+pub(super) use crate::text::count as counted;
 
 /// Where a column's cells stand.
 #[derive(Clone, Copy)]
