@@ -1,15 +1,13 @@
 //! Backbones against torchvision's and timm's: feature maps, gradients, parameter counts.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use common::torchvision::{key, transposed};
-use common::{
+use crate::common::torchvision::{key, transposed};
+use crate::common::{
     Fixture, assert_close, assert_close_to_largest, fixture_path, gradients_by_name,
     parameter_count, values,
 };
+use burn::tensor::{Device, Tensor, TensorData};
 use sedet::backbones::resnet::{BlockKind, ResNet, ResNetConfig};
 use sedet::backbones::zoo;
 use sedet::nn::norm::NormKind;
@@ -56,7 +54,7 @@ fn network(config: &ResNetConfig, fixture: &Fixture, weights: &str, device: &Dev
 #[test]
 fn feature_maps_of_plain_grouped_and_se_networks_equal_the_references() {
     let fixture = Fixture::open("backbones.safetensors");
-    let device = common::device();
+    let device = crate::common::device();
     let resnext = ResNetConfig {
         groups: 4,
         width_per_group: 32,
@@ -94,7 +92,7 @@ fn feature_maps_of_plain_grouped_and_se_networks_equal_the_references() {
 #[test]
 fn gradients_of_the_se_bottleneck_network_equal_timm_s() {
     let fixture = Fixture::open("backbones.safetensors");
-    let device = common::device().autodiff();
+    let device = crate::common::device().autodiff();
     let config = config(BlockKind::Bottleneck, Some(16));
     let network = network(&config, &fixture, "bottleneck_weights", &device);
     let maps = network.forward(fixture.tensor("input", &device));
@@ -135,7 +133,7 @@ fn gradients_of_the_se_bottleneck_network_equal_timm_s() {
 #[test]
 fn the_se_unit_equals_timm_s_in_gates_output_and_gradients() {
     let fixture = Fixture::open("backbones.safetensors");
-    let device = common::device().autodiff();
+    let device = crate::common::device().autodiff();
     let unit: SeUnit = SeConfig::default().init(32, &device);
     let of = |key: &str| fixture.floats(&format!("se_unit.{key}"));
     let weights = named_tensors(&unit)
@@ -181,7 +179,7 @@ fn the_se_unit_equals_timm_s_in_gates_output_and_gradients() {
 fn every_resnet_of_the_zoo_has_the_reference_s_number_of_parameters() {
     let text = std::fs::read_to_string(fixture_path("parameter_counts.json")).unwrap();
     let counts: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let device = common::device();
+    let device = crate::common::device();
     for name in zoo::detector_names() {
         if name == "senet154" {
             // Its reference is in tests/zoo.rs.

@@ -1,12 +1,10 @@
 //! The residual CIFAR networks against modules written from their papers.
 
-mod common;
-
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use common::{
+use crate::common::{
     Fixture, assert_close_to_largest, assert_gradients, filled, small_cifar as small, values,
 };
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
 use sedet::backbones::preact_resnet::PreactResNet;
 use sedet::backbones::resnet::ResNet;
 use sedet::backbones::shake_shake::{Mixing, ShakeShake};
@@ -24,7 +22,7 @@ fn assert_map<M: Module>(
     forward: impl Fn(&M, Tensor<4>) -> Tensor<4>,
 ) {
     let fixture = Fixture::open("cifar_networks.safetensors");
-    let device = common::device();
+    let device = crate::common::device();
     for (form, se) in [("plain", None), ("se", Some(SeConfig::new(4)))] {
         let network = filled(init(se, &device), &fixture, |name| format!("{case}.{name}"));
         let map = forward(&network, fixture.tensor("input", &device));
@@ -66,7 +64,7 @@ fn assert_training<M: Module>(
     forward: impl Fn(&M, Tensor<4>) -> Tensor<4>,
 ) {
     let fixture = Fixture::open("cifar_networks.safetensors");
-    let device = common::device().autodiff();
+    let device = crate::common::device().autodiff();
     let network = filled(init(&device), &fixture, |name| format!("{case}.{name}"));
     let input: Tensor<4> = fixture.tensor("training_input", &device);
     let input = input.require_grad();

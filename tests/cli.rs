@@ -1,10 +1,8 @@
 //! The command as a person meets it: mistakes give one clear line and the right exit code.
 
-mod common;
-
 use std::path::Path;
 
-use common::command::{fails_with, sedet, text};
+use crate::common::command::{fails_with, sedet, text};
 
 #[test]
 fn doctor_reports_the_cpu_and_never_fails() {

@@ -1,13 +1,11 @@
 //! Classification from the command line: training, measuring, predicting, comparing, and handing
 //! the backbone to a detector.
 
-mod common;
-
 use std::path::Path;
 use std::process::Output;
 
-use common::command::{fails_with, sedet, text};
-use common::images::write_cifar;
+use crate::common::command::{fails_with, sedet, text};
+use crate::common::images::write_cifar;
 
 /// Options that make a run last a moment.
 const SMALL: [&str; 12] = [

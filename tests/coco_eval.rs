@@ -1,11 +1,9 @@
 //! The COCO metrics equal pycocotools': on a small crooked set made by `tests/oracle/coco_eval.py`,
 //! and on the published table of the COCO authors' own example where that data is at hand.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::real_data;
+use crate::common::real_data;
 use proptest::prelude::*;
 use sedet::eval::{CocoEvaluation, GroundTruth, ResultRow, evaluate, read_results};
 use serde_json::Value;

@@ -1,13 +1,11 @@
 //! `sedet data check`: a small dataset with one thing wrong at a time, and what is said of it.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use common::command::{fails_with, sedet, text};
-use common::real_data;
+use crate::common::command::{fails_with, sedet, text};
+use crate::common::real_data;
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 use tempfile::TempDir;

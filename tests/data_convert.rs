@@ -1,14 +1,12 @@
 //! COCO, Pascal VOC and YOLO, each into each; dividing, counting and showing a dataset.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use common::command::{fails_with, sedet, text};
-use common::real_data;
+use crate::common::command::{fails_with, sedet, text};
+use crate::common::real_data;
 use proptest::prelude::*;
 use sedet::annotations::layout::Split;
 use sedet::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};

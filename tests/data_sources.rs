@@ -1,15 +1,13 @@
 //! Whole datasets, fetched from a local server that drops connections: small files of the same
 //! structure stand in for the real ones, and what arrives opens by its name.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use common::command::{fails_with, sedet, text};
-use common::http_server::{Reply, Server};
+use crate::common::command::{fails_with, sedet, text};
+use crate::common::http_server::{Reply, Server};
 use sedet::annotations::layout::Split;
 use sedet::datasets::download::sha256_hex;
 use sedet::datasets::registry::{DatasetName, LabeledName};

@@ -1,9 +1,7 @@
 //! Every piece of Faster R-CNN against torchvision's, and detectron2's rules by their formulas.
 
-mod common;
-
+use crate::common::{Fixture, assert_close, values};
 use burn::tensor::{Device, Tensor};
-use common::{Fixture, assert_close, values};
 use sedet::backbones::resnet::{BlockKind, ResNetConfig};
 use sedet::boxes::{BoxXyxy, ImageSize};
 use sedet::detection::Target;

@@ -1,9 +1,7 @@
 //! Downloads against a local server that misbehaves in every way a real one does.
 
-mod common;
-
-use common::http_server::{Fault, Reply, Request, Server};
-use common::real_data;
+use crate::common::http_server::{Fault, Reply, Request, Server};
+use crate::common::real_data;
 use sedet::datasets::blood_cells::{BloodCellsError, download_blood_cells};
 use sedet::datasets::download::{Download, DownloadError, sha256_hex};
 use std::net::TcpListener;

@@ -1,10 +1,8 @@
 //! The whole detector against torchvision's: same weights, same losses, gradients and detections.
 
-mod common;
-
+use crate::common::torchvision::{key, transposed, weights};
+use crate::common::{Fixture, assert_close, assert_close_to_largest, gradients_by_name, values};
 use burn::tensor::{Device, Tensor, TensorData};
-use common::torchvision::{key, transposed, weights};
-use common::{Fixture, assert_close, assert_close_to_largest, gradients_by_name, values};
 use sedet::backbones::resnet::{BlockKind, ResNetConfig};
 use sedet::boxes::{BoxXyxy, ImageSize};
 use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig, Preset};
@@ -64,7 +62,7 @@ fn batch(fixture: &Fixture) -> ImageBatch {
     let images = prepared(fixture);
     let (pixels, shape) = pad_images(&images, 32);
     ImageBatch {
-        pixels: Tensor::from_data(TensorData::new(pixels, shape), &common::device()),
+        pixels: Tensor::from_data(TensorData::new(pixels, shape), &crate::common::device()),
         input_sizes: images.iter().map(|i| i.input_size).collect(),
     }
 }
@@ -98,7 +96,7 @@ fn targets(fixture: &Fixture, batch: &str) -> Vec<Target> {
 #[test]
 fn losses_equal_torchvision_s_with_and_without_se_and_with_an_image_without_boxes() {
     let fixture = Fixture::open("faster_rcnn.safetensors");
-    let device = common::device().autodiff();
+    let device = crate::common::device().autodiff();
     for name in ["plain", "se", "canonical_16"] {
         let model = model(&fixture, name, &device);
         for case in ["both", "one_empty"] {
@@ -125,7 +123,7 @@ fn losses_equal_torchvision_s_with_and_without_se_and_with_an_image_without_boxe
 #[test]
 fn gradients_of_all_parameters_equal_torchvision_s() {
     let fixture = Fixture::open("faster_rcnn.safetensors");
-    let model = model(&fixture, "plain", &common::device().autodiff());
+    let model = model(&fixture, "plain", &crate::common::device().autodiff());
     for case in ["both", "one_empty"] {
         let mut input = batch(&fixture);
         input.pixels = Tensor::from_inner(input.pixels);
@@ -164,7 +162,7 @@ fn features_and_detections_equal_torchvision_s() {
     let fixture = Fixture::open("faster_rcnn.safetensors");
     let images = prepared(&fixture);
     for name in ["plain", "se", "canonical_16"] {
-        let model = model(&fixture, name, &common::device());
+        let model = model(&fixture, name, &crate::common::device());
         if name == "plain" {
             let levels = model.features(batch(&fixture).pixels);
             for (level, key) in ["fpn_1", "fpn_2", "fpn_3", "fpn_pool"].iter().enumerate() {

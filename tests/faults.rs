@@ -4,16 +4,14 @@
 
 #![cfg(unix)]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::command::{fails_with, sedet, text};
-use common::images::write_cifar;
-use common::runs::{
+use crate::common::command::{fails_with, sedet, text};
+use crate::common::images::write_cifar;
+use crate::common::runs::{
     Classifier, Ended, STEPS, Scenes, assert_same, resume, signal, spawn, stderr, steps_logged,
     succeeds, wait_for_steps, words,
 };

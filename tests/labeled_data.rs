@@ -1,8 +1,6 @@
 //! Classification datasets: the layouts of the official ones and directories of classes, compared with
 //! what torchvision and NumPy make of the same files (`tests/oracle/labeled_data.py`).
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +16,7 @@ use sedet::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{fixture_path, real_data};
+use crate::common::{fixture_path, real_data};
 
 fn fixture(name: &str) -> PathBuf {
     fixture_path("labeled").join(name)

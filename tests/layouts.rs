@@ -1,12 +1,12 @@
 //! Files of other frameworks, taken as they are, compute what they computed there.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::common::{
+    Fixture, assert_close_to_largest, fixture_path, real_data, torchvision, values,
+};
 use burn::tensor::{Device, TensorData};
-use common::{Fixture, assert_close_to_largest, fixture_path, real_data, torchvision, values};
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use sedet::backbones::BackboneConfig;
 use sedet::backbones::resnet::{BlockKind, Shortcut, Stem, StemPooling, StridePlace};

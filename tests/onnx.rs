@@ -1,13 +1,11 @@
 //! The ONNX export writes the bytes that onnxruntime has proven (tests/oracle/onnx_export.py), and
 //! says what it can't write.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::fixture_path;
+use crate::common::fixture_path;
 use prost::Message as _;
 use sedet::annotations::Category;
 use sedet::nn::norm::NormKind;

@@ -1,11 +1,9 @@
 //! Optimizers, gradient clipping and learning rates against torch.
 
-mod common;
-
+use crate::common::{Fixture, assert_close, values};
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use common::{Fixture, assert_close, values};
 use sedet::train::optimizer::{Optimizer, OptimizerConfig, average_and_clip};
 use sedet::train::schedule::{Decay, ScheduleConfig};
 

@@ -1,12 +1,10 @@
 //! The variants of the SE unit (SENet paper, section 6) against modules written from its text.
 
-mod common;
-
-use burn::tensor::{Device, Tensor};
-use common::{
+use crate::common::{
     Fixture, assert_close_to_largest, assert_gradients, filled, fixture_path, parameter_count,
     values,
 };
+use burn::tensor::{Device, Tensor};
 use sedet::backbones::resnet::{BlockKind, ResNet, ResNetConfig, Stem};
 use sedet::backbones::zoo;
 use sedet::nn::norm::{NormConfig, NormKind};
@@ -115,7 +113,7 @@ const KINDS: [(&str, BlockKind); 2] = [
 #[test]
 fn maps_of_every_variant_in_both_kinds_of_block_equal_the_reference_s() {
     let fixture = Fixture::open("se_variants.safetensors");
-    let device = common::device();
+    let device = crate::common::device();
     for kind in KINDS {
         for (name, weights, se) in variants() {
             let case = format!("{}_{name}", kind.0);
@@ -130,7 +128,7 @@ fn maps_of_every_variant_in_both_kinds_of_block_equal_the_reference_s() {
 #[test]
 fn gradients_of_every_variant_in_both_kinds_of_block_equal_autograd_s() {
     let fixture = Fixture::open("se_variants.safetensors");
-    let device = common::device().autodiff();
+    let device = crate::common::device().autodiff();
     for kind in KINDS {
         for (name, weights, se) in variants() {
             let case = format!("{}_{name}_grad", kind.0);
@@ -155,7 +153,7 @@ fn parameters(change: impl Fn(&mut SeConfig)) -> u64 {
     change(&mut se);
     config.se = Some(se);
     config.norm.kind = NormKind::Batch;
-    parameter_count(&config.init(&common::device()))
+    parameter_count(&config.init(&crate::common::device()))
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! The checkpoints in `assets/` measure what the table beside them says.
 
-mod common;
-
-use common::real_data;
+use crate::common::real_data;
 use std::process::Command;
 
 /// `AP` and `AP50` that `sedet eval` prints.

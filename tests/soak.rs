@@ -1,16 +1,14 @@
-//! What takes too long, or more rights, than a test may: `cargo test --release --test soak -- --ignored
+//! What takes too long, or more rights, than a test may: `cargo test --release --test commands soak:: -- --ignored
 //! --nocapture`. docs/faults.md has the last results.
 
 #![cfg(target_os = "linux")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::runs::{Classifier, Ended, Scenes, assert_same, spawn, stderr};
+use crate::common::runs::{Classifier, Ended, Scenes, assert_same, spawn, stderr};
 
 /// What a process holds at a moment.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,7 @@
 Run from the repository's root, then let sedet compute the same:
 
     python tests/oracle/layouts_full.py DIR
-    SEDET_FULL_LAYOUTS=DIR cargo test --release --test layouts full_size
+    SEDET_FULL_LAYOUTS=DIR cargo test --release --test networks full_size -- --ignored
 
 Writes about 1.5 GB to DIR: a file of weights for each network, and outputs.safetensors with logits for an input of
 3x203x317 pixels (odd sizes reveal padding and pooling mistakes) and the detections of a picture.
