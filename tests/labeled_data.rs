@@ -11,7 +11,6 @@ use sedet::annotations::layout::Split;
 use sedet::datasets::cifar::{CifarFiles, CifarVariant};
 use sedet::datasets::imagenet_classes::imagenet_classes;
 use sedet::datasets::labeled::LabeledDataset;
-use sedet::datasets::matlab::{Cell, read_structures};
 use sedet::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -267,7 +266,7 @@ fn names_are_of_one_kind_and_unknown_ones_list_all() {
 
 // ImageNet.
 
-const DEVKIT: [&str; 2] = ["meta.mat", "ILSVRC2012_validation_ground_truth.txt"];
+const DEVKIT: &str = "ILSVRC2012_validation_ground_truth.txt";
 
 /// A flat val directory with the first 50 images.
 fn flat_val(root: &Path, pictures: &str) {
@@ -296,14 +295,8 @@ fn the_official_val_images_have_the_labels_that_torchvision_gives_them() {
     for directory in ["", "devkit", "devkit/data", "ILSVRC2012_devkit_t12/data"] {
         let dir = tempfile::tempdir().unwrap();
         flat_val(dir.path(), "val");
-        for file in DEVKIT {
-            let content = std::fs::read(fixture("devkit").join(file)).unwrap();
-            write(
-                dir.path(),
-                format!("{directory}/{file}").trim_start_matches('/'),
-                &content,
-            );
-        }
+        let numbers = std::fs::read(fixture("devkit").join(DEVKIT)).unwrap();
+        write(&dir.path().join(directory), DEVKIT, &numbers);
         assert_eq!(
             parse(dir.path()),
             LabeledName::ImageNetDirectory(dir.path().into())
@@ -399,16 +392,15 @@ fn directories_of_synsets_are_the_whole_challenge_by_name_and_a_subset_by_path()
 }
 
 #[test]
-fn the_table_of_the_development_kit_is_read_whole() {
-    let file = std::fs::read(fixture("devkit/meta.mat")).unwrap();
-    let rows = read_structures(&file, "synsets", ["ILSVRC2012_ID", "words", "children"]).unwrap();
-    assert_eq!(rows.len(), 1008);
-    assert_eq!(rows[1007][0], Cell::Number(1008.0));
-    assert_eq!(rows[1007][1], Cell::Text("group 7".into()));
-    assert_eq!(
-        (&rows[0][2], &rows[1007][2]),
-        (&Cell::Other, &Cell::Number(1.0))
-    );
+fn a_number_outside_of_the_development_kits_classes_is_named_with_its_line() {
+    for wrong in ["0", "1001", "n01751748"] {
+        let dir = tempfile::tempdir().unwrap();
+        flat_val(dir.path(), "val");
+        write(dir.path(), DEVKIT, format!("490\n{wrong}\n").as_bytes());
+        let message = error(dir.path(), Split::Val);
+        let expected = format!("line 2: '{wrong}' is not a number from 1 to 1000");
+        assert!(message.contains(&expected), "{message}");
+    }
 }
 
 // Places365.
@@ -682,15 +674,6 @@ fn damage(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
 /// Reads what it has been given, whatever comes of it.
 type Reader = Box<dyn Fn() + std::panic::RefUnwindSafe>;
 
-/// The variable of a file of MATLAB without its compression, so that damage gets past the checksum.
-fn inflated(file: &[u8]) -> Vec<u8> {
-    let mut out = file[..128].to_vec();
-    flate2::read::ZlibDecoder::new(&file[136..])
-        .read_to_end(&mut out)
-        .unwrap();
-    out
-}
-
 /// Runs for a moment; `SEDET_FUZZ_SECONDS` makes it longer.
 #[test]
 fn no_damage_to_a_file_makes_the_readers_panic() {
@@ -700,16 +683,8 @@ fn no_damage_to_a_file_makes_the_readers_panic() {
         .unwrap_or(1.0);
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
-    let meta = std::fs::read(fixture("devkit/meta.mat")).unwrap();
-    // Small, so that damage hits what matters.
-    let small = inflated(&meta);
-    assert_eq!(
-        read_structures(&small, "synsets", ["WNID"]).unwrap().len(),
-        1008
-    );
     flat_val(&root.join("imagenet"), "val");
-    write(root, "imagenet/meta.mat", &meta);
-    let truth = std::fs::read(fixture("devkit").join(DEVKIT[1])).unwrap();
+    let truth = std::fs::read(fixture("devkit").join(DEVKIT)).unwrap();
     write(
         root,
         "imagenet/ILSVRC2012_validation_ground_truth.txt",
@@ -747,19 +722,7 @@ fn no_damage_to_a_file_makes_the_readers_panic() {
         move || drop(name.open_split(Split::Val, Some(&directory)))
     };
     let (ten, hundred) = (CifarVariant::Cifar10, CifarVariant::Cifar100);
-    let meta_mat = root.join("inflated.mat");
-    write(root, "inflated.mat", &small);
-    let read_inflated = move || {
-        let file = std::fs::read(&meta_mat).unwrap();
-        let fields = ["ILSVRC2012_ID", "WNID", "words"];
-        drop(read_structures(&file, "synsets", fields));
-    };
     let cases: Vec<(&str, Reader)> = vec![
-        ("inflated.mat", Box::new(read_inflated)),
-        (
-            "imagenet/meta.mat",
-            Box::new(named("imagenet", LabeledName::ImageNet)),
-        ),
         (
             "imagenet/ILSVRC2012_validation_ground_truth.txt",
             Box::new(named("imagenet", LabeledName::ImageNet)),

@@ -1,35 +1,40 @@
-"""Classification data sets: the asset with ImageNet's classes, and small files in the structure of the official ones.
+"""Classification datasets: the asset with ImageNet's classes, and small files in the structure of the official ones.
 
 Writes assets/imagenet-classes.txt and tests/fixtures/labeled/.
 """
 
 import gzip
+import importlib.util
 import io
 import json
 import pickle
-import random
 import shutil
 import struct
 import tarfile
 import tempfile
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
-import scipy.io
 import timm.data
 from torchvision.datasets import ImageFolder
-from torchvision.datasets import imagenet as torchvision_imagenet
 
 from common import FIXTURES
 
 HERE = Path(__file__).resolve()
 ASSET = HERE.parent.parent.parent / "assets" / "imagenet-classes.txt"
 INFO = Path(timm.data.__file__).parent / "_info"
+# Found without importing it: the package is wanted for its lists, not for TensorFlow.
+TFDS = Path(importlib.util.find_spec("tensorflow_datasets").origin).parent
 OUT = FIXTURES / "labeled"
 
 # The only two classes with the same words.
 DISTINCT = {"n02012849": "crane, wading bird", "n03126707": "crane, lifting machine"}
+
+
+def devkit_numbers():
+    """ILSVRC2012_ID of each synset: downsampled ImageNet numbers its classes as the development kit does."""
+    order = (TFDS / "image_classification" / "imagenet_resized_labels.txt").read_text().split()
+    return {synset: number for number, synset in enumerate(order, start=1)}
 
 
 def imagenet_classes():
@@ -38,39 +43,19 @@ def imagenet_classes():
     assert synsets == sorted(synsets) and len(synsets) == 1000
     names = {synset: DISTINCT.get(synset, lemmas[synset]) for synset in synsets}
     assert len(set(names.values())) == 1000
-    ASSET.write_text("".join(f"{synset}\t{name}\n" for synset, name in names.items()))
+    numbers = devkit_numbers()
+    assert sorted(numbers) == synsets
+    ASSET.write_text("".join(f"{synset}\t{numbers[synset]}\t{name}\n" for synset, name in names.items()))
     return names
 
 
 def devkit(names):
-    """meta.mat as the devkit has it: 1000 classes in an order of their own, then the synsets above them."""
-    rng = random.Random(1)
-    order = list(names)
-    rng.shuffle(order)
-    fields = ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height", "num_train_images"]
-    above = [(f"n9000{i:04}", f"group {i}") for i in range(8)]
-    rows = np.empty((len(order) + len(above), 1), dtype=[(field, object) for field in fields])
-    for index, synset in enumerate(order):
-        children = np.zeros((0, 0), np.uint8)
-        rows[index, 0] = (float(index + 1), synset, names[synset].split(",")[0], "", 0.0, children, 0.0, 1300.0)
-    for index, (synset, words) in enumerate(above, start=len(order)):
-        children = np.arange(1.0, 4.0)[None]
-        rows[index, 0] = (float(index + 1), synset, words, "", 3.0, children, 1.0, 0.0)
+    """The first 50 labels of the validation images as synsets (TensorFlow Datasets) and as the devkit's numbers."""
+    synsets = (TFDS / "datasets" / "imagenet2012" / "validation_labels.txt").read_text().split()[:50]
     folder = OUT / "devkit"
     folder.mkdir(parents=True)
-    scipy.io.savemat(folder / "meta.mat", {"synsets": rows}, do_compression=True)
-    # The date in the header would change the file every time.
-    raw = bytearray((folder / "meta.mat").read_bytes())
-    raw[:116] = b"MATLAB 5.0 MAT-file, written by tests/oracle/labeled_data.py".ljust(116)
-    (folder / "meta.mat").write_bytes(raw)
-    truth = [rng.randint(1, 1000) for _ in range(50)]
-    (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{number}\n" for number in truth))
-    with tempfile.TemporaryDirectory() as root, mock.patch.object(torchvision_imagenet, "_verify_archive"):
-        kit = "ILSVRC2012_devkit_t12"
-        with tarfile.open(Path(root) / f"{kit}.tar.gz", "w:gz") as tar:
-            tar.add(folder, f"{kit}/data")
-        torchvision_imagenet.parse_devkit_archive(root)
-        _, synsets = torchvision_imagenet.load_meta_file(root)
+    numbers = devkit_numbers()
+    (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{numbers[s]}\n" for s in synsets))
     sorted_synsets = sorted(names)
     return {"synsets": synsets, "labels": [sorted_synsets.index(synset) for synset in synsets]}
 

@@ -68,6 +68,17 @@ pub enum DataError {
         problem: String,
     },
 
+    /// A flat ImageNet val directory without a file of its labels.
+    #[error(
+        "{}: no labels for the flat val directory; expected one of {}",
+        directory.display(),
+        crate::datasets::imagenet::LABEL_FILES.join(", ")
+    )]
+    NoValidationLabels {
+        /// The dataset's directory.
+        directory: PathBuf,
+    },
+
     /// The image is not as large as the annotations say.
     #[error(
         "{image}: the image is {decoded} but its annotations say {annotated}; the boxes would not fit \

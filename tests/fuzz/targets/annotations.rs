@@ -7,7 +7,6 @@ use libfuzzer_sys::fuzz_target;
 use sedet::curation::check::{CheckOptions, Diagnostics, Kind, Source, check_split};
 use sedet::annotations::layout::SplitFiles;
 use sedet::annotations::{coco, voc, yolo};
-use sedet::datasets::matlab;
 use sedet::eval::{GroundTruth, evaluate, read_results};
 use sedet::pickle::Pickle;
 
@@ -62,7 +61,6 @@ fuzz_target!(|data: &[u8]| {
             let _ = read_results(&path);
         }
         _ => {
-            let _ = matlab::read_structures(bytes, "synsets", ["WNID", "words"]);
             let _ = Pickle::read(bytes, bytes.len() as u64);
         }
     }

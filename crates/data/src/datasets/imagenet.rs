@@ -1,21 +1,21 @@
-//! ImageNet's classification challenge (ILSVRC 2012) in the layouts in which people have it.
+//! The classification challenge of ImageNet (ILSVRC 2012) in its common directory layouts.
 //!
 //! ```text
 //! train/n01440764/*.JPEG          val/n01440764/*.JPEG
 //! train/n01440764/*.JPEG          val/ILSVRC2012_val_00000001.JPEG and the labels of val
 //! ```
 //!
-//! in the directory itself or, as Kaggle has it, in `ILSVRC/Data/CLS-LOC/`. The labels of a flat `val`
-//! are the first of these that is found, in the directory, in `devkit/`, `devkit/data/` or
-//! `ILSVRC2012_devkit_t12/data/`:
+//! in the directory itself or, as on Kaggle, in `ILSVRC/Data/CLS-LOC/`. The labels of a flat `val`
+//! are read from the first of these files that exists in the directory, in `devkit/`,
+//! `devkit/data/` or `ILSVRC2012_devkit_t12/data/`:
 //!
 //! 1. `imagenet_2012_validation_synset_labels.txt`: a synset on each line, in the order of the
-//!    images' numbers (TensorFlow's scripts)
+//!    image numbers (TensorFlow)
 //! 2. `LOC_val_solution.csv` (Kaggle)
-//! 3. `ILSVRC2012_validation_ground_truth.txt`: a number from 1 to 1000 on each line, which
-//!    `meta.mat` beside it translates (the official development kit)
+//! 3. `ILSVRC2012_validation_ground_truth.txt`: a number from 1 to 1000 on each line (the official
+//!    development kit; see [`ImageNetClass::devkit_id`](crate::datasets::imagenet_classes::ImageNetClass))
 //!
-//! Labels are places in the sorted list of the 1000 synsets, as in torchvision and timm.
+//! Labels are positions in the sorted list of the 1000 synsets, as in torchvision and timm.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,33 +24,31 @@ use crate::DataError;
 use crate::annotations::image_files::{ImageFiles, first_few, holds_images_directly, list};
 use crate::annotations::layout::Split;
 use crate::datasets::image_folder::ClassImages;
-use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
+use crate::datasets::imagenet_classes::{devkit_label, imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
-use crate::datasets::matlab::{Cell, read_structures};
 
-/// Where train and val may lie in the directory.
+/// Where train and val may be in the directory.
 const ROOTS: [&str; 4] = ["", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"];
-/// Where the labels of val may lie in the directory.
-const LABEL_DIRECTORYS: [&str; 4] = ["", "devkit", "devkit/data", "ILSVRC2012_devkit_t12/data"];
+/// Where the labels of val may be in the directory.
+const LABEL_DIRECTORIES: [&str; 4] = ["", "devkit", "devkit/data", "ILSVRC2012_devkit_t12/data"];
 
 const SYNSET_LIST: &str = "imagenet_2012_validation_synset_labels.txt";
 const KAGGLE_TABLE: &str = "LOC_val_solution.csv";
 const GROUND_TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
-const META: &str = "meta.mat";
 
-/// Files of labels are smaller than this; the largest, Kaggle's, has three million bytes.
+/// Upper limit of a label file in bytes; the largest, Kaggle's, has three million.
 const MAX_LABEL_FILE: u64 = 256 << 20;
 
-/// A directory with ImageNet; nothing is read yet.
+/// A directory with ImageNet, recognized by its subdirectories; no image is listed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageNetDirectory {
     directory: PathBuf,
-    /// Holds train and val.
+    /// The parent of train and val.
     root: PathBuf,
 }
 
 impl ImageNetDirectory {
-    /// Looks for train or val in a directory.
+    /// Finds train or val in a directory.
     pub fn find(directory: &Path) -> Option<Self> {
         let roots = ROOTS.iter().map(|inside| directory.join(inside));
         let mut roots =
@@ -61,8 +59,8 @@ impl ImageNetDirectory {
         })
     }
 
-    /// The directory if nothing but ImageNet looks so: a flat val with the official names, or Kaggle's
-    /// nested directories. Classes in directories of both splits could be any dataset.
+    /// Finds ImageNet only where its layout is unmistakable: a flat val with the official file
+    /// names, or Kaggle's nested directories. Class directories in both splits could be any dataset.
     pub fn find_official(directory: &Path) -> Option<Self> {
         let found = Self::find(directory)?;
         let is_nested = found.root != found.directory;
@@ -79,11 +77,11 @@ impl ImageNetDirectory {
         (is_nested || is_flat).then_some(found)
     }
 
-    /// One split with all 1000 classes, even if some have no images.
+    /// Opens a split with all 1000 classes, including those without images.
     ///
     /// # Errors
-    /// No such split, directories that are no synsets of the challenge, a flat val without labels or
-    /// with images that the labels do not cover.
+    /// A missing split, directories that are not synsets of the challenge, a flat val without label
+    /// file or with images that the label file does not cover.
     pub fn open(&self, split: Split) -> Result<LabeledDataset, DataError> {
         if split == Split::Test {
             let problem = "the labels of ImageNet's test images are not public; use the val split";
@@ -100,20 +98,20 @@ impl ImageNetDirectory {
         self.open_directories(&images)
     }
 
-    /// A directory for each synset.
+    /// Opens a split with one directory per synset.
     fn open_directories(&self, directory: &Path) -> Result<LabeledDataset, DataError> {
         let present = list(directory)?.directories;
         if present.is_empty() {
-            let problem = "no directories of synsets, such as n01440764; unpack each archive nXXXXXXXX.tar \
-                 into a directory of its name";
+            let problem = "no synset directories such as n01440764; unpack each archive \
+                 nXXXXXXXX.tar into a directory of the same name";
             return Err(DataError::labels(directory, problem));
         }
         let unknown = present.iter().filter(|name| imagenet_label(name).is_none());
         let unknown = first_few(unknown.map(String::as_str));
         if !unknown.is_empty() {
             let problem = format!(
-                "these directories are none of ImageNet's 1000 synsets: {unknown}; to read it as any directory \
-                 of classes, give its path instead of the name imagenet"
+                "these directories are none of ImageNet's 1000 synsets: {unknown}; to use other \
+                 classes, give the directory's path instead of the name imagenet"
             );
             return Err(DataError::labels(directory, problem));
         }
@@ -126,19 +124,19 @@ impl ImageNetDirectory {
             .map(with_note_of_missing_classes)
     }
 
-    /// Images with numbers in their names.
+    /// Opens a split whose images are numbered files in one directory.
     fn open_flat(&self, directory: &Path) -> Result<LabeledDataset, DataError> {
         let truth = self.ground_truth()?;
         let (mut labels, mut files) = (Vec::new(), ImageFiles::default());
         for name in list(directory)?.images {
             let path = || directory.join(&name);
             let number = image_number(&name).ok_or_else(|| {
-                let problem = "not named as ILSVRC2012_val_00000001.JPEG; remove it";
+                let problem = "expected a name such as ILSVRC2012_val_00000001.JPEG; remove it";
                 DataError::labels(&path(), problem)
             })?;
             let label = truth.labels.get(&number).ok_or_else(|| {
                 let problem = format!(
-                    "{} has no label for it; put the whole file there",
+                    "{} has no label for it; replace that file by the complete one",
                     truth.file.display()
                 );
                 DataError::labels(&path(), problem)
@@ -150,9 +148,9 @@ impl ImageNetDirectory {
         LabeledDataset::new(&origin, class_names(), labels, files).map(with_note_of_missing_classes)
     }
 
-    /// The first labels of val that are there.
+    /// Reads the first label file of val that exists.
     fn ground_truth(&self) -> Result<GroundTruth, DataError> {
-        let directories = LABEL_DIRECTORYS.map(|inside| self.directory.join(inside));
+        let directories = LABEL_DIRECTORIES.map(|inside| self.directory.join(inside));
         let find = |name: &str| {
             let mut paths = directories.iter().map(|directory| directory.join(name));
             paths.find(|path| path.is_file())
@@ -164,23 +162,19 @@ impl ImageNetDirectory {
             let labels = kaggle_table(&file)?;
             (file, labels)
         } else if let Some(file) = find(GROUND_TRUTH) {
-            let meta = find(META).ok_or_else(|| {
-                let problem = format!("its numbers need the development kit's {META} beside it");
-                DataError::labels(&file, problem)
-            })?;
-            let labels = devkit_numbers(&file, &meta)?;
+            let labels = devkit_numbers(&file)?;
             (file, labels)
         } else {
-            let problem = format!(
-                "val has no directories of synsets, and no labels are there; put {GROUND_TRUTH} and {META} \
-                 (from ILSVRC2012_devkit_t12), {SYNSET_LIST} (`sedet data download \
-                 imagenet-val-list` fetches it) or {KAGGLE_TABLE} into it"
-            );
-            return Err(DataError::labels(&self.directory, problem));
+            return Err(DataError::NoValidationLabels {
+                directory: self.directory.clone(),
+            });
         };
         Ok(GroundTruth { file, labels })
     }
 }
+
+/// The names of the label files of val, for messages.
+pub(crate) const LABEL_FILES: [&str; 3] = [SYNSET_LIST, KAGGLE_TABLE, GROUND_TRUTH];
 
 /// Labels of val.
 struct GroundTruth {
@@ -209,27 +203,22 @@ fn with_note_of_missing_classes(dataset: LabeledDataset) -> LabeledDataset {
     dataset.with_notes(note)
 }
 
-/// The number in a name such as `ILSVRC2012_val_00000001.JPEG`.
+/// Returns the number in a name such as `ILSVRC2012_val_00000001.JPEG`.
 fn image_number(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("ILSVRC2012_val_")?;
     let digits = digits.split('.').next()?;
     digits.parse().ok()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+/// Returns the non-blank lines of a text file with their numbers from 1.
+fn lines(path: &Path) -> Result<Vec<(usize, String)>, DataError> {
     let io = |source| DataError::io(path, source);
     let size = std::fs::metadata(path).map_err(io)?.len();
     if size > MAX_LABEL_FILE {
-        let problem =
-            format!("{size} bytes are too many for a file of labels; put the right one there");
+        let problem = format!("{size} bytes are too many for a label file; use the original");
         return Err(DataError::labels(path, problem));
     }
-    std::fs::read(path).map_err(io)
-}
-
-/// The lines of a text file with their numbers from 1, without blank ones.
-fn lines(path: &Path) -> Result<Vec<(usize, String)>, DataError> {
-    let bytes = read(path)?;
+    let bytes = std::fs::read(path).map_err(io)?;
     let text = String::from_utf8_lossy(&bytes);
     let numbered = text.lines().enumerate();
     Ok(numbered
@@ -239,15 +228,19 @@ fn lines(path: &Path) -> Result<Vec<(usize, String)>, DataError> {
 }
 
 fn bad_line(path: &Path, line: usize, problem: &str) -> DataError {
-    let problem = format!("line {line}: {problem}; put the original file there");
+    let problem = format!("line {line}: {problem}; use the original file");
     DataError::labels(path, problem)
+}
+
+/// Cuts a string from a file to a length that fits a message.
+fn shown(text: &str) -> String {
+    text.chars().take(20).collect()
 }
 
 fn label_of(path: &Path, line: usize, synset: &str) -> Result<u32, DataError> {
     let label = imagenet_label(synset).map(|label| label as u32);
     label.ok_or_else(|| {
-        let shown: String = synset.chars().take(20).collect();
-        let problem = format!("'{shown}' is none of ImageNet's 1000 synsets");
+        let problem = format!("'{}' is none of ImageNet's 1000 synsets", shown(synset));
         bad_line(path, line, &problem)
     })
 }
@@ -259,8 +252,8 @@ fn synset_list(path: &Path) -> Result<HashMap<u32, u32>, DataError> {
         .collect()
 }
 
-/// `ILSVRC2012_val_00048981,n03995372 85 1 499 272`: the image, and a synset with each of its
-/// boxes. All boxes of an image are of its class.
+/// Reads rows such as `ILSVRC2012_val_00048981,n03995372 85 1 499 272`: an image, and a synset with
+/// each of its boxes. All boxes of an image have the same class.
 fn kaggle_table(path: &Path) -> Result<HashMap<u32, u32>, DataError> {
     let mut labels = HashMap::new();
     for (line, row) in lines(path)? {
@@ -280,46 +273,17 @@ fn kaggle_table(path: &Path) -> Result<HashMap<u32, u32>, DataError> {
     Ok(labels)
 }
 
-/// Numbers in the development kit's own order.
-fn devkit_numbers(path: &Path, meta: &Path) -> Result<HashMap<u32, u32>, DataError> {
-    let by_number = devkit_labels(meta)?;
+/// Reads numbers of the development kit.
+fn devkit_numbers(path: &Path) -> Result<HashMap<u32, u32>, DataError> {
     let numbered = lines(path)?.into_iter();
     numbered
         .map(|(line, text)| {
-            let number: Option<u32> = text.parse().ok();
-            let label = number.and_then(|number| by_number.get(&number));
+            let label = text.parse().ok().and_then(devkit_label);
             let label = label.ok_or_else(|| {
-                let shown: String = text.chars().take(20).collect();
-                let problem = format!("'{shown}' is no class of {}", meta.display());
+                let problem = format!("'{}' is not a number from 1 to 1000", shown(&text));
                 bad_line(path, line, &problem)
             })?;
-            Ok((line as u32, *label))
+            Ok((line as u32, label as u32))
         })
         .collect()
-}
-
-/// The labels of the development kit's numbers, out of `meta.mat`: an array of structures with the
-/// challenge's classes and, behind them (numbers above 1000), the synsets above those in WordNet.
-fn devkit_labels(meta: &Path) -> Result<HashMap<u32, u32>, DataError> {
-    let invalid = |problem: String| {
-        let problem = format!("{problem}; put the original {META} there");
-        DataError::labels(meta, problem)
-    };
-    let rows = read_structures(&read(meta)?, "synsets", ["ILSVRC2012_ID", "WNID"])
-        .map_err(|error| invalid(error.to_string()))?;
-    let mut labels = HashMap::new();
-    for row in rows {
-        let [Cell::Number(number), Cell::Text(synset)] = row else {
-            return Err(invalid("a class without number or synset".into()));
-        };
-        if !(1.0..=imagenet_classes().len() as f64).contains(&number) {
-            continue;
-        }
-        let label = imagenet_label(&synset).ok_or_else(|| {
-            let shown: String = synset.chars().take(20).collect();
-            invalid(format!("'{shown}' is none of ImageNet's 1000 synsets"))
-        })?;
-        labels.insert(number as u32, label as u32);
-    }
-    Ok(labels)
 }

@@ -13,7 +13,6 @@ pub mod image_folder;
 pub mod imagenet;
 pub mod imagenet_classes;
 pub mod labeled;
-pub mod matlab;
 pub mod places365;
 pub mod registry;
 pub mod sources;
