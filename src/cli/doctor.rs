@@ -38,13 +38,13 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
         print_out(&format!("{report:#}"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let built = if features.is_empty() {
+    let backends = if features.is_empty() {
         "cpu only".to_string()
     } else {
         format!("cpu, {}", features.join(", "))
     };
     let mut text = format!(
-        "sedet {} for {} {} ({built})\n",
+        "sedet {} for {} {} ({backends})\n",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         std::env::consts::ARCH,
@@ -55,8 +55,8 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     }
     text += &match data {
         Some(path) if std::path::Path::new(&path).is_dir() => format!("data  works  {path}\n"),
-        Some(path) => format!("data  no     {DATA_DIR_VARIABLE}={path} is no directory\n"),
-        None => format!("data  -      {DATA_DIR_VARIABLE} is not set; --data-dir does the same\n"),
+        Some(path) => format!("data  no     {DATA_DIR_VARIABLE}={path} is not a directory\n"),
+        None => format!("data  -      {DATA_DIR_VARIABLE} is not set; --data-dir sets the directory per command\n"),
     };
     print_out(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -11,21 +11,22 @@ use sedet_core::backbones::zoo::{self, PublishedNetwork};
 use sedet_core::classification::classifier::ClassifierConfig;
 use sedet_core::status;
 use sedet_data::eval::table::{Side, aligned};
+use sedet_data::text::count;
 
 #[derive(Debug, Args)]
 pub(super) struct ModelsArgs {
-    /// Show the layers of this network instead of all networks
+    /// Model whose layers to list [default: list all models]
     name: Option<String>,
-    /// Side of the square input in pixels [default: the size that a network was published with]
+    /// Side of the square input in pixels [default: the published size]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     size: Option<u16>,
-    /// Number of classes [default: the number that a network was published with]
+    /// Number of classes [default: the published number]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     classes: Option<u32>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Print comma-separated values instead of a table
+    /// Print CSV instead of a table
     #[arg(long, conflicts_with = "json")]
     csv: bool,
 }
@@ -33,7 +34,7 @@ pub(super) struct ModelsArgs {
 pub(super) fn run(args: ModelsArgs) -> anyhow::Result<ExitCode> {
     match &args.name {
         Some(name) => layers(&args, name)?,
-        None => networks(&args)?,
+        None => models(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -51,9 +52,9 @@ impl ModelsArgs {
     }
 }
 
-/// One line of the table of networks.
+/// One row of the table of models.
 #[derive(Debug, Serialize)]
-struct NetworkRow {
+struct ModelRow {
     name: String,
     family: &'static str,
     size: usize,
@@ -63,7 +64,7 @@ struct NetworkRow {
     se: Option<&'static str>,
 }
 
-const NETWORK_HEAD: [&str; 7] = [
+const MODEL_HEAD: [&str; 7] = [
     "name",
     "family",
     "input",
@@ -73,18 +74,18 @@ const NETWORK_HEAD: [&str; 7] = [
     "SE units",
 ];
 
-fn networks(args: &ModelsArgs) -> anyhow::Result<()> {
+fn models(args: &ModelsArgs) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for name in zoo::known_names() {
         let network = zoo::network(&name)?;
         let (size, summary) = match args.summary(&network) {
             Ok(summary) => summary,
             Err(error) => {
-                status!("{name} is left out: {error}");
+                status!("skipped {name}: {error}");
                 continue;
             }
         };
-        rows.push(NetworkRow {
+        rows.push(ModelRow {
             name,
             family: network.backbone.family(),
             size,
@@ -126,13 +127,13 @@ fn networks(args: &ModelsArgs) -> anyhow::Result<()> {
     });
     use Side::{Left, Right};
     print_table(
-        &NETWORK_HEAD,
+        &MODEL_HEAD,
         cells,
         &[Left, Left, Right, Right, Right, Right, Left],
     )
 }
 
-/// The layers of one network, with what they add up to.
+/// The layers of one model, with their totals.
 #[derive(Debug, Serialize)]
 struct LayerReport<'a> {
     #[serde(flatten)]
@@ -179,9 +180,9 @@ fn layers(args: &ModelsArgs, name: &str) -> anyhow::Result<()> {
         &[Left, Left, Right, Right, Right],
     )?;
     print_out(&format!(
-        "{name} for an image of {size}x{size} and {} classes: {} parameters, {} MACs, {} of activations",
-        report.classes,
-        report.parameters,
+        "{name}, input {size}x{size}, {}: {}, {} MACs, {} of activations",
+        count(report.classes, "class"),
+        count(report.parameters as usize, "parameter"),
         giga(report.macs),
         mebibytes(report.activation_bytes)
     ))
@@ -197,7 +198,7 @@ fn print_table(
     print_out(&aligned(&rows, sides))
 }
 
-/// The cells have no commas and no quotes.
+/// Prints CSV lines whose cells contain no commas and no quotes.
 fn print_lines(head: &str, lines: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let mut text = String::from(head);
     for line in lines {
