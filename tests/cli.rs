@@ -407,8 +407,5 @@ fn mistakes_of_models_name_the_thing_and_the_hint() {
         String::from_utf8_lossy(&small.stderr),
     );
     assert!(out.contains("se-resnet18") && !out.contains("inception-resnet"));
-    assert!(
-        console.contains("skipped inception-resnet-v2"),
-        "{console}"
-    );
+    assert!(console.contains("skipped inception-resnet-v2"), "{console}");
 }

@@ -56,7 +56,9 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     text += &match data {
         Some(path) if std::path::Path::new(&path).is_dir() => format!("data  works  {path}\n"),
         Some(path) => format!("data  no     {DATA_DIR_VARIABLE}={path} is not a directory\n"),
-        None => format!("data  -      {DATA_DIR_VARIABLE} is not set; --data-dir sets the directory per command\n"),
+        None => format!(
+            "data  -      {DATA_DIR_VARIABLE} is not set; --data-dir sets the directory per command\n"
+        ),
     };
     print_out(&text)?;
     Ok(ExitCode::SUCCESS)
