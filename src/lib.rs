@@ -1,8 +1,8 @@
 //! sedet: Squeeze-and-Excitation backbones inside a Faster R-CNN, trained and measured on COCO.
 
 pub use sedet_core::{
-    backbones, classification, config, detection, device, excitation, memory, predict, render,
-    train, weights,
+    backbones, classification, config, detection, device, excitation, memory, model, render, train,
+    weights,
 };
 pub use sedet_data::{
     DataError, annotations, atomic, boxes, curation, datasets, eval, loading, pickle, shapes,

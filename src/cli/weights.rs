@@ -10,15 +10,14 @@ use serde_json::json;
 
 use super::hints::advise;
 use super::print_out;
+use sedet_core::model::ImportFacts;
 use sedet_core::status;
-use sedet_core::weights::any::{AnyWeights, load_any};
 use sedet_core::weights::checkpoint::{Checkpoint, Precision};
 use sedet_core::weights::export::{export, names_for};
 use sedet_core::weights::foreign::ForeignFile;
-use sedet_core::weights::import::ImportReport;
-use sedet_core::weights::layouts::{Layout, Library, Network, recognize};
+use sedet_core::weights::layouts::{Layout, Library, recognize};
+use sedet_core::weights::load::{LoadedWeights, WeightsFile};
 use sedet_core::weights::onnx::to_onnx;
-use sedet_data::annotations::Category;
 use sedet_data::text::count;
 
 #[derive(Debug, clap::Args)]
@@ -82,23 +81,22 @@ impl ForeignArgs {
         Ok(())
     }
 
-    /// Loads a weights file and reports how its tensors were matched.
-    pub(super) fn load(&self, path: &Path) -> anyhow::Result<AnyWeights> {
-        let loaded = load_any(path, self.layout.0)?;
-        for line in loaded.report.iter().flat_map(ImportReport::lines) {
-            status!("weights: {line}");
+    /// The file with these options.
+    pub(super) fn file(&self, path: &Path) -> WeightsFile {
+        WeightsFile {
+            path: path.to_path_buf(),
+            layout: self.layout.0,
+            strict: self.strict,
         }
-        match &loaded.report {
-            Some(report) if self.strict && !report.is_complete() => bail!(
-                "{}: some tensors are missing, mismatched or unused (--strict)",
-                path.display()
-            ),
-            None if self.layout.0.is_some() => bail!(
-                "{}: is a sedet checkpoint; --layout applies to third-party checkpoints only",
-                path.display()
-            ),
-            _ => Ok(loaded),
-        }
+    }
+
+    /// Reads weights and prints the outcome for every tensor.
+    pub(super) fn load(&self, path: &Path) -> anyhow::Result<LoadedWeights> {
+        Ok(self.file(path).load(&mut |report| {
+            for line in report.lines() {
+                status!("weights: {line}");
+            }
+        })?)
     }
 }
 
@@ -151,13 +149,14 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         bail!("{}: is already a sedet checkpoint", args.file.display());
     };
     let name = args.file.file_name().unwrap_or(args.file.as_os_str());
-    loaded.metadata["imported"] = json!({
-        "file": name.to_string_lossy(),
-        "layout": found.layout.key(),
-        "assumptions": found.assumptions,
+    loaded.spec.imported = Some(ImportFacts {
+        file: name.to_string_lossy().into_owned(),
+        layout: found.layout.key().to_string(),
+        assumptions: found.assumptions.clone(),
     });
     let checkpoint = Checkpoint {
-        metadata: loaded.metadata,
+        spec: loaded.spec,
+        progress: None,
         weights: loaded.weights,
         optimizer: Default::default(),
         ema: Default::default(),
@@ -169,24 +168,17 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 
 fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let loaded = args.foreign.load(&args.file)?;
-    if loaded.fresh_count() > 0 {
+    let missing = loaded.spec.missing.len();
+    if missing > 0 {
         bail!(
             "{}: {} of the model missing or mismatched; nothing was written",
             args.file.display(),
-            count(loaded.fresh_count(), "tensor")
+            count(missing, "tensor")
         );
     }
     let file = || args.file.display().to_string();
-    let network = || -> anyhow::Result<Network> {
-        serde_json::from_value(json!({
-            "task": loaded.metadata["task"],
-            "model": loaded.metadata["model"],
-            "preprocess": loaded.metadata["preprocess"],
-        }))
-        .with_context(|| format!("{}: unknown model description in its header", file()))
-    };
     let for_library = |library| {
-        let names = names_for(library, &network()?).with_context(file)?;
+        let names = names_for(library, &loaded.spec.network).with_context(file)?;
         Ok::<_, anyhow::Error>(export(&loaded.weights, Some(&names), &args.output)?)
     };
     match args.format {
@@ -194,11 +186,7 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         Format::Torchvision => for_library(Library::Torchvision)?,
         Format::Timm => for_library(Library::Timm)?,
         Format::Onnx => {
-            let categories: Option<Vec<Category>> =
-                serde_json::from_value(loaded.metadata["categories"].clone())
-                    .with_context(|| format!("{}: unknown categories in its header", file()))?;
-            let (network, names) = (network()?, categories.as_deref());
-            let model = to_onnx(&network, &loaded.weights, names).with_context(file)?;
+            let model = to_onnx(&loaded.spec, &loaded.weights).with_context(file)?;
             model.save(&args.output)?;
         }
     }
@@ -310,7 +298,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 
 /// Returns the detected layout of a file, or why there is none.
 fn describe(path: &Path, file: &ForeignFile) -> anyhow::Result<String> {
-    if Checkpoint::is_ours(path)? {
+    if Checkpoint::is_native(path)? {
         return Ok("a sedet checkpoint".into());
     }
     Ok(match recognize(file, None) {

@@ -8,7 +8,7 @@ use egui::{ColorImage, Context, TextureHandle, TextureOptions};
 use super::panels::layer::Layer;
 use super::state::{BlockMaps, Side};
 use super::work::TextureNews;
-use sedet_core::predict::excitation::ChannelMap;
+use sedet_core::model::ChannelMap;
 use sedet_core::render::maps::map_color;
 
 /// Full images that are kept: both halves and their neighbors.

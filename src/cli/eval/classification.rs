@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use super::EvalArgs;
 use crate::cli::print_out;
 use crate::cli::train::report_unread;
-use sedet_core::predict::classifier::{LoadedClassifier, classify_dataset};
+use sedet_core::model::Model;
 use sedet_core::render::{save_confusion, save_reliability};
 use sedet_core::status;
 use sedet_data::datasets::registry::LabeledName;
@@ -28,34 +28,10 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let device = args.device.resolve()?;
     let weights = args.foreign.load(checkpoint)?;
-    let classifier = LoadedClassifier::from_weights(weights, checkpoint, &device.device)?;
+    let classifier = Model::from_weights(weights, checkpoint, &device.device)?;
     let images = Arc::new(dataset.open_split(args.split, args.data_dir.as_deref())?);
     for note in images.notes() {
         status!("note: {note}");
-    }
-    let (ours, theirs) = (
-        classifier.description.class_names.as_slice(),
-        images.class_names(),
-    );
-    let known = classifier.description.model.num_classes;
-    if known != theirs.len() {
-        bail!(
-            "{}: it knows {known} classes, and {} has {}",
-            checkpoint.display(),
-            dataset.label(),
-            theirs.len()
-        );
-    }
-    if !ours.is_empty()
-        && let Some(label) = (0..known).find(|&label| ours[label] != theirs[label])
-    {
-        bail!(
-            "{}: trained for other classes than {} has: class {label} is {} there and {} here",
-            checkpoint.display(),
-            dataset.label(),
-            ours[label],
-            theirs[label]
-        );
     }
     status!("{} images on {}", images.len(), device.name);
     let bar = ProgressBar::new(images.len() as u64);
@@ -67,16 +43,13 @@ pub(super) fn run(
         on_bad_image: args.on_bad_image,
         ..LoaderOptions::default()
     };
-    let found = classify_dataset(
-        &classifier.model,
-        &classifier.description,
+    let found = classifier.classify_dataset(
         &images,
         match args.ten_crop {
             true => Views::TenCrops,
             false => Views::One,
         },
         &options,
-        &device.device,
         &mut |done, _| {
             bar.set_position(done as u64);
             ControlFlow::Continue(())

@@ -14,10 +14,9 @@ use indicatif::ProgressBar;
 use super::train::report_unread;
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out};
-use sedet_core::predict::{DatasetDetections, Detector, detect_dataset, without_unread};
+use sedet_core::model::{DatasetDetections, Model, ground_truth, without_skipped};
 use sedet_core::render::save_precision_recall;
 use sedet_core::status;
-use sedet_core::train::detection::ground_truth;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::{AnyDatasetName, DatasetName};
 use sedet_data::eval::confusion::{
@@ -167,46 +166,20 @@ fn detect_all(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> 
     };
     let device = args.device.resolve()?;
     let weights = args.foreign.load(checkpoint)?;
-    let detector = Detector::from_weights(weights, checkpoint, &device.device)?;
+    let detector = Model::from_weights(weights, checkpoint, &device.device)?;
     let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
     let dataset = &split.dataset;
-    let ours = detector.description.categories.as_slice();
-    let theirs = dataset.store().categories();
-    // A network may know more classes than the dataset has: torchvision's know COCO's gaps.
-    if !theirs.iter().all(|category| ours.contains(category)) {
-        let names = |c: &[sedet_data::annotations::Category]| {
-            let list: Vec<String> = c.iter().map(|c| format!("{} {}", c.id, c.name)).collect();
-            list.join(", ")
-        };
-        bail!(
-            "{}: trained for other classes than this dataset has\n  checkpoint: {}\n  dataset:   {}",
-            checkpoint.display(),
-            names(ours),
-            names(theirs)
-        );
-    }
     status!("{} images on {}", dataset.len(), device.name);
     let bar = ProgressBar::new(dataset.len() as u64);
-    let found = detect_dataset(
-        &detector.model,
-        &detector.description.preprocess,
-        ours,
-        dataset,
-        args.on_bad_image,
-        &device.device,
-        &mut |done, _| {
-            bar.set_position(done as u64);
-            ControlFlow::Continue(())
-        },
-    )?;
+    let found = detector.detect_dataset(dataset, args.on_bad_image, &mut |done, _| {
+        bar.set_position(done as u64);
+        ControlFlow::Continue(())
+    })?;
     bar.finish_and_clear();
-    let Some(DatasetDetections { mut rows, unread }) = found else {
+    let Some(DatasetDetections { rows, skipped }) = found else {
         bail!("stopped before all was measured");
     };
-    report_unread(&unread);
-    if ours.len() > theirs.len() {
-        rows.retain(|row| theirs.iter().any(|category| category.id == row.category_id));
-    }
-    let truth = without_unread(ground_truth(&split)?, &unread, dataset.store())?;
+    report_unread(&skipped);
+    let truth = without_skipped(ground_truth(&split)?, &skipped, dataset.store())?;
     Ok((truth, rows))
 }

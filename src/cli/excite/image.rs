@@ -7,13 +7,12 @@ use anyhow::{Context as _, bail};
 use image::RgbImage;
 use serde_json::{Value, json};
 
-use super::{ExciteArgs, about, write_text};
+use super::{ExciteArgs, write_text};
 use crate::cli::predict::SCORE;
 use crate::cli::print_out;
 use sedet_core::excitation::ChannelMap;
 use sedet_core::excitation::selection::choose_blocks;
-use sedet_core::predict::excitation::ExaminedNetwork;
-use sedet_core::predict::look::{BlockLook, Look};
+use sedet_core::model::{BlockRecording, Model, Recording, Task};
 use sedet_core::render::maps::{Tile, grid, overlay, tile_sized};
 use sedet_core::render::{save_gates, save_image};
 use sedet_data::boxes::BoxXyxy;
@@ -40,41 +39,40 @@ pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
     let device = args.device.resolve()?;
     let image = decode_image(file)?;
     let weights = args.foreign.load(&args.checkpoint)?;
-    let network = ExaminedNetwork::from_weights(weights, &args.checkpoint, &device.device)?;
-    let blocks = network.blocks().map_err(|error| about(args, error))?;
+    let network = Model::from_weights(weights, &args.checkpoint, &device.device)?;
+    let blocks = network.se_blocks()?;
     let shown = choose_blocks(&blocks, &args.blocks)?;
-    let look = network.look(&image, Depth::GatesAndMaps);
-    let look = look.map_err(|error| about(args, error))?;
+    let recording = network.record(&image, Depth::GatesAndMaps)?;
 
     let output = &args.output;
     std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
-    write_text(&output.join("gates.csv"), &look.gates_csv())?;
+    write_text(&output.join("gates.csv"), &recording.gates_csv())?;
     for name in ["gates.png", "gates.svg"] {
-        save_gates(&look.gate_rows(), &output.join(name))?;
+        save_gates(&recording.gate_rows(), &output.join(name))?;
     }
     for block in shown {
-        let block = &look.blocks[block];
+        let block = &recording.blocks[block];
         let path = output.join(format!("channels-{}.png", block.block.name));
-        save_image(&channels(&image, look.seen, block, top), &path)?;
+        save_image(&channels(&image, recording.seen, block, top), &path)?;
     }
     match args.json {
         true => print_out(&serde_json::to_string_pretty(&to_json(
-            file, &network, &look,
+            file, &network, &recording,
         ))?)?,
-        false => print_out(&to_table(&network, &look))?,
+        false => print_out(&to_table(&network, &recording))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The most open channels over the image, before and after they are scaled.
-fn channels(image: &RgbImage, seen: BoxXyxy, block: &BlockLook, top: usize) -> RgbImage {
+fn channels(image: &RgbImage, seen: BoxXyxy, block: &BlockRecording, top: usize) -> RgbImage {
     let small = tile_sized(image);
     let shrink = |small: u32, large: u32| small as f32 / large as f32;
     let seen = seen.scale(
         shrink(small.width(), image.width()),
         shrink(small.height(), image.height()),
     );
-    let channels = block.most_open(top).into_iter();
+    let channels = block.most_active(top).into_iter();
     let maps: Vec<(usize, ChannelMap, ChannelMap)> = channels
         .filter_map(|channel| {
             let (before, after) = block.channel(channel)?;
@@ -94,9 +92,13 @@ fn channels(image: &RgbImage, seen: BoxXyxy, block: &BlockLook, top: usize) -> R
 }
 
 /// What was found with at least the score that `sedet predict` asks for.
-fn found(network: &ExaminedNetwork, look: &Look) -> Vec<Value> {
-    let categories = network.categories().unwrap_or_default();
-    let found = look.detections.iter().filter(|d| d.score >= SCORE);
+fn found(network: &Model, recording: &Recording) -> Vec<Value> {
+    let categories = &network.spec.categories;
+    let found = recording
+        .prediction
+        .detections()
+        .iter()
+        .filter(|d| d.score >= SCORE);
     let found = found.map(|d| {
         json!({
             "category_id": categories[d.label].id,
@@ -108,34 +110,38 @@ fn found(network: &ExaminedNetwork, look: &Look) -> Vec<Value> {
     found.collect()
 }
 
-fn to_json(file: &Path, network: &ExaminedNetwork, look: &Look) -> Value {
-    let BoxXyxy { x1, y1, x2, y2 } = look.seen;
-    let blocks = look.blocks.iter().map(|look| {
+fn to_json(file: &Path, network: &Model, recording: &Recording) -> Value {
+    let BoxXyxy { x1, y1, x2, y2 } = recording.seen;
+    let blocks = recording.blocks.iter().map(|recording| {
         json!({
-            "block": look.block.name,
-            "path": look.block.path,
-            "gates": look.gates,
+            "block": recording.block.name,
+            "path": recording.block.path,
+            "gates": recording.gates,
         })
     });
     json!({
         "file_name": file.display().to_string(),
         "seen": [x1, y1, x2, y2],
-        "detections": found(network, look),
-        "classes": look.classes,
+        "detections": found(network, recording),
+        "classes": recording.prediction.classes(),
         "blocks": blocks.collect::<Vec<_>>(),
     })
 }
 
-fn to_table(network: &ExaminedNetwork, look: &Look) -> String {
-    let seen = match network.is_detector() {
-        true => {
-            let found = look.detections.iter().filter(|d| d.score >= SCORE);
-            let names = network.class_names();
+fn to_table(network: &Model, recording: &Recording) -> String {
+    let seen = match network.task() {
+        Task::Detection => {
+            let found = recording
+                .prediction
+                .detections()
+                .iter()
+                .filter(|d| d.score >= SCORE);
+            let names = network.spec.class_names();
             let found = found.map(|d| format!("{} {:.2}", names[d.label], d.score));
             found.collect::<Vec<_>>()
         }
-        false => {
-            let classes = look.classes.iter();
+        Task::Classification => {
+            let classes = recording.prediction.classes().iter();
             let classes = classes.map(|c| format!("{} {:.2}", c.name, c.probability));
             classes.collect()
         }
@@ -149,15 +155,15 @@ fn to_table(network: &ExaminedNetwork, look: &Look) -> String {
             .map(String::from)
             .to_vec(),
     ];
-    rows.extend(look.blocks.iter().map(|look| {
-        let gates = &look.gates;
+    rows.extend(recording.blocks.iter().map(|recording| {
+        let gates = &recording.gates;
         let sum: f64 = gates.iter().copied().map(f64::from).sum();
         let least = gates.iter().copied().fold(f32::INFINITY, f32::min);
         let largest = gates.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let open = look.most_open(NAMED).into_iter();
+        let open = recording.most_active(NAMED).into_iter();
         let open: Vec<String> = open.map(|channel| channel.to_string()).collect();
         vec![
-            look.block.name.clone(),
+            recording.block.name.clone(),
             gates.len().to_string(),
             format!("{:.3}", sum / gates.len().max(1) as f64),
             format!("{least:.3}"),

@@ -16,10 +16,8 @@ use super::{DeviceArgs, print_out};
 use sedet_core::excitation::selection::{
     DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
 };
-use sedet_core::excitation::{BlockSummary, Excitation, ExcitationError, Selection};
-use sedet_core::predict::excitation::{
-    ExamineError, ExaminedImages, ExaminedNetwork, ImageChoice, examine,
-};
+use sedet_core::excitation::{BlockSummary, Excitation, Selection};
+use sedet_core::model::{Dataset, ImageChoice, Model};
 use sedet_core::render::{
     MOST_PANELS, save_class_activations, save_class_deviations, save_mean_gates,
 };
@@ -97,14 +95,14 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     let device = args.device.resolve()?;
     let dataset = AnyDatasetName::parse(dataset_name)?;
     let weights = args.foreign.load(&args.checkpoint)?;
-    let network = ExaminedNetwork::from_weights(weights, &args.checkpoint, &device.device)?;
-    let blocks = network.blocks().map_err(|error| about(args, error))?;
+    let network = Model::from_weights(weights, &args.checkpoint, &device.device)?;
+    let blocks = network.se_blocks()?;
     let blocks = choose_blocks(&blocks, &args.blocks)?;
-    let pictures = ExaminedImages::open(&dataset, args.split, args.data_dir.as_deref())?;
-    for note in pictures.notes() {
+    let images = Dataset::open(&dataset, args.split, args.data_dir.as_deref())?;
+    for note in images.notes() {
         status!("note: {note}");
     }
-    let classes = choose_classes(&pictures.class_names(), &args.classes)?;
+    let classes = choose_classes(&images.class_names(), &args.classes)?;
     let most_classes = match classes.len() {
         0 => DEFAULT_CLASSES,
         chosen => chosen,
@@ -119,7 +117,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     }
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
 
-    let count = args.limit.unwrap_or(usize::MAX).min(pictures.len());
+    let count = args.limit.unwrap_or(usize::MAX).min(images.len());
     status!("{count} images on {}", device.name);
     let bar = ProgressBar::new(count as u64);
     let choice = ImageChoice {
@@ -127,18 +125,14 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
         split: args.split,
         limit: args.limit,
     };
-    let excitation = examine(
-        &network,
-        &pictures,
-        &choice,
-        &device.device,
-        &mut |done, _| {
-            bar.set_position(done as u64);
-            ControlFlow::Continue(())
-        },
-    )
-    .map_err(|error| about(args, error))?;
+    let excitation = network.record_excitation(&images, &choice, &mut |done, _| {
+        bar.set_position(done as u64);
+        ControlFlow::Continue(())
+    })?;
     bar.finish_and_clear();
+    let Some(excitation) = excitation else {
+        bail!("stopped before all images were measured");
+    };
 
     let selection = Selection {
         blocks,
@@ -151,19 +145,6 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
         false => print_out(&to_table(&excitation))?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Errors of the network itself don't know its file.
-fn about(args: &ExciteArgs, error: ExamineError) -> anyhow::Error {
-    let is_the_networks = matches!(
-        error,
-        ExamineError::Excitation(ExcitationError::NoUnits | ExcitationError::NotFinite { .. })
-            | ExamineError::TooSmall(_)
-    );
-    match is_the_networks {
-        true => anyhow::anyhow!("{}: {error}", args.checkpoint.display()),
-        false => error.into(),
-    }
 }
 
 /// The classes of the figures. Those without an image among the measured ones have no line.

@@ -3,14 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use burn::tensor::Device;
 use serde::Serialize;
 
 use super::PredictArgs;
 use crate::cli::print_out;
-use sedet_core::predict::classifier::{BEST_CLASSES, LoadedClassifier, RankedClass};
+use sedet_core::model::{DEFAULT_TOP, Model, RankedClass};
 use sedet_core::status;
-use sedet_core::weights::any::AnyWeights;
 use sedet_data::loading::decode::decode_image;
 
 /// Characters of a bar for a probability of 1.
@@ -27,9 +25,8 @@ struct Classified {
 /// Classify every image. Returns how many could not be read.
 pub(super) fn run(
     args: &PredictArgs,
-    weights: AnyWeights,
+    classifier: &Model,
     files: &[PathBuf],
-    device: &Device,
 ) -> anyhow::Result<usize> {
     if args.score.is_some() {
         bail!(
@@ -43,11 +40,10 @@ pub(super) fn run(
             args.checkpoint.display()
         );
     }
-    let count = args.top.unwrap_or(BEST_CLASSES);
+    let count = args.top.unwrap_or(DEFAULT_TOP);
     if count == 0 {
         bail!("--top 0 shows nothing; give at least 1");
     }
-    let classifier = LoadedClassifier::from_weights(weights, &args.checkpoint, device)?;
     let mut all = Vec::new();
     let mut failed = 0;
     for file in files {
@@ -60,7 +56,7 @@ pub(super) fn run(
                 continue;
             }
         };
-        let classes = classifier.classify(&image, count);
+        let classes = classifier.classify(&image, count)?;
         if !args.json {
             print_out(&lines(file, &classes))?;
         }

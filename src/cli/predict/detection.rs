@@ -4,14 +4,12 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use burn::tensor::Device;
 
 use super::PredictArgs;
 use crate::cli::print_out;
-use sedet_core::predict::{Detector, ImageDetection};
+use sedet_core::model::{ImageDetection, Model};
 use sedet_core::render::{DrawnBox, save_boxes};
 use sedet_core::status;
-use sedet_core::weights::any::AnyWeights;
 use sedet_data::annotations::Category;
 use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
 use sedet_data::loading::decode::decode_image;
@@ -22,9 +20,8 @@ pub(in crate::cli) use sedet_data::eval::confusion::DEFAULT_SCORE as SCORE;
 /// Find the objects of every image. Returns how many could not be read.
 pub(super) fn run(
     args: &PredictArgs,
-    weights: AnyWeights,
+    detector: &Model,
     files: &[PathBuf],
-    device: &Device,
 ) -> anyhow::Result<usize> {
     if args.top.is_some() {
         bail!(
@@ -36,8 +33,7 @@ pub(super) fn run(
     if !(0.0..=1.0).contains(&least_score) {
         bail!("--score {least_score}: a score lies between 0 and 1");
     }
-    let detector = Detector::from_weights(weights, &args.checkpoint, device)?;
-    let categories = &detector.description.categories;
+    let categories = &detector.spec.categories;
     let mut rows = Vec::new();
     let mut failed = 0;
     let mut names = HashSet::new();
@@ -57,7 +53,7 @@ pub(super) fn run(
                 continue;
             }
         };
-        let mut found = detector.detect(&image);
+        let mut found = detector.detect(&image)?;
         found.retain(|d| d.score >= least_score);
         let image_id = number as u64 + 1;
         for d in &found {

@@ -12,6 +12,7 @@ pub(super) use detection::{SCORE, drawn};
 
 use super::DeviceArgs;
 use super::weights::ForeignArgs;
+use sedet_core::model::{Model, Task};
 use sedet_core::status;
 use sedet_data::loading::decode::{IMAGE_EXTENSIONS, has_image_extension};
 
@@ -71,9 +72,10 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     if let Some(output) = &args.output {
         std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
     }
-    let failed = match weights.metadata["task"] == "classification" {
-        true => classification::run(&args, weights, &files, &device.device)?,
-        false => detection::run(&args, weights, &files, &device.device)?,
+    let model = Model::from_weights(weights, &args.checkpoint, &device.device)?;
+    let failed = match model.task() {
+        Task::Classification => classification::run(&args, &model, &files)?,
+        Task::Detection => detection::run(&args, &model, &files)?,
     };
     if failed > 0 {
         status!("{failed} of {} files could not be read", files.len());

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use burn::module::Module as _;
 use serde_json::json;
 
@@ -14,14 +14,14 @@ use super::{
 use crate::cli::stop_on_ctrl_c;
 use sedet_core::config::{ClassificationConfig, recipe_for_labeled};
 use sedet_core::device::Backend;
-use sedet_core::predict::classifier::{ClassifierDescription, LoadedClassifier};
+use sedet_core::model::{Model, ModelSpec, Network, NetworkConfig};
 use sedet_core::status;
 use sedet_core::train::classification::ClassificationTask;
 use sedet_core::train::engine::Outcome;
 use sedet_core::train::memory::StepMemory;
 use sedet_core::train::progress::duration;
 use sedet_core::train::run_dir::RunDir;
-use sedet_core::weights::any::AnyWeights;
+use sedet_core::weights::load::LoadedWeights;
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::datasets::registry::LabeledName;
 use sedet_data::loading::{LabeledLoader, LoaderOptions};
@@ -41,15 +41,13 @@ impl StartTask<ClassificationConfig> for ClassifierStart<'_> {
     fn adopt(
         &self,
         config: &mut ClassificationConfig,
-        weights: &AnyWeights,
+        weights: &LoadedWeights,
         whole: bool,
     ) -> anyhow::Result<()> {
-        if weights.metadata["task"] != "classification" {
-            bail!("it is a detector; a classifier can't be trained from it");
-        }
-        let given = ClassifierDescription::from_metadata(&weights.metadata)
-            .map_err(|reason| anyhow!("its description is not understood: {reason}"))?;
-        config.adopt(&given.model, &given.preprocess, whole)?;
+        let NetworkConfig::Classification(network) = &weights.spec.network else {
+            bail!("a detector; a classifier can't be trained from it");
+        };
+        config.adopt(network, &weights.spec.preprocess, whole)?;
         Ok(())
     }
 
@@ -93,11 +91,8 @@ pub(super) fn run(
         names.len(),
         first_names(names.iter().map(String::as_str)),
     );
-    let description = ClassifierDescription {
-        model: config.classifier(names.len())?,
-        preprocess: config.preprocess()?,
-        class_names: names,
-    };
+    let network = config.classifier(names.len())?;
+    let spec = ModelSpec::classifier(network.clone(), config.preprocess()?, names);
     let options = LoaderOptions {
         batch_size: config.loader.batch_size,
         threads: config.loader.threads,
@@ -108,13 +103,13 @@ pub(super) fn run(
     let train_images = train_split.len();
     let loader = LabeledLoader::training(
         Arc::new(train_split),
-        description.preprocess,
+        spec.preprocess,
         config.augment.clone(),
         options.clone(),
     )?;
     let training_device = device.device.clone().autodiff();
     let model = fresh(
-        |device| description.model.init(device),
+        |device| network.init(device),
         config.train.seed,
         &training_device,
     );
@@ -129,7 +124,7 @@ pub(super) fn run(
     );
     if device.backend == Backend::Cpu {
         let (size, images) = (config.input.size, config.loader.batch_size);
-        if let Ok(step) = StepMemory::of_classifier(&description.model, size, images) {
+        if let Ok(step) = StepMemory::of_classifier(&network, size, images) {
             step.check(&config.train, || {
                 format!(
                     "lower --batch-size (now {images}) or input.size (now {size}), or take a smaller --backbone"
@@ -140,7 +135,8 @@ pub(super) fn run(
     let task = ClassificationTask {
         train: loader,
         val: Arc::new(val),
-        description,
+        spec,
+        results: run.results(),
         label_smoothing: config.loss.label_smoothing,
         evaluation: options,
         device: device.device.clone(),
@@ -150,14 +146,13 @@ pub(super) fn run(
         "train_images": train_images,
         "parameters": model.num_params(),
     });
-    let fill = |model, mut weights: AnyWeights| {
-        let theirs = weights.metadata["model"]["num_classes"].as_u64();
-        let ours = task.description.model.num_classes;
+    let fill = |model, mut weights: LoadedWeights| {
+        let theirs = weights.spec.num_classes();
+        let ours = task.spec.num_classes();
         filled(model, &mut weights, || {
-            if theirs != Some(ours as u64) {
+            if theirs != ours {
                 status!(
-                    "weights: made for {} classes, here are {ours}: the last layer starts fresh",
-                    theirs.unwrap_or(0)
+                    "weights: made for {theirs} classes, here are {ours}: the last layer starts fresh"
                 );
             }
         })
@@ -176,17 +171,21 @@ fn conclude(
     launch: &Launch,
 ) -> anyhow::Result<Option<Report>> {
     let best = run.best_checkpoint();
-    let classifier = LoadedClassifier::load(&best, &task.device)?;
+    let classifier = Model::load(&best, &task.device)?;
+    let Network::Classifier(network) = &classifier.network else {
+        bail!("{}: not a classifier", best.display());
+    };
     let stop = stop_on_ctrl_c()?;
-    let Some((evaluation, unread)) = task.measure(&classifier.model, &stop)? else {
+    let Some((evaluation, unread)) = task.measure(network, &stop)? else {
         say_unmeasured(run);
         return Ok(None);
     };
     report_unread(&unread);
     crate::cli::eval::write_classification_report(&evaluation, &run.results())?;
-    let seconds = classifier.metadata["trained"]["seconds"]
-        .as_f64()
-        .unwrap_or(0.0);
+    let seconds = classifier
+        .spec
+        .trained
+        .map_or(0.0, |trained| trained.seconds);
     let data_dir = match &launch.data_dir {
         Some(directory) => format!(" --data-dir {}", directory.display()),
         None => String::new(),

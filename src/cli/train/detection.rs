@@ -15,14 +15,14 @@ use sedet_core::backbones::BackboneConfig;
 use sedet_core::config::{DetectionConfig, recipe_for};
 use sedet_core::detection::faster_rcnn::FasterRcnn;
 use sedet_core::device::Backend;
-use sedet_core::predict::{Detector, DetectorDescription};
+use sedet_core::model::{Model, ModelSpec, Network, Task, ground_truth};
 use sedet_core::status;
-use sedet_core::train::detection::{DetectionTask, ground_truth};
+use sedet_core::train::detection::DetectionTask;
 use sedet_core::train::engine::Outcome;
 use sedet_core::train::memory::StepMemory;
 use sedet_core::train::progress::duration;
 use sedet_core::train::run_dir::RunDir;
-use sedet_core::weights::any::AnyWeights;
+use sedet_core::weights::load::LoadedWeights;
 use sedet_data::datasets::detection::TargetFilter;
 use sedet_data::datasets::registry::{DatasetName, OpenedSplit};
 use sedet_data::loading::transforms::Preprocess;
@@ -45,21 +45,16 @@ impl StartTask<DetectionConfig> for DetectorStart<'_> {
     fn adopt(
         &self,
         config: &mut DetectionConfig,
-        weights: &AnyWeights,
+        weights: &LoadedWeights,
         whole: bool,
     ) -> anyhow::Result<()> {
-        let backbone: BackboneConfig =
-            serde_json::from_value(weights.metadata["model"]["backbone"].clone())
-                .context("its description of the backbone is not understood")?;
-        let preprocess: Preprocess = serde_json::from_value(weights.metadata["preprocess"].clone())
-            .context("its description of the input is not understood")?;
-        let backbone = match backbone {
+        let backbone = match weights.spec.backbone() {
             BackboneConfig::Resnet(config) if !config.layers.contains(&0) => config,
             _ => {
                 bail!("its backbone has no four stages, which the pyramid of a detector is made of")
             }
         };
-        config.adopt(&backbone, &preprocess, whole)?;
+        config.adopt(&backbone, &weights.spec.preprocess, whole)?;
         Ok(())
     }
 
@@ -99,20 +94,18 @@ pub(super) fn run(
     let (train_split, val) = dataset.open(launch.data_dir.as_deref())?;
     launch.check_data(&fingerprint(&train_split, &val), &run)?;
     let store = train_split.dataset.store().clone();
-    let description = DetectorDescription {
-        model: config.detector(store.class_count(), launch.pretrained)?,
-        preprocess: config.preprocess(),
-        categories: store.categories().to_vec(),
-    };
-    let loader = loader(config, train_split.dataset.clone(), description.preprocess)?;
+    let network = config.detector(store.class_count(), launch.pretrained)?;
+    let categories = store.categories().to_vec();
+    let spec = ModelSpec::detector(network.clone(), config.preprocess(), categories);
+    let loader = loader(config, train_split.dataset.clone(), spec.preprocess)?;
     status!(
         "{}: {} images to train on ({} boxes), {} to evaluate on; {} classes: {}",
         launch.dataset,
         loader.images_per_epoch(),
         store.annotation_count(),
         val.dataset.len(),
-        description.categories.len(),
-        first_names(description.categories.iter().map(|c| c.name.as_str())),
+        spec.categories.len(),
+        first_names(spec.categories.iter().map(|c| c.name.as_str())),
     );
     let left_out = loader.filtered();
     if left_out.crowd_boxes + left_out.degenerate_boxes > 0 {
@@ -124,7 +117,7 @@ pub(super) fn run(
     }
     let training_device = device.device.clone().autodiff();
     let model = fresh(
-        |device| description.model.init(device),
+        |device| network.init(device),
         config.train.seed,
         &training_device,
     );
@@ -144,17 +137,14 @@ pub(super) fn run(
         let recompute = config.model.recompute;
         // An input that is too small is refused where it is used.
         if let Ok(step) = StepMemory::of_detector(&model, weights, recompute, size, images) {
-            step.check(&config.train, || {
-                advice(config, description.model.backbone.norm.kind)
-            })?;
+            step.check(&config.train, || advice(config, network.backbone.norm.kind))?;
         }
     }
     let task = DetectionTask {
         train: loader,
         ground_truth: ground_truth(&val)?,
         val,
-        description,
-        dataset_name: launch.dataset.clone(),
+        spec,
         results: run.results(),
         on_bad_image: config.loader.on_bad_image,
         device: device.device.clone(),
@@ -166,12 +156,12 @@ pub(super) fn run(
         "train_boxes": store.annotation_count(),
         "parameters": model.num_params(),
     });
-    let fill = |model, weights| with_weights(model, &task.description, weights);
+    let fill = |model, weights| with_weights(model, &task.spec, weights);
     let outcome = train(args, &task, start, model, &device, &data, fill)?;
     if outcome == Outcome::Interrupted {
         return Ok(None);
     }
-    conclude(&run, &task)
+    conclude(&run, &task, &launch.dataset)
 }
 
 /// What to lower where memory is short. With live norms nothing can be computed again.
@@ -219,19 +209,18 @@ pub(in crate::cli) fn loader(
 /// The given weights wherever name and shape agree; see [`filled`].
 fn with_weights(
     model: FasterRcnn,
-    description: &DetectorDescription,
-    mut given: AnyWeights,
+    spec: &ModelSpec,
+    mut given: LoadedWeights,
 ) -> anyhow::Result<FasterRcnn> {
-    let theirs = given.metadata["model"]["num_classes"].as_u64();
-    let ours = description.model.num_classes;
-    let is_classifier = given.metadata["task"] == "classification";
+    let theirs = given.spec.num_classes();
+    let ours = spec.num_classes();
+    let is_classifier = given.spec.task() == Task::Classification;
     filled(model, &mut given, || {
         if is_classifier {
             status!("weights: they are a classifier's; its last layer is dropped");
-        } else if theirs != Some(ours as u64) {
+        } else if theirs != ours {
             status!(
-                "weights: made for {} classes, here are {ours}: the layers that name classes start fresh",
-                theirs.unwrap_or(0)
+                "weights: made for {theirs} classes, here are {ours}: the layers that name classes start fresh"
             );
         }
     })
@@ -241,11 +230,14 @@ fn with_weights(
 const SAMPLE_IMAGES: usize = 12;
 
 /// Measure the best checkpoint, draw samples, say what can be done next.
-fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<Option<Report>> {
+fn conclude(run: &RunDir, task: &DetectionTask, dataset: &str) -> anyhow::Result<Option<Report>> {
     let best = run.best_checkpoint();
-    let detector = Detector::load(&best, &task.device)?;
+    let detector = Model::load(&best, &task.device)?;
+    let Network::Detector(network) = &detector.network else {
+        bail!("{}: not a detector", best.display());
+    };
     let stop = stop_on_ctrl_c()?;
-    let Some((evaluation, unread)) = task.measure(&detector.model, &stop)? else {
+    let Some((evaluation, unread)) = task.measure(network, &stop)? else {
         say_unmeasured(run);
         return Ok(None);
     };
@@ -259,16 +251,14 @@ fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<Option<Report>
     let shown: Vec<usize> = readable.take(SAMPLE_IMAGES).collect();
     for &index in &shown {
         let image = val.load_image(index)?;
-        let mut found = detector.detect(&image);
+        let mut found = detector.detect(&image)?;
         found.retain(|d| d.score >= crate::cli::predict::SCORE);
         let name = Path::new(val.store().image(index).file_name).with_extension("jpg");
-        let boxes = crate::cli::predict::drawn(&found, &detector.description.categories);
+        let boxes = crate::cli::predict::drawn(&found, &detector.spec.categories);
         let name = name.file_name().unwrap_or("image.jpg".as_ref());
         sedet_core::render::save_boxes(&image, &boxes, &pictures.join(name))?;
     }
-    let seconds = detector.metadata["trained"]["seconds"]
-        .as_f64()
-        .unwrap_or(0.0);
+    let seconds = detector.spec.trained.map_or(0.0, |trained| trained.seconds);
     let next = format!(
         "best checkpoint ({} of training): {}\n{} validation images: {}\n\nnext:\n  \
          sedet predict --checkpoint {} IMAGE... --output found/\n  \
@@ -279,7 +269,7 @@ fn conclude(run: &RunDir, task: &DetectionTask) -> anyhow::Result<Option<Report>
         pictures.display(),
         best.display(),
         best.display(),
-        task.dataset_name,
+        dataset,
     );
     Ok(Some(Report {
         numbers: format!("{}{}", evaluation.summary_table(), evaluation.class_table()),

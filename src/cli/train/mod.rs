@@ -23,7 +23,7 @@ use sedet_core::train::engine::{Engine, Outcome, TrainTask};
 use sedet_core::train::progress::ConsoleProgress;
 use sedet_core::train::run_dir::{RunDir, environment};
 use sedet_core::train::schedule::scaled_learning_rate;
-use sedet_core::weights::any::AnyWeights;
+use sedet_core::weights::load::LoadedWeights;
 use sedet_core::weights::parameters::{NamedTensors, fill_with_tensors, named_tensors};
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::loading::{OnBadImage, SkippedImage};
@@ -197,7 +197,7 @@ struct Start<C> {
     run: RunDir,
     config: C,
     /// Those of `--weights`.
-    weights: Option<AnyWeights>,
+    weights: Option<LoadedWeights>,
 }
 
 /// What of a start depends on what is trained.
@@ -205,7 +205,7 @@ trait StartTask<C> {
     /// The recipe unless `--config` names one.
     fn recipe(&self) -> &'static str;
     /// Make the configuration fit given weights; all of their network with `whole`.
-    fn adopt(&self, config: &mut C, weights: &AnyWeights, whole: bool) -> anyhow::Result<()>;
+    fn adopt(&self, config: &mut C, weights: &LoadedWeights, whole: bool) -> anyhow::Result<()>;
     /// Try everything that can be wrong with the configuration or the data; the data's fingerprint.
     fn check(&self, config: &C) -> anyhow::Result<String>;
 }
@@ -334,7 +334,7 @@ fn train<T: TrainTask, C: Recipe>(
     model: T::Model,
     device: &WorkingDevice,
     data: &Value,
-    fill: impl FnOnce(T::Model, AnyWeights) -> anyhow::Result<T::Model>,
+    fill: impl FnOnce(T::Model, LoadedWeights) -> anyhow::Result<T::Model>,
 ) -> anyhow::Result<Outcome> {
     let Start {
         run,
@@ -440,7 +440,7 @@ fn fitting(model: &impl Module, given: &mut NamedTensors) -> (NamedTensors, usiz
 /// is named.
 fn filled<M: Module>(
     model: M,
-    given: &mut AnyWeights,
+    given: &mut LoadedWeights,
     say_more: impl FnOnce(),
 ) -> anyhow::Result<M> {
     let (tensors, loaded, fresh) = fitting(&model, &mut given.weights);

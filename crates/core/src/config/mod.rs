@@ -18,29 +18,11 @@ pub use classification::{ClassificationConfig, ClassifierInput, ClassifierSectio
 pub use detection::{DetectionConfig, InputConfig, LoaderSection, ModelConfig};
 pub use recipes::{RECIPES, recipe_for, recipe_for_labeled};
 
+pub use crate::spec::Task;
+
 use crate::backbones::zoo::ZooError;
 use crate::train::engine::EngineConfig;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
-
-/// What is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// A detector.
-    Detection,
-    /// A classifier.
-    Classification,
-}
-
-impl Task {
-    /// As in a recipe.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Detection => "detection",
-            Self::Classification => "classification",
-        }
-    }
-}
 
 /// What can be wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -171,15 +153,6 @@ pub trait Recipe: Serialize + DeserializeOwned {
         })?;
         Ok(format!("task = \"{}\"\n{text}", Self::TASK.name()))
     }
-}
-
-/// What a recipe or file trains, by its key `task`.
-///
-/// # Errors
-/// As [`Recipe::load`].
-pub fn task_of(name: &str) -> Result<Task, ConfigError> {
-    let (origin, mut table) = read_recipe(name)?;
-    take_task(&mut table, &origin)
 }
 
 fn take_task(table: &mut Table, origin: &str) -> Result<Task, ConfigError> {

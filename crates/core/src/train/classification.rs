@@ -1,19 +1,18 @@
 //! The task of training a classifier.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
-use serde_json::Value;
 
 use super::engine::{Batches, Evaluation, Losses, OpenedEpoch, TrainTask, goes_on};
 use crate::classification::classifier::Classifier;
 use crate::classification::losses::{soft_cross_entropy, soft_targets};
-use crate::predict::classifier::{Classified, ClassifierDescription, classify_dataset};
-use crate::predict::to_device;
-use sedet_data::DataError;
+use crate::model::{Model, ModelError, ModelSpec, Network, to_device};
 use sedet_data::datasets::labeled::LabeledDataset;
+use sedet_data::eval::classification::ClassificationEvaluation;
 use sedet_data::loading::{
     EpochBatches, LabeledBatch, LabeledLoader, LoaderOptions, SkippedImage, Views,
 };
@@ -25,10 +24,12 @@ pub struct ClassificationTask {
     pub train: LabeledLoader,
     /// What is measured on.
     pub val: Arc<LabeledDataset>,
-    /// The network and its classes.
-    pub description: ClassifierDescription,
+    /// The model.
+    pub spec: ModelSpec,
     /// Share of the target that is spread over all classes.
     pub label_smoothing: f64,
+    /// The directory of evaluation results.
+    pub results: PathBuf,
     /// How images are read for evaluation.
     pub evaluation: LoaderOptions,
     /// Of the tensors.
@@ -44,16 +45,12 @@ impl ClassificationTask {
         &self,
         model: &Classifier,
         stop: &AtomicBool,
-    ) -> Result<Option<Classified>, DataError> {
-        classify_dataset(
-            model,
-            &self.description,
-            &self.val,
-            Views::One,
-            &self.evaluation,
-            &self.device,
-            &mut |_, _| goes_on(stop),
-        )
+    ) -> Result<Option<(ClassificationEvaluation, Vec<SkippedImage>)>, ModelError> {
+        let network = Network::Classifier(model.clone());
+        let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
+        model.classify_dataset(&self.val, Views::One, &self.evaluation, &mut |_, _| {
+            goes_on(stop)
+        })
     }
 }
 
@@ -61,14 +58,14 @@ impl ClassificationTask {
 struct LoaderBatches(EpochBatches<LabeledBatch>);
 
 impl Iterator for LoaderBatches {
-    type Item = Result<LabeledBatch, DataError>;
+    type Item = Result<LabeledBatch, ModelError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next()
+        Some(self.0.next()?.map_err(ModelError::from))
     }
 }
 
-impl Batches<LabeledBatch, DataError> for LoaderBatches {
+impl Batches<LabeledBatch, ModelError> for LoaderBatches {
     fn waited(&self) -> Duration {
         self.0.wait_time()
     }
@@ -81,13 +78,13 @@ impl Batches<LabeledBatch, DataError> for LoaderBatches {
 impl TrainTask for ClassificationTask {
     type Model = Classifier;
     type Batch = LabeledBatch;
-    type Error = DataError;
+    type Error = ModelError;
 
     fn batches_per_epoch(&self) -> usize {
         self.train.batches_per_epoch()
     }
 
-    fn batches(&self, epoch: usize, first: usize) -> OpenedEpoch<LabeledBatch, DataError> {
+    fn batches(&self, epoch: usize, first: usize) -> OpenedEpoch<LabeledBatch, ModelError> {
         let batches = self.train.epoch(epoch as u64, first)?;
         Ok(Box::new(LoaderBatches(batches)))
     }
@@ -104,7 +101,7 @@ impl TrainTask for ClassificationTask {
         // Dropout and Shake-Shake draw from the device's random numbers.
         self.device.seed(seed);
         let labels: Vec<_> = batch.labels.iter().map(|l| (l.label, l.other)).collect();
-        let classes = self.description.model.num_classes;
+        let classes = self.spec.num_classes();
         let targets = soft_targets(&labels, classes, self.label_smoothing, &self.device);
         let pixels = to_device(batch.pixels, batch.shape, &self.device);
         let logits = model.forward(Tensor::from_inner(pixels));
@@ -118,7 +115,7 @@ impl TrainTask for ClassificationTask {
         &self,
         model: &Classifier,
         stop: &AtomicBool,
-    ) -> Result<Option<Evaluation>, DataError> {
+    ) -> Result<Option<Evaluation>, ModelError> {
         let Some((found, _)) = self.measure(model, stop)? else {
             return Ok(None);
         };
@@ -137,11 +134,11 @@ impl TrainTask for ClassificationTask {
         self.train.skipped()
     }
 
-    fn is_about_one_image(error: &DataError) -> bool {
+    fn is_about_one_image(error: &ModelError) -> bool {
         error.is_about_one_image()
     }
 
-    fn metadata(&self) -> Value {
-        self.description.to_metadata()
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
     }
 }

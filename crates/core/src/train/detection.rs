@@ -5,31 +5,18 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
-use serde_json::Value;
 
 use super::engine::{BackwardPass, Batches, Evaluation, Losses, TrainTask, goes_on};
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnLosses};
 use crate::detection::sampler::SampleOrder;
 use crate::detection::{ImageBatch, Target, recompute};
-use crate::predict::{
-    DatasetDetections, DetectorDescription, detect_dataset, to_device, without_unread,
+use crate::model::{
+    DatasetDetections, Model, ModelError, ModelSpec, Network, to_device, without_skipped,
 };
-use sedet_data::DataError;
 use sedet_data::datasets::registry::OpenedSplit;
-use sedet_data::eval::{CocoEvaluation, EvalError, GroundTruth, evaluate, write_results};
+use sedet_data::eval::{CocoEvaluation, GroundTruth, evaluate, write_results};
 use sedet_data::loading::batch::DetectionBatch;
 use sedet_data::loading::{DetectionLoader, EpochBatches, OnBadImage, SkippedImage};
-
-/// What can go wrong around the network.
-#[derive(Debug, thiserror::Error)]
-pub enum DetectionTaskError {
-    /// An image.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The metrics.
-    #[error(transparent)]
-    Eval(#[from] EvalError),
-}
 
 /// A detector, its data and how it is measured.
 #[derive(Debug)]
@@ -40,10 +27,8 @@ pub struct DetectionTask {
     pub val: OpenedSplit,
     /// The same as the evaluation engine wants it.
     pub ground_truth: GroundTruth,
-    /// The network and its classes.
-    pub description: DetectorDescription,
-    /// As `--dataset` names the data; for messages.
-    pub dataset_name: String,
+    /// The model.
+    pub spec: ModelSpec,
     /// Where detections and metrics of evaluations go.
     pub results: PathBuf,
     /// What to do with images that can't be read when it is measured.
@@ -53,19 +38,6 @@ pub struct DetectionTask {
     /// Whether the backward pass computes the backbone again instead of keeping its maps; see
     /// [`recompute`].
     pub recompute: bool,
-}
-
-/// The annotations of a dataset for evaluation: from its file, number by number, or from the
-/// store where there is no file (generated data).
-///
-/// # Errors
-/// A file that can't be read.
-pub fn ground_truth(split: &OpenedSplit) -> Result<GroundTruth, EvalError> {
-    if let Some(path) = &split.annotations {
-        return GroundTruth::from_file(path);
-    }
-    let store = split.dataset.store();
-    GroundTruth::of_images(store, 0..store.image_count())
 }
 
 impl DetectionTask {
@@ -93,30 +65,24 @@ impl DetectionTask {
         &self,
         model: &FasterRcnn,
         stop: &AtomicBool,
-    ) -> Result<Option<(CocoEvaluation, Vec<SkippedImage>)>, DetectionTaskError> {
-        let model = model.clone().folded();
-        let found = detect_dataset(
-            &model,
-            &self.description.preprocess,
-            &self.description.categories,
-            &self.val.dataset,
-            self.on_bad_image,
-            &self.device,
-            &mut |_, _| goes_on(stop),
-        )?;
-        let Some(DatasetDetections { rows, unread }) = found else {
+    ) -> Result<Option<(CocoEvaluation, Vec<SkippedImage>)>, ModelError> {
+        let network = Network::Detector(model.clone().folded());
+        let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
+        let found = model.detect_dataset(&self.val.dataset, self.on_bad_image, &mut |_, _| {
+            goes_on(stop)
+        })?;
+        let Some(DatasetDetections { rows, skipped }) = found else {
             return Ok(None);
         };
         write_results(&self.results.join("detections.json"), &rows)?;
         let store = self.val.dataset.store();
-        let evaluation = match unread.is_empty() {
-            true => evaluate(&self.ground_truth, &rows)?,
-            false => {
-                let truth = without_unread(self.ground_truth.clone(), &unread, store)?;
-                evaluate(&truth, &rows)?
-            }
+        let evaluation = if skipped.is_empty() {
+            evaluate(&self.ground_truth, &rows)?
+        } else {
+            let truth = without_skipped(self.ground_truth.clone(), &skipped, store)?;
+            evaluate(&truth, &rows)?
         };
-        Ok(Some((evaluation, unread)))
+        Ok(Some((evaluation, skipped)))
     }
 }
 
@@ -128,7 +94,7 @@ fn by_name(losses: FasterRcnnLosses) -> Losses {
     }
 }
 
-impl Batches<DetectionBatch, DetectionTaskError> for LoaderBatches {
+impl Batches<DetectionBatch, ModelError> for LoaderBatches {
     fn waited(&self) -> Duration {
         self.0.wait_time()
     }
@@ -142,17 +108,17 @@ impl Batches<DetectionBatch, DetectionTaskError> for LoaderBatches {
 struct LoaderBatches(EpochBatches<DetectionBatch>);
 
 impl Iterator for LoaderBatches {
-    type Item = Result<DetectionBatch, DetectionTaskError>;
+    type Item = Result<DetectionBatch, ModelError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.0.next()?.map_err(DetectionTaskError::from))
+        Some(self.0.next()?.map_err(ModelError::from))
     }
 }
 
 impl TrainTask for DetectionTask {
     type Model = FasterRcnn;
     type Batch = DetectionBatch;
-    type Error = DetectionTaskError;
+    type Error = ModelError;
 
     fn batches_per_epoch(&self) -> usize {
         self.train.batches_per_epoch()
@@ -162,7 +128,7 @@ impl TrainTask for DetectionTask {
         &self,
         epoch: usize,
         first: usize,
-    ) -> Result<Box<dyn Batches<DetectionBatch, DetectionTaskError>>, DetectionTaskError> {
+    ) -> Result<Box<dyn Batches<DetectionBatch, ModelError>>, ModelError> {
         Ok(Box::new(LoaderBatches(
             self.train.epoch(epoch as u64, first)?,
         )))
@@ -209,7 +175,7 @@ impl TrainTask for DetectionTask {
         &self,
         model: &FasterRcnn,
         stop: &AtomicBool,
-    ) -> Result<Option<Evaluation>, DetectionTaskError> {
+    ) -> Result<Option<Evaluation>, ModelError> {
         let Some((evaluation, _)) = self.measure(model, stop)? else {
             return Ok(None);
         };
@@ -229,11 +195,11 @@ impl TrainTask for DetectionTask {
         self.train.skipped()
     }
 
-    fn is_about_one_image(error: &DetectionTaskError) -> bool {
-        matches!(error, DetectionTaskError::Data(error) if error.is_about_one_image())
+    fn is_about_one_image(error: &ModelError) -> bool {
+        error.is_about_one_image()
     }
 
-    fn metadata(&self) -> Value {
-        self.description.to_metadata()
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
     }
 }

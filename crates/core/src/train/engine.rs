@@ -13,13 +13,14 @@ use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::ema::Ema;
 use super::events::EventLog;
 use super::optimizer::{Optimizer, OptimizerConfig, average_and_clip};
 use super::run_dir::{RunDir, RunDirError};
 use super::schedule::{PlateauState, ScheduleConfig};
+use crate::spec::{ModelSpec, TrainingFacts};
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
 use sedet_data::loading::SkippedImage;
@@ -170,8 +171,8 @@ pub trait TrainTask {
     fn is_about_one_image(_error: &Self::Error) -> bool {
         false
     }
-    /// What a checkpoint says about the network.
-    fn metadata(&self) -> Value;
+    /// Returns the description of the model that checkpoints store.
+    fn spec(&self) -> &ModelSpec;
 }
 
 /// Why training ended early and not on request.
@@ -404,8 +405,10 @@ impl<T: TrainTask> Engine<'_, T> {
     ) -> Result<Outcome, TrainError<T::Error>> {
         self.check_config()?;
         let (path, checkpoint) = self.last_checkpoint(observer)?;
-        let progress: Progress = serde_json::from_value(checkpoint.metadata["progress"].clone())
-            .map_err(|_| TrainError::NotResumable { path: path.clone() })?;
+        let progress = checkpoint.progress.as_ref();
+        let progress = progress
+            .and_then(|progress| Progress::deserialize(progress).ok())
+            .ok_or_else(|| TrainError::NotResumable { path: path.clone() })?;
         let other_network = |source| TrainError::OtherNetwork {
             path: path.clone(),
             source,
@@ -707,16 +710,23 @@ impl<T: TrainTask> Engine<'_, T> {
             state.progress.best_score = Some(evaluation.score);
             let epochs = state.progress.epoch as f64
                 + state.progress.batch as f64 / self.task.batches_per_epoch().max(1) as f64;
-            let mut metadata = self.task.metadata();
-            metadata["metrics"] = evaluation.metrics.iter().cloned().collect();
-            metadata["trained"] = json!({
-                "epochs": epochs,
-                "iterations": state.progress.iteration,
-                "seconds": state.progress.seconds.round(),
-                "seed": self.config.seed,
-            });
+            let finite = |value: f64| value.is_finite().then_some(value);
+            let metrics = evaluation.metrics.iter();
+            let spec = ModelSpec {
+                metrics: metrics
+                    .map(|(name, value)| (name.clone(), finite(*value)))
+                    .collect(),
+                trained: Some(TrainingFacts {
+                    epochs,
+                    iterations: state.progress.iteration,
+                    seconds: state.progress.seconds.round(),
+                    seed: self.config.seed,
+                }),
+                ..self.task.spec().clone()
+            };
             let best = Checkpoint {
-                metadata,
+                spec,
+                progress: None,
                 weights: named_tensors(&model),
                 optimizer: Default::default(),
                 ema: Default::default(),
@@ -728,13 +738,13 @@ impl<T: TrainTask> Engine<'_, T> {
 
     fn save(&self, state: &State<T::Model>) -> Result<(), TrainError<T::Error>> {
         let (ema_updates, ema) = state.ema.as_ref().map(Ema::export).unwrap_or_default();
-        let mut metadata = self.task.metadata();
-        metadata["progress"] = json!(Progress {
+        let progress = Progress {
             ema_updates,
             ..state.progress.clone()
-        });
+        };
         let checkpoint = Checkpoint {
-            metadata,
+            spec: self.task.spec().clone(),
+            progress: Some(json!(progress)),
             weights: named_tensors(&state.model),
             optimizer: state.optimizer.export(),
             ema,

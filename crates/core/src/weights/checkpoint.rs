@@ -18,6 +18,7 @@ use safetensors::tensor::{Dtype, Metadata, View};
 use serde_json::Value;
 
 use super::parameters::NamedTensors;
+use crate::spec::{ModelSpec, SpecError};
 use sedet_data::atomic::replace_atomically;
 
 /// The header entry that holds our JSON.
@@ -92,6 +93,14 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+    /// A checkpoint whose description of the model is not usable.
+    #[error("{}: {source}", path.display())]
+    Spec {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SpecError,
+    },
 }
 
 /// A bit that flipped on a disk or on the way.
@@ -123,18 +132,22 @@ pub enum Precision {
 /// The contents of a checkpoint file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// What the network is, and where training stands.
-    pub metadata: Value,
+    /// The description of the model.
+    pub spec: ModelSpec,
+    /// State of the training loop, as the loop serializes it; none in a checkpoint for inference.
+    pub progress: Option<Value>,
     /// The weights.
     pub weights: NamedTensors,
-    /// State of the optimizer; empty in a checkpoint for use only.
+    /// State of the optimizer; empty in a checkpoint for inference.
     pub optimizer: NamedTensors,
-    /// Averaged weights; empty without averaging.
+    /// EMA weights; empty without EMA.
     pub ema: NamedTensors,
 }
 
 const OPTIMIZER: &str = "optimizer/";
 const EMA: &str = "ema/";
+/// The entry of the description that holds the state of the training loop.
+const PROGRESS: &str = "progress";
 
 /// A tensor on its way to a file; its bytes are made when it is their turn, so that not all of them
 /// are in memory twice.
@@ -223,7 +236,17 @@ impl Checkpoint {
             description: 0,
             tensors: sums.collect(),
         };
-        let json = checksums.before(&self.metadata);
+        let mut description = self
+            .spec
+            .to_header()
+            .map_err(|source| CheckpointError::Write {
+                path: path.to_path_buf(),
+                source: source.into(),
+            })?;
+        if let Some(progress) = &self.progress {
+            description[PROGRESS] = progress.clone();
+        }
+        let json = checksums.before(&description);
         let header = HashMap::from([(METADATA_KEY.to_string(), json)]);
         write_safetensors(path, tensors, Some(header))
     }
@@ -233,7 +256,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A file that is missing or unreadable.
-    pub fn is_ours(path: &Path) -> Result<bool, CheckpointError> {
+    pub fn is_native(path: &Path) -> Result<bool, CheckpointError> {
         let header = (|| {
             let mut file = File::open(path)?;
             let size = file.metadata()?.len();
@@ -316,10 +339,19 @@ impl Checkpoint {
             .ok_or_else(|| bad("its header has no 'sedet' entry".into()))?;
         let (json, checksums) = Checksums::split(json).map_err(bad)?;
         let mut checksums = checksums.map(|c| c.tensors);
-        let metadata = serde_json::from_str(&json)
+        let mut description: Value = serde_json::from_str(&json)
             .map_err(|e| bad(format!("its metadata is not JSON ({e})")))?;
+        let spec =
+            ModelSpec::from_header(&description).map_err(|source| CheckpointError::Spec {
+                path: path.to_path_buf(),
+                source,
+            })?;
+        let progress = description
+            .as_object_mut()
+            .and_then(|description| description.remove(PROGRESS));
         let mut out = Self {
-            metadata,
+            spec,
+            progress,
             weights: BTreeMap::new(),
             optimizer: BTreeMap::new(),
             ema: BTreeMap::new(),
@@ -368,15 +400,6 @@ impl Checkpoint {
             return Err(bad(damaged(&format!("tensor {name}"))));
         }
         Ok(out)
-    }
-
-    /// The weights to use a network with: the average where there is one.
-    pub fn best_weights(&self) -> &NamedTensors {
-        if self.ema.is_empty() {
-            &self.weights
-        } else {
-            &self.ema
-        }
     }
 }
 

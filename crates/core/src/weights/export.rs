@@ -8,9 +8,10 @@ use safetensors::tensor::{Dtype, View};
 
 use super::checkpoint::{CheckpointError, write_safetensors};
 use super::import::{foreign_shape, to_foreign};
-use super::layouts::{ClassifierNames, DetectorNames, Form, Library, Names, Network};
+use super::layouts::{ClassifierNames, DetectorNames, Form, Library, Names};
 use super::parameters::NamedTensors;
 use crate::backbones::BackboneConfig;
+use crate::spec::NetworkConfig;
 
 /// Why there is no export.
 #[derive(Debug, thiserror::Error)]
@@ -51,18 +52,18 @@ impl View for Ready<'_> {
 ///
 /// # Errors
 /// Why it has no network that computes the same.
-pub fn names_for(library: Library, network: &Network) -> Result<Names, ExportError> {
+pub fn names_for(library: Library, network: &NetworkConfig) -> Result<Names, ExportError> {
     let names = match (library, network) {
-        (_, Network::Classification { model, .. }) => match &model.backbone {
+        (_, NetworkConfig::Classification(model)) => match &model.backbone {
             BackboneConfig::Resnet(backbone) => {
                 ClassifierNames::for_export(library, backbone).map(Names::Classifier)
             }
             other => Err(format!("its names for {} are not known", other.family())),
         },
-        (Library::Torchvision, Network::Detection { model, .. }) => {
+        (Library::Torchvision, NetworkConfig::Detection(model)) => {
             DetectorNames::for_export(model).map(Names::Detector)
         }
-        (Library::Timm, Network::Detection { .. }) => Err("timm has no detectors".into()),
+        (Library::Timm, NetworkConfig::Detection(_)) => Err("timm has no detectors".into()),
     };
     names.map_err(ExportError::NoSuchNetwork)
 }

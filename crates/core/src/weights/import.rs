@@ -6,8 +6,13 @@ use std::path::Path;
 use burn::tensor::{Device, TensorData};
 
 use super::foreign::{Container, ForeignError, ForeignFile};
-use super::layouts::{Form, Layout, Network, Place, recognize};
+use super::layouts::{Form, Layout, Place, recognize};
+use super::load::LoadedWeights;
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
+use crate::spec::NetworkConfig;
+use sedet_data::annotations::Category;
+use sedet_data::annotations::coco_categories::categories_by_count;
+use sedet_data::datasets::imagenet_classes::imagenet_classes;
 
 /// Why a foreign file gave no network.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +43,10 @@ pub enum ImportError {
 /// A tensor that lies where it should, in another shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
-    /// Our name.
-    pub ours: String,
-    /// Theirs.
-    pub theirs: String,
+    /// The native name.
+    pub native: String,
+    /// The name in the file.
+    pub external: String,
     /// The shape that the network needs, written as theirs.
     pub expected: Vec<usize>,
     /// The shape in the file.
@@ -81,11 +86,11 @@ impl ImportReport {
         self.missing.is_empty() && self.mismatched.is_empty()
     }
 
-    /// Our names of the tensors that the file gives nothing for.
-    pub fn fresh(&self) -> Vec<&str> {
-        let missing = self.missing.iter().map(|(ours, _)| ours.as_str());
-        let mismatched = self.mismatched.iter().map(|m| m.ours.as_str());
-        missing.chain(mismatched).collect()
+    /// Returns the native names of the tensors that the file provides no values for.
+    fn uninitialized(&self) -> impl Iterator<Item = &str> {
+        let missing = self.missing.iter().map(|(native, _)| native.as_str());
+        let mismatched = self.mismatched.iter().map(|m| m.native.as_str());
+        missing.chain(mismatched)
     }
 
     /// The report as lines of text.
@@ -102,29 +107,20 @@ impl ImportReport {
             self.mismatched.len(),
             self.skipped.len()
         ));
-        for (ours, theirs) in &self.missing {
-            lines.push(format!("missing: {theirs} (for {ours}); it starts fresh"));
+        for (native, external) in &self.missing {
+            lines.push(format!(
+                "missing: {external} (for {native}); randomly initialized"
+            ));
         }
         for m in &self.mismatched {
             lines.push(format!(
-                "another shape: {} is {:?} in the file, the network needs {:?}; it starts fresh",
-                m.theirs, m.found, m.expected
+                "another shape: {} is {:?} in the file, the network needs {:?}; randomly initialized",
+                m.external, m.found, m.expected
             ));
         }
         lines.extend(self.skipped.iter().map(|name| format!("skipped: {name}")));
         lines
     }
-}
-
-/// A network made of a foreign file.
-#[derive(Debug, Clone)]
-pub struct Imported {
-    /// What it is.
-    pub network: Network,
-    /// Its weights by our names.
-    pub weights: NamedTensors,
-    /// What became of the tensors.
-    pub report: ImportReport,
 }
 
 /// Read a foreign file as a network; of a layout that is recognized, or of the one given.
@@ -133,25 +129,23 @@ pub struct Imported {
 ///
 /// # Errors
 /// A damaged file, no known layout, values that are not finite. Each names the file.
-pub fn import(path: &Path, layout: Option<Layout>) -> Result<Imported, ImportError> {
+pub fn import(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, ImportError> {
     let file = ForeignFile::open(path)?;
     let found = recognize(&file, layout).map_err(|reason| ImportError::Layout {
         path: path.display().to_string(),
         reason,
     })?;
-    let backbone = match &found.network {
-        Network::Classification { model, .. } => model.backbone.validate(),
-        Network::Detection { model, .. } => model.backbone.validate(),
-    };
-    // Tensors may have extents of zero.
-    backbone.map_err(|error| ImportError::Layout {
+    let mut spec = found.spec;
+    spec.categories = known_categories(&spec.network);
+    // Tensors may have a size of zero.
+    spec.validate().map_err(|error| ImportError::Layout {
         path: path.display().to_string(),
         reason: error.to_string(),
     })?;
     let device = Device::flex();
-    let shapes = match &found.network {
-        Network::Classification { model, .. } => named_shapes(&model.init(&device)),
-        Network::Detection { model, .. } => named_shapes(&model.init(&device)),
+    let shapes = match &spec.network {
+        NetworkConfig::Classification(model) => named_shapes(&model.init(&device)),
+        NetworkConfig::Detection(model) => named_shapes(&model.init(&device)),
     };
     let mut report = ImportReport {
         container: file.container(),
@@ -165,38 +159,38 @@ pub fn import(path: &Path, layout: Option<Layout>) -> Result<Imported, ImportErr
     };
     let mut weights = NamedTensors::new();
     let mut used = BTreeSet::new();
-    for (ours, shape) in shapes {
-        let Place { name, form } = found.names.place(&ours);
+    for (native, shape) in shapes {
+        let Place { name, form } = found.names.place(&native);
         if form == Form::Absent {
-            weights.insert(ours, TensorData::zeros::<f32, _>(shape));
+            weights.insert(native, TensorData::zeros::<f32, _>(shape));
             continue;
         }
-        let theirs = format!("{}{name}", found.prefix);
-        let Some(info) = file.info(&theirs) else {
-            report.missing.push((ours, theirs));
+        let external = format!("{}{name}", found.prefix);
+        let Some(info) = file.info(&external) else {
+            report.missing.push((native, external));
             continue;
         };
-        used.insert(theirs.clone());
+        used.insert(external.clone());
         if !fits(&info.shape, &shape, form) {
             report.mismatched.push(Mismatch {
                 found: info.shape.clone(),
                 expected: foreign_shape(&shape, form),
-                ours,
-                theirs,
+                native,
+                external,
             });
             continue;
         }
-        let values = file.values(&theirs)?;
+        let values = file.values(&external)?;
         let count = values.iter().filter(|v| !v.is_finite()).count();
         if count > 0 {
             return Err(ImportError::NotFinite {
                 path: path.display().to_string(),
-                tensor: theirs,
+                tensor: external,
                 count,
             });
         }
         let values = from_foreign(values, &shape, form);
-        weights.insert(ours, TensorData::new(values, shape));
+        weights.insert(native, TensorData::new(values, shape));
         report.matched += 1;
     }
     report.skipped = file
@@ -205,19 +199,39 @@ pub fn import(path: &Path, layout: Option<Layout>) -> Result<Imported, ImportErr
         .map(|(name, _)| name.to_string())
         .collect();
     if !report.network_is_whole() {
-        let fresh = match &found.network {
-            Network::Classification { model, .. } => named_tensors(&model.init(&device)),
-            Network::Detection { model, .. } => named_tensors(&model.init(&device)),
+        spec.missing = report.uninitialized().map(str::to_string).collect();
+        let random = match &spec.network {
+            NetworkConfig::Classification(model) => named_tensors(&model.init(&device)),
+            NetworkConfig::Detection(model) => named_tensors(&model.init(&device)),
         };
-        for (name, data) in fresh {
+        for (name, data) in random {
             weights.entry(name).or_insert(data);
         }
     }
-    Ok(Imported {
-        network: found.network,
+    Ok(LoadedWeights {
+        spec,
         weights,
-        report,
+        report: Some(report),
     })
+}
+
+/// Returns the usual classes of a network that names none, by their number: COCO's for a detector,
+/// ImageNet's for a classifier with 1000 classes.
+fn known_categories(network: &NetworkConfig) -> Vec<Category> {
+    match network {
+        NetworkConfig::Detection(model) => categories_by_count(model.num_classes),
+        NetworkConfig::Classification(model) => {
+            let classes = imagenet_classes();
+            if model.num_classes != classes.len() {
+                return Vec::new();
+            }
+            let categories = classes.iter().enumerate().map(|(label, class)| Category {
+                id: label as u64,
+                name: class.name.to_string(),
+            });
+            categories.collect()
+        }
+    }
 }
 
 /// Tensors of a state dict that are no weights.

@@ -3,14 +3,14 @@
 //! - [`parameters`]: module to tensors and back;
 //! - [`checkpoint`]: our own file format;
 //! - [`foreign`]: the files of other programs; [`layouts`]: what they hold; [`import`]: taking it over;
-//! - [`any`]: either of the two; [`export`]: files for other libraries; [`onnx`]: whole networks for
+//! - [`load`]: either of the two; [`export`]: files for other libraries; [`onnx`]: whole networks for
 //!   other runtimes.
 
-pub mod any;
 pub mod checkpoint;
 pub mod export;
 pub mod foreign;
 pub mod import;
 pub mod layouts;
+pub mod load;
 pub mod onnx;
 pub mod parameters;

@@ -1,7 +1,7 @@
 //! The gates of one image, ready to be shown.
 
-use sedet_core::predict::classifier::RankedClass;
-use sedet_core::predict::excitation::ChannelMap;
+use sedet_core::model::ChannelMap;
+use sedet_core::model::RankedClass;
 use sedet_data::boxes::BoxXyxy;
 
 /// The gates of one SE unit for one image.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Mailbox, Message};
 use crate::state::{BoxRef, CurrentBoxes, Curves, Export, MapSide, Side, ViewerState};
 use sedet_core::excitation::{Selection, selection};
-use sedet_core::predict::look::gates_csv;
+use sedet_core::model::gates_csv;
 use sedet_core::render::boxes::save_boxes;
 use sedet_core::render::maps::{Tile, grid, overlay, tile_sized};
 use sedet_core::render::{

@@ -30,7 +30,7 @@ use counting::{Counter, CountingJob};
 use images::ImageThreads;
 use network::{LongWork, NetworkThread};
 use sedet_core::excitation::Excitation;
-use sedet_core::predict::ImageDetection;
+use sedet_core::model::ImageDetection;
 use sedet_data::eval::confusion::Confusion;
 use sedet_data::eval::matching::FoundBox;
 use sedet_data::eval::{CocoEvaluation, ResultRow};

@@ -17,13 +17,9 @@ use crate::state::{
     BlockGates, BlockMaps, Collection, Images, Looked, ModelTable, NetworkInfo, Progress, Side,
 };
 use sedet_core::backbones::summary::Tracer;
-use sedet_core::predict::excitation::{
-    ExamineError, ExaminedImages, ExaminedNetwork, ImageChoice, examine,
-};
-use sedet_core::predict::look::Look;
-use sedet_core::weights::any::load_any;
-use sedet_core::weights::checkpoint::Checkpoint;
+use sedet_core::model::{Dataset, ImageChoice, Model, NetworkConfig, Recording, Task};
 use sedet_data::annotations::layout::Split;
+use sedet_data::datasets::registry::OpenedSplit;
 use sedet_nn::nn::recording::Depth;
 
 /// The detector that the first start shows, part of the program.
@@ -204,9 +200,9 @@ struct Owner {
     mailbox: Mailbox,
     generation: Arc<AtomicU64>,
     device: Device,
-    networks: [Option<Arc<ExaminedNetwork>>; 2],
+    networks: [Option<Arc<Model>>; 2],
     /// What the first half was looked at last, with its maps.
-    last: Option<(u64, usize, Look)>,
+    last: Option<(u64, usize, Recording)>,
 }
 
 impl Owner {
@@ -254,21 +250,16 @@ impl Owner {
     }
 
     fn load(&mut self, side: Side, source: Source) {
-        let (name, loaded) = match source {
+        let (name, network) = match source {
             Source::Shipped => (
                 PathBuf::from(SHIPPED_NAME),
-                Checkpoint::from_bytes(SHIPPED, SHIPPED_NAME)
-                    .map(Into::into)
-                    .map_err(|e| e.to_string()),
+                Model::from_bytes(SHIPPED, SHIPPED_NAME, &self.device),
             ),
             Source::File(path) => {
-                let loaded = load_any(&path, None).map_err(|e| e.to_string());
-                (path, loaded)
+                let network = Model::load(&path, &self.device);
+                (path, network)
             }
         };
-        let network = loaded.and_then(|weights| {
-            ExaminedNetwork::from_weights(weights, &name, &self.device).map_err(|e| e.to_string())
-        });
         match network {
             Ok(network) => {
                 let info = info(&network, &name);
@@ -280,7 +271,7 @@ impl Owner {
                 self.mailbox
                     .send(Message::Network(side, Box::new(info), table));
             }
-            Err(error) => self.mailbox.send(Message::Failed(error)),
+            Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
         }
     }
 
@@ -295,11 +286,11 @@ impl Owner {
             Side::B => Depth::Gates,
         };
         let start = Instant::now();
-        match network.look(&job.pixels, depth) {
+        match network.record(&job.pixels, depth) {
             Ok(look) => {
                 let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
                 let looked = looked(&look, job.image, milliseconds);
-                let found = look.detections.clone();
+                let found = look.prediction.detections().to_vec();
                 if job.half == Side::A {
                     self.last = Some((job.generation, job.image, look));
                 }
@@ -389,12 +380,16 @@ impl Owner {
                 }
             };
             let start = Instant::now();
-            match network.look(&image, Depth::Gates) {
+            match network.record(&image, Depth::Gates) {
                 Ok(look) => {
                     let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
                     let looked = Box::new(looked(&look, index, milliseconds));
-                    self.mailbox
-                        .send(Message::Looked(generation, side, looked, look.detections));
+                    self.mailbox.send(Message::Looked(
+                        generation,
+                        side,
+                        looked,
+                        look.prediction.detections().to_vec(),
+                    ));
                 }
                 Err(error) => {
                     self.mailbox.send(Message::Failed(error.to_string()));
@@ -420,8 +415,11 @@ impl Owner {
             return;
         };
         let images = match &collection.images {
-            Images::Boxes(dataset) => ExaminedImages::Boxes(dataset.clone()),
-            Images::Labeled(dataset) => ExaminedImages::Labeled(dataset.clone()),
+            Images::Boxes(dataset) => Dataset::Detection(OpenedSplit {
+                dataset: dataset.clone(),
+                annotations: None,
+            }),
+            Images::Labeled(dataset) => Dataset::Classification(dataset.clone()),
             Images::Files(_) => return,
         };
         let choice = ImageChoice {
@@ -430,8 +428,7 @@ impl Owner {
             split: collection.split.unwrap_or(Split::Val),
             limit,
         };
-        let device = self.device.clone();
-        let measured = examine(&network, &images, &choice, &device, &mut |done, total| {
+        let measured = network.record_excitation(&images, &choice, &mut |done, total| {
             self.urgent();
             self.mailbox.send(Message::Progress(Progress {
                 label: label.clone(),
@@ -444,17 +441,17 @@ impl Owner {
             }
         });
         match measured {
-            Ok(excitation) => {
+            Ok(Some(excitation)) => {
                 self.mailbox.send(Message::Statistics(Arc::new(excitation)));
             }
-            Err(ExamineError::Stopped) => {}
+            Ok(None) => {}
             Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
         }
         self.mailbox.send(Message::Finished(label));
     }
 }
 
-fn looked(look: &Look, image: usize, milliseconds: f64) -> Looked {
+fn looked(look: &Recording, image: usize, milliseconds: f64) -> Looked {
     let gates = look
         .gate_rows()
         .into_iter()
@@ -462,43 +459,40 @@ fn looked(look: &Look, image: usize, milliseconds: f64) -> Looked {
     Looked {
         image,
         blocks: gates.collect(),
-        classes: look.classes.clone(),
+        classes: look.prediction.classes().to_vec(),
         seen: look.seen,
         milliseconds,
     }
 }
 
-fn info(network: &ExaminedNetwork, path: &Path) -> NetworkInfo {
+fn info(network: &Model, path: &Path) -> NetworkInfo {
     let name = path.file_name().unwrap_or(path.as_os_str());
-    let kind = match network.is_detector() {
-        true => "detector",
-        false => "classifier",
-    };
-    let classes = network.class_names().len();
+    let kind = network.task().model_name();
+    let classes = network.spec.num_classes();
+    let is_detector = network.task() == Task::Detection;
     // A network without SE units has none to list.
-    let blocks = network.blocks().unwrap_or_default();
+    let blocks = network.se_blocks().unwrap_or_default();
     NetworkInfo {
         path: path.to_path_buf(),
         title: format!("{}: {kind}, {classes} classes", name.to_string_lossy()),
-        categories: network.categories().map(<[_]>::to_vec).unwrap_or_default(),
-        is_detector: network.is_detector(),
+        categories: if is_detector {
+            network.spec.categories.clone()
+        } else {
+            Vec::new()
+        },
+        is_detector,
         blocks: blocks.into_iter().map(|block| block.name).collect(),
     }
 }
 
 /// The layers of a classifier, or of a detector's backbone.
-fn model_table(network: &ExaminedNetwork, info: &NetworkInfo) -> Option<ModelTable> {
-    let (summary, side) = match network {
-        ExaminedNetwork::Classifier(classifier) => {
-            let side = classifier
-                .description
-                .preprocess
-                .center_crop
-                .unwrap_or(TABLE_SIDE);
-            let model = &classifier.description.model;
-            (model.summary([side; 2]).ok()?, side)
+fn model_table(network: &Model, info: &NetworkInfo) -> Option<ModelTable> {
+    let (summary, side) = match &network.spec.network {
+        NetworkConfig::Classification(config) => {
+            let side = network.spec.preprocess.center_crop.unwrap_or(TABLE_SIDE);
+            (config.summary([side; 2]).ok()?, side)
         }
-        ExaminedNetwork::Detector(_) => {
+        NetworkConfig::Detection(_) => {
             let mut tracer = Tracer::new([TABLE_SIDE; 2]);
             tracer.within("backbone", |tracer| network.trace(tracer));
             (tracer.finish().ok()?, TABLE_SIDE)

@@ -12,7 +12,7 @@ use super::{Mailbox, Message};
 use crate::state::{Collection, Images, RunLog, Side};
 use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
-use sedet_core::predict::excitation::ExaminedImages;
+use sedet_core::model::Dataset;
 use sedet_data::annotations::layout::{Split, SplitFiles};
 use sedet_data::datasets::image_folder::{ImageFolder, holds_annotations};
 use sedet_data::datasets::registry::AnyDatasetName;
@@ -168,14 +168,14 @@ impl Opener {
     fn open_dataset(&self, name: &str, opening: &Opening) -> Result<(), String> {
         let split = opening.split();
         let parsed = AnyDatasetName::parse(name).map_err(|e| e.to_string())?;
-        let opened = ExaminedImages::open(&parsed, split, opening.data_dir.as_deref())
+        let opened = Dataset::open(&parsed, split, opening.data_dir.as_deref())
             .map_err(|e| e.to_string())?;
         for note in opened.notes() {
             self.mailbox.send(Message::Done(format!("{name}: {note}")));
         }
         let pictures = match opened {
-            ExaminedImages::Boxes(dataset) => Images::Boxes(dataset),
-            ExaminedImages::Labeled(dataset) => Images::Labeled(dataset),
+            Dataset::Detection(split) => Images::Boxes(split.dataset),
+            Dataset::Classification(dataset) => Images::Labeled(dataset),
         };
         self.show(name.to_owned(), Some(split), pictures);
         Ok(())

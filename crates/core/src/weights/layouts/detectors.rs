@@ -2,11 +2,12 @@
 
 use super::residual::{block_shapes, residual_config};
 use super::{
-    ClassifierNames, Form, Layout, Library, Names, Network, Place, Recognized, ResidualNames,
-    Unwrapped, is_caffe_style,
+    ClassifierNames, Form, Layout, Library, Names, Place, Recognized, ResidualNames, Unwrapped,
+    is_caffe_style,
 };
 use crate::backbones::resnet::{ResNetConfig, StridePlace};
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
+use crate::spec::{ModelSpec, NetworkConfig};
 use sedet_data::loading::transforms::Preprocess;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
 use sedet_nn::nn::norm::NormKind;
@@ -349,7 +350,7 @@ fn detector(
     Ok(Recognized {
         layout,
         prefix: String::new(),
-        network: Network::Detection { model, preprocess },
+        spec: ModelSpec::new(NetworkConfig::Detection(model), preprocess),
         names: Names::Detector(names),
         assumptions,
     })

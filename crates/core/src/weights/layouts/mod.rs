@@ -13,12 +13,8 @@ mod residual;
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use super::foreign::{ForeignFile, TensorInfo};
-use crate::classification::classifier::ClassifierConfig;
-use crate::detection::faster_rcnn::FasterRcnnConfig;
-use sedet_data::loading::transforms::{Preprocess, whole_image};
+use crate::spec::ModelSpec;
 
 pub use detectors::{DetectorDialect, DetectorNames};
 pub use residual::{ClassifierNames, Library, ResidualNames};
@@ -111,34 +107,12 @@ pub struct Recognized {
     pub layout: Layout,
     /// What stands before all names in the file.
     pub prefix: String,
-    /// The network.
-    pub network: Network,
+    /// The model; its classes have no names yet.
+    pub spec: ModelSpec,
     /// Where our tensors lie.
     pub names: Names,
     /// What is assumed because no tensor shows it, for people.
     pub assumptions: Vec<String>,
-}
-
-/// A network and its input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "task", rename_all = "snake_case")]
-#[allow(clippy::large_enum_variant)] // one of these exists per program
-pub enum Network {
-    /// Pixels to class scores.
-    Classification {
-        /// The network.
-        model: ClassifierConfig,
-        /// Its input.
-        preprocess: Preprocess,
-    },
-    /// Pixels to boxes.
-    Detection {
-        /// The network.
-        model: FasterRcnnConfig,
-        /// Its input.
-        #[serde(deserialize_with = "whole_image")]
-        preprocess: Preprocess,
-    },
 }
 
 /// The map from our names to theirs.

@@ -1,10 +1,11 @@
 //! ResNets and SE-ResNets: torchvision, timm, Cadene, moskomule, mmpretrain and the CIFAR networks
 //! of akamaster and chenyaofo differ in stem, SE unit and head; the blocks are named alike.
 
-use super::{Form, Layout, Names, Network, Place, Recognized, Unwrapped, is_caffe_style};
+use super::{Form, Layout, Names, Place, Recognized, Unwrapped, is_caffe_style};
 use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
 use crate::classification::classifier::ClassifierConfig;
+use crate::spec::{ModelSpec, NetworkConfig};
 use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
 use sedet_nn::nn::norm::{NormConfig, NormKind};
 use sedet_nn::nn::se::SeConfig;
@@ -308,10 +309,13 @@ fn classifier(
     Ok(Recognized {
         layout,
         prefix: String::new(),
-        network: Network::Classification {
-            model: ClassifierConfig::new(BackboneConfig::Resnet(backbone), num_classes),
+        spec: ModelSpec::new(
+            NetworkConfig::Classification(ClassifierConfig::new(
+                BackboneConfig::Resnet(backbone),
+                num_classes,
+            )),
             preprocess,
-        },
+        ),
         names: Names::Classifier(ClassifierNames {
             backbone: names,
             head,

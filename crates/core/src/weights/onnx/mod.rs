@@ -20,9 +20,8 @@ use self::messages::{
     DataType, DimensionProto, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use super::layouts::Network;
 use super::parameters::{NamedTensors, ParameterError, check_named_tensors};
-use sedet_data::annotations::Category;
+use crate::spec::{ModelSpec, NetworkConfig};
 
 /// Version of the file format: the one of ONNX 1.12, which also brought [`OPSET`].
 const IR_VERSION: i64 = 8;
@@ -49,14 +48,6 @@ pub enum OnnxError {
     /// Weights of another network.
     #[error(transparent)]
     Parameters(#[from] ParameterError),
-    /// The checkpoint contradicts itself.
-    #[error("{names} category names for {classes} classes")]
-    Categories {
-        /// How many names there are.
-        names: usize,
-        /// How many outputs the network has.
-        classes: usize,
-    },
     /// The metadata.
     #[error("no JSON of the metadata: {0}")]
     Json(#[from] serde_json::Error),
@@ -78,11 +69,10 @@ pub enum OnnxError {
 /// # Errors
 /// A detector; a variant of the SE unit; weights or category names that don't fit the network; a model of 2 GiB or more.
 pub fn to_onnx<'a>(
-    network: &Network,
+    spec: &ModelSpec,
     weights: &'a NamedTensors,
-    categories: Option<&[Category]>,
 ) -> Result<OnnxModel<'a>, OnnxError> {
-    let model = OnnxModel::new(model_proto(network, weights, categories)?, weights);
+    let model = OnnxModel::new(model_proto(spec, weights)?, weights);
     check_size(model.len())?;
     Ok(model)
 }
@@ -95,12 +85,8 @@ fn check_size(bytes: usize) -> Result<(), OnnxError> {
 }
 
 /// The model without its weights.
-fn model_proto(
-    network: &Network,
-    weights: &NamedTensors,
-    categories: Option<&[Category]>,
-) -> Result<ModelProto, OnnxError> {
-    let Network::Classification { model, preprocess } = network else {
+fn model_proto(spec: &ModelSpec, weights: &NamedTensors) -> Result<ModelProto, OnnxError> {
+    let NetworkConfig::Classification(model) = &spec.network else {
         return Err(OnnxError::Detector);
     };
     if model.backbone.se().is_some_and(|se| !se.is_published()) {
@@ -111,16 +97,10 @@ fn model_proto(
     check_named_tensors(&layers, weights)?;
     let mut metadata_props = vec![StringStringEntryProto {
         key: "preprocess".into(),
-        value: serde_json::to_string(preprocess)?,
+        value: serde_json::to_string(&spec.preprocess)?,
     }];
-    if let Some(categories) = categories {
-        if categories.len() != model.num_classes {
-            return Err(OnnxError::Categories {
-                names: categories.len(),
-                classes: model.num_classes,
-            });
-        }
-        let names: Vec<&str> = categories.iter().map(|c| c.name.as_str()).collect();
+    if !spec.categories.is_empty() {
+        let names: Vec<&str> = spec.categories.iter().map(|c| c.name.as_str()).collect();
         metadata_props.push(StringStringEntryProto {
             key: "categories".into(),
             value: serde_json::to_string(&names)?,

@@ -1,0 +1,183 @@
+//! Classification of single images and of datasets.
+
+use std::sync::Arc;
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+use image::RgbImage;
+
+use super::{Model, ModelError, ProgressFn, to_device};
+use crate::classification::classifier::Classifier;
+use sedet_data::DataError;
+use sedet_data::datasets::labeled::LabeledDataset;
+use sedet_data::eval::classification::{ClassificationEvaluation, ClassificationScores};
+use sedet_data::loading::batch::pad_images;
+use sedet_data::loading::transforms::{PreparedImage, prepare};
+use sedet_data::loading::{LabeledViews, LoaderOptions, SkippedImage, Views, evaluation_batches};
+
+/// Number of classes that [`Model::predict`] returns.
+pub const DEFAULT_TOP: usize = 5;
+
+/// A class with its probability.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct RankedClass {
+    /// Index of the class.
+    pub label: usize,
+    /// Name of the class.
+    pub name: String,
+    /// Softmax of the logits.
+    pub probability: f32,
+}
+
+impl Model {
+    /// Returns the logits of all classes for each image.
+    ///
+    /// # Errors
+    /// The model is a detector.
+    pub fn logits(&self, images: &[RgbImage]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let network = self.classifier()?;
+        Ok(self.logits_with(network, images))
+    }
+
+    fn logits_with(&self, network: &Classifier, images: &[RgbImage]) -> Vec<Vec<f32>> {
+        let prepared: Vec<PreparedImage> = images
+            .iter()
+            .map(|image| prepare(image, &self.spec.preprocess))
+            .collect();
+        forward_each(network, &prepared, &self.device)
+    }
+
+    /// Returns the `count` most probable classes of an image, by descending probability.
+    ///
+    /// # Errors
+    /// The model is a detector.
+    pub fn classify(&self, image: &RgbImage, count: usize) -> Result<Vec<RankedClass>, ModelError> {
+        Ok(self.classify_with(self.classifier()?, image, count))
+    }
+
+    pub(super) fn classify_with(
+        &self,
+        network: &Classifier,
+        image: &RgbImage,
+        count: usize,
+    ) -> Vec<RankedClass> {
+        let logits = self
+            .logits_with(network, std::slice::from_ref(image))
+            .concat();
+        let classes = logits.len();
+        let probabilities: Vec<f32> = softmax(
+            Tensor::<1>::from_data(TensorData::new(logits, [classes]), &self.device),
+            0,
+        )
+        .into_data()
+        .iter::<f32>()
+        .collect();
+        let mut ranked: Vec<RankedClass> = probabilities
+            .into_iter()
+            .enumerate()
+            .map(|(label, probability)| RankedClass {
+                label,
+                name: self.spec.class_name(label),
+                probability,
+            })
+            .collect();
+        // Stable: of equal probabilities the first class.
+        ranked.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        ranked.truncate(count);
+        ranked
+    }
+
+    /// Evaluates a classifier on a dataset and returns the metrics and the images that were skipped
+    /// because they can't be read. The logits of several views of an image are averaged. Returns
+    /// none if `progress` stopped it.
+    ///
+    /// # Errors
+    /// A detector, a dataset with other classes, the first image that can't be read (or that none
+    /// can), or invalid options.
+    pub fn classify_dataset(
+        &self,
+        dataset: &Arc<LabeledDataset>,
+        views: Views,
+        options: &LoaderOptions,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<Option<(ClassificationEvaluation, Vec<SkippedImage>)>, ModelError> {
+        let network = self.classifier()?;
+        self.check_class_names(dataset.class_names())?;
+        let total = dataset.len();
+        let mut scores = ClassificationScores::new(self.spec.num_classes());
+        let preprocess = self.spec.preprocess;
+        let mut batches = evaluation_batches(dataset.clone(), preprocess, views, options)?;
+        for batch in batches.by_ref() {
+            let batch: Vec<LabeledViews> = batch?;
+            let images: Vec<PreparedImage> = batch.iter().flat_map(|p| p.views.clone()).collect();
+            let logits = forward_each(network, &images, &self.device);
+            let mut logits = logits.into_iter();
+            for image in &batch {
+                let views: Vec<Vec<f32>> = logits.by_ref().take(image.views.len()).collect();
+                scores.add(&mean(&views), image.label);
+            }
+            if progress(scores.images(), total).is_break() {
+                return Ok(None);
+            }
+        }
+        let skipped = batches.skipped();
+        if scores.images() == 0
+            && let Some(first) = skipped.first()
+        {
+            return Err(ModelError::Data(DataError::Labels {
+                origin: first.reason.clone(),
+                problem: format!("and no other of the {total} images can be read either"),
+            }));
+        }
+        Ok(Some((scores.evaluation(dataset.class_names()), skipped)))
+    }
+
+    fn check_class_names(&self, wanted: &[String]) -> Result<(), ModelError> {
+        let known = self.spec.num_classes();
+        let other = |reason: String| ModelError::OtherClasses {
+            path: self.path.clone(),
+            reason,
+        };
+        if known != wanted.len() {
+            return Err(other(format!(
+                "{known} classes in the checkpoint, {} in the dataset",
+                wanted.len()
+            )));
+        }
+        let named = self.spec.categories.iter().zip(wanted).enumerate();
+        let mut different = named.filter(|(_, (category, name))| category.name != **name);
+        match different.next() {
+            Some((label, (category, name))) => Err(other(format!(
+                "class {label} is {} in the checkpoint and {name} in the dataset",
+                category.name
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the logits of each image. Consecutive images of one size are batched; nothing is padded,
+/// because global pooling would include the padding.
+fn forward_each(network: &Classifier, images: &[PreparedImage], device: &Device) -> Vec<Vec<f32>> {
+    let mut logits = Vec::with_capacity(images.len());
+    for group in images.chunk_by(|a, b| a.input_size == b.input_size) {
+        let (pixels, shape) = pad_images(group, 1);
+        let scores = network.forward(to_device(pixels, shape, device));
+        let [_, classes] = scores.dims();
+        let values: Vec<f32> = scores.into_data().iter::<f32>().collect();
+        logits.extend(values.chunks(classes.max(1)).map(<[f32]>::to_vec));
+    }
+    logits
+}
+
+/// Returns the mean of equally long rows.
+fn mean(rows: &[Vec<f32>]) -> Vec<f32> {
+    match rows {
+        [one] => one.clone(),
+        _ => {
+            let length = rows.first().map_or(0, Vec::len);
+            let at = |i: usize| rows.iter().map(|row| row[i]).sum::<f32>() / rows.len() as f32;
+            (0..length).map(at).collect()
+        }
+    }
+}

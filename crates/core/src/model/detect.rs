@@ -1,0 +1,154 @@
+//! Detection in single images and in datasets.
+
+use image::RgbImage;
+
+use super::{Model, ModelError, ProgressFn, to_device};
+use crate::detection::ImageBatch;
+use crate::detection::faster_rcnn::FasterRcnn;
+use sedet_data::annotations::Category;
+use sedet_data::boxes::BoxXyxy;
+use sedet_data::datasets::detection::DetectionDataset;
+use sedet_data::eval::ResultRow;
+use sedet_data::loading::batch::pad_images;
+use sedet_data::loading::transforms::prepare;
+use sedet_data::loading::{OnBadImage, SkippedImage};
+
+/// One detected object.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImageDetection {
+    /// The box in pixels of the image.
+    pub box_in_image: BoxXyxy,
+    /// The class, an index into the categories.
+    pub label: usize,
+    /// The probability of the class, 0 to 1.
+    pub score: f32,
+}
+
+/// The detections in a dataset.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DatasetDetections {
+    /// COCO results with the original category ids.
+    pub rows: Vec<ResultRow>,
+    /// Images that can't be read, where those are skipped.
+    pub skipped: Vec<SkippedImage>,
+}
+
+impl Model {
+    /// Returns the objects in an image, by descending score.
+    ///
+    /// # Errors
+    /// The model is a classifier.
+    pub fn detect(&self, image: &RgbImage) -> Result<Vec<ImageDetection>, ModelError> {
+        Ok(self.detect_with(self.detector()?, image))
+    }
+
+    pub(super) fn detect_with(
+        &self,
+        network: &FasterRcnn,
+        image: &RgbImage,
+    ) -> Vec<ImageDetection> {
+        let preprocess = &self.spec.preprocess;
+        let prepared = [prepare(image, preprocess)];
+        let (pixels, shape) = pad_images(&prepared, preprocess.size_divisor);
+        let found = network.detect(ImageBatch {
+            pixels: to_device(pixels, shape, &self.device),
+            input_sizes: vec![prepared[0].input_size],
+        });
+        found
+            .into_iter()
+            .flatten()
+            .map(|d| ImageDetection {
+                box_in_image: prepared[0].to_image(d.box_in_input),
+                label: d.label,
+                score: d.score,
+            })
+            .collect()
+    }
+
+    /// Detects the objects in every image of a dataset. Returns none if `progress` stopped it.
+    ///
+    /// Images are processed one at a time, as torchvision's and detectron2's evaluations do: padding
+    /// an image to the size of a larger one would change its numbers. The next image is decoded
+    /// meanwhile. Detections of categories that the dataset lacks are dropped: torchvision's
+    /// models have outputs for the gaps in COCO's ids.
+    ///
+    /// # Errors
+    /// A classifier, a dataset with classes that the model was not trained for, or the first image
+    /// that can't be read, unless such images are skipped.
+    pub fn detect_dataset(
+        &self,
+        dataset: &DetectionDataset,
+        on_bad_image: OnBadImage,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<Option<DatasetDetections>, ModelError> {
+        let network = self.detector()?;
+        let wanted = dataset.store().categories();
+        self.check_categories(wanted)?;
+        let total = dataset.len();
+        let (sender, receiver) = std::sync::mpsc::sync_channel(2);
+        let mut found = DatasetDetections::default();
+        let is_finished = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for index in 0..total {
+                    // The receiver is dropped after an error.
+                    if sender.send((index, dataset.load_image(index))).is_err() {
+                        return;
+                    }
+                }
+            });
+            for (index, image) in receiver {
+                match image {
+                    Ok(image) => {
+                        let image_id = dataset.store().image(index).id;
+                        let detections = self.detect_with(network, &image);
+                        found.rows.extend(detections.into_iter().map(|d| {
+                            let category = self.spec.categories[d.label].id;
+                            ResultRow::new(image_id, category, d.box_in_image, d.score)
+                        }));
+                    }
+                    Err(error)
+                        if on_bad_image == OnBadImage::Skip && error.is_about_one_image() =>
+                    {
+                        found.skipped.push(SkippedImage {
+                            dataset_index: index,
+                            reason: error.to_string(),
+                        });
+                    }
+                    Err(error) => return Err(error),
+                }
+                if progress(index + 1, total).is_break() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        if !is_finished {
+            return Ok(None);
+        }
+        if self.spec.categories.len() > wanted.len() {
+            found
+                .rows
+                .retain(|row| wanted.iter().any(|category| category.id == row.category_id));
+        }
+        Ok(Some(found))
+    }
+
+    fn check_categories(&self, wanted: &[Category]) -> Result<(), ModelError> {
+        let known = &self.spec.categories;
+        if wanted.iter().all(|category| known.contains(category)) {
+            return Ok(());
+        }
+        let names = |categories: &[Category]| {
+            let list = categories.iter().map(|c| format!("{} {}", c.id, c.name));
+            list.collect::<Vec<_>>().join(", ")
+        };
+        Err(ModelError::OtherClasses {
+            path: self.path.clone(),
+            reason: format!(
+                "\n  checkpoint: {}\n  dataset:    {}",
+                names(known),
+                names(wanted)
+            ),
+        })
+    }
+}

@@ -1,0 +1,182 @@
+//! Statistics of a model's SE gates over the images of a dataset.
+
+use std::sync::mpsc::sync_channel;
+
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::{Dataset, Model, ModelError, Network, ProgressFn, to_device};
+use crate::excitation::blocks::traced_se_blocks;
+use crate::excitation::{Collector, Excitation, ExcitationError, Origin, SeBlock, SeenImage};
+use crate::spec::{NetworkConfig, Task};
+use sedet_data::DataError;
+use sedet_data::annotations::layout::Split;
+use sedet_data::loading::batch::pad_images;
+use sedet_data::loading::transforms::{PreparedImage, Preprocess, prepare};
+use sedet_nn::nn::recording::{Depth, record};
+use sedet_nn::nn::se::Gate;
+
+/// Batch size of a classifier.
+const CLASSIFIER_BATCH: usize = 32;
+
+/// Which images of which dataset are measured; see [`Origin`].
+#[derive(Debug, Clone)]
+pub struct ImageChoice {
+    /// Name of the dataset as the user gave it.
+    pub dataset: String,
+    /// The split.
+    pub split: Split,
+    /// Number of images, evenly spread over the split; none for all.
+    pub limit: Option<usize>,
+}
+
+impl Model {
+    /// Returns the SE units in the order of the forward pass.
+    ///
+    /// # Errors
+    /// The network has none.
+    pub fn se_blocks(&self) -> Result<Vec<SeBlock>, ModelError> {
+        let blocks = self.se_blocks_or_none()?;
+        if blocks.is_empty() {
+            return Err(self.excitation_error(ExcitationError::NoUnits));
+        }
+        Ok(blocks)
+    }
+
+    /// Returns the SE units in the order of the forward pass; an empty list for a plain network.
+    pub(super) fn se_blocks_or_none(&self) -> Result<Vec<SeBlock>, ModelError> {
+        traced_se_blocks(|tracer| self.trace(tracer)).map_err(|source| ModelError::TooSmall {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    pub(super) fn excitation_error(&self, source: ExcitationError) -> ModelError {
+        ModelError::Excitation {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    fn gate(&self) -> Gate {
+        let backbone = self.spec.backbone();
+        backbone.se().map(|se| se.gate).unwrap_or_default()
+    }
+
+    /// Detectors process large images one at a time.
+    fn excitation_batch_size(&self) -> usize {
+        match self.task() {
+            Task::Classification => CLASSIFIER_BATCH,
+            Task::Detection => 1,
+        }
+    }
+
+    /// Runs the layers that have SE units.
+    ///
+    /// # Shapes
+    /// `pixels` is `[batch, 3, height, width]`.
+    fn run_backbone(&self, pixels: Tensor<4>) {
+        match &self.network {
+            Network::Classifier(network) => {
+                network.backbone.forward_features(pixels);
+            }
+            Network::Detector(network) => {
+                network.backbone.forward(pixels);
+            }
+        }
+    }
+
+    /// Runs the model on images of a dataset and collects statistics of its SE gates. Returns none
+    /// if `progress` stopped it. The next batch is decoded meanwhile.
+    ///
+    /// # Errors
+    /// A network without SE units, an empty split, the first image that can't be read, or gates that
+    /// are not finite.
+    pub fn record_excitation(
+        &self,
+        dataset: &Dataset,
+        choice: &ImageChoice,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<Option<Excitation>, ModelError> {
+        let classes = dataset.class_names();
+        let mut collector = Collector::new(self.se_blocks()?, self.gate(), classes.len())
+            .map_err(|e| self.excitation_error(e))?;
+        let chosen = dataset.spread(choice.limit);
+        if chosen.is_empty() {
+            return Err(ModelError::NoImages {
+                split: choice.split,
+            });
+        }
+        let (sender, receiver) = sync_channel(1);
+        let is_finished = std::thread::scope(|scope| -> Result<bool, ModelError> {
+            let chosen = &chosen;
+            scope.spawn(move || {
+                for batch in chosen.chunks(self.excitation_batch_size()) {
+                    let read = read_batch(dataset, batch, &self.spec.preprocess);
+                    let failed = read.is_err();
+                    // The receiver is dropped after an error.
+                    if sender.send(read).is_err() || failed {
+                        return;
+                    }
+                }
+            });
+            for batch in receiver {
+                self.add_batch(&mut collector, &batch?)
+                    .map_err(|e| self.excitation_error(e))?;
+                if progress(collector.images() as usize, chosen.len()).is_break() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        if !is_finished {
+            return Ok(None);
+        }
+        Ok(Some(collector.finish(Origin {
+            network: match &self.spec.network {
+                NetworkConfig::Classification(config) => json!(config),
+                NetworkConfig::Detection(config) => json!(config),
+            },
+            dataset: choice.dataset.clone(),
+            split: choice.split.to_string(),
+            images: 0,
+            classes,
+        })))
+    }
+
+    /// Runs a batch, consecutive images of one size together.
+    fn add_batch(
+        &self,
+        collector: &mut Collector,
+        (images, seen): &Batch,
+    ) -> Result<(), ExcitationError> {
+        let mut first = 0;
+        for group in images.chunk_by(|a, b| a.input_size == b.input_size) {
+            let (pixels, shape) = pad_images(group, self.spec.size_divisor());
+            let pixels = to_device(pixels, shape, &self.device);
+            let ((), recorded) = record(Depth::Gates, || self.run_backbone(pixels));
+            collector.add(recorded, &seen[first..first + group.len()])?;
+            first += group.len();
+        }
+        Ok(())
+    }
+}
+
+/// Prepared images with their positions and classes.
+type Batch = (Vec<PreparedImage>, Vec<SeenImage>);
+
+fn read_batch(
+    dataset: &Dataset,
+    batch: &[usize],
+    preprocess: &Preprocess,
+) -> Result<Batch, DataError> {
+    let images = batch.par_iter();
+    let images = images.map(|&index| Ok(prepare(&dataset.load_image(index)?, preprocess)));
+    let images: Vec<PreparedImage> = images.collect::<Result<_, DataError>>()?;
+    let seen = batch.iter().map(|&index| SeenImage {
+        position: index as u32,
+        classes: dataset.labels(index),
+    });
+    Ok((images, seen.collect()))
+}

@@ -1,0 +1,338 @@
+//! Trained models: loading, prediction, evaluation and the recording of SE gates.
+//!
+//! A [`Model`] is a detector or a classifier with everything that is needed to use it. It comes
+//! from a checkpoint of sedet or from a third-party file ([`Model::load`]); its description is a
+//! [`ModelSpec`].
+//!
+//! # Examples
+//! ```
+//! use sedet_core::model::Model;
+//! use burn::tensor::Device;
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/shapes-se-resnet18.safetensors");
+//! # let image = image::RgbImage::new(160, 160);
+//! let model = Model::load(path, &Device::flex())?;
+//! for found in model.detect(&image)? {
+//!     println!("{} {:.2} {:?}", model.spec.class_name(found.label), found.score, found.box_in_image);
+//! }
+//! # Ok::<(), sedet_core::model::ModelError>(())
+//! ```
+
+mod classify;
+mod dataset;
+mod detect;
+mod excitation;
+mod recording;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use image::RgbImage;
+
+pub use classify::{DEFAULT_TOP, RankedClass};
+pub use dataset::{Dataset, ground_truth, without_skipped};
+pub use detect::{DatasetDetections, ImageDetection};
+pub use excitation::ImageChoice;
+pub use recording::{BlockRecording, Recording, gates_csv};
+
+pub use crate::excitation::ChannelMap;
+pub use crate::spec::{ImportFacts, ModelSpec, NetworkConfig, SpecError, Task, TrainingFacts};
+
+use crate::backbones::summary::{TooSmall, Tracer};
+use crate::classification::classifier::Classifier;
+use crate::detection::faster_rcnn::FasterRcnn;
+use crate::excitation::ExcitationError;
+use crate::weights::checkpoint::Checkpoint;
+use crate::weights::load::{LoadError, LoadedWeights, load_weights};
+use crate::weights::parameters::{ParameterError, fill_with_tensors};
+use sedet_data::DataError;
+use sedet_data::annotations::layout::Split;
+use sedet_data::eval::EvalError;
+
+/// A callback that receives the number of finished images and of all images, and may stop the work.
+pub type ProgressFn<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
+
+/// The error of loading or using a model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The weights file.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A third-party file that lacks parts of the network.
+    #[error(
+        "{}: {missing} tensors of the network are missing or of another shape; it must be trained first",
+        path.display()
+    )]
+    Untrained {
+        /// The file.
+        path: PathBuf,
+        /// Number of tensors.
+        missing: usize,
+    },
+    /// Tensors that don't fit the network of the description.
+    #[error("{}: {source}", path.display())]
+    Parameters {
+        /// The file.
+        path: PathBuf,
+        /// Which tensors.
+        source: ParameterError,
+    },
+    /// A model of the other task.
+    #[error("{}: a {}, but a {} is required", path.display(), found.model_name(), required.model_name())]
+    WrongTask {
+        /// The file.
+        path: PathBuf,
+        /// The task of the model.
+        found: Task,
+        /// The task that is asked for.
+        required: Task,
+    },
+    /// A dataset with other classes than the model was trained for.
+    #[error("{}: trained for other classes than those of the dataset: {reason}", path.display())]
+    OtherClasses {
+        /// The file.
+        path: PathBuf,
+        /// The difference.
+        reason: String,
+    },
+    /// An image or a dataset.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The metrics of a detector.
+    #[error(transparent)]
+    Evaluation(#[from] EvalError),
+    /// A network without SE units, or gates that are not finite.
+    #[error("{}: {source}", path.display())]
+    Excitation {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ExcitationError,
+    },
+    /// A network whose layers can't be listed for the reference input size.
+    #[error("{}: {source}", path.display())]
+    TooSmall {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: TooSmall,
+    },
+    /// An empty split.
+    #[error("the dataset has no images in {split}")]
+    NoImages {
+        /// The split.
+        split: Split,
+    },
+}
+
+impl ModelError {
+    /// Returns whether a single image is the cause, so that the work could continue without it.
+    pub fn is_about_one_image(&self) -> bool {
+        matches!(self, Self::Data(error) if error.is_about_one_image())
+    }
+}
+
+/// A network of either task.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // one of these exists per loaded model
+pub enum Network {
+    /// A network from pixels to boxes.
+    Detector(FasterRcnn),
+    /// A network from pixels to class scores.
+    Classifier(Classifier),
+}
+
+/// What a model predicts for one image.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prediction {
+    /// The objects that a detector finds, by descending score.
+    Detections(Vec<ImageDetection>),
+    /// The most probable classes of a classifier, by descending probability.
+    Classes(Vec<RankedClass>),
+}
+
+impl Prediction {
+    /// Returns the detections; none for a classifier.
+    pub fn detections(&self) -> &[ImageDetection] {
+        match self {
+            Self::Detections(found) => found,
+            Self::Classes(_) => &[],
+        }
+    }
+
+    /// Returns the ranked classes; none for a detector.
+    pub fn classes(&self) -> &[RankedClass] {
+        match self {
+            Self::Detections(_) => &[],
+            Self::Classes(classes) => classes,
+        }
+    }
+}
+
+/// A detector or a classifier, ready for inference.
+#[derive(Debug)]
+pub struct Model {
+    /// The network in evaluation mode.
+    pub network: Network,
+    /// The description of the model.
+    pub spec: ModelSpec,
+    /// The file that it comes from, for messages.
+    path: PathBuf,
+    device: Device,
+}
+
+impl Model {
+    /// Loads a checkpoint of sedet or a third-party file whose layout is detected.
+    ///
+    /// # Errors
+    /// A file that can't be read, or that lacks tensors of the network.
+    pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self, ModelError> {
+        let path = path.as_ref();
+        Self::from_weights(load_weights(path, None)?, path, device)
+    }
+
+    /// Loads a checkpoint of sedet from memory; `name` is used in messages.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_bytes(bytes: &[u8], name: &str, device: &Device) -> Result<Self, ModelError> {
+        let checkpoint = Checkpoint::from_bytes(bytes, name).map_err(LoadError::from)?;
+        Self::from_weights(checkpoint.into(), Path::new(name), device)
+    }
+
+    /// Builds a model from weights that were read from `path`. Frozen and evaluated batch norms are
+    /// folded into their convolutions.
+    ///
+    /// # Errors
+    /// Missing tensors, or tensors that don't fit the network.
+    pub fn from_weights(
+        loaded: LoadedWeights,
+        path: &Path,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let LoadedWeights { spec, weights, .. } = loaded;
+        if !spec.missing.is_empty() {
+            return Err(ModelError::Untrained {
+                path: path.to_path_buf(),
+                missing: spec.missing.len(),
+            });
+        }
+        let network = match &spec.network {
+            NetworkConfig::Detection(config) => {
+                fill_with_tensors(config.init(device).valid(), weights)
+                    .map(|network| Network::Detector(network.folded()))
+            }
+            NetworkConfig::Classification(config) => {
+                fill_with_tensors(config.init(device).valid(), weights)
+                    .map(|network| Network::Classifier(network.folded()))
+            }
+        };
+        let network = network.map_err(|source| ModelError::Parameters {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Ok(Self::new(network, spec, path, device))
+    }
+
+    /// Wraps a network that is in evaluation mode. `path` names the model in messages.
+    pub(crate) fn new(network: Network, spec: ModelSpec, path: &Path, device: &Device) -> Self {
+        Self {
+            network,
+            spec,
+            path: path.to_path_buf(),
+            device: device.clone(),
+        }
+    }
+
+    /// Returns what the model predicts.
+    pub fn task(&self) -> Task {
+        self.spec.task()
+    }
+
+    /// Predicts the objects or the [`DEFAULT_TOP`] most probable classes of an image.
+    pub fn predict(&self, image: &RgbImage) -> Prediction {
+        match &self.network {
+            Network::Detector(network) => Prediction::Detections(self.detect_with(network, image)),
+            Network::Classifier(network) => {
+                Prediction::Classes(self.classify_with(network, image, DEFAULT_TOP))
+            }
+        }
+    }
+
+    /// Records the layers of the part of the network that has SE units in a [`Tracer`].
+    pub fn trace(&self, tracer: &mut Tracer) {
+        match &self.network {
+            Network::Classifier(network) => network.backbone.trace(tracer),
+            Network::Detector(network) => network.backbone.trace(tracer),
+        }
+    }
+
+    fn detector(&self) -> Result<&FasterRcnn, ModelError> {
+        match &self.network {
+            Network::Detector(network) => Ok(network),
+            Network::Classifier(_) => Err(self.wrong_task(Task::Detection)),
+        }
+    }
+
+    fn classifier(&self) -> Result<&Classifier, ModelError> {
+        match &self.network {
+            Network::Classifier(network) => Ok(network),
+            Network::Detector(_) => Err(self.wrong_task(Task::Classification)),
+        }
+    }
+
+    fn wrong_task(&self, required: Task) -> ModelError {
+        ModelError::WrongTask {
+            path: self.path.clone(),
+            found: self.task(),
+            required,
+        }
+    }
+}
+
+/// Copies a batch of images to a device, without autodiff.
+///
+/// # Shapes
+/// `pixels` has the values of `shape`, `[batch, 3, height, width]`.
+pub fn to_device(pixels: Vec<f32>, shape: [usize; 4], device: &Device) -> Tensor<4> {
+    let plain = device.clone().inner();
+    Tensor::from_data(TensorData::new(pixels, shape), &plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DETECTOR: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../assets/shapes-se-resnet18.safetensors"
+    );
+
+    #[test]
+    fn a_detector_predicts_boxes_and_refuses_to_classify() {
+        let model = Model::load(DETECTOR, &Device::flex()).unwrap();
+        let image = RgbImage::from_pixel(160, 120, image::Rgb([90, 120, 160]));
+        let found = model.detect(&image).unwrap();
+        assert_eq!(model.predict(&image), Prediction::Detections(found));
+        let message = model.classify(&image, 5).unwrap_err().to_string();
+        assert!(
+            message.ends_with(".safetensors: a detector, but a classifier is required"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_model_with_missing_tensors_is_refused() {
+        let mut loaded = load_weights(Path::new(DETECTOR), None).unwrap();
+        loaded.spec.missing = vec!["fpn.inner_blocks.0.weight".into()];
+        let path = Path::new("a.pth");
+        let message = Model::from_weights(loaded, path, &Device::flex())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.starts_with("a.pth: 1 tensors of the network are missing"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Weights from a checkpoint of sedet or from a third-party file.
+
+use std::path::{Path, PathBuf};
+
+use super::checkpoint::{Checkpoint, CheckpointError};
+use super::import::{ImportError, ImportReport, import};
+use super::layouts::Layout;
+use super::parameters::NamedTensors;
+use crate::spec::ModelSpec;
+
+/// The error of reading weights; every message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A checkpoint of sedet.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A third-party file.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A layout was given for a file that has sedet's own.
+    #[error("{}: a layout was given, but this is a sedet checkpoint", path.display())]
+    LayoutOfCheckpoint {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Strict loading, and not every tensor was matched.
+    #[error("{}: not every tensor was matched: {missing} missing, {mismatched} of another shape, {unused} unused", path.display())]
+    NotStrict {
+        /// The file.
+        path: PathBuf,
+        /// Tensors of the network that the file lacks.
+        missing: usize,
+        /// Tensors of another shape.
+        mismatched: usize,
+        /// Tensors of the file that the network has no use for.
+        unused: usize,
+    },
+}
+
+/// A weights file and how to read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightsFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The layout of a third-party file; none detects it from the tensor names.
+    pub layout: Option<Layout>,
+    /// Whether a third-party file with missing, mismatched or unused tensors is an error.
+    pub strict: bool,
+}
+
+impl WeightsFile {
+    /// Describes a file whose layout is detected.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            layout: None,
+            strict: false,
+        }
+    }
+
+    /// Reads the weights. `report` receives the report on a third-party file, also where strict
+    /// loading then fails.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load(&self, report: &mut dyn FnMut(&ImportReport)) -> Result<LoadedWeights, LoadError> {
+        let loaded = load_weights(&self.path, self.layout)?;
+        match &loaded.report {
+            Some(found) => {
+                report(found);
+                if self.strict && !found.is_complete() {
+                    return Err(LoadError::NotStrict {
+                        path: self.path.clone(),
+                        missing: found.missing.len(),
+                        mismatched: found.mismatched.len(),
+                        unused: found.skipped.len(),
+                    });
+                }
+            }
+            None if self.layout.is_some() => {
+                return Err(LoadError::LayoutOfCheckpoint {
+                    path: self.path.clone(),
+                });
+            }
+            None => {}
+        }
+        Ok(loaded)
+    }
+}
+
+/// Weights with the description of their model.
+#[derive(Debug, Clone)]
+pub struct LoadedWeights {
+    /// The model.
+    pub spec: ModelSpec,
+    /// The tensors by native name.
+    pub weights: NamedTensors,
+    /// How a third-party file was read.
+    pub report: Option<ImportReport>,
+}
+
+impl From<Checkpoint> for LoadedWeights {
+    /// Takes the EMA weights where there are any.
+    fn from(checkpoint: Checkpoint) -> Self {
+        let Checkpoint {
+            spec, weights, ema, ..
+        } = checkpoint;
+        Self {
+            spec,
+            weights: if ema.is_empty() { weights } else { ema },
+            report: None,
+        }
+    }
+}
+
+/// Reads a checkpoint of sedet or imports a third-party file.
+///
+/// `layout` is the layout of a third-party file; none detects it from the tensor names. It has no
+/// meaning for a checkpoint of sedet.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn load_weights(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, LoadError> {
+    if Checkpoint::is_native(path)? {
+        return Ok(Checkpoint::load(path)?.into());
+    }
+    Ok(import(path, layout)?)
+}
