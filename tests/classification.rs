@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ use sedet::datasets::detection::ImageSource;
 use sedet::datasets::labeled::LabeledDataset;
 use sedet::eval::classification::ClassificationScores;
 use sedet::loading::{LabeledLoader, LoaderOptions};
-use sedet::predict::classifier::{ClassifierDescription, LoadedClassifier};
+use sedet::model::{Model, ModelSpec};
 use sedet::train::classification::ClassificationTask;
 use sedet::train::engine::{Engine, Evaluation, Observer, Outcome, StepReport};
 use sedet::train::run_dir::RunDir;
@@ -124,11 +124,11 @@ fn config(settings: &[&str]) -> ClassificationConfig {
 
 fn task(config: &ClassificationConfig) -> ClassificationTask {
     let dataset = Corners::dataset(64);
-    let description = ClassifierDescription {
-        model: config.classifier(4).unwrap(),
-        preprocess: config.preprocess().unwrap(),
-        class_names: dataset.class_names().to_vec(),
-    };
+    let spec = ModelSpec::classifier(
+        config.classifier(4).unwrap(),
+        config.preprocess().unwrap(),
+        dataset.class_names().to_vec(),
+    );
     let options = LoaderOptions {
         batch_size: config.loader.batch_size,
         seed: config.train.seed,
@@ -137,13 +137,14 @@ fn task(config: &ClassificationConfig) -> ClassificationTask {
     ClassificationTask {
         train: LabeledLoader::training(
             dataset,
-            description.preprocess,
+            spec.preprocess,
             config.augment.clone(),
             options.clone(),
         )
         .unwrap(),
         val: Corners::dataset(20),
-        description,
+        spec,
+        results: PathBuf::new(),
         label_smoothing: config.loss.label_smoothing,
         evaluation: options,
         device: device(),
@@ -193,7 +194,7 @@ fn train(config: &ClassificationConfig, directory: &Path, pause: Option<usize>) 
     };
     let fresh = || {
         engine.device.seed(config.train.seed);
-        let model = task.description.model.init(&engine.device);
+        let model = config.classifier(4).unwrap().init(&engine.device);
         drop(named_tensors(&model));
         model
     };
@@ -217,12 +218,12 @@ fn a_small_network_learns_where_the_bright_square_is_and_its_checkpoint_knows_it
     let config = config(&["model.width=0.5"]);
     train(&config, directory.path(), None);
     let best = directory.path().join("checkpoints/best.safetensors");
-    let classifier = LoadedClassifier::load(&best, &Device::flex()).unwrap();
+    let classifier = Model::load(&best, &Device::flex()).unwrap();
     let unseen = Corners::dataset(88);
     let right = (64..88)
         .filter(|&index| {
             let image = unseen.load_image(index).unwrap();
-            let ranked = classifier.classify(&image, 2);
+            let ranked = classifier.classify(&image, 2).unwrap();
             assert_eq!(ranked.len(), 2);
             assert!(ranked[0].probability >= ranked[1].probability);
             ranked[0].name == unseen.class_names()[unseen.label(index)]

@@ -20,11 +20,9 @@ use sedet::datasets::detection::DetectionDataset;
 use sedet::datasets::registry::AnyDatasetName;
 use sedet::excitation::{Excitation, se_blocks};
 use sedet::loading::transforms::Preprocess;
+use sedet::model::{Model, ModelSpec, Network, Task};
 use sedet::nn::recording::{Depth, record};
 use sedet::nn::se::SePosition;
-use sedet::predict::Detector;
-use sedet::predict::classifier::{ClassifierDescription, LoadedClassifier};
-use sedet::predict::excitation::ExaminedNetwork;
 use sedet::weights::checkpoint::{Checkpoint, Precision};
 use sedet::weights::parameters::named_tensors;
 
@@ -112,11 +110,14 @@ fn units_elsewhere_in_the_block_have_their_channels_too() {
 fn gates_of_an_imported_timm_network_equal_a_torch_hook_s() {
     let device = Device::flex();
     let file = fixture_path("layouts").join("timm_seresnet.pt");
-    let classifier = LoadedClassifier::load(&file, &device).unwrap();
+    let classifier = Model::load(&file, &device).unwrap();
+    let Network::Classifier(network) = &classifier.network else {
+        panic!("a detector");
+    };
     let expected = Fixture::open("excitation.safetensors");
     let input = Fixture::open("layouts/outputs.safetensors").tensor("input_75x103", &device);
-    let (_, recorded) = record(Depth::Gates, || classifier.model.forward(input));
-    let blocks = se_blocks(&classifier.description.model.backbone).unwrap();
+    let (_, recorded) = record(Depth::Gates, || network.forward(input));
+    let blocks = se_blocks(&classifier.spec.backbone()).unwrap();
     assert_eq!(
         (recorded.len(), blocks.len()),
         (expected.names().len(), recorded.len())
@@ -146,37 +147,35 @@ fn scene() -> RgbImage {
 }
 
 #[test]
-fn a_look_at_a_image_finds_what_the_detector_finds_and_has_its_gates_and_maps() {
+fn a_recording_has_the_detections_of_the_detector_its_gates_and_its_feature_maps() {
     let device = Device::flex();
     let image = scene();
-    let detector = Detector::load(Path::new(DETECTOR), &device).unwrap();
-    let (expected, recorded) = record(Depth::GatesAndMaps, || detector.detect(&image));
+    let detector = Model::load(Path::new(DETECTOR), &device).unwrap();
+    let (expected, recorded) = record(Depth::GatesAndMaps, || detector.detect(&image).unwrap());
     assert!(!expected.is_empty(), "there is something to find");
-    let preprocess = detector.description.preprocess;
-    let network = ExaminedNetwork::Detector(detector);
-    assert!(network.is_detector() && network.preprocess() == &preprocess);
-    let categories = network.categories().unwrap();
+    assert_eq!(detector.task(), Task::Detection);
+    let categories = &detector.spec.categories;
     let names: Vec<&String> = categories.iter().map(|c| &c.name).collect();
-    assert!(network.class_names().iter().eq(names));
+    assert!(detector.spec.class_names().iter().eq(names));
 
-    let look = network.look(&image, Depth::GatesAndMaps).unwrap();
-    assert_eq!(look.detections, expected);
-    assert!(look.classes.is_empty());
+    let recording = detector.record(&image, Depth::GatesAndMaps).unwrap();
+    assert_eq!(recording.prediction.detections(), expected);
+    assert!(recording.prediction.classes().is_empty());
     let (width, height) = (image.width() as f32, image.height() as f32);
-    assert_eq!(look.seen, BoxXyxy::new(0.0, 0.0, width, height));
-    let names = look.blocks.iter().map(|look| look.block.name.as_str());
+    assert_eq!(recording.seen, BoxXyxy::new(0.0, 0.0, width, height));
+    let names = recording.blocks.iter().map(|unit| unit.block.name.as_str());
     assert_eq!(
         names.collect::<Vec<_>>()[..3],
         ["SE_2_1", "SE_2_2", "SE_3_1"]
     );
-    assert_eq!(look.blocks.len(), recorded.len());
+    assert_eq!(recording.blocks.len(), recorded.len());
     let mut cut = 0;
-    for (look, unit) in look.blocks.iter().zip(&recorded) {
-        assert_eq!(look.gates, values(unit.gates.clone()));
+    for (found, unit) in recording.blocks.iter().zip(&recorded) {
+        assert_eq!(found.gates, values(unit.gates.clone()));
         let maps = unit.maps.clone().unwrap();
         let [_, channels, rows, columns] = maps.before.dims();
-        let channel = look.most_open(1)[0];
-        let (before, after) = look.channel(channel).unwrap();
+        let channel = found.most_active(1)[0];
+        let (before, after) = found.channel(channel).unwrap();
         for (found, map) in [(&before, maps.before), (&after, maps.after)] {
             let part = map.slice([0..1, channel..channel + 1, 0..found.height, 0..found.width]);
             assert_eq!(found.values, values(part));
@@ -186,45 +185,43 @@ fn a_look_at_a_image_finds_what_the_detector_finds_and_has_its_gates_and_maps() 
             let cell = seen.x2 / found.width as f32;
             assert!((1.0..1.0 + cell).contains(&seen.x2), "{seen:?}");
         }
-        let gate = look.gates[channel];
+        let gate = found.gates[channel];
         let scaled: Vec<f32> = before.values.iter().map(|value| value * gate).collect();
-        assert_close(&look.block.name, &after.values, &scaled, 1e-6);
-        assert!(look.gates.iter().all(|&other| other <= gate));
-        assert!(look.channel(channels).is_none());
+        assert_close(&found.block.name, &after.values, &scaled, 1e-6);
+        assert!(found.gates.iter().all(|&other| other <= gate));
+        assert!(found.channel(channels).is_none());
     }
     assert!(cut > 0, "some cells lie under padding");
 
-    let gates = network.look(&image, Depth::Gates).unwrap();
-    assert_eq!(gates.gates_csv(), look.gates_csv());
+    let gates = detector.record(&image, Depth::Gates).unwrap();
+    assert_eq!(gates.gates_csv(), recording.gates_csv());
     assert!(gates.blocks[0].channel(0).is_none(), "no maps were kept");
 }
 
 #[test]
-fn a_look_at_a_image_names_the_classifier_s_classes_and_the_part_that_it_sees() {
+fn a_recording_has_the_classes_of_the_classifier_and_the_part_of_the_image_that_it_receives() {
     let image = scene();
     for name in ["se-resnet20", "resnet20"] {
         let mut classifier = tiny_classifier(name);
-        classifier.description.preprocess = Preprocess {
+        classifier.spec.preprocess = Preprocess {
             min_size: 40,
             max_size: 80,
             center_crop: Some(32),
-            ..classifier.description.preprocess
+            ..classifier.spec.preprocess
         };
-        let expected = classifier.classify(&image, 5);
-        let network = ExaminedNetwork::Classifier(classifier);
-        assert_eq!(network.class_names()[9], "class 9");
-        assert!(network.categories().is_none());
-        let look = network.look(&image, Depth::GatesAndMaps).unwrap();
-        assert_eq!(look.classes, expected);
-        assert!(look.detections.is_empty());
-        assert_eq!(look.blocks.is_empty(), name == "resnet20");
+        let expected = classifier.classify(&image, 5).unwrap();
+        assert_eq!(classifier.spec.class_names()[9], "class 9");
+        let recording = classifier.record(&image, Depth::GatesAndMaps).unwrap();
+        assert_eq!(recording.prediction.classes(), expected);
+        assert!(recording.prediction.detections().is_empty());
+        assert_eq!(recording.blocks.is_empty(), name == "resnet20");
         let side = image.width().min(image.height()) as f32;
         assert!(
-            (look.seen.width() - side * 0.8).abs() < 8.0,
+            (recording.seen.width() - side * 0.8).abs() < 8.0,
             "{:?}",
-            look.seen
+            recording.seen
         );
-        for block in &look.blocks {
+        for block in &recording.blocks {
             let (before, _) = block.channel(0).unwrap();
             assert_eq!(before.box_in_seen, BoxXyxy::new(0.0, 0.0, 1.0, 1.0));
             assert_eq!(before.values.len(), before.height * before.width);
@@ -233,11 +230,11 @@ fn a_look_at_a_image_names_the_classifier_s_classes_and_the_part_that_it_sees() 
 }
 
 /// A narrow network with fresh weights.
-fn tiny_classifier(name: &str) -> LoadedClassifier {
+fn tiny_classifier(name: &str) -> Model {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.safetensors");
     tiny(name, &path);
-    LoadedClassifier::load(&path, &Device::flex()).unwrap()
+    Model::load(&path, &Device::flex()).unwrap()
 }
 
 /// A checkpoint of a narrow network with fresh weights.
@@ -246,19 +243,17 @@ fn tiny(name: &str, path: &Path) {
     device.seed(7);
     let mut network = zoo::network(name).unwrap();
     *network.backbone.common_mut().width_multiplier = 0.5;
-    let description = ClassifierDescription {
-        model: ClassifierConfig::new(network.backbone, 10),
-        preprocess: Preprocess {
-            min_size: 32,
-            max_size: 32,
-            size_divisor: 1,
-            ..Preprocess::torchvision()
-        },
-        class_names: Vec::new(),
+    let network = ClassifierConfig::new(network.backbone, 10);
+    let preprocess = Preprocess {
+        min_size: 32,
+        max_size: 32,
+        size_divisor: 1,
+        ..Preprocess::torchvision()
     };
     let checkpoint = Checkpoint {
-        metadata: description.to_metadata(),
-        weights: named_tensors(&description.model.init(&device)),
+        spec: ModelSpec::classifier(network.clone(), preprocess, []),
+        progress: None,
+        weights: named_tensors(&network.init(&device)),
         optimizer: Default::default(),
         ema: Default::default(),
     };
@@ -325,7 +320,7 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
     assert_eq!(found.origin.images, 45);
     assert_eq!(found.class_counts(), [5, 5, 5, 5, 5, 4, 4, 4, 4, 4]);
     // Every image by itself gives the same: each block's means are over 45 gates.
-    let classifier = LoadedClassifier::load(Path::new(&checkpoint), &Device::flex()).unwrap();
+    let classifier = Model::load(Path::new(&checkpoint), &Device::flex()).unwrap();
     let mut sums = vec![0.0f64; 32];
     for i in 0..45u32 {
         let label = (i % 10) as u8;
@@ -333,7 +328,7 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
             let at = |plane: u32| plane * 1024 + y * 32 + x;
             image::Rgb([0, 1, 2].map(|p| label * 25 + ((at(p) * 7 + i * 3) % 13) as u8))
         });
-        let (_, recorded) = record(Depth::Gates, || classifier.logits(&[picture]));
+        let (_, recorded) = record(Depth::Gates, || classifier.logits(&[picture]).unwrap());
         for (sum, gate) in sums.iter_mut().zip(values(recorded[8].gates.clone())) {
             *sum += f64::from(gate);
         }

@@ -200,7 +200,7 @@ fn a_image_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
     }
     // Everything up to the batch with the image is there.
     let last = Checkpoint::load(&run.join("checkpoints/last.safetensors")).unwrap();
-    let progress = &last.metadata["progress"];
+    let progress = last.progress.unwrap();
     assert_eq!(progress["iteration"], steps_logged(&run));
     let epochs = progress["epoch"].as_u64().unwrap() + 2;
     let mut skip = resume(&run);

@@ -11,23 +11,26 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use sedet::backbones::BackboneConfig;
 use sedet::backbones::resnet::{BlockKind, Shortcut, Stem, StemPooling, StridePlace};
 use sedet::classification::classifier::ClassifierConfig;
-use sedet::predict::classifier::LoadedClassifier;
-use sedet::predict::{Detector, ImageDetection};
-use sedet::weights::any::load_any;
+use sedet::model::{ImageDetection, Model, NetworkConfig};
 use sedet::weights::export::{export, names_for};
 use sedet::weights::foreign::{Container, ForeignFile};
-use sedet::weights::import::{Imported, import};
-use sedet::weights::layouts::{Layout, Library, Network};
+use sedet::weights::import::{ImportReport, import};
+use sedet::weights::layouts::{Layout, Library};
+use sedet::weights::load::{LoadedWeights, load_weights};
 use sedet::weights::parameters::{load_named_tensors, named_tensors};
 
 fn path(file: &str) -> PathBuf {
     fixture_path("layouts").join(file)
 }
 
-fn classifier(imported: &Imported) -> ClassifierConfig {
-    match &imported.network {
-        Network::Classification { model, .. } => model.clone(),
-        Network::Detection { .. } => panic!("a detector"),
+fn report(imported: &LoadedWeights) -> &ImportReport {
+    imported.report.as_ref().unwrap()
+}
+
+fn classifier(imported: &LoadedWeights) -> ClassifierConfig {
+    match &imported.spec.network {
+        NetworkConfig::Classification(model) => model.clone(),
+        NetworkConfig::Detection(_) => panic!("a detector"),
     }
 }
 
@@ -102,7 +105,7 @@ fn every_layout_is_recognized_and_gives_the_logits_of_its_origin() {
     let device = Device::flex();
     for (file, size, container, layout) in CASES {
         let imported = import(&path(file), None).unwrap_or_else(|e| panic!("{e}"));
-        let report = &imported.report;
+        let report = report(&imported);
         assert_eq!(report.container, container, "{file}");
         assert!(
             report.layout.name().contains(layout),
@@ -152,14 +155,14 @@ fn what_names_and_shapes_show_becomes_configuration() {
 
 #[test]
 fn wrappers_around_the_names_are_said_and_averaged_weights_preferred() {
-    let prefix = |file: &str| import(&path(file), None).unwrap().report.prefix;
+    let prefix = |file: &str| report(&import(&path(file), None).unwrap()).prefix.clone();
     assert_eq!(prefix("torchvision_basic.pth"), "state_dict.module.");
     assert_eq!(prefix("timm_seresnet_d.pth"), "state_dict_ema.");
 }
 
 /// The weights of the small detector under our names, by the map that the parity tests use.
-fn reference_detector(network: &Network) -> BTreeMap<String, TensorData> {
-    let Network::Detection { model, .. } = network else {
+fn reference_detector(network: &NetworkConfig) -> BTreeMap<String, TensorData> {
+    let NetworkConfig::Detection(model) = network else {
         panic!("not a detector");
     };
     let fixture = Fixture::open("faster_rcnn.safetensors");
@@ -177,10 +180,10 @@ fn torchvision_detectors_of_old_and_new_names_have_the_same_weights() {
         ),
     ] {
         let imported = import(&fixture_path(file), None).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(imported.report.layout, layout, "{file}");
-        assert!(imported.report.network_is_whole(), "{file}");
+        assert_eq!(report(&imported).layout, layout, "{file}");
+        assert!(report(&imported).network_is_whole(), "{file}");
         assert_eq!(
-            reference_detector(&imported.network),
+            reference_detector(&imported.spec.network),
             imported.weights,
             "{file}"
         );
@@ -188,9 +191,9 @@ fn torchvision_detectors_of_old_and_new_names_have_the_same_weights() {
     // The epsilon can be said where the names don't.
     let epsilon = |layout| {
         let file = fixture_path("faster_rcnn.safetensors");
-        match import(&file, layout).unwrap().network {
-            Network::Detection { model, .. } => model.backbone.norm.epsilon,
-            Network::Classification { .. } => panic!("a classifier"),
+        match import(&file, layout).unwrap().spec.network {
+            NetworkConfig::Detection(model) => model.backbone.norm.epsilon,
+            NetworkConfig::Classification(_) => panic!("a classifier"),
         }
     };
     assert_eq!(epsilon(None), 1e-5);
@@ -248,14 +251,14 @@ fn detectron2_and_mmdetection_detectors_find_what_they_found_there() {
         ),
     ] {
         let path = path(file);
-        let loaded = load_any(&path, None).unwrap();
+        let loaded = load_weights(&path, None).unwrap();
         let report = loaded.report.as_ref().unwrap();
         assert_eq!(report.layout, layout);
         assert!(report.is_complete(), "{file}: {:?}", report.lines());
-        let mut detector = Detector::from_weights(loaded, &path, &Device::flex()).unwrap();
-        let preprocess = detector.description.preprocess;
-        detector.description.preprocess = preprocess.with_sizes(height as usize, width as usize);
-        let found = detector.detect(&image);
+        let mut detector = Model::from_weights(loaded, &path, &Device::flex()).unwrap();
+        let preprocess = detector.spec.preprocess;
+        detector.spec.preprocess = preprocess.with_sizes(height as usize, width as usize);
+        let found = detector.detect(&image).unwrap();
         assert_detections(case, &found, &outputs, case, 0);
     }
 }
@@ -289,16 +292,16 @@ fn a_file_that_lacks_parts_is_imported_with_their_names_but_not_used() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("partial.safetensors");
     safetensors::serialize_to_file(tensors, None, &path).unwrap();
-    let loaded = load_any(&path, None).unwrap();
+    let loaded = load_weights(&path, None).unwrap();
     let report = loaded.report.as_ref().unwrap();
     assert!(!report.is_complete() && !report.network_is_whole());
-    assert_eq!(report.fresh(), ["rpn.conv.bias", "rpn.conv.weight"]);
+    assert_eq!(loaded.spec.missing, ["rpn.conv.bias", "rpn.conv.weight"]);
     let lines = report.lines().join("\n");
     assert!(
         lines.contains("missing: weights.rpn.head.conv.0.0.weight"),
         "{lines}"
     );
-    let error = Detector::from_weights(loaded, &path, &Device::flex()).unwrap_err();
+    let error = Model::from_weights(loaded, &path, &Device::flex()).unwrap_err();
     let message = error.to_string();
     assert!(
         message.contains("partial.safetensors: 2 tensors"),
@@ -348,14 +351,14 @@ fn an_export_is_read_back_as_it_was_and_has_the_shapes_of_its_library() {
         ("layouts/torchvision_old_detector.pth", Library::Torchvision),
     ] {
         let imported = import(&fixture_path(file), None).unwrap();
-        let names = names_for(library, &imported.network).unwrap();
+        let names = names_for(library, &imported.spec.network).unwrap();
         let path = dir.path().join("export.safetensors");
         export(&imported.weights, Some(&names), &path).unwrap();
         let back = import(&path, None).unwrap();
         assert!(
-            back.report.is_complete(),
+            report(&back).is_complete(),
             "{file}: {:?}",
-            back.report.lines()
+            report(&back).lines()
         );
         assert_eq!(back.weights, imported.weights, "{file}");
         // Every tensor has the shape that the library wrote; a detector changes its old names.
@@ -366,13 +369,13 @@ fn an_export_is_read_back_as_it_was_and_has_the_shapes_of_its_library() {
         if !file.contains("old_detector") {
             let weights = original
                 .tensors()
-                .filter(|(name, _)| name.starts_with(&imported.report.prefix))
+                .filter(|(name, _)| name.starts_with(&report(&imported).prefix))
                 .filter(|(name, _)| !name.ends_with("num_batches_tracked"));
             // torch's `strict=True` asks for every one of them.
             assert_eq!(exported.tensors().count(), weights.count(), "{file}");
         }
         for (name, info) in exported.tensors() {
-            let theirs = format!("{}{name}", imported.report.prefix);
+            let theirs = format!("{}{name}", report(&imported).prefix);
             match original.info(&theirs) {
                 Some(original) => assert_eq!(info.shape, original.shape, "{file}: {name}"),
                 None => assert!(file.contains("old_detector"), "{file}: {name}"),
@@ -394,7 +397,7 @@ fn an_export_that_would_compute_something_else_is_refused() {
         ),
     ] {
         let imported = import(&path(file), None).unwrap();
-        let message = names_for(library, &imported.network)
+        let message = names_for(library, &imported.spec.network)
             .unwrap_err()
             .to_string();
         assert!(message.contains(why), "{file}: {message}");
@@ -446,7 +449,7 @@ fn a_value_that_is_no_number_is_an_error_that_names_the_tensor() {
     weights.insert(name.into(), TensorData::new(values, shape));
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("nan.safetensors");
-    let names = names_for(Library::Torchvision, &imported.network).unwrap();
+    let names = names_for(Library::Torchvision, &imported.spec.network).unwrap();
     export(&weights, Some(&names), &file).unwrap();
     let message = import(&file, None).unwrap_err().to_string();
     assert!(
@@ -477,10 +480,10 @@ fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_data() {
         ("resnet56-4bfd9763.safetensors", "logits_resnet56"),
     ] {
         let path = directory.join(file);
-        let loaded = load_any(&path, None).unwrap();
+        let loaded = load_weights(&path, None).unwrap();
         assert!(loaded.report.as_ref().unwrap().is_complete());
-        let classifier = LoadedClassifier::from_weights(loaded, &path, &Device::flex()).unwrap();
-        let ours: Vec<f32> = classifier.logits(&images).concat();
+        let classifier = Model::from_weights(loaded, &path, &Device::flex()).unwrap();
+        let ours: Vec<f32> = classifier.logits(&images).unwrap().concat();
         let theirs: Vec<f32> = reference
             .tensor(key)
             .unwrap()
@@ -507,7 +510,7 @@ fn full_size_networks_give_the_outputs_of_their_origin() {
             continue;
         };
         let imported = import(&directory.join(format!("{name}.pth")), None).unwrap();
-        assert!(imported.report.is_complete(), "{name}");
+        assert!(report(&imported).is_complete(), "{name}");
         let model = classifier(&imported).init(&device);
         let model = load_named_tensors(model, &imported.weights).unwrap();
         let logits = values(model.forward(outputs.tensor("input", &device)));
@@ -516,8 +519,9 @@ fn full_size_networks_give_the_outputs_of_their_origin() {
     }
     assert!(networks >= 11, "only {networks} networks");
     let path = directory.join("torchvision_detector.pth");
-    let detector = Detector::load(&path, &device).unwrap();
-    let found = detector.detect(&image_of(&outputs.bytes("image"), 203, 317));
+    let detector = Model::load(&path, &device).unwrap();
+    let image = image_of(&outputs.bytes("image"), 203, 317);
+    let found = detector.detect(&image).unwrap();
     assert_detections("detector", &found, &outputs, "detector", 1);
 }
 

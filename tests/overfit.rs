@@ -11,9 +11,9 @@ use sedet::datasets::detection::TargetFilter;
 use sedet::datasets::registry::{OpenedSplit, shapes_dataset};
 use sedet::loading::transforms::Augmentation;
 use sedet::loading::{DetectionLoader, LoaderOptions, OnBadImage, TrainingImages};
-use sedet::predict::DetectorDescription;
+use sedet::model::{ModelSpec, ground_truth};
 use sedet::shapes::{ShapesConfig, Split};
-use sedet::train::detection::{DetectionTask, ground_truth};
+use sedet::train::detection::DetectionTask;
 use sedet::train::engine::TrainTask as _;
 use sedet::train::optimizer::{Optimizer, OptimizerConfig};
 
@@ -31,14 +31,12 @@ fn three_images_are_learnt_by_heart() {
         &["input.min_size=96".into(), "input.max_size=128".into()],
     )
     .unwrap();
-    let description = DetectorDescription {
-        model: config.detector(6, false).unwrap(),
-        preprocess: config.preprocess(),
-        categories: dataset.store().categories().to_vec(),
-    };
+    let network = config.detector(6, false).unwrap();
+    let categories = dataset.store().categories().to_vec();
+    let spec = ModelSpec::detector(network.clone(), config.preprocess(), categories);
     let device = Device::flex().autodiff();
     device.seed(1);
-    let mut model = description.model.init(&device);
+    let mut model = network.init(&device);
     let split = OpenedSplit {
         dataset: dataset.clone(),
         annotations: None,
@@ -47,7 +45,7 @@ fn three_images_are_learnt_by_heart() {
     let task = DetectionTask {
         train: DetectionLoader::training(
             dataset,
-            description.preprocess,
+            spec.preprocess,
             Augmentation::none(),
             TrainingImages {
                 group_by_aspect: false,
@@ -64,8 +62,7 @@ fn three_images_are_learnt_by_heart() {
         .unwrap(),
         ground_truth: ground_truth(&split).unwrap(),
         val: split,
-        description,
-        dataset_name: "shapes".into(),
+        spec,
         results: results.path().to_path_buf(),
         on_bad_image: OnBadImage::Error,
         recompute: false,

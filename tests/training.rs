@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,10 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use sedet::backbones::zoo::network;
+use sedet::classification::classifier::ClassifierConfig;
+use sedet::loading::transforms::Preprocess;
+use sedet::model::{ModelSpec, NetworkConfig};
 use sedet::train::engine::{
     Batches, Engine, EngineConfig, Evaluation, Losses, Observer, Outcome, StepReport, TrainError,
     TrainTask,
@@ -19,7 +24,7 @@ use sedet::train::optimizer::OptimizerConfig;
 use sedet::train::run_dir::RunDir;
 use sedet::train::schedule::{Decay, ScheduleConfig};
 use sedet::weights::checkpoint::{Checkpoint, CheckpointError};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const BATCHES: usize = 5;
 
@@ -78,6 +83,13 @@ fn random_batch(seed: u64, index: usize) -> Batch {
         targets: TensorData::new(numbers(8), [4, 2]),
     }
 }
+
+/// The description that the toy's checkpoints carry; its network is not the toy's.
+static TOY_SPEC: LazyLock<ModelSpec> = LazyLock::new(|| {
+    let network = ClassifierConfig::new(network("resnet20").unwrap().backbone, 2);
+    let preprocess = Preprocess::torchvision().with_sizes(32, 32);
+    ModelSpec::new(NetworkConfig::Classification(network), preprocess)
+});
 
 /// A task whose accidents can be chosen.
 #[derive(Default)]
@@ -206,8 +218,8 @@ impl TrainTask for Toy {
         }))
     }
 
-    fn metadata(&self) -> Value {
-        json!({"network": "toy"})
+    fn spec(&self) -> &ModelSpec {
+        &TOY_SPEC
     }
 }
 
@@ -354,10 +366,11 @@ fn session(task: &Toy, config: &EngineConfig, path: &Path, stop_every: Option<us
 fn outcome_of(path: &Path) -> (Checkpoint, Checkpoint, Vec<Value>) {
     let load = |name: &str| {
         let mut checkpoint = Checkpoint::load(&path.join("checkpoints").join(name)).unwrap();
-        for part in ["progress", "trained"] {
-            if let Some(part) = checkpoint.metadata[part].as_object_mut() {
-                part.remove("seconds");
-            }
+        if let Some(progress) = &mut checkpoint.progress {
+            progress.as_object_mut().unwrap().remove("seconds");
+        }
+        if let Some(trained) = &mut checkpoint.spec.trained {
+            trained.seconds = 0.0;
         }
         checkpoint
     };
@@ -393,8 +406,9 @@ fn training_learns_and_writes_down_what_it_did() {
     assert_eq!(losses.len(), 3 * BATCHES);
     assert!(losses[10..].iter().sum::<f64>() < losses[..5].iter().sum::<f64>());
     assert_eq!(events.iter().filter(|e| e["event"] == "eval").count(), 3);
-    assert_eq!(last.metadata["progress"]["iteration"], 15);
-    assert_eq!(best.metadata["network"], "toy");
+    assert_eq!(last.progress.as_ref().unwrap()["iteration"], 15);
+    assert_eq!(best.spec.network, TOY_SPEC.network);
+    assert!(best.progress.is_none());
     assert!(best.optimizer.is_empty() && best.ema.is_empty());
     assert!(!last.optimizer.is_empty() && !last.ema.is_empty());
     assert!(last.weights.contains_key("norm.running_mean"));
@@ -568,7 +582,7 @@ fn a_loss_that_is_not_finite_stops_before_anything_is_updated() {
     let dump: Value = serde_json::from_str(&dump).unwrap();
     assert_eq!(dump["images"][0], "image-2-0");
     let last = Checkpoint::load(&dir.path().join("checkpoints/last.safetensors")).unwrap();
-    assert_eq!(last.metadata["progress"]["iteration"], BATCHES);
+    assert_eq!(last.progress.as_ref().unwrap()["iteration"], BATCHES);
     for (name, tensor) in &last.weights {
         assert!(tensor.iter::<f32>().all(f32::is_finite), "{name}");
     }
@@ -585,8 +599,8 @@ fn the_best_weights_are_those_of_the_best_score() {
     let best: Vec<bool> = session.evaluated.iter().map(|e| e.2).collect();
     assert_eq!(best, [true, true, false]);
     let (_, best, _) = outcome_of(dir.path());
-    assert_eq!(best.metadata["trained"]["iterations"], 2 * BATCHES);
-    assert_eq!(best.metadata["metrics"]["score"], 0.3);
+    assert_eq!(best.spec.trained.unwrap().iterations, 2 * BATCHES);
+    assert_eq!(best.spec.metrics["score"], Some(0.3));
 }
 
 #[test]

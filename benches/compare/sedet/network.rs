@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{bail, ensure};
 use burn::tensor::{Device, Tensor};
 use sedet::boxes::ImageSize;
-use sedet::classification::classifier::{Classifier, ClassifierConfig};
+use sedet::classification::classifier::Classifier;
 use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use sedet::detection::rpn::proposals;
 use sedet::detection::{Detection, ImageBatch};
-use sedet::weights::any::{AnyWeights, load_any};
+use sedet::model::NetworkConfig;
+use sedet::weights::load::{LoadedWeights, load_weights};
 use sedet::weights::parameters::fill_with_tensors;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::arguments::Arguments;
@@ -21,7 +21,9 @@ use crate::tensors::{Inputs, Named, write};
 /// A classifier in the form in which images are classified.
 fn classifier_for_inference(path: &Path) -> anyhow::Result<Classifier> {
     let loaded = whole(path)?;
-    let config: ClassifierConfig = model_config(&loaded)?;
+    let NetworkConfig::Classification(config) = &loaded.spec.network else {
+        bail!("{}: not a classifier", path.display());
+    };
     let model = config.init(&Device::flex());
     Ok(fill_with_tensors(model, loaded.weights)?.folded())
 }
@@ -29,8 +31,7 @@ fn classifier_for_inference(path: &Path) -> anyhow::Result<Classifier> {
 /// A detector in the form in which objects are detected.
 fn detector_for_inference(path: &Path) -> anyhow::Result<FasterRcnn> {
     let loaded = whole(path)?;
-    let config: FasterRcnnConfig = model_config(&loaded)?;
-    let model = config.init(&Device::flex());
+    let model = detector_config(&loaded)?.init(&Device::flex());
     Ok(fill_with_tensors(model, loaded.weights)?.folded())
 }
 
@@ -40,26 +41,28 @@ pub fn detector_for_training(
     change: impl FnOnce(FasterRcnnConfig) -> FasterRcnnConfig,
 ) -> anyhow::Result<FasterRcnn> {
     let loaded = whole(path)?;
-    let config = change(model_config(&loaded)?);
+    let config = change(detector_config(&loaded)?.clone());
     let model = config.init(&Device::flex().autodiff());
     Ok(fill_with_tensors(model, loaded.weights)?)
 }
 
-/// A file, taken over as `sedet weights import` does, that has every tensor of the network.
-fn whole(path: &Path) -> anyhow::Result<AnyWeights> {
-    let loaded = load_any(path, None)?;
-    let fresh = loaded.fresh_count();
+/// A file, imported as by `sedet weights import`, that has every tensor of the network.
+fn whole(path: &Path) -> anyhow::Result<LoadedWeights> {
+    let loaded = load_weights(path, None)?;
+    let missing = loaded.spec.missing.len();
     ensure!(
-        fresh == 0,
-        "{}: {fresh} tensors are missing",
+        missing == 0,
+        "{}: {missing} tensors are missing",
         path.display()
     );
     Ok(loaded)
 }
 
-fn model_config<T: DeserializeOwned>(loaded: &AnyWeights) -> anyhow::Result<T> {
-    let config = loaded.metadata["model"].clone();
-    serde_json::from_value(config).context("not a network of this kind")
+fn detector_config(loaded: &LoadedWeights) -> anyhow::Result<&FasterRcnnConfig> {
+    match &loaded.spec.network {
+        NetworkConfig::Detection(config) => Ok(config),
+        NetworkConfig::Classification(_) => bail!("not a detector"),
+    }
 }
 
 /// Pixels to logits.

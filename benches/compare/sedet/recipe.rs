@@ -10,7 +10,7 @@ use sedet::datasets::registry::DatasetName;
 use sedet::detection::sampler::SampleOrder;
 use sedet::detection::{ImageBatch, Target};
 use sedet::loading::{DetectionLoader, LoaderOptions, TrainingImages};
-use sedet::predict::to_device;
+use sedet::model::to_device;
 use sedet::train::ema::Ema;
 use sedet::train::optimizer::{Optimizer, average_and_clip};
 use serde_json::Value;

@@ -446,12 +446,23 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 #[cfg(test)]
 mod tests {
+    use sedet_data::loading::transforms::Preprocess;
+
     use super::*;
+    use crate::backbones::zoo::network;
+    use crate::classification::classifier::ClassifierConfig;
+
+    fn spec() -> ModelSpec {
+        let network = ClassifierConfig::new(network("resnet20").unwrap().backbone, 1);
+        let preprocess = Preprocess::torchvision().with_sizes(32, 32);
+        ModelSpec::classifier(network, preprocess, ["a".to_string()])
+    }
 
     fn sample() -> Checkpoint {
         let tensor = |v: f32| TensorData::new(vec![v, -v, 0.5], [3, 1]);
         Checkpoint {
-            metadata: serde_json::json!({"classes": ["a"]}),
+            spec: spec(),
+            progress: Some(serde_json::json!({"iteration": 3})),
             weights: [("w".to_string(), tensor(1.25))].into(),
             optimizer: [("velocity/w".to_string(), tensor(0.1))].into(),
             ema: [("w".to_string(), tensor(3.0))].into(),
@@ -492,7 +503,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.safetensors");
         let counter = safetensors::tensor::TensorView::new(Dtype::I64, vec![1], &[0; 8]).unwrap();
-        let header = HashMap::from([(METADATA_KEY.to_string(), "{}".to_string())]);
+        let header = HashMap::from([(
+            METADATA_KEY.to_string(),
+            spec().to_header().unwrap().to_string(),
+        )]);
         write_safetensors(&path, [("counter".to_string(), counter)], Some(header)).unwrap();
         let message = Checkpoint::load(&path).unwrap_err().to_string();
         assert!(message.contains("tensor counter is I64"), "{message}");
@@ -517,10 +531,7 @@ mod tests {
                 }
                 // Blanks behind the header, or the name of the checksums, which then are a part of the
                 // description.
-                Ok(mut same) => {
-                    if let Some(description) = same.metadata.as_object_mut() {
-                        description.retain(|name, _| name == "classes");
-                    }
+                Ok(same) => {
                     assert_eq!(same, sample(), "bit {bit}");
                     unharmed += 1;
                 }
@@ -535,7 +546,10 @@ mod tests {
         let path = dir.path().join("a.safetensors");
         let data = TensorData::new(vec![1.5f32], [1]);
         let tensors = [("w".to_string(), Stored::new(&data, Precision::Full))];
-        let header = HashMap::from([(METADATA_KEY.to_string(), "{}".to_string())]);
+        let header = HashMap::from([(
+            METADATA_KEY.to_string(),
+            spec().to_header().unwrap().to_string(),
+        )]);
         write_safetensors(&path, tensors, Some(header)).unwrap();
         assert_eq!(Checkpoint::load(&path).unwrap().weights["w"], data);
     }

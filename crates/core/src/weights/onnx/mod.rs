@@ -21,7 +21,7 @@ use self::messages::{
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::parameters::{NamedTensors, ParameterError, check_named_tensors};
-use crate::spec::{ModelSpec, NetworkConfig};
+use crate::spec::{ModelSpec, NetworkConfig, SpecError};
 
 /// Version of the file format: the one of ONNX 1.12, which also brought [`OPSET`].
 const IR_VERSION: i64 = 8;
@@ -45,6 +45,9 @@ pub enum OnnxError {
     /// A classifier of another build.
     #[error("ONNX export is for ResNets and their SE forms, and this is a network of family {0}")]
     Family(&'static str),
+    /// A description that contradicts itself.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// Weights of another network.
     #[error(transparent)]
     Parameters(#[from] ParameterError),
@@ -64,7 +67,7 @@ pub enum OnnxError {
 ///
 /// The metadata has two entries, both JSON: `preprocess`, the fields of
 /// [`Preprocess`](sedet_data::loading::transforms::Preprocess), and `categories`, the names in the order of
-/// the logits, where `categories` are known. The same input gives the same bytes.
+/// the logits, where the spec has categories. The same input gives the same bytes.
 ///
 /// # Errors
 /// A detector; a variant of the SE unit; weights or category names that don't fit the network; a model of 2 GiB or more.
@@ -92,6 +95,7 @@ fn model_proto(spec: &ModelSpec, weights: &NamedTensors) -> Result<ModelProto, O
     if model.backbone.se().is_some_and(|se| !se.is_published()) {
         return Err(OnnxError::SeVariant);
     }
+    spec.validate()?;
     // For its structure only: initial values are drawn when they are first used.
     let layers = model.init(&Device::flex());
     check_named_tensors(&layers, weights)?;
