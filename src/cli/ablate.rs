@@ -14,8 +14,9 @@ use super::train::{RecipeArgs, TrainArgs, execute};
 use sedet_core::status;
 use sedet_core::train::ablation::{Axis, Cell, Statistic, grid};
 use sedet_core::train::run_dir::RunDir;
+use sedet_data::csv::to_csv;
 use sedet_data::datasets::registry::AnyDatasetName;
-use sedet_data::eval::table::{Side, aligned, csv};
+use sedet_data::eval::table::{Side, aligned};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AblateArgs {
@@ -293,5 +294,5 @@ fn csv_table(rows: &[Row]) -> String {
         let own = [parameters, row.runs.len().to_string()];
         lines.push(values.chain(own).chain(measured).collect());
     }
-    csv(&lines)
+    to_csv(&lines)
 }

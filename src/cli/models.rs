@@ -10,6 +10,7 @@ use sedet_core::backbones::summary::{LayerSummary, Summary, TooSmall};
 use sedet_core::backbones::zoo::{self, PublishedNetwork};
 use sedet_core::classification::classifier::ClassifierConfig;
 use sedet_core::status;
+use sedet_data::csv::to_csv;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;
 
@@ -99,20 +100,28 @@ fn models(args: &ModelsArgs) -> anyhow::Result<()> {
         return print_out(&serde_json::to_string_pretty(&rows)?);
     }
     if args.csv {
-        let head = "name,family,size,parameters,macs,activation_bytes,se";
+        let head = [
+            "name",
+            "family",
+            "size",
+            "parameters",
+            "macs",
+            "activation_bytes",
+            "se",
+        ];
         let lines = rows.iter().map(|row| {
-            format!(
-                "{},{},{},{},{},{},{}",
-                row.name,
-                row.family,
-                row.size,
-                row.parameters,
-                row.macs,
-                row.activation_bytes,
-                row.se.unwrap_or_default()
-            )
+            [
+                row.name.to_string(),
+                row.family.to_string(),
+                row.size.to_string(),
+                row.parameters.to_string(),
+                row.macs.to_string(),
+                row.activation_bytes.to_string(),
+                row.se.unwrap_or_default().to_string(),
+            ]
         });
-        return print_lines(head, lines);
+        let head = std::iter::once(head.map(String::from));
+        return print_out(&to_csv(head.chain(lines)));
     }
     let cells = rows.iter().map(|row| {
         vec![
@@ -196,16 +205,6 @@ fn print_table(
     let mut rows = vec![head.iter().map(ToString::to_string).collect()];
     rows.extend(cells);
     print_out(&aligned(&rows, sides))
-}
-
-/// Prints CSV lines whose cells contain no commas and no quotes.
-fn print_lines(head: &str, lines: impl Iterator<Item = String>) -> anyhow::Result<()> {
-    let mut text = String::from(head);
-    for line in lines {
-        text.push('\n');
-        text.push_str(&line);
-    }
-    print_out(&text)
 }
 
 fn giga(count: u64) -> String {

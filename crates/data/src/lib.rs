@@ -4,6 +4,7 @@
 //! - [`datasets`]: datasets by name or directory, downloads.
 //! - [`loading`]: decoding, transforms, batches, prefetch.
 //! - [`curation`]: check, fix, convert, split, statistics.
+//! - [`csv`]: comma-separated values.
 //! - [`shapes`]: the embedded generator of scenes.
 //! - [`eval`]: COCO and classification metrics.
 //! - [`boxes`]: the one box type. - [`atomic`]: files that appear complete or not at all.
@@ -13,6 +14,7 @@
 pub mod annotations;
 pub mod atomic;
 pub mod boxes;
+pub mod csv;
 pub mod curation;
 pub mod datasets;
 mod error;

@@ -14,9 +14,10 @@ use sedet_core::render::plots::{Bars, save_bars};
 use sedet_core::status;
 use sedet_data::annotations::layout::Split;
 use sedet_data::atomic::write_atomically;
+use sedet_data::csv::to_csv;
 use sedet_data::curation::statistics::{Histogram, Statistics};
 use sedet_data::datasets::registry::DatasetName;
-use sedet_data::eval::table::{Side, aligned, csv};
+use sedet_data::eval::table::{Side, aligned};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StatsArgs {
@@ -75,7 +76,7 @@ fn write_files(
     std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
     for (name, text) in [
         ("statistics.json", format!("{report:#}\n")),
-        ("statistics.csv", csv(&rows(statistics))),
+        ("statistics.csv", to_csv(&rows(statistics))),
     ] {
         let path = output.join(name);
         write_atomically(&path, |out| out.write_all(text.as_bytes()))

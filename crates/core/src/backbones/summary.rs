@@ -104,15 +104,19 @@ impl Summary {
             .sum::<u64>()
     }
 
-    /// The layers as comma-separated values. The cells have no commas and no quotes.
+    /// Formats the layers as comma-separated values.
     pub fn to_csv(&self) -> String {
-        let mut text = String::from("name,kind,output,parameters,macs\n");
-        for layer in &self.layers {
-            let kind = layer.kind.name();
-            let (output, parameters, macs) = (layer.shape(), layer.parameters, layer.macs);
-            text += &format!("{},{kind},{output},{parameters},{macs}\n", layer.name);
-        }
-        text
+        let head = ["name", "kind", "output", "parameters", "macs"].map(String::from);
+        let layers = self.layers.iter().map(|layer| {
+            [
+                layer.name.clone(),
+                layer.kind.name().to_owned(),
+                layer.shape(),
+                layer.parameters.to_string(),
+                layer.macs.to_string(),
+            ]
+        });
+        sedet_data::csv::to_csv(std::iter::once(head).chain(layers))
     }
 
     /// Channels, height and width of what the last layer gives; none without layers.

@@ -407,17 +407,27 @@ impl Excitation {
     /// A line for each channel of each block, with a heading: block, channel, mean, std, min, max,
     /// selectivity (empty where it means nothing).
     pub fn to_csv(&self) -> String {
-        let mut text = String::from("block,channel,mean,std,min,max,selectivity\n");
+        let head = [
+            "block",
+            "channel",
+            "mean",
+            "std",
+            "min",
+            "max",
+            "selectivity",
+        ];
+        let mut rows = vec![head.map(String::from)];
         for block in &self.blocks {
             let (name, all) = (&block.block.name, &block.all);
             for (channel, selectivity) in block.selectivity().into_iter().enumerate() {
-                let [mean, std, min, max] =
-                    [&all.mean, &all.std, &all.minimum, &all.maximum].map(|v| v[channel]);
+                let [mean, std, min, max] = [&all.mean, &all.std, &all.minimum, &all.maximum]
+                    .map(|values| values[channel].to_string());
                 let selectivity = selectivity.map(|s| s.to_string()).unwrap_or_default();
-                text += &format!("{name},{channel},{mean},{std},{min},{max},{selectivity}\n");
+                let channel = channel.to_string();
+                rows.push([name.clone(), channel, mean, std, min, max, selectivity]);
             }
         }
-        text
+        sedet_data::csv::to_csv(rows)
     }
 }
 

@@ -49,13 +49,13 @@ impl Recording {
 
 /// Returns gates as CSV with the columns `block`, `channel` and `gate`.
 pub fn gates_csv(rows: &[(String, Vec<f32>)]) -> String {
-    let mut text = String::from("block,channel,gate\n");
+    let mut cells = vec![["block", "channel", "gate"].map(String::from)];
     for (block, gates) in rows {
         for (channel, gate) in gates.iter().enumerate() {
-            text += &format!("{block},{channel},{gate}\n");
+            cells.push([block.clone(), channel.to_string(), gate.to_string()]);
         }
     }
-    text
+    sedet_data::csv::to_csv(cells)
 }
 
 impl BlockRecording {

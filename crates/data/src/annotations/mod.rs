@@ -15,5 +15,6 @@ pub mod voc;
 pub mod voc_to_coco;
 pub mod yolo;
 
+pub use layout::Split;
 pub use store::*;
 pub(crate) use store::{Fingerprint, check_count};

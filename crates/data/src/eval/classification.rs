@@ -230,12 +230,12 @@ impl ClassificationEvaluation {
     pub fn confusion_csv(&self) -> String {
         let names = self.classes.iter().map(|class| class.name.clone());
         let head = std::iter::once("class".to_string()).chain(names.clone());
-        let mut rows = vec![head.collect()];
+        let mut rows: Vec<Vec<String>> = vec![head.collect()];
         rows.extend(names.zip(&self.confusion).map(|(name, counts)| {
             let counts = counts.iter().map(u32::to_string);
             std::iter::once(name).chain(counts).collect()
         }));
-        super::table::csv(&rows)
+        crate::csv::to_csv(&rows)
     }
 }
 

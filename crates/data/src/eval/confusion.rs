@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::matching::{
     ErrorType, FoundBox, ImageMatches, MatchCounts, TruthBox, Verdict, match_image,
 };
-use super::table::csv;
 use super::{GroundTruth, ResultRow};
+use crate::csv::to_csv;
 
 /// Detections below this score are left out, where nobody says otherwise.
 pub const DEFAULT_SCORE: f32 = 0.5;
@@ -72,7 +72,7 @@ impl Confusion {
             None => nothing.to_owned(),
         };
         let head = sides.iter().map(|found| name(found, "(missed)"));
-        let mut rows = vec![
+        let mut rows: Vec<Vec<String>> = vec![
             std::iter::once("annotated".to_owned())
                 .chain(head)
                 .collect(),
@@ -84,7 +84,7 @@ impl Confusion {
                 .chain(counts)
                 .collect()
         }));
-        csv(&rows)
+        to_csv(&rows)
     }
 }
 
@@ -237,7 +237,7 @@ pub fn verdicts_csv(
     iou: f32,
 ) -> String {
     let head = std::iter::once("file").chain(VERDICT_COLUMNS);
-    let mut rows = vec![head.map(str::to_owned).collect()];
+    let mut rows: Vec<Vec<String>> = vec![head.map(str::to_owned).collect()];
     let names = ground_truth.categories();
     for (image, (truth, found)) in ground_truth.images().iter().zip(boxes) {
         let matches = match_image(truth, found, iou);
@@ -247,7 +247,7 @@ pub fn verdicts_csv(
             file.chain(row).collect()
         }));
     }
-    csv(&rows)
+    to_csv(&rows)
 }
 
 #[cfg(test)]

@@ -98,16 +98,6 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Comma-separated values (RFC 4180, with plain line feeds), a line for each row.
-pub fn csv(rows: &[Vec<String>]) -> String {
-    let field = |text: &String| match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.clone(),
-    };
-    let line = |row: &Vec<String>| row.iter().map(field).collect::<Vec<_>>().join(",") + "\n";
-    rows.iter().map(line).collect()
-}
-
 pub(super) use crate::text::count as counted;
 
 /// Where a column's cells stand.
@@ -158,12 +148,6 @@ pub fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_with_commas_and_quotes_are_quoted() {
-        let rows = [["a", "b,c"], ["\"d\"", ""]].map(|row| row.map(String::from).to_vec());
-        assert_eq!(csv(&rows), "a,\"b,c\"\n\"\"\"d\"\"\",\n");
-    }
 
     fn evaluation() -> CocoEvaluation {
         let class = |name: &str, ap: f64| ClassMetrics {

@@ -35,6 +35,7 @@ use std::path::PathBuf;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use crate::annotations::Split;
 use crate::boxes::{BoxXyxy, ImageSize};
 
 use camera::Camera;
@@ -99,11 +100,12 @@ impl ShapesConfig {
         Ok(())
     }
 
-    /// Number of scenes of a split.
+    /// Returns the number of scenes of a split; there is no test split.
     pub fn image_count(&self, split: Split) -> usize {
         match split {
             Split::Train => self.train_images,
             Split::Val => self.val_images,
+            Split::Test => 0,
         }
     }
 
@@ -113,6 +115,7 @@ impl ShapesConfig {
         let before = match split {
             Split::Train => 0,
             Split::Val => self.train_images,
+            Split::Test => self.train_images + self.val_images,
         };
         (before + index + 1) as u64
     }
@@ -121,25 +124,6 @@ impl ShapesConfig {
     fn drawn_long_side(&self) -> usize {
         let (low, high) = LONG_SIDE_LIMITS;
         self.long_side.clamp(low, high) as usize
-    }
-}
-
-/// Which part of the dataset. The two never share a scene.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// For training.
-    Train,
-    /// For validation.
-    Val,
-}
-
-impl std::fmt::Display for Split {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Val => "val",
-        })
     }
 }
 

@@ -6,7 +6,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
-use crate::shapes::Split;
+use crate::annotations::Split;
 use crate::shapes::math::Vec3;
 
 /// What a stream of random numbers is used for. Each purpose has its own stream, so annotations
@@ -30,6 +30,7 @@ impl Rng {
         key[8] = match split {
             Split::Train => 1,
             Split::Val => 2,
+            Split::Test => 3,
         };
         key[16..24].copy_from_slice(&(index as u64).to_le_bytes());
         key[24..].copy_from_slice(b"shapes/1");

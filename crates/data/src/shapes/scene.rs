@@ -2,6 +2,7 @@
 
 use crate::boxes::{BoxXyxy, ImageSize};
 
+use crate::annotations::Split;
 use crate::shapes::background::{defocus, paint_background};
 use crate::shapes::canvas::Canvas;
 use crate::shapes::clutter::{Stroke, paint_clutter};
@@ -11,7 +12,7 @@ use crate::shapes::noise::Noise;
 use crate::shapes::rng::{Purpose, Rng};
 use crate::shapes::solids::Solid;
 use crate::shapes::sprite::{Shadow, Sprite, View};
-use crate::shapes::{CLASS_NAMES, SceneObject, ShapesConfig, Split};
+use crate::shapes::{CLASS_NAMES, SceneObject, ShapesConfig};
 
 /// At most this many annotated objects in a scene; a crowd counts as one.
 pub(super) const MAX_OBJECTS: usize = 10;

@@ -445,7 +445,7 @@ fn intersect_facets(facets: &[SeenTriangle], origin: Vec3, direction: Vec3) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shapes::Split;
+    use crate::annotations::Split;
     use crate::shapes::rng::Purpose;
 
     #[test]

@@ -341,7 +341,7 @@ fn box3(line: &mut [f32], stride: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shapes::Split;
+    use crate::annotations::Split;
     use crate::shapes::rng::{Purpose, Rng};
 
     fn ball(scale: f32) -> Sprite {

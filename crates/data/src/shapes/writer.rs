@@ -6,10 +6,10 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::annotations::Split;
 use crate::shapes::scene::Composition;
 use crate::shapes::{
-    CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, Split, annotation_id, file_name,
-    photograph,
+    CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, annotation_id, file_name, photograph,
 };
 
 /// Scenes drawn between two rounds of writing and progress.

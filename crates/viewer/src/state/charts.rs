@@ -1,7 +1,7 @@
 //! Histograms of a dataset whose bars know their images.
 
 use super::collection::{Collection, Images};
-use sedet_data::eval::table::csv;
+use sedet_data::csv::to_csv;
 
 /// One bar.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -47,7 +47,7 @@ impl Chart {
         let mut rows = vec![vec![self.title.to_owned(), self.counts.to_owned()]];
         let bars = self.bars.iter();
         rows.extend(bars.map(|bar| vec![bar.label.clone(), bar.count.to_string()]));
-        csv(&rows)
+        to_csv(&rows)
     }
 }
 

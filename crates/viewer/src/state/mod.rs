@@ -36,10 +36,10 @@ pub use zoom::Zoom;
 use sedet_core::excitation::Excitation;
 use sedet_data::annotations::Category;
 use sedet_data::boxes::BoxXyxy;
+use sedet_data::csv::to_csv;
 use sedet_data::eval::CocoEvaluation;
 use sedet_data::eval::confusion::{Confusion, VERDICT_COLUMNS, verdict_rows};
 use sedet_data::eval::matching::{FoundBox, ImageMatches, TruthBox, Verdict, match_image};
-use sedet_data::eval::table::csv;
 
 /// The pages of the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
@@ -635,7 +635,7 @@ impl CurrentBoxes {
             self.matches.as_ref(),
             name,
         ));
-        csv(&rows)
+        to_csv(&rows)
     }
 }
 

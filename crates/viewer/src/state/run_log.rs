@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use sedet_data::csv::to_csv;
 use serde_json::Value;
 
 /// Numbers of a run by name, each with its iteration.
@@ -90,15 +91,17 @@ impl RunLog {
 
     /// Every number as comma-separated values: event, name, iteration, value.
     pub fn to_csv(&self) -> String {
-        let mut text = String::from("event,name,iteration,value\n");
+        let mut rows = vec![["event", "name", "iteration", "value"].map(String::from)];
         for (event, curves) in [("train", &self.train), ("eval", &self.eval)] {
             for (name, points) in curves {
                 for [iteration, value] in points {
-                    text += &format!("{event},{name},{iteration},{value}\n");
+                    let numbers = [iteration.to_string(), value.to_string()];
+                    let [iteration, value] = numbers;
+                    rows.push([event.to_owned(), name.clone(), iteration, value]);
                 }
             }
         }
-        text
+        to_csv(rows)
     }
 }
 

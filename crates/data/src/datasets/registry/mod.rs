@@ -193,13 +193,11 @@ impl DatasetName {
         data_dir: Option<&Path>,
     ) -> Result<OpenedSplit, RegistryError> {
         let Some(directory) = self.directory(data_dir)? else {
-            let which = match split {
-                Split::Train => shapes::Split::Train,
-                Split::Val => shapes::Split::Val,
-                Split::Test => return Err(RegistryError::NoTestSplit),
-            };
+            if split == Split::Test {
+                return Err(RegistryError::NoTestSplit);
+            }
             return Ok(OpenedSplit {
-                dataset: Arc::new(shapes_dataset(&ShapesConfig::default(), which)?),
+                dataset: Arc::new(shapes_dataset(&ShapesConfig::default(), split)?),
                 annotations: None,
             });
         };
@@ -298,7 +296,7 @@ pub struct OpenedSplit {
 /// Settings out of range.
 pub fn shapes_dataset(
     config: &ShapesConfig,
-    split: shapes::Split,
+    split: Split,
 ) -> Result<DetectionDataset, RegistryError> {
     config.validate()?;
     let mut builder = AnnotationStoreBuilder::new();
@@ -341,7 +339,7 @@ pub fn shapes_dataset(
 
 struct ShapesSource {
     config: ShapesConfig,
-    split: shapes::Split,
+    split: Split,
     drawn: Vec<OnceLock<Vec<u8>>>,
 }
 
@@ -381,11 +379,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         shapes::write_dataset(&config, directory.path(), &mut |_, _| {}).unwrap();
         let name = DatasetName::Directory(directory.path().into());
-        for (split, which) in [
-            (Split::Train, shapes::Split::Train),
-            (Split::Val, shapes::Split::Val),
-        ] {
-            let in_memory = shapes_dataset(&config, which).unwrap();
+        for split in [Split::Train, Split::Val] {
+            let in_memory = shapes_dataset(&config, split).unwrap();
             let written = name.open_split(split, None).unwrap().dataset;
             assert_eq!(in_memory.store(), written.store());
             for index in 0..in_memory.len() {
