@@ -80,10 +80,10 @@ mod viewer {
         for class in 0..CLASSES {
             builder.add_category(class as u64 + 1, format!("class {class}"));
         }
-        for picture in 0..IMAGES {
-            let id = picture as u64 + 1;
+        for index in 0..IMAGES {
+            let id = index as u64 + 1;
             builder.add_image(id, &format!("{id:012}.jpg"), SIZE);
-            let annotations = if picture == 0 { ANNOTATIONS } else { 3 };
+            let annotations = if index == 0 { ANNOTATIONS } else { 3 };
             for n in 0..annotations {
                 builder.add_annotation(NewAnnotation {
                     id: id * 1000 + n as u64,
@@ -217,7 +217,7 @@ mod viewer {
             }
             if let Some(name) = name {
                 let parts = [&mut self.whole, &mut self.layout].map(|times| percentiles(times));
-                let spent = match (self.spent, processor_time()) {
+                let spent = match (self.spent, cpu_time()) {
                     (Some(before), Some(now)) => {
                         let spent = (now - before).as_secs_f64() * 1e3 / self.whole.len() as f64;
                         format!("{spent:8.2}")
@@ -239,14 +239,14 @@ mod viewer {
             }
             self.phase = next;
             (self.frames, self.quiet, self.start) = (0, 0, None);
-            self.spent = processor_time();
+            self.spent = cpu_time();
             self.whole.clear();
             self.layout.clear();
         }
     }
 
     /// What all threads of this process have spent so far.
-    fn processor_time() -> Option<Duration> {
+    fn cpu_time() -> Option<Duration> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let after_name = stat.rsplit_once(')')?.1;
         let mut numbers = after_name.split_whitespace().skip(11);

@@ -294,11 +294,7 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
         lines[0].contains("low variance") && lines[2].starts_with("SE_2_1"),
         "{table}"
     );
-    for name in [
-        "class-activations",
-        "class-standard deviations",
-        "mean-gates",
-    ] {
+    for name in ["class-activations", "class-std", "mean-gates"] {
         let png = image::open(out.join(name).with_extension("png")).unwrap();
         assert!(png.width() > 300, "{name}");
         let svg = std::fs::read_to_string(out.join(name).with_extension("svg")).unwrap();

@@ -1,5 +1,5 @@
-//! The window of `sedet view`, driven by the names that a screen reader says. Images of it are
-//! compared on Mesa's software Vulkan; without a device that draws, those tests fail.
+//! The viewer, driven by the accessibility labels of its widgets. Screenshots are compared on Mesa's lavapipe;
+//! the tests fail without a Vulkan device.
 #![cfg(feature = "viewer")]
 
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use egui::{Key, Modifiers};
 use egui_kittest::kittest::Queryable as _;
 use egui_kittest::{Harness, SnapshotOptions};
 use sedet::shapes::{ShapesConfig, write_dataset};
-use sedet::viewer::state::{BoxRef, Compare, MapSide, Request, Settings, SortBy, Tab};
+use sedet::viewer::state::{BoxRef, Compare, MapStage, PanelId, Request, Settings, SortBy};
 use sedet::viewer::{Opening, ViewerApp};
 
-type Window = Harness<'static, ViewerApp>;
+type Viewer = Harness<'static, ViewerApp>;
 
-/// Six generated scenes as files, and a directory for exports.
+/// A dataset of six generated scenes, and a directory for exports.
 struct Scenes {
     directory: tempfile::TempDir,
 }
@@ -54,12 +54,12 @@ impl Scenes {
         std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
 
-    fn open(&self, opening: Opening) -> Window {
+    fn open(&self, opening: Opening) -> Viewer {
         let settings = Settings {
             export_directory: self.at("out"),
             ..Settings::default()
         };
-        window(settings, opening)
+        viewer(settings, opening)
     }
 }
 
@@ -67,24 +67,24 @@ fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("assets/{name}.safetensors"))
 }
 
-fn window(settings: Settings, opening: Opening) -> Window {
-    let mut window = Harness::builder()
+fn viewer(settings: Settings, opening: Opening) -> Viewer {
+    let mut viewer = Harness::builder()
         .with_size([1280.0, 860.0])
         .with_max_steps(200)
         .build_eframe(|creation| {
             ViewerApp::with_settings(&creation.egui_ctx, settings, opening, Device::flex())
         });
-    settle(&mut window);
-    window
+    settle(&mut viewer);
+    viewer
 }
 
-/// Frames until no thread works any more and everything that they said was taken in.
-fn settle(window: &mut Window) {
+/// Draws frames until all worker threads are idle and their messages have been applied.
+fn settle(viewer: &mut Viewer) {
     let start = Instant::now();
     let mut quiet = 0;
     while quiet < 6 {
-        window.step();
-        quiet = match window.state().is_busy() {
+        viewer.step();
+        quiet = match viewer.state().is_busy() {
             true => 0,
             false => quiet + 1,
         };
@@ -95,35 +95,35 @@ fn settle(window: &mut Window) {
     }
 }
 
-fn click(window: &mut Window, label: &str) {
-    window.get_by_label(label).click();
-    settle(window);
+fn click(viewer: &mut Viewer, label: &str) {
+    viewer.get_by_label(label).click();
+    settle(viewer);
 }
 
-fn press(window: &mut Window, key: Key) {
-    window.key_press(key);
-    settle(window);
+fn press(viewer: &mut Viewer, key: Key) {
+    viewer.key_press(key);
+    settle(viewer);
 }
 
-fn errors(window: &Window) -> Vec<String> {
-    let notices = window.state().state().notices.iter();
+fn errors(viewer: &Viewer) -> Vec<String> {
+    let notices = viewer.state().state().notices.iter();
     notices
         .filter(|n| n.is_error)
         .map(|n| n.text.clone())
         .collect()
 }
 
-/// Compare with an image in `tests/snapshots`. How long a network takes and where the files of the
-/// test lie are no part of it.
-fn compare(window: &mut Window, name: &str) {
-    window.hover_at(egui::pos2(2.0, 2.0));
-    settle(window);
+/// Compares a screenshot with an image in `tests/snapshots`. The duration of inference and the temporary directory
+/// are masked.
+fn compare(viewer: &mut Viewer, name: &str) {
+    viewer.hover_at(egui::pos2(2.0, 2.0));
+    settle(viewer);
     let directory = std::env::temp_dir().display().to_string();
-    // Of one width, whatever stands there.
+    // The masks have fixed widths, whatever the text.
     let changing: Vec<egui::Rect> = [(" ms", 60.0), (directory.as_str(), 260.0)]
         .into_iter()
         .flat_map(|(text, width)| {
-            let nodes = window.query_all_by_label_contains(text);
+            let nodes = viewer.query_all_by_label_contains(text);
             nodes.map(move |node| {
                 let size = egui::vec2(width, node.rect().height() + 4.0);
                 egui::Rect::from_min_size(node.rect().left_top().round(), size)
@@ -131,21 +131,21 @@ fn compare(window: &mut Window, name: &str) {
         })
         .collect();
     for rect in changing {
-        window.mask(rect);
+        viewer.mask(rect);
     }
-    // Other versions of Mesa round the edges of shapes in another way.
+    // Versions of Mesa differ in the antialiasing of edges.
     let options = SnapshotOptions::new()
         .threshold(1.5)
         .max_failed_pixels(400usize);
-    window.snapshot_options(name, &options);
+    viewer.snapshot_options(name, &options);
 }
 
 #[test]
-fn the_first_start_shows_the_shipped_detector_at_work() {
+fn the_first_start_runs_the_shipped_detector() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(Opening::default());
-    assert_eq!(errors(&window), [""; 0]);
-    let state = window.state().state();
+    let mut viewer = scenes.open(Opening::default());
+    assert_eq!(errors(&viewer), [""; 0]);
+    let state = viewer.state().state();
     assert_eq!(state.image_count(), 200);
     assert!(
         state.networks[0]
@@ -154,193 +154,193 @@ fn the_first_start_shows_the_shipped_detector_at_work() {
             .title
             .contains("6 classes")
     );
-    let found = state.predictions[0].get(0).expect("the network has looked");
+    let found = state.predictions[0].get(0).expect("inference has run");
     assert!(found.iter().filter(|b| b.score > 0.9).count() >= 2);
-    assert_eq!(state.looked[0].as_ref().unwrap().blocks.len(), 8);
-    compare(&mut window, "first-start");
+    assert_eq!(state.inference[0].as_ref().unwrap().blocks.len(), 8);
+    compare(&mut viewer, "first-start");
 }
 
 #[test]
-fn a_box_is_selected_in_the_table_and_its_pair_explained() {
+fn selecting_a_box_in_the_table_explains_its_match() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(scenes.opening());
-    let row = window
+    let mut viewer = scenes.open(scenes.opening());
+    let row = viewer
         .query_all_by_label_contains("detection 1: ")
         .next()
         .expect("a row for each detection");
     row.click();
-    settle(&mut window);
-    assert_eq!(window.state().state().selected, Some(BoxRef::Found(0)));
-    window.get_by_label_contains("Found: right class, enough overlap. With the annotation of ");
-    press(&mut window, Key::M);
+    settle(&mut viewer);
+    assert_eq!(viewer.state().state().selected, Some(BoxRef::Detection(0)));
+    viewer.get_by_label_contains("Correct: right class and sufficient IoU. IoU ");
+    press(&mut viewer, Key::M);
     assert!(matches!(
-        window.state().state().selected,
-        Some(BoxRef::Truth(_))
+        viewer.state().state().selected,
+        Some(BoxRef::GroundTruth(_))
     ));
-    press(&mut window, Key::M);
-    assert_eq!(window.state().state().selected, Some(BoxRef::Found(0)));
-    press(&mut window, Key::Tab);
-    assert_eq!(window.state().state().selected, Some(BoxRef::Found(1)));
-    window.key_press_modifiers(Modifiers::SHIFT, Key::Tab);
-    settle(&mut window);
-    assert_eq!(window.state().state().selected, Some(BoxRef::Found(0)));
+    press(&mut viewer, Key::M);
+    assert_eq!(viewer.state().state().selected, Some(BoxRef::Detection(0)));
+    press(&mut viewer, Key::Tab);
+    assert_eq!(viewer.state().state().selected, Some(BoxRef::Detection(1)));
+    viewer.key_press_modifiers(Modifiers::SHIFT, Key::Tab);
+    settle(&mut viewer);
+    assert_eq!(viewer.state().state().selected, Some(BoxRef::Detection(0)));
 }
 
 #[test]
-fn hiding_boxes_leaves_the_gallery_alone_and_filtering_images_leaves_the_boxes() {
+fn hiding_boxes_does_not_filter_images_and_filtering_images_does_not_hide_boxes() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(scenes.opening());
-    let rows = |window: &Window| window.query_all_by_label_contains("annotation ").count();
-    let before = rows(&window);
+    let mut viewer = scenes.open(scenes.opening());
+    let rows = |viewer: &Viewer| viewer.query_all_by_label_contains("annotation ").count();
+    let before = rows(&viewer);
     assert!(before > 0);
-    window.query_all_by_label("Classes").next().unwrap().click();
-    settle(&mut window);
-    click(&mut window, "only ring");
-    let state = window.state().state();
+    viewer.query_all_by_label("Classes").next().unwrap().click();
+    settle(&mut viewer);
+    click(&mut viewer, "only ring");
+    let state = viewer.state().state();
     assert_eq!(state.order.len(), 6);
     assert!(state.filter().shows_class(3) && !state.filter().shows_class(0));
-    assert!(rows(&window) < before);
-    press(&mut window, Key::F);
-    assert_eq!(rows(&window), before);
-    press(&mut window, Key::G);
-    assert_eq!(rows(&window), 0);
+    assert!(rows(&viewer) < before);
+    press(&mut viewer, Key::F);
+    assert_eq!(rows(&viewer), before);
+    press(&mut viewer, Key::G);
+    assert_eq!(rows(&viewer), 0);
 
-    let name = window
+    let name = viewer
         .state()
         .state()
         .collection
         .as_ref()
         .unwrap()
         .image_title(4);
-    window
+    viewer
         .get_by_role_and_label(Role::TextInput, "Search")
         .focus();
-    settle(&mut window);
-    window
+    settle(&mut viewer);
+    viewer
         .get_by_role_and_label(Role::TextInput, "Search")
         .type_text(&name);
-    settle(&mut window);
-    assert_eq!(**window.state().state().order, [4]);
-    window.get_by_role_and_label(Role::Button, &name).click();
-    settle(&mut window);
-    assert_eq!(window.state().state().current, 4);
+    settle(&mut viewer);
+    assert_eq!(**viewer.state().state().order, [4]);
+    viewer.get_by_role_and_label(Role::Button, &name).click();
+    settle(&mut viewer);
+    assert_eq!(viewer.state().state().current, 4);
 }
 
 #[test]
-fn keys_page_zoom_and_switch_what_is_drawn() {
+fn keyboard_shortcuts_page_zoom_and_toggle_boxes() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(scenes.opening());
-    press(&mut window, Key::ArrowRight);
-    assert_eq!(window.state().state().current, 1);
-    press(&mut window, Key::End);
-    assert_eq!(window.state().state().current, 5);
-    press(&mut window, Key::Home);
-    assert_eq!(window.state().state().current, 0);
-    press(&mut window, Key::Num1);
-    assert_eq!(window.state().state().zoom.scale, Some(1.0));
-    press(&mut window, Key::Plus);
-    assert_eq!(window.state().state().zoom.scale, Some(1.25));
-    press(&mut window, Key::Num0);
-    assert_eq!(window.state().state().zoom.scale, None);
-    let score = window.state().state().filter().score;
-    press(&mut window, Key::CloseBracket);
-    assert!((window.state().state().filter().score - score - 0.05).abs() < 1e-6);
-    press(&mut window, Key::Period);
-    assert!((window.state().state().filter().iou - 0.55).abs() < 1e-6);
-    window.key_down(Key::H);
-    settle(&mut window);
-    assert!(window.state().state().filter().hide_all);
-    window.key_up(Key::H);
-    settle(&mut window);
-    assert!(!window.state().state().filter().hide_all);
-    press(&mut window, Key::Questionmark);
-    window.get_by_label("previous, next SE block");
-    press(&mut window, Key::Escape);
-    assert!(window.query_by_label("previous, next SE block").is_none());
-    press(&mut window, Key::F5);
-    assert_eq!(window.state().state().tab, Tab::Model);
-    window.get_by_label_contains("SE units are");
+    let mut viewer = scenes.open(scenes.opening());
+    press(&mut viewer, Key::ArrowRight);
+    assert_eq!(viewer.state().state().current, 1);
+    press(&mut viewer, Key::End);
+    assert_eq!(viewer.state().state().current, 5);
+    press(&mut viewer, Key::Home);
+    assert_eq!(viewer.state().state().current, 0);
+    press(&mut viewer, Key::Num1);
+    assert_eq!(viewer.state().state().zoom.scale, Some(1.0));
+    press(&mut viewer, Key::Plus);
+    assert_eq!(viewer.state().state().zoom.scale, Some(1.25));
+    press(&mut viewer, Key::Num0);
+    assert_eq!(viewer.state().state().zoom.scale, None);
+    let score = viewer.state().state().filter().score;
+    press(&mut viewer, Key::CloseBracket);
+    assert!((viewer.state().state().filter().score - score - 0.05).abs() < 1e-6);
+    press(&mut viewer, Key::Period);
+    assert!((viewer.state().state().filter().iou - 0.55).abs() < 1e-6);
+    viewer.key_down(Key::H);
+    settle(&mut viewer);
+    assert!(viewer.state().state().filter().hide_all);
+    viewer.key_up(Key::H);
+    settle(&mut viewer);
+    assert!(!viewer.state().state().filter().hide_all);
+    press(&mut viewer, Key::Questionmark);
+    viewer.get_by_label("previous, next SE block");
+    press(&mut viewer, Key::Escape);
+    assert!(viewer.query_by_label("previous, next SE block").is_none());
+    press(&mut viewer, Key::F5);
+    assert_eq!(viewer.state().state().tab, PanelId::MODEL);
+    viewer.get_by_label_contains("SE blocks account for");
 }
 
 #[test]
-fn typing_into_a_field_is_no_command() {
+fn typing_into_a_field_runs_no_shortcut() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(scenes.opening());
-    window.key_press_modifiers(Modifiers::COMMAND, Key::O);
-    settle(&mut window);
-    let field = window.get_by_role_and_label(Role::TextInput, "Path");
+    let mut viewer = scenes.open(scenes.opening());
+    viewer.key_press_modifiers(Modifiers::COMMAND, Key::O);
+    settle(&mut viewer);
+    let field = viewer.get_by_role_and_label(Role::TextInput, "Path");
     field.type_text("gl");
-    settle(&mut window);
-    press(&mut window, Key::G);
-    let state = window.state().state();
-    assert!(state.filter().show_truth && state.filter().show_labels);
+    settle(&mut viewer);
+    press(&mut viewer, Key::G);
+    let state = viewer.state().state();
+    assert!(state.filter().show_annotations && state.filter().show_labels);
     assert_eq!(state.path, "gl");
 }
 
 #[test]
-fn gates_are_shown_and_a_channel_s_map_lies_over_the_image() {
+fn gates_and_the_feature_map_of_a_channel_are_shown() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(scenes.opening());
-    press(&mut window, Key::K);
-    let state = window.state().state();
+    let mut viewer = scenes.open(scenes.opening());
+    press(&mut viewer, Key::K);
+    let state = viewer.state().state();
     let maps = state.maps.as_ref().expect("maps of the channel");
     assert_eq!((maps.block, maps.channels[0].0), (7, 0));
-    let gate = state.looked[0].as_ref().unwrap().blocks[7].gates[0];
+    let gate = state.inference[0].as_ref().unwrap().blocks[7].gates[0];
     let (_, before, after) = &maps.channels[0];
     for (before, after) in before.values.iter().zip(&after.values) {
         assert!((before * gate - after).abs() < 1e-5);
     }
-    window.get_by_label_contains(&format!("channel 0: gate {gate:.4}"));
-    press(&mut window, Key::B);
-    assert_eq!(window.state().state().gates.block, 6);
-    click(&mut window, "most open");
-    let state = window.state().state();
+    viewer.get_by_label_contains(&format!("channel 0: gate {gate:.4}"));
+    press(&mut viewer, Key::B);
+    assert_eq!(viewer.state().state().gates.block, 6);
+    click(&mut viewer, "most active");
+    let state = viewer.state().state();
     assert_eq!(state.maps.as_ref().unwrap().channels.len(), 8);
-    let captions = window
-        .query_all_by_label_contains(": before, after")
+    let captions = viewer
+        .query_all_by_label_contains(": before, after scaling")
         .count();
     assert!((1..=8).contains(&captions), "{captions} in sight");
-    press(&mut window, Key::X);
-    assert_eq!(window.state().state().gates.side, MapSide::Before);
+    press(&mut viewer, Key::X);
+    assert_eq!(viewer.state().state().gates.stage, MapStage::Before);
 }
 
 #[test]
 fn two_images_and_two_networks_are_compared() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(Opening {
+    let mut viewer = scenes.open(Opening {
         compare: Some(shipped("blood-cells-se-resnet18")),
         ..scenes.opening()
     });
-    assert_eq!(window.state().state().compare, Compare::Network);
-    window.get_by_label_contains("right: blood-cells-se-resnet18");
-    let state = window.state().state();
+    assert_eq!(viewer.state().state().compare, Compare::Network);
+    viewer.get_by_label_contains("right: blood-cells-se-resnet18");
+    let state = viewer.state().state();
     assert!(state.predictions[1].get(0).is_some());
     assert!(state.classes.iter().any(|class| class.name == "Platelets"));
-    click(&mut window, "Compare");
-    click(&mut window, "With another image");
-    assert_eq!(window.state().state().compare, Compare::Image(1));
-    click(&mut window, "by standard deviation");
-    press(&mut window, Key::K);
-    window.get_by_label_contains(" against the other half");
-    let looked = window.state().state().looked[1].as_ref().unwrap();
-    assert_eq!(looked.image, 1);
-    compare(&mut window, "compare");
+    click(&mut viewer, "Compare");
+    click(&mut viewer, "With another image");
+    assert_eq!(viewer.state().state().compare, Compare::Image(1));
+    click(&mut viewer, "by difference");
+    press(&mut viewer, Key::K);
+    viewer.get_by_label_contains(" relative to the second pane");
+    let inference = viewer.state().state().inference[1].as_ref().unwrap();
+    assert_eq!(inference.image, 1);
+    compare(&mut viewer, "compare");
 }
 
 #[test]
-fn a_second_network_tells_where_only_the_first_is_right() {
+fn images_in_which_only_the_first_network_is_correct_are_found() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(Opening {
+    let mut viewer = scenes.open(Opening {
         compare: Some(shipped("blood-cells-se-resnet18")),
         ..scenes.opening()
     });
-    press(&mut window, Key::D);
-    click(&mut window, "Compare");
-    click(&mut window, "Detect in all images with it");
-    let state = window.state().state();
+    press(&mut viewer, Key::D);
+    click(&mut viewer, "Compare");
+    click(&mut viewer, "Detect in all images with it");
+    let state = viewer.state().state();
     assert!(state.predictions.iter().all(|p| p.is_complete()));
     let tally = state.tallies[1].as_ref().unwrap();
-    assert_eq!(tally.total.correct, 0, "it knows no scenes");
+    assert_eq!(tally.total.correct, 0, "it was trained on other images");
     let wrong = |t: &sedet::eval::matching::MatchCounts| t.wrong + t.missed;
     let first = state.tallies[0].as_ref().unwrap();
     let expected: Vec<u32> = (0..6)
@@ -349,27 +349,27 @@ fn a_second_network_tells_where_only_the_first_is_right() {
             a == 0 && b > 0
         })
         .collect();
-    assert_eq!(state.only_first_right(), expected);
+    assert_eq!(state.only_first_correct(), expected);
 }
 
 #[test]
-fn everything_on_the_page_can_be_had_as_a_file() {
+fn the_image_panel_exports_its_content() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(scenes.opening());
-    press(&mut window, Key::K);
+    let mut viewer = scenes.open(scenes.opening());
+    press(&mut viewer, Key::K);
     for name in [
         "Image with boxes (PNG)",
         "Image with boxes (SVG)",
         "Boxes and verdicts (CSV)",
         "Gates of this image (CSV)",
         "Gates of this image (PNG, SVG)",
-        "Maps of the shown channels (PNG)",
+        "Feature maps of the selected channels (PNG)",
     ] {
-        click(&mut window, "Export");
-        click(&mut window, name);
+        click(&mut viewer, "Export");
+        click(&mut viewer, name);
     }
-    assert_eq!(errors(&window), [""; 0]);
-    let stem = window
+    assert_eq!(errors(&viewer), [""; 0]);
+    let stem = viewer
         .state()
         .state()
         .collection
@@ -377,17 +377,17 @@ fn everything_on_the_page_can_be_had_as_a_file() {
         .unwrap()
         .image_title(0);
     let stem = stem.trim_end_matches(".jpg").to_owned();
-    let picture = image::load_from_memory(&scenes.exported(&format!("{stem}.png"))).unwrap();
-    let (_, pixels) = window.state().state().pixels[0].clone().unwrap();
-    assert_eq!(picture.width(), pixels.width());
-    assert_ne!(picture.to_rgb8(), *pixels, "it has boxes");
+    let image = image::load_from_memory(&scenes.exported(&format!("{stem}.png"))).unwrap();
+    let (_, pixels) = viewer.state().state().pixels[0].clone().unwrap();
+    assert_eq!(image.width(), pixels.width());
+    assert_ne!(image.to_rgb8(), *pixels, "boxes are drawn");
     let svg = String::from_utf8(scenes.exported(&format!("{stem}.svg"))).unwrap();
     assert!(svg.contains("<svg") && svg.contains("<rect"));
     let boxes = String::from_utf8(scenes.exported(&format!("{stem}-boxes.csv"))).unwrap();
     assert!(boxes.starts_with("kind,class,score,x,y,width,height,verdict,iou\n"));
     assert!(boxes.contains(",correct,"));
     let gates = String::from_utf8(scenes.exported(&format!("{stem}-gates.csv"))).unwrap();
-    let channels: usize = window.state().state().looked[0]
+    let channels: usize = viewer.state().state().inference[0]
         .iter()
         .flat_map(|l| &l.blocks)
         .map(|b| b.gates.len())
@@ -399,57 +399,57 @@ fn everything_on_the_page_can_be_had_as_a_file() {
 }
 
 #[test]
-fn a_bar_and_a_cell_lead_to_their_images_and_metrics_are_those_of_eval() {
+fn bars_list_their_images_and_metrics_are_computed_and_exported() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(scenes.opening());
-    press(&mut window, Key::D);
-    assert!(window.state().state().predictions[0].is_complete());
-    click(&mut window, "Data");
-    click(&mut window, "Measure");
-    let evaluation = window.state().state().evaluation.clone().unwrap();
+    let mut viewer = scenes.open(scenes.opening());
+    press(&mut viewer, Key::D);
+    assert!(viewer.state().state().predictions[0].is_complete());
+    click(&mut viewer, "Data");
+    click(&mut viewer, "Evaluate");
+    let evaluation = viewer.state().state().evaluation.clone().unwrap();
     assert_eq!(evaluation.images, 6);
     assert!(evaluation.metrics.ap50 > 0.7, "{:?}", evaluation.metrics);
-    compare(&mut window, "data");
-    click(&mut window, "Export");
-    click(&mut window, "Metrics (JSON, PNG, SVG)");
-    click(&mut window, "Export");
-    click(&mut window, "Histograms and confusion (CSV)");
-    assert_eq!(errors(&window), [""; 0]);
+    compare(&mut viewer, "data");
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Metrics (JSON, PNG, SVG)");
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Histograms and confusion matrix (CSV)");
+    assert_eq!(errors(&viewer), [""; 0]);
     let metrics: serde_json::Value =
         serde_json::from_slice(&scenes.exported("metrics.json")).unwrap();
     assert!(metrics.is_object());
     let confusion = String::from_utf8(scenes.exported("confusion.csv")).unwrap();
     assert!(confusion.starts_with("annotated,ball,box,"));
 
-    let state = window.state_mut().state_mut();
+    let state = viewer.state_mut().state_mut();
     state.requests.push(Request::ShowRecall(0.5));
-    settle(&mut window);
-    let state = window.state().state();
+    settle(&mut viewer);
+    let state = viewer.state().state();
     let recall = state.tallies[0].as_ref().unwrap().total.recall().unwrap();
     assert!((0.5..0.6).contains(&recall), "{recall}");
-    assert_eq!(state.tab, Tab::Image);
-    let query = &mut window.state_mut().state_mut().query;
+    assert_eq!(state.tab, PanelId::IMAGE);
+    let query = &mut viewer.state_mut().state_mut().query;
     (query.errors_only, query.sort) = (false, SortBy::Position);
-    click(&mut window, "Data");
+    click(&mut viewer, "Data");
 
-    let bars = window.state().state().charts[0].bars.clone();
+    let bars = viewer.state().state().charts[0].bars.clone();
     let bar = bars.iter().find(|bar| bar.count > 0).unwrap();
-    click(&mut window, &format!("{}: {}", bar.label, bar.count));
-    let state = window.state().state();
-    assert_eq!(state.tab, Tab::Image);
+    click(&mut viewer, &format!("{}: {}", bar.label, bar.count));
+    let state = viewer.state().state();
+    assert_eq!(state.tab, PanelId::IMAGE);
     assert_eq!(*state.order, bar.images);
-    press(&mut window, Key::Backspace);
-    assert_eq!(window.state().state().order.len(), 6);
+    press(&mut viewer, Key::Backspace);
+    assert_eq!(viewer.state().state().order.len(), 6);
 }
 
 #[test]
 fn the_gallery_sorts_by_errors() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(scenes.opening());
-    press(&mut window, Key::D);
-    window.state_mut().state_mut().query.sort = SortBy::WorstF1;
-    settle(&mut window);
-    let state = window.state().state();
+    let mut viewer = scenes.open(scenes.opening());
+    press(&mut viewer, Key::D);
+    viewer.state_mut().state_mut().query.sort = SortBy::WorstF1;
+    settle(&mut viewer);
+    let state = viewer.state().state();
     let tally = state.tallies[0].as_ref().unwrap();
     let f1: Vec<f64> = state
         .order
@@ -457,66 +457,65 @@ fn the_gallery_sorts_by_errors() {
         .map(|&i| tally.images[i as usize].unwrap().f1().unwrap_or(2.0))
         .collect();
     assert!(f1.is_sorted(), "{f1:?}");
-    press(&mut window, Key::E);
-    let state = window.state().state();
-    let wrong = tally_wrong(&window);
+    press(&mut viewer, Key::E);
+    let state = viewer.state().state();
+    let wrong = tally_wrong(&viewer);
     assert_eq!(state.order.len(), wrong);
 }
 
-fn tally_wrong(window: &Window) -> usize {
-    let tally = window.state().state().tallies[0].clone().unwrap();
-    let pictures = tally.images.iter().flatten();
-    pictures.filter(|c| c.wrong + c.missed > 0).count()
+fn tally_wrong(viewer: &Viewer) -> usize {
+    let tally = viewer.state().state().tallies[0].clone().unwrap();
+    let images = tally.images.iter().flatten();
+    images.filter(|c| c.wrong + c.missed > 0).count()
 }
 
 #[test]
-fn gates_of_a_data_set_are_measured_shown_and_saved() {
+fn gate_statistics_of_a_dataset_are_measured_shown_and_exported() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(scenes.opening());
-    click(&mut window, "Gates");
-    click(&mut window, "Measure all 6 images");
-    assert_eq!(errors(&window), [""; 0]);
-    let excitation = window.state().state().statistics.clone().unwrap();
+    let mut viewer = scenes.open(scenes.opening());
+    click(&mut viewer, "Gates");
+    click(&mut viewer, "Measure all 6 images");
+    assert_eq!(errors(&viewer), [""; 0]);
+    let excitation = viewer.state().state().statistics.clone().unwrap();
     assert_eq!(excitation.origin.images, 6);
-    window.get_by_label("SE_2_1").click();
-    settle(&mut window);
-    assert_eq!(window.state().state().statistics_choice.block, 0);
-    compare(&mut window, "gates");
-    click(&mut window, "Export");
-    click(&mut window, "Figures 6 and 7, heat map, table, file");
-    assert_eq!(errors(&window), [""; 0]);
+    viewer.get_by_label("SE_2_1").click();
+    settle(&mut viewer);
+    assert_eq!(viewer.state().state().statistics_choice.block, 0);
+    compare(&mut viewer, "gates");
+    click(&mut viewer, "Export");
+    click(
+        &mut viewer,
+        "Figures 6 and 7, heat map, table, excitation file",
+    );
+    assert_eq!(errors(&viewer), [""; 0]);
     let saved = sedet::excitation::Excitation::load(&scenes.at("out/excitation.safetensors"));
     assert_eq!(saved.unwrap().blocks, excitation.blocks);
-    for name in [
-        "class-activations.svg",
-        "class-standard deviations.png",
-        "mean-gates.png",
-    ] {
+    for name in ["class-activations.svg", "class-std.png", "mean-gates.png"] {
         assert!(!scenes.exported(name).is_empty());
     }
-    // An image at the end of a channel's range is a click away.
-    let picture = excitation.blocks[0].highest[0][0] as usize;
-    let title = window
+    // A click on an image with an extreme gate shows it.
+    let index = excitation.blocks[0].highest[0][0] as usize;
+    let title = viewer
         .state()
         .state()
         .collection
         .as_ref()
         .unwrap()
-        .image_title(picture);
-    window.query_all_by_label(&title).next().unwrap().click();
-    settle(&mut window);
-    let state = window.state().state();
-    assert_eq!((state.tab, state.gates.channel), (Tab::Image, Some(0)));
+        .image_title(index);
+    viewer.query_all_by_label(&title).next().unwrap().click();
+    settle(&mut viewer);
+    let state = viewer.state().state();
+    assert_eq!((state.tab, state.gates.channel), (PanelId::IMAGE, Some(0)));
     assert_eq!(state.gates.block, 0);
 
-    let mut window = scenes.open(Opening::of(&scenes.text("out/excitation.safetensors")));
-    assert_eq!(window.state().state().tab, Tab::Gates);
-    window.get_by_label_contains("6 images of ");
-    settle(&mut window);
+    let mut viewer = scenes.open(Opening::of(&scenes.text("out/excitation.safetensors")));
+    assert_eq!(viewer.state().state().tab, PanelId::GATES);
+    viewer.get_by_label_contains("6 images of ");
+    settle(&mut viewer);
 }
 
 #[test]
-fn a_running_training_is_watched() {
+fn the_curves_of_a_run_in_progress_are_updated() {
     let scenes = Scenes::new();
     let run = scenes.at("run");
     std::fs::create_dir_all(&run).unwrap();
@@ -527,29 +526,29 @@ fn a_running_training_is_watched() {
     };
     let events = run.join("events.jsonl");
     std::fs::write(&events, line(10, 3.0)).unwrap();
-    let mut window = scenes.open(Opening::of(&run.display().to_string()));
-    let state = window.state().state();
-    assert_eq!(state.image_count(), 6, "the run's dataset");
-    window.state_mut().state_mut().tab = Tab::Training;
-    settle(&mut window);
-    window.get_by_label_contains("iteration 10");
+    let mut viewer = scenes.open(Opening::of(&run.display().to_string()));
+    let state = viewer.state().state();
+    assert_eq!(state.image_count(), 6, "the dataset of the run");
+    viewer.state_mut().state_mut().tab = PanelId::TRAINING;
+    settle(&mut viewer);
+    viewer.get_by_label_contains("iteration 10");
     std::fs::write(&events, line(10, 3.0) + &line(20, 2.0)).unwrap();
     let start = Instant::now();
-    while window.state().state().run.as_ref().unwrap().train["loss"].len() < 2 {
+    while viewer.state().state().run.as_ref().unwrap().train["loss"].len() < 2 {
         assert!(start.elapsed() < Duration::from_secs(20), "never grows");
         std::thread::sleep(Duration::from_millis(50));
-        window.step();
+        viewer.step();
     }
-    settle(&mut window);
-    window.get_by_label_contains("iteration 20");
-    click(&mut window, "Export");
-    click(&mut window, "Curves (PNG, SVG, CSV)");
+    settle(&mut viewer);
+    viewer.get_by_label_contains("iteration 20");
+    click(&mut viewer, "Export");
+    click(&mut viewer, "Curves (PNG, SVG, CSV)");
     let csv = String::from_utf8(scenes.exported("training.csv")).unwrap();
     assert!(csv.contains("train,loss,20,2\n"));
 }
 
 #[test]
-fn a_results_file_is_shown_on_its_data_set_and_refused_on_another() {
+fn a_results_file_is_shown_on_its_dataset_and_rejected_on_another() {
     let scenes = Scenes::new();
     let truth = scenes.at("scenes/annotations/instances_val2017.json");
     let truth: serde_json::Value = serde_json::from_slice(&std::fs::read(truth).unwrap()).unwrap();
@@ -562,13 +561,13 @@ fn a_results_file_is_shown_on_its_data_set_and_refused_on_another() {
     });
     let results = scenes.at("results.json");
     std::fs::write(&results, serde_json::json!([row]).to_string()).unwrap();
-    let mut window = scenes.open(Opening {
+    let mut viewer = scenes.open(Opening {
         results: Some(results.clone()),
         ..scenes.opening()
     });
-    let state = window.state().state();
+    let state = viewer.state().state();
     assert!(state.predictions[0].is_complete());
-    assert!(state.looked[0].is_some(), "the network shows its gates");
+    assert!(state.inference[0].is_some(), "inference shows the gates");
     let total = state.tallies[0].as_ref().unwrap().total;
     assert_eq!((total.correct, total.wrong), (1, 0));
     assert!(total.missed > 0);
@@ -576,27 +575,24 @@ fn a_results_file_is_shown_on_its_data_set_and_refused_on_another() {
     let strange =
         serde_json::json!([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]);
     std::fs::write(&results, strange.to_string()).unwrap();
-    window
+    viewer
         .get_by_role_and_label(Role::TextInput, "Path")
         .focus();
-    settle(&mut window);
-    let field = window.get_by_role_and_label(Role::TextInput, "Path");
+    settle(&mut viewer);
+    let field = viewer.get_by_role_and_label(Role::TextInput, "Path");
     field.type_text(&scenes.text("results.json"));
-    settle(&mut window);
-    press(&mut window, Key::Enter);
-    let said = errors(&window).join("\n");
-    assert!(
-        said.contains("none of its 1 rows is of an image of"),
-        "{said}"
-    );
+    settle(&mut viewer);
+    press(&mut viewer, Key::Enter);
+    let said = errors(&viewer).join("\n");
+    assert!(said.contains("no row belongs to an image of"), "{said}");
 
     let alone = scenes.open(Opening::of(&scenes.text("results.json")));
     let said = errors(&alone).join("\n");
-    assert!(said.contains("open their dataset first"), "{said}");
+    assert!(said.contains("open its detection dataset first"), "{said}");
 }
 
 #[test]
-fn mistakes_are_named_in_the_window_and_the_rest_goes_on() {
+fn errors_are_shown_as_notices_and_do_not_stop_the_viewer() {
     let scenes = Scenes::new();
     let photos = scenes.at("photos");
     std::fs::create_dir_all(&photos).unwrap();
@@ -604,30 +600,30 @@ fn mistakes_are_named_in_the_window_and_the_rest_goes_on() {
     image::RgbImage::from_pixel(40, 30, image::Rgb([90, 160, 90]))
         .save(photos.join("b-good.png"))
         .unwrap();
-    let mut window = scenes.open(Opening {
+    let mut viewer = scenes.open(Opening {
         checkpoint: Some(scenes.at("missing.safetensors")),
         ..Opening::of(&photos.display().to_string())
     });
-    let said = errors(&window);
+    let said = errors(&viewer);
     assert!(
         said.iter().any(|e| e.contains("missing.safetensors")),
         "{said:?}"
     );
     assert!(said.iter().any(|e| e.contains("a-broken.jpg")), "{said:?}");
     assert_eq!(said.len(), 2, "{said:?}");
-    window.get_by_label("unreadable image");
-    press(&mut window, Key::ArrowRight);
-    let state = window.state().state();
+    viewer.get_by_label("unreadable image");
+    press(&mut viewer, Key::ArrowRight);
+    let state = viewer.state().state();
     assert!(
         state.pixels[0]
             .as_ref()
-            .is_some_and(|(picture, _)| *picture == 1)
+            .is_some_and(|(index, _)| *index == 1)
     );
-    click(&mut window, "2 errors");
-    window.get_by_label("Notices");
+    click(&mut viewer, "2 errors");
+    viewer.get_by_label("Notices");
 
-    let window = scenes.open(Opening::of("no-such-thing"));
-    let said = errors(&window).join("\n");
+    let viewer = scenes.open(Opening::of("no-such-thing"));
+    let said = errors(&viewer).join("\n");
     assert!(
         said.contains("no-such-thing: no such file or directory"),
         "{said}"
@@ -647,30 +643,30 @@ fn a_dropped_file_is_opened() {
         }
     }
     let scenes = Scenes::new();
-    let picture = scenes.at("dropped.png");
-    image::RgbImage::new(20, 10).save(&picture).unwrap();
-    let mut window = scenes.open(scenes.opening());
-    window
+    let path = scenes.at("dropped.png");
+    image::RgbImage::new(20, 10).save(&path).unwrap();
+    let mut viewer = scenes.open(scenes.opening());
+    viewer
         .input_mut()
         .dropped_files
-        .push(std::sync::Arc::new(Dropped(picture)) as _);
-    settle(&mut window);
-    let state = window.state().state();
+        .push(std::sync::Arc::new(Dropped(path)) as _);
+    settle(&mut viewer);
+    let state = viewer.state().state();
     assert_eq!(state.image_count(), 1);
-    // The network of before looks at it.
+    // The open network runs on it.
     assert!(state.predictions[0].get(0).is_some());
 }
 
 #[test]
-fn light_and_dark_windows_are_both_readable() {
+fn the_light_theme_is_readable() {
     let scenes = Scenes::new();
-    let mut window = scenes.open(Opening {
+    let mut viewer = scenes.open(Opening {
         dataset: Some(scenes.text("scenes")),
         ..Opening::default()
     });
-    click(&mut window, "Light");
-    assert!(!window.state().state().settings.dark);
-    compare(&mut window, "light");
+    click(&mut viewer, "Light");
+    assert!(!viewer.state().state().settings.dark);
+    compare(&mut viewer, "light");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The window: state, threads and textures in one place.
+//! The eframe application: state, worker threads and textures.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,33 +7,34 @@ use burn::tensor::Device;
 use egui::epaint::text::{FontInsert, FontPriority, InsertFontFamily};
 use egui::{Color32, Context, Ui};
 
-use super::keys;
-use super::panels::{self, FrameInfo};
-use super::state::{Settings, Tab, ViewerState};
+use super::panels::{self, FrameCache, PanelContext};
+use super::state::{Request, Settings, ViewerState};
 use super::textures::Textures;
 use super::work::{Opening, Workers};
+use super::{chrome, shortcuts};
 
-/// Under which settings are kept.
+/// The key of the settings in the storage of eframe.
 const SETTINGS: &str = "settings";
-/// After so long a small image that never came may be asked for again.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Time after which a missing thumbnail may be requested again.
+const REQUEST_AGAIN: Duration = Duration::from_secs(2);
 
-/// The application of the window.
+/// The eframe application.
 pub struct ViewerApp {
     state: ViewerState,
     workers: Workers,
     textures: Textures,
-    info: FrameInfo,
-    asked: Instant,
+    cache: FrameCache,
+    requests_cleared: Instant,
+    /// The theme that egui has been set to.
     dark: Option<bool>,
     fills_background: bool,
 }
 
 impl ViewerApp {
-    /// With remembered settings, opening something. Networks compute on `device`.
+    /// Creates the viewer with the stored settings. Networks run on `device`.
     pub fn new(creation: &eframe::CreationContext, opening: Opening, device: Device) -> Self {
         let settings = creation.storage.and_then(|storage| {
-            // Settings of another version are not worth an error.
+            // Settings of an incompatible version are replaced by the defaults.
             eframe::get_value::<Settings>(storage, SETTINGS)
         });
         Self::with_settings(
@@ -45,26 +46,26 @@ impl ViewerApp {
         .in_window(creation)
     }
 
-    /// The same with these settings.
+    /// Creates the viewer with these settings. Networks run on `device`.
     pub fn with_settings(
         context: &Context,
         settings: Settings,
         opening: Opening,
         device: Device,
     ) -> Self {
-        // Arrows, Greek, Cyrillic and more, beside egui's own Latin; the system's fonts come after it.
-        let everywhere = [egui::FontFamily::Proportional, egui::FontFamily::Monospace];
+        // A fallback for arrows, Greek, Cyrillic and more, which the fonts of egui lack.
+        let families = [egui::FontFamily::Proportional, egui::FontFamily::Monospace];
         context.add_font(FontInsert::new(
             "DejaVu Sans",
             egui::FontData::from_static(dejavu::sans::regular()),
-            everywhere
+            families
                 .map(|family| InsertFontFamily {
                     family,
                     priority: FontPriority::Lowest,
                 })
                 .into(),
         ));
-        // Text that can be selected takes the clicks of the row that it stands in.
+        // Selectable text would intercept clicks on its row.
         context.all_styles_mut(|style| style.interaction.selectable_labels = false);
         let wake = context.clone();
         let workers = Workers::new(device, Arc::new(move || wake.request_repaint()));
@@ -73,74 +74,76 @@ impl ViewerApp {
             state: ViewerState::new(settings),
             workers,
             textures: Textures::default(),
-            info: FrameInfo::default(),
-            asked: Instant::now(),
+            cache: FrameCache::default(),
+            requests_cleared: Instant::now(),
             dark: None,
             fills_background: true,
         }
     }
 
-    /// In a window of eframe. It has the color of [`eframe::App::clear_color`] before each frame, and
-    /// nothing is drawn to fill it: that costs milliseconds where the CPU draws, while clearing
-    /// is free.
+    /// Adapts the viewer to a window of eframe, which clears it with [`eframe::App::clear_color`] before
+    /// each frame. The background is not filled again: with software rendering that takes milliseconds,
+    /// while clearing is free.
     pub fn in_window(mut self, creation: &eframe::CreationContext) -> Self {
         self.fills_background = false;
         if super::renderer::composes_on_cpu(creation) {
-            self.textures.draw_on_processor();
+            self.textures.use_software_layer();
         }
         self
     }
 
-    /// What is shown.
+    /// Returns the state.
     pub fn state(&self) -> &ViewerState {
         &self.state
     }
 
-    /// The same, to be changed from outside: by tests and benchmarks.
+    /// Returns the state for modification by tests and benchmarks.
     pub fn state_mut(&mut self) -> &mut ViewerState {
         &mut self.state
     }
 
-    /// Whether threads still work on what was asked.
+    /// Returns whether worker threads have unfinished requests.
     pub fn is_busy(&self) -> bool {
         self.workers.is_busy()
     }
 
-    /// Everything of a frame that is not drawing.
+    /// Updates the state before a frame is drawn.
     fn before_frame(&mut self, context: &Context) {
         if self.dark != Some(self.state.settings.dark) {
             self.dark = Some(self.state.settings.dark);
-            context.set_theme(match self.state.settings.dark {
-                true => egui::Theme::Dark,
-                false => egui::Theme::Light,
+            context.set_theme(if self.state.settings.dark {
+                egui::Theme::Dark
+            } else {
+                egui::Theme::Light
             });
         }
         let side = context.input(|input| input.max_texture_side);
-        self.workers.set_largest_side(side);
+        self.workers.set_max_texture_side(side);
         let textures = &mut self.textures;
-        self.workers
-            .take_in(&mut self.state, &mut |news| textures.take_in(context, news));
-        if self.asked.elapsed() > ASK_AGAIN {
-            self.asked = Instant::now();
-            self.textures.forget_wanted();
+        self.workers.apply_messages(&mut self.state, &mut |update| {
+            textures.apply(context, update)
+        });
+        if self.requests_cleared.elapsed() > REQUEST_AGAIN {
+            self.requests_cleared = Instant::now();
+            self.textures.forget_requests();
         }
         let dropped = context.input(|input| input.raw.dropped_files.clone());
         for file in &dropped {
             let path = file.path().display().to_string();
-            self.state.requests.push(super::state::Request::Open(path));
+            self.state.requests.push(Request::Open(path));
         }
-        self.info.update(&self.state);
-        keys::handle(context, &mut self.state, &self.info);
-        self.info.update(&self.state);
+        self.cache.update(&self.state);
+        shortcuts::handle(context, &mut self.state, &self.cache);
+        self.cache.update(&self.state);
     }
 
-    /// Draw the window.
+    /// Draws the window.
     fn draw(&mut self, ui: &mut Ui) {
         let color = ui.visuals().panel_fill;
         if self.fills_background {
             ui.painter().rect_filled(ui.max_rect(), 0.0, color);
         }
-        // What fades out at the ends of a list has to know the color that no panel fills.
+        // Scroll areas fade to the color of the nearest frame, and no panel has one.
         let behind = egui::Frame::NONE.fill(color);
         let stack = egui::UiStackInfo::new(egui::UiKind::CentralPanel).with_frame(behind);
         let window = egui::UiBuilder::new().ui_stack_info(stack);
@@ -152,79 +155,33 @@ impl ViewerApp {
         let bar = egui::Frame::side_top_panel(ui.style()).fill(Color32::TRANSPARENT);
         egui::Panel::top("top bar")
             .frame(bar)
-            .show(ui, |ui| panels::top_bar::show(ui, state));
+            .show(ui, |ui| chrome::top_bar::show(ui, state));
         egui::Panel::bottom("bottom bar")
             .frame(bar)
-            .show(ui, |ui| panels::bottom_bar::show(ui, state));
+            .show(ui, |ui| chrome::bottom_bar::show(ui, state));
         if state.show_notices {
             egui::Panel::bottom("notices")
                 .frame(bar)
                 .resizable(true)
                 .default_size(160.0)
-                .show(ui, |ui| panels::notices::show(ui, state));
+                .show(ui, |ui| chrome::notices::show(ui, state));
         }
-        if state.tab == Tab::Image {
-            self.draw_image(ui);
-        } else {
-            let textures = &mut self.textures;
-            let page = egui::Frame::central_panel(ui.style()).fill(Color32::TRANSPARENT);
-            egui::CentralPanel::default()
-                .frame(page)
-                .show(ui, |ui| match state.tab {
-                    Tab::Image => {}
-                    Tab::Gates => panels::gate_statistics::show(ui, state, textures),
-                    Tab::Data => panels::data::show(ui, state),
-                    Tab::Training => panels::training::show(ui, state),
-                    Tab::Model => panels::model::show(ui, state),
-                });
-        }
-        panels::help::show(ui.ctx(), &mut self.state);
-    }
-
-    fn draw_image(&mut self, ui: &mut Ui) {
-        let (state, textures) = (&mut self.state, &mut self.textures);
-        let beside = egui::Frame::side_top_panel(ui.style()).fill(Color32::TRANSPARENT);
-        if state.image_count() > 1 || state.query != super::state::GalleryQuery::default() {
-            let mut wanted = Vec::new();
-            egui::Panel::left("gallery")
-                .frame(beside)
-                .resizable(true)
-                .default_size(260.0)
-                .min_size(160.0)
-                .show(ui, |ui| {
-                    panels::gallery::show(ui, state, textures, &mut |index| wanted.push(index));
-                });
-            // The last is done first: the list is filled from the top.
-            for index in wanted.into_iter().rev() {
-                self.workers.want_thumbnail(state, index);
-            }
-        }
-        let info = &mut self.info;
-        if state.collection.is_some() {
-            egui::Panel::right("objects and gates")
-                .frame(beside)
-                .resizable(true)
-                .default_size(360.0)
-                .min_size(240.0)
-                .show(ui, |ui| {
-                    egui::ScrollArea::vertical()
-                        .auto_shrink([false, false])
-                        .show(ui, |ui| {
-                            panels::objects::show(ui, state, info);
-                            ui.separator();
-                            panels::gates::show(ui, state, textures);
-                        });
-                });
-        }
+        let panel = panels::by_id(state.tab);
+        let mut missing_thumbnails = Vec::new();
+        let mut context = PanelContext {
+            state,
+            cache: &mut self.cache,
+            textures: &mut self.textures,
+            missing_thumbnails: &mut missing_thumbnails,
+        };
         egui::CentralPanel::default()
-            .frame(egui::Frame::NONE.inner_margin(4.0))
-            .show(ui, |ui| panels::image::show(ui, state, info, textures));
-        // The image of this frame is drawn already.
-        let pointing = state.pointing.take();
-        if state.hovered != pointing {
-            state.hovered = pointing;
-            ui.ctx().request_repaint();
+            .frame(panel.frame(ui.style()))
+            .show(ui, |ui| panel.show(ui, &mut context));
+        // Workers process the last request first, so that the list is filled from the top.
+        for index in missing_thumbnails.into_iter().rev() {
+            self.workers.request_thumbnail(&self.state, index);
         }
+        chrome::help::show(ui.ctx(), &mut self.state);
     }
 }
 
@@ -232,7 +189,7 @@ impl eframe::App for ViewerApp {
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
         self.before_frame(&ui.ctx().clone());
         self.draw(ui);
-        self.workers.follow(&mut self.state);
+        self.workers.update(&mut self.state);
     }
 
     fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {

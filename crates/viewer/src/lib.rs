@@ -1,14 +1,18 @@
-//! The window of `sedet view`: images, boxes, gates, curves.
+//! The desktop viewer of sedet: images, detections and their errors, SE gates, training curves.
 //!
-//! [`state`] knows everything that is shown and no widget; [`work`] has the threads; `panels` draw
-//! the state and write the user's wishes into it, one file for each part of the window; [`app`] ties
-//! them together.
+//! - [`state`]: everything that is shown, without widgets.
+//! - [`work`]: worker threads that decode images, run networks and count matches.
+//! - `panels`: trait `Panel` and the list of panels. A panel draws the state, changes it, and brings its
+//!   keyboard shortcuts and exports.
+//! - `chrome`: bars, notices and help around the panels.
+//! - [`app`]: the eframe application.
 
 pub mod app;
-mod keys;
-mod labels;
+mod chrome;
+mod export;
 mod panels;
 mod renderer;
+mod shortcuts;
 pub mod state;
 mod style;
 mod textures;
@@ -20,13 +24,13 @@ pub use app::ViewerApp;
 pub use renderer::RendererChoice;
 pub use work::Opening;
 
-/// The title of the window, and the name under which settings are kept.
+/// The title of the window and the name of the settings.
 const NAME: &str = "sedet";
 
-/// Open the window and stay until it is closed.
+/// Opens the window and returns when it is closed.
 ///
 /// # Errors
-/// There is no display, or nothing that can draw on it.
+/// There is no display or no renderer for it.
 pub fn run(
     opening: Opening,
     device: Device,

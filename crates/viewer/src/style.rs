@@ -1,96 +1,100 @@
-//! Colors and small pieces that panels share.
+//! Colors, texts and small widgets that panels share.
 
-use egui::{Color32, RichText, Ui};
+use egui::{Color32, Rect, RichText, Ui, pos2};
 
 use super::state::{BoxRef, CurrentBoxes, ViewerState};
+use sedet_core::render::label_text;
 use sedet_core::render::palette::{Rgb, class_color, on_white};
 use sedet_data::eval::matching::Verdict;
 
-/// Right, wrong and missed by Okabe and Ito's palette, which the color-blind can tell apart; words
-/// and line styles say the same.
+/// The colors of verdicts are from the palette of Okabe and Ito, which color-blind users can tell apart;
+/// words and line styles carry the same information.
 pub const CORRECT: Color32 = Color32::from_rgb(0, 158, 115);
 /// See [`CORRECT`].
 pub const WRONG: Color32 = Color32::from_rgb(213, 94, 0);
-/// See [`CORRECT`]; its sky blue, which stands out on dark images.
+/// See [`CORRECT`]; the sky blue, which is visible on dark images.
 pub const MISSED: Color32 = Color32::from_rgb(86, 180, 233);
-/// Annotations while nothing is known of detections, and crowds.
-pub const TRUTH: Color32 = Color32::from_rgb(240, 228, 66);
-/// The box that is pointed at.
-pub const POINTED: Color32 = Color32::WHITE;
+/// Annotations before inference, and crowd regions.
+pub const ANNOTATION: Color32 = Color32::from_rgb(240, 228, 66);
+/// Hovered and selected boxes.
+pub const HIGHLIGHT: Color32 = Color32::WHITE;
 
-/// A color of the palette for the screen.
+/// The texture coordinates of a whole texture.
+pub const WHOLE_TEXTURE: Rect = Rect {
+    min: pos2(0.0, 0.0),
+    max: pos2(1.0, 1.0),
+};
+
+/// Converts a color of the palette.
 pub fn color([r, g, b]: Rgb) -> Color32 {
     Color32::from_rgb(r, g, b)
 }
 
-/// The color of a class as a line or text on the window's background.
+/// Returns the color of a class for lines and text on the background of the window.
 pub fn class_on(ui: &Ui, class: usize) -> Color32 {
-    match ui.visuals().dark_mode {
-        true => color(class_color(class)),
-        false => color(on_white(class_color(class))),
+    if ui.visuals().dark_mode {
+        color(class_color(class))
+    } else {
+        color(on_white(class_color(class)))
     }
 }
 
-/// The color of a box.
+/// Returns the color of a box.
 pub fn box_color(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -> Color32 {
     let class = boxes.class_of(of);
     if !state.filter().color_by_verdict || boxes.matches.is_none() {
         return match of {
-            BoxRef::Truth(_) if state.filter().color_by_verdict => TRUTH,
+            BoxRef::GroundTruth(_) if state.filter().color_by_verdict => ANNOTATION,
             _ => color(class_color(class.unwrap_or_default())),
         };
     }
     match of {
-        BoxRef::Found(at) => match boxes.verdict(at) {
+        BoxRef::Detection(at) => match boxes.verdict(at) {
             Some(Verdict::Correct { .. }) => CORRECT,
             Some(Verdict::Wrong { .. }) => WRONG,
-            _ => TRUTH,
+            _ => ANNOTATION,
         },
-        BoxRef::Truth(at) if boxes.is_missed(at) => MISSED,
-        BoxRef::Truth(at) if boxes.truth[at].is_crowd => TRUTH,
-        BoxRef::Truth(_) => CORRECT,
+        BoxRef::GroundTruth(at) if boxes.is_missed(at) => MISSED,
+        BoxRef::GroundTruth(at) if boxes.is_crowd(at) => ANNOTATION,
+        BoxRef::GroundTruth(_) => CORRECT,
     }
 }
 
-/// What stands at a box: class, score, and what is wrong with it.
+/// Returns the label of a box: class, score and error.
 pub fn box_text(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -> String {
     let filter = state.filter();
-    let mut words: Vec<String> = Vec::new();
-    let class = boxes.class_of(of);
-    if filter.show_labels {
-        words.extend(class.map(|class| state.classes.name(class).to_owned()));
+    let class = boxes.class_of(of).filter(|_| filter.show_labels);
+    let score = boxes.score_of(of).filter(|_| filter.show_scores);
+    let name = class.map_or("", |class| state.classes.name(class));
+    let label = label_text(name, score);
+    let error = match of {
+        BoxRef::Detection(at) => match boxes.verdict(at) {
+            Some(Verdict::Wrong { error, .. }) => error.short_name(),
+            _ => "",
+        },
+        BoxRef::GroundTruth(at) if boxes.is_missed(at) => "missed",
+        BoxRef::GroundTruth(at) if boxes.is_crowd(at) => "crowd",
+        BoxRef::GroundTruth(_) => "",
+    };
+    if filter.show_labels && !error.is_empty() {
+        format!("{label} {error}").trim_start().to_owned()
+    } else {
+        label
     }
-    match of {
-        BoxRef::Found(at) => {
-            if let (true, Some(found)) = (
-                filter.show_scores,
-                boxes.found.as_ref().and_then(|f| f.get(at)),
-            ) {
-                words.push(format!("{:.2}", found.score));
-            }
-            if let (true, Some(Verdict::Wrong { error, .. })) =
-                (filter.show_labels, boxes.verdict(at))
-            {
-                words.push(error.short_name().to_owned());
-            }
-        }
-        BoxRef::Truth(at) => {
-            if filter.show_labels && boxes.is_missed(at) {
-                words.push("missed".to_owned());
-            } else if filter.show_labels && boxes.truth[at].is_crowd {
-                words.push("crowd".to_owned());
-            }
-        }
-    }
-    words.join(" ")
 }
 
-/// Gray, smaller text for what explains.
+/// Formats a count with its noun, such as `1 image` or `2 images`.
+pub fn count(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// Draws an explanation in small, gray text.
 pub fn hint(ui: &mut Ui, text: impl Into<String>) {
     ui.label(RichText::new(text).weak().size(11.0));
 }
 
-/// A page that has nothing to show says how it gets something.
+/// Draws an empty panel that says how to fill it.
 pub fn empty_page(ui: &mut Ui, title: &str, hint: &str) {
     ui.vertical_centered(|ui| {
         ui.add_space(ui.available_height() * 0.3);
@@ -99,17 +103,17 @@ pub fn empty_page(ui: &mut Ui, title: &str, hint: &str) {
     });
 }
 
-/// `0.873`, or a dash where there is no number.
+/// Formats a number such as `0.873`, or a dash for `None`.
 pub fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
 }
 
-/// What a screen reader says of a field for a number.
+/// Returns the description of a number field for screen readers.
 pub fn named_number(name: &str) -> egui::WidgetInfo {
     egui::WidgetInfo::labeled(egui::Role::SpinButton, true, name)
 }
 
-/// What a screen reader says of a field for text.
+/// Returns the description of a text field for screen readers.
 pub fn named_text(name: &str) -> egui::WidgetInfo {
     egui::WidgetInfo::labeled(egui::Role::TextInput, true, name)
 }

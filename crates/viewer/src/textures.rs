@@ -1,39 +1,39 @@
-//! Images on the graphics device: the newest stay, old ones go.
+//! Images on the GPU: the most recent ones are kept.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use egui::{ColorImage, Context, TextureHandle, TextureOptions};
 
-use super::panels::layer::Layer;
-use super::state::{BlockMaps, Side};
-use super::work::TextureNews;
+use super::panels::Layer;
+use super::state::{BlockMaps, Pane};
+use super::work::TextureUpdate;
 use sedet_core::model::ChannelMap;
-use sedet_core::render::maps::map_color;
+use sedet_core::render::palette::viridis;
 
-/// Full images that are kept: both halves and their neighbors.
-const MOST_IMAGES: usize = 6;
-/// Small images that are kept, about 36 KiB each.
-const MOST_THUMBNAILS: usize = 1024;
+/// The maximum number of images: those of both panes and their neighbors.
+const MAX_IMAGES: usize = 6;
+/// The maximum number of thumbnails, about 36 KiB each.
+const MAX_THUMBNAILS: usize = 1024;
 
-/// An image of the gallery.
+/// A thumbnail of the gallery.
 pub enum Thumbnail {
-    /// Nobody has asked for it yet.
-    Unknown,
-    /// Asked for.
-    Awaited,
-    /// It can't be read.
+    /// Not requested yet.
+    Missing,
+    /// Requested.
+    Requested,
+    /// The image cannot be read.
     Unreadable,
-    /// Here.
+    /// Available.
     Ready(TextureHandle),
 }
 
-/// A full image.
+/// An image at full size.
 struct Image {
-    number: usize,
-    /// Where the CPU draws.
+    index: usize,
+    /// With software rendering.
     pixels: Option<Arc<ColorImage>>,
-    /// Where the CPU draws only if it is needed.
+    /// With software rendering only once it is needed.
     texture: Option<TextureHandle>,
 }
 
@@ -42,59 +42,60 @@ struct Image {
 pub struct Textures {
     images: VecDeque<Image>,
     bad: HashSet<usize>,
-    /// Nothing for images that can't be read.
+    /// `None` for images that cannot be read.
     thumbnails: HashMap<usize, Option<TextureHandle>>,
-    /// In the order of their arrival.
+    /// Thumbnails in the order of insertion.
     thumbnail_age: VecDeque<usize>,
-    wanted: HashSet<usize>,
-    /// Of channels over the image on show: image, block and channel; before and after.
+    requested: HashSet<usize>,
+    /// Feature maps before and after scaling, by image, block and channel.
     maps: BTreeMap<(usize, usize, usize), [TextureHandle; 2]>,
-    /// Of the maps: their largest value decides the colors.
+    /// The value range of the feature maps, which decides their colors.
     maps_range: [f32; 2],
-    named: HashMap<&'static str, (u64, TextureHandle)>,
-    /// Of both sides, where the CPU draws.
+    /// Generated images by name, with the key of their content.
+    generated: HashMap<&'static str, (u64, TextureHandle)>,
+    /// The layers of both panes; only with software rendering.
     layers: Option<[Layer; 2]>,
 }
 
 impl Textures {
-    /// Take in what a thread made.
-    pub fn take_in(&mut self, context: &Context, news: TextureNews) {
-        match news {
-            TextureNews::NewCollection => {
-                let named = std::mem::take(&mut self.named);
+    /// Stores the result of a worker thread.
+    pub fn apply(&mut self, context: &Context, update: TextureUpdate) {
+        match update {
+            TextureUpdate::NewCollection => {
+                let generated = std::mem::take(&mut self.generated);
                 let layers = self.layers.take();
                 *self = Self {
-                    named,
+                    generated,
                     layers,
                     ..Self::default()
                 };
             }
-            TextureNews::Bad(picture) => {
-                self.bad.insert(picture);
+            TextureUpdate::Bad(index) => {
+                self.bad.insert(index);
             }
-            TextureNews::Image(number, image) => {
+            TextureUpdate::Image(index, image) => {
                 let (pixels, texture) = match self.layers {
                     Some(_) => (Some(image), None),
                     None => (None, Some(image_texture(context, image))),
                 };
-                self.images.retain(|known| known.number != number);
+                self.images.retain(|known| known.index != index);
                 self.images.push_back(Image {
-                    number,
+                    index,
                     pixels,
                     texture,
                 });
-                if self.images.len() > MOST_IMAGES {
+                if self.images.len() > MAX_IMAGES {
                     self.images.pop_front();
                 }
             }
-            TextureNews::Thumbnail(picture, image) => {
-                self.wanted.remove(&picture);
-                let texture =
-                    image.map(|image| context.load_texture("small", image, TextureOptions::LINEAR));
-                if self.thumbnails.insert(picture, texture).is_none() {
-                    self.thumbnail_age.push_back(picture);
+            TextureUpdate::Thumbnail(index, image) => {
+                self.requested.remove(&index);
+                let texture = image
+                    .map(|image| context.load_texture("thumbnail", image, TextureOptions::LINEAR));
+                if self.thumbnails.insert(index, texture).is_none() {
+                    self.thumbnail_age.push_back(index);
                 }
-                if self.thumbnail_age.len() > MOST_THUMBNAILS
+                if self.thumbnail_age.len() > MAX_THUMBNAILS
                     && let Some(oldest) = self.thumbnail_age.pop_front()
                 {
                     self.thumbnails.remove(&oldest);
@@ -103,31 +104,31 @@ impl Textures {
         }
     }
 
-    /// From now on the CPU draws: see [`Layer`].
-    pub fn draw_on_processor(&mut self) {
+    /// Switches to software rendering: see [`Layer`].
+    pub fn use_software_layer(&mut self) {
         self.layers = Some(Default::default());
     }
 
-    /// Where the CPU draws: what puts a side's image and boxes together.
-    pub fn layer(&mut self, side: Side) -> Option<&mut Layer> {
-        self.layers.as_mut().map(|layers| &mut layers[side.index()])
+    /// Returns the layer that composes image and boxes of a pane; `None` without software rendering.
+    pub fn layer(&mut self, pane: Pane) -> Option<&mut Layer> {
+        self.layers.as_mut().map(|layers| &mut layers[pane.index()])
     }
 
-    /// Whether an image was read.
-    pub fn has_image(&self, picture: usize) -> bool {
-        self.images.iter().any(|known| known.number == picture)
+    /// Returns whether an image has been decoded.
+    pub fn has_image(&self, index: usize) -> bool {
+        self.images.iter().any(|known| known.index == index)
     }
 
-    /// The pixels of an image, where the CPU draws.
-    pub fn pixels(&self, picture: usize) -> Option<Arc<ColorImage>> {
-        let known = self.images.iter().find(|known| known.number == picture)?;
+    /// Returns the pixels of an image; `None` without software rendering.
+    pub fn pixels(&self, index: usize) -> Option<Arc<ColorImage>> {
+        let known = self.images.iter().find(|known| known.index == index)?;
         known.pixels.clone()
     }
 
-    /// An image, if it was read.
-    pub fn image(&mut self, context: &Context, picture: usize) -> Option<TextureHandle> {
+    /// Returns the texture of an image that has been decoded.
+    pub fn image(&mut self, context: &Context, index: usize) -> Option<TextureHandle> {
         let mut known = self.images.iter_mut();
-        let known = known.find(|known| known.number == picture)?;
+        let known = known.find(|known| known.index == index)?;
         if known.texture.is_none() {
             let pixels = known.pixels.clone()?;
             known.texture = Some(image_texture(context, pixels));
@@ -135,29 +136,28 @@ impl Textures {
         known.texture.clone()
     }
 
-    /// Whether an image turned out to be unreadable.
-    pub fn is_bad(&self, picture: usize) -> bool {
-        self.bad.contains(&picture)
+    /// Returns whether an image could not be read.
+    pub fn is_bad(&self, index: usize) -> bool {
+        self.bad.contains(&index)
     }
 
-    /// A small image. One that is [`Thumbnail::Unknown`] has to be asked for; from then on it
-    /// counts as asked for. Without `may_ask` there is none such.
-    pub fn thumbnail(&mut self, picture: usize, may_ask: bool) -> Thumbnail {
-        match self.thumbnails.get(&picture) {
+    /// Returns a thumbnail. The caller has to request one that is [`Thumbnail::Missing`]; afterwards it
+    /// counts as requested. Without `may_request` none is reported as missing.
+    pub fn thumbnail(&mut self, index: usize, may_request: bool) -> Thumbnail {
+        match self.thumbnails.get(&index) {
             Some(Some(texture)) => Thumbnail::Ready(texture.clone()),
             Some(None) => Thumbnail::Unreadable,
-            None if may_ask && self.wanted.insert(picture) => Thumbnail::Unknown,
-            None => Thumbnail::Awaited,
+            None if may_request && self.requested.insert(index) => Thumbnail::Missing,
+            None => Thumbnail::Requested,
         }
     }
 
-    /// Small images that were asked for long ago and never came (the queue forgets the oldest)
-    /// may be asked for again.
-    pub fn forget_wanted(&mut self) {
-        self.wanted.clear();
+    /// Allows all missing thumbnails to be requested again: the queue drops the oldest requests.
+    pub fn forget_requests(&mut self) {
+        self.requested.clear();
     }
 
-    /// A channel's map before and after scaling.
+    /// Returns the feature map of a channel before and after scaling.
     pub fn channel(
         &mut self,
         context: &Context,
@@ -181,27 +181,27 @@ impl Textures {
         Some(textures.clone())
     }
 
-    /// An image that is made from numbers; made again when their key changes.
-    pub fn made(
+    /// Returns a generated image, which is generated again when its key changes.
+    pub fn cached(
         &mut self,
         context: &Context,
         name: &'static str,
         key: u64,
-        make: impl FnOnce() -> ColorImage,
+        generate: impl FnOnce() -> ColorImage,
     ) -> TextureHandle {
-        if let Some((known, texture)) = self.named.get(name)
+        if let Some((known, texture)) = self.generated.get(name)
             && *known == key
         {
             return texture.clone();
         }
-        let texture = context.load_texture(name, make(), TextureOptions::NEAREST);
-        self.named.insert(name, (key, texture.clone()));
+        let texture = context.load_texture(name, generate(), TextureOptions::NEAREST);
+        self.generated.insert(name, (key, texture.clone()));
         texture
     }
 }
 
 fn image_texture(context: &Context, image: Arc<ColorImage>) -> TextureHandle {
-    // Single pixels can be told apart when they are large.
+    // Single pixels stay visible when they are enlarged.
     let options = TextureOptions {
         magnification: egui::TextureFilter::Nearest,
         minification: egui::TextureFilter::Linear,
@@ -210,11 +210,11 @@ fn image_texture(context: &Context, image: Arc<ColorImage>) -> TextureHandle {
     context.load_texture("image", image, options)
 }
 
-/// A map in colors of a range.
+/// Colors a feature map within a value range.
 fn map_image(map: &ChannelMap, [low, high]: [f32; 2]) -> ColorImage {
     let share = |value: &f32| (value - low) / (high - low);
     let pixels = map.values.iter().map(|value| {
-        let [r, g, b] = map_color(share(value));
+        let [r, g, b] = viridis(share(value));
         egui::Color32::from_rgb(r, g, b)
     });
     ColorImage::new([map.width, map.height], pixels.collect())

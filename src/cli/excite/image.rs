@@ -13,7 +13,7 @@ use crate::cli::print_out;
 use sedet_core::excitation::ChannelMap;
 use sedet_core::excitation::selection::choose_blocks;
 use sedet_core::model::{BlockRecording, Model, Recording, Task};
-use sedet_core::render::maps::{Tile, grid, overlay, tile_sized};
+use sedet_core::render::feature_maps::{Tile, grid, overlay, tile_sized};
 use sedet_core::render::{save_gates, save_image};
 use sedet_data::boxes::BoxXyxy;
 use sedet_data::eval::table::{Side, aligned};

@@ -18,9 +18,7 @@ use sedet_core::excitation::selection::{
 };
 use sedet_core::excitation::{BlockSummary, Excitation, Selection};
 use sedet_core::model::{Dataset, ImageChoice, Model};
-use sedet_core::render::{
-    MOST_PANELS, save_class_activations, save_class_deviations, save_mean_gates,
-};
+use sedet_core::render::{MAX_PANELS, save_excitation_figures};
 use sedet_core::status;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
@@ -108,9 +106,9 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
         chosen => chosen,
     };
     // Now and not after hours of measuring.
-    if blocks.len() * most_classes > MOST_PANELS {
+    if blocks.len() * most_classes > MAX_PANELS {
         bail!(
-            "{} --blocks for {most_classes} classes are more than {MOST_PANELS} plots in a figure; \
+            "{} --blocks for {most_classes} classes are more than {MAX_PANELS} plots in a figure; \
              choose fewer of either (the tables have all blocks, the file all classes)",
             blocks.len()
         );
@@ -188,22 +186,9 @@ fn write_results(
     ] {
         write_text(&output.join(name), &text)?;
     }
-    let file = |name: &str, extension: &str| output.join(name).with_extension(extension);
-    for extension in ["png", "svg"] {
-        save_class_activations(excitation, selection, &file("class-activations", extension))?;
-        save_mean_gates(excitation, &file("mean-gates", extension))?;
-        if !selection.classes.is_empty() {
-            save_class_deviations(
-                excitation,
-                selection,
-                &file("class-standard deviations", extension),
-            )?;
-        }
-    }
+    save_excitation_figures(excitation, selection, output)?;
     if selection.classes.is_empty() {
-        status!(
-            "note: none of the images has a class, so there is no class-standard deviations figure"
-        );
+        status!("note: none of the images has a class, so class-std is not written");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The SE units of a network by name.
+//! The SE blocks of a network by name.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -6,25 +6,25 @@ use serde::{Deserialize, Serialize};
 use crate::backbones::BackboneConfig;
 use crate::backbones::summary::{LayerKind, TooSmall, Tracer};
 
-/// Side of the image that a network's units are listed with: large enough for all of them. The
-/// list does not depend on it.
+/// Height and width of the input that the blocks are listed with. Every network accepts it, and the list does
+/// not depend on it.
 const SIDE: usize = 512;
 
-/// Above so many units a network without stages shows only some of them.
+/// The maximum number of default blocks of a network without stages.
 const SHOWN_WITHOUT_STAGES: usize = 6;
 
-/// One SE unit of a network.
+/// An SE block of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeBlock {
-    /// `SE_stage_block` as in the SENet paper: `SE_2_3` is the third block of stage 2, which is
-    /// our `layer1`. In networks without residual stages `SE_` and the path of the module.
+    /// `SE_stage_block` as in the SENet paper: `SE_2_3` is the third block of stage 2, which is `layer1` of
+    /// torchvision. In networks without residual stages `SE_` and the module path.
     pub name: String,
-    /// The unit's path; its tensors in a checkpoint have names that start so.
+    /// The module path: the prefix of its tensor names in a checkpoint.
     pub path: String,
-    /// Channels that it scales.
+    /// The number of channels that it scales.
     pub channels: usize,
-    /// The paper's number of the residual stage, from 2.
+    /// The residual stage as numbered in the paper, from 2.
     pub stage: Option<usize>,
 }
 
@@ -45,7 +45,7 @@ impl SeBlock {
     }
 }
 
-/// `layer1.2` is block 3 of stage 2.
+/// Returns the stage and the block: `layer1.2` is block 3 of stage 2.
 fn stage_and_block(path: &str) -> Option<(usize, usize)> {
     let (layer, block) = path.strip_prefix("layer")?.split_once('.')?;
     Some((
@@ -54,20 +54,20 @@ fn stage_and_block(path: &str) -> Option<(usize, usize)> {
     ))
 }
 
-/// The SE units of a network in the order of its forward pass, which is that of a
-/// [recording](sedet_nn::nn::recording). None in a plain network.
+/// Returns the SE blocks of a network in the order of the forward pass, which is the order of a
+/// [recording](sedet_nn::nn::recording). A plain network has none.
 ///
 /// # Errors
-/// The network takes no image of 512x512 pixels.
+/// The network does not accept an input of 512x512 pixels.
 pub fn se_blocks(backbone: &BackboneConfig) -> Result<Vec<SeBlock>, TooSmall> {
     let network = backbone.init(&Device::flex());
     traced_se_blocks(|tracer| network.trace(tracer))
 }
 
-/// The same of a network that exists already; `trace` walks its backbone.
+/// Returns the SE blocks of an existing network; `trace` traces its backbone.
 ///
 /// # Errors
-/// As [`se_blocks`].
+/// See [`se_blocks`].
 pub(crate) fn traced_se_blocks(trace: impl FnOnce(&mut Tracer)) -> Result<Vec<SeBlock>, TooSmall> {
     let mut tracer = Tracer::new([SIDE; 2]);
     tracer.within("backbone", trace);
@@ -79,8 +79,9 @@ pub(crate) fn traced_se_blocks(trace: impl FnOnce(&mut Tracer)) -> Result<Vec<Se
         .collect())
 }
 
-/// Positions of the units that the paper's figure 6 shows: the last of each stage, and all of the
-/// last stage. Of a network without stages six, evenly spread, with the first and the last.
+/// Returns the indices of the blocks that figure 6 of the SENet paper shows: the last of each stage and all of
+/// the last stage. For a network without stages these are six evenly spaced blocks, among them the first and
+/// the last.
 pub fn default_blocks(blocks: &[SeBlock]) -> Vec<usize> {
     let last_stage = blocks.iter().filter_map(|block| block.stage).max();
     let Some(last_stage) = last_stage else {
@@ -93,7 +94,7 @@ pub fn default_blocks(blocks: &[SeBlock]) -> Vec<usize> {
         .collect()
 }
 
-/// So many of `0..length`, or all, with the first and the last.
+/// Returns `count` evenly spaced indices of `0..length` including both ends, or all.
 fn spread_with_ends(length: usize, count: usize) -> Vec<usize> {
     if length <= count || count < 2 {
         return (0..length).collect();
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn residual_networks_have_the_paper_s_names_and_others_the_paths() {
+    fn blocks_of_residual_networks_are_named_as_in_the_paper_and_others_by_path() {
         let resnet = names("se-resnet50");
         assert_eq!(resnet.len(), 16);
         assert_eq!(&resnet[..4], ["SE_2_1", "SE_2_2", "SE_2_3", "SE_3_1"]);
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_paper_s_blocks_are_shown_and_of_other_networks_six() {
+    fn the_default_blocks_are_those_of_the_paper_or_six_evenly_spaced_ones() {
         assert_eq!(
             defaults("se-resnet50"),
             ["SE_2_3", "SE_3_4", "SE_4_6", "SE_5_1", "SE_5_2", "SE_5_3"]

@@ -1,30 +1,28 @@
-//! One channel of the map that an SE unit scales, laid over the image it is of.
+//! The feature map of one channel and its position in the image.
 
 use std::ops::Range;
 
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
-/// Parts of a cell that rounding may take for a whole one.
+/// The tolerance of rounding, in cells.
 const ROUNDING: f64 = 1e-3;
 
-/// One channel of a map: the cells that lie under the image, without those under padding.
+/// The feature map of one channel, without the cells that cover only padding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChannelMap {
-    /// Cells from top to bottom.
+    /// The number of rows.
     pub height: usize,
-    /// Cells from left to right.
+    /// The number of columns.
     pub width: usize,
     /// `[height, width]`.
     pub values: Vec<f32>,
-    /// Where the cells lie, in shares of the sides of the part of the image that the network
-    /// sees: 0, 0, 1, 1, or more than that where the outermost cells lie partly under padding. Such
-    /// cells are kept whole.
+    /// The box of the cells in fractions of the input region, the part of the image that the network
+    /// receives: 0, 0, 1, 1, or larger where the outermost cells partly cover padding. Such cells are kept.
     pub box_in_seen: BoxXyxy,
 }
 
 impl ChannelMap {
-    /// From the smallest value of several maps, or 0, to the largest: one range of colors for all
-    /// of them.
+    /// Returns one value range for several feature maps: from the smallest value, or 0, to the largest.
     pub fn common_range<'a>(maps: impl IntoIterator<Item = &'a Self>) -> [f32; 2] {
         let values = maps.into_iter().flat_map(|map| &map.values);
         values.fold([0.0, f32::MIN_POSITIVE], |[low, high], &value| {
@@ -33,28 +31,28 @@ impl ChannelMap {
     }
 }
 
-/// Where an image lies in the input of a network: the shares of the input's sides at which it
-/// begins and ends. The rest is padding.
+/// The position of an image in the padded input of a network: the fractions of height and width at which it
+/// begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placement {
     rows: [f64; 2],
     columns: [f64; 2],
 }
 
-/// The cells of a map that lie under the image.
+/// The cells of a feature map that cover the image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cells {
-    /// From top to bottom.
+    /// The rows.
     pub rows: Range<usize>,
-    /// From left to right.
+    /// The columns.
     pub columns: Range<usize>,
     /// See [`ChannelMap::box_in_seen`].
     pub box_in_seen: BoxXyxy,
 }
 
 impl Placement {
-    /// Of an image whose part `input_box` (in its pixels) became the `input`, padded at the right
-    /// and at the bottom to `frame`. The box may stick out of the image.
+    /// Computes the placement of an image whose part `input_box` (in pixels, possibly larger than the image)
+    /// was resized to `input` and padded at the right and at the bottom to `frame`.
     pub fn new(image: ImageSize, input_box: BoxXyxy, input: ImageSize, frame: ImageSize) -> Self {
         let seen = input_box.clip(image);
         let shares = |box_side: [f32; 2], seen: [f32; 2], input: usize, frame: usize| {
@@ -78,7 +76,7 @@ impl Placement {
         }
     }
 
-    /// The cells of a map of this size that lie under the image, all or a part of them. A map
+    /// Returns the cells of a feature map of this size that cover the image at least partly. A feature map
     /// divides the input into equal cells.
     pub fn cells(&self, map: ImageSize) -> Cells {
         let (rows, [y1, y2]) = line_of_cells(self.rows, map.height);
@@ -91,8 +89,8 @@ impl Placement {
     }
 }
 
-/// Of so many cells those between two shares, and where they begin and end in shares of what is
-/// between.
+/// Returns which of `count` cells overlap the range from `start` to `end` (fractions of all cells), and where
+/// they begin and end in fractions of that range.
 fn line_of_cells([start, end]: [f64; 2], count: usize) -> (Range<usize>, [f32; 2]) {
     let whole = count as f64;
     let first = ((start * whole + ROUNDING) as usize).min(count.saturating_sub(1));
@@ -125,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_under_padding_are_cut_off_and_those_partly_under_it_kept_whole() {
+    fn cells_over_padding_are_removed_unless_they_partly_cover_the_image() {
         // 100 x 150 becomes 64 x 96: nothing is padded. 100 x 110 becomes 64 x 70, padded to 96.
         let preprocess = Preprocess::torchvision().with_sizes(64, 100);
         let whole = placement(&preprocess, ImageSize::new(100, 150)).cells(ImageSize::new(4, 6));
@@ -137,10 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_s_map_lies_in_the_middle_and_black_around_a_small_image_is_cut_off() {
+    fn the_map_of_a_center_crop_is_centered_and_black_borders_are_removed() {
         let preprocess = Preprocess::imagenet_eval();
         let image = ImageSize::new(512, 1024);
-        // 256 x 512, of which the middle 224: in the image 448, 32 from above and 288 from the left.
+        // Resized to 256 x 512 and cropped to 224 x 224: 448 pixels of the image, 32 from the top and 288 from
+        // the left.
         assert_box(
             preprocess.input_box(image),
             [288.0, 32.0, 288.0 + 448.0, 32.0 + 448.0],
@@ -154,7 +153,7 @@ mod tests {
             center_crop: Some(140),
             ..preprocess
         };
-        // 100 x 200 in a square of 140: 20 rows of black above and below.
+        // 100 x 200 in a crop of 140 x 140: 20 black rows above and below.
         let image = ImageSize::new(50, 100);
         assert_box(small.input_box(image), [15.0, -10.0, 85.0, 60.0]);
         let cells = placement(&small, image).cells(ImageSize::new(14, 14));
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn one_cell_is_always_left() {
+    fn at_least_one_cell_is_kept() {
         let preprocess = Preprocess::torchvision().with_sizes(1, 1);
         let cells = placement(&preprocess, ImageSize::new(9, 9)).cells(ImageSize::new(1, 1));
         assert_eq!((cells.rows, cells.columns), (0..1, 0..1));

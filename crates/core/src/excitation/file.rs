@@ -1,4 +1,4 @@
-//! Statistics of gates as one safetensors file, readable by anyone.
+//! Gate statistics as a safetensors file.
 //!
 //! The header entry [`KEY`] is JSON: format, origin, gate, range of the histogram, thresholds and
 //! blocks. Each block has tensors under its name (`SE_2_3.mean`); `docs/excitation.md` lists them.
@@ -19,34 +19,34 @@ use super::statistics::{
 use sedet_data::atomic::replace_atomically;
 use sedet_nn::nn::se::Gate;
 
-/// The header entry that holds our JSON.
+/// The header entry with the JSON description.
 pub const KEY: &str = "sedet-excitation";
 /// The version of the format.
 const FORMAT: u32 = 2;
-/// In the place of an image where there are fewer than [`EXTREME_IMAGES`].
+/// Fills up lists of fewer than [`EXTREME_IMAGES`] images.
 const NO_IMAGE: u32 = u32::MAX;
 
-/// Why statistics were not written or read.
+/// An error while reading or writing an excitation file.
 #[derive(Debug, thiserror::Error)]
 pub enum ExcitationFileError {
-    /// Disk full, no permission, no directory.
-    #[error("{}: not written: {source}", path.display())]
+    /// The file cannot be written.
+    #[error("{}: cannot be written: {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Missing or unreadable.
+    /// The file cannot be read.
     #[error("{}: cannot be read: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Damaged, or something else.
-    #[error("{}: not a file of `sedet excite`: {reason}", path.display())]
+    /// The file is damaged or not an excitation file.
+    #[error("{}: not an excitation file: {reason}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -66,17 +66,17 @@ struct Header {
     blocks: Vec<SeBlock>,
 }
 
-/// A tensor on its way to the file.
+/// A tensor to be written.
 struct Stored<'a> {
     shape: Vec<usize>,
     values: Values<'a>,
 }
 
 enum Values<'a> {
-    /// Parts one after the other.
+    /// Concatenated parts.
     Floats(Vec<&'a [f32]>),
     Counts(&'a [u32]),
-    /// Of each channel, filled up with [`NO_IMAGE`].
+    /// Lists for each channel, filled up with [`NO_IMAGE`].
     Images(&'a [Vec<u32>]),
 }
 
@@ -100,11 +100,11 @@ impl View for Stored<'_> {
                 .collect(),
             Values::Counts(counts) => counts.iter().flat_map(|v| v.to_le_bytes()).collect(),
             Values::Images(channels) => {
-                let filled = channels.iter().flat_map(|images| {
+                let padded = channels.iter().flat_map(|images| {
                     let rest = std::iter::repeat(&NO_IMAGE);
                     images.iter().chain(rest).take(EXTREME_IMAGES)
                 });
-                filled.flat_map(|image| image.to_le_bytes()).collect()
+                padded.flat_map(|image| image.to_le_bytes()).collect()
             }
         })
     }
@@ -114,7 +114,7 @@ impl View for Stored<'_> {
     }
 }
 
-/// A statistic of the channels with its name.
+/// The name of a statistic and its values.
 type Part = (&'static str, fn(&ChannelStatistics) -> &Vec<f32>);
 
 const PARTS: [Part; 4] = [
@@ -158,10 +158,10 @@ fn tensors(block: &BlockStatistics) -> Vec<(String, Stored<'_>)> {
 }
 
 impl Excitation {
-    /// Write the statistics as a safetensors file, whole or not at all.
+    /// Writes the statistics atomically as a safetensors file.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), ExcitationFileError> {
         let header = Header {
             format: FORMAT,
@@ -188,10 +188,10 @@ impl Excitation {
         })
     }
 
-    /// Read what [`save`](Self::save) wrote.
+    /// Reads a file written by [`save`](Self::save).
     ///
     /// # Errors
-    /// Each names the file.
+    /// The file cannot be read, is damaged, or has another format version.
     pub fn load(path: &Path) -> Result<Self, ExcitationFileError> {
         let bytes = std::fs::read(path).map_err(|source| ExcitationFileError::Read {
             path: path.to_path_buf(),
@@ -208,24 +208,24 @@ fn parse(bytes: &[u8]) -> Result<Excitation, String> {
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
     let entries = metadata.metadata().as_ref();
     let text = entries.and_then(|entries| entries.get(KEY));
-    let text = text.ok_or_else(|| format!("its header has no entry {KEY}"))?;
+    let text = text.ok_or_else(|| format!("the header has no entry {KEY}"))?;
     let value: serde_json::Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
-    // Before the rest, which another version may write in another way.
+    // Checked first, because other versions may differ in the rest.
     if value["format"] != FORMAT {
         return Err(format!(
-            "it has format {}, this program reads {FORMAT}",
+            "format version {}, expected {FORMAT}",
             value["format"]
         ));
     }
     let header: Header = serde_json::from_value(value).map_err(|e| e.to_string())?;
     if header.histogram_range != gate_range(header.gate) {
         return Err(format!(
-            "its histograms have the range {:?}, which is not that of its gates",
+            "the histogram range {:?} does not match the gate function",
             header.histogram_range
         ));
     }
     if header.blocks.is_empty() {
-        return Err("it has no blocks".into());
+        return Err("there are no blocks".into());
     }
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
     let classes = header.origin.classes.len();
@@ -253,7 +253,7 @@ fn read_block(
         let tensor = tensors.tensor(&name).map_err(|e| format!("{name}: {e}"))?;
         if tensor.dtype() != dtype || tensor.shape() != shape {
             return Err(format!(
-                "{name} is {:?} {:?}, not {dtype:?} {shape:?}",
+                "{name} is {:?} {:?}, expected {dtype:?} {shape:?}",
                 tensor.dtype(),
                 tensor.shape()
             ));
@@ -305,7 +305,7 @@ fn read_block(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::excitation::statistics::tests::gathered;
+    use crate::excitation::collector::tests::gathered;
 
     fn sample() -> Excitation {
         let rows = [vec![0.25, 0.5], vec![0.75, 0.5], vec![1.0, 0.0]];
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn statistics_come_back_as_they_were_saved() {
+    fn saved_statistics_are_read_back_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.safetensors");
         sample().save(&path).unwrap();
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_and_foreign_files_are_named() {
+    fn errors_of_damaged_and_other_files_name_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.safetensors");
         let message = |bytes: &[u8]| {
@@ -331,7 +331,7 @@ mod tests {
         sample().save(&path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         for cut in [0, 7, 30, bytes.len() - 1] {
-            assert!(message(&bytes[..cut]).contains("a.safetensors: not a file of"));
+            assert!(message(&bytes[..cut]).contains("a.safetensors: not an excitation file"));
         }
         let changed = |from: &str, to: &str| {
             let at = bytes.windows(from.len()).position(|w| w == from.as_bytes());
@@ -340,7 +340,7 @@ mod tests {
             changed
         };
         for (from, to, part) in [
-            (r#"\"format\":2"#, r#"\"format\":7"#, "it has format 7"),
+            (r#"\"format\":2"#, r#"\"format\":7"#, "format version 7"),
             (r#"\"channels\":2"#, r#"\"channels\":3"#, "[3, 3]"),
             ("sedet-excitation", "sedet-excitatiox", "no entry sedet-ex"),
             ("SE_2_1.maximum", "SE_2_1.maxixum", "SE_2_1.maximum"),
@@ -354,6 +354,6 @@ mod tests {
         let nowhere = sample()
             .save(&directory.path().join("no/where"))
             .unwrap_err();
-        assert!(nowhere.to_string().contains("where: not written"));
+        assert!(nowhere.to_string().contains("where: cannot be written"));
     }
 }

@@ -1,56 +1,54 @@
-//! What SE units do over a dataset (SENet paper, section 7.2): statistics of their gates.
+//! Gate statistics of SE blocks over a dataset (SENet paper, section 7.2).
 //!
-//! - [`blocks`]: the units of a network by the paper's names, such as `SE_4_6`.
-//! - [`channel_map`]: one channel of the map that a unit scales, over one image.
-//! - [`statistics`]: streaming statistics for each channel, over all images and for each class.
-//! - [`file`](mod@file): the statistics in one safetensors file.
-//! - [`selection`]: which blocks and classes a person wants to see.
+//! - [`blocks`]: the SE blocks of a network, named as in the paper, such as `SE_4_6`.
+//! - [`channel_map`]: the feature map of one channel and its position in the image.
+//! - [`collector`]: streaming collection of gates.
+//! - [`statistics`]: statistics of each channel over all images and for each class.
+//! - [`file`](mod@file): the statistics as a safetensors file.
+//! - [`selection`]: the blocks and classes that figures show.
 
 pub mod blocks;
 pub mod channel_map;
+pub mod collector;
 pub mod file;
 pub mod selection;
 pub mod statistics;
 
 pub use blocks::{SeBlock, se_blocks};
 pub use channel_map::ChannelMap;
+pub use collector::{Collector, SeenImage};
 pub use file::ExcitationFileError;
 pub use selection::{Selection, SelectionError};
-pub use statistics::{
-    BlockStatistics, BlockSummary, Collector, Excitation, Origin, SeenImage, Thresholds,
-};
+pub use statistics::{BlockStatistics, BlockSummary, ChannelFlags, Excitation, Origin, Thresholds};
 
-/// Why gates could not be gathered.
+/// An error while gates are collected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExcitationError {
-    /// A plain network.
-    #[error(
-        "the network has no SE units; take one that has: in the list of `sedet models` their names \
-         start with se"
-    )]
-    NoUnits,
-    /// The recording is not of this network.
-    #[error("{recorded} SE units were recorded where the network has {expected}")]
-    Units {
-        /// Units of the network.
+    /// The network is a plain network.
+    #[error("the network has no SE blocks")]
+    NoBlocks,
+    /// The recording belongs to another network.
+    #[error("{recorded} SE blocks were recorded, expected {expected}")]
+    Blocks {
+        /// The number of blocks of the network.
         expected: usize,
-        /// Units of the recording.
+        /// The number of recorded blocks.
         recorded: usize,
     },
-    /// The gates of a unit are not a row of its channels for each image.
-    #[error("{block}: gates of {found} values where {expected} are due")]
+    /// The number of recorded gates is not images times channels.
+    #[error("{block}: {found} gates, expected {expected}")]
     Shape {
-        /// The unit's name.
+        /// The name of the block.
         block: String,
         /// Images times channels.
         expected: usize,
-        /// What there is.
+        /// The number of recorded gates.
         found: usize,
     },
-    /// Infinite or no number.
-    #[error("{block}: a gate is not finite; the weights are damaged, or training has diverged")]
+    /// A gate is infinite or NaN.
+    #[error("{block}: a gate is not finite; the weights are damaged or training has diverged")]
     NotFinite {
-        /// The unit's name.
+        /// The name of the block.
         block: String,
     },
 }

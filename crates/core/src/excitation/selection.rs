@@ -1,40 +1,40 @@
-//! Which blocks and classes a person wants to see.
+//! The blocks and classes that the user selects for figures.
 
 use super::blocks::{SeBlock, default_blocks};
 
-/// Classes that are shown when nobody chooses, as in the paper's figure 6.
+/// The default number of classes, as in figure 6 of the SENet paper.
 pub const DEFAULT_CLASSES: usize = 4;
-/// Names that a message about an unknown one lists.
+/// The maximum number of known names in an error message.
 const LISTED: usize = 8;
 
-/// What figures show.
+/// The content of figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
-    /// Positions among the blocks.
+    /// Indices of the blocks.
     pub blocks: Vec<usize>,
-    /// Labels; each has images.
+    /// Labels of the classes; each has images.
     pub classes: Vec<usize>,
-    /// At most so many channels of each block, evenly spread over it; at least one.
+    /// The maximum number of channels per block, evenly spaced; at least one.
     pub channels: usize,
 }
 
-/// A name that there is nothing for.
+/// An unknown block or class.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectionError {
-    /// No SE unit of that name.
+    /// No SE block has this name.
     #[error("unknown block '{name}'; the network has {}", listed(known))]
     Block {
-        /// What was asked for.
+        /// The unknown name.
         name: String,
-        /// What there is.
+        /// The known names.
         known: Vec<String>,
     },
-    /// No class of that name.
+    /// No class has this name.
     #[error("unknown class '{name}'; the dataset has {}", listed(known))]
     Class {
-        /// What was asked for.
+        /// The unknown name.
         name: String,
-        /// What there is.
+        /// The known names.
         known: Vec<String>,
     },
 }
@@ -49,16 +49,15 @@ fn listed(names: &[String]) -> String {
     format!("{}{more}", first.join(", "))
 }
 
-/// ImageNet's classes have several names with commas between them: the first.
+/// Returns the first of several names separated by commas, as in the classes of ImageNet.
 pub fn short_name(class: &str) -> &str {
     class.split(',').next().unwrap_or(class)
 }
 
-/// Positions of the blocks of these names; without any, of those that
-/// [`default_blocks`] chooses.
+/// Returns the indices of the blocks with these names, or those of [`default_blocks`] without names.
 ///
 /// # Errors
-/// [`SelectionError::Block`].
+/// [`SelectionError::Block`] for an unknown name.
 pub fn choose_blocks(blocks: &[SeBlock], chosen: &[String]) -> Result<Vec<usize>, SelectionError> {
     if chosen.is_empty() {
         return Ok(default_blocks(blocks));
@@ -74,21 +73,21 @@ pub fn choose_blocks(blocks: &[SeBlock], chosen: &[String]) -> Result<Vec<usize>
     each_once(chosen.iter().map(find))
 }
 
-/// Labels of the classes of these names: a whole name, the part before its first comma, or the
-/// label's number.
+/// Returns the labels of these classes, given by name, by the part of the name before the first comma or by
+/// label.
 ///
 /// # Errors
-/// [`SelectionError::Class`].
+/// [`SelectionError::Class`] for an unknown name.
 pub fn choose_classes(
     class_names: &[String],
     chosen: &[String],
 ) -> Result<Vec<usize>, SelectionError> {
     let find = |name: &String| {
         let named = |known: &String| known.eq_ignore_ascii_case(name);
-        let shortly = |known: &String| short_name(known).eq_ignore_ascii_case(name);
+        let short = |known: &String| short_name(known).eq_ignore_ascii_case(name);
         let label = || name.parse().ok().filter(|&n: &usize| n < class_names.len());
         let found = class_names.iter().position(named);
-        let found = found.or_else(|| class_names.iter().position(shortly));
+        let found = found.or_else(|| class_names.iter().position(short));
         found.or_else(label).ok_or_else(|| SelectionError::Class {
             name: name.clone(),
             known: class_names.to_vec(),
@@ -110,18 +109,18 @@ fn each_once(
     Ok(positions)
 }
 
-/// The classes that are shown when nobody chooses: those with images; of more than four the four
-/// with the most. By label.
+/// Returns the labels of the default classes: the [`DEFAULT_CLASSES`] classes with the most images, in
+/// ascending order. Classes without images are excluded.
 pub fn default_classes(counts: &[u32]) -> Vec<usize> {
     let mut labels: Vec<usize> = (0..counts.len()).filter(|&c| counts[c] > 0).collect();
-    // Stable: of equals the first.
+    // The sort is stable: of equal counts the first class is kept.
     labels.sort_by_key(|&label| std::cmp::Reverse(counts[label]));
     labels.truncate(DEFAULT_CLASSES);
     labels.sort_unstable();
     labels
 }
 
-/// At most `count` of so many channels, evenly spread.
+/// Returns at most `count` evenly spaced channels.
 pub fn spread(channels: usize, count: usize) -> Vec<usize> {
     let count = count.clamp(1, channels.max(1)).min(channels);
     (0..count).map(|n| n * channels / count).collect()
@@ -130,14 +129,14 @@ pub fn spread(channels: usize, count: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::excitation::statistics::tests::block;
+    use crate::excitation::collector::tests::block;
 
     fn strings(names: &[&str]) -> Vec<String> {
         names.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn classes_are_found_by_name_by_first_name_and_by_label() {
+    fn classes_are_found_by_name_by_short_name_and_by_label() {
         let names = strings(&["tench, Tinca tinca", "goldfish, Carassius auratus", "0"]);
         let found = choose_classes(&names, &strings(&["Goldfish", "tench, tinca tinca", "1"]));
         assert_eq!(found, Ok(vec![1, 0]));
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_block_lists_some_known_ones() {
+    fn the_error_of_an_unknown_block_lists_known_ones() {
         let blocks: Vec<SeBlock> = (1..20).map(|n| block(&format!("SE_2_{n}"), 4)).collect();
         assert_eq!(
             choose_blocks(&blocks, &strings(&["se_2_3", "SE_2_1"])),
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_classes_with_most_images_and_evenly_spread_channels_are_the_default() {
+    fn the_default_is_the_classes_with_most_images_and_evenly_spaced_channels() {
         assert_eq!(default_classes(&[1, 5, 0, 5, 2, 9, 1]), [1, 3, 4, 5]);
         assert_eq!(default_classes(&[0, 2]), [1]);
         assert_eq!(spread(256, 4), [0, 64, 128, 192]);

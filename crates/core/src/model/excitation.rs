@@ -39,7 +39,7 @@ impl Model {
     pub fn se_blocks(&self) -> Result<Vec<SeBlock>, ModelError> {
         let blocks = self.se_blocks_or_none()?;
         if blocks.is_empty() {
-            return Err(self.excitation_error(ExcitationError::NoUnits));
+            return Err(self.excitation_error(ExcitationError::NoBlocks));
         }
         Ok(blocks)
     }

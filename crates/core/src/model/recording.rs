@@ -5,7 +5,7 @@ use image::RgbImage;
 
 use super::{Model, ModelError, Prediction};
 use crate::excitation::channel_map::Placement;
-use crate::excitation::statistics::gate_rows;
+use crate::excitation::collector::gate_rows;
 use crate::excitation::{ChannelMap, ExcitationError, SeBlock};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 use sedet_nn::nn::recording::{Depth, RecordedUnit, ScaledMaps, record};
@@ -115,7 +115,7 @@ impl Model {
         let (prediction, recorded) = record(depth, || self.predict(image));
         let blocks = self.se_blocks_or_none()?;
         if blocks.len() != recorded.len() {
-            return Err(self.excitation_error(ExcitationError::Units {
+            return Err(self.excitation_error(ExcitationError::Blocks {
                 expected: blocks.len(),
                 recorded: recorded.len(),
             }));

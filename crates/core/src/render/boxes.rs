@@ -4,8 +4,8 @@ use std::path::Path;
 
 use image::RgbImage;
 
-use super::canvas::{Lettering, PixelRect, dashed_frame, dashes, fill, frame};
-use super::palette::{DARK, LIGHT, Rgb, class_color, text_color_on};
+use super::canvas::{LabelFont, PixelRect, Surface};
+use super::palette::{DARK, LIGHT, class_color, text_color_on};
 use super::save::{
     IMAGES_AND_SVG, RenderError, is_image_extension, lower_extension, save_image, save_svg,
     wrong_extension,
@@ -13,59 +13,45 @@ use super::save::{
 use super::svg::Svg;
 use sedet_data::boxes::BoxXyxy;
 
-/// One box with its label.
+/// A box with its label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DrawnBox {
-    /// In pixels of the image it is drawn on.
+    /// Coordinates in pixels of the image.
     pub box_in_image: BoxXyxy,
-    /// The class name; empty for no label.
+    /// The class name; empty for none.
     pub label: String,
-    /// Contiguous class index: decides the color.
+    /// Contiguous class index, which decides the color.
     pub class_index: usize,
-    /// Shown behind the name with two digits, and decides which of two boxes lies on top.
+    /// The score after the name. Boxes with higher scores are drawn on top.
     pub score: Option<f32>,
-    /// Thin dashes, for annotations beside detections.
+    /// Thin dashed lines, for annotations shown with detections.
     pub dashed: bool,
 }
 
-/// Draw boxes and labels onto an image, line width and letters fitting its size.
+/// Draws boxes and labels on an image. Line width and font size depend on its size.
 ///
-/// Dashed boxes lie below solid ones, low scores below high ones. A label stands above its box, or
-/// where there is room without covering another label, and never outside the image. Boxes are cut
-/// to the image; those outside it or with coordinates that are not finite are left out.
+/// Dashed boxes are below solid ones, and low scores below high ones. A label is above its box or at another
+/// position that covers no other label, and always inside the image. Boxes are clipped to the image; boxes
+/// outside it or with non-finite coordinates are skipped.
 pub fn draw_boxes(image: &mut RgbImage, boxes: &[DrawnBox]) {
-    let arranged = Arranged::on(image, boxes);
-    let style = &arranged.style;
-    for (drawn, rect) in &arranged.frames {
-        draw_frame(image, style, drawn, *rect);
-    }
-    for label in &arranged.labels {
-        draw_label(image, style, label);
-    }
+    Layout::new(image, boxes).draw(image);
 }
 
-/// The image with boxes and labels as an SVG: the image inside as a JPEG, on it lines and letters that
-/// can be changed, in the places where [`draw_boxes`] has them.
+/// Returns the image with boxes and labels as an SVG: the image as an embedded JPEG, boxes and labels as vector
+/// graphics with the layout of [`draw_boxes`].
 ///
 /// # Errors
-/// An image without pixels.
+/// The image has no pixels.
 pub fn boxes_svg(image: &RgbImage, boxes: &[DrawnBox]) -> Result<String, RenderError> {
-    let arranged = Arranged::on(image, boxes);
-    let style = &arranged.style;
     let mut svg = Svg::with_image(image)?;
-    for (drawn, rect) in &arranged.frames {
-        frame_to_svg(&mut svg, style, drawn, *rect);
-    }
-    for label in &arranged.labels {
-        label_to_svg(&mut svg, style, label);
-    }
+    Layout::new(image, boxes).draw(&mut svg);
     Ok(svg.finish())
 }
 
-/// Save the image with boxes and labels, by the path's extension as an SVG, a PNG or a JPEG.
+/// Saves the image with boxes and labels as SVG, PNG or JPEG, depending on the extension of the path.
 ///
 /// # Errors
-/// Another extension, or the file cannot be written; the path is named.
+/// The extension is unknown, or the file cannot be written.
 pub fn save_boxes(image: &RgbImage, boxes: &[DrawnBox], path: &Path) -> Result<(), RenderError> {
     let extension = lower_extension(path);
     if extension == "svg" {
@@ -79,8 +65,8 @@ pub fn save_boxes(image: &RgbImage, boxes: &[DrawnBox], path: &Path) -> Result<(
     }
 }
 
-/// What is drawn where, the lowest first.
-struct Arranged<'a> {
+/// The position of every box and label, in drawing order.
+struct Layout<'a> {
     style: Style,
     frames: Vec<(&'a DrawnBox, PixelRect)>,
     labels: Vec<Label<'a>>,
@@ -92,8 +78,8 @@ struct Label<'a> {
     text: String,
 }
 
-impl<'a> Arranged<'a> {
-    fn on(image: &RgbImage, boxes: &'a [DrawnBox]) -> Self {
+impl<'a> Layout<'a> {
+    fn new(image: &RgbImage, boxes: &'a [DrawnBox]) -> Self {
         let style = Style::for_image(image, boxes.len());
         let edge = PixelRect::of_image(image);
         let mut frames: Vec<(&DrawnBox, PixelRect)> = boxes
@@ -105,13 +91,13 @@ impl<'a> Arranged<'a> {
             let (a, b) = (rank(a), rank(b));
             a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
         });
-        // The most important labels choose their places first and are drawn last.
+        // The most important labels are placed first and drawn last.
         let mut taken: Vec<PixelRect> = Vec::new();
         let mut labels = Vec::new();
         for &(drawn, rect) in frames.iter().rev() {
-            let text = style
-                .letters
-                .fitted(&label_text(drawn), edge.width() - 2 * style.label_margin);
+            let text = label_text(&drawn.label, drawn.score);
+            let max_width = edge.width() - 2 * style.label_margin;
+            let text = style.font.fitted(&text, max_width);
             if text.is_empty() {
                 continue;
             }
@@ -126,51 +112,60 @@ impl<'a> Arranged<'a> {
             labels,
         }
     }
+
+    fn draw(&self, surface: &mut impl Surface) {
+        for (drawn, rect) in &self.frames {
+            draw_frame(surface, &self.style, drawn, *rect);
+        }
+        for label in &self.labels {
+            draw_label(surface, &self.style, label);
+        }
+    }
 }
 
-/// More boxes than this get smaller letters.
+/// With more boxes than this, labels get smaller.
 const UNCROWDED: usize = 12;
 
-/// Sizes in pixels that fit an image.
+/// Sizes in pixels for an image.
 struct Style {
     line: i64,
     dashed_line: i64,
     dash: i64,
     label_margin: i64,
     label_height: i64,
-    letters: Lettering,
+    font: LabelFont,
 }
 
 impl Style {
-    /// Width of the shade beside a line.
-    fn hair(&self) -> i64 {
+    /// Returns the width of the shadow beside a line.
+    fn shadow(&self) -> i64 {
         (self.line / 3).max(1)
     }
 
     fn for_image(image: &RgbImage, boxes: usize) -> Self {
         let diagonal = f64::from(image.width()).hypot(f64::from(image.height()));
-        // 640x480 gets lines of 2 pixels and letters of 15, as annotation tools do.
+        // 640x480 gets lines of 2 pixels and a font of 15 pixels, as in annotation tools.
         let line = (diagonal / 380.0).round().max(1.0) as i64;
-        // Many labels would hide the image: they get smaller, but stay readable.
+        // Many labels would hide the image, so they get smaller, but stay readable.
         let crowd = (UNCROWDED as f64 / boxes.max(1) as f64)
             .sqrt()
             .clamp(0.72, 1.0);
-        let letter_height = (diagonal * crowd / 52.0).clamp(10.0, 64.0) as f32;
-        let letters = Lettering::new(letter_height);
-        let label_margin = (letter_height * 0.3).round() as i64;
+        let font_height = (diagonal * crowd / 52.0).clamp(10.0, 64.0) as f32;
+        let font = LabelFont::new(font_height);
+        let label_margin = (font_height * 0.3).round() as i64;
         Self {
             line,
-            // Thinner where there is room for it: a single pixel is lost on a photograph.
+            // Thinner than solid lines, but not a single pixel, which is invisible on a photograph.
             dashed_line: if line > 2 { line * 2 / 3 } else { line },
             dash: 4 * line.max(1),
             label_margin,
-            label_height: letters.line_height() + label_margin / 2,
-            letters,
+            label_height: font.line_height() + label_margin / 2,
+            font,
         }
     }
 }
 
-/// Whole pixels, at least one each way, inside the image; None for what cannot be seen.
+/// Rounds a box to at least one pixel and clips it to the image. Returns `None` for an invisible box.
 fn pixel_rect(box_in_image: BoxXyxy, edge: PixelRect) -> Option<PixelRect> {
     if !box_in_image.is_finite() {
         return None;
@@ -183,53 +178,40 @@ fn pixel_rect(box_in_image: BoxXyxy, edge: PixelRect) -> Option<PixelRect> {
         right: (x2.round() as i64).max(left.saturating_add(1)),
         bottom: (y2.round() as i64).max(top.saturating_add(1)),
     };
-    let cut = rect.overlap(edge);
+    let cut = rect.intersection(edge);
     (x2 >= x1 && y2 >= y1 && cut.area() > 0).then_some(cut)
 }
 
-/// Dashes of the class's color in a dark groove of this opacity show on any background.
-const GROOVE: f32 = 0.55;
-/// A hair of shade on both sides parts a line from a background of its own color.
-const HAIR: f32 = 0.35;
+/// The opacity of the dark background of dashes, which makes them visible on any image.
+const DASH_BACKGROUND: f32 = 0.55;
+/// The opacity of the shadow on both sides of a line, which separates it from a background of the same color.
+const SHADOW: f32 = 0.35;
 
-fn draw_frame(image: &mut RgbImage, style: &Style, drawn: &DrawnBox, rect: PixelRect) {
+fn draw_frame(surface: &mut impl Surface, style: &Style, drawn: &DrawnBox, rect: PixelRect) {
     let color = class_color(drawn.class_index);
     if drawn.dashed {
-        frame(image, rect, style.dashed_line, DARK, GROOVE);
-        dashed_frame(image, rect, style.dashed_line, style.dash, color);
+        surface.frame(rect, style.dashed_line, DARK, DASH_BACKGROUND);
+        surface.dashed_frame(rect, style.dashed_line, style.dash, color);
         return;
     }
-    let hair = style.hair();
-    for rect in [rect.shrunk(-hair), rect.shrunk(style.line)] {
-        frame(image, rect, hair, DARK, HAIR);
+    let shadow = style.shadow();
+    for rect in [rect.shrunk(-shadow), rect.shrunk(style.line)] {
+        surface.frame(rect, shadow, DARK, SHADOW);
     }
-    frame(image, rect, style.line, color, 1.0);
+    surface.frame(rect, style.line, color, 1.0);
 }
 
-fn frame_to_svg(svg: &mut Svg, style: &Style, drawn: &DrawnBox, rect: PixelRect) {
-    let color = class_color(drawn.class_index);
-    if drawn.dashed {
-        svg.frame(rect, style.dashed_line, DARK, GROOVE);
-        svg.rects(&dashes(rect, style.dashed_line, style.dash), color);
-        return;
-    }
-    let hair = style.hair();
-    for rect in [rect.shrunk(-hair), rect.shrunk(style.line)] {
-        svg.frame(rect, hair, DARK, HAIR);
-    }
-    svg.frame(rect, style.line, color, 1.0);
-}
-
-fn label_text(drawn: &DrawnBox) -> String {
-    match drawn.score {
-        Some(score) if drawn.label.is_empty() => format!("{score:.2}"),
-        Some(score) => format!("{} {score:.2}", drawn.label),
-        None => drawn.label.clone(),
+/// Returns the text of a label: the name and the score with two digits.
+pub fn label_text(name: &str, score: Option<f32>) -> String {
+    match score {
+        Some(score) if name.is_empty() => format!("{score:.2}"),
+        Some(score) => format!("{name} {score:.2}"),
+        None => name.to_owned(),
     }
 }
 
-/// Above the box, inside its top, below it, inside its bottom; left, then right: the first place
-/// that covers no other label, or the one that covers least.
+/// Returns the position of a label: above the box, inside its top, below it or inside its bottom, at the left
+/// or the right: the first that covers no other label, or the one that covers the least.
 fn place_label(
     style: &Style,
     text: &str,
@@ -237,7 +219,7 @@ fn place_label(
     edge: PixelRect,
     taken: &[PixelRect],
 ) -> PixelRect {
-    let width = style.letters.width(text) + 2 * style.label_margin;
+    let width = style.font.width(text) + 2 * style.label_margin;
     let height = style.label_height;
     let lefts = [rect.left, rect.right - width];
     let tops = [
@@ -254,8 +236,11 @@ fn place_label(
     });
     places
         .min_by_key(|(wanted, place)| {
-            let covered: i64 = taken.iter().map(|other| other.overlap(*place).area()).sum();
-            // Away from the wanted height a label would lie across the box's own edge.
+            let covered: i64 = taken
+                .iter()
+                .map(|other| other.intersection(*place).area())
+                .sum();
+            // A label moved vertically would cover the edge of its own box.
             (
                 covered,
                 (wanted.top - place.top).abs(),
@@ -265,43 +250,29 @@ fn place_label(
         .map_or(rect, |(_, place)| place)
 }
 
-/// The backgrounds of a label, lowest first, and the color of its letters.
-fn label_colors(
-    style: &Style,
-    drawn: &DrawnBox,
-    place: PixelRect,
-) -> (Vec<(PixelRect, Rgb, f32)>, Rgb) {
-    let color = class_color(drawn.class_index);
-    if !drawn.dashed {
-        return (vec![(place, color, 1.0)], text_color_on(color));
-    }
-    // Dark with a stripe of the class's color: no one takes it for a detection's.
-    let stripe = PixelRect {
-        right: place.left + (style.label_margin / 2).max(2),
-        ..place
+fn draw_label(surface: &mut impl Surface, style: &Style, label: &Label<'_>) {
+    let place = label.place;
+    let color = class_color(label.drawn.class_index);
+    let text_color = if label.drawn.dashed {
+        // Dark with a stripe of the class color, to differ from the label of a detection.
+        let stripe = PixelRect {
+            right: place.left + (style.label_margin / 2).max(2),
+            ..place
+        };
+        surface.fill(place, DARK, 0.85);
+        surface.fill(stripe, color, 1.0);
+        LIGHT
+    } else {
+        surface.fill(place, color, 1.0);
+        text_color_on(color)
     };
-    (vec![(place, DARK, 0.85), (stripe, color, 1.0)], LIGHT)
-}
-
-fn draw_label(image: &mut RgbImage, style: &Style, label: &Label<'_>) {
-    let place = label.place;
-    let (backgrounds, text_color) = label_colors(style, label.drawn, place);
-    for (rect, color, opacity) in backgrounds {
-        fill(image, rect, color, opacity);
-    }
-    style
-        .letters
-        .write(image, place, style.label_margin, &label.text, text_color);
-}
-
-fn label_to_svg(svg: &mut Svg, style: &Style, label: &Label<'_>) {
-    let place = label.place;
-    let (backgrounds, text_color) = label_colors(style, label.drawn, place);
-    for (rect, color, opacity) in backgrounds {
-        svg.fill(rect, color, opacity);
-    }
-    let text = &label.text;
-    svg.text(&style.letters, place, style.label_margin, text, text_color);
+    surface.text(
+        &style.font,
+        place,
+        style.label_margin,
+        &label.text,
+        text_color,
+    );
 }
 
 #[cfg(test)]
@@ -325,16 +296,14 @@ mod tests {
     }
 
     #[test]
-    fn the_label_names_class_and_score() {
-        assert_eq!(label_text(&drawn([0.0; 4], false)), "teddy bear 0.93");
-        assert_eq!(label_text(&drawn([0.0; 4], true)), "teddy bear");
-        let mut only_score = drawn([0.0; 4], false);
-        only_score.label.clear();
-        assert_eq!(label_text(&only_score), "0.93");
+    fn a_label_has_class_and_score() {
+        assert_eq!(label_text("teddy bear", Some(0.934)), "teddy bear 0.93");
+        assert_eq!(label_text("teddy bear", None), "teddy bear");
+        assert_eq!(label_text("", Some(0.934)), "0.93");
     }
 
     #[test]
-    fn a_solid_box_has_its_class_color_on_its_edge_and_leaves_the_inside() {
+    fn a_solid_box_has_its_class_color_on_the_edge_only() {
         let mut image = gray(640, 480);
         draw_boxes(&mut image, &[drawn([100.0, 200.0, 300.0, 400.0], false)]);
         let color = image::Rgb(class_color(3));
@@ -357,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_letters_grow_with_the_image() {
+    fn lines_and_labels_scale_with_the_image() {
         let sizes: Vec<_> = [(160, 120), (640, 480), (2000, 1500)]
             .map(|(width, height)| Style::for_image(&gray(width, height), 3))
             .iter()
@@ -371,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_neighboring_boxes_do_not_cover_each_other() {
+    fn labels_of_neighboring_boxes_do_not_overlap() {
         let image = gray(640, 480);
         let style = Style::for_image(&image, 3);
         let edge = PixelRect::of_image(&image);
@@ -382,19 +351,19 @@ mod tests {
             assert!(
                 taken
                     .iter()
-                    .all(|other: &PixelRect| other.overlap(place).area() == 0)
+                    .all(|other: &PixelRect| other.intersection(place).area() == 0)
             );
             taken.push(place);
         }
     }
 
-    /// The number in an attribute.
+    /// Returns the number in an attribute.
     fn number(node: roxmltree::Node<'_, '_>, name: &str) -> f64 {
         node.attribute(name).unwrap().parse().unwrap()
     }
 
     #[test]
-    fn an_svg_has_the_image_and_its_boxes_and_labels_where_the_png_has_them() {
+    fn an_svg_has_the_image_and_the_layout_of_the_png() {
         let image = gray(640, 480);
         let mut solid = drawn([100.0, 200.0, 300.0, 400.0], false);
         solid.label = "<b> & \"c\u{1}\u{7}'".into();
@@ -416,7 +385,7 @@ mod tests {
         let texts: Vec<_> = elements("text").iter().filter_map(|n| n.text()).collect();
         assert_eq!(texts, ["teddy bear", "<b> & \"c' 0.93"]);
 
-        // Every rectangle is where the pixels have its color.
+        // The rectangles are at the pixels of their color.
         let mut pixels = image.clone();
         draw_boxes(&mut pixels, &boxes);
         let [r, g, b] = class_color(3);
@@ -436,13 +405,13 @@ mod tests {
         let (x, y) = corner(label.unwrap());
         assert_eq!(pixels.get_pixel(x, y).0, class_color(3));
         assert_ne!(pixels.get_pixel(x, y - 3).0, class_color(3));
-        // The dashes are one path, which begins at the corner.
+        // The dashes are one path that begins at the corner.
         let path = elements("path")[0].attribute("d").unwrap();
         assert!(path.starts_with("M400 50h"), "{path}");
     }
 
     #[test]
-    fn boxes_are_saved_by_the_extension() {
+    fn boxes_are_saved_in_the_format_of_the_extension() {
         let directory = tempfile::tempdir().unwrap();
         let boxes = [drawn([10.0, 20.0, 60.0, 70.0], false)];
         for (name, start) in [
@@ -461,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_changes_nothing() {
+    fn invisible_boxes_are_skipped() {
         let mut image = gray(100, 80);
         draw_boxes(
             &mut image,
@@ -481,7 +450,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_label_that_fits_lies_inside_the_image(
+        fn a_label_that_fits_is_inside_the_image(
             width in 160u32..900, height in 120u32..700,
             corners in prop::array::uniform4(-300.0f32..1200.0),
         ) {

@@ -1,11 +1,11 @@
-//! Filling and writing on an RGB image, always inside it.
+//! Drawing rectangles and text on a surface: the pixels of an image here, an SVG in [`svg`](super::svg).
 
 use ab_glyph::{Font, FontRef, PxScale, ScaleFont};
 use image::{Rgb as Pixel, RgbImage};
 
 use super::palette::Rgb;
 
-/// A rectangle of whole pixels; the right and bottom edges are outside it.
+/// A rectangle of whole pixels; the right and bottom edges are exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PixelRect {
     pub left: i64,
@@ -41,7 +41,7 @@ impl PixelRect {
         self.bottom - self.top
     }
 
-    /// Smaller by this on every side.
+    /// Returns the rectangle reduced on every side.
     pub fn shrunk(self, by: i64) -> Self {
         Self {
             left: self.left + by,
@@ -51,7 +51,7 @@ impl PixelRect {
         }
     }
 
-    pub fn overlap(self, other: Self) -> Self {
+    pub fn intersection(self, other: Self) -> Self {
         Self {
             left: self.left.max(other.left),
             top: self.top.max(other.top),
@@ -60,17 +60,17 @@ impl PixelRect {
         }
     }
 
-    /// Zero when a side is negative.
+    /// Returns the area; 0 if a side is negative.
     pub fn area(self) -> i64 {
         self.width().max(0) * self.height().max(0)
     }
 
     #[cfg(test)]
     pub fn contains(self, other: Self) -> bool {
-        self.overlap(other) == other
+        self.intersection(other) == other
     }
 
-    /// Moved as little as possible so that it lies inside; at the top left when it does not fit.
+    /// Moves the rectangle as little as possible to be inside `outer`; to its top left corner if it does not fit.
     pub fn moved_into(self, outer: Self) -> Self {
         let shift = |low: i64, high: i64, outer_low: i64, outer_high: i64| {
             let back = (high - outer_high).max(0);
@@ -82,30 +82,58 @@ impl PixelRect {
     }
 }
 
-/// Mix a color over a rectangle, `opacity` from 0 to 1; what is outside the image is left away.
-pub(super) fn fill(image: &mut RgbImage, rect: PixelRect, color: Rgb, opacity: f32) {
-    let rect = rect.overlap(PixelRect::of_image(image));
-    for y in rect.top..rect.bottom {
-        for x in rect.left..rect.right {
-            mix(image.get_pixel_mut(x as u32, y as u32), color, opacity);
+/// A target of drawing. Whatever is outside of it is clipped.
+pub(super) trait Surface {
+    /// Blends a color over a rectangle, `opacity` from 0 to 1.
+    fn fill(&mut self, rect: PixelRect, color: Rgb, opacity: f32);
+
+    /// Blends a frame of this thickness inside the edge of a rectangle.
+    fn frame(&mut self, rect: PixelRect, thickness: i64, color: Rgb, opacity: f32);
+
+    /// Draws a dashed frame whose dashes begin and end at the corners.
+    fn dashed_frame(&mut self, rect: PixelRect, thickness: i64, dash: i64, color: Rgb);
+
+    /// Draws one line of text, vertically centered in a rectangle, at a distance from its left edge.
+    fn text(&mut self, font: &LabelFont, rect: PixelRect, margin: i64, text: &str, color: Rgb);
+}
+
+impl Surface for RgbImage {
+    fn fill(&mut self, rect: PixelRect, color: Rgb, opacity: f32) {
+        let rect = rect.intersection(PixelRect::of_image(self));
+        for y in rect.top..rect.bottom {
+            for x in rect.left..rect.right {
+                blend(self.get_pixel_mut(x as u32, y as u32), color, opacity);
+            }
         }
     }
-}
 
-/// A frame of this thickness inside the rectangle's edge.
-pub(super) fn frame(
-    image: &mut RgbImage,
-    rect: PixelRect,
-    thickness: i64,
-    color: Rgb,
-    opacity: f32,
-) {
-    for strip in frame_strips(rect, thickness) {
-        fill(image, strip, color, opacity);
+    fn frame(&mut self, rect: PixelRect, thickness: i64, color: Rgb, opacity: f32) {
+        for strip in frame_strips(rect, thickness) {
+            self.fill(strip, color, opacity);
+        }
+    }
+
+    fn dashed_frame(&mut self, rect: PixelRect, thickness: i64, dash: i64, color: Rgb) {
+        for drawn in dashes(rect, thickness, dash) {
+            self.fill(drawn, color, 1.0);
+        }
+    }
+
+    fn text(&mut self, font: &LabelFont, rect: PixelRect, margin: i64, text: &str, color: Rgb) {
+        imageproc::drawing::draw_text_mut(
+            self,
+            Pixel(color),
+            (rect.left + margin) as i32,
+            font.top_of_line(rect) as i32,
+            font.scale,
+            &font.font,
+            text,
+        );
     }
 }
 
-/// Top, bottom, left, right; no pixel twice, so that they can be mixed over.
+/// Returns the top, bottom, left and right strip of a frame. They do not overlap, so that each pixel is blended
+/// once.
 fn frame_strips(rect: PixelRect, thickness: i64) -> [PixelRect; 4] {
     let PixelRect {
         left,
@@ -131,24 +159,11 @@ fn frame_strips(rect: PixelRect, thickness: i64) -> [PixelRect; 4] {
     ]
 }
 
-/// A frame in dashes that begin and end at the corners, so that these stay visible.
-pub(super) fn dashed_frame(
-    image: &mut RgbImage,
-    rect: PixelRect,
-    thickness: i64,
-    dash: i64,
-    color: Rgb,
-) {
-    for drawn in dashes(rect, thickness, dash) {
-        fill(image, drawn, color, 1.0);
-    }
-}
-
-/// The dashes of a [`dashed_frame`].
+/// Returns the rectangles of a [dashed frame](Surface::dashed_frame).
 pub(super) fn dashes(rect: PixelRect, thickness: i64, dash: i64) -> Vec<PixelRect> {
     let mut dashes = Vec::new();
     for strip in frame_strips(rect, thickness) {
-        // The upright strips of the frame start below the corners; dash them over the whole side.
+        // The vertical strips exclude the corners; their dashes are those of the whole side.
         let horizontal = strip.width() > strip.height();
         let (start, end) = if horizontal {
             (rect.left, rect.right)
@@ -181,22 +196,23 @@ pub(super) fn dashes(rect: PixelRect, thickness: i64, dash: i64) -> Vec<PixelRec
     dashes
 }
 
-fn mix(pixel: &mut Pixel<u8>, color: Rgb, opacity: f32) {
+/// Blends a color over a pixel, `opacity` from 0 to 1.
+pub(super) fn blend(pixel: &mut Pixel<u8>, color: Rgb, opacity: f32) {
     for (channel, new) in pixel.0.iter_mut().zip(color) {
         let value = f32::from(*channel) * (1.0 - opacity) + f32::from(new) * opacity;
         *channel = value.round() as u8;
     }
 }
 
-/// The font of all images, at one size.
+/// The font of labels and captions at one size.
 #[derive(Clone)]
-pub(super) struct Lettering {
+pub(super) struct LabelFont {
     font: FontRef<'static>,
     scale: PxScale,
 }
 
-impl Lettering {
-    /// `height` is from the top of the highest to the bottom of the lowest letter, in pixels.
+impl LabelFont {
+    /// Creates the font. `height` is from the ascender to the descender, in pixels.
     pub fn new(height: f32) -> Self {
         Self {
             font: FontRef::try_from_slice(dejavu::sans::bold())
@@ -205,23 +221,23 @@ impl Lettering {
         }
     }
 
-    /// Pixels from left to right.
+    /// Returns the width of a text in pixels.
     pub fn width(&self, text: &str) -> i64 {
         i64::from(imageproc::drawing::text_size(self.scale, &self.font, text).0)
     }
 
-    /// Pixels from the top of a line to its bottom.
+    /// Returns the height of a line in pixels.
     pub fn line_height(&self) -> i64 {
         self.font.as_scaled(self.scale).height().ceil() as i64
     }
 
-    /// The side of the square that letters are designed in, in pixels: the size of a font in CSS.
+    /// Returns the em size in pixels, which is the font size of CSS.
     pub fn em(&self) -> f32 {
         let units = self.font.units_per_em().unwrap_or(1.0);
         self.scale.y * units / self.font.height_unscaled()
     }
 
-    /// Where letters stand that [`write`](Self::write) writes into this rectangle.
+    /// Returns the y coordinate of the baseline of text that is centered in a rectangle.
     pub fn baseline(&self, rect: PixelRect) -> f32 {
         self.top_of_line(rect) + self.font.as_scaled(self.scale).ascent()
     }
@@ -231,14 +247,14 @@ impl Lettering {
         (middle - self.middle()).round()
     }
 
-    /// How far the middle of a capital letter lies below the top of its line.
+    /// Returns the distance from the top of a line to the middle of a capital letter.
     fn middle(&self) -> f32 {
         const CAPITAL_TO_ASCENT: f32 = 0.78;
         let ascent = self.font.as_scaled(self.scale).ascent();
         ascent * (1.0 - CAPITAL_TO_ASCENT / 2.0)
     }
 
-    /// The longest beginning that fits the width, with an ellipsis when it is not all.
+    /// Truncates a text to a width, with an ellipsis.
     pub fn fitted(&self, text: &str, width: i64) -> String {
         if self.width(text) <= width {
             return text.to_owned();
@@ -252,26 +268,6 @@ impl Lettering {
             }
         }
         String::new()
-    }
-
-    /// Write one line with its capitals upright in the middle of the rectangle.
-    pub fn write(
-        &self,
-        image: &mut RgbImage,
-        rect: PixelRect,
-        margin: i64,
-        text: &str,
-        color: Rgb,
-    ) {
-        imageproc::drawing::draw_text_mut(
-            image,
-            Pixel(color),
-            (rect.left + margin) as i32,
-            self.top_of_line(rect) as i32,
-            self.scale,
-            &self.font,
-            text,
-        );
     }
 }
 
@@ -290,9 +286,9 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_mixes_every_pixel_once() {
+    fn a_frame_blends_every_pixel_once() {
         let mut image = RgbImage::new(9, 7);
-        frame(&mut image, rect(1, 1, 8, 6), 2, [200; 3], 0.5);
+        image.frame(rect(1, 1, 8, 6), 2, [200; 3], 0.5);
         for (x, y, pixel) in image.enumerate_pixels() {
             let outside = !(1..8).contains(&x) || !(1..6).contains(&y);
             let inside = (3..6).contains(&x) && (3..4).contains(&y);
@@ -302,9 +298,9 @@ mod tests {
     }
 
     #[test]
-    fn dashes_touch_all_corners_and_leave_gaps() {
+    fn dashes_include_all_corners_and_leave_gaps() {
         let mut image = RgbImage::new(40, 30);
-        dashed_frame(&mut image, rect(0, 0, 40, 30), 1, 4, [255; 3]);
+        image.dashed_frame(rect(0, 0, 40, 30), 1, 4, [255; 3]);
         for (x, y) in [(0, 0), (39, 0), (0, 29), (39, 29)] {
             assert_eq!(image.get_pixel(x, y).0, [255; 3]);
         }
@@ -315,18 +311,18 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_to_its_width() {
-        let letters = Lettering::new(14.0);
+    fn text_is_truncated_to_its_width() {
+        let font = LabelFont::new(14.0);
         let text = "a rather long class name 0.93";
-        assert_eq!(letters.fitted(text, 1000), text);
-        let cut = letters.fitted(text, 60);
-        assert!(cut.ends_with('…') && letters.width(&cut) <= 60, "{cut}");
-        assert_eq!(letters.fitted(text, 2), "");
+        assert_eq!(font.fitted(text, 1000), text);
+        let cut = font.fitted(text, 60);
+        assert!(cut.ends_with('…') && font.width(&cut) <= 60, "{cut}");
+        assert_eq!(font.fitted(text, 2), "");
     }
 
     proptest! {
         #[test]
-        fn a_moved_rectangle_lies_inside_when_it_fits(
+        fn a_moved_rectangle_is_inside_if_it_fits(
             left in -500i64..500, top in -500i64..500, width in 0i64..100, height in 0i64..80,
         ) {
             let outer = rect(0, 0, 100, 80);
@@ -337,13 +333,13 @@ mod tests {
         }
 
         #[test]
-        fn drawing_outside_the_image_never_crashes(
+        fn drawing_outside_the_image_never_panics(
             left in -90i64..90, top in -90i64..90, right in -90i64..90, bottom in -90i64..90,
             thickness in 0i64..9,
         ) {
             let mut image = RgbImage::new(20, 20);
-            frame(&mut image, rect(left, top, right, bottom), thickness, [9; 3], 1.0);
-            dashed_frame(&mut image, rect(left, top, right, bottom), thickness, 3, [9; 3]);
+            image.frame(rect(left, top, right, bottom), thickness, [9; 3], 1.0);
+            image.dashed_frame(rect(left, top, right, bottom), thickness, 3, [9; 3]);
         }
     }
 }

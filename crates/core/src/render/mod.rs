@@ -1,24 +1,24 @@
-//! Images for people: boxes on images, curves as PNG or SVG.
+//! Images and figures: boxes on images, feature maps, plots as PNG, JPEG or SVG.
 //!
-//! - [`palette`]: one stable color per class, and the colors of values.
+//! - [`palette`]: class colors and the color scale of values.
 //! - [`boxes`]: detections and annotations on an image, as pixels or as SVG.
-//! - [`maps`]: maps of channels over an image.
-//! - [`plots`]: curves of precision and recall and of training; confusion and reliability of a
-//!   classifier; gates of SE units.
-//! - [`save`]: an image into a file, by its extension.
+//! - [`feature_maps`]: feature maps of single channels over an image.
+//! - [`plots`]: precision-recall and training curves, confusion matrices, reliability diagrams, gates of SE
+//!   blocks.
+//! - [`save`]: saving of images in the format of the file extension.
 
 pub mod boxes;
 mod canvas;
-pub mod maps;
+pub mod feature_maps;
 pub mod palette;
 pub mod plots;
 pub mod save;
 mod svg;
 
-pub use boxes::{DrawnBox, boxes_svg, draw_boxes, save_boxes};
+pub use boxes::{DrawnBox, boxes_svg, draw_boxes, label_text, save_boxes};
 pub use plots::{
-    MOST_PANELS, Series, TrainingCurves, save_class_activations, save_class_deviations,
-    save_confusion, save_gates, save_mean_gates, save_precision_recall, save_reliability,
+    MAX_PANELS, Series, TrainingCurves, save_class_activations, save_class_std, save_confusion,
+    save_excitation_figures, save_gates, save_mean_gates, save_precision_recall, save_reliability,
     save_training_curves,
 };
 pub use save::{RenderError, save_image};

@@ -1,15 +1,15 @@
-//! One stable color per class, and the colors of values.
+//! Class colors and the color scale of values.
 
 /// Red, green, blue.
 pub type Rgb = [u8; 3];
 
-/// Near white, for text and outlines on dark colors.
+/// White, for text and outlines on dark colors.
 pub const LIGHT: Rgb = [255, 255, 255];
 /// Near black, for text and outlines on light colors.
 pub const DARK: Rgb = [18, 20, 24];
 
-/// Hand-picked: bright enough to stand out on photographs, each far from its neighbors in the list,
-/// and in hues that photographs seldom fill.
+/// The colors of the first classes: bright enough to be visible on photographs, each different from its neighbors
+/// in the list, in hues that are rare in photographs.
 const FIRST: [Rgb; 12] = [
     [255, 64, 84],   // red
     [30, 200, 255],  // sky
@@ -25,13 +25,13 @@ const FIRST: [Rgb; 12] = [
     [240, 160, 120], // apricot
 ];
 
-/// The color of a class, by its contiguous index; the same in every image and plot.
+/// Returns the color of a class by its contiguous index, the same in every image and plot.
 pub fn class_color(class_index: usize) -> Rgb {
     match FIRST.get(class_index) {
         Some(&color) => color,
         None => {
-            // The golden angle never comes back near an earlier hue; three levels of lightness and
-            // strength keep those apart that are close after all.
+            // Steps of the golden angle keep hues apart; three levels of saturation and lightness separate
+            // those that are still close.
             let further = class_index - FIRST.len();
             let hue = (further as f64 * 137.507_764 + 15.0) % 360.0;
             let (saturation, lightness) = [(0.95, 0.62), (0.70, 0.74), (0.85, 0.50)][further % 3];
@@ -40,8 +40,7 @@ pub fn class_color(class_index: usize) -> Rgb {
     }
 }
 
-/// A color mixed with white until it stands out on the dark parts of a photograph: pure blue does
-/// not.
+/// Mixes a color with white until it is visible on the dark parts of a photograph; pure blue is not.
 fn bright(color: Rgb) -> Rgb {
     const LUMINANCE: f64 = 0.24;
     let mut brighter = color;
@@ -51,17 +50,18 @@ fn bright(color: Rgb) -> Rgb {
     brighter
 }
 
-/// The color of a value from 0 to 1, from dark violet over green to yellow: viridis, whose steps look
-/// equal to the eye, also to those that do not tell red from green, and in gray.
-pub fn map_color(share: f32) -> Rgb {
-    let share = match share.is_nan() {
-        true => 0.0,
-        false => f64::from(share.clamp(0.0, 1.0)),
+/// Returns the color of a value from 0 to 1 in viridis, from dark violet to yellow. The scale is perceptually
+/// uniform, also in grayscale and for color-blind users.
+pub fn viridis(share: f32) -> Rgb {
+    let share = if share.is_nan() {
+        0.0
+    } else {
+        f64::from(share.clamp(0.0, 1.0))
     };
     colorous::VIRIDIS.eval_continuous(share).as_array()
 }
 
-/// Dark or light, whichever is easier to read on this background.
+/// Returns [`DARK`] or [`LIGHT`], whichever has the higher contrast to a background.
 pub fn text_color_on(background: Rgb) -> Rgb {
     if contrast(background, DARK) >= contrast(background, LIGHT) {
         DARK
@@ -70,13 +70,13 @@ pub fn text_color_on(background: Rgb) -> Rgb {
     }
 }
 
-/// Contrast ratio of two colors, 1 to 21 (WCAG 2.1).
+/// Returns the contrast ratio of two colors, 1 to 21 (WCAG 2.1).
 pub fn contrast(a: Rgb, b: Rgb) -> f64 {
     let (a, b) = (luminance(a), luminance(b));
     (a.max(b) + 0.05) / (a.min(b) + 0.05)
 }
 
-/// A color made darker until it can be read on white, for lines and text in plots.
+/// Darkens a color until it is readable on white, for lines and text in plots.
 pub fn on_white(color: Rgb) -> Rgb {
     const READABLE: f64 = 3.0;
     let mut darker = color;
@@ -86,7 +86,7 @@ pub fn on_white(color: Rgb) -> Rgb {
     darker
 }
 
-/// Relative luminance (WCAG 2.1).
+/// Returns the relative luminance (WCAG 2.1).
 fn luminance(color: Rgb) -> f64 {
     let [r, g, b] = color.map(|channel| {
         let value = f64::from(channel) / 255.0;
@@ -99,12 +99,12 @@ fn luminance(color: Rgb) -> f64 {
     0.2126 * r + 0.7152 * g + 0.0722 * b
 }
 
-/// Hue in degrees, the rest from 0 to 1.
+/// Converts hue in degrees, saturation and lightness from 0 to 1.
 fn from_hsl(hue: f64, saturation: f64, lightness: f64) -> Rgb {
-    let strength = saturation * lightness.min(1.0 - lightness);
+    let amplitude = saturation * lightness.min(1.0 - lightness);
     [0.0, 8.0, 4.0].map(|offset| {
         let k = (offset + hue / 30.0) % 12.0;
-        let value = lightness - strength * (k - 3.0).min(9.0 - k).clamp(-1.0, 1.0);
+        let value = lightness - amplitude * (k - 3.0).min(9.0 - k).clamp(-1.0, 1.0);
         (value * 255.0).round() as u8
     })
 }
@@ -115,7 +115,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn the_first_hundred_classes_have_colors_of_their_own() {
+    fn the_first_hundred_classes_have_different_colors() {
         let colors: HashSet<_> = (0..100).map(class_color).collect();
         assert_eq!(colors.len(), 100);
         assert_eq!(class_color(0), FIRST[0]);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn text_can_be_read_on_every_class_color() {
+    fn text_is_readable_on_every_class_color() {
         for class in 0..500 {
             let color = class_color(class);
             assert!(
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn plot_colors_can_be_seen_on_white() {
+    fn plot_colors_are_visible_on_white() {
         for class in 0..500 {
             assert!(contrast(on_white(class_color(class)), LIGHT) >= 3.0);
         }
@@ -150,17 +150,17 @@ mod tests {
     #[test]
     fn larger_values_are_brighter() {
         let steps: Vec<f64> = (0..=50u8)
-            .map(|step| luminance(map_color(f32::from(step) / 50.0)))
+            .map(|step| luminance(viridis(f32::from(step) / 50.0)))
             .collect();
         assert!(steps.is_sorted());
-        assert!(contrast(map_color(0.0), map_color(1.0)) > 10.0);
-        let ends = [-1.0, f32::NAN, 7.0, f32::INFINITY].map(map_color);
-        let (low, high) = (map_color(0.0), map_color(1.0));
+        assert!(contrast(viridis(0.0), viridis(1.0)) > 10.0);
+        let ends = [-1.0, f32::NAN, 7.0, f32::INFINITY].map(viridis);
+        let (low, high) = (viridis(0.0), viridis(1.0));
         assert_eq!(ends, [low, low, high, high]);
     }
 
     #[test]
-    fn hsl_hits_the_primaries() {
+    fn hsl_converts_the_primary_colors() {
         assert_eq!(from_hsl(0.0, 1.0, 0.5), [255, 0, 0]);
         assert_eq!(from_hsl(120.0, 1.0, 0.5), [0, 255, 0]);
         assert_eq!(from_hsl(240.0, 1.0, 0.5), [0, 0, 255]);

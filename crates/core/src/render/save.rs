@@ -1,4 +1,4 @@
-//! An image into a file, by its extension.
+//! Saving of images in the format of the file extension.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use sedet_data::atomic::write_atomically;
 /// JPEG quality: colored one-pixel lines survive it.
 const JPEG_QUALITY: u8 = 92;
 
-/// What can be written where lines and letters may stay such.
+/// The extensions of figures, which can also be vector graphics.
 pub(super) const IMAGES_AND_SVG: &str = ".svg, .png, .jpg or .jpeg";
 
-/// Why an image cannot be made or saved.
+/// An error while an image is drawn or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// The file cannot be written.
@@ -23,31 +23,31 @@ pub enum RenderError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system or the encoder says.
+        /// The error of the operating system or the encoder.
         reason: io::Error,
     },
-    /// The extension names no format we write.
+    /// The extension is unknown.
     #[error("cannot write {}: {found}; use {supported}", path.display())]
     Extension {
         /// The file.
         path: PathBuf,
-        /// What the extension is.
+        /// The description of the extension.
         found: String,
-        /// The extensions that are possible.
+        /// The supported extensions.
         supported: &'static str,
     },
-    /// There is nothing to see in the plot.
+    /// The plot would be empty.
     #[error("nothing to plot: {0}")]
     Nothing(String),
-    /// The plotting library refused.
+    /// The plotting library failed.
     #[error("cannot draw the plot: {0}")]
     Plot(String),
 }
 
-/// Save as PNG or JPEG, by the path's extension. The file appears complete or not at all.
+/// Saves an image as PNG or JPEG, depending on the extension of the path. The write is atomic.
 ///
 /// # Errors
-/// Another extension, or the file cannot be written; the path is named.
+/// The extension is unknown, or the file cannot be written.
 pub fn save_image(image: &RgbImage, path: &Path) -> Result<(), RenderError> {
     let extension = lower_extension(path);
     if !is_image_extension(&extension) {
@@ -56,7 +56,7 @@ pub fn save_image(image: &RgbImage, path: &Path) -> Result<(), RenderError> {
     write(path, |out| encode(image, &extension, out))
 }
 
-/// An image in the format of this extension, which [`is_image_extension`].
+/// Encodes an image in the format of an extension for which [`is_image_extension`] holds.
 pub(super) fn encode(image: &RgbImage, extension: &str, out: &mut dyn Write) -> io::Result<()> {
     let (pixels, width, height) = (image.as_raw(), image.width(), image.height());
     let color = image::ExtendedColorType::Rgb8;
@@ -68,7 +68,7 @@ pub(super) fn encode(image: &RgbImage, extension: &str, out: &mut dyn Write) -> 
     .map_err(io::Error::other)
 }
 
-/// Write an SVG, whole or not at all.
+/// Saves an SVG atomically.
 pub(super) fn save_svg(svg: &str, path: &Path) -> Result<(), RenderError> {
     write(path, |out| out.write_all(svg.as_bytes()))
 }
@@ -83,12 +83,12 @@ fn write(
     })
 }
 
-/// An extension that [`save_image`] takes, in lower case.
+/// Returns whether [`save_image`] supports a lower-case extension.
 pub(super) fn is_image_extension(extension: &str) -> bool {
     matches!(extension, "png" | "jpg" | "jpeg")
 }
 
-/// Without the dot; empty when there is none.
+/// Returns the extension in lower case without the dot; empty if there is none.
 pub(super) fn lower_extension(path: &Path) -> String {
     path.extension()
         .unwrap_or_default()
@@ -101,7 +101,7 @@ pub(super) fn wrong_extension(path: &Path, supported: &'static str) -> RenderErr
     RenderError::Extension {
         path: path.into(),
         found: if extension.is_empty() {
-            "it has no extension to tell the format".into()
+            "the path has no extension".into()
         } else {
             format!("the format .{extension} is not supported")
         },
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn other_extensions_name_the_path_and_the_hint() {
+    fn the_error_of_another_extension_names_the_path_and_the_known_ones() {
         for (name, part) in [("/tmp/a.bmp", ".bmp is not"), ("/tmp/a", "no extension")] {
             let message = save_image(&test_image(), Path::new(name))
                 .unwrap_err()
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_names_the_path() {
+    fn the_error_of_a_missing_directory_names_the_path() {
         let message = save_image(&test_image(), Path::new("/nowhere/at/all.png"))
             .unwrap_err()
             .to_string();

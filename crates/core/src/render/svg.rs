@@ -1,4 +1,4 @@
-//! An SVG that lies on an image.
+//! An SVG drawn over an image.
 
 use std::fmt::Write as _;
 
@@ -6,35 +6,36 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use image::RgbImage;
 
-use super::canvas::{Lettering, PixelRect};
+use super::canvas::{LabelFont, PixelRect, Surface, dashes};
 use super::palette::Rgb;
 use super::save::{RenderError, encode};
 
-/// No side of a JPEG is longer.
+/// The maximum width and height of a JPEG.
 const LONGEST_JPEG: u32 = 65_535;
-/// What stands in for the program's own font where it is not installed; labels keep their width.
+/// The font family with fallbacks. `textLength` keeps the width of labels with any of them.
 const FONTS: &str = "DejaVu Sans, Verdana, sans-serif";
 
-/// Elements so far.
+/// An SVG document under construction.
 pub(super) struct Svg {
     text: String,
 }
 
 impl Svg {
-    /// An image as large as it is, embedded as a JPEG.
+    /// Creates a document of the size of an image, which is embedded as a JPEG.
     pub fn with_image(image: &RgbImage) -> Result<Self, RenderError> {
         let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
             return Err(RenderError::Nothing("the image has no pixels".into()));
         }
-        let (extension, kind) = match width.max(height) <= LONGEST_JPEG {
-            true => ("jpg", "jpeg"),
-            false => ("png", "png"),
+        let (extension, kind) = if width.max(height) <= LONGEST_JPEG {
+            ("jpg", "jpeg")
+        } else {
+            ("png", "png")
         };
         let mut bytes = Vec::new();
         encode(image, extension, &mut bytes).map_err(|e| RenderError::Plot(e.to_string()))?;
         let bytes = BASE64_STANDARD.encode(bytes);
-        // Older programs know the namespace's href only.
+        // SVG 1.1 programs require the attribute of the xlink namespace.
         Ok(Self {
             text: format!(
                 "<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" \
@@ -51,12 +52,14 @@ impl Svg {
     }
 
     fn element(&mut self, element: std::fmt::Arguments<'_>) {
-        // Writing to a string does not fail.
+        // Writing to a string never fails.
         let _ = self.text.write_fmt(element);
         self.text.push('\n');
     }
+}
 
-    pub fn fill(&mut self, rect: PixelRect, color: Rgb, opacity: f32) {
+impl Surface for Svg {
+    fn fill(&mut self, rect: PixelRect, color: Rgb, opacity: f32) {
         let (width, height) = (rect.width(), rect.height());
         if width <= 0 || height <= 0 {
             return;
@@ -70,11 +73,10 @@ impl Svg {
         ));
     }
 
-    /// A frame of this thickness inside the rectangle's edge.
-    pub fn frame(&mut self, rect: PixelRect, thickness: i64, color: Rgb, opacity: f32) {
+    fn frame(&mut self, rect: PixelRect, thickness: i64, color: Rgb, opacity: f32) {
         let (width, height) = (rect.width() - thickness, rect.height() - thickness);
         if width <= thickness || height <= thickness {
-            // There is no inside.
+            // The frame has no interior.
             return self.fill(rect, color, opacity);
         }
         let half = thickness as f64 / 2.0;
@@ -88,49 +90,43 @@ impl Svg {
         ));
     }
 
-    /// Rectangles as one shape.
-    pub fn rects(&mut self, rects: &[PixelRect], color: Rgb) {
+    /// All dashes are one path.
+    fn dashed_frame(&mut self, rect: PixelRect, thickness: i64, dash: i64, color: Rgb) {
         let mut path = String::new();
-        for rect in rects.iter().filter(|rect| rect.area() > 0) {
+        for rect in dashes(rect, thickness, dash) {
             let (width, height) = (rect.width(), rect.height());
-            path += &format!("M{} {}h{width}v{height}h-{width}z", rect.left, rect.top);
+            if rect.area() > 0 {
+                path += &format!("M{} {}h{width}v{height}h-{width}z", rect.left, rect.top);
+            }
         }
         if !path.is_empty() {
             self.element(format_args!("<path d=\"{path}\" fill=\"{}\"/>", hex(color)));
         }
     }
 
-    /// One line, as [`Lettering::write`].
-    pub fn text(
-        &mut self,
-        letters: &Lettering,
-        rect: PixelRect,
-        margin: i64,
-        text: &str,
-        color: Rgb,
-    ) {
+    fn text(&mut self, font: &LabelFont, rect: PixelRect, margin: i64, text: &str, color: Rgb) {
         self.element(format_args!(
             "<text x=\"{}\" y=\"{:.1}\" textLength=\"{}\" lengthAdjust=\"spacingAndGlyphs\" \
              font-family=\"{FONTS}\" font-weight=\"bold\" font-size=\"{:.2}\" fill=\"{}\">{}</text>",
             rect.left + margin,
-            letters.baseline(rect),
-            letters.width(text),
-            letters.em(),
+            font.baseline(rect),
+            font.width(text),
+            font.em(),
             hex(color),
             escaped(text)
         ));
     }
 }
 
-/// An attribute; nothing where all is opaque.
+/// An opacity attribute, which is omitted if opaque.
 struct Opacity(&'static str, f32);
 
 impl std::fmt::Display for Opacity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.1 < 1.0 {
-            true => write!(f, " {}-opacity=\"{}\"", self.0, self.1),
-            false => Ok(()),
+        if self.1 < 1.0 {
+            write!(f, " {}-opacity=\"{}\"", self.0, self.1)?;
         }
+        Ok(())
     }
 }
 
@@ -138,7 +134,7 @@ fn hex([r, g, b]: Rgb) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 
-/// Text that XML does not take for anything else; characters that it does not know are left out.
+/// Escapes text for XML; characters that XML does not allow are removed.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -161,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_back_out_of_the_xml(text in any::<String>()) {
+        fn escaped_text_is_read_back_from_the_xml(text in any::<String>()) {
             let xml = format!("<a>{}</a>", escaped(&text));
             let document = roxmltree::Document::parse(&xml).unwrap();
             let found = document.root_element().text().unwrap_or_default();

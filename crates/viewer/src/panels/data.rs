@@ -1,27 +1,80 @@
-//! What is in the dataset, what is confused with what, and COCO's metrics. Bars, cells and rows lead
-//! to their images.
+//! Dataset histograms, confusion matrix and COCO metrics. Bars, cells and rows lead to their images.
 
 use egui::{Color32, ScrollArea, Sense, Ui, vec2};
 use egui_extras::{Column, TableBuilder};
 use egui_plot::{Line, Plot, PlotPoints};
 
-use crate::state::{Chart, Request, SortBy, Tab, ViewerState};
-use crate::style::{CORRECT, WRONG, class_on, empty_page, hint, number};
+use super::{Panel, PanelContext};
+use crate::export::{Export, ExportFiles};
+use crate::state::{Chart, PanelId, Request, SortBy, ViewerState};
+use crate::style::{CORRECT, WRONG, class_on, count, empty_page, hint, number};
+use sedet_core::render::save_precision_recall;
 use sedet_data::eval::PrecisionRecall;
 use sedet_data::eval::confusion::{Cell, Confusion};
 
-/// Bars of a histogram that are shown without scrolling.
+/// Height of a histogram without scrolling, in points.
 const BARS_HEIGHT: f32 = 260.0;
-/// More classes than this have a list of confusions only.
+/// The maximum number of classes with a confusion matrix; with more there is only a list.
 const MATRIX_CLASSES: usize = 100;
 
-/// Draw the page.
-pub fn show(ui: &mut Ui, state: &mut ViewerState) {
+/// Dataset histograms, confusion matrix and metrics.
+pub struct DataPanel;
+
+impl Panel for DataPanel {
+    fn id(&self) -> PanelId {
+        PanelId::DATA
+    }
+
+    fn show(&self, ui: &mut Ui, context: &mut PanelContext<'_>) {
+        show(ui, context.state);
+    }
+
+    fn exports(&self) -> &'static [Export] {
+        &EXPORTS
+    }
+}
+
+static EXPORTS: [Export; 2] = [
+    Export {
+        name: "Histograms and confusion matrix (CSV)",
+        write: export_histograms,
+    },
+    Export {
+        name: "Metrics (JSON, PNG, SVG)",
+        write: export_metrics,
+    },
+];
+
+fn export_histograms(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
+    for (at, chart) in state.charts.iter().enumerate() {
+        let name = chart.title.split(' ').next().unwrap_or("chart");
+        files.text(&format!("data-{}-{name}.csv", at + 1), &chart.to_csv())?;
+    }
+    if let Some(tally) = &state.tallies[0] {
+        let names: Vec<String> = state.classes.iter().map(|c| c.name.clone()).collect();
+        files.text("confusion.csv", &tally.to_csv(&names))?;
+    }
+    Ok(())
+}
+
+fn export_metrics(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
+    let evaluation = state.evaluation.as_ref();
+    let evaluation = evaluation.ok_or("no metrics have been computed yet")?;
+    files.text("metrics.json", &evaluation.to_json())?;
+    if evaluation.curves.is_some() {
+        files.figure("precision-recall", |path| {
+            save_precision_recall(evaluation, path)
+        })?;
+    }
+    Ok(())
+}
+
+fn show(ui: &mut Ui, state: &mut ViewerState) {
     if state.collection.is_none() {
         empty_page(
             ui,
             "No dataset is open",
-            "Open one, or a directory of images.",
+            "Open a dataset or a directory of images.",
         );
         return;
     }
@@ -30,7 +83,7 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
         .show(ui, |ui| {
             let charts = state.charts.clone();
             if charts.is_empty() {
-                hint(ui, "nothing is known of these images");
+                hint(ui, "these images have no annotations");
             }
             let columns = charts.len().clamp(1, 3);
             ui.columns(columns, |columns| {
@@ -72,9 +125,10 @@ fn bars(ui: &mut Ui, state: &mut ViewerState, chart: &Chart) {
                 let filled =
                     egui::Rect::from_min_size(rect.min, vec2(rect.width() * share, height));
                 let visuals = ui.visuals();
-                let fill = match response.hovered() {
-                    true => visuals.selection.bg_fill,
-                    false => visuals.widgets.inactive.bg_fill,
+                let fill = if response.hovered() {
+                    visuals.selection.bg_fill
+                } else {
+                    visuals.widgets.inactive.bg_fill
                 };
                 let ink = visuals.strong_text_color();
                 ui.painter().rect_filled(filled, 2.0, fill);
@@ -95,20 +149,20 @@ fn bars(ui: &mut Ui, state: &mut ViewerState, chart: &Chart) {
 fn cell_name(state: &ViewerState, (truth, found): Cell) -> String {
     match (truth, found) {
         (Some(truth), Some(found)) if truth == found => {
-            format!("{} found", state.classes.name(truth))
+            format!("{} correct", state.classes.name(truth))
         }
         (Some(truth), Some(found)) => format!(
-            "{} taken for {}",
+            "{} predicted as {}",
             state.classes.name(truth),
             state.classes.name(found)
         ),
         (Some(truth), None) => format!("{} missed", state.classes.name(truth)),
-        (None, Some(found)) => format!("{} where nothing is", state.classes.name(found)),
+        (None, Some(found)) => format!("{} on background", state.classes.name(found)),
         (None, None) => String::new(),
     }
 }
 
-/// The matrix, and its wrong cells as a list.
+/// Draws the confusion matrix and a list of its errors.
 fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
     let counts = [
         tally.total.precision(),
@@ -116,12 +170,12 @@ fn confusion(ui: &mut Ui, state: &mut ViewerState, tally: &Confusion) {
         tally.total.f1(),
     ]
     .map(number);
-    ui.strong("What is confused with what");
+    ui.strong("Confusion matrix");
     hint(
         ui,
         format!(
-            "score {:.2}, IoU {:.2}: precision {}, recall {}, F1 {}; a row is what is annotated, a \
-             column what is found, the last of each nothing; a click lists the images",
+            "score {:.2}, IoU {:.2}: precision {}, recall {}, F1 {}; rows: annotated class, columns: \
+             predicted class, last row and column: background; click a cell to list its images",
             state.filter().score,
             state.filter().iou,
             counts[0],
@@ -174,17 +228,14 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
     let painter = ui.painter_at(rect);
     painter.rect_filled(rect, 0.0, ui.visuals().extreme_bg_color);
     let place = |class: Option<usize>| class.unwrap_or(classes) as f32 * cell;
-    // By row, so that rare classes show too.
+    // Colors are relative to the row, so that rare classes are visible too.
     let mut row_sums = vec![0usize; sides];
     for ((truth, _), (count, _)) in &tally.cells {
         row_sums[truth.unwrap_or(classes)] += count;
     }
     for ((truth, found), (count, _)) in &tally.cells {
         let share = *count as f32 / row_sums[truth.unwrap_or(classes)].max(1) as f32;
-        let color = match truth == found {
-            true => CORRECT,
-            false => WRONG,
-        };
+        let color = if truth == found { CORRECT } else { WRONG };
         let corner = rect.min + vec2(place(*found), place(*truth));
         let square = egui::Rect::from_min_size(corner, vec2(cell - 1.0, cell - 1.0));
         painter.rect_filled(square, 0.0, color.gamma_multiply(0.15 + 0.85 * share));
@@ -206,33 +257,30 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
         (place < classes).then_some(place)
     };
     let pointed = (side(pointer.y - rect.top()), side(pointer.x - rect.left()));
-    let count = tally.cells.get(&pointed).map_or(0, |(count, _)| *count);
+    let images = tally.cells.get(&pointed).map_or(0, |(count, _)| *count);
     let clicked = response.clicked();
     if pointed != (None, None) {
-        response.on_hover_text(format!("{}: {count}", cell_name(state, pointed)));
+        response.on_hover_text(format!("{}: {images}", cell_name(state, pointed)));
     }
     clicked.then_some(pointed)
 }
 
-/// COCO's numbers of the images that were looked at.
+/// Draws the COCO metrics of the processed images.
 fn metrics(ui: &mut Ui, state: &mut ViewerState) {
-    let known = state.predictions[0].known();
-    let has_truth = state.collection.as_ref().is_some_and(|c| c.has_truth());
-    if !has_truth || known == 0 {
-        hint(ui, "metrics need annotations and detections");
+    let known = state.predictions[0].image_count();
+    let has_boxes = state.collection.as_ref().is_some_and(|c| c.has_boxes());
+    if !has_boxes || known == 0 {
+        hint(ui, "metrics require annotations and detections");
         return;
     }
     let all = state.image_count();
     ui.horizontal(|ui| {
         ui.strong("COCO metrics");
-        if ui.button("Measure").clicked() {
+        if ui.button("Evaluate").clicked() {
             state.requests.push(Request::Evaluate);
         }
         if known < all {
-            hint(
-                ui,
-                format!("of the {known} of {all} images that were looked at"),
-            );
+            hint(ui, format!("{known} of {} processed", count(all, "image")));
         }
     });
     let Some(evaluation) = state.evaluation.clone() else {
@@ -261,7 +309,7 @@ fn class_table(ui: &mut Ui, state: &mut ViewerState, classes: &[sedet_data::eval
         .column(Column::remainder().at_least(80.0).clip(true))
         .columns(Column::exact(60.0), 5)
         .header(height, |mut header| {
-            for title in ["class", "objects", "found", "AP", "AP50", "AR"] {
+            for title in ["class", "objects", "detections", "AP", "AP50", "AR"] {
                 header.col(|ui| {
                     ui.strong(title);
                 });
@@ -275,11 +323,13 @@ fn class_table(ui: &mut Ui, state: &mut ViewerState, classes: &[sedet_data::eval
                         .find(|&at| state.classes.id(at) == Some(class.category_id));
                     let text = egui::RichText::new(&class.name)
                         .color(class_on(ui, place.unwrap_or_default()));
-                    let button = ui.button(text).on_hover_text("its images, the worst first");
+                    let button = ui
+                        .button(text)
+                        .on_hover_text("images of this class, worst F1 first");
                     if button.clicked() {
                         state.query.class = place;
                         state.query.sort = SortBy::WorstF1;
-                        state.tab = Tab::Image;
+                        state.tab = PanelId::IMAGE;
                     }
                 });
                 let cells = [
@@ -315,7 +365,7 @@ fn precision_recall(ui: &mut Ui, state: &mut ViewerState, curves: &PrecisionReca
         .collect();
     hint(
         ui,
-        "a click lowers or raises the score to that recall and lists the images",
+        "click to set the score threshold of that recall and list the images with errors",
     );
     let response = Plot::new("precision and recall")
         .height(300.0)

@@ -1,31 +1,83 @@
-//! Gates over a dataset: curves of classes, histograms of channels, what is dead or always open.
+//! Gate statistics over a dataset: class curves, channel histograms, dead and saturated channels.
 
-use egui::{Color32, ColorImage, ComboBox, RichText, ScrollArea, Sense, Slider, Ui, vec2};
+use egui::{ComboBox, RichText, ScrollArea, Slider, Ui};
 use egui_extras::{Column, TableBuilder};
 use egui_plot::{Bar, BarChart, FilledArea, Legend, Line, Plot, PlotPoints};
 
-use crate::state::{Request, ViewerState};
-use crate::style::{class_on, color, empty_page, hint, named_number, number};
+use super::heat_map::HeatMap;
+use super::{Panel, PanelContext};
+use crate::export::{Export, ExportFiles};
+use crate::state::{PanelId, Request, ViewerState};
+use crate::style::{class_on, count, empty_page, hint, named_number, number};
 use crate::textures::Textures;
-use sedet_core::excitation::selection::{short_name, spread};
+use sedet_core::excitation::blocks::default_blocks;
+use sedet_core::excitation::selection::{default_classes, short_name, spread};
 use sedet_core::excitation::statistics::{BINS, gate_range};
-use sedet_core::excitation::{BlockStatistics, Excitation};
-use sedet_core::render::maps::map_color;
+use sedet_core::excitation::{BlockStatistics, Excitation, Selection};
+use sedet_core::render::save_excitation_figures;
 use sedet_data::annotations::layout::Split;
 
-/// Images that a quick measurement looks at.
+/// The number of images of a quick measurement.
 const QUICK: usize = 100;
-/// Height of a row of the heat map in points.
-const ROW: f32 = 10.0;
 
-/// Draw the page.
-pub fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
+/// Gate statistics over a dataset.
+pub struct GateStatisticsPanel;
+
+impl Panel for GateStatisticsPanel {
+    fn id(&self) -> PanelId {
+        PanelId::GATES
+    }
+
+    fn show(&self, ui: &mut Ui, context: &mut PanelContext<'_>) {
+        show(ui, context.state, context.textures);
+    }
+
+    fn exports(&self) -> &'static [Export] {
+        &EXPORTS
+    }
+}
+
+static EXPORTS: [Export; 1] = [Export {
+    name: "Figures 6 and 7, heat map, table, excitation file",
+    write: export_statistics,
+}];
+
+fn export_statistics(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
+    let excitation = state.statistics.as_ref();
+    let excitation = excitation.ok_or("no gate statistics are open")?;
+    let choice = &state.statistics_choice;
+    let blocks: Vec<_> = excitation.blocks.iter().map(|b| b.block.clone()).collect();
+    let mut blocks = default_blocks(&blocks);
+    if !blocks.contains(&choice.block) {
+        blocks.push(choice.block);
+        blocks.sort_unstable();
+    }
+    let classes = if choice.classes.is_empty() {
+        default_classes(excitation.class_counts())
+    } else {
+        choice.classes.clone()
+    };
+    let selection = Selection {
+        blocks,
+        classes,
+        channels: choice.channels,
+    };
+    let figures = save_excitation_figures(excitation, &selection, files.directory());
+    files.add(figures.map_err(|e| e.to_string())?);
+    files.text("statistics.csv", &excitation.to_csv())?;
+    let path = files.directory().join("excitation.safetensors");
+    excitation.save(&path).map_err(|e| e.to_string())?;
+    files.add([path]);
+    Ok(())
+}
+
+fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
     measure(ui, state);
     let Some(excitation) = state.statistics.clone() else {
         empty_page(
             ui,
-            "No gates of a dataset yet",
-            "Open a file of sedet excite, or a network with SE units and a dataset, and measure here.",
+            "No gate statistics are open",
+            "Open an excitation file, or open a network with SE blocks and a dataset and measure its gates here.",
         );
         return;
     };
@@ -33,8 +85,10 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
     hint(
         ui,
         format!(
-            "{} images of {} {}",
-            origin.images, origin.dataset, origin.split
+            "{} of {} {}",
+            count(origin.images as usize, "image"),
+            origin.dataset,
+            origin.split
         ),
     );
     let choice = &mut state.statistics_choice;
@@ -57,24 +111,27 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState, textures: &mut Textures) {
 }
 
 fn measure(ui: &mut Ui, state: &mut ViewerState) {
-    let has_units = state.networks[0]
+    let has_blocks = state.networks[0]
         .as_ref()
         .is_some_and(|n| !n.blocks.is_empty());
-    let count = state.image_count();
-    if !has_units || count == 0 || !state.progress.is_empty() {
+    let images = state.image_count();
+    if !has_blocks || images == 0 || !state.progress.is_empty() {
         return;
     }
     ui.horizontal(|ui| {
-        if count > QUICK && ui.button(format!("Measure {QUICK} images")).clicked() {
+        if images > QUICK && ui.button(format!("Measure {QUICK} images")).clicked() {
             state.requests.push(Request::MeasureGates(Some(QUICK)));
         }
-        if ui.button(format!("Measure all {count} images")).clicked() {
+        if ui
+            .button(format!("Measure all {}", count(images, "image")))
+            .clicked()
+        {
             state.requests.push(Request::MeasureGates(None));
         }
     });
 }
 
-/// A row for each block, as `sedet excite` prints them.
+/// A row for each block.
 fn blocks(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
     let summaries = excitation.summaries();
     let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
@@ -88,7 +145,13 @@ fn blocks(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
             .columns(Column::auto().at_least(40.0), 6)
             .header(height, |mut header| {
                 for title in [
-                    "block", "mean", "std", "dead", "open", "low var.", "select.",
+                    "block",
+                    "mean",
+                    "std",
+                    "dead",
+                    "saturated",
+                    "low var.",
+                    "selectivity",
                 ] {
                     header.col(|ui| {
                         ui.strong(title);
@@ -123,39 +186,31 @@ fn blocks(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
                 });
             });
     });
-    special_channels(ui, state, excitation);
+    flagged_channels(ui, state, excitation);
 }
 
-/// Channels that are dead, saturated or hardly move.
-fn special_channels(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
-    let block = &excitation.blocks[state.statistics_choice.block];
-    let limits = &excitation.thresholds;
-    let kind = |channel: usize| {
-        if block.is_dead(channel, limits) {
-            Some("dead")
-        } else if block.is_saturated(channel, excitation.gate, limits) {
-            Some("saturated")
-        } else if block.has_low_variance(channel, limits) {
-            Some("low variance")
-        } else {
-            None
-        }
-    };
-    let special: Vec<(usize, &str)> = (0..block.all.mean.len())
-        .filter_map(|channel| Some((channel, kind(channel)?)))
+/// Lists the channels that are dead, saturated or of low variance.
+fn flagged_channels(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
+    let at = state.statistics_choice.block;
+    let block = &excitation.blocks[at];
+    let flagged: Vec<(usize, &str)> = excitation
+        .channel_flags(at)
+        .into_iter()
+        .enumerate()
+        .filter_map(|(channel, flags)| Some((channel, flags.name()?)))
         .collect();
     ui.separator();
     ui.strong(format!(
-        "{}: {} channels stand out",
+        "{}: {} dead, saturated or of low variance",
         block.block.name,
-        special.len()
+        count(flagged.len(), "channel")
     ));
     let height = ui.spacing().interact_size.y;
     ScrollArea::vertical()
-        .id_salt("special")
+        .id_salt("flagged channels")
         .auto_shrink([false, true])
-        .show_rows(ui, height, special.len(), |ui, rows| {
-            for &(channel, kind) in special.get(rows).unwrap_or_default() {
+        .show_rows(ui, height, flagged.len(), |ui, rows| {
+            for &(channel, kind) in flagged.get(rows).unwrap_or_default() {
                 let mean = block.all.mean[channel];
                 let text = format!("channel {channel}: {kind}, mean {mean:.3}");
                 let chosen = state.statistics_choice.channel == channel;
@@ -166,7 +221,7 @@ fn special_channels(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitatio
         });
 }
 
-/// Figure 6 of the paper, with figure 7's bands on request; or the difference of two classes.
+/// Figure 6 of the SENet paper, optionally with the bands of figure 7, or the difference of two classes.
 fn curves(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
     let classes = &excitation.origin.classes;
     let counts = excitation.class_counts();
@@ -174,16 +229,17 @@ fn curves(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
     ui.horizontal_wrapped(|ui| {
         let chosen = choice.classes.len();
         ComboBox::from_label("classes")
-            .selected_text(format!("{chosen} chosen"))
+            .selected_text(format!("{chosen} selected"))
             .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
             .show_ui(ui, |ui| {
                 for (label, name) in classes.iter().enumerate().filter(|(l, _)| counts[*l] > 0) {
                     let mut on = choice.classes.contains(&label);
                     let text = format!("{} ({})", short_name(name), counts[label]);
                     if ui.checkbox(&mut on, text).changed() {
-                        match on {
-                            true => choice.classes.push(label),
-                            false => choice.classes.retain(|c| *c != label),
+                        if on {
+                            choice.classes.push(label);
+                        } else {
+                            choice.classes.retain(|c| *c != label);
                         }
                     }
                 }
@@ -203,43 +259,38 @@ fn curves(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
     let channels = spread(block.all.mean.len(), choice.channels);
     let name = |label: usize| short_name(&classes[label]).to_owned();
     let shows_difference = choice.difference && choice.classes.len() >= 2;
-    ui.strong(match shows_difference {
-        true => {
-            let [a, b] = [choice.classes[0], choice.classes[1]].map(name);
-            format!("{}: {a} less {b}", block.block.name)
-        }
-        false => format!("{}: mean gates", block.block.name),
+    ui.strong(if shows_difference {
+        let [a, b] = [choice.classes[0], choice.classes[1]].map(name);
+        format!("{}: {a} minus {b}", block.block.name)
+    } else {
+        format!("{}: mean gates", block.block.name)
     });
     let plot = Plot::new("class curves")
         .height(260.0)
         .legend(Legend::default())
         .allow_scroll(false)
         .x_axis_label("channel");
-    let response = match shows_difference {
-        true => {
-            let [a, b] =
-                [choice.classes[0], choice.classes[1]].map(|label| &block.classes[label].mean);
-            let bars = channels.iter().enumerate().map(|(at, &channel)| {
-                Bar::new(at as f64, f64::from(a[channel] - b[channel])).width(0.8)
-            });
-            let chart = BarChart::new("difference", bars.collect());
-            plot.show(ui, |plot| {
-                plot.bar_chart(chart);
-                plot.pointer_coordinate()
-            })
-        }
-        false => {
-            let lines = class_lines(ui, block, &channels, &choice.classes, choice.band, name);
-            plot.show(ui, |plot| {
-                for (line, band) in lines {
-                    if let Some(band) = band {
-                        plot.add(band);
-                    }
-                    plot.line(line);
+    let response = if shows_difference {
+        let [a, b] = [choice.classes[0], choice.classes[1]].map(|label| &block.classes[label].mean);
+        let bars = channels.iter().enumerate().map(|(at, &channel)| {
+            Bar::new(at as f64, f64::from(a[channel] - b[channel])).width(0.8)
+        });
+        let chart = BarChart::new("difference", bars.collect());
+        plot.show(ui, |plot| {
+            plot.bar_chart(chart);
+            plot.pointer_coordinate()
+        })
+    } else {
+        let lines = class_lines(ui, block, &channels, &choice.classes, choice.band, name);
+        plot.show(ui, |plot| {
+            for (line, band) in lines {
+                if let Some(band) = band {
+                    plot.add(band);
                 }
-                plot.pointer_coordinate()
-            })
-        }
+                plot.line(line);
+            }
+            plot.pointer_coordinate()
+        })
     };
     if response.response.clicked()
         && let Some(at) = response.inner
@@ -294,47 +345,23 @@ fn heat_map(
     excitation: &Excitation,
     textures: &mut Textures,
 ) {
-    let rows = excitation.blocks.len();
-    let columns = excitation
-        .blocks
-        .iter()
-        .map(|b| b.all.mean.len())
-        .max()
-        .unwrap_or(1);
-    let columns = columns.min(ui.input(|input| input.max_texture_side));
     ui.strong("mean gates, blocks by channels");
-    let key = std::ptr::from_ref(excitation) as u64;
-    let texture = textures.made(ui.ctx(), "statistics", key, || {
-        let pixels = excitation.blocks.iter().flat_map(|block| {
-            (0..columns).map(|column| {
-                let channel = column * block.all.mean.len() / columns;
-                color(map_color(block.all.mean[channel]))
-            })
-        });
-        ColorImage::new([columns, rows], pixels.collect())
-    });
-    let size = vec2(ui.available_width(), rows as f32 * ROW);
-    let (rect, response) = ui.allocate_exact_size(size, Sense::click());
-    response.widget_info(|| {
-        egui::WidgetInfo::labeled(egui::Role::Image, true, "mean gates of all blocks")
-    });
-    let all = egui::Rect::from_min_max(egui::pos2(0.0, 0.0), egui::pos2(1.0, 1.0));
-    ui.painter().image(texture.id(), rect, all, Color32::WHITE);
-    if let Some(pointer) = response.hover_pos() {
-        let block = (((pointer.y - rect.top()) / ROW) as usize).min(rows - 1);
-        let mean = &excitation.blocks[block].all.mean;
-        let share = ((pointer.x - rect.left()) / rect.width()).clamp(0.0, 0.999_9);
-        let channel = (share * mean.len() as f32) as usize;
-        if response.clicked() {
-            state.statistics_choice.block = block;
-            state.statistics_choice.channel = channel;
-        }
-        let name = &excitation.blocks[block].block.name;
-        response.on_hover_text(format!("{name} channel {channel}: {:.4}", mean[channel]));
+    let blocks = excitation.blocks.iter();
+    let heat_map = HeatMap {
+        name: "mean gates of all blocks",
+        key: std::ptr::from_ref(excitation) as u64,
+        rows: blocks
+            .map(|b| (b.block.name.as_str(), b.all.mean.as_slice()))
+            .collect(),
+        selected: state.statistics_choice.block,
+    };
+    if let Some((block, channel)) = heat_map.show(ui, textures) {
+        state.statistics_choice.block = block;
+        state.statistics_choice.channel = channel;
     }
 }
 
-/// The histogram of a channel and the images at its ends.
+/// The histogram of a channel and the images with its smallest and largest gates.
 fn channel(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
     let block = &excitation.blocks[state.statistics_choice.block];
     let last = block.all.mean.len() - 1;
@@ -371,7 +398,7 @@ fn channel(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
     extremes(ui, state, excitation, block, channel);
 }
 
-/// Images with the smallest and the largest gates, if the dataset is the one on show.
+/// Lists the images with the smallest and the largest gates, if their dataset is open.
 fn extremes(
     ui: &mut Ui,
     state: &mut ViewerState,
@@ -380,7 +407,10 @@ fn extremes(
     channel: usize,
 ) {
     let Some(collection) = state.collection.clone() else {
-        hint(ui, "open the dataset to see the images at the ends");
+        hint(
+            ui,
+            "open the dataset to see the images with the smallest and largest gates",
+        );
         return;
     };
     let origin = &excitation.origin;
@@ -395,19 +425,17 @@ fn extremes(
         );
         return;
     }
-    for (name, pictures) in [("smallest", &block.lowest), ("largest", &block.highest)] {
-        let pictures = pictures.get(channel).cloned().unwrap_or_default();
+    for (name, images) in [("smallest", &block.lowest), ("largest", &block.highest)] {
+        let images = images.get(channel).cloned().unwrap_or_default();
         ui.horizontal_wrapped(|ui| {
             ui.label(format!("{name}:"));
-            for &picture in &pictures {
-                if (picture as usize) < collection.len()
-                    && ui
-                        .button(collection.image_title(picture as usize))
-                        .clicked()
+            for &index in &images {
+                if (index as usize) < collection.len()
+                    && ui.button(collection.image_title(index as usize)).clicked()
                 {
                     let label = format!("{name} gates of {} {channel}", block.block.name);
-                    state.pick(label, pictures.clone());
-                    state.go_to(picture as usize);
+                    state.pick(label, images.clone());
+                    state.go_to(index as usize);
                     state.gates.channel = Some(channel);
                     let names = state.networks[0].iter().flat_map(|n| n.blocks.iter());
                     let at = names.into_iter().position(|n| *n == block.block.name);
@@ -417,7 +445,7 @@ fn extremes(
         });
     }
     ui.label(
-        RichText::new("a click shows the image with this channel's map")
+        RichText::new("click an image to show it with the feature map of this channel")
             .weak()
             .size(11.0),
     );

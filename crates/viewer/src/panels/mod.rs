@@ -1,70 +1,94 @@
-//! The parts of the window, one file each. A panel draws the state and writes the user's wishes into
-//! it; what takes time becomes a [`Request`](super::state::Request).
+//! The panels of the viewer, one file or directory each, and their list.
 
-pub mod bottom_bar;
-pub mod data;
-pub mod gallery;
-pub mod gate_statistics;
-pub mod gates;
-pub mod help;
-pub mod image;
-pub mod layer;
-pub mod model;
-pub mod notices;
-pub mod objects;
-pub mod outlines;
-pub mod top_bar;
-pub mod training;
+mod data;
+mod frame_cache;
+mod gate_statistics;
+mod heat_map;
 
-use super::state::{Compare, CurrentBoxes, Side, ViewerState};
+mod image;
+mod model;
+mod training;
 
-/// What is computed once for a frame and used by several panels.
-#[derive(Debug, Default)]
-pub struct FrameInfo {
-    boxes: [CurrentBoxes; 2],
-    key: Option<BoxesKey>,
-    /// Size of the image's frame in points, since the last time that it was drawn.
-    pub frame: Option<[f32; 2]>,
+use egui::{Color32, Frame, Style, Ui};
+
+use super::export::Export;
+use super::shortcuts::{Input, Shortcut};
+use super::state::{PanelId, ViewerState};
+use super::textures::Textures;
+
+pub use frame_cache::FrameCache;
+pub use image::Layer;
+
+/// A panel of the viewer, selected by a tab.
+///
+/// A panel draws the state and changes it. Whatever takes longer than a frame becomes a
+/// [`Request`](super::state::Request) to the worker threads.
+pub trait Panel: Sync {
+    /// Returns the id, whose name is the label of the tab.
+    fn id(&self) -> PanelId;
+
+    /// Draws the panel.
+    fn show(&self, ui: &mut Ui, context: &mut PanelContext<'_>);
+
+    /// Returns the entries of the export menu.
+    fn exports(&self) -> &'static [Export] {
+        &[]
+    }
+
+    /// Returns the keyboard shortcuts, which the help lists.
+    fn shortcuts(&self) -> &'static [Shortcut] {
+        &[]
+    }
+
+    /// Updates the state before each frame, after the keyboard shortcuts. `is_typing` tells that a text
+    /// field has the focus.
+    fn update(&self, _input: &mut Input<'_>, _is_typing: bool) {}
+
+    /// Returns the frame around the panel.
+    fn frame(&self, style: &Style) -> Frame {
+        Frame::central_panel(style).fill(Color32::TRANSPARENT)
+    }
 }
 
-/// What decides the boxes: of each half the image and the version of its predictions, then score
-/// and overlap; whether something is open, and whether there is a second half.
-type BoxesKey = ([(usize, u64); 2], f32, f32, bool, bool);
+/// All panels, in the order of their tabs and function keys.
+pub static PANELS: [&dyn Panel; 5] = [
+    &image::ImagePanel,
+    &gate_statistics::GateStatisticsPanel,
+    &data::DataPanel,
+    &training::TrainingPanel,
+    &model::ModelPanel,
+];
 
-impl FrameInfo {
-    /// Match the boxes anew if anything has changed.
-    pub fn update(&mut self, state: &ViewerState) {
-        let sides = [Side::A, Side::B];
-        let half = |side| {
-            let by = state.network_of(side).index();
-            (state.image_of(side), state.predictions[by].version())
-        };
-        let filter = state.filter();
-        let compares = state.compare != Compare::Off;
-        let key = (
-            sides.map(half),
-            filter.score,
-            filter.iou,
-            state.collection.is_some(),
-            compares,
-        );
-        if self.key != Some(key) {
-            self.boxes = sides.map(|side| match side {
-                Side::B if !compares => CurrentBoxes::default(),
-                side => state.boxes(side),
-            });
-            self.key = Some(key);
-        }
-    }
+/// Returns a panel, or the first one if none has this id.
+pub fn by_id(id: PanelId) -> &'static dyn Panel {
+    let panel = PANELS.into_iter().find(|panel| panel.id() == id);
+    panel.unwrap_or(PANELS[0])
+}
 
-    /// The boxes of a half.
-    pub fn boxes(&self, side: Side) -> &CurrentBoxes {
-        &self.boxes[side.index()]
-    }
+/// The objects that a panel draws with.
+pub struct PanelContext<'a> {
+    /// The state of the viewer.
+    pub state: &'a mut ViewerState,
+    /// The boxes of the frame.
+    pub cache: &'a mut FrameCache,
+    /// The images on the GPU.
+    pub textures: &'a mut Textures,
+    /// Receives the images whose thumbnails are missing.
+    pub missing_thumbnails: &'a mut Vec<usize>,
+}
 
-    /// Width and height of the image on show in pixels.
-    pub fn image_size(&self, state: &ViewerState) -> Option<[f32; 2]> {
-        let (_, image) = state.pixels[0].as_ref()?;
-        Some([image.width() as f32, image.height() as f32])
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_panel_and_export_has_a_name_of_its_own() {
+        let mut names: Vec<&str> = PANELS.iter().map(|panel| panel.id().0).collect();
+        let exports = PANELS.iter().flat_map(|panel| panel.exports());
+        names.extend(exports.map(|export| export.name));
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
 }

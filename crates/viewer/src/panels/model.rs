@@ -1,14 +1,40 @@
-//! The layers of the network and what they cost.
+//! The layers of the network with parameters and multiply-adds.
 
 use egui::Ui;
 use egui_extras::{Column, TableBuilder};
 
-use crate::state::ViewerState;
-use crate::style::{CORRECT, empty_page, hint};
+use super::{Panel, PanelContext};
+use crate::export::Export;
+use crate::state::{PanelId, ViewerState};
+use crate::style::{CORRECT, count, empty_page, hint};
 use sedet_core::backbones::summary::LayerKind;
 
-/// Draw the page.
-pub fn show(ui: &mut Ui, state: &ViewerState) {
+/// The layers of the network.
+pub struct ModelPanel;
+
+impl Panel for ModelPanel {
+    fn id(&self) -> PanelId {
+        PanelId::MODEL
+    }
+
+    fn show(&self, ui: &mut Ui, context: &mut PanelContext<'_>) {
+        show(ui, context.state);
+    }
+
+    fn exports(&self) -> &'static [Export] {
+        &EXPORTS
+    }
+}
+
+static EXPORTS: [Export; 1] = [Export {
+    name: "Layers (CSV)",
+    write: |state, files| {
+        let model = state.model.as_ref().ok_or("no network is open")?;
+        files.text("model.csv", &model.to_csv())
+    },
+}];
+
+fn show(ui: &mut Ui, state: &ViewerState) {
     let Some(model) = &state.model else {
         empty_page(
             ui,
@@ -21,14 +47,14 @@ pub fn show(ui: &mut Ui, state: &ViewerState) {
     ui.strong(&model.title);
     let [parameters, macs] = model.se_share().map(|share| share * 100.0);
     ui.label(format!(
-        "{:.3} M parameters, {:.3} G multiply-adds at {}×{}; SE units are {parameters:.2} % of the \
+        "{:.3} M parameters, {:.3} G multiply-adds at {}×{}; SE blocks account for {parameters:.2} % of the \
          parameters and {macs:.2} % of the multiply-adds",
         summary.parameters() as f64 / 1e6,
         summary.macs() as f64 / 1e9,
         model.side,
         model.side,
     ));
-    hint(ui, format!("{} layers", summary.layers.len()));
+    hint(ui, count(summary.layers.len(), "layer"));
     let height = ui.text_style_height(&egui::TextStyle::Body) + 3.0;
     TableBuilder::new(ui)
         .id_salt("layers")
@@ -47,10 +73,11 @@ pub fn show(ui: &mut Ui, state: &ViewerState) {
             body.rows(height, summary.layers.len(), |mut row| {
                 let layer = &summary.layers[row.index()];
                 row.col(|ui| {
-                    match layer.kind == LayerKind::Se {
-                        true => ui.colored_label(CORRECT, &layer.name),
-                        false => ui.label(&layer.name),
-                    };
+                    if layer.kind == LayerKind::Se {
+                        ui.colored_label(CORRECT, &layer.name);
+                    } else {
+                        ui.label(&layer.name);
+                    }
                 });
                 let cells = [
                     layer.kind.name().to_owned(),

@@ -1,20 +1,69 @@
-//! The curves of a run, as they grow.
+//! The curves of a training run, updated as it writes them.
 
 use egui::{ScrollArea, Slider, Ui};
 use egui_plot::{Legend, Line, Plot, PlotPoints};
 
-use crate::state::{Curves, ViewerState, smoothed};
-use crate::style::{class_on, empty_page, hint};
+use super::{Panel, PanelContext};
+use crate::export::{Export, ExportFiles};
+use crate::state::{Curves, PanelId, ViewerState, smoothed};
+use crate::style::{class_on, count, empty_page, hint};
+use sedet_core::render::{Series, TrainingCurves, save_training_curves};
 
+/// Height of a plot in points.
 const PLOT: f32 = 240.0;
 
-/// Draw the page.
-pub fn show(ui: &mut Ui, state: &mut ViewerState) {
+/// The curves of a training run.
+pub struct TrainingPanel;
+
+impl Panel for TrainingPanel {
+    fn id(&self) -> PanelId {
+        PanelId::TRAINING
+    }
+
+    fn show(&self, ui: &mut Ui, context: &mut PanelContext<'_>) {
+        show(ui, context.state);
+    }
+
+    fn exports(&self) -> &'static [Export] {
+        &EXPORTS
+    }
+}
+
+static EXPORTS: [Export; 1] = [Export {
+    name: "Curves (PNG, SVG, CSV)",
+    write: export_curves,
+}];
+
+fn export_curves(state: &ViewerState, files: &mut ExportFiles) -> Result<(), String> {
+    let run = state.run.as_ref().ok_or("no training run is open")?;
+    files.text("training.csv", &run.to_csv())?;
+    let curves = TrainingCurves {
+        losses: series(&run.train, is_loss),
+        metrics: series(&run.eval, |name| !is_loss(name)),
+    };
+    files.figure("training", |path| save_training_curves(&curves, path))
+}
+
+fn series(curves: &Curves, include: impl Fn(&str) -> bool) -> Vec<Series> {
+    let curves = curves.iter().filter(|(name, _)| include(name));
+    curves
+        .map(|(name, points)| Series {
+            name: name.clone(),
+            points: points.iter().map(|[x, y]| (*x, *y)).collect(),
+        })
+        .collect()
+}
+
+fn is_loss(name: &str) -> bool {
+    name.contains("loss")
+}
+
+fn show(ui: &mut Ui, state: &mut ViewerState) {
     let Some(run) = &state.run else {
         empty_page(
             ui,
-            "No run is open",
-            "Open the directory of a training run, running or done; its curves grow with it.",
+            "No training run is open",
+            "Open the directory of a run; the curves of a run in progress are updated.",
         );
         return;
     };
@@ -25,11 +74,14 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
     if run.bad_lines > 0 {
         hint(
             ui,
-            format!("{} lines of events.jsonl can't be read", run.bad_lines),
+            format!(
+                "{} of events.jsonl cannot be read",
+                count(run.bad_lines, "line")
+            ),
         );
     }
     if run.train.is_empty() && run.eval.is_empty() {
-        hint(ui, "nothing is written yet");
+        hint(ui, "the run has not written any events yet");
         return;
     }
     if let Some(last) = run
@@ -54,12 +106,17 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
         .auto_shrink([false, false])
         .show(ui, |ui| {
             let columns = if ui.available_width() > 900.0 { 2 } else { 1 };
-            let is_loss = |name: &str| name.contains("loss");
             ui.columns(columns, |columns| {
                 let last = columns.len() - 1;
                 curves(&mut columns[0], "losses", &run.train, smoothing, is_loss);
-                let shares = |name: &str| !is_loss(name);
-                curves(&mut columns[last], "measured", &run.eval, smoothing, shares);
+                let is_metric = |name: &str| !is_loss(name);
+                curves(
+                    &mut columns[last],
+                    "metrics",
+                    &run.eval,
+                    smoothing,
+                    is_metric,
+                );
                 let only = |wanted: &'static str| move |name: &str| name == wanted;
                 for (at, name) in [
                     "learning_rate",

@@ -1,4 +1,4 @@
-//! Histograms of a dataset whose bars know their images.
+//! Histograms of a dataset; each bar lists its images.
 
 use super::collection::{Collection, Images};
 use sedet_data::csv::to_csv;
@@ -6,11 +6,11 @@ use sedet_data::csv::to_csv;
 /// One bar.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ChartBar {
-    /// What it stands for.
+    /// The class or bin.
     pub label: String,
-    /// Its height.
+    /// The count.
     pub count: usize,
-    /// The images that made it so, each once, ascending.
+    /// The indices of the counted images, each once, ascending.
     pub images: Vec<u32>,
 }
 
@@ -33,16 +33,16 @@ impl ChartBar {
 /// A histogram.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
-    /// Its title.
+    /// The title.
     pub title: &'static str,
-    /// What the bars count.
+    /// The unit of the counts.
     pub counts: &'static str,
     /// The bars, from left to right.
     pub bars: Vec<ChartBar>,
 }
 
 impl Chart {
-    /// As comma-separated values.
+    /// Returns labels and counts as CSV.
     pub fn to_csv(&self) -> String {
         let mut rows = vec![vec![self.title.to_owned(), self.counts.to_owned()]];
         let bars = self.bars.iter();
@@ -51,12 +51,13 @@ impl Chart {
     }
 }
 
-/// Upper ends of the bins for sizes of boxes, in pixels; COCO's 32 and 96 among them.
+/// Upper limits of the bins of box sizes in pixels; 32 and 96 are the limits of COCO's area ranges.
 const SIZE_BINS: [f32; 8] = [8.0, 16.0, 32.0, 64.0, 96.0, 192.0, 384.0, f32::INFINITY];
-/// Upper ends of the bins for objects in an image.
+/// Upper limits of the bins of objects per image.
 const COUNT_BINS: [usize; 8] = [0, 1, 2, 4, 8, 16, 32, usize::MAX];
 
-/// Classes, sizes of boxes and objects in an image. Files of which nothing is known have none.
+/// Computes the histograms of classes, box sizes and objects per image. Image files without annotations
+/// have none.
 pub fn charts(collection: &Collection) -> Vec<Chart> {
     match &collection.images {
         Images::Files(_) => Vec::new(),
@@ -97,12 +98,12 @@ pub fn charts(collection: &Collection) -> Vec<Chart> {
                     bars: classes,
                 },
                 Chart {
-                    title: "side of a box (root of its area)",
+                    title: "box size (square root of area)",
                     counts: "objects",
                     bars: sizes,
                 },
                 Chart {
-                    title: "objects in an image",
+                    title: "objects per image",
                     counts: "images",
                     bars: counts,
                 },
@@ -141,7 +142,7 @@ mod tests {
     use crate::state::tests::two_images;
 
     #[test]
-    fn bars_count_objects_and_know_their_images() {
+    fn bars_count_objects_and_list_their_images() {
         let charts = charts(&two_images());
         let bar = |chart: usize, label: &str| {
             let bars = &charts[chart].bars;

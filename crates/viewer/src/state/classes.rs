@@ -1,32 +1,32 @@
-//! One list of classes for boxes from everywhere: annotations, networks, results files.
+//! The classes of annotations, networks and results files in one table.
 
 use sedet_data::annotations::Category;
 
-/// A class as the window shows it.
+/// A class as the viewer shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownClass {
-    /// For people.
+    /// The name.
     pub name: String,
-    /// The dataset's original id, where it has one.
+    /// The category id of the dataset, if it has one.
     pub id: Option<u64>,
 }
 
-/// Every class that anything on show has. Positions never change, so that they can stand for the
-/// class everywhere in the window.
+/// The classes of everything that is open. Indices never change, so they identify a class throughout the
+/// viewer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClassTable {
     classes: Vec<ShownClass>,
 }
 
 impl ClassTable {
-    /// The classes of a dataset with boxes.
+    /// Creates the table of a detection dataset.
     pub fn of_categories(categories: &[Category]) -> Self {
         let mut table = Self::default();
-        table.take_in(categories);
+        table.merge(categories);
         table
     }
 
-    /// Classes that have names only.
+    /// Creates a table of classes without ids.
     pub fn of_names(names: &[String]) -> Self {
         let class = |name: &String| ShownClass {
             name: name.clone(),
@@ -37,42 +37,42 @@ impl ClassTable {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of classes.
     pub fn len(&self) -> usize {
         self.classes.len()
     }
 
-    /// True before anything was opened.
+    /// Returns whether there are no classes.
     pub fn is_empty(&self) -> bool {
         self.classes.is_empty()
     }
 
-    /// The name of a class.
+    /// Returns the name of a class.
     pub fn name(&self, class: usize) -> &str {
         self.classes.get(class).map_or("?", |class| &class.name)
     }
 
-    /// The original id of a class.
+    /// Returns the category id of a class.
     pub fn id(&self, class: usize) -> Option<u64> {
         self.classes.get(class).and_then(|class| class.id)
     }
 
-    /// All, in their order.
+    /// Iterates over the classes by index.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &ShownClass> {
         self.classes.iter()
     }
 
-    /// Where the classes of a network stand in the table; those it lacks are appended. Names decide,
-    /// since networks from elsewhere may count from another number.
-    pub fn take_in(&mut self, categories: &[Category]) -> Vec<usize> {
-        let places = categories.iter().map(|category| {
+    /// Returns the indices of the classes of a network; unknown classes are appended. Classes are compared
+    /// by name without case, since third-party networks may number them differently.
+    pub fn merge(&mut self, categories: &[Category]) -> Vec<usize> {
+        let known_at = categories.iter().map(|category| {
             let known = self.classes.iter();
             let known = known.map(|class| class.name.to_lowercase());
             let name = category.name.to_lowercase();
             known.into_iter().position(|known| known == name)
         });
-        let places: Vec<Option<usize>> = places.collect();
-        let place = |(found, category): (Option<usize>, &Category)| {
+        let known_at: Vec<Option<usize>> = known_at.collect();
+        let index = |(found, category): (Option<usize>, &Category)| {
             found.unwrap_or_else(|| {
                 self.classes.push(ShownClass {
                     name: category.name.clone(),
@@ -81,10 +81,10 @@ impl ClassTable {
                 self.classes.len() - 1
             })
         };
-        places.into_iter().zip(categories).map(place).collect()
+        known_at.into_iter().zip(categories).map(index).collect()
     }
 
-    /// The class with this original id; appended under its number if there is none.
+    /// Returns the index of the class with this id; an unknown one is appended as `category ID`.
     pub fn by_id(&mut self, id: u64) -> usize {
         let found = self.classes.iter().position(|class| class.id == Some(id));
         found.unwrap_or_else(|| {
@@ -109,10 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn classes_of_a_network_are_found_by_name_and_new_ones_appended() {
+    fn classes_of_a_network_are_found_by_name_and_unknown_ones_appended() {
         let mut table = ClassTable::of_categories(&[category(3, "cat"), category(7, "dog")]);
-        let places = table.take_in(&[category(1, "Dog"), category(2, "cow"), category(3, "cat")]);
-        assert_eq!(places, [1, 2, 0]);
+        let indices = table.merge(&[category(1, "Dog"), category(2, "cow"), category(3, "cat")]);
+        assert_eq!(indices, [1, 2, 0]);
         assert_eq!((table.len(), table.name(2)), (3, "cow"));
         assert_eq!(table.by_id(7), 1);
         assert_eq!(table.by_id(90), 3);

@@ -1,4 +1,4 @@
-//! The images that the window pages through, with what is known of them.
+//! The open images and their annotations.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,30 +12,30 @@ use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::eval::matching::TruthBox;
 use sedet_data::loading::decode::decode_image;
 
-/// Where images come from.
+/// The source of the images.
 #[derive(Debug, Clone)]
 pub enum Images {
-    /// A dataset with boxes.
+    /// A detection dataset.
     Boxes(Arc<DetectionDataset>),
-    /// A dataset with one class for each image.
+    /// A classification dataset.
     Labeled(Arc<LabeledDataset>),
-    /// Files of which nothing else is known.
+    /// Image files without annotations.
     Files(Vec<PathBuf>),
 }
 
-/// Images under one name.
+/// The open images.
 #[derive(Debug, Clone)]
 pub struct Collection {
-    /// The dataset, directory or file, as a person names it.
+    /// The name of the dataset, directory or file.
     pub name: String,
-    /// The split of a dataset.
+    /// The split of the dataset.
     pub split: Option<Split>,
     /// The images.
     pub images: Images,
 }
 
 impl Collection {
-    /// For people: `shapes val`.
+    /// Returns name and split, such as `shapes val`.
     pub fn title(&self) -> String {
         match self.split {
             Some(split) => format!("{} {split}", self.name),
@@ -43,7 +43,7 @@ impl Collection {
         }
     }
 
-    /// How many images there are.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         match &self.images {
             Images::Boxes(dataset) => dataset.len(),
@@ -52,12 +52,12 @@ impl Collection {
         }
     }
 
-    /// True without images.
+    /// Returns whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A short name of an image, for lists.
+    /// Returns the file name of an image, for lists.
     pub fn image_title(&self, index: usize) -> String {
         match &self.images {
             Images::Boxes(dataset) => dataset.store().image(index).file_name.to_owned(),
@@ -66,7 +66,7 @@ impl Collection {
         }
     }
 
-    /// How to name an image to a person who looks for it.
+    /// Returns the path or another full description of an image.
     pub fn describe(&self, index: usize) -> String {
         match &self.images {
             Images::Boxes(dataset) => dataset.describe(index),
@@ -75,7 +75,10 @@ impl Collection {
         }
     }
 
-    /// Read an image; the error names it. Slow: for worker threads.
+    /// Decodes an image. Call it on worker threads only.
+    ///
+    /// # Errors
+    /// The image cannot be read; the message names it.
     pub fn load(&self, index: usize) -> Result<RgbImage, String> {
         match &self.images {
             Images::Boxes(dataset) => dataset.load_image(index).map_err(|e| e.to_string()),
@@ -84,7 +87,7 @@ impl Collection {
         }
     }
 
-    /// Its classes.
+    /// Returns the classes.
     pub fn classes(&self) -> ClassTable {
         match &self.images {
             Images::Boxes(dataset) => ClassTable::of_categories(dataset.store().categories()),
@@ -93,8 +96,8 @@ impl Collection {
         }
     }
 
-    /// The annotated boxes of an image, in its pixels.
-    pub fn truth(&self, index: usize) -> Vec<TruthBox> {
+    /// Returns the annotated boxes of an image in pixels.
+    pub fn ground_truth(&self, index: usize) -> Vec<TruthBox> {
         let Images::Boxes(dataset) = &self.images else {
             return Vec::new();
         };
@@ -108,7 +111,7 @@ impl Collection {
             .collect()
     }
 
-    /// The class of a whole image.
+    /// Returns the label of an image of a classification dataset.
     pub fn label(&self, index: usize) -> Option<usize> {
         match &self.images {
             Images::Labeled(dataset) => Some(dataset.label(index)),
@@ -116,12 +119,12 @@ impl Collection {
         }
     }
 
-    /// Whether there are boxes to compare detections with.
-    pub fn has_truth(&self) -> bool {
+    /// Returns whether this is a detection dataset, with boxes to compare detections with.
+    pub fn has_boxes(&self) -> bool {
         matches!(self.images, Images::Boxes(_))
     }
 
-    /// Where the image with this original id stands.
+    /// Returns the index of the image with this id in the annotation file.
     pub fn index_of_image(&self, image_id: u64) -> Option<usize> {
         match &self.images {
             Images::Boxes(dataset) => dataset.store().index_of_image(image_id),
@@ -130,7 +133,7 @@ impl Collection {
     }
 }
 
-/// The part after the last separator.
+/// Returns the part after the last path separator.
 fn file_name(path: &str) -> String {
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
     name.to_owned()

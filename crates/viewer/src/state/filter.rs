@@ -1,4 +1,4 @@
-//! Which boxes are drawn, and what counts.
+//! Which boxes are drawn, and the thresholds of matching.
 
 use std::collections::BTreeSet;
 
@@ -7,32 +7,32 @@ use serde::{Deserialize, Serialize};
 use sedet_data::eval::confusion::{DEFAULT_IOU, DEFAULT_SCORE};
 use sedet_data::eval::matching::{FoundBox, TruthBox};
 
-/// What of the boxes is shown. Score and overlap also decide what counts as right and wrong; the
-/// rest only hides, and no image leaves the gallery for it.
+/// Which boxes are drawn. The score and IoU thresholds also decide which detections count as correct; the
+/// other settings only hide boxes and do not change the gallery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BoxFilter {
-    /// Detections below this score are left out, everywhere.
+    /// Score threshold: detections below it are ignored everywhere.
     pub score: f32,
-    /// Overlap from which a detection matches an annotation.
+    /// IoU from which a detection matches an annotation.
     pub iou: f32,
     /// Draw annotations.
-    pub show_truth: bool,
+    pub show_annotations: bool,
     /// Draw detections.
-    pub show_found: bool,
-    /// Write class names at boxes.
+    pub show_detections: bool,
+    /// Draw class names.
     pub show_labels: bool,
-    /// Write scores at boxes.
+    /// Draw scores.
     pub show_scores: bool,
-    /// Colors tell right from wrong, or else the class.
+    /// Color boxes by verdict; otherwise by class.
     pub color_by_verdict: bool,
-    /// Classes that were unticked.
+    /// Classes excluded by the class filter.
     #[serde(skip)]
     pub hidden_classes: BTreeSet<usize>,
-    /// Whether unticked classes are hidden; one key switches it.
+    /// Whether the class filter is suspended.
     #[serde(skip)]
     pub class_filter_off: bool,
-    /// Held down to see the image alone.
+    /// Whether all boxes are hidden while a key is held.
     #[serde(skip)]
     pub hide_all: bool,
 }
@@ -42,8 +42,8 @@ impl Default for BoxFilter {
         Self {
             score: DEFAULT_SCORE,
             iou: DEFAULT_IOU,
-            show_truth: true,
-            show_found: true,
+            show_annotations: true,
+            show_detections: true,
             show_labels: true,
             show_scores: true,
             color_by_verdict: true,
@@ -55,33 +55,34 @@ impl Default for BoxFilter {
 }
 
 impl BoxFilter {
-    /// Whether boxes of a class are drawn.
+    /// Returns whether boxes of a class are drawn.
     pub fn shows_class(&self, class: usize) -> bool {
         self.class_filter_off || !self.hidden_classes.contains(&class)
     }
 
-    /// Whether an annotation is drawn.
-    pub fn shows_truth(&self, truth: &TruthBox) -> bool {
-        self.show_truth && !self.hide_all && self.shows_class(truth.class)
+    /// Returns whether an annotation is drawn.
+    pub fn shows_annotation(&self, truth: &TruthBox) -> bool {
+        self.show_annotations && !self.hide_all && self.shows_class(truth.class)
     }
 
-    /// Whether a detection that counts is drawn.
-    pub fn shows_found(&self, found: &FoundBox) -> bool {
-        self.show_found && !self.hide_all && self.shows_class(found.class)
+    /// Returns whether a detection above the threshold is drawn.
+    pub fn shows_detection(&self, found: &FoundBox) -> bool {
+        self.show_detections && !self.hide_all && self.shows_class(found.class)
     }
 
-    /// Tick only this class; all again if it is the only one already.
-    pub fn solo(&mut self, class: usize, classes: usize) {
+    /// Shows only this class, or all classes if it is already the only one.
+    pub fn show_only(&mut self, class: usize, classes: usize) {
         let others: BTreeSet<usize> = (0..classes).filter(|&other| other != class).collect();
         self.class_filter_off = false;
-        match self.hidden_classes == others {
-            true => self.hidden_classes.clear(),
-            false => self.hidden_classes = others,
+        if self.hidden_classes == others {
+            self.hidden_classes.clear();
+        } else {
+            self.hidden_classes = others;
         }
     }
 
-    /// The detections that count: those with enough score. They are sorted, best first.
-    pub fn counted<'a>(&self, found: &'a [FoundBox]) -> &'a [FoundBox] {
+    /// Returns the detections above the score threshold; `found` is sorted by descending score.
+    pub fn above_threshold<'a>(&self, found: &'a [FoundBox]) -> &'a [FoundBox] {
         &found[..found.partition_point(|b| b.score >= self.score)]
     }
 }
@@ -92,26 +93,26 @@ mod tests {
     use sedet_data::boxes::BoxXyxy;
 
     #[test]
-    fn solo_hides_the_other_classes_and_shows_them_again() {
+    fn showing_only_one_class_hides_the_others_until_it_is_repeated() {
         let mut filter = BoxFilter::default();
-        filter.solo(1, 3);
+        filter.show_only(1, 3);
         assert_eq!(
             [0, 1, 2].map(|c| filter.shows_class(c)),
             [false, true, false]
         );
         filter.class_filter_off = true;
         assert!(filter.shows_class(0));
-        filter.solo(1, 3);
+        filter.show_only(1, 3);
         assert!(filter.hidden_classes.is_empty());
     }
 
     #[test]
-    fn boxes_count_from_the_score_on() {
+    fn detections_from_the_score_threshold_on_are_kept() {
         let found = [0.9, 0.5, 0.49].map(|score| FoundBox {
             box_in_image: BoxXyxy::default(),
             class: 0,
             score,
         });
-        assert_eq!(BoxFilter::default().counted(&found).len(), 2);
+        assert_eq!(BoxFilter::default().above_threshold(&found).len(), 2);
     }
 }

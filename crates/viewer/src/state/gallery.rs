@@ -1,4 +1,4 @@
-//! Which images the gallery lists, in which order.
+//! Filter and order of the gallery.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use sedet_data::eval::confusion::Confusion;
 /// The order of the gallery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SortBy {
-    /// As in the dataset.
+    /// Dataset order.
     #[default]
     Position,
     /// By file name.
@@ -26,7 +26,7 @@ pub enum SortBy {
 }
 
 impl SortBy {
-    /// All, as they are offered.
+    /// All orders, as the menu lists them.
     pub const ALL: [Self; 6] = [
         Self::Position,
         Self::Name,
@@ -36,11 +36,11 @@ impl SortBy {
         Self::MostObjects,
     ];
 
-    /// For people.
+    /// Returns the label.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Position => "as in the dataset",
-            Self::Name => "by name",
+            Self::Position => "dataset order",
+            Self::Name => "name",
             Self::WorstF1 => "worst F1 first",
             Self::MostWrong => "most wrong first",
             Self::MostMissed => "most missed first",
@@ -49,31 +49,31 @@ impl SortBy {
     }
 }
 
-/// Images that a click on a chart picked.
+/// Images selected by a click on a chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picked {
-    /// What was clicked: `dog taken for cat`.
+    /// The bar or cell, such as `dog predicted as cat`.
     pub label: String,
-    /// The images, by position; also the order in which they are listed.
+    /// The indices of the images, in the order of the list.
     pub images: Arc<Vec<u32>>,
 }
 
-/// What the gallery is asked to list.
+/// Filter and order of the gallery.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GalleryQuery {
-    /// Part of the name, in any case.
+    /// Part of the file name, case-insensitive.
     pub search: String,
     /// The order.
     pub sort: SortBy,
-    /// Only images with something wrong or missed.
+    /// Only images with wrong or missed boxes.
     pub errors_only: bool,
     /// Only images with an annotation of this class.
     pub class: Option<usize>,
-    /// Only these.
+    /// Only these images.
     pub picked: Option<Picked>,
 }
 
-/// The positions of the images to list.
+/// Returns the indices of the images to list.
 pub fn order(collection: &Collection, query: &GalleryQuery, tally: Option<&Confusion>) -> Vec<u32> {
     let counts = |index: u32| tally.and_then(|t| t.images.get(index as usize).copied().flatten());
     let search = query.search.to_lowercase();
@@ -94,7 +94,7 @@ pub fn order(collection: &Collection, query: &GalleryQuery, tally: Option<&Confu
         Some(picked) => picked.images.iter().copied().filter(keep).collect(),
         None => (0..collection.len() as u32).filter(keep).collect(),
     };
-    // Stable: of equals the first of the dataset.
+    // The sort is stable: ties keep the order of the dataset.
     match query.sort {
         SortBy::Position => {}
         SortBy::Name => images.sort_by_cached_key(|&index| collection.image_title(index as usize)),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gallery_sorts_by_what_went_wrong_and_filters_by_name_class_and_errors() {
+    fn the_gallery_sorts_by_errors_and_filters_by_name_class_and_errors() {
         let collection = two_images();
         let tally = Confusion {
             images: vec![counts(2, 0, 0), counts(0, 1, 0)],

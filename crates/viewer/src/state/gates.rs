@@ -1,30 +1,30 @@
-//! The gates of one image, ready to be shown.
+//! SE gates and feature maps of one image, and what is selected among them.
 
 use sedet_core::model::ChannelMap;
 use sedet_core::model::RankedClass;
 use sedet_data::boxes::BoxXyxy;
 
-/// The gates of one SE unit for one image.
+/// The gates of one SE block for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockGates {
-    /// `SE_2_3`.
+    /// The name, such as `SE_2_3`.
     pub name: String,
-    /// One for each channel.
+    /// One gate per channel.
     pub gates: Vec<f32>,
 }
 
-/// What a network made of an image, beside its boxes.
+/// The result of running a network on an image, except for its detections.
 #[derive(Debug, Clone)]
-pub struct Looked {
-    /// Position of the image.
+pub struct Inference {
+    /// Index of the image.
     pub image: usize,
-    /// In the order of the forward pass; none in a network without SE units.
+    /// In the order of the forward pass; empty for a network without SE blocks.
     pub blocks: Vec<BlockGates>,
-    /// Of a classifier: the likeliest classes.
+    /// Classifiers: the top classes.
     pub classes: Vec<RankedClass>,
-    /// The part of the image that maps lie on, in its pixels.
-    pub seen: BoxXyxy,
-    /// How long the network took, in milliseconds.
+    /// The part of the image that is the input of the network, in pixels.
+    pub input_region: BoxXyxy,
+    /// Duration of the inference in milliseconds.
     pub milliseconds: f64,
 }
 
@@ -36,34 +36,44 @@ pub enum GateSort {
     Channel,
     /// The largest gate first.
     Value,
-    /// The largest difference first: from the second image or network, or else from the mean
+    /// The largest absolute difference first, relative to the second image or network, or to the mean
     /// over the dataset.
     Difference,
 }
 
-/// Which side of the scaling a map shows.
+/// Whether a feature map is shown before or after the SE block scales it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MapSide {
-    /// What the unit was given.
+pub enum MapStage {
+    /// The input of the SE block.
     Before,
-    /// What it made of it.
+    /// The scaled output.
     #[default]
     After,
 }
 
-/// The maps of some channels of one unit.
+impl MapStage {
+    /// Returns the label.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before scaling",
+            Self::After => "after scaling",
+        }
+    }
+}
+
+/// Feature maps of some channels of one SE block.
 #[derive(Debug, Clone)]
 pub struct BlockMaps {
-    /// Position of the image.
+    /// Index of the image.
     pub image: usize,
-    /// Position of the unit.
+    /// Index of the block.
     pub block: usize,
-    /// Channel, before, after.
+    /// Channel, feature map before scaling, feature map after scaling.
     pub channels: Vec<(usize, ChannelMap, ChannelMap)>,
 }
 
-impl Looked {
-    /// The gates by block, with its name.
+impl Inference {
+    /// Returns name and gates of each block.
     pub fn gate_rows(&self) -> Vec<(String, Vec<f32>)> {
         let blocks = self.blocks.iter();
         blocks.map(|b| (b.name.clone(), b.gates.clone())).collect()
@@ -71,43 +81,45 @@ impl Looked {
 }
 
 impl BlockMaps {
-    /// One range for both sides of all channels, so that they can be compared: from the smallest
-    /// value, or 0, to the largest.
+    /// Returns one value range for all channels before and after scaling, so that their colors are
+    /// comparable: from the smallest value, or 0, to the largest.
     pub fn range(&self) -> [f32; 2] {
         let maps = self.channels.iter();
         ChannelMap::common_range(maps.flat_map(|(_, before, after)| [before, after]))
     }
 
-    /// Where the maps of an image lie that a network `seen` this part of, in its pixels. It may
-    /// stick out of that part, where cells lie partly under padding.
-    pub fn box_in_image(&self, seen: BoxXyxy) -> Option<BoxXyxy> {
+    /// Returns the box that the maps cover, in pixels of the image, given the region of the image that is
+    /// the input of the network. The box exceeds that region where cells lie partly over padding.
+    pub fn box_in_image(&self, input_region: BoxXyxy) -> Option<BoxXyxy> {
         let (_, map, _) = self.channels.first()?;
-        let BoxXyxy { x1, y1, x2, y2 } = map.box_in_seen.scale(seen.width(), seen.height());
+        let BoxXyxy { x1, y1, x2, y2 } = map
+            .box_in_seen
+            .scale(input_region.width(), input_region.height());
         Some(BoxXyxy::new(
-            seen.x1 + x1,
-            seen.y1 + y1,
-            seen.x1 + x2,
-            seen.y1 + y2,
+            input_region.x1 + x1,
+            input_region.y1 + y1,
+            input_region.x1 + x2,
+            input_region.y1 + y2,
         ))
     }
 }
 
-/// What the panel of gates is set to.
+/// The selection among the gates of the current image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GateChoice {
-    /// Position of the unit.
+    /// Index of the block.
     pub block: usize,
-    /// The channel whose map lies over the image.
+    /// The channel whose feature map is drawn over the image.
     pub channel: Option<usize>,
     /// The order of the bars.
     pub sort: GateSort,
-    /// Which map.
-    pub side: MapSide,
-    /// Of the map over the image, 0 to 1.
+    /// Whether maps are shown before or after scaling.
+    pub stage: MapStage,
+    /// Opacity of the feature map over the image, 0 to 1.
     pub opacity: f32,
-    /// How many of the most open channels the grid shows.
+    /// The number of most active channels in the grid.
     pub top: usize,
-    /// Whether the grid is open.
+    /// Whether the grid is shown.
     pub show_grid: bool,
 }
 
@@ -117,7 +129,7 @@ impl Default for GateChoice {
             block: 0,
             channel: None,
             sort: GateSort::default(),
-            side: MapSide::default(),
+            stage: MapStage::default(),
             opacity: 0.6,
             top: 8,
             show_grid: false,
@@ -125,7 +137,7 @@ impl Default for GateChoice {
     }
 }
 
-/// The channels in the order of the bars.
+/// Returns the channels in the order of the bars.
 pub fn sorted_channels(gates: &[f32], reference: Option<&[f32]>, sort: GateSort) -> Vec<usize> {
     let mut channels: Vec<usize> = (0..gates.len()).collect();
     let difference = |channel: usize| {
@@ -142,11 +154,41 @@ pub fn sorted_channels(gates: &[f32], reference: Option<&[f32]>, sort: GateSort)
     channels
 }
 
-/// The channels with the largest gates.
+/// Returns the channels with the largest gates.
 pub fn top_channels(gates: &[f32], count: usize) -> Vec<usize> {
     let mut channels = sorted_channels(gates, None, GateSort::Value);
     channels.truncate(count);
     channels
+}
+
+/// The selection in the gate statistics over a dataset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatisticsChoice {
+    /// Index of the block.
+    pub block: usize,
+    /// Labels of the classes.
+    pub classes: Vec<usize>,
+    /// The number of channels in the curves, evenly spaced.
+    pub channels: usize,
+    /// Whether a band of one standard deviation is drawn around each mean.
+    pub band: bool,
+    /// The channel whose histogram is shown.
+    pub channel: usize,
+    /// Whether the difference of the first two classes is drawn instead of the curves.
+    pub difference: bool,
+}
+
+impl Default for StatisticsChoice {
+    fn default() -> Self {
+        Self {
+            block: 0,
+            classes: Vec::new(),
+            channels: 50,
+            band: false,
+            channel: 0,
+            difference: false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,22 +1,22 @@
-//! The layers of a network and what they cost.
+//! The layers of a network with parameters and multiply-adds.
 
 use sedet_core::backbones::summary::{LayerKind, Summary};
 
-/// A network as a table.
+/// The layers of a network.
 #[derive(Debug, Clone)]
 pub struct ModelTable {
     /// The file or the name of the network.
     pub name: String,
-    /// For people: `Faster R-CNN with se-resnet18, 6 classes`.
+    /// A title such as `Faster R-CNN with se-resnet18, 6 classes`.
     pub title: String,
-    /// Its layers.
+    /// The layers.
     pub summary: Summary,
-    /// Side of the square input that the costs are of.
+    /// Pane of the square input that the costs are of.
     pub side: usize,
 }
 
 impl ModelTable {
-    /// Share of the SE units of parameters and multiply-adds, 0 to 1.
+    /// Returns the shares of parameters and of multiply-adds that belong to SE blocks, 0 to 1.
     pub fn se_share(&self) -> [f64; 2] {
         let units = || {
             self.summary
@@ -34,7 +34,7 @@ impl ModelTable {
         ]
     }
 
-    /// As comma-separated values, as `sedet models NAME --csv` prints them.
+    /// Returns the layers as CSV.
     pub fn to_csv(&self) -> String {
         self.summary.to_csv()
     }

@@ -1,4 +1,4 @@
-//! The curves of a training run, as its `events.jsonl` grows.
+//! The curves of a training run, read from its growing `events.jsonl`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,42 +6,45 @@ use std::path::PathBuf;
 use sedet_data::csv::to_csv;
 use serde_json::Value;
 
-/// Numbers of a run by name, each with its iteration.
+/// `[iteration, value]` points by name.
 pub type Curves = BTreeMap<String, Vec<[f64; 2]>>;
 
-/// A training run, running or done.
+/// A training run in progress or finished.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RunLog {
-    /// Its directory.
+    /// The directory of the run.
     pub directory: PathBuf,
-    /// Losses, learning rate and speed, by iteration.
+    /// Losses, learning rate and throughput.
     pub train: Curves,
-    /// Measured on the validation split, by iteration.
+    /// Metrics on the validation split.
     pub eval: Curves,
-    /// Lines that are no events: somebody's edit, or a crash.
+    /// The number of lines that are not events.
     pub bad_lines: usize,
-    /// What of the file was read.
+    /// The size of the part of the file that has been read.
     bytes_read: u64,
 }
 
 impl RunLog {
-    /// Nothing read yet.
-    pub fn of(directory: PathBuf) -> Self {
+    /// Creates a log of which nothing has been read yet.
+    pub fn new(directory: PathBuf) -> Self {
         Self {
             directory,
             ..Self::default()
         }
     }
 
-    /// Take in what the file has beyond the part that was read. A line without its end waits for
-    /// the rest; a file that became shorter (a resumed run forgets what a crash left) is read anew.
-    /// Returns whether there was anything.
+    /// Reads the lines appended since the last call and returns whether there were any. An incomplete last
+    /// line is left for the next call. A file that became shorter is read from its beginning: a resumed
+    /// run truncates what a crash left.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn update(&mut self) -> std::io::Result<bool> {
         use std::io::{Read as _, Seek as _, SeekFrom};
         let mut file = std::fs::File::open(self.directory.join("events.jsonl"))?;
         let length = file.metadata()?.len();
         if length < self.bytes_read {
-            *self = Self::of(std::mem::take(&mut self.directory));
+            *self = Self::new(std::mem::take(&mut self.directory));
         }
         file.seek(SeekFrom::Start(self.bytes_read))?;
         let mut bytes = Vec::new();
@@ -52,12 +55,12 @@ impl RunLog {
             .map_or(0, |at| at + 1);
         self.bytes_read += whole as u64;
         for line in String::from_utf8_lossy(&bytes[..whole]).lines() {
-            self.take_in(line);
+            self.add_line(line);
         }
         Ok(whole > 0)
     }
 
-    fn take_in(&mut self, line: &str) {
+    fn add_line(&mut self, line: &str) {
         let event = match serde_json::from_str::<Value>(line) {
             Ok(Value::Object(event)) => event,
             _ if line.trim().is_empty() => return,
@@ -89,7 +92,7 @@ impl RunLog {
         }
     }
 
-    /// Every number as comma-separated values: event, name, iteration, value.
+    /// Returns every point as CSV: event, name, iteration, value.
     pub fn to_csv(&self) -> String {
         let mut rows = vec![["event", "name", "iteration", "value"].map(String::from)];
         for (event, curves) in [("train", &self.train), ("eval", &self.eval)] {
@@ -105,7 +108,7 @@ impl RunLog {
     }
 }
 
-/// An exponential average of a curve; 0 leaves it as it is.
+/// Returns the exponential moving average of a curve; a weight of 0 leaves it unchanged.
 pub fn smoothed(points: &[[f64; 2]], weight: f64) -> Vec<[f64; 2]> {
     let mut average = None;
     let next = |&[at, value]: &[f64; 2]| {
@@ -122,11 +125,11 @@ mod tests {
     use std::io::Write as _;
 
     #[test]
-    fn curves_follow_the_file_as_it_grows_and_shrinks() {
+    fn curves_follow_a_file_that_grows_and_shrinks() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("events.jsonl");
         let mut file = std::fs::File::create(&path).unwrap();
-        let mut run = RunLog::of(directory.path().into());
+        let mut run = RunLog::new(directory.path().into());
         assert!(!run.update().unwrap());
         write!(
             file,

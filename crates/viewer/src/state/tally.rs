@@ -1,4 +1,4 @@
-//! Right, wrong and missed over all images.
+//! Correct, wrong and missed boxes over all images.
 
 use rayon::prelude::*;
 
@@ -8,19 +8,22 @@ use super::predictions::Predictions;
 use sedet_data::eval::confusion::Confusion;
 use sedet_data::eval::matching::{Verdict, match_image};
 
-/// Compare what was found with what is annotated, in the images that somebody has looked at.
+/// Matches detections with annotations in all processed images.
 pub fn tally(collection: &Collection, predictions: &Predictions, filter: &BoxFilter) -> Confusion {
     Confusion::of(collection.len(), filter.iou, |index| {
         let found = predictions.get(index)?;
-        Some((collection.truth(index), filter.counted(found).to_vec()))
+        Some((
+            collection.ground_truth(index),
+            filter.above_threshold(found).to_vec(),
+        ))
     })
 }
 
-/// The highest score from which on this share of the objects is found, in the images that somebody
-/// has looked at. Nothing if so many are never found.
+/// Returns the highest score threshold that reaches a recall over all processed images, or `None` if no
+/// threshold does.
 ///
-/// Boxes match in the order of their scores, so that what a lower score adds changes no match of a
-/// higher one: one matching of all boxes tells the recall at every score.
+/// Detections are matched by descending score, so lowering the threshold changes no match of a higher
+/// score: one matching of all boxes yields the recall at every threshold.
 pub fn score_at_recall(
     collection: &Collection,
     predictions: &Predictions,
@@ -29,7 +32,7 @@ pub fn score_at_recall(
 ) -> Option<f32> {
     let each = (0..collection.len()).into_par_iter().filter_map(|index| {
         let found = predictions.get(index)?;
-        let truth = collection.truth(index);
+        let truth = collection.ground_truth(index);
         let matches = match_image(&truth, found, iou);
         let objects = truth.iter().filter(|truth| !truth.is_crowd).count();
         let verdicts = found.iter().zip(&matches.found);
@@ -57,14 +60,14 @@ mod tests {
     use sedet_data::eval::matching::FoundBox;
 
     #[test]
-    fn the_score_of_a_recall_is_the_highest_that_reaches_it() {
+    fn the_score_of_a_recall_is_the_highest_threshold_that_reaches_it() {
         let collection = two_images();
         let found = |x: f32, class, score| FoundBox {
             box_in_image: BoxXyxy::new(x, 0.0, x + 10.0, 10.0),
             class,
             score,
         };
-        let mut predictions = Predictions::unknown("test", 2);
+        let mut predictions = Predictions::empty("test", 2);
         let boxes = vec![found(0.0, 0, 0.9), found(20.0, 1, 0.3), found(50.0, 1, 0.6)];
         predictions.set(0, boxes);
         let at = |recall| score_at_recall(&collection, &predictions, 0.5, recall);

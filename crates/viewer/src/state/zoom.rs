@@ -1,12 +1,12 @@
-//! Where an image lies on the screen.
+//! Zoom and position of an image on the screen.
 
-/// The place of an image in its frame, in points of the screen. Without widgets: a frame has a
-/// width and a height, and positions are relative to its corner.
+/// Zoom and position of an image in its frame, in points of the screen. A frame is given as width and
+/// height; positions are relative to its top left corner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Zoom {
-    /// Points for each pixel; nothing: as large as fits.
+    /// Points per pixel; `None` fits the image into the frame.
     pub scale: Option<f32>,
-    /// The pixel in the middle of the frame, as a share of the image.
+    /// The image position at the center of the frame, as fractions of width and height.
     pub center: [f32; 2],
 }
 
@@ -19,17 +19,17 @@ impl Default for Zoom {
     }
 }
 
-/// The smallest and largest scale, in points for each pixel.
+/// The smallest and the largest scale, in points per pixel.
 const SCALES: [f32; 2] = [0.02, 64.0];
 
 impl Zoom {
-    /// Points for each pixel in this frame.
+    /// Returns points per pixel in this frame.
     pub fn scale_in(&self, frame: [f32; 2], image: [f32; 2]) -> f32 {
         let fit = (frame[0] / image[0]).min(frame[1] / image[1]);
         self.scale.unwrap_or(fit.max(f32::MIN_POSITIVE))
     }
 
-    /// The image's left top corner in the frame.
+    /// Returns the top left corner of the image in the frame.
     pub fn corner(&self, frame: [f32; 2], image: [f32; 2]) -> [f32; 2] {
         let scale = self.scale_in(frame, image);
         let center = match self.scale {
@@ -39,7 +39,7 @@ impl Zoom {
         [0, 1].map(|axis| frame[axis] / 2.0 - center[axis] * image[axis] * scale)
     }
 
-    /// Enlarge around a position in the frame, which keeps its pixel.
+    /// Zooms around a position in the frame, which keeps showing the same pixel.
     pub fn zoom_at(&mut self, at: [f32; 2], factor: f32, frame: [f32; 2], image: [f32; 2]) {
         let before = self.scale_in(frame, image);
         let corner = self.corner(frame, image);
@@ -52,7 +52,7 @@ impl Zoom {
         self.stay_inside();
     }
 
-    /// Move the image by so many points.
+    /// Moves the image by this many points.
     pub fn pan(&mut self, by: [f32; 2], frame: [f32; 2], image: [f32; 2]) {
         let scale = self.scale_in(frame, image);
         if self.scale.is_none() {
@@ -65,17 +65,17 @@ impl Zoom {
         self.stay_inside();
     }
 
-    /// All of the image.
+    /// Fits the image into the frame.
     pub fn fit(&mut self) {
         *self = Self::default();
     }
 
-    /// One pixel of the image on one of the screen.
+    /// Maps one pixel of the image to one pixel of the screen.
     pub fn true_size(&mut self, points_per_pixel: f32) {
         self.scale = Some(1.0 / points_per_pixel);
     }
 
-    /// The middle of the frame shows some of the image.
+    /// Keeps the center of the frame inside the image.
     fn stay_inside(&mut self) {
         self.center = self.center.map(|share| share.clamp(0.0, 1.0));
     }
@@ -95,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn a_image_fits_at_first_and_lies_in_the_middle() {
+    fn an_image_fits_the_frame_and_is_centered_at_first() {
         let zoom = Zoom::default();
         assert_eq!(zoom.scale_in(FRAME, IMAGE), 0.25);
         assert_eq!(zoom.corner(FRAME, IMAGE), [50.0, 0.0]);
     }
 
     #[test]
-    fn the_pixel_under_the_pointer_stays_there() {
+    fn zooming_keeps_the_pixel_under_the_pointer() {
         let mut zoom = Zoom::default();
         let at = [80.0, 60.0];
         let before = pixel_at(&zoom, at);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_image_cannot_be_lost_out_of_sight() {
+    fn an_image_cannot_be_moved_out_of_the_frame() {
         let mut zoom = Zoom::default();
         zoom.pan([1e6, -1e6], FRAME, IMAGE);
         assert_eq!(zoom.center, [0.0, 1.0]);

@@ -1,20 +1,20 @@
-//! Counts over all images and the order of the gallery: the newest question only.
+//! Counts over all images and the order of the gallery; only the latest request is processed.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Busy, Mailbox, Message};
+use super::{Busy, CollectionMessage, Mailbox};
 use crate::state::{
     BoxFilter, ClassTable, Collection, GalleryQuery, Images, Predictions, order, tally,
 };
 use sedet_data::eval::confusion::Confusion;
 use sedet_data::eval::{CocoEvaluation, EvalError, GroundTruth, ResultRow, evaluate as coco};
 
-/// The rest after each count: the numbers follow a slider that moves, and leave the cores to the window
-/// meanwhile. To count 100,000 images for each frame took a tenth of all CPU time on two cores.
-const REST: Duration = Duration::from_millis(100);
+/// Pause after each count. The counts follow a moving slider, but counting 100,000 images for every frame
+/// took a tenth of all CPU time on two cores.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// What decides the counts and the order.
+/// The inputs of the counts and the order.
 #[derive(Clone)]
 pub(super) struct CountingJob {
     pub generation: u64,
@@ -26,12 +26,12 @@ pub(super) struct CountingJob {
 }
 
 impl PartialEq for CountingJob {
-    /// The collection is that of its generation.
+    /// The generation identifies the collection.
     fn eq(&self, other: &Self) -> bool {
-        let known = |job: &Self| [0, 1].map(|side| job.predictions[side].version());
+        let versions = |job: &Self| [0, 1].map(|at| job.predictions[at].version());
         self.generation == other.generation
             && self.query == other.query
-            && known(self) == known(other)
+            && versions(self) == versions(other)
             && (self.score, self.iou) == (other.score, other.iou)
     }
 }
@@ -39,7 +39,7 @@ impl PartialEq for CountingJob {
 #[derive(Default)]
 struct Slot {
     job: Mutex<Option<(CountingJob, Busy)>>,
-    news: Condvar,
+    changed: Condvar,
 }
 
 pub(super) struct Counter {
@@ -50,25 +50,26 @@ pub(super) struct Counter {
 impl Counter {
     pub(super) fn start(mailbox: Mailbox) -> Self {
         let slot = Arc::new(Slot::default());
-        let (theirs, to) = (slot.clone(), mailbox.clone());
+        let (receiver, sender) = (slot.clone(), mailbox.clone());
         std::thread::spawn(move || {
             loop {
-                let (job, busy) = theirs.next();
+                let (job, busy) = receiver.next();
                 let (tallies, order) = count(&job);
-                to.send(Message::Counted(job.generation, tallies, Arc::new(order)));
+                let counted = CollectionMessage::Counted(tallies, order);
+                sender.send_result(job.generation, counted);
                 drop(busy);
-                std::thread::sleep(REST);
+                std::thread::sleep(PAUSE);
             }
         });
         Self { slot, mailbox }
     }
 
-    /// Replaces a question that nobody has begun to answer.
-    pub(super) fn want(&self, job: CountingJob) {
+    /// Requests a count and replaces a request that is still waiting.
+    pub(super) fn request(&self, job: CountingJob) {
         let busy = self.mailbox.begin();
         let mut slot = self.slot.job.lock().unwrap_or_else(PoisonError::into_inner);
         *slot = Some((job, busy));
-        self.slot.news.notify_one();
+        self.slot.changed.notify_one();
     }
 }
 
@@ -79,65 +80,49 @@ impl Slot {
             if let Some(job) = slot.take() {
                 return job;
             }
-            slot = self.news.wait(slot).unwrap_or_else(PoisonError::into_inner);
+            slot = self
+                .changed
+                .wait(slot)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// Counts of both networks, and the order of the gallery by those of the first.
+/// Counts the matches of both networks and orders the gallery by those of the first.
 fn count(job: &CountingJob) -> ([Option<Arc<Confusion>>; 2], Vec<u32>) {
     let filter = BoxFilter {
         score: job.score,
         iou: job.iou,
         ..BoxFilter::default()
     };
-    let tallies = [0, 1].map(|side| {
-        let predictions = &job.predictions[side];
-        let countable = job.collection.has_truth() && predictions.known() > 0;
+    let tallies = [0, 1].map(|at| {
+        let predictions = &job.predictions[at];
+        let countable = job.collection.has_boxes() && predictions.image_count() > 0;
         countable.then(|| Arc::new(tally(&job.collection, predictions, &filter)))
     });
     let order = order(&job.collection, &job.query, tallies[0].as_deref());
     (tallies, order)
 }
 
-/// COCO's metrics of what was found, on a thread of its own. Images that nobody has looked at are
-/// left out: the metrics are of the others.
+/// Computes COCO metrics over the processed images.
 pub(super) fn evaluate(
-    mailbox: Mailbox,
-    generation: u64,
-    collection: Arc<Collection>,
-    predictions: Predictions,
-    classes: &ClassTable,
-) {
-    let classes = classes.clone();
-    let busy = mailbox.begin();
-    std::thread::spawn(move || {
-        mailbox.send(match measure(&collection, &predictions, &classes) {
-            Ok(evaluation) => Message::Evaluated(generation, Arc::new(evaluation)),
-            Err(error) => Message::Failed(format!("{}: {error}", collection.title())),
-        });
-        drop(busy);
-    });
-}
-
-fn measure(
     collection: &Collection,
     predictions: &Predictions,
     classes: &ClassTable,
 ) -> Result<CocoEvaluation, EvalError> {
     let Images::Boxes(dataset) = &collection.images else {
-        return Err(EvalError::GroundTruth("it has no boxes".into()));
+        return Err(EvalError::GroundTruth("not a detection dataset".into()));
     };
     let store = dataset.store();
-    let looked_at = (0..collection.len()).filter(|&index| predictions.get(index).is_some());
-    let truth = GroundTruth::of_images(store, looked_at.clone())?;
-    // Classes that the dataset does not have are no part of its metrics.
-    let known = |class: usize| {
+    let processed = (0..collection.len()).filter(|&index| predictions.get(index).is_some());
+    let truth = GroundTruth::of_images(store, processed.clone())?;
+    // Classes that the dataset lacks are excluded from its metrics.
+    let category_id = |class: usize| {
         classes
             .id(class)
             .filter(|&id| store.class_of_category(id).is_some())
     };
-    let rows: Vec<ResultRow> = looked_at
+    let rows: Vec<ResultRow> = processed
         .flat_map(|index| {
             let image_id = store.image(index).id;
             let found = predictions
@@ -145,7 +130,7 @@ fn measure(
                 .into_iter()
                 .flat_map(|found| found.iter());
             found.filter_map(move |found| {
-                let id = known(found.class)?;
+                let id = category_id(found.class)?;
                 Some(ResultRow::new(
                     image_id,
                     id,

@@ -1,4 +1,4 @@
-//! Decoding, the image on show before small ones, the newest small ones first.
+//! Decoding threads: visible images before thumbnails, the latest thumbnail first.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,48 +7,50 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use egui::ColorImage;
 use image::RgbImage;
 
-use super::{Busy, Mailbox, Message};
-use crate::state::{Collection, Side};
+use super::{Busy, CollectionMessage, Mailbox};
+use crate::state::{Collection, Pane};
 
-/// Threads that decode, where half of the cores are enough for them: one may be busy with a large file.
-/// Two on two cores where the CPU draws make the slowest frames of paging a quarter slower.
-const MOST_THREADS: usize = 2;
-/// Small images that wait at most: who scrolls fast gets those of the place where he stops.
-const MOST_WAITING: usize = 64;
-/// Longer side of a small image, in pixels.
-pub const THUMBNAIL_SIDE: u32 = 96;
+/// The maximum number of decoding threads. A second one continues while the first decodes a large file. With
+/// software rendering on two cores, a second thread made the slowest frames while paging a quarter slower,
+/// so at most half of the cores decode.
+const MAX_THREADS: usize = 2;
+/// The maximum number of waiting thumbnails. Older requests are dropped, so that after fast scrolling the
+/// visible thumbnails come first.
+const MAX_WAITING: usize = 64;
+/// Longer side of a thumbnail in pixels.
+const THUMBNAIL_SIDE: u32 = 96;
 
 struct Job {
     generation: u64,
     collection: Arc<Collection>,
     image: usize,
-    /// The half that shows it; a small image if none does.
-    side: Option<Side>,
+    /// The pane that shows the image; `None` for a thumbnail.
+    pane: Option<Pane>,
     busy: Busy,
 }
 
 #[derive(Default)]
 struct Queue {
     jobs: Mutex<VecDeque<Job>>,
-    news: Condvar,
+    changed: Condvar,
 }
 
 pub(super) struct ImageThreads {
     queue: Arc<Queue>,
     mailbox: Mailbox,
-    largest_side: Arc<AtomicUsize>,
+    max_texture_side: Arc<AtomicUsize>,
 }
 
 impl ImageThreads {
     pub(super) fn start(mailbox: Mailbox, generation: Arc<AtomicU64>) -> Self {
         let queue = Arc::new(Queue::default());
-        // What the smallest devices can do.
-        let largest_side = Arc::new(AtomicUsize::new(2048));
+        // The limit of the weakest GPUs.
+        let max_texture_side = Arc::new(AtomicUsize::new(2048));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = (cores / 2).clamp(1, MOST_THREADS);
+        let threads = (cores / 2).clamp(1, MAX_THREADS);
         for _ in 0..threads {
             let (queue, mailbox) = (queue.clone(), mailbox.clone());
-            let (generation, side) = (generation.clone(), largest_side.clone());
+            let (generation, side) = (generation.clone(), max_texture_side.clone());
             std::thread::spawn(move || {
                 loop {
                     let job = queue.next();
@@ -62,35 +64,35 @@ impl ImageThreads {
         Self {
             queue,
             mailbox,
-            largest_side,
+            max_texture_side,
         }
     }
 
-    pub(super) fn set_largest_side(&self, side: usize) {
-        self.largest_side.store(side, Ordering::Relaxed);
+    pub(super) fn set_max_texture_side(&self, side: usize) {
+        self.max_texture_side.store(side, Ordering::Relaxed);
     }
 
-    /// The image of a half, in place of another one that waits for it.
-    pub(super) fn want_image(
+    /// Requests the image of a pane and replaces a request of the same pane.
+    pub(super) fn request_image(
         &self,
         generation: u64,
         of: &Arc<Collection>,
         image: usize,
-        side: Side,
+        pane: Pane,
     ) {
-        self.push(generation, of, image, Some(side));
+        self.push(generation, of, image, Some(pane));
     }
 
-    pub(super) fn want_thumbnail(&self, generation: u64, of: &Arc<Collection>, image: usize) {
+    pub(super) fn request_thumbnail(&self, generation: u64, of: &Arc<Collection>, image: usize) {
         self.push(generation, of, image, None);
     }
 
-    fn push(&self, generation: u64, of: &Arc<Collection>, image: usize, side: Option<Side>) {
+    fn push(&self, generation: u64, of: &Arc<Collection>, image: usize, pane: Option<Pane>) {
         let job = Job {
             generation,
             collection: of.clone(),
             image,
-            side,
+            pane,
             busy: self.mailbox.begin(),
         };
         let mut jobs = self
@@ -98,22 +100,22 @@ impl ImageThreads {
             .jobs
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // Taken from the front: images on show, then the newest small one.
-        match side {
+        // The front is next: images of panes, then the latest thumbnail.
+        match pane {
             Some(_) => {
-                jobs.retain(|job| job.side != side);
+                jobs.retain(|job| job.pane != pane);
                 jobs.push_front(job);
             }
             None => {
-                let first = jobs.iter().position(|job| job.side.is_none());
+                let first = jobs.iter().position(|job| job.pane.is_none());
                 let at = first.unwrap_or(jobs.len());
                 jobs.insert(at, job);
-                if jobs.len() > MOST_WAITING {
+                if jobs.len() > MAX_WAITING {
                     jobs.pop_back();
                 }
             }
         }
-        self.queue.news.notify_one();
+        self.queue.changed.notify_one();
     }
 }
 
@@ -124,35 +126,34 @@ impl Queue {
             if let Some(job) = jobs.pop_front() {
                 return job;
             }
-            jobs = self.news.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+            jobs = self
+                .changed
+                .wait(jobs)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-fn work(job: &Job, largest_side: usize, mailbox: &Mailbox) {
+fn work(job: &Job, max_texture_side: usize, mailbox: &Mailbox) {
     let image = job.collection.load(job.image);
-    mailbox.send(match (image, job.side.is_none()) {
+    let result = match (image, job.pane.is_none()) {
         (Ok(image), true) => {
             let small = shrunk(&image, THUMBNAIL_SIDE).unwrap_or(image);
-            Message::Thumbnail(job.generation, job.image, Some(color_image(&small)))
+            CollectionMessage::Thumbnail(job.image, Some(color_image(&small)))
         }
         (Ok(image), false) => {
-            let small = shrunk(&image, largest_side as u32);
+            let small = shrunk(&image, max_texture_side as u32);
             let texture = color_image(small.as_ref().unwrap_or(&image));
-            Message::Pixels(
-                job.generation,
-                job.image,
-                Arc::new(image),
-                Arc::new(texture),
-            )
+            CollectionMessage::Pixels(job.image, Arc::new(image), Arc::new(texture))
         }
-        // The image on show says what is wrong with it; a gallery of broken files only marks them.
-        (Err(_), true) => Message::Thumbnail(job.generation, job.image, None),
-        (Err(error), false) => Message::BadImage(job.generation, job.image, error),
-    });
+        // Only a visible image reports its error; the gallery marks broken files.
+        (Err(_), true) => CollectionMessage::Thumbnail(job.image, None),
+        (Err(error), false) => CollectionMessage::BadImage(job.image, error),
+    };
+    mailbox.send_result(job.generation, result);
 }
 
-/// Smaller, if a side is longer than this.
+/// Returns a copy whose longer side has this length; `None` if the image is not larger.
 fn shrunk(image: &RgbImage, side: u32) -> Option<RgbImage> {
     let longest = image.width().max(image.height());
     (longest > side).then(|| {
@@ -164,8 +165,8 @@ fn shrunk(image: &RgbImage, side: u32) -> Option<RgbImage> {
     })
 }
 
-/// Pixels for a texture.
-pub fn color_image(image: &RgbImage) -> ColorImage {
+/// Converts an image to pixels of a texture.
+fn color_image(image: &RgbImage) -> ColorImage {
     let size = [image.width() as usize, image.height() as usize];
     ColorImage::from_rgb(size, image.as_raw())
 }
@@ -175,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_images_shrink_to_the_longest_side_and_small_ones_stay() {
+    fn large_images_are_reduced_to_the_maximum_side_and_small_ones_are_kept() {
         let image = RgbImage::new(400, 3);
         let small = shrunk(&image, 100).unwrap();
         assert_eq!((small.width(), small.height()), (100, 1));

@@ -12,9 +12,9 @@ use std::time::Instant;
 use burn::tensor::Device;
 use image::RgbImage;
 
-use super::{Busy, Mailbox, Message};
+use super::{Busy, CollectionMessage, Mailbox, Message};
 use crate::state::{
-    BlockGates, BlockMaps, Collection, Images, Looked, ModelTable, NetworkInfo, Progress, Side,
+    BlockGates, BlockMaps, Collection, Images, Inference, ModelTable, NetworkInfo, Pane, Progress,
 };
 use sedet_core::backbones::summary::Tracer;
 use sedet_core::model::{Dataset, ImageChoice, Model, NetworkConfig, Recording, Task};
@@ -26,14 +26,14 @@ use sedet_nn::nn::recording::Depth;
 const SHIPPED: &[u8] = include_bytes!("../../../../assets/shapes-se-resnet18.safetensors");
 /// Its name.
 const SHIPPED_NAME: &str = "shapes-se-resnet18 (shipped)";
-/// Side of the image that layers and costs are listed for, where a network names none.
+/// Pane of the image that layers and costs are listed for, where a network names none.
 const TABLE_SIDE: usize = 224;
 
 /// Work of many images.
 pub(super) enum LongWork {
     /// Find the boxes of every image that is not known yet.
     DetectAll {
-        side: Side,
+        side: Pane,
         generation: u64,
         collection: Arc<Collection>,
         known: Vec<bool>,
@@ -50,11 +50,11 @@ enum Source {
     Shipped,
 }
 
-struct LookJob {
+struct InferenceJob {
     /// The half of the window that wants it.
-    half: Side,
+    half: Pane,
     /// The network.
-    by: Side,
+    by: Pane,
     generation: u64,
     image: usize,
     pixels: Arc<RgbImage>,
@@ -71,9 +71,9 @@ struct MapsJob {
 
 #[derive(Default)]
 struct Queue {
-    loads: VecDeque<(Side, Source, Busy)>,
+    loads: VecDeque<(Pane, Source, Busy)>,
     /// The newest of each half only.
-    looks: [Option<LookJob>; 2],
+    inferences: [Option<InferenceJob>; 2],
     maps: Option<MapsJob>,
     long: VecDeque<(LongWork, Busy)>,
 }
@@ -81,14 +81,14 @@ struct Queue {
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    news: Condvar,
+    changed: Condvar,
     canceled: AtomicBool,
 }
 
 impl Shared {
     fn change(&self, change: impl FnOnce(&mut Queue)) {
         change(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner));
-        self.news.notify_one();
+        self.changed.notify_one();
     }
 }
 
@@ -127,15 +127,15 @@ impl NetworkThread {
         Self { shared, mailbox }
     }
 
-    pub(super) fn load(&self, side: Side, path: PathBuf) {
+    pub(super) fn load(&self, side: Pane, path: PathBuf) {
         self.push_load(side, Source::File(path));
     }
 
     pub(super) fn load_shipped(&self) {
-        self.push_load(Side::A, Source::Shipped);
+        self.push_load(Pane::First, Source::Shipped);
     }
 
-    fn push_load(&self, side: Side, source: Source) {
+    fn push_load(&self, side: Pane, source: Source) {
         let busy = self.mailbox.begin();
         self.shared
             .change(|queue| queue.loads.push_back((side, source, busy)));
@@ -143,13 +143,13 @@ impl NetworkThread {
 
     pub(super) fn look(
         &self,
-        half: Side,
-        by: Side,
+        half: Pane,
+        by: Pane,
         generation: u64,
         image: usize,
         pixels: Arc<RgbImage>,
     ) {
-        let job = LookJob {
+        let job = InferenceJob {
             half,
             by,
             generation,
@@ -158,7 +158,7 @@ impl NetworkThread {
             busy: self.mailbox.begin(),
         };
         self.shared
-            .change(|queue| queue.looks[half.index()] = Some(job));
+            .change(|queue| queue.inferences[half.index()] = Some(job));
     }
 
     pub(super) fn maps(&self, generation: u64, image: usize, block: usize, channels: Vec<usize>) {
@@ -187,7 +187,7 @@ impl NetworkThread {
     /// The images were closed; the networks stay.
     pub(super) fn forget_images(&self) {
         self.shared.change(|queue| {
-            queue.looks = [None, None];
+            queue.inferences = [None, None];
             queue.maps = None;
         });
         self.cancel();
@@ -214,11 +214,11 @@ impl Owner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         while queue.loads.is_empty()
-            && queue.looks.iter().all(Option::is_none)
+            && queue.inferences.iter().all(Option::is_none)
             && queue.maps.is_none()
             && queue.long.is_empty()
         {
-            let woken = self.shared.news.wait(queue);
+            let woken = self.shared.changed.wait(queue);
             queue = woken.unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -237,9 +237,11 @@ impl Owner {
         loop {
             if let Some((side, source, _busy)) = self.take(|queue| queue.loads.pop_front()) {
                 self.load(side, source);
-            } else if let Some(job) =
-                self.take(|queue| queue.looks[0].take().or_else(|| queue.looks[1].take()))
-            {
+            } else if let Some(job) = self.take(|queue| {
+                queue.inferences[0]
+                    .take()
+                    .or_else(|| queue.inferences[1].take())
+            }) {
                 self.look(job);
             } else if let Some(job) = self.take(|queue| queue.maps.take()) {
                 self.maps(&job);
@@ -249,7 +251,7 @@ impl Owner {
         }
     }
 
-    fn load(&mut self, side: Side, source: Source) {
+    fn load(&mut self, side: Pane, source: Source) {
         let (name, network) = match source {
             Source::Shipped => (
                 PathBuf::from(SHIPPED_NAME),
@@ -265,7 +267,7 @@ impl Owner {
                 let info = info(&network, &name);
                 let table = model_table(&network, &info).map(Arc::new);
                 self.networks[side.index()] = Some(Arc::new(network));
-                if side == Side::A {
+                if side == Pane::First {
                     self.last = None;
                 }
                 self.mailbox
@@ -275,15 +277,15 @@ impl Owner {
         }
     }
 
-    fn look(&mut self, job: LookJob) {
+    fn look(&mut self, job: InferenceJob) {
         let is_current = job.generation == self.generation.load(Ordering::SeqCst);
         let Some(network) = self.networks[job.by.index()].clone().filter(|_| is_current) else {
             return;
         };
         // Only the first half shows maps.
         let depth = match job.half {
-            Side::A => Depth::GatesAndMaps,
-            Side::B => Depth::Gates,
+            Pane::First => Depth::GatesAndMaps,
+            Pane::Second => Depth::Gates,
         };
         let start = Instant::now();
         match network.record(&job.pixels, depth) {
@@ -291,11 +293,11 @@ impl Owner {
                 let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
                 let looked = looked(&look, job.image, milliseconds);
                 let found = look.prediction.detections().to_vec();
-                if job.half == Side::A {
+                if job.half == Pane::First {
                     self.last = Some((job.generation, job.image, look));
                 }
-                let message = Message::Looked(job.generation, job.by, Box::new(looked), found);
-                self.mailbox.send(message);
+                let result = CollectionMessage::Inference(job.by, Box::new(looked), found);
+                self.mailbox.send_result(job.generation, result);
             }
             Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
         }
@@ -323,7 +325,8 @@ impl Owner {
             channels: channels.collect(),
         };
         let _until_sent = &job.busy;
-        self.mailbox.send(Message::Maps(job.generation, maps));
+        let result = CollectionMessage::Maps(maps);
+        self.mailbox.send_result(job.generation, result);
     }
 
     /// One piece of long work, with an eye on the urgent.
@@ -347,10 +350,10 @@ impl Owner {
         self.shared.canceled.load(Ordering::SeqCst)
     }
 
-    fn detect_all(&mut self, side: Side, generation: u64, collection: &Collection, known: &[bool]) {
+    fn detect_all(&mut self, side: Pane, generation: u64, collection: &Collection, known: &[bool]) {
         let label = match side {
-            Side::A => "detecting".to_owned(),
-            Side::B => "detecting with the second network".to_owned(),
+            Pane::First => "detecting".to_owned(),
+            Pane::Second => "detecting with the second network".to_owned(),
         };
         let mut unreadable = 0;
         for index in 0..collection.len() {
@@ -384,12 +387,9 @@ impl Owner {
                 Ok(look) => {
                     let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
                     let looked = Box::new(looked(&look, index, milliseconds));
-                    self.mailbox.send(Message::Looked(
-                        generation,
-                        side,
-                        looked,
-                        look.prediction.detections().to_vec(),
-                    ));
+                    let found = look.prediction.detections().to_vec();
+                    let result = CollectionMessage::Inference(side, looked, found);
+                    self.mailbox.send_result(generation, result);
                 }
                 Err(error) => {
                     self.mailbox.send(Message::Failed(error.to_string()));
@@ -451,16 +451,16 @@ impl Owner {
     }
 }
 
-fn looked(look: &Recording, image: usize, milliseconds: f64) -> Looked {
+fn looked(look: &Recording, image: usize, milliseconds: f64) -> Inference {
     let gates = look
         .gate_rows()
         .into_iter()
         .map(|(name, gates)| BlockGates { name, gates });
-    Looked {
+    Inference {
         image,
         blocks: gates.collect(),
         classes: look.prediction.classes().to_vec(),
-        seen: look.seen,
+        input_region: look.seen,
         milliseconds,
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::network::NetworkThread;
 use super::{Mailbox, Message};
-use crate::state::{Collection, Images, RunLog, Side};
+use crate::state::{Collection, Images, Pane, RunLog};
 use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
 use sedet_core::model::Dataset;
@@ -107,10 +107,10 @@ impl Opener {
             return self.open_dataset("shapes", opening);
         }
         if let Some(checkpoint) = &opening.checkpoint {
-            self.network.load(Side::A, checkpoint.clone());
+            self.network.load(Pane::First, checkpoint.clone());
         }
         if let Some(checkpoint) = &opening.compare {
-            self.network.load(Side::B, checkpoint.clone());
+            self.network.load(Pane::Second, checkpoint.clone());
         }
         if let Some(dataset) = &opening.dataset {
             self.open_dataset(dataset, opening)?;
@@ -150,7 +150,7 @@ impl Opener {
                 Ok(())
             }
             Kind::Checkpoint(path) => {
-                self.network.load(Side::A, path);
+                self.network.load(Pane::First, path);
                 Ok(())
             }
         }
@@ -173,11 +173,11 @@ impl Opener {
         for note in opened.notes() {
             self.mailbox.send(Message::Done(format!("{name}: {note}")));
         }
-        let pictures = match opened {
+        let images = match opened {
             Dataset::Detection(split) => Images::Boxes(split.dataset),
             Dataset::Classification(dataset) => Images::Labeled(dataset),
         };
-        self.show(name.to_owned(), Some(split), pictures);
+        self.show(name.to_owned(), Some(split), images);
         Ok(())
     }
 
@@ -219,7 +219,7 @@ impl Opener {
         if opening.checkpoint.is_none() {
             let checkpoints = [run.best_checkpoint(), run.last_checkpoint()];
             if let Some(checkpoint) = checkpoints.into_iter().find(|path| path.is_file()) {
-                self.network.load(Side::A, checkpoint);
+                self.network.load(Pane::First, checkpoint);
             }
         }
         if opening.dataset.is_some() {
@@ -256,7 +256,7 @@ impl Opener {
     /// Send the curves now and whenever they grow, until another run is opened.
     fn watch(&self, directory: &Path) {
         let ticket = self.watch.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut run = RunLog::of(directory.to_path_buf());
+        let mut run = RunLog::new(directory.to_path_buf());
         let mut last_error = None;
         let mut look = move |mailbox: &Mailbox, first: bool| match run.update() {
             Ok(grew) => {

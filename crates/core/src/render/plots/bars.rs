@@ -1,26 +1,27 @@
-//! Counts as bars.
+//! Bar charts of counts.
 
 use std::path::Path;
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::{Drawn, FAINT_INK, Figure, INK, Page, line_color, save};
+use super::page::{Drawn, FAINT_INK, INK, Page, line_color};
+use super::{Figure, save};
 use crate::render::RenderError;
 
-/// One chart: names with counts, from top to bottom.
+/// A bar chart: names with counts, from top to bottom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bars {
-    /// What is counted.
+    /// The title.
     pub title: String,
-    /// Names and counts.
+    /// The names and counts.
     pub bars: Vec<(String, usize)>,
 }
 
-/// Charts beside each other, up to three in a row.
+/// Saves bar charts side by side, up to three in a row.
 ///
 /// # Errors
-/// There is nothing to count; the extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot
+/// There are no counts; the extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot
 /// be written.
 pub fn save_bars(title: &str, charts: &[Bars], path: &Path) -> Result<(), RenderError> {
     if charts.iter().all(|chart| chart.bars.is_empty()) {
@@ -40,12 +41,12 @@ const HEAD: i32 = 44;
 const TITLE: i32 = 30;
 const ROW: i32 = 20;
 const MARGIN: i32 = 16;
-/// Room for a bar's name, and for its count.
+/// Widths reserved for the name and for the count of a bar.
 const NAME: i32 = 110;
 const COUNT: i32 = 56;
 
 impl BarsFigure<'_> {
-    /// Height of each row of charts.
+    /// Returns the height of each row of charts.
     fn heights(&self) -> Vec<i32> {
         self.charts
             .chunks(COLUMNS)
@@ -105,7 +106,7 @@ impl Bars {
             let middle = top + TITLE + ROW * place as i32 + ROW / 2;
             let name = page.fitted(&names, name, NAME - 8);
             page.text(&name, &names, left + NAME - 8, middle, HPos::Right)?;
-            // In fine steps of the enlarged drawing.
+            // In pixels of the enlarged image.
             let share = *count as f64 / most.max(1) as f64;
             let length = (share * f64::from(room * s)).round() as i32;
             let start = (left + NAME) * s;
@@ -137,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn charts_are_drawn_as_image_and_as_svg_with_every_count() {
+    fn charts_are_saved_as_image_and_as_svg_with_every_count() {
         let directory = tempfile::tempdir().unwrap();
         let charts: Vec<Bars> = (1..5).map(chart).collect();
         let svg = directory.path().join("a.svg");
         save_bars("title", &charts, &svg).unwrap();
         let text = std::fs::read_to_string(&svg).unwrap();
         assert_eq!(text.matches("counts").count(), 4);
-        // Bars of nothing have a name and a count, and no rectangle.
+        // Bars with a count of 0 have no rectangle.
         assert!(text.contains("\n9\n") || text.contains(">9<"), "{text}");
         let png = directory.path().join("a.png");
         save_bars("title", &charts, &png).unwrap();

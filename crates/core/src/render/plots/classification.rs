@@ -1,4 +1,4 @@
-//! What a classifier confuses, and whether its probabilities can be trusted.
+//! Confusion matrix and reliability diagram of a classifier.
 
 use std::path::Path;
 
@@ -6,25 +6,24 @@ use plotters::prelude::*;
 use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{
-    Axes, BEHIND, Drawn, Entry, FAINT_INK, Figure, INK, Line, Page, Place, line_color, save,
-};
+use super::page::{Axes, BEHIND, Drawn, Entry, FAINT_INK, INK, Line, Page, Place, line_color};
+use super::{Figure, save};
 use crate::render::RenderError;
 use sedet_data::eval::classification::ClassificationEvaluation;
 
-/// Up to so many classes have their names at the edges,
+/// The maximum number of classes whose names are at the edges.
 const NAMED: usize = 120;
-/// and up to so many a number in each cell.
+/// The maximum number of classes with a count in each cell.
 const NUMBERED: usize = 25;
-/// Room for a name at the edge, in pixels.
+/// Width reserved for a name at the edge, in pixels.
 const NAME: i32 = 150;
 /// Height of the title above the matrix.
 const HEAD: i32 = 44;
-/// Of a row that is all in one cell; white is none.
+/// The color of a cell with all images of its row; white is none.
 const FULL: RGBColor = RGBColor(11, 61, 145);
 
-/// Plot the confusion matrix: a row for each right class, a column for each predicted one, a cell
-/// the darker the larger its share of the row.
+/// Plots the confusion matrix: a row for each true class and a column for each predicted class. The color of a cell
+/// is its share of the row.
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
@@ -35,7 +34,7 @@ pub fn save_confusion(
     save(&ConfusionFigure { evaluation }, path)
 }
 
-/// Plot how often images are right over how sure the classifier was of them.
+/// Plots the reliability diagram: accuracy over predicted probability.
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
@@ -55,16 +54,17 @@ impl ConfusionFigure<'_> {
         self.evaluation.classes.len()
     }
 
-    /// Side of a cell in pixels.
+    /// Returns the side of a cell in pixels.
     fn cell(&self) -> i32 {
         (1400 / self.classes().max(1) as i32).clamp(1, 44)
     }
 
-    /// Room for names on the left and below.
+    /// Returns the width reserved for names at the left and at the bottom.
     fn edge(&self) -> i32 {
-        match self.classes() <= NAMED && self.cell() >= 9 {
-            true => NAME,
-            false => 20,
+        if self.classes() <= NAMED && self.cell() >= 9 {
+            NAME
+        } else {
+            20
         }
     }
 }
@@ -80,7 +80,7 @@ impl Figure for ConfusionFigure<'_> {
     fn draw<B: DrawingBackend>(&self, page: &Page<'_, B>) -> Drawn<B> {
         let (cell, left, s) = (self.cell(), self.edge(), page.scale);
         let top = HEAD;
-        let title = "rows: right class, columns: predicted";
+        let title = "rows: true class, columns: predicted class";
         page.text("Confusion", &page.bold(15), 12, 14, HPos::Left)?;
         page.text(title, &page.font(12, FAINT_INK), 12, 32, HPos::Left)?;
         for (row, counts) in self.evaluation.confusion.iter().enumerate() {
@@ -128,19 +128,19 @@ impl ConfusionFigure<'_> {
             let name = page.fitted(&style, &class.name, NAME - 16);
             let middle = index as i32 * cell + cell / 2;
             page.text(&name, &style, left - 6, top + middle, HPos::Right)?;
-            // Turned by a quarter, the anchor's sides are turned too.
-            let turned = style
+            // The anchor is rotated with the text.
+            let rotated = style
                 .clone()
                 .transform(FontTransform::Rotate90)
                 .pos(Pos::new(HPos::Left, VPos::Center));
             let place = ((left + middle) * s, (bottom + 6) * s);
-            page.area.draw(&Text::new(name, place, turned))?;
+            page.area.draw(&Text::new(name, place, rotated))?;
         }
         Ok(())
     }
 }
 
-/// White for nothing, over a light blue that shows small shares, to dark blue for all.
+/// Returns a color from white for 0 to dark blue for 1. The square root makes small shares visible.
 fn shade(share: f64) -> RGBColor {
     let strength = share.clamp(0.0, 1.0).sqrt();
     let RGBColor(r, g, b) = FULL;
@@ -174,8 +174,8 @@ impl Figure for ReliabilityFigure<'_> {
         };
         let bins = found.reliability.iter();
         let measured = bins.clone().map(|bin| (bin.confidence, bin.accuracy));
-        let pictures = found.images.max(1) as f64;
-        let share = bins.map(|bin| ((bin.from + bin.to) / 2.0, bin.images as f64 / pictures));
+        let images = found.images.max(1) as f64;
+        let share = bins.map(|bin| ((bin.from + bin.to) / 2.0, bin.images as f64 / images));
         let (own, shares) = (line_color(7), line_color(0));
         let lines = [
             line(vec![(0.0, 0.0), (1.0, 1.0)], BEHIND, false),
@@ -202,9 +202,9 @@ impl Figure for ReliabilityFigure<'_> {
             value,
         };
         let entries = [
-            entry(own, "of right answers", String::new()),
-            entry(shares, "of all images", String::new()),
-            entry(BEHIND, "perfect", String::new()),
+            entry(own, "accuracy", String::new()),
+            entry(shares, "share of images", String::new()),
+            entry(BEHIND, "perfect calibration", String::new()),
         ];
         let below = page.legend(legend, "", &entries)?;
         let style = page.font(13, INK);

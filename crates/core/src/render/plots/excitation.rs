@@ -1,38 +1,40 @@
-//! What SE units do: figures 6 and 7 of the SENet paper, and the mean gates of a whole network.
+//! Gates of SE blocks: figures 6 and 7 of the SENet paper, and a heat map of all blocks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::{
-    Axes, BEHIND, Drawn, Entry, FAINT_INK, Figure, INK, Line, Page, Place, line_color, save,
+use super::page::{
+    Axes, BEHIND, Drawn, Entry, FAINT_INK, INK, Line, Page, Place, line_color, tick,
 };
+use super::{Figure, save};
 use crate::excitation::selection::{short_name, spread};
 use crate::excitation::statistics::gate_range;
 use crate::excitation::{BlockStatistics, Excitation, Selection};
 use crate::render::RenderError;
-use crate::render::palette::map_color;
+use crate::render::palette::viridis;
 use sedet_nn::nn::se::Gate;
 
-/// Size of a panel, in pixels.
+/// Width and height of a panel in pixels.
 const PANEL: (i32, i32) = (360, 250);
 const MARGIN: i32 = 10;
-/// Panels side by side: in figure 6,
+/// Panels per row of figure 6.
 const ACTIVATION_COLUMNS: usize = 3;
-/// and classes of a block in figure 7.
-const DEVIATION_COLUMNS: usize = 4;
+/// Classes per row of figure 7.
+const STD_COLUMNS: usize = 4;
 const LEGEND_WIDTH: i32 = 200;
-/// Panels of the largest figure: blocks, times classes in [`save_class_deviations`].
-pub const MOST_PANELS: usize = 200;
-/// Room for a block's name beside its row of the map of gates.
+/// The maximum number of panels: blocks, times classes in [`save_class_std`].
+pub const MAX_PANELS: usize = 200;
+/// Width reserved for the name of a block in the heat map.
 const NAME: i32 = 190;
 const MAP_WIDTH: i32 = 1024;
 const ROW: i32 = 18;
-/// Cells of a row at most; in wider blocks a cell is the mean of neighboring channels.
+/// The maximum number of cells per row. In larger blocks a cell is the mean of neighboring channels.
 const CELLS: usize = 512;
-/// Plot the mean gate of each class over channels that are evenly spread over each block, beside
-/// the mean of all classes: figure 6 of the SENet paper.
+
+/// Plots the mean gate of each class and of all classes over evenly spaced channels of each block: figure 6 of the
+/// SENet paper.
 ///
 /// # Errors
 /// No block is selected, or too many; the extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the
@@ -50,33 +52,33 @@ pub fn save_class_activations(
     save(&figure, path)
 }
 
-/// Plot for each block and class the mean gate over the same channels, between the mean less and
-/// plus one standard deviation over the images of the class: figure 7 of the SENet paper.
+/// Plots for each block and class the mean gate plus and minus one standard deviation over the images of the class:
+/// figure 7 of the SENet paper.
 ///
 /// # Errors
 /// No block or no class is selected, or too many; the extension is not `.svg`, `.png`, `.jpg` or
 /// `.jpeg`; the file cannot be written.
-pub fn save_class_deviations(
+pub fn save_class_std(
     excitation: &Excitation,
     selection: &Selection,
     path: &Path,
 ) -> Result<(), RenderError> {
     check_panels(selection.blocks.len() * selection.classes.len())?;
-    let figure = DeviationFigure {
+    let figure = StdFigure {
         excitation,
         selection,
     };
     save(&figure, path)
 }
 
-/// Plot the mean gate over all images as a map: a row for each block, a cell for each channel, in
-/// their order. A block of more than 512 channels shows means of neighbors.
+/// Plots the mean gate over all images as a heat map: a row for each block, a cell for each channel. In a block of more
+/// than 512 channels a cell is the mean of neighboring channels.
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
 pub fn save_mean_gates(excitation: &Excitation, path: &Path) -> Result<(), RenderError> {
     let rows = excitation.blocks.iter();
-    let figure = MapFigure {
+    let figure = HeatMapFigure {
         title: "Mean gate",
         rows: rows
             .map(|block| (block.block.name.as_str(), block.all.mean.as_slice()))
@@ -86,8 +88,33 @@ pub fn save_mean_gates(excitation: &Excitation, path: &Path) -> Result<(), Rende
     save(&figure, path)
 }
 
-/// Plot the gates of one image in the same way: a row for each block, which has a name and a gate
-/// for each channel. The colors go from 0, or from -1 if a gate is negative, to 1 or the largest.
+/// Saves all figures of gate statistics as PNG and as SVG and returns their paths: `class-activations`, `class-std` (if
+/// classes are selected) and `mean-gates`.
+///
+/// # Errors
+/// No block or too many blocks or classes are selected; a file cannot be written.
+pub fn save_excitation_figures(
+    excitation: &Excitation,
+    selection: &Selection,
+    directory: &Path,
+) -> Result<Vec<PathBuf>, RenderError> {
+    let mut paths = Vec::new();
+    for extension in ["png", "svg"] {
+        let path = |stem: &str| directory.join(stem).with_extension(extension);
+        let [activations, std, mean] = ["class-activations", "class-std", "mean-gates"].map(path);
+        save_class_activations(excitation, selection, &activations)?;
+        save_mean_gates(excitation, &mean)?;
+        paths.extend([activations, mean]);
+        if !selection.classes.is_empty() {
+            save_class_std(excitation, selection, &std)?;
+            paths.push(std);
+        }
+    }
+    Ok(paths)
+}
+
+/// Plots the gates of one image as a heat map; `rows` are the name and the gates of each block. The colors range from 0,
+/// or from -1 if a gate is negative, to 1 or the largest gate.
 ///
 /// # Errors
 /// The extension is not `.svg`, `.png`, `.jpg` or `.jpeg`; the file cannot be written.
@@ -97,7 +124,7 @@ pub fn save_gates(rows: &[(String, Vec<f32>)], path: &Path) -> Result<(), Render
         (least.min(gate), largest.max(gate))
     });
     let rows = rows.iter();
-    let figure = MapFigure {
+    let figure = HeatMapFigure {
         title: "Gates of one image",
         rows: rows
             .map(|(name, gates)| (name.as_str(), gates.as_slice()))
@@ -107,7 +134,7 @@ pub fn save_gates(rows: &[(String, Vec<f32>)], path: &Path) -> Result<(), Render
     save(&figure, path)
 }
 
-/// From the smallest to the largest gate that there can be; of ReLU's to the largest mean.
+/// Returns the color range of mean gates: the range of the gate function, for ReLU up to the largest mean.
 fn mean_range(excitation: &Excitation) -> [f32; 2] {
     let [start, end] = gate_range(excitation.gate);
     let means = excitation.blocks.iter().flat_map(|b| &b.all.mean);
@@ -123,11 +150,11 @@ fn mean_range(excitation: &Excitation) -> [f32; 2] {
 fn check_panels(panels: usize) -> Result<(), RenderError> {
     match panels {
         0 => Err(RenderError::Nothing(
-            "no block or no class is chosen".into(),
+            "no block or no class is selected".into(),
         )),
-        1..=MOST_PANELS => Ok(()),
+        1..=MAX_PANELS => Ok(()),
         _ => Err(RenderError::Plot(format!(
-            "{panels} panels are more than {MOST_PANELS}; choose fewer blocks or classes"
+            "{panels} panels exceed the limit of {MAX_PANELS}; select fewer blocks or classes"
         ))),
     }
 }
@@ -142,7 +169,7 @@ fn line(points: Vec<(f64, f64)>, color: RGBColor, width: u32, opacity: f64) -> L
     }
 }
 
-/// Values of some channels over their place in the row.
+/// Returns the values of channels over their position in the selection.
 fn points(channels: &[usize], value: impl Fn(usize) -> f32) -> Vec<(f64, f64)> {
     let places = channels.iter().enumerate();
     places
@@ -150,19 +177,19 @@ fn points(channels: &[usize], value: impl Fn(usize) -> f32) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The range of a gate; that of ReLU ends at what is shown.
+/// Returns the y range of a panel: the range of the gate function, for ReLU up to the largest value.
 fn shown_range(gate: Gate, lines: &[Line]) -> std::ops::Range<f64> {
     let values = lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y);
     let [start, end] = gate_range(gate).map(f64::from);
     match gate {
-        // A little room, or lines at the ends would lie on the frame.
+        // Slightly larger, so that lines at the limits are not on the frame.
         Gate::Sigmoid => start..end * 1.02,
         Gate::Tanh => start * 1.02..end * 1.02,
         Gate::Relu => start..values.fold(0.1, f64::max) * 1.1,
     }
 }
 
-/// A grid of panels.
+/// Returns the rectangle of a panel in a grid.
 fn grid(index: usize, columns: usize) -> Place {
     let (column, row) = ((index % columns) as i32, (index / columns) as i32);
     Place {
@@ -189,7 +216,7 @@ fn panel<B: DrawingBackend>(
 ) -> Drawn<B> {
     let axes = Axes {
         title,
-        x_name: "channel (evenly spread)",
+        x_name: "channel (evenly spaced)",
         y_name: "gate",
         x: 0.0..(channels.len().max(2) - 1) as f64,
         y: shown_range(gate, lines),
@@ -205,7 +232,7 @@ struct ActivationFigure<'a> {
 impl ActivationFigure<'_> {
     fn lines(&self, block: &BlockStatistics, channels: &[usize]) -> Vec<Line> {
         let all = block.mean_of_classes();
-        // Broad enough to be seen behind classes that are like it.
+        // Wide enough to be visible behind classes that are close to it.
         let all = line(points(channels, |c| all[c]), BEHIND, 6, 1.0);
         let classes = self.selection.classes.iter().enumerate();
         let classes = classes.map(|(rank, &class)| {
@@ -257,25 +284,25 @@ impl Figure for ActivationFigure<'_> {
     }
 }
 
-struct DeviationFigure<'a> {
+struct StdFigure<'a> {
     excitation: &'a Excitation,
     selection: &'a Selection,
 }
 
-impl DeviationFigure<'_> {
-    /// Each block begins a row of its own.
+impl StdFigure<'_> {
+    /// Returns the number of columns; each block begins a new row.
     fn columns(&self) -> usize {
-        self.selection.classes.len().clamp(1, DEVIATION_COLUMNS)
+        self.selection.classes.len().clamp(1, STD_COLUMNS)
     }
 
-    fn rows_of_a_block(&self) -> usize {
+    fn rows_per_block(&self) -> usize {
         self.selection.classes.len().div_ceil(self.columns())
     }
 }
 
-impl Figure for DeviationFigure<'_> {
+impl Figure for StdFigure<'_> {
     fn size(&self) -> (u32, u32) {
-        let places = self.selection.blocks.len() * self.rows_of_a_block() * self.columns();
+        let places = self.selection.blocks.len() * self.rows_per_block() * self.columns();
         let (width, height) = grid_size(places, self.columns());
         (width as u32, height as u32)
     }
@@ -285,11 +312,11 @@ impl Figure for DeviationFigure<'_> {
         for (row, &block) in self.selection.blocks.iter().enumerate() {
             let block = &self.excitation.blocks[block];
             let channels = spread(block.block.channels, self.selection.channels);
-            let first = row * self.rows_of_a_block() * columns;
+            let first = row * self.rows_per_block() * columns;
             for (rank, &class) in self.selection.classes.iter().enumerate() {
                 let (statistics, color) = (&block.classes[class], line_color(rank));
                 let (mean, std) = (&statistics.mean, &statistics.std);
-                // Some gates are never below 0, whatever their standard deviation; the library would draw it.
+                // The band is clamped to the range of the gate, since plotters draws beyond the frame.
                 let [lowest, _] = gate_range(self.excitation.gate);
                 let below = points(&channels, |c| (mean[c] - std[c]).max(lowest));
                 let lines = [
@@ -309,19 +336,19 @@ impl Figure for DeviationFigure<'_> {
     }
 }
 
-/// Names and values of rows, in colors.
-struct MapFigure<'a> {
+/// A heat map of named rows.
+struct HeatMapFigure<'a> {
     title: &'a str,
     rows: Vec<(&'a str, &'a [f32])>,
-    /// The ends of the colors.
+    /// The values of the first and the last color.
     range: [f32; 2],
 }
 
-impl MapFigure<'_> {
+impl HeatMapFigure<'_> {
     const HEAD: i32 = 56;
     const SCALE_WIDTH: i32 = 240;
 
-    /// The colors with the ends of the range.
+    /// Draws the color bar with the limits of the range.
     fn scale<B: DrawingBackend>(&self, page: &Page<'_, B>, right: i32) -> Drawn<B> {
         let [start, end] = self.range;
         let (left, s) = (right - Self::SCALE_WIDTH, page.scale);
@@ -332,8 +359,8 @@ impl MapFigure<'_> {
             page.area.draw(&Rectangle::new(corners, color.filled()))?;
         }
         let style = page.font(12, FAINT_INK);
-        page.text(&super::tick(start.into()), &style, left, 34, HPos::Left)?;
-        page.text(&super::tick(end.into()), &style, right, 34, HPos::Right)
+        page.text(&tick(start.into()), &style, left, 34, HPos::Left)?;
+        page.text(&tick(end.into()), &style, right, 34, HPos::Right)
     }
 
     fn row<B: DrawingBackend>(
@@ -361,7 +388,7 @@ impl MapFigure<'_> {
     }
 }
 
-impl Figure for MapFigure<'_> {
+impl Figure for HeatMapFigure<'_> {
     fn size(&self) -> (u32, u32) {
         let rows = self.rows.len() as i32;
         let width = NAME + MAP_WIDTH + 60;
@@ -370,7 +397,7 @@ impl Figure for MapFigure<'_> {
 
     fn draw<B: DrawingBackend>(&self, page: &Page<'_, B>) -> Drawn<B> {
         page.text(self.title, &page.bold(15), 12, 16, HPos::Left)?;
-        let text = "rows: blocks, columns: channels in their order; on the right how many";
+        let text = "rows: blocks, columns: channels; right: number of channels";
         page.text(text, &page.font(12, FAINT_INK), 12, 38, HPos::Left)?;
         self.scale(page, NAME + MAP_WIDTH)?;
         for (place, &row) in self.rows.iter().enumerate() {
@@ -380,7 +407,7 @@ impl Figure for MapFigure<'_> {
     }
 }
 
-/// The values, or means of neighbors where there are more than `cells`.
+/// Returns the values, or means of neighbors if there are more than `cells`.
 fn cell_means(values: &[f32], cells: usize) -> Vec<f32> {
     let cells = cells.min(values.len());
     let bound = |cell: usize| values.len() * cell / cells.max(1);
@@ -391,14 +418,14 @@ fn cell_means(values: &[f32], cells: usize) -> Vec<f32> {
 }
 
 fn shade(share: f32) -> RGBColor {
-    let [r, g, b] = map_color(share);
+    let [r, g, b] = viridis(share);
     RGBColor(r, g, b)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::excitation::statistics::tests::gathered;
+    use crate::excitation::collector::tests::gathered;
 
     fn excitation(gate: Gate) -> Excitation {
         let rows: Vec<Vec<f32>> = (0..6u8)
@@ -409,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_every_gate_name_their_blocks_and_classes() {
+    fn figures_of_every_gate_function_name_their_blocks_and_classes() {
         let directory = tempfile::tempdir().unwrap();
         let selection = Selection {
             blocks: vec![0],
@@ -420,7 +447,7 @@ mod tests {
             let excitation = excitation(gate);
             let path = |name: &str| directory.path().join(name);
             save_class_activations(&excitation, &selection, &path("a.svg")).unwrap();
-            save_class_deviations(&excitation, &selection, &path("b.svg")).unwrap();
+            save_class_std(&excitation, &selection, &path("b.svg")).unwrap();
             save_mean_gates(&excitation, &path("c.svg")).unwrap();
             for (name, parts) in [
                 ("a.svg", ["SE_2_1", "class 4"]),
@@ -436,10 +463,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_too_much_to_plot_are_errors() {
+    fn too_few_and_too_many_panels_are_errors() {
         let path = Path::new("never.svg");
         let message = |selection: &Selection| {
-            let saved = save_class_deviations(&excitation(Gate::Sigmoid), selection, path);
+            let saved = save_class_std(&excitation(Gate::Sigmoid), selection, path);
             saved.unwrap_err().to_string()
         };
         let mut selection = Selection {
@@ -447,13 +474,13 @@ mod tests {
             classes: Vec::new(),
             channels: 2,
         };
-        assert!(message(&selection).contains("no class is chosen"));
-        selection.classes = vec![0; MOST_PANELS + 1];
-        assert!(message(&selection).contains("choose fewer"));
+        assert!(message(&selection).contains("no class is selected"));
+        selection.classes = vec![0; MAX_PANELS + 1];
+        assert!(message(&selection).contains("select fewer"));
     }
 
     #[test]
-    fn a_row_has_a_cell_for_each_channel_or_means_of_neighbors() {
+    fn a_row_has_a_cell_for_each_channel_or_for_means_of_neighbors() {
         assert_eq!(cell_means(&[0.0, 1.0, 0.5], 8), [0.0, 1.0, 0.5]);
         assert_eq!(cell_means(&[0.0, 1.0, 0.5, 0.5], 2), [0.5, 0.5]);
         assert!(cell_means(&[], 8).is_empty());

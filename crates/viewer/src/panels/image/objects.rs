@@ -1,37 +1,37 @@
-//! The boxes of the image as a table, what counts, and which classes are shown.
+//! The boxes of the image as a table, the thresholds, the counts and the class filter.
 
 use egui::{RichText, ScrollArea, Slider, Ui};
 use egui_extras::{Column, TableBuilder};
 
-use super::FrameInfo;
-use crate::state::{BoxRef, CurrentBoxes, Request, Side, ViewerState};
-use crate::style::{CORRECT, MISSED, WRONG, box_color, class_on, hint, number};
+use crate::panels::FrameCache;
+use crate::state::{BoxRef, CurrentBoxes, Pane, Request, ViewerState};
+use crate::style::{CORRECT, MISSED, WRONG, box_color, class_on, count, hint, number};
 use sedet_data::eval::matching::{MatchCounts, Verdict};
 
-/// Draw the panel.
-pub fn show(ui: &mut Ui, state: &mut ViewerState, info: &FrameInfo) {
-    let boxes = info.boxes(Side::A);
+/// Draws the section.
+pub fn show(ui: &mut Ui, state: &mut ViewerState, cache: &FrameCache) {
+    let boxes = cache.boxes(Pane::First);
     classes_of_image(ui, state);
     ui.add(
         Slider::new(&mut state.settings.filter.score, 0.0..=1.0)
             .custom_formatter(|score, _| short_score(score))
-            .text("score"),
+            .text("score threshold"),
     )
-    .on_hover_text("detections below this score are left out everywhere");
-    if state.collection.as_ref().is_some_and(|c| c.has_truth()) {
+    .on_hover_text("detections below this score are ignored everywhere");
+    if state.collection.as_ref().is_some_and(|c| c.has_boxes()) {
         ui.add(
             Slider::new(&mut state.settings.filter.iou, 0.5..=0.95)
                 .step_by(0.05)
                 .fixed_decimals(2)
-                .text("IoU"),
+                .text("IoU threshold"),
         )
-        .on_hover_text("overlap from which a detection counts as found");
+        .on_hover_text("IoU from which a detection matches an annotation");
     }
     counts(ui, state, boxes);
     ui.horizontal_wrapped(|ui| {
         let filter = &mut state.settings.filter;
-        ui.checkbox(&mut filter.show_truth, "annotations");
-        ui.checkbox(&mut filter.show_found, "detections");
+        ui.checkbox(&mut filter.show_annotations, "annotations");
+        ui.checkbox(&mut filter.show_detections, "detections");
         ui.checkbox(&mut filter.show_labels, "labels");
         ui.checkbox(&mut filter.show_scores, "scores");
         ui.checkbox(&mut filter.color_by_verdict, "color by verdict");
@@ -40,22 +40,22 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState, info: &FrameInfo) {
     table(ui, state, boxes);
 }
 
-/// With two digits where they are enough. The slider's own `fixed_decimals` would round the value.
+/// Formats a score with two digits, or three where needed. `Slider::fixed_decimals` would round the value.
 fn short_score(score: f64) -> String {
     let text = format!("{score:.3}");
     text.strip_suffix('0').unwrap_or(&text).to_owned()
 }
 
-/// What a classifier says, and the class that the image has.
+/// The label of the image and the top classes of a classifier.
 fn classes_of_image(ui: &mut Ui, state: &ViewerState) {
     let Some(collection) = &state.collection else {
         return;
     };
     if let Some(label) = collection.label(state.current) {
-        ui.label(format!("class: {}", state.classes.name(label)));
+        ui.label(format!("label: {}", state.classes.name(label)));
     }
-    for looked in state.looked[0].iter().filter(|l| l.image == state.current) {
-        for class in &looked.classes {
+    if let Some(inference) = state.current_inference() {
+        for class in &inference.classes {
             let text = format!("{} {:.1} %", class.name, class.probability * 100.0);
             ui.add(egui::ProgressBar::new(class.probability).text(text));
         }
@@ -74,16 +74,13 @@ fn counts(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
         hint(ui, format!("precision {p}  recall {r}  F1 {f1}"));
     };
     if let Some(matches) = &boxes.matches {
-        line(ui, "here:", &matches.counts(&boxes.truth));
-    } else if boxes.found.is_none() && state.networks[0].is_some() {
-        hint(ui, "the network is looking …");
+        line(ui, "this image:", &matches.counts(&boxes.ground_truth));
+    } else if boxes.detections.is_none() && state.networks[0].is_some() {
+        hint(ui, "running inference …");
     }
-    let known = state.predictions[0].known();
+    let known = state.predictions[0].image_count();
     if let Some(tally) = &state.tallies[0] {
-        let name = match known {
-            1 => "1 image:".to_owned(),
-            known => format!("{known} images:"),
-        };
+        let name = format!("{}:", count(known, "image"));
         line(ui, &name, &tally.total);
     }
     let all = state.image_count();
@@ -91,7 +88,7 @@ fn counts(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
     if can_detect && !state.from_results && known < all && state.progress.is_empty() && all > 1 {
         let text = format!("Detect in all {all} images");
         if ui.button(text).clicked() {
-            state.requests.push(Request::DetectAll(Side::A));
+            state.requests.push(Request::DetectAll(Pane::First));
         }
     }
 }
@@ -101,9 +98,10 @@ fn class_filter(ui: &mut Ui, state: &mut ViewerState) {
         return;
     }
     let hidden = state.filter().hidden_classes.len();
-    let title = match hidden {
-        0 => "Classes".to_owned(),
-        hidden => format!("Classes ({hidden} hidden)"),
+    let title = if hidden == 0 {
+        "Classes".to_owned()
+    } else {
+        format!("Classes ({hidden} hidden)")
     };
     egui::CollapsingHeader::new(title)
         .id_salt("classes")
@@ -133,10 +131,11 @@ fn class_filter(ui: &mut Ui, state: &mut ViewerState) {
                             let hidden = &mut state.settings.filter.hidden_classes;
                             let mut shown = !hidden.contains(&class);
                             if ui.checkbox(&mut shown, text).changed() {
-                                match shown {
-                                    true => hidden.remove(&class),
-                                    false => hidden.insert(class),
-                                };
+                                if shown {
+                                    hidden.remove(&class);
+                                } else {
+                                    hidden.insert(class);
+                                }
                             }
                             let only = ui.small_button("only");
                             only.widget_info(|| {
@@ -144,7 +143,7 @@ fn class_filter(ui: &mut Ui, state: &mut ViewerState) {
                                 egui::WidgetInfo::labeled(egui::Role::Button, true, label)
                             });
                             if only.clicked() {
-                                state.settings.filter.solo(class, count);
+                                state.settings.filter.show_only(class, count);
                             }
                         });
                     }
@@ -152,10 +151,10 @@ fn class_filter(ui: &mut Ui, state: &mut ViewerState) {
         });
 }
 
-/// One row for each shown box.
+/// A row for each visible box.
 fn table(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
-    let shown = state.shown_boxes(boxes);
-    if shown.is_empty() {
+    let visible = state.visible_boxes(boxes);
+    if visible.is_empty() {
         return;
     }
     let height = ui.text_style_height(&egui::TextStyle::Body) + 4.0;
@@ -180,8 +179,8 @@ fn table(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
             }
         })
         .body(|body| {
-            body.rows(height, shown.len(), |mut row| {
-                let of = shown[row.index()];
+            body.rows(height, visible.len(), |mut row| {
+                let of = visible[row.index()];
                 row.set_selected(state.selected == Some(of));
                 row.set_hovered(state.hovered == Some(of));
                 cells(&mut row, state, boxes, of);
@@ -191,7 +190,7 @@ fn table(ui: &mut Ui, state: &mut ViewerState, boxes: &CurrentBoxes) {
             });
         });
     if hovered.is_some() {
-        state.pointing = hovered;
+        state.hovered_next = hovered;
     }
     if let Some(selected) = state.selected {
         explain(ui, state, boxes, selected);
@@ -204,25 +203,14 @@ fn cells(
     boxes: &CurrentBoxes,
     of: BoxRef,
 ) {
-    let (class, score, verdict) = match of {
-        BoxRef::Found(at) => {
-            let found = boxes.found.as_ref().and_then(|f| f.get(at));
-            let verdict = boxes.verdict(at).map_or("", |verdict| verdict.name());
-            (found.map(|f| f.class), found.map(|f| f.score), verdict)
-        }
-        BoxRef::Truth(at) => {
-            let verdict = match (boxes.matches.is_some(), boxes.is_missed(at)) {
-                (false, _) => "annotation",
-                (true, true) => "missed",
-                (true, false) if boxes.truth[at].is_crowd => "crowd",
-                (true, false) => "found",
-            };
-            (boxes.truth.get(at).map(|t| t.class), None, verdict)
-        }
+    let (kind, at) = match of {
+        BoxRef::Detection(at) => ("detection", at),
+        BoxRef::GroundTruth(at) => ("annotation", at),
     };
-    let name = class
-        .map_or("?", |class| state.classes.name(class))
-        .to_owned();
+    let verdict = verdict_name(boxes, of);
+    let class = boxes.class_of(of);
+    let name = class.map_or("?", |class| state.classes.name(class));
+    let name = name.to_owned();
     let color = box_color(state, boxes, of);
     row.col(|ui| {
         ui.style_mut().wrap_mode = Some(egui::TextWrapMode::Truncate);
@@ -231,24 +219,18 @@ fn cells(
         let is_selected = state.selected == Some(of);
         let response = ui.selectable_label(is_selected, &name);
         response.widget_info(|| {
-            let kind = match of {
-                BoxRef::Found(at) => format!("detection {}: {name}, {verdict}", at + 1),
-                BoxRef::Truth(at) => format!("annotation {}: {name}, {verdict}", at + 1),
-            };
-            egui::WidgetInfo::selected(egui::Role::Button, true, is_selected, kind)
+            let label = format!("{kind} {}: {name}, {verdict}", at + 1);
+            egui::WidgetInfo::selected(egui::Role::Button, true, is_selected, label)
         });
         if response.hovered() {
-            state.pointing = Some(of);
+            state.hovered_next = Some(of);
         }
         if response.clicked() {
-            state.selected = match is_selected {
-                true => None,
-                false => Some(of),
-            };
+            state.selected = (!is_selected).then_some(of);
         }
     });
     row.col(|ui| {
-        if let Some(score) = score {
+        if let Some(score) = boxes.score_of(of) {
             ui.label(format!("{score:.3}"));
         }
     });
@@ -262,33 +244,40 @@ fn cells(
     });
 }
 
-/// Why the selected box is right or wrong, in a sentence.
+fn verdict_name(boxes: &CurrentBoxes, of: BoxRef) -> &'static str {
+    match of {
+        BoxRef::Detection(at) => boxes.verdict(at).map_or("", Verdict::name),
+        BoxRef::GroundTruth(_) if boxes.matches.is_none() => "annotation",
+        BoxRef::GroundTruth(at) if boxes.is_missed(at) => "missed",
+        BoxRef::GroundTruth(at) if boxes.is_crowd(at) => "crowd",
+        BoxRef::GroundTruth(_) => "detected",
+    }
+}
+
+/// Explains the verdict on the selected box.
 fn explain(ui: &mut Ui, state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) {
-    let partner = boxes.partner(of);
-    let name = |of: BoxRef| {
-        boxes
-            .class_of(of)
-            .map_or("?", |class| state.classes.name(class))
-            .to_owned()
-    };
     let sentence = match of {
-        BoxRef::Found(at) => match boxes.verdict(at) {
-            Some(Verdict::Correct { .. }) => "Found: right class, enough overlap.".to_owned(),
-            Some(Verdict::Ignored { .. }) => "Lies in a crowd: counts neither way.".to_owned(),
+        BoxRef::Detection(at) => match boxes.verdict(at) {
+            Some(Verdict::Correct { .. }) => "Correct: right class and sufficient IoU.".to_owned(),
+            Some(Verdict::Ignored { .. }) => {
+                "Inside a crowd region: neither correct nor wrong.".to_owned()
+            }
             Some(Verdict::Wrong { error, .. }) => error.explanation().to_owned(),
             None => String::new(),
         },
-        BoxRef::Truth(at) if boxes.is_missed(at) => {
-            "Missed: no detection of its class overlaps it enough.".to_owned()
+        BoxRef::GroundTruth(at) if boxes.is_missed(at) => {
+            "Missed: no detection of this class has sufficient IoU.".to_owned()
         }
-        BoxRef::Truth(_) => String::new(),
+        BoxRef::GroundTruth(_) => String::new(),
     };
-    let pair = partner.map_or(String::new(), |(other, iou)| {
-        let kind = match other {
-            BoxRef::Found(_) => "detection",
-            BoxRef::Truth(_) => "annotation",
+    let pair = boxes.partner(of).map_or(String::new(), |(partner, iou)| {
+        let kind = match partner {
+            BoxRef::Detection(_) => "detection",
+            BoxRef::GroundTruth(_) => "annotation",
         };
-        format!(" With the {kind} of {}: IoU {iou:.3}.", name(other))
+        let class = boxes.class_of(partner);
+        let name = class.map_or("?", |class| state.classes.name(class));
+        format!(" IoU {iou:.3} with the {kind} of {name}.")
     });
     let text = format!("{sentence}{pair}");
     if !text.trim().is_empty() {

@@ -1,20 +1,20 @@
-//! Many boxes at once: their outlines and their labels.
+//! Outlines and labels of many boxes, batched.
 //!
-//! egui's own outline of a rectangle has smoothed edges: 24 triangles, most of them thinner than a
-//! pixel. For 1,000 boxes that is most of a frame where the CPU draws. These are rectangles on
-//! whole pixels, sharp without smoothing since all edges are straight.
+//! An outline drawn by egui has antialiased edges: 24 triangles, most of them thinner than a pixel. With
+//! software rendering, 1,000 of them take most of a frame. These outlines are rectangles aligned to
+//! pixels, which are sharp without antialiasing because all edges are axis-aligned.
 //!
-//! They and the labels' text are drawn as one mesh each, or with the image under them by a
-//! [`Layer`](super::layer::Layer).
+//! All of them are drawn as one mesh, or together with the image by a [`Layer`](super::layer::Layer).
 
 use std::sync::Arc;
 
 use egui::{Color32, Galley, Mesh, Painter, Pos2, Rect, Shape, Stroke};
 use egui::{pos2, vec2};
 
-/// Length of a dash and of the gap after it, in points.
+/// Length of a dash and of a gap, in points.
 const DASH: [f32; 2] = [6.0, 4.0];
-/// Outlines in the order in which they were added, later ones on top; texts on top of all.
+
+/// Outlines in drawing order, later ones on top; text is on top of all.
 pub struct Outlines {
     fills: Vec<(Rect, Color32)>,
     texts: Vec<Text>,
@@ -24,7 +24,7 @@ pub struct Outlines {
 }
 
 impl Outlines {
-    /// None yet. What lies outside of `clip` is left out.
+    /// Creates an empty batch. Shapes outside `clip` are skipped.
     pub fn new(pixels_per_point: f32, clip: Rect) -> Self {
         Self {
             fills: Vec::new(),
@@ -35,31 +35,32 @@ impl Outlines {
         }
     }
 
-    /// A closed line whose middle follows `rect`.
+    /// Adds a solid outline centered on the edges of `rect`.
     pub fn solid(&mut self, rect: Rect, stroke: Stroke) {
-        for side in self.sides(rect, stroke.width) {
-            self.fill(side, stroke.color);
+        for edge in self.edges(rect, stroke.width) {
+            self.fill(edge, stroke.color);
         }
     }
 
-    /// The same in dashes.
+    /// Adds a dashed outline.
     pub fn dashed(&mut self, rect: Rect, stroke: Stroke) {
         let [dash, gap] = DASH;
-        for side in self.sides(rect, stroke.width) {
-            let is_across = side.width() >= side.height();
-            let length = side.width().max(side.height());
+        for edge in self.edges(rect, stroke.width) {
+            let is_horizontal = edge.width() >= edge.height();
+            let length = edge.width().max(edge.height());
             let mut from = 0.0;
             while from < length {
                 let to = (from + dash).min(length);
-                let part = match is_across {
-                    true => Rect::from_min_max(
-                        side.min + vec2(from, 0.0),
-                        pos2(side.left() + to, side.bottom()),
-                    ),
-                    false => Rect::from_min_max(
-                        side.min + vec2(0.0, from),
-                        pos2(side.right(), side.top() + to),
-                    ),
+                let part = if is_horizontal {
+                    Rect::from_min_max(
+                        edge.min + vec2(from, 0.0),
+                        pos2(edge.left() + to, edge.bottom()),
+                    )
+                } else {
+                    Rect::from_min_max(
+                        edge.min + vec2(0.0, from),
+                        pos2(edge.right(), edge.top() + to),
+                    )
                 };
                 self.fill(part, stroke.color);
                 from += dash + gap;
@@ -67,24 +68,24 @@ impl Outlines {
         }
     }
 
-    /// A rectangle, as all of them moved to whole pixels by the caller.
+    /// Adds a filled rectangle, which the caller aligns to pixels.
     pub fn fill(&mut self, rect: Rect, color: Color32) {
         if rect.intersects(self.clip) {
             self.fills.push((rect, color));
         }
     }
 
-    /// A line of text on something that was filled.
+    /// Adds a line of text on a filled rectangle.
     pub fn text(&mut self, at: Pos2, galley: Arc<Galley>, ink: Color32) {
         self.texts.push(Text { at, galley, ink });
     }
 
-    /// A line between two boxes.
+    /// Adds a line between two boxes.
     pub fn connect(&mut self, from: Pos2, to: Pos2, stroke: Stroke) {
         self.lines.push(Shape::line_segment([from, to], stroke));
     }
 
-    /// Put them on the screen.
+    /// Draws the batch as one mesh and its text.
     pub fn draw(self, painter: &Painter) {
         painter.extend(self.lines);
         if self.fills.is_empty() {
@@ -99,14 +100,14 @@ impl Outlines {
         painter.extend(texts.map(|text| Shape::galley(text.at, text.galley, text.ink)));
     }
 
-    /// Rectangles and texts for an image of them, and lines that go on top of it.
+    /// Returns filled rectangles, text and lines, for drawing by a [`Layer`](super::layer::Layer).
     pub fn into_parts(self) -> (Vec<(Rect, Color32)>, Vec<Text>, Vec<Shape>) {
         (self.fills, self.texts, self.lines)
     }
 
-    /// Top, bottom, left, right; none of them covers a corner twice. A box that is no wider or
-    /// higher than its line is one filled rectangle.
-    fn sides(&self, rect: Rect, width: f32) -> Vec<Rect> {
+    /// Returns the top, bottom, left and right edge without overlaps at the corners. A box that is not
+    /// larger than its line is one filled rectangle.
+    fn edges(&self, rect: Rect, width: f32) -> Vec<Rect> {
         let scale = self.pixels_per_point;
         let round = |points: f32| (points * scale).round() / scale;
         let width = round(width).max(1.0 / scale);
@@ -131,7 +132,7 @@ impl Outlines {
     }
 }
 
-/// A line of text on the screen.
+/// A laid out line of text at its position.
 pub struct Text {
     pub at: Pos2,
     pub galley: Arc<Galley>,
@@ -139,8 +140,8 @@ pub struct Text {
 }
 
 impl PartialEq for Text {
-    /// egui keeps a text that is laid out again in the next frame, and lets go of all of them when their
-    /// glyphs move.
+    /// egui caches the layout of text that is used in successive frames and drops the cache when glyphs
+    /// move in the atlas, so equal pointers mean equal pixels.
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at && self.ink == other.ink && Arc::ptr_eq(&self.galley, &other.galley)
     }
@@ -167,7 +168,7 @@ mod tests {
             Stroke::new(2.0, Color32::RED),
         );
         assert_eq!(outlines.fills.len(), 4);
-        // 9 to 41 and 19 to 62 outside: every edge within half a pixel of where it belongs.
+        // The outer edge is 9 to 41 by 19 to 62: every edge is rounded by at most half a pixel.
         assert_eq!(area(&outlines), 32.0 * 43.0 - 28.0 * 39.0);
         let on_pixels = |rect: &Rect| *rect == rect.round();
         assert!(outlines.fills.iter().all(|(rect, _)| on_pixels(rect)));
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_box_without_area_is_a_dot_and_one_outside_is_nothing() {
+    fn a_box_without_area_is_a_dot_and_one_outside_the_clip_is_skipped() {
         let mut outlines = Outlines::new(1.0, CLIP);
         let stroke = Stroke::new(2.0, Color32::RED);
         outlines.solid(Rect::from_min_max(pos2(5.0, 5.0), pos2(5.0, 5.0)), stroke);

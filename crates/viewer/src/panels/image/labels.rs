@@ -1,20 +1,20 @@
-//! Labels at boxes that do not cover each other.
+//! Placement of box labels without overlaps.
 
 use std::collections::HashMap;
 
 use egui::{Rect, Vec2, pos2};
 
-/// Places labels one after the other; the first has the choice.
+/// Places labels one after the other; earlier labels take precedence.
 #[derive(Debug)]
 pub struct LabelPlacer {
     frame: Rect,
     height: f32,
-    /// Places taken, by the rows of a label's height that they touch.
+    /// Occupied rectangles, by the rows of a label's height that they touch.
     rows: HashMap<i32, Vec<Rect>>,
 }
 
 impl LabelPlacer {
-    /// For labels of one height inside of a frame.
+    /// Creates a placer for labels of one height inside a frame.
     pub fn new(frame: Rect, height: f32) -> Self {
         Self {
             frame,
@@ -23,8 +23,8 @@ impl LabelPlacer {
         }
     }
 
-    /// A place for a label of a box: above its left top corner, else inside of it, below it, or
-    /// above its right corner. Nothing where all of them are taken or out of sight.
+    /// Reserves a rectangle for the label of a box: above its top left corner, otherwise inside it, below
+    /// it or above its top right corner. Returns `None` if all of them are occupied or outside the frame.
     pub fn place(&mut self, around: Rect, width: f32) -> Option<Rect> {
         let place = self.find(around, width)?;
         for row in self.rows_of(place) {
@@ -33,8 +33,8 @@ impl LabelPlacer {
         Some(place)
     }
 
-    /// Whether a label of this width, or a wider one, may have a place. It costs less than to lay out
-    /// a text for which there is none.
+    /// Returns whether a label of at least this width may fit. Checking it first saves the layout of text
+    /// that has no place.
     pub fn may_place(&self, around: Rect, width: f32) -> bool {
         self.find(around, width).is_some()
     }
@@ -69,7 +69,7 @@ impl LabelPlacer {
         row(place.top())..=row(place.bottom())
     }
 
-    /// Places may touch.
+    /// Labels may touch each other.
     fn is_free(&self, place: Rect) -> bool {
         let covers = |other: &Rect| {
             place.left() < other.right()
@@ -93,18 +93,18 @@ mod tests {
     };
 
     #[test]
-    fn a_label_stands_above_its_box_and_moves_inside_at_the_top_of_the_frame() {
+    fn a_label_is_above_its_box_or_inside_at_the_top_of_the_frame() {
         let mut placer = LabelPlacer::new(FRAME, 14.0);
         let box_at = |y: f32| Rect::from_min_size(pos2(50.0, y), Vec2::new(80.0, 60.0));
         assert_eq!(placer.place(box_at(100.0), 40.0).unwrap().bottom(), 100.0);
         assert_eq!(placer.place(box_at(0.0), 40.0).unwrap().top(), 0.0);
-        // The same box again goes elsewhere.
+        // The label of another box at the same position is placed inside.
         assert_eq!(placer.place(box_at(100.0), 40.0).unwrap().top(), 100.0);
     }
 
     proptest! {
         #[test]
-        fn labels_never_cover_each_other_and_stay_in_the_frame(
+        fn labels_never_overlap_and_stay_in_the_frame(
             boxes in prop::collection::vec(
                 (0.0f32..400.0, 0.0f32..300.0, 1.0f32..200.0, 1.0f32..200.0, 5.0f32..90.0),
                 1..60,

@@ -1,30 +1,28 @@
-//! The list of images, however long it is: only what is in sight is drawn.
+//! The list of images. Only visible rows are drawn, so its length does not matter.
 
 use egui::{Align, Color32, ComboBox, Layout, RichText, ScrollArea, Sense, TextEdit, Ui, vec2};
 
+use crate::panels::PanelContext;
 use crate::state::{SortBy, ViewerState};
-use crate::style::{CORRECT, MISSED, WRONG, hint, named_text};
-use crate::textures::{Textures, Thumbnail};
+use crate::style::{CORRECT, MISSED, WRONG, count, hint, named_text};
+use crate::textures::Thumbnail;
 
+/// Height of a row with a thumbnail, in points.
 const THUMBNAIL: f32 = 44.0;
-/// For how many seconds a list that follows the keys has to stand still before it asks for small
-/// images: who pages through it does not see those that he passes, and to read them slows him down.
-const STILL: f64 = 0.08;
+/// Seconds without paging after which missing thumbnails are requested. Decoding thumbnails of images that
+/// are only passed would slow down paging.
+const PAGING_PAUSE: f64 = 0.08;
 
-/// Draw the list. `want` is told which small images are missing.
-pub fn show(
-    ui: &mut Ui,
-    state: &mut ViewerState,
-    textures: &mut Textures,
-    want: &mut dyn FnMut(usize),
-) {
+/// Draws the list.
+pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
+    let state = &mut *context.state;
     let Some(collection) = state.collection.clone() else {
         hint(ui, "No images are open.");
         return;
     };
     ui.add(egui::Label::new(RichText::new(collection.title()).strong()).truncate());
     let search = TextEdit::singleline(&mut state.query.search)
-        .hint_text("part of a name")
+        .hint_text("part of a file name")
         .desired_width(f32::INFINITY);
     let search = ui.add(search);
     search.widget_info(|| named_text("Search"));
@@ -33,8 +31,8 @@ pub fn show(
         .width(130.0)
         .show_ui(ui, |ui| {
             for sort in SortBy::ALL {
-                let needs_truth = !matches!(sort, SortBy::Position | SortBy::Name);
-                if needs_truth && !collection.has_truth() {
+                let needs_boxes = !matches!(sort, SortBy::Position | SortBy::Name);
+                if needs_boxes && !collection.has_boxes() {
                     continue;
                 }
                 ui.selectable_value(&mut state.query.sort, sort, sort.name());
@@ -44,61 +42,58 @@ pub fn show(
         class_choice(ui, state);
     }
     ui.horizontal(|ui| {
-        if collection.has_truth() {
+        if collection.has_boxes() {
             ui.checkbox(&mut state.query.errors_only, "errors only")
-                .on_hover_text("images with wrong or missed boxes, as far as they are known");
+                .on_hover_text("images with wrong or missed boxes, among those processed");
         }
-        ui.checkbox(&mut state.settings.thumbnails, "small images");
+        ui.checkbox(&mut state.settings.thumbnails, "thumbnails");
     });
     if let Some(picked) = &state.query.picked {
         let text = format!("{} ✖", picked.label);
-        if ui
-            .button(text)
-            .on_hover_text("show all images again")
-            .clicked()
-        {
+        if ui.button(text).on_hover_text("show all images").clicked() {
             state.query.picked = None;
         }
     }
     hint(
         ui,
-        format!("{} of {} images", state.order.len(), collection.len()),
+        format!(
+            "{} of {}",
+            state.order.len(),
+            count(collection.len(), "image")
+        ),
     );
     ui.separator();
-    rows(ui, state, textures, want);
+    rows(ui, context);
 }
 
 fn class_choice(ui: &mut Ui, state: &mut ViewerState) {
     let shown = state
         .query
         .class
-        .map_or("every class", |c| state.classes.name(c));
+        .map_or("any class", |c| state.classes.name(c));
     ComboBox::from_label("With")
         .selected_text(shown)
         .width(130.0)
         .show_ui(ui, |ui| {
-            ui.selectable_value(&mut state.query.class, None, "every class");
+            ui.selectable_value(&mut state.query.class, None, "any class");
             for (at, class) in state.classes.iter().enumerate() {
                 ui.selectable_value(&mut state.query.class, Some(at), &class.name);
             }
         });
 }
 
-fn rows(
-    ui: &mut Ui,
-    state: &mut ViewerState,
-    textures: &mut Textures,
-    want: &mut dyn FnMut(usize),
-) {
+fn rows(ui: &mut Ui, context: &mut PanelContext<'_>) {
+    let (state, textures) = (&mut *context.state, &mut *context.textures);
     let Some(collection) = state.collection.clone() else {
         return;
     };
-    let height = match state.settings.thumbnails {
-        true => THUMBNAIL,
-        false => ui.text_style_height(&egui::TextStyle::Body) + 4.0,
+    let height = if state.settings.thumbnails {
+        THUMBNAIL
+    } else {
+        ui.text_style_height(&egui::TextStyle::Body) + 4.0
     };
     let order = state.order.clone();
-    // The list follows the keys.
+    // The list scrolls to an image that was selected by a key.
     let spacing = ui.spacing().item_spacing.y;
     let memory = ui.scope_id().with("scrolled to");
     let scrolled_to: Option<usize> = ui.data(|data| data.get_temp(memory));
@@ -118,14 +113,14 @@ fn rows(
     let since = ui
         .data(|data| data.get_temp(jumped))
         .map(|at: f64| now - at);
-    let to_wait = since.map_or(0.0, |since| STILL - since);
+    let to_wait = since.map_or(0.0, |since| PAGING_PAUSE - since);
     if to_wait > 0.0 {
         let wait = std::time::Duration::from_secs_f64(to_wait);
         ui.ctx().request_repaint_after(wait);
     }
     area.show_rows(ui, height, order.len(), |ui, range| {
-        for place in range {
-            let Some(&index) = order.get(place) else {
+        for row_index in range {
+            let Some(&index) = order.get(row_index) else {
                 continue;
             };
             let index = index as usize;
@@ -141,9 +136,9 @@ fn rows(
                         let scale = (height / size.x.max(size.y)).min(1.0);
                         ui.add(egui::Image::new((texture.id(), size * scale)));
                     }
-                    Thumbnail::Unknown => want(index),
+                    Thumbnail::Missing => context.missing_thumbnails.push(index),
                     Thumbnail::Unreadable => unreadable(ui),
-                    Thumbnail::Awaited => {}
+                    Thumbnail::Requested => {}
                 },
             );
         }
@@ -195,19 +190,20 @@ fn row(
     });
 }
 
-/// In the place of an image that can't be read.
+/// Marks an image that cannot be read.
 fn unreadable(ui: &mut Ui) {
     let mark = RichText::new("✖").color(ui.visuals().error_fg_color);
     ui.add(egui::Label::new(mark).selectable(false))
-        .on_hover_text("this image can't be read")
+        .on_hover_text("this image cannot be read")
         .widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "unreadable image"));
 }
 
-/// A number in the color of what it counts; none for zero.
+/// Draws a count in the color of its verdict, and a dot for zero.
 fn badge(ui: &mut Ui, count: usize, color: Color32) {
-    let text = match count {
-        0 => "·".to_owned(),
-        count => count.to_string(),
+    let text = if count == 0 {
+        "·".to_owned()
+    } else {
+        count.to_string()
     };
     ui.add(egui::Label::new(RichText::new(text).size(11.0).color(color)).selectable(false));
 }

@@ -1,11 +1,11 @@
-//! Everything that was said, errors in color; each can be copied.
+//! The list of notices.
 
 use egui::{Color32, RichText, Ui};
 
 use crate::state::ViewerState;
 use crate::style::WRONG;
 
-/// Draw the list, the newest first.
+/// Draws the list, the newest notice first.
 pub fn show(ui: &mut Ui, state: &mut ViewerState) {
     ui.horizontal(|ui| {
         ui.heading("Notices");
@@ -27,9 +27,10 @@ pub fn show(ui: &mut Ui, state: &mut ViewerState) {
         .show_rows(ui, row, count, |ui, rows| {
             for at in rows {
                 let notice = &state.notices[count - 1 - at];
-                let color = match notice.is_error {
-                    true => WRONG,
-                    false => Color32::PLACEHOLDER,
+                let color = if notice.is_error {
+                    WRONG
+                } else {
+                    Color32::PLACEHOLDER
                 };
                 let text = RichText::new(&notice.text).color(color);
                 ui.add(egui::Label::new(text).truncate().selectable(true))

@@ -1,0 +1,6 @@
+//! The parts of the window around the panels: bars, notices, keyboard shortcuts.
+
+pub mod bottom_bar;
+pub mod help;
+pub mod notices;
+pub mod top_bar;

@@ -1,0 +1,114 @@
+//! The bar with tabs, path field, exports, comparison, theme and help.
+
+use egui::{Id, Key, TextEdit, Ui};
+
+use crate::panels::{self, PANELS};
+use crate::shortcuts::PATH_FIELD;
+use crate::state::{Compare, Pane, Request, ViewerState};
+use crate::style::{hint, named_text};
+
+/// Width in points of the buttons beside the path field.
+const BUTTONS: f32 = 330.0;
+
+/// Draws the bar.
+pub fn show(ui: &mut Ui, state: &mut ViewerState) {
+    ui.horizontal(|ui| {
+        for panel in PANELS {
+            ui.selectable_value(&mut state.tab, panel.id(), panel.id().0);
+        }
+        ui.separator();
+        path_field(ui, state);
+        ui.menu_button("Export", |ui| export_menu(ui, state));
+        ui.menu_button("Compare", |ui| compare_menu(ui, state));
+        let theme = if state.settings.dark { "Light" } else { "Dark" };
+        let button = ui.button(theme).on_hover_text("switch the theme");
+        if button.clicked() {
+            state.settings.dark = !state.settings.dark;
+        }
+        let button = ui.button("?").on_hover_text("keyboard shortcuts");
+        if button.clicked() {
+            state.show_help = !state.show_help;
+        }
+    });
+}
+
+fn path_field(ui: &mut Ui, state: &mut ViewerState) {
+    let width = (ui.available_width() - BUTTONS).max(120.0);
+    let field = TextEdit::singleline(&mut state.path)
+        .id(Id::unique(PATH_FIELD))
+        .hint_text("image, directory, dataset, run, checkpoint, results file or excitation file")
+        .desired_width(width);
+    let field = ui.add(field);
+    field.widget_info(|| named_text("Path"));
+    let entered = field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+    let open = ui.button("Open").clicked() || entered;
+    let path = state.path.trim();
+    if open && !path.is_empty() {
+        state.requests.push(Request::Open(path.to_owned()));
+    }
+}
+
+fn export_menu(ui: &mut Ui, state: &mut ViewerState) {
+    for export in panels::by_id(state.tab).exports() {
+        if ui.button(export.name).clicked() {
+            state.requests.push(Request::Export(export));
+            ui.close();
+        }
+    }
+    ui.separator();
+    ui.label("Directory");
+    let mut directory = state.settings.export_directory.display().to_string();
+    let field = ui.add(TextEdit::singleline(&mut directory).desired_width(240.0));
+    field.widget_info(|| named_text("Export directory"));
+    if field.changed() {
+        state.settings.export_directory = directory.into();
+    }
+}
+
+fn compare_menu(ui: &mut Ui, state: &mut ViewerState) {
+    let entry = |ui: &mut Ui, enabled: bool, label: &str| {
+        let clicked = ui.add_enabled(enabled, egui::Button::new(label)).clicked();
+        if clicked {
+            ui.close();
+        }
+        clicked
+    };
+    if entry(ui, state.image_count() > 1, "With another image") {
+        state.compare = Compare::Image((state.current + 1) % state.image_count().max(1));
+    }
+    if entry(ui, state.networks[1].is_some(), "With the second network") {
+        state.compare = Compare::Network;
+    }
+    if entry(ui, state.compare != Compare::Off, "Off") {
+        state.compare = Compare::Off;
+    }
+    ui.separator();
+    ui.label("Second network");
+    let memory = Id::unique("second network");
+    let mut path: String = ui.data(|data| data.get_temp(memory)).unwrap_or_default();
+    let field = TextEdit::singleline(&mut path).hint_text("checkpoint");
+    ui.add(field).widget_info(|| named_text("Second network"));
+    ui.data_mut(|data| data.insert_temp(memory, path.clone()));
+    if ui.button("Load").clicked() && !path.trim().is_empty() {
+        let path = path.trim().to_owned();
+        state.requests.push(Request::OpenSecond(path));
+        ui.close();
+    }
+    let Some(second) = state.networks[1].clone() else {
+        return;
+    };
+    hint(ui, second.title);
+    if entry(ui, true, "Remove") {
+        state.close_second();
+    }
+    if second.is_detector && entry(ui, true, "Detect in all images with it") {
+        state.requests.push(Request::DetectAll(Pane::Second));
+    }
+    let better = state.only_first_correct();
+    let images = crate::style::count(better.len(), "image");
+    let label = format!("First correct, second wrong: {images}");
+    if entry(ui, !better.is_empty(), &label) {
+        state.pick("first correct, second wrong", better);
+        state.compare = Compare::Network;
+    }
+}

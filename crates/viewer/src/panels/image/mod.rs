@@ -1,0 +1,89 @@
+//! One image with its boxes and gates, between the gallery and the tables.
+
+mod exports;
+mod gallery;
+mod gates;
+mod labels;
+mod layer;
+mod objects;
+mod outlines;
+mod shortcuts;
+mod view;
+
+use egui::{Color32, Frame, Key, ScrollArea, Style, Ui};
+
+use super::{Panel, PanelContext};
+use crate::export::Export;
+use crate::shortcuts::{Input, Shortcut};
+use crate::state::{GalleryQuery, Pane, PanelId};
+
+pub use layer::Layer;
+
+/// The image with its boxes and gates.
+pub struct ImagePanel;
+
+impl Panel for ImagePanel {
+    fn id(&self) -> PanelId {
+        PanelId::IMAGE
+    }
+
+    fn exports(&self) -> &'static [Export] {
+        &exports::EXPORTS
+    }
+
+    fn shortcuts(&self) -> &'static [Shortcut] {
+        &shortcuts::SHORTCUTS
+    }
+
+    fn update(&self, input: &mut Input<'_>, is_typing: bool) {
+        let is_held = input.context.input(|keys| keys.key_down(Key::H));
+        input.state.settings.filter.hide_all = is_held && !is_typing;
+        // The score threshold may have removed the selected box.
+        let boxes = input.cache.boxes(Pane::First);
+        let selected = input.state.selected;
+        input.state.selected = selected.filter(|&selected| boxes.contains(selected));
+    }
+
+    fn frame(&self, _: &Style) -> Frame {
+        Frame::NONE
+    }
+
+    fn show(&self, ui: &mut Ui, context: &mut PanelContext<'_>) {
+        let side_panel = Frame::side_top_panel(ui.style()).fill(Color32::TRANSPARENT);
+        let state = &context.state;
+        if state.image_count() > 1 || state.query != GalleryQuery::default() {
+            egui::Panel::left("gallery")
+                .frame(side_panel)
+                .resizable(true)
+                .default_size(260.0)
+                .min_size(160.0)
+                .show(ui, |ui| gallery::show(ui, context));
+        }
+        if context.state.collection.is_some() {
+            egui::Panel::right("objects and gates")
+                .frame(side_panel)
+                .resizable(true)
+                .default_size(360.0)
+                .min_size(240.0)
+                .show(ui, |ui| {
+                    ScrollArea::vertical()
+                        .auto_shrink([false, false])
+                        .show(ui, |ui| {
+                            objects::show(ui, context.state, context.cache);
+                            ui.separator();
+                            gates::show(ui, context.state, context.textures);
+                        });
+                });
+        }
+        egui::CentralPanel::default()
+            .frame(Frame::NONE.inner_margin(4.0))
+            .show(ui, |ui| view::show(ui, context));
+        let state = &mut context.state;
+        let hovered = state.hovered_next.take();
+        if state.hovered != hovered {
+            state.hovered = hovered;
+            // The image of this frame has been drawn with the previous one.
+            ui.ctx().request_repaint();
+        }
+    }
+}

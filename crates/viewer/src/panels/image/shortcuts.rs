@@ -1,0 +1,266 @@
+//! The keyboard shortcuts of the image panel.
+
+use egui::{FocusDirection, Key, Modifiers};
+
+use crate::shortcuts::{Input, Shortcut};
+use crate::state::{MapStage, Pane, Request};
+
+const NONE: Modifiers = Modifiers::NONE;
+
+pub static SHORTCUTS: [Shortcut; 23] = [
+    Shortcut {
+        keys: "← →",
+        action: "previous, next image",
+        bindings: &[
+            (NONE, Key::ArrowLeft, |input| input.state.step(-1)),
+            (NONE, Key::ArrowRight, |input| input.state.step(1)),
+        ],
+    },
+    Shortcut {
+        keys: "Page Up, Page Down",
+        action: "10 images back, forward",
+        bindings: &[
+            (NONE, Key::PageUp, |input| input.state.step(-10)),
+            (NONE, Key::PageDown, |input| input.state.step(10)),
+        ],
+    },
+    Shortcut {
+        keys: "Home, End",
+        action: "first, last image",
+        bindings: &[
+            (NONE, Key::Home, |input| input.state.step(isize::MIN / 2)),
+            (NONE, Key::End, |input| input.state.step(isize::MAX / 2)),
+        ],
+    },
+    Shortcut {
+        keys: "Tab, Shift+Tab",
+        action: "next, previous box",
+        bindings: &[
+            (Modifiers::SHIFT, Key::Tab, |input| input.next_box(true)),
+            (NONE, Key::Tab, |input| input.next_box(false)),
+        ],
+    },
+    Shortcut {
+        keys: "M",
+        action: "select the matching box",
+        bindings: &[(NONE, Key::M, |input| {
+            let boxes = input.cache.boxes(Pane::First);
+            let partner = input.state.selected.and_then(|of| boxes.partner(of));
+            if let Some((partner, _)) = partner {
+                input.state.selected = Some(partner);
+            }
+        })],
+    },
+    Shortcut {
+        keys: "Wheel, + −",
+        action: "zoom at the pointer, at the center",
+        bindings: &[
+            (NONE, Key::Plus, |input| input.zoom(1.25)),
+            (NONE, Key::Equals, |input| input.zoom(1.25)),
+            (NONE, Key::Minus, |input| input.zoom(0.8)),
+        ],
+    },
+    Shortcut {
+        keys: "0, 1",
+        action: "fit the image, actual size",
+        bindings: &[
+            (NONE, Key::Num0, |input| input.state.zoom.fit()),
+            (NONE, Key::Num1, |input| {
+                let pixels_per_point = input.context.pixels_per_point();
+                input.state.zoom.true_size(pixels_per_point);
+            }),
+        ],
+    },
+    Shortcut {
+        keys: "Drag",
+        action: "move the image",
+        bindings: &[],
+    },
+    Shortcut {
+        keys: "H (hold)",
+        action: "hide all boxes",
+        bindings: &[],
+    },
+    Shortcut {
+        keys: "G",
+        action: "annotations on, off",
+        bindings: &[(NONE, Key::G, |input| {
+            toggle(&mut input.state.settings.filter.show_annotations);
+        })],
+    },
+    Shortcut {
+        keys: "P",
+        action: "detections on, off",
+        bindings: &[(NONE, Key::P, |input| {
+            toggle(&mut input.state.settings.filter.show_detections);
+        })],
+    },
+    Shortcut {
+        keys: "L, S",
+        action: "labels, scores on, off",
+        bindings: &[
+            (NONE, Key::L, |input| {
+                toggle(&mut input.state.settings.filter.show_labels);
+            }),
+            (NONE, Key::S, |input| {
+                toggle(&mut input.state.settings.filter.show_scores);
+            }),
+        ],
+    },
+    Shortcut {
+        keys: "V",
+        action: "color by verdict or by class",
+        bindings: &[(NONE, Key::V, |input| {
+            toggle(&mut input.state.settings.filter.color_by_verdict);
+        })],
+    },
+    Shortcut {
+        keys: "F",
+        action: "class filter on, off",
+        bindings: &[(NONE, Key::F, |input| {
+            toggle(&mut input.state.settings.filter.class_filter_off);
+        })],
+    },
+    Shortcut {
+        keys: "[ ]",
+        action: "lower, raise the score threshold",
+        bindings: &[
+            (NONE, Key::OpenBracket, |input| input.change_score(-STEP)),
+            (NONE, Key::CloseBracket, |input| input.change_score(STEP)),
+        ],
+    },
+    Shortcut {
+        keys: ", .",
+        action: "lower, raise the IoU threshold",
+        bindings: &[
+            (NONE, Key::Comma, |input| input.change_iou(-STEP)),
+            (NONE, Key::Period, |input| input.change_iou(STEP)),
+        ],
+    },
+    Shortcut {
+        keys: "E",
+        action: "only images with errors",
+        bindings: &[(NONE, Key::E, |input| {
+            toggle(&mut input.state.query.errors_only);
+        })],
+    },
+    Shortcut {
+        keys: "Backspace",
+        action: "clear the image filter",
+        bindings: &[(NONE, Key::Backspace, |input| {
+            let query = &mut input.state.query;
+            (query.picked, query.class) = (None, None);
+            query.search.clear();
+        })],
+    },
+    Shortcut {
+        keys: "C",
+        action: "comparison on, off",
+        bindings: &[(NONE, Key::C, |input| input.state.toggle_compare())],
+    },
+    Shortcut {
+        keys: "D",
+        action: "detect in all images",
+        bindings: &[(NONE, Key::D, |input| {
+            let request = Request::DetectAll(Pane::First);
+            input.state.requests.push(request);
+        })],
+    },
+    Shortcut {
+        keys: "B, N",
+        action: "previous, next SE block",
+        bindings: &[
+            (NONE, Key::B, |input| input.change_block(-1)),
+            (NONE, Key::N, |input| input.change_block(1)),
+        ],
+    },
+    Shortcut {
+        keys: "J, K",
+        action: "previous, next channel",
+        bindings: &[
+            (NONE, Key::J, |input| input.change_channel(-1)),
+            (NONE, Key::K, |input| input.change_channel(1)),
+        ],
+    },
+    Shortcut {
+        keys: "X, T",
+        action: "feature map before or after scaling, most active channels",
+        bindings: &[
+            (NONE, Key::X, |input| {
+                let stage = &mut input.state.gates.stage;
+                *stage = match *stage {
+                    MapStage::Before => MapStage::After,
+                    MapStage::After => MapStage::Before,
+                };
+            }),
+            (NONE, Key::T, |input| {
+                toggle(&mut input.state.gates.show_grid);
+            }),
+        ],
+    },
+];
+
+/// The step of the score and IoU thresholds.
+const STEP: f32 = 0.05;
+
+fn toggle(switch: &mut bool) {
+    *switch = !*switch;
+}
+
+/// Adds to a threshold and rounds it to a multiple of [`STEP`].
+fn stepped(threshold: f32, by: f32) -> f32 {
+    ((threshold + by) / STEP).round() * STEP
+}
+
+impl Input<'_> {
+    fn next_box(&mut self, backwards: bool) {
+        // Otherwise egui moves the focus as well.
+        let keep_focus = |memory: &mut egui::Memory| memory.move_focus(FocusDirection::None);
+        self.context.memory_mut(keep_focus);
+        let boxes = self.cache.boxes(Pane::First);
+        self.state.next_box(boxes, backwards);
+    }
+
+    fn zoom(&mut self, factor: f32) {
+        let pixels = self.state.pixels[0].as_ref();
+        if let (Some(frame), Some((_, image))) = (self.cache.frame, pixels) {
+            let size = [image.width() as f32, image.height() as f32];
+            let center = frame.map(|side| side / 2.0);
+            self.state.zoom.zoom_at(center, factor, frame, size);
+        }
+    }
+
+    fn change_score(&mut self, by: f32) {
+        let score = &mut self.state.settings.filter.score;
+        *score = stepped(*score, by).clamp(0.0, 1.0);
+    }
+
+    fn change_iou(&mut self, by: f32) {
+        let iou = &mut self.state.settings.filter.iou;
+        *iou = stepped(*iou, by).clamp(0.5, 0.95);
+    }
+
+    fn change_block(&mut self, by: isize) {
+        let inference = self.state.inference[0].as_ref();
+        let blocks = inference.map_or(0, |inference| inference.blocks.len());
+        if let Some(last) = blocks.checked_sub(1) {
+            let gates = &mut self.state.gates;
+            gates.block = gates.block.saturating_add_signed(by).min(last);
+            gates.channel = None;
+        }
+    }
+
+    /// Selects the first channel if none is selected.
+    fn change_channel(&mut self, by: isize) {
+        let inference = self.state.inference[0].as_ref();
+        let gates = &mut self.state.gates;
+        let block = inference.and_then(|inference| {
+            let last = inference.blocks.len().checked_sub(1)?;
+            inference.blocks.get(gates.block.min(last))
+        });
+        if let Some(block) = block {
+            let next = gates.channel.map_or(0, |at| at.saturating_add_signed(by));
+            gates.channel = Some(next.min(block.gates.len().saturating_sub(1)));
+        }
+    }
+}

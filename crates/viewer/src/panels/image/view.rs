@@ -1,0 +1,502 @@
+//! The view of the image: boxes, a feature map over it, and the comparison with another image or network.
+
+use egui::emath::GuiRounding as _;
+use egui::vec2;
+use egui::{Align2, Color32, FontId, Painter, Pos2, Rect, Response, Sense, Stroke, Ui};
+
+use super::labels::LabelPlacer;
+use super::layer::Background;
+use super::outlines::Outlines;
+use crate::panels::{FrameCache, PanelContext};
+use crate::state::{BoxRef, Compare, MapStage, Pane, ViewerState};
+use crate::style::{
+    HIGHLIGHT, WHOLE_TEXTURE, box_color, box_text, color, empty_page, hint, named_number,
+};
+use crate::textures::Textures;
+use sedet_core::render::palette::text_color_on;
+use sedet_data::boxes::BoxXyxy;
+
+const LABEL_SIZE: f32 = 12.0;
+/// Left and right margin of a label together.
+const LABEL_MARGIN: f32 = 6.0;
+/// The maximum number of labels: more are unreadable and slow to draw. Highlighted boxes come first.
+const MAX_LABELS: usize = 200;
+/// Maximum distance of the pointer from the divider of a comparison to drag it, in points.
+const DIVIDER_REACH: f32 = 8.0;
+/// Gap between the two panes of a comparison of images, in points.
+const PANE_GAP: f32 = 2.0;
+
+/// Draws the view.
+pub fn show(ui: &mut Ui, context: &mut PanelContext<'_>) {
+    let state = &mut *context.state;
+    if state.image_count() == 0 {
+        let (title, hint) = if state.collection.is_some() {
+            ("This dataset has no images", "Open another one.")
+        } else {
+            (
+                "Nothing is open",
+                "Enter a path above, drop a file here, or start with sedet view PATH.",
+            )
+        };
+        empty_page(ui, title, hint);
+        return;
+    }
+    headline(ui, state);
+    let (rect, response) = ui.allocate_exact_size(ui.available_size(), Sense::click_and_drag());
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "image with boxes"));
+    let frame = if let Compare::Image(_) = state.compare {
+        Rect::from_min_size(
+            rect.min,
+            vec2((rect.width() - PANE_GAP) / 2.0, rect.height()),
+        )
+    } else {
+        rect
+    };
+    context.cache.frame = Some([frame.width(), frame.height()]);
+    let view = View { frame, whole: rect };
+    view.navigate(ui, state, &response);
+    let divider = view.divider(state);
+    // The frame of a pane, and the part of it that is visible.
+    let panes = match state.compare {
+        Compare::Off => vec![(Pane::First, frame, frame)],
+        Compare::Image(_) => {
+            let second = frame.translate(vec2(frame.width() + PANE_GAP, 0.0));
+            vec![(Pane::First, frame, frame), (Pane::Second, second, second)]
+        }
+        Compare::Network => vec![
+            (Pane::First, frame, rect.with_max_x(divider)),
+            (Pane::Second, frame, rect.with_min_x(divider)),
+        ],
+    };
+    for (pane, frame, visible) in panes {
+        draw_pane(ui, &ui.painter_at(visible), context, pane, frame);
+    }
+    if context.state.compare == Compare::Network {
+        let stroke = Stroke::new(2.0, HIGHLIGHT);
+        ui.painter_at(rect).vline(divider, rect.y_range(), stroke);
+    }
+    inspect_pointer(ui, context.state, context.cache, &response, frame);
+}
+
+/// Shows the name of the image, and what it is compared with.
+fn headline(ui: &mut Ui, state: &mut ViewerState) {
+    let Some(collection) = state.collection.clone() else {
+        return;
+    };
+    ui.horizontal(|ui| {
+        ui.label(collection.image_title(state.current))
+            .on_hover_text(collection.describe(state.current));
+        if let Some(image) = state.current_pixels() {
+            hint(ui, format!("{}×{}", image.width(), image.height()));
+        }
+        if let Some(inference) = state.current_inference() {
+            hint(ui, format!("{:.0} ms", inference.milliseconds));
+        }
+    });
+    match state.compare {
+        Compare::Off => {}
+        Compare::Image(other) => {
+            ui.horizontal(|ui| {
+                ui.label("compared with");
+                let mut index = other;
+                let last = state.image_count() - 1;
+                let field = ui.add(egui::DragValue::new(&mut index).range(0..=last));
+                field.widget_info(|| named_number("other image"));
+                hint(ui, collection.image_title(other.min(last)));
+                if index != other {
+                    state.compare = Compare::Image(index);
+                }
+            });
+        }
+        Compare::Network => {
+            ui.horizontal(|ui| {
+                let name = |pane: Pane| {
+                    let network = state.networks[pane.index()].as_ref();
+                    network
+                        .map_or("no network", |n| n.title.as_str())
+                        .to_owned()
+                };
+                let [first, second] = [Pane::First, Pane::Second].map(name);
+                ui.label(format!("left: {first}   right: {second}"));
+                ui.add(
+                    egui::Slider::new(&mut state.wipe, 0.0..=1.0)
+                        .show_value(false)
+                        .text("divider"),
+                );
+            });
+        }
+    }
+}
+
+/// The rectangles of the view.
+struct View {
+    /// The frame of the first pane.
+    frame: Rect,
+    /// Both panes.
+    whole: Rect,
+}
+
+impl View {
+    /// Returns the x coordinate of the divider between the panes of two networks.
+    fn divider(&self, state: &ViewerState) -> f32 {
+        self.whole.left() + self.whole.width() * state.wipe
+    }
+
+    /// Zooms, moves the image and drags the divider of a comparison.
+    fn navigate(&self, ui: &Ui, state: &mut ViewerState, response: &Response) {
+        let Some((_, image)) = &state.pixels[0] else {
+            return;
+        };
+        let size = [image.width() as f32, image.height() as f32];
+        let frame_size = [self.frame.width(), self.frame.height()];
+        if let Some(pointer) = response.hover_pos() {
+            let (scroll, pinch) = ui.input(|i| (i.smooth_scroll_delta().y, i.zoom_delta()));
+            let factor = pinch * (scroll * 0.005).exp();
+            if factor != 1.0 {
+                let at = self.in_pane(pointer);
+                state.zoom.zoom_at(at, factor, frame_size, size);
+            }
+        }
+        if response.dragged() {
+            let divider = self.divider(state);
+            let origin = ui.input(|i| i.pointer.press_origin());
+            let on_divider = origin.is_some_and(|at| (at.x - divider).abs() < DIVIDER_REACH);
+            let memory = response.id.with("divider");
+            if response.drag_started() {
+                ui.data_mut(|data| data.insert_temp(memory, on_divider));
+            }
+            let by = response.drag_delta();
+            let moves_divider = ui.data(|data| data.get_temp(memory)) == Some(true);
+            if state.compare == Compare::Network && moves_divider {
+                state.wipe = (state.wipe + by.x / self.whole.width()).clamp(0.0, 1.0);
+            } else {
+                state.zoom.pan([by.x, by.y], frame_size, size);
+            }
+        }
+        if response.double_clicked() {
+            state.zoom.fit();
+        }
+    }
+
+    /// Returns a position relative to the frame of the pane under it.
+    fn in_pane(&self, at: Pos2) -> [f32; 2] {
+        let x = at.x - self.whole.left();
+        let second = self.frame.width() + PANE_GAP;
+        let is_second = self.frame.width() < self.whole.width() && x > second;
+        [
+            if is_second { x - second } else { x },
+            at.y - self.whole.top(),
+        ]
+    }
+}
+
+/// The mapping from pixels of the image to points of the screen.
+#[derive(Clone, Copy)]
+struct Transform {
+    corner: Pos2,
+    scale: f32,
+}
+
+impl Transform {
+    fn new(state: &ViewerState, frame: Rect, size: [f32; 2]) -> Self {
+        let frame_size = [frame.width(), frame.height()];
+        let [x, y] = state.zoom.corner(frame_size, size);
+        Self {
+            corner: frame.min + vec2(x, y),
+            scale: state.zoom.scale_in(frame_size, size),
+        }
+    }
+
+    fn rect(self, of: BoxXyxy) -> Rect {
+        Rect::from_min_max(
+            self.corner + vec2(of.x1, of.y1) * self.scale,
+            self.corner + vec2(of.x2, of.y2) * self.scale,
+        )
+    }
+}
+
+fn draw_pane(ui: &Ui, painter: &Painter, context: &mut PanelContext<'_>, pane: Pane, frame: Rect) {
+    let (state, textures) = (&*context.state, &mut *context.textures);
+    let index = state.image_of(pane);
+    let pixels = state.pixels[pane.index()].as_ref();
+    let pixels = pixels.filter(|(of, _)| *of == index && textures.has_image(index));
+    let Some((_, image)) = pixels else {
+        draw_placeholder(ui, painter, textures, index);
+        return;
+    };
+    let size = [image.width() as f32, image.height() as f32];
+    let transform = Transform::new(state, frame, size);
+    let rect = transform.rect(BoxXyxy::new(0.0, 0.0, size[0], size[1]));
+    fill_background(ui, painter, rect, textures);
+    let map = match pane {
+        Pane::First => selected_map(ui, state, textures),
+        Pane::Second => None,
+    };
+    // A feature map is drawn between the image and its boxes.
+    let background = match (&map, textures.pixels(index)) {
+        (None, Some(image)) => Some(Background { image, rect }),
+        _ => None,
+    };
+    if background.is_none()
+        && let Some(texture) = textures.image(ui.ctx(), index)
+    {
+        painter.image(texture.id(), rect, WHOLE_TEXTURE, Color32::WHITE);
+    }
+    if let Some(map) = map {
+        let tint = Color32::from_white_alpha((state.gates.opacity * 255.0) as u8);
+        // Cells over padding are outside the image.
+        let visible = transform
+            .rect(map.input_region)
+            .intersect(painter.clip_rect());
+        let painter = painter.with_clip_rect(visible);
+        painter.image(map.texture, transform.rect(map.cells), WHOLE_TEXTURE, tint);
+    }
+    let outlines = outlines(painter, state, context.cache, pane, transform);
+    match textures.layer(pane) {
+        Some(layer) => layer.draw(painter, background, outlines),
+        None => outlines.draw(painter),
+    }
+}
+
+/// Says that an image is being decoded or that it cannot be decoded.
+fn draw_placeholder(ui: &Ui, painter: &Painter, textures: &mut Textures, index: usize) {
+    fill_background(ui, painter, Rect::NOTHING, textures);
+    let text = if textures.is_bad(index) {
+        "this image cannot be read; see the notices"
+    } else {
+        "loading …"
+    };
+    painter.text(
+        painter.clip_rect().center(),
+        Align2::CENTER_CENTER,
+        text,
+        FontId::proportional(16.0),
+        ui.visuals().weak_text_color(),
+    );
+}
+
+/// Fills what the image does not cover. With software rendering the clear color stays, because filling
+/// half of the window takes 2 ms.
+fn fill_background(ui: &Ui, painter: &Painter, covered: Rect, textures: &mut Textures) {
+    if textures.layer(Pane::First).is_some() {
+        return;
+    }
+    let color = ui.visuals().extreme_bg_color;
+    for rect in around(painter.clip_rect(), covered) {
+        painter.rect_filled(rect, 0.0, color);
+    }
+}
+
+/// Returns the parts of `whole` around `hole`: up to four rectangles without overlaps.
+fn around(whole: Rect, hole: Rect) -> Vec<Rect> {
+    let hole = hole.intersect(whole);
+    if !hole.is_positive() {
+        return vec![whole];
+    }
+    let (x, y) = (hole.x_range(), hole.y_range());
+    let parts = [
+        Rect::from_x_y_ranges(whole.x_range(), whole.top()..=y.min),
+        Rect::from_x_y_ranges(whole.x_range(), y.max..=whole.bottom()),
+        Rect::from_x_y_ranges(whole.left()..=x.min, y),
+        Rect::from_x_y_ranges(x.max..=whole.right(), y),
+    ];
+    parts.into_iter().filter(Rect::is_positive).collect()
+}
+
+/// The feature map of a channel over the image.
+struct SelectedMap {
+    texture: egui::TextureId,
+    /// The box of its cells, in pixels of the image.
+    cells: BoxXyxy,
+    /// The part of the image that is the input of the network.
+    input_region: BoxXyxy,
+}
+
+/// Returns the feature map of the selected channel, once it has been computed.
+fn selected_map(ui: &Ui, state: &ViewerState, textures: &mut Textures) -> Option<SelectedMap> {
+    let channel = state.gates.channel?;
+    let (maps, inference) = (state.maps.as_ref()?, state.inference[0].as_ref()?);
+    if maps.image != state.current || maps.block != state.gates.block || state.filter().hide_all {
+        return None;
+    }
+    let [before, after] = textures.channel(ui.ctx(), maps, channel)?;
+    let texture = match state.gates.stage {
+        MapStage::Before => before,
+        MapStage::After => after,
+    };
+    Some(SelectedMap {
+        texture: texture.id(),
+        cells: maps.box_in_image(inference.input_region)?,
+        input_region: inference.input_region,
+    })
+}
+
+/// How much a box is emphasized; also the order in which labels are placed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Emphasis {
+    /// Hovered or selected.
+    Highlighted,
+    /// The partner of a highlighted box.
+    Partner,
+    Normal,
+}
+
+/// Returns the outlines and labels of the boxes of a pane.
+fn outlines(
+    painter: &Painter,
+    state: &ViewerState,
+    cache: &FrameCache,
+    pane: Pane,
+    transform: Transform,
+) -> Outlines {
+    let boxes = cache.boxes(pane);
+    let clip = painter.clip_rect();
+    let highlighted = [state.hovered, state.selected].map(|of| of.filter(|_| pane == Pane::First));
+    let pair = highlighted
+        .into_iter()
+        .flatten()
+        .find_map(|of| Some((of, boxes.partner(of)?)));
+    let emphasis = |of: BoxRef| {
+        if highlighted.contains(&Some(of)) {
+            Emphasis::Highlighted
+        } else if pair.is_some_and(|(_, (partner, _))| partner == of) {
+            Emphasis::Partner
+        } else {
+            Emphasis::Normal
+        }
+    };
+    let mut outlines = Outlines::new(painter.pixels_per_point(), clip);
+    let mut labeled = Vec::new();
+    let mut visible = state.visible_boxes(boxes);
+    visible.sort_by_key(|of| emphasis(*of));
+    // The most emphasized boxes are drawn last, on top.
+    for of in visible.into_iter().rev() {
+        let Some(rect) = boxes.box_of(of).map(|of| transform.rect(of)) else {
+            continue;
+        };
+        if !rect.intersects(clip) {
+            continue;
+        }
+        let is_matched = boxes.is_matched_annotation(of);
+        let (width, color) = match emphasis(of) {
+            Emphasis::Highlighted => (3.0, HIGHLIGHT),
+            Emphasis::Normal if is_matched => (1.0, box_color(state, boxes, of)),
+            Emphasis::Partner | Emphasis::Normal => (2.0, box_color(state, boxes, of)),
+        };
+        let stroke = Stroke::new(width, color);
+        match of {
+            BoxRef::GroundTruth(at) if boxes.is_crowd(at) => outlines.dashed(rect, stroke),
+            _ => outlines.solid(rect, stroke),
+        }
+        if !is_matched || emphasis(of) == Emphasis::Highlighted {
+            labeled.push((of, rect, color));
+        }
+    }
+    let mut labels = Labels::new(painter);
+    if let Some((of, (partner, iou))) = pair
+        && let (Some(a), Some(b)) = (boxes.box_of(of), boxes.box_of(partner))
+    {
+        let [a, b] = [a, b].map(|of| transform.rect(of));
+        let stroke = Stroke::new(1.5, HIGHLIGHT);
+        outlines.connect(a.left_top(), b.left_top(), stroke);
+        outlines.connect(a.right_bottom(), b.right_bottom(), stroke);
+        let text = format!("IoU {iou:.2}");
+        labels.add(&mut outlines, a.union(b), text, HIGHLIGHT);
+    }
+    for (of, rect, color) in labeled.into_iter().rev() {
+        if labels.count >= MAX_LABELS {
+            break;
+        }
+        if !labels.may_add(rect) {
+            continue;
+        }
+        let text = box_text(state, boxes, of);
+        if !text.is_empty() {
+            labels.add(&mut outlines, rect, text, color);
+        }
+    }
+    outlines
+}
+
+/// The labels of boxes. They are part of the outlines, since egui would tessellate rounded, antialiased
+/// backgrounds into many small triangles.
+struct Labels<'a> {
+    painter: &'a Painter,
+    placer: LabelPlacer,
+    count: usize,
+}
+
+impl<'a> Labels<'a> {
+    fn new(painter: &'a Painter) -> Self {
+        Self {
+            painter,
+            placer: LabelPlacer::new(painter.clip_rect(), LABEL_SIZE + 4.0),
+            count: 0,
+        }
+    }
+
+    /// Returns whether a label may fit at a box.
+    fn may_add(&self, around: Rect) -> bool {
+        self.placer.may_place(around, LABEL_MARGIN)
+    }
+
+    /// Adds a label to a box if it fits.
+    fn add(&mut self, outlines: &mut Outlines, around: Rect, text: String, fill: Color32) {
+        let [r, g, b, _] = fill.to_array();
+        let ink = color(text_color_on([r, g, b]));
+        let font = FontId::proportional(LABEL_SIZE);
+        let galley = self.painter.layout_no_wrap(text, font, ink);
+        let width = galley.size().x + LABEL_MARGIN;
+        if let Some(place) = self.placer.place(around, width) {
+            let place = place.round_to_pixels(self.painter.pixels_per_point());
+            outlines.fill(place, fill);
+            let at = place.min + vec2(LABEL_MARGIN / 2.0, 1.0);
+            outlines.text(at, galley, ink);
+            self.count += 1;
+        }
+    }
+}
+
+/// Finds the box under the pointer, selects it on a click, and shows the value of the pixel.
+fn inspect_pointer(
+    ui: &Ui,
+    state: &mut ViewerState,
+    cache: &FrameCache,
+    response: &Response,
+    frame: Rect,
+) {
+    let Some(pointer) = response.hover_pos().filter(|at| frame.contains(*at)) else {
+        return;
+    };
+    let Some(image) = state.current_pixels().cloned() else {
+        return;
+    };
+    let size = [image.width() as f32, image.height() as f32];
+    let transform = Transform::new(state, frame, size);
+    let boxes = cache.boxes(Pane::First);
+    // The smallest box, or one inside another could not be selected.
+    let under = state.visible_boxes(boxes).into_iter().filter_map(|of| {
+        let rect = transform.rect(boxes.box_of(of)?).expand(2.0);
+        rect.contains(pointer).then_some((of, rect.area()))
+    });
+    let hovered = under.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(of, _)| of);
+    if hovered.is_some() {
+        state.hovered_next = hovered;
+    }
+    if response.clicked() {
+        state.selected = hovered;
+    }
+    let at = (pointer - transform.corner) / transform.scale;
+    if at.x >= 0.0 && at.y >= 0.0 && at.x < size[0] && at.y < size[1] {
+        let (x, y) = (at.x as u32, at.y as u32);
+        let [r, g, b] = image.get_pixel(x, y).0;
+        let text = format!(" {x}, {y}: {r} {g} {b} ");
+        let ink = ui.visuals().text_color();
+        let font = FontId::monospace(11.0);
+        let galley = ui.painter().layout_no_wrap(text, font, ink);
+        let place = Rect::from_min_size(frame.left_bottom() - vec2(0.0, 16.0), galley.size());
+        let painter = ui.painter_at(frame);
+        painter.rect_filled(place, 0.0, ui.visuals().window_fill());
+        painter.galley(place.min, galley, ink);
+    }
+}

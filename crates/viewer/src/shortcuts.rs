@@ -1,0 +1,187 @@
+//! Keyboard shortcuts: those of the whole viewer here, those of a panel from the panel.
+
+use egui::{Context, Event, Id, Key, Modifiers};
+
+use super::panels::{self, FrameCache, PANELS};
+use super::state::{Request, ViewerState};
+
+/// The id of the path field, so that a shortcut can focus it.
+pub const PATH_FIELD: &str = "path field";
+
+/// A shortcut, or two opposite ones, as one line of the help.
+pub struct Shortcut {
+    /// The keys as the help shows them.
+    pub keys: &'static str,
+    /// The action as the help shows it.
+    pub action: &'static str,
+    /// The keys with their actions; empty for mouse gestures and keys that are handled elsewhere. A
+    /// binding without modifiers also matches with Shift, so one with Shift has to come before it.
+    pub bindings: &'static [Binding],
+}
+
+/// Modifiers, key and action.
+pub type Binding = (Modifiers, Key, fn(&mut Input<'_>));
+
+/// The objects that a shortcut acts on.
+pub struct Input<'a> {
+    /// The input of the frame.
+    pub context: &'a Context,
+    /// The state of the viewer.
+    pub state: &'a mut ViewerState,
+    /// The boxes of the frame.
+    pub cache: &'a FrameCache,
+}
+
+/// The shortcuts that also work while a text field has the focus.
+static WHILE_TYPING: [Shortcut; 2] = [
+    Shortcut {
+        keys: "Ctrl+O",
+        action: "focus the path field",
+        bindings: &[(Modifiers::COMMAND, Key::O, |input| {
+            let field = Id::unique(PATH_FIELD);
+            input
+                .context
+                .memory_mut(|memory| memory.request_focus(field));
+        })],
+    },
+    Shortcut {
+        keys: "Ctrl+S",
+        action: "first export of the panel",
+        bindings: &[(Modifiers::COMMAND, Key::S, |input| {
+            let export = panels::by_id(input.state.tab).exports().first();
+            input.state.requests.extend(export.map(Request::Export));
+        })],
+    },
+];
+
+static GLOBAL: [Shortcut; 2] = [
+    Shortcut {
+        keys: "?",
+        action: "show keyboard shortcuts",
+        bindings: &[],
+    },
+    Shortcut {
+        keys: "Esc",
+        action: "close a window, cancel a background task, clear the selection",
+        bindings: &[(Modifiers::NONE, Key::Escape, |input| {
+            let state = &mut *input.state;
+            if state.show_help {
+                state.show_help = false;
+            } else if state.show_notices {
+                state.show_notices = false;
+            } else if !state.progress.is_empty() {
+                state.requests.push(Request::Cancel);
+            } else {
+                state.selected = None;
+            }
+        })],
+    },
+];
+
+/// The keys of the first panels, in their order.
+const PANEL_KEYS: [Key; 8] = [
+    Key::F1,
+    Key::F2,
+    Key::F3,
+    Key::F4,
+    Key::F5,
+    Key::F6,
+    Key::F7,
+    Key::F8,
+];
+
+/// Returns the help: for each group its title and its keys with their actions.
+pub fn help() -> Vec<(&'static str, Vec<(String, &'static str)>)> {
+    let lines = |shortcuts: &'static [Shortcut]| {
+        let lines = shortcuts.iter();
+        lines.map(|shortcut| (shortcut.keys.to_owned(), shortcut.action))
+    };
+    let with_key = PANELS.iter().zip(PANEL_KEYS);
+    let panel_keys = with_key.map(|(panel, key)| (key.name().to_owned(), panel.id().0));
+    let global = lines(&GLOBAL).chain(lines(&WHILE_TYPING)).chain(panel_keys);
+    let mut groups = vec![("Viewer", global.collect())];
+    for panel in PANELS {
+        if !panel.shortcuts().is_empty() {
+            groups.push((panel.id().0, lines(panel.shortcuts()).collect()));
+        }
+    }
+    groups
+}
+
+/// Runs the shortcuts whose keys were pressed. While a text field has the focus, most keys are text.
+pub fn handle(context: &Context, state: &mut ViewerState, cache: &FrameCache) {
+    let mut input = Input {
+        context,
+        state,
+        cache,
+    };
+    input.run(&WHILE_TYPING);
+    for (panel, key) in PANELS.iter().zip(PANEL_KEYS) {
+        if input.pressed(Modifiers::NONE, key) {
+            input.state.tab = panel.id();
+        }
+    }
+    let is_typing = context.egui_wants_keyboard_input();
+    if !is_typing {
+        if input.asks_for_help() {
+            input.state.show_help = !input.state.show_help;
+        }
+        input.run(&GLOBAL);
+        input.run(panels::by_id(input.state.tab).shortcuts());
+    }
+    panels::by_id(input.state.tab).update(&mut input, is_typing);
+}
+
+impl Input<'_> {
+    fn run(&mut self, shortcuts: &'static [Shortcut]) {
+        for (modifiers, key, action) in shortcuts.iter().flat_map(|shortcut| shortcut.bindings) {
+            if self.pressed(*modifiers, *key) {
+                action(self);
+            }
+        }
+    }
+
+    fn pressed(&self, modifiers: Modifiers, key: Key) -> bool {
+        let consume = |input: &mut egui::InputState| input.consume_key(modifiers, key);
+        self.context.input_mut(consume)
+    }
+
+    /// Some keyboard layouts report `?` as a key, others only as text.
+    fn asks_for_help(&self) -> bool {
+        let is_typed = |event: &Event| matches!(event, Event::Text(text) if text == "?");
+        let typed = || {
+            self.context
+                .input(|input| input.events.iter().any(is_typed))
+        };
+        self.pressed(Modifiers::NONE, Key::Questionmark) || typed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_lists_every_shortcut() {
+        let guide = include_str!("../../../docs/viewer.md");
+        for (group, lines) in help() {
+            for (keys, action) in lines {
+                let line = format!("| {keys} | {action} |");
+                assert!(guide.contains(&line), "{group}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_key_has_two_actions_in_one_panel() {
+        for panel in PANELS {
+            let shortcuts = panel.shortcuts().iter().chain(&GLOBAL).chain(&WHILE_TYPING);
+            let bindings = shortcuts.flat_map(|shortcut| shortcut.bindings);
+            let mut keys: Vec<(Modifiers, Key)> = bindings.map(|(m, key, _)| (*m, *key)).collect();
+            keys.extend(PANEL_KEYS.map(|key| (Modifiers::NONE, key)));
+            for (at, pressed) in keys.iter().enumerate() {
+                assert!(!keys[..at].contains(pressed), "{pressed:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Comparison of two images or two networks.
+
+use super::{NetworkInfo, Predictions, ViewerState};
+
+/// The content of the second pane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compare {
+    /// There is no second pane.
+    #[default]
+    Off,
+    /// Another image, with the predictions of the same network.
+    Image(usize),
+    /// The same image, with the predictions of the second network.
+    Network,
+}
+
+/// One of the two panes of a comparison; also identifies the first and the second network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Pane {
+    /// The image or network itself.
+    First,
+    /// The one it is compared with.
+    Second,
+}
+
+impl Pane {
+    /// Returns the index in an array with an element for each pane.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::First => 0,
+            Self::Second => 1,
+        }
+    }
+}
+
+impl ViewerState {
+    /// Returns the image that a pane shows.
+    pub fn image_of(&self, pane: Pane) -> usize {
+        match (pane, self.compare) {
+            (Pane::Second, Compare::Image(other)) => other,
+            _ => self.current,
+        }
+    }
+
+    /// Returns the network whose predictions a pane shows.
+    pub fn network_of(&self, pane: Pane) -> Pane {
+        match (pane, self.compare) {
+            (Pane::Second, Compare::Network) => Pane::Second,
+            _ => Pane::First,
+        }
+    }
+
+    /// Starts a comparison with the second network, or with the next image if there is none; ends a
+    /// comparison that is on.
+    pub fn toggle_compare(&mut self) {
+        self.compare = match self.compare {
+            Compare::Off if self.networks[1].is_some() => Compare::Network,
+            Compare::Off if self.image_count() > 1 => {
+                Compare::Image((self.current + 1) % self.image_count())
+            }
+            _ => Compare::Off,
+        };
+    }
+
+    /// Replaces a network and discards the predictions of the old one. Boxes from a results file are
+    /// kept.
+    pub fn open_network(&mut self, pane: Pane, network: NetworkInfo) {
+        let at = pane.index();
+        if pane == Pane::First {
+            self.gates.block = network.blocks.len().saturating_sub(1);
+            self.gates.channel = None;
+            self.maps = None;
+        }
+        if pane == Pane::Second || !self.from_results {
+            self.predictions[at] = Predictions::empty(network.title.clone(), self.image_count());
+            self.tallies[at] = None;
+            if pane == Pane::First {
+                self.evaluation = None;
+            }
+        }
+        self.inference[at] = None;
+        if pane == Pane::Second {
+            self.compare = Compare::Network;
+        }
+        self.networks[at] = Some(network);
+    }
+
+    /// Closes the second network.
+    pub fn close_second(&mut self) {
+        self.networks[1] = None;
+        self.predictions[1] = Predictions::default();
+        self.inference[1] = None;
+        self.tallies[1] = None;
+        self.compare = Compare::Off;
+    }
+
+    /// Returns the images in which only the first network makes no error. Images that either network
+    /// has not processed are excluded.
+    pub fn only_first_correct(&self) -> Vec<u32> {
+        let [Some(first), Some(second)] = &self.tallies else {
+            return Vec::new();
+        };
+        let pairs = first.images.iter().zip(&second.images).enumerate();
+        let better = pairs.filter_map(|(index, pair)| match pair {
+            (Some(a), Some(b)) if a.wrong + a.missed == 0 && b.wrong + b.missed > 0 => {
+                Some(index as u32)
+            }
+            _ => None,
+        });
+        better.collect()
+    }
+}

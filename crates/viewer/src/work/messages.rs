@@ -1,0 +1,340 @@
+//! Messages of the worker threads and their effect on the state.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+
+use egui::ColorImage;
+use image::RgbImage;
+
+use super::{Requested, Workers};
+use crate::state::{
+    BlockMaps, Chart, Collection, Inference, ModelTable, NetworkInfo, Pane, PanelId, Predictions,
+    Progress, RunLog, StatisticsChoice, ViewerState, charts,
+};
+use sedet_core::excitation::{Excitation, selection::default_classes};
+use sedet_core::model::ImageDetection;
+use sedet_data::eval::confusion::Confusion;
+use sedet_data::eval::matching::FoundBox;
+use sedet_data::eval::{CocoEvaluation, ResultRow};
+
+/// Called after each message, to wake the window.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// A message of a worker thread.
+pub(super) enum Message {
+    /// A dataset, directory or file was opened.
+    Collection(Arc<Collection>),
+    /// A network was loaded, with its layers if they can be listed.
+    Network(Pane, Box<NetworkInfo>, Option<Arc<ModelTable>>),
+    /// A results file was read.
+    Results(String, Vec<ResultRow>),
+    /// An excitation file was read, or gates were measured.
+    Statistics(Arc<Excitation>),
+    /// A training run was opened or has written events.
+    Run(RunLog),
+    /// A result for the collection of this generation.
+    OfCollection(u64, CollectionMessage),
+    /// A background task has made progress.
+    Progress(Progress),
+    /// The background task with this label has ended.
+    Finished(String),
+    /// Something was done.
+    Done(String),
+    /// Something failed.
+    Failed(String),
+}
+
+/// A result for the open collection.
+pub(super) enum CollectionMessage {
+    /// The pixels of an image, and its texture of at most the maximum size.
+    Pixels(usize, Arc<RgbImage>, Arc<ColorImage>),
+    /// An image cannot be read, with the reason.
+    BadImage(usize, String),
+    /// The thumbnail of an image; `None` if the image cannot be read.
+    Thumbnail(usize, Option<ColorImage>),
+    /// The inference result of an image, by the network of this pane.
+    Inference(Pane, Box<Inference>, Vec<ImageDetection>),
+    /// Feature maps of some channels.
+    Maps(BlockMaps),
+    /// Histograms of the dataset.
+    Charts(Vec<Chart>),
+    /// Counts of both networks over all images, and the order of the gallery.
+    Counted([Option<Arc<Confusion>>; 2], Vec<u32>),
+    /// A recall and the score threshold that reaches it.
+    Recall(f64, Option<f32>),
+    /// COCO metrics.
+    Evaluated(Arc<CocoEvaluation>),
+}
+
+/// A change of the textures.
+pub enum TextureUpdate {
+    /// All images are replaced.
+    NewCollection,
+    /// An image was decoded.
+    Image(usize, Arc<ColorImage>),
+    /// An image cannot be read.
+    Bad(usize),
+    /// A thumbnail was decoded; `None` if the image cannot be read.
+    Thumbnail(usize, Option<ColorImage>),
+}
+
+/// Sends the messages of a worker thread.
+#[derive(Clone)]
+pub(super) struct Mailbox {
+    sender: Sender<Message>,
+    wake: Wake,
+    /// The number of tasks that have not ended.
+    busy: Arc<AtomicUsize>,
+}
+
+impl Mailbox {
+    pub(super) fn new(sender: Sender<Message>, wake: Wake) -> Self {
+        Self {
+            sender,
+            wake,
+            busy: Arc::default(),
+        }
+    }
+
+    pub(super) fn send(&self, message: Message) {
+        // The receiver is gone once the window is closed.
+        if self.sender.send(message).is_ok() {
+            self.wake();
+        }
+    }
+
+    pub(super) fn send_result(&self, generation: u64, result: CollectionMessage) {
+        self.send(Message::OfCollection(generation, result));
+    }
+
+    pub(super) fn wake(&self) {
+        (self.wake)();
+    }
+
+    /// Counts a task as running until the guard is dropped.
+    pub(super) fn begin(&self) -> Busy {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(self.clone())
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::SeqCst) > 0
+    }
+
+    /// Runs a task on a thread of its own and sends its result.
+    pub(super) fn spawn(&self, task: impl FnOnce() -> Message + Send + 'static) {
+        let (mailbox, busy) = (self.clone(), self.begin());
+        std::thread::spawn(move || {
+            mailbox.send(task());
+            drop(busy);
+        });
+    }
+}
+
+/// A running task.
+pub(super) struct Busy(Mailbox);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+        self.0.wake();
+    }
+}
+
+impl Workers {
+    /// Applies the messages of the worker threads to the state and passes changes of textures to
+    /// `textures`. A frame applies a limited number of messages, so that it does not take long.
+    pub fn apply_messages(
+        &mut self,
+        state: &mut ViewerState,
+        textures: &mut dyn FnMut(TextureUpdate),
+    ) {
+        const MAX_MESSAGES: usize = 64;
+        for _ in 0..MAX_MESSAGES {
+            let Ok(message) = self.messages.try_recv() else {
+                return;
+            };
+            self.apply(message, state, textures);
+        }
+        // The next frame applies the rest.
+        self.mailbox.wake();
+    }
+
+    fn apply(
+        &mut self,
+        message: Message,
+        state: &mut ViewerState,
+        textures: &mut dyn FnMut(TextureUpdate),
+    ) {
+        match message {
+            Message::Collection(collection) => {
+                textures(TextureUpdate::NewCollection);
+                self.show_collection(collection, state);
+            }
+            Message::Network(pane, network, model) => {
+                state.classes.merge(&network.categories);
+                state.open_network(pane, *network);
+                if pane == Pane::First {
+                    state.model = model;
+                }
+                self.requested.inferences[pane.index()] = None;
+                self.requested.maps = None;
+            }
+            Message::Results(source, rows) => show_results(&source, &rows, state),
+            Message::Statistics(excitation) => show_statistics(excitation, state),
+            Message::Run(run) => {
+                let known = state.run.as_ref();
+                if known.is_none_or(|known| known.directory != run.directory) {
+                    state.tab = PanelId::TRAINING;
+                }
+                state.run = Some(run);
+            }
+            // Results for a closed collection are dropped.
+            Message::OfCollection(generation, result) => {
+                if generation == self.generation() {
+                    self.apply_result(result, state, textures);
+                }
+            }
+            Message::Progress(progress) => {
+                let known = state.progress.iter_mut();
+                match known.into_iter().find(|p| p.label == progress.label) {
+                    Some(known) => *known = progress,
+                    None => state.progress.push(progress),
+                }
+            }
+            Message::Finished(label) => state.progress.retain(|p| p.label != label),
+            Message::Done(text) => state.notify(text),
+            Message::Failed(text) => state.report_error(text),
+        }
+    }
+
+    fn apply_result(
+        &mut self,
+        result: CollectionMessage,
+        state: &mut ViewerState,
+        textures: &mut dyn FnMut(TextureUpdate),
+    ) {
+        match result {
+            CollectionMessage::Pixels(index, pixels, texture) => {
+                if self.show_pixels(index, &pixels, state) {
+                    textures(TextureUpdate::Image(index, texture));
+                }
+            }
+            CollectionMessage::BadImage(index, error) => {
+                state.report_error(error);
+                textures(TextureUpdate::Bad(index));
+            }
+            CollectionMessage::Thumbnail(index, thumbnail) => {
+                textures(TextureUpdate::Thumbnail(index, thumbnail));
+            }
+            CollectionMessage::Inference(pane, inference, detections) => {
+                show_inference(pane, &inference, &detections, state);
+            }
+            CollectionMessage::Maps(maps) => state.maps = Some(maps),
+            CollectionMessage::Charts(charts) => state.charts = Arc::new(charts),
+            CollectionMessage::Counted(tallies, order) => {
+                state.tallies = tallies;
+                state.order = Arc::new(order);
+            }
+            CollectionMessage::Evaluated(evaluation) => state.evaluation = Some(evaluation),
+            CollectionMessage::Recall(recall, score) => state.show_recall(recall, score),
+        }
+    }
+
+    fn show_collection(&mut self, collection: Arc<Collection>, state: &mut ViewerState) {
+        let generation = self.next_generation();
+        self.network.forget_images();
+        self.requested = Requested::default();
+        state.open_collection(collection.clone());
+        for network in state.networks.iter().flatten() {
+            state.classes.merge(&network.categories);
+        }
+        self.mailbox.spawn(move || {
+            let charts = CollectionMessage::Charts(charts(&collection));
+            Message::OfCollection(generation, charts)
+        });
+    }
+
+    /// Returns whether a pane shows the image.
+    fn show_pixels(
+        &mut self,
+        index: usize,
+        pixels: &Arc<RgbImage>,
+        state: &mut ViewerState,
+    ) -> bool {
+        let request = Some((self.generation(), index));
+        let mut is_shown = false;
+        for pane in [Pane::First, Pane::Second] {
+            let at = pane.index();
+            if state.image_of(pane) == index {
+                state.pixels[at] = Some((index, pixels.clone()));
+                is_shown = true;
+            } else if self.requested.pixels[at] == request {
+                // The user has moved on; coming back has to decode the image again.
+                self.requested.pixels[at] = None;
+            }
+        }
+        is_shown
+    }
+}
+
+/// Stores the inference result of an image. Detections are stored unless they come from a results file.
+fn show_inference(
+    pane: Pane,
+    inference: &Inference,
+    detections: &[ImageDetection],
+    state: &mut ViewerState,
+) {
+    let at = pane.index();
+    if let Some(network) = &state.networks[at]
+        && network.is_detector
+        && !(pane == Pane::First && state.from_results)
+    {
+        let classes = state.classes.merge(&network.categories);
+        let boxes = detections.iter().map(|detection| FoundBox {
+            box_in_image: detection.box_in_image,
+            class: classes
+                .get(detection.label)
+                .copied()
+                .unwrap_or(detection.label),
+            score: detection.score,
+        });
+        state.predictions[at].set(inference.image, boxes.collect());
+    }
+    for shown in [Pane::First, Pane::Second] {
+        if state.network_of(shown) == pane && state.image_of(shown) == inference.image {
+            state.inference[shown.index()] = Some(inference.clone());
+        }
+    }
+}
+
+fn show_statistics(excitation: Arc<Excitation>, state: &mut ViewerState) {
+    state.statistics_choice = StatisticsChoice {
+        block: excitation.blocks.len() - 1,
+        classes: default_classes(excitation.class_counts()),
+        channel: 0,
+        ..state.statistics_choice.clone()
+    };
+    state.statistics = Some(excitation);
+    state.tab = PanelId::GATES;
+}
+
+fn show_results(source: &str, rows: &[ResultRow], state: &mut ViewerState) {
+    let Some(collection) = state.collection.clone().filter(|c| c.has_boxes()) else {
+        state.report_error(format!(
+            "{source}: a results file refers to images by id; open its detection dataset first"
+        ));
+        return;
+    };
+    let mut classes = state.classes.clone();
+    match Predictions::from_results(source, rows, &collection, &mut classes) {
+        Ok(predictions) => {
+            state.classes = classes;
+            state.predictions[0] = predictions;
+            state.from_results = true;
+            state.evaluation = None;
+        }
+        Err(error) => state.report_error(error),
+    }
+}
