@@ -195,10 +195,13 @@ fn a_clean_data_set_is_clean_and_its_numbers_are_told() {
     let shown = sedet(&["data", "check", &text(set.dir.path())]);
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(
-        shown.contains("no errors, no warnings: training and evaluation can use it"),
+        shown.contains("0 errors, 0 warnings: ready for training"),
         "{shown}"
     );
-    assert!(shown.contains("anchors of recipe small"), "{shown}");
+    assert!(
+        shown.contains("recipe small") && shown.contains("anchor recall"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -213,8 +216,11 @@ fn missing_images_are_named_with_what_is_there_instead() {
     checked.has_errors(&[("image-missing", 3)]);
     let places = checked.places("image-missing");
     let detail = |at: usize| places[at]["detail"].as_str().unwrap();
-    assert!(detail(0).contains("1.JPG is there: capitals"), "{places:?}");
-    assert!(detail(1).contains("sub/2.jpg is there"), "{places:?}");
+    assert!(
+        detail(0).contains("1.JPG exists: upper and lower case"),
+        "{places:?}"
+    );
+    assert!(detail(1).contains("sub/2.jpg exists"), "{places:?}");
     assert_eq!(places[2]["split"], "val");
     assert_eq!(places[2]["image_id"], 4);
 }
@@ -273,7 +279,7 @@ fn annotations_that_ignore_the_exif_rotation_are_an_error_and_are_turned_by_the_
     checked.has_errors(&[("size-ignores-exif", 1)]);
     assert_eq!(
         checked.kinds("warning"),
-        BTreeMap::from([("image-turned", 2)])
+        BTreeMap::from([("image-rotated", 2)])
     );
     let fixed = fix(&set, 0);
     let image = &fixed["images"][0];
@@ -562,7 +568,7 @@ fn images_in_two_splits_are_found_by_content_and_by_look() {
     let near = checked.places("leak-near-duplicate")[0]["detail"]
         .as_str()
         .unwrap();
-    assert!(near.contains("like train 2.jpg (image 2)"), "{near}");
+    assert!(near.contains("similar to train 2.jpg (image 2)"), "{near}");
 }
 
 #[test]
@@ -772,7 +778,7 @@ fn the_fix_never_writes_over_a_file_and_keeps_sound_entries_byte_by_byte() {
             "data", "check", &directory, "--split", "train", "--fix", out,
         ]);
         assert_eq!(done.status.code(), Some(2));
-        assert!(String::from_utf8_lossy(&done.stderr).contains("nothing is overwritten"));
+        assert!(String::from_utf8_lossy(&done.stderr).contains("already exists"));
         assert_eq!(std::fs::read(out).unwrap(), before);
     }
     let several = sedet(&["data", "check", &directory, "--fix", "out.json"]);
@@ -796,10 +802,10 @@ fn the_fix_never_writes_over_a_file_and_keeps_sound_entries_byte_by_byte() {
     );
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(
-        shown.contains("3 images (0 left out, 0 changed), 6 boxes (0 left out, 1 changed)"),
+        shown.contains("3 images (0 dropped, 0 changed), 6 boxes (0 dropped, 1 changed)"),
         "{shown}"
     );
-    assert!(shown.contains("checked again: no errors"), "{shown}");
+    assert!(shown.contains("checked again: 0 errors"), "{shown}");
     let written = std::fs::read_to_string(&out).unwrap();
     assert_eq!(
         written
@@ -876,7 +882,10 @@ fn a_yolo_directory_is_checked_line_by_line() {
     let checked = check();
     checked.has_errors(&[("entry-malformed", 2), ("box-twice", 1)]);
     let place = &checked.places("entry-malformed")[0];
-    assert_eq!(place["detail"], "line 2: class 5; there are 0 to 1");
+    assert_eq!(
+        place["detail"],
+        "line 2: unknown class 5; the classes are 0 to 1"
+    );
     assert!(
         place["file"]
             .as_str()
@@ -889,6 +898,67 @@ fn a_yolo_directory_is_checked_line_by_line() {
     check().has_errors(&[("image-truncated", 1)]);
     let fix = sedet(&["data", "check", &text(dir.path()), "--fix", "out.json"]);
     assert_eq!(fix.status.code(), Some(2));
+}
+
+#[test]
+fn a_voc_directory_is_checked_file_by_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let annotation = |width: u32, corners: [u32; 4]| {
+        let [xmin, ymin, xmax, ymax] = corners;
+        format!(
+            "<annotation><filename>x</filename><size><width>{width}</width><height>48</height></size>
+            <object><name>cat</name><bndbox><xmin>{xmin}</xmin><ymin>{ymin}</ymin>
+            <xmax>{xmax}</xmax><ymax>{ymax}</ymax></bndbox></object></annotation>"
+        )
+    };
+    for (number, name) in ["1", "2", "3", "4"].into_iter().enumerate() {
+        let jpeg = encoded(&image_of(number as u32, 64, 48), ImageFormat::Jpeg);
+        put(&format!("JPEGImages/{name}.jpg"), &jpeg);
+        let xml = annotation(64, [2, 2, 20, 20]);
+        put(&format!("Annotations/{name}.xml"), xml.as_bytes());
+    }
+    put("ImageSets/Main/train.txt", b"1\n2\n3\n");
+    put("ImageSets/Main/val.txt", b"4\n");
+    let check = |extra: &[&str]| {
+        let directory = text(dir.path());
+        let arguments = [&["data", "check", &directory, "--json"][..], extra].concat();
+        Checked::of(&sedet(&arguments))
+    };
+    check(&[]).has_errors(&[]);
+    put(
+        "Annotations/1.xml",
+        annotation(64, [2, 2, 2, 20]).as_bytes(),
+    );
+    put(
+        "Annotations/2.xml",
+        annotation(32, [2, 2, 20, 20]).as_bytes(),
+    );
+    put(
+        "Annotations/3.xml",
+        b"<annotation><filename>x</filename></annotation>",
+    );
+    std::fs::remove_file(dir.path().join("JPEGImages/4.jpg")).unwrap();
+    let checked = check(&[]);
+    checked.has_errors(&[
+        ("entry-malformed", 1),
+        ("image-missing", 1),
+        ("size-differs", 1),
+        ("box-zero", 1),
+    ]);
+    let place = &checked.places("entry-malformed")[0];
+    assert!(
+        place["file"]
+            .as_str()
+            .unwrap()
+            .ends_with("Annotations/3.xml")
+    );
+    let annotations_only = check(&["--skip-images"]);
+    annotations_only.has_errors(&[("entry-malformed", 1), ("box-zero", 1)]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! COCO, Pascal VOC and YOLO, each into each; dividing, counting and showing a dataset.
+//! Conversions between annotation formats; splitting, statistics and display of a dataset.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +8,14 @@ use std::path::Path;
 use crate::common::command::{fails_with, sedet, text};
 use crate::common::real_data;
 use proptest::prelude::*;
+use sedet::annotations::format::{
+    AnnotatedDataset, DatasetFiles, Dropped, FORMATS, Format, SplitAnnotations, format_of_key,
+    recognize,
+};
 use sedet::annotations::layout::Split;
 use sedet::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use sedet::boxes::ImageSize;
-use sedet::curation::convert::{Images, Layout, ReadDataset, ReadSplit, write_dataset};
+use sedet::curation::convert::{Images, write_dataset};
 use serde_json::{Value, json};
 
 /// Where a box may be after a conversion and back, in pixels.
@@ -50,7 +54,7 @@ fn assert_same(found: &Content, expected: &Content) {
 }
 
 /// Images in a directory, and a dataset about them: train with all boxes, val with an empty image.
-fn dataset(directory: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> ReadDataset {
+fn dataset(directory: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> AnnotatedDataset {
     let names = ["zebra & co", "it's", "a: <b>"];
     let split = |split, ids: &[u64], boxes: &[(u64, [f32; 4])]| {
         let mut builder = AnnotationStoreBuilder::new();
@@ -59,8 +63,8 @@ fn dataset(directory: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> Read
         }
         for &id in ids {
             let name = format!("{split}{id}.png");
-            let picture = image::RgbImage::new(size.width as u32, size.height as u32);
-            picture.save(directory.join(&name)).unwrap();
+            let image = image::RgbImage::new(size.width as u32, size.height as u32);
+            image.save(directory.join(&name)).unwrap();
             builder.add_image(id, &name, size);
         }
         for (id, (class, xywh)) in (1..).zip(boxes) {
@@ -73,21 +77,21 @@ fn dataset(directory: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> Read
                 is_crowd: false,
             });
         }
-        ReadSplit {
+        SplitAnnotations {
             split,
             store: builder.build().unwrap(),
-            images: directory.to_owned(),
+            image_root: directory.to_owned(),
+            dropped: Dropped::default(),
         }
     };
     // VOC lists no classes: each has to be there.
     let all: Vec<(u64, [f32; 4])> = (0..3).map(|class| (class, [0.0, 0.0, 1.0, 1.0])).collect();
-    ReadDataset {
-        layout: Layout::Coco,
+    AnnotatedDataset {
+        format: format("coco"),
         splits: vec![
             split(Split::Train, &[40, 5], &[boxes, &all].concat()),
             split(Split::Val, &[8], &[]),
         ],
-        lost: BTreeMap::new(),
     }
 }
 
@@ -95,10 +99,14 @@ fn goes_on(_done: usize, _all: usize) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-fn write(dataset: &ReadDataset, layout: Layout, output: &Path) -> ReadDataset {
-    write_dataset(dataset, layout, Images::Copy, output, &mut goes_on).unwrap();
-    assert_eq!(Layout::of(output).unwrap(), layout);
-    ReadDataset::open(output).unwrap()
+fn format(key: &str) -> Format {
+    format_of_key(key).unwrap()
+}
+
+fn write(dataset: &AnnotatedDataset, format: Format, output: &Path) -> AnnotatedDataset {
+    write_dataset(dataset, format, Images::Copy, output, &mut goes_on).unwrap();
+    assert_eq!(recognize(output).unwrap(), Some(format));
+    DatasetFiles::find(output).unwrap().read().unwrap()
 }
 
 #[test]
@@ -114,7 +122,7 @@ fn a_conversion_that_is_stopped_leaves_nothing() {
     };
     let stopped = write_dataset(
         &dataset,
-        Layout::Voc,
+        format("voc"),
         Images::Copy,
         &output,
         &mut first_only,
@@ -126,7 +134,7 @@ fn a_conversion_that_is_stopped_leaves_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
-    fn coco_survives_voc_and_yolo_to_a_thousandth_of_a_pixel(
+    fn coco_survives_every_other_format_to_a_thousandth_of_a_pixel(
         (width, height) in (8usize..700, 8usize..500),
         fractions in proptest::collection::vec((0u64..3, proptest::array::uniform4(0.0f32..1.0)), 0..12),
     ) {
@@ -141,15 +149,15 @@ proptest! {
             .collect();
         let dir = tempfile::tempdir().unwrap();
         let original = dataset(dir.path(), &boxes, size);
-        for layout in [Layout::Voc, Layout::Yolo] {
-            let there = write(&original, layout, &dir.path().join(format!("there {layout}")));
-            let back = write(&there, Layout::Coco, &dir.path().join(format!("back {layout}")));
+        for &other in FORMATS.iter().filter(|other| other.key() != "coco") {
+            let there = write(&original, other, &dir.path().join(format!("there {other}")));
+            let back = write(&there, format("coco"), &dir.path().join(format!("back {other}")));
             prop_assert_eq!(back.splits.len(), 2);
             for (back, original) in back.splits.iter().zip(&original.splits) {
                 prop_assert_eq!(back.split, original.split);
                 assert_same(&content(&back.store), &content(&original.store));
                 let image = back.store.image(0).file_name;
-                prop_assert!(back.images.join(image).is_file());
+                prop_assert!(back.image_root.join(image).is_file());
             }
         }
     }
@@ -163,9 +171,9 @@ proptest! {
         let boxes: Vec<_> = fractions.into_iter().map(|(class, f)| (class, scaled(f))).collect();
         let dir = tempfile::tempdir().unwrap();
         let original = dataset(dir.path(), &boxes, size);
-        let voc = write(&original, Layout::Voc, &dir.path().join("voc"));
-        let yolo = write(&voc, Layout::Yolo, &dir.path().join("yolo"));
-        let again = write(&yolo, Layout::Voc, &dir.path().join("again"));
+        let voc = write(&original, format("voc"), &dir.path().join("voc"));
+        let yolo = write(&voc, format("yolo"), &dir.path().join("yolo"));
+        let again = write(&yolo, format("voc"), &dir.path().join("again"));
         for (again, voc) in again.splits.iter().zip(&voc.splits) {
             assert_same(&content(&again.store), &content(&voc.store));
         }
@@ -210,27 +218,30 @@ fn convert(source: &Path, to: &str, output: &Path) -> (String, String) {
 }
 
 #[test]
-fn what_the_target_has_no_words_for_is_counted_and_said() {
+fn what_a_format_cannot_express_is_counted_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("coco");
     coco_directory(&source);
     let (out, said) = convert(&source, "yolo", &dir.path().join("yolo"));
     assert!(out.contains("train: 2 images, 2 boxes"), "{out}");
     for line in [
-        "not kept: 1 crowd regions, left out",
-        "not kept: 1 areas (and outlines) that are not the box's",
-        "not kept: 1 boxes over the edge, cut there",
+        "dropped: crowd annotations (1 object)",
+        "dropped: areas and outlines that differ from the box (1 object)",
+        "dropped: parts of boxes outside of the image (1 object)",
     ] {
         assert!(said.contains(line), "{said}");
     }
     let labels = std::fs::read_to_string(dir.path().join("yolo/labels/train/sub/c.txt")).unwrap();
     assert_eq!(labels, "0 0.96875 0.916666667 0.0625 0.166666667\n");
     let yaml = std::fs::read_to_string(dir.path().join("yolo/data.yaml")).unwrap();
-    assert!(yaml.contains("1: 'never'"), "{yaml}");
+    assert!(yaml.contains("1: \"never\""), "{yaml}");
 
     let voc = dir.path().join("voc");
     let (_, said) = convert(&source, "voc", &voc);
-    assert!(said.contains("not kept: 1 classes without a box"), "{said}");
+    assert!(
+        said.contains("dropped: classes without a box (1 class)"),
+        "{said}"
+    );
     let xml = std::fs::read_to_string(voc.join("Annotations/a_b.xml")).unwrap();
     assert!(xml.contains("<xmax>11</xmax>"), "{xml}");
     let xml = xml
@@ -239,10 +250,13 @@ fn what_the_target_has_no_words_for_is_counted_and_said() {
     std::fs::write(voc.join("Annotations/a_b.xml"), xml).unwrap();
     let (_, said) = convert(&voc, "coco", &dir.path().join("back"));
     assert!(
-        said.contains("not kept: 1 `difficult` of objects"),
+        said.contains("dropped: `difficult` flags (1 object)"),
         "{said}"
     );
-    assert!(said.contains("not kept: 1 `pose` of objects"), "{said}");
+    assert!(
+        said.contains("dropped: `pose` elements (1 object)"),
+        "{said}"
+    );
     let back =
         std::fs::read_to_string(dir.path().join("back/annotations/instances_train.json")).unwrap();
     let back: Value = serde_json::from_str(&back).unwrap();
@@ -253,7 +267,7 @@ fn what_the_target_has_no_words_for_is_counted_and_said() {
 }
 
 #[test]
-fn mistakes_of_convert_name_the_thing_and_leave_nothing_behind() {
+fn a_failed_conversion_names_the_cause_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (source, out) = (dir.path().join("coco"), dir.path().join("out"));
     coco_directory(&source);
@@ -269,7 +283,7 @@ fn mistakes_of_convert_name_the_thing_and_leave_nothing_behind() {
         ];
         fails_with(&arguments, parts);
     };
-    convert(&source, "coco", &["in the layout of COCO already"]);
+    convert(&source, "coco", &["already in the format COCO"]);
     // VOC has one directory for all images.
     image::RgbImage::new(64, 48)
         .save(source.join("train/c.png"))
@@ -287,7 +301,7 @@ fn mistakes_of_convert_name_the_thing_and_leave_nothing_behind() {
         json.replace("a b.jpg", "../a.jpg"),
     )
     .unwrap();
-    convert(&source, "yolo", &["`../a.jpg`", "must stay inside"]);
+    convert(&source, "yolo", &["`../a.jpg`", "must not contain .."]);
     std::fs::write(
         source.join("train.json"),
         json.replace("a b.jpg", "gone.jpg"),
@@ -308,14 +322,19 @@ fn mistakes_of_convert_name_the_thing_and_leave_nothing_behind() {
     convert(
         empty.path(),
         "yolo",
-        &["neither COCO", "Pascal VOC", "YOLO"],
+        &[
+            "no annotations in a known format",
+            "COCO",
+            "Pascal VOC",
+            "YOLO",
+        ],
     );
     let usage = sedet(&["data", "convert", "x", "--to", "csv", "--output", "y"]);
     assert_eq!(usage.status.code(), Some(2));
 }
 
 #[test]
-fn a_yolo_directory_is_a_data_set_and_a_voc_directory_says_how_to_become_one() {
+fn yolo_and_voc_directories_are_datasets() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("coco");
     coco_directory(&source);
@@ -327,13 +346,21 @@ fn a_yolo_directory_is_a_data_set_and_a_voc_directory_says_how_to_become_one() {
     std::fs::write(yolo.join("labels/train/sub/c.txt"), "0 320 200 50 50\n").unwrap();
     fails_with(
         &["data", "stats", &text(&yolo)],
-        &["c.txt", "line 1", "no fraction"],
+        &["c.txt", "line 1", "not a fraction"],
     );
     let voc = dir.path().join("voc");
     convert(&source, "voc", &voc);
+    let stats = sedet(&["data", "stats", &text(&voc), "--json"]);
+    let stats: Value = serde_json::from_slice(&stats.stdout).unwrap();
+    assert_eq!(stats["statistics"]["boxes"], 2);
+    fails_with(
+        &["data", "stats", &text(&voc), "--split", "val"],
+        &["no val annotations", "Pascal VOC", "train"],
+    );
+    std::fs::write(voc.join("Annotations/a_b.xml"), "<annotation/>").unwrap();
     fails_with(
         &["data", "stats", &text(&voc)],
-        &["Pascal VOC", "sedet data convert"],
+        &["a_b.xml", "line 1", "<size>"],
     );
 }
 
@@ -363,8 +390,8 @@ fn roboflows_yolo_layout_is_read() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         image::RgbImage::new(100, 50).save(path).unwrap();
     }
-    let read = ReadDataset::open(dir.path()).unwrap();
-    assert_eq!(read.layout, Layout::Yolo);
+    let read = DatasetFiles::find(dir.path()).unwrap().read().unwrap();
+    assert_eq!(read.format, format("yolo"));
     assert_eq!(read.splits.len(), 2);
     let train = content(&read.splits[0].store);
     let (size, boxes) = &train["a.png"];
@@ -378,7 +405,11 @@ fn roboflows_yolo_layout_is_read() {
             .zip(expected)
             .all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-4)
     );
-    assert_eq!(read.lost["outlines (their boxes are kept)"], 1);
+    let dropped: Vec<String> = read.splits[0].dropped.lines().collect();
+    assert_eq!(
+        dropped,
+        ["outlines, of which the boxes are kept (1 object)"]
+    );
     assert!(train["b.png"].1.is_empty());
 }
 
@@ -416,7 +447,7 @@ fn divided(root: &Path, extra: &[&str]) -> std::process::Output {
 }
 
 #[test]
-fn a_data_set_is_divided_by_class_the_same_for_the_same_seed() {
+fn a_dataset_is_split_by_class_the_same_for_the_same_seed() {
     let dir = tempfile::tempdir().unwrap();
     let images: Vec<Value> = (1..=50)
         .map(|id| json!({"id": id, "file_name": format!("{id}.jpg"), "width": 64, "height": 48, "license": 4}))
@@ -480,7 +511,7 @@ fn a_data_set_is_divided_by_class_the_same_for_the_same_seed() {
     let again: Vec<&str> = again.iter().map(String::as_str).collect();
     let again = divided(dir.path(), &again);
     assert_eq!(again.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("nothing is overwritten"));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("already exists"));
     assert_eq!(
         divided(dir.path(), &["--val", "1.5", "--output", "x"])
             .status
@@ -491,7 +522,7 @@ fn a_data_set_is_divided_by_class_the_same_for_the_same_seed() {
         dir.path(),
         &["--val", "0.6", "--test", "0.5", "--output", "x"],
     );
-    assert!(String::from_utf8_lossy(&most.stderr).contains("leave nothing to train on"));
+    assert!(String::from_utf8_lossy(&most.stderr).contains("leave no images for training"));
 }
 
 #[test]
@@ -503,7 +534,7 @@ fn statistics_come_as_table_json_csv_and_images() {
     assert_eq!(shown.status.code(), Some(0), "{shown:?}");
     let table = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(
-        table.contains("2 images (0 empty), 2 boxes, 1 crowd regions, 2 classes"),
+        table.contains("2 images (0 empty), 2 boxes, 1 crowd region, 2 classes"),
         "{table}"
     );
     for name in ["statistics.png", "statistics.svg"] {
@@ -523,12 +554,12 @@ fn statistics_come_as_table_json_csv_and_images() {
 }
 
 #[test]
-fn images_are_shown_as_the_training_sees_them() {
+fn images_are_shown_as_in_training() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
     std::fs::create_dir(root.join("images")).unwrap();
-    // A white square in the left half: mirrored it lies on the right.
-    let picture = image::RgbImage::from_fn(120, 80, |x, y| {
+    // A white square in the left half: mirrored it is on the right.
+    let image = image::RgbImage::from_fn(120, 80, |x, y| {
         image::Rgb(
             [if (20..40).contains(&x) && (30..50).contains(&y) {
                 255
@@ -537,7 +568,7 @@ fn images_are_shown_as_the_training_sees_them() {
             }; 3],
         )
     });
-    picture.save(root.join("images/a.png")).unwrap();
+    image.save(root.join("images/a.png")).unwrap();
     let json = json!({
         "images": [{"id": 1, "file_name": "a.png", "width": 120, "height": 80}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [20, 30, 20, 20]}],
@@ -579,7 +610,7 @@ fn images_are_shown_as_the_training_sees_them() {
         );
         image::open(out.join("001-a.png")).unwrap().to_rgb8()
     };
-    let bright = |picture: &image::RgbImage, x: u32| picture.get_pixel(x, 42).0[1] > 128;
+    let bright = |shown: &image::RgbImage, x: u32| shown.get_pixel(x, 42).0[1] > 128;
     let (plain, mirrored) = (show("plain", "0.0"), show("mirrored", "1.0"));
     assert!(bright(&plain, 30) && !bright(&plain, 89));
     assert!(!bright(&mirrored, 30) && bright(&mirrored, 89));
@@ -599,15 +630,18 @@ fn images_are_shown_as_the_training_sees_them() {
 
 #[test]
 #[ignore = "needs SEDET_REAL_DATA"]
-fn real_data_survives_every_layout() {
+fn real_data_survives_every_format() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["bccd", "coco_real"] {
-        let original = ReadDataset::open(&real_data(name)).unwrap();
-        for layout in [Layout::Voc, Layout::Yolo] {
+        let original = DatasetFiles::find(&real_data(name))
+            .unwrap()
+            .read()
+            .unwrap();
+        for &other in FORMATS.iter().filter(|other| other.key() != "coco") {
             let there = write(
                 &original,
-                layout,
-                &dir.path().join(format!("{name} {layout}")),
+                other,
+                &dir.path().join(format!("{name} {other}")),
             );
             for (there, original) in there.splits.iter().zip(&original.splits) {
                 assert_same(&content(&there.store), &content(&original.store));

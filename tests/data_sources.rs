@@ -645,21 +645,20 @@ fn the_command_lists_its_names_and_asks_the_mirror() {
 }
 
 #[test]
-fn a_data_set_that_is_not_there_says_how_to_fetch_it() {
+fn a_missing_dataset_prints_how_to_download_it() {
     fails_with(
         &["train", "--dataset", "coco"],
-        &["`sedet data download coco` fetches it"],
+        &["hint:", "`sedet data download coco` downloads it"],
     );
     let directory = tempfile::tempdir().unwrap();
-    for (name, says) in [
-        ("places365", "`sedet data download places365` fetches it"),
-        ("imagenet", "`sedet data download imagenet` tells how"),
+    for (name, hint) in [
+        ("places365", "`sedet data download places365` downloads it"),
+        ("imagenet", "`sedet data download imagenet` prints how"),
     ] {
-        let dataset = LabeledName::parse(name).unwrap();
-        let error = dataset
-            .open(Some(directory.path()))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains(says), "{error}");
+        let data_dir = text(directory.path());
+        fails_with(
+            &["train", "--dataset", name, "--data-dir", &data_dir],
+            &["hint:", hint],
+        );
     }
 }

@@ -10,6 +10,12 @@
 use std::error::Error;
 use std::fmt;
 
+use sedet_data::DataError;
+use sedet_data::annotations::layout::LayoutError;
+use sedet_data::curation::convert::ConvertError;
+use sedet_data::datasets::registry::{DATA_DIR_VARIABLE, RegistryError};
+use sedet_data::datasets::sources::data_source;
+
 /// Returns the hint of the outermost error in the chain that has one.
 pub(super) fn hint_for(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(hint_of)
@@ -26,10 +32,55 @@ fn hint_of(cause: &(dyn Error + 'static)) -> Option<String> {
 type Rule = fn(&(dyn Error + 'static)) -> Option<String>;
 
 /// One rule for each error type that has a hint.
-const RULES: &[Rule] = &[|cause| cause.downcast_ref().and_then(advised)];
+const RULES: &[Rule] = &[
+    |cause| cause.downcast_ref().and_then(advised),
+    |cause| cause.downcast_ref().and_then(dataset_hint),
+    |cause| cause.downcast_ref().and_then(data_hint),
+    |cause| cause.downcast_ref().and_then(convert_hint),
+];
 
 fn advised(error: &Advised) -> Option<String> {
     Some(error.hint.clone())
+}
+
+fn dataset_hint(error: &RegistryError) -> Option<String> {
+    match error {
+        RegistryError::NoDataDir { name } => {
+            let option = format!("give --data-dir DIR or set {DATA_DIR_VARIABLE}");
+            Some(match download_hint(name) {
+                Some(download) => format!("{option}; {download}"),
+                None => option,
+            })
+        }
+        RegistryError::Data { name, .. } => download_hint(name),
+        RegistryError::NoTestSplit => Some("use --split val".into()),
+        _ => None,
+    }
+}
+
+fn download_hint(name: &str) -> Option<String> {
+    if name == "imagenet" {
+        Some("`sedet data download imagenet` prints how to get it".into())
+    } else if name == "blood-cells" || data_source(name).is_some() {
+        Some(format!("`sedet data download {name}` downloads it"))
+    } else {
+        None
+    }
+}
+
+fn data_hint(error: &DataError) -> Option<String> {
+    match error {
+        DataError::Layout(LayoutError::Ambiguous { .. }) => Some("keep one of these files".into()),
+        _ => None,
+    }
+}
+
+fn convert_hint(error: &ConvertError) -> Option<String> {
+    match error {
+        ConvertError::Exists { .. } => Some("choose another --output".into()),
+        ConvertError::SameName { .. } => Some("rename one of the images".into()),
+        _ => None,
+    }
 }
 
 /// Attaches a hint to an error that is created in `cli`.

@@ -1,4 +1,4 @@
-//! How well a recipe's anchors meet a dataset's boxes.
+//! Anchor recall: the share of a dataset's boxes that a recipe's anchors match.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -9,24 +9,25 @@ use sedet_data::annotations::AnnotationStore;
 use sedet_data::boxes::ImageSize;
 use sedet_data::datasets::detection::TargetFilter;
 
-/// Shares of the boxes that some anchor overlaps so much, in the recipe's input.
+/// Anchor recall in the recipe's input size.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct AnchorCoverage {
-    /// The recipe.
+    /// Name of the recipe.
     recipe: String,
     /// Short side of the input.
     min_size: usize,
     /// Limit of the long side.
     max_size: usize,
-    /// Boxes that are trained on.
+    /// Number of boxes used in training.
     boxes: usize,
-    /// From 0 to 1; 0.7 is what the RPN calls an object.
+    /// Share of the boxes, from 0 to 1, with an anchor of at least IoU 0.5.
     share_at_iou_50: f64,
+    /// The same at IoU 0.7, from which the RPN takes an anchor for an object.
     share_at_iou_70: f64,
 }
 
 impl AnchorCoverage {
-    /// Measures the boxes that training would use, without augmentation. None where there are none.
+    /// Measures the boxes that training would use, without augmentation; None if there are none.
     pub(super) fn of(
         store: &AnnotationStore,
         recipe: &str,
@@ -36,7 +37,7 @@ impl AnchorCoverage {
         let anchors = config.detector(1, false)?.anchors;
         let preprocess = config.preprocess();
         let min_side = TargetFilter::default().min_side;
-        let overlaps: Vec<f32> = (0..store.image_count())
+        let ious: Vec<f32> = (0..store.image_count())
             .into_par_iter()
             .flat_map_iter(|index| {
                 let size = store.image(index).size;
@@ -56,27 +57,27 @@ impl AnchorCoverage {
                     .map(move |found| best_overlap(anchors, padded, found.scale(x, y)))
             })
             .collect();
-        if overlaps.is_empty() {
+        if ious.is_empty() {
             return Ok(None);
         }
         let share = |least: f32| {
-            let met = overlaps.iter().filter(|overlap| **overlap >= least);
-            met.count() as f64 / overlaps.len() as f64
+            let matched = ious.iter().filter(|iou| **iou >= least);
+            matched.count() as f64 / ious.len() as f64
         };
         Ok(Some(Self {
             recipe: recipe.to_owned(),
             min_size: config.input.min_size,
             max_size: config.input.max_size,
-            boxes: overlaps.len(),
+            boxes: ious.len(),
             share_at_iou_50: share(0.5),
             share_at_iou_70: share(0.7),
         }))
     }
 
-    /// One line.
+    /// Formats one line.
     pub(super) fn line(&self) -> String {
         format!(
-            "anchors of recipe {} (input {}/{}): {:.1} % of the boxes are met with IoU 0.5, {:.1} % with 0.7",
+            "recipe {} (input {}/{}): anchor recall {:.1} % at IoU 0.5, {:.1} % at IoU 0.7",
             self.recipe,
             self.min_size,
             self.max_size,

@@ -4,85 +4,95 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::ProgressBar;
 
+use crate::cli::hints::advise;
 use crate::cli::{print_out, stop_on_ctrl_c};
 use sedet_core::status;
 use sedet_core::train::engine::goes_on;
-use sedet_data::curation::convert::{Images, Layout, ReadDataset, write_dataset};
+use sedet_data::annotations::format::{DatasetFiles, FORMATS, Format, format_of_key};
+use sedet_data::curation::convert::{Images, write_dataset};
 use sedet_data::datasets::registry::DatasetName;
+use sedet_data::text::count;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ConvertArgs {
-    /// A directory in the layout of COCO, Pascal VOC or YOLO, which is recognized; or blood-cells
+    /// Directory with annotations of boxes, or blood-cells
     source: String,
-    /// Layout to write
-    #[arg(long)]
-    to: To,
-    /// Directory to write to; it must not be there, or be empty
+    /// Annotation format to read [default: recognized by the files]
+    #[arg(long, value_parser = format())]
+    from: Option<Format>,
+    /// Annotation format to write
+    #[arg(long, value_parser = format())]
+    to: Format,
+    /// Output directory; must be empty or not exist
     #[arg(long)]
     output: PathBuf,
-    /// What becomes of the images: copied, linked (no space needed, on one file system), or left
-    /// where they are
+    /// How to place images: copy, hard-link, or leave (annotations only)
     #[arg(long, default_value = "copy")]
-    images: What,
-    /// Directory that holds the named datasets [default: $SEDET_DATA]
+    images: Placement,
+    /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum To {
-    Coco,
-    Voc,
-    Yolo,
+/// The values of `--from` and `--to`.
+fn format() -> impl TypedValueParser<Value = Format> {
+    let keys = FORMATS.iter().map(|format| format.key());
+    PossibleValuesParser::new(keys)
+        .try_map(|key| format_of_key(&key).ok_or("no such annotation format"))
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum What {
+enum Placement {
     Copy,
     Link,
     Leave,
 }
 
 pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
-    let layout = match args.to {
-        To::Coco => Layout::Coco,
-        To::Voc => Layout::Voc,
-        To::Yolo => Layout::Yolo,
-    };
-    let pictures = match args.images {
-        What::Copy => Images::Copy,
-        What::Link => Images::Link,
-        What::Leave => Images::Leave,
+    let images = match args.images {
+        Placement::Copy => Images::Copy,
+        Placement::Link => Images::Link,
+        Placement::Leave => Images::Leave,
     };
     let dataset = DatasetName::parse(&args.source)?;
     let Some(root) = dataset.directory(args.data_dir.as_deref())? else {
-        anyhow::bail!(
-            "the scenes of {} are generated when they are needed; write them with `sedet data shapes` first",
-            args.source
-        );
+        return Err(advise(
+            format!("the scenes of {} are generated, not files", args.source),
+            "write them with `sedet data shapes` and convert the output directory",
+        ));
     };
-    let read = ReadDataset::open(&root)?;
-    if read.layout == layout {
-        anyhow::bail!("{} is in the layout of {layout} already", root.display());
+    let files = match args.from {
+        Some(format) => DatasetFiles::of_format(format, &root)?,
+        None => DatasetFiles::find(&root)?,
+    };
+    if files.format == args.to {
+        anyhow::bail!("{}: already in the format {}", root.display(), args.to);
     }
+    status!("{}: {} annotations", root.display(), files.format);
+    let read = files.read()?;
     let bar = ProgressBar::no_length();
     let stop = stop_on_ctrl_c()?;
-    let done = write_dataset(&read, layout, pictures, &args.output, &mut |done, all| {
+    let written = write_dataset(&read, args.to, images, &args.output, &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
         goes_on(&stop)
     })?;
     bar.finish_and_clear();
-    status!("{} -> {layout}", read.layout);
-    for (what, how_often) in &done.lost {
-        status!("not kept: {how_often} {what}");
+    for line in written.dropped.lines() {
+        status!("dropped: {line}");
     }
-    for (split, images, boxes) in &done.splits {
-        print_out(&format!("{split}: {images} images, {boxes} boxes"))?;
+    for split in &written.splits {
+        print_out(&format!(
+            "{}: {}, {}",
+            split.split,
+            count(split.images, "image"),
+            count(split.boxes, "box")
+        ))?;
     }
-    if pictures != Images::Leave {
+    if images != Images::Leave {
         status!("next: sedet data check {}", args.output.display());
     }
     Ok(ExitCode::SUCCESS)

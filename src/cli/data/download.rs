@@ -17,17 +17,17 @@ use sedet_data::datasets::sources::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DownloadArgs {
-    /// Which dataset; `imagenet`, which needs an account, only tells how to get it
+    /// Dataset; for imagenet (account required) prints instructions
     #[arg(value_parser = PossibleValuesParser::new(downloadable()))]
     name: String,
-    /// Directory that holds the named datasets [default: $SEDET_DATA, else data/]
+    /// Directory of the named datasets [default: $SEDET_DATA, or data/]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Fetch only these parts, separated by commas: of coco annotations, val2017, train2017; of
-    /// places365 lists, val, train
+    /// Download these parts only, separated by commas; coco: annotations, val2017, train2017;
+    /// places365: lists, val, train
     #[arg(long, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<String>,
-    /// Another server with the same files; replaces the address up to the path of each file
+    /// Download from a mirror with the same files
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
 }
@@ -67,7 +67,7 @@ fn download_from_table(
     let bar = byte_bar();
     let fetched = source.fetch(base, &args.only, &mut |progress| {
         let doing = match progress.step {
-            FetchStep::Fetching => "fetching",
+            FetchStep::Fetching => "downloading",
             FetchStep::Unpacking => "unpacking",
         };
         let message = format!("{doing} {}", progress.part);
@@ -98,10 +98,10 @@ fn download_from_table(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Instructions are the data of this command, so they go to stdout; what was asked for did not happen.
+/// Prints instructions to stdout and fails, since nothing was downloaded.
 fn explain_imagenet(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     if args.mirror.is_some() || !args.only.is_empty() {
-        bail!("imagenet is not fetched, so --mirror and --only don't apply; leave them out");
+        bail!("--mirror and --only do not apply to imagenet, which is not downloaded");
     }
     print_out(&imagenet_instructions(base))?;
     status!("nothing was downloaded");
@@ -110,7 +110,7 @@ fn explain_imagenet(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode
 
 fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     if !args.only.is_empty() {
-        bail!("{BLOOD_CELLS} has no parts; leave --only out");
+        bail!("--only does not apply to {BLOOD_CELLS}, which has no parts");
     }
     let directory = base.join(BLOOD_CELLS);
     std::fs::create_dir_all(base).with_context(|| base.display().to_string())?;
@@ -144,7 +144,7 @@ fn byte_bar() -> ProgressBar {
     )
 }
 
-/// What an earlier run has brought does not count for the rate.
+/// Starts a bar; what an earlier run downloaded does not count for the rate.
 fn begin(bar: &ProgressBar, done: u64) {
     bar.reset();
     bar.set_position(done);

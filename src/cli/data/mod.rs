@@ -16,35 +16,35 @@ use clap::Subcommand;
 #[derive(Debug, clap::Args)]
 pub(super) struct DataArgs {
     #[command(subcommand)]
-    verb: DataVerb,
+    command: DataCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum DataVerb {
-    /// Fetch a dataset from its public source
+enum DataCommand {
+    /// Download a dataset from its public source
     Download(download::DownloadArgs),
-    /// Write the generated scenes as files in COCO's layout
+    /// Write the generated scenes as images and COCO annotations
     Shapes(shapes::ShapesArgs),
-    /// Find what is wrong with a dataset before a training finds it
+    /// Validate a dataset before training
     Check(check::CheckArgs),
-    /// Count classes, sizes and shapes of boxes
+    /// Count classes, box sizes and box shapes
     Stats(stats::StatsArgs),
-    /// Write training images with their boxes as the network sees them, augmented
+    /// Write augmented training images with their boxes
     Show(show::ShowArgs),
-    /// Write a dataset in another layout: COCO, Pascal VOC or YOLO
+    /// Convert a dataset to another annotation format
     Convert(convert::ConvertArgs),
-    /// Divide annotations into train, val and test, each with its share of every class
+    /// Split annotations into train, val and test, stratified by class
     Split(split::SplitArgs),
 }
 
 pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
-    match args.verb {
-        DataVerb::Download(args) => download::run(&args),
-        DataVerb::Shapes(args) => shapes::run(&args),
-        DataVerb::Check(args) => check::run(&args),
-        DataVerb::Stats(args) => stats::run(&args),
-        DataVerb::Show(args) => show::run(&args),
-        DataVerb::Convert(args) => convert::run(&args),
-        DataVerb::Split(args) => split::run(&args),
+    match args.command {
+        DataCommand::Download(args) => download::run(&args),
+        DataCommand::Shapes(args) => shapes::run(&args),
+        DataCommand::Check(args) => check::run(&args),
+        DataCommand::Stats(args) => stats::run(&args),
+        DataCommand::Show(args) => show::run(&args),
+        DataCommand::Convert(args) => convert::run(&args),
+        DataCommand::Split(args) => split::run(&args),
     }
 }

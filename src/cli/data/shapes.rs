@@ -7,22 +7,23 @@ use indicatif::ProgressBar;
 
 use sedet_core::status;
 use sedet_data::shapes::{ShapesConfig, write_dataset};
+use sedet_data::text::count;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShapesArgs {
-    /// Directory to write to
+    /// Output directory
     #[arg(long)]
     output: PathBuf,
-    /// Training scenes
+    /// Number of training scenes
     #[arg(long, default_value_t = ShapesConfig::default().train_images)]
     train_images: usize,
-    /// Validation scenes
+    /// Number of validation scenes
     #[arg(long, default_value_t = ShapesConfig::default().val_images)]
     val_images: usize,
-    /// Longer side in pixels
+    /// Longer side of an image in pixels
     #[arg(long, default_value_t = ShapesConfig::default().long_side)]
     long_side: u32,
-    /// Another seed gives other scenes
+    /// Random seed
     #[arg(long, default_value_t = ShapesConfig::default().seed)]
     seed: u64,
 }
@@ -40,8 +41,8 @@ pub(super) fn run(args: &ShapesArgs) -> anyhow::Result<ExitCode> {
     })?;
     bar.finish_and_clear();
     status!(
-        "{} scenes in {}",
-        args.train_images + args.val_images,
+        "wrote {} to {}",
+        count(args.train_images + args.val_images, "scene"),
         args.output.display()
     );
     Ok(ExitCode::SUCCESS)

@@ -17,48 +17,49 @@ use sedet_data::boxes::ImageSize;
 use sedet_data::datasets::registry::DatasetName;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::loading::batch::{BatchImage, DetectionBatch};
+use sedet_data::text::count;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowArgs {
-    /// shapes, blood-cells, coco, or a directory with annotations of boxes
+    /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,
-    /// Directory to write the images to
+    /// Output directory for the images
     #[arg(long)]
     output: PathBuf,
-    /// How many images
+    /// Number of images
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// The pass over the data: each has its own order and changes
+    /// Epoch to show (order and augmentation depend on it)
     #[arg(long, default_value_t = 0)]
     epoch: u64,
-    /// Recipe name or TOML file [default: chosen by the dataset]
+    /// Recipe name or TOML file [default: by dataset]
     #[arg(long)]
     config: Option<String>,
-    /// Change one value of the recipe, such as augment.horizontal_flip=0; may be repeated
+    /// Change a value of the recipe, such as augment.horizontal_flip=0; repeatable
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Seed of order and augmentation [default: the recipe's]
     #[arg(long)]
     seed: Option<u64>,
-    /// Which split to train on: train, val, or test where there is one
+    /// Split to show: train, val or test
     #[arg(long, default_value = "train", value_parser = parse_split)]
     split: Split,
-    /// Directory that holds the named datasets [default: $SEDET_DATA]
+    /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Format of the images
+    /// Image format; SVG keeps boxes and labels as vector graphics
     #[arg(long, default_value = "png")]
-    images: Format,
+    image_format: ImageFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
+enum ImageFormat {
     Png,
     Jpg,
     Svg,
 }
 
-impl Format {
+impl ImageFormat {
     fn extension(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -68,7 +69,7 @@ impl Format {
     }
 }
 
-/// The very batches that `sedet train` with the same recipe and seed would train on, seen as images.
+/// Draws the batches of `sedet train` with the same recipe and seed.
 pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let dataset = DatasetName::parse(&args.dataset)?;
     let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
@@ -81,7 +82,7 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let loader = detection_loader(&config, opened.dataset, preprocess)?;
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
     let mut rows = vec![
-        ["image", "image", "file", "input", "boxes"]
+        ["image", "id", "file", "input", "boxes"]
             .map(String::from)
             .to_vec(),
     ];
@@ -94,12 +95,12 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
                 break 'batches;
             }
             let [_, _, height, width] = batch.shape;
-            let picture = preprocess.image(
-                planes(&batch, at),
+            let input = preprocess.image(
+                pixels_of(&batch, at),
                 ImageSize::new(height, width),
                 image.input_size,
             );
-            let name = file_name(number, image, args.images);
+            let name = file_name(number, image, args.image_format);
             let drawn: Vec<DrawnBox> = image
                 .boxes_in_input
                 .iter()
@@ -112,7 +113,7 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
                     dashed: false,
                 })
                 .collect();
-            save_boxes(&picture, &drawn, &args.output.join(&name))?;
+            save_boxes(&input, &drawn, &args.output.join(&name))?;
             rows.push(vec![
                 name,
                 image.image_id.to_string(),
@@ -123,12 +124,13 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         }
     }
     for skipped in loader.skipped() {
-        status!("left out: {skipped:?}");
+        status!("skipped: {skipped:?}");
     }
     status!(
-        "recipe {recipe}, seed {}, epoch {}: as trained on, in {}",
+        "recipe {recipe}, seed {}, epoch {}: wrote {} to {}",
         config.train.seed,
         args.epoch,
+        count(rows.len() - 1, "training image"),
         args.output.display()
     );
     use Side::{Left, Right};
@@ -136,14 +138,14 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The three planes of one image of a batch.
-fn planes(batch: &DetectionBatch, at: usize) -> &[f32] {
+/// Returns the pixels of one image of a batch, `[channels, height, width]`.
+fn pixels_of(batch: &DetectionBatch, at: usize) -> &[f32] {
     let [_, channels, height, width] = batch.shape;
     let size = channels * height * width;
     &batch.pixels[at * size..(at + 1) * size]
 }
 
-fn file_name(number: usize, image: &BatchImage, format: Format) -> String {
+fn file_name(number: usize, image: &BatchImage, format: ImageFormat) -> String {
     let stem = Path::new(&image.file_name).file_stem();
     let stem = stem.unwrap_or("image".as_ref()).to_string_lossy();
     format!("{:03}-{stem}.{}", number + 1, format.extension())

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
+use crate::cli::hints::advise;
 use crate::cli::print_out;
 use sedet_core::status;
 use sedet_data::annotations::AnnotationStore;
@@ -18,10 +19,11 @@ use sedet_data::annotations::lenient::Id;
 use sedet_data::atomic::write_atomically;
 use sedet_data::curation::split::stratified;
 use sedet_data::eval::table::{Side, aligned};
+use sedet_data::text::count;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SplitArgs {
-    /// COCO-format annotations, such as instances_all.json; they stay as they are
+    /// COCO JSON annotations, such as instances_all.json; not changed
     annotations: PathBuf,
     /// Share of the images for validation, from 0 to 1
     #[arg(long, default_value_t = 0.2, value_parser = share)]
@@ -29,10 +31,10 @@ pub(super) struct SplitArgs {
     /// Share of the images for testing
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     test: f64,
-    /// Another seed divides otherwise
+    /// Random seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Directory for train.json, val.json and test.json; never over files that are there
+    /// Output directory for train.json, val.json and test.json; refuses to overwrite
     #[arg(long)]
     output: PathBuf,
 }
@@ -47,7 +49,7 @@ fn share(text: &str) -> Result<f64, String> {
 pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     if args.val + args.test >= 1.0 {
         bail!(
-            "--val {} and --test {} leave nothing to train on",
+            "--val {} and --test {} leave no images for training",
             args.val,
             args.test
         );
@@ -69,15 +71,15 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         .collect();
     for (part, path) in paths.iter().enumerate() {
         if path.symlink_metadata().is_ok() {
-            bail!(
-                "{} is there already and nothing is overwritten; give another --output",
-                path.display()
-            );
+            return Err(advise(
+                format!("{} already exists", path.display()),
+                "choose another --output",
+            ));
         }
         if !part_of.contains(&part) {
             bail!(
-                "{} images are too few: none is left for {}",
-                store.image_count(),
+                "{} cannot be split: none is left for {}",
+                count(store.image_count(), "image"),
                 parts[part].0
             );
         }
@@ -86,13 +88,13 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     for (part, path) in paths.iter().enumerate() {
         let is_in = |image: u64| store.index_of_image(image).map(|at| part_of[at]) == Some(part);
         write_part(&args.annotations, path, is_in)?;
-        status!("{}", path.display());
+        status!("wrote {}", path.display());
     }
     print_out(&table(&store, &parts, &part_of))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Copies the entries of some images byte by byte, and everything that belongs to none.
+/// Copies byte by byte the entries of the selected images and everything that belongs to no image.
 fn write_part(from: &Path, to: &Path, is_in: impl Fn(u64) -> bool) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct OfImage {
@@ -112,19 +114,20 @@ fn write_part(from: &Path, to: &Path, is_in: impl Fn(u64) -> bool) -> anyhow::Re
                 _ => ids.image_id,
             };
             let Some(Id(id)) = id else {
-                let message = "the annotations have changed since they were read; start again";
+                let message = "the annotations changed while they were read; run again";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             };
-            Ok(match is_in(id) {
-                true => Copied::Keep,
-                false => Copied::Drop,
+            Ok(if is_in(id) {
+                Copied::Keep
+            } else {
+                Copied::Drop
             })
         })
     })
     .with_context(|| to.display().to_string())
 }
 
-/// Images, and boxes of each class, in each part.
+/// Tabulates the images and the boxes of each class in each part.
 fn table(store: &AnnotationStore, parts: &[(&str, f64)], part_of: &[usize]) -> String {
     let mut images = vec![0usize; parts.len()];
     let mut boxes = vec![vec![0usize; parts.len()]; store.class_count()];

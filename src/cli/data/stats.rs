@@ -18,24 +18,25 @@ use sedet_data::csv::to_csv;
 use sedet_data::curation::statistics::{Histogram, Statistics};
 use sedet_data::datasets::registry::DatasetName;
 use sedet_data::eval::table::{Side, aligned};
+use sedet_data::text::count;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StatsArgs {
-    /// shapes, blood-cells, coco, or a directory with annotations of boxes
+    /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,
-    /// Directory that holds the named datasets [default: $SEDET_DATA]
+    /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Which split: train, val, or test where there is one
+    /// Split: train, val or test
     #[arg(long, default_value = "train", value_parser = parse_split)]
     split: Split,
-    /// Recipe whose anchors are compared with the boxes [default: chosen by the dataset]
+    /// Recipe whose anchors are compared with the boxes [default: by dataset]
     #[arg(long, value_name = "RECIPE")]
     config: Option<String>,
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-    /// Directory for statistics.json, statistics.csv, and the images statistics.png and statistics.svg
+    /// Output directory for statistics.json, .csv, .png and .svg
     #[arg(long)]
     output: Option<PathBuf>,
 }
@@ -86,11 +87,14 @@ fn write_files(
     for name in ["statistics.png", "statistics.svg"] {
         save_bars(&title, &charts(statistics), &output.join(name))?;
     }
-    status!("{}: statistics.json, .csv, .png, .svg", output.display());
+    status!(
+        "wrote statistics.json, .csv, .png and .svg to {}",
+        output.display()
+    );
     Ok(())
 }
 
-/// Each histogram with its name; true for whole numbers.
+/// Returns each histogram with its name, and whether its values are integers.
 fn histograms(statistics: &Statistics) -> [(&'static str, &Histogram, bool); 5] {
     [
         ("boxes per image", &statistics.boxes_per_image, true),
@@ -101,7 +105,7 @@ fn histograms(statistics: &Statistics) -> [(&'static str, &Histogram, bool); 5] 
     ]
 }
 
-/// Classes with most boxes first.
+/// Returns the classes, those with most boxes first.
 fn classes(statistics: &Statistics) -> Vec<&sedet_data::curation::statistics::ClassCount> {
     let mut classes: Vec<_> = statistics.classes.iter().collect();
     classes.sort_by_key(|class| std::cmp::Reverse(class.boxes));
@@ -110,12 +114,12 @@ fn classes(statistics: &Statistics) -> Vec<&sedet_data::curation::statistics::Cl
 
 fn text(statistics: &Statistics) -> String {
     let mut text = format!(
-        "{} images ({} empty), {} boxes, {} crowd regions, {} classes\n\n",
-        statistics.images,
+        "{} ({} empty), {}, {}, {}\n\n",
+        count(statistics.images, "image"),
         statistics.empty_images,
-        statistics.boxes,
-        statistics.crowd_regions,
-        statistics.classes.len(),
+        count(statistics.boxes, "box"),
+        count(statistics.crowd_regions, "crowd region"),
+        count(statistics.classes.len(), "class"),
     );
     use Side::{Left, Right};
     let share =
@@ -183,7 +187,7 @@ fn text(statistics: &Statistics) -> String {
     text
 }
 
-/// All counts as rows `what, of, count`.
+/// Returns all counts as rows `what, of, count`.
 fn rows(statistics: &Statistics) -> Vec<Vec<String>> {
     let mut rows = vec![["what", "of", "count"].map(String::from).to_vec()];
     let mut add = |what: &str, of: &str, count: usize| {
@@ -218,7 +222,7 @@ fn rows(statistics: &Statistics) -> Vec<Vec<String>> {
 }
 
 fn charts(statistics: &Statistics) -> Vec<Bars> {
-    /// More names can't be read.
+    /// More names would not be legible.
     const SHOWN: usize = 16;
     let classes = classes(statistics);
     let mut bars: Vec<(String, usize)> = classes
@@ -242,7 +246,7 @@ fn charts(statistics: &Statistics) -> Vec<Bars> {
                 let bars: Vec<(String, usize)> =
                     labels.zip(histogram.counts.iter().copied()).collect();
                 let is_filled = |(_, count): &(String, usize)| *count > 0;
-                // Without the empty bins at both ends.
+                // The empty bins at both ends are cut.
                 let first = bars.iter().position(is_filled).unwrap_or(0);
                 let end = bars.iter().rposition(is_filled).map_or(0, |last| last + 1);
                 Bars {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use sedet::curation::check::{CheckOptions, Diagnostics, Kind, Source, check_split};
+use sedet::curation::check::{CheckOptions, Diagnostics, Kind, check_split};
 use sedet::annotations::layout::SplitFiles;
 use sedet::annotations::{coco, voc, yolo};
 use sedet::eval::{GroundTruth, evaluate, read_results};
@@ -36,9 +36,9 @@ fuzz_target!(|data: &[u8]| {
         3 => {
             written();
             let mut diagnostics = Diagnostics::default();
-            let source = Source::Coco(SplitFiles::of_file(&path, None));
+            let files = SplitFiles::of_file(&path, None);
             let options = CheckOptions { images: false };
-            let checked = check_split("train", &source, options, &mut diagnostics, &|_| {});
+            let checked = check_split("train", &files, options, &mut diagnostics, &|_| {});
             // What a person has to decide is left as it is, and said.
             if let Ok(checked) = checked
                 && checked.sound_part().is_ok()

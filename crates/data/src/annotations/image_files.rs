@@ -1,4 +1,4 @@
-//! Lists of image files, and what lies in a directory.
+//! Lists of image files, and the content of directories.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use crate::DataError;
 use crate::datasets::detection::ImageSource;
 use crate::loading::decode::{decode_image, has_image_extension};
 
-/// Paths of images: about 30 bytes for each, whatever the directories are called, since the largest
-/// datasets have eight million.
+/// Paths of images. Each takes about 30 bytes, however long the directory names are: the largest datasets
+/// have eight million.
 #[derive(Debug, Clone, Default)]
 pub struct ImageFiles {
     directories: Vec<PathBuf>,
     known_directories: HashMap<PathBuf, u32>,
-    /// Of each image, an index of the directories.
+    /// Index of the directory of each image.
     directory_of: Vec<u32>,
-    /// All file names, one after the other.
+    /// All file names, concatenated.
     names: String,
-    /// Where each name ends.
+    /// End of each name.
     ends: Vec<usize>,
 }
 
@@ -40,17 +40,17 @@ impl ImageFiles {
         self.ends.push(self.names.len());
     }
 
-    /// How many there are.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// Reports whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The same images, their paths taken as relative to a directory.
+    /// Returns the same images with paths relative to a directory.
     pub fn within(mut self, root: &Path) -> Self {
         for directory in &mut self.directories {
             *directory = root.join(&directory);
@@ -59,7 +59,7 @@ impl ImageFiles {
         self
     }
 
-    /// The path of an image.
+    /// Returns the path of an image.
     ///
     /// # Panics
     /// The position is out of range.
@@ -80,7 +80,7 @@ impl ImageSource for ImageFiles {
     }
 }
 
-/// What lies in a directory, without hidden entries (names that begin with a point).
+/// The content of a directory without hidden entries (names that begin with a dot).
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     /// Names of directories and of links to directories, sorted.
@@ -92,7 +92,7 @@ pub(crate) struct Listing {
 /// Lists a directory.
 ///
 /// # Errors
-/// It can't be read, or holds a directory or image whose name is not Unicode.
+/// It cannot be read, or contains a directory or image whose name is not Unicode.
 pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
     let io = |source| DataError::io(directory, source);
     let mut listing = Listing::default();
@@ -121,10 +121,10 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
     Ok(listing)
 }
 
-/// Directories inside each other; links can lead in circles.
+/// Limit of nested directories; links can lead in circles.
 const MAX_DEPTH: usize = 16;
 
-/// An image somewhere inside a directory.
+/// An image below a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Found {
     /// Its directory, relative, with `/` between the parts; empty for the directory itself.
@@ -133,11 +133,11 @@ pub(crate) struct Found {
     pub(crate) name: String,
 }
 
-/// All images in a directory and in the directories inside it, by directory and then by name: the order of
-/// torchvision's `make_dataset`.
+/// Returns all images below a directory by directory and then by name: the order of torchvision's
+/// `make_dataset`.
 ///
 /// # Errors
-/// A directory can't be read, or directories are nested too deeply.
+/// A directory cannot be read, or directories are nested too deeply.
 pub(crate) fn images_within(directory: &Path) -> Result<Vec<Found>, DataError> {
     let mut found = Vec::new();
     let mut open = vec![(String::new(), 0)];
@@ -168,7 +168,7 @@ pub(crate) fn images_within(directory: &Path) -> Result<Vec<Found>, DataError> {
     Ok(found)
 }
 
-/// Whether there is an image in a directory or in the directories inside it; stops at the first.
+/// Reports whether there is an image below a directory; stops at the first.
 pub(crate) fn holds_images(directory: &Path) -> bool {
     let mut open = vec![(directory.to_owned(), 0)];
     while let Some((path, depth)) = open.pop() {
@@ -189,7 +189,7 @@ pub(crate) fn holds_images(directory: &Path) -> bool {
     false
 }
 
-/// Whether images lie in the directory itself.
+/// Reports whether there are images in the directory itself.
 pub(crate) fn holds_images_directly(directory: &Path) -> bool {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -202,7 +202,7 @@ fn is_hidden(path: &Path) -> bool {
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-/// The first few of many names, for a message.
+/// Returns the first few of many names, for a message.
 pub(crate) fn first_few<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 5;
     let names: Vec<&str> = names.into_iter().collect();

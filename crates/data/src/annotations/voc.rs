@@ -1,120 +1,50 @@
 //! Pascal VOC annotations: one XML file per image, corners in pixels.
 //!
 //! Format: <http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html>. Coordinates
-//! are taken as they stand in the file: tools disagree on whether they count from 0 or 1.
+//! are used as they are in the file: tools disagree on whether they count from 0 or 1.
 
+use crate::DataError;
+use crate::annotations::AnnotationStore;
 use crate::boxes::{BoxXyxy, ImageSize};
 use roxmltree::{Document, Node};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// One annotated image.
+/// An annotated image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VocImage {
-    /// The image's file name as the annotation spells it; some tools leave out the extension.
+    /// The image's file name in the annotation; some tools omit the extension.
     pub file_name: String,
-    /// Height and width as the annotation states them; some tools write 0.
+    /// Height and width in the annotation; some tools write 0.
     pub size: ImageSize,
     /// The objects, in the order of the file.
     pub objects: Vec<VocObject>,
 }
 
-/// One object of a [`VocImage`].
+/// An object of a [`VocImage`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct VocObject {
     /// The class.
     pub name: String,
-    /// `xmin, ymin, xmax, ymax` in pixels, unchecked: it may be degenerate.
+    /// `xmin, ymin, xmax, ymax` in pixels; it may have no area.
     pub box_in_image: BoxXyxy,
-    /// Hard to recognize; VOC's own evaluation leaves such objects out.
+    /// Hard to recognize; VOC's evaluation ignores such objects.
     pub difficult: bool,
-    /// The box does not hold the object's full extent.
+    /// The box does not contain the whole object.
     pub truncated: bool,
-    /// Elements that say more and are not read, such as `pose`, `occluded` and `part`; without those
-    /// that say nothing (empty, 0, `Unspecified`).
+    /// Names of the other elements that have a value, such as `pose`, `occluded` and `part`; without
+    /// those that are empty, 0 or `Unspecified`.
     pub others: Vec<String>,
 }
 
-/// Why an annotation could not be read; every message names the file.
-#[derive(Debug, thiserror::Error)]
-pub enum VocError {
-    /// The file could not be read as UTF-8 text.
-    #[error("cannot read the annotation {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The text is not well-formed XML.
-    #[error("{} is not well-formed XML: {source}", path.display())]
-    Xml {
-        /// The file.
-        path: PathBuf,
-        /// What the parser says, with line and column.
-        source: roxmltree::Error,
-    },
-    /// An element is missing or holds something else than it should.
-    #[error(
-        "{}, line {line}: <{parent}> needs <{element}> with {expected}; correct the annotation",
-        path.display()
-    )]
-    Element {
-        /// The file.
-        path: PathBuf,
-        /// Where the parent element starts, counted from 1.
-        line: u32,
-        /// The element that was looked into.
-        parent: String,
-        /// The element that was looked for.
-        element: &'static str,
-        /// What it should hold.
-        expected: &'static str,
-    },
-}
-
-/// Read the annotation in the file at `path`.
+/// Parses the text of an annotation; `path` only names it in errors.
 ///
 /// # Errors
-/// See [`VocError`].
-pub fn read(path: &Path) -> Result<VocImage, VocError> {
-    let read = |source| VocError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let text = read_bounded(path).and_then(|bytes| {
-        String::from_utf8(bytes)
-            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
-    });
-    parse(&text.map_err(read)?, path)
-}
-
-/// An annotation takes kilobytes; a larger file is none, and would fill the memory.
-const LARGEST_FILE: u64 = 64 << 20;
-
-/// The bytes of an annotation file.
-pub(crate) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    let length = std::fs::metadata(path)?.len();
-    if length > LARGEST_FILE {
-        let problem = format!("{} MiB are too many for an annotation", length >> 20);
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            problem,
-        ));
-    }
-    std::fs::read(path)
-}
-
-/// Read an annotation from its `text`; `path` only names it in errors.
-///
-/// # Errors
-/// [`VocError::Xml`] and [`VocError::Element`].
-pub fn parse(text: &str, path: &Path) -> Result<VocImage, VocError> {
+/// The text is not well-formed XML, or an element is missing or has an unexpected content.
+pub fn parse(text: &str, path: &Path) -> Result<VocImage, DataError> {
     // Some tools begin with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let document = Document::parse(text).map_err(|source| VocError::Xml {
-        path: path.to_owned(),
-        source,
-    })?;
+    let document = Document::parse(text)
+        .map_err(|error| DataError::labels(path, format!("not well-formed XML: {error}")))?;
     let reader = Reader { path };
     let root = document.root_element();
     let size = reader.child(root, "size", "<width> and <height>")?;
@@ -132,20 +62,17 @@ pub fn parse(text: &str, path: &Path) -> Result<VocImage, VocError> {
     })
 }
 
-/// Looks up child elements and names the file when one is wrong.
+/// Looks up child elements; errors name the file.
 struct Reader<'p> {
     path: &'p Path,
 }
 
 impl Reader<'_> {
-    fn error(&self, parent: Node, element: &'static str, expected: &'static str) -> VocError {
-        VocError::Element {
-            path: self.path.to_owned(),
-            line: parent.document().text_pos_at(parent.range().start).row,
-            parent: parent.tag_name().name().to_owned(),
-            element,
-            expected,
-        }
+    fn error(&self, parent: Node, element: &'static str, expected: &'static str) -> DataError {
+        let line = parent.document().text_pos_at(parent.range().start).row;
+        let parent = parent.tag_name().name();
+        let problem = format!("line {line}: <{parent}> needs <{element}> with {expected}");
+        DataError::labels(self.path, problem)
     }
 
     fn child<'a, 'i>(
@@ -153,28 +80,28 @@ impl Reader<'_> {
         parent: Node<'a, 'i>,
         element: &'static str,
         expected: &'static str,
-    ) -> Result<Node<'a, 'i>, VocError> {
+    ) -> Result<Node<'a, 'i>, DataError> {
         parent
             .children()
             .find(|node| node.has_tag_name(element))
             .ok_or_else(|| self.error(parent, element, expected))
     }
 
-    fn text<'a>(&self, parent: Node<'a, '_>, element: &'static str) -> Result<&'a str, VocError> {
-        self.child(parent, element, "some text")?
+    fn text<'a>(&self, parent: Node<'a, '_>, element: &'static str) -> Result<&'a str, DataError> {
+        self.child(parent, element, "a text")?
             .text()
             .map(str::trim)
             .filter(|text| !text.is_empty())
-            .ok_or_else(|| self.error(parent, element, "some text"))
+            .ok_or_else(|| self.error(parent, element, "a text"))
     }
 
-    fn pixels(&self, parent: Node, element: &'static str) -> Result<usize, VocError> {
+    fn pixels(&self, parent: Node, element: &'static str) -> Result<usize, DataError> {
         self.text(parent, element)?
             .parse()
             .map_err(|_| self.error(parent, element, "a whole number of pixels"))
     }
 
-    fn coordinate(&self, parent: Node, element: &'static str) -> Result<f32, VocError> {
+    fn coordinate(&self, parent: Node, element: &'static str) -> Result<f32, DataError> {
         self.text(parent, element)?
             .parse()
             .ok()
@@ -182,8 +109,8 @@ impl Reader<'_> {
             .ok_or_else(|| self.error(parent, element, "a finite number"))
     }
 
-    /// A mark of 0 or 1; unmarked when it is left out, empty or, as some tools write, `Unspecified`.
-    fn mark(&self, parent: Node, element: &'static str) -> Result<bool, VocError> {
+    /// Reads a flag of 0 or 1; a missing or empty element is 0, as is `Unspecified`, which some tools write.
+    fn flag(&self, parent: Node, element: &'static str) -> Result<bool, DataError> {
         let text = parent
             .children()
             .find(|node| node.has_tag_name(element))
@@ -196,7 +123,7 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&self, node: Node) -> Result<VocObject, VocError> {
+    fn object(&self, node: Node) -> Result<VocObject, DataError> {
         let corners = self.child(node, "bndbox", "<xmin>, <ymin>, <xmax> and <ymax>")?;
         Ok(VocObject {
             name: self.text(node, "name")?.to_owned(),
@@ -206,26 +133,73 @@ impl Reader<'_> {
                 self.coordinate(corners, "xmax")?,
                 self.coordinate(corners, "ymax")?,
             ),
-            difficult: self.mark(node, "difficult")?,
-            truncated: self.mark(node, "truncated")?,
+            difficult: self.flag(node, "difficult")?,
+            truncated: self.flag(node, "truncated")?,
             others: others(node),
         })
     }
 }
 
-/// Names of an object's elements that say something and are not read.
+/// Returns the names of the elements that have a value and are not read.
 fn others(object: Node) -> Vec<String> {
     const READ: [&str; 4] = ["name", "bndbox", "difficult", "truncated"];
-    let says_something = |node: &Node| {
+    let has_value = |node: &Node| {
         let text = node.text().map_or("", str::trim);
         node.children().any(|child| child.is_element())
             || !matches!(text, "" | "0" | "Unspecified" | "unspecified")
     };
     let elements = object.children().filter(Node::is_element);
     elements
-        .filter(|node| !READ.contains(&node.tag_name().name()) && says_something(node))
+        .filter(|node| !READ.contains(&node.tag_name().name()) && has_value(node))
         .map(|node| node.tag_name().name().to_owned())
         .collect()
+}
+
+/// Formats the annotation of an image, with corners to a ten-thousandth of a pixel. Crowd annotations are
+/// skipped.
+pub(super) fn format(store: &AnnotationStore, index: usize, file_name: &str) -> String {
+    let size = store.image(index).size;
+    let mut text = format!(
+        "<annotation>\n\t<folder>JPEGImages</folder>\n\t<filename>{}</filename>\n\t<size>\n\t\t<width>{}</width>\n\t\t<height>{}</height>\n\t\t<depth>3</depth>\n\t</size>\n\t<segmented>0</segmented>\n",
+        xml_text(file_name),
+        size.width,
+        size.height,
+    );
+    for (annotation, xywh) in store.annotations(index).zip(store.boxes_xywh(index)) {
+        if annotation.is_crowd {
+            continue;
+        }
+        let [x, y, w, h] = xywh.map(f64::from);
+        text += &format!(
+            "\t<object>\n\t\t<name>{}</name>\n\t\t<pose>Unspecified</pose>\n\t\t<truncated>0</truncated>\n\t\t<difficult>0</difficult>\n\t\t<bndbox>\n\t\t\t<xmin>{}</xmin>\n\t\t\t<ymin>{}</ymin>\n\t\t\t<xmax>{}</xmax>\n\t\t\t<ymax>{}</ymax>\n\t\t</bndbox>\n\t</object>\n",
+            xml_text(&store.categories()[annotation.class].name),
+            pixels(x),
+            pixels(y),
+            pixels(x + w),
+            pixels(y + h),
+        );
+    }
+    text + "</annotation>\n"
+}
+
+fn pixels(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn xml_text(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            // XML 1.0 has no escape for control characters.
+            character if character.is_control() => escaped.push(' '),
+            character => escaped.push(character),
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -281,7 +255,5 @@ mod tests {
             assert!(message.contains("dir/a.xml"), "{message}");
             assert!(message.contains(says), "{message}");
         }
-        let missing = read(Path::new("no/such.xml")).unwrap_err().to_string();
-        assert!(missing.contains("no/such.xml"), "{missing}");
     }
 }

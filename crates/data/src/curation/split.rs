@@ -1,4 +1,4 @@
-//! Dividing a dataset at random so that every part has its share of every class.
+//! Stratified random splits of a dataset.
 
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -6,11 +6,11 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::annotations::AnnotationStore;
 
-/// For each image the part it belongs to, an index into `shares` (which need not sum to one).
+/// Assigns each image to a part: an index into `shares`, which need not sum to one.
 ///
-/// Iterative stratification (Sechidis et al. 2011): the images of the rarest class are given out
-/// first, each to the part that lacks most boxes of that class, then the next rarest class, and at
-/// last the images without boxes. The same seed gives the same parts.
+/// Iterative stratification (Sechidis et al. 2011): the images of the rarest class are assigned first, each to
+/// the part that lacks most boxes of that class, then those of the next rarest class, and finally the images
+/// without boxes. The same seed gives the same parts.
 pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usize> {
     let total: f64 = shares.iter().sum();
     let share = |part: usize| shares[part] / total;
@@ -18,7 +18,7 @@ pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usi
     let images = store.image_count();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
 
-    // Of each image the classes on it with their boxes.
+    // The classes of each image with their numbers of boxes.
     let contents: Vec<Vec<(usize, usize)>> = (0..images)
         .map(|index| {
             let mut counts: Vec<(usize, usize)> = Vec::new();
@@ -44,7 +44,7 @@ pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usi
             boxes_of_class[class] += count;
         }
     }
-    // What each part still lacks: boxes of each class, and images.
+    // What each part lacks: boxes of each class, and images.
     let mut lacking: Vec<Vec<f64>> = (0..parts)
         .map(|part| {
             let boxes = boxes_of_class.iter();
@@ -60,10 +60,10 @@ pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usi
             if part_of[image].is_some() {
                 continue;
             }
-            // Of equals the one that lacks more images, then chance.
-            let chances: Vec<u32> = (0..parts).map(|_| rng.random()).collect();
+            // Ties go to the part that lacks more images, then to a random one.
+            let ranks: Vec<u32> = (0..parts).map(|_| rng.random()).collect();
             let part = largest(parts, |part| {
-                (lacking[part][class], lacking_images[part], chances[part])
+                (lacking[part][class], lacking_images[part], ranks[part])
             });
             part_of[image] = Some(part);
             lacking_images[part] -= 1.0;
@@ -85,7 +85,7 @@ pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usi
         .collect()
 }
 
-/// The part with the largest of these; of equals the first.
+/// Returns the part with the largest rank, the first of equals.
 fn largest(parts: usize, rank: impl Fn(usize) -> (f64, f64, u32)) -> usize {
     let above = |a: (f64, f64, u32), b: (f64, f64, u32)| {
         a.0.total_cmp(&b.0)
@@ -93,9 +93,12 @@ fn largest(parts: usize, rank: impl Fn(usize) -> (f64, f64, u32)) -> usize {
             .then(a.2.cmp(&b.2))
             .is_gt()
     };
-    (1..parts).fold(0, |best, part| match above(rank(part), rank(best)) {
-        true => part,
-        false => best,
+    (1..parts).fold(0, |best, part| {
+        if above(rank(part), rank(best)) {
+            part
+        } else {
+            best
+        }
     })
 }
 
@@ -130,8 +133,8 @@ mod tests {
     }
 
     #[test]
-    fn a_rare_class_is_divided_too() {
-        // 100 images of class 0, ten of which hold the rare class 3.
+    fn a_rare_class_is_split_in_proportion() {
+        // 100 images of class 0, ten of which contain the rare class 3.
         let images: Vec<Vec<u64>> = (0..100)
             .map(|i| if i % 10 == 0 { vec![0, 3] } else { vec![0] })
             .collect();
@@ -148,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_image_gets_a_part_and_the_seed_decides(
+        fn every_image_gets_a_part_that_depends_on_the_seed_alone(
             images in proptest::collection::vec(proptest::collection::vec(0u64..4, 0..4), 1..60),
             seed in any::<u64>(),
         ) {

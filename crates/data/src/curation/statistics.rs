@@ -1,73 +1,73 @@
-//! What a dataset is made of: classes, sizes, shapes and numbers of boxes.
+//! Statistics of a dataset: classes, and sizes, shapes and numbers of boxes.
 
 use serde::Serialize;
 
 use crate::annotations::AnnotationStore;
 
-/// COCO's borders between small, medium and large objects, in square pixels.
+/// COCO's area limit of small objects, in square pixels.
 pub const SMALL_BELOW: f32 = 32.0 * 32.0;
-/// See [`SMALL_BELOW`].
+/// COCO's area limit of large objects, in square pixels.
 pub const LARGE_FROM: f32 = 96.0 * 96.0;
 
-/// One split in numbers. Crowd regions are counted on their own and nowhere else.
+/// Statistics of a split. Crowd regions are counted separately and nowhere else.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Statistics {
-    /// Images.
+    /// Number of images.
     pub images: usize,
-    /// Boxes, crowd regions not counted.
+    /// Number of boxes without crowd regions.
     pub boxes: usize,
-    /// Crowd regions.
+    /// Number of crowd regions.
     pub crowd_regions: usize,
-    /// Images on which there is neither.
+    /// Number of images with neither.
     pub empty_images: usize,
-    /// Each class, in the order of the ids.
+    /// Counts of each class, in the order of the ids.
     pub classes: Vec<ClassCount>,
-    /// Objects by COCO's sizes: their `area` decides.
+    /// Objects by COCO's size ranges of `area`.
     pub sizes: SizeCount,
-    /// Images by the number of their boxes.
+    /// Images by number of boxes.
     pub boxes_per_image: Histogram,
     /// Boxes by the square root of width times height, in pixels of the image.
     pub box_sides: Histogram,
     /// Boxes by width over height.
     pub box_aspects: Histogram,
-    /// Boxes by the share of the image's area that they cover.
+    /// Boxes by the share of the image area.
     pub box_shares: Histogram,
     /// Images by the longer side in pixels.
     pub image_sides: Histogram,
 }
 
-/// One class in numbers.
+/// Counts of a class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ClassCount {
     /// The original id.
     pub id: u64,
     /// The name.
     pub name: String,
-    /// Boxes.
+    /// Number of boxes.
     pub boxes: usize,
-    /// Images with at least one of them.
+    /// Number of images with at least one box.
     pub images: usize,
-    /// Crowd regions.
+    /// Number of crowd regions.
     pub crowd_regions: usize,
 }
 
-/// Objects by COCO's sizes.
+/// Numbers of objects in COCO's size ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct SizeCount {
-    /// Area below 32x32.
+    /// Area below 32x32 pixels.
     pub small: usize,
-    /// Between.
+    /// Area from 32x32 to below 96x96 pixels.
     pub medium: usize,
-    /// From 96x96 on.
+    /// Area of 96x96 pixels and more.
     pub large: usize,
 }
 
-/// Counts between borders.
+/// A histogram.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Histogram {
-    /// Where each bin begins; it ends where the next begins, and the last is open.
+    /// Lower limit of each bin; the last bin is open.
     pub from: Vec<f64>,
-    /// How many fell into each bin.
+    /// Number of values in each bin.
     pub counts: Vec<usize>,
 }
 
@@ -84,7 +84,7 @@ impl Histogram {
         self.counts[bin.saturating_sub(1)] += 1;
     }
 
-    /// Names of the bins: `8-16`, `512+`; of whole numbers `3`, `5-8`.
+    /// Returns the labels of the bins: `8-16`, `512+`; for integers `3`, `5-8`.
     pub fn labels(&self, whole: bool) -> Vec<String> {
         let number = |value: f64| {
             let text = format!("{value:.4}");
@@ -102,7 +102,7 @@ impl Histogram {
 }
 
 impl Statistics {
-    /// Counts a split.
+    /// Computes the statistics of a split.
     pub fn of(store: &AnnotationStore) -> Self {
         let classes = store.categories().iter().map(|category| ClassCount {
             id: category.id,

@@ -5,9 +5,8 @@
 //! the next, because it is packed on request, so not the archive but what comes out of it is
 //! checked: every image byte and every box.
 
-use crate::annotations::voc_to_coco::{
-    CocoFile, MIN_SIDE, StatedSize, VocDirectory, VocOptions, convert_split,
-};
+use crate::annotations::voc_directory::VocDirectory;
+use crate::annotations::voc_to_coco::{CocoFile, convert_split};
 use crate::atomic::write_atomically;
 use crate::datasets::download::{Download, DownloadError, sha256_hex};
 use std::collections::{BTreeMap, BTreeSet};
@@ -242,16 +241,10 @@ impl BloodCells {
         let mut splits: [CocoFile; 3] = Default::default();
         let mut degenerate_boxes = 0;
         for (split, coco) in SPLITS.iter().zip(&mut splits) {
-            // Every box and image is checked against its digest afterwards, so a size that an
-            // annotation states wrongly cannot do harm.
-            let options = VocOptions {
-                stated_size: StatedSize::Ignored,
-                min_side: MIN_SIDE,
-            };
-            let converted = convert_split(directory, split, &CATEGORIES, options)
+            let (converted, degenerate) = convert_split(directory, split, &CATEGORIES)
                 .map_err(|error| broken(error.to_string()))?;
-            degenerate_boxes += converted.degenerate_boxes;
-            *coco = converted.coco;
+            degenerate_boxes += degenerate;
+            *coco = converted;
         }
         let mut take = |name: &str| {
             files

@@ -26,12 +26,11 @@ use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use crate::DataError;
+use crate::annotations::format::recognize;
 use crate::annotations::image_files::{
     Found, ImageFiles, first_few, holds_images, holds_images_directly, images_within, list,
 };
-use crate::annotations::layout::{LayoutError, Split, find_directory};
-use crate::annotations::voc_to_coco::is_voc;
-use crate::annotations::yolo::YoloDirectory;
+use crate::annotations::layout::Split;
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 
@@ -177,13 +176,7 @@ impl ImageFolder {
 /// Whether a directory holds annotations of boxes: COCO's in a known layout or, to be safe, anything
 /// that looks like them; VOC's.
 pub fn holds_annotations(root: &Path) -> bool {
-    if matches!(
-        find_directory(root),
-        Ok(_) | Err(LayoutError::Ambiguous { .. })
-    ) {
-        return true;
-    }
-    if is_voc(root) || matches!(YoloDirectory::find(root), Ok(Some(_))) {
+    if !matches!(recognize(root), Ok(None)) {
         return true;
     }
     let has_json = |directory: &Path, is_meant: fn(&str) -> bool| {

@@ -1,4 +1,4 @@
-//! From what the user gives, a path or a name, to what can be shown.
+//! Opens what the user names: a path or a dataset.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,33 +14,34 @@ use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
 use sedet_core::model::Dataset;
 use sedet_data::annotations::layout::{Split, SplitFiles};
+use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::datasets::image_folder::{ImageFolder, holds_annotations};
-use sedet_data::datasets::registry::AnyDatasetName;
+use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::read_results;
 use sedet_data::loading::decode::has_image_extension;
 
-/// What the window starts with, or is asked to open.
+/// What the viewer opens.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Opening {
-    /// A run, checkpoint, image, directory, dataset, results or excitation file; nothing: the
-    /// shipped detector on generated scenes.
+    /// A run, checkpoint, image, directory, dataset, results or excitation file; None opens the shipped
+    /// detector on generated scenes.
     pub what: Option<String>,
-    /// The dataset to show beside it.
+    /// The dataset to show with it.
     pub dataset: Option<String>,
-    /// Its split.
+    /// The split of the dataset.
     pub split: Option<Split>,
-    /// Where named datasets lie.
+    /// The directory of the named datasets.
     pub data_dir: Option<PathBuf>,
-    /// The network to use on it.
+    /// The model to run on it.
     pub checkpoint: Option<PathBuf>,
-    /// A network to compare with.
+    /// A model to compare with.
     pub compare: Option<PathBuf>,
     /// Results to show on the dataset.
     pub results: Option<PathBuf>,
 }
 
 impl Opening {
-    /// A path or a name alone.
+    /// Opens a path or a name alone.
     pub fn of(what: &str) -> Self {
         Self {
             what: Some(what.trim().to_owned()),
@@ -57,10 +58,10 @@ impl Opening {
     }
 }
 
-/// How often a run is looked at.
-const WATCH_EVERY: Duration = Duration::from_millis(700);
+/// How often a run is read again.
+const WATCH_INTERVAL: Duration = Duration::from_millis(700);
 
-/// Open on a thread of its own; what goes wrong comes back as a message.
+/// Opens on a thread of its own; errors are sent as messages.
 pub(super) fn open(
     opening: Opening,
     mailbox: &Mailbox,
@@ -87,7 +88,7 @@ struct Opener {
     watch: Arc<AtomicU64>,
 }
 
-/// What a path turned out to be.
+/// What a path is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Run(PathBuf),
@@ -134,9 +135,9 @@ impl Opener {
                 self.show(path.display().to_string(), None, Images::Files(vec![path]));
                 Ok(())
             }
-            Kind::Annotations(path) => self.open_annotations(&path, opening.split()),
+            Kind::Annotations(path) => self.open_annotations(&path),
             Kind::Results(path) => {
-                // A run knows what its results are of.
+                // The launch file of a run names the dataset of its results.
                 if opening.dataset.is_none()
                     && let Some(run) = path.ancestors().skip(1).find(|p| is_run(p))
                 {
@@ -181,22 +182,11 @@ impl Opener {
         Ok(())
     }
 
-    fn open_annotations(&self, path: &Path, split: Split) -> Result<(), String> {
-        // The images lie beside the file, or beside its directory.
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let parent = directory.parent().unwrap_or(directory);
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let named = stem.strip_prefix("instances_").unwrap_or(&stem).to_owned();
-        let around = [parent, directory].into_iter().flat_map(|base| {
-            let names = ["images", named.as_str(), &format!("images/{named}"), ""];
-            names.map(|name| base.join(name))
-        });
-        let files = SplitFiles {
-            split,
-            annotations: path.to_path_buf(),
-            image_directories: around.collect(),
-        };
-        let dataset = files.open().map_err(|e| e.to_string())?;
+    fn open_annotations(&self, path: &Path) -> Result<(), String> {
+        let read = SplitFiles::of_file(path, None)
+            .read()
+            .map_err(|e| e.to_string())?;
+        let dataset = DetectionDataset::in_directory(read.store, read.image_root);
         self.show(
             path.display().to_string(),
             None,
@@ -212,7 +202,7 @@ impl Opener {
         Ok(())
     }
 
-    /// The curves, the best network, the data and what the last evaluation found.
+    /// Opens the curves, the best model and the dataset of a run.
     fn open_run(&self, directory: &Path, opening: &Opening) -> Result<(), String> {
         let run = sedet_core::train::run_dir::RunDir::at(directory);
         self.watch(directory);
@@ -237,11 +227,11 @@ impl Opener {
             })
             .map_err(|error| {
                 let path = path.display();
-                format!("{path}: {error}; name the dataset of this run with --dataset")
+                format!("{path}: {error}; the dataset of this run is unknown, open it first")
             })?;
         let Some(dataset) = launch["dataset"].as_str() else {
             return Err(format!(
-                "{}: names no dataset; give it with --dataset",
+                "{}: names no dataset; open the dataset of this run first",
                 path.display()
             ));
         };
@@ -253,12 +243,12 @@ impl Opener {
         self.open_dataset(dataset, &opening)
     }
 
-    /// Send the curves now and whenever they grow, until another run is opened.
+    /// Sends the curves now and whenever they grow, until another run is opened.
     fn watch(&self, directory: &Path) {
         let ticket = self.watch.fetch_add(1, Ordering::SeqCst) + 1;
         let mut run = RunLog::new(directory.to_path_buf());
         let mut last_error = None;
-        let mut look = move |mailbox: &Mailbox, first: bool| match run.update() {
+        let mut update = move |mailbox: &Mailbox, first: bool| match run.update() {
             Ok(grew) => {
                 last_error = None;
                 if grew || first {
@@ -273,12 +263,12 @@ impl Opener {
                 }
             }
         };
-        look(&self.mailbox, true);
+        update(&self.mailbox, true);
         let (mailbox, watch) = (self.mailbox.clone(), self.watch.clone());
         std::thread::spawn(move || {
             while watch.load(Ordering::SeqCst) == ticket {
-                std::thread::sleep(WATCH_EVERY);
-                look(&mailbox, false);
+                std::thread::sleep(WATCH_INTERVAL);
+                update(&mailbox, false);
             }
         });
     }
@@ -288,26 +278,24 @@ fn is_run(directory: &Path) -> bool {
     directory.join("events.jsonl").is_file() || directory.join("launch.json").is_file()
 }
 
-/// What a path or a name stands for; the error says what was tried.
+/// Determines what a path or a name is.
 pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     let path = PathBuf::from(what);
     if AnyDatasetName::is_named(what) && !path.exists() {
         return Ok(Kind::Dataset(what.to_owned()));
     }
     if path.is_dir() {
-        return Ok(match () {
-            () if is_run(&path) => Kind::Run(path),
-            () if holds_annotations(&path) || ImageFolder::find(&path).is_some() => {
-                Kind::Dataset(what.to_owned())
-            }
-            () => Kind::ImageDirectory(path),
+        return Ok(if is_run(&path) {
+            Kind::Run(path)
+        } else if holds_annotations(&path) || ImageFolder::find(&path).is_some() {
+            Kind::Dataset(what.to_owned())
+        } else {
+            Kind::ImageDirectory(path)
         });
     }
     if !path.is_file() {
-        return Err(format!(
-            "{what}: no such file or directory, and no dataset of that name ({})",
-            sedet_data::datasets::registry::DatasetName::NAMES.join(", ")
-        ));
+        let unknown = RegistryError::Unknown { name: what.into() };
+        return Err(format!("{what}: no such file or directory; {unknown}"));
     }
     if path.file_name().is_some_and(|name| name == "events.jsonl") {
         let directory = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
@@ -326,12 +314,12 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     if text.contains(EXCITATION_KEY) {
         return Ok(Kind::Excitation(path));
     }
-    // Its reader says what is wrong with anything else.
+    // The reader of checkpoints reports what is wrong with anything else.
     Ok(Kind::Checkpoint(path))
 }
 
-/// Enough to tell the kinds apart: the header of an excitation file may begin with its tensors, so
-/// that all of it is read.
+/// Reads enough of a file to determine its kind. The header of an excitation file may begin with its
+/// tensors, so all of the header is read.
 fn first_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     const SNIFFED: u64 = 1 << 16;
     const LONGEST_HEADER: u64 = 16 << 20;
@@ -343,14 +331,15 @@ fn first_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
         if length <= LONGEST_HEADER {
             let rest = (length + 8).saturating_sub(start.len() as u64);
             file.take(rest).read_to_end(&mut start)?;
-            // Of a safetensors file only the header is text.
+            // In a safetensors file only the header is text.
             start.truncate(length as usize + 8);
             start.drain(..8);
             start.insert(0, b' ');
-            let is_ours = String::from_utf8_lossy(&start).contains(EXCITATION_KEY);
-            return Ok(match is_ours {
-                true => EXCITATION_KEY.into(),
-                false => Vec::new(),
+            let is_excitation = String::from_utf8_lossy(&start).contains(EXCITATION_KEY);
+            return Ok(if is_excitation {
+                EXCITATION_KEY.into()
+            } else {
+                Vec::new()
             });
         }
     }
@@ -366,13 +355,13 @@ fn images_in(directory: &Path) -> Result<Vec<PathBuf>, String> {
             files.push(path);
         }
     }
-    match files.is_empty() {
-        true => Err(format!(
-            "{}: no image, dataset or run in this directory",
-            directory.display()
-        )),
-        false => Ok(files),
+    if files.is_empty() {
+        let directory = directory.display();
+        return Err(format!(
+            "{directory}: no image, dataset or run in this directory"
+        ));
     }
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -380,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_says_what_it_is() {
+    fn the_kind_of_a_path_is_determined() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str, text: &str| {
             let path = directory.path().join(name);
@@ -412,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shipped_checkpoint_is_one_and_an_excitation_file_is_none() {
+    fn a_shipped_checkpoint_is_a_checkpoint() {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../assets/shapes-se-resnet18.safetensors");
         let name = shipped.display().to_string();

@@ -1,4 +1,4 @@
-//! What a check found, for people and for programs.
+//! The report of a check as text and as JSON.
 
 use serde_json::{Value, json};
 
@@ -7,8 +7,9 @@ use sedet_data::curation::check::diagnostics::{Group, KEPT_PER_KIND};
 use sedet_data::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, Severity};
 use sedet_data::curation::statistics::Statistics;
 use sedet_data::eval::table::{Side, aligned};
+use sedet_data::text::count;
 
-/// The statistics of what is sound in a split, or why there are none.
+/// The statistics of the sound part of a split, or why there are none.
 pub(super) type Counted = Result<(Statistics, Option<AnchorCoverage>), String>;
 
 pub(super) struct Report<'a> {
@@ -20,14 +21,14 @@ pub(super) struct Report<'a> {
     pub images: bool,
 }
 
-/// Examples of a kind in the summary.
+/// Number of examples of a kind in the summary.
 const ERROR_EXAMPLES: usize = 3;
-const REMARK_EXAMPLES: usize = 1;
-/// Classes in the summary.
+const WARNING_EXAMPLES: usize = 1;
+/// Number of classes in the summary.
 const SHOWN_CLASSES: usize = 10;
 
 impl Report<'_> {
-    /// Everything, with stable keys.
+    /// Returns everything, with stable keys.
     pub(super) fn json(&self) -> Value {
         let splits: Vec<Value> = self
             .splits
@@ -41,12 +42,12 @@ impl Report<'_> {
                 json!({
                     "split": split.name,
                     "annotations": split.annotations,
-                    "image_folder": split.image_directory,
+                    "image_directory": split.image_directory,
                     "images": split.image_count(),
                     "boxes": split.annotation_count(),
                     "categories": split.category_count(),
                     "statistics": statistics,
-                    "no_statistics_because": problem,
+                    "statistics_error": problem,
                     "anchors": anchors,
                 })
             })
@@ -63,7 +64,7 @@ impl Report<'_> {
                     "advice": kind.advice(),
                     "fix": kind.fix(),
                     "places": group.kept,
-                    "places_left_out": group.count.saturating_sub(KEPT_PER_KIND),
+                    "places_omitted": group.count.saturating_sub(KEPT_PER_KIND),
                 })
             })
             .collect();
@@ -85,7 +86,7 @@ impl Report<'_> {
         })
     }
 
-    /// What a person reads in ten seconds: what there is, what is wrong, what to do.
+    /// Formats the summary: contents, problems with advice, classes and sizes, verdict.
     pub(super) fn text(&self) -> String {
         let mut text = self.contents();
         for severity in [Severity::Error, Severity::Warning] {
@@ -126,7 +127,7 @@ impl Report<'_> {
     fn group(&self, kind: Kind, group: &Group) -> String {
         let (word, examples) = match kind.severity() {
             Severity::Error => ("error", ERROR_EXAMPLES),
-            Severity::Warning => ("warning", REMARK_EXAMPLES),
+            Severity::Warning => ("warning", WARNING_EXAMPLES),
         };
         let mut text = format!(
             "{word}: {} {} [{}]\n",
@@ -160,7 +161,7 @@ impl Report<'_> {
             .filter_map(|(split, counted)| Some((split, &counted.as_ref().ok()?.0)))
     }
 
-    /// Boxes of each class in each split, most frequent first.
+    /// Tabulates the boxes of each class in each split, most frequent first.
     fn classes(&self) -> String {
         let mut head = vec!["class".to_owned()];
         let mut sides = vec![Side::Left];
@@ -199,7 +200,10 @@ impl Report<'_> {
         let hidden = by_class.len().saturating_sub(SHOWN_CLASSES);
         let mut text = aligned(&rows, &sides);
         if hidden > 0 {
-            text += &format!("and {hidden} classes with fewer (`sedet data stats` has all)\n");
+            text += &format!(
+                "and {} with fewer boxes (`sedet data stats` shows all)\n",
+                count(hidden, "class")
+            );
         }
         text
     }
@@ -210,7 +214,7 @@ impl Report<'_> {
             let (statistics, anchors) = match counted {
                 Ok(counted) => counted,
                 Err(problem) => {
-                    text += &format!("{}: not counted, since {problem}\n", split.name);
+                    text += &format!("{}: no statistics: {problem}\n", split.name);
                     continue;
                 }
             };
@@ -231,50 +235,29 @@ impl Report<'_> {
     }
 
     fn verdict(&self) -> String {
-        let kinds = |severity| {
-            self.diagnostics
-                .groups()
-                .filter(|(kind, _)| kind.severity() == severity)
-                .count()
-        };
-        let counted = |severity, one: &str, many: &str| {
-            let (count, kinds) = (self.diagnostics.count(severity), kinds(severity));
-            let (what, kind) = (
-                if count == 1 { one } else { many },
-                if kinds == 1 { "kind" } else { "kinds" },
-            );
-            match count {
-                0 => format!("no {many}"),
-                _ => format!("{count} {what} of {kinds} {kind}"),
-            }
-        };
         let errors = self.diagnostics.count(Severity::Error);
-        let mut text = format!(
-            "{}, {}{}",
-            counted(Severity::Error, "error", "errors"),
-            counted(Severity::Warning, "warning", "warnings"),
-            match self.images {
-                true => "",
-                false => "; images were not looked at",
-            }
-        );
+        let warnings = self.diagnostics.count(Severity::Warning);
+        let mut text = format!("{}, {}", count(errors, "error"), count(warnings, "warning"));
+        if !self.images {
+            text += "; images were not decoded";
+        }
         if let Some(fixed) = self.fixed {
             text += &fixed_text(fixed);
         } else if errors == 0 {
-            text += ": training and evaluation can use it";
+            text += ": ready for training";
         } else {
-            let unfixable: Vec<&str> = self
-                .diagnostics
-                .groups()
-                .filter(|(kind, _)| kind.severity() == Severity::Error && kind.fix().is_none())
-                .map(|(kind, _)| kind.key())
-                .collect();
-            text += match unfixable.len() == kinds(Severity::Error) {
-                true => "; they are yours to decide",
-                false => "; --fix OUT.json writes a copy of the annotations without them",
+            let kinds = self.diagnostics.groups().map(|(kind, _)| kind);
+            let (fixable, manual): (Vec<Kind>, Vec<Kind>) = kinds
+                .filter(|kind| kind.severity() == Severity::Error)
+                .partition(|kind| kind.fix().is_some());
+            text += if fixable.is_empty() {
+                "; no automatic fix: resolve manually"
+            } else {
+                "; --fix OUT.json writes a corrected copy of the annotations"
             };
-            if !unfixable.is_empty() && unfixable.len() < kinds(Severity::Error) {
-                text += &format!(", but for {}", unfixable.join(", "));
+            if !fixable.is_empty() && !manual.is_empty() {
+                let manual: Vec<&str> = manual.iter().map(|kind| kind.key()).collect();
+                text += &format!("; resolve manually: {}", manual.join(", "));
             }
         }
         text + "\n"
@@ -284,32 +267,32 @@ impl Report<'_> {
 fn fixed_text(fixed: &Fixed) -> String {
     let done = &fixed.summary;
     let mut text = format!(
-        "\nwrote {}: {} images ({} left out, {} changed), {} boxes ({} left out, {} changed)",
+        "\nwrote {}: {} ({} dropped, {} changed), {} ({} dropped, {} changed)",
         fixed.path.display(),
-        done.images,
+        count(done.images, "image"),
         done.images_dropped,
         done.images_changed,
-        done.annotations,
+        count(done.annotations, "box"),
         done.annotations_dropped,
         done.annotations_changed,
     );
     if done.categories_dropped > 0 {
-        text += &format!(", {} categories left out", done.categories_dropped);
+        let dropped = count(done.categories_dropped, "category");
+        text += &format!(", {dropped} dropped");
     }
-    match fixed.left.as_slice() {
-        [] => text += "; checked again: no errors",
-        left => {
-            let left: Vec<String> = left
-                .iter()
-                .map(|(kind, count)| format!("{count} {kind}"))
-                .collect();
-            text += &format!("; left for you to decide: {}", left.join(", "));
-        }
+    if fixed.left.is_empty() {
+        text += "; checked again: 0 errors";
+    } else {
+        let left = fixed.left.iter();
+        let left: Vec<String> = left
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        text += &format!("; resolve manually: {}", left.join(", "));
     }
     text
 }
 
-/// `train  images/a.jpg (image 17, annotation 3): what`
+/// Formats where a problem is: `train images/a.jpg (image 17, annotation 3): detail`.
 fn place(diagnostic: &Diagnostic) -> String {
     let mut ids = Vec::new();
     ids.extend(diagnostic.image_id.map(|id| format!("image {id}")));

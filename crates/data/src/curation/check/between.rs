@@ -1,4 +1,4 @@
-//! Splits against each other.
+//! Checks across the splits of a dataset.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -7,16 +7,16 @@ use rayon::prelude::*;
 
 use crate::annotations::image_files::list;
 use crate::annotations::{Category, category_differences};
-use crate::curation::check::images::Look;
+use crate::curation::check::images::DifferenceHash;
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind};
 
-/// Images that differ in at most so many of 256 bits look the same. Shrunk by Pillow, copies at 40 % of the
-/// size and JPEG quality 40 differ in up to 19 bits (one of 120 in 40), the same microscope view at another
-/// focus in 30, and of unrelated images the nearest in 69 (COCO) and 81 (blood cells, which look much alike).
-const SAME_LOOK: u32 = 36;
+/// Largest distance, in bits of 256, of the hashes of near-duplicates. Copies at 40 % of the size (resized by
+/// Pillow) and JPEG quality 40 differ in up to 19 bits (one of 120 in 40), the same microscope view at
+/// another focus in 30; the nearest unrelated images in 69 (COCO) and 81 (blood cells, which are very similar).
+const NEAR_DUPLICATE: u32 = 36;
 
-/// What is wrong with several splits of one dataset together: category tables that differ, images
-/// in two splits, classes that are measured and never trained, images in no list.
+/// Checks several splits of one dataset together: category tables that differ, images in two splits, classes
+/// that are evaluated and never trained, images that are not listed.
 pub fn compare_splits(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
     if let Some((first, others)) = splits.split_first() {
         for other in others {
@@ -34,7 +34,7 @@ pub fn compare_splits(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
 
 fn categories(first: &CheckedSplit, other: &CheckedSplit, diagnostics: &mut Diagnostics) {
     let table = |split: &CheckedSplit| -> Vec<Category> {
-        // Of an id that is there twice the first counts, or the difference would be listed twice.
+        // The first entry of a duplicate id counts; otherwise its difference would be listed twice.
         let mut seen = HashSet::new();
         let entries = split.categories.entries.iter();
         let mut table: Vec<Category> = entries
@@ -67,10 +67,10 @@ fn not_trained(first: &CheckedSplit, others: &[CheckedSplit], diagnostics: &mut 
     };
     let trained = used(first);
     for other in others {
-        let measured = used(other);
+        let evaluated = used(other);
         for (_, category) in other.categories.kept() {
             if let (Some(id), Some(name)) = (category.id, &category.name)
-                && measured.contains(&id)
+                && evaluated.contains(&id)
                 && !trained.contains(&id)
             {
                 let detail = format!("{id} `{name}`");
@@ -85,10 +85,10 @@ fn not_trained(first: &CheckedSplit, others: &[CheckedSplit], diagnostics: &mut 
 
 fn leaks(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnostics) {
     let mut by_content = HashMap::new();
-    let mut looks: Vec<(usize, Look)> = Vec::new();
+    let mut hashes: Vec<(usize, DifferenceHash)> = Vec::new();
     for (at, facts) in earlier.image_facts.iter().enumerate() {
         by_content.extend(facts.content.map(|content| (content, at)));
-        looks.extend(facts.look.map(|look| (at, look)));
+        hashes.extend(facts.hash.map(|hash| (at, hash)));
     }
     let found: Vec<(usize, Kind, String)> = split
         .image_facts
@@ -109,14 +109,14 @@ fn leaks(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnos
                 let detail = format!("the same file as {}", named(*first));
                 return Some((at, Kind::LeakSameFile, detail));
             }
-            let own = facts.look?;
-            let (nearest, distance) = looks
+            let own = facts.hash?;
+            let (nearest, distance) = hashes
                 .iter()
-                .map(|(at, look)| (*at, own.distance(*look)))
+                .map(|(at, hash)| (*at, own.distance(*hash)))
                 .min_by_key(|(_, distance)| *distance)?;
-            (distance <= SAME_LOOK).then(|| {
-                let alike = 100.0 * (1.0 - f64::from(distance) / 256.0);
-                let detail = format!("{alike:.0} % like {}", named(nearest));
+            (distance <= NEAR_DUPLICATE).then(|| {
+                let similarity = 100.0 * (1.0 - f64::from(distance) / 256.0);
+                let detail = format!("{similarity:.0} % similar to {}", named(nearest));
                 (at, Kind::LeakNearDuplicate, detail)
             })
         })
@@ -126,7 +126,7 @@ fn leaks(earlier: &CheckedSplit, split: &CheckedSplit, diagnostics: &mut Diagnos
     }
 }
 
-/// Images that lie where listed ones lie.
+/// Finds images beside listed ones that are not listed.
 fn not_listed(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
     let mut listed: HashSet<PathBuf> = HashSet::new();
     let mut directories: Vec<(PathBuf, &CheckedSplit)> = Vec::new();
@@ -151,7 +151,7 @@ fn not_listed(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
         }
     }
     for (directory, split) in directories {
-        // A directory that can't be listed has images that can't be read, which is found elsewhere.
+        // The images of an unreadable directory are reported as unreadable.
         let Ok(found) = list(&directory) else {
             continue;
         };

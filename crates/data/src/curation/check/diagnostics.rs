@@ -1,67 +1,67 @@
-//! The kinds of problems that a dataset can have, and the list of those that it has.
+//! The kinds of problems of a dataset, and the collection of those found.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// How bad it is.
+/// The severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Training or evaluation would fail or be wrong.
     Error,
-    /// Worth knowing; nothing has to be done.
+    /// Nothing has to be done.
     Warning,
 }
 
-/// One problem at one place.
+/// A problem at one place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// The split it is in.
+    /// The split.
     pub split: String,
-    /// The image's file, as the annotations name it, or the annotation file.
+    /// The image's file name in the annotations, or the annotation file.
     pub file: Option<String>,
     /// The image's id.
     pub image_id: Option<u64>,
     /// The annotation's id.
     pub annotation_id: Option<u64>,
-    /// What exactly.
+    /// The details.
     pub detail: String,
 }
 
 macro_rules! kinds {
     ($($variant:ident $severity:ident $key:literal [$one:literal $many:literal] $advice:literal $(fix $fix:literal)?;)*) => {
-        /// What can be wrong. The order is the order of reports.
+        /// A kind of problem. The order is the order of reports.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
             $(#[doc = $many] $variant,)*
         }
 
         impl Kind {
-            /// Every kind.
+            /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// How programs call it; never changes.
+            /// Returns the stable key for programs.
             pub fn key(self) -> &'static str {
                 match self { $(Self::$variant => $key,)* }
             }
 
-            /// How bad it is.
+            /// Returns the severity.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity,)* }
             }
 
-            /// What it is, for a count of them.
+            /// Returns the description for a number of problems.
             pub fn title(self, count: usize) -> &'static str {
                 match self { $(Self::$variant => if count == 1 { $one } else { $many },)* }
             }
 
-            /// What a person can do, or why nothing has to be done.
+            /// Returns what the user can do, or why nothing has to be done.
             pub fn advice(self) -> &'static str {
                 match self { $(Self::$variant => $advice,)* }
             }
 
-            /// What the clean copy has instead; none where only a person can decide.
+            /// Returns what the corrected copy does; None if the problem must be resolved manually.
             pub fn fix(self) -> Option<&'static str> {
                 match self { $(Self::$variant => fix!($($fix)?),)* }
             }
@@ -80,77 +80,77 @@ macro_rules! fix {
 
 kinds! {
     FileBroken Error "file-broken"
-        ["annotation file can't be read to its end" "annotation files can't be read to their end"]
-        "write or download it again; what lies behind the broken place was not checked";
+        ["annotation file cannot be read to its end" "annotation files cannot be read to their end"]
+        "write or download it again; entries after the error were not checked";
     ListMissing Error "list-missing"
         ["list is missing or empty" "lists are missing or empty"]
         "a COCO file needs `images`, `annotations` and `categories`, each once";
     CategoriesDiffer Error "categories-differ"
         ["difference between the category tables of two splits" "differences between the category tables of the splits"]
-        "give all splits the same ids and names: else a class is learnt under one id and measured under another";
+        "give all splits the same ids and names; otherwise a class is trained under one id and evaluated under another";
     LeakSameFile Error "leak-same-file"
-        ["image lies in two splits" "images lie in two splits"]
-        "take it out of one of them: measured on images it was trained on, a network looks better than it is";
+        ["image in two splits (leak)" "images in two splits (leak)"]
+        "remove it from one of them: metrics on training images are too high";
     EntryMalformed Error "entry-malformed"
-        ["entry lacks a field or has one of a wrong kind" "entries lack a field or have one of a wrong kind"]
+        ["entry lacks a field or has one of a wrong type" "entries lack a field or have one of a wrong type"]
         "correct the program that wrote the file"
-        fix "numbers written as texts become numbers; the other entries are left out";
+        fix "numbers written as strings become numbers; the other entries are dropped";
     CategoryIdTwice Error "category-id-twice"
-        ["category id is used twice" "category ids are used twice"]
+        ["duplicate category id" "duplicate category ids"]
         "give each category an id of its own"
-        fix "a repetition with the same name is left out; different names stay, and must be decided by you";
+        fix "duplicates with the same name are dropped; different names must be resolved manually";
     CategoryNameTwice Error "category-name-twice"
-        ["category has the name of another" "categories have the name of another"]
-        "one class under two ids is learnt as two; use one id"
+        ["duplicate category name" "duplicate category names"]
+        "a class under two ids is trained as two; use one id"
         fix "boxes move to the first id";
     ImageIdTwice Error "image-id-twice"
-        ["image id is used twice" "image ids are used twice"]
+        ["duplicate image id" "duplicate image ids"]
         "give each image an id of its own"
-        fix "a repetition of the same file is left out; of different files all are, with their boxes, since nobody can tell whose they are";
+        fix "duplicates of the same file are dropped; different files are all dropped, with their boxes, since the boxes cannot be assigned";
     AnnotationIdTwice Error "annotation-id-twice"
-        ["annotation id is used again" "annotation ids are used again"]
-        "number the annotations anew"
-        fix "a repetition gets a new id";
+        ["duplicate annotation id" "duplicate annotation ids"]
+        "renumber the annotations"
+        fix "duplicates get a new id";
     ImageListedTwice Error "image-listed-twice"
         ["image is listed under two ids" "images are listed under two ids"]
-        "list it once: under each id the other's objects count as background"
+        "list it once: the objects of each entry are background for the other"
         fix "boxes move to the first id";
     ImageMissing Error "image-missing"
         ["image is missing" "images are missing"]
         "copy or download them, or correct `file_name`"
-        fix "the images are left out, with their boxes";
+        fix "the images are dropped, with their boxes";
     ImageUnreadable Error "image-unreadable"
-        ["image can't be read" "images can't be read"]
+        ["unreadable image file" "unreadable image files"]
         "check permissions and the disk"
-        fix "the images are left out, with their boxes";
+        fix "the images are dropped, with their boxes";
     ImageTruncated Error "image-truncated"
-        ["image is cut off (truncated)" "images are cut off (truncated)"]
-        "copy or download them again: most programs show them half gray and say nothing"
-        fix "the images are left out, with their boxes";
+        ["truncated image" "truncated images"]
+        "copy or download them again: most programs show them partly gray without a warning"
+        fix "the images are dropped, with their boxes";
     ImageBroken Error "image-broken"
-        ["image can't be decoded" "images can't be decoded"]
+        ["image cannot be decoded" "images cannot be decoded"]
         "save them again as JPEG or PNG"
-        fix "the images are left out, with their boxes";
+        fix "the images are dropped, with their boxes";
     SizeMissing Error "size-missing"
         ["image has no width and height" "images have no width and height"]
         "write the image's size into the annotations"
         fix "the decoded image's size";
     SizeIgnoresExif Error "size-ignores-exif"
         ["image's size and boxes ignore the EXIF rotation" "images' sizes and boxes ignore the EXIF rotation"]
-        "turn the boxes, or take the EXIF rotation out of the images: sedet shows them upright, as people see them"
-        fix "sizes and boxes are turned upright; outlines (`segmentation`) are left out";
+        "rotate the boxes, or remove the EXIF rotation from the images: sedet applies it, as image viewers do"
+        fix "sizes and boxes are rotated; outlines (`segmentation`) are dropped";
     SizeDiffers Error "size-differs"
-        ["image has another size than the annotations say" "images have another size than the annotations say"]
-        "the boxes would lie elsewhere: get the images that were annotated, or scale the boxes"
-        fix "the images are left out, with their boxes";
+        ["image size differs from the annotations" "image sizes differ from the annotations"]
+        "the boxes do not fit: use the images that were annotated, or scale the boxes"
+        fix "the images are dropped, with their boxes";
     UnknownImage Error "unknown-image"
-        ["box lies on an image that is not listed" "boxes lie on images that are not listed"]
-        "add the image, or take the boxes out"
-        fix "the boxes are left out";
+        ["box refers to an image that is not listed" "boxes refer to images that are not listed"]
+        "add the image, or remove the boxes"
+        fix "the boxes are dropped";
     UnknownCategory Error "unknown-category"
-        ["box is of a category that is not listed" "boxes are of categories that are not listed"]
+        ["box refers to a category that is not listed" "boxes refer to categories that are not listed"]
         "add the category, or correct `category_id`"
-        fix "the boxes are left out";
+        fix "the boxes are dropped";
     BoxesAreCorners Error "boxes-are-corners"
         ["file has boxes that look like corners" "files have boxes that look like corners"]
         "COCO's `bbox` is [x, y, width, height]; these fit the images as [x1, y1, x2, y2]";
@@ -158,82 +158,82 @@ kinds! {
         ["file has boxes that look like fractions" "files have boxes that look like fractions"]
         "COCO's `bbox` is in pixels; multiply by the image's width and height";
     BoxNotFinite Error "box-not-finite"
-        ["box has NaN or infinity in it" "boxes have NaN or infinity in them"]
+        ["box contains NaN or infinity" "boxes contain NaN or infinity"]
         "the loss would become NaN"
-        fix "the boxes are left out";
+        fix "the boxes are dropped";
     BoxHuge Error "box-huge"
-        ["box has coordinates of no image" "boxes have coordinates of no image"]
-        "nothing above 1,000,000 pixels can be right"
-        fix "the boxes are left out";
+        ["box has implausible coordinates" "boxes have implausible coordinates"]
+        "no image has more than 1,000,000 pixels on a side"
+        fix "the boxes are dropped";
     BoxNegative Error "box-negative"
         ["box has a negative side" "boxes have a negative side"]
-        "width and height count from the top left corner"
-        fix "the boxes are left out";
+        "width and height are measured from the top left corner"
+        fix "the boxes are dropped";
     BoxZero Error "box-zero"
-        ["box has a side of zero" "boxes have a side of zero"]
-        "no detector can find them, so they lower the recall"
-        fix "the boxes are left out";
+        ["box without area" "boxes without area"]
+        "no detector can match them, so they lower the recall"
+        fix "the boxes are dropped";
     BoxOutside Error "box-outside"
-        ["box lies outside of its image" "boxes lie outside of their images"]
-        "often the boxes of another image, or of another size of it"
-        fix "the boxes are left out";
+        ["box is outside of its image" "boxes are outside of their images"]
+        "often boxes of another image, or of another size of the image"
+        fix "the boxes are dropped";
     BoxOverEdge Error "box-over-edge"
-        ["box reaches over its image's edge" "boxes reach over their image's edge"]
-        "training cuts them, evaluation does not: a perfect detection would not overlap them wholly"
-        fix "the boxes are cut at the edge";
+        ["box exceeds the image bounds" "boxes exceed the image bounds"]
+        "training clips them, evaluation does not: a perfect detection would not reach IoU 1"
+        fix "the boxes are clipped to the image";
     BoxTwice Error "box-twice"
-        ["box is there twice" "boxes are there twice"]
-        "the second can never be found and counts as missed"
-        fix "the repetitions are left out";
+        ["duplicate box" "duplicate boxes"]
+        "a duplicate cannot be matched and counts as missed"
+        fix "the duplicates are dropped";
     AreaWrong Error "area-wrong"
-        ["area is negative, zero or no number" "areas are negative, zero or no number"]
+        ["area is negative, zero or not a number" "areas are negative, zero or not a number"]
         "it decides which objects count as small, medium and large"
         fix "width times height of the box";
     LeakNearDuplicate Warning "leak-near-duplicate"
-        ["image looks the same as one of another split" "images look the same as one of another split"]
-        "look at them: copies, other sizes or frames of one film do not belong into two splits";
+        ["near-duplicate of an image in another split" "near-duplicates of images in another split"]
+        "inspect them: copies, other sizes or frames of one video should be in one split";
     ImageTwice Warning "image-twice"
-        ["image has the content of another in its split" "images have the content of another in their split"]
-        "each counts as often as it is there";
+        ["duplicate image" "duplicate images"]
+        "duplicates are weighted accordingly";
     ImageNotListed Warning "image-not-listed"
-        ["image in the directory is in no list" "images in the directory are in no list"]
-        "they are not used; if they show nothing to find, list them without boxes";
-    ImageTurned Warning "image-turned"
-        ["image is stored turned or mirrored (EXIF)" "images are stored turned or mirrored (EXIF)"]
-        "sedet turns them upright and takes the boxes as they are seen upright; other programs may not";
+        ["image in the directory is not listed" "images in the directory are not listed"]
+        "they are not used; to use them as background, list them without boxes";
+    ImageRotated Warning "image-rotated"
+        ["image is stored rotated or mirrored (EXIF)" "images are stored rotated or mirrored (EXIF)"]
+        "sedet applies the EXIF orientation, and boxes refer to the upright image; other programs may differ";
     ImageWrongExtension Warning "image-wrong-extension"
-        ["image is of another format than its name says" "images are of another format than their names say"]
-        "sedet reads the content; other programs may not";
+        ["image format differs from the extension" "image formats differ from the extensions"]
+        "sedet detects the format from the content; other programs may not";
     BoxUnderPixel Warning "box-under-pixel"
         ["box has a side of one pixel or less" "boxes have a side of one pixel or less"]
-        "training leaves them out; evaluation counts them";
+        "ignored in training; counted in evaluation";
     BoxTwoClasses Warning "box-two-classes"
-        ["box is there with two classes" "boxes are there with two classes"]
-        "right if an object may have two classes; else one of them is a slip";
+        ["box with two classes" "boxes with two classes"]
+        "correct if an object may have two classes; otherwise remove one";
     AreaMissing Warning "area-missing"
         ["box has no `area`" "boxes have no `area`"]
         "width times height is used";
     AreaOverBox Warning "area-over-box"
         ["area is larger than its box" "areas are larger than their boxes"]
-        "an object's outline lies inside of its box, so one of the two is wrong";
+        "an outline is inside of its box, so one of the two is wrong";
     Crowd Warning "crowd"
         ["crowd region (`iscrowd`)" "crowd regions (`iscrowd`)"]
-        "not trained on; in evaluation detections inside of them count neither for nor against";
+        "ignored in training; in evaluation, detections inside are neither true nor false positives";
     ImageEmpty Warning "image-empty"
         ["image has no box" "images have no box"]
-        "not trained on unless loader.keep_empty=true; measured as images with nothing to find";
+        "skipped in training unless loader.keep_empty=true; evaluated as images without objects";
     CategoryUnused Warning "category-unused"
         ["category has no box in its split" "categories have no box in their split"]
-        "its AP can't be measured";
+        "its AP cannot be measured";
     CategoryNotTrained Warning "category-not-trained"
         ["category has boxes in another split but none in train" "categories have boxes in another split but none in train"]
-        "it can't be learnt: its AP will be 0";
+        "it cannot be learned: its AP will be 0";
     CategoryNamesAlike Warning "category-names-alike"
-        ["category is named like another but for capitals or spaces" "categories are named like another but for capitals or spaces"]
+        ["category name differs from another only by case or spaces" "category names differ from another only by case or spaces"]
         "if they are one class, use one id";
 }
 
-/// Diagnostics of one kind that are kept with their places; beyond that they are only counted, so that a
+/// Number of diagnostics of one kind that are kept with their places. More are only counted, so that a
 /// dataset with everything wrong does not fill the memory.
 pub const KEPT_PER_KIND: usize = 100_000;
 
@@ -246,16 +246,16 @@ pub struct Diagnostics {
 /// All diagnostics of one kind.
 #[derive(Debug, Default)]
 pub struct Group {
-    /// How many there are.
+    /// Their number.
     pub count: usize,
-    /// How many there are in each split, in the order in which splits were checked.
+    /// Their number in each split, in the order in which the splits were checked.
     pub by_split: Vec<(String, usize)>,
-    /// Where; the first [`KEPT_PER_KIND`].
+    /// The first [`KEPT_PER_KIND`] of them.
     pub kept: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
-    /// Adds one.
+    /// Adds a diagnostic.
     pub fn add(&mut self, kind: Kind, diagnostic: Diagnostic) {
         let group = self.by_kind.entry(kind).or_default();
         group.count += 1;
@@ -272,17 +272,17 @@ impl Diagnostics {
         }
     }
 
-    /// Kinds that were found, with what was found, in the order of [`Kind`].
+    /// Returns the kinds that were found with their diagnostics, in the order of [`Kind`].
     pub fn groups(&self) -> impl Iterator<Item = (Kind, &Group)> {
         self.by_kind.iter().map(|(kind, group)| (*kind, group))
     }
 
-    /// Those of one kind.
+    /// Returns the diagnostics of one kind.
     pub fn of(&self, kind: Kind) -> Option<&Group> {
         self.by_kind.get(&kind)
     }
 
-    /// How many diagnostics of this severity there are.
+    /// Returns the number of diagnostics of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.groups()
             .filter(|(kind, _)| kind.severity() == severity)
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_places_are_kept_but_all_are_counted() {
+    fn a_limited_number_of_places_is_kept_but_all_are_counted() {
         let mut diagnostics = Diagnostics::default();
         for id in 0..KEPT_PER_KIND as u64 + 5 {
             let diagnostic = Diagnostic {

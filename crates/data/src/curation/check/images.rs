@@ -1,4 +1,4 @@
-//! The files of one split's images, all of them decoded.
+//! Checks of the image files of one split; all of them are decoded.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,27 +16,27 @@ use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
 use crate::loading::decode::{DecodeError, InspectedImage, inspect_image_bytes};
 
-/// A larger file is refused, so that a few of them can't fill the memory.
+/// Larger files are refused, so that a few of them cannot fill the memory.
 const LARGEST_FILE: u64 = 1 << 30;
 
-/// What is remembered of an image.
+/// What is kept of an image.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ImageFacts {
     /// SHA-256 of the file.
     pub content: Option<[u8; 32]>,
-    /// What it looks like; none for images with hardly any contrast, which all look alike.
-    pub look: Option<Look>,
+    /// The perceptual hash; None for images with hardly any contrast, whose hashes are noise.
+    pub hash: Option<DifferenceHash>,
 }
 
-/// 16x16 bits: whether the image, shrunk to 17x16 gray pixels, gets brighter to the right there
-/// (the difference hash of N. Krawetz, with more bits).
+/// A difference hash (N. Krawetz) of 16x16 bits: whether the image, resized to 17x16 gray pixels, gets
+/// brighter to the right of each pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look([u64; 4]);
+pub(super) struct DifferenceHash([u64; 4]);
 
-impl Look {
-    /// Gray levels between the darkest and the brightest of the shrunk pixels; with less, noise
+impl DifferenceHash {
+    /// Gray levels between the darkest and the brightest of the resized pixels; with less, noise
     /// decides the bits.
-    const LEAST_CONTRAST: u32 = 24;
+    const MIN_CONTRAST: u32 = 24;
 
     pub(super) fn of(image: &RgbImage) -> Option<Self> {
         let small = image::imageops::thumbnail(image, 17, 16);
@@ -47,7 +47,7 @@ impl Look {
         let levels = || (0..16).flat_map(|y| (0..17).map(move |x| (x, y)));
         let brightest = levels().map(|(x, y)| gray(x, y)).max()?;
         let darkest = levels().map(|(x, y)| gray(x, y)).min()?;
-        if brightest - darkest < Self::LEAST_CONTRAST * 1000 {
+        if brightest - darkest < Self::MIN_CONTRAST * 1000 {
             return None;
         }
         let mut bits = [0; 4];
@@ -60,19 +60,19 @@ impl Look {
         Some(Self(bits))
     }
 
-    /// How many of the 256 bits differ.
+    /// Returns the number of the 256 bits that differ.
     pub(super) fn distance(self, other: Self) -> u32 {
         let pairs = self.0.iter().zip(other.0);
         pairs.map(|(a, b)| (a ^ b).count_ones()).sum()
     }
 }
 
-/// What looking at one image gave.
+/// The result of the inspection of one image.
 #[derive(Default)]
-struct Seen {
+struct Inspection {
     facts: ImageFacts,
     problems: Vec<(Kind, String)>,
-    /// No image came out.
+    /// Whether the image cannot be used.
     is_lost: bool,
     decoded: Option<Decoded>,
 }
@@ -101,31 +101,31 @@ pub(super) fn check(
         .collect();
     let (done, all) = (AtomicU64::new(0), listed.len() as u64);
     let neighbors = Neighbors::default();
-    let seen: Vec<(usize, Seen)> = listed
+    let inspections: Vec<(usize, Inspection)> = listed
         .into_par_iter()
         .map(|(at, name)| {
-            let seen = look_at(&directory, name, &neighbors);
+            let inspection = inspect(&directory, name, &neighbors);
             progress(Progress::Images(
                 done.fetch_add(1, Ordering::Relaxed) + 1,
                 all,
             ));
-            (at, seen)
+            (at, inspection)
         })
         .collect();
     split.image_facts = vec![ImageFacts::default(); split.images.len()];
-    let mut turned = HashMap::new();
+    let mut rotated = HashMap::new();
     let mut by_content: HashMap<[u8; 32], usize> = HashMap::new();
-    for (at, seen) in seen {
-        for (kind, detail) in seen.problems {
+    for (at, inspection) in inspections {
+        for (kind, detail) in inspection.problems {
             diagnostics.add(kind, split.diagnostic_on_image(at, detail));
         }
-        if seen.is_lost {
+        if inspection.is_lost {
             split.images.drop(at);
         }
-        if let Some(decoded) = seen.decoded {
-            compare_size(split, at, &decoded, &mut turned, diagnostics);
+        if let Some(decoded) = inspection.decoded {
+            compare_size(split, at, &decoded, &mut rotated, diagnostics);
         }
-        if let Some(content) = seen.facts.content {
+        if let Some(content) = inspection.facts.content {
             match by_content.get(&content) {
                 Some(&first) => {
                     let first = split.images.entries[first].file_name.as_deref();
@@ -135,17 +135,17 @@ pub(super) fn check(
                 None => _ = by_content.insert(content, at),
             }
         }
-        split.image_facts[at] = seen.facts;
+        split.image_facts[at] = inspection.facts;
     }
-    turn_boxes(split, &turned);
+    rotate_boxes(split, &rotated);
 }
 
-/// Compares the size with that of the annotations, and repairs what is clear.
+/// Compares the size with that in the annotations, and corrects what is unambiguous.
 fn compare_size(
     split: &mut CheckedSplit,
     at: usize,
     decoded: &Decoded,
-    turned: &mut HashMap<u64, (Orientation, ImageSize)>,
+    rotated: &mut HashMap<u64, (Orientation, ImageSize)>,
     diagnostics: &mut Diagnostics,
 ) {
     let image = &split.images.entries[at];
@@ -159,23 +159,26 @@ fn compare_size(
         Some(annotated) if annotated == decoded.size => {}
         Some(annotated) if annotated == decoded.stored_size => {
             let detail = format!(
-                "the annotations say {annotated}, seen upright it is {}",
+                "{annotated} in the annotations, {} after the EXIF rotation",
                 decoded.size
             );
             diagnostics.add(Kind::SizeIgnoresExif, split.diagnostic_on_image(at, detail));
-            turned.extend(image.id.map(|id| (id, (decoded.orientation, annotated))));
+            rotated.extend(image.id.map(|id| (id, (decoded.orientation, annotated))));
             set_size(split);
         }
         Some(annotated) => {
-            let detail = format!("the annotations say {annotated}, it is {}", decoded.size);
+            let detail = format!(
+                "{annotated} in the annotations, {} in the file",
+                decoded.size
+            );
             diagnostics.add(Kind::SizeDiffers, split.diagnostic_on_image(at, detail));
             split.images.drop(at);
         }
     }
 }
 
-fn turn_boxes(split: &mut CheckedSplit, turned: &HashMap<u64, (Orientation, ImageSize)>) {
-    if turned.is_empty() {
+fn rotate_boxes(split: &mut CheckedSplit, rotated: &HashMap<u64, (Orientation, ImageSize)>) {
+    if rotated.is_empty() {
         return;
     }
     for at in 0..split.objects.len() {
@@ -184,7 +187,7 @@ fn turn_boxes(split: &mut CheckedSplit, turned: &HashMap<u64, (Orientation, Imag
             .image_id
             .map(|id| split.image_moves.get(&id).copied().unwrap_or(id));
         let (Some((orientation, stored)), Some(xywh)) =
-            (id.and_then(|id| turned.get(&id)), object.xywh)
+            (id.and_then(|id| rotated.get(&id)), object.xywh)
         else {
             continue;
         };
@@ -195,7 +198,7 @@ fn turn_boxes(split: &mut CheckedSplit, turned: &HashMap<u64, (Orientation, Imag
     }
 }
 
-/// Where a box of the stored pixels lies in the image that is seen upright.
+/// Returns the box in the upright image of a box in the stored pixels.
 fn upright_box([x, y, w, h]: [f64; 4], orientation: Orientation, stored: ImageSize) -> [f64; 4] {
     let (width, height) = (stored.width as f64, stored.height as f64);
     let (from_right, from_bottom) = (width - x - w, height - y - h);
@@ -211,25 +214,25 @@ fn upright_box([x, y, w, h]: [f64; 4], orientation: Orientation, stored: ImageSi
     }
 }
 
-fn look_at(directory: &Path, name: &str, neighbors: &Neighbors) -> Seen {
+fn inspect(directory: &Path, name: &str, neighbors: &Neighbors) -> Inspection {
     let path = directory.join(name);
-    let mut seen = Seen::default();
+    let mut inspection = Inspection::default();
     match read(&path) {
         Ok(bytes) => {
-            seen.facts.content = Some(Sha256::digest(&bytes).into());
-            inspect(&bytes, &path, name, &mut seen);
+            inspection.facts.content = Some(Sha256::digest(&bytes).into());
+            inspect_bytes(&bytes, &path, name, &mut inspection);
         }
         Err(Unread::Missing) => {
             let detail = neighbors.hint(directory, name);
-            seen.problems.push((Kind::ImageMissing, detail));
-            seen.is_lost = true;
+            inspection.problems.push((Kind::ImageMissing, detail));
+            inspection.is_lost = true;
         }
         Err(Unread::Other(detail)) => {
-            seen.problems.push((Kind::ImageUnreadable, detail));
-            seen.is_lost = true;
+            inspection.problems.push((Kind::ImageUnreadable, detail));
+            inspection.is_lost = true;
         }
     }
-    seen
+    inspection
 }
 
 enum Unread {
@@ -244,7 +247,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Unread> {
     };
     let metadata = std::fs::metadata(path).map_err(other)?;
     if !metadata.is_file() {
-        return Err(Unread::Other("it is no file".into()));
+        return Err(Unread::Other("not a file".into()));
     }
     if metadata.len() > LARGEST_FILE {
         let megabytes = metadata.len() >> 20;
@@ -253,11 +256,11 @@ fn read(path: &Path) -> Result<Vec<u8>, Unread> {
     std::fs::read(path).map_err(other)
 }
 
-fn inspect(bytes: &[u8], path: &Path, name: &str, seen: &mut Seen) {
-    // A decoder's bug must cost one image and not the whole check.
+fn inspect_bytes(bytes: &[u8], path: &Path, name: &str, inspection: &mut Inspection) {
+    // A panic of a decoder must cost one image, not the whole check.
     let inspected = catch_unwind(AssertUnwindSafe(|| inspect_image_bytes(bytes, path)));
     match inspected {
-        Ok(Ok(inspected)) => whole_image(&inspected, name, seen),
+        Ok(Ok(inspected)) => whole_image(&inspected, name, inspection),
         Ok(Err(error)) => {
             let (kind, detail) = match error {
                 DecodeError::Truncated { .. } => {
@@ -267,7 +270,7 @@ fn inspect(bytes: &[u8], path: &Path, name: &str, seen: &mut Seen) {
                     (Kind::ImageTruncated, "the file is empty".into())
                 }
                 DecodeError::NotAnImage { .. } => {
-                    (Kind::ImageBroken, "no image in a known format".into())
+                    (Kind::ImageBroken, "not an image in a known format".into())
                 }
                 DecodeError::Broken { source, .. } if is_early_end(&source) => {
                     (Kind::ImageTruncated, source.to_string())
@@ -275,26 +278,26 @@ fn inspect(bytes: &[u8], path: &Path, name: &str, seen: &mut Seen) {
                 DecodeError::Broken { source, .. } => (Kind::ImageBroken, source.to_string()),
                 DecodeError::Io { source, .. } => (Kind::ImageUnreadable, source.to_string()),
             };
-            seen.problems.push((kind, one_line(&detail)));
-            seen.is_lost = true;
+            inspection.problems.push((kind, one_line(&detail)));
+            inspection.is_lost = true;
         }
         Err(_) => {
             let detail = "the decoder panicked".to_owned();
-            seen.problems.push((Kind::ImageBroken, detail));
-            seen.is_lost = true;
+            inspection.problems.push((Kind::ImageBroken, detail));
+            inspection.is_lost = true;
         }
     }
 }
 
-fn whole_image(inspected: &InspectedImage, name: &str, seen: &mut Seen) {
+fn whole_image(inspected: &InspectedImage, name: &str, inspection: &mut Inspection) {
     let InspectedImage {
         image,
         format,
         orientation,
         stored_size,
     } = inspected;
-    seen.facts.look = Look::of(image);
-    seen.decoded = Some(Decoded {
+    inspection.facts.hash = DifferenceHash::of(image);
+    inspection.decoded = Some(Decoded {
         size: ImageSize::new(image.height() as usize, image.width() as usize),
         stored_size: *stored_size,
         orientation: *orientation,
@@ -302,7 +305,7 @@ fn whole_image(inspected: &InspectedImage, name: &str, seen: &mut Seen) {
     if *orientation != Orientation::NoTransforms {
         let number = orientation.to_exif();
         let detail = format!("EXIF orientation {number}");
-        seen.problems.push((Kind::ImageTurned, detail));
+        inspection.problems.push((Kind::ImageRotated, detail));
     }
     let extension = Path::new(name).extension().and_then(|e| e.to_str());
     let fits = |extension: &str| {
@@ -312,11 +315,13 @@ fn whole_image(inspected: &InspectedImage, name: &str, seen: &mut Seen) {
     if extension.is_some_and(|extension| !fits(extension)) {
         let format = format.to_mime_type();
         let detail = format!("the content is {}", format.trim_start_matches("image/"));
-        seen.problems.push((Kind::ImageWrongExtension, detail));
+        inspection
+            .problems
+            .push((Kind::ImageWrongExtension, detail));
     }
 }
 
-/// Whether a decoder complains of the end of the file.
+/// Reports whether a decoder reached the end of the file too early.
 fn is_early_end(error: &image::ImageError) -> bool {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
@@ -336,29 +341,30 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Names of the files in directories, by their small letters; each directory is listed once.
+/// File names in directories by their lower-case form; each directory is listed once.
 #[derive(Default)]
 struct Neighbors(Mutex<HashMap<PathBuf, HashMap<String, String>>>);
 
 impl Neighbors {
-    /// What is there instead of a file.
+    /// Returns what exists instead of a missing file.
     fn hint(&self, directory: &Path, name: &str) -> String {
         let slashes = name.replace('\\', "/");
         if slashes != name && directory.join(&slashes).is_file() {
-            return format!("{slashes} is there: write the name with /");
+            return format!("{slashes} exists: write the name with /");
         }
         let path = Path::new(&slashes);
         let Some(last) = path.file_name() else {
-            return "the name ends in no file".to_owned();
+            return "the name has no file part".to_owned();
         };
         let last = last.to_string_lossy();
         let parent = directory.join(path.parent().unwrap_or(Path::new("")));
         if let Some(other) = self.find(&parent, &last) {
-            return format!("{other} is there: capitals and small letters differ");
+            return format!("{other} exists: upper and lower case differ");
         }
-        match directory.join(&*last).is_file() {
-            true => format!("{last} is there, without the directory"),
-            false => format!("not in {}", directory.display()),
+        if directory.join(&*last).is_file() {
+            format!("{last} exists, without the directory")
+        } else {
+            format!("not in {}", directory.display())
         }
     }
 
@@ -384,16 +390,16 @@ mod tests {
     use image::DynamicImage;
 
     #[test]
-    fn boxes_are_turned_as_pixels_are() {
+    fn boxes_are_rotated_like_the_pixels() {
         let stored = ImageSize::new(10, 16);
         let [x, y, w, h] = [2u32, 1, 5, 3];
-        let picture = RgbImage::from_fn(16, 10, |column, row| {
+        let image = RgbImage::from_fn(16, 10, |column, row| {
             let inside = (x..x + w).contains(&column) && (y..y + h).contains(&row);
             image::Rgb([u8::from(inside) * 255; 3])
         });
         for exif in 1..=8 {
             let orientation = Orientation::from_exif(exif).unwrap();
-            let mut upright = DynamicImage::ImageRgb8(picture.clone());
+            let mut upright = DynamicImage::ImageRgb8(image.clone());
             upright.apply_orientation(orientation);
             let bright: Vec<_> = upright
                 .to_rgb8()
@@ -410,17 +416,17 @@ mod tests {
     }
 
     #[test]
-    fn looks_survive_resizing_and_tell_images_apart() {
+    fn hashes_survive_resizing_and_distinguish_images() {
         let scene = |phase: f32| {
             RgbImage::from_fn(320, 240, |x, y| {
                 let value = (x as f32 / 23.0 + phase).sin() * (y as f32 / 31.0 - phase).cos();
                 image::Rgb([(value * 100.0 + 128.0) as u8; 3])
             })
         };
-        let a = Look::of(&scene(0.0)).unwrap();
+        let a = DifferenceHash::of(&scene(0.0)).unwrap();
         let smaller = image::imageops::thumbnail(&scene(0.0), 160, 120);
-        assert!(a.distance(Look::of(&smaller).unwrap()) <= 8);
-        assert!(a.distance(Look::of(&scene(1.5)).unwrap()) > 40);
-        assert_eq!(Look::of(&RgbImage::new(50, 50)), None);
+        assert!(a.distance(DifferenceHash::of(&smaller).unwrap()) <= 8);
+        assert!(a.distance(DifferenceHash::of(&scene(1.5)).unwrap()) > 40);
+        assert_eq!(DifferenceHash::of(&RgbImage::new(50, 50)), None);
     }
 }

@@ -1,19 +1,20 @@
-//! What is wrong with a dataset, before a training finds it after hours.
+//! Validation of a dataset before training.
 //!
-//! The loader refuses a file at its first mistake. This room reads what the loader refuses, goes on
-//! behind each mistake, and lists them all as [`Diagnostics`]: errors, with which training or evaluation
-//! would fail or be wrong, and warnings. What can be repaired without guessing is repaired in memory;
-//! [`CheckedSplit::write_fixed`] writes it as a new file.
+//! A strict read fails at the first error. The checker continues after an error and collects all problems as
+//! [`Diagnostics`]: errors, with which training or evaluation would fail or be wrong, and warnings. What
+//! can be corrected without guessing is corrected in memory; [`CheckedSplit::write_fixed`] writes it as a
+//! new file.
 //!
-//! - [`diagnostics`]: the kinds of problems and the list of them. - `reading`: COCO files without
-//!   trusting them. - `labels`: YOLO's. - `lists`: ids, names, boxes. - `pictures`: the files. - `between`: splits against
-//!   each other. - `fixing`: the clean copy.
+//! - [`diagnostics`]: the kinds of problems, and the collection of those found.
+//! - `reading`: COCO JSON. - `entries`: the other formats.
+//! - `lists`: ids, names, boxes. - `images`: image files. - `between`: checks across splits.
+//! - `fixing`: the corrected copy.
 
 mod between;
 pub mod diagnostics;
+mod entries;
 mod fixing;
 mod images;
-mod labels;
 mod lists;
 mod reading;
 
@@ -23,8 +24,8 @@ use std::path::{Path, PathBuf};
 use crate::boxes::ImageSize;
 
 use crate::DataError;
-use crate::annotations::layout::{Split, SplitFiles};
-use crate::annotations::yolo::YoloDirectory;
+use crate::annotations::format::Reader;
+use crate::annotations::layout::SplitFiles;
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 
 pub use between::compare_splits;
@@ -41,7 +42,7 @@ struct RawImage {
 }
 
 impl RawImage {
-    /// The size, if both sides are at least one pixel.
+    /// Returns the size if both sides are at least one pixel.
     fn size(&self) -> Option<ImageSize> {
         match (self.width, self.height) {
             (Some(width @ 1..), Some(height @ 1..)) => {
@@ -61,7 +62,7 @@ struct RawAnnotation {
     xywh: Option<[f64; 4]>,
     area: Option<f64>,
     is_crowd: bool,
-    /// Its outline no longer fits and has to go.
+    /// Whether its outline no longer fits and is dropped.
     without_outline: bool,
 }
 
@@ -72,15 +73,15 @@ struct RawCategory {
     name: Option<Box<str>>,
 }
 
-/// What becomes of an entry in the clean copy.
+/// The outcome of an entry in the corrected copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Verdict {
-    /// It stays byte by byte.
+    /// Copied byte by byte.
     #[default]
     Keep,
-    /// Its fields are written anew.
+    /// Written with changed fields.
     Change,
-    /// It is left out.
+    /// Dropped.
     Drop,
 }
 
@@ -92,7 +93,7 @@ impl Verdict {
     }
 }
 
-/// Entries, and what becomes of each.
+/// Entries with the outcome of each.
 #[derive(Debug)]
 struct Entries<T> {
     entries: Vec<T>,
@@ -122,7 +123,7 @@ impl<T> Entries<T> {
         self.verdicts[at] = Verdict::Drop;
     }
 
-    /// The entry, to change it; it will be written anew.
+    /// Returns the entry for a change.
     fn change(&mut self, at: usize) -> &mut T {
         self.verdicts[at].change();
         &mut self.entries[at]
@@ -132,7 +133,7 @@ impl<T> Entries<T> {
         self.verdicts[at] != Verdict::Drop
     }
 
-    /// Positions and entries of those that are not dropped.
+    /// Returns the positions and entries that are not dropped.
     fn kept(&self) -> impl Iterator<Item = (usize, &T)> {
         self.entries
             .iter()
@@ -141,83 +142,72 @@ impl<T> Entries<T> {
     }
 }
 
-/// What a check does beside reading the lists.
+/// Options of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckOptions {
-    /// Open and decode every image.
+    /// Whether every image is decoded.
     pub images: bool,
 }
 
-/// A split that was checked, with everything repaired that can be.
+/// A split that was checked and corrected as far as possible.
 #[derive(Debug)]
 pub struct CheckedSplit {
-    /// Its name: train, val, test, or that of the file.
+    /// The name: train, val, test, or that of the file.
     pub name: String,
-    /// The file of its annotations; YOLO's directory.
+    /// The annotation file, or the directory of the annotations.
     pub annotations: PathBuf,
-    /// The directory of its images, if any image was found.
+    /// The directory of the images, if any image was found.
     pub image_directory: Option<PathBuf>,
-    /// Whether it is a COCO file that could be read to its end; only then can a clean copy be written.
+    /// Whether the annotations are a COCO JSON file that could be read to its end; only then a corrected copy
+    /// can be written.
     pub is_whole: bool,
-    /// Whether sizes are those of the images and can't be missing from the annotations.
+    /// Whether sizes come from the images and cannot be missing from the annotations.
     has_image_sizes: bool,
     images: Entries<RawImage>,
     objects: Entries<RawAnnotation>,
     categories: Entries<RawCategory>,
-    /// Of each image, in the order of the file; empty where images were not looked at.
+    /// Facts of each image, in the order of the file; empty if images were not decoded.
     image_facts: Vec<images::ImageFacts>,
-    /// Image ids that became another, because the image was listed twice.
+    /// New ids of images that are listed twice.
     image_moves: HashMap<u64, u64>,
-    /// Category ids that became another, because the class was listed twice.
+    /// New ids of categories that are listed twice.
     category_moves: HashMap<u64, u64>,
 }
 
-/// What is checked.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// A COCO file and its images.
-    Coco(SplitFiles),
-    /// A split of a directory in YOLO's layout.
-    Yolo(YoloDirectory, Split),
-}
-
-/// How far a check is.
+/// The progress of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Bytes of the annotation file, of so many.
+    /// Bytes read of the annotation file, and its size.
     Reading(u64, u64),
-    /// Images looked at, of so many.
+    /// Images decoded, and their number.
     Images(u64, u64),
 }
 
-/// Checks one split on its own. `name` is how diagnostics call it.
+/// Checks one split on its own. `name` is its name in diagnostics.
 ///
 /// # Errors
-/// The annotations can't be opened, or have more entries than fit. Whatever is wrong inside is a
-/// diagnostic, no error.
+/// The annotations cannot be opened, or have too many entries. Whatever is wrong inside is a diagnostic,
+/// not an error.
 pub fn check_split(
     name: &str,
-    source: &Source,
+    files: &SplitFiles,
     options: CheckOptions,
     diagnostics: &mut Diagnostics,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<CheckedSplit, DataError> {
-    let mut split = match source {
-        Source::Coco(files) => reading::read(name, files, diagnostics, progress)?,
-        Source::Yolo(directory, part) => labels::read(name, directory, *part, diagnostics)?,
+    let mut split = match files.format.reader() {
+        Reader::CocoJson => reading::read(name, files, diagnostics, progress)?,
+        Reader::Entries(collect) => entries::read(name, files, collect(files)?, diagnostics),
     };
     lists::check_categories(&mut split, diagnostics);
     lists::check_images(&mut split, diagnostics);
-    if let Source::Coco(files) = source {
+    if split.image_directory.is_none() {
         let names = split.images.entries.iter();
         let names = names.filter_map(|image| image.file_name.as_deref());
         split.image_directory = files.directory_of(names).map(Path::to_owned);
     }
     if options.images {
-        let first_guess = match source {
-            Source::Coco(files) => files.image_directories.first(),
-            Source::Yolo(..) => None,
-        };
+        let first_guess = files.image_directories.first();
         images::check(
             &mut split,
             first_guess.map(PathBuf::as_path),
@@ -231,25 +221,25 @@ pub fn check_split(
 }
 
 impl CheckedSplit {
-    /// Images of the file, whatever is wrong with them.
+    /// Returns the number of images in the annotations, with or without problems.
     pub fn image_count(&self) -> usize {
         self.images.len()
     }
 
-    /// Annotations of the file, whatever is wrong with them.
+    /// Returns the number of annotations, with or without problems.
     pub fn annotation_count(&self) -> usize {
         self.objects.len()
     }
 
-    /// Categories of the file, whatever is wrong with them.
+    /// Returns the number of categories, with or without problems.
     pub fn category_count(&self) -> usize {
         self.categories.len()
     }
 
-    /// What is sound, or was repaired: the data that the clean copy holds.
+    /// Builds the store of the entries that are sound or were corrected: the content of the corrected copy.
     ///
     /// # Errors
-    /// Nothing is left, or what could not be repaired contradicts itself.
+    /// Nothing is left, or entries that could not be corrected contradict each other.
     pub fn sound_part(&self) -> Result<AnnotationStore, AnnotationError> {
         let mut builder = AnnotationStoreBuilder::new();
         for (_, category) in self.categories.kept() {
@@ -279,7 +269,7 @@ impl CheckedSplit {
         builder.build()
     }
 
-    /// How diagnostics name an image.
+    /// Returns a diagnostic on an image.
     fn diagnostic_on_image(&self, at: usize, detail: impl Into<String>) -> Diagnostic {
         let image = &self.images.entries[at];
         Diagnostic {

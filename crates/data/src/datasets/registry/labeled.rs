@@ -11,7 +11,7 @@ use crate::datasets::labeled::LabeledDataset;
 use crate::datasets::places365::{CATEGORIES, PlacesTrain, open_places365};
 use crate::datasets::registry::{RegistryError, directory_of};
 
-/// The classification datasets that sedet knows by name.
+/// A classification dataset: a known name or a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LabeledName {
     /// CIFAR-10.
@@ -22,20 +22,20 @@ pub enum LabeledName {
     CifarDirectory(PathBuf),
     /// ImageNet's classification challenge of 2012.
     ImageNet,
-    /// A directory with ImageNet in one of its own layouts.
+    /// A directory with ImageNet in one of its original layouts.
     ImageNetDirectory(PathBuf),
     /// Places365 with its standard training set.
     Places365,
-    /// Places365 with the larger training set of the challenge.
+    /// Places365 with the larger training set of the Places challenge.
     Places365Challenge,
     /// A directory with the lists of Places365.
     Places365Directory(PathBuf),
-    /// Any directory with a directory for each class.
+    /// Any directory with a subdirectory for each class.
     ImageFolder(PathBuf),
 }
 
 impl LabeledName {
-    /// The names; anything else is a directory.
+    /// The known names; anything else is a directory.
     pub const NAMES: [&str; 5] = [
         "imagenet",
         "places365",
@@ -44,7 +44,7 @@ impl LabeledName {
         "cifar100",
     ];
 
-    /// One of [`Self::NAMES`].
+    /// Parses one of [`Self::NAMES`].
     pub(super) fn named(name: &str) -> Option<Self> {
         match name {
             "imagenet" => Some(Self::ImageNet),
@@ -56,8 +56,8 @@ impl LabeledName {
         }
     }
 
-    /// A name, or else a directory that holds a classification dataset; none for anything else. A
-    /// directory with annotations of boxes holds none, whatever else is in it.
+    /// Parses a known name or the path of a directory with a classification dataset; None for anything else.
+    /// A directory with annotations of boxes is none, whatever else it contains.
     pub fn parse(name: &str) -> Option<Self> {
         let directory = Path::new(name);
         let is_cifar = |variant| CifarFiles::find(directory, variant).is_some();
@@ -76,7 +76,7 @@ impl LabeledName {
         }
     }
 
-    /// As a person names it.
+    /// Returns the name or the path.
     pub fn label(&self) -> String {
         match self {
             Self::Cifar10 => "cifar10".into(),
@@ -91,7 +91,7 @@ impl LabeledName {
         }
     }
 
-    /// Where its files lie.
+    /// Returns the directory of the files.
     ///
     /// # Errors
     /// A named dataset without a data directory.
@@ -103,9 +103,10 @@ impl LabeledName {
             // Its val images are those of the standard set: one directory may have both.
             Self::Places365Challenge => {
                 let own = directory_of(&self.label(), data_dir)?;
-                match own.ends_with(self.label()) {
-                    true => Ok(own),
-                    false => directory_of("places365", data_dir),
+                if own.ends_with(self.label()) {
+                    Ok(own)
+                } else {
+                    directory_of("places365", data_dir)
                 }
             }
             Self::CifarDirectory(path)
@@ -115,7 +116,7 @@ impl LabeledName {
         }
     }
 
-    /// Train and val, which must agree on their classes.
+    /// Opens train and val.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -129,7 +130,7 @@ impl LabeledName {
         ))
     }
 
-    /// One split.
+    /// Opens a split.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -148,8 +149,7 @@ impl LabeledName {
             }
             Self::ImageNet | Self::ImageNetDirectory(_) => ImageNetDirectory::find(&directory)
                 .ok_or_else(|| {
-                    let problem =
-                        "no train and no val directory in it; give the directory that has them";
+                    let problem = "contains neither a train nor a val directory";
                     DataError::labels(&directory, problem)
                 })
                 .and_then(|found| found.open(split)),
@@ -167,7 +167,7 @@ impl LabeledName {
     }
 }
 
-/// The only one of these datasets in a directory.
+/// Opens the only one of these datasets in a directory.
 fn open_cifar(
     directory: &Path,
     variants: &[CifarVariant],
@@ -180,13 +180,13 @@ fn open_cifar(
     match found.as_slice() {
         [files] => files.open(split).and_then(CifarImages::into_dataset),
         [] => {
-            let problem = "no test batch of the binary or the Python version and no archive of them \
-                 (such as cifar-10-python.tar.gz) in it; put one there";
+            let problem = "contains no test batch of the binary or the Python version and no archive of them \
+                 (such as cifar-10-python.tar.gz)";
             Err(DataError::labels(directory, problem))
         }
         _ => {
-            let problem = "it holds CIFAR-10 and CIFAR-100; give the name cifar10 or cifar100, and the directory \
-                 as the data directory";
+            let problem = "contains both CIFAR-10 and CIFAR-100; open it as the data directory of the dataset \
+                 cifar10 or cifar100";
             Err(DataError::labels(directory, problem))
         }
     }

@@ -11,88 +11,93 @@ use rayon::prelude::*;
 pub use labeled::LabeledName;
 
 use crate::DataError;
-use crate::annotations::layout::{Split, SplitFiles, find_coco, find_directory};
-use crate::annotations::yolo::YoloDirectory;
+use crate::annotations::coco_directory::find_coco;
+use crate::annotations::format::{DatasetFiles, SplitAnnotations};
+use crate::annotations::layout::{Split, SplitFiles};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::datasets::detection::{DetectionDataset, ImageSource, check_same_categories};
-use crate::datasets::sources::data_source;
 use crate::shapes::{
     self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph,
     generate_annotations, photograph_scene,
 };
 
-/// Environment variable that names the directory of all datasets.
+/// The environment variable with the directory of all datasets.
 pub const DATA_DIR_VARIABLE: &str = "SEDET_DATA";
 
 /// Why a dataset did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// A known name, but no directory to find it in.
-    #[error(
-        "'{name}' needs its directory: give --data-dir DIR or set {DATA_DIR_VARIABLE}{}",
-        hint(name)
-    )]
+    /// A known name without a data directory.
+    #[error("dataset '{name}': no data directory is given and {DATA_DIR_VARIABLE} is not set")]
     NoDataDir {
         /// The dataset.
         name: String,
     },
-    /// Neither a name nor a directory.
+    /// Neither a known name nor a directory.
     #[error(
-        "unknown dataset '{name}': it is none of {} (boxes) or {} (classes), and no directory of that name exists",
+        "unknown dataset '{name}'{}; known are {} (detection), {} (classification) and any directory",
+        suggestion(name),
         DatasetName::NAMES.join(", "),
         LabeledName::NAMES.join(", ")
     )]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
-    /// A dataset of classes where one of boxes is needed.
-    #[error("'{name}' has classes but no boxes: a classifier learns it, not a detector")]
+    /// A classification dataset where a detection dataset is required.
+    #[error(
+        "'{name}' is a classification dataset (classes, no boxes); a detection dataset is required"
+    )]
     NoBoxes {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
-    /// The directory is not as it should be.
-    #[error("{source}{}", hint(name))]
+    /// The files of the dataset are missing or wrong.
+    #[error("{source}")]
     Data {
         /// The dataset.
         name: String,
         /// What is wrong.
         source: DataError,
     },
-    /// Generated scenes come as train and val only.
-    #[error("the generated scenes have no test split; use --split val")]
+    /// The generated scenes have no test split.
+    #[error("the generated scenes have no test split, only train and val")]
     NoTestSplit,
     /// The generator's settings.
     #[error(transparent)]
     Shapes(#[from] ShapesError),
 }
 
-fn hint(name: &str) -> String {
-    match name {
-        "imagenet" => "; `sedet data download imagenet` tells how to get it".into(),
-        name if name == "blood-cells" || data_source(name).is_some() => {
-            format!("; `sedet data download {name}` fetches it")
+/// Returns the question whether a similar name is meant.
+fn suggestion(name: &str) -> String {
+    /// Jaro-Winkler similarity from which a name is probably a typing error.
+    const SIMILAR: f64 = 0.85;
+    let known = DatasetName::NAMES.iter().chain(&LabeledName::NAMES);
+    let similar = known.map(|known| (strsim::jaro_winkler(name, known), known));
+    let best = similar.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    match best {
+        Some((similarity, known)) if similarity >= SIMILAR => {
+            format!(" (did you mean '{known}'?)")
         }
         _ => String::new(),
     }
 }
 
-/// The datasets that sedet knows by name.
+/// A detection dataset: a known name or a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatasetName {
-    /// The embedded generator.
+    /// Generated scenes.
     Shapes,
-    /// BCCD, after its download.
+    /// BCCD blood cells, after the download.
     BloodCells,
-    /// COCO 2017 in its own layout.
+    /// COCO 2017 as it is unpacked.
     Coco,
-    /// Any directory with COCO-format annotations, or in YOLO's layout.
+    /// Any directory in one of the annotation [formats](crate::annotations::format::FORMATS).
     Directory(PathBuf),
 }
 
 impl DatasetName {
-    /// The names; anything else is a directory.
+    /// The known names; anything else is a directory.
     pub const NAMES: [&str; 3] = ["shapes", "blood-cells", "coco"];
 
     fn named(name: &str) -> Option<Self> {
@@ -104,10 +109,10 @@ impl DatasetName {
         }
     }
 
-    /// A name, or else a directory.
+    /// Parses a known name or the path of a directory.
     ///
     /// # Errors
-    /// Neither, or a dataset without boxes.
+    /// Neither, or a classification dataset.
     pub fn parse(name: &str) -> Result<Self, RegistryError> {
         match AnyDatasetName::parse(name)? {
             AnyDatasetName::Detection(dataset) => Ok(dataset),
@@ -124,7 +129,7 @@ impl DatasetName {
         }
     }
 
-    /// Where its files lie; none for generated data.
+    /// Returns the directory of the files; None for generated data.
     ///
     /// # Errors
     /// A named dataset without a data directory.
@@ -136,36 +141,42 @@ impl DatasetName {
         }
     }
 
-    fn files(&self, directory: &Path, split: Split) -> Result<SplitFiles, DataError> {
-        Ok(match self {
-            Self::Coco => find_coco(directory, split)?,
-            _ => find_directory(directory)?.split(split)?.clone(),
-        })
-    }
-
-    /// Where the splits that are there lie; nothing is read yet. None for generated data.
+    /// Finds the splits that exist; nothing is read yet. Empty for generated data.
     ///
     /// # Errors
-    /// No directory, or no split in it.
+    /// No data directory, or no split in it.
     pub fn splits(&self, data_dir: Option<&Path>) -> Result<Vec<SplitFiles>, RegistryError> {
         let Some(directory) = self.directory(data_dir)? else {
             return Ok(Vec::new());
         };
-        let found = match self {
-            Self::Coco => {
-                // One of the two is enough; without any, what train lacks is said.
-                let found = [Split::Train, Split::Val].map(|split| find_coco(&directory, split));
-                match found {
-                    [Err(error), Err(_)] => Err(error),
-                    found => Ok(found.into_iter().flatten().collect()),
-                }
+        let found = if *self == Self::Coco {
+            // One of the two is enough; without any, the message is about train.
+            match [Split::Train, Split::Val].map(|split| find_coco(&directory, split)) {
+                [Err(error), Err(_)] => Err(error.into()),
+                found => Ok(found.into_iter().flatten().collect()),
             }
-            _ => find_directory(&directory).map(|files| files.splits),
+        } else {
+            DatasetFiles::find(&directory).map(|files| files.splits)
         };
-        found.map_err(|error| self.error(error.into()))
+        found.map_err(|error| self.error(error))
     }
 
-    /// Train and val, which must agree on their categories.
+    fn read(&self, directory: &Path, split: Split) -> Result<OpenedSplit, DataError> {
+        let files = if *self == Self::Coco {
+            find_coco(directory, split)?
+        } else {
+            DatasetFiles::find(directory)?.split(split)?.clone()
+        };
+        let SplitAnnotations {
+            store, image_root, ..
+        } = files.read()?;
+        Ok(OpenedSplit {
+            dataset: Arc::new(DetectionDataset::in_directory(store, image_root)),
+            annotations: files.coco_json().map(Path::to_owned),
+        })
+    }
+
+    /// Opens train and val, whose categories must be the same.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -183,7 +194,7 @@ impl DatasetName {
         Ok((train, val))
     }
 
-    /// One split.
+    /// Opens a split.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -201,32 +212,8 @@ impl DatasetName {
                 annotations: None,
             });
         };
-        let open = || {
-            if let Some(opened) = self.open_yolo(&directory, split)? {
-                return Ok(opened);
-            }
-            let files = self.files(&directory, split)?;
-            Ok(OpenedSplit {
-                dataset: Arc::new(files.open()?),
-                annotations: Some(files.annotations),
-            })
-        };
-        open().map_err(|source| self.error(source))
-    }
-
-    /// A split of a directory in YOLO's layout that has no COCO annotations.
-    fn open_yolo(&self, directory: &Path, split: Split) -> Result<Option<OpenedSplit>, DataError> {
-        if !matches!(self, Self::Directory(_)) || find_directory(directory).is_ok() {
-            return Ok(None);
-        }
-        let Some(found) = YoloDirectory::find(directory)? else {
-            return Ok(None);
-        };
-        let read = found.read(split)?;
-        Ok(Some(OpenedSplit {
-            dataset: Arc::new(DetectionDataset::in_directory(read.store, read.root)),
-            annotations: None,
-        }))
+        self.read(&directory, split)
+            .map_err(|source| self.error(source))
     }
 
     fn error(&self, source: DataError) -> RegistryError {
@@ -237,26 +224,26 @@ impl DatasetName {
     }
 }
 
-/// A dataset of either kind.
+/// A dataset of either task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnyDatasetName {
     /// Images with boxes.
     Detection(DatasetName),
-    /// Images with one class each.
+    /// Images with a class each.
     Classification(LabeledName),
 }
 
 impl AnyDatasetName {
-    /// Whether this is the name of a dataset and no directory.
+    /// Reports whether this is a known name, not a directory.
     pub fn is_named(name: &str) -> bool {
         DatasetName::named(name).is_some() || LabeledName::named(name).is_some()
     }
 
-    /// Decides by name; a directory is for classification if it looks so and has no annotations of
-    /// boxes, and else for detection.
+    /// Parses a known name or the path of a directory. A directory is a classification dataset if it has the
+    /// layout of one and no annotations of boxes, and else a detection dataset.
     ///
     /// # Errors
-    /// Neither a name nor a directory; the error lists the names of both kinds.
+    /// Neither a known name nor a directory.
     pub fn parse(name: &str) -> Result<Self, RegistryError> {
         let directory = Path::new(name);
         if let Some(dataset) = DatasetName::named(name) {
@@ -271,7 +258,8 @@ impl AnyDatasetName {
     }
 }
 
-/// The directory of a named dataset: its own inside of the data directory, or else that directory itself.
+/// Returns the directory of a named dataset: the one of its name in the data directory, or else the data
+/// directory itself.
 fn directory_of(name: &str, data_dir: Option<&Path>) -> Result<PathBuf, RegistryError> {
     let variable = std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from);
     let base = data_dir.map(Path::to_path_buf).or(variable);
@@ -280,17 +268,17 @@ fn directory_of(name: &str, data_dir: Option<&Path>) -> Result<PathBuf, Registry
     Ok(if inside.is_dir() { inside } else { base })
 }
 
-/// A split ready for use.
+/// A split of a detection dataset.
 #[derive(Debug, Clone)]
 pub struct OpenedSplit {
     /// Annotations and pixels.
     pub dataset: Arc<DetectionDataset>,
-    /// The COCO file of the annotations; none for generated data and YOLO's layout.
+    /// The annotations as a COCO JSON file; None for generated data and other formats.
     pub annotations: Option<PathBuf>,
 }
 
-/// A split of the generated scenes. A scene is drawn when it is first asked for and its JPEG file
-/// kept in memory: drawing again costs about ten times as much as decoding.
+/// Builds a split of the generated scenes. A scene is drawn at its first use and its JPEG file is kept in
+/// memory: drawing again costs about ten times as much as decoding.
 ///
 /// # Errors
 /// Settings out of range.
@@ -359,10 +347,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_name_says_what_there_is() {
+    fn an_unknown_name_lists_the_known_ones_and_suggests_the_nearest() {
         let message = DatasetName::parse("coc").unwrap_err().to_string();
         assert!(
-            message.contains("'coc'")
+            message.contains("'coc' (did you mean 'coco'?)")
                 && message.contains("blood-cells")
                 && message.contains("places365-challenge"),
             "{message}"

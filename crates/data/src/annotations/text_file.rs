@@ -1,0 +1,44 @@
+//! Small text files of annotations.
+
+use std::io;
+use std::path::Path;
+
+use crate::DataError;
+
+/// Annotations of one image take kilobytes; a file beyond this limit is something else and would fill
+/// the memory.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// Reads a UTF-8 file of at most 64 MiB, without its byte order mark.
+///
+/// # Errors
+/// The file cannot be read, is larger, or is not UTF-8.
+pub(crate) fn read_text(path: &Path) -> Result<String, DataError> {
+    let io = |source| DataError::io(path, source);
+    let length = std::fs::metadata(path).map_err(io)?.len();
+    if length > LARGEST_FILE {
+        let megabytes = length >> 20;
+        let problem = format!("{megabytes} MiB is too large for such a file (at most 64 MiB)");
+        return Err(DataError::labels(path, problem));
+    }
+    text_of(std::fs::read(path).map_err(io)?, path)
+}
+
+/// Decodes UTF-8 and removes a byte order mark; `path` only names the file in errors.
+///
+/// # Errors
+/// The bytes are not UTF-8.
+pub(crate) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, DataError> {
+    let text = String::from_utf8(bytes)
+        .map_err(|error| DataError::io(path, io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(text) => text.to_owned(),
+        None => text,
+    })
+}
+
+/// Returns the lines that contain something, trimmed.
+pub(crate) fn lines(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
+}

@@ -1,0 +1,326 @@
+//! `data.yaml`: class names and image directories of a dataset in YOLO's layout.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use crate::DataError;
+use crate::annotations::layout::Split;
+
+/// A `data.yaml` file.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct DataYaml {
+    /// The directory that the splits are relative to.
+    pub(super) path: Option<String>,
+    /// Directories or lists of images of each split.
+    pub(super) splits: Vec<(Split, Vec<String>)>,
+    /// Class names; the position is the class's number.
+    pub(super) names: Vec<String>,
+}
+
+/// The keys as they are in the file. Others, such as `download` and `augment`, are skipped.
+#[derive(Deserialize)]
+struct Keys {
+    path: Option<String>,
+    train: Option<Entries>,
+    val: Option<Entries>,
+    test: Option<Entries>,
+    nc: Option<usize>,
+    names: Option<Names>,
+}
+
+impl DataYaml {
+    /// Parses a YAML 1.2 file; None if it does not describe a dataset, that is, has no `names`.
+    ///
+    /// # Errors
+    /// The file has `names` and is not valid YAML, or its values contradict each other.
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Option<Self>, DataError> {
+        let keys: Keys = match serde_saphyr::from_str(text) {
+            Ok(keys) => keys,
+            Err(error) if has_names(text) => {
+                return Err(DataError::labels(path, in_one_line(&error)));
+            }
+            // Some other program's configuration.
+            Err(_) => return Ok(None),
+        };
+        let Some(Names(names)) = keys.names else {
+            return Ok(None);
+        };
+        if names.is_empty() {
+            return Err(DataError::labels(path, "`names` is empty"));
+        }
+        if let Some(count) = keys.nc.filter(|count| *count != names.len()) {
+            let problem = format!("`nc` is {count}, but `names` has {} entries", names.len());
+            return Err(DataError::labels(path, problem));
+        }
+        let splits = [
+            (Split::Train, keys.train),
+            (Split::Val, keys.val),
+            (Split::Test, keys.test),
+        ];
+        Ok(Some(Self {
+            path: keys.path,
+            splits: splits
+                .into_iter()
+                .filter_map(|(split, entries)| Some((split, entries?.0)))
+                .filter(|(_, entries)| !entries.is_empty())
+                .collect(),
+            names,
+        }))
+    }
+
+    /// Formats the file for a directory with `images/SPLIT`.
+    pub(super) fn format(names: &[String], splits: &[Split]) -> String {
+        let mut text = String::from("path: .\n");
+        for split in splits {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{split}: images/{split}");
+        }
+        text.push_str("names:\n");
+        for (class, name) in names.iter().enumerate() {
+            let _ = writeln!(text, "  {class}: {}", quoted(name));
+        }
+        text
+    }
+}
+
+/// Reports whether a line begins with the key `names`.
+fn has_names(text: &str) -> bool {
+    text.lines().any(|line| {
+        let key = line.split(':').next().unwrap_or_default();
+        key.len() < line.len() && key.trim_end().trim_matches(['"', '\'']) == "names"
+    })
+}
+
+/// The message of a YAML error with line and column, without the excerpt of the file below it.
+fn in_one_line(error: &serde_saphyr::Error) -> String {
+    let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    let message = message.lines().next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    format!("not valid YAML: {message}")
+}
+
+/// A YAML string in double quotes.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            character if character.is_control() || is_break(character) => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(character));
+            }
+            character => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Characters that YAML reads as a line break, or does not allow outside of an escape.
+fn is_break(character: char) -> bool {
+    matches!(
+        character,
+        '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+    )
+}
+
+/// One string, or a list of them.
+struct Entries(Vec<String>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a directory or list of images, or a sequence of them")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, entry: &str) -> Result<Entries, E> {
+                Ok(Entries(vec![entry.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = sequence.next_element()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_any(EntriesVisitor)
+    }
+}
+
+/// A list of names, or a map from class numbers to names, in any order and without gaps.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NamesVisitor;
+        impl<'de> Visitor<'de> for NamesVisitor {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of class names, or a map from class numbers to names")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                // As strings, a name such as `no`, `1` or `1.0` keeps its spelling.
+                while let Some(name) = sequence.next_element::<String>()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                let mut numbered = Vec::new();
+                while let Some((class, name)) = map.next_entry::<u64, String>()? {
+                    numbered.push((class, name));
+                }
+                numbered.sort();
+                if let Some((missing, _)) =
+                    (0..).zip(&numbered).find(|(at, (class, _))| at != class)
+                {
+                    let problem = format!(
+                        "`names` has {} entries and none for class {missing}",
+                        numbered.len()
+                    );
+                    return Err(A::Error::custom(problem));
+                }
+                Ok(Names(numbered.into_iter().map(|(_, name)| name).collect()))
+            }
+        }
+        deserializer.deserialize_any(NamesVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> DataYaml {
+        DataYaml::parse(text, Path::new("data.yaml"))
+            .unwrap()
+            .unwrap()
+    }
+
+    fn names_of(text: &str) -> Vec<String> {
+        parse(text).names
+    }
+
+    fn error_of(text: &str) -> String {
+        let error = DataYaml::parse(text, Path::new("data.yaml")).unwrap_err();
+        error.to_string()
+    }
+
+    #[test]
+    fn every_usual_form_of_names_is_read() {
+        for names in [
+            "names:\n  0: cat\n  1: traffic light  # comment\n  2: 'it''s #1: x'\n",
+            "names:\n  2: \"it's #1: x\"\n  0: cat\n  1: traffic light\n",
+            "names: [cat, 'traffic light', \"it's #1: x\"]\nnc: 3",
+            "names: [\n  cat, # comment\n\n  traffic light,\n  \"it's #1: x\",\n]\n",
+            "names:\n- cat\n- traffic light\n- \"it's #1: x\"\n",
+            "names: {0: cat, '1': traffic light, 2: \"it's #1: x\"}",
+            "classes: &c [cat, traffic light, \"it's #1: x\"]\nnames: *c\n",
+            "\"names\": [cat, traffic light, it's #1: x]\n"
+                .replace("it's #1: x", "\"it's #1: x\"")
+                .as_str(),
+        ] {
+            let text = format!(
+                "# head\npath: ../datasets/x # where\ntrain: images/train\nval: ['images/a', images/b]\ntest:\n\n{names}\ndownload: |\n  import x\n"
+            );
+            let expected = DataYaml {
+                path: Some("../datasets/x".into()),
+                splits: vec![
+                    (Split::Train, vec!["images/train".into()]),
+                    (Split::Val, vec!["images/a".into(), "images/b".into()]),
+                ],
+                names: ["cat", "traffic light", "it's #1: x"]
+                    .map(String::from)
+                    .into(),
+            };
+            assert_eq!(parse(&text), expected, "{names}");
+            let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+            assert_eq!(parse(&windows), expected, "{names}");
+        }
+    }
+
+    #[test]
+    fn names_that_look_like_other_types_keep_their_spelling() {
+        let text = "names: [no, yes, on, Off, true, 1, 1.0, 0x10, 007, 1e3]";
+        assert_eq!(
+            names_of(text),
+            [
+                "no", "yes", "on", "Off", "true", "1", "1.0", "0x10", "007", "1e3"
+            ]
+        );
+        assert_eq!(names_of("names: {1: yes, 0: no}"), ["no", "yes"]);
+    }
+
+    #[test]
+    fn a_wrong_description_says_what_is_wrong() {
+        for (text, says) in [
+            (
+                "nc: 3\nnames: [a, b]",
+                "`nc` is 3, but `names` has 2 entries",
+            ),
+            ("names: []", "`names` is empty"),
+            ("names: {0: a, 2: b}", "none for class 1"),
+            ("names: {1: a, 2: b}", "none for class 0"),
+            ("names: {0: a, 0: b}", "duplicate"),
+            ("names: [a]\ntrain: x\nnames: [b]", "duplicate"),
+            ("names: [a", "not valid YAML"),
+            ("names: cat", "a list of class names"),
+            ("names: [[a]]", "not valid YAML"),
+            ("names: {a: b}", "not valid YAML"),
+            ("names: [a]\ntrain: {x: y}", "a directory or list of images"),
+            ("names: [a]\nnc: many", "not valid YAML"),
+        ] {
+            let message = error_of(text);
+            assert!(message.starts_with("data.yaml: "), "{message}");
+            assert!(message.contains(says), "{text}: {message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    }
+
+    #[test]
+    fn other_yaml_files_are_no_descriptions() {
+        for text in [
+            "",
+            "model: x",
+            "- a\n- b",
+            "a: [1",
+            "a: 1\n---\nb: 2",
+            "names:",
+            "tags:\n  names: [a]\n",
+        ] {
+            let parsed = DataYaml::parse(text, Path::new("x.yaml")).unwrap();
+            assert_eq!(parsed, None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn written_names_are_read_back(names in proptest::collection::vec(any::<String>(), 1..5)) {
+            let text = DataYaml::format(&names, &[Split::Train, Split::Val]);
+            let read = parse(&text);
+            prop_assert_eq!(read.names, names);
+            let splits: Vec<Split> = read.splits.iter().map(|(split, _)| *split).collect();
+            prop_assert_eq!(splits, [Split::Train, Split::Val]);
+        }
+
+        #[test]
+        fn text_of_any_kind_never_panics(text in "(names: )?.{0,60}") {
+            let _ = DataYaml::parse(&text, Path::new("x.yaml"));
+        }
+    }
+}

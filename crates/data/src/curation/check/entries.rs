@@ -1,0 +1,78 @@
+//! The checker's reader for formats other than COCO JSON.
+
+use std::collections::HashMap;
+
+use crate::DataError;
+use crate::annotations::format::SplitEntries;
+use crate::annotations::layout::SplitFiles;
+use crate::curation::check::{
+    CheckedSplit, Diagnostics, Entries, Kind, RawAnnotation, RawCategory, RawImage, Verdict,
+};
+
+/// Turns the entries of a split into those of the checker; ids are those of a strict read.
+pub(super) fn read(
+    name: &str,
+    files: &SplitFiles,
+    collected: SplitEntries,
+    diagnostics: &mut Diagnostics,
+) -> CheckedSplit {
+    let mut split = CheckedSplit {
+        name: name.to_owned(),
+        annotations: files.annotations.clone(),
+        is_whole: false,
+        has_image_sizes: true,
+        images: Entries::default(),
+        objects: Entries::default(),
+        categories: Entries::default(),
+        image_facts: Vec::new(),
+        image_moves: HashMap::new(),
+        category_moves: HashMap::new(),
+        image_directory: Some(collected.image_root),
+    };
+    for (id, name) in (1..).zip(collected.categories) {
+        let category = RawCategory {
+            id: Some(id),
+            name: Some(name.into()),
+        };
+        split.categories.push(category, Verdict::Keep);
+    }
+    for (image_id, image) in (1..).zip(collected.images) {
+        let entry = RawImage {
+            id: Some(image_id),
+            file_name: Some(image.file_name.into()),
+            width: image.size.map(|size| size.width as u64),
+            height: image.size.map(|size| size.height as u64),
+        };
+        split.images.push(entry, Verdict::Keep);
+        for found in image.boxes {
+            let xywh = found.xywh.map(|xywh| xywh.map(f64::from));
+            let object = RawAnnotation {
+                id: Some(split.objects.len() as u64 + 1),
+                image_id: Some(image_id),
+                category_id: Some(found.class as u64 + 1),
+                xywh,
+                area: xywh.map(|[_, _, width, height]| width * height),
+                is_crowd: false,
+                without_outline: false,
+            };
+            split.objects.push(object, Verdict::Keep);
+        }
+    }
+    for problem in collected.problems {
+        // Problems of image files are found when the images are decoded.
+        if problem.error.is_about_one_image() {
+            continue;
+        }
+        let (file, detail) = match problem.error {
+            DataError::Labels { origin, problem } => (Some(origin), problem),
+            DataError::Io { path, source } => {
+                (Some(path.display().to_string()), source.to_string())
+            }
+            error => (None, error.to_string()),
+        };
+        let image_id = Some(problem.image as u64 + 1);
+        let diagnostic = split.diagnostic(file, image_id, None, detail);
+        diagnostics.add(Kind::EntryMalformed, diagnostic);
+    }
+    split
+}
