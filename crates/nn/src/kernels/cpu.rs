@@ -15,6 +15,12 @@ use rayon::prelude::*;
 /// Fewer elements than this are not worth a task of their own in an element-wise pass.
 pub(super) const ELEMENTS_PER_TASK: usize = 16 * 1024;
 
+/// Returns whether the CPU kernels can take these tensors. Others take the portable form.
+pub(super) fn all_f32<'a>(tensors: impl IntoIterator<Item = &'a FlexTensor>) -> bool {
+    let mut tensors = tensors.into_iter();
+    tensors.all(|tensor| tensor.dtype() == DType::F32)
+}
+
 /// A tensor of 32-bit floats whose elements lie in row-major order without gaps.
 pub(super) struct Contiguous(FlexTensor);
 

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::super::cpu::{Output, with_scratch};
 use super::super::vectorized::vectorized;
 use super::bordered::Bordered;
-use super::forward::Finish;
+use super::forward::Epilogue;
 use super::geometry::Geometry;
 
 /// Whether every group has one channel and one filter.
@@ -21,7 +21,7 @@ pub(super) fn convolve(
     x: &[f32],
     weight: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
 ) -> Output {
     let bordered = Bordered::new(geometry);
     let (pixels, width) = (geometry.output_pixels(), geometry.output[1]);
@@ -50,7 +50,7 @@ pub(super) fn convolve(
                             }
                         });
                         let image = plane / geometry.groups;
-                        finish.apply_to_row((image, channel), plane * pixels, sums);
+                        epilogue.apply_to_row((image, channel), plane * pixels, sums);
                     },
                 );
                 // SAFETY: no other task has this plane.

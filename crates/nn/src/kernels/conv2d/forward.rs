@@ -15,7 +15,7 @@ use super::unfold::unfold_tile;
 
 /// What happens to an output before it is written.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Finish<'a> {
+pub(super) struct Epilogue<'a> {
     /// Added; one number for each output channel.
     pub(super) bias: Option<&'a [f32]>,
     /// Multiplied by, then; one number for each image and output channel.
@@ -28,7 +28,7 @@ pub(super) struct Finish<'a> {
     pub(super) relu: bool,
 }
 
-impl Finish<'_> {
+impl Epilogue<'_> {
     /// Of vectors of one channel of an image; `residual` are those of the same places.
     #[inline(always)]
     pub(super) fn apply<S: Simd, const V: usize>(
@@ -92,7 +92,7 @@ impl Finish<'_> {
 /// Writes the rows of a tile where they belong.
 struct Writer<'a> {
     output: SharedOutput<'a>,
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
     /// The channel of row 0, over all groups.
     channel: usize,
     /// The first image of the tile.
@@ -120,12 +120,12 @@ impl Sink for Writer<'_> {
             && column + width <= self.columns
         {
             let at = start + row * self.pixels + column;
-            let residual = self.finish.residual.map(|residual| {
+            let residual = self.epilogue.residual.map(|residual| {
                 let (vectors, _) = S::as_simd_f32s(&residual[at..at + width]);
                 std::array::from_fn(|v| vectors[v])
             });
             let values = self
-                .finish
+                .epilogue
                 .apply(simd, (self.image, channel), sums, residual);
             // SAFETY: no other task has these rows of this tile.
             unsafe { self.output.write_vectors::<S, V>(at, values) };
@@ -142,7 +142,7 @@ impl Sink for Writer<'_> {
             let at = self.starts[image] + row * self.pixels + place;
             let piece = &mut line[from - column..][..length];
             let place = (self.image + image, channel);
-            self.finish.apply_to_row(place, at, piece);
+            self.epilogue.apply_to_row(place, at, piece);
             // SAFETY: no other task has these rows of this tile.
             unsafe { self.output.write(at, piece) };
             from += length;
@@ -157,17 +157,17 @@ const PACKED_FROM: usize = 256;
 pub(super) fn convolve_rows(
     x: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     weight: &[f32],
 ) -> Output {
     let rows = geometry.rows();
     if geometry.groups == 1 && geometry.batch * geometry.output_pixels() >= PACKED_FROM {
         let packed = pack(weight, geometry.filters, rows);
-        return convolve(x, geometry, finish, |filters| Left::Packed {
+        return convolve(x, geometry, epilogue, |filters| Left::Packed {
             data: &packed[filters.start * rows..],
         });
     }
-    convolve(x, geometry, finish, |filters| Left::Rows {
+    convolve(x, geometry, epilogue, |filters| Left::Rows {
         data: &weight[filters.start * rows..],
         stride: rows,
     })
@@ -185,7 +185,7 @@ const PART: usize = 2 * PANEL;
 pub(super) fn convolve<'w>(
     x: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     weights: impl Fn(Range<usize>) -> Left<'w> + Sync,
 ) -> Output {
     let pixels = geometry.output_pixels();
@@ -195,7 +195,7 @@ pub(super) fn convolve<'w>(
         batch => batch * pixels <= PART,
     };
     if geometry.groups == 1 && is_small {
-        return convolve_whole(x, geometry, finish, weights);
+        return convolve_whole(x, geometry, epilogue, weights);
     }
     let tiles = geometry.tiles(rows);
     // Too few tiles to keep the threads busy: split the filters too, at the price of unfolding
@@ -240,7 +240,7 @@ pub(super) fn convolve<'w>(
             );
             let mut writer = Writer {
                 output: shared,
-                finish,
+                epilogue,
                 channel: first,
                 image: tile.images.start,
                 starts: &starts,
@@ -273,7 +273,7 @@ pub(super) fn convolve<'w>(
 fn convolve_whole<'w>(
     x: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     weights: impl Fn(Range<usize>) -> Left<'w> + Sync,
 ) -> Output {
     let (rows, pixels) = (geometry.rows(), geometry.output_pixels());
@@ -301,7 +301,7 @@ fn convolve_whole<'w>(
             .collect();
         let mut writer = Writer {
             output: shared,
-            finish,
+            epilogue,
             channel: first,
             image: 0,
             starts: &starts,

@@ -12,14 +12,14 @@ use super::super::cpu::{Output, with_scratch};
 use super::super::panels::{Lines, PANEL, Store, add_dot_products, multiply_lines};
 use super::super::vectorized::vectorized;
 use super::bordered::Bordered;
-use super::forward::Finish;
+use super::forward::Epilogue;
 use super::geometry::Geometry;
 
 /// Channels and filters of a group up to which this is faster than unfolding.
 const MOST: usize = 32;
 
 /// Whether a shape is computed here.
-pub(super) fn pays(geometry: &Geometry) -> bool {
+pub(super) fn is_profitable(geometry: &Geometry) -> bool {
     let is_unfolded = !geometry.is_pointwise();
     let is_small = geometry.channels <= MOST && geometry.filters <= MOST;
     geometry.groups > 1 && is_unfolded && is_small
@@ -85,7 +85,7 @@ pub(super) fn convolve(
     x: &[f32],
     weight: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
 ) -> Output {
     let mut output = Output::new(geometry.output_shape().iter().product());
     let (pixels, width) = (geometry.output_pixels(), geometry.output[1]);
@@ -122,7 +122,7 @@ pub(super) fn convolve(
                             for (to, sums) in plane.chunks_exact_mut(width).zip(rows) {
                                 to.copy_from_slice(&sums[..width]);
                             }
-                            finish.apply_to_row((image, channel), at, plane);
+                            epilogue.apply_to_row((image, channel), at, plane);
                         },
                     );
                     // SAFETY: no other task has this plane.

@@ -6,12 +6,12 @@ use rayon::prelude::*;
 use super::super::cpu::{Contiguous, Matrix, Output, SharedOutput, dims, multiply, with_scratch};
 use super::super::panels::Left;
 use super::Conv2dOptions;
-use super::forward::{Finish, convolve, convolve_rows};
+use super::forward::{Epilogue, convolve, convolve_rows};
 use super::geometry::{Geometry, MIN_TILE_PIXELS, TASKS, TILE_ELEMENTS};
 use super::unfold::fold;
 use super::{depthwise, grouped, winograd};
 
-pub(in super::super) fn cpu_input_gradient(
+pub(super) fn cpu_input_gradient(
     output_gradient: FlexTensor,
     weight: FlexTensor,
     input_shape: [usize; 4],
@@ -45,17 +45,23 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
         padding: [0, 1].map(|axis| reach(axis) - geometry.padding[axis]),
         ..*geometry
     };
-    let finish = Finish::default();
-    if grouped::pays(&mirrored) {
+    let epilogue = Epilogue::default();
+    if grouped::is_profitable(&mirrored) {
         let turned = turn_weights(weight, geometry);
-        return grouped::convolve(dy, &turned, &mirrored, finish);
+        return grouped::convolve(dy, &turned, &mirrored, epilogue);
     }
-    if winograd::pays(&mirrored) {
-        return winograd::convolve(dy, &mirrored, finish, weight, winograd::Weights::Turned);
+    if winograd::is_profitable(&mirrored) {
+        return winograd::convolve(
+            dy,
+            &mirrored,
+            epilogue,
+            weight,
+            winograd::Weights::Transposed,
+        );
     }
     if geometry.is_pointwise() {
         let (channels, filters) = (geometry.channels, geometry.filters);
-        return convolve(dy, &mirrored, finish, |range| {
+        return convolve(dy, &mirrored, epilogue, |range| {
             let (group, channel) = (range.start / channels, range.start % channels);
             Left::Columns {
                 data: &weight[group * filters * channels + channel..],
@@ -66,7 +72,7 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
     // Turning the weights round costs a pass over them, which pays when there are many pixels.
     if geometry.batch * geometry.output_pixels() >= 128 {
         let turned = turn_weights(weight, geometry);
-        return convolve_rows(dy, &mirrored, finish, &turned);
+        return convolve_rows(dy, &mirrored, epilogue, &turned);
     }
     fold_input_gradient(dy, weight, geometry)
 }

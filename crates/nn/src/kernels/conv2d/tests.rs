@@ -3,7 +3,6 @@
 use super::super::fixture::{
     assert_same_bits_on_any_thread_count, assert_within, cases, noise, values,
 };
-use super::super::portable;
 use super::*;
 use burn::backend::Flex;
 use burn::tensor::Device;
@@ -54,10 +53,19 @@ fn portable_values(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) ->
     let shapes = (x, weight);
     let x = flat(noise(1, x, &device));
     let weight = flat(noise(2, weight, &device));
-    let y = portable::conv2d::<Flex>(x.clone(), weight.clone(), None, None, false, options);
+    let inputs = Conv2dInputs {
+        x: x.clone(),
+        weight: weight.clone(),
+        scale: OptionalTensor::Absent,
+        bias: OptionalTensor::Absent,
+        gates: OptionalTensor::Absent,
+        residual: OptionalTensor::Absent,
+        relu: false,
+    };
+    let y = portable_forward::<Flex>(inputs, options);
     let dy = flat(noise(3, dims::<4>(&y), &device));
-    let dx = portable::conv2d_input_gradient::<Flex>(dy.clone(), weight, shapes.0, options);
-    let dweight = portable::conv2d_weight_gradient::<Flex>(x, dy, shapes.1, options);
+    let dx = portable_input_gradient::<Flex>(dy.clone(), weight, shapes.0, options);
+    let dweight = portable_weight_gradient::<Flex>(x, dy, shapes.1, options);
     [y, dx, dweight].map(|tensor| tensor.into_data().try_to_vec::<f32>().unwrap())
 }
 

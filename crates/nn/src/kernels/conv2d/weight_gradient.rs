@@ -54,7 +54,7 @@ fn gather_length(geometry: &Geometry, tile: &Tile) -> usize {
     }
 }
 
-pub(in super::super) fn cpu_weight_gradient(
+pub(super) fn cpu_weight_gradient(
     x: FlexTensor,
     output_gradient: FlexTensor,
     weight_shape: [usize; 4],
@@ -66,10 +66,10 @@ pub(in super::super) fn cpu_weight_gradient(
     if depthwise::is_possible(&geometry) {
         return tensor(depthwise::weight_gradient(x, dy, &geometry), weight_shape);
     }
-    if grouped::pays(&geometry) {
+    if grouped::is_profitable(&geometry) {
         return tensor(grouped::weight_gradient(x, dy, &geometry), weight_shape);
     }
-    if winograd::gradient_pays(&geometry) {
+    if winograd::is_gradient_profitable(&geometry) {
         return tensor(winograd::weight_gradient(x, dy, &geometry), weight_shape);
     }
     let elements: usize = weight_shape.iter().product();

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::super::cpu::{Matrix, Output, SharedOutput, multiply, with_scratch};
 use super::super::panels::{Left, PANEL, Right, Store, multiply_into, pack_block, rows_at_once};
 use super::super::vectorized::vectorized;
-use super::forward::Finish;
+use super::forward::Epilogue;
 use super::geometry::{Geometry, TASKS};
 
 /// Numbers of a transformed tile.
@@ -31,7 +31,7 @@ const GAP: usize = 16;
 const LEAST_TILES: usize = 150;
 
 /// Whether this form pays; see the table in `docs/speed.md`.
-pub(super) fn pays(geometry: &Geometry) -> bool {
+pub(super) fn is_profitable(geometry: &Geometry) -> bool {
     let [height, width] = geometry.output;
     is_possible(geometry)
         && geometry.channels >= 16
@@ -41,9 +41,9 @@ pub(super) fn pays(geometry: &Geometry) -> bool {
 }
 
 /// Whether this form pays for the gradient of the weights, which are transformed back from 36 sums.
-pub(super) fn gradient_pays(geometry: &Geometry) -> bool {
+pub(super) fn is_gradient_profitable(geometry: &Geometry) -> bool {
     let widest = geometry.channels.max(geometry.filters);
-    pays(geometry) && Grid::new(geometry).tiles >= 2 * widest
+    is_profitable(geometry) && Grid::new(geometry).tiles >= 2 * widest
 }
 
 fn is_possible(geometry: &Geometry) -> bool {
@@ -58,10 +58,10 @@ fn is_possible(geometry: &Geometry) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Weights {
     /// `[filters, channels, 3, 3]` of this convolution.
-    Straight,
+    Given,
     /// `[channels, filters, 3, 3]` of the convolution whose input gradient this is, turned by 180
     /// degrees on the way.
-    Turned,
+    Transposed,
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -357,8 +357,8 @@ fn transform_output_gradient(
 fn transform_weights(weight: &[f32], [filters, channels]: [usize; 2], weights: Weights) -> Output {
     let at_once = rows_at_once();
     let of_point = match weights {
-        Weights::Straight => filters.next_multiple_of(at_once) * channels,
-        Weights::Turned => channels.next_multiple_of(at_once) * filters,
+        Weights::Given => filters.next_multiple_of(at_once) * channels,
+        Weights::Transposed => channels.next_multiple_of(at_once) * filters,
     };
     let mut output = Output::new(POINTS * of_point);
     let shared = output.shared();
@@ -392,13 +392,13 @@ fn transform_weights(weight: &[f32], [filters, channels]: [usize; 2], weights: W
                         }
                         for (point, lines) in lines.chunks_exact(of_line).enumerate() {
                             match weights {
-                                Weights::Straight => {
+                                Weights::Given => {
                                     pack_block(lines, channels, at_once, packed);
                                     let at = point * of_point + block * of_line;
                                     // SAFETY: no other task has this block of filters.
                                     unsafe { shared.write(at, packed) };
                                 }
-                                Weights::Turned => {
+                                Weights::Transposed => {
                                     for (n, filter) in some.clone().enumerate() {
                                         let line = &lines[n * channels..][..channels];
                                         for (rows, piece) in line.chunks(at_once).enumerate() {
@@ -435,8 +435,8 @@ fn transform_filter(
     let channels = kernels.len();
     for (tap, line) in taps.chunks_exact_mut(channels).enumerate() {
         let tap = match weights {
-            Weights::Straight => tap,
-            Weights::Turned => 8 - tap,
+            Weights::Given => tap,
+            Weights::Transposed => 8 - tap,
         };
         for (to, kernel) in line.iter_mut().zip(kernels) {
             *to = kernel[tap];
@@ -466,14 +466,14 @@ fn transform_filter(
 pub(super) fn convolve(
     x: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     weight: &[f32],
     weights: Weights,
 ) -> Output {
     let (channels, filters) = (geometry.channels, geometry.filters);
     let shape = match weights {
-        Weights::Straight => [filters, channels],
-        Weights::Turned => [channels, filters],
+        Weights::Given => [filters, channels],
+        Weights::Transposed => [channels, filters],
     };
     let transformed = transform_weights(weight, shape, weights);
     // SAFETY: every block of every point is written, missing rows as zeros.
@@ -496,7 +496,7 @@ pub(super) fn convolve(
         let tiles = first..(first + PANEL).min(grid.tiles);
         let first = task % splits * filters_per_task;
         let filters = first..(first + filters_per_task).min(filters);
-        convolve_tiles(x, geometry, finish, &left, &grid, tiles, filters, shared);
+        convolve_tiles(x, geometry, epilogue, &left, &grid, tiles, filters, shared);
     });
     output
 }
@@ -505,7 +505,7 @@ pub(super) fn convolve(
 fn convolve_tiles<'w>(
     x: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     left: &impl Fn(usize, usize) -> Left<'w>,
     grid: &Grid,
     tiles: Range<usize>,
@@ -574,7 +574,7 @@ fn convolve_tiles<'w>(
                                     if y < height {
                                         let at = plane + y * width + x;
                                         let line = &mut line[..inside];
-                                        finish.apply_to_row((run.image, filter), at, line);
+                                        epilogue.apply_to_row((run.image, filter), at, line);
                                         // SAFETY: no other task has this row of these tiles
                                         // of this filter.
                                         unsafe { output.write(at, line) };
