@@ -151,14 +151,14 @@ fn a_recording_has_the_detections_of_the_detector_its_gates_and_its_feature_maps
     let device = Device::flex();
     let image = scene();
     let detector = Model::load(Path::new(DETECTOR), &device).unwrap();
-    let (expected, recorded) = record(Depth::GatesAndMaps, || detector.detect(&image).unwrap());
+    let (expected, recorded) = record(Depth::GatesAndFeatureMaps, || detector.detect(&image).unwrap());
     assert!(!expected.is_empty(), "there is something to find");
     assert_eq!(detector.task(), Task::Detection);
     let categories = &detector.spec.categories;
     let names: Vec<&String> = categories.iter().map(|c| &c.name).collect();
     assert!(detector.spec.class_names().iter().eq(names));
 
-    let recording = detector.record(&image, Depth::GatesAndMaps).unwrap();
+    let recording = detector.record(&image, Depth::GatesAndFeatureMaps).unwrap();
     assert_eq!(recording.prediction.detections(), expected);
     assert!(recording.prediction.classes().is_empty());
     let (width, height) = (image.width() as f32, image.height() as f32);
@@ -172,7 +172,7 @@ fn a_recording_has_the_detections_of_the_detector_its_gates_and_its_feature_maps
     let mut cut = 0;
     for (found, unit) in recording.blocks.iter().zip(&recorded) {
         assert_eq!(found.gates, values(unit.gates.clone()));
-        let maps = unit.maps.clone().unwrap();
+        let maps = unit.feature_maps.clone().unwrap();
         let [_, channels, rows, columns] = maps.before.dims();
         let channel = found.most_active(1)[0];
         let (before, after) = found.channel(channel).unwrap();
@@ -211,7 +211,7 @@ fn a_recording_has_the_classes_of_the_classifier_and_the_part_of_the_image_that_
         };
         let expected = classifier.classify(&image, 5).unwrap();
         assert_eq!(classifier.spec.class_names()[9], "class 9");
-        let recording = classifier.record(&image, Depth::GatesAndMaps).unwrap();
+        let recording = classifier.record(&image, Depth::GatesAndFeatureMaps).unwrap();
         assert_eq!(recording.prediction.classes(), expected);
         assert!(recording.prediction.detections().is_empty());
         assert_eq!(recording.blocks.is_empty(), name == "resnet20");

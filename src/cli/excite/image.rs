@@ -42,7 +42,7 @@ pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
     let network = Model::from_weights(weights, &args.checkpoint, &device.device)?;
     let blocks = network.se_blocks()?;
     let shown = choose_blocks(&blocks, &args.blocks)?;
-    let recording = network.record(&image, Depth::GatesAndMaps)?;
+    let recording = network.record(&image, Depth::GatesAndFeatureMaps)?;
 
     let output = &args.output;
     std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
