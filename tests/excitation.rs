@@ -151,7 +151,9 @@ fn a_recording_has_the_detections_of_the_detector_its_gates_and_its_feature_maps
     let device = Device::flex();
     let image = scene();
     let detector = Model::load(Path::new(DETECTOR), &device).unwrap();
-    let (expected, recorded) = record(Depth::GatesAndFeatureMaps, || detector.detect(&image).unwrap());
+    let (expected, recorded) = record(Depth::GatesAndFeatureMaps, || {
+        detector.detect(&image).unwrap()
+    });
     assert!(!expected.is_empty(), "there is something to find");
     assert_eq!(detector.task(), Task::Detection);
     let categories = &detector.spec.categories;
@@ -211,7 +213,9 @@ fn a_recording_has_the_classes_of_the_classifier_and_the_part_of_the_image_that_
         };
         let expected = classifier.classify(&image, 5).unwrap();
         assert_eq!(classifier.spec.class_names()[9], "class 9");
-        let recording = classifier.record(&image, Depth::GatesAndFeatureMaps).unwrap();
+        let recording = classifier
+            .record(&image, Depth::GatesAndFeatureMaps)
+            .unwrap();
         assert_eq!(recording.prediction.classes(), expected);
         assert!(recording.prediction.detections().is_empty());
         assert_eq!(recording.blocks.is_empty(), name == "resnet20");

@@ -123,7 +123,13 @@ impl Model {
         let image_size = ImageSize::new(image.height() as usize, image.width() as usize);
         let placement = self.placement(image_size);
         let units = blocks.into_iter().zip(recorded);
-        let block = |(block, RecordedUnit { gates, feature_maps }): (SeBlock, RecordedUnit)| {
+        let block = |(
+            block,
+            RecordedUnit {
+                gates,
+                feature_maps,
+            },
+        ): (SeBlock, RecordedUnit)| {
             let gates = gate_rows(gates);
             if gates.iter().any(|gate| !gate.is_finite()) {
                 let block = block.name;
