@@ -152,7 +152,7 @@ fn fold_input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Outpu
                 let dy = Matrix::rows(dy, geometry.filters, tile.len(), pixels);
                 let mut product =
                     SharedOutput::of(unfolded).matrix(0, block_rows, tile.len(), tile.len());
-                // SAFETY: the scratch buffer is ours and initialized.
+                // SAFETY: the scratch buffer belongs to this task and is initialized.
                 unsafe { multiply(&mut product, weights.transposed(), dy, false) };
                 for channel in 0..channels.len() {
                     let rows = &unfolded[channel * kernel * tile.len()..];
