@@ -15,6 +15,7 @@ use sedet_data::annotations::layout::LayoutError;
 use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::registry::{DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::data_source;
+use sedet_data::eval::EvalError;
 
 /// Returns the hint of the outermost error in the chain that has one.
 pub(super) fn hint_for(error: &anyhow::Error) -> Option<String> {
@@ -37,6 +38,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(dataset_hint),
     |cause| cause.downcast_ref().and_then(data_hint),
     |cause| cause.downcast_ref().and_then(convert_hint),
+    |cause| cause.downcast_ref().and_then(ground_truth_hint),
 ];
 
 fn advised(error: &Advised) -> Option<String> {
@@ -71,6 +73,19 @@ fn download_hint(name: &str) -> Option<String> {
 fn data_hint(error: &DataError) -> Option<String> {
     match error {
         DataError::Layout(LayoutError::Ambiguous { .. }) => Some("keep one of these files".into()),
+        // A file with one problem often has others.
+        DataError::Annotations { path, .. } if path.is_file() => Some(format!(
+            "`sedet data check {}` lists all problems of the file; with --fix FILE it writes a \
+             corrected copy",
+            path.display()
+        )),
+        _ => None,
+    }
+}
+
+fn ground_truth_hint(error: &EvalError) -> Option<String> {
+    match error {
+        EvalError::Data(error) => hint_of(error),
         _ => None,
     }
 }
