@@ -152,7 +152,7 @@ fn last_maps_and_logits_of_plain_and_se_networks_equal_the_references() {
             let config = ClassifierConfig::new(backbone, CLASSES);
             let network = filled(&config, &device);
             let x = input(2, size, &device);
-            let map = network.backbone.forward_features(x.clone());
+            let map = network.backbone.forward_features(x.clone(), 0);
             let key = format!("{name}.features");
             assert_eq!(map.dims().to_vec(), fixture.shape(&key), "{key}");
             assert_eq!(map.dims()[1], config.backbone.channels(), "{key}");
@@ -493,7 +493,7 @@ fn told_sizes_of_narrow_cifar_networks_are_those_that_come_out() {
         let network = config.init(&device);
         let map = network
             .backbone
-            .forward_features(input(1, [13, 10], &device));
+            .forward_features(input(1, [13, 10], &device), 0);
         let [_, channels, height, width] = map.dims();
         assert_eq!([height, width], [4, 3], "{name}");
         let summary = config.summary([13, 10]).unwrap();
@@ -533,7 +533,7 @@ fn told_sizes_of_unusual_resnets_are_those_that_come_out() {
             let network = config.init(&device);
             let map = network
                 .backbone
-                .forward_features(input(1, [45, 38], &device));
+                .forward_features(input(1, [45, 38], &device), 0);
             let [_, channels, height, width] = map.dims();
             let summary = config.summary([45, 38]).unwrap();
             let of_last_block = |layer: &&LayerSummary| layer.name.ends_with("layer3.0.norms.2");
