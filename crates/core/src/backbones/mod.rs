@@ -379,7 +379,7 @@ impl AnyBackbone {
     ///
     /// # Errors
     /// The image is too small for the network.
-    pub(crate) fn layers_of_parts(
+    pub fn layers_of_parts(
         &self,
         size: [usize; 2],
     ) -> Result<Vec<Vec<summary::LayerSummary>>, summary::TooSmall> {
