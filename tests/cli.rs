@@ -45,7 +45,10 @@ fn mistakes_of_train_name_the_thing_and_the_hint() {
     };
     for (extra, parts) in [
         (["--backbone", "resnet19"], ["resnet19", "se-resnet50"]),
-        (["--backbone", "vgg16-bn"], ["vgg16-bn", "classifier only"]),
+        (
+            ["--backbone", "wrn-28-10"],
+            ["wrn-28-10", "classifier only"],
+        ),
         (["--set", "train.epoch=3"], ["train.epoch=3", "epoch"]),
         (["--config", "nothing"], ["'nothing'", "blood-cells"]),
         (

@@ -51,7 +51,7 @@ fn every_network_of_the_zoo_records_the_units_that_its_names_list() {
         let side = if network.input.size > 224 { 75 } else { 33 };
         let pixels = Tensor::<4>::ones([1, 3, side, side], &device);
         let module = backbone.init(&device).valid();
-        let (_, recorded) = record(Depth::Gates, || module.forward_features(pixels));
+        let (_, recorded) = record(Depth::Gates, || module.forward_features(pixels, 0));
         let channels = |gates: &Tensor<4>| gates.dims()[1];
         assert_eq!(
             recorded
@@ -99,7 +99,7 @@ fn units_elsewhere_in_the_block_have_their_channels_too() {
         assert_eq!(blocks[0].name, "SE_3_1");
         let module = backbone.init(&device).valid();
         let pixels = Tensor::<4>::ones([1, 3, 33, 33], &device);
-        let (_, recorded) = record(Depth::Gates, || module.forward_features(pixels));
+        let (_, recorded) = record(Depth::Gates, || module.forward_features(pixels, 0));
         let found: Vec<usize> = recorded.iter().map(|unit| unit.gates.dims()[1]).collect();
         let listed: Vec<usize> = blocks.iter().map(|block| block.channels).collect();
         assert_eq!(found, listed, "{position:?}");

@@ -20,7 +20,7 @@ const CHECKED_STEPS: usize = 3;
 
 /// torchvision's `trainable_backbone_layers=3`: stem and first stage keep their weights.
 fn frozen(mut config: FasterRcnnConfig) -> FasterRcnnConfig {
-    config.backbone.frozen_stages = 2;
+    *config.backbone.common_mut().frozen_stages = 2;
     config
 }
 

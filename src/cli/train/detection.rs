@@ -11,7 +11,6 @@ use super::{
     say_unmeasured, train,
 };
 use crate::cli::stop_on_ctrl_c;
-use sedet_core::backbones::BackboneConfig;
 use sedet_core::config::{DetectionConfig, recipe_for};
 use sedet_core::detection::faster_rcnn::FasterRcnn;
 use sedet_core::device::Backend;
@@ -41,20 +40,14 @@ impl StartTask<DetectionConfig> for DetectorStart<'_> {
         recipe_for(self.dataset)
     }
 
-    /// See [`DetectionConfig::adopt`].
+    /// See [`DetectionConfig::import`].
     fn adopt(
         &self,
         config: &mut DetectionConfig,
         weights: &LoadedWeights,
         whole: bool,
     ) -> anyhow::Result<()> {
-        let backbone = match weights.spec.backbone() {
-            BackboneConfig::Resnet(config) if !config.layers.contains(&0) => config,
-            _ => {
-                bail!("its backbone has no four stages, which the pyramid of a detector is made of")
-            }
-        };
-        config.adopt(&backbone, &weights.spec.preprocess, whole)?;
+        config.import(&weights.spec.backbone(), &weights.spec.preprocess, whole)?;
         Ok(())
     }
 
@@ -123,7 +116,7 @@ pub(super) fn run(
     );
     status!(
         "{} with {:.1} M parameters on {}",
-        match config.has_adopted_backbone() {
+        match config.has_imported_backbone() {
             true => "the backbone of the weights",
             false => &config.model.backbone,
         },
@@ -137,7 +130,9 @@ pub(super) fn run(
         let recompute = config.model.recompute;
         // An input that is too small is refused where it is used.
         if let Ok(step) = StepMemory::of_detector(&model, weights, recompute, size, images) {
-            step.check(&config.train, || advice(config, network.backbone.norm.kind))?;
+            step.check(&config.train, || {
+                advice(config, network.backbone.norm().kind)
+            })?;
         }
     }
     let task = DetectionTask {
