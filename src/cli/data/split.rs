@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::cli::hints::advise;
 use crate::cli::print_out;
-use sedet_core::status;
+use crate::cli::status;
 use sedet_data::annotations::AnnotationStore;
 use sedet_data::annotations::coco::{List, read_coco};
 use sedet_data::annotations::coco_copy::{Copied, copy_coco};
