@@ -100,14 +100,14 @@ fn annotated_images_have_the_format_that_is_asked_for() {
         here("tests/fixtures/layouts/timm_seresnet.pt"),
     );
     let (photo, output) = (here("assets/shapes-detections.jpg"), text(dir.path()));
-    let predict = ["predict", &photo, "--images", "svg", "--checkpoint"];
+    let predict = ["predict", &photo, "--image-format", "svg", "--checkpoint"];
     let done = sedet(&[&predict[..], &[&detector, "--output", &output]].concat());
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let svg = std::fs::read_to_string(dir.path().join("shapes-detections.svg")).unwrap();
     assert!(svg.contains("data:image/jpeg;base64,") && svg.contains(">ball 1.00</text>"));
     fails_with(
         &[&predict[..], &[&classifier, "--output", &output]].concat(),
-        &["--images is for detectors", "timm_seresnet.pt"],
+        &["--image-format requires a detector", "timm_seresnet.pt"],
     );
     let nowhere = sedet(&[&predict[..], &[&detector]].concat());
     assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
@@ -280,7 +280,8 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_image() {
     assert_eq!(trained.status.code(), Some(0), "{trained:?}");
     let said = String::from_utf8_lossy(&trained.stderr).to_string();
     assert!(
-        said.contains("made for 3 classes, here are 6") && said.contains("box_head.cls_score.bias"),
+        said.contains("checkpoint has 3 classes, dataset has 6")
+            && said.contains("box_head.cls_score.bias"),
         "{said}"
     );
     for file in [
@@ -296,7 +297,7 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_image() {
     }
     fails_with(
         &["train", "--dataset", &data, "--output", &run],
-        &["holds a run already", "--resume"],
+        &["already contains a run", "--resume"],
     );
     let pictures = dir.path().join("images");
     std::fs::create_dir(&pictures).unwrap();

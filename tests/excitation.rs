@@ -359,7 +359,7 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
     assert_eq!(summary["blocks"][0]["weakest"].as_array().unwrap().len(), 8);
     assert!(summary["thresholds"]["dead"].is_number());
     assert!(
-        console.contains("none of the 9 images is of shade1"),
+        console.contains("none of the 9 images shows shade1"),
         "{console}"
     );
     let svg = std::fs::read_to_string(out.join("class-activations.svg")).unwrap();
@@ -563,6 +563,6 @@ fn mistakes_name_the_thing_and_the_hint() {
     let one = ["--limit", "1", "--classes", "shade1"];
     fails_with(
         &[&start[..], &[&se], &one].concat(),
-        &["none of the 1 images is of shade1", "--limit"],
+        &["none of the 1 images shows shade1", "--limit"],
     );
 }

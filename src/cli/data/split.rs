@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use crate::cli::hints::advise;
 use crate::cli::print_out;
-use sedet_core::status;
+use crate::cli::status;
 use sedet_data::annotations::AnnotationStore;
 use sedet_data::annotations::coco::copy::{Copied, copy_coco};
 use sedet_data::annotations::coco::{List, read_coco};

@@ -18,8 +18,8 @@ use sedet_nn::nn::norm::NormKind;
 /// A training step that needs more memory than is available.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "a step of training needs about {:.1} GB of memory and {:.1} GB are free: {advice}; to try it all the \
-     same: --set train.check_memory=false", *need as f64 / 1e9, *free as f64 / 1e9
+    "a training step needs about {:.1} GB of memory and {:.1} GB are free: {advice}",
+    *need as f64 / 1e9, *free as f64 / 1e9
 )]
 pub struct NotEnoughMemory {
     /// Bytes, estimated.
