@@ -10,6 +10,8 @@
 use std::error::Error;
 use std::fmt;
 
+use sedet_core::excitation::ExcitationError;
+
 /// Returns the hint of the outermost error in the chain that has one.
 pub(super) fn hint_for(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(hint_of)
@@ -26,10 +28,20 @@ fn hint_of(cause: &(dyn Error + 'static)) -> Option<String> {
 type Rule = fn(&(dyn Error + 'static)) -> Option<String>;
 
 /// One rule for each error type that has a hint.
-const RULES: &[Rule] = &[|cause| cause.downcast_ref().and_then(advised)];
+const RULES: &[Rule] = &[
+    |cause| cause.downcast_ref().and_then(advised),
+    |cause| cause.downcast_ref().and_then(excitation),
+];
 
 fn advised(error: &Advised) -> Option<String> {
     Some(error.hint.clone())
+}
+
+fn excitation(error: &ExcitationError) -> Option<String> {
+    (*error == ExcitationError::NoBlocks).then(|| {
+        "take a network with SE blocks: in the list of `sedet models` their names start with se"
+            .to_owned()
+    })
 }
 
 /// Attaches a hint to an error that is created in `cli`.
