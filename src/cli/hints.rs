@@ -11,6 +11,7 @@ use std::error::Error;
 use std::fmt;
 
 use sedet_core::device::DeviceError;
+use sedet_core::excitation::ExcitationError;
 use sedet_core::model::ModelError;
 use sedet_core::train::RunError;
 use sedet_core::train::ablation::AblationError;
@@ -57,6 +58,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(data_hint),
     |cause| cause.downcast_ref().and_then(convert_hint),
     |cause| cause.downcast_ref().and_then(ground_truth_hint),
+    |cause| cause.downcast_ref().and_then(excitation),
 ];
 
 fn advised(error: &Advised) -> Option<String> {
@@ -223,6 +225,13 @@ fn convert_hint(error: &ConvertError) -> Option<String> {
         ConvertError::SameName { .. } => Some("rename one of the images".into()),
         _ => None,
     }
+}
+
+fn excitation(error: &ExcitationError) -> Option<String> {
+    (*error == ExcitationError::NoBlocks).then(|| {
+        "take a network with SE blocks: in the list of `sedet models` their names start with se"
+            .to_owned()
+    })
 }
 
 /// Attaches a hint to an error that is created in `cli`.

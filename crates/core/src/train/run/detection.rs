@@ -7,7 +7,6 @@ use burn::module::Module as _;
 use serde_json::json;
 
 use super::{AdoptError, Concluded, Context, Prepared, RunError, RunKind, check_memory, random};
-use crate::backbones::BackboneConfig;
 use crate::config::{DetectionConfig, Recipe as _, recipe_for};
 use crate::model::{Model, ModelSpec, Network, ground_truth};
 use crate::report::{Evaluation, write_samples};
