@@ -9,8 +9,8 @@ use std::error::Error;
 use std::path::Path;
 
 use sedet::render::{DrawnBox, save_boxes};
-use sedet::shapes::{ShapesConfig, Split, generate_scene};
-use sedet::{DeviceChoice, Model, decode_image, resolve_device};
+use sedet::shapes::{ShapesConfig, generate_scene};
+use sedet::{DeviceChoice, Model, Split, decode_image, resolve_device};
 
 const CHECKPOINT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),

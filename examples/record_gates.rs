@@ -10,8 +10,8 @@ use std::path::Path;
 
 use sedet::nn::recording::Depth;
 use sedet::render::save_gates;
-use sedet::shapes::{ShapesConfig, Split, generate_scene};
-use sedet::{DeviceChoice, Model, decode_image, resolve_device};
+use sedet::shapes::{ShapesConfig, generate_scene};
+use sedet::{DeviceChoice, Model, Split, decode_image, resolve_device};
 
 const CHECKPOINT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use sedet::{DeviceChoice, Model, resolve_device};
-//! # use sedet::shapes::{ShapesConfig, Split, generate_scene};
+//! # use sedet::{Split, shapes::{ShapesConfig, generate_scene}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let image = generate_scene(&ShapesConfig::default(), Split::Val, 0).image;
@@ -62,7 +62,7 @@ pub use sedet_core::device::{DeviceChoice, resolve as resolve_device};
 pub use sedet_core::model::{
     Dataset, ImageDetection, Model, ModelError, ModelSpec, Prediction, RankedClass, Recording, Task,
 };
-pub use sedet_data::annotations::{AnnotationStore, Category};
+pub use sedet_data::annotations::{AnnotationStore, Category, Split};
 pub use sedet_data::boxes::BoxXyxy;
 pub use sedet_data::eval::{CocoEvaluation, GroundTruth, evaluate, read_results};
 pub use sedet_data::loading::decode::decode_image;
