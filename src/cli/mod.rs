@@ -5,6 +5,8 @@
 mod ablate;
 mod data;
 mod doctor;
+#[cfg(test)]
+mod documentation;
 mod eval;
 mod excite;
 mod hints;
