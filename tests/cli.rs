@@ -1,4 +1,4 @@
-//! The command as a person meets it: mistakes give one clear line and the right exit code.
+//! The command as the user meets it: errors are one clear line with the right exit code.
 
 use std::path::Path;
 
@@ -209,8 +209,8 @@ fn eval_measures_a_results_file_without_a_model() {
         assert!(ours[key].is_f64(), "{key} in {ours}");
     }
     let written = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
-    // What stands in the matrix stands in the list of boxes: each annotation that counts is in a
-    // row of its class, each wrong detection that is no confusion in the last one.
+    // The matrix and the list of boxes agree: each counted annotation is in the row of its class, each wrong
+    // detection that is not a confusion in the last row.
     let boxes = written("boxes.csv");
     let count = |kind: &str, verdicts: &[&str]| {
         let lines = boxes.lines().filter(|line| line.contains(kind));
@@ -380,7 +380,7 @@ fn models_lists_every_network_and_the_layers_of_one() {
         (&10.into(), &32.into())
     );
     assert_eq!(report["parameters"], 10_961_370);
-    // The three forms have the same numbers.
+    // The three output formats have the same numbers.
     let table = sedet(&["models", "se-resnet18"]);
     let table = String::from_utf8_lossy(&table.stdout).into_owned();
     assert!(table.contains("backbone.layer1.0.se") && table.contains("11778592 parameters"));

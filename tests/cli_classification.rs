@@ -1,5 +1,5 @@
-//! Classification from the command line: training, measuring, predicting, comparing, and handing
-//! the backbone to a detector.
+//! Classification from the command line: training, evaluation, prediction, ablation, and the backbone as
+//! initial weights of a detector.
 
 use std::path::Path;
 use std::process::Output;
@@ -7,7 +7,7 @@ use std::process::Output;
 use crate::common::command::{fails_with, sedet, text};
 use crate::common::images::write_cifar;
 
-/// Options that make a run last a moment.
+/// Options for a very short run.
 const SMALL: [&str; 12] = [
     "--config",
     "cifar-short",
@@ -27,7 +27,7 @@ fn with<'a>(start: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [start, &SMALL, more].concat()
 }
 
-/// Succeeds; what it printed on stdout and on stderr.
+/// Asserts success and returns stdout and stderr.
 fn succeeds(arguments: &[&str]) -> (String, String) {
     let Output {
         status,

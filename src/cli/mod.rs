@@ -6,6 +6,8 @@ mod ablate;
 mod console;
 mod data;
 mod doctor;
+#[cfg(test)]
+mod documentation;
 mod eval;
 mod excite;
 mod hints;
