@@ -10,6 +10,7 @@
 use std::error::Error;
 use std::fmt;
 
+use sedet_core::excitation::ExcitationError;
 use sedet_data::DataError;
 use sedet_data::annotations::layout::LayoutError;
 use sedet_data::curation::convert::ConvertError;
@@ -37,6 +38,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(dataset_hint),
     |cause| cause.downcast_ref().and_then(data_hint),
     |cause| cause.downcast_ref().and_then(convert_hint),
+    |cause| cause.downcast_ref().and_then(excitation_hint),
 ];
 
 fn advised(error: &Advised) -> Option<String> {
@@ -81,6 +83,12 @@ fn convert_hint(error: &ConvertError) -> Option<String> {
         ConvertError::SameName { .. } => Some("rename one of the images".into()),
         _ => None,
     }
+
+fn excitation_hint(error: &ExcitationError) -> Option<String> {
+    (*error == ExcitationError::NoBlocks).then(|| {
+        "take a network with SE blocks: in the list of `sedet models` their names start with se"
+            .to_owned()
+    })
 }
 
 /// Attaches a hint to an error that is created in `cli`.
