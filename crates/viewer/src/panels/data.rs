@@ -30,11 +30,11 @@ impl Panel for DataPanel {
     }
 
     fn exports(&self) -> &'static [Export] {
-        &EXPORTS
+        EXPORTS
     }
 }
 
-static EXPORTS: [Export; 2] = [
+static EXPORTS: &[Export] = &[
     Export {
         name: "Histograms and confusion matrix (CSV)",
         write: export_histograms,

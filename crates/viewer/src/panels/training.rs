@@ -25,11 +25,11 @@ impl Panel for TrainingPanel {
     }
 
     fn exports(&self) -> &'static [Export] {
-        &EXPORTS
+        EXPORTS
     }
 }
 
-static EXPORTS: [Export; 1] = [Export {
+static EXPORTS: &[Export] = &[Export {
     name: "Curves (PNG, SVG, CSV)",
     write: export_curves,
 }];
