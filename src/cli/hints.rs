@@ -83,6 +83,7 @@ fn convert_hint(error: &ConvertError) -> Option<String> {
         ConvertError::SameName { .. } => Some("rename one of the images".into()),
         _ => None,
     }
+}
 
 fn excitation_hint(error: &ExcitationError) -> Option<String> {
     (*error == ExcitationError::NoBlocks).then(|| {
