@@ -5,7 +5,8 @@ pub use sedet_core::{
     weights,
 };
 pub use sedet_data::{
-    DataError, annotations, atomic, boxes, curation, datasets, eval, loading, pickle, shapes,
+    DataError, annotations, atomic, boxes, curation, datasets, eval, images, loading, pickle,
+    shapes,
 };
 pub use sedet_nn::{kernels, nn};
 #[cfg(feature = "viewer")]

@@ -6,7 +6,7 @@ use crate::boxes::ImageSize;
 
 use crate::annotations::AnnotationError;
 use crate::annotations::layout::LayoutError;
-use crate::loading::decode::DecodeError;
+use crate::images::decode::DecodeError;
 
 /// An error of the data room. Each message is one line that names the file or image at fault.
 #[derive(Debug, thiserror::Error)]

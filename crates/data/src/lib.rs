@@ -19,8 +19,10 @@ pub mod curation;
 pub mod datasets;
 mod error;
 pub mod eval;
+pub mod images;
 pub mod loading;
 pub mod pickle;
+mod rng;
 pub mod shapes;
 pub mod text;
 

@@ -21,8 +21,8 @@ use image::RgbImage;
 
 use crate::DataError;
 use crate::annotations::layout::Split;
-use crate::datasets::detection::ImageSource;
 use crate::datasets::labeled::LabeledDataset;
+use crate::images::ImageSource;
 use crate::pickle::Pickle;
 
 /// Side of every image in pixels.

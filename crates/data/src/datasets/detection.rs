@@ -8,19 +8,8 @@ use crate::boxes::{BoxXyxy, ImageSize};
 
 use crate::DataError;
 use crate::annotations::{AnnotationStore, category_difference};
-use crate::loading::decode::decode_image;
-
-/// Where the pixels of a dataset's images come from: a directory of files, or a generator.
-pub trait ImageSource: Send + Sync {
-    /// Pixels of the image at a position of the annotation store.
-    ///
-    /// # Errors
-    /// The image can't be read or made; the error names it.
-    fn load(&self, index: usize) -> Result<RgbImage, DataError>;
-
-    /// How to name that image to a person: a path, or how it was made.
-    fn describe(&self, index: usize) -> String;
-}
+use crate::images::ImageSource;
+use crate::images::decode::decode_image;
 
 /// Images in a directory, found by the file name in the annotations.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use image::RgbImage;
 
 use crate::DataError;
 use crate::annotations::Fingerprint;
-use crate::datasets::detection::ImageSource;
+use crate::images::ImageSource;
 
 /// One split of a classification dataset.
 pub struct LabeledDataset {

@@ -300,9 +300,9 @@ mod tests {
     use super::*;
     use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
     use crate::boxes::{BoxXyxy, ImageSize};
-    use crate::datasets::detection::ImageSource;
+    use crate::images::ImageSource;
+    use crate::images::decode::DecodeError;
     use crate::loading::OnBadImage;
-    use crate::loading::decode::DecodeError;
     use image::RgbImage;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;

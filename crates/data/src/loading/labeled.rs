@@ -265,9 +265,9 @@ impl BatchRecipe for ViewsRecipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datasets::detection::ImageSource;
+    use crate::images::ImageSource;
+    use crate::images::decode::DecodeError;
     use crate::loading::OnBadImage;
-    use crate::loading::decode::DecodeError;
     use crate::loading::transforms::classify::TrainCrop;
     use image::RgbImage;
 

@@ -10,22 +10,25 @@
 //!   one class each. - [`EpochBatches`]: what both give, with the threads behind it.
 
 pub mod batch;
-pub mod decode;
 mod detection;
 mod epoch;
 mod labeled;
+pub mod prefetch;
 pub mod transforms;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::DataError;
+use crate::rng::stream;
 
+use self::prefetch::lock;
+
+pub use crate::images::decode;
 pub use detection::{DetectionLoader, TrainingImages};
 pub use epoch::EpochBatches;
 pub use labeled::{
@@ -113,15 +116,9 @@ enum Purpose {
     Mixing,
 }
 
+/// Returns the stream for `(seed, epoch, number of the image or batch)`.
 fn random_numbers(purpose: Purpose, seed: u64, epoch: u64, number: u64) -> ChaCha8Rng {
-    let mut key = [0u8; 32];
-    for (bytes, number) in key
-        .chunks_exact_mut(8)
-        .zip([seed, epoch, number, purpose as u64])
-    {
-        bytes.copy_from_slice(&number.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(key)
+    stream([seed, epoch, number, purpose as u64])
 }
 
 /// Images with something wrong: what to do about them, and which they were.
@@ -193,9 +190,4 @@ fn without_panic<T>(
             message: message.to_owned(),
         })
     })
-}
-
-/// The data behind our locks is valid at every moment, so a poisoned lock is as good as another.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
