@@ -388,9 +388,10 @@ impl<R: Read> Machine<R> {
         let is_short = length <= MAX_TEXT;
         let mut bytes = Vec::new();
         let mut counted = self.input.by_ref().take(length);
-        match is_short {
-            true => counted.read_to_end(&mut bytes).map(|n| n as u64),
-            false => std::io::copy(&mut counted, &mut std::io::sink()),
+        if is_short {
+            counted.read_to_end(&mut bytes).map(|n| n as u64)
+        } else {
+            std::io::copy(&mut counted, &mut std::io::sink())
         }
         .ok()
         .filter(|read| *read == length)
@@ -447,9 +448,10 @@ impl<R: Read> Machine<R> {
 
     fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
         let mark = self.marks.pop().ok_or(UNDERFLOW)?;
-        match mark <= self.stack.len() {
-            true => Ok(self.stack.split_off(mark)),
-            false => Err(UNDERFLOW.into()),
+        if mark <= self.stack.len() {
+            Ok(self.stack.split_off(mark))
+        } else {
+            Err(UNDERFLOW.into())
         }
     }
 

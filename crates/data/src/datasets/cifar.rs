@@ -213,9 +213,10 @@ impl CifarFiles {
         };
         for batch in read.into_values() {
             images.labels.extend(batch.labels);
-            match images.pixels.is_empty() {
-                true => images.pixels = batch.pixels,
-                false => images.pixels.extend(batch.pixels),
+            if images.pixels.is_empty() {
+                images.pixels = batch.pixels
+            } else {
+                images.pixels.extend(batch.pixels)
             }
         }
         Ok(images)
@@ -296,9 +297,10 @@ fn each_member(path: &Path, wanted: &mut Vec<&str>, hear: Hear) -> Result<(), Da
 }
 
 fn check_size(size: u64) -> Result<(), String> {
-    match size > MAX_FILE {
-        true => Err(format!("{size} bytes are too many for a file of CIFAR")),
-        false => Ok(()),
+    if size > MAX_FILE {
+        Err(format!("{size} bytes are too many for a file of CIFAR"))
+    } else {
+        Ok(())
     }
 }
 
@@ -328,13 +330,14 @@ impl Form {
                     .collect()
             }
         };
-        match names.len() == self.classes {
-            true => Ok(names),
-            false => Err(format!(
+        if names.len() == self.classes {
+            Ok(names)
+        } else {
+            Err(format!(
                 "{} names for {} classes; {FETCH_AGAIN}",
                 names.len(),
                 self.classes
-            )),
+            ))
         }
     }
 
@@ -415,9 +418,10 @@ fn python_batch(mut bytes: Vec<u8>, labels_key: &str) -> Result<Batch, String> {
         bytes.drain(..start.min(bytes.len()));
         bytes
     };
-    match pixels.len() == count * PIXELS && count > 0 {
-        true => Ok(Batch { labels, pixels }),
-        false => Err(damaged()),
+    if pixels.len() == count * PIXELS && count > 0 {
+        Ok(Batch { labels, pixels })
+    } else {
+        Err(damaged())
     }
 }
 

@@ -61,9 +61,10 @@ impl ImageFolder {
         let has_splits = splits.iter().any(Option::is_some);
         Self {
             root: root.to_owned(),
-            flat_val: match has_splits && splits[1].is_none() {
-                true => directory_of(Split::Val, true),
-                false => None,
+            flat_val: if has_splits && splits[1].is_none() {
+                directory_of(Split::Val, true)
+            } else {
+                None
             },
             splits: has_splits.then_some(splits),
         }
@@ -236,9 +237,12 @@ impl ClassImages {
         let here: BTreeSet<&String> = present.iter().collect();
         let of_class = classes
             .par_iter()
-            .map(|class| match here.contains(class) {
-                true => images_within(&directory.join(class)),
-                false => Ok(Vec::new()),
+            .map(|class| {
+                if here.contains(class) {
+                    images_within(&directory.join(class))
+                } else {
+                    Ok(Vec::new())
+                }
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {

@@ -53,9 +53,10 @@ impl PlacesTrain {
     /// The standard set, unless only the challenge's list is in the directory.
     pub fn in_directory(directory: &Path) -> Self {
         let has = |set: Self| directory.join(set.list()).is_file();
-        match !has(Self::Standard) && has(Self::Challenge) {
-            true => Self::Challenge,
-            false => Self::Standard,
+        if !has(Self::Standard) && has(Self::Challenge) {
+            Self::Challenge
+        } else {
+            Self::Standard
         }
     }
 }

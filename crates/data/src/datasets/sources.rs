@@ -185,9 +185,10 @@ impl DataSource {
     pub fn home(&self, data_dir: &Path) -> PathBuf {
         let inside = data_dir.join(self.directory);
         let is_own = |name: &&str| data_dir.join(name).exists();
-        match !inside.is_dir() && self.own_contents.iter().any(is_own) {
-            true => data_dir.to_owned(),
-            false => inside,
+        if !inside.is_dir() && self.own_contents.iter().any(is_own) {
+            data_dir.to_owned()
+        } else {
+            inside
         }
     }
 
@@ -240,9 +241,10 @@ impl DataSource {
                     ..Download::new(self.url(part), directory.join(part.file_name()))
                 },
             };
-            match work.is_done()? {
-                true => fetched.already_there.push(part.name),
-                false => missing.push(work),
+            if work.is_done()? {
+                fetched.already_there.push(part.name)
+            } else {
+                missing.push(work)
             }
         }
         check_space(&directory, &missing)?;
@@ -422,13 +424,14 @@ fn is_in_place(directory: &Path, product: &Product) -> Result<bool, FetchError> 
         return Ok(true);
     }
     let found = contents(&path).0;
-    match found > 0 && found < product.files {
-        true => Err(FetchError::Occupied {
+    if found > 0 && found < product.files {
+        Err(FetchError::Occupied {
             path,
             found,
             expected: product.files,
-        }),
-        false => Ok(found > 0),
+        })
+    } else {
+        Ok(found > 0)
     }
 }
 
@@ -458,14 +461,15 @@ fn check_space(directory: &Path, missing: &[PartWork]) -> Result<(), FetchError>
         return Ok(());
     };
     let needed = space_needed(missing);
-    match needed > free {
-        true => Err(FetchError::NoSpace {
+    if needed > free {
+        Err(FetchError::NoSpace {
             directory: directory.to_owned(),
             needed,
             free,
             parts: missing.iter().map(|work| work.part.name).collect(),
-        }),
-        false => Ok(()),
+        })
+    } else {
+        Ok(())
     }
 }
 

@@ -354,9 +354,10 @@ pub fn normalize(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
 /// rounded to the even neighbor, as Python rounds, for cutting; rounded down for padding
 /// (torchvision's `center_crop`).
 pub fn center_offset(outer: usize, inner: usize) -> isize {
-    match outer >= inner {
-        true => ((outer - inner) as f64 / 2.0).round_ties_even() as isize,
-        false => -(((inner - outer) / 2) as isize),
+    if outer >= inner {
+        ((outer - inner) as f64 / 2.0).round_ties_even() as isize
+    } else {
+        -(((inner - outer) / 2) as isize)
     }
 }
 

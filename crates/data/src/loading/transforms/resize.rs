@@ -68,9 +68,10 @@ impl ResizeMethod {
                 if new_long > max {
                     (new_short, new_long) = ((max * new_short / new_long).floor(), max);
                 }
-                match width <= height {
-                    true => (new_long, new_short),
-                    false => (new_short, new_long),
+                if width <= height {
+                    (new_long, new_short)
+                } else {
+                    (new_short, new_long)
                 }
             }
         };

@@ -129,9 +129,10 @@ fn square(image: &RgbImage, left: i64, top: i64, side: usize) -> RgbImage {
 /// image that is smaller than the square in spite of its border is centerd.
 fn draw_offset(length: usize, padding: usize, side: usize, rng: &mut impl Rng) -> i64 {
     let padded = length + 2 * padding;
-    match padded >= side {
-        true => rng.random_range(0..=padded - side) as i64 - padding as i64,
-        false => center_offset(length, side) as i64,
+    if padded >= side {
+        rng.random_range(0..=padded - side) as i64 - padding as i64
+    } else {
+        center_offset(length, side) as i64
     }
 }
 
