@@ -1,5 +1,4 @@
-//! Batches for training and evaluation: shuffled, prepared by several threads, and nevertheless the
-//! same every time.
+//! Batches for training and evaluation: shuffled, prepared by several threads, and deterministic.
 //!
 //! What is random about an image depends on `(seed, epoch, image)` alone and the order of an epoch
 //! on `(seed, epoch)`, so neither the number of threads nor a restart in the middle of an epoch
@@ -35,18 +34,18 @@ pub use labeled::{
     EvaluationBatches, LabeledBatch, LabeledLoader, LabeledViews, Views, evaluation_batches,
 };
 
-/// What to do with an image that can't be read or is not as annotated.
+/// The handling of an image that can't be read or does not match its annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadImage {
     /// Stop with an error that names it.
     #[default]
     Error,
-    /// Leave it out (its batch gets smaller) and remember it; the loaders list them.
+    /// Skip it (its batch gets smaller); the loaders list the skipped images.
     Skip,
 }
 
-/// An image that was left out.
+/// A skipped image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedImage {
     /// Position in the dataset.
@@ -55,7 +54,7 @@ pub struct SkippedImage {
     pub reason: String,
 }
 
-/// How batches are made.
+/// Settings of a loader.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoaderOptions {
@@ -84,7 +83,7 @@ impl Default for LoaderOptions {
 }
 
 impl LoaderOptions {
-    /// Checks that the numbers make sense.
+    /// Validates the values.
     ///
     /// # Errors
     /// A number that must be at least 1 is 0.
@@ -105,7 +104,7 @@ impl LoaderOptions {
     }
 }
 
-/// Streams of random numbers that never meet.
+/// Independent streams of random numbers.
 #[derive(Clone, Copy)]
 enum Purpose {
     /// Of an epoch's images.
@@ -121,11 +120,11 @@ fn random_numbers(purpose: Purpose, seed: u64, epoch: u64, number: u64) -> ChaCh
     stream([seed, epoch, number, purpose as u64])
 }
 
-/// Images with something wrong: what to do about them, and which they were.
+/// Images that could not be prepared, and their handling.
 #[derive(Debug, Default)]
 struct BadImages {
     policy: OnBadImage,
-    /// Image -> why it was left out.
+    /// Image number to reason.
     skipped: Mutex<BTreeMap<usize, String>>,
 }
 
@@ -137,7 +136,7 @@ impl BadImages {
         }
     }
 
-    /// Those left out so far, each once.
+    /// Returns the images skipped so far, each once.
     fn list(&self) -> Vec<SkippedImage> {
         lock(&self.skipped)
             .iter()
@@ -173,8 +172,8 @@ impl BadImages {
     }
 }
 
-/// A panic in a decoder must neither kill the run without a name nor leave the consumer waiting for
-/// ever: it becomes an error like any other.
+/// A panic in a decoder must neither kill the run without a name nor leave the consumer waiting
+/// forever: it becomes an error.
 fn without_panic<T>(
     image: impl Fn() -> String,
     work: impl FnOnce() -> Result<T, DataError>,
