@@ -1,4 +1,4 @@
-"""Reference values for the differentiable operations in src/kernels.
+"""Reference values for the differentiable operations in crates/nn/src/kernels.
 
 Writes tests/fixtures/kernels.safetensors with inputs, outputs and gradients of convolution, batch
 norm in training, the fused affine and RoIAlign. Each case is `name.tensor`; the gradients are those

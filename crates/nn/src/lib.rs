@@ -1,9 +1,9 @@
-//! Differentiable operations with hand-written CPU kernels, and the layers that all networks share.
+//! Differentiable operations with hand-written CPU kernels, and the layers shared by all networks.
 //!
-//! - [`kernels`]: convolution, batch norm, pooling, RoIAlign and their gradients.
-//! - [`nn`]: the SE unit, norms, convolution with norm, initialization.
+//! - [`kernels`]: convolution, batch norm, pooling, RoIAlign and their gradients
+//! - [`nn`]: SE unit, batch norm, convolution with batch norm, initialization
 //!
-//! Imports nothing else of sedet.
+//! This crate depends on no other crate of sedet.
 
 pub mod kernels;
 pub mod nn;

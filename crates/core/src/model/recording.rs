@@ -8,7 +8,7 @@ use crate::excitation::channel_map::Placement;
 use crate::excitation::collector::gate_rows;
 use crate::excitation::{ChannelMap, ExcitationError, SeBlock};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
-use sedet_nn::nn::recording::{Depth, RecordedUnit, ScaledMaps, record};
+use sedet_nn::nn::recording::{Depth, RecordedUnit, ScaledFeatureMaps, record};
 
 /// What one forward pass computes for an image.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct BlockRecording {
     pub block: SeBlock,
     /// One gate per channel; for a unit that does not squeeze, the mean over its feature map.
     pub gates: Vec<f32>,
-    maps: Option<ScaledMaps>,
+    maps: Option<ScaledFeatureMaps>,
     placement: Placement,
 }
 
@@ -106,7 +106,7 @@ impl Model {
     /// Predicts and records the SE units in the same forward pass. The prediction is that of
     /// [`predict`](Self::predict).
     ///
-    /// With [`Depth::GatesAndMaps`] the feature maps before and after every unit stay in memory as
+    /// With [`Depth::GatesAndFeatureMaps`] the feature maps before and after every unit stay in memory as
     /// long as the result does.
     ///
     /// # Errors
@@ -123,7 +123,13 @@ impl Model {
         let image_size = ImageSize::new(image.height() as usize, image.width() as usize);
         let placement = self.placement(image_size);
         let units = blocks.into_iter().zip(recorded);
-        let block = |(block, RecordedUnit { gates, maps }): (SeBlock, RecordedUnit)| {
+        let block = |(
+            block,
+            RecordedUnit {
+                gates,
+                feature_maps,
+            },
+        ): (SeBlock, RecordedUnit)| {
             let gates = gate_rows(gates);
             if gates.iter().any(|gate| !gate.is_finite()) {
                 let block = block.name;
@@ -132,7 +138,7 @@ impl Model {
             Ok(BlockRecording {
                 block,
                 gates,
-                maps,
+                maps: feature_maps,
                 placement,
             })
         };

@@ -1,28 +1,33 @@
-//! Per-channel scale and shift, the residual sum and ReLU, fused.
+//! Scale and shift per channel, residual sum and ReLU in one pass.
 //!
-//! A frozen batch norm is `x * scale + shift` per channel. Together with the sum over the shortcut
-//! and the ReLU that follow it in a residual network it is one pass over memory instead of four.
+//! A frozen batch norm is `x * scale + shift` per channel. With the sum over the shortcut and the
+//! ReLU that follow it in a residual network it is one pass over memory instead of four.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
-use burn::backend::flex::FlexTensor;
+use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::ops::{ActivationOps, FloatTensorOps};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch};
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Tensor};
 
-use super::cpu::{Contiguous, dims, map_planes, sum, sum_of, sum_planes, tensor};
-use super::{Kernels, Operations, needs_gradient, tracked};
+use super::autodiff::{into_optional_parts, needs_gradient, tracked};
+use super::cpu::{Contiguous, all_f32, dims, map_planes, sum, sum_of, sum_planes, tensor};
+use super::optional::OptionalTensor;
 
-/// `x * scale + shift + residual`, then ReLU when `relu`.
+/// Computes `x * scale + shift + residual` per channel, then ReLU if `relu`.
 ///
-/// `x` and `residual` are `[batch, channels, height, width]`, `scale` and `shift` `[channels]`.
-/// Differentiable in all of them; gradients that nobody asks for are not computed.
+/// Differentiable in all tensors. Gradients of constants are not computed.
+///
+/// # Shapes
+/// - `x`, `residual` and the result: `[batch, channels, height, width]`
+/// - `scale`, `shift`: `[channels]`
 ///
 /// # Panics
-/// When the shapes do not fit each other.
+/// If the shapes do not match.
 pub fn affine(
     x: Tensor<4>,
     scale: Tensor<1>,
@@ -35,48 +40,227 @@ pub fn affine(
         scale.dims() == [shape[1]] && shift.dims() == [shape[1]],
         "affine: scale and shift need one element per channel of {shape:?}"
     );
-    let (x, scale, shift) = (
+    if let Some(residual) = &residual {
+        assert_eq!(
+            residual.dims(),
+            shape,
+            "affine: the residual has another shape"
+        );
+    }
+    Tensor::from_dispatch(<Dispatch as AffineOps>::affine(
         x.into_dispatch(),
         scale.into_dispatch(),
         shift.into_dispatch(),
-    );
-    Tensor::from_dispatch(match residual {
-        None => <Dispatch as Operations>::affine(x, scale, shift, relu),
-        Some(residual) => {
-            assert_eq!(
-                residual.dims(),
-                shape,
-                "affine: the residual has another shape"
-            );
-            let residual = residual.into_dispatch();
-            <Dispatch as Operations>::affine_with_residual(x, scale, shift, residual, relu)
-        }
-    })
+        residual.map(Tensor::into_dispatch).into(),
+        relu,
+    ))
 }
 
-/// `max(x, 0)` in one pass each way. `x` is `[batch, channels, height, width]`; differentiable.
+/// Computes `max(x, 0)`. Differentiable; NaN stays NaN.
+///
+/// # Shapes
+/// `x` and the result: `[batch, channels, height, width]`
 pub fn relu(x: Tensor<4>) -> Tensor<4> {
-    Tensor::from_dispatch(<Dispatch as Operations>::relu(x.into_dispatch()))
+    Tensor::from_dispatch(<Dispatch as AffineOps>::relu(x.into_dispatch()))
 }
 
-/// `max(a + b, 0)` in one pass: the end of a residual block. Both are
-/// `[batch, channels, height, width]`; differentiable in both.
+/// Computes `max(a + b, 0)`, the end of a residual block. Differentiable in both; NaN stays NaN.
+///
+/// # Shapes
+/// `a`, `b` and the result: `[batch, channels, height, width]`
 ///
 /// # Panics
-/// When the shapes differ.
+/// If the shapes differ.
 pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     assert_eq!(a.dims(), b.dims(), "add_relu: the shapes differ");
-    let (a, b) = (a.into_dispatch(), b.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as Operations>::add_relu(a, b))
+    Tensor::from_dispatch(<Dispatch as AffineOps>::add_relu(
+        a.into_dispatch(),
+        b.into_dispatch(),
+    ))
 }
 
 // ---------------------------------------------------------------------------------------------
-// Gradient recording
+// Backends
 // ---------------------------------------------------------------------------------------------
 
-/// What the backward pass needs; inputs that no gradient asks for are not kept.
+/// The operations of this module and their gradients.
+#[backend_extension(Autodiff, Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")))]
+pub(super) trait AffineOps: Backend {
+    /// See [`affine`].
+    fn affine(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        #[extension_type] residual: OptionalTensor<Self>,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        portable_affine::<Self>(x, scale, shift, residual, relu)
+    }
+
+    /// The gradient of [`affine`] for `x`: `output_gradient * scale`, and zero where `output`, the
+    /// result of its ReLU if it has one, is zero.
+    fn affine_input_gradient(
+        output_gradient: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        #[extension_type] output: OptionalTensor<Self>,
+    ) -> FloatTensor<Self> {
+        portable_input_gradient::<Self>(output_gradient, scale, output)
+    }
+
+    /// The sum of `[batch, channels, height, width]` over all axes but the channels: `[channels]`.
+    fn sum_per_channel(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        portable_sum_per_channel::<Self>(x)
+    }
+
+    /// The sum of `a * b` over all axes but the channels: `[channels]`.
+    fn dot_per_channel(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        portable_sum_per_channel::<Self>(Self::float_mul(a, b))
+    }
+
+    /// See [`relu`].
+    fn relu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        <Self as ActivationOps<Self>>::relu(x)
+    }
+
+    /// See [`add_relu`].
+    fn add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        <Self as ActivationOps<Self>>::relu(Self::float_add(a, b))
+    }
+
+    /// `output_gradient` where the `output` of a ReLU is positive, zero elsewhere.
+    fn relu_gradient(
+        output: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        <Self as ActivationOps<Self>>::relu_backward(output, output_gradient)
+    }
+}
+
+/// Views `[channels]` as `[1, channels, 1, 1]`, which broadcasts.
+pub(super) fn per_channel<B: Backend>(values: FloatTensor<B>) -> FloatTensor<B> {
+    let channels = values.shape()[0];
+    B::float_reshape(values, Shape::from([1, channels, 1, 1]))
+}
+
+fn portable_affine<B: Backend>(
+    x: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    shift: FloatTensor<B>,
+    residual: OptionalTensor<B>,
+    relu: bool,
+) -> FloatTensor<B> {
+    let scaled = B::float_mul(x, per_channel::<B>(scale));
+    let mut y = B::float_add(scaled, per_channel::<B>(shift));
+    if let OptionalTensor::Present(residual) = residual {
+        y = B::float_add(y, residual);
+    }
+    if relu {
+        <B as ActivationOps<B>>::relu(y)
+    } else {
+        y
+    }
+}
+
+fn portable_input_gradient<B: Backend>(
+    output_gradient: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    output: OptionalTensor<B>,
+) -> FloatTensor<B> {
+    let gradient = match output {
+        OptionalTensor::Present(output) => B::relu_backward(output, output_gradient),
+        OptionalTensor::Absent => output_gradient,
+    };
+    B::float_mul(gradient, per_channel::<B>(scale))
+}
+
+pub(super) fn portable_sum_per_channel<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let channels = x.shape()[1];
+    let sum = B::float_sum_dims(x, &[0, 2, 3]);
+    B::float_reshape(sum, Shape::from([channels]))
+}
+
+impl AffineOps for Flex {
+    fn affine(
+        x: FlexTensor,
+        scale: FlexTensor,
+        shift: FlexTensor,
+        residual: OptionalTensor<Self>,
+        relu: bool,
+    ) -> FlexTensor {
+        if all_f32([&x, &scale, &shift].into_iter().chain(residual.as_ref())) {
+            cpu_affine(x, scale, shift, residual.into_option(), relu)
+        } else {
+            portable_affine::<Self>(x, scale, shift, residual, relu)
+        }
+    }
+
+    fn affine_input_gradient(
+        output_gradient: FlexTensor,
+        scale: FlexTensor,
+        output: OptionalTensor<Self>,
+    ) -> FlexTensor {
+        if all_f32(
+            [&output_gradient, &scale]
+                .into_iter()
+                .chain(output.as_ref()),
+        ) {
+            cpu_input_gradient(output_gradient, scale, output.into_option())
+        } else {
+            portable_input_gradient::<Self>(output_gradient, scale, output)
+        }
+    }
+
+    fn sum_per_channel(x: FlexTensor) -> FlexTensor {
+        if all_f32([&x]) {
+            cpu_sum_per_channel(x)
+        } else {
+            portable_sum_per_channel::<Self>(x)
+        }
+    }
+
+    fn dot_per_channel(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        if all_f32([&a, &b]) {
+            cpu_dot_per_channel(a, b)
+        } else {
+            portable_sum_per_channel::<Self>(Self::float_mul(a, b))
+        }
+    }
+
+    fn relu(x: FlexTensor) -> FlexTensor {
+        if all_f32([&x]) {
+            cpu_relu(x)
+        } else {
+            <Self as ActivationOps<Self>>::relu(x)
+        }
+    }
+
+    fn add_relu(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        if all_f32([&a, &b]) {
+            cpu_add_relu(a, b)
+        } else {
+            <Self as ActivationOps<Self>>::relu(Self::float_add(a, b))
+        }
+    }
+
+    fn relu_gradient(output: FlexTensor, output_gradient: FlexTensor) -> FlexTensor {
+        if all_f32([&output, &output_gradient]) {
+            cpu_relu_gradient(output, output_gradient)
+        } else {
+            <Self as ActivationOps<Self>>::relu_backward(output, output_gradient)
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl AffineOps for burn::backend::Cube {}
+
+// ---------------------------------------------------------------------------------------------
+// Gradients
+// ---------------------------------------------------------------------------------------------
+
+/// The inputs of the backward pass; those that no gradient depends on are not kept.
 #[derive(Clone, Debug)]
-pub(super) struct AffineState<B: Backend> {
+struct AffineState<B: Backend> {
     /// For the gradient of the scale.
     x: Option<FloatTensor<B>>,
     /// For the gradient of `x`.
@@ -85,118 +269,51 @@ pub(super) struct AffineState<B: Backend> {
     output: Option<FloatTensor<B>>,
 }
 
-impl<B: Kernels> AffineState<B> {
-    fn new<C: CheckpointStrategy>(
-        x: &FloatTensor<Autodiff<B, C>>,
-        scale: &FloatTensor<Autodiff<B, C>>,
-    ) -> Self {
-        Self {
-            x: needs_gradient::<B, C>(scale).then(|| x.primitive().clone()),
-            scale: needs_gradient::<B, C>(x).then(|| scale.primitive().clone()),
-            output: None,
-        }
-    }
-
-    fn with_output(mut self, output: &FloatTensor<B>, relu: bool) -> Self {
-        self.output = relu.then(|| output.clone());
-        self
-    }
-
-    fn register(
-        mut self,
-        mut output_gradient: FloatTensor<B>,
-        [x, scale, shift, residual]: [Option<NodeId>; 4],
-        grads: &mut Gradients,
-    ) {
-        // Only the gradient of `x` can pass the ReLU on its way; the others need it passed.
-        if (scale.is_some() || shift.is_some() || residual.is_some())
-            && let Some(output) = self.output.take()
-        {
-            output_gradient = B::relu_gradient(output, output_gradient);
-        }
-        if let Some(node) = shift {
-            let gradient = B::sum_per_channel(output_gradient.clone());
-            grads.register::<B>(node, gradient);
-        }
-        if let (Some(node), Some(x)) = (scale, self.x) {
-            let gradient = B::dot_per_channel(x, output_gradient.clone());
-            grads.register::<B>(node, gradient);
-        }
-        if let (Some(node), Some(scale)) = (x, self.scale) {
-            let gradient = B::affine_input_gradient(self.output, output_gradient.clone(), scale);
-            grads.register::<B>(node, gradient);
-        }
-        if let Some(node) = residual {
-            grads.register::<B>(node, output_gradient);
-        }
-    }
-}
-
+/// The parents are `x`, scale, shift and residual.
 #[derive(Debug)]
 struct Affine;
 
-impl<B: Kernels> Backward<B, 3> for Affine {
-    type State = AffineState<B>;
-
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let output_gradient = grads.consume::<B>(&ops.node);
-        let [x, scale, shift] = ops.parents.map(|parent| parent.map(|node| node.id));
-        ops.state
-            .register(output_gradient, [x, scale, shift, None], grads);
-    }
-}
-
-impl<B: Kernels> Backward<B, 4> for Affine {
+impl<B: AffineOps> Backward<B, 4> for Affine {
     type State = AffineState<B>;
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let output_gradient = grads.consume::<B>(&ops.node);
-        let parents = ops.parents.map(|parent| parent.map(|node| node.id));
-        ops.state.register(output_gradient, parents, grads);
+        let mut output_gradient = grads.consume::<B>(&ops.node);
+        let [x_node, scale_node, shift_node, residual_node]: [Option<NodeId>; 4] =
+            ops.parents.map(|parent| parent.map(|node| node.id));
+        let AffineState {
+            x,
+            scale,
+            mut output,
+        } = ops.state;
+        // The gradient of `x` alone applies the ReLU in its own pass; the others need it applied.
+        if (scale_node.is_some() || shift_node.is_some() || residual_node.is_some())
+            && let Some(output) = output.take()
+        {
+            output_gradient = B::relu_gradient(output, output_gradient);
+        }
+        if let Some(node) = shift_node {
+            let gradient = B::sum_per_channel(output_gradient.clone());
+            grads.register::<B>(node, gradient);
+        }
+        if let (Some(node), Some(x)) = (scale_node, x) {
+            let gradient = B::dot_per_channel(x, output_gradient.clone());
+            grads.register::<B>(node, gradient);
+        }
+        if let (Some(node), Some(scale)) = (x_node, scale) {
+            let gradient = B::affine_input_gradient(output_gradient.clone(), scale, output.into());
+            grads.register::<B>(node, gradient);
+        }
+        if let Some(node) = residual_node {
+            grads.register::<B>(node, output_gradient);
+        }
     }
-}
-
-pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
-    x: FloatTensor<Autodiff<B, C>>,
-    scale: FloatTensor<Autodiff<B, C>>,
-    shift: FloatTensor<Autodiff<B, C>>,
-    relu: bool,
-) -> FloatTensor<Autodiff<B, C>> {
-    let state = AffineState::new::<C>(&x, &scale);
-    let (x, x_node) = x.into_parts();
-    let (scale, scale_node) = scale.into_parts();
-    let (shift, shift_node) = shift.into_parts();
-    let output = B::affine_forward(x, scale, shift, None, relu);
-    tracked::<B, C, _, _>(
-        Affine,
-        state.with_output(&output, relu),
-        output,
-        [x_node, scale_node, shift_node],
-    )
-}
-
-pub(super) fn recorded_with_residual<B: Kernels, C: CheckpointStrategy>(
-    x: FloatTensor<Autodiff<B, C>>,
-    scale: FloatTensor<Autodiff<B, C>>,
-    shift: FloatTensor<Autodiff<B, C>>,
-    residual: FloatTensor<Autodiff<B, C>>,
-    relu: bool,
-) -> FloatTensor<Autodiff<B, C>> {
-    let state = AffineState::new::<C>(&x, &scale);
-    let (x, x_node) = x.into_parts();
-    let (scale, scale_node) = scale.into_parts();
-    let (shift, shift_node) = shift.into_parts();
-    let (residual, residual_node) = residual.into_parts();
-    let output = B::affine_forward(x, scale, shift, Some(residual), relu);
-    let nodes = [x_node, scale_node, shift_node, residual_node];
-    tracked::<B, C, _, _>(Affine, state.with_output(&output, relu), output, nodes)
 }
 
 /// The ReLU of one tensor or of the sum of two; its state is its output.
 #[derive(Debug)]
 struct Relu;
 
-impl<B: Kernels, const N: usize> Backward<B, N> for Relu {
+impl<B: AffineOps, const N: usize> Backward<B, N> for Relu {
     type State = FloatTensor<B>;
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -208,34 +325,53 @@ impl<B: Kernels, const N: usize> Backward<B, N> for Relu {
     }
 }
 
-pub(super) fn recorded_relu<B: Kernels, C: CheckpointStrategy>(
-    x: FloatTensor<Autodiff<B, C>>,
-) -> FloatTensor<Autodiff<B, C>> {
-    let (x, x_node) = x.into_parts();
-    let output = B::relu_forward(x);
-    tracked::<B, C, _, _>(Relu, output.clone(), output, [x_node])
-}
+impl<B: AffineOps, C: CheckpointStrategy> AffineOps for Autodiff<B, C> {
+    fn affine(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: OptionalTensor<Self>,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let mut state = AffineState {
+            x: needs_gradient::<B, C>(&scale).then(|| x.primitive().clone()),
+            scale: needs_gradient::<B, C>(&x).then(|| scale.primitive().clone()),
+            output: None,
+        };
+        let (x, x_node) = x.into_parts();
+        let (scale, scale_node) = scale.into_parts();
+        let (shift, shift_node) = shift.into_parts();
+        let (residual, residual_node) = into_optional_parts::<B, C>(residual, &x);
+        let output = B::affine(x, scale, shift, residual.into(), relu);
+        state.output = relu.then(|| output.clone());
+        let nodes = [x_node, scale_node, shift_node, residual_node];
+        tracked::<B, C, _, _>(Affine, state, output, nodes)
+    }
 
-pub(super) fn recorded_add_relu<B: Kernels, C: CheckpointStrategy>(
-    a: FloatTensor<Autodiff<B, C>>,
-    b: FloatTensor<Autodiff<B, C>>,
-) -> FloatTensor<Autodiff<B, C>> {
-    let (a, a_node) = a.into_parts();
-    let (b, b_node) = b.into_parts();
-    let output = B::add_relu_forward(a, b);
-    tracked::<B, C, _, _>(Relu, output.clone(), output, [a_node, b_node])
+    fn relu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x, x_node) = x.into_parts();
+        let output = <B as AffineOps>::relu(x);
+        tracked::<B, C, _, _>(Relu, output.clone(), output, [x_node])
+    }
+
+    fn add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (a, a_node) = a.into_parts();
+        let (b, b_node) = b.into_parts();
+        let output = B::add_relu(a, b);
+        tracked::<B, C, _, _>(Relu, output.clone(), output, [a_node, b_node])
+    }
 }
 
 // ---------------------------------------------------------------------------------------------
 // CPU kernels
 // ---------------------------------------------------------------------------------------------
 
-/// `max(value, 0)`, which keeps NaN: a diverged run must show.
+/// Returns `max(value, 0)`. NaN stays NaN, so that a diverged run is noticed.
 pub(super) fn positive(value: f32) -> f32 {
     if value < 0.0 { 0.0 } else { value }
 }
 
-pub(super) fn cpu_affine(
+fn cpu_affine(
     x: FlexTensor,
     scale: FlexTensor,
     shift: FlexTensor,
@@ -270,10 +406,10 @@ pub(super) fn cpu_affine(
     }
 }
 
-pub(super) fn cpu_input_gradient(
-    output: Option<FlexTensor>,
+fn cpu_input_gradient(
     output_gradient: FlexTensor,
     scale: FlexTensor,
+    output: Option<FlexTensor>,
 ) -> FlexTensor {
     let shape = dims(&output_gradient);
     let (gradient, scale) = (Contiguous::new(output_gradient), Contiguous::new(scale));
@@ -292,14 +428,14 @@ pub(super) fn cpu_input_gradient(
     }
 }
 
-pub(super) fn cpu_relu(x: FlexTensor) -> FlexTensor {
+fn cpu_relu(x: FlexTensor) -> FlexTensor {
     let shape = dims(&x);
     map_planes(shape, [Contiguous::new(x).data()], |_| {
         |[x]: [f32; 1]| positive(x)
     })
 }
 
-pub(super) fn cpu_add_relu(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+fn cpu_add_relu(a: FlexTensor, b: FlexTensor) -> FlexTensor {
     let shape = dims(&a);
     let (a, b) = (Contiguous::new(a), Contiguous::new(b));
     map_planes(shape, [a.data(), b.data()], |_| {
@@ -307,7 +443,7 @@ pub(super) fn cpu_add_relu(a: FlexTensor, b: FlexTensor) -> FlexTensor {
     })
 }
 
-pub(super) fn cpu_relu_gradient(output: FlexTensor, output_gradient: FlexTensor) -> FlexTensor {
+fn cpu_relu_gradient(output: FlexTensor, output_gradient: FlexTensor) -> FlexTensor {
     let shape = dims(&output);
     let (output, gradient) = (Contiguous::new(output), Contiguous::new(output_gradient));
     map_planes(shape, [output.data(), gradient.data()], |_| {
@@ -315,14 +451,14 @@ pub(super) fn cpu_relu_gradient(output: FlexTensor, output_gradient: FlexTensor)
     })
 }
 
-pub(super) fn cpu_sum_per_channel(x: FlexTensor) -> FlexTensor {
+fn cpu_sum_per_channel(x: FlexTensor) -> FlexTensor {
     let shape: [usize; 4] = dims(&x);
     let x = Contiguous::new(x);
     let sums = sum_planes(shape, |plane| sum(&x.data()[plane]));
     tensor(sums, [shape[1]])
 }
 
-pub(super) fn cpu_dot_per_channel(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+fn cpu_dot_per_channel(a: FlexTensor, b: FlexTensor) -> FlexTensor {
     let shape: [usize; 4] = dims(&a);
     let (a, b) = (Contiguous::new(a), Contiguous::new(b));
     let sums = sum_planes(shape, |plane| {
@@ -336,9 +472,7 @@ mod tests {
     use super::super::fixture::{
         assert_close, assert_same_bits_on_any_thread_count, cases, noise, values,
     };
-    use super::super::portable;
     use super::*;
-    use burn::backend::Flex;
     use burn::tensor::Device;
 
     #[test]
@@ -414,14 +548,14 @@ mod tests {
     }
 
     #[test]
-    fn portable_kernels_equal_the_fast_ones() {
+    fn portable_forms_equal_the_cpu_kernels() {
         let device = Device::flex();
         let shape = [2, 3, 6, 5];
         let flat = |seed| FlexTensor::from_data(noise::<4>(seed, shape, &device).into_data());
         let flat_1 = |seed| FlexTensor::from_data(noise::<1>(seed, [3], &device).into_data());
-        let check = |name: &str, portable: FlexTensor, fast: FlexTensor| {
+        let check = |name: &str, portable: FlexTensor, cpu: FlexTensor| {
             let values = |tensor: FlexTensor| tensor.into_data().try_to_vec::<f32>().unwrap();
-            assert_close(name, &values(portable), &values(fast));
+            assert_close(name, &values(portable), &values(cpu));
         };
         let (x, residual, scale, shift) = (flat(1), flat(2), flat_1(3), flat_1(4));
         for relu in [false, true] {
@@ -429,11 +563,11 @@ mod tests {
                 let (x, scale, shift) = (x.clone(), scale.clone(), shift.clone());
                 check(
                     "affine",
-                    portable::affine::<Flex>(
+                    portable_affine::<Flex>(
                         x.clone(),
                         scale.clone(),
                         shift.clone(),
-                        residual.clone(),
+                        residual.clone().into(),
                         relu,
                     ),
                     cpu_affine(x, scale, shift, residual, relu),
@@ -443,13 +577,13 @@ mod tests {
         for output in [None, Some(residual.clone())] {
             check(
                 "input gradient",
-                portable::affine_input_gradient::<Flex>(output.clone(), x.clone(), scale.clone()),
-                cpu_input_gradient(output, x.clone(), scale.clone()),
+                portable_input_gradient::<Flex>(x.clone(), scale.clone(), output.clone().into()),
+                cpu_input_gradient(x.clone(), scale.clone(), output),
             );
         }
         check(
             "sum",
-            portable::sum_per_channel::<Flex>(x.clone()),
+            portable_sum_per_channel::<Flex>(x.clone()),
             cpu_sum_per_channel(x),
         );
     }

@@ -1,5 +1,5 @@
-//! What the CPU kernels share: output buffers that are not zeroed first, scratch memory that each
-//! thread keeps, and matrix products on parts of buffers.
+//! Tools of the CPU kernels: output buffers that are not zeroed first, scratch memory that each thread
+//! keeps, matrix products on parts of buffers, and sums in a fixed order.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -12,10 +12,17 @@ use burn::tensor::{Bytes, DType, Shape};
 use pulp::Simd;
 use rayon::prelude::*;
 
-/// Fewer elements than this are not worth a task of their own in an element-wise pass.
+/// The least number of elements of a task in an element-wise pass: 64 KiB per tensor, which take
+/// several microseconds, against which starting a task costs little.
 pub(super) const ELEMENTS_PER_TASK: usize = 16 * 1024;
 
-/// A tensor of 32-bit floats whose elements lie in row-major order without gaps.
+/// Returns whether the CPU kernels can take these tensors. Others take the portable form.
+pub(super) fn all_f32<'a>(tensors: impl IntoIterator<Item = &'a FlexTensor>) -> bool {
+    let mut tensors = tensors.into_iter();
+    tensors.all(|tensor| tensor.dtype() == DType::F32)
+}
+
+/// A tensor of 32-bit floats whose elements are in row-major order without gaps.
 pub(super) struct Contiguous(FlexTensor);
 
 impl Contiguous {
@@ -29,15 +36,15 @@ impl Contiguous {
     }
 }
 
-/// The shape of a tensor that the caller knows to have `N` dimensions.
+/// Returns the shape of a tensor that the caller knows to have `N` dimensions.
 pub(super) fn dims<const N: usize>(tensor: &FlexTensor) -> [usize; N] {
     tensor.shape().dims::<N>()
 }
 
-/// A buffer in the making: allocated, not initialized.
+/// An allocated buffer that is not initialized.
 ///
-/// Zeroing a buffer that is overwritten anyway costs a pass over memory, which is about what the
-/// element-wise kernels here cost as a whole.
+/// Zeroing a buffer that is overwritten anyway costs a pass over memory, about as much as a whole
+/// element-wise kernel.
 pub(super) struct Output {
     buffer: Vec<f32>,
     elements: usize,
@@ -51,12 +58,12 @@ impl Output {
         }
     }
 
-    /// The elements, to be written.
+    /// Returns the elements for writing.
     pub(super) fn slots(&mut self) -> &mut [MaybeUninit<f32>] {
         &mut self.buffer.spare_capacity_mut()[..self.elements]
     }
 
-    /// A handle through which several tasks write their own parts.
+    /// Returns a handle through which several tasks write their own parts.
     pub(super) fn shared(&mut self) -> SharedOutput<'_> {
         SharedOutput {
             start: self.buffer.as_mut_ptr(),
@@ -65,7 +72,7 @@ impl Output {
         }
     }
 
-    /// The finished buffer.
+    /// Returns the initialized buffer.
     ///
     /// # Safety
     /// Every element has been written.
@@ -75,7 +82,7 @@ impl Output {
         self.buffer
     }
 
-    /// The finished buffer as a tensor.
+    /// Returns the initialized buffer as a tensor.
     ///
     /// # Safety
     /// Every element has been written.
@@ -85,7 +92,7 @@ impl Output {
     }
 }
 
-/// A tensor that owns `data`.
+/// Returns a tensor that owns `data`.
 pub(super) fn tensor<const N: usize>(data: Vec<f32>, shape: [usize; N]) -> FlexTensor {
     assert_eq!(
         data.len(),
@@ -102,7 +109,7 @@ pub(super) fn tensor<const N: usize>(data: Vec<f32>, shape: [usize; N]) -> FlexT
 /// A buffer that tasks on several threads write, each its own elements.
 ///
 /// The parts of two tasks may interleave (the same columns of every row), which slices cannot
-/// express; hence the pointer.
+/// express. Hence the pointer.
 #[derive(Clone, Copy)]
 pub(super) struct SharedOutput<'a> {
     start: *mut f32,
@@ -116,7 +123,7 @@ unsafe impl Send for SharedOutput<'_> {}
 unsafe impl Sync for SharedOutput<'_> {}
 
 impl<'a> SharedOutput<'a> {
-    /// The handle of a buffer that is already initialized.
+    /// Returns the handle of a buffer that is already initialized.
     pub(super) fn of(buffer: &'a mut [f32]) -> Self {
         Self {
             start: buffer.as_mut_ptr(),
@@ -140,8 +147,8 @@ impl<'a> SharedOutput<'a> {
             start <= self.elements && count <= self.elements - start,
             "the vectors end outside their buffer"
         );
-        // SAFETY: the elements lie inside the buffer by the assertion, a vector is nothing but its
-        // elements, and the caller promises the rest.
+        // SAFETY: the elements are inside the buffer by the assertion, a vector is an array of floats,
+        // and the caller promises the rest.
         unsafe {
             self.start
                 .add(start)
@@ -160,15 +167,15 @@ impl<'a> SharedOutput<'a> {
             start <= self.elements && values.len() <= self.elements - start,
             "the values end outside their buffer"
         );
-        // SAFETY: the elements lie inside the buffer by the assertion, the caller promises the
-        // rest; a copy does not read the old elements.
+        // SAFETY: the elements are inside the buffer by the assertion, and the caller promises the
+        // rest. A copy does not read the old elements.
         unsafe {
             std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.add(start), values.len());
         }
     }
 
-    /// The part from `start` on, as a matrix of `rows` x `columns` with `row_stride` elements from
-    /// one row to the next.
+    /// Returns the part from `start` on as a matrix of `rows` x `columns`, with rows `row_stride`
+    /// elements apart.
     pub(super) fn matrix(
         &self,
         start: usize,
@@ -179,7 +186,7 @@ impl<'a> SharedOutput<'a> {
         let end = start + rows.saturating_sub(1) * row_stride + columns;
         assert!(end <= self.elements, "the matrix ends outside its buffer");
         OutputMatrix {
-            // SAFETY: `start` lies within the buffer by the assertion.
+            // SAFETY: `start` is inside the buffer by the assertion.
             start: unsafe { self.start.add(start) },
             rows,
             columns,
@@ -189,7 +196,7 @@ impl<'a> SharedOutput<'a> {
     }
 }
 
-/// A matrix to be written, inside a larger buffer. Rows are contiguous.
+/// A matrix for writing, inside a larger buffer. Rows are contiguous.
 pub(super) struct OutputMatrix<'a> {
     start: *mut f32,
     rows: usize,
@@ -199,20 +206,20 @@ pub(super) struct OutputMatrix<'a> {
 }
 
 impl OutputMatrix<'_> {
-    /// Row `index`.
+    /// Returns row `index`.
     ///
     /// # Safety
     /// The row has been written, and no other task holds it.
     pub(super) unsafe fn row(&mut self, index: usize) -> &mut [f32] {
         assert!(index < self.rows);
-        // SAFETY: the matrix lies inside its buffer (checked when it was made), the caller
+        // SAFETY: the matrix is inside its buffer (checked by `SharedOutput::matrix`), and the caller
         // promises the rest.
         unsafe {
             std::slice::from_raw_parts_mut(self.start.add(index * self.row_stride), self.columns)
         }
     }
 
-    /// Fills row `index` with a copy of `values`.
+    /// Copies `values` to row `index`.
     ///
     /// # Safety
     /// No other task touches the row.
@@ -229,7 +236,7 @@ impl OutputMatrix<'_> {
     }
 }
 
-/// A matrix to be read, inside a larger buffer.
+/// A matrix for reading, inside a larger buffer.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
     pub(super) data: &'a [f32],
@@ -240,7 +247,7 @@ pub(super) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// A matrix with contiguous rows, `row_stride` elements apart.
+    /// Returns a matrix with contiguous rows, `row_stride` elements apart.
     pub(super) fn rows(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         Self {
             data,
@@ -251,7 +258,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// The transposed matrix.
+    /// Returns the transposed matrix.
     pub(super) fn transposed(self) -> Self {
         Self {
             data: self.data,
@@ -270,7 +277,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `out = left * right`, or `out += left * right` when `accumulate`; on the calling thread.
+/// Computes `out = left * right`, or `out += left * right` if `accumulate`, on the calling thread.
 ///
 /// # Safety
 /// No other task touches the elements of `out`; with `accumulate` they have been written.
@@ -286,8 +293,9 @@ pub(super) unsafe fn multiply(
     );
     left.assert_inside();
     right.assert_inside();
-    // SAFETY: all three matrices lie inside their buffers (checked above and when `out` was made),
-    // strides are those of the matrices, and the caller promises that `out` is ours.
+    // SAFETY: all three matrices are inside their buffers (checked above and by
+    // `SharedOutput::matrix`), the strides are those of the matrices, and the caller promises that no
+    // other task touches `out`.
     unsafe {
         gemm::gemm(
             out.rows,
@@ -317,10 +325,11 @@ thread_local! {
     static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends scratch buffers of the given lengths, with unspecified contents. Each thread keeps its
-/// buffers, so that a task does not pay for fresh memory pages.
+/// Calls `work` with scratch buffers of the given lengths and unspecified contents. Each thread keeps
+/// its buffers, so that a task does not wait for the kernel to clear new pages.
 ///
-/// `work` must not start parallel work: a stolen task would find the buffers lent out.
+/// `work` must not start parallel work: a task that this thread takes over meanwhile would borrow the
+/// same buffers and panic.
 pub(super) fn with_scratch<const N: usize, R>(
     lengths: [usize; N],
     work: impl FnOnce([&mut [f32]; N]) -> R,
@@ -340,12 +349,14 @@ pub(super) fn with_scratch<const N: usize, R>(
     })
 }
 
-/// Elements summed in single precision before a partial sum goes to double precision.
+/// Elements summed in single precision before a partial sum is added in double precision: 256 for each
+/// of the [`LANES`], which keeps the relative error of a partial sum below 256 roundings.
 const SUM_CHUNK: usize = 4096;
-/// Partial sums kept side by side, for the vector unit; fixed, so that the order of a sum is.
+/// Number of parallel partial sums: one vector of AVX-512, or several shorter ones. Fixed, so that the
+/// order of a sum is the same on every CPU.
 const LANES: usize = 16;
 
-/// The sum of all `term(a, b)`, in a fixed order.
+/// Returns the sum of all `term(a, b)`, in a fixed order.
 #[inline(always)]
 pub(super) fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
     assert_eq!(a.len(), b.len());
@@ -367,13 +378,13 @@ pub(super) fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f6
         .sum()
 }
 
-/// The sum of `values`, in a fixed order.
+/// Returns the sum of `values`, in a fixed order.
 pub(super) fn sum(values: &[f32]) -> f64 {
     sum_of(values, values, |value, _| value)
 }
 
-/// Makes a tensor of `shape` (`[batch, channels, height, width]`) element by element from `inputs`
-/// of that shape; `map` gets the channel of a plane and returns the function for its elements.
+/// Computes a tensor of `shape` (`[batch, channels, height, width]`) element by element from `inputs` of
+/// that shape. `map` receives the channel of a plane and returns the function of its elements.
 pub(super) fn map_planes<const N: usize, F: Fn([f32; N]) -> f32>(
     shape: [usize; 4],
     inputs: [&[f32]; N],
@@ -398,8 +409,8 @@ pub(super) fn map_planes<const N: usize, F: Fn([f32; N]) -> f32>(
     unsafe { output.into_tensor(shape) }
 }
 
-/// One value per channel of `[batch, channels, height, width]`: the sum over the batch of
-/// `of_plane(plane)`, where planes are counted as they lie in memory.
+/// Returns one value per channel of `[batch, channels, height, width]`: the sum of `of_plane(range)`
+/// over the planes of that channel, whose elements are `range` of the tensor.
 pub(super) fn sum_planes(
     shape: [usize; 4],
     of_plane: impl Fn(Range<usize>) -> f64 + Sync,

@@ -1,39 +1,84 @@
-//! The end of a block with an SE unit: every channel times its gate, the residual sum and ReLU, in
-//! one pass.
+//! The end of a residual block with an SE unit: channels times gates, residual sum and ReLU in one
+//! pass.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
-use burn::backend::flex::FlexTensor;
+use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch};
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::affine::positive;
-use super::cpu::{Contiguous, ELEMENTS_PER_TASK, Output, dims, sum_of, tensor};
-use super::{Kernels, Operations, tracked};
+use super::affine::{AffineOps, positive};
+use super::autodiff::tracked;
+use super::cpu::{Contiguous, ELEMENTS_PER_TASK, Output, all_f32, dims, sum_of, tensor};
 
-/// `max(x * gates + residual, 0)`.
+/// Computes `max(x * gates + residual, 0)`. Differentiable in all tensors.
 ///
-/// `x` and `residual` are `[batch, channels, height, width]`, `gates` `[batch, channels, 1, 1]`.
-/// Differentiable in all of them.
+/// # Shapes
+/// - `x`, `residual` and the result: `[batch, channels, height, width]`
+/// - `gates`: `[batch, channels, 1, 1]`
 ///
 /// # Panics
-/// When the shapes do not fit each other.
+/// If the shapes do not match.
 pub fn excite_add_relu(x: Tensor<4>, gates: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
     let [batch, channels, ..] = x.dims();
     assert_eq!(gates.dims(), [batch, channels, 1, 1], "excite: the gates");
     assert_eq!(residual.dims(), x.dims(), "excite: the residual");
-    let (x, gates) = (x.into_dispatch(), gates.into_dispatch());
-    let residual = residual.into_dispatch();
-    Tensor::from_dispatch(<Dispatch as Operations>::excite_add_relu(
-        x, gates, residual,
+    Tensor::from_dispatch(<Dispatch as ExciteOps>::excite_add_relu(
+        x.into_dispatch(),
+        gates.into_dispatch(),
+        residual.into_dispatch(),
     ))
 }
 
-/// What the backward pass needs.
+/// The operation of this module and its gradients.
+#[backend_extension(Autodiff, Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")))]
+pub(super) trait ExciteOps: AffineOps {
+    /// See [`excite_add_relu`].
+    fn excite_add_relu(
+        x: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::add_relu(Self::float_mul(x, gates), residual)
+    }
+
+    /// The sum of `a * b` over each plane: `[batch, channels, 1, 1]`.
+    fn dot_per_plane(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        portable_dot_per_plane::<Self>(a, b)
+    }
+}
+
+fn portable_dot_per_plane<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_sum_dims(B::float_mul(a, b), &[2, 3])
+}
+
+impl ExciteOps for Flex {
+    fn excite_add_relu(x: FlexTensor, gates: FlexTensor, residual: FlexTensor) -> FlexTensor {
+        if all_f32([&x, &gates, &residual]) {
+            cpu_excite_add_relu(x, gates, residual)
+        } else {
+            use burn::backend::ops::FloatTensorOps;
+            Self::add_relu(Self::float_mul(x, gates), residual)
+        }
+    }
+
+    fn dot_per_plane(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        if all_f32([&a, &b]) {
+            cpu_dot_per_plane(a, b)
+        } else {
+            portable_dot_per_plane::<Self>(a, b)
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl ExciteOps for burn::backend::Cube {}
+
+/// The inputs of the backward pass.
 #[derive(Clone, Debug)]
 struct ExciteState<B: Backend> {
     x: FloatTensor<B>,
@@ -41,10 +86,11 @@ struct ExciteState<B: Backend> {
     output: FloatTensor<B>,
 }
 
+/// The parents are `x`, gates and residual.
 #[derive(Debug)]
 struct Excite;
 
-impl<B: Kernels> Backward<B, 3> for Excite {
+impl<B: ExciteOps> Backward<B, 3> for Excite {
     type State = ExciteState<B>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -53,8 +99,8 @@ impl<B: Kernels> Backward<B, 3> for Excite {
         let gradient = B::relu_gradient(output, output_gradient);
         let [x_node, gates_node, residual_node] = ops.parents;
         if let Some(node) = gates_node {
-            let of_gates = B::dot_per_plane(x, gradient.clone());
-            grads.register::<B>(node.id, of_gates);
+            let gates_gradient = B::dot_per_plane(x, gradient.clone());
+            grads.register::<B>(node.id, gates_gradient);
         }
         if let Some(node) = x_node {
             grads.register::<B>(node.id, B::float_mul(gradient.clone(), gates));
@@ -65,24 +111,26 @@ impl<B: Kernels> Backward<B, 3> for Excite {
     }
 }
 
-pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
-    x: FloatTensor<Autodiff<B, C>>,
-    gates: FloatTensor<Autodiff<B, C>>,
-    residual: FloatTensor<Autodiff<B, C>>,
-) -> FloatTensor<Autodiff<B, C>> {
-    let (x, x_node) = x.into_parts();
-    let (gates, gates_node) = gates.into_parts();
-    let (residual, residual_node) = residual.into_parts();
-    let output = B::excite_add_relu_forward(x.clone(), gates.clone(), residual);
-    let state = ExciteState {
-        x,
-        gates,
-        output: output.clone(),
-    };
-    tracked::<B, C, _, _>(Excite, state, output, [x_node, gates_node, residual_node])
+impl<B: ExciteOps, C: CheckpointStrategy> ExciteOps for Autodiff<B, C> {
+    fn excite_add_relu(
+        x: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let (x, x_node) = x.into_parts();
+        let (gates, gates_node) = gates.into_parts();
+        let (residual, residual_node) = residual.into_parts();
+        let output = B::excite_add_relu(x.clone(), gates.clone(), residual);
+        let state = ExciteState {
+            x,
+            gates,
+            output: output.clone(),
+        };
+        tracked::<B, C, _, _>(Excite, state, output, [x_node, gates_node, residual_node])
+    }
 }
 
-pub(super) fn cpu_forward(x: FlexTensor, gates: FlexTensor, residual: FlexTensor) -> FlexTensor {
+fn cpu_excite_add_relu(x: FlexTensor, gates: FlexTensor, residual: FlexTensor) -> FlexTensor {
     let shape: [usize; 4] = dims(&x);
     let (x, gates) = (Contiguous::new(x), Contiguous::new(gates));
     let residual = Contiguous::new(residual);
@@ -105,7 +153,7 @@ pub(super) fn cpu_forward(x: FlexTensor, gates: FlexTensor, residual: FlexTensor
     unsafe { output.into_tensor(shape) }
 }
 
-pub(super) fn cpu_dot_per_plane(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+fn cpu_dot_per_plane(a: FlexTensor, b: FlexTensor) -> FlexTensor {
     let [batch, channels, height, width]: [usize; 4] = dims(&a);
     let (a, b) = (Contiguous::new(a), Contiguous::new(b));
     let (a, b) = (a.data(), b.data());
@@ -129,16 +177,17 @@ mod tests {
     use burn::tensor::activation::relu;
 
     #[test]
-    fn the_pass_and_its_gradients_equal_those_of_burn_s_operations() {
+    fn excite_add_relu_and_its_gradients_equal_those_of_burn_s_operations() {
         let device = Device::flex().autodiff();
         let shape = [2, 3, 5, 7];
         let all = |fused: bool| {
             let x = noise::<4>(1, shape, &device).require_grad();
             let gates = noise::<4>(2, [2, 3, 1, 1], &device).require_grad();
             let residual = noise::<4>(3, shape, &device).require_grad();
-            let y = match fused {
-                true => excite_add_relu(x.clone(), gates.clone(), residual.clone()),
-                false => relu(x.clone() * gates.clone() + residual.clone()),
+            let y = if fused {
+                excite_add_relu(x.clone(), gates.clone(), residual.clone())
+            } else {
+                relu(x.clone() * gates.clone() + residual.clone())
             };
             let gradients = (y.clone() * noise(4, shape, &device)).sum().backward();
             [
@@ -149,8 +198,8 @@ mod tests {
             ]
         };
         let names = ["y", "dx", "dgates", "dresidual"];
-        for ((name, fused), plain) in names.into_iter().zip(all(true)).zip(all(false)) {
-            assert_close(name, &fused, &plain);
+        for ((name, fused), composed) in names.into_iter().zip(all(true)).zip(all(false)) {
+            assert_close(name, &fused, &composed);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Reads the reference values that `tests/oracle/kernels.py` wrote, for the tests of this room.
+//! Reference values of `tests/oracle/kernels.py`, and helpers for the tests of this module.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::SafeTensors;
 
-/// One case of the reference values: the tensors called `name.*` and the options of the case.
+/// One case of the reference values: the tensors named `name.*` and the options of the case.
 pub(super) struct Case {
     name: String,
     bytes: Vec<u8>,
@@ -11,7 +11,7 @@ pub(super) struct Case {
     pub(super) device: Device,
 }
 
-/// All cases whose name starts with `prefix`.
+/// Reads all cases whose name starts with `prefix`.
 pub(super) fn cases(prefix: &str) -> Vec<Case> {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -55,17 +55,17 @@ impl Case {
         TensorData::new(values, view.shape().to_vec())
     }
 
-    /// A tensor without gradient, on the autodiff device.
+    /// Returns a tensor without gradient, on the autodiff device.
     pub(super) fn constant<const D: usize>(&self, tensor: &str) -> Tensor<D> {
         Tensor::from_data(self.data(tensor), &self.device)
     }
 
-    /// A tensor whose gradient is asked for.
+    /// Returns a tensor that requires a gradient.
     pub(super) fn input<const D: usize>(&self, tensor: &str) -> Tensor<D> {
         self.constant(tensor).require_grad()
     }
 
-    /// Fails unless `actual` is the tensor of the case, up to rounding.
+    /// Asserts that `actual` equals the tensor of the case, up to rounding.
     pub(super) fn assert_equals<const D: usize>(&self, tensor: &str, actual: Tensor<D>) {
         assert_close(
             &format!("{}.{tensor}", self.name),
@@ -79,26 +79,26 @@ pub(super) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec::<f32>().unwrap()
 }
 
-/// Fails unless both differ by no more than 1e-5 of the largest value.
+/// Asserts that both differ by no more than 1e-5 of the largest value, or of 1.
 pub(super) fn assert_close(name: &str, actual: &[f32], expected: &[f32]) {
     assert_within(1e-5, name, actual, expected);
 }
 
-/// Fails unless both differ by no more than this part of the largest value.
-pub(super) fn assert_within(part: f32, name: &str, actual: &[f32], expected: &[f32]) {
+/// Asserts that both differ by no more than `tolerance` of the largest value, or of 1.
+pub(super) fn assert_within(tolerance: f32, name: &str, actual: &[f32], expected: &[f32]) {
     assert_eq!(actual.len(), expected.len(), "{name}: length");
     let scale = expected
         .iter()
         .fold(1.0f32, |largest, value| largest.max(value.abs()));
     for (index, (actual, expected)) in actual.iter().zip(expected).enumerate() {
         assert!(
-            (actual - expected).abs() <= part * scale,
+            (actual - expected).abs() <= tolerance * scale,
             "{name}[{index}]: {actual} instead of {expected}"
         );
     }
 }
 
-/// Numbers in [-1, 1) that look random and are the same everywhere.
+/// Returns pseudorandom numbers in [-1, 1), the same on every machine.
 pub(super) fn noise<const D: usize>(seed: u32, shape: [usize; D], device: &Device) -> Tensor<D> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
     let values: Vec<f32> = (0..shape.iter().product())
@@ -110,7 +110,7 @@ pub(super) fn noise<const D: usize>(seed: u32, shape: [usize; D], device: &Devic
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Runs `compute` on pools of one and of three threads and fails unless the bits agree.
+/// Asserts that `compute` returns the same bits on pools of one and of three threads.
 pub(super) fn assert_same_bits_on_any_thread_count(compute: impl Fn() -> Vec<f32> + Sync) {
     let on_pool = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()

@@ -1,8 +1,8 @@
 //! Fully connected layers.
 //!
-//! The product of the forward pass is burn's. The gradients are not, on the CPU: burn makes a zeroed
-//! buffer and copies it into an aligned one, and for the first weight of a box head that is 51 MB too
-//! much at the fullest moment of a step.
+//! The forward product is burn's. The CPU gradients are not: burn zeroes a buffer, writes the
+//! product and copies it into an aligned buffer, which for the first weight of a box head costs
+//! 51 MB at the memory peak of a training step.
 
 use std::ops::Range;
 
@@ -10,47 +10,101 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
-use burn::backend::flex::FlexTensor;
+use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch};
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::cpu::{Contiguous, Matrix, Output, dims, multiply, tensor};
-use super::{Kernels, Operations, needs_gradient, tracked};
+use super::autodiff::{needs_gradient, tracked};
+use super::cpu::{Contiguous, Matrix, Output, all_f32, dims, multiply, tensor};
 
-/// `x * weight + bias`.
+/// Computes `x * weight + bias`. Differentiable in all tensors.
 ///
-/// `x` is `[rows, d_in]`, `weight` `[d_in, d_out]` (burn's order), `bias` `[d_out]`. Differentiable in
-/// all of them.
+/// # Shapes
+/// - `x`: `[rows, d_in]`
+/// - `weight`: `[d_in, d_out]`, burn's order and the transpose of PyTorch's
+/// - `bias`: `[d_out]`
+/// - result: `[rows, d_out]`
 ///
 /// # Panics
-/// When the shapes do not fit each other.
+/// If the shapes do not match.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     let ([_, d_in], shape) = (x.dims(), weight.dims());
     assert!(
         shape[0] == d_in && bias.dims() == [shape[1]],
         "linear: weight {shape:?} and bias do not fit {d_in} inputs"
     );
-    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as Operations>::linear(
-        x,
-        weight,
+    Tensor::from_dispatch(<Dispatch as LinearOps>::linear(
+        x.into_dispatch(),
+        weight.into_dispatch(),
         bias.into_dispatch(),
     ))
 }
 
-/// What the backward pass needs; inputs that no gradient asks for are not kept.
+/// The operation of this module and its gradients.
+#[backend_extension(Autodiff, Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")))]
+pub(super) trait LinearOps: Backend {
+    /// See [`linear`].
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        <Self as ModuleOps<Self>>::linear(x, weight, Some(bias))
+    }
+
+    /// The gradient of [`linear`] for its input.
+    fn linear_input_gradient(
+        output_gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::linear_x_backward(weight, output_gradient)
+    }
+
+    /// The gradient of [`linear`] for its weight.
+    fn linear_weight_gradient(
+        x: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::linear_weight_backward(x, output_gradient)
+    }
+}
+
+impl LinearOps for Flex {
+    fn linear_input_gradient(output_gradient: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        if all_f32([&output_gradient, &weight]) {
+            cpu_input_gradient(output_gradient, weight)
+        } else {
+            Self::linear_x_backward(weight, output_gradient)
+        }
+    }
+
+    fn linear_weight_gradient(x: FlexTensor, output_gradient: FlexTensor) -> FlexTensor {
+        if all_f32([&x, &output_gradient]) {
+            cpu_weight_gradient(x, output_gradient)
+        } else {
+            Self::linear_weight_backward(x, output_gradient)
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl LinearOps for burn::backend::Cube {}
+
+/// The inputs of the backward pass; those that no gradient depends on are not kept.
 #[derive(Clone, Debug)]
-pub(super) struct LinearState<B: Backend> {
+struct LinearState<B: Backend> {
     x: Option<FloatTensor<B>>,
     weight: Option<FloatTensor<B>>,
 }
 
+/// The parents are `x`, weight and bias.
 #[derive(Debug)]
 struct Linear;
 
-impl<B: Kernels> Backward<B, 3> for Linear {
+impl<B: LinearOps> Backward<B, 3> for Linear {
     type State = LinearState<B>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -71,35 +125,38 @@ impl<B: Kernels> Backward<B, 3> for Linear {
     }
 }
 
-pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
-    x: FloatTensor<Autodiff<B, C>>,
-    weight: FloatTensor<Autodiff<B, C>>,
-    bias: FloatTensor<Autodiff<B, C>>,
-) -> FloatTensor<Autodiff<B, C>> {
-    let state = LinearState {
-        x: needs_gradient::<B, C>(&weight).then(|| x.primitive().clone()),
-        weight: needs_gradient::<B, C>(&x).then(|| weight.primitive().clone()),
-    };
-    let (x, x_node) = x.into_parts();
-    let (weight, weight_node) = weight.into_parts();
-    let (bias, bias_node) = bias.into_parts();
-    let output = B::linear_forward(x, weight, bias);
-    tracked::<B, C, _, _>(Linear, state, output, [x_node, weight_node, bias_node])
+impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let state = LinearState {
+            x: needs_gradient::<B, C>(&weight).then(|| x.primitive().clone()),
+            weight: needs_gradient::<B, C>(&x).then(|| weight.primitive().clone()),
+        };
+        let (x, x_node) = x.into_parts();
+        let (weight, weight_node) = weight.into_parts();
+        let (bias, bias_node) = bias.into_parts();
+        let output = <B as LinearOps>::linear(x, weight, bias);
+        tracked::<B, C, _, _>(Linear, state, output, [x_node, weight_node, bias_node])
+    }
 }
 
-/// Inputs of a layer whose gradients are one task. Fixed, so that results do not depend on the number
-/// of threads.
+/// Inputs of a layer whose gradients are one task. Fixed instead of derived from the number of
+/// threads, on which results must not depend. A box head's first layer (12,544 inputs) is 25 tasks,
+/// and a product of 512 columns is wide enough for `gemm` to reach its full rate.
 const INPUTS_PER_TASK: usize = 512;
 
-/// Ranges of the inputs of a layer.
+/// Returns the ranges of inputs that are one task each.
 fn parts_of(d_in: usize) -> impl IndexedParallelIterator<Item = Range<usize>> {
     (0..d_in.div_ceil(INPUTS_PER_TASK))
         .into_par_iter()
         .map(move |part| part * INPUTS_PER_TASK..((part + 1) * INPUTS_PER_TASK).min(d_in))
 }
 
-/// `output_gradient * weight^T`.
-pub(super) fn cpu_input_gradient(output_gradient: FlexTensor, weight: FlexTensor) -> FlexTensor {
+/// Computes `output_gradient * weight^T`.
+fn cpu_input_gradient(output_gradient: FlexTensor, weight: FlexTensor) -> FlexTensor {
     let ([rows, d_out], [d_in, _]): ([usize; 2], [usize; 2]) =
         (dims(&output_gradient), dims(&weight));
     if rows == 0 {
@@ -121,8 +178,8 @@ pub(super) fn cpu_input_gradient(output_gradient: FlexTensor, weight: FlexTensor
     unsafe { output.into_tensor([rows, d_in]) }
 }
 
-/// `x^T * output_gradient`.
-pub(super) fn cpu_weight_gradient(x: FlexTensor, output_gradient: FlexTensor) -> FlexTensor {
+/// Computes `x^T * output_gradient`.
+fn cpu_weight_gradient(x: FlexTensor, output_gradient: FlexTensor) -> FlexTensor {
     let ([rows, d_in], [_, d_out]): ([usize; 2], [usize; 2]) = (dims(&x), dims(&output_gradient));
     let (x, gradient) = (Contiguous::new(x), Contiguous::new(output_gradient));
     let (x, gradient) = (x.data(), gradient.data());
@@ -154,13 +211,14 @@ mod tests {
     fn the_layer_and_its_gradients_equal_those_of_burn_s_operation() {
         let device = Device::flex().autodiff();
         for (rows, d_in, d_out) in [(1, 1, 1), (7, 1100, 50), (130, 33, 97), (0, 5, 4)] {
-            let all = |ours: bool| {
+            let all = |native: bool| {
                 let x = noise::<2>(1, [rows, d_in], &device).require_grad();
                 let weight = noise::<2>(2, [d_in, d_out], &device).require_grad();
                 let bias = noise::<1>(3, [d_out], &device).require_grad();
-                let y = match ours {
-                    true => linear(x.clone(), weight.clone(), bias.clone()),
-                    false => x.clone().matmul(weight.clone()) + bias.clone().unsqueeze(),
+                let y = if native {
+                    linear(x.clone(), weight.clone(), bias.clone())
+                } else {
+                    x.clone().matmul(weight.clone()) + bias.clone().unsqueeze()
                 };
                 let gradients = (y.clone() * noise(4, [rows, d_out], &device))
                     .sum()
@@ -173,8 +231,8 @@ mod tests {
                 ]
             };
             let names = ["y", "dx", "dweight", "dbias"];
-            for ((name, ours), burn_s) in names.into_iter().zip(all(true)).zip(all(false)) {
-                assert_close(name, &ours, &burn_s);
+            for ((name, native), burn) in names.into_iter().zip(all(true)).zip(all(false)) {
+                assert_close(name, &native, &burn);
             }
         }
     }

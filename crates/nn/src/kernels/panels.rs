@@ -1,36 +1,41 @@
-//! The matrix product of the convolutions: a few rows of the left matrix times a few vectors of
-//! columns of the right one, all sums in registers, and the result handed on before it leaves them.
+//! The matrix product of the convolutions.
 //!
-//! A general product copies both matrices into an order of its own and writes its result to memory.
-//! Here the right matrix already lies as it is needed (unfolded, or transformed), the left one is
-//! read where it is, and bias, residual sum and ReLU happen on the way out. Measured on one core with
-//! AVX-512, on the shapes of a ResNet: 155 to 170 GFLOP/s, where `gemm` reaches 90 to 150.
+//! It multiplies a few rows of the left matrix by a few vectors of columns of the right one, with all
+//! sums in registers, and passes the sums to a [`Sink`] before they are written.
 //!
-//! Each sum runs over the depth in order, so a result does not depend on how a matrix was cut.
+//! A general product copies both matrices to an internal order and writes its result to memory. Here
+//! the right matrix is produced in the required order (by unfolding, or by Winograd's transform), the
+//! left one is read in place, and bias, residual sum and ReLU are applied in registers. Measured on
+//! one core with AVX-512, on the shapes of a ResNet: 155 to 170 GFLOP/s, where `gemm` reaches 90 to
+//! 150.
+//!
+//! Each sum runs over the depth in order, so a result does not depend on the division into blocks.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Vectors of columns at a time.
+/// Vectors of columns in a block. With AVX-512, 8 rows times 3 vectors are 24 sums, which with 3
+/// vectors of the right matrix and one factor fit into 32 registers; with AVX2 it is 4 rows, and 12 sums
+/// of 16 registers. Fewer sums would not cover the latency of the multiply-add units.
 const VECTORS: usize = 3;
 
-/// Columns of a panel, and the most that a [`Sink`] is given at a time: three vectors of AVX-512, and
-/// a whole number of times three of the shorter ones.
+/// Columns of a panel, and the most that a [`Sink`] receives at a time: three vectors of AVX-512,
+/// which is a multiple of three shorter vectors too.
 pub(super) const PANEL: usize = VECTORS * 16;
 
 /// The left matrix: `[rows, depth]`.
 #[derive(Clone, Copy)]
 pub(super) enum Left<'a> {
-    /// The elements of a row follow each other; from row to row it is `stride`.
+    /// Contiguous rows, `stride` elements apart.
     Rows { data: &'a [f32], stride: usize },
-    /// The elements of a column follow each other; from column to column it is `stride`.
+    /// Contiguous columns, `stride` elements apart.
     Columns { data: &'a [f32], stride: usize },
-    /// In blocks of [`rows_at_once`] rows, each with the elements of a column together: the fastest
-    /// to read. Rows that are missing in the last block are zeros.
+    /// Blocks of [`rows_at_once`] rows in which columns are contiguous: the fastest to read. Missing
+    /// rows of the last block are zeros.
     Packed { data: &'a [f32] },
 }
 
-/// A left matrix in the order of [`Left::Packed`].
+/// Copies a matrix to the order of [`Left::Packed`].
 pub(super) fn pack(data: &[f32], rows: usize, depth: usize) -> Vec<f32> {
     pack_by(rows_at_once(), data, rows, depth)
 }
@@ -45,7 +50,7 @@ fn pack_by(at_once: usize, data: &[f32], rows: usize, depth: usize) -> Vec<f32> 
     packed
 }
 
-/// [`pack`] for the rows of one block.
+/// Copies the rows of one block to the order of [`Left::Packed`].
 #[inline(always)]
 pub(super) fn pack_block(rows: &[f32], depth: usize, at_once: usize, packed: &mut [f32]) {
     for (r, row) in rows.chunks_exact(depth.max(1)).enumerate() {
@@ -55,16 +60,16 @@ pub(super) fn pack_block(rows: &[f32], depth: usize, at_once: usize, packed: &mu
     }
 }
 
-/// The right matrix in panels of [`PANEL`] columns: `[columns / PANEL, depth, PANEL]`, so that it is
-/// read from end to end. Columns that are missing in the last panel hold any numbers.
+/// The right matrix in panels of [`PANEL`] columns, `[columns / PANEL, depth, PANEL]`, so that it is
+/// read sequentially. Missing columns of the last panel may have any values.
 #[derive(Clone, Copy)]
 pub(super) struct Right<'a> {
     pub(super) data: &'a [f32],
     pub(super) columns: usize,
 }
 
-/// A right matrix whose rows lie anywhere in `data`, also over each other. Row `d` begins at
-/// `starts[d]`, and whole panels are read from there.
+/// A right matrix whose rows are anywhere in `data` and may overlap. Row `d` begins at `starts[d]`, and
+/// whole panels are read from there.
 #[derive(Clone, Copy)]
 pub(super) struct Lines<'a> {
     pub(super) data: &'a [f32],
@@ -72,10 +77,10 @@ pub(super) struct Lines<'a> {
     pub(super) columns: usize,
 }
 
-/// Where results go.
+/// The destination of a product.
 pub(super) trait Sink {
-    /// `sums` are those of a row, for the columns from `column` on; those beyond the last column of
-    /// the right matrix mean nothing.
+    /// Receives sums of a row, for the columns from `column` on. Those beyond the last column of the
+    /// right matrix are undefined.
     fn take<S: Simd, const V: usize>(
         &mut self,
         simd: S,
@@ -85,7 +90,7 @@ pub(super) trait Sink {
     );
 }
 
-/// Keeps a product as a matrix whose rows are as long as whole panels.
+/// Stores a product as a matrix whose rows have the length of whole panels.
 pub(super) struct Store<'a> {
     pub(super) matrix: &'a mut [f32],
     pub(super) stride: usize,
@@ -108,19 +113,19 @@ impl Sink for Store<'_> {
     }
 }
 
-/// The length of a right matrix.
+/// Returns the number of elements of a right matrix.
 pub(super) const fn panels_length(depth: usize, columns: usize) -> usize {
     columns.div_ceil(PANEL) * depth * PANEL
 }
 
-/// Puts `values` into row `row` of a right matrix, from column `first` on.
+/// Copies `values` into row `row` of a right matrix, from column `first` on.
 pub(super) fn put_row(panels: &mut [f32], depth: usize, row: usize, first: usize, values: &[f32]) {
     for_each_piece(depth, row, first, values, |at, piece| {
         panels[at..at + piece.len()].copy_from_slice(piece);
     });
 }
 
-/// The same, with each piece and its place in the right matrix handed to `put`.
+/// Splits `values` at the panels of a right matrix and calls `put(offset, piece)` for each piece.
 #[inline(always)]
 pub(super) fn for_each_piece(
     depth: usize,
@@ -131,15 +136,15 @@ pub(super) fn for_each_piece(
 ) {
     let (mut column, mut rest) = (first, values);
     while !rest.is_empty() {
-        let place = column % PANEL;
-        let (now, after) = rest.split_at(rest.len().min(PANEL - place));
-        put((column / PANEL * depth + row) * PANEL + place, now);
+        let within = column % PANEL;
+        let (now, after) = rest.split_at(rest.len().min(PANEL - within));
+        put((column / PANEL * depth + row) * PANEL + within, now);
         column += now.len();
         rest = after;
     }
 }
 
-/// Rows that are multiplied at a time on this CPU.
+/// Returns the number of rows in a block on this CPU.
 pub(super) fn rows_at_once() -> usize {
     struct Rows;
     impl WithSimd for Rows {
@@ -153,15 +158,15 @@ pub(super) fn rows_at_once() -> usize {
     Arch::new().dispatch(Rows)
 }
 
-/// The sums, a row of vectors and one element of the left matrix fit into the registers.
+/// Returns the number of rows whose sums fit into the registers; see [`VECTORS`].
 const fn most_rows<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { 8 } else { 4 }
 }
 
-/// Hands the product of the matrices to `sink`, row for row.
+/// Multiplies the matrices and passes the product to `sink`.
 ///
 /// # Panics
-/// When the matrices are smaller than they say.
+/// If a matrix has fewer elements than its size requires.
 pub(super) fn multiply_into(
     left: Left<'_>,
     rows: usize,
@@ -220,8 +225,8 @@ impl<K: Sink> WithSimd for Product<'_, '_, K> {
 }
 
 impl<K: Sink> Product<'_, '_, K> {
-    /// `count` rows, at most `R`, times `V` vectors. Rows that are missing are computed from the
-    /// last one and dropped.
+    /// Multiplies `count` rows, at most `R`, by `V` vectors. Missing rows are computed from the last
+    /// one and dropped.
     #[inline(always)]
     fn block<S: Simd, const R: usize, const V: usize>(
         &mut self,
@@ -231,10 +236,10 @@ impl<K: Sink> Product<'_, '_, K> {
         column: usize,
     ) {
         let depth = self.depth;
-        let place = column % PANEL;
+        let within = column % PANEL;
         let panel = &self.right.data[column / PANEL * depth * PANEL..][..depth * PANEL];
         let (panel, _) = panel.as_chunks::<PANEL>();
-        let right = panel.iter().map(|line| &line[place..]);
+        let right = panel.iter().map(|line| &line[within..]);
         let sums = match self.left {
             Left::Rows { data, stride } => {
                 let lines: [&[f32]; R] =
@@ -259,10 +264,10 @@ impl<K: Sink> Product<'_, '_, K> {
     }
 }
 
-/// Hands the product of `left` (`[rows, starts]`, row by row) and `right` to `sink`.
+/// Multiplies `left` (`[rows, starts]`, row-major) by `right` and passes the product to `sink`.
 ///
 /// # Panics
-/// When the matrices are smaller than they say.
+/// If a matrix has fewer elements than its size requires.
 pub(super) fn multiply_lines(left: &[f32], rows: usize, right: Lines<'_>, sink: &mut impl Sink) {
     struct OfLines<'a, 's, K> {
         left: &'a [f32],
@@ -299,9 +304,10 @@ pub(super) fn multiply_lines(left: &[f32], rows: usize, right: Lines<'_>, sink: 
             while row < self.rows {
                 let many = most > 4 && self.rows - row > 4;
                 for column in (0..self.right.columns).step_by(width) {
-                    match many {
-                        true => self.block::<S, 8>(simd, row, column),
-                        false => self.block::<S, 4>(simd, row, column),
+                    if many {
+                        self.block::<S, 8>(simd, row, column);
+                    } else {
+                        self.block::<S, 4>(simd, row, column);
                     }
                 }
                 row += if many { 8 } else { 4 };
@@ -317,12 +323,12 @@ pub(super) fn multiply_lines(left: &[f32], rows: usize, right: Lines<'_>, sink: 
     });
 }
 
-/// Adds to `products` (`[rows, starts]`) the product of `left` and the transpose of `right`: the sums
-/// over the columns. The rows of `left` follow each other and are as long as whole panels; beyond the
-/// last column they are zero.
+/// Adds the product of `left` and the transpose of `right`, sums over the columns, to `products`
+/// (`[rows, starts]`). The rows of `left` are contiguous and have the length of whole panels; beyond
+/// the last column they are zero.
 ///
 /// # Panics
-/// When the matrices are smaller than they say.
+/// If a matrix has fewer elements than its size requires.
 pub(super) fn add_dot_products(left: &[f32], right: Lines<'_>, products: &mut [f32]) {
     struct Dots<'a> {
         left: &'a [f32],
@@ -331,7 +337,7 @@ pub(super) fn add_dot_products(left: &[f32], right: Lines<'_>, products: &mut [f
     }
 
     impl Dots<'_> {
-        /// `R` rows times `C` lines, all sums in registers.
+        /// Multiplies `R` rows by `C` lines, with all sums in registers.
         #[inline(always)]
         fn blocks<S: Simd, const R: usize, const C: usize>(&mut self, simd: S) {
             let Lines {
@@ -342,7 +348,7 @@ pub(super) fn add_dot_products(left: &[f32], right: Lines<'_>, products: &mut [f
             let length = columns.next_multiple_of(PANEL);
             let rows = self.products.len() / starts.len().max(1);
             for first_row in (0..rows).step_by(R) {
-                // Rows and lines that are missing are computed from the last one and dropped.
+                // Missing rows and lines are computed from the last one and dropped.
                 let lefts: [&[S::f32s]; R] = std::array::from_fn(|r| {
                     let row = (first_row + r).min(rows - 1);
                     S::as_simd_f32s(&self.left[row * length..][..length]).0
@@ -364,9 +370,9 @@ pub(super) fn add_dot_products(left: &[f32], right: Lines<'_>, products: &mut [f
                     }
                     for (r, sums) in sums.into_iter().enumerate().take(rows - first_row) {
                         let at = (first_row + r) * starts.len() + first;
-                        let places = self.products[at..].iter_mut();
-                        for (place, sum) in places.zip(sums).take(starts.len() - first) {
-                            *place += simd.reduce_sum_f32s(sum);
+                        let products = self.products[at..].iter_mut();
+                        for (product, sum) in products.zip(sums).take(starts.len() - first) {
+                            *product += simd.reduce_sum_f32s(sum);
                         }
                     }
                 }
@@ -379,9 +385,11 @@ pub(super) fn add_dot_products(left: &[f32], right: Lines<'_>, products: &mut [f
 
         #[inline(always)]
         fn with_simd<S: Simd>(mut self, simd: S) {
-            match most_rows::<S>() {
-                8 => self.blocks::<S, 4, 6>(simd),
-                _ => self.blocks::<S, 2, 4>(simd),
+            // 24 of 32 registers hold sums, or 8 of 16.
+            if most_rows::<S>() == 8 {
+                self.blocks::<S, 4, 6>(simd);
+            } else {
+                self.blocks::<S, 2, 4>(simd);
             }
         }
     }
@@ -393,7 +401,7 @@ pub(super) fn add_dot_products(left: &[f32], right: Lines<'_>, products: &mut [f
     });
 }
 
-/// [`sums`] without a check on the left side.
+/// Computes [`sums`] of a packed left matrix, whose elements need no bounds check.
 #[inline(always)]
 fn packed_sums<'a, S: Simd, const R: usize, const V: usize>(
     simd: S,
@@ -414,6 +422,7 @@ fn packed_sums<'a, S: Simd, const R: usize, const V: usize>(
     sums
 }
 
+/// Computes the sums over the depth of `R` rows times `V` vectors.
 #[inline(always)]
 fn sums<'a, S: Simd, const R: usize, const V: usize>(
     simd: S,
@@ -472,7 +481,7 @@ mod tests {
             .collect()
     }
 
-    /// The product as a CPU with these vectors computes it.
+    /// Returns the product as a CPU with these vectors computes it.
     fn product_with<S: Simd>(
         simd: S,
         left: Left<'_>,
@@ -498,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn processors_with_other_vectors_compute_the_same() {
+    fn cpus_with_other_vectors_compute_the_same() {
         for size in [[1, 3, 5], [4, 9, 48], [7, 2, 50], [13, 17, 131]] {
             let [rows, depth, columns] = size;
             let left = numbers(rows * depth, 7);
@@ -551,14 +560,14 @@ mod tests {
                     (0..depth).map(|d| left[row * depth + d] * lines[d * columns + column]).sum()
                 })
                 .collect();
-            let turned: Vec<f32> = (0..rows * depth)
+            let transposed: Vec<f32> = (0..rows * depth)
                 .map(|i| left[i % rows * depth + i / rows])
                 .collect();
             let packed = pack(&left, rows, depth);
             for left in [
                 Left::Packed { data: &packed },
                 Left::Rows { data: &left, stride: depth },
-                Left::Columns { data: &turned, stride: rows },
+                Left::Columns { data: &transposed, stride: rows },
             ] {
                 let mut product = Matrix { elements: vec![f32::NAN; rows * columns], columns };
                 let right = Right { data: &right, columns };

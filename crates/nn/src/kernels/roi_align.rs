@@ -1,19 +1,19 @@
-//! RoIAlign (He et al., 2017): crops of a feature map by bilinear interpolation, as
-//! `torchvision.ops.roi_align` defines it.
+//! RoIAlign (He et al., 2017): crops of a feature map by bilinear interpolation, as defined by
+//! `torchvision.ops.roi_align`.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
-use burn::backend::flex::FlexTensor;
+use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata};
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::{DType, Tensor, TensorData, read_sync};
 use rayon::prelude::*;
 
-use super::cpu::{Contiguous, Output, dims, with_scratch};
+use super::autodiff::tracked;
+use super::cpu::{Contiguous, Output, all_f32, dims, with_scratch};
 use super::vectorized::vectorized;
-use super::{Kernels, Operations, tracked};
 
 /// How regions are sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,32 +22,33 @@ pub struct RoiAlignOptions {
     pub output_size: usize,
     /// Feature-map pixels per input pixel, for example 1/16.
     pub spatial_scale: f32,
-    /// Samples per bin and axis; 0 takes one per feature-map pixel that the bin spans.
+    /// Samples per bin and axis; 0 takes one per feature-map pixel that the bin covers.
     pub sampling_ratio: usize,
-    /// Whether pixel centers lie at half coordinates (the corrected form). Without it, regions are
+    /// Whether pixel centers are at half coordinates (the corrected form). Without it, regions are
     /// at least one feature-map pixel wide and high.
     pub aligned: bool,
 }
 
-/// Crops regions out of feature maps.
+/// Crops regions out of feature maps (`torchvision.ops.roi_align`). Differentiable in `features`
+/// only.
 ///
-/// `features` is `[batch, channels, height, width]`; `rois` is `[regions, 5]` with rows
-/// `(image index in the batch, x1, y1, x2, y2)` in input pixels. The result is
-/// `[regions, channels, output_size, output_size]`, empty when there is no region. Differentiable
-/// in `features` only.
+/// # Shapes
+/// - `features`: `[batch, channels, height, width]`
+/// - `rois`: `[regions, 5]` with rows `(image index in the batch, x1, y1, x2, y2)` in input pixels
+/// - result: `[regions, channels, output_size, output_size]`, empty if there is no region
 ///
 /// # Panics
-/// When `rois` has not 5 columns, or an image index is outside the batch.
+/// If `rois` has not 5 columns, or an image index is outside the batch.
 pub fn roi_align(features: Tensor<4>, rois: Tensor<2>, options: RoiAlignOptions) -> Tensor<4> {
     let [regions, columns] = rois.dims();
     assert_eq!(columns, 5, "roi_align: a region is (image, x1, y1, x2, y2)");
     if regions == 0 {
-        // No region, no gradient; burn has no use for an operation on an empty tensor.
+        // burn cannot record an operation whose output is empty, and there is no gradient.
         let channels = features.dims()[1];
         let shape = [0, channels, options.output_size, options.output_size];
         return Tensor::empty(shape, &features.device());
     }
-    Tensor::from_dispatch(<Dispatch as Operations>::roi_align(
+    Tensor::from_dispatch(<Dispatch as RoiAlignOps>::roi_align(
         features.into_dispatch(),
         rois.into_dispatch(),
         options,
@@ -55,11 +56,99 @@ pub fn roi_align(features: Tensor<4>, rois: Tensor<2>, options: RoiAlignOptions)
 }
 
 // ---------------------------------------------------------------------------------------------
-// Gradient recording
+// Backends
 // ---------------------------------------------------------------------------------------------
 
+/// The operation of this module and its gradient. The portable form runs in host memory.
+#[backend_extension(Autodiff, Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")))]
+pub(super) trait RoiAlignOps: Backend {
+    /// See [`roi_align`].
+    fn roi_align(
+        features: FloatTensor<Self>,
+        rois: FloatTensor<Self>,
+        options: RoiAlignOptions,
+    ) -> FloatTensor<Self> {
+        portable_forward::<Self>(features, rois, options)
+    }
+
+    /// The gradient of [`roi_align`] for the features, of shape `features_shape`.
+    fn roi_align_gradient(
+        rois: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+        features_shape: [usize; 4],
+        options: RoiAlignOptions,
+    ) -> FloatTensor<Self> {
+        portable_gradient::<Self>(rois, output_gradient, features_shape, options)
+    }
+}
+
+/// Copies a tensor of any backend to host memory, as 32-bit floats.
+fn on_host<B: Backend>(tensor: FloatTensor<B>) -> FlexTensor {
+    let data = read_sync(B::float_into_data(tensor))
+        .expect("burn panics on a failed device too, at every read");
+    FlexTensor::from_data(data.convert::<f32>())
+}
+
+fn on_device<B: Backend>(tensor: FlexTensor, device: &B::Device, dtype: DType) -> FloatTensor<B> {
+    let data: TensorData = tensor.into_data().convert_dtype(dtype);
+    B::float_from_data(data, device)
+}
+
+fn portable_forward<B: Backend>(
+    features: FloatTensor<B>,
+    rois: FloatTensor<B>,
+    options: RoiAlignOptions,
+) -> FloatTensor<B> {
+    let (device, dtype) = (features.device(), features.dtype());
+    let output = cpu_forward(on_host::<B>(features), on_host::<B>(rois), options);
+    on_device::<B>(output, &device, dtype)
+}
+
+fn portable_gradient<B: Backend>(
+    rois: FloatTensor<B>,
+    output_gradient: FloatTensor<B>,
+    features_shape: [usize; 4],
+    options: RoiAlignOptions,
+) -> FloatTensor<B> {
+    let (device, dtype) = (output_gradient.device(), output_gradient.dtype());
+    let (rois, output_gradient) = (on_host::<B>(rois), on_host::<B>(output_gradient));
+    let gradient = cpu_gradient(rois, output_gradient, features_shape, options);
+    on_device::<B>(gradient, &device, dtype)
+}
+
+impl RoiAlignOps for Flex {
+    fn roi_align(features: FlexTensor, rois: FlexTensor, options: RoiAlignOptions) -> FlexTensor {
+        if all_f32([&features, &rois]) {
+            cpu_forward(features, rois, options)
+        } else {
+            portable_forward::<Self>(features, rois, options)
+        }
+    }
+
+    fn roi_align_gradient(
+        rois: FlexTensor,
+        output_gradient: FlexTensor,
+        features_shape: [usize; 4],
+        options: RoiAlignOptions,
+    ) -> FlexTensor {
+        if all_f32([&rois, &output_gradient]) {
+            cpu_gradient(rois, output_gradient, features_shape, options)
+        } else {
+            portable_gradient::<Self>(rois, output_gradient, features_shape, options)
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl RoiAlignOps for burn::backend::Cube {}
+
+// ---------------------------------------------------------------------------------------------
+// Gradients
+// ---------------------------------------------------------------------------------------------
+
+/// The inputs of the backward pass.
 #[derive(Clone, Debug)]
-pub(super) struct RoiAlignState<B: Backend> {
+struct RoiAlignState<B: Backend> {
     rois: FloatTensor<B>,
     features_shape: [usize; 4],
     options: RoiAlignOptions,
@@ -68,7 +157,7 @@ pub(super) struct RoiAlignState<B: Backend> {
 #[derive(Debug)]
 struct RoiAlign;
 
-impl<B: Kernels> Backward<B, 1> for RoiAlign {
+impl<B: RoiAlignOps> Backward<B, 1> for RoiAlign {
     type State = RoiAlignState<B>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -78,29 +167,30 @@ impl<B: Kernels> Backward<B, 1> for RoiAlign {
             features_shape,
             options,
         } = ops.state;
-        let [features] = ops.parents;
-        if let Some(node) = features {
+        if let [Some(node)] = ops.parents {
             let gradient = B::roi_align_gradient(rois, output_gradient, features_shape, options);
             grads.register::<B>(node.id, gradient);
         }
     }
 }
 
-pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
-    features: FloatTensor<Autodiff<B, C>>,
-    rois: FloatTensor<Autodiff<B, C>>,
-    options: RoiAlignOptions,
-) -> FloatTensor<Autodiff<B, C>> {
-    let rois = rois.into_primitive();
-    let features_shape = features.shape().dims::<4>();
-    let (features, node) = features.into_parts();
-    let output = B::roi_align_forward(features, rois.clone(), options);
-    let state = RoiAlignState {
-        rois,
-        features_shape,
-        options,
-    };
-    tracked::<B, C, _, _>(RoiAlign, state, output, [node])
+impl<B: RoiAlignOps, C: CheckpointStrategy> RoiAlignOps for Autodiff<B, C> {
+    fn roi_align(
+        features: FloatTensor<Self>,
+        rois: FloatTensor<Self>,
+        options: RoiAlignOptions,
+    ) -> FloatTensor<Self> {
+        let rois = rois.into_primitive();
+        let features_shape = features.shape().dims::<4>();
+        let (features, node) = features.into_parts();
+        let output = B::roi_align(features, rois.clone(), options);
+        let state = RoiAlignState {
+            rois,
+            features_shape,
+            options,
+        };
+        tracked::<B, C, _, _>(RoiAlign, state, output, [node])
+    }
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -108,7 +198,7 @@ pub(super) fn recorded<B: Kernels, C: CheckpointStrategy>(
 // ---------------------------------------------------------------------------------------------
 
 /// One sample position along one axis: two neighboring pixels and their weights. A position
-/// outside the map has no weight.
+/// outside the feature map has weights of zero.
 #[derive(Clone, Copy, Default)]
 struct Sample {
     low: usize,
@@ -118,7 +208,7 @@ struct Sample {
 }
 
 impl Sample {
-    /// Both pixels with their weights.
+    /// Returns both pixels with their weights.
     #[inline(always)]
     fn taps(&self) -> [(usize, f32); 2] {
         [(self.low, self.low_weight), (self.high, self.high_weight)]
@@ -148,7 +238,7 @@ impl Sample {
     }
 }
 
-/// The samples of one region; those of a bin follow each other.
+/// The samples of one region; those of a bin are contiguous.
 struct Region {
     image: usize,
     /// Bins along each side.
@@ -214,7 +304,7 @@ impl Region {
         (self.rows_per_bin * self.columns_per_bin).max(1) as f32
     }
 
-    /// The samples of a row and a column of bins.
+    /// Returns the samples of a row and a column of bins.
     fn samples(&self, row: usize, column: usize) -> (&[Sample], &[Sample]) {
         (
             &self.rows[row * self.rows_per_bin..][..self.rows_per_bin],
@@ -222,13 +312,13 @@ impl Region {
         )
     }
 
-    /// The means of all bins, row by row.
+    /// Computes the means of all bins in row-major order.
     #[inline(always)]
     fn pool(&self, pixels: &Pixels, width: usize, means: &mut Pixels) {
         let share = 1.0 / self.samples_per_bin();
         for (bin, mean) in means.iter_mut().enumerate() {
             let (rows, columns) = self.samples(bin / self.size, bin % self.size);
-            // Sums side by side: each addition waits for the one before it.
+            // Four independent sums: an addition in a single chain waits for the previous one.
             let (mut a, mut b, mut c, mut d) =
                 ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
             for row in rows {
@@ -248,7 +338,7 @@ impl Region {
         }
     }
 
-    /// The transpose of [`pool`](Self::pool): adds to `sums` what the gradients of the means give.
+    /// The transpose of [`pool`](Self::pool): adds the gradients of the means to `sums`.
     #[inline(always)]
     fn spread(&self, gradients: &Pixels, width: usize, sums: &mut Pixels) {
         let share = 1.0 / self.samples_per_bin();
@@ -268,13 +358,15 @@ impl Region {
     }
 }
 
-/// Channels that a task takes through all regions, side by side: what a vector holds.
+/// Channels that a task crops from all regions at a time: one vector of 512 bits, or a whole number
+/// of shorter ones.
 const LANES: usize = 16;
 
-/// Some channels of a feature map, pixel by pixel: what a bin reads of a pixel lies together.
+/// [`LANES`] channels of a feature map, pixel by pixel: a sample of all of them is one vector, where
+/// planes would need a gather.
 type Pixels = [[f32; LANES]];
 
-/// `sum += values * weight`, a vector at a time.
+/// Computes `sum += values * weight`, which compiles to one vector instruction.
 #[inline(always)]
 fn add_scaled(sum: &mut [f32; LANES], values: &[f32; LANES], weight: f32) {
     for lane in 0..LANES {
@@ -282,7 +374,7 @@ fn add_scaled(sum: &mut [f32; LANES], values: &[f32; LANES], weight: f32) {
     }
 }
 
-/// Planes to pixels.
+/// Copies planes to pixels.
 #[inline(always)]
 fn interleave(planes: &[f32], pixels: &mut Pixels) {
     for (lane, plane) in planes.chunks_exact(pixels.len().max(1)).enumerate() {
@@ -292,7 +384,7 @@ fn interleave(planes: &[f32], pixels: &mut Pixels) {
     }
 }
 
-/// Pixels to planes.
+/// Copies pixels to planes.
 #[inline(always)]
 fn separate(pixels: &Pixels, planes: &mut [f32]) {
     for (lane, plane) in planes.chunks_exact_mut(pixels.len().max(1)).enumerate() {
@@ -302,11 +394,7 @@ fn separate(pixels: &Pixels, planes: &mut [f32]) {
     }
 }
 
-pub(super) fn cpu_forward(
-    features: FlexTensor,
-    rois: FlexTensor,
-    options: RoiAlignOptions,
-) -> FlexTensor {
+fn cpu_forward(features: FlexTensor, rois: FlexTensor, options: RoiAlignOptions) -> FlexTensor {
     let shape: [usize; 4] = dims(&features);
     let (features, rois) = (Contiguous::new(features), Contiguous::new(rois));
     let (features, regions) = (features.data(), Region::all(rois.data(), shape, options));
@@ -349,7 +437,7 @@ pub(super) fn cpu_forward(
             },
         );
     });
-    // SAFETY: every region belongs to an image of the batch (checked when it was made), and the
+    // SAFETY: every region belongs to an image of the batch (checked by `Region::new`), and the
     // tasks cover every channel of every image.
     unsafe {
         output.into_tensor([
@@ -361,7 +449,7 @@ pub(super) fn cpu_forward(
     }
 }
 
-pub(super) fn cpu_gradient(
+fn cpu_gradient(
     rois: FlexTensor,
     output_gradient: FlexTensor,
     features_shape: [usize; 4],
@@ -375,7 +463,7 @@ pub(super) fn cpu_gradient(
     let mut features_gradient = Output::new(features_shape.iter().product());
     let shared = features_gradient.shared();
     let blocks = channels.div_ceil(LANES);
-    // A task owns its planes and takes the regions in order, so sums have one order.
+    // A task owns its planes and visits the regions in order, so sums have a fixed order.
     (0..batch * blocks).into_par_iter().for_each(|task| {
         let (image, first) = (task / blocks, task % blocks * LANES);
         let count = LANES.min(channels - first);
@@ -408,9 +496,7 @@ pub(super) fn cpu_gradient(
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{assert_same_bits_on_any_thread_count, cases, noise, values};
-    use super::super::portable;
     use super::*;
-    use burn::backend::Flex;
     use burn::tensor::{Device, TensorData};
 
     #[test]
@@ -448,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn no_region_gives_an_empty_tensor_and_a_loss_around_it_still_has_gradients() {
+    fn no_region_gives_an_empty_tensor_and_leaves_other_gradients_intact() {
         let device = Device::flex().autodiff();
         let features = noise::<4>(1, [2, 3, 8, 8], &device).require_grad();
         let crops = roi_align(features.clone(), Tensor::empty([0, 5], &device), OPTIONS);
@@ -458,17 +544,16 @@ mod tests {
     }
 
     #[test]
-    fn the_way_through_host_memory_equals_the_direct_one() {
+    fn the_portable_form_equals_the_cpu_kernel() {
         let device = Device::flex();
         let features = noise::<4>(1, [2, 3, 24, 24], &device);
         let rois = regions(&device);
         let direct = values(roi_align(features.clone(), rois.clone(), OPTIONS));
         let flat = |data: TensorData| FlexTensor::from_data(data);
         let (features, rois) = (flat(features.into_data()), flat(rois.into_data()));
-        let output = portable::roi_align::<Flex>(features.clone(), rois.clone(), OPTIONS);
+        let output = portable_forward::<Flex>(features.clone(), rois.clone(), OPTIONS);
         let shape = dims(&features);
-        let gradient =
-            portable::roi_align_gradient::<Flex>(rois.clone(), output.clone(), shape, OPTIONS);
+        let gradient = portable_gradient::<Flex>(rois.clone(), output.clone(), shape, OPTIONS);
         let expected = cpu_gradient(rois, output.clone(), shape, OPTIONS);
         let values = |tensor: FlexTensor| tensor.into_data().try_to_vec::<f32>().unwrap();
         assert_eq!(values(output), direct);

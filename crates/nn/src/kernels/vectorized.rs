@@ -1,13 +1,14 @@
-//! Loops compiled for what the CPU can do.
+//! Loops compiled for the vector instructions of the CPU at run time.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Runs `work` compiled with the vector instructions of this CPU; what it calls has to be
-/// `#[inline(always)]`, and so has the closure.
+/// Runs `work` compiled with the vector instructions of this CPU.
 ///
-/// `work` is an `FnMut` for a reason: a closure that is called as `FnOnce` is called through an
-/// adapter that is not inlined, and then runs with the instructions that every CPU has (seen
-/// in the machine code of RoIAlign and of Winograd's transforms).
+/// The closure and every function that it calls must be `#[inline(always)]`: code that is not inlined
+/// is compiled with the instructions that every CPU has.
+///
+/// `work` is an `FnMut` because a closure called as `FnOnce` goes through an adapter that is not
+/// inlined (seen in the machine code of RoIAlign and of Winograd's transforms).
 #[inline(always)]
 pub fn vectorized<R>(work: impl FnMut() -> R) -> R {
     struct Work<F>(F);

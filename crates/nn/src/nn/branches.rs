@@ -1,5 +1,5 @@
-//! Chains of convolutions side by side over one input, their outputs concatenated: what Inception
-//! networks are made of.
+//! Parallel chains of convolutions over one input, with concatenated outputs: the modules of Inception
+//! networks.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -14,12 +14,12 @@ use super::pool::Pool2d;
 pub struct BranchConfig {
     /// Pooling before the convolutions.
     pub pool: Option<Pool2d>,
-    /// The convolutions in order, each with norm and ReLU.
+    /// The convolutions in order, each with batch norm and ReLU.
     pub convs: Vec<Conv2dConfig>,
 }
 
 impl BranchConfig {
-    /// Convolutions only.
+    /// A branch of convolutions only.
     pub fn new(convs: impl Into<Vec<Conv2dConfig>>) -> Self {
         Self {
             pool: None,
@@ -27,7 +27,7 @@ impl BranchConfig {
         }
     }
 
-    /// Pooling, then convolutions.
+    /// A branch of pooling followed by convolutions.
     pub fn pooled(pool: Pool2d, convs: impl Into<Vec<Conv2dConfig>>) -> Self {
         Self {
             pool: Some(pool),
@@ -35,12 +35,12 @@ impl BranchConfig {
         }
     }
 
-    /// Channels of its output for so many of the input.
+    /// Returns the number of output channels for a number of input channels.
     fn channels_out(&self, channels_in: usize) -> usize {
         self.convs.last().map_or(channels_in, |c| c.channels_out)
     }
 
-    /// The branch on a device.
+    /// Initializes the branch on a device.
     pub fn init(&self, norm: NormConfig, device: &Device) -> Branch {
         Branch {
             pool: self.pool,
@@ -53,12 +53,12 @@ impl BranchConfig {
     }
 }
 
-/// Channels of the concatenated branches for so many of the input.
+/// Returns the number of channels of the concatenated branches for a number of input channels.
 pub fn channels_of(branches: &[BranchConfig], channels_in: usize) -> usize {
     branches.iter().map(|b| b.channels_out(channels_in)).sum()
 }
 
-/// One chain: pooling if there is any, then convolutions with norm and ReLU.
+/// One chain: optional pooling, then convolutions with batch norm and ReLU.
 #[derive(Module, Debug)]
 pub struct Branch {
     #[module(skip)]
@@ -68,12 +68,16 @@ pub struct Branch {
 }
 
 impl Branch {
-    /// What stands before the convolutions.
+    /// Returns the pooling before the convolutions.
     pub fn pool(&self) -> Option<Pool2d> {
         self.pool
     }
 
-    /// `[batch, channels, height, width]` to the last convolution's output.
+    /// Applies pooling and convolutions.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, channels, height, width]`
+    /// - result: `[batch, channels_out, height_out, width_out]` of the last convolution
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let x = match self.pool {
             Some(pool) => pool.forward(x),
@@ -83,8 +87,12 @@ impl Branch {
     }
 }
 
-/// The outputs of all branches for `x`, `[batch, channels, height, width]`, concatenated over the
-/// channels.
+/// Concatenates the outputs of all branches for `x` over the channels.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`
+/// - result: `[batch, channels_out, height_out, width_out]` with the sum of the branches' channels
+///   ([`channels_of`])
 pub fn concatenated(branches: &[Branch], x: Tensor<4>) -> Tensor<4> {
     let outputs = branches.iter().map(|b| b.forward(x.clone())).collect();
     Tensor::cat(outputs, 1)

@@ -1,4 +1,4 @@
-//! 2-D convolution and the linear layer, with the initialization chosen by name.
+//! 2-D convolution and linear layers with configurable initialization.
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -8,36 +8,36 @@ use super::init::WeightInit;
 use crate::kernels;
 use crate::kernels::conv2d::{Conv2dOptions, Filters, conv2d, conv2d_fused};
 
-/// Configuration of a [`Conv2d`] with PyTorch's meaning of every field. The pairs are (vertical,
+/// Configuration of a [`Conv2d`]; every field has PyTorch's meaning. The pairs are (vertical,
 /// horizontal).
 #[derive(Debug, Clone, Copy)]
 pub struct Conv2dConfig {
-    /// Channels of the input.
+    /// Number of input channels.
     pub channels_in: usize,
-    /// Channels of the output.
+    /// Number of output channels.
     pub channels_out: usize,
-    /// Sides of the kernel.
+    /// Height and width of the kernel.
     pub kernel: [usize; 2],
-    /// Step in both directions.
+    /// Stride in both directions.
     pub stride: usize,
-    /// Zeros added on either side; `kernel / 2` keeps the size at stride 1.
+    /// Zeros added on either side; `kernel / 2` of an odd kernel keeps the size at stride 1.
     pub padding: [usize; 2],
-    /// Channel groups (ResNeXt: 32).
+    /// Number of channel groups (ResNeXt: 32).
     pub groups: usize,
-    /// Whether a bias is added.
+    /// Whether the layer has a bias.
     pub bias: bool,
-    /// How weight and bias start.
+    /// Initialization of weight and bias.
     pub init: WeightInit,
 }
 
 impl Conv2dConfig {
-    /// A square kernel, stride 1, size-keeping padding, one group, no bias, He initialization: a
-    /// backbone's convolution.
+    /// A backbone's convolution: square kernel, stride 1, padding `kernel / 2`, one group, no bias, He
+    /// initialization.
     pub const fn new(channels_in: usize, channels_out: usize, kernel: usize) -> Self {
         Self::rectangular(channels_in, channels_out, [kernel; 2])
     }
 
-    /// The same with a kernel of this height and width.
+    /// [`new`](Self::new) with a kernel of this height and width.
     pub const fn rectangular(channels_in: usize, channels_out: usize, kernel: [usize; 2]) -> Self {
         Self {
             channels_in,
@@ -51,32 +51,32 @@ impl Conv2dConfig {
         }
     }
 
-    /// With another stride.
+    /// Sets the stride.
     pub const fn with_stride(mut self, stride: usize) -> Self {
         self.stride = stride;
         self
     }
 
-    /// Without padding: the map shrinks by the kernel's reach.
+    /// Removes the padding: the output is `kernel - 1` pixels smaller at stride 1.
     pub const fn without_padding(mut self) -> Self {
         self.padding = [0; 2];
         self
     }
 
-    /// With channel groups.
+    /// Sets the number of channel groups.
     pub const fn with_groups(mut self, groups: usize) -> Self {
         self.groups = groups;
         self
     }
 
-    /// With a bias and the initialization that goes with it: heads and the FPN.
+    /// Adds a bias and sets the initialization, as in heads and the FPN.
     pub const fn with_bias(mut self, init: WeightInit) -> Self {
         self.bias = true;
         self.init = init;
         self
     }
 
-    /// The layer on a device, with fresh weights.
+    /// Initializes the layer on a device.
     pub fn init(&self, device: &Device) -> Conv2d {
         let [height, width] = self.kernel;
         let area = height * width;
@@ -113,18 +113,24 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Channels, height and width of the output for a map of this height and width; none when the
-    /// kernel reaches over the padded map. Draws no initial values.
+    /// Returns channels, height and width of the output for an input of this height and width, or `None`
+    /// if the kernel is larger than the padded input.
+    ///
+    /// Does not initialize a lazy weight.
     pub fn output_shape(&self, [height, width]: [usize; 2]) -> Option<[usize; 3]> {
         let shape = self.weight.lazy_shape();
         let size = |axis: usize, input: usize| {
-            let room = (input + 2 * self.padding[axis]).checked_sub(shape[2 + axis])?;
-            Some(room / self.stride + 1)
+            let positions = (input + 2 * self.padding[axis]).checked_sub(shape[2 + axis])?;
+            Some(positions / self.stride + 1)
         };
         Some([shape[0], size(0, height)?, size(1, width)?])
     }
 
-    /// `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']`.
+    /// Computes the convolution.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, channels_in, height, width]`
+    /// - result: `[batch, channels_out, height_out, width_out]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         conv2d(
             x,
@@ -134,7 +140,10 @@ impl Conv2d {
         )
     }
 
-    /// The same, clamped at zero.
+    /// Computes the convolution, then ReLU.
+    ///
+    /// # Shapes
+    /// As [`forward`](Self::forward).
     pub fn forward_relu(&self, x: Tensor<4>) -> Tensor<4> {
         let weight = self.weight.val();
         let bias = match &self.bias {
@@ -144,21 +153,21 @@ impl Conv2d {
         conv2d_fused(x, Filters::new(weight, bias), None, true, self.options())
     }
 
-    /// The same plus `residual`, of the output's shape.
+    /// Computes the convolution plus `residual`.
+    ///
+    /// # Shapes
+    /// As [`forward`](Self::forward); `residual` has the shape of the result.
     pub fn forward_onto(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
         match &self.bias {
             Some(bias) => {
-                let (weight, bias) = (self.weight.val(), bias.val());
-                {
-                    let filters = Filters::new(weight, bias);
-                    conv2d_fused(x, filters, Some(residual), false, self.options())
-                }
+                let filters = Filters::new(self.weight.val(), bias.val());
+                conv2d_fused(x, filters, Some(residual), false, self.options())
             }
             None => self.forward(x) + residual,
         }
     }
 
-    /// Whether every output pixel comes from the input pixel in its place.
+    /// Returns whether each output pixel depends on the input pixel at the same position only.
     pub(super) fn is_pointwise(&self) -> bool {
         let [_, _, height, width] = self.weight.lazy_shape().dims();
         let options = self.options();
@@ -168,7 +177,7 @@ impl Conv2d {
             && options.groups == 1
     }
 
-    /// How the kernel moves over the input.
+    /// Returns the options of the convolution operation.
     pub fn options(&self) -> Conv2dOptions {
         Conv2dOptions {
             stride: [self.stride; 2],
@@ -179,7 +188,10 @@ impl Conv2d {
     }
 }
 
-/// A linear layer `[*, d_in]` to `[*, d_out]` with a bias, started as `init` says.
+/// Initializes a linear layer with a bias.
+///
+/// # Shapes
+/// The layer maps `[*, d_in]` to `[*, d_out]`.
 pub fn linear(d_in: usize, d_out: usize, init: WeightInit, device: &Device) -> Linear {
     Linear {
         // burn keeps the weight as `[d_in, d_out]`, the transpose of PyTorch's.
@@ -188,7 +200,11 @@ pub fn linear(d_in: usize, d_out: usize, init: WeightInit, device: &Device) -> L
     }
 }
 
-/// `[rows, d_in]` to `[rows, d_out]` by our own kernels.
+/// Applies a linear layer by [`kernels::linear`].
+///
+/// # Shapes
+/// - `x`: `[rows, d_in]`
+/// - result: `[rows, d_out]`
 pub fn forward_linear(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
     match &layer.bias {
         Some(bias) => kernels::linear::linear(x, layer.weight.val(), bias.val()),

@@ -1,9 +1,9 @@
-//! A convolution with the norm behind it: the brick of most networks.
+//! A convolution followed by batch norm, the building block of most networks.
 //!
-//! A norm that does not follow the batches is an affine map for each channel, and the convolution
-//! can do it: with its weights multiplied by the scale, and the shift as its bias. So it is computed
-//! here, in training with frozen norms, too; bias, residual sum and ReLU then cost no pass over the
-//! map. For inference, [`fold`] does the multiplication once and for all.
+//! Batch norm with fixed statistics is a scale and a shift per channel. They are applied by the
+//! convolution, as a factor of its weights and as its bias, in inference and in training with frozen
+//! norms. Bias, residual sum and ReLU then need no separate pass over the feature map. For inference,
+//! [`fold`] multiplies the scale into the weights once.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -12,9 +12,11 @@ use super::conv::{Conv2d, Conv2dConfig};
 use super::norm::{Norm, NormConfig};
 use crate::kernels::conv2d::{Filters, conv2d_fused};
 
-/// `norm(conv(x))`, plus `residual` (of the output's shape), clamped at zero if `relu`.
+/// Computes `norm(conv(x)) + residual`, then ReLU if `relu`.
 ///
-/// `x` is `[batch, channels_in, height, width]`.
+/// # Shapes
+/// - `x`: `[batch, channels_in, height, width]`
+/// - `residual` and the result: `[batch, channels_out, height_out, width_out]`
 pub fn forward_normed(
     conv: &Conv2d,
     norm: &Norm,
@@ -29,7 +31,7 @@ pub fn forward_normed(
     conv2d_fused(x, filters, residual, relu, conv.options())
 }
 
-/// The filters that are `conv` with `norm` behind it. Those of a folded pair have no scale.
+/// Returns the filters equivalent to `conv` followed by `norm`. Those of a folded pair have no scale.
 pub(super) fn filters(conv: &Conv2d, norm: &Norm, device: &Device) -> Filters {
     let weight = conv.weight.val();
     let bias = conv.bias.as_ref().map(|bias| bias.val());
@@ -50,8 +52,8 @@ pub(super) fn filters(conv: &Conv2d, norm: &Norm, device: &Device) -> Filters {
     }
 }
 
-/// The pair with the norm inside the convolution, for inference. Outputs differ by rounding, about
-/// 1e-6 of the largest.
+/// Folds the norm into the convolution, for inference. Outputs differ by rounding, about 1e-6 of the
+/// largest value.
 pub fn fold(conv: Conv2d, norm: Norm) -> (Conv2d, Norm) {
     if norm.is_folded() {
         return (conv, norm);
@@ -64,7 +66,7 @@ pub fn fold(conv: Conv2d, norm: Norm) -> (Conv2d, Norm) {
     (conv, norm.into_folded())
 }
 
-/// [`fold`] for convolutions with one norm behind each.
+/// Applies [`fold`] to convolutions that are each followed by one of the norms.
 pub fn fold_all(convs: Vec<Conv2d>, norms: Vec<Norm>) -> (Vec<Conv2d>, Vec<Norm>) {
     let pairs = convs.into_iter().zip(norms);
     pairs.map(|(conv, norm)| fold(conv, norm)).unzip()
@@ -75,17 +77,17 @@ pub fn fold_all(convs: Vec<Conv2d>, norms: Vec<Norm>) -> (Vec<Conv2d>, Vec<Norm>
 pub struct ConvNormConfig {
     /// The convolution.
     pub conv: Conv2dConfig,
-    /// The norm over its output.
+    /// The batch norm of its output.
     pub norm: NormConfig,
 }
 
 impl ConvNormConfig {
-    /// This convolution with this norm.
+    /// Combines a convolution and a batch norm.
     pub const fn new(conv: Conv2dConfig, norm: NormConfig) -> Self {
         Self { conv, norm }
     }
 
-    /// The layers on a device, with fresh weights.
+    /// Initializes the layers on a device.
     pub fn init(&self, device: &Device) -> ConvNorm {
         ConvNorm {
             conv: self.conv.init(device),
@@ -94,28 +96,34 @@ impl ConvNormConfig {
     }
 }
 
-/// A convolution, then batch norm.
+/// A convolution followed by batch norm.
 #[derive(Module, Debug)]
 pub struct ConvNorm {
     /// The convolution.
     pub conv: Conv2d,
-    /// The norm over its output.
+    /// The batch norm of its output.
     pub norm: Norm,
 }
 
 impl ConvNorm {
-    /// `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']`, clamped
-    /// at zero.
+    /// Computes convolution, batch norm and ReLU.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, channels_in, height, width]`
+    /// - result: `[batch, channels_out, height_out, width_out]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         forward_normed(&self.conv, &self.norm, x, None, true)
     }
 
-    /// The same without the ReLU.
+    /// Computes convolution and batch norm.
+    ///
+    /// # Shapes
+    /// As [`forward`](Self::forward).
     pub fn forward_linear(&self, x: Tensor<4>) -> Tensor<4> {
         forward_normed(&self.conv, &self.norm, x, None, false)
     }
 
-    /// See [`fold`].
+    /// Folds the batch norm into the convolution; see [`fold`].
     pub fn folded(self) -> Self {
         let (conv, norm) = fold(self.conv, self.norm);
         Self { conv, norm }

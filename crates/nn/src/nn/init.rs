@@ -1,9 +1,9 @@
-//! The weight initializations that the recipes name, in one place.
+//! Weight initialization.
 
 use burn::module::{Initializer, Param};
 use burn::tensor::{Device, Tensor};
 
-/// How the weight of a convolution or a linear layer starts.
+/// Initialization of the weight of a convolution or a linear layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum WeightInit {
     /// He et al. 2015, normal, fan out, for ReLU: backbones (torchvision `ResNet`).
@@ -18,7 +18,8 @@ pub enum WeightInit {
 }
 
 impl WeightInit {
-    /// A weight of this shape. `fan_in` and `fan_out` are PyTorch's: channels times kernel area.
+    /// Initializes a weight of this shape. `fan_in` and `fan_out` are PyTorch's: channels times kernel
+    /// area.
     pub fn weight<const D: usize>(
         self,
         shape: [usize; D],
@@ -44,7 +45,8 @@ impl WeightInit {
         initializer.init_with(shape, Some(fan_in), Some(fan_out), device)
     }
 
-    /// The bias that goes with it: PyTorch's uniform for its default, zero otherwise.
+    /// Initializes the bias, `[size]`: uniform for [`PytorchDefault`](Self::PytorchDefault), zero
+    /// otherwise.
     pub fn bias(self, size: usize, fan_in: usize, device: &Device) -> Param<Tensor<1>> {
         match self {
             Self::PytorchDefault => {

@@ -1,10 +1,13 @@
-//! Layers that all networks share.
+//! Layers shared by all networks.
 //!
-//! - [`conv`]: 2-D convolution over our own kernel. - [`norm`]: batch norm, live or frozen.
-//! - [`conv_norm`]: the two together. - [`pool`]: pooling by configuration.
-//! - [`branches`]: chains of convolutions side by side, as Inception has them.
-//! - [`se`]: the squeeze-and-excitation unit. - [`recording`]: watching the units at work.
-//! - [`init`]: the initializations that the recipes name.
+//! - [`conv`]: 2-D convolution and linear layers, computed by [`kernels`](crate::kernels)
+//! - [`norm`]: batch norm, trained or frozen
+//! - [`conv_norm`]: a convolution followed by batch norm
+//! - [`pool`]: pooling by configuration
+//! - [`branches`]: parallel chains of convolutions (Inception)
+//! - [`se`]: the squeeze-and-excitation unit
+//! - [`recording`]: recording of gates and feature maps of SE units
+//! - [`init`]: weight initialization
 
 pub mod branches;
 pub mod conv;

@@ -1,6 +1,6 @@
-//! Batch norm in its two lives: trained, or frozen as pretrained detectors keep it.
+//! Batch norm, trained or frozen.
 //!
-//! One module serves both, so that a checkpoint has the same tensors whichever way it was trained.
+//! Both are one module, so that a checkpoint has the same tensors for either.
 
 use burn::module::{Initializer, Module, Param, RunningState};
 use burn::tensor::{Device, Tensor};
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::kernels::affine::{add_relu, affine, relu};
 use crate::kernels::batch_norm::batch_norm_train;
 
-/// Whether the statistics follow the batches or stay as loaded.
+/// Whether the statistics are updated by training or stay as loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormKind {
-    /// Batch statistics while training, running statistics otherwise. The choice for random
-    /// weights: with frozen statistics of 0 and 1 there would be no normalization at all.
+    /// Batch statistics in training, running statistics otherwise. Required for random weights: frozen
+    /// statistics of 0 and 1 would normalize nothing.
     Batch,
-    /// A fixed affine map, no gradients: torchvision's `FrozenBatchNorm2d`. The choice for
-    /// pretrained weights and two images a step.
+    /// A fixed scale and shift per channel without gradients (torchvision's `FrozenBatchNorm2d`). For
+    /// pretrained weights and small batches.
     Frozen,
 }
 
@@ -27,9 +27,9 @@ pub enum NormKind {
 pub struct NormConfig {
     /// Trained or frozen.
     pub kind: NormKind,
-    /// Added to the variance.
+    /// Value added to the variance.
     pub epsilon: f64,
-    /// Share of the new batch in the running statistics (PyTorch's meaning).
+    /// Weight of the new batch in the running statistics, as in PyTorch.
     pub momentum: f64,
 }
 
@@ -40,7 +40,7 @@ impl Default for NormConfig {
 }
 
 impl NormConfig {
-    /// With PyTorch's epsilon and momentum.
+    /// Uses PyTorch's defaults for epsilon (1e-5) and momentum (0.1).
     pub const fn new(kind: NormKind) -> Self {
         Self {
             kind,
@@ -49,7 +49,7 @@ impl NormConfig {
         }
     }
 
-    /// The layer for so many channels: scale 1, shift 0, mean 0, variance 1.
+    /// Initializes the layer for a number of channels: scale 1, shift 0, mean 0, variance 1.
     pub fn init(&self, channels: usize, device: &Device) -> Norm {
         let trained = self.kind == NormKind::Batch;
         let parameter = |init: Initializer| -> Param<Tensor<1>> {
@@ -79,29 +79,29 @@ pub struct Norm {
     pub running_var: RunningState<Tensor<1>>,
     #[module(skip)]
     config: NormConfig,
-    /// Whether the convolution before it does its work; see [`fold`](super::conv_norm::fold).
+    /// Whether the layer is part of the convolution before it; see [`fold`](super::conv_norm::fold).
     #[module(skip)]
     folded: bool,
 }
 
 impl Norm {
-    /// Added to the variance.
+    /// Returns the value added to the variance.
     pub fn epsilon(&self) -> f64 {
         self.config.epsilon
     }
 
-    /// Whether the statistics of the batch count for `x`: the layer is trained, and `x` lives on an
-    /// autodiff device.
+    /// Returns whether `x` is normalized by the statistics of its batch: the layer is trained, and `x` is
+    /// on an autodiff device.
     pub(super) fn follows_batch(&self, x: &Tensor<4>) -> bool {
         self.config.kind == NormKind::Batch && x.device().is_autodiff()
     }
 
-    /// Whether the convolution before it does its work.
+    /// Returns whether the layer is part of the convolution before it.
     pub(super) fn is_folded(&self) -> bool {
         self.folded
     }
 
-    /// The layer once its work is done elsewhere.
+    /// Marks the layer as part of the convolution before it.
     pub(super) fn into_folded(self) -> Self {
         Self {
             folded: true,
@@ -109,7 +109,7 @@ impl Norm {
         }
     }
 
-    /// The affine map that the running statistics make, on a device: scale and shift, `[channels]`.
+    /// Returns scale and shift by the running statistics, `[channels]` each, on a device.
     pub(super) fn scale_and_shift(&self, device: &Device) -> [Tensor<1>; 2] {
         let mean = self.running_mean.value().to_device(device);
         let variance = self.running_var.value().to_device(device);
@@ -118,10 +118,12 @@ impl Norm {
         [scale, shift]
     }
 
-    /// Normalize, then add `residual` if there is one, then clamp at zero if `with_relu`.
+    /// Computes `norm(x) + residual`, then ReLU if `with_relu`.
     ///
-    /// Same shape in and out. Uses batch statistics only when the layer is trained and `x` lives
-    /// on an autodiff device.
+    /// Batch statistics are used only if the layer is trained and `x` is on an autodiff device.
+    ///
+    /// # Shapes
+    /// `x`, `residual` and the result: `[batch, channels, height, width]`
     pub fn forward(&self, x: Tensor<4>, residual: Option<Tensor<4>>, with_relu: bool) -> Tensor<4> {
         if self.follows_batch(&x) {
             return self.forward_batch(x, residual, with_relu);

@@ -1,4 +1,4 @@
-//! Pooling by configuration, so that a network's sizes can be told without running it.
+//! Pooling by configuration, whose output sizes are known without running the network.
 
 use burn::tensor::Tensor;
 use burn::tensor::module::avg_pool2d;
@@ -6,46 +6,46 @@ use burn::tensor::ops::{AvgPoolOptions, PadMode};
 
 use crate::kernels::max_pool::{MaxPoolOptions, max_pool2d};
 
-/// What becomes of the pixels in a window.
+/// The function of the pixels in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolKind {
-    /// The largest.
+    /// The largest value.
     Max,
-    /// Their mean; the zeros of the border count (PyTorch's default, and Caffe).
+    /// The mean, including the zeros of the border (PyTorch's default, Caffe).
     Average,
-    /// The mean of the pixels inside the map (TensorFlow; PyTorch's `count_include_pad=False`).
+    /// The mean without the border (TensorFlow; PyTorch's `count_include_pad=False`).
     AverageInside,
 }
 
-/// How many windows there are when the last one would reach over the border.
+/// Rounding of the number of windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
-    /// Only whole windows.
+    /// Whole windows only.
     Down,
-    /// The last may reach over (Caffe; PyTorch's `ceil_mode`).
+    /// The last window may reach beyond the border (Caffe; PyTorch's `ceil_mode`).
     Up,
-    /// As many as a strided convolution with padding `kernel / 2` has outputs, for use beside one:
-    /// as `Up`, and one more window when the map is odd.
+    /// As many windows as a strided convolution with padding `kernel / 2` has outputs, for branches that
+    /// are concatenated with one: as `Up`, and one more window for an odd size.
     Convolution,
 }
 
-/// Pooling over square windows, with PyTorch's meaning of every field.
+/// Pooling over square windows; every field has PyTorch's meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool2d {
-    /// What becomes of a window.
+    /// The function of the pixels in a window.
     pub kind: PoolKind,
-    /// Side of the window.
+    /// Side of the window in pixels.
     pub kernel: usize,
-    /// Step from window to window.
+    /// Pixels from one window to the next.
     pub stride: usize,
     /// Border on every side, less than half the window.
     pub padding: usize,
-    /// What happens at the lower and right border.
+    /// Rounding of the number of windows.
     pub rounding: Rounding,
 }
 
 impl Pool2d {
-    /// Without a border, sizes rounded down.
+    /// Pooling without a border and with sizes rounded down.
     pub const fn new(kind: PoolKind, kernel: usize, stride: usize) -> Self {
         Self {
             kind,
@@ -56,24 +56,29 @@ impl Pool2d {
         }
     }
 
-    /// With a border.
+    /// Sets the border.
     pub const fn with_padding(mut self, padding: usize) -> Self {
         self.padding = padding;
         self
     }
 
-    /// With sizes rounded in this way.
+    /// Sets the rounding of sizes.
     pub const fn with_rounding(mut self, rounding: Rounding) -> Self {
         self.rounding = rounding;
         self
     }
 
-    /// `[batch, channels, height, width]` to `[batch, channels, height', width']`.
+    /// Computes the pooling.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, channels, height, width]`
+    /// - result: `[batch, channels, height_out, width_out]`, sizes by
+    ///   [`output_size`](Self::output_size)
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [_, _, height, width] = x.dims();
         let x = match self.extension([height, width]) {
             [0, 0] => x,
-            // Never the maximum.
+            // The smallest number is never the maximum.
             [below, right] => x.pad((0, right, 0, below), PadMode::Constant(f32::MIN)),
         };
         let ceil_mode = self.rounding != Rounding::Down;
@@ -100,13 +105,13 @@ impl Pool2d {
         }
     }
 
-    /// Rows and columns to add below and to the right so that there are as many windows as
-    /// [`Rounding::Convolution`] asks for.
+    /// Returns the rows and columns to add below and to the right for the number of windows of
+    /// [`Rounding::Convolution`].
     fn extension(&self, size: [usize; 2]) -> [usize; 2] {
         match self.rounding {
             Rounding::Down | Rounding::Up => [0, 0],
             Rounding::Convolution => size.map(|size| {
-                // All but the last fit, and one pixel beyond them makes another.
+                // All windows but the last fit, and one pixel beyond them makes another.
                 let windows = size.div_ceil(self.stride);
                 let all_but_last = windows.saturating_sub(2) * self.stride + self.kernel;
                 let beyond = usize::from(windows > 1);
@@ -115,15 +120,15 @@ impl Pool2d {
         }
     }
 
-    /// Height and width after pooling; none when the window is larger than the bordered map.
+    /// Returns height and width after pooling, or `None` if the window is larger than the padded input.
     pub fn output_size(&self, input: [usize; 2]) -> Option<[usize; 2]> {
         let size = |input: usize| {
-            let room = (input + 2 * self.padding).checked_sub(self.kernel);
+            let positions = (input + 2 * self.padding).checked_sub(self.kernel);
             match self.rounding {
-                Rounding::Down => Some(room? / self.stride + 1),
-                // A last window that starts in the border behind the map is none.
+                Rounding::Down => Some(positions? / self.stride + 1),
+                // PyTorch drops a last window that starts in the border behind the input.
                 Rounding::Up => {
-                    let windows = room?.div_ceil(self.stride) + 1;
+                    let windows = positions?.div_ceil(self.stride) + 1;
                     Some(windows.min((input + self.padding).div_ceil(self.stride)))
                 }
                 Rounding::Convolution => Some(input.div_ceil(self.stride)),
@@ -139,7 +144,7 @@ mod tests {
     use burn::tensor::Device;
 
     #[test]
-    fn the_told_size_is_the_one_that_pooling_gives() {
+    fn output_sizes_equal_those_of_the_pooled_tensors() {
         let pools = [
             Pool2d::new(PoolKind::Max, 2, 2),
             Pool2d::new(PoolKind::Max, 3, 2).with_rounding(Rounding::Up),

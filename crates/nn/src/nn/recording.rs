@@ -1,38 +1,37 @@
-//! Looking at SE units while a network computes.
+//! Recording of gates and feature maps of SE units.
 //!
-//! The networks know nothing of it: inside of [`record`], every [`SeUnit`](super::se::SeUnit) that
-//! this thread runs notes what it did, in the order of the forward pass. Outside, noting costs the
-//! look at one flag.
+//! Inside [`record`], every [`SeUnit`](super::se::SeUnit) that runs on this thread is recorded, in the
+//! order of the forward pass. Networks need no support for it. Outside, a unit checks one thread-local
+//! flag.
 
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
 
-/// How much is kept.
+/// What is recorded of each unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// The gates.
     Gates,
-    /// Also the maps before and after they were applied: as much memory as the maps themselves.
-    GatesAndMaps,
+    /// The gates, and the feature maps before and after them. Keeps all these feature maps in memory.
+    GatesAndFeatureMaps,
 }
 
-/// What one unit did in one forward pass.
+/// The record of one unit in one forward pass.
 #[derive(Debug, Clone)]
 pub struct RecordedUnit {
-    /// `[batch, channels, 1, 1]`, or `[batch, channels, height, width]` of a unit that does not
-    /// squeeze.
+    /// `[batch, channels, 1, 1]`, or `[batch, channels, height, width]` for a unit without squeeze.
     pub gates: Tensor<4>,
-    /// With [`Depth::GatesAndMaps`].
-    pub maps: Option<ScaledMaps>,
+    /// With [`Depth::GatesAndFeatureMaps`].
+    pub feature_maps: Option<ScaledFeatureMaps>,
 }
 
-/// The map that a unit was given, and what it made of it: `[batch, channels, height, width]`.
+/// Input and output of a unit, `[batch, channels, height, width]`.
 #[derive(Debug, Clone)]
-pub struct ScaledMaps {
-    /// Its input.
+pub struct ScaledFeatureMaps {
+    /// The input.
     pub before: Tensor<4>,
-    /// Its output.
+    /// The input times the gates.
     pub after: Tensor<4>,
 }
 
@@ -45,7 +44,7 @@ thread_local! {
     static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
 }
 
-/// Takes the recorder away again, also when a forward pass panics.
+/// Removes the recorder when dropped, also when a forward pass panics.
 struct Session {
     outer: Option<Recorder>,
 }
@@ -63,7 +62,7 @@ impl Session {
 
     fn end(mut self) -> Vec<RecordedUnit> {
         let recorder = RECORDER.replace(self.outer.take());
-        // Nothing is left for the destructor to put back.
+        // The outer recorder is restored already.
         std::mem::forget(self);
         recorder.map_or_else(Vec::new, |recorder| recorder.units)
     }
@@ -75,32 +74,37 @@ impl Drop for Session {
     }
 }
 
-/// Do `work` on this thread and return what every SE unit did meanwhile, in order.
+/// Runs `work` on this thread and returns its result and the record of every SE unit in order.
+///
+/// A recording inside another one takes its units for itself.
 pub fn record<T>(depth: Depth, work: impl FnOnce() -> T) -> (T, Vec<RecordedUnit>) {
     let session = Session::begin(depth);
     let result = work();
     (result, session.end())
 }
 
-/// A unit has computed these gates. `before` is the map they were applied to and `after` what came
-/// of it, where [`wants_maps`] says so.
-pub(super) fn note(gates: Tensor<4>, before: Option<Tensor<4>>, after: Option<&Tensor<4>>) {
+/// Adds a unit to the recording, if there is one. `before` and `after` are the feature maps before and
+/// after the gates, if [`needs_feature_maps`].
+pub(super) fn add(gates: Tensor<4>, before: Option<Tensor<4>>, after: Option<&Tensor<4>>) {
     RECORDER.with_borrow_mut(|recorder| {
         if let Some(recorder) = recorder {
-            let maps = before.zip(after).map(|(before, after)| ScaledMaps {
+            let feature_maps = before.zip(after).map(|(before, after)| ScaledFeatureMaps {
                 before,
                 after: after.clone(),
             });
-            recorder.units.push(RecordedUnit { gates, maps });
+            recorder.units.push(RecordedUnit {
+                gates,
+                feature_maps,
+            });
         }
     });
 }
 
-/// Whether somebody wants the maps.
-pub(super) fn wants_maps() -> bool {
+/// Returns whether feature maps are recorded.
+pub(super) fn needs_feature_maps() -> bool {
     RECORDER.with_borrow(|recorder| {
         let depth = recorder.as_ref().map(|recorder| recorder.depth);
-        depth == Some(Depth::GatesAndMaps)
+        depth == Some(Depth::GatesAndFeatureMaps)
     })
 }
 
@@ -110,48 +114,48 @@ mod tests {
     use crate::nn::se::SeConfig;
     use burn::tensor::{Device, Distribution};
 
-    fn unit_and_map() -> (crate::nn::se::SeUnit, Tensor<4>) {
+    fn unit_and_feature_map() -> (crate::nn::se::SeUnit, Tensor<4>) {
         let device = Device::flex();
         let unit = SeConfig::new(2).init(4, &device);
-        let map = Tensor::random([2, 4, 3, 5], Distribution::Normal(0.0, 1.0), &device);
-        (unit, map)
+        let x = Tensor::random([2, 4, 3, 5], Distribution::Normal(0.0, 1.0), &device);
+        (unit, x)
     }
 
     #[test]
-    fn a_recording_holds_every_unit_in_order_and_ends_with_its_work() {
-        let (unit, map) = unit_and_map();
-        let (after, recorded) = record(Depth::GatesAndMaps, || {
-            let once = unit.forward(map.clone());
+    fn a_recording_has_every_unit_in_order_and_ends_with_its_closure() {
+        let (unit, x) = unit_and_feature_map();
+        let (after, recorded) = record(Depth::GatesAndFeatureMaps, || {
+            let once = unit.forward(x.clone());
             unit.forward(once)
         });
         assert_eq!(recorded.len(), 2);
         assert_eq!(recorded[0].gates.dims(), [2, 4, 1, 1]);
-        let maps = recorded[0].maps.clone().unwrap();
-        let product = maps.before * recorded[0].gates.clone();
-        assert_eq!(product.into_data(), maps.after.into_data());
-        let last = recorded[1].maps.clone().unwrap().after;
+        let first = recorded[0].feature_maps.clone().unwrap();
+        let product = first.before * recorded[0].gates.clone();
+        assert_eq!(product.into_data(), first.after.into_data());
+        let last = recorded[1].feature_maps.clone().unwrap().after;
         assert_eq!(last.into_data(), after.into_data());
-        unit.forward(map.clone());
+        unit.forward(x.clone());
         let ((), recorded) = record(Depth::Gates, || {
-            unit.forward(map);
+            unit.forward(x);
         });
         assert_eq!(recorded.len(), 1);
-        assert!(recorded[0].maps.is_none());
+        assert!(recorded[0].feature_maps.is_none());
     }
 
     #[test]
-    fn an_inner_recording_takes_its_units_for_itself_and_a_panic_ends_it() {
-        let (unit, map) = unit_and_map();
+    fn a_nested_recording_is_separate_and_a_panic_ends_it() {
+        let (unit, x) = unit_and_feature_map();
         let ((), outer) = record(Depth::Gates, || {
             let ((), inner) = record(Depth::Gates, || {
-                unit.forward(map.clone());
+                unit.forward(x.clone());
             });
             assert_eq!(inner.len(), 1);
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 record(Depth::Gates, || panic!("on purpose"))
             }));
             assert!(panicked.is_err());
-            unit.forward(map.clone());
+            unit.forward(x.clone());
         });
         assert_eq!(outer.len(), 1);
         assert!(RECORDER.with_borrow(Option::is_none));

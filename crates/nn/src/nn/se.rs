@@ -1,4 +1,4 @@
-//! The squeeze-and-excitation unit (Hu et al., "Squeeze-and-Excitation Networks", equations 2-4).
+//! The squeeze-and-excitation unit (Hu et al., "Squeeze-and-Excitation Networks", equations 2 to 4).
 
 use burn::module::Module;
 use burn::nn::Linear;
@@ -15,82 +15,82 @@ use crate::kernels::affine::add_relu;
 use crate::kernels::conv2d::{Conv2dOptions, Filters, conv2d, conv2d_gated};
 use crate::kernels::excite::excite_add_relu;
 
-/// What the unit looks at (SENet paper, tables 11 and 16).
+/// The squeeze operator (SENet paper, tables 11 and 16).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Squeeze {
-    /// The mean of each channel over space: the paper's choice.
+    /// Global average pooling, the paper's default.
     #[default]
     #[serde(rename = "avg")]
     Average,
-    /// The largest value of each channel.
+    /// Global max pooling.
     Max,
-    /// The paper's NoSqueeze: nothing is pooled. The two layers act at every pixel, as 1x1
-    /// convolutions, so that there is a gate for each channel and pixel.
+    /// No pooling (the paper's NoSqueeze). The two layers are 1x1 convolutions, with one gate per channel
+    /// and pixel.
     None,
 }
 
-/// What makes gates of the second layer's outputs (SENet paper, table 12).
+/// The excitation operator, the activation of the second layer (SENet paper, table 12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// Between 0 and 1: the paper's choice.
+    /// Gates between 0 and 1, the paper's default.
     #[default]
     Sigmoid,
-    /// Between -1 and 1.
+    /// Gates between -1 and 1.
     Tanh,
-    /// From 0 up.
+    /// Gates of 0 or more.
     Relu,
 }
 
-/// Where a residual block has its unit (SENet paper, figure 5 and tables 14 and 15).
+/// The position of the unit in a residual block (SENet paper, figure 5, tables 14 and 15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SePosition {
     /// At the end of the branch, before the sum.
     #[default]
     Standard,
-    /// SE-PRE: on the branch's input; the shortcut does without.
+    /// SE-PRE: on the input of the branch, not of the shortcut.
     Pre,
     /// SE-POST: after the sum and its ReLU.
     Post,
-    /// SE-Identity: on the shortcut, after its projection where it has one.
+    /// SE-Identity: on the shortcut, after its projection if it has one.
     Identity,
-    /// SE_3x3: inside the branch, after norm and ReLU of the convolution before the last: the 3x3
-    /// of a bottleneck, with its channels. A basic block has it between its two convolutions.
+    /// SE_3x3: inside the branch, after batch norm and ReLU of the last convolution but one, which is the
+    /// 3x3 of a bottleneck. In a basic block, between its two convolutions.
     Conv3x3,
 }
 
-/// Configuration of an [`SeUnit`], and where a network has them.
+/// Configuration of an [`SeUnit`] and of its position in a network.
 ///
-/// The defaults are the paper's network of section 3 with r = 16. The ablations of its section 6
-/// are without `bias`.
+/// The defaults are those of section 3 of the paper, with r = 16. The ablations of section 6 have no
+/// `bias`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeConfig {
-    /// The bottleneck's ratio r: the hidden layer has `channels / reduction` units, at least one.
+    /// The reduction ratio r: the hidden layer has `channels / reduction` units, at least one.
     pub reduction: usize,
-    /// The hidden layer is rounded to a multiple of this: 1 is the paper, 8 is timm's `seresnet`.
+    /// Rounds the hidden layer to a multiple of this number: 1 in the paper, 8 in timm's `seresnet`.
     #[serde(default = "one")]
     pub round_to: usize,
-    /// Whether a ReLU stands between the branch's last norm and the unit: timm's
-    /// `legacy_seresnet18` and `34`, nowhere else. With the standard position only.
+    /// Whether a ReLU is between the last batch norm of the branch and the unit, as in timm's
+    /// `legacy_seresnet18` and `legacy_seresnet34`. With the standard position only.
     #[serde(default)]
     pub after_relu: bool,
-    /// What the unit looks at.
+    /// The squeeze operator.
     #[serde(default, skip_serializing_if = "is_default")]
     pub squeeze: Squeeze,
-    /// The last non-linearity.
+    /// The excitation operator.
     #[serde(default, skip_serializing_if = "is_default")]
     pub gate: Gate,
-    /// Its place in a residual block.
+    /// The position in a residual block.
     #[serde(default, skip_serializing_if = "is_default")]
     pub position: SePosition,
-    /// Which of a network's stages have units: the first is the paper's stage 2 (table 13).
-    /// Entries beyond a network's stages mean nothing; networks without stages refuse a choice.
+    /// Which stages of a network have units; the first is stage 2 of the paper (table 13). Entries beyond
+    /// the stages of a network are ignored. Networks without stages accept the default only.
     #[serde(default = "all_stages", skip_serializing_if = "is_all_stages")]
     pub stages: [bool; 4],
-    /// Whether the two layers add biases.
+    /// Whether the two layers have biases.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub bias: bool,
 }
@@ -99,7 +99,7 @@ fn one() -> usize {
     1
 }
 
-/// For [`SeConfig::round_to`].
+/// Upper limit of [`SeConfig::round_to`], more than any network's channels.
 const LARGEST_MULTIPLE: usize = 1 << 16;
 
 const ALL_STAGES: [bool; 4] = [true; 4];
@@ -124,38 +124,38 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// An SE unit that can't be.
+/// An invalid configuration of an SE unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SeConfigError {
-    /// Channels divided by zero.
+    /// The reduction ratio is zero.
     #[error("se.reduction must be at least 1")]
     Reduction,
-    /// A multiple beyond any network's channels.
+    /// `round_to` is larger than any network's channels.
     #[error("se.round_to must be at most {LARGEST_MULTIPLE}")]
     RoundTo,
-    /// No stage left.
-    #[error("se.stages names no stage; a network without SE units is its plain form")]
+    /// No stage is selected.
+    #[error("se.stages selects no stage; use the network without SE units instead")]
     NoStage,
-    /// The legacy ReLU stands at the end of the branch.
-    #[error("se.after_relu goes with se.position 'standard' only")]
+    /// `after_relu` with a position other than the standard one.
+    #[error("se.after_relu requires se.position 'standard'")]
     AfterRelu,
-    /// A network with one place for its units.
-    #[error("this network has its SE units at the standard position and not after a ReLU")]
+    /// A position or `after_relu` in a network with a fixed position.
+    #[error("this network supports se.position 'standard' without se.after_relu only")]
     Position,
-    /// A network without the four stages of a residual one.
-    #[error("se.stages is for residual networks; this one has SE units throughout")]
+    /// A selection of stages in a network without the four stages of a residual network.
+    #[error("se.stages requires a residual network; this network has SE units throughout")]
     Stages,
 }
 
 impl Default for SeConfig {
-    /// r = 16, as everywhere in the paper.
+    /// The paper's unit with r = 16.
     fn default() -> Self {
         Self::new(16)
     }
 }
 
 impl SeConfig {
-    /// The paper's unit with this ratio.
+    /// The paper's unit with this reduction ratio.
     pub const fn new(reduction: usize) -> Self {
         Self {
             reduction,
@@ -169,8 +169,8 @@ impl SeConfig {
         }
     }
 
-    /// Whether this is a unit as the paper's own network has it, but for its hidden width: what
-    /// other frameworks can hold.
+    /// Returns whether this is a unit of the paper's networks, except for the size of its hidden layer and
+    /// `after_relu`: one that other frameworks can represent.
     pub fn is_published(&self) -> bool {
         let published = Self {
             round_to: self.round_to,
@@ -180,7 +180,7 @@ impl SeConfig {
         *self == published
     }
 
-    /// Check what no type excludes.
+    /// Checks the values.
     ///
     /// # Errors
     /// See [`SeConfigError`].
@@ -200,8 +200,7 @@ impl SeConfig {
         Ok(())
     }
 
-    /// The same for networks that are not a [`ResNet`](sedet_core::backbones::resnet::ResNet): their
-    /// units have one place.
+    /// Checks the values for networks other than residual ones, whose units have one position.
     ///
     /// # Errors
     /// See [`SeConfigError`].
@@ -212,7 +211,7 @@ impl SeConfig {
         self.validate()
     }
 
-    /// The same for networks that have no stages to choose from.
+    /// Checks the values for networks without stages.
     ///
     /// # Errors
     /// See [`SeConfigError`].
@@ -223,12 +222,12 @@ impl SeConfig {
         self.validate_fixed_position()
     }
 
-    /// Units of the hidden layer: `channels / reduction` cut to a whole number, at least one; with
-    /// rounding the nearest multiple, at least one multiple (timm's `SEModule`).
+    /// Returns the number of hidden units: `channels / reduction` rounded down, at least one. With
+    /// `round_to` the nearest multiple, at least one multiple (timm's `SEModule`).
     ///
-    /// The paper names no other ratio than 16 for CIFAR. The stages of a CIFAR ResNet have 16, 32
-    /// and 64 channels: at r = 16 their units have one, two and four hidden units. Others take a
-    /// smaller ratio for networks this narrow, and so do sedet's own small recipes (4).
+    /// The paper has no other ratio than 16 for CIFAR. The stages of a CIFAR ResNet have 16, 32 and 64
+    /// channels, so their units would have one, two and four hidden units. Narrow networks usually have
+    /// a smaller ratio; sedet's small recipes have 4.
     pub fn hidden(&self, channels: usize) -> usize {
         match self.round_to {
             0 | 1 => (channels / self.reduction).max(1),
@@ -239,7 +238,7 @@ impl SeConfig {
         }
     }
 
-    /// The unit for so many channels.
+    /// Initializes the unit for a number of channels.
     pub fn init(&self, channels: usize, device: &Device) -> SeUnit {
         let layer = |d_in, d_out| {
             let layer = linear(d_in, d_out, WeightInit::PytorchDefault, device);
@@ -257,25 +256,29 @@ impl SeConfig {
     }
 }
 
-/// Squeeze (mean over space), excite (two fully connected layers), scale the channels.
+/// A squeeze-and-excitation unit: pooling over space, two fully connected layers, and a product of each
+/// channel with its gate.
 #[derive(Module, Debug)]
 pub struct SeUnit {
-    /// `channels` to `channels / r`.
+    /// The layer from `channels` to the hidden units.
     pub fc1: Linear,
-    /// `channels / r` to `channels`.
+    /// The layer from the hidden units to `channels`.
     pub fc2: Linear,
     #[module(skip)]
     config: SeConfig,
 }
 
 impl SeUnit {
-    /// What the unit was made from.
+    /// Returns the configuration of the unit.
     pub fn config(&self) -> &SeConfig {
         &self.config
     }
 
-    /// The gates of `[batch, channels, height, width]`: `[batch, channels, 1, 1]`, or a map of the
-    /// input's shape with [`Squeeze::None`].
+    /// Computes the gates.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, channels, height, width]`
+    /// - result: `[batch, channels, 1, 1]`, or the shape of `x` with [`Squeeze::None`]
     pub fn gates(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let planes = [batch, channels, height * width];
@@ -286,11 +289,11 @@ impl SeUnit {
                 return self.gate(pointwise(&self.fc2, relu(pointwise(&self.fc1, x))));
             }
         };
-        self.gates_of(squeezed.reshape([batch, channels]))
+        self.excite(squeezed.reshape([batch, channels]))
     }
 
-    /// The gates, `[batch, channels, 1, 1]`, of what was squeezed to `[batch, channels]`.
-    fn gates_of(&self, squeezed: Tensor<2>) -> Tensor<4> {
+    /// Computes the gates, `[batch, channels, 1, 1]`, of the squeezed input, `[batch, channels]`.
+    fn excite(&self, squeezed: Tensor<2>) -> Tensor<4> {
         let [batch, channels] = squeezed.dims();
         let hidden = relu(self.fc1.forward(squeezed));
         let excitation = self.fc2.forward(hidden);
@@ -305,24 +308,31 @@ impl SeUnit {
         }
     }
 
-    /// `x` with every channel (with [`Squeeze::None`] every value) multiplied by its gate. Seen by
+    /// Multiplies every channel (with [`Squeeze::None`] every value) of `x` by its gate. Recorded by
     /// [`recording::record`].
+    ///
+    /// # Shapes
+    /// `x` and the result: `[batch, channels, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let gates = self.gates(x.clone());
-        // Unless somebody wants to keep the map, nobody else holds it, and it is scaled in place.
-        let before = recording::wants_maps().then(|| x.clone());
+        // Cloned for a recording only: without another reference, `x` is scaled in place.
+        let before = recording::needs_feature_maps().then(|| x.clone());
         let after = x * gates.clone();
-        recording::note(gates, before, Some(&after));
+        recording::add(gates, before, Some(&after));
         after
     }
 
-    /// The end of a residual block: `relu(se(norm(conv(x))) + residual)`. Seen by
+    /// Computes the end of a residual block, `relu(se(norm(conv(x))) + residual)`. Recorded by
     /// [`recording::record`].
     ///
-    /// Where the norm does not follow the batch, nobody wants the map before the gates, and the unit
-    /// squeezes by the mean behind a 1x1 convolution, the map is written once, finished: the mean of a
-    /// 1x1 convolution's output is the convolution of its input's mean, so the gates are there before
-    /// the map.
+    /// The mean of the output of a 1x1 convolution is the convolution of the mean of its input. So with
+    /// average pooling, fixed batch-norm statistics and a 1x1 convolution, the gates are computed before
+    /// the feature map, and the convolution writes it once, gated and with the residual added. A
+    /// recording that needs the feature map before the gates prevents this.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, channels_in, height, width]`
+    /// - `residual` and the result: `[batch, channels_out, height_out, width_out]`
     pub fn forward_after(
         &self,
         conv: &Conv2d,
@@ -331,25 +341,28 @@ impl SeUnit {
         residual: Tensor<4>,
     ) -> Tensor<4> {
         let is_linear = self.config.squeeze == Squeeze::Average && !self.config.after_relu;
-        let wants_maps = recording::wants_maps();
-        if is_linear && !wants_maps && conv.is_pointwise() && !norm.follows_batch(&x) {
+        let is_recorded = recording::needs_feature_maps();
+        if is_linear && !is_recorded && conv.is_pointwise() && !norm.follows_batch(&x) {
             let filters = filters(conv, norm, &x.device());
-            let gates = self.gates_of(mean_after(&filters, x.clone()));
-            recording::note(gates.clone(), None, None);
+            let gates = self.excite(mean_after(&filters, x.clone()));
+            recording::add(gates.clone(), None, None);
             return conv2d_gated(x, filters, gates, residual, conv.options());
         }
-        let map = forward_normed(conv, norm, x, None, self.config.after_relu);
-        if self.config.squeeze == Squeeze::None || wants_maps {
-            return add_relu(self.forward(map), residual);
+        let y = forward_normed(conv, norm, x, None, self.config.after_relu);
+        if self.config.squeeze == Squeeze::None || is_recorded {
+            return add_relu(self.forward(y), residual);
         }
-        let gates = self.gates(map.clone());
-        recording::note(gates.clone(), None, None);
-        excite_add_relu(map, gates, residual)
+        let gates = self.gates(y.clone());
+        recording::add(gates.clone(), None, None);
+        excite_add_relu(y, gates, residual)
     }
 }
 
-/// The mean over space, `[batch, filters]`, of what a 1x1 convolution makes of
-/// `[batch, channels, height, width]`, without the convolution.
+/// Computes the mean over space of the output of a 1x1 convolution without the convolution.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`
+/// - result: `[batch, filters]`
 fn mean_after(filters: &Filters, x: Tensor<4>) -> Tensor<2> {
     let [count, channels, _, _] = filters.weight.dims();
     let [batch, _, height, width] = x.dims();
@@ -363,7 +376,7 @@ fn mean_after(filters: &Filters, x: Tensor<4>) -> Tensor<2> {
     product + filters.bias.clone().unsqueeze()
 }
 
-/// A linear layer at every pixel of `[batch, d_in, height, width]`: a 1x1 convolution.
+/// Applies a linear layer at every pixel of `[batch, d_in, height, width]`, as a 1x1 convolution.
 fn pointwise(layer: &Linear, x: Tensor<4>) -> Tensor<4> {
     let weight = layer.weight.val();
     let [d_in, d_out] = weight.dims();
@@ -382,7 +395,7 @@ mod tests {
     use crate::nn::norm::NormConfig;
 
     #[test]
-    fn the_hidden_layer_is_the_paper_s_or_rounded_as_timm_does() {
+    fn the_hidden_size_is_rounded_as_in_the_paper_or_in_timm() {
         let paper = SeConfig::default();
         assert_eq!(
             [8, 16, 32, 64, 256, 2048].map(|c| paper.hidden(c)),
@@ -396,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_older_checkpoints_say_of_their_units_is_understood_and_stays_short() {
+    fn configurations_without_the_newer_fields_are_read_and_written_unchanged() {
         let text = r#"{"reduction":4,"round_to":1,"after_relu":false}"#;
         let config: SeConfig = serde_json::from_str(text).unwrap();
         assert_eq!(config, SeConfig::new(4));
@@ -408,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_survives_being_written_down() {
+    fn every_field_survives_serialization() {
         let config = SeConfig {
             squeeze: Squeeze::None,
             gate: Gate::Tanh,
@@ -423,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn units_that_cannot_be_are_refused() {
+    fn invalid_configurations_are_refused() {
         let paper = SeConfig::default();
         let pre = SeConfig {
             position: SePosition::Pre,
@@ -460,7 +473,7 @@ mod tests {
         assert_eq!(late.validate_throughout(), Err(SeConfigError::Stages));
     }
 
-    /// The same numbers every time.
+    /// Returns a deterministic tensor.
     fn wave<const D: usize>(shape: [usize; D], pitch: f32, device: &Device) -> Tensor<D> {
         let count: usize = shape.iter().product();
         let values: Vec<f32> = (0..count).map(|i| (i as f32 * pitch).sin()).collect();
@@ -468,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn gates_known_before_the_map_have_the_gradients_of_gates_made_from_it() {
+    fn gates_computed_before_the_feature_map_have_the_gradients_of_gates_computed_from_it() {
         let device = Device::flex().autodiff();
         let conv = Conv2dConfig::new(6, 12, 1).init(&device);
         let mut norm = NormConfig::default().init(12, &device);
@@ -483,7 +496,7 @@ mod tests {
                 let work = || unit.forward_after(&conv, &norm, x.clone(), residual.clone());
                 let y = match depth {
                     None => work(),
-                    // With the map asked for, the map is made first.
+                    // A recording of feature maps computes the feature map first.
                     Some(depth) => recording::record(depth, work).0,
                 };
                 let dy = wave([batch, 12, 5, 4], 0.91, &device);
@@ -502,8 +515,8 @@ mod tests {
                 }
                 found
             };
-            let through_map = all(Some(recording::Depth::GatesAndMaps));
-            for ((name, before), (_, after)) in all(None).into_iter().zip(through_map) {
+            let from_feature_map = all(Some(recording::Depth::GatesAndFeatureMaps));
+            for ((name, before), (_, after)) in all(None).into_iter().zip(from_feature_map) {
                 for (a, b) in before.iter().zip(&after) {
                     assert!(
                         (a - b).abs() < 1e-5 * (1.0 + b.abs()),

@@ -284,7 +284,7 @@ impl Owner {
         };
         // Only the first half shows maps.
         let depth = match job.half {
-            Pane::First => Depth::GatesAndMaps,
+            Pane::First => Depth::GatesAndFeatureMaps,
             Pane::Second => Depth::Gates,
         };
         let start = Instant::now();

@@ -1,16 +1,16 @@
-//! A plane with its border of zeros, in an order in which a strided convolution reads straight on.
+//! A plane with its border of zeros, in an order that a strided convolution reads contiguously.
 
 use super::geometry::Geometry;
 
-/// The layout of a bordered plane: a sheet for each remainder of y and x divided by the strides, so
-/// that what a kernel element reads for the outputs of a row lies together, and the rows of outputs
-/// lie one sheet row apart.
+/// The layout of a bordered plane: one subplane for each remainder of y and x divided by the strides.
+/// The inputs that a kernel element reads for a row of outputs are contiguous, and those for the next
+/// row of outputs are one row of the subplane further.
 #[derive(Clone, Copy)]
 pub(super) struct Bordered {
-    /// Remainders of y and x.
+    /// Number of remainders of y and x.
     phases: [usize; 2],
-    /// Rows and columns of a sheet.
-    sheet: [usize; 2],
+    /// Rows and columns of a subplane.
+    subplane: [usize; 2],
 }
 
 impl Bordered {
@@ -21,27 +21,28 @@ impl Bordered {
         };
         Self {
             phases: geometry.stride,
-            sheet: [side(0), side(1)],
+            subplane: [side(0), side(1)],
         }
     }
 
     pub(super) fn elements(&self) -> usize {
-        self.phases[0] * self.phases[1] * self.sheet[0] * self.sheet[1]
+        self.phases[0] * self.phases[1] * self.subplane[0] * self.subplane[1]
     }
 
-    /// From a row of outputs to the next.
+    /// Returns the distance from a row of outputs to the next.
     pub(super) fn columns(&self) -> usize {
-        self.sheet[1]
+        self.subplane[1]
     }
 
-    /// Where the element of column `x` in row `y` lies; those of `x + stride`, ... follow it.
+    /// Returns the offset of column `x` in row `y`, which columns `x + stride`, `x + 2 stride`, ...
+    /// follow.
     fn at(&self, y: usize, x: usize) -> usize {
         let [phases_y, phases_x] = self.phases;
-        let sheet = y % phases_y * phases_x + x % phases_x;
-        (sheet * self.sheet[0] + y / phases_y) * self.sheet[1] + x / phases_x
+        let subplane = y % phases_y * phases_x + x % phases_x;
+        (subplane * self.subplane[0] + y / phases_y) * self.subplane[1] + x / phases_x
     }
 
-    /// Where what a kernel element reads for the first output lies.
+    /// Returns the offset of the input that a kernel element reads for the first output.
     pub(super) fn start(&self, geometry: &Geometry, kernel_y: usize, kernel_x: usize) -> usize {
         self.at(
             kernel_y * geometry.dilation[0],
@@ -49,7 +50,7 @@ impl Bordered {
         )
     }
 
-    /// Copies a plane into its border, which is zero already.
+    /// Copies a plane into `bordered`, whose border is zero already.
     #[inline(always)]
     pub(super) fn copy_in(&self, plane: &[f32], geometry: &Geometry, bordered: &mut [f32]) {
         let width = geometry.input[1];
@@ -65,7 +66,7 @@ impl Bordered {
         }
     }
 
-    /// The transpose of [`copy_in`](Self::copy_in); what is in the border is dropped.
+    /// Copies a plane out of `bordered`, without its border.
     #[inline(always)]
     pub(super) fn copy_out(&self, bordered: &[f32], geometry: &Geometry, plane: &mut [f32]) {
         let width = geometry.input[1];
@@ -81,8 +82,8 @@ impl Bordered {
         }
     }
 
-    /// For every kernel element and row of outputs: `visit(element, row, first)`, where what the
-    /// element reads for that row begins at `first`.
+    /// Calls `visit(element, row, first)` for every kernel element and row of outputs. The inputs that
+    /// the element reads for that row begin at offset `first`.
     #[inline(always)]
     pub(super) fn visit(&self, geometry: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
         let [kernel_height, kernel_width] = geometry.kernel;

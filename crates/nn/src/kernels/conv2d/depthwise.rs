@@ -1,18 +1,18 @@
-//! Convolutions with one channel for each filter, plane by plane: there is nothing to multiply
-//! matrices for.
+//! Convolutions with one channel per filter (MobileNet), plane by plane: as matrix products they would
+//! have a depth of one channel.
 //!
-//! A plane is copied with its border of zeros; what a kernel element reads for a row of outputs then
-//! lies together.
+//! A plane is copied with a border of zeros, so that the inputs a kernel element reads for a row of
+//! outputs are contiguous.
 
 use rayon::prelude::*;
 
 use super::super::cpu::{Output, with_scratch};
 use super::super::vectorized::vectorized;
 use super::bordered::Bordered;
-use super::forward::Finish;
+use super::forward::Epilogue;
 use super::geometry::Geometry;
 
-/// Whether every group has one channel and one filter.
+/// Returns whether every group has one channel and one filter.
 pub(super) fn is_possible(geometry: &Geometry) -> bool {
     geometry.groups > 1 && geometry.channels == 1 && geometry.filters == 1
 }
@@ -21,7 +21,7 @@ pub(super) fn convolve(
     x: &[f32],
     weight: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
 ) -> Output {
     let bordered = Bordered::new(geometry);
     let (pixels, width) = (geometry.output_pixels(), geometry.output[1]);
@@ -50,7 +50,7 @@ pub(super) fn convolve(
                             }
                         });
                         let image = plane / geometry.groups;
-                        finish.apply_to_row((image, channel), plane * pixels, sums);
+                        epilogue.apply_to_row((image, channel), plane * pixels, sums);
                     },
                 );
                 // SAFETY: no other task has this plane.
@@ -96,9 +96,10 @@ pub(super) fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) ->
     output
 }
 
-/// Sums over the images in order.
+/// Computes the gradient of the weights, `[groups, kernel]`, summed over the images in order.
 pub(super) fn weight_gradient(x: &[f32], dy: &[f32], geometry: &Geometry) -> Vec<f32> {
-    /// Products summed side by side, for the vector unit; fixed, so that the order of a sum is.
+    /// Number of partial sums, one per lane of the vector unit. Fixed, so that the order of a sum is
+    /// the same on every CPU.
     const LANES: usize = 16;
     let bordered = Bordered::new(geometry);
     let (pixels, width) = (geometry.output_pixels(), geometry.output[1]);
@@ -141,7 +142,8 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], geometry: &Geometry) -> Vec
     gradient
 }
 
-/// Small planes share a task.
+/// Returns the least number of planes in a task: 4,096 pixels take several microseconds, against which
+/// starting a task costs little.
 fn planes_per_task(geometry: &Geometry) -> usize {
     (4096 / geometry.input_pixels().max(1)).max(1)
 }

@@ -1,4 +1,4 @@
-//! The convolution as a matrix product: weights times the unfolded input.
+//! The convolution as a matrix product of the weights and the unfolded input (im2col).
 
 use std::ops::Range;
 
@@ -13,23 +13,25 @@ use super::super::panels::{
 use super::geometry::{Geometry, TASKS, Tile};
 use super::unfold::unfold_tile;
 
-/// What happens to an output before it is written.
+/// The operations applied to an output before it is written:
+/// `relu((output + bias) * gates + residual)`.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Finish<'a> {
-    /// Added; one number for each output channel.
+pub(super) struct Epilogue<'a> {
+    /// One number per output channel.
     pub(super) bias: Option<&'a [f32]>,
-    /// Multiplied by, then; one number for each image and output channel.
+    /// One number per image and output channel.
     pub(super) gates: Option<&'a [f32]>,
-    /// Output channels.
+    /// Number of output channels.
     pub(super) channels: usize,
-    /// Added, then; of the output's shape.
+    /// Of the output's shape.
     pub(super) residual: Option<&'a [f32]>,
-    /// Clamped at zero after the sums. NaN stays: a diverged run must show.
+    /// Whether negative values become zero. NaN stays NaN, so that a diverged run is noticed.
     pub(super) relu: bool,
 }
 
-impl Finish<'_> {
-    /// Of vectors of one channel of an image; `residual` are those of the same places.
+impl Epilogue<'_> {
+    /// Applies the operations to vectors of one channel of an image; `residual` has the vectors at
+    /// the same positions.
     #[inline(always)]
     pub(super) fn apply<S: Simd, const V: usize>(
         &self,
@@ -60,7 +62,8 @@ impl Finish<'_> {
         values
     }
 
-    /// Of a row of one channel of an image; `at` is the row's place in the output.
+    /// Applies the operations to a row of one channel of an image that starts at offset `at` of the
+    /// output.
     #[inline(always)]
     pub(super) fn apply_to_row(
         &self,
@@ -89,19 +92,19 @@ impl Finish<'_> {
     }
 }
 
-/// Writes the rows of a tile where they belong.
+/// Writes the rows of a tile to the output.
 struct Writer<'a> {
     output: SharedOutput<'a>,
-    finish: Finish<'a>,
-    /// The channel of row 0, over all groups.
+    epilogue: Epilogue<'a>,
+    /// The channel of row 0, counted over all groups.
     channel: usize,
     /// The first image of the tile.
     image: usize,
-    /// Where the first column of row 0 goes, for each image of the tile.
+    /// The output offset of the first column of row 0, for each image of the tile.
     starts: &'a [usize],
-    /// Columns of each image.
+    /// Number of columns of each image.
     columns: usize,
-    /// From row to row.
+    /// Distance from row to row.
     pixels: usize,
 }
 
@@ -120,29 +123,29 @@ impl Sink for Writer<'_> {
             && column + width <= self.columns
         {
             let at = start + row * self.pixels + column;
-            let residual = self.finish.residual.map(|residual| {
+            let residual = self.epilogue.residual.map(|residual| {
                 let (vectors, _) = S::as_simd_f32s(&residual[at..at + width]);
                 std::array::from_fn(|v| vectors[v])
             });
             let values = self
-                .finish
+                .epilogue
                 .apply(simd, (self.image, channel), sums, residual);
             // SAFETY: no other task has these rows of this tile.
             unsafe { self.output.write_vectors::<S, V>(at, values) };
             return;
         }
-        // The last columns, or those of several small images.
+        // The last columns of an image, or columns of several small images.
         let mut line = [0.0; PANEL];
         line[..width].copy_from_slice(cast_slice(&sums));
         let end = (column + width).min(self.columns * self.starts.len());
         let mut from = column;
         while from < end {
-            let (image, place) = (from / self.columns, from % self.columns);
-            let length = (self.columns - place).min(end - from);
-            let at = self.starts[image] + row * self.pixels + place;
+            let (image, pixel) = (from / self.columns, from % self.columns);
+            let length = (self.columns - pixel).min(end - from);
+            let at = self.starts[image] + row * self.pixels + pixel;
             let piece = &mut line[from - column..][..length];
-            let place = (self.image + image, channel);
-            self.finish.apply_to_row(place, at, piece);
+            let plane = (self.image + image, channel);
+            self.epilogue.apply_to_row(plane, at, piece);
             // SAFETY: no other task has these rows of this tile.
             unsafe { self.output.write(at, piece) };
             from += length;
@@ -150,42 +153,47 @@ impl Sink for Writer<'_> {
     }
 }
 
-/// With fewer output pixels, packing the weights takes longer than is won.
+/// Output pixels of a batch from which the weights are packed. Packing is one pass over the
+/// weights; below this number the faster reads do not make up for it.
 const PACKED_FROM: usize = 256;
 
-/// The convolution with weights `[filters, channels, kernel height, kernel width]`.
+/// Computes the convolution with weights `[filters, channels, kernel height, kernel width]`.
 pub(super) fn convolve_rows(
     x: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     weight: &[f32],
 ) -> Output {
     let rows = geometry.rows();
     if geometry.groups == 1 && geometry.batch * geometry.output_pixels() >= PACKED_FROM {
         let packed = pack(weight, geometry.filters, rows);
-        return convolve(x, geometry, finish, |filters| Left::Packed {
+        return convolve(x, geometry, epilogue, |filters| Left::Packed {
             data: &packed[filters.start * rows..],
         });
     }
-    convolve(x, geometry, finish, |filters| Left::Rows {
+    convolve(x, geometry, epilogue, |filters| Left::Rows {
         data: &weight[filters.start * rows..],
         stride: rows,
     })
 }
 
-/// With so many output pixels or fewer, the whole input is unfolded once, by all threads, and the
-/// filters are what is shared out: tiles would leave threads idle, or unfold the same for each part of
-/// the filters. Measured, that was a third of the time of a 3x3 at 7x7.
+/// Output pixels of an image up to which the whole input is unfolded once, by all threads, and the
+/// threads share the filters. Tiles would leave threads idle, or unfold the same pixels again for
+/// each part of the filters, which was measured to be a third of the time of a 3x3 at 7x7. The limit
+/// includes the 14x14 and 19x19 feature maps of classifiers and last stages: a 3x3 at 14x14 went from
+/// 88 to 126 GFLOP/s per core.
 const WHOLE_UP_TO: usize = 384;
-/// Columns of the whole that are multiplied at a time.
+/// Columns of the whole input that are multiplied at a time: two panels. With the 2,304 rows of a 3x3
+/// over 256 channels they are 864 KiB, which a second-level cache of 1 MiB or more holds while all filters
+/// of a task read them.
 const PART: usize = 2 * PANEL;
 
-/// `weights` gives the matrix `[filters, rows]` of a range of filters, which are counted over all
-/// groups and never cross a group.
+/// Computes the convolution. `weights` returns the matrix `[filters, rows]` of a range of filters,
+/// which are counted over all groups and never cross a group.
 pub(super) fn convolve<'w>(
     x: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     weights: impl Fn(Range<usize>) -> Left<'w> + Sync,
 ) -> Output {
     let pixels = geometry.output_pixels();
@@ -195,11 +203,11 @@ pub(super) fn convolve<'w>(
         batch => batch * pixels <= PART,
     };
     if geometry.groups == 1 && is_small {
-        return convolve_whole(x, geometry, finish, weights);
+        return convolve_whole(x, geometry, epilogue, weights);
     }
     let tiles = geometry.tiles(rows);
-    // Too few tiles to keep the threads busy: split the filters too, at the price of unfolding
-    // once per split.
+    // Too few tiles to keep the threads busy: split the filters too. Each split unfolds the tile
+    // again, so it has at least 32 filters to use it for.
     let wanted = match tiles.len() * geometry.groups {
         0 => 1,
         tasks => TASKS.div_ceil(2 * tasks),
@@ -240,7 +248,7 @@ pub(super) fn convolve<'w>(
             );
             let mut writer = Writer {
                 output: shared,
-                finish,
+                epilogue,
                 channel: first,
                 image: tile.images.start,
                 starts: &starts,
@@ -269,11 +277,11 @@ pub(super) fn convolve<'w>(
     output
 }
 
-/// [`convolve`] for few output pixels.
+/// Computes [`convolve`] for few output pixels; see [`WHOLE_UP_TO`].
 fn convolve_whole<'w>(
     x: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     weights: impl Fn(Range<usize>) -> Left<'w> + Sync,
 ) -> Output {
     let (rows, pixels) = (geometry.rows(), geometry.output_pixels());
@@ -285,7 +293,7 @@ fn convolve_whole<'w>(
     let panels = unfold_whole(x, geometry, &tile);
     let mut output = Output::new(geometry.output_shape().iter().product());
     let shared = output.shared();
-    // Parts of the columns that stay in a cache while the filters pass by; only of a single image.
+    // A batch of several images has at most `PART` columns.
     let per_part = if geometry.batch == 1 { PART } else { columns };
     let parts = columns.div_ceil(per_part.max(1));
     let wanted = TASKS.div_ceil(parts.max(1));
@@ -301,7 +309,7 @@ fn convolve_whole<'w>(
             .collect();
         let mut writer = Writer {
             output: shared,
-            finish,
+            epilogue,
             channel: first,
             image: 0,
             starts: &starts,
@@ -322,8 +330,8 @@ fn convolve_whole<'w>(
     output
 }
 
-/// The tile in the order of a right matrix, with zeros in the columns that are missing in the last
-/// panel.
+/// Returns the unfolded tile in the order of a right matrix, with zeros in the missing columns of the
+/// last panel.
 fn unfold_whole(x: &[f32], geometry: &Geometry, tile: &Tile) -> Vec<f32> {
     let (rows, columns) = (geometry.rows(), tile.columns());
     let mut panels = Output::new(panels_length(rows, columns));

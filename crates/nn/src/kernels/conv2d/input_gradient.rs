@@ -1,4 +1,5 @@
-//! The gradient of the input.
+//! The gradient of the input. With stride 1 it is a convolution of the output's gradient with the
+//! rotated kernels, filters and channels exchanged; else it is a product that is folded back.
 
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
@@ -6,12 +7,12 @@ use rayon::prelude::*;
 use super::super::cpu::{Contiguous, Matrix, Output, SharedOutput, dims, multiply, with_scratch};
 use super::super::panels::Left;
 use super::Conv2dOptions;
-use super::forward::{Finish, convolve, convolve_rows};
+use super::forward::{Epilogue, convolve, convolve_rows};
 use super::geometry::{Geometry, MIN_TILE_PIXELS, TASKS, TILE_ELEMENTS};
 use super::unfold::fold;
 use super::{depthwise, grouped, winograd};
 
-pub(in super::super) fn cpu_input_gradient(
+pub(super) fn cpu_input_gradient(
     output_gradient: FlexTensor,
     weight: FlexTensor,
     input_shape: [usize; 4],
@@ -21,11 +22,12 @@ pub(in super::super) fn cpu_input_gradient(
     let output_gradient = Contiguous::new(output_gradient);
     let weight = Contiguous::new(weight);
     let output = input_gradient(output_gradient.data(), weight.data(), &geometry);
-    // SAFETY: each of the ways writes every element.
+    // SAFETY: each of the algorithms writes every element.
     unsafe { output.into_tensor(input_shape) }
 }
 
-/// Every element of the result is written.
+/// Computes the gradient by the algorithm that is fastest for the shape. Every element of the result
+/// is written.
 fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
     if depthwise::is_possible(geometry) {
         return depthwise::input_gradient(dy, weight, geometry);
@@ -36,7 +38,7 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
     if !mirrors {
         return fold_input_gradient(dy, weight, geometry);
     }
-    // The convolution whose output is the gradient: filters and channels change places.
+    // The convolution whose output is the gradient.
     let mirrored = Geometry {
         channels: geometry.filters,
         filters: geometry.channels,
@@ -45,17 +47,23 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
         padding: [0, 1].map(|axis| reach(axis) - geometry.padding[axis]),
         ..*geometry
     };
-    let finish = Finish::default();
-    if grouped::pays(&mirrored) {
-        let turned = turn_weights(weight, geometry);
-        return grouped::convolve(dy, &turned, &mirrored, finish);
+    let epilogue = Epilogue::default();
+    if grouped::is_profitable(&mirrored) {
+        let rotated = rotate_weights(weight, geometry);
+        return grouped::convolve(dy, &rotated, &mirrored, epilogue);
     }
-    if winograd::pays(&mirrored) {
-        return winograd::convolve(dy, &mirrored, finish, weight, winograd::Weights::Turned);
+    if winograd::is_profitable(&mirrored) {
+        return winograd::convolve(
+            dy,
+            &mirrored,
+            epilogue,
+            weight,
+            winograd::Weights::Transposed,
+        );
     }
     if geometry.is_pointwise() {
         let (channels, filters) = (geometry.channels, geometry.filters);
-        return convolve(dy, &mirrored, finish, |range| {
+        return convolve(dy, &mirrored, epilogue, |range| {
             let (group, channel) = (range.start / channels, range.start % channels);
             Left::Columns {
                 data: &weight[group * filters * channels + channel..],
@@ -63,21 +71,24 @@ fn input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
             }
         });
     }
-    // Turning the weights round costs a pass over them, which pays when there are many pixels.
-    if geometry.batch * geometry.output_pixels() >= 128 {
-        let turned = turn_weights(weight, geometry);
-        return convolve_rows(dy, &mirrored, finish, &turned);
+    if geometry.batch * geometry.output_pixels() >= ROTATED_FROM {
+        let rotated = rotate_weights(weight, geometry);
+        return convolve_rows(dy, &mirrored, epilogue, &rotated);
     }
     fold_input_gradient(dy, weight, geometry)
 }
 
-/// The weights of the mirrored convolution: `[group, channel, filter, kernel turned by 180
+/// Output pixels of a batch from which the weights are rotated. Rotating copies all weights, which
+/// for fewer pixels takes longer than folding the product.
+const ROTATED_FROM: usize = 128;
+
+/// Returns the weights of the mirrored convolution: `[group, channel, filter, kernel rotated by 180
 /// degrees]`.
-fn turn_weights(weight: &[f32], geometry: &Geometry) -> Vec<f32> {
+fn rotate_weights(weight: &[f32], geometry: &Geometry) -> Vec<f32> {
     let (channels, filters) = (geometry.channels, geometry.filters);
     let kernel = geometry.kernel_elements();
-    let mut turned = vec![0.0; weight.len()];
-    turned
+    let mut rotated = vec![0.0; weight.len()];
+    rotated
         .par_chunks_mut(filters * kernel)
         .with_min_len(8)
         .enumerate()
@@ -93,11 +104,14 @@ fn turn_weights(weight: &[f32], geometry: &Geometry) -> Vec<f32> {
                 }
             }
         });
-    turned
+    rotated
 }
 
-/// For any stride: the gradient of the unfolded input, folded back. Each task owns some channels of an
-/// image, starts with zeros and so writes every element.
+/// Computes the gradient of the unfolded input and folds it back, for any stride. Each task owns some
+/// channels of an image and starts with zeros, so every element is written.
+///
+/// A task's product is a tile of [`TILE_ELEMENTS`] at most, and with [`MIN_TILE_PIXELS`] columns at
+/// least; both limit the channels of a task.
 fn fold_input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Output {
     let kernel = geometry.kernel_elements();
     let rows = geometry.rows();
@@ -138,7 +152,7 @@ fn fold_input_gradient(dy: &[f32], weight: &[f32], geometry: &Geometry) -> Outpu
                 let dy = Matrix::rows(dy, geometry.filters, tile.len(), pixels);
                 let mut product =
                     SharedOutput::of(unfolded).matrix(0, block_rows, tile.len(), tile.len());
-                // SAFETY: the scratch buffer is ours and initialized.
+                // SAFETY: the scratch buffer belongs to this task and is initialized.
                 unsafe { multiply(&mut product, weights.transposed(), dy, false) };
                 for channel in 0..channels.len() {
                     let rows = &unfolded[channel * kernel * tile.len()..];

@@ -1,42 +1,44 @@
 //! Two-dimensional convolution with gradients.
 //!
-//! Each way to compute it has a module, and a shape takes the one that was measured to be the fastest
-//! (the table is in `docs/speed.md`):
+//! There are four algorithms, and a shape takes the first in this list that was measured to be
+//! faster for it (the measurements are in `docs/speed.md`):
 //!
-//! - `winograd`: 3x3 of stride 1 over maps that are not small, with a quarter of the multiplications;
-//! - `depthwise`: one channel for each filter, plane by plane;
-//! - `grouped`: groups of few channels, as a product that nothing is unfolded for;
-//! - `forward`: everything else, as a product of the weights and the unfolded input, tile by tile. A
-//!   1x1 kernel of stride 1 is unfolded by copying.
+//! - `depthwise`: one channel per filter, plane by plane;
+//! - `grouped`: groups of few channels, as a matrix product that reads shifted views of the input;
+//! - `winograd`: 3x3 of stride 1 over large feature maps, with a quarter of the multiplications;
+//! - `forward`: everything else, as a matrix product of the weights and the unfolded input
+//!   (im2col), tile by tile. A 1x1 kernel of stride 1 is unfolded by copying.
 //!
-//! `input_gradient` and `weight_gradient` take the same ways backwards; `recorded` is what autodiff
-//! sees.
+//! `input_gradient` and `weight_gradient` choose among the same algorithms; `autodiff` records the
+//! gradients.
 
+mod autodiff;
 mod bordered;
 mod depthwise;
 mod forward;
 mod geometry;
 mod grouped;
 mod input_gradient;
-mod recorded;
 #[cfg(test)]
 mod tests;
 mod unfold;
 mod weight_gradient;
 mod winograd;
 
-use burn::backend::Dispatch;
-use burn::backend::flex::FlexTensor;
-use burn::tensor::Tensor;
+use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::ops::{ActivationOps, ConvOptions};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Tensor};
 
-use super::Operations;
-use super::affine::affine;
-use super::cpu::{Contiguous, dims};
-use forward::Finish;
+use super::affine::{AffineOps, affine};
+use super::cpu::{Contiguous, all_f32, dims};
+use super::excite::ExciteOps;
+use super::optional::OptionalTensor;
+use forward::Epilogue;
 use geometry::Geometry;
-pub(super) use input_gradient::cpu_input_gradient;
-pub(super) use recorded::{Inputs, recorded, scaled};
-pub(super) use weight_gradient::cpu_weight_gradient;
+use input_gradient::cpu_input_gradient;
+use weight_gradient::cpu_weight_gradient;
 
 /// How the kernel moves over the input. The pairs are (vertical, horizontal).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,45 +64,19 @@ impl Default for Conv2dOptions {
     }
 }
 
-/// Convolves `x` (`[batch, channels_in, height, width]`) with `weight`
-/// (`[channels_out, channels_in / groups, kernel_height, kernel_width]`) and adds `bias`
-/// (`[channels_out]`): a cross-correlation, as in every deep-learning library.
-///
-/// The result is `[batch, channels_out, height_out, width_out]` with
-/// `height_out = (height + 2 padding - dilation (kernel_height - 1) - 1) / stride + 1`.
-/// Differentiable in `x`, `weight` and `bias`.
-///
-/// # Panics
-/// When the shapes do not fit each other or the options.
-pub fn conv2d(
-    x: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Option<Tensor<1>>,
-    options: Conv2dOptions,
-) -> Tensor<4> {
-    match bias {
-        Some(bias) => conv2d_fused(x, Filters::new(weight, bias), None, false, options),
-        None => {
-            Geometry::new(x.dims(), weight.dims(), options);
-            let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-            Tensor::from_dispatch(<Dispatch as Operations>::conv2d(x, weight, options))
-        }
-    }
-}
-
-/// The filters of a convolution with the norm behind it.
+/// The weight and bias of a convolution, and the scale of the batch norm after it.
 #[derive(Clone, Debug)]
 pub struct Filters {
     /// `[channels_out, channels_in / groups, kernel_height, kernel_width]`.
     pub weight: Tensor<4>,
-    /// What each filter is multiplied by, `[channels_out]`. A constant: no gradient reaches it.
+    /// Factor of each filter, `[channels_out]`. Treated as a constant by the gradient.
     pub scale: Option<Tensor<1>>,
-    /// What is added to each filter's output, `[channels_out]`.
+    /// Added to the output of each filter, `[channels_out]`.
     pub bias: Tensor<1>,
 }
 
 impl Filters {
-    /// Without a scale.
+    /// Filters without a scale.
     pub fn new(weight: Tensor<4>, bias: Tensor<1>) -> Self {
         Self {
             weight,
@@ -109,7 +85,7 @@ impl Filters {
         }
     }
 
-    /// Weight and bias, with the scale in the weight.
+    /// Returns weight and bias, with the scale multiplied into the weight.
     pub fn folded(self) -> (Tensor<4>, Tensor<1>) {
         let Some(scale) = self.scale else {
             return (self.weight, self.bias);
@@ -123,22 +99,50 @@ impl Filters {
             self.bias,
         )
     }
-
-    fn check(&self, geometry: &Geometry) {
-        let vector = [geometry.groups * geometry.filters];
-        assert!(
-            self.bias.dims() == vector && self.scale.iter().all(|scale| scale.dims() == vector),
-            "conv2d: bias and scale need one element per output channel"
-        );
-    }
 }
 
-/// [`conv2d`] with these filters, plus `residual` (of the output's shape), clamped at zero when
-/// `relu`: the end of a residual branch. On the CPU all of it happens before an output is written.
-/// Differentiable in all tensors but the scale.
+/// Convolves `x` with `weight` (a cross-correlation, as in PyTorch) and adds `bias`. Differentiable
+/// in all tensors.
+///
+/// # Shapes
+/// - `x`: `[batch, channels_in, height, width]`
+/// - `weight`: `[channels_out, channels_in / groups, kernel_height, kernel_width]`
+/// - `bias`: `[channels_out]`
+/// - result: `[batch, channels_out, height_out, width_out]` with
+///   `height_out = (height + 2 padding - dilation (kernel_height - 1) - 1) / stride + 1`
 ///
 /// # Panics
-/// When the shapes do not fit each other or the options.
+/// If the shapes do not match each other or the options.
+pub fn conv2d(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    options: Conv2dOptions,
+) -> Tensor<4> {
+    Convolution {
+        x,
+        weight,
+        scale: None,
+        bias,
+        gates: None,
+        residual: None,
+        relu: false,
+    }
+    .compute(options)
+}
+
+/// Computes `filters(x) + residual`, then ReLU if `relu`: a convolution with its batch norm and the
+/// end of a residual branch. On the CPU this is one pass over the output.
+///
+/// Differentiable in all tensors but the scale.
+///
+/// # Shapes
+/// - `x`: `[batch, channels_in, height, width]`
+/// - `residual` and the result: `[batch, channels_out, height_out, width_out]`, sizes as for
+///   [`conv2d`]
+///
+/// # Panics
+/// If the shapes do not match each other or the options.
 pub fn conv2d_fused(
     x: Tensor<4>,
     filters: Filters,
@@ -146,34 +150,30 @@ pub fn conv2d_fused(
     relu: bool,
     options: Conv2dOptions,
 ) -> Tensor<4> {
-    let geometry = Geometry::new(x.dims(), filters.weight.dims(), options);
-    filters.check(&geometry);
-    let (x, weight) = (x.into_dispatch(), filters.weight.into_dispatch());
-    let scale = filters.scale.map(Tensor::into_dispatch);
-    let bias = filters.bias.into_dispatch();
-    let residual = residual.map(|residual| {
-        assert_eq!(
-            residual.dims(),
-            geometry.output_shape(),
-            "conv2d: the residual needs the output's shape"
-        );
-        residual.into_dispatch()
-    });
-    type D = Dispatch;
-    Tensor::from_dispatch(match (scale, residual) {
-        (None, None) => D::conv2d_with_bias(x, weight, bias, relu, options),
-        (None, Some(r)) => D::conv2d_with_residual(x, weight, bias, r, relu, options),
-        (Some(s), None) => D::conv2d_scaled(x, weight, s, bias, relu, options),
-        (Some(s), Some(r)) => D::conv2d_scaled_with_residual(x, weight, s, bias, r, relu, options),
-    })
+    Convolution {
+        x,
+        weight: filters.weight,
+        scale: filters.scale,
+        bias: Some(filters.bias),
+        gates: None,
+        residual,
+        relu,
+    }
+    .compute(options)
 }
 
-/// `max(gates * (conv2d(x) + bias) + residual, 0)`: the end of a residual branch with an SE unit.
-/// `gates` is `[batch, channels_out, 1, 1]`, `residual` has the output's shape. Differentiable in all
-/// tensors but the scale of the filters.
+/// Computes `max(gates * filters(x) + residual, 0)`: the end of a residual branch with an SE unit.
+///
+/// Differentiable in all tensors but the scale of the filters.
+///
+/// # Shapes
+/// - `x`: `[batch, channels_in, height, width]`
+/// - `gates`: `[batch, channels_out, 1, 1]`
+/// - `residual` and the result: `[batch, channels_out, height_out, width_out]`, sizes as for
+///   [`conv2d`]
 ///
 /// # Panics
-/// When the shapes do not fit each other or the options.
+/// If the shapes do not match each other or the options.
 pub fn conv2d_gated(
     x: Tensor<4>,
     filters: Filters,
@@ -181,60 +181,273 @@ pub fn conv2d_gated(
     residual: Tensor<4>,
     options: Conv2dOptions,
 ) -> Tensor<4> {
-    let geometry = Geometry::new(x.dims(), filters.weight.dims(), options);
-    filters.check(&geometry);
-    let shape = geometry.output_shape();
-    assert!(
-        gates.dims() == [shape[0], shape[1], 1, 1] && residual.dims() == shape,
-        "conv2d: gates or residual do not fit the output {shape:?}"
-    );
-    let (x, weight) = (x.into_dispatch(), filters.weight.into_dispatch());
-    let (bias, gates) = (filters.bias.into_dispatch(), gates.into_dispatch());
-    let residual = residual.into_dispatch();
-    type D = Dispatch;
-    Tensor::from_dispatch(match filters.scale {
-        None => D::conv2d_gated(x, weight, bias, gates, residual, options),
-        Some(scale) => {
-            let scale = scale.into_dispatch();
-            D::conv2d_scaled_gated(x, weight, scale, bias, gates, residual, options)
-        }
-    })
+    Convolution {
+        x,
+        weight: filters.weight,
+        scale: filters.scale,
+        bias: Some(filters.bias),
+        gates: Some(gates),
+        residual: Some(residual),
+        relu: true,
+    }
+    .compute(options)
 }
+
+/// A convolution and everything applied to its output.
+struct Convolution {
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    scale: Option<Tensor<1>>,
+    bias: Option<Tensor<1>>,
+    gates: Option<Tensor<4>>,
+    residual: Option<Tensor<4>>,
+    relu: bool,
+}
+
+impl Convolution {
+    fn compute(self, options: Conv2dOptions) -> Tensor<4> {
+        self.check(options);
+        let inputs = Conv2dInputs {
+            x: self.x.into_dispatch(),
+            weight: self.weight.into_dispatch(),
+            scale: self.scale.map(Tensor::into_dispatch).into(),
+            bias: self.bias.map(Tensor::into_dispatch).into(),
+            gates: self.gates.map(Tensor::into_dispatch).into(),
+            residual: self.residual.map(Tensor::into_dispatch).into(),
+            relu: self.relu,
+        };
+        Tensor::from_dispatch(<Dispatch as Conv2dOps>::fused_conv2d(inputs, options))
+    }
+
+    fn check(&self, options: Conv2dOptions) {
+        let geometry = Geometry::new(self.x.dims(), self.weight.dims(), options);
+        let shape = geometry.output_shape();
+        let mut vectors = self.scale.iter().chain(&self.bias);
+        assert!(
+            vectors.all(|vector| vector.dims() == [shape[1]]),
+            "conv2d: bias and scale need one element per output channel"
+        );
+        if let Some(gates) = &self.gates {
+            assert_eq!(
+                gates.dims(),
+                [shape[0], shape[1], 1, 1],
+                "conv2d: one gate per image and output channel"
+            );
+        }
+        if let Some(residual) = &self.residual {
+            assert_eq!(
+                residual.dims(),
+                shape,
+                "conv2d: the residual needs the output's shape"
+            );
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Backends
+// ---------------------------------------------------------------------------------------------
+
+/// The inputs of `relu((conv2d(x, weight * scale) + bias) * gates + residual)`; see
+/// [`conv2d_fused`] and [`conv2d_gated`] for the shapes.
+#[derive(ExtensionType)]
+pub(super) struct Conv2dInputs<B: Backend> {
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    #[extension_type]
+    scale: OptionalTensor<B>,
+    #[extension_type]
+    bias: OptionalTensor<B>,
+    #[extension_type]
+    gates: OptionalTensor<B>,
+    #[extension_type]
+    residual: OptionalTensor<B>,
+    relu: bool,
+}
+
+impl<B: AffineOps> Conv2dInputs<B> {
+    /// Multiplies the scale into the weight.
+    fn scaled(self) -> Self {
+        match self.scale {
+            OptionalTensor::Absent => self,
+            OptionalTensor::Present(scale) => Self {
+                weight: scale_filters::<B>(self.weight, scale),
+                scale: OptionalTensor::Absent,
+                ..self
+            },
+        }
+    }
+}
+
+/// The operation of this module and its gradients.
+#[backend_extension(Autodiff, Flex, Cube: cfg(any(feature = "wgpu", feature = "cuda")))]
+pub(super) trait Conv2dOps: ExciteOps {
+    /// See [`Conv2dInputs`].
+    fn fused_conv2d(
+        #[extension_type] inputs: Conv2dInputs<Self>,
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        portable_forward::<Self>(inputs, options)
+    }
+
+    /// The gradient of [`conv2d`] for its input, which has the shape `input_shape`.
+    fn conv2d_input_gradient(
+        output_gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        input_shape: [usize; 4],
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        portable_input_gradient::<Self>(output_gradient, weight, input_shape, options)
+    }
+
+    /// The gradient of [`conv2d`] for its weight, which has the shape `weight_shape`.
+    fn conv2d_weight_gradient(
+        x: FloatTensor<Self>,
+        output_gradient: FloatTensor<Self>,
+        weight_shape: [usize; 4],
+        options: Conv2dOptions,
+    ) -> FloatTensor<Self> {
+        portable_weight_gradient::<Self>(x, output_gradient, weight_shape, options)
+    }
+}
+
+/// Multiplies each filter of `weight` by its `scale`, `[filters]`.
+fn scale_filters<B: AffineOps>(weight: FloatTensor<B>, scale: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = weight.shape();
+    let [filters, channels, height, width] = shape.dims::<4>();
+    // Each filter as a plane of one image: burn's product with a broadcast scale is slower.
+    let planes = Shape::from([1, filters, channels * height, width]);
+    let zeros = B::float_zeros(
+        Shape::from([filters]),
+        &weight.device(),
+        weight.dtype().into(),
+    );
+    let planes = B::float_reshape(weight, planes);
+    let scaled = B::affine(planes, scale, zeros, OptionalTensor::Absent, false);
+    B::float_reshape(scaled, shape)
+}
+
+fn burn_options(options: Conv2dOptions) -> ConvOptions<2> {
+    ConvOptions::new(
+        options.stride,
+        options.padding,
+        options.dilation,
+        options.groups,
+    )
+}
+
+fn portable_forward<B: ExciteOps>(
+    inputs: Conv2dInputs<B>,
+    options: Conv2dOptions,
+) -> FloatTensor<B> {
+    let inputs = inputs.scaled();
+    let bias = inputs.bias.into_option();
+    let mut output = B::conv2d(inputs.x, inputs.weight, bias, burn_options(options));
+    if let OptionalTensor::Present(gates) = inputs.gates {
+        output = B::float_mul(output, gates);
+    }
+    if let OptionalTensor::Present(residual) = inputs.residual {
+        output = B::float_add(output, residual);
+    }
+    if inputs.relu {
+        <B as ActivationOps<B>>::relu(output)
+    } else {
+        output
+    }
+}
+
+fn portable_input_gradient<B: Backend>(
+    output_gradient: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    input_shape: [usize; 4],
+    options: Conv2dOptions,
+) -> FloatTensor<B> {
+    // burn reads only the shape of the input.
+    let dtype = output_gradient.dtype().into();
+    let x = B::float_empty(Shape::from(input_shape), &output_gradient.device(), dtype);
+    B::conv2d_x_backward(x, weight, output_gradient, burn_options(options))
+}
+
+fn portable_weight_gradient<B: Backend>(
+    x: FloatTensor<B>,
+    output_gradient: FloatTensor<B>,
+    weight_shape: [usize; 4],
+    options: Conv2dOptions,
+) -> FloatTensor<B> {
+    // burn reads only the shape of the weight.
+    let dtype = output_gradient.dtype().into();
+    let weight = B::float_empty(Shape::from(weight_shape), &output_gradient.device(), dtype);
+    B::conv2d_weight_backward(x, weight, output_gradient, burn_options(options))
+}
+
+impl Conv2dOps for Flex {
+    fn fused_conv2d(inputs: Conv2dInputs<Self>, options: Conv2dOptions) -> FlexTensor {
+        let required = [&inputs.x, &inputs.weight].into_iter();
+        let optional = [&inputs.scale, &inputs.bias, &inputs.gates, &inputs.residual];
+        if all_f32(required.chain(optional.into_iter().filter_map(OptionalTensor::as_ref))) {
+            cpu_forward(inputs.scaled(), options)
+        } else {
+            portable_forward::<Self>(inputs, options)
+        }
+    }
+
+    fn conv2d_input_gradient(
+        output_gradient: FlexTensor,
+        weight: FlexTensor,
+        input_shape: [usize; 4],
+        options: Conv2dOptions,
+    ) -> FlexTensor {
+        if all_f32([&output_gradient, &weight]) {
+            cpu_input_gradient(output_gradient, weight, input_shape, options)
+        } else {
+            portable_input_gradient::<Self>(output_gradient, weight, input_shape, options)
+        }
+    }
+
+    fn conv2d_weight_gradient(
+        x: FlexTensor,
+        output_gradient: FlexTensor,
+        weight_shape: [usize; 4],
+        options: Conv2dOptions,
+    ) -> FlexTensor {
+        if all_f32([&x, &output_gradient]) {
+            cpu_weight_gradient(x, output_gradient, weight_shape, options)
+        } else {
+            portable_weight_gradient::<Self>(x, output_gradient, weight_shape, options)
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl Conv2dOps for burn::backend::Cube {}
 
 // ---------------------------------------------------------------------------------------------
 // CPU kernel
 // ---------------------------------------------------------------------------------------------
 
-pub(super) fn cpu_forward(
-    x: FlexTensor,
-    weight: FlexTensor,
-    bias: Option<FlexTensor>,
-    gates: Option<FlexTensor>,
-    residual: Option<FlexTensor>,
-    relu: bool,
-    options: Conv2dOptions,
-) -> FlexTensor {
-    let geometry = Geometry::new(dims(&x), dims(&weight), options);
-    let (x, weight) = (Contiguous::new(x), Contiguous::new(weight));
-    let [bias, gates, residual] = [bias, gates, residual].map(|t| t.map(Contiguous::new));
+/// Computes the convolution of inputs without a scale.
+fn cpu_forward(inputs: Conv2dInputs<Flex>, options: Conv2dOptions) -> FlexTensor {
+    let geometry = Geometry::new(dims(&inputs.x), dims(&inputs.weight), options);
+    let (x, weight) = (Contiguous::new(inputs.x), Contiguous::new(inputs.weight));
+    let [bias, gates, residual] = [inputs.bias, inputs.gates, inputs.residual]
+        .map(|tensor| tensor.into_option().map(Contiguous::new));
     let (x, weight) = (x.data(), weight.data());
-    let finish = Finish {
+    let epilogue = Epilogue {
         bias: bias.as_ref().map(Contiguous::data),
         gates: gates.as_ref().map(Contiguous::data),
         channels: geometry.groups * geometry.filters,
         residual: residual.as_ref().map(Contiguous::data),
-        relu,
+        relu: inputs.relu,
     };
     let output = if depthwise::is_possible(&geometry) {
-        depthwise::convolve(x, weight, &geometry, finish)
-    } else if grouped::pays(&geometry) {
-        grouped::convolve(x, weight, &geometry, finish)
-    } else if winograd::pays(&geometry) {
-        let straight = winograd::Weights::Straight;
-        winograd::convolve(x, &geometry, finish, weight, straight)
+        depthwise::convolve(x, weight, &geometry, epilogue)
+    } else if grouped::is_profitable(&geometry) {
+        grouped::convolve(x, weight, &geometry, epilogue)
+    } else if winograd::is_profitable(&geometry) {
+        winograd::convolve(x, &geometry, epilogue, weight, winograd::Weights::Given)
     } else {
-        forward::convolve_rows(x, &geometry, finish, weight)
+        forward::convolve_rows(x, &geometry, epilogue, weight)
     };
-    // SAFETY: each of the ways writes every element.
+    // SAFETY: each of the algorithms writes every element.
     unsafe { output.into_tensor(geometry.output_shape()) }
 }

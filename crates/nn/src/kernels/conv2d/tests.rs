@@ -1,9 +1,8 @@
-//! Tests of the convolution.
+//! Tests of the convolution: against PyTorch, against burn, and of the fused operations.
 
 use super::super::fixture::{
     assert_same_bits_on_any_thread_count, assert_within, cases, noise, values,
 };
-use super::super::portable;
 use super::*;
 use burn::backend::Flex;
 use burn::tensor::Device;
@@ -35,7 +34,7 @@ fn convolution_and_its_gradients_equal_those_of_pytorch() {
     }
 }
 
-/// Output, gradient of the input and gradient of the weight.
+/// Returns the output, the gradient of the input and the gradient of the weight.
 fn all_values(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> [Vec<f32>; 3] {
     let device = Device::flex().autodiff();
     let x = noise(1, x, &device).require_grad();
@@ -47,28 +46,39 @@ fn all_values(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> [Vec
     [y, dx.unwrap(), dweight.unwrap()].map(values)
 }
 
-/// The same by burn's own convolution.
+/// Returns the same by burn's convolution.
 fn portable_values(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) -> [Vec<f32>; 3] {
     let flat = |tensor: Tensor<4>| -> FlexTensor { FlexTensor::from_data(tensor.into_data()) };
     let device = Device::flex();
     let shapes = (x, weight);
     let x = flat(noise(1, x, &device));
     let weight = flat(noise(2, weight, &device));
-    let y = portable::conv2d::<Flex>(x.clone(), weight.clone(), None, None, false, options);
+    let inputs = Conv2dInputs {
+        x: x.clone(),
+        weight: weight.clone(),
+        scale: OptionalTensor::Absent,
+        bias: OptionalTensor::Absent,
+        gates: OptionalTensor::Absent,
+        residual: OptionalTensor::Absent,
+        relu: false,
+    };
+    let y = portable_forward::<Flex>(inputs, options);
     let dy = flat(noise(3, dims::<4>(&y), &device));
-    let dx = portable::conv2d_input_gradient::<Flex>(dy.clone(), weight, shapes.0, options);
-    let dweight = portable::conv2d_weight_gradient::<Flex>(x, dy, shapes.1, options);
+    let dx = portable_input_gradient::<Flex>(dy.clone(), weight, shapes.0, options);
+    let dweight = portable_weight_gradient::<Flex>(x, dy, shapes.1, options);
     [y, dx, dweight].map(|tensor| tensor.into_data().try_to_vec::<f32>().unwrap())
 }
 
 fn assert_equals_portable(x: [usize; 4], weight: [usize; 4], options: Conv2dOptions) {
     let actual = all_values(x, weight, options);
     let expected = portable_values(x, weight, options);
-    // Winograd's way sums numbers of unlike size, most of all for the weights.
-    let parts = [("y", 1e-5), ("dx", 1e-5), ("dweight", 3e-5)];
-    for ((name, part), (actual, expected)) in parts.into_iter().zip(actual.iter().zip(&expected)) {
+    // Winograd's transforms add numbers of different magnitude, above all for the weights.
+    let tolerances = [("y", 1e-5), ("dx", 1e-5), ("dweight", 3e-5)];
+    for ((name, tolerance), (actual, expected)) in
+        tolerances.into_iter().zip(actual.iter().zip(&expected))
+    {
         let name = format!("{name} of {x:?} {weight:?} {options:?}");
-        assert_within(part, &name, actual, expected);
+        assert_within(tolerance, &name, actual, expected);
     }
 }
 
@@ -82,7 +92,7 @@ fn options(stride: usize, padding: usize, groups: usize) -> Conv2dOptions {
 }
 
 #[test]
-fn sizes_that_need_several_tiles_equal_the_portable_kernels() {
+fn sizes_that_need_several_tiles_equal_the_portable_form() {
     assert_equals_portable([2, 24, 40, 44], [20, 24, 3, 3], options(1, 1, 1));
     assert_equals_portable([2, 16, 41, 43], [20, 16, 3, 3], options(2, 1, 1));
     assert_equals_portable([2, 3, 64, 70], [16, 3, 7, 7], options(2, 3, 1));
@@ -92,7 +102,7 @@ fn sizes_that_need_several_tiles_equal_the_portable_kernels() {
 }
 
 #[test]
-fn small_maps_and_wide_weights_equal_the_portable_kernels() {
+fn small_feature_maps_and_wide_weights_equal_the_portable_form() {
     assert_equals_portable([1, 130, 5, 5], [140, 130, 3, 3], options(1, 1, 1));
     assert_equals_portable([9, 130, 5, 5], [140, 130, 3, 3], options(1, 1, 1));
     assert_equals_portable([9, 130, 5, 5], [140, 130, 1, 1], options(1, 0, 1));
@@ -102,7 +112,7 @@ fn small_maps_and_wide_weights_equal_the_portable_kernels() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn any_geometry_equals_the_portable_kernels(
+    fn any_geometry_equals_the_portable_form(
         batch in 1usize..4,
         groups in 1usize..4,
         channels in 1usize..4,
@@ -139,15 +149,15 @@ fn results_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn a_transposed_input_is_read_in_its_own_order() {
+fn a_transposed_view_is_read_in_logical_order() {
     let device = Device::flex();
     let x = noise::<4>(1, [2, 3, 8, 6], &device);
     let weight = noise::<4>(2, [4, 3, 3, 3], &device);
-    let turned = x.clone().swap_dims(2, 3);
-    let copied = Tensor::from_data(turned.to_data(), &device);
+    let transposed = x.clone().swap_dims(2, 3);
+    let copied = Tensor::from_data(transposed.to_data(), &device);
     let options = options(1, 1, 1);
     assert_eq!(
-        values(conv2d(turned, weight.clone(), None, options)),
+        values(conv2d(transposed, weight.clone(), None, options)),
         values(conv2d(copied, weight, None, options)),
     );
 }
@@ -174,23 +184,24 @@ fn channels_that_the_groups_do_not_divide_are_refused() {
     conv2d(x, weight, None, options(1, 0, 2));
 }
 
-/// A shape for each way to compute a convolution.
-const WAYS: [([usize; 4], [usize; 4], usize, usize); 7] = [
+/// A shape for each algorithm: input, weight, stride and groups.
+const SHAPES: [([usize; 4], [usize; 4], usize, usize); 7] = [
     ([2, 20, 52, 41], [24, 20, 3, 3], 1, 1), // Winograd
     ([2, 20, 19, 23], [24, 20, 3, 3], 2, 1), // unfolded
     ([2, 20, 19, 23], [24, 20, 1, 1], 1, 1), // pointwise
-    ([5, 20, 3, 2], [37, 20, 1, 1], 1, 1),   // small maps that share a tile
+    ([5, 20, 3, 2], [37, 20, 1, 1], 1, 1),   // small feature maps that share a tile
     ([2, 24, 19, 23], [24, 1, 3, 3], 1, 24), // depthwise
     ([2, 24, 19, 23], [24, 1, 3, 3], 2, 24), // depthwise with a stride
     ([2, 24, 19, 23], [36, 4, 3, 3], 1, 6),  // groups
 ];
 
-fn way_options(weight: [usize; 4], stride: usize, groups: usize) -> Conv2dOptions {
+fn shape_options(weight: [usize; 4], stride: usize, groups: usize) -> Conv2dOptions {
     options(stride, weight[2] / 2, groups)
 }
 
-/// Output and gradients of a convolution with all that can follow it, in one operation or in many.
-fn with_all_that_follows(
+/// Returns output and gradients of a convolution with bias, residual sum and ReLU, and optionally with
+/// scale and gates, as one operation or as one each.
+fn with_epilogue(
     x_shape: [usize; 4],
     (weight_shape, options): ([usize; 4], Conv2dOptions),
     (has_scale, has_gates): (bool, bool),
@@ -203,19 +214,19 @@ fn with_all_that_follows(
     let weight = noise::<4>(2, weight_shape, &device).require_grad();
     let bias = noise::<1>(3, vector, &device).require_grad();
     let scale = has_scale.then(|| noise::<1>(4, vector, &device));
-    let output = Geometry::new(x_shape, weight_shape, options).output_shape();
-    let residual = noise::<4>(5, output, &device).require_grad();
+    let output_shape = Geometry::new(x_shape, weight_shape, options).output_shape();
+    let residual = noise::<4>(5, output_shape, &device).require_grad();
     let gates = noise::<4>(6, [x_shape[0], weight_shape[0], 1, 1], &device).require_grad();
-    let mut map = conv2d(x.clone(), weight.clone(), None, options);
+    let mut output = conv2d(x.clone(), weight.clone(), None, options);
     if let Some(scale) = scale.clone() {
-        map = map * scale.reshape(along_channels);
+        output = output * scale.reshape(along_channels);
     }
-    map = map + bias.clone().reshape(along_channels);
+    output = output + bias.clone().reshape(along_channels);
     if has_gates {
-        map = map * gates.clone();
+        output = output * gates.clone();
     }
-    let sum = map + residual.clone();
-    // No gradient comes through where rounding decides what the ReLU does.
+    let sum = output + residual.clone();
+    // No gradient where rounding decides whether the ReLU is active.
     let is_clear = sum.clone().detach().abs().greater_elem(1e-3).float();
     let y = if fused {
         let filters = Filters {
@@ -224,14 +235,15 @@ fn with_all_that_follows(
             bias: bias.clone(),
         };
         let (x, residual) = (x.clone(), residual.clone());
-        match has_gates {
-            true => conv2d_gated(x, filters, gates.clone(), residual, options),
-            false => conv2d_fused(x, filters, Some(residual), true, options),
+        if has_gates {
+            conv2d_gated(x, filters, gates.clone(), residual, options)
+        } else {
+            conv2d_fused(x, filters, Some(residual), true, options)
         }
     } else {
         burn::tensor::activation::relu(sum)
     };
-    let dy = noise(7, output, &device) * is_clear;
+    let dy = noise(7, output_shape, &device) * is_clear;
     let gradients = (y.clone() * dy).sum().backward();
     let mut found = vec![
         ("y", values(y)),
@@ -247,17 +259,17 @@ fn with_all_that_follows(
 }
 
 #[test]
-fn what_follows_a_convolution_equals_operations_of_its_own() {
-    for (x_shape, weight_shape, stride, groups) in WAYS {
+fn a_fused_convolution_equals_separate_operations() {
+    for (x_shape, weight_shape, stride, groups) in SHAPES {
         for batch in [1, x_shape[0]] {
             let x_shape = [batch, x_shape[1], x_shape[2], x_shape[3]];
-            let layer = (weight_shape, way_options(weight_shape, stride, groups));
+            let layer = (weight_shape, shape_options(weight_shape, stride, groups));
             for kind in [(false, false), (true, false), (false, true), (true, true)] {
-                let fused = with_all_that_follows(x_shape, layer, kind, true);
-                let plain = with_all_that_follows(x_shape, layer, kind, false);
-                for ((name, fused), (_, plain)) in fused.into_iter().zip(plain) {
+                let fused = with_epilogue(x_shape, layer, kind, true);
+                let separate = with_epilogue(x_shape, layer, kind, false);
+                for ((name, fused), (_, separate)) in fused.into_iter().zip(separate) {
                     let name = format!("{name} of {weight_shape:?}, scale and gates {kind:?}");
-                    assert_within(3e-5, &name, &fused, &plain);
+                    assert_within(3e-5, &name, &fused, &separate);
                 }
             }
         }
@@ -265,19 +277,19 @@ fn what_follows_a_convolution_equals_operations_of_its_own() {
 }
 
 #[test]
-fn an_empty_batch_behind_gates_has_gradients_of_zero() {
+fn gradients_of_an_empty_batch_with_gates_are_zero() {
     let layer = ([6, 4, 1, 1], options(1, 0, 1));
-    for (name, found) in with_all_that_follows([0, 4, 5, 5], layer, (true, true), true) {
+    for (name, found) in with_epilogue([0, 4, 5, 5], layer, (true, true), true) {
         assert!(found.iter().all(|value| *value == 0.0), "{name}");
     }
 }
 
 #[test]
-fn gradients_are_the_slopes_of_the_output() {
-    // A convolution is linear in each of its inputs, so a slope over any distance is the gradient.
+fn gradients_equal_finite_differences() {
+    // A convolution is linear in each of its inputs, so that finite differences are exact.
     let device = Device::flex().autodiff();
-    for (x_shape, weight_shape, stride, groups) in WAYS {
-        let options = way_options(weight_shape, stride, groups);
+    for (x_shape, weight_shape, stride, groups) in SHAPES {
+        let options = shape_options(weight_shape, stride, groups);
         let x = noise::<4>(1, x_shape, &device).require_grad();
         let weight = noise::<4>(2, weight_shape, &device).require_grad();
         let y = conv2d(x.clone(), weight.clone(), None, options);
@@ -313,18 +325,18 @@ fn gradients_are_the_slopes_of_the_output() {
 }
 
 #[test]
-fn a_batch_of_no_images_gives_none() {
+fn an_empty_batch_gives_an_empty_output() {
     let device = Device::flex();
-    for (x_shape, weight_shape, stride, groups) in WAYS {
+    for (x_shape, weight_shape, stride, groups) in SHAPES {
         let [_, channels, height, width] = x_shape;
         let x = Tensor::<4>::zeros([0, channels, height, width], &device);
         let weight = noise::<4>(2, weight_shape, &device);
-        let options = way_options(weight_shape, stride, groups);
+        let options = shape_options(weight_shape, stride, groups);
         assert_eq!(conv2d(x, weight, None, options).dims()[0], 0);
     }
 }
 
-/// The largest difference to sums in double precision, as a part of the largest value.
+/// Returns the largest difference to sums in double precision, relative to the largest value.
 fn error_of(actual: &[f32], exact: &[f64]) -> f64 {
     let largest = exact
         .iter()
@@ -334,7 +346,7 @@ fn error_of(actual: &[f32], exact: &[f64]) -> f64 {
 }
 
 #[test]
-fn winograd_s_errors_are_those_that_its_documentation_tells() {
+fn errors_of_winograd_are_as_documented() {
     let (shape, filters) = ([1usize, 64, 50, 52], 32usize);
     let [y, dx, dweight] = all_values(shape, [filters, 64, 3, 3], options(1, 1, 1));
     let device = Device::flex();
@@ -373,11 +385,10 @@ fn winograd_s_errors_are_those_that_its_documentation_tells() {
         error_of(&dx, &exact_dx),
         error_of(&dweight, &exact_dweight),
     ];
-    println!("{errors:?}");
     assert!(
         errors[0] < 1e-5 && errors[1] < 1e-5 && errors[2] < 3e-5,
         "{errors:?}"
     );
-    // The plain sums would be closer: this is Winograd's way.
+    // A direct sum would be more accurate: this shape is computed by Winograd's algorithm.
     assert!(errors[0] > 3e-7, "{errors:?}");
 }

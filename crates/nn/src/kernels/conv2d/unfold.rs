@@ -1,12 +1,12 @@
-//! The input as a matrix ("im2col"), and back.
+//! The input as a matrix (im2col), and the transpose of that (col2im).
 
 use std::ops::Range;
 
 use super::geometry::{Geometry, Tile};
 
-/// Unfolds some channels of a group: row `(channel, kernel_y, kernel_x)`, column = output pixel of
-/// the tile. Hands each row to `store(row, first column, values)`, for every image of the tile.
-/// `line` is scratch memory of as many elements as the tile has pixels.
+/// Unfolds channels of a group. Rows are `(channel, kernel_y, kernel_x)`, columns are the output
+/// pixels of the tile. Calls `store(row, first column, values)` for each row of every image of the
+/// tile. `line` is scratch memory with one element per pixel of the tile.
 pub(super) fn unfold_tile(
     x: &[f32],
     geometry: &Geometry,
@@ -31,7 +31,8 @@ pub(super) fn unfold_tile(
     }
 }
 
-/// The output positions along one axis whose input position `stride * out + offset` lies inside.
+/// Returns the output positions along one axis whose input position `stride * out + offset` is inside
+/// the input.
 fn inside(offset: isize, stride: usize, input: usize, output: usize) -> Range<usize> {
     let stride = stride as isize;
     let first =
@@ -59,8 +60,8 @@ fn unfold(
     let [height, width] = geometry.input;
     let out_width = geometry.output[1];
     let [stride_y, stride_x] = geometry.stride;
-    // With stride 1 and an output as wide as the input, a row of the matrix is the plane shifted:
-    // one copy, then zeros where the shift ran over the left or right edge.
+    // With stride 1 and an output as wide as the input, a row of the matrix is the shifted plane: one
+    // copy, then zeros where the shift crossed the left or right edge.
     let shifted = geometry.stride == [1, 1] && out_width == width;
     let mut phases = Phases::new(geometry, &pixels);
     let mut row = 0;
@@ -83,8 +84,8 @@ fn unfold(
                     row += 1;
                     continue;
                 }
-                for (y, xs, place) in row_segments(&pixels, out_width) {
-                    let target = &mut target[place..place + xs.len()];
+                for (y, xs, at) in row_segments(&pixels, out_width) {
+                    let target = &mut target[at..at + xs.len()];
                     let left = inside_x.start.clamp(xs.start, xs.end);
                     let right = inside_x.end.clamp(left, xs.end);
                     if !inside_y.contains(&y) || left == right {
@@ -108,8 +109,9 @@ fn unfold(
     }
 }
 
-/// The rows of a plane that a tile reads, with each row sorted by the remainder of x divided by
-/// the stride: what a kernel element reads of a row then lies together.
+/// The rows of a plane that a tile reads, each sorted by the remainder of x divided by the stride, so
+/// that the elements a kernel element reads are contiguous. Sorting once per tile replaces one strided
+/// copy for each of the 49 elements of a 7x7 kernel.
 struct Phases {
     stride: usize,
     width: usize,
@@ -149,7 +151,7 @@ impl Phases {
         let targets = self.sorted.chunks_exact_mut(stride * columns);
         for (target, source) in targets.zip(source.chunks_exact(self.width)) {
             if stride == 2 {
-                // The usual case, in a form that the compiler turns into vector shuffles.
+                // The usual case, in a form that compiles to vector shuffles.
                 let (even, odd) = target.split_at_mut(columns);
                 let (pairs, rest) = source.as_chunks::<2>();
                 for ((even, odd), pair) in even.iter_mut().zip(odd).zip(pairs) {
@@ -167,14 +169,14 @@ impl Phases {
         }
     }
 
-    /// `length` elements of row `y`, from `x` on in steps of the stride.
+    /// Returns `length` elements of row `y`, from `x` on in steps of the stride.
     fn row(&self, y: usize, x: usize, length: usize) -> &[f32] {
         let row = ((y - self.rows.start) * self.stride + x % self.stride) * self.columns;
         &self.sorted[row + x / self.stride..][..length]
     }
 }
 
-/// Cuts a range of row-major pixels at the row ends: (y, range of x, place in the range).
+/// Splits a range of row-major pixels at the row ends: (y, range of x, offset in the range).
 fn row_segments(
     pixels: &Range<usize>,
     width: usize,
@@ -187,9 +189,9 @@ fn row_segments(
         }
         let (y, x) = (pixel / width, pixel % width);
         let end = (x + pixels.end - pixel).min(width);
-        let place = pixel - pixels.start;
+        let at = pixel - pixels.start;
         pixel += end - x;
-        Some((y, x..end, place))
+        Some((y, x..end, at))
     })
 }
 
@@ -205,15 +207,15 @@ fn copy_shifted(plane: &[f32], shift: isize, pixels: &Range<usize>, target: &mut
 }
 
 fn clear_columns(target: &mut [f32], pixels: &Range<usize>, width: usize, keep: &Range<usize>) {
-    for (_, xs, place) in row_segments(pixels, width) {
+    for (_, xs, at) in row_segments(pixels, width) {
         let left = keep.start.clamp(xs.start, xs.end);
         let right = keep.end.clamp(left, xs.end);
-        target[place..place + left - xs.start].fill(0.0);
-        target[place + right - xs.start..place + xs.len()].fill(0.0);
+        target[at..at + left - xs.start].fill(0.0);
+        target[at + right - xs.start..at + xs.len()].fill(0.0);
     }
 }
 
-/// Adds one channel's rows of an unfolded tile to its plane: the transpose of `unfold`.
+/// Adds the rows of one channel of an unfolded tile to its plane: the transpose of `unfold`.
 pub(super) fn fold(
     unfolded: &[f32],
     geometry: &Geometry,
@@ -230,7 +232,7 @@ pub(super) fn fold(
         let offset_x = geometry.offset(1, kernel_x);
         let inside_y = inside(offset_y, stride_y, height, out_height);
         let inside_x = inside(offset_x, stride_x, width, out_width);
-        for (y, xs, place) in row_segments(pixels, out_width) {
+        for (y, xs, at) in row_segments(pixels, out_width) {
             let left = inside_x.start.clamp(xs.start, xs.end);
             let right = inside_x.end.clamp(left, xs.end);
             if !inside_y.contains(&y) || left == right {
@@ -238,7 +240,7 @@ pub(super) fn fold(
             }
             let target_y = ((y * stride_y) as isize + offset_y) as usize;
             let first = ((left * stride_x) as isize + offset_x) as usize;
-            let source = &row[place + left - xs.start..place + right - xs.start];
+            let source = &row[at + left - xs.start..at + right - xs.start];
             let target = &mut plane[target_y * width + first..(target_y + 1) * width];
             for (to, from) in target.iter_mut().step_by(stride_x).zip(source) {
                 *to += *from;

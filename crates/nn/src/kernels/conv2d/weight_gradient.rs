@@ -1,4 +1,5 @@
-//! The gradient of the weights.
+//! The gradient of the weights: a product of the unfolded input and the output's gradient, summed
+//! over the pixels.
 
 use std::ops::Range;
 
@@ -16,11 +17,12 @@ use super::geometry::{Geometry, TASKS, Tile};
 use super::unfold::unfold_tile;
 use super::{depthwise, grouped, winograd};
 
-/// Weights with more elements than this are not summed in per-task copies.
+/// Elements of the weights up to which each task sums into a copy of its own: 256 KiB, and 4 MiB for
+/// all 16 tasks. Larger copies would leave the second-level cache between two tiles.
 const MAX_PARTIAL_ELEMENTS: usize = 64 * 1024;
 
-/// Gathers the rows of a group of `[batch, groups * filters, pixels]` for a tile: one row per
-/// filter. A tile of one image is there already.
+/// Returns the rows of a group of `[batch, groups * filters, pixels]` for a tile, one per filter. Those
+/// of a tile of several images are copied into `scratch`.
 fn gather<'a>(
     y: &'a [f32],
     geometry: &Geometry,
@@ -37,15 +39,15 @@ fn gather<'a>(
     for (index, image) in tile.images.clone().enumerate() {
         let start = geometry.output_start(image, group);
         for filter in 0..geometry.filters {
-            let place = filter * columns + index * pixels;
+            let to = filter * columns + index * pixels;
             let from = start + filter * pixels;
-            scratch[place..place + pixels].copy_from_slice(&y[from..from + pixels]);
+            scratch[to..to + pixels].copy_from_slice(&y[from..from + pixels]);
         }
     }
     Matrix::rows(scratch, geometry.filters, columns, columns)
 }
 
-/// Where a gather for this tile needs scratch memory: its length.
+/// Returns the length of the scratch memory that [`gather`] needs for this tile.
 fn gather_length(geometry: &Geometry, tile: &Tile) -> usize {
     if tile.images.len() == 1 {
         0
@@ -54,7 +56,7 @@ fn gather_length(geometry: &Geometry, tile: &Tile) -> usize {
     }
 }
 
-pub(in super::super) fn cpu_weight_gradient(
+pub(super) fn cpu_weight_gradient(
     x: FlexTensor,
     output_gradient: FlexTensor,
     weight_shape: [usize; 4],
@@ -66,40 +68,41 @@ pub(in super::super) fn cpu_weight_gradient(
     if depthwise::is_possible(&geometry) {
         return tensor(depthwise::weight_gradient(x, dy, &geometry), weight_shape);
     }
-    if grouped::pays(&geometry) {
+    if grouped::is_profitable(&geometry) {
         return tensor(grouped::weight_gradient(x, dy, &geometry), weight_shape);
     }
-    if winograd::gradient_pays(&geometry) {
+    if winograd::is_gradient_profitable(&geometry) {
         return tensor(winograd::weight_gradient(x, dy, &geometry), weight_shape);
     }
     let elements: usize = weight_shape.iter().product();
-    let turned = if geometry.groups < TASKS && elements <= MAX_PARTIAL_ELEMENTS {
+    let transposed = if geometry.groups < TASKS && elements <= MAX_PARTIAL_ELEMENTS {
         weight_gradient_by_pixels(x, dy, &geometry, elements)
     } else {
         weight_gradient_by_channels(x, dy, &geometry, elements)
     };
-    tensor(turn_back(&turned, &geometry), weight_shape)
+    tensor(transpose_back(&transposed, &geometry), weight_shape)
 }
 
-/// Filters that are turned back at a time: what a line of the cache holds.
-const TURNED: usize = 16;
+/// Filters that are transposed at a time: the 32-bit floats in a cache line of 64 bytes, all of which
+/// are used once it is loaded.
+const TRANSPOSED: usize = 16;
 
-/// `[group, rows, filters]` to `[group, filters, rows]`.
-fn turn_back(turned: &[f32], geometry: &Geometry) -> Vec<f32> {
+/// Transposes `[group, rows, filters]` to `[group, filters, rows]`.
+fn transpose_back(transposed: &[f32], geometry: &Geometry) -> Vec<f32> {
     let (rows, filters) = (geometry.rows(), geometry.filters);
-    let mut gradient = vec![0.0; turned.len()];
+    let mut gradient = vec![0.0; transposed.len()];
     gradient
         .par_chunks_mut((rows * filters).max(1))
-        .zip(turned.par_chunks((rows * filters).max(1)))
-        .flat_map(|(gradient, turned)| {
+        .zip(transposed.par_chunks((rows * filters).max(1)))
+        .flat_map(|(gradient, transposed)| {
             gradient
-                .par_chunks_mut((TURNED * rows).max(1))
+                .par_chunks_mut((TRANSPOSED * rows).max(1))
                 .enumerate()
-                .map(move |(block, gradient)| (block * TURNED, gradient, turned))
+                .map(move |(block, gradient)| (block * TRANSPOSED, gradient, transposed))
         })
-        .for_each(|(first, gradient, turned)| {
+        .for_each(|(first, gradient, transposed)| {
             let count = gradient.len() / rows.max(1);
-            for (row, line) in turned.chunks_exact(filters).enumerate() {
+            for (row, line) in transposed.chunks_exact(filters).enumerate() {
                 for (filter, value) in line[first..first + count].iter().enumerate() {
                     gradient[filter * rows + row] = *value;
                 }
@@ -108,9 +111,9 @@ fn turn_back(turned: &[f32], geometry: &Geometry) -> Vec<f32> {
     gradient
 }
 
-/// Adds to `target` what one tile gives to the gradient of the weights of some channels, turned:
-/// `[channels * kernel, filters]`. Turned, because the matrix product rearranges its right side,
-/// and the output's gradient is smaller than the unfolded input.
+/// Adds the contribution of one tile to the gradient of the weights of some channels, transposed:
+/// `[channels * kernel, filters]`. The matrix product rearranges its right side, and with the transpose
+/// that is the output's gradient, which is several times smaller than the unfolded input.
 ///
 /// # Safety
 /// No other task touches `target`; it has been written.
@@ -159,8 +162,8 @@ unsafe fn add_weight_gradient(
     );
 }
 
-/// Small weights: each task sums over its share of the pixels into its own copy, and the copies
-/// are summed in order. The result is turned: `[group, rows, filters]`.
+/// Computes the gradient of small weights: each task sums over its share of the pixels into its own
+/// copy, and the copies are summed in order. The result is transposed: `[group, rows, filters]`.
 fn weight_gradient_by_pixels(
     x: &[f32],
     dy: &[f32],
@@ -197,16 +200,16 @@ fn weight_gradient_by_pixels(
     total
 }
 
-/// The output's gradient, turned for [`multiply_into`]: for every group and tile a right matrix
+/// The output's gradient, transposed for [`multiply_into`]: for every group and tile a right matrix
 /// `[pixels of the tile, filters]`.
-struct TurnedGradient {
+struct TransposedGradient {
     data: Vec<f32>,
-    /// Where the matrix of a tile starts, of group 0; those of the other groups follow it.
+    /// The offset of each tile's matrix of group 0, which those of the other groups follow.
     starts: Vec<usize>,
     filters: usize,
 }
 
-impl TurnedGradient {
+impl TransposedGradient {
     fn new(dy: &[f32], geometry: &Geometry, tiles: &[Tile]) -> Self {
         let (groups, filters) = (geometry.groups, geometry.filters);
         let length = |tile: &Tile| panels_length(tile.columns(), filters);
@@ -223,20 +226,20 @@ impl TurnedGradient {
             let (tile, group) = (&tiles[index / groups], index % groups);
             let columns = tile.columns();
             let lengths = [length(tile), gather_length(geometry, tile)];
-            with_scratch(lengths, |[turned, gathered]| {
-                turned.fill(0.0);
+            with_scratch(lengths, |[transposed, gathered]| {
+                transposed.fill(0.0);
                 let dy = gather(dy, geometry, group, tile, gathered);
-                let (turned_lines, _) = turned.as_chunks_mut::<PANEL>();
+                let (lines, _) = transposed.as_chunks_mut::<PANEL>();
                 for filter in 0..filters {
                     let line = &dy.data[filter * dy.row_stride..][..columns];
-                    let panel = &mut turned_lines[filter / PANEL * columns..][..columns];
+                    let panel = &mut lines[filter / PANEL * columns..][..columns];
                     for (to, value) in panel.iter_mut().zip(line) {
                         to[filter % PANEL] = *value;
                     }
                 }
                 let at = starts[index / groups] + group * length(tile);
                 // SAFETY: no other task has this tile of this group.
-                unsafe { shared.write(at, turned) };
+                unsafe { shared.write(at, transposed) };
             });
         });
         // SAFETY: the tasks cover every tile of every group.
@@ -248,7 +251,7 @@ impl TurnedGradient {
         }
     }
 
-    fn of(&self, tile: usize, columns: usize, group: usize) -> Right<'_> {
+    fn matrix(&self, tile: usize, columns: usize, group: usize) -> Right<'_> {
         let length = panels_length(columns, self.filters);
         Right {
             data: &self.data[self.starts[tile] + group * length..][..length],
@@ -257,7 +260,7 @@ impl TurnedGradient {
     }
 }
 
-/// Adds a product to a matrix.
+/// A sink that adds a product to a matrix.
 struct Add<'a> {
     matrix: &'a mut [f32],
     columns: usize,
@@ -287,8 +290,8 @@ impl Sink for Add<'_> {
     }
 }
 
-/// Large weights, or many groups: each task owns some input channels and goes over all pixels. The
-/// result is turned: `[group, rows, filters]`.
+/// Computes the gradient of large weights, or of many groups: each task owns some input channels and
+/// sums over all pixels. The result is transposed: `[group, rows, filters]`.
 fn weight_gradient_by_channels(
     x: &[f32],
     dy: &[f32],
@@ -302,10 +305,10 @@ fn weight_gradient_by_channels(
         .clamp(1, geometry.channels.div_ceil(8).max(1));
     let per_block = geometry.channels.div_ceil(blocks).max(1);
     let tiles = geometry.tiles(per_block * kernel);
-    let dy = TurnedGradient::new(dy, geometry, &tiles);
+    let dy = TransposedGradient::new(dy, geometry, &tiles);
     let mut gradient = vec![0.0; elements];
-    // A block of channels is a run of rows, so tasks own chunks of the buffer. Chunks may not
-    // cross a group.
+    // The rows of a block of channels are contiguous, so tasks own chunks of the buffer. Chunks do
+    // not cross groups.
     gradient
         .par_chunks_mut(rows * filters)
         .enumerate()
@@ -324,7 +327,7 @@ fn weight_gradient_by_channels(
             };
             for (number, tile) in tiles.iter().enumerate() {
                 let columns = tile.columns();
-                let right = dy.of(number, columns, group);
+                let right = dy.matrix(number, columns, group);
                 if geometry.is_pointwise() && tile.images.len() == 1 {
                     let planes = geometry.input_block(tile.images.start, group, &channels);
                     let left = Left::Rows {

@@ -1,12 +1,12 @@
-//! 3x3 convolutions of stride 1 by Winograd's minimal filtering, F(4x4, 3x3) (Lavin & Gray 2016).
+//! 3x3 convolutions of stride 1 by Winograd's minimal filtering, F(4x4, 3x3) (Lavin and Gray, 2016).
 //!
-//! A tile of 6x6 inputs becomes 36 numbers, in which the convolution is a product for each number:
-//! 36 multiplications for 4x4 outputs where there were 144. The tiles of a task are the columns of
-//! 36 matrix products, over which everything here is a loop without branches.
+//! A tile of 6x6 inputs is transformed to 36 points, and the convolution to one product per point: 36
+//! multiplications for 4x4 outputs instead of 144. The tiles of a task are the columns of 36 matrix
+//! products, and all transforms are loops over them without branches.
 //!
-//! The transforms take sums of numbers of unlike size, which costs accuracy. The largest difference to
-//! double precision, as a part of the largest value, is 6e-6 for outputs (64 channels), 4e-6 for the
-//! gradient of the input and up to 2e-5 for that of the weights; a plain sum has 3e-7.
+//! The transforms add numbers of different magnitude, which costs accuracy. The largest difference to
+//! double precision, relative to the largest value, is 6e-6 for outputs (64 channels), 4e-6 for the
+//! gradient of the input and up to 2e-5 for that of the weights; a direct sum has 3e-7.
 
 use std::ops::Range;
 
@@ -15,23 +15,30 @@ use rayon::prelude::*;
 use super::super::cpu::{Matrix, Output, SharedOutput, multiply, with_scratch};
 use super::super::panels::{Left, PANEL, Right, Store, multiply_into, pack_block, rows_at_once};
 use super::super::vectorized::vectorized;
-use super::forward::Finish;
+use super::forward::Epilogue;
 use super::geometry::{Geometry, TASKS};
 
-/// Numbers of a transformed tile.
+/// Points of a transformed tile.
 const POINTS: usize = 36;
-/// Outputs of a tile, along each side.
+/// Outputs of a tile along each axis.
 const SIDE: usize = 4;
-/// Filters whose products wait for their way back at a time: few, so that they stay in the cache.
+/// Filters whose products are transformed back at a time. The products of 64 filters are 36 panels of
+/// 12 KiB, 432 KiB, which stay in the second-level cache until they are read.
 const FILTERS: usize = 64;
-/// Between the matrices of two points, so that they do not meet in the same lines of the cache.
+/// Elements between the matrices of two points: one cache line. With a multiple of 64 channels their
+/// distance would be a multiple of 4 KiB, and the 36 points of a tile would compete for the same sets
+/// of the first-level cache.
 const GAP: usize = 16;
 
-/// With fewer tiles, transforming the weights takes longer than is won.
+/// Tiles of a batch from which this algorithm is used. The weights are transformed in every call, to
+/// four times their size, which fewer tiles do not make up for.
 const LEAST_TILES: usize = 150;
 
-/// Whether this form pays; see the table in `docs/speed.md`.
-pub(super) fn pays(geometry: &Geometry) -> bool {
+/// Returns whether this algorithm is faster than unfolding; `docs/speed.md` has the measurements.
+///
+/// With fewer than 16 channels or filters the transforms take longer than the products save, and on
+/// feature maps below 8x8 a large part of each tile is outside of the map.
+pub(super) fn is_profitable(geometry: &Geometry) -> bool {
     let [height, width] = geometry.output;
     is_possible(geometry)
         && geometry.channels >= 16
@@ -40,10 +47,11 @@ pub(super) fn pays(geometry: &Geometry) -> bool {
         && Grid::new(geometry).tiles >= LEAST_TILES
 }
 
-/// Whether this form pays for the gradient of the weights, which are transformed back from 36 sums.
-pub(super) fn gradient_pays(geometry: &Geometry) -> bool {
+/// Returns whether this algorithm is faster for the gradient of the weights. The 36 sums of every pair
+/// of channel and filter are transformed back, so the products have to be longer than they are wide.
+pub(super) fn is_gradient_profitable(geometry: &Geometry) -> bool {
     let widest = geometry.channels.max(geometry.filters);
-    pays(geometry) && Grid::new(geometry).tiles >= 2 * widest
+    is_profitable(geometry) && Grid::new(geometry).tiles >= 2 * widest
 }
 
 fn is_possible(geometry: &Geometry) -> bool {
@@ -54,23 +62,23 @@ fn is_possible(geometry: &Geometry) -> bool {
         && geometry.groups == 1
 }
 
-/// Which way round the weights are.
+/// The layout of the weights.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Weights {
     /// `[filters, channels, 3, 3]` of this convolution.
-    Straight,
-    /// `[channels, filters, 3, 3]` of the convolution whose input gradient this is, turned by 180
-    /// degrees on the way.
-    Turned,
+    Given,
+    /// `[channels, filters, 3, 3]` of the convolution whose input gradient this computes. The
+    /// transform rotates the kernels by 180 degrees.
+    Transposed,
 }
 
 // ---------------------------------------------------------------------------------------------
-// The transforms along one axis
+// The transforms along one axis (Lavin and Gray, section 4.2)
 // ---------------------------------------------------------------------------------------------
 
-/// Of six inputs.
+/// Transforms six inputs.
 #[inline(always)]
-fn of_input([a, b, c, d, e, f]: [f32; 6]) -> [f32; 6] {
+fn input_to_points([a, b, c, d, e, f]: [f32; 6]) -> [f32; 6] {
     let even = e - 4.0 * c;
     let odd = d - 4.0 * b;
     let far_even = e - c;
@@ -85,9 +93,9 @@ fn of_input([a, b, c, d, e, f]: [f32; 6]) -> [f32; 6] {
     ]
 }
 
-/// Of three weights.
+/// Transforms three weights.
 #[inline(always)]
-fn of_weight([a, b, c]: [f32; 3]) -> [f32; 6] {
+fn weight_to_points([a, b, c]: [f32; 3]) -> [f32; 6] {
     let outer = (a + c) * (-1.0 / 6.0);
     let inner = b * (1.0 / 6.0);
     let far_outer = a * (1.0 / 24.0) + c * (1.0 / 6.0);
@@ -102,9 +110,9 @@ fn of_weight([a, b, c]: [f32; 3]) -> [f32; 6] {
     ]
 }
 
-/// Of six products, to four outputs.
+/// Transforms six products to four outputs.
 #[inline(always)]
-fn to_output([a, b, c, d, e, f]: [f32; 6]) -> [f32; 4] {
+fn points_to_output([a, b, c, d, e, f]: [f32; 6]) -> [f32; 4] {
     let (near_sum, near) = (b + c, b - c);
     let (far_sum, far) = (d + e, d - e);
     [
@@ -115,9 +123,9 @@ fn to_output([a, b, c, d, e, f]: [f32; 6]) -> [f32; 4] {
     ]
 }
 
-/// The transpose of [`to_output`]: of the gradients of four outputs.
+/// Transforms the gradients of four outputs: the transpose of [`points_to_output`].
 #[inline(always)]
-fn of_output_gradient([a, b, c, d]: [f32; 4]) -> [f32; 6] {
+fn output_gradient_to_points([a, b, c, d]: [f32; 4]) -> [f32; 6] {
     let (even, odd) = (a + c, b + d);
     let (far_even, far_odd) = (a + 4.0 * c, 2.0 * b + 8.0 * d);
     [
@@ -130,9 +138,9 @@ fn of_output_gradient([a, b, c, d]: [f32; 4]) -> [f32; 6] {
     ]
 }
 
-/// The transpose of [`of_weight`]: to the gradients of three weights.
+/// Transforms six sums to the gradients of three weights: the transpose of [`weight_to_points`].
 #[inline(always)]
-fn to_weight_gradient([a, b, c, d, e, f]: [f32; 6]) -> [f32; 3] {
+fn points_to_weight_gradient([a, b, c, d, e, f]: [f32; 6]) -> [f32; 3] {
     let near = (b + c) * (-1.0 / 6.0);
     let (far_sum, far) = (d + e, d - e);
     [
@@ -146,7 +154,7 @@ fn to_weight_gradient([a, b, c, d, e, f]: [f32; 6]) -> [f32; 3] {
 // Tiles
 // ---------------------------------------------------------------------------------------------
 
-/// Tiles that follow each other along a row of tiles.
+/// Consecutive tiles of one row of tiles.
 #[derive(Clone, Copy)]
 struct Run {
     image: usize,
@@ -155,7 +163,7 @@ struct Run {
     /// First column of tiles.
     x: usize,
     tiles: usize,
-    /// The first one's column in the matrices.
+    /// The column of the first tile in the matrices.
     column: usize,
 }
 
@@ -195,19 +203,20 @@ impl Grid {
         runs
     }
 
-    /// The longest run there can be in so many tiles.
+    /// Returns the length of the longest run in this number of tiles.
     fn longest_run(&self, tiles: usize) -> usize {
         self.columns.min(tiles)
     }
 }
 
-/// Floats that [`transform_input`] needs beside its result.
+/// Returns the elements of scratch memory that [`transform_input`] needs.
 fn input_scratch(longest_run: usize) -> usize {
     let line = SIDE * (longest_run + 1);
     6 * line + 4 * (longest_run + 1)
 }
 
-/// The tiles of a run of one plane: point `p` of tile `t` goes to `points[p * stride + t]`.
+/// Transforms a run of tiles of one plane. Point `p` of tile `t` is written to
+/// `points[p * stride + t]`.
 #[inline(always)]
 fn transform_input(
     plane: &[f32],
@@ -219,7 +228,7 @@ fn transform_input(
 ) {
     let [height, width] = geometry.input;
     let tiles = run.tiles;
-    // A tile reaches two pixels into the next one.
+    // A tile overlaps the next one by two pixels.
     let length = SIDE * (tiles + 1);
     let (lines, phases) = scratch.split_at_mut(6 * length);
     let first_x = (SIDE * run.x) as isize - geometry.padding[1] as isize;
@@ -241,7 +250,7 @@ fn transform_input(
     }
     let [a, b, c, d, e, f] = parts_mut(lines, length, length);
     for x in 0..length {
-        let column = of_input([a[x], b[x], c[x], d[x], e[x], f[x]]);
+        let column = input_to_points([a[x], b[x], c[x], d[x], e[x], f[x]]);
         [a[x], b[x], c[x], d[x], e[x], f[x]] = column;
     }
     for (row, line) in lines.chunks_exact(length).enumerate() {
@@ -254,13 +263,13 @@ fn transform_input(
         let [a, b, c, d, e, f] = parts_mut(&mut points[row * 6 * stride..], stride, tiles);
         for t in 0..tiles {
             let transformed =
-                of_input([zero[t], one[t], two[t], three[t], zero[t + 1], one[t + 1]]);
+                input_to_points([zero[t], one[t], two[t], three[t], zero[t + 1], one[t + 1]]);
             [a[t], b[t], c[t], d[t], e[t], f[t]] = transformed;
         }
     }
 }
 
-/// `N` parts of a buffer, `stride` apart and `length` long.
+/// Returns `N` parts of a buffer, `stride` apart and `length` long.
 #[inline(always)]
 fn parts_mut<const N: usize>(buffer: &mut [f32], stride: usize, length: usize) -> [&mut [f32]; N] {
     let mut rest = buffer;
@@ -273,18 +282,19 @@ fn parts_mut<const N: usize>(buffer: &mut [f32], stride: usize, length: usize) -
     })
 }
 
-/// `N` parts of a buffer, `stride` apart and `length` long.
+/// Returns `N` parts of a buffer, `stride` apart and `length` long.
 #[inline(always)]
 fn parts<const N: usize>(buffer: &[f32], stride: usize, length: usize) -> [&[f32]; N] {
     std::array::from_fn(|n| &buffer[n * stride..][..length])
 }
 
-/// Floats that [`transform_output`] and [`transform_output_gradient`] need beside their result.
+/// Returns the elements of scratch memory that [`transform_output`] and
+/// [`transform_output_gradient`] need.
 fn output_scratch(longest_run: usize) -> usize {
     (SIDE * 6 + SIDE) * longest_run
 }
 
-/// The four rows of outputs of a run: `store(row, line)` for each.
+/// Transforms the products of a run to its four rows of outputs, and calls `store(row, line)` for each.
 #[inline(always)]
 fn transform_output(
     points: &[f32],
@@ -298,7 +308,7 @@ fn transform_output(
         let [a, b, c, d, e, f] = parts(&points[x * stride..], 6 * stride, tiles);
         let [first, second, third, fourth] = parts_mut(&mut half[x * tiles..], 6 * tiles, tiles);
         for t in 0..tiles {
-            let column = to_output([a[t], b[t], c[t], d[t], e[t], f[t]]);
+            let column = points_to_output([a[t], b[t], c[t], d[t], e[t], f[t]]);
             [first[t], second[t], third[t], fourth[t]] = column;
         }
     }
@@ -307,13 +317,13 @@ fn transform_output(
         let (quads, _) = line.as_chunks_mut::<SIDE>();
         let quads = &mut quads[..tiles];
         for t in 0..tiles {
-            quads[t] = to_output([a[t], b[t], c[t], d[t], e[t], f[t]]);
+            quads[t] = points_to_output([a[t], b[t], c[t], d[t], e[t], f[t]]);
         }
         store(row, &mut line[..SIDE * tiles]);
     }
 }
 
-/// The points of the output's gradient over a run of one plane; outside of the plane it is zero.
+/// Transforms the output's gradient over a run of tiles of one plane. Outside of the plane it is zero.
 #[inline(always)]
 fn transform_output_gradient(
     plane: &[f32],
@@ -339,26 +349,26 @@ fn transform_output_gradient(
         let (quads, _) = line.as_chunks::<SIDE>();
         let [a, b, c, d, e, f] = parts_mut(half, tiles, tiles);
         for t in 0..tiles {
-            [a[t], b[t], c[t], d[t], e[t], f[t]] = of_output_gradient(quads[t]);
+            [a[t], b[t], c[t], d[t], e[t], f[t]] = output_gradient_to_points(quads[t]);
         }
     }
     for x in 0..6 {
         let [first, second, third, fourth] = parts(&half[x * tiles..], 6 * tiles, tiles);
         let [a, b, c, d, e, f] = parts_mut(&mut points[x * stride..], 6 * stride, tiles);
         for t in 0..tiles {
-            let column = of_output_gradient([first[t], second[t], third[t], fourth[t]]);
+            let column = output_gradient_to_points([first[t], second[t], third[t], fourth[t]]);
             [a[t], b[t], c[t], d[t], e[t], f[t]] = column;
         }
     }
 }
 
-/// `[filters, channels, 3, 3]` to 36 left matrices `[filters, channels]` as [`Left::Packed`] has them;
-/// turned, to `[channels, filters]`.
+/// Transforms `[filters, channels, 3, 3]` to 36 left matrices `[filters, channels]` in the order of
+/// [`Left::Packed`]; with [`Weights::Transposed`] to `[channels, filters]`.
 fn transform_weights(weight: &[f32], [filters, channels]: [usize; 2], weights: Weights) -> Output {
     let at_once = rows_at_once();
     let of_point = match weights {
-        Weights::Straight => filters.next_multiple_of(at_once) * channels,
-        Weights::Turned => channels.next_multiple_of(at_once) * filters,
+        Weights::Given => filters.next_multiple_of(at_once) * channels,
+        Weights::Transposed => channels.next_multiple_of(at_once) * filters,
     };
     let mut output = Output::new(POINTS * of_point);
     let shared = output.shared();
@@ -392,13 +402,13 @@ fn transform_weights(weight: &[f32], [filters, channels]: [usize; 2], weights: W
                         }
                         for (point, lines) in lines.chunks_exact(of_line).enumerate() {
                             match weights {
-                                Weights::Straight => {
+                                Weights::Given => {
                                     pack_block(lines, channels, at_once, packed);
                                     let at = point * of_point + block * of_line;
                                     // SAFETY: no other task has this block of filters.
                                     unsafe { shared.write(at, packed) };
                                 }
-                                Weights::Turned => {
+                                Weights::Transposed => {
                                     for (n, filter) in some.clone().enumerate() {
                                         let line = &lines[n * channels..][..channels];
                                         for (rows, piece) in line.chunks(at_once).enumerate() {
@@ -421,7 +431,8 @@ fn transform_weights(weight: &[f32], [filters, channels]: [usize; 2], weights: W
     output
 }
 
-/// Point `p` of the kernels `[channels, 3, 3]` of one filter goes to `lines[p * stride..]`.
+/// Transforms the kernels `[channels, 3, 3]` of one filter. Point `p` is written to
+/// `lines[p * stride..]`.
 #[inline(always)]
 fn transform_filter(
     source: &[f32],
@@ -435,8 +446,8 @@ fn transform_filter(
     let channels = kernels.len();
     for (tap, line) in taps.chunks_exact_mut(channels).enumerate() {
         let tap = match weights {
-            Weights::Straight => tap,
-            Weights::Turned => 8 - tap,
+            Weights::Given => tap,
+            Weights::Transposed => 8 - tap,
         };
         for (to, kernel) in line.iter_mut().zip(kernels) {
             *to = kernel[tap];
@@ -446,14 +457,14 @@ fn transform_filter(
         let [a, b, c] = parts(&taps[x * channels..], 3 * channels, channels);
         let [p, q, r, s, t, u] = parts_mut(&mut half[x * channels..], 3 * channels, channels);
         for n in 0..channels {
-            [p[n], q[n], r[n], s[n], t[n], u[n]] = of_weight([a[n], b[n], c[n]]);
+            [p[n], q[n], r[n], s[n], t[n], u[n]] = weight_to_points([a[n], b[n], c[n]]);
         }
     }
     for (row, half) in half.chunks_exact(3 * channels).enumerate() {
         let [a, b, c] = parts(half, channels, channels);
         let [p, q, r, s, t, u] = parts_mut(&mut lines[row * 6 * stride..], stride, channels);
         for n in 0..channels {
-            [p[n], q[n], r[n], s[n], t[n], u[n]] = of_weight([a[n], b[n], c[n]]);
+            [p[n], q[n], r[n], s[n], t[n], u[n]] = weight_to_points([a[n], b[n], c[n]]);
         }
     }
 }
@@ -462,18 +473,18 @@ fn transform_filter(
 // The convolution
 // ---------------------------------------------------------------------------------------------
 
-/// The convolution of `x`; see [`Weights`] for `weight`.
+/// Computes the convolution of `x`; [`Weights`] has the layout of `weight`.
 pub(super) fn convolve(
     x: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     weight: &[f32],
     weights: Weights,
 ) -> Output {
     let (channels, filters) = (geometry.channels, geometry.filters);
     let shape = match weights {
-        Weights::Straight => [filters, channels],
-        Weights::Turned => [channels, filters],
+        Weights::Given => [filters, channels],
+        Weights::Transposed => [channels, filters],
     };
     let transformed = transform_weights(weight, shape, weights);
     // SAFETY: every block of every point is written, missing rows as zeros.
@@ -484,8 +495,8 @@ pub(super) fn convolve(
     };
     let grid = Grid::new(geometry);
     let blocks = grid.tiles.div_ceil(PANEL);
-    // Too few tiles to keep the threads busy: split the filters too, at the price of transforming
-    // the input once per split.
+    // Too few tiles to keep the threads busy: split the filters too. Each split transforms the input
+    // again, so it has at least 32 filters to use it for.
     let wanted = TASKS.div_ceil(2 * blocks.max(1));
     let filters_per_task = filters.div_ceil(wanted).max(32).next_multiple_of(8);
     let splits = filters.div_ceil(filters_per_task);
@@ -496,7 +507,7 @@ pub(super) fn convolve(
         let tiles = first..(first + PANEL).min(grid.tiles);
         let first = task % splits * filters_per_task;
         let filters = first..(first + filters_per_task).min(filters);
-        convolve_tiles(x, geometry, finish, &left, &grid, tiles, filters, shared);
+        convolve_tiles(x, geometry, epilogue, &left, &grid, tiles, filters, shared);
     });
     output
 }
@@ -505,7 +516,7 @@ pub(super) fn convolve(
 fn convolve_tiles<'w>(
     x: &[f32],
     geometry: &Geometry,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     left: &impl Fn(usize, usize) -> Left<'w>,
     grid: &Grid,
     tiles: Range<usize>,
@@ -574,7 +585,7 @@ fn convolve_tiles<'w>(
                                     if y < height {
                                         let at = plane + y * width + x;
                                         let line = &mut line[..inside];
-                                        finish.apply_to_row((run.image, filter), at, line);
+                                        epilogue.apply_to_row((run.image, filter), at, line);
                                         // SAFETY: no other task has this row of these tiles
                                         // of this filter.
                                         unsafe { output.write(at, line) };
@@ -593,14 +604,15 @@ fn convolve_tiles<'w>(
 // The gradient of the weights
 // ---------------------------------------------------------------------------------------------
 
-/// Tiles whose transformed inputs and output gradients are in memory at a time.
+/// Tiles whose transformed inputs and output gradients are in memory at a time: 39 KiB per channel
+/// and per filter. All tiles at a time would take 2.25 times the memory of both tensors.
 const GRADIENT_TILES: usize = 256;
 
-/// Transforms a run: to these points, with this scratch memory.
-type OfRun<'a> = dyn Fn(Run, &mut [f32], &mut [f32]) + Sync + 'a;
+/// Transforms a run to the given points, with the given scratch memory.
+type TransformRun<'a> = dyn Fn(Run, &mut [f32], &mut [f32]) + Sync + 'a;
 
-/// The gradient of `[filters, channels, 3, 3]`, in double the steps of the forward pass: both sides
-/// are transformed, multiplied over the tiles, and the sums transformed back.
+/// Computes the gradient of `[filters, channels, 3, 3]`: input and output gradient are transformed and
+/// multiplied over the tiles, and the sums are transformed back.
 pub(super) fn weight_gradient(x: &[f32], dy: &[f32], geometry: &Geometry) -> Vec<f32> {
     let (channels, filters) = (geometry.channels, geometry.filters);
     let grid = Grid::new(geometry);
@@ -613,12 +625,12 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], geometry: &Geometry) -> Vec
     for first in (0..grid.tiles).step_by(per_block) {
         let tiles = first..(first + per_block).min(grid.tiles);
         let runs = grid.runs(tiles.clone());
-        // Here the points of a channel lie together, so that a task owns them.
-        let transform = |points: &mut [f32], of_run: &OfRun<'_>| {
+        // The points of a channel are contiguous, so that a task owns them.
+        let transform = |points: &mut [f32], transform_run: &TransformRun<'_>| {
             let length = input_scratch(longest).max(output_scratch(longest));
             with_scratch([length], |[scratch]| {
                 for &run in &runs {
-                    of_run(run, &mut points[run.column..], scratch);
+                    transform_run(run, &mut points[run.column..], scratch);
                 }
             });
         };
@@ -683,10 +695,10 @@ pub(super) fn weight_gradient(x: &[f32], dy: &[f32], geometry: &Geometry) -> Vec
             for (channel, kernel) in kernels.iter_mut().enumerate() {
                 let at = |point: usize| sums[(point * filters + filter) * channels + channel];
                 let half: [[f32; 3]; 6] = std::array::from_fn(|x| {
-                    to_weight_gradient(std::array::from_fn(|y| at(y * 6 + x)))
+                    points_to_weight_gradient(std::array::from_fn(|y| at(y * 6 + x)))
                 });
                 for y in 0..3 {
-                    let row = to_weight_gradient(std::array::from_fn(|x| half[x][y]));
+                    let row = points_to_weight_gradient(std::array::from_fn(|x| half[x][y]));
                     kernel[y * 3..y * 3 + 3].copy_from_slice(&row);
                 }
             }
