@@ -36,8 +36,9 @@ mod viewer {
     use sedet::DataError;
     use sedet::annotations::{AnnotationStoreBuilder, NewAnnotation};
     use sedet::boxes::{BoxXyxy, ImageSize};
-    use sedet::datasets::detection::{DetectionDataset, ImageSource};
+    use sedet::datasets::detection::DetectionDataset;
     use sedet::eval::matching::FoundBox;
+    use sedet::images::ImageSource;
     use sedet::viewer::state::{Collection, Images, Settings};
     use sedet::viewer::{Opening, RendererChoice, ViewerApp};
 

@@ -43,6 +43,7 @@
 //! - [`datasets`]: datasets by name or directory, downloads. [`annotations`]: the annotation store and its formats.
 //! - [`loading`]: decoding, augmentation, batches. [`curation`]: check, fix, convert, split, statistics.
 //! - [`eval`]: COCO and classification metrics. [`shapes`]: the generator of scenes. [`boxes`]: box types.
+//! - [`images`]: the decoder and the sources of images.
 //!
 //! Features: `viewer` (default) builds the viewer, `wgpu` and `cuda` build GPU support.
 
@@ -51,7 +52,8 @@ pub use sedet_core::{
     weights,
 };
 pub use sedet_data::{
-    DataError, annotations, atomic, boxes, curation, datasets, eval, loading, pickle, shapes, text,
+    DataError, annotations, atomic, boxes, curation, datasets, eval, images, loading, pickle,
+    shapes, text,
 };
 pub use sedet_nn::{kernels, nn};
 #[cfg(feature = "viewer")]

@@ -1,5 +1,5 @@
 //! Whole datasets, fetched from a local server that drops connections: small files of the same
-//! structure stand in for the real ones, and what arrives opens by its name.
+//! structure stand in for the real ones, and what arrives is opened by its name.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -112,20 +112,17 @@ fn coco() -> Files {
         .iter()
         .map(|path| (path.as_str(), COCO_JSON))
         .collect();
-    let picture = image_file();
-    let pictures = |a, b| zip_of(&[(a, &picture), (b, &picture)]);
+    let image = image_file();
+    let images = |a, b| zip_of(&[(a, &image), (b, &image)]);
     Files::from([
         (
             "annotations/annotations_trainval2017.zip",
             zip_of(&annotations),
         ),
-        (
-            "zips/val2017.zip",
-            pictures("val2017/a.png", "val2017/b.png"),
-        ),
+        ("zips/val2017.zip", images("val2017/a.png", "val2017/b.png")),
         (
             "zips/train2017.zip",
-            pictures("train2017/a.png", "train2017/b.png"),
+            images("train2017/a.png", "train2017/b.png"),
         ),
     ])
 }
@@ -144,10 +141,10 @@ fn coco_arrives_over_broken_connections_and_opens_by_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let server = serve(&coco(), 2);
     let source = stand_in("coco", &coco(), &server.url);
-    let mut heard = Vec::new();
+    let mut reported = Vec::new();
     let fetched = source
         .fetch(directory.path(), &[], &mut |progress| {
-            heard.push((progress.part.to_owned(), progress.step, progress.done));
+            reported.push((progress.part.to_owned(), progress.step, progress.done));
         })
         .unwrap();
     assert_eq!(fetched.new, ["annotations", "val2017", "train2017"]);
@@ -165,9 +162,9 @@ fn coco_arrives_over_broken_connections_and_opens_by_its_name() {
     assert_eq!(starts.len(), 9);
     assert!(starts[1] > Some(0) && starts[2] > starts[1], "{starts:?}");
     let val_bytes = coco()["zips/val2017.zip"].len() as u64;
-    assert!(heard.contains(&("val2017".into(), FetchStep::Fetching, val_bytes)));
+    assert!(reported.contains(&("val2017".into(), FetchStep::Fetching, val_bytes)));
     let unpacked = 2 * image_file().len() as u64;
-    assert!(heard.contains(&("val2017".into(), FetchStep::Unpacking, unpacked)));
+    assert!(reported.contains(&("val2017".into(), FetchStep::Unpacking, unpacked)));
 
     let again = fetch(&source, directory.path(), &[]).unwrap();
     assert_eq!(again.already_there.len(), 3);
@@ -277,7 +274,7 @@ fn a_run_killed_while_files_were_moved_is_completed_or_cleaned_up() {
             .is_empty()
     );
     assert!(!archive.exists() && !staging.exists());
-    // An archive that someone keeps is theirs.
+    // An archive that the user keeps is not removed.
     std::fs::write(&archive, b"mine").unwrap();
     assert!(
         fetch(&source, directory.path(), &[])
@@ -345,7 +342,7 @@ fn zip_with_a_damaged_file() -> Vec<u8> {
 
 #[test]
 fn zip_archives_that_lead_out_or_are_damaged_are_refused_and_leave_nothing() {
-    for (archive, says) in [
+    for (archive, expected) in [
         (zip_that_leads_out(), "val2017/../../../x leads out of it"),
         (zip_with_a_link(), "is a link"),
         (zip_with_a_damaged_file(), "val2017/b.png"),
@@ -354,26 +351,26 @@ fn zip_archives_that_lead_out_or_are_damaged_are_refused_and_leave_nothing() {
     ] {
         let mut files = coco();
         files.insert("zips/val2017.zip", archive);
-        refused("coco", &files, "val2017", says);
+        refused("coco", &files, "val2017", expected);
     }
 }
 
 /// A part is refused after it has come with the right checksum, and nothing of it is left.
-fn refused(name: &str, files: &Files, part: &str, says: &str) {
+fn refused(name: &str, files: &Files, part: &str, expected: &str) {
     let directory = tempfile::tempdir().unwrap();
     let server = serve(files, 0);
     let source = stand_in(name, files, &server.url);
     let error = fetch(&source, directory.path(), &[part]).unwrap_err();
     assert!(matches!(error, FetchError::Archive { .. }), "{error}");
     let message = error.to_string();
-    assert!(message.contains(says), "{message}");
+    assert!(message.contains(expected), "{message}");
     assert_eq!(message.lines().count(), 1, "{message}");
     assert_eq!(names_in(directory.path()), [name]);
     assert!(names_in(&directory.path().join(name)).is_empty());
 }
 
 fn places365() -> Files {
-    let picture = image_file();
+    let image = image_file();
     Files::from([
         (
             "filelist_places365-standard.tar",
@@ -396,15 +393,15 @@ fn places365() -> Files {
         (
             "val_256.tar",
             tar_of(&[
-                ("val_256/Places365_val_00000001.jpg", picture.as_slice()),
-                ("val_256/Places365_val_00000002.jpg", &picture),
+                ("val_256/Places365_val_00000001.jpg", image.as_slice()),
+                ("val_256/Places365_val_00000002.jpg", &image),
             ]),
         ),
         (
             "train_256_places365standard.tar",
             tar_of(&[
-                ("data_256/a/airfield/00000001.jpg", picture.as_slice()),
-                ("data_256/b/bar/00000001.jpg", &picture),
+                ("data_256/a/airfield/00000001.jpg", image.as_slice()),
+                ("data_256/b/bar/00000001.jpg", &image),
             ]),
         ),
     ])
@@ -472,7 +469,7 @@ fn tar_with_a_link(kind: tar::EntryType) -> Vec<u8> {
 fn tar_archives_that_lead_out_or_hold_links_are_refused_and_leave_nothing() {
     let mut cut = tar_of(&[("val_256/a.jpg", &[7; 5000])]);
     cut.truncate(3000);
-    for (archive, says) in [
+    for (archive, expected) in [
         (tar_that_leads_out("val_256/../../../x"), "leads out of it"),
         (tar_that_leads_out("../x"), "leads out of it"),
         (tar_that_leads_out("/x"), "leads out of it"),
@@ -482,7 +479,7 @@ fn tar_archives_that_lead_out_or_hold_links_are_refused_and_leave_nothing() {
     ] {
         let mut files = places365();
         files.insert("val_256.tar", archive);
-        refused("places365", &files, "val", says);
+        refused("places365", &files, "val", expected);
     }
 }
 
@@ -523,9 +520,9 @@ fn imagenets_list_is_found_beside_the_images_wherever_they_are() {
     let files = Files::from([(path, b"n15075141\nn01440764\n".to_vec())]);
     let server = serve(&files, 1);
     let source = stand_in("imagenet-val-list", &files, &server.url);
-    for pictures in ["imagenet/val", "val"] {
+    for images in ["imagenet/val", "val"] {
         let directory = tempfile::tempdir().unwrap();
-        let val = directory.path().join(pictures);
+        let val = directory.path().join(images);
         std::fs::create_dir_all(&val).unwrap();
         std::fs::write(val.join("ILSVRC2012_val_00000001.JPEG"), b"").unwrap();
         fetch(&source, directory.path(), &[]).unwrap();
@@ -547,7 +544,7 @@ fn what_cannot_find_its_place_is_refused_before_anything_is_fetched() {
         *bytes = 1 << 60;
     }
     let message = fetch(&huge, directory.path(), &[]).unwrap_err().to_string();
-    for part in ["1.15 EB", "coco", "--data-dir", "--only"] {
+    for part in ["1.15 EB", "coco", "not enough disk space"] {
         assert!(message.contains(part), "{message}");
     }
     assert!(names_in(directory.path()).is_empty());

@@ -50,14 +50,14 @@ fn a_file_is_fetched_once_with_progress_to_its_end() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, _| Reply::file(request, &content(), "\"v1\""));
     let download = server.download(directory.path());
-    let mut heard = Vec::new();
+    let mut reported = Vec::new();
     download
-        .run(&mut |done, total| heard.push((done, total)))
+        .run(&mut |done, total| reported.push((done, total)))
         .unwrap();
     assert_whole(&download);
-    assert_eq!(heard[0], (0, Some(300_000)));
-    assert_eq!(heard[heard.len() - 1], (300_000, Some(300_000)));
-    assert!(heard.is_sorted());
+    assert_eq!(reported[0], (0, Some(300_000)));
+    assert_eq!(reported[reported.len() - 1], (300_000, Some(300_000)));
+    assert!(reported.is_sorted());
     run(&download).unwrap();
     assert_eq!(server.range_starts(), [None], "the second run asks nothing");
     std::fs::write(&download.destination, b"spoilt").unwrap();
@@ -212,14 +212,14 @@ fn a_cut_is_noticed_though_the_length_was_never_announced() {
         sha256: None,
         ..server.download(directory.path())
     };
-    let mut heard = Vec::new();
+    let mut reported = Vec::new();
     download
-        .run(&mut |done, total| heard.push((done, total)))
+        .run(&mut |done, total| reported.push((done, total)))
         .unwrap();
     assert_whole(&download);
     assert_eq!(server.range_starts().len(), 2);
-    assert_eq!(heard.iter().filter(|(done, _)| *done == 0).count(), 2);
-    assert!(heard.iter().all(|(_, total)| total.is_none()));
+    assert_eq!(reported.iter().filter(|(done, _)| *done == 0).count(), 2);
+    assert!(reported.iter().all(|(_, total)| total.is_none()));
 }
 
 #[test]
@@ -283,8 +283,8 @@ fn a_file_of_another_length_than_expected_is_refused_and_leaves_nothing() {
             ..server.download(directory.path())
         };
         let message = run(&download).unwrap_err().to_string();
-        let says = format!("wrong length, expected {expected} bytes, got 300000");
-        assert!(message.contains(&says), "{message}");
+        let expected = format!("wrong length, expected {expected} bytes, got 300000");
+        assert!(message.contains(&expected), "{message}");
         assert!(message.starts_with(&download.url), "{message}");
         assert!(names_in(&directory.path().join("deep")).is_empty());
         download.expected_bytes = Some(300_000);
@@ -379,14 +379,14 @@ fn what_trying_again_cannot_mend_fails_at_once_in_one_line_with_the_address() {
         destination: directory.path().join("a_file/file.bin"),
         ..missing.clone()
     };
-    for (download, says) in [
+    for (download, expected) in [
         (&missing, "no such file (404)"),
         (&refused, "status 403"),
         (&no_address, "not an address"),
         (&no_directory, "cannot write"),
     ] {
         let message = run(download).unwrap_err().to_string();
-        assert!(message.contains(says), "{message}");
+        assert!(message.contains(expected), "{message}");
         assert!(message.starts_with(&download.url), "{message}");
         assert_eq!(message.lines().count(), 1, "{message}");
     }
@@ -452,7 +452,7 @@ fn tar_gz(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 
 #[test]
 fn an_archive_that_is_not_the_blood_cells_leaves_nothing_behind() {
-    let picture = {
+    let image = {
         let mut bytes = std::io::Cursor::new(Vec::new());
         let black = image::RgbImage::new(8, 8);
         black
@@ -468,9 +468,9 @@ fn an_archive_that_is_not_the_blood_cells_leaves_nothing_behind() {
         (list("val"), vec![]),
         (list("test"), vec![]),
         ("BCCD/Annotations/a.xml".into(), xml.into()),
-        ("BCCD/JPEGImages/a.jpg".into(), picture),
+        ("BCCD/JPEGImages/a.jpg".into(), image),
     ];
-    for (archive, says) in [
+    for (archive, expected) in [
         (b"not an archive".to_vec(), "broken"),
         (tar_gz(&files[..5]), "BCCD/JPEGImages/a.jpg is missing"),
         (tar_gz(&files), "the images are not those of BCCD"),
@@ -479,7 +479,7 @@ fn an_archive_that_is_not_the_blood_cells_leaves_nothing_behind() {
         let server = Server::start(move |request, _| Reply::file(request, &archive, "\"v1\""));
         let error =
             download_blood_cells(directory.path(), &server.url, &mut |_, _| ()).unwrap_err();
-        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
         assert!(names_in(directory.path()).is_empty());
     }
 }
@@ -494,7 +494,7 @@ fn the_directory_of_another_data_set_is_left_alone() {
     assert_eq!(names_in(directory.path()), ["train.json"]);
 }
 
-/// BCCD as its repository holds it, made anew from the converted files in `real`.
+/// BCCD as its repository holds it, rebuilt from the converted files in `real`.
 fn repository_files(real: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files = vec![(
         "LICENSE".to_owned(),
@@ -529,8 +529,8 @@ fn repository_files(real: &Path) -> Vec<(String, Vec<u8>)> {
             object("RBC", 9.0, 9.0, 9.0, 30.0);
             xml += "</annotation>";
             files.push((format!("BCCD/Annotations/{stem}.xml"), xml.into_bytes()));
-            let picture = std::fs::read(real.join("images").join(file_name)).unwrap();
-            files.push((format!("BCCD/JPEGImages/{file_name}"), picture));
+            let image = std::fs::read(real.join("images").join(file_name)).unwrap();
+            files.push((format!("BCCD/JPEGImages/{file_name}"), image));
         }
         files.push((format!("BCCD/ImageSets/Main/{split}.txt"), list.into()));
     }
@@ -582,11 +582,14 @@ fn blood_cells_of_real_data_arrive_over_a_broken_connection_and_equal_their_refe
     );
     for split in ["train", "val", "test"] {
         let path = directory.path().join(format!("{split}.json"));
-        let ours: serde_json::Value =
+        let actual: serde_json::Value =
             serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        let theirs = reference(&real, split);
+        let reference_file = reference(&real, split);
         for part in ["images", "annotations", "categories"] {
-            assert!(ours[part] == theirs[part], "{part} of {split} differ");
+            assert!(
+                actual[part] == reference_file[part],
+                "{part} of {split} differ"
+            );
         }
     }
     // As when a run is killed just before it would have removed the archive.
@@ -595,7 +598,7 @@ fn blood_cells_of_real_data_arrive_over_a_broken_connection_and_equal_their_refe
     assert!(!directory.path().join("bccd.tar.gz").exists());
     assert_eq!(server.range_starts().len(), 2, "nothing was asked again");
 
-    // A spoilt image is noticed and fetched anew.
+    // A spoilt image is noticed and fetched again.
     let spoilt = directory.path().join("images/BloodImage_00001.jpg");
     std::fs::write(&spoilt, b"").unwrap();
     assert!(!fetch().already_there);

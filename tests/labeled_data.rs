@@ -195,7 +195,7 @@ fn directories_that_do_not_fit_are_named_with_the_hint() {
 
 #[test]
 fn a_directory_with_boxes_is_never_taken_for_one_of_classes() {
-    let pictures = [
+    let images = [
         "train2017/1.jpg",
         "val2017/1.jpg",
         "train/a/1.jpg",
@@ -213,7 +213,7 @@ fn a_directory_with_boxes_is_never_taken_for_one_of_classes() {
         &["train.json"],
         &["JPEGImages/1.jpg"],
     ] {
-        let dir = tree(&[&pictures[..], annotations].concat());
+        let dir = tree(&[&images[..], annotations].concat());
         assert_eq!(
             LabeledName::parse(&text(dir.path())),
             None,
@@ -269,11 +269,11 @@ fn names_are_of_one_kind_and_unknown_ones_list_all() {
 const DEVKIT: &str = "ILSVRC2012_validation_ground_truth.txt";
 
 /// A flat val directory with the first 50 images.
-fn flat_val(root: &Path, pictures: &str) {
+fn flat_val(root: &Path, images: &str) {
     for number in 1..=50 {
         write(
             root,
-            &format!("{pictures}/ILSVRC2012_val_{number:08}.JPEG"),
+            &format!("{images}/ILSVRC2012_val_{number:08}.JPEG"),
             b"",
         );
     }
@@ -424,8 +424,8 @@ const PLACES: [(&str, &str); 4] = [
     ),
 ];
 
-fn places(pictures: &[&str]) -> TempDir {
-    let dir = tree(pictures);
+fn places(images: &[&str]) -> TempDir {
+    let dir = tree(images);
     for (file, content) in PLACES {
         write(dir.path(), file, content.as_bytes());
     }
@@ -470,10 +470,7 @@ fn places365_is_read_by_its_lists() {
 fn wrong_lists_of_places365_are_named() {
     let dir = places(&["data_256/b/bar/00000001.jpg"]);
     let message = error(dir.path(), Split::Val);
-    assert!(
-        message.contains("looked in val_256, val_large"),
-        "{message}"
-    );
+    assert!(message.contains("searched val_256, val_large"), "{message}");
     assert!(error(dir.path(), Split::Test).contains("not public"));
     for (file, content, problem) in [
         (
@@ -535,13 +532,13 @@ fn unpack(archive: &str, into: &Path) {
 
 /// `[label, sum of the pixels, first three bytes]` of every image, as the fixture has it.
 fn described(dataset: &LabeledDataset) -> Value {
-    let pictures = (0..dataset.len()).map(|index| {
+    let images = (0..dataset.len()).map(|index| {
         let image = dataset.load_image(index).unwrap();
         let sum: u64 = image.as_raw().iter().map(|byte| u64::from(*byte)).sum();
         let first: Vec<u8> = (0..3).map(|x| image.get_pixel(x, 0).0[0]).collect();
         serde_json::json!([dataset.label(index), sum, first])
     });
-    pictures.collect()
+    images.collect()
 }
 
 #[test]
@@ -576,13 +573,13 @@ fn cifar_is_the_same_in_all_its_forms_packed_and_unpacked() {
             for root in [packed.path(), unpacked.path(), &inner.unwrap().path()] {
                 assert_eq!(parse(root), LabeledName::CifarDirectory(root.into()));
                 let dataset = LabeledName::parse(name).unwrap();
-                for (split, pictures) in [
+                for (split, images) in [
                     (Split::Train, &Value::from(train.clone())),
                     (Split::Val, test),
                     (Split::Test, test),
                 ] {
                     let opened = dataset.open_split(split, Some(root)).unwrap();
-                    assert_eq!(&described(&opened), pictures, "{archive} {split}");
+                    assert_eq!(&described(&opened), images, "{archive} {split}");
                     assert_eq!(opened.class_names(), strings(&expected["names"]));
                 }
             }
@@ -783,7 +780,7 @@ fn no_damage_to_a_file_makes_the_readers_panic() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let start = std::time::Instant::now();
     let mut round = 0;
-    // The first rounds are made whatever the clock says, so that the test never checks nothing.
+    // The first rounds are made independent of the time, so that the test never checks nothing.
     while round < 4 * cases.len() || start.elapsed().as_secs_f64() < seconds {
         let (file, read) = &cases[round % cases.len()];
         let mut bytes = whole[file].clone();

@@ -24,7 +24,7 @@ use sedet_data::DataError;
 use sedet_data::annotations::layout::LayoutError;
 use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::registry::{DATA_DIR_VARIABLE, RegistryError};
-use sedet_data::datasets::sources::data_source;
+use sedet_data::datasets::sources::{FetchError, data_source};
 use sedet_data::eval::EvalError;
 
 /// Returns the hint of the outermost error in the chain that has one.
@@ -57,6 +57,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(dataset_hint),
     |cause| cause.downcast_ref().and_then(data_hint),
     |cause| cause.downcast_ref().and_then(convert_hint),
+    |cause| cause.downcast_ref().and_then(fetch_hint),
     |cause| cause.downcast_ref().and_then(ground_truth_hint),
     |cause| cause.downcast_ref().and_then(excitation),
 ];
@@ -183,7 +184,7 @@ fn dataset_hint(error: &RegistryError) -> Option<String> {
                 None => option,
             })
         }
-        RegistryError::Data { name, .. } => download_hint(name),
+        RegistryError::Data { name, source } => data_hint(source).or_else(|| download_hint(name)),
         RegistryError::NoTestSplit => Some("use --split val".into()),
         _ => None,
     }
@@ -202,12 +203,32 @@ fn download_hint(name: &str) -> Option<String> {
 fn data_hint(error: &DataError) -> Option<String> {
     match error {
         DataError::Layout(LayoutError::Ambiguous { .. }) => Some("keep one of these files".into()),
+        DataError::NoValidationLabels { .. } => {
+            Some("`sedet data download imagenet-val-list` downloads the labels".into())
+        }
         // A file with one problem often has others.
         DataError::Annotations { path, .. } if path.is_file() => Some(format!(
             "`sedet data check {}` lists all problems of the file; with --fix FILE it writes a \
              corrected copy",
             path.display()
         )),
+        _ => None,
+    }
+}
+
+fn fetch_hint(error: &FetchError) -> Option<String> {
+    match error {
+        FetchError::NoSpace { parts, .. } => {
+            let disk = "free some space or choose another disk with --data-dir";
+            Some(if parts.len() > 1 {
+                format!(
+                    "{disk}, or download fewer parts with --only ({})",
+                    parts.join(", ")
+                )
+            } else {
+                disk.into()
+            })
+        }
         _ => None,
     }
 }
@@ -268,6 +289,26 @@ mod tests {
         let error = Err::<(), _>(advise("out: not empty", "choose another --output"));
         let error = error.context("converting").context("a.json").unwrap_err();
         assert_eq!(hint_for(&error).as_deref(), Some("choose another --output"));
+    }
+
+    #[test]
+    fn a_full_disk_is_answered_with_another_disk_or_fewer_parts() {
+        let hint = |parts: &[&'static str]| {
+            hint_for(&anyhow::Error::new(FetchError::NoSpace {
+                directory: "data".into(),
+                needed: 2,
+                free: 1,
+                parts: parts.to_vec(),
+            }))
+        };
+        let disk = "free some space or choose another disk with --data-dir";
+        assert_eq!(hint(&["val"]).as_deref(), Some(disk));
+        assert_eq!(
+            hint(&["train", "val"]),
+            Some(format!(
+                "{disk}, or download fewer parts with --only (train, val)"
+            ))
+        );
     }
 
     #[test]

@@ -1,34 +1,38 @@
-//! Files that appear complete or not at all.
+//! Atomic file writes: a reader, or a crash, never meets half a file.
+//!
+//! A file is written under a hidden temporary name in the directory of its destination, synced to
+//! disk and renamed. Every error removes the temporary file; a killed process leaves it, and
+//! [`remove_unfinished`] removes it later.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
-/// Write a file beside its final place and move it there once it is complete and on disk, so that
-/// a reader (or a crash) never meets half a file.
+use tempfile::{Builder, NamedTempFile};
+
+/// Writes a file atomically: it appears, or replaces an older one, when it is complete and on disk.
 ///
 /// # Errors
-/// Whatever `write` returns, and the system's errors on creating, syncing or renaming. The
-/// half-written file is removed; an older file at `path` stays as it was.
+/// The error of `write`, or of creating, syncing or renaming the file. An older file at `path` stays
+/// as it was.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    replace(path, |unfinished| {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(unfinished)?;
-        let mut out = BufWriter::new(file);
-        write(&mut out)?;
-        out.flush()
-    })
+    let mut temporary = create_beside(path, |temporary| File::create_new(temporary))?;
+    // The plain file: tempfile's own writer would add the temporary path to every error message.
+    let mut out = BufWriter::new(temporary.as_file_mut());
+    write(&mut out)?;
+    out.flush()?;
+    drop(out);
+    temporary.as_file().sync_all()?;
+    persist(temporary, path)
 }
 
-/// The same with a function that makes the file of the path that it is given. The file gets the
-/// permissions of any new file, whatever that function gave it (safetensors: none for others, so
-/// that nobody else could use a checkpoint).
+/// Replaces a file atomically by one that `write` creates at the path that it gets.
+///
+/// The file gets the permissions of any new file, whatever `write` sets: safetensors forbids
+/// everybody else to read, so that a checkpoint could not be shared.
 ///
 /// # Errors
 /// As [`write_atomically`].
@@ -36,45 +40,34 @@ pub fn replace_atomically(
     path: &Path,
     write: impl FnOnce(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
-    replace(path, |unfinished| {
-        let usual = File::create_new(unfinished)?.metadata()?.permissions();
-        fs::remove_file(unfinished)?;
-        write(unfinished)?;
-        fs::set_permissions(unfinished, usual)
-    })
+    let temporary = create_beside(path, |temporary| File::create_new(temporary))?;
+    let usual = temporary.as_file().metadata()?.permissions();
+    write(temporary.path())?;
+    fs::set_permissions(temporary.path(), usual)?;
+    // Opened again: `write` may have put another file in the place of the first.
+    File::open(temporary.path())?.sync_all()?;
+    persist(temporary, path)
 }
 
-fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let unfinished = unfinished_path(path)?;
-    let written = (|| {
-        write(&unfinished)?;
-        File::open(&unfinished)?.sync_all()?;
-        fs::rename(&unfinished, path)
-    })();
-    if written.is_err() {
-        // The first error is the one to report; a leftover is only untidy.
-        let _ = fs::remove_file(&unfinished);
-    }
-    written
-}
-
-/// Give a file a second name, in place of what had that name; the first stays. At no moment is there
-/// neither. Where the file system knows no second names, the file is copied.
+/// Gives a file a second name, replacing what had that name. At no moment is either name missing.
+/// Where the file system has no hard links, the file is copied.
 ///
 /// # Errors
-/// The system's.
+/// Linking, copying or renaming fails.
 pub fn keep_as(path: &Path, kept: &Path) -> io::Result<()> {
-    let unfinished = unfinished_path(kept)?;
-    let done = fs::hard_link(path, &unfinished)
-        .or_else(|_| fs::copy(path, &unfinished).map(drop))
-        .and_then(|()| fs::rename(&unfinished, kept));
-    // Renaming a file to another name of itself does nothing, and leaves the first.
-    let _ = fs::remove_file(&unfinished);
-    done
+    let temporary = create_beside(kept, |temporary| {
+        fs::hard_link(path, temporary).or_else(|_| fs::copy(path, temporary).map(drop))
+    })?;
+    let name = temporary.path().to_owned();
+    let renamed = persist(temporary, kept);
+    // Renaming a file to another name of itself does nothing and leaves the temporary name, which
+    // tempfile takes for success.
+    let _ = fs::remove_file(name);
+    renamed
 }
 
-/// Remove what processes that were killed in the middle of [`write_atomically`] left in a directory.
-/// The caller knows that no other process writes there now.
+/// Removes the temporary files that killed processes have left in a directory. No other process may
+/// be writing there.
 pub fn remove_unfinished(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
@@ -82,33 +75,43 @@ pub fn remove_unfinished(directory: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let is_ours = name.starts_with('.') && name.contains(UNFINISHED);
+        let is_own = name.starts_with('.') && name.contains(UNFINISHED);
         // The safetensors library has a temporary file of its own: `.tmp` and six characters.
-        let is_safetensors = name.starts_with(".tmp") && name.len() == 10;
-        if is_ours || is_safetensors {
-            // Leftovers are only untidy.
+        let is_of_safetensors = name.starts_with(".tmp") && name.len() == 10;
+        if is_own || is_of_safetensors {
+            // A leftover takes space and does no other harm.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Part of the name of every file that is not whole yet.
+/// Part of the name of every temporary file.
 const UNFINISHED: &str = ".unfinished-";
 
-/// A hidden name in the same directory, because a rename is atomic only inside one file system.
-fn unfinished_path(path: &Path) -> io::Result<PathBuf> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
+/// Creates a file with a hidden temporary name in the directory of `path`, because a rename is
+/// atomic only within one file system.
+///
+/// The file is created by `create` and not by tempfile, which would make it readable by its owner
+/// alone.
+fn create_beside<F>(
+    path: &Path,
+    create: impl FnMut(&Path) -> io::Result<F>,
+) -> io::Result<NamedTempFile<F>> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
-    let mut unfinished = std::ffi::OsString::from(".");
-    unfinished.push(name);
-    unfinished.push(format!(
-        "{UNFINISHED}{}-{}",
-        std::process::id(),
-        COUNTER.fetch_add(1, Ordering::Relaxed)
-    ));
-    Ok(path.with_file_name(unfinished))
+    let mut prefix = std::ffi::OsString::from(".");
+    prefix.push(name);
+    prefix.push(UNFINISHED);
+    let directory = path.parent().unwrap_or(Path::new(""));
+    Builder::new().prefix(&prefix).make_in(directory, create)
+}
+
+fn persist<F>(temporary: NamedTempFile<F>, path: &Path) -> io::Result<()> {
+    temporary
+        .persist(path)
+        .map(drop)
+        .map_err(|error| error.error)
 }
 
 #[cfg(test)]
@@ -148,12 +151,15 @@ mod tests {
     #[test]
     fn leftovers_of_killed_processes_are_removed_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
-        let leftover = unfinished_path(&directory.path().join("a.json")).unwrap();
-        let theirs = directory.path().join(".tmpA1b2C3");
-        for path in [leftover, theirs, directory.path().join(".hidden")] {
-            fs::write(path, "half").unwrap();
+        let path = directory.path().join("a.json");
+        // As a killed process: its temporary file is never dropped.
+        let killed = create_beside(&path, |temporary| File::create_new(temporary)).unwrap();
+        killed.keep().unwrap();
+        for name in [".tmpA1b2C3", ".hidden"] {
+            fs::write(directory.path().join(name), "half").unwrap();
         }
-        write_atomically(&directory.path().join("a.json"), |_| Ok(())).unwrap();
+        assert_eq!(names(directory.path()).len(), 3);
+        write_atomically(&path, |_| Ok(())).unwrap();
         remove_unfinished(directory.path());
         let mut left = names(directory.path());
         left.sort();
@@ -188,18 +194,18 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_that_its_writer_kept_to_himself_gets_the_usual_permissions() {
+    fn a_file_that_its_writer_made_private_gets_the_usual_permissions() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
-        let (usual, ours) = (dir.path().join("usual"), dir.path().join("ours"));
+        let (usual, replaced) = (dir.path().join("usual"), dir.path().join("replaced"));
         File::create(&usual).unwrap();
-        replace_atomically(&ours, |unfinished| {
+        replace_atomically(&replaced, |unfinished| {
             fs::write(unfinished, "weights")?;
             fs::set_permissions(unfinished, fs::Permissions::from_mode(0o600))
         })
         .unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-        assert_eq!(mode(&ours), mode(&usual));
+        assert_eq!(mode(&replaced), mode(&usual));
         assert_eq!(names(dir.path()).len(), 2);
     }
 }

@@ -1,7 +1,7 @@
-//! The one box type and the image size that every room shares.
+//! The one box type and the image size, shared by all modules.
 //!
-//! A box says in its variable's name which frame of reference it lives in: `box_in_image` (pixels
-//! of the file as a person sees it, EXIF applied) or `box_in_input` (pixels of the resized network
+//! The name of a variable states the frame of reference of a box: `box_in_image` (pixels
+//! of the image with its EXIF orientation applied) or `box_in_input` (pixels of the resized network
 //! input). Coordinates are continuous: a box that covers the whole image is `0, 0, width, height`,
 //! without the legacy `+ 1`.
 
@@ -24,7 +24,7 @@ impl ImageSize {
 }
 
 impl std::fmt::Display for ImageSize {
-    /// Width first, as people say it: `640x480`.
+    /// Writes the width first: `640x480`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}x{}", self.width, self.height)
     }
@@ -44,49 +44,49 @@ pub struct BoxXyxy {
 }
 
 impl BoxXyxy {
-    /// From the two corners.
+    /// Creates a box from its top-left and bottom-right corners.
     pub const fn new(x1: f32, y1: f32, x2: f32, y2: f32) -> Self {
         Self { x1, y1, x2, y2 }
     }
 
-    /// From COCO's `[x, y, width, height]`.
+    /// Converts from COCO's `[x, y, width, height]`.
     pub fn from_xywh([x, y, width, height]: [f32; 4]) -> Self {
         Self::new(x, y, x + width, y + height)
     }
 
-    /// To COCO's `[x, y, width, height]`.
+    /// Converts to COCO's `[x, y, width, height]`.
     pub fn to_xywh(self) -> [f32; 4] {
         [self.x1, self.y1, self.width(), self.height()]
     }
 
-    /// Horizontal extent; negative when the corners are swapped.
+    /// Returns the width; negative when the corners are swapped.
     pub fn width(self) -> f32 {
         self.x2 - self.x1
     }
 
-    /// Vertical extent; negative when the corners are swapped.
+    /// Returns the height; negative when the corners are swapped.
     pub fn height(self) -> f32 {
         self.y2 - self.y1
     }
 
-    /// Width times height, as torchvision's `box_area`.
+    /// Returns width times height, as torchvision's `box_area`.
     pub fn area(self) -> f32 {
         self.width() * self.height()
     }
 
-    /// Both sides are at least `min_side` and all coordinates are finite.
+    /// Returns whether both sides are at least `min_side` and all coordinates are finite.
     pub fn has_sides_of(self, min_side: f32) -> bool {
         self.is_finite() && self.width() >= min_side && self.height() >= min_side
     }
 
-    /// No coordinate is NaN or infinite.
+    /// Returns whether no coordinate is NaN or infinite.
     pub fn is_finite(self) -> bool {
         [self.x1, self.y1, self.x2, self.y2]
             .iter()
             .all(|v| v.is_finite())
     }
 
-    /// Cut to the image, as torchvision's `clip_boxes_to_image`.
+    /// Clips the box to an image, as torchvision's `clip_boxes_to_image`.
     pub fn clip(self, size: ImageSize) -> Self {
         let (w, h) = (size.width as f32, size.height as f32);
         Self::new(
@@ -97,12 +97,12 @@ impl BoxXyxy {
         )
     }
 
-    /// Stretch by one factor per axis.
+    /// Scales the box by one factor per axis.
     pub fn scale(self, x: f32, y: f32) -> Self {
         Self::new(self.x1 * x, self.y1 * y, self.x2 * x, self.y2 * y)
     }
 
-    /// Mirror left-right inside an image of this width.
+    /// Mirrors the box left-right inside an image of this width.
     pub fn flip_horizontal(self, image_width: f32) -> Self {
         Self::new(
             image_width - self.x2,
@@ -112,14 +112,14 @@ impl BoxXyxy {
         )
     }
 
-    /// Area of the overlap, zero when the boxes do not touch.
+    /// Returns the area of the intersection, zero when the boxes do not touch.
     pub fn intersection(self, other: Self) -> f32 {
         let w = (self.x2.min(other.x2) - self.x1.max(other.x1)).max(0.0);
         let h = (self.y2.min(other.y2) - self.y1.max(other.y1)).max(0.0);
         w * h
     }
 
-    /// Intersection over union, with the operations in torchvision's `box_iou` order; zero instead
+    /// Returns the intersection over union, with the operations in torchvision's `box_iou` order; zero instead
     /// of NaN when both boxes are empty.
     pub fn iou(self, other: Self) -> f32 {
         let inter = self.intersection(other);
@@ -147,7 +147,7 @@ mod tests {
         }
 
         #[test]
-        fn a_box_overlaps_itself_completely(a in any_box()) {
+        fn a_box_has_an_iou_of_one_with_itself(a in any_box()) {
             prop_assert!((a.iou(a) - 1.0).abs() < 1e-3);
         }
 
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn two_empty_boxes_have_no_overlap_instead_of_nan() {
+    fn the_iou_of_two_empty_boxes_is_zero_instead_of_nan() {
         let empty = BoxXyxy::new(5.0, 5.0, 5.0, 5.0);
         assert_eq!(empty.iou(empty), 0.0);
     }

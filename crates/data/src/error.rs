@@ -1,4 +1,4 @@
-//! What can go wrong between a file and a batch.
+//! Errors of annotations, datasets and loading.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use crate::boxes::ImageSize;
 
 use crate::annotations::AnnotationError;
 use crate::annotations::layout::LayoutError;
-use crate::loading::decode::DecodeError;
+use crate::images::decode::DecodeError;
 
-/// An error of the data room. Each message is one line that names the file or image at fault.
+/// An error of annotations, datasets or loading. Its message is one line that names the file or image.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// An image could not be decoded.
@@ -24,7 +24,7 @@ pub enum DataError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 
@@ -59,7 +59,7 @@ pub enum DataError {
         difference: String,
     },
 
-    /// Labels of a classification dataset that can't be.
+    /// Invalid labels or files of a classification dataset.
     #[error("{origin}: {problem}")]
     Labels {
         /// The directory, file or name of the dataset.
@@ -79,9 +79,9 @@ pub enum DataError {
         directory: PathBuf,
     },
 
-    /// The image is not as large as the annotations say.
+    /// The size of the decoded image is not that of the annotations.
     #[error(
-        "{image}: the image is {decoded} but its annotations say {annotated}; the boxes would not fit \
+        "{image}: the image is {decoded}, but its annotations are for {annotated}; the boxes would not fit \
          (a likely cause: the annotations ignore the EXIF rotation, which is applied here)"
     )]
     SizeMismatch {
@@ -106,7 +106,7 @@ pub enum DataError {
         difference: String,
     },
 
-    /// Code that prepared an image panicked.
+    /// A panic while an image was prepared.
     #[error("{image}: preparing this image panicked: {message}")]
     Panicked {
         /// File name or description of the image.
@@ -115,14 +115,14 @@ pub enum DataError {
         message: String,
     },
 
-    /// The operating system gives no more threads.
+    /// A thread could not be started.
     #[error("can't start a loader thread: {source}")]
     Threads {
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 
-    /// Every image was filtered out before training.
+    /// The training filter leaves no image.
     #[error(
         "no image is left for training: {images} images, none with a usable box (crowd boxes and boxes with a side of {min_side} px or less do not count)"
     )]
@@ -133,7 +133,7 @@ pub enum DataError {
         min_side: f32,
     },
 
-    /// A setting of the loader or of the transforms makes no sense.
+    /// An invalid setting of the loader or of the transforms.
     #[error("{setting}: {problem}")]
     Setting {
         /// The setting's name.
@@ -142,8 +142,8 @@ pub enum DataError {
         problem: String,
     },
 
-    /// A number that an image source gave for an image is out of its range.
-    #[error("there is no image number {index}, the dataset has {count}")]
+    /// An image number out of range.
+    #[error("image number {index} is out of range: the dataset has {count} images")]
     NoSuchImage {
         /// The number asked for.
         index: usize,
@@ -153,7 +153,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// A file that could not be opened, read or written.
+    /// Returns an error of opening, reading or writing a file.
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),
@@ -161,7 +161,7 @@ impl DataError {
         }
     }
 
-    /// A file or directory of a classification dataset that is not as it should be.
+    /// Returns an error of a file or directory of a classification dataset.
     pub(crate) fn labels(path: &Path, problem: impl Into<String>) -> Self {
         Self::Labels {
             origin: path.display().to_string(),
@@ -169,7 +169,7 @@ impl DataError {
         }
     }
 
-    /// True when one image is at fault, so that a run may go on without it.
+    /// Returns whether the error concerns a single image, so that a run can continue without it.
     pub fn is_about_one_image(&self) -> bool {
         matches!(
             self,

@@ -1,15 +1,17 @@
-//! Datasets, annotations, loading and metrics: everything that knows no tensor.
+//! Datasets, annotations, loading and metrics: everything that needs no tensor.
 //!
-//! - [`annotations`]: the columnar store and the readers of annotation formats.
-//! - [`datasets`]: datasets by name or directory, downloads.
-//! - [`loading`]: decoding, transforms, batches, prefetch.
-//! - [`curation`]: check, fix, convert, split, statistics.
-//! - [`csv`]: comma-separated values.
-//! - [`shapes`]: the embedded generator of scenes.
-//! - [`eval`]: COCO and classification metrics.
-//! - [`boxes`]: the one box type. - [`atomic`]: files that appear complete or not at all.
-//! - [`pickle`]: Python's pickles, parsed and never executed.
-//! - [`text`]: wording that messages share.
+//! Imports run in one direction, from the first of these modules to the last:
+//!
+//! 1. [`boxes`], [`atomic`], [`csv`], [`text`], [`pickle`]: a box type, atomic file writes, CSV, the
+//!    wording of messages, and Python pickles, which are parsed and never executed.
+//! 2. [`images`]: the one decoder, and the sources of images.
+//! 3. [`annotations`]: the columnar store and the readers of annotation formats.
+//! 4. [`shapes`]: the embedded generator of scenes. [`eval`]: COCO and classification metrics.
+//! 5. [`datasets`]: datasets by name or directory, downloads.
+//! 6. [`loading`]: transforms, batches, prefetch.
+//! 7. [`curation`]: check, fix, convert, split, statistics.
+//!
+//! [`DataError`] joins the errors of all of them.
 
 pub mod annotations;
 pub mod atomic;
@@ -19,8 +21,10 @@ pub mod curation;
 pub mod datasets;
 mod error;
 pub mod eval;
+pub mod images;
 pub mod loading;
 pub mod pickle;
+mod rng;
 pub mod shapes;
 pub mod text;
 

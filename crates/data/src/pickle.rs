@@ -2,9 +2,9 @@
 //!
 //! A pickle is a program for a small stack machine. This one knows the instructions that build
 //! plain data; what a pickle would call is never called. Of the calls only those are understood
-//! that make a NumPy array or its type; the result of any other is a value that nobody can use.
+//! that make a NumPy array or its type; the result of any other is a value without use.
 //!
-//! All values lie in one list and refer to each other by their place in it, so that neither deep
+//! All values are in one list and refer to each other by position, so that neither deep
 //! nor circular structures can exhaust the call stack. The bytes of arrays stay in the file.
 
 use std::collections::HashMap;
@@ -21,20 +21,20 @@ const MAX_TEXT: u64 = 4096;
 #[error("{0}")]
 pub struct PickleError(String);
 
-/// A NumPy array whose bytes lie in the file.
+/// A NumPy array whose bytes are in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PickledArray {
     /// Extents, outermost first.
     pub shape: Vec<usize>,
     /// NumPy's code of the element type without the byte order, such as `f4` or `u1`.
     pub element_code: String,
-    /// Where its bytes lie, from the pickle's start.
+    /// The range of its bytes, from the pickle's start.
     pub data: Range<u64>,
-    /// Python 3 writes bytes as UTF-8 text of the same code points in old protocols.
+    /// Python 3 writes bytes as a UTF-8 string of the same code points in old protocols.
     pub is_text: bool,
     /// Whether the bytes of an element run from the most significant one.
     pub is_big_endian: bool,
-    /// Whether the values lie column by column.
+    /// Whether the values are stored column by column.
     pub is_fortran: bool,
 }
 
@@ -47,7 +47,7 @@ pub struct Pickle {
 }
 
 impl Pickle {
-    /// Follows a pickle of so many bytes to its end.
+    /// Reads a pickle of the given length in bytes to its end.
     ///
     /// # Errors
     /// Instructions that are unknown or damaged, data that end too early, more than four million
@@ -101,10 +101,10 @@ impl<'a> Node<'a> {
         Self { id, ..self }
     }
 
-    /// A text of up to 4096 bytes.
+    /// Returns a string of up to 4096 bytes.
     pub fn text(self) -> Option<&'a str> {
         match self.value() {
-            Value::Text(text, _) => Some(text),
+            Value::String(text, _) => Some(text),
             _ => None,
         }
     }
@@ -137,7 +137,7 @@ impl<'a> Node<'a> {
             .map(move |(key, value)| (self.other(*key), self.other(*value)))
     }
 
-    /// The value of a dictionary's key, whether that is text or bytes.
+    /// The value of a dictionary's key, stored as a string or as bytes.
     pub fn get(self, key: &str) -> Option<Node<'a>> {
         self.entries()
             .find(|(name, _)| name.text() == Some(key))
@@ -165,9 +165,9 @@ type Id = usize;
 enum Value {
     Nothing,
     Number(i64),
-    /// A short text.
-    Text(String, Range<u64>),
-    /// Bytes, or a text too long to be a name.
+    /// A short string.
+    String(String, Range<u64>),
+    /// Bytes, or a string too long to be a name.
     Bytes {
         data: Range<u64>,
         is_text: bool,
@@ -247,7 +247,7 @@ impl<R: Read> Machine<R> {
                 let start = self.position;
                 let line = self.line()?;
                 let text = line.trim_matches(['\'', '"']).to_string();
-                self.push(Value::Text(text, start..self.position))
+                self.push(Value::String(text, start..self.position))
             }
             b'c' => {
                 let name = format!("{} {}", self.line()?, self.line()?);
@@ -346,7 +346,7 @@ impl<R: Read> Machine<R> {
                 byte => line.push(byte),
             }
         }
-        String::from_utf8(line).map_err(|_| "a text is damaged".into())
+        String::from_utf8(line).map_err(|_| "a string is damaged".into())
     }
 
     fn whole_number(&mut self, instruction: u8) -> Result<(), String> {
@@ -362,7 +362,7 @@ impl<R: Read> Machine<R> {
                 for byte in &mut bytes[..count] {
                     *byte = self.byte()?;
                 }
-                // Two's complement of so many bytes.
+                // Two's complement of this many bytes.
                 let unused = 64 - 8 * count as u32;
                 match count {
                     0 => 0,
@@ -373,7 +373,7 @@ impl<R: Read> Machine<R> {
         self.push(Value::Number(number))
     }
 
-    /// Bytes or text after their length.
+    /// Reads bytes or a string after their length.
     fn counted(&mut self, instruction: u8, is_text: bool) -> Result<(), String> {
         let length = match instruction {
             0x8C | b'C' | b'U' => self.byte()?.into(),
@@ -388,9 +388,10 @@ impl<R: Read> Machine<R> {
         let is_short = length <= MAX_TEXT;
         let mut bytes = Vec::new();
         let mut counted = self.input.by_ref().take(length);
-        match is_short {
-            true => counted.read_to_end(&mut bytes).map(|n| n as u64),
-            false => std::io::copy(&mut counted, &mut std::io::sink()),
+        if is_short {
+            counted.read_to_end(&mut bytes).map(|n| n as u64)
+        } else {
+            std::io::copy(&mut counted, &mut std::io::sink())
         }
         .ok()
         .filter(|read| *read == length)
@@ -398,7 +399,7 @@ impl<R: Read> Machine<R> {
         // Python 2 wrote names as bytes, and some still do.
         let value = match String::from_utf8(bytes) {
             Ok(text) if is_short && (is_text || matches!(instruction, b'U' | b'C')) => {
-                Value::Text(text, data)
+                Value::String(text, data)
             }
             _ => Value::Bytes { data, is_text },
         };
@@ -436,8 +437,8 @@ impl<R: Read> Machine<R> {
     fn pop_text(&mut self) -> Result<String, String> {
         let id = self.pop()?;
         match &self.values[id] {
-            Value::Text(text, _) => Ok(text.clone()),
-            _ => Err("it is damaged: a name is no text".into()),
+            Value::String(text, _) => Ok(text.clone()),
+            _ => Err("it is damaged: a name is not a string".into()),
         }
     }
 
@@ -447,13 +448,14 @@ impl<R: Read> Machine<R> {
 
     fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
         let mark = self.marks.pop().ok_or(UNDERFLOW)?;
-        match mark <= self.stack.len() {
-            true => Ok(self.stack.split_off(mark)),
-            false => Err(UNDERFLOW.into()),
+        if mark <= self.stack.len() {
+            Ok(self.stack.split_off(mark))
+        } else {
+            Err(UNDERFLOW.into())
         }
     }
 
-    // Values made of others.
+    // Values built from others.
 
     fn extend_sequence(&mut self, more: &[Id]) -> Result<(), String> {
         let id = self.top()?;
@@ -501,10 +503,10 @@ impl<R: Read> Machine<R> {
             "numpy dtype" => self.element_type(arguments),
             // `codecs.encode(text, 'latin1')`: bytes, as Python 3 writes them in protocol 2.
             "_codecs encode" => match arguments.first().map(|id| &self.values[*id]) {
-                Some(Value::Text(text, data)) if text.is_ascii() => {
-                    Value::Text(text.clone(), data.clone())
+                Some(Value::String(text, data)) if text.is_ascii() => {
+                    Value::String(text.clone(), data.clone())
                 }
-                Some(Value::Text(_, data) | Value::Bytes { data, .. }) => Value::Bytes {
+                Some(Value::String(_, data) | Value::Bytes { data, .. }) => Value::Bytes {
                     data: data.clone(),
                     is_text: true,
                 },
@@ -532,7 +534,7 @@ impl<R: Read> Machine<R> {
     /// `dtype('f4', ...)`.
     fn element_type(&self, arguments: &[Id]) -> Value {
         let code = match arguments.first().map(|id| &self.values[*id]) {
-            Some(Value::Text(code, _)) => code.clone(),
+            Some(Value::String(code, _)) => code.clone(),
             _ => String::new(),
         };
         Value::ElementType {
@@ -557,7 +559,7 @@ impl<R: Read> Machine<R> {
             Value::ElementType { code, .. } => Value::ElementType {
                 code: code.clone(),
                 is_big_endian: state.get(1).is_some_and(
-                    |id| matches!(&self.values[*id], Value::Text(order, _) if order == ">"),
+                    |id| matches!(&self.values[*id], Value::String(order, _) if order == ">"),
                 ),
             },
             _ => return Ok(()),
@@ -573,8 +575,8 @@ impl<R: Read> Machine<R> {
         };
         let (data, is_text) = match &self.values[data] {
             Value::Bytes { data, is_text } => (data.clone(), *is_text),
-            // Bytes that happen to be a text, and the empty array.
-            Value::Text(_, data) => (data.clone(), false),
+            // Bytes that happen to be a string, and the empty array.
+            Value::String(_, data) => (data.clone(), false),
             _ => return None,
         };
         let Value::ElementType {
@@ -590,7 +592,7 @@ impl<R: Read> Machine<R> {
             .map(|&id| self.number(id).and_then(|n| usize::try_from(n).ok()))
             .collect::<Option<Vec<usize>>>()?;
         let is_fortran = match &self.values[order] {
-            Value::Text(order, _) => order == "F",
+            Value::String(order, _) => order == "F",
             Value::Number(number) => *number != 0,
             _ => false,
         };

@@ -10,6 +10,7 @@ use sedet_data::boxes::BoxXyxy;
 use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::eval::ResultRow;
 use sedet_data::loading::batch::pad_images;
+use sedet_data::loading::prefetch::{PrefetchLimits, with_prefetch};
 use sedet_data::loading::transforms::prepare;
 use sedet_data::loading::{OnBadImage, SkippedImage};
 
@@ -85,18 +86,14 @@ impl Model {
         let wanted = dataset.store().categories();
         self.check_categories(wanted)?;
         let total = dataset.len();
-        let (sender, receiver) = std::sync::mpsc::sync_channel(2);
+        let limits = PrefetchLimits {
+            threads: 1,
+            items: 3,
+        };
+        let load = |index| dataset.load_image(index);
         let mut found = DatasetDetections::default();
-        let is_finished = std::thread::scope(|scope| {
-            scope.spawn(move || {
-                for index in 0..total {
-                    // The receiver is dropped after an error.
-                    if sender.send((index, dataset.load_image(index))).is_err() {
-                        return;
-                    }
-                }
-            });
-            for (index, image) in receiver {
+        let is_finished = with_prefetch(total, limits, load, |images| {
+            for (index, image) in images.enumerate() {
                 match image {
                     Ok(image) => {
                         let image_id = dataset.store().image(index).id;
@@ -121,7 +118,7 @@ impl Model {
                 }
             }
             Ok(true)
-        })?;
+        })??;
         if !is_finished {
             return Ok(None);
         }

@@ -1,7 +1,5 @@
 //! Statistics of a model's SE gates over the images of a dataset.
 
-use std::sync::mpsc::sync_channel;
-
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 use serde_json::json;
@@ -13,6 +11,7 @@ use crate::spec::{NetworkConfig, Task};
 use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
 use sedet_data::loading::batch::pad_images;
+use sedet_data::loading::prefetch::{PrefetchLimits, with_prefetch};
 use sedet_data::loading::transforms::{PreparedImage, Preprocess, prepare};
 use sedet_nn::nn::recording::{Depth, record};
 use sedet_nn::nn::se::Gate;
@@ -105,28 +104,22 @@ impl Model {
                 split: choice.split,
             });
         }
-        let (sender, receiver) = sync_channel(1);
-        let is_finished = std::thread::scope(|scope| -> Result<bool, ModelError> {
-            let chosen = &chosen;
-            scope.spawn(move || {
-                for batch in chosen.chunks(self.excitation_batch_size()) {
-                    let read = read_batch(dataset, batch, &self.spec.preprocess);
-                    let failed = read.is_err();
-                    // The receiver is dropped after an error.
-                    if sender.send(read).is_err() || failed {
-                        return;
-                    }
-                }
-            });
-            for batch in receiver {
+        let batches: Vec<&[usize]> = chosen.chunks(self.excitation_batch_size()).collect();
+        let limits = PrefetchLimits {
+            threads: 1,
+            items: 2,
+        };
+        let read = |number: usize| read_batch(dataset, batches[number], &self.spec.preprocess);
+        let is_finished = with_prefetch(batches.len(), limits, read, |batches| {
+            for batch in batches {
                 self.add_batch(&mut collector, &batch?)
                     .map_err(|e| self.excitation_error(e))?;
                 if progress(collector.images() as usize, chosen.len()).is_break() {
                     return Ok(false);
                 }
             }
-            Ok(true)
-        })?;
+            Ok::<_, ModelError>(true)
+        })??;
         if !is_finished {
             return Ok(None);
         }

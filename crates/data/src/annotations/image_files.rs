@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use crate::DataError;
-use crate::datasets::detection::ImageSource;
-use crate::loading::decode::{decode_image, has_image_extension};
+use crate::images::ImageSource;
+use crate::images::decode::{decode_image, has_image_extension};
 
 /// Paths of images. Each takes about 30 bytes, however long the directory names are: the largest datasets
 /// have eight million.

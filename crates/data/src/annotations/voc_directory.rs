@@ -22,7 +22,7 @@ use crate::annotations::layout::{Split, SplitFiles};
 use crate::annotations::text_file::{read_text, text_of};
 use crate::annotations::voc::{self, VocImage};
 use crate::boxes::ImageSize;
-use crate::loading::decode::{IMAGE_EXTENSIONS, image_size, image_size_of_bytes};
+use crate::images::decode::{IMAGE_EXTENSIONS, image_size, image_size_of_bytes};
 
 /// Pascal VOC: `Annotations/NAME.xml`, `JPEGImages/`, `ImageSets/Main/SPLIT.txt`.
 #[derive(Debug)]

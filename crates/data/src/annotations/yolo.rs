@@ -31,7 +31,7 @@ use crate::annotations::layout::{LayoutError, Split, SplitFiles};
 use crate::annotations::text_file::{lines, read_text};
 use crate::annotations::yolo_yaml::DataYaml;
 use crate::boxes::ImageSize;
-use crate::loading::decode::image_size;
+use crate::images::decode::image_size;
 
 /// YOLO: `data.yaml`, `images/SPLIT/`, `labels/SPLIT/`.
 #[derive(Debug)]

@@ -33,7 +33,7 @@ const ARCHIVE: &str = "bccd.tar.gz";
 const SOURCE_FILE: &str = "SOURCE.txt";
 const SOURCE_TITLE: &str = "BCCD: blood cell count and detection";
 
-/// What lies in the directory after [`download_blood_cells`].
+/// The content of the directory after [`download_blood_cells`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BloodCellsSummary {
     /// The directory: `images/`, `train.json`, `val.json`, `test.json`, `LICENSE`, `SOURCE.txt`.
@@ -42,8 +42,8 @@ pub struct BloodCellsSummary {
     pub images: [usize; 3],
     /// Boxes in train, val and test.
     pub boxes: [usize; 3],
-    /// Boxes of the source that were left out because a side is under one pixel; not known of a
-    /// directory that was complete before (its `SOURCE.txt` tells).
+    /// Boxes of the source that were skipped because a side is under one pixel; unknown for a
+    /// directory that was complete before (see its `SOURCE.txt`).
     pub degenerate_boxes: Option<usize>,
     /// The directory was complete before, and nothing was fetched.
     pub already_there: bool,
@@ -56,7 +56,7 @@ pub enum BloodCellsError {
     #[error(transparent)]
     Download(#[from] DownloadError),
     /// The archive could not be unpacked, lacks something, or holds something unreadable.
-    #[error("{url}: the archive is broken ({reason}); it was removed, run again to fetch it anew")]
+    #[error("{url}: the archive is broken ({reason}); it was removed, run again to fetch it again")]
     Archive {
         /// The address.
         url: String,
@@ -90,14 +90,14 @@ pub enum BloodCellsError {
     Disk {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 /// Fetch BCCD from `base_url` ([`BASE_URL`] unless a mirror is wanted) into `directory`, check it
 /// and convert it to COCO. A complete directory is recognized by its content and kept; an interrupted
-/// run goes on where it can. `progress` hears the bytes in hand and the length if known.
+/// run goes on where it can. `progress` gets the bytes received and the length if known.
 ///
 /// # Errors
 /// See [`BloodCellsError`]. Nothing but the archive is written before its content has been checked.
@@ -114,7 +114,7 @@ pub fn download_blood_cells(
         let _ = fs::remove_file(directory.join(ARCHIVE));
         return Ok(there.summary(directory, true));
     }
-    refuse_another_data_set(directory)?;
+    refuse_another_dataset(directory)?;
     let url = format!(
         "{}/Shenggan/BCCD_Dataset/tar.gz/{COMMIT}",
         base_url.trim_end_matches('/')
@@ -144,9 +144,10 @@ pub fn download_blood_cells(
     Ok(cells.summary(directory, false))
 }
 
-/// Files of ours beside our `SOURCE.txt` may be replaced, those of another dataset never.
-fn refuse_another_data_set(directory: &Path) -> Result<(), BloodCellsError> {
-    let ours = fs::read_to_string(directory.join(SOURCE_FILE))
+/// Fails where the directory has files that are not of BCCD, as its `SOURCE.txt` shows; only files of an
+/// earlier download may be replaced.
+fn refuse_another_dataset(directory: &Path) -> Result<(), BloodCellsError> {
+    let is_bccd = fs::read_to_string(directory.join(SOURCE_FILE))
         .is_ok_and(|text| text.starts_with(SOURCE_TITLE));
     let mut names = SPLITS.map(|split| format!("{split}.json")).to_vec();
     names.extend(["images", "LICENSE", SOURCE_FILE].map(str::to_owned));
@@ -155,7 +156,7 @@ fn refuse_another_data_set(directory: &Path) -> Result<(), BloodCellsError> {
         .map(|name| directory.join(name))
         .find(|path| path.exists());
     match in_the_way {
-        Some(path) if !ours => Err(BloodCellsError::Occupied { path }),
+        Some(path) if !is_bccd => Err(BloodCellsError::Occupied { path }),
         _ => Ok(()),
     }
 }
@@ -273,7 +274,7 @@ impl BloodCells {
         })
     }
 
-    /// What lies in the directory, `None` if anything is missing or unreadable.
+    /// Reads the directory; `None` if anything is missing or unreadable.
     fn from_directory(directory: &Path) -> Option<Self> {
         fs::metadata(directory.join(SOURCE_FILE)).ok()?;
         let license = fs::read(directory.join("LICENSE")).ok()?;
@@ -355,13 +356,13 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BloodCellsError> {
 }
 
 fn source_text(degenerate_boxes: Option<usize>) -> String {
-    let left_out = degenerate_boxes.map_or("boxes".into(), |count| format!("{count} boxes"));
+    let skipped = degenerate_boxes.map_or("boxes".into(), |count| format!("{count} boxes"));
     format!(
         "{SOURCE_TITLE} (microscope photographs, JPEG)
 from     https://github.com/Shenggan/BCCD_Dataset, commit {COMMIT} (2019-11-21)
 license  MIT, see LICENSE
-changed  images untouched; Pascal VOC turned into COCO: box = [xmin, ymin, xmax - xmin, ymax - ymin],
-         area = width * height; {left_out} with a side under 1 px left out
+changed  images unchanged; Pascal VOC converted to COCO: box = [xmin, ymin, xmax - xmin, ymax - ymin],
+         area = width * height; {skipped} with a side under 1 px skipped
 note     not every red cell is annotated, so the precision of RBC cannot reach 1
 "
     )

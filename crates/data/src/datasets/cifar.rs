@@ -1,4 +1,4 @@
-//! CIFAR-10 and CIFAR-100 in the four forms in which they are published, unpacked or not.
+//! CIFAR-10 and CIFAR-100 in their four published forms, unpacked or as archives.
 //!
 //! | | directory | archive | images | names |
 //! |---|---|---|---|---|
@@ -9,7 +9,7 @@
 //!
 //! The binary form has records of one or two label bytes and 3072 bytes of red, green and blue
 //! planes of 32x32; the Python form has pickled dictionaries with the same planes as a NumPy array
-//! `[pictures, 3072]`. CIFAR-100 is read by its fine labels.
+//! `[images, 3072]`. CIFAR-100 is read by its fine labels.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,8 +21,8 @@ use image::RgbImage;
 
 use crate::DataError;
 use crate::annotations::layout::Split;
-use crate::datasets::detection::ImageSource;
 use crate::datasets::labeled::LabeledDataset;
+use crate::images::ImageSource;
 use crate::pickle::Pickle;
 
 /// Side of every image in pixels.
@@ -32,7 +32,7 @@ const PIXELS: usize = 3 * PLANE;
 /// Files are smaller; the largest, CIFAR-100's training images, has 156 million bytes.
 const MAX_FILE: u64 = 512 << 20;
 
-/// Which of the two datasets.
+/// One of the two datasets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CifarVariant {
     /// 10 classes.
@@ -43,7 +43,7 @@ pub enum CifarVariant {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coding {
-    /// How many bytes of labels each record has; the last one counts.
+    /// Number of label bytes in a record; the last one is used.
     Binary { label_bytes: usize },
     /// The keys of the labels and of their names.
     Python {
@@ -127,46 +127,49 @@ static FORMS: [Form; 4] = [
 ];
 
 impl Form {
-    /// Whether a directory has its files. The Python form's names are plain words: two must be there.
+    /// Returns whether a directory has its files. The names of the Python form are common words, so
+    /// two of them are required.
     fn is_in(&self, directory: &Path) -> bool {
         let has = |name: &str| directory.join(name).is_file();
         has(self.test) && (matches!(self.coding, Coding::Binary { .. }) || has(self.names))
     }
 }
 
-/// The files of one of the two datasets; nothing is read yet.
+/// The files of one of the two datasets, found but not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CifarFiles {
     form: &'static Form,
-    place: Place,
+    location: Location,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum Location {
     Directory(PathBuf),
     Archive(PathBuf),
 }
 
 impl CifarFiles {
-    /// Looks for a dataset in a directory, in its published sub-directories, and then for its archives;
+    /// Finds a dataset in a directory, in its published sub-directories, and then for its archives;
     /// the binary form first.
     pub fn find(directory: &Path, variant: CifarVariant) -> Option<Self> {
         let forms = || FORMS.iter().filter(|form| form.variant == variant);
         let unpacked = forms().find_map(|form| {
             let directories = [directory.to_owned(), directory.join(form.directory)];
-            let place = directories
+            let location = directories
                 .into_iter()
                 .find(|directory| form.is_in(directory))?;
-            Some((form, Place::Directory(place)))
+            Some((form, Location::Directory(location)))
         });
         let packed = || {
             forms().find_map(|form| {
                 let archive = directory.join(form.archive);
-                archive.is_file().then_some((form, Place::Archive(archive)))
+                archive
+                    .is_file()
+                    .then_some((form, Location::Archive(archive)))
             })
         };
-        let (form, place) = unpacked.or_else(packed)?;
-        Some(Self { form, place })
+        let (form, location) = unpacked.or_else(packed)?;
+        Some(Self { form, location })
     }
 
     /// The images of a split; val and test are both the test batch. Of the training batches those
@@ -213,9 +216,10 @@ impl CifarFiles {
         };
         for batch in read.into_values() {
             images.labels.extend(batch.labels);
-            match images.pixels.is_empty() {
-                true => images.pixels = batch.pixels,
-                false => images.pixels.extend(batch.pixels),
+            if images.pixels.is_empty() {
+                images.pixels = batch.pixels
+            } else {
+                images.pixels.extend(batch.pixels)
             }
         }
         Ok(images)
@@ -223,17 +227,17 @@ impl CifarFiles {
 
     /// The directory or archive.
     fn path(&self) -> &Path {
-        match &self.place {
-            Place::Directory(path) | Place::Archive(path) => path,
+        match &self.location {
+            Location::Directory(path) | Location::Archive(path) => path,
         }
     }
 
-    /// Hears the content of those of these files, and of the file of names, that are there.
-    fn each_file(&self, batches: &[&str], hear: Hear) -> Result<(), DataError> {
+    /// Calls `read` with each of these files, and with the file of class names, that exists.
+    fn each_file(&self, batches: &[&str], read: ReadFile) -> Result<(), DataError> {
         let mut wanted: Vec<&str> = batches.to_vec();
         wanted.push(self.form.names);
-        match &self.place {
-            Place::Directory(directory) => {
+        match &self.location {
+            Location::Directory(directory) => {
                 for name in wanted {
                     let path = directory.join(name);
                     if !path.is_file() {
@@ -246,20 +250,20 @@ impl CifarFiles {
                     check_size(size).map_err(problem)?;
                     let mut bytes = Vec::with_capacity(size as usize);
                     file.take(MAX_FILE).read_to_end(&mut bytes).map_err(io)?;
-                    hear(name, bytes).map_err(problem)?;
+                    read(name, bytes).map_err(problem)?;
                 }
                 Ok(())
             }
-            Place::Archive(path) => each_member(path, &mut wanted, hear),
+            Location::Archive(path) => each_member(path, &mut wanted, read),
         }
     }
 }
 
-/// Hears a file's name and content; what it finds wrong becomes an error that names the file.
-type Hear<'a> = &'a mut dyn FnMut(&str, Vec<u8>) -> Result<(), String>;
+/// Gets a file's name and content; a problem becomes an error that names the file.
+type ReadFile<'a> = &'a mut dyn FnMut(&str, Vec<u8>) -> Result<(), String>;
 
-/// Hears the members of an archive with these names, in the archive's order, until none is left.
-fn each_member(path: &Path, wanted: &mut Vec<&str>, hear: Hear) -> Result<(), DataError> {
+/// Calls `read` with the members of an archive that have these names, in the archive's order, and stops after the last.
+fn each_member(path: &Path, wanted: &mut Vec<&str>, read: ReadFile) -> Result<(), DataError> {
     let damaged = |error: std::io::Error| {
         let problem = format!("the archive is cut or damaged ({error}); fetch it again");
         DataError::labels(path, problem)
@@ -287,7 +291,7 @@ fn each_member(path: &Path, wanted: &mut Vec<&str>, hear: Hear) -> Result<(), Da
         if bytes.len() as u64 != size {
             return Err(damaged(std::io::ErrorKind::UnexpectedEof.into()));
         }
-        hear(wanted.swap_remove(place), bytes).map_err(problem)?;
+        read(wanted.swap_remove(place), bytes).map_err(problem)?;
         if wanted.is_empty() {
             break;
         }
@@ -296,9 +300,10 @@ fn each_member(path: &Path, wanted: &mut Vec<&str>, hear: Hear) -> Result<(), Da
 }
 
 fn check_size(size: u64) -> Result<(), String> {
-    match size > MAX_FILE {
-        true => Err(format!("{size} bytes are too many for a file of CIFAR")),
-        false => Ok(()),
+    if size > MAX_FILE {
+        Err(format!("{size} bytes are too many for a file of CIFAR"))
+    } else {
+        Ok(())
     }
 }
 
@@ -328,13 +333,14 @@ impl Form {
                     .collect()
             }
         };
-        match names.len() == self.classes {
-            true => Ok(names),
-            false => Err(format!(
+        if names.len() == self.classes {
+            Ok(names)
+        } else {
+            Err(format!(
                 "{} names for {} classes; {FETCH_AGAIN}",
                 names.len(),
                 self.classes
-            )),
+            ))
         }
     }
 
@@ -415,9 +421,10 @@ fn python_batch(mut bytes: Vec<u8>, labels_key: &str) -> Result<Batch, String> {
         bytes.drain(..start.min(bytes.len()));
         bytes
     };
-    match pixels.len() == count * PIXELS && count > 0 {
-        true => Ok(Batch { labels, pixels }),
-        false => Err(damaged()),
+    if pixels.len() == count * PIXELS && count > 0 {
+        Ok(Batch { labels, pixels })
+    } else {
+        Err(damaged())
     }
 }
 

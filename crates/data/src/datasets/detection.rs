@@ -1,4 +1,4 @@
-//! Annotations together with the place the pixels come from.
+//! Detection datasets: annotations and the images that they belong to.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -8,19 +8,8 @@ use crate::boxes::{BoxXyxy, ImageSize};
 
 use crate::DataError;
 use crate::annotations::{AnnotationStore, category_difference};
-use crate::loading::decode::decode_image;
-
-/// Where the pixels of a dataset's images come from: a directory of files, or a generator.
-pub trait ImageSource: Send + Sync {
-    /// Pixels of the image at a position of the annotation store.
-    ///
-    /// # Errors
-    /// The image can't be read or made; the error names it.
-    fn load(&self, index: usize) -> Result<RgbImage, DataError>;
-
-    /// How to name that image to a person: a path, or how it was made.
-    fn describe(&self, index: usize) -> String;
-}
+use crate::images::ImageSource;
+use crate::images::decode::decode_image;
 
 /// Images in a directory, found by the file name in the annotations.
 #[derive(Debug, Clone)]
@@ -38,7 +27,7 @@ impl DirectorySource {
         }
     }
 
-    /// The image's path.
+    /// Returns the image's path.
     ///
     /// # Panics
     /// The position is out of range.
@@ -57,14 +46,14 @@ impl ImageSource for DirectorySource {
     }
 }
 
-/// Which annotations count as training targets.
+/// The filter for training targets.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TargetFilter {
     /// A box, clipped to the image, must have both sides larger than this, in pixels. The default
-    /// of 1 is torchvision's; boxes without extent make the box coder divide by zero.
+    /// of 1 is torchvision's; boxes of zero size make the box coder divide by zero.
     pub min_side: f32,
-    /// Keep images on which no box is left, as pure background. The references drop them.
+    /// Keep images without remaining boxes as background. The reference implementations drop them.
     pub keep_empty: bool,
 }
 
@@ -77,7 +66,7 @@ impl Default for TargetFilter {
     }
 }
 
-/// What a filter takes away from a dataset; for the log.
+/// Counts of what a filter removes from a dataset, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FilterSummary {
     /// Annotations dropped because they mark a crowd.
@@ -104,7 +93,7 @@ impl fmt::Debug for DetectionDataset {
 }
 
 impl DetectionDataset {
-    /// Brings annotations and pixels together.
+    /// Combines annotations with the source of their images.
     pub fn new(store: Arc<AnnotationStore>, source: impl ImageSource + 'static) -> Self {
         Self {
             store,
@@ -112,33 +101,33 @@ impl DetectionDataset {
         }
     }
 
-    /// Annotations whose images are files in a directory.
+    /// Combines annotations with images that are files in a directory.
     pub fn in_directory(store: AnnotationStore, directory: impl Into<PathBuf>) -> Self {
         let store = Arc::new(store);
         Self::new(store.clone(), DirectorySource::new(directory, store))
     }
 
-    /// The annotations.
+    /// Returns the annotations.
     pub fn store(&self) -> &Arc<AnnotationStore> {
         &self.store
     }
 
-    /// How many images there are.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.store.image_count()
     }
 
-    /// True without images.
+    /// Returns whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How to name an image to a person.
+    /// Returns the path or description of an image, for messages.
     pub fn describe(&self, index: usize) -> String {
         self.source.describe(index)
     }
 
-    /// Pixels of an image, guaranteed to be as large as the annotations say.
+    /// Returns the pixels of an image, whose size is checked against the annotations.
     ///
     /// # Errors
     /// The image can't be read, or its size is not the annotated one.
@@ -162,7 +151,7 @@ impl DetectionDataset {
         Ok(image)
     }
 
-    /// Boxes (clipped to the image) and contiguous classes that count as targets: no crowd, no box
+    /// Returns the boxes (clipped to the image) and contiguous classes that are targets: no crowd, no box
     /// with a side of `min_side` pixels or less.
     pub fn targets(&self, index: usize, min_side: f32) -> (Vec<BoxXyxy>, Vec<usize>) {
         let size = self.store.image(index).size;
@@ -170,14 +159,14 @@ impl DetectionDataset {
             .annotations(index)
             .filter(|annotation| !annotation.is_crowd)
             .map(|annotation| (annotation.box_in_image.clip(size), annotation.class))
-            .filter(|(box_in_image, _)| has_extent(*box_in_image, min_side))
+            .filter(|(box_in_image, _)| exceeds_min_side(*box_in_image, min_side))
             .unzip()
     }
 
-    /// Positions of the images to train on, ascending, and what the filter took away.
+    /// Returns the positions of the images to train on, ascending, and counts of what the filter removed.
     ///
     /// # Errors
-    /// Nothing is left.
+    /// No image is left.
     pub fn training_images(
         &self,
         filter: TargetFilter,
@@ -190,7 +179,7 @@ impl DetectionDataset {
             for annotation in self.store.annotations(index) {
                 if annotation.is_crowd {
                     summary.crowd_boxes += 1;
-                } else if has_extent(annotation.box_in_image.clip(size), filter.min_side) {
+                } else if exceeds_min_side(annotation.box_in_image.clip(size), filter.min_side) {
                     usable += 1;
                 } else {
                     summary.degenerate_boxes += 1;
@@ -213,7 +202,7 @@ impl DetectionDataset {
     }
 }
 
-/// Refuses two splits whose category tables differ, showing how; `first` and `second` name them.
+/// Checks that two splits have the same categories; `first` and `second` name them in the error.
 ///
 /// # Errors
 /// The ids or names differ.
@@ -231,7 +220,7 @@ pub fn check_same_categories(
     }
 }
 
-pub(crate) fn has_extent(b: BoxXyxy, min_side: f32) -> bool {
+fn exceeds_min_side(b: BoxXyxy, min_side: f32) -> bool {
     b.is_finite() && b.width() > min_side && b.height() > min_side
 }
 
@@ -260,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn crowds_and_boxes_without_extent_are_no_targets() {
+    fn crowds_and_boxes_of_zero_size_are_no_targets() {
         let dataset = DetectionDataset::in_directory(
             store(&[
                 (1, [90.0, 40.0, 30.0, 30.0], false), // clipped to 10x10
@@ -305,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_image_of_another_size_than_annotated_is_an_error_with_both_sizes() {
+    fn an_image_of_another_size_than_annotated_is_an_error_with_both_sizes() {
         let dir = tempfile::tempdir().unwrap();
         RgbImage::new(100, 50)
             .save(dir.path().join("1.png"))

@@ -31,7 +31,7 @@ pub struct Download {
     pub expected_bytes: Option<u64>,
     /// Refuse anything longer.
     pub max_bytes: Option<u64>,
-    /// A server that says nothing for this long counts as a dropped connection.
+    /// A server that sends nothing for this long counts as a dropped connection.
     pub silence: Duration,
 }
 
@@ -88,7 +88,7 @@ pub enum DownloadError {
     },
     /// The bytes are not those expected; they have been removed.
     #[error(
-        "{url}: wrong checksum, expected SHA-256 {expected}, got {found}; the file was removed, run again to fetch it anew"
+        "{url}: wrong checksum, expected SHA-256 {expected}, got {found}; the file was removed, run again to fetch it again"
     )]
     Checksum {
         /// The address.
@@ -117,19 +117,19 @@ pub enum DownloadError {
         url: String,
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// How an attempt ended short of success.
-enum Setback {
+/// The failure of one attempt.
+enum Failure {
     /// Trying again may help.
-    Passing(String),
+    Temporary(String),
     Final(DownloadError),
 }
 
-impl From<DownloadError> for Setback {
+impl From<DownloadError> for Failure {
     fn from(error: DownloadError) -> Self {
         Self::Final(error)
     }
@@ -148,8 +148,8 @@ impl Download {
         }
     }
 
-    /// Fetch the file, continuing an earlier interrupted run. `progress` hears the bytes in hand
-    /// and, when the server tells it, the length of the whole; the bytes in hand fall back to 0
+    /// Fetches the file, resuming an earlier interrupted run. `progress` gets the bytes received
+    /// and, when the server sends it, the total length; the bytes received fall back to 0
     /// when the server makes the download start over.
     ///
     /// A file already at the destination is kept when it has the right length and checksum, as far
@@ -177,16 +177,16 @@ impl Download {
             .user_agent(concat!("sedet/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        let (mut furthest, mut failures) = (self.bytes_in_hand(), 0);
+        let (mut furthest, mut failures) = (self.bytes_received(), 0);
         loop {
             let reason = match self.attempt(&agent, progress) {
                 Ok(()) => return self.finish(),
-                Err(Setback::Final(error)) => return Err(error),
-                Err(Setback::Passing(reason)) => reason,
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Temporary(reason)) => reason,
             };
             // Only new ground resets the count, so a server that drops every connection and
-            // cannot resume does not keep us for ever.
-            let reached = self.bytes_in_hand();
+            // cannot resume does not keep this loop running forever.
+            let reached = self.bytes_received();
             failures = if reached > furthest { 1 } else { failures + 1 };
             furthest = furthest.max(reached);
             if failures >= ATTEMPTS {
@@ -200,7 +200,7 @@ impl Download {
     }
 
     /// Whether the file is at its destination, with the right length and checksum as far as they are
-    /// given. The length is looked at first, so only a file that may be right is read.
+    /// given. The length is compared first, so only a file that may be right is read.
     ///
     /// # Errors
     /// A directory in its place, or a file that cannot be read.
@@ -228,11 +228,11 @@ impl Download {
         &self,
         agent: &ureq::Agent,
         progress: &mut dyn FnMut(u64, Option<u64>),
-    ) -> Result<(), Setback> {
+    ) -> Result<(), Failure> {
         let part = self.beside("part");
         let validator = self.validator();
         // Without a validator nothing shows that the rest belongs to the same version.
-        let have = validator.as_ref().map_or(0, |_| self.bytes_in_hand());
+        let have = validator.as_ref().map_or(0, |_| self.bytes_received());
         let mut request = agent.get(&self.url).header("accept-encoding", "identity");
         if let (Some(validator), 1..) = (&validator, have) {
             request = request
@@ -251,8 +251,8 @@ impl Download {
                 let start = content_range.as_deref().and_then(range_start);
                 if start != Some(have) || !same_version(validator.as_deref(), &header) {
                     self.forget_part();
-                    return Err(Setback::Passing(
-                        "the server sent a part that does not fit ours".into(),
+                    return Err(Failure::Temporary(
+                        "the server sent a part that does not fit the partial file".into(),
                     ));
                 }
                 have
@@ -264,7 +264,7 @@ impl Download {
                     return Ok(());
                 }
                 self.forget_part();
-                return Err(Setback::Passing("the file changed on the server".into()));
+                return Err(Failure::Temporary("the file changed on the server".into()));
             }
             status @ (404 | 410) => {
                 let url = self.url.clone();
@@ -272,7 +272,7 @@ impl Download {
             }
             status @ (408 | 425 | 429 | 500..) => {
                 let reason = format!("the server answers with status {status}");
-                return Err(Setback::Passing(reason));
+                return Err(Failure::Temporary(reason));
             }
             status => {
                 let url = self.url.clone();
@@ -304,7 +304,7 @@ impl Download {
             let count = match body.read(&mut buffer) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Setback::Passing(format!("connection lost ({error})"))),
+                Err(error) => return Err(Failure::Temporary(format!("connection lost ({error})"))),
             };
             if count == 0 {
                 break;
@@ -322,12 +322,12 @@ impl Download {
         }
         file.sync_all().map_err(|source| self.disk(&part, source))?;
         match total {
-            Some(total) if done < total => Err(Setback::Passing(format!(
+            Some(total) if done < total => Err(Failure::Temporary(format!(
                 "connection lost after {done} of {total} bytes"
             ))),
             Some(total) if done > total => {
                 self.forget_part();
-                Err(Setback::Passing("more bytes than announced".into()))
+                Err(Failure::Temporary("more bytes than announced".into()))
             }
             _ => Ok(()),
         }
@@ -336,7 +336,7 @@ impl Download {
     /// Check the whole part file and give it its name.
     fn finish(&self) -> Result<(), DownloadError> {
         let part = self.beside("part");
-        let found = self.bytes_in_hand();
+        let found = self.bytes_received();
         if let Some(expected) = self.expected_bytes
             && expected != found
         {
@@ -380,16 +380,16 @@ impl Download {
     }
 
     /// Failures of the request itself, before any body.
-    fn classify(&self, error: &ureq::Error) -> Setback {
+    fn classify(&self, error: &ureq::Error) -> Failure {
         match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
-                Setback::Final(DownloadError::Address {
+                Failure::Final(DownloadError::Address {
                     url: self.url.clone(),
                     reason: error.to_string(),
                 })
             }
-            ureq::Error::HostNotFound => Setback::Passing("the host is not found".into()),
-            other => Setback::Passing(format!("no answer ({other})")),
+            ureq::Error::HostNotFound => Failure::Temporary("the host is not found".into()),
+            other => Failure::Temporary(format!("no answer ({other})")),
         }
     }
 
@@ -409,12 +409,12 @@ impl Download {
         path.into()
     }
 
-    /// How much of the file an interrupted run has left, in bytes.
-    pub fn bytes_in_hand(&self) -> u64 {
+    /// Returns the length in bytes of the partial file of an interrupted run.
+    pub fn bytes_received(&self) -> u64 {
         file_length(&self.beside("part"))
     }
 
-    /// The validator of the bytes in hand, if they came from this address.
+    /// Returns the validator of the bytes received, if they came from this address.
     fn validator(&self) -> Option<String> {
         let text = fs::read_to_string(self.beside("part.source")).ok()?;
         let (url, validator) = text.trim_end().split_once('\n')?;
@@ -477,12 +477,12 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What may stand in `If-Range`: a strong ETag, else the date.
+/// Returns the value for `If-Range`: a strong ETag, else the date.
 fn strong_validator(etag: Option<String>, last_modified: Option<String>) -> Option<String> {
     etag.filter(|tag| tag.starts_with('"')).or(last_modified)
 }
 
-/// The answer to a request with `If-Range` is about the version that `validator` stands for; an
+/// The answer to a request with `If-Range` is about the version of `validator`; an
 /// answer need not repeat the header.
 fn same_version(validator: Option<&str>, header: &dyn Fn(&str) -> Option<String>) -> bool {
     validator.is_some_and(|validator| {

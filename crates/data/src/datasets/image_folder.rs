@@ -1,15 +1,15 @@
-//! Directories of classes: every class a directory, every image in the directory of its class.
+//! Image folders: one directory per class, with the images of the class.
 //!
 //! With splits, where `val` may also be called `valid` or `validation`:
 //!
 //! ```text
-//! FOLDER/train/CLASS/*.jpg
-//! FOLDER/val/CLASS/*.jpg
-//! FOLDER/test/CLASS/*.jpg
+//! DIRECTORY/train/CLASS/*.jpg
+//! DIRECTORY/val/CLASS/*.jpg
+//! DIRECTORY/test/CLASS/*.jpg
 //! ```
 //!
-//! Without a val directory, `test` is taken for it; without either, a tenth of the images is held
-//! out of train. So it is with a directory that has no splits at all, `DIRECTORY/CLASS/*.jpg`. An image
+//! Without a val directory, `test` is used; without either, a tenth of the images is held out of
+//! train. The same holds for a directory without splits, `DIRECTORY/CLASS/*.jpg`. An image
 //! is held out when the first eight bytes of the SHA-256 of its path from the class directories'
 //! directory (`CLASS/name.jpg`, with `/` between the parts) are, as a big-endian number, a multiple of
 //! ten. So the same images are held out on every machine, and more images do not move the old
@@ -34,10 +34,10 @@ use crate::annotations::layout::Split;
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 
-/// One image in so many is held out where there is no val directory.
+/// One of this many images is held out where there is no val directory.
 const HELD_OUT: u64 = 10;
 
-/// A directory of classes; nothing is read yet.
+/// An image folder, recognized by its subdirectories; no image is listed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFolder {
     root: PathBuf,
@@ -50,8 +50,8 @@ pub struct ImageFolder {
 const SPLITS: [Split; 3] = [Split::Train, Split::Val, Split::Test];
 
 impl ImageFolder {
-    /// Looks for splits in a directory. A directory `train` whose images lie in it directly is a class
-    /// among others, not a split.
+    /// Finds splits in a directory. A directory `train` that contains images directly is a class, not a
+    /// split.
     pub fn new(root: &Path) -> Self {
         let directory_of = |split: Split, is_flat: bool| {
             let mut names = split.names().iter().map(|name| root.join(name));
@@ -61,16 +61,17 @@ impl ImageFolder {
         let has_splits = splits.iter().any(Option::is_some);
         Self {
             root: root.to_owned(),
-            flat_val: match has_splits && splits[1].is_none() {
-                true => directory_of(Split::Val, true),
-                false => None,
+            flat_val: if has_splits && splits[1].is_none() {
+                directory_of(Split::Val, true)
+            } else {
+                None
             },
             splits: has_splits.then_some(splits),
         }
     }
 
-    /// The directory if it is one of classes: at least two with images in them. Ask
-    /// [`holds_annotations`] first: images with boxes lie in directories too.
+    /// Finds an image folder: at least two class directories with images. Check
+    /// [`holds_annotations`] first: detection datasets have directories of images too.
     pub fn find(root: &Path) -> Option<Self> {
         if !root.is_dir() {
             return None;
@@ -90,15 +91,14 @@ impl ImageFolder {
         parents.into_iter().any(holds_classes).then_some(directory)
     }
 
-    /// One split.
+    /// Opens a split.
     ///
     /// # Errors
     /// No such split, a class without a single image in train, a class in val that train lacks,
     /// an unreadable directory.
     pub fn open(&self, split: Split) -> Result<LabeledDataset, DataError> {
         if let Some(flat) = &self.flat_val {
-            let problem =
-                "its images lie in no directories of classes; move each into its class's directory";
+            let problem = "it contains images instead of class directories; move each image into the directory of its class";
             return Err(DataError::labels(flat, problem));
         }
         let [train, val, test] = match &self.splits {
@@ -173,7 +173,7 @@ impl ImageFolder {
     }
 }
 
-/// Whether a directory holds annotations of boxes: COCO's in a known layout or, to be safe, anything
+/// Returns whether a directory has annotations of boxes: COCO's in a known layout or, to be safe, anything
 /// that looks like them; VOC's.
 pub fn holds_annotations(root: &Path) -> bool {
     if !matches!(recognize(root), Ok(None)) {
@@ -236,9 +236,12 @@ impl ClassImages {
         let here: BTreeSet<&String> = present.iter().collect();
         let of_class = classes
             .par_iter()
-            .map(|class| match here.contains(class) {
-                true => images_within(&directory.join(class)),
-                false => Ok(Vec::new()),
+            .map(|class| {
+                if here.contains(class) {
+                    images_within(&directory.join(class))
+                } else {
+                    Ok(Vec::new())
+                }
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
@@ -248,7 +251,7 @@ impl ClassImages {
         })
     }
 
-    /// How many there are.
+    /// Returns the number of images.
     pub(crate) fn len(&self) -> usize {
         self.of_class.iter().map(Vec::len).sum()
     }
@@ -263,7 +266,7 @@ impl ClassImages {
             .collect()
     }
 
-    /// The images that are wanted by class and place in it; `names` are those of the classes.
+    /// Builds a dataset of the images selected by class and position in the class; `names` are those of the classes.
     ///
     /// # Errors
     /// There is no image.
@@ -309,7 +312,7 @@ fn display_names(classes: Vec<String>) -> Vec<String> {
     }
 }
 
-/// Which images are held out, by class and place; see the module's text.
+/// Selects the images to hold out, by class and position; see the module documentation.
 fn held_out(classes: &[String], of_class: &[Vec<Found>]) -> Vec<Vec<bool>> {
     let hashes: Vec<Vec<u64>> = classes
         .par_iter()

@@ -6,7 +6,7 @@ use image::RgbImage;
 
 use crate::DataError;
 use crate::annotations::Fingerprint;
-use crate::datasets::detection::ImageSource;
+use crate::images::ImageSource;
 
 /// One split of a classification dataset.
 pub struct LabeledDataset {
@@ -26,7 +26,7 @@ impl fmt::Debug for LabeledDataset {
 }
 
 impl LabeledDataset {
-    /// Brings labels and pixels together. `labels` are indices of `class_names`, one for each image
+    /// Combines labels with the source of their images. `labels` are indices of `class_names`, one for each image
     /// of the source.
     ///
     /// # Errors
@@ -61,34 +61,34 @@ impl LabeledDataset {
         })
     }
 
-    /// The same with warnings for a person.
+    /// Adds notes for the user.
     pub fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
         self.notes.extend(notes);
         self
     }
 
-    /// What a person should know of how the images were found, one line each: where val comes
-    /// from when it has no directory, classes without images. Mostly there is nothing to say.
+    /// Returns notes for the user about how the images were found, one line each: where val comes
+    /// from when it has no directory, classes without images. Usually empty.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// By label.
+    /// Returns the class names by label.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
 
-    /// How many images there are; at least one.
+    /// Returns the number of images; at least one.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Never true; see [`Self::new`].
+    /// Returns false; see [`Self::new`].
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// The class of an image, an index of the class names.
+    /// Returns the class of an image, an index of the class names.
     ///
     /// # Panics
     /// The position is out of range.
@@ -96,8 +96,8 @@ impl LabeledDataset {
         self.labels[index] as usize
     }
 
-    /// A number of the class names and of all labels in order: it changes when an image comes,
-    /// goes or changes its class.
+    /// Returns a hash of the class names and of all labels in order. It changes when an image is
+    /// added, removed or relabeled.
     pub fn fingerprint(&self) -> String {
         let mut hash = Fingerprint::default();
         self.class_names.iter().for_each(|name| hash.text(name));
@@ -105,7 +105,7 @@ impl LabeledDataset {
         hash.finish()
     }
 
-    /// How many images each class has.
+    /// Returns the number of images of each class.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.class_names.len()];
         for &label in &self.labels {
@@ -114,7 +114,7 @@ impl LabeledDataset {
         counts
     }
 
-    /// Pixels of an image.
+    /// Returns the pixels of an image.
     ///
     /// # Errors
     /// The image can't be read; the error names it.
@@ -128,7 +128,7 @@ impl LabeledDataset {
         self.source.load(index)
     }
 
-    /// How to name an image to a person.
+    /// Returns the path or description of an image, for messages.
     pub fn describe(&self, index: usize) -> String {
         self.source.describe(index)
     }
@@ -161,11 +161,14 @@ mod tests {
         assert_eq!(dataset.label(1), 0);
         assert!(dataset.load_image(2).is_ok());
         let beyond = dataset.load_image(3).unwrap_err().to_string();
-        assert_eq!(beyond, "there is no image number 3, the dataset has 3");
+        assert_eq!(
+            beyond,
+            "image number 3 is out of range: the dataset has 3 images"
+        );
     }
 
     #[test]
-    fn a_label_without_a_class_is_named_and_so_is_an_empty_data_set() {
+    fn a_label_without_a_class_is_named_and_so_is_an_empty_dataset() {
         let message = |labels| {
             let made = LabeledDataset::new("pets", names(), labels, Gray);
             made.unwrap_err().to_string()

@@ -7,7 +7,7 @@
 //! places365_val.txt                 Places365_val_00000001.jpg 165    val_256/Places365_val_00000001.jpg
 //! ```
 //!
-//! The images lie in `data_256/` and `val_256/` (256x256), or else `data_large/` and `val_large/`;
+//! The images are in `data_256/` and `val_256/` (256x256), or else `data_large/` and `val_large/`;
 //! torchvision's names for the training directories (`data_256_standard/`, `data_large_challenge/`, ...)
 //! do as well. Labels are the numbers of the category file.
 
@@ -25,7 +25,7 @@ pub const CATEGORIES: &str = "categories_places365.txt";
 const VAL_LIST: &str = "places365_val.txt";
 /// Longer lines are in no list.
 const MAX_LINE: u64 = 4096;
-/// So many images of a list may be missing before their directory counts as missing.
+/// Number of images of a list that are tried before their directory counts as missing.
 const TRIED_IMAGES: usize = 100;
 
 /// The two sets of training images; their val images are the same.
@@ -53,9 +53,10 @@ impl PlacesTrain {
     /// The standard set, unless only the challenge's list is in the directory.
     pub fn in_directory(directory: &Path) -> Self {
         let has = |set: Self| directory.join(set.list()).is_file();
-        match !has(Self::Standard) && has(Self::Challenge) {
-            true => Self::Challenge,
-            false => Self::Standard,
+        if !has(Self::Standard) && has(Self::Challenge) {
+            Self::Challenge
+        } else {
+            Self::Standard
         }
     }
 }
@@ -105,7 +106,7 @@ pub fn open_places365(
     })?;
     let root = image_directory(directory, &image_directories, &listed).ok_or_else(|| {
         let problem = format!(
-            "none of its images is there; looked in {} of {}; unpack the images there",
+            "none of its images is there; searched {} of {}; unpack the images there",
             image_directories.join(", "),
             directory.display()
         );
@@ -122,7 +123,7 @@ fn read_categories(path: &Path) -> Result<Vec<String>, DataError> {
         if number != names.len() {
             return Err(format!("the number {number} where {} is next", names.len()));
         }
-        // Its first letter is a directory of its own.
+        // Its first character is a directory of its own.
         let name = category.split_once('/').map_or(category, |(_, name)| name);
         names.push(name.to_owned());
         Ok(())
@@ -130,18 +131,18 @@ fn read_categories(path: &Path) -> Result<Vec<String>, DataError> {
     Ok(names)
 }
 
-/// Hears every line `PATH NUMBER` of a list, the path without its leading `/`.
+/// Calls `read` with every line `PATH NUMBER` of a list, the path without its leading `/`.
 fn each_entry(
     path: &Path,
-    mut hear: impl FnMut(&str, usize) -> Result<(), String>,
+    mut read: impl FnMut(&str, usize) -> Result<(), String>,
 ) -> Result<(), DataError> {
     let io = |source| DataError::io(path, source);
     let mut file = BufReader::new(File::open(path).map_err(io)?);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let read = file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
-        if read.map_err(io)? == 0 {
+        let count = file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
+        if count.map_err(io)? == 0 {
             break;
         }
         let entry = std::str::from_utf8(&line).ok().map(str::trim);
@@ -154,11 +155,11 @@ fn each_entry(
             (!image.is_empty() && stays_inside(image)).then_some(())?;
             Some((image, label.parse().ok()?))
         });
-        let heard = match parts {
-            Some((image, label)) => hear(image, label),
+        let outcome = match parts {
+            Some((image, label)) => read(image, label),
             None => Err("not a path and a number".into()),
         };
-        heard.map_err(|problem| {
+        outcome.map_err(|problem| {
             let problem = format!("line {number}: {problem}; put the original file there");
             DataError::labels(path, problem)
         })?;

@@ -1,4 +1,4 @@
-//! Public datasets: a table of their files, and how they get to where [`registry`](crate::datasets::registry)
+//! Public datasets: a table of their files, and their download to where the [`registry`](crate::datasets::registry)
 //! finds them.
 //!
 //! Lengths and SHA-256 are those that TensorFlow Datasets publishes (`url_checksums/coco.txt`,
@@ -22,7 +22,7 @@ const DISK_BLOCK: u64 = 4096;
 /// A dataset that can be fetched without an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataSource {
-    /// As a person names it.
+    /// The name that the user gives.
     pub name: &'static str,
     /// Its directory inside of the data directory.
     pub directory: &'static str,
@@ -30,9 +30,9 @@ pub struct DataSource {
     pub own_contents: &'static [&'static str],
     /// Where its files are served.
     pub base_url: String,
-    /// Whose it is, and on which terms it may be used.
+    /// Its owner and license.
     pub terms: &'static str,
-    /// What uses it, without its `--data-dir`.
+    /// A command that uses it, without its data directory.
     pub next_command: &'static str,
     /// In the order in which they are fetched.
     pub parts: Vec<DataPart>,
@@ -41,7 +41,7 @@ pub struct DataSource {
 /// One file of a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataPart {
-    /// As a person names it.
+    /// The name that the user gives.
     pub name: &'static str,
     /// Its path below the base URL; the last piece is its name on disk.
     pub path: &'static str,
@@ -49,11 +49,11 @@ pub struct DataPart {
     pub bytes: u64,
     /// In hexadecimal.
     pub sha256: String,
-    /// What becomes of it.
+    /// How it is packed.
     pub packing: Packing,
 }
 
-/// What becomes of a fetched file.
+/// How a fetched file is packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packing {
     /// It is used as it is.
@@ -78,12 +78,12 @@ pub struct Product {
     pub files: u64,
 }
 
-/// How far a part is.
+/// Progress of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchProgress<'a> {
     /// Its name.
     pub part: &'a str,
-    /// What is being done.
+    /// The current step.
     pub step: FetchStep,
     /// Bytes done in this step.
     pub done: u64,
@@ -91,16 +91,16 @@ pub struct FetchProgress<'a> {
     pub total: Option<u64>,
 }
 
-/// What is being done with a part.
+/// A step of a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchStep {
-    /// It comes from the server, or is compared with its checksum.
+    /// The file is downloaded, or compared with its checksum.
     Fetching,
-    /// Its files are written.
+    /// The archive is unpacked.
     Unpacking,
 }
 
-/// What [`DataSource::fetch`] has done.
+/// The result of [`DataSource::fetch`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// The dataset's directory.
@@ -124,9 +124,9 @@ pub enum FetchError {
         /// The parts that it has.
         known: Vec<&'static str>,
     },
-    /// Something is where a part should go, but not all of it.
+    /// The directory of a part exists but is incomplete.
     #[error(
-        "{} is there already, but with {found} of its {expected} files; move it away or remove it, and run again", path.display()
+        "{} already exists with {found} of its {expected} files; move or remove it and run again", path.display()
     )]
     Occupied {
         /// The directory in the way.
@@ -136,10 +136,10 @@ pub enum FetchError {
         /// Files that it should have.
         expected: u64,
     },
-    /// The disk is too small.
+    /// Not enough disk space.
     #[error(
-        "{}: {} more are needed to fetch and unpack it, {} are free; free some or choose another disk with --data-dir{}",
-        directory.display(), DecimalBytes(*needed), DecimalBytes(*free), only_hint(parts)
+        "{}: not enough disk space: downloading and unpacking needs {}, {} are free",
+        directory.display(), DecimalBytes(*needed), DecimalBytes(*free)
     )]
     NoSpace {
         /// The dataset's directory.
@@ -167,27 +167,21 @@ pub enum FetchError {
     Disk {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-fn only_hint(parts: &[&str]) -> String {
-    match parts.len() {
-        0 | 1 => String::new(),
-        _ => format!(", or fetch fewer parts with --only ({})", parts.join(", ")),
-    }
-}
-
 impl DataSource {
     /// The dataset's directory for this data directory: the one of its name inside, or else the data
-    /// directory itself where that already is the dataset's, as the registry looks for it.
+    /// directory itself where that already is the dataset's, as in the registry.
     pub fn home(&self, data_dir: &Path) -> PathBuf {
         let inside = data_dir.join(self.directory);
         let is_own = |name: &&str| data_dir.join(name).exists();
-        match !inside.is_dir() && self.own_contents.iter().any(is_own) {
-            true => data_dir.to_owned(),
-            false => inside,
+        if !inside.is_dir() && self.own_contents.iter().any(is_own) {
+            data_dir.to_owned()
+        } else {
+            inside
         }
     }
 
@@ -212,8 +206,8 @@ impl DataSource {
         Ok(self.parts.iter().filter(wanted).collect())
     }
 
-    /// Brings the parts of these names, or all for none, into the dataset's directory. Parts that are
-    /// there are left as they are.
+    /// Downloads the parts of these names, or all for none, into the dataset's directory. Existing
+    /// parts are kept.
     ///
     /// # Errors
     /// See [`FetchError`]. Nothing is fetched unless all of it will find its place.
@@ -240,9 +234,10 @@ impl DataSource {
                     ..Download::new(self.url(part), directory.join(part.file_name()))
                 },
             };
-            match work.is_done()? {
-                true => fetched.already_there.push(part.name),
-                false => missing.push(work),
+            if work.is_done()? {
+                fetched.already_there.push(part.name)
+            } else {
+                missing.push(work)
             }
         }
         check_space(&directory, &missing)?;
@@ -296,7 +291,7 @@ impl PartWork<'_> {
                 return Ok(false);
             }
         }
-        // Left by a run that was killed at its very end. Without it an archive is a person's own.
+        // Left by a run that was killed at its very end. Without it the archive belongs to the user.
         if self.staging().is_dir() {
             self.clean_up()?;
         }
@@ -304,7 +299,7 @@ impl PartWork<'_> {
     }
 
     fn run(&self, progress: &mut dyn FnMut(FetchProgress)) -> Result<(), FetchError> {
-        let mut hear = |step, done, total| {
+        let mut report = |step, done, total| {
             progress(FetchProgress {
                 part: self.part.name,
                 step,
@@ -313,7 +308,7 @@ impl PartWork<'_> {
             });
         };
         self.download
-            .run(&mut |done, total| hear(FetchStep::Fetching, done, total))?;
+            .run(&mut |done, total| report(FetchStep::Fetching, done, total))?;
         let Packing::Archive { kind, products, .. } = &self.part.packing else {
             return Ok(());
         };
@@ -331,7 +326,7 @@ impl PartWork<'_> {
             &self.staging(),
             &wanted,
             &mut |done, total| {
-                hear(FetchStep::Unpacking, done, total);
+                report(FetchStep::Unpacking, done, total);
             },
         );
         match unpacked {
@@ -372,7 +367,7 @@ impl PartWork<'_> {
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).map_err(disk)?;
         }
-        // An empty directory stands in the way of a rename on some systems; one with files was refused.
+        // An empty directory blocks a rename on some systems; one with files was refused.
         let _ = fs::remove_dir(&to);
         fs::rename(&from, &to).map_err(disk)
     }
@@ -409,7 +404,7 @@ impl PartWork<'_> {
     fn fetched_bytes(&self) -> u64 {
         match fs::metadata(&self.download.destination) {
             Ok(metadata) => metadata.len(),
-            Err(_) => self.download.bytes_in_hand(),
+            Err(_) => self.download.bytes_received(),
         }
         .min(self.part.bytes)
     }
@@ -422,13 +417,14 @@ fn is_in_place(directory: &Path, product: &Product) -> Result<bool, FetchError> 
         return Ok(true);
     }
     let found = contents(&path).0;
-    match found > 0 && found < product.files {
-        true => Err(FetchError::Occupied {
+    if found > 0 && found < product.files {
+        Err(FetchError::Occupied {
             path,
             found,
             expected: product.files,
-        }),
-        false => Ok(found > 0),
+        })
+    } else {
+        Ok(found > 0)
     }
 }
 
@@ -453,19 +449,20 @@ fn contents(directory: &Path) -> (u64, u64) {
 /// The disk must hold each archive together with its files, and all files of the parts before it.
 fn check_space(directory: &Path, missing: &[PartWork]) -> Result<(), FetchError> {
     let existing = directory.ancestors().find(|ancestor| ancestor.is_dir());
-    // Where the system can't tell, a full disk will be noticed on the way.
+    // Where the free space is unknown, a full disk is an error of the write.
     let Ok(free) = fs4::available_space(existing.unwrap_or(Path::new("."))) else {
         return Ok(());
     };
     let needed = space_needed(missing);
-    match needed > free {
-        true => Err(FetchError::NoSpace {
+    if needed > free {
+        Err(FetchError::NoSpace {
             directory: directory.to_owned(),
             needed,
             free,
             parts: missing.iter().map(|work| work.part.name).collect(),
-        }),
-        false => Ok(()),
+        })
+    } else {
+        Ok(())
     }
 }
 
@@ -673,7 +670,7 @@ fn imagenet_val_list() -> DataSource {
     }
 }
 
-/// How a person gets the images of ImageNet, which need an account, into a data directory.
+/// Returns instructions for getting the images of ImageNet, which need an account, into a data directory.
 pub fn imagenet_instructions(data_dir: &Path) -> String {
     let (base, directory) = (data_dir.display(), data_dir.join("imagenet"));
     let directory = directory.display();
@@ -707,8 +704,8 @@ mod tests {
     fn work(part: &DataPart) -> PartWork<'_> {
         PartWork {
             part,
-            directory: Path::new("no/such/folder"),
-            download: Download::new("http://unused", "no/such/folder/file"),
+            directory: Path::new("no/such/directory"),
+            download: Download::new("http://unused", "no/such/directory/file"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Archives into directories, so that an interrupted run goes on with the next file.
+//! Unpacking of archives; an interrupted run continues with the next file.
 //!
 //! Every file is written under a name of its own and then renamed: one that has its name and its
 //! length is whole, and the next run leaves it as it is. Nothing leaves the directory: an archive with
@@ -33,7 +33,7 @@ pub enum UnpackError {
     Disk {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -50,7 +50,7 @@ impl UnpackError {
 }
 
 /// Unpacks those files of an archive that are `wanted`, by their paths in it, into `directory`.
-/// `progress` hears the bytes done and those of all files, wanted or not.
+/// `progress` gets the bytes processed and those of all files, selected or not.
 ///
 /// # Errors
 /// See [`UnpackError`]. What was unpacked before stays, for the next run.

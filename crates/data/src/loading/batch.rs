@@ -1,4 +1,4 @@
-//! Prepared images side by side in one zero-padded buffer.
+//! Collation of prepared images into one zero-padded buffer.
 
 use crate::boxes::{BoxXyxy, ImageSize};
 
@@ -7,12 +7,12 @@ use crate::loading::transforms::PreparedImage;
 /// One batch for a detector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DetectionBatch {
-    /// `[batch, 3, height, width]`, normalized; each image lies at the top left and the rest is
+    /// `[batch, 3, height, width]`, normalized; each image is at the top left and the rest is
     /// zero, up to a multiple of the preprocessing's `size_divisor`.
     pub pixels: Vec<f32>,
     /// `[batch, 3, height, width]`.
     pub shape: [usize; 4],
-    /// What is known of each image, in the order of the batch.
+    /// Metadata of each image, in the order of the batch.
     pub images: Vec<BatchImage>,
 }
 
@@ -36,7 +36,7 @@ pub struct BatchImage {
     pub labels: Vec<usize>,
 }
 
-/// Pads and joins images; each comes with what is known of it.
+/// Collates images with their metadata into a batch.
 pub fn collate(images: Vec<(PreparedImage, BatchImage)>, size_divisor: usize) -> DetectionBatch {
     let (prepared, images): (Vec<_>, Vec<_>) = images.into_iter().unzip();
     let (pixels, shape) = pad_images(&prepared, size_divisor);
@@ -47,7 +47,7 @@ pub fn collate(images: Vec<(PreparedImage, BatchImage)>, size_divisor: usize) ->
     }
 }
 
-/// Lays images at the top left of a common zero-filled frame, whose sides are the largest height
+/// Places images at the top left of a common zero-filled frame, whose sides are the largest height
 /// and width, rounded up to a multiple of `size_divisor` (0 counts as 1). Returns
 /// `[batch, 3, height, width]` and its shape.
 pub fn pad_images(images: &[PreparedImage], size_divisor: usize) -> (Vec<f32>, [usize; 4]) {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn images_lie_at_the_top_left_of_a_frame_of_zeros() {
+    fn images_are_at_the_top_left_of_a_frame_of_zeros() {
         let (pixels, shape) = pad_images(&[image(2, 3, 100.0), image(5, 1, 200.0)], 4);
         assert_eq!(shape, [2, 3, 8, 4]);
         let at = |n: usize, c: usize, y: usize, x: usize| pixels[((n * 3 + c) * 8 + y) * 4 + x];

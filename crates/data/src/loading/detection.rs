@@ -12,7 +12,7 @@ use crate::loading::epoch::{BatchRecipe, EpochBatches};
 use crate::loading::transforms::{Augmentation, PreparedImage, Preprocess, Sample, prepare};
 use crate::loading::{BadImages, LoaderOptions, Purpose, SkippedImage, random_numbers};
 
-/// Which images are trained on, and in which company.
+/// The selection of training images and their grouping into batches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainingImages {
     /// Which annotations and images count.
@@ -42,7 +42,7 @@ impl TrainingImages {
     }
 }
 
-/// Makes the batches of a dataset, epoch by epoch.
+/// Prepares the batches of a detection dataset, epoch by epoch.
 #[derive(Debug)]
 pub struct DetectionLoader {
     recipe: Arc<Recipe>,
@@ -52,10 +52,10 @@ pub struct DetectionLoader {
 }
 
 impl DetectionLoader {
-    /// For training: filtered, shuffled, grouped and augmented.
+    /// Creates a loader for training: filtered, shuffled, grouped and augmented.
     ///
     /// # Errors
-    /// A setting makes no sense, or the filter leaves no image.
+    /// A setting is invalid, or the filter leaves no image.
     pub fn training(
         dataset: Arc<DetectionDataset>,
         preprocess: Preprocess,
@@ -76,11 +76,11 @@ impl DetectionLoader {
         )
     }
 
-    /// For evaluation: all images in the order of the dataset, nothing random. The seed of the
-    /// options plays no part.
+    /// Creates a loader for evaluation: all images in the order of the dataset, without randomness. The
+    /// seed is not used.
     ///
     /// # Errors
-    /// A setting makes no sense.
+    /// A setting is invalid.
     pub fn evaluation(
         dataset: Arc<DetectionDataset>,
         preprocess: Preprocess,
@@ -120,32 +120,32 @@ impl DetectionLoader {
         })
     }
 
-    /// The dataset.
+    /// Returns the dataset.
     pub fn dataset(&self) -> &Arc<DetectionDataset> {
         &self.recipe.dataset
     }
 
-    /// How many images an epoch has.
+    /// Returns the number of images in an epoch.
     pub fn images_per_epoch(&self) -> usize {
         self.images.len()
     }
 
-    /// How many batches an epoch has; the same in every epoch.
+    /// Returns the number of batches in an epoch; the same in every epoch.
     pub fn batches_per_epoch(&self) -> usize {
         self.images.len().div_ceil(self.recipe.options.batch_size)
     }
 
-    /// What the filter took away (nothing in evaluation).
+    /// Returns counts of what the filter removed (nothing in evaluation).
     pub fn filtered(&self) -> FilterSummary {
         self.filtered
     }
 
-    /// Images left out so far under [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip), each once.
+    /// Returns the images skipped so far under [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip), each once.
     pub fn skipped(&self) -> Vec<SkippedImage> {
         self.recipe.bad.list()
     }
 
-    /// Which images (positions in the dataset) form which batch of an epoch.
+    /// Returns the images (positions in the dataset) of each batch of an epoch.
     pub fn plan(&self, epoch: u64) -> Vec<Vec<usize>> {
         let options = &self.recipe.options;
         let mut order = self.images.clone();
@@ -167,7 +167,7 @@ impl DetectionLoader {
         }
     }
 
-    /// Starts the threads and gives the batches of an epoch from number `first_batch` on (0 for a
+    /// Starts the threads and returns the batches of an epoch from number `first_batch` on (0 for a
     /// whole epoch); they are those that an uninterrupted epoch would give from there.
     ///
     /// # Errors
@@ -216,7 +216,7 @@ fn group_by_aspect(
     batches
 }
 
-/// Everything needed to make a batch from its image numbers; shared by the threads.
+/// All that is needed to prepare a batch from its image numbers; shared by the threads.
 #[derive(Debug)]
 struct Recipe {
     dataset: Arc<DetectionDataset>,
@@ -300,14 +300,14 @@ mod tests {
     use super::*;
     use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
     use crate::boxes::{BoxXyxy, ImageSize};
-    use crate::datasets::detection::ImageSource;
+    use crate::images::ImageSource;
+    use crate::images::decode::DecodeError;
     use crate::loading::OnBadImage;
-    use crate::loading::decode::DecodeError;
     use image::RgbImage;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    /// Images made on the spot; some fail in chosen ways.
+    /// Generated images, some of which fail.
     struct Painter {
         store: Arc<AnnotationStore>,
         broken: Vec<usize>,
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_make_no_sense_are_named() {
+    fn invalid_settings_are_named() {
         let options = LoaderOptions {
             batch_size: 0,
             ..LoaderOptions::default()

@@ -24,11 +24,11 @@ pub struct LabeledBatch {
     pub shape: [usize; 4],
     /// Of each image, in the order of the batch.
     pub labels: Vec<SoftLabel>,
-    /// How a person names each image.
+    /// Path or description of each image, for messages.
     pub names: Vec<String>,
 }
 
-/// Makes the training batches of a dataset, epoch by epoch.
+/// Prepares the training batches of a classification dataset, epoch by epoch.
 #[derive(Debug)]
 pub struct LabeledLoader {
     recipe: Arc<Recipe>,
@@ -44,10 +44,10 @@ struct Recipe {
 }
 
 impl LabeledLoader {
-    /// Shuffled and augmented.
+    /// Creates a loader for training: shuffled and augmented.
     ///
     /// # Errors
-    /// A setting makes no sense.
+    /// A setting is invalid.
     pub fn training(
         dataset: Arc<LabeledDataset>,
         preprocess: Preprocess,
@@ -68,23 +68,23 @@ impl LabeledLoader {
         })
     }
 
-    /// The dataset.
+    /// Returns the dataset.
     pub fn dataset(&self) -> &Arc<LabeledDataset> {
         &self.recipe.dataset
     }
 
-    /// How many batches an epoch has.
+    /// Returns the number of batches in an epoch.
     pub fn batches_per_epoch(&self) -> usize {
         let batch_size = self.recipe.options.batch_size;
         self.recipe.dataset.len().div_ceil(batch_size)
     }
 
-    /// Images left out so far under [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip), each once.
+    /// Returns the images skipped so far under [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip), each once.
     pub fn skipped(&self) -> Vec<SkippedImage> {
         self.recipe.bad.list()
     }
 
-    /// The batches of an epoch from number `first_batch` on; they are those that an uninterrupted
+    /// Returns the batches of an epoch from number `first_batch` on; they are those that an uninterrupted
     /// epoch would give from there.
     ///
     /// # Errors
@@ -155,22 +155,22 @@ impl Recipe {
     }
 }
 
-/// How an image is shown to a classifier that is measured.
+/// The views of an image in the evaluation of a classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Views {
-    /// As a whole or its center, as the preprocessing says.
+    /// The whole image or its center, as configured in the preprocessing.
     #[default]
     One,
     /// Four corners, the center, and the five mirrored (AlexNet's test).
     TenCrops,
 }
 
-/// An image as a classifier is measured on it.
+/// The views of an image for the evaluation of a classifier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabeledViews {
     /// Position in the dataset.
     pub index: usize,
-    /// The right class.
+    /// The correct class.
     pub label: usize,
     /// One, or ten of the same size.
     pub views: Vec<PreparedImage>,
@@ -192,7 +192,7 @@ pub struct EvaluationBatches {
 }
 
 impl EvaluationBatches {
-    /// Images left out so far under [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip).
+    /// Returns the images skipped so far under [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip).
     pub fn skipped(&self) -> Vec<SkippedImage> {
         self.recipe.bad.list()
     }
@@ -209,7 +209,7 @@ impl Iterator for EvaluationBatches {
 /// All images of a dataset in order, prepared for evaluation, in batches.
 ///
 /// # Errors
-/// A setting makes no sense, or no thread can be started. (The seed of the options plays no part.)
+/// A setting is invalid, or no thread can be started. (The seed of the options plays no part.)
 pub fn evaluation_batches(
     dataset: Arc<LabeledDataset>,
     preprocess: Preprocess,
@@ -265,9 +265,9 @@ impl BatchRecipe for ViewsRecipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datasets::detection::ImageSource;
+    use crate::images::ImageSource;
+    use crate::images::decode::DecodeError;
     use crate::loading::OnBadImage;
-    use crate::loading::decode::DecodeError;
     use crate::loading::transforms::classify::TrainCrop;
     use image::RgbImage;
 
@@ -374,18 +374,18 @@ mod tests {
             let batches = evaluation_batches(dataset, preprocess(), views, &options).unwrap();
             batches.collect::<Result<Vec<_>, _>>().unwrap().concat()
         };
-        let pictures = batches(Views::One);
-        assert_eq!(pictures.len(), 10);
-        for (index, picture) in pictures.iter().enumerate() {
-            assert_eq!((picture.index, picture.label), (index, index % 2));
-            assert_eq!(picture.views.len(), 1);
-            assert_eq!(picture.views[0].pixels, [index as f32; 48]);
+        let images = batches(Views::One);
+        assert_eq!(images.len(), 10);
+        for (index, image) in images.iter().enumerate() {
+            assert_eq!((image.index, image.label), (index, index % 2));
+            assert_eq!(image.views.len(), 1);
+            assert_eq!(image.views[0].pixels, [index as f32; 48]);
         }
         assert_eq!(batches(Views::TenCrops)[3].views.len(), 10);
     }
 
     #[test]
-    fn a_broken_image_stops_the_epoch_or_is_left_out_and_listed() {
+    fn a_broken_image_stops_the_epoch_or_is_skipped_and_listed() {
         let with = |on_bad_image| {
             let options = LoaderOptions {
                 batch_size: 4,

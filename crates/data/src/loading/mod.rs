@@ -1,5 +1,4 @@
-//! Batches for training and evaluation: shuffled, prepared by several threads, and nevertheless the
-//! same every time.
+//! Batches for training and evaluation: shuffled, prepared by several threads, and deterministic.
 //!
 //! What is random about an image depends on `(seed, epoch, image)` alone and the order of an epoch
 //! on `(seed, epoch)`, so neither the number of threads nor a restart in the middle of an epoch
@@ -10,40 +9,43 @@
 //!   one class each. - [`EpochBatches`]: what both give, with the threads behind it.
 
 pub mod batch;
-pub mod decode;
 mod detection;
 mod epoch;
 mod labeled;
+pub mod prefetch;
 pub mod transforms;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::DataError;
+use crate::rng::stream;
 
+use self::prefetch::lock;
+
+pub use crate::images::decode;
 pub use detection::{DetectionLoader, TrainingImages};
 pub use epoch::EpochBatches;
 pub use labeled::{
     EvaluationBatches, LabeledBatch, LabeledLoader, LabeledViews, Views, evaluation_batches,
 };
 
-/// What to do with an image that can't be read or is not as annotated.
+/// The handling of an image that can't be read or does not match its annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadImage {
     /// Stop with an error that names it.
     #[default]
     Error,
-    /// Leave it out (its batch gets smaller) and remember it; the loaders list them.
+    /// Skip it (its batch gets smaller); the loaders list the skipped images.
     Skip,
 }
 
-/// An image that was left out.
+/// A skipped image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedImage {
     /// Position in the dataset.
@@ -52,7 +54,7 @@ pub struct SkippedImage {
     pub reason: String,
 }
 
-/// How batches are made.
+/// Settings of a loader.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoaderOptions {
@@ -81,7 +83,7 @@ impl Default for LoaderOptions {
 }
 
 impl LoaderOptions {
-    /// Checks that the numbers make sense.
+    /// Validates the values.
     ///
     /// # Errors
     /// A number that must be at least 1 is 0.
@@ -102,7 +104,7 @@ impl LoaderOptions {
     }
 }
 
-/// Streams of random numbers that never meet.
+/// Independent streams of random numbers.
 #[derive(Clone, Copy)]
 enum Purpose {
     /// Of an epoch's images.
@@ -113,22 +115,16 @@ enum Purpose {
     Mixing,
 }
 
+/// Returns the stream for `(seed, epoch, number of the image or batch)`.
 fn random_numbers(purpose: Purpose, seed: u64, epoch: u64, number: u64) -> ChaCha8Rng {
-    let mut key = [0u8; 32];
-    for (bytes, number) in key
-        .chunks_exact_mut(8)
-        .zip([seed, epoch, number, purpose as u64])
-    {
-        bytes.copy_from_slice(&number.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(key)
+    stream([seed, epoch, number, purpose as u64])
 }
 
-/// Images with something wrong: what to do about them, and which they were.
+/// Images that could not be prepared, and their handling.
 #[derive(Debug, Default)]
 struct BadImages {
     policy: OnBadImage,
-    /// Image -> why it was left out.
+    /// Image number to reason.
     skipped: Mutex<BTreeMap<usize, String>>,
 }
 
@@ -140,7 +136,7 @@ impl BadImages {
         }
     }
 
-    /// Those left out so far, each once.
+    /// Returns the images skipped so far, each once.
     fn list(&self) -> Vec<SkippedImage> {
         lock(&self.skipped)
             .iter()
@@ -176,8 +172,8 @@ impl BadImages {
     }
 }
 
-/// A panic in a decoder must neither kill the run without a name nor leave the consumer waiting for
-/// ever: it becomes an error like any other.
+/// A panic in a decoder must neither kill the run without a name nor leave the consumer waiting
+/// forever: it becomes an error.
 fn without_panic<T>(
     image: impl Fn() -> String,
     work: impl FnOnce() -> Result<T, DataError>,
@@ -193,9 +189,4 @@ fn without_panic<T>(
             message: message.to_owned(),
         })
     })
-}
-
-/// The data behind our locks is valid at every moment, so a poisoned lock is as good as another.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

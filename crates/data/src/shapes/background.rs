@@ -1,4 +1,4 @@
-//! What lies behind the objects: rooms, tables, cloth, gardens, blurred lights.
+//! Backgrounds: rooms, tables, cloth, gardens, blurred lights.
 
 use crate::shapes::canvas::{Canvas, bell_kernel};
 use crate::shapes::material::Lighting;

@@ -88,7 +88,7 @@ pub(super) struct Material {
 }
 
 /// Share of objects that wear the usual paint of their class; the others wear anything, so that
-/// color alone does not tell the class.
+/// color alone does not determine the class.
 const USUAL_SHARE: f32 = 0.85;
 
 impl Material {
@@ -101,7 +101,7 @@ impl Material {
         paint
     }
 
-    /// What a person expects: beach balls, cartons, tins, life buoys, gold stars, traffic cones.
+    /// Typical objects: beach balls, cartons, tins, life buoys, gold stars, traffic cones.
     fn wear_usual(&mut self, class_index: usize, rng: &mut Rng) {
         let white = Vec3::splat(rng.range(0.65, 0.9));
         let tint = |color: (f32, f32, f32), rng: &mut Rng| {
@@ -176,7 +176,7 @@ impl Material {
     }
 
     /// Paint that stands out from `behind`, the mean color around the object: nothing here is
-    /// camouflaged beyond what a person could find.
+    /// camouflaged beyond recognition.
     pub(super) fn sample_against(
         class_index: usize,
         behind: Vec3,
@@ -291,8 +291,8 @@ impl Material {
         let fresnel = self.mirror + (1.0 - self.mirror) * edge5 * 0.5;
         let bounce = normal * (2.0 * facing) - to_camera;
         let horizon = smoothstep(-0.25, 0.25, bounce.y + 0.2 * bounce.x);
-        let room = light.ground.mix(light.sky * 1.6, horizon);
-        color = color.mix(room, fresnel);
+        let surroundings = light.ground.mix(light.sky * 1.6, horizon);
+        color = color.mix(surroundings, fresnel);
         if self.highlight > 0.0 {
             let half = (light.direction + to_camera).normalized();
             let mut s = normal.dot(half).max(0.0);

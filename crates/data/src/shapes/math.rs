@@ -127,7 +127,7 @@ pub(super) fn mix(a: f32, b: f32, t: f32) -> f32 {
     a + (b - a) * t
 }
 
-/// How an object is turned: its axes in view space (x right, y up, z towards the camera).
+/// The rotation of an object: its axes in view space (x right, y up, z towards the camera).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rotation {
     x: Vec3,

@@ -80,7 +80,7 @@ impl Default for ShapesConfig {
 }
 
 impl ShapesConfig {
-    /// Check the values a person may have set.
+    /// Validates the configuration.
     ///
     /// # Errors
     /// [`ShapesError::LongSide`] outside [`LONG_SIDE_LIMITS`], [`ShapesError::NoImages`] when a
@@ -289,7 +289,7 @@ mod tests {
     }
 
     /// A change here is a change of the published dataset: raise the version in the key of
-    /// [`Rng`] and say so in the change log.
+    /// [`Rng`] and record it in the change log.
     #[test]
     fn the_first_scenes_stay_as_published() {
         let mut sum = 0u64;
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_lie_inside_the_image_and_are_tight_around_the_mask() {
+    fn boxes_are_inside_the_image_and_are_tight_around_the_mask() {
         let config = ShapesConfig::default();
         for index in 0..60 {
             let composition = Composition::new(&config, Split::Train, index);

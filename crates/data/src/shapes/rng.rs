@@ -4,9 +4,10 @@
 //! crate cannot change a published dataset.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng};
+use rand_chacha::rand_core::Rng as _;
 
 use crate::annotations::Split;
+use crate::rng::stream;
 use crate::shapes::math::Vec3;
 
 /// What a stream of random numbers is used for. Each purpose has its own stream, so annotations
@@ -25,16 +26,12 @@ pub(super) struct Rng(ChaCha8Rng);
 
 impl Rng {
     pub(super) fn new(seed: u64, split: Split, index: usize, purpose: Purpose) -> Self {
-        let mut key = [0u8; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        key[8] = match split {
+        let split = match split {
             Split::Train => 1,
             Split::Val => 2,
             Split::Test => 3,
         };
-        key[16..24].copy_from_slice(&(index as u64).to_le_bytes());
-        key[24..].copy_from_slice(b"shapes/1");
-        let mut rng = ChaCha8Rng::from_seed(key);
+        let mut rng = stream([seed, split, index as u64, u64::from_le_bytes(*b"shapes/1")]);
         rng.set_stream(purpose as u64);
         Self(rng)
     }

@@ -1,4 +1,4 @@
-//! Composition: which objects stand where, who hides whom, and what the annotations are.
+//! Composition: positions of objects, occlusion and annotations.
 
 use crate::boxes::{BoxXyxy, ImageSize};
 
@@ -18,7 +18,7 @@ use crate::shapes::{CLASS_NAMES, SceneObject, ShapesConfig};
 pub(super) const MAX_OBJECTS: usize = 10;
 /// An object is not placed where it, or one that it hides, would show less of its silhouette.
 pub(super) const MIN_VISIBLE: f32 = 0.5;
-/// The image border cuts off less of an object, or its class could not be told.
+/// The image border cuts off less of an object, or its class would be ambiguous.
 const MIN_INSIDE: f32 = 0.55;
 /// Most objects are only placed where everything stays visible to this degree.
 const MOSTLY_VISIBLE: f32 = 0.85;
@@ -33,12 +33,12 @@ const TINY: (f32, f32) = (0.03, 0.06);
 /// A visible box with a shorter side is too small to place, in pixels.
 pub(super) const MIN_SIDE: usize = 7;
 
-/// Where a scene plays.
+/// The setting of a scene.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Setting {
-    /// Objects stand on a floor; the floor begins at `horizon`, a share of the height.
+    /// Objects are on a floor; the floor begins at `horizon`, a share of the height.
     Floor { horizon: f32 },
-    /// Objects lie on, or hang in front of, a surface seen straight on.
+    /// Objects are on, or hang in front of, a surface seen straight on.
     Flat,
 }
 
@@ -72,11 +72,11 @@ pub(super) struct Composition {
     actors: Vec<Actor>,
     /// Lines in front of everything.
     foreground: Vec<Stroke>,
-    /// Whose pixel it is: instance index plus one, or [`NOBODY`].
+    /// Whose pixel it is: instance index plus one, or [`NO_OWNER`].
     owner: Vec<u8>,
 }
 
-const NOBODY: u8 = 0;
+const NO_OWNER: u8 = 0;
 
 impl Composition {
     pub(super) fn new(config: &ShapesConfig, split: Split, index: usize) -> Self {
@@ -103,7 +103,7 @@ impl Composition {
             instances: Vec::new(),
             actors: Vec::new(),
             foreground: Vec::new(),
-            owner: vec![NOBODY; width * height],
+            owner: vec![NO_OWNER; width * height],
         };
         if rng.chance(EMPTY_SHARE) {
             return scene;
@@ -235,7 +235,7 @@ impl Composition {
             pixels.sort_unstable();
             pixels.dedup();
             if self.keeps_others_visible(&pixels, MIN_VISIBLE) {
-                self.take(NOBODY, &pixels);
+                self.take(NO_OWNER, &pixels);
                 self.foreground.push(stroke);
             }
         }
@@ -312,10 +312,10 @@ impl Composition {
     fn take(&mut self, owner: u8, pixels: &[usize]) {
         for &pixel in pixels {
             let before = std::mem::replace(&mut self.owner[pixel], owner);
-            if before != NOBODY {
+            if before != NO_OWNER {
                 self.instances[usize::from(before) - 1].visible -= 1;
             }
-            if owner != NOBODY {
+            if owner != NO_OWNER {
                 self.instances[usize::from(owner) - 1].visible += 1;
             }
         }
@@ -399,11 +399,11 @@ impl Composition {
         for actor in &self.actors {
             let behind = self.mean_around(actor, &canvas);
             let instance = &self.instances[usize::from(actor.instance) - 1];
-            let mut fresh = || Material::sample_against(instance.class_index, behind, &light, rng);
+            let mut sample = || Material::sample_against(instance.class_index, behind, &light, rng);
             let paint = if instance.iscrowd {
-                crowd_paint.get_or_insert_with(fresh).variation(rng)
+                crowd_paint.get_or_insert_with(sample).variation(rng)
             } else {
-                fresh()
+                sample()
             };
             for shadow in self.shadows(actor, &light) {
                 actor.sprite.cast_shadow(&shadow, &mut canvas);

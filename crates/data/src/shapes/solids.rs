@@ -120,8 +120,8 @@ impl Solid {
         Self::Star { triangles }
     }
 
-    /// A pose from which the class can be told: never a cylinder or a cone end-on, a ring edge-on,
-    /// or a box with one face. `upright` objects stand on a floor seen from slightly above.
+    /// A pose that shows the class: never a cylinder or a cone end-on, a ring edge-on,
+    /// or a box with one face. `upright` objects are on a floor seen from slightly above.
     pub(super) fn sample_pose(&self, upright: bool, rng: &mut Rng) -> Rotation {
         let roll = if upright {
             rng.range(-0.02, 0.02)
@@ -136,7 +136,7 @@ impl Solid {
                 (yaw, rng.range(0.04, 0.11), roll)
             }
             Self::Cylinder { .. } => {
-                // A cylinder may also lie on its side.
+                // A cylinder may also be on its side.
                 let lying = if upright && rng.chance(0.25) {
                     0.25 * rng.sign() + rng.range(-0.03, 0.03)
                 } else {
@@ -188,7 +188,7 @@ impl Solid {
     }
 }
 
-/// A solid and the eye that looks at it.
+/// A solid and its viewpoint.
 #[derive(Debug)]
 pub(super) struct SeenSolid<'a> {
     solid: &'a Solid,
@@ -329,7 +329,7 @@ fn intersect_cone(radius: f32, half_height: f32, origin: Vec3, direction: Vec3) 
     }
     let root = discriminant.sqrt();
     let (first, second) = ((-b - root) / a, (-b + root) / a);
-    // One of the two roots may lie on the mirrored cone above the apex.
+    // One of the two roots may be on the mirrored cone above the apex.
     let mut best: Option<f32> = None;
     for t in [first, second] {
         let y = origin.y + direction.y * t;
@@ -356,7 +356,7 @@ fn intersect_ring(major: f32, minor: f32, origin: Vec3, direction: Vec3) -> Opti
     }
     let root = discriminant.sqrt();
     let (mut t, mut end) = (-b - root, -b + root);
-    // The ring lies between two planes.
+    // The ring is between two planes.
     if direction.z != 0.0 {
         let slope = 1.0 / direction.z;
         let (one, two) = ((-minor - origin.z) * slope, (minor - origin.z) * slope);
@@ -471,7 +471,7 @@ mod tests {
                         hit.normal.dot(d.normalized()) < 0.72,
                         "class {class}: {hit:?}"
                     );
-                    // The hit lies on the ray.
+                    // The hit is on the ray.
                     let off = (hit.position - o).cross(d.normalized()).length();
                     assert!(off < 1e-3, "class {class}: off the ray by {off}");
                 }

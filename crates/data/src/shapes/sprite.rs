@@ -40,7 +40,7 @@ pub(super) struct View {
     pub(super) scale: f32,
     /// Distance of the camera from the object's center, in units; small means strong perspective.
     pub(super) distance: f32,
-    /// Where in its pixel the center lies, 0 to 1.
+    /// Position of the center in its pixel, 0 to 1.
     pub(super) subpixel: (f32, f32),
 }
 
@@ -175,7 +175,7 @@ impl Sprite {
     ) {
         let (w, h) = (canvas.width as i32, canvas.height as i32);
         let eye = Vec3::new(0.0, 0.0, self.distance);
-        // The first sample of a pixel first makes room for the whole object.
+        // The first sample of a pixel first blends the whole object.
         let mut last = u32::MAX;
         for sample in &self.samples {
             let x = left + (sample.pixel as usize % self.width) as i32;

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::annotations::Split;
+use crate::atomic::write_atomically;
 use crate::shapes::scene::Composition;
 use crate::shapes::{
     CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, annotation_id, file_name, photograph,
@@ -186,10 +187,7 @@ fn write_annotations(
     if let Some(directory) = path.parent() {
         create_directory(directory)?;
     }
-    // Under another name first: the final name never holds half a file.
-    let unfinished = path.with_extension("json.part");
-    write_file(&unfinished, &json)?;
-    fs::rename(&unfinished, path).map_err(|source| ShapesError::Write {
+    write_atomically(path, |out| out.write_all(&json)).map_err(|source| ShapesError::Write {
         path: path.to_path_buf(),
         source,
     })

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
-use crate::loading::decode::{DecodeError, InspectedImage, inspect_image_bytes};
+use crate::images::decode::{DecodeError, InspectedImage, inspect_image_bytes};
 
 /// Larger files are refused, so that a few of them cannot fill the memory.
 const LARGEST_FILE: u64 = 1 << 30;

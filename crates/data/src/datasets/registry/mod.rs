@@ -15,7 +15,8 @@ use crate::annotations::coco_directory::find_coco;
 use crate::annotations::format::{DatasetFiles, SplitAnnotations};
 use crate::annotations::layout::{Split, SplitFiles};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
-use crate::datasets::detection::{DetectionDataset, ImageSource, check_same_categories};
+use crate::datasets::detection::{DetectionDataset, check_same_categories};
+use crate::images::ImageSource;
 use crate::shapes::{
     self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph,
     generate_annotations, photograph_scene,

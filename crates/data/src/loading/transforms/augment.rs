@@ -1,4 +1,4 @@
-//! Random changes of training images: which, how likely, and in which order.
+//! Data augmentation for detection: the random transforms, their probabilities and their order.
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
@@ -25,18 +25,18 @@ pub struct Sample {
     pub labels: Vec<usize>,
 }
 
-/// Cutting out a random part: each side is a fraction of the image's, drawn from
+/// Random cropping: each side is a fraction of the image's, drawn from
 /// `[min_fraction, 1]`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RandomCrop {
-    /// How often to crop, 0 to 1.
+    /// Probability of cropping, 0 to 1.
     pub probability: f32,
     /// Smallest side of the window as a fraction of the image's side, above 0, at most 1.
     pub min_fraction: f32,
 }
 
-/// Showing objects larger or smaller than they are, as large-scale jitter does
+/// Random scaling, as in large-scale jitter
 /// (<https://arxiv.org/abs/2012.07177>): a factor is drawn from `[min, max]`. Below 1 the image is
 /// resized to that fraction of the input size; above 1 a window of that inverse fraction is cut out
 /// and fills the input, so the input never grows.
@@ -49,24 +49,24 @@ pub struct ScaleJitter {
     pub max: f32,
 }
 
-/// The random changes of a training run. The default is that of the references: nothing but a
-/// horizontal flip of every second image.
+/// The data augmentation of a training run. The default is that of the reference implementations: a
+/// horizontal flip with probability 0.5.
 ///
 /// Order: flips and turn, crop, scale, colors, then the input's short side.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// How often to mirror left-right, 0 to 1.
+    /// Probability of mirroring left-right, 0 to 1.
     pub horizontal_flip: f32,
-    /// How often to mirror top-bottom, 0 to 1; for images without an up, as from a microscope.
+    /// Probability of mirroring top-bottom, 0 to 1; for images without an upright direction, such as those of a microscope.
     pub vertical_flip: f32,
-    /// How often to turn by 90 degrees, left or right at random, 0 to 1; likewise.
+    /// Probability of rotating by 90 degrees, left or right at random, 0 to 1; likewise.
     pub quarter_turn: f32,
-    /// Cutting out a part.
+    /// Random cropping.
     pub crop: Option<RandomCrop>,
-    /// Scaling up and down.
+    /// Random scaling.
     pub scale_jitter: Option<ScaleJitter>,
-    /// Changing colors.
+    /// Color jitter.
     pub color_jitter: Option<ColorJitter>,
     /// Short sides in pixels from which each image draws one; empty: the preprocessing's
     /// `min_size`.
@@ -83,7 +83,7 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
-    /// No change at all.
+    /// Returns an augmentation that changes nothing.
     pub const fn none() -> Self {
         Self {
             horizontal_flip: 0.0,
@@ -96,7 +96,7 @@ impl Augmentation {
         }
     }
 
-    /// Checks that the numbers make sense.
+    /// Validates the values.
     ///
     /// # Errors
     /// A value is outside its range; the message names the setting.
@@ -134,7 +134,7 @@ impl Augmentation {
         self.color_jitter.map_or(Ok(()), |jitter| jitter.validate())
     }
 
-    /// Changes a sample and says how to preprocess it (the short side may be drawn, too). A box cut
+    /// Augments a sample and returns its preprocessing (the short side may be random, too). A box cut
     /// by a crop is dropped unless both its sides are longer than `min_side`, in pixels.
     pub fn apply(
         &self,
@@ -213,9 +213,9 @@ fn crop_keeping_objects(
     sample
 }
 
-/// Whether something of this probability, 0 to 1, happens.
+/// Draws an event of this probability, 0 to 1.
 pub(super) fn happens(probability: f32, rng: &mut impl Rng) -> bool {
-    // no draw for what is switched off; `random::<f32>()` lies in [0, 1)
+    // no draw for what is switched off; `random::<f32>()` is in [0, 1)
     probability > 0.0 && rng.random::<f32>() < probability
 }
 

@@ -111,9 +111,9 @@ pub fn adjust_saturation(image: &mut RgbImage, factor: f32) {
 pub fn adjust_hue(image: &mut RgbImage, shift: f32) {
     for pixel in image.pixels_mut() {
         let [hue, saturation, value] = rgb_to_hsv(pixel.0.map(|v| f32::from(v) / 255.0));
-        let turned = (hue + shift).rem_euclid(1.0);
+        let shifted = (hue + shift).rem_euclid(1.0);
         // the factor torchvision uses to come back to 8 bits without favoring 255
-        pixel.0 = hsv_to_rgb([turned, saturation, value]).map(|v| (v * (256.0 - 1e-3)) as u8);
+        pixel.0 = hsv_to_rgb([shifted, saturation, value]).map(|v| (v * (256.0 - 1e-3)) as u8);
     }
 }
 
@@ -197,9 +197,9 @@ mod tests {
             for name in fixture.names().into_iter().filter(|n| n.starts_with(kind)) {
                 let factor: f32 = name.split('=').nth(1).unwrap().parse().unwrap();
                 let expected = planar_to_image(fixture.tensor(name).unwrap().data(), height, width);
-                let mut ours = image.clone();
-                adjust(&mut ours, factor);
-                let differences = ours
+                let mut actual = image.clone();
+                adjust(&mut actual, factor);
+                let differences = actual
                     .iter()
                     .zip(expected.iter())
                     .map(|(a, b)| a.abs_diff(*b));
@@ -208,7 +208,7 @@ mod tests {
                     (off + usize::from(d > 0), worst.max(d))
                 });
                 assert!(
-                    worst <= 1 && off * 100 <= ours.len(),
+                    worst <= 1 && off * 100 <= actual.len(),
                     "{name}: {off} differ, by {worst}"
                 );
                 compared += 1;

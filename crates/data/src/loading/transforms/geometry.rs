@@ -1,4 +1,4 @@
-//! Flips, quarter turns and crops of an image with its boxes.
+//! Flips, rotations by 90 degrees and crops of an image with its boxes.
 
 use image::{RgbImage, imageops};
 
@@ -26,7 +26,7 @@ pub fn flip_vertical(mut sample: Sample) -> Sample {
     sample
 }
 
-/// Turns clockwise by 90 degrees; width and height change places.
+/// Rotates clockwise by 90 degrees; width and height are swapped.
 pub fn turn_clockwise(sample: Sample) -> Sample {
     let height = sample.image.height() as f32;
     Sample {
@@ -40,7 +40,7 @@ pub fn turn_clockwise(sample: Sample) -> Sample {
     }
 }
 
-/// Turns counter-clockwise by 90 degrees; width and height change places.
+/// Rotates counter-clockwise by 90 degrees; width and height are swapped.
 pub fn turn_counter_clockwise(sample: Sample) -> Sample {
     let width = sample.image.width() as f32;
     Sample {
@@ -67,11 +67,11 @@ pub struct Window {
     pub height: u32,
 }
 
-/// Cuts a window out. A box stays when its center lies inside the window (so that no object is
+/// Crops to a window. A box is kept when its center is inside the window (so that no object is
 /// labeled by a sliver of its edge) and both sides of its visible part are longer than `min_side`;
 /// it is clipped to the window.
 ///
-/// The window must lie inside the image.
+/// The window must be inside the image.
 pub fn crop(sample: &Sample, window: Window, min_side: f32) -> Sample {
     let Window {
         x,

@@ -1,4 +1,4 @@
-//! The one way an image becomes network input: resized, normalized, planes in the network's
+//! The one way from an image to model input: resized, normalized, planes in the network's
 //! channel order. Training, evaluation and prediction share [`prepare`].
 
 use image::RgbImage;
@@ -8,8 +8,8 @@ use crate::boxes::{BoxXyxy, ImageSize};
 
 use crate::loading::transforms::resize::{ResizeMethod, resize_bilinear_plane, resize_rgb8};
 
-/// A limit of the long side that only images of absurd proportions reach: short sides of 256 pixels
-/// and a long side 256 times as long. It keeps such an image from asking for all memory.
+/// A limit of the long side that only images of extreme aspect ratio reach: short sides of 256 pixels
+/// and a long side 256 times as long. It limits the memory of such an image.
 pub const NO_LONG_SIDE_LIMIT: usize = 1 << 16;
 
 /// Order of the color planes that a network was trained with.
@@ -22,7 +22,7 @@ pub enum ChannelOrder {
     Bgr,
 }
 
-/// What a network expects of its input; part of a checkpoint.
+/// The preprocessing that a model expects; part of a checkpoint.
 ///
 /// A value of 0 to 255 becomes `(value * scale - mean) / std`, with `mean` and `std` in
 /// `channel_order`.
@@ -108,7 +108,7 @@ impl Preprocess {
         }
     }
 
-    /// The same with other side lengths, in pixels.
+    /// Returns this preprocessing with other side lengths, in pixels.
     pub const fn with_sizes(self, min_size: usize, max_size: usize) -> Self {
         Self {
             min_size,
@@ -117,7 +117,7 @@ impl Preprocess {
         }
     }
 
-    /// Checks that the numbers make sense.
+    /// Validates the values.
     ///
     /// # Errors
     /// A size of zero, `max_size` below `min_size`, a zero standard deviation, or a value that is not finite.
@@ -255,7 +255,7 @@ pub struct PreparedImage {
 }
 
 impl PreparedImage {
-    /// How much the image was stretched: `(x, y)`, the exact ratios of the sides.
+    /// Returns the scale factors `(x, y)`, the exact ratios of the sides.
     pub fn ratios(&self) -> (f32, f32) {
         ratios(self.image_size, self.input_size)
     }
@@ -316,12 +316,12 @@ pub fn prepare_ten_crops(
     }
     let (bottom, right) = ((size.height - side) as isize, (size.width - side) as isize);
     let corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)];
-    let five = |picture: &PreparedImage| {
+    let five = |image: &PreparedImage| {
         let mut crops: Vec<PreparedImage> = corners
             .iter()
-            .map(|&(top, left)| square(picture, top, left, side, preprocess))
+            .map(|&(top, left)| square(image, top, left, side, preprocess))
             .collect();
-        crops.push(center(picture, side, preprocess));
+        crops.push(center(image, side, preprocess));
         crops
     };
     let mut crops = five(&whole);
@@ -350,13 +350,14 @@ pub fn normalize(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
     }
 }
 
-/// Where a centerd span of `inner` begins in one of `outer`, below zero if it is longer: the half
+/// Where a centered span of `inner` begins in one of `outer`, below zero if it is longer: the half
 /// rounded to the even neighbor, as Python rounds, for cutting; rounded down for padding
 /// (torchvision's `center_crop`).
 pub fn center_offset(outer: usize, inner: usize) -> isize {
-    match outer >= inner {
-        true => ((outer - inner) as f64 / 2.0).round_ties_even() as isize,
-        false => -(((inner - outer) / 2) as isize),
+    if outer >= inner {
+        ((outer - inner) as f64 / 2.0).round_ties_even() as isize
+    } else {
+        -(((inner - outer) / 2) as isize)
     }
 }
 
@@ -404,14 +405,14 @@ fn interpolate_normalized(
     pixels
 }
 
-fn center(picture: &PreparedImage, side: usize, preprocess: &Preprocess) -> PreparedImage {
-    let size = picture.input_size;
+fn center(image: &PreparedImage, side: usize, preprocess: &Preprocess) -> PreparedImage {
+    let size = image.input_size;
     let top = center_offset(size.height, side);
     let left = center_offset(size.width, side);
-    square(picture, top, left, side, preprocess)
+    square(image, top, left, side, preprocess)
 }
 
-/// Cuts out a square; what lies outside the image is black.
+/// Cuts out a square; pixels outside the image are black.
 fn square(
     image: &PreparedImage,
     top: isize,
@@ -445,11 +446,11 @@ fn square(
     }
 }
 
-fn mirrored(mut picture: PreparedImage) -> PreparedImage {
-    for row in picture.pixels.chunks_exact_mut(picture.input_size.width) {
+fn mirrored(mut image: PreparedImage) -> PreparedImage {
+    for row in image.pixels.chunks_exact_mut(image.input_size.width) {
         row.reverse();
     }
-    picture
+    image
 }
 
 #[cfg(test)]
@@ -523,13 +524,13 @@ mod tests {
     #[test]
     fn pixels_equal_torchvision() {
         each_case("torchvision/", |name, image, min, max, expected, shape| {
-            let ours = prepare(image, &Preprocess::torchvision().with_sizes(min, max));
+            let actual = prepare(image, &Preprocess::torchvision().with_sizes(min, max));
             assert_eq!(
-                [3, ours.input_size.height, ours.input_size.width],
+                [3, actual.input_size.height, actual.input_size.width],
                 shape,
                 "{name}"
             );
-            let worst = ours
+            let worst = actual
                 .pixels
                 .iter()
                 .zip(expected)
@@ -542,14 +543,14 @@ mod tests {
     #[test]
     fn pixels_equal_detectron2_within_one_level_of_255() {
         each_case("detectron2/", |name, image, min, max, expected, shape| {
-            let ours = prepare(image, &Preprocess::detectron2().with_sizes(min, max));
+            let actual = prepare(image, &Preprocess::detectron2().with_sizes(min, max));
             assert_eq!(
-                [3, ours.input_size.height, ours.input_size.width],
+                [3, actual.input_size.height, actual.input_size.width],
                 shape,
                 "{name}"
             );
             let (mut worst, mut off) = (0.0f32, 0);
-            for (a, b) in ours.pixels.iter().zip(expected) {
+            for (a, b) in actual.pixels.iter().zip(expected) {
                 worst = worst.max((a - b).abs());
                 off += usize::from((a - b).abs() > 1e-3);
             }

@@ -68,9 +68,10 @@ impl ResizeMethod {
                 if new_long > max {
                     (new_short, new_long) = ((max * new_short / new_long).floor(), max);
                 }
-                match width <= height {
-                    true => (new_long, new_short),
-                    false => (new_short, new_long),
+                if width <= height {
+                    (new_long, new_short)
+                } else {
+                    (new_short, new_long)
                 }
             }
         };
@@ -151,7 +152,7 @@ impl Neighbors {
     }
 }
 
-/// Resizes 8-bit pixels in a method's interpolation; what lies between two levels is rounded.
+/// Resizes 8-bit pixels in a method's interpolation; values between two levels are rounded.
 ///
 /// [`ResizeMethod::Torchvision`] itself interpolates normalized values, which nothing rounds: its
 /// levels here are the nearest ones.
@@ -243,13 +244,13 @@ mod tests {
             (1, 10_000, (1, 1333), (1, 1333)),
         ] {
             let size = ImageSize::new(height, width);
-            let ours = |method: ResizeMethod| {
+            let actual = |method: ResizeMethod| {
                 let s = method.input_size(size, 800, 1333);
                 (s.height, s.width)
             };
-            assert_eq!(ours(ResizeMethod::Torchvision), torchvision, "{size}");
-            assert_eq!(ours(ResizeMethod::Detectron2), detectron2, "{size}");
-            assert_eq!(ours(ResizeMethod::Mmdetection), detectron2, "{size}");
+            assert_eq!(actual(ResizeMethod::Torchvision), torchvision, "{size}");
+            assert_eq!(actual(ResizeMethod::Detectron2), detectron2, "{size}");
+            assert_eq!(actual(ResizeMethod::Mmdetection), detectron2, "{size}");
         }
     }
 

@@ -126,12 +126,13 @@ fn square(image: &RgbImage, left: i64, top: i64, side: usize) -> RgbImage {
 }
 
 /// Where a random square begins along one side, relative to the image without its border. A
-/// image that is smaller than the square in spite of its border is centerd.
+/// image that is smaller than the square in spite of its border is centered.
 fn draw_offset(length: usize, padding: usize, side: usize, rng: &mut impl Rng) -> i64 {
     let padded = length + 2 * padding;
-    match padded >= side {
-        true => rng.random_range(0..=padded - side) as i64 - padding as i64,
-        false => center_offset(length, side) as i64,
+    if padded >= side {
+        rng.random_range(0..=padded - side) as i64 - padding as i64
+    } else {
+        center_offset(length, side) as i64
     }
 }
 
@@ -152,18 +153,18 @@ pub fn resized_crop(image: &RgbImage, window: Window, preprocess: &Preprocess) -
 
 /// Size of a window of this fraction of the image's area and this width over height; nothing if
 /// it does not fit into the image. Halves are rounded to the even neighbor, as Python does.
-pub fn window_size(picture: ImageSize, area_fraction: f64, ratio: f64) -> Option<ImageSize> {
-    let area = (picture.height * picture.width) as f64 * area_fraction;
+pub fn window_size(image: ImageSize, area_fraction: f64, ratio: f64) -> Option<ImageSize> {
+    let area = (image.height * image.width) as f64 * area_fraction;
     let width = (area * ratio).sqrt().round_ties_even() as usize;
     let height = (area / ratio).sqrt().round_ties_even() as usize;
-    let fits = (1..=picture.width).contains(&width) && (1..=picture.height).contains(&height);
+    let fits = (1..=image.width).contains(&width) && (1..=image.height).contains(&height);
     fits.then(|| ImageSize::new(height, width))
 }
 
-/// The largest centerd window whose width over height is between the bounds, for when no drawn
+/// The largest centered window whose width over height is between the bounds, for when no drawn
 /// window fits.
-pub fn fallback_window(picture: ImageSize, [lowest, highest]: [f64; 2]) -> Window {
-    let ImageSize { height, width } = picture;
+pub fn fallback_window(image: ImageSize, [lowest, highest]: [f64; 2]) -> Window {
+    let ImageSize { height, width } = image;
     let ratio = width as f64 / height as f64;
     let at_ratio = |side: f64, limit: usize| (side.round_ties_even() as usize).clamp(1, limit);
     let (window_width, window_height) = if ratio < lowest {
@@ -183,21 +184,20 @@ pub fn fallback_window(picture: ImageSize, [lowest, highest]: [f64; 2]) -> Windo
 
 /// `RandomResizedCrop`'s window: ten tries with an area drawn evenly and a ratio drawn evenly on a
 /// logarithmic scale, then [`fallback_window`].
-fn draw_window(picture: ImageSize, scale: [f32; 2], ratio: [f32; 2], rng: &mut impl Rng) -> Window {
+fn draw_window(image: ImageSize, scale: [f32; 2], ratio: [f32; 2], rng: &mut impl Rng) -> Window {
     const TRIES: usize = 10;
     let [lowest, highest] = ratio.map(f64::from);
     for _ in 0..TRIES {
         let area_fraction = f64::from(rng.random_range(scale[0]..=scale[1]));
         let drawn_ratio = rng.random_range(lowest.ln()..=highest.ln()).exp();
-        if let Some(ImageSize { height, width }) = window_size(picture, area_fraction, drawn_ratio)
-        {
+        if let Some(ImageSize { height, width }) = window_size(image, area_fraction, drawn_ratio) {
             return Window {
-                x: rng.random_range(0..=picture.width - width) as u32,
-                y: rng.random_range(0..=picture.height - height) as u32,
+                x: rng.random_range(0..=image.width - width) as u32,
+                y: rng.random_range(0..=image.height - height) as u32,
                 width: width as u32,
                 height: height as u32,
             };
         }
     }
-    fallback_window(picture, [lowest, highest])
+    fallback_window(image, [lowest, highest])
 }

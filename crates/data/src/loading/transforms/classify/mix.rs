@@ -88,10 +88,7 @@ fn draw_share(alpha: f32, rng: &mut impl Rng) -> f64 {
     let alpha = f64::from(alpha);
     // `validate` lets no other alpha pass than one that has a distribution
     let drawn = Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(rng));
-    match drawn.is_nan() {
-        true => 1.0,
-        false => drawn,
-    }
+    if drawn.is_nan() { 1.0 } else { drawn }
 }
 
 /// Each image becomes `own_share` of itself and the rest of its partner; pixels

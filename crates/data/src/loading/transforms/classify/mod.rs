@@ -86,7 +86,7 @@ impl LabeledAugmentation {
         }
     }
 
-    /// Checks that the numbers make sense.
+    /// Validates the values.
     ///
     /// # Errors
     /// A value is outside its range; the message names the setting.

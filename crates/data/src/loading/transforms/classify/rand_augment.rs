@@ -191,9 +191,12 @@ impl Operation {
                     (u32::from(level) >> dropped << dropped) as u8
                 })
             }
-            Self::Solarize => each_level(image, |_, level| match f32::from(level) < amount {
-                true => level,
-                false => 255 - level,
+            Self::Solarize => each_level(image, |_, level| {
+                if f32::from(level) < amount {
+                    level
+                } else {
+                    255 - level
+                }
             }),
             Self::AutoContrast => {
                 let tables = histograms(&image).map(|counts| stretched(&counts));

@@ -61,10 +61,10 @@ fn cases(kind: &str) -> Vec<(String, Vec<f64>)> {
     cases
 }
 
-/// All values within one level, and at most so many of a thousand unlike.
-fn assert_alike(name: &str, ours: &RgbImage, expected: &RgbImage, per_mille: usize) {
-    assert_eq!(ours.dimensions(), expected.dimensions(), "{name}");
-    let differences = ours
+/// All values within one level, and at most `per_mille` of a thousand different.
+fn assert_alike(name: &str, actual: &RgbImage, expected: &RgbImage, per_mille: usize) {
+    assert_eq!(actual.dimensions(), expected.dimensions(), "{name}");
+    let differences = actual
         .iter()
         .zip(expected.iter())
         .map(|(a, b)| a.abs_diff(*b));
@@ -72,9 +72,9 @@ fn assert_alike(name: &str, ours: &RgbImage, expected: &RgbImage, per_mille: usi
         (off + usize::from(d > 0), worst.max(d))
     });
     assert!(
-        worst <= 1 && off * 1000 <= per_mille * ours.len(),
+        worst <= 1 && off * 1000 <= per_mille * actual.len(),
         "{name}: {off} of {} differ, by up to {worst}",
-        ours.len()
+        actual.len()
     );
 }
 
@@ -121,8 +121,8 @@ fn resizing_equals_torchvision_on_pil_images() {
                 center_crop: None,
                 ..Preprocess::imagenet_eval()
             };
-            let ours = levels(&prepare(&image, &preprocess), &preprocess);
-            assert_alike(&name, &ours, &test_image(&name), RESIZED_PER_MILLE);
+            let actual = levels(&prepare(&image, &preprocess), &preprocess);
+            assert_alike(&name, &actual, &test_image(&name), RESIZED_PER_MILLE);
         }
     }
 }
@@ -133,8 +133,8 @@ fn the_center_equals_torchvision_with_its_rounding_and_its_padding() {
     for (name, side) in cases("center_crop") {
         let preprocess = with_side(side[0] as usize);
         preprocess.validate().unwrap();
-        let ours = levels(&prepare(&image, &preprocess), &preprocess);
-        assert_alike(&name, &ours, &test_image(&name), 0);
+        let actual = levels(&prepare(&image, &preprocess), &preprocess);
+        assert_alike(&name, &actual, &test_image(&name), 0);
         let trained =
             TrainCrop::Center {}.apply(&image, &preprocess, &mut ChaCha8Rng::seed_from_u64(0));
         assert_alike(&name, &trained, &test_image(&name), 0);
@@ -149,9 +149,9 @@ fn ten_crops_equal_torchvision_in_its_order() {
         let preprocess = with_side(side);
         let fixture = fixture();
         let expected = fixture.tensor(&name).unwrap().data();
-        let ours = prepare_ten_crops(&image, &preprocess).unwrap();
-        assert_eq!(ours.len(), 10);
-        for (index, crop) in ours.iter().enumerate() {
+        let actual = prepare_ten_crops(&image, &preprocess).unwrap();
+        assert_eq!(actual.len(), 10);
+        for (index, crop) in actual.iter().enumerate() {
             let length = side * side * 3;
             let expected = &expected[index * length..(index + 1) * length];
             assert_eq!(
@@ -192,8 +192,8 @@ fn a_stretched_window_equals_torchvision() {
                 resize_method,
                 ..with_side(side as usize)
             };
-            let ours = resized_crop(&image, window, &preprocess);
-            assert_alike(&name, &ours, &test_image(&name), RESIZED_PER_MILLE);
+            let actual = resized_crop(&image, window, &preprocess);
+            assert_alike(&name, &actual, &test_image(&name), RESIZED_PER_MILLE);
         }
     }
 }
@@ -233,8 +233,8 @@ fn one_hot(labels: &[SoftLabel]) -> Vec<f64> {
     rows
 }
 
-fn assert_close(name: &str, ours: impl IntoIterator<Item = f64>, expected: &[f64]) {
-    let worst = ours
+fn assert_close(name: &str, actual: impl IntoIterator<Item = f64>, expected: &[f64]) {
+    let worst = actual
         .into_iter()
         .zip(expected)
         .map(|(a, b)| (a - b).abs())
@@ -414,14 +414,14 @@ fn each_operation_of_rand_augment_equals_torchvision_on_pil_images() {
         };
         let operation = Operation::ALL
             .into_iter()
-            .find(|ours| format!("{ours:?}") == operation)
+            .find(|actual| format!("{actual:?}") == operation)
             .unwrap();
         let source = match operation {
             Operation::AutoContrast | Operation::Equalize => "flat",
             _ => "image",
         };
-        let ours = operation.apply(test_image(source), amount.parse().unwrap());
-        assert_alike(name, &ours, &test_image(name), 0);
+        let actual = operation.apply(test_image(source), amount.parse().unwrap());
+        assert_alike(name, &actual, &test_image(name), 0);
         compared.push(operation);
     }
     assert!(Operation::ALL.iter().all(|o| compared.contains(o)));
@@ -435,11 +435,11 @@ fn amounts_of_all_magnitudes_equal_torchvision() {
     for (index, operation) in Operation::ALL.into_iter().enumerate() {
         assert_eq!(operation.has_sign(), signs[index] == 1.0, "{operation:?}");
         for magnitude in 0..31 {
-            let ours = f64::from(operation.amount(magnitude as f32, size));
-            let theirs = amounts[31 * index + magnitude];
+            let actual = f64::from(operation.amount(magnitude as f32, size));
+            let expected = amounts[31 * index + magnitude];
             assert!(
-                (ours - theirs).abs() < 1e-5 * (1.0 + theirs),
-                "{operation:?} {magnitude}: {ours} {theirs}"
+                (actual - expected).abs() < 1e-5 * (1.0 + expected),
+                "{operation:?} {magnitude}: {actual} {expected}"
             );
         }
     }
@@ -491,22 +491,22 @@ fn rand_augment_draws_all_operations_and_both_signs_alike() {
 
 #[test]
 fn shifts_and_squares_equal_their_formulas() {
-    let mut ours = test_image("image");
-    levels::shift(&mut ours, levels::lighting_shift([0.15, -0.3, 0.7]));
-    assert_alike("lighting", &ours, &test_image("lighting"), 0);
-    let mut ours = test_image("image");
-    levels::shift(&mut ours, [-13.3; 3]);
-    assert_alike("pixel_jitter", &ours, &test_image("pixel_jitter"), 0);
-    let mut ours = test_image("image");
+    let mut actual = test_image("image");
+    levels::shift(&mut actual, levels::lighting_shift([0.15, -0.3, 0.7]));
+    assert_alike("lighting", &actual, &test_image("lighting"), 0);
+    let mut actual = test_image("image");
+    levels::shift(&mut actual, [-13.3; 3]);
+    assert_alike("pixel_jitter", &actual, &test_image("pixel_jitter"), 0);
+    let mut actual = test_image("image");
     for center in [(30, 20), (50, 1)] {
         levels::fill_square(
-            &mut ours,
+            &mut actual,
             center,
             9,
             Preprocess::imagenet_eval().mean_color(),
         );
     }
-    assert_alike("cutout", &ours, &test_image("cutout"), 0);
+    assert_alike("cutout", &actual, &test_image("cutout"), 0);
     // Blue first and on a scale of 255, the same color stands the other way round.
     assert_eq!(Preprocess::imagenet_eval().mean_color(), [124, 116, 104]);
     assert_eq!(Preprocess::detectron2().mean_color(), [124, 116, 104]);
@@ -586,9 +586,9 @@ fn the_flip_happens_as_often_as_asked() {
     let mirrored = imageops::flip_horizontal(&plain);
     let mut flips = 0;
     for seed in 0..400 {
-        let ours = apply(&augmentation, seed);
-        assert!(ours == plain || ours == mirrored);
-        flips += usize::from(ours == mirrored);
+        let actual = apply(&augmentation, seed);
+        assert!(actual == plain || actual == mirrored);
+        flips += usize::from(actual == mirrored);
     }
     assert!((70..130).contains(&flips), "{flips}");
 }

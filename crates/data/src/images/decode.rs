@@ -1,7 +1,7 @@
-//! The one way a file becomes pixels.
+//! The one image decoder.
 //!
-//! Training, evaluation, prediction and the viewer all call [`decode_image`], so an image can not
-//! look different to two of them: the format is guessed from the content and never from the file's
+//! Training, evaluation, prediction and the viewer all call [`decode_image`], so an image is
+//! the same for all of them: the format is guessed from the content and never from the file's
 //! extension, the EXIF orientation is applied, and every color type ends as 8-bit RGB.
 
 use std::{
@@ -17,10 +17,10 @@ use image::{
 
 use crate::boxes::ImageSize;
 
-/// The endings of file names under which images are looked for in directories, in small letters.
+/// File name extensions of images, in lower case.
 pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
-/// Whether a file's name ends like an image's, in small or capital letters.
+/// Returns whether a file has the extension of an image, in lower or upper case.
 pub fn has_image_extension(path: &Path) -> bool {
     path.extension()
         .and_then(|extension| extension.to_str())
@@ -31,7 +31,7 @@ pub fn has_image_extension(path: &Path) -> bool {
         })
 }
 
-/// Why a file did not become an image; every message begins with the file's path.
+/// The error of decoding an image; every message begins with the file's path.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// The file is missing or can't be read.
@@ -39,7 +39,7 @@ pub enum DecodeError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The content is of no known image format.
@@ -59,12 +59,12 @@ pub enum DecodeError {
     Broken {
         /// The file.
         path: PathBuf,
-        /// What the decoder says.
+        /// The error of the decoder.
         source: image::ImageError,
     },
 }
 
-/// Reads an image from a file as 8-bit RGB, as a person sees it: EXIF orientation applied.
+/// Reads an image from a file as 8-bit RGB, with its EXIF orientation applied.
 ///
 /// Gray images are repeated over the three channels, 16-bit ones are scaled to 8 bits, an alpha
 /// channel is dropped (not blended), CMYK is converted. The first frame of an animation counts.
@@ -88,20 +88,20 @@ pub fn decode_image_bytes(bytes: &[u8], path: &Path) -> Result<RgbImage, DecodeE
     Ok(inspect_image_bytes(bytes, path)?.image)
 }
 
-/// An image with what its file says of itself; for checking files.
+/// An image and the properties of its file, for dataset checks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InspectedImage {
     /// The pixels as [`decode_image`] gives them, EXIF orientation applied.
     pub image: RgbImage,
-    /// The format of the content, whatever the file's name says.
+    /// The format of the content, whatever the file extension.
     pub format: ImageFormat,
-    /// The EXIF orientation: how the stored pixels were turned and mirrored.
+    /// The EXIF orientation: how the stored pixels are rotated and mirrored.
     pub orientation: Orientation,
     /// Size of the stored pixels, before that.
     pub stored_size: ImageSize,
 }
 
-/// [`decode_image_bytes`] that also tells what the file says of itself.
+/// Decodes an image as [`decode_image_bytes`] and returns the properties of its file.
 ///
 /// # Errors
 /// As [`decode_image`].
@@ -134,11 +134,11 @@ pub fn inspect_image_bytes(bytes: &[u8], path: &Path) -> Result<InspectedImage, 
     })
 }
 
-/// Size of an image as a person sees it (EXIF orientation applied), without decoding its pixels.
+/// Returns the size of an image with its EXIF orientation applied, without decoding its pixels.
 ///
 /// # Errors
-/// The file can't be read, is of no known format, or its header is damaged. Damage behind the
-/// header goes unnoticed.
+/// The file can't be read, is of no known format, or its header is damaged. Damage after the
+/// header is not detected.
 pub fn image_size(path: &Path) -> Result<ImageSize, DecodeError> {
     image_size_of_bytes(&read_file(path)?, path)
 }
@@ -272,7 +272,7 @@ mod tests {
 
     /// Stores the image in such a way that a reader who applies `orientation` sees it upright;
     /// written out from the EXIF standard's definition (where row 0 and column 0 of the storage
-    /// lie in the scene), not with the functions under test.
+    /// are in the scene), not with the functions under test.
     fn stored_for_orientation(upright: &RgbImage, orientation: u8) -> RgbImage {
         let (w, h) = upright.dimensions();
         let (stored_w, stored_h) = if orientation >= 5 { (h, w) } else { (w, h) };
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_image_that_claims_more_than_a_gibibyte_is_refused() {
+    fn an_image_that_claims_more_than_a_gibibyte_is_refused() {
         let mut out = Cursor::new(Vec::new());
         DynamicImage::from(test_image())
             .write_to(&mut out, ImageFormat::Bmp)
