@@ -1,19 +1,18 @@
-//! How long the window takes for a frame: an image with 1,000 boxes and 100 annotations beside a
-//! list of 100,000 images. `xvfb-run -s "-screen 0 1440x900x24" cargo bench --bench viewer`.
+//! Frame times of the viewer: an image with 1,000 detections and 100 annotations and a gallery of 100,000
+//! images. `xvfb-run -s "-screen 0 1440x900x24" cargo bench --bench viewer`.
 //!
-//! It is a real window, opened as `sedet view` opens it, once for each renderer. A frame is the time
-//! from one image on the screen to the next while all follow each other without a pause: input,
-//! layout, matching where something has changed, drawing, and handing the pixels to the display.
-//! Under Xvfb the CPU does all of it, the display's part too.
+//! The benchmark opens a window as `sedet view` does, once for each renderer. A frame is the time between two
+//! images on the screen while frames follow each other without a pause: input, layout, matching if an input has
+//! changed, drawing, and presenting. Under Xvfb the CPU does all of it, including the work of the X server.
 //!
-//! Others who use the machine make frames longer; what the CPU spent on a frame, all threads
-//! together, says more then. (Not counted: the display's part.)
+//! On a shared machine the CPU time per frame, summed over all threads, is more reliable than the frame time. It
+//! does not include the X server.
 //!
-//! `opengl` or `wgpu` after `--` measures that one alone.
+//! `opengl` or `wgpu` after `--` measures only that renderer.
 
 #[cfg(not(feature = "viewer"))]
 fn main() {
-    eprintln!("needs the feature viewer");
+    eprintln!("this benchmark requires the feature viewer");
 }
 
 #[cfg(feature = "viewer")]
@@ -48,7 +47,7 @@ mod viewer {
     const SIZE: ImageSize = ImageSize::new(720, 1280);
     const CLASSES: usize = 80;
     const FRAMES: usize = 60;
-    /// Frames in a row without work by other threads, after which measuring begins.
+    /// The number of successive frames with idle worker threads after which measuring begins.
     const QUIET: usize = 20;
 
     struct Painted;
@@ -67,7 +66,7 @@ mod viewer {
         }
     }
 
-    /// The same boxes in every run.
+    /// Returns the same boxes in every run.
     fn box_at(n: usize) -> BoxXyxy {
         let x = (n * 7919 % 1180) as f32;
         let y = (n * 104_729 % 640) as f32;
@@ -103,26 +102,26 @@ mod viewer {
         }
     }
 
-    /// What is done in a window, one after the other.
+    /// The phases of the benchmark.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Phase {
-        /// A window with one word.
+        /// A window with one word of text.
         Empty,
-        /// Something small is open; the large collection is put in.
+        /// The large collection is opened.
         Opening,
-        /// Its threads come to rest.
+        /// Waits for the worker threads.
         Resting,
-        /// The pointer wanders over the image, so that boxes light up.
+        /// The pointer moves over the image and highlights boxes.
         Pointing,
-        /// The score moves in every frame, so that all boxes are matched anew.
+        /// The score threshold changes in every frame, so that all boxes are matched again.
         Scoring,
-        /// A key in every frame.
+        /// A key is pressed in every frame.
         Paging,
         Done,
     }
 
     impl Phase {
-        /// What it is called where it is measured, and the phase after it.
+        /// Returns the name of a measured phase, and the next phase.
         fn name_and_next(self) -> (Option<&'static str>, Self) {
             match self {
                 Self::Empty => (Some("an empty window"), Self::Opening),
@@ -139,7 +138,7 @@ mod viewer {
     struct Measured {
         viewer: ViewerApp,
         phase: Phase,
-        /// Frames of this phase, and of them those at the end in which no thread worked.
+        /// The number of frames of this phase, and of the last ones with idle worker threads.
         frames: usize,
         quiet: usize,
         start: Option<Instant>,
@@ -172,7 +171,7 @@ mod viewer {
             }
         }
 
-        /// Before a frame: what it does to the window.
+        /// Generates the input of a frame.
         fn act(&mut self, input: &mut egui::RawInput) {
             let frame = self.frames;
             match self.phase {
@@ -200,7 +199,7 @@ mod viewer {
             }
         }
 
-        /// After a frame: whether the phase is over.
+        /// Ends the phase after its last frame.
         fn go_on(&mut self) {
             self.frames += 1;
             self.quiet = match self.viewer.is_busy() {
@@ -245,14 +244,14 @@ mod viewer {
         }
     }
 
-    /// What all threads of this process have spent so far.
+    /// Returns the CPU time of all threads of this process.
     fn cpu_time() -> Option<Duration> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let after_name = stat.rsplit_once(')')?.1;
         let mut numbers = after_name.split_whitespace().skip(11);
         let user: u64 = numbers.next()?.parse().ok()?;
         let system: u64 = numbers.next()?.parse().ok()?;
-        // In hundredths of a second on every Linux.
+        // The unit is 1/100 s on Linux.
         Some(Duration::from_millis((user + system) * 10))
     }
 
@@ -264,7 +263,7 @@ mod viewer {
 
     impl eframe::App for Measured {
         fn raw_input_hook(&mut self, _: &egui::Context, input: &mut egui::RawInput) {
-            // Once for each frame, before anything else of it.
+            // Called at the beginning of each frame.
             let now = Instant::now();
             if let Some(start) = self.start.replace(now) {
                 self.whole.push(now - start);
@@ -304,7 +303,7 @@ mod viewer {
             persistence_path: Some(std::env::temp_dir().join("sedet-bench-viewer")),
             ..NativeOptions::default()
         };
-        // Not to wait for the display, which would hide how long a frame takes.
+        // Waiting for the display would hide the frame time.
         options.glow_options.vsync = false;
         #[cfg(feature = "wgpu")]
         {
@@ -323,7 +322,7 @@ mod viewer {
         }
     }
 
-    /// A window of wgpu can't follow one of OpenGL in the same process.
+    /// Runs the benchmark in a process of its own: wgpu cannot open a window after OpenGL in the same process.
     fn measure_in_a_process(renderer: RendererChoice) {
         let name = renderer.to_string();
         let measured = std::env::current_exe()

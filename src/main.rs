@@ -1,6 +1,6 @@
 //! The `sedet` command: a thin layer over the library.
 
-// See `sedet_core::console` for why.
+// See `cli::console` for why.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 mod cli;

@@ -8,12 +8,8 @@ use burn::tensor::{Device, Tensor};
 use sedet::backbones::preact_resnet::PreactResNet;
 use sedet::backbones::resnet::ResNet;
 use sedet::backbones::shake_shake::{Mixing, ShakeShake};
+use sedet::backbones::{Backbone as _, BackboneFamily as _};
 use sedet::nn::se::SeConfig;
-
-fn last_of_resnet(network: &ResNet, x: Tensor<4>) -> Tensor<4> {
-    let [.., last] = network.forward(x);
-    last
-}
 
 /// The last map of a network in use, with the fixture's weights.
 fn assert_map<M: Module>(
@@ -34,7 +30,7 @@ fn assert_map<M: Module>(
 
 #[test]
 fn last_maps_equal_the_references_on_odd_sizes_with_and_without_se() {
-    assert_map("resnet", |se, d| small::resnet(se).init(d), last_of_resnet);
+    assert_map("resnet", |se, d| small::resnet(se).init(d), ResNet::forward);
     assert_map(
         "preact_bottleneck",
         |se, d| small::preact_bottleneck(se).init(d),
@@ -80,7 +76,7 @@ fn assert_training<M: Module>(
 #[test]
 fn training_maps_and_gradients_of_every_family_equal_the_references() {
     let se = Some(SeConfig::new(4));
-    assert_training("resnet", |d| small::resnet(se).init(d), last_of_resnet);
+    assert_training("resnet", |d| small::resnet(se).init(d), ResNet::forward);
     assert_training(
         "preact_bottleneck",
         |d| small::preact_bottleneck(se).init(d),

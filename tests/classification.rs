@@ -19,9 +19,10 @@ use sedet::eval::classification::ClassificationScores;
 use sedet::loading::{LabeledLoader, LoaderOptions};
 use sedet::model::{Model, ModelSpec};
 use sedet::train::classification::ClassificationTask;
-use sedet::train::engine::{Engine, Evaluation, Observer, Outcome, StepReport};
+use sedet::train::engine::{Engine, Evaluation, Outcome, StepReport};
+use sedet::train::observer::{Notice, Observer};
 use sedet::train::run_dir::RunDir;
-use sedet::weights::checkpoint::{Checkpoint, CheckpointError};
+use sedet::weights::checkpoint::Checkpoint;
 use sedet::weights::parameters::named_tensors;
 
 #[test]
@@ -163,8 +164,8 @@ impl Observer for StopAfter<'_> {
         }
     }
 
-    fn went_back(&mut self, damage: &CheckpointError, _: &Path) {
-        panic!("{damage}");
+    fn notice(&mut self, notice: &Notice) {
+        panic!("{notice}");
     }
 
     fn evaluating(&mut self, _epoch: usize) {}

@@ -1,4 +1,4 @@
-//! The command as a person meets it: mistakes give one clear line and the right exit code.
+//! The command as the user meets it: errors are one clear line with the right exit code.
 
 use std::path::Path;
 
@@ -45,7 +45,10 @@ fn mistakes_of_train_name_the_thing_and_the_hint() {
     };
     for (extra, parts) in [
         (["--backbone", "resnet19"], ["resnet19", "se-resnet50"]),
-        (["--backbone", "vgg16-bn"], ["vgg16-bn", "classifier only"]),
+        (
+            ["--backbone", "wrn-28-10"],
+            ["wrn-28-10", "classifier only"],
+        ),
         (["--set", "train.epoch=3"], ["train.epoch=3", "epoch"]),
         (["--config", "nothing"], ["'nothing'", "blood-cells"]),
         (
@@ -97,14 +100,14 @@ fn annotated_images_have_the_format_that_is_asked_for() {
         here("tests/fixtures/layouts/timm_seresnet.pt"),
     );
     let (photo, output) = (here("assets/shapes-detections.jpg"), text(dir.path()));
-    let predict = ["predict", &photo, "--images", "svg", "--checkpoint"];
+    let predict = ["predict", &photo, "--image-format", "svg", "--checkpoint"];
     let done = sedet(&[&predict[..], &[&detector, "--output", &output]].concat());
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let svg = std::fs::read_to_string(dir.path().join("shapes-detections.svg")).unwrap();
     assert!(svg.contains("data:image/jpeg;base64,") && svg.contains(">ball 1.00</text>"));
     fails_with(
         &[&predict[..], &[&classifier, "--output", &output]].concat(),
-        &["--images is for detectors", "timm_seresnet.pt"],
+        &["--image-format requires a detector", "timm_seresnet.pt"],
     );
     let nowhere = sedet(&[&predict[..], &[&detector]].concat());
     assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
@@ -206,8 +209,8 @@ fn eval_measures_a_results_file_without_a_model() {
         assert!(ours[key].is_f64(), "{key} in {ours}");
     }
     let written = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
-    // What stands in the matrix stands in the list of boxes: each annotation that counts is in a
-    // row of its class, each wrong detection that is no confusion in the last one.
+    // The matrix and the list of boxes agree: each counted annotation is in the row of its class, each wrong
+    // detection that is not a confusion in the last row.
     let boxes = written("boxes.csv");
     let count = |kind: &str, verdicts: &[&str]| {
         let lines = boxes.lines().filter(|line| line.contains(kind));
@@ -277,7 +280,8 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_image() {
     assert_eq!(trained.status.code(), Some(0), "{trained:?}");
     let said = String::from_utf8_lossy(&trained.stderr).to_string();
     assert!(
-        said.contains("made for 3 classes, here are 6") && said.contains("box_head.cls_score.bias"),
+        said.contains("checkpoint has 3 classes, dataset has 6")
+            && said.contains("box_head.cls_score.bias"),
         "{said}"
     );
     for file in [
@@ -293,7 +297,7 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_image() {
     }
     fails_with(
         &["train", "--dataset", &data, "--output", &run],
-        &["holds a run already", "--resume"],
+        &["already contains a run", "--resume"],
     );
     let pictures = dir.path().join("images");
     std::fs::create_dir(&pictures).unwrap();
@@ -376,7 +380,7 @@ fn models_lists_every_network_and_the_layers_of_one() {
         (&10.into(), &32.into())
     );
     assert_eq!(report["parameters"], 10_961_370);
-    // The three forms have the same numbers.
+    // The three output formats have the same numbers.
     let table = sedet(&["models", "se-resnet18"]);
     let table = String::from_utf8_lossy(&table.stdout).into_owned();
     assert!(table.contains("backbone.layer1.0.se") && table.contains("11778592 parameters"));

@@ -1,5 +1,5 @@
-//! Classification from the command line: training, measuring, predicting, comparing, and handing
-//! the backbone to a detector.
+//! Classification from the command line: training, evaluation, prediction, ablation, and the backbone as
+//! initial weights of a detector.
 
 use std::path::Path;
 use std::process::Output;
@@ -7,7 +7,7 @@ use std::process::Output;
 use crate::common::command::{fails_with, sedet, text};
 use crate::common::images::write_cifar;
 
-/// Options that make a run last a moment.
+/// Options for a very short run.
 const SMALL: [&str; 12] = [
     "--config",
     "cifar-short",
@@ -27,7 +27,7 @@ fn with<'a>(start: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [start, &SMALL, more].concat()
 }
 
-/// Succeeds; what it printed on stdout and on stderr.
+/// Asserts success and returns stdout and stderr.
 fn succeeds(arguments: &[&str]) -> (String, String) {
     let Output {
         status,
@@ -43,7 +43,7 @@ fn succeeds(arguments: &[&str]) -> (String, String) {
 }
 
 #[test]
-fn a_classifier_is_trained_measured_and_names_what_images_show() {
+fn a_classifier_is_trained_evaluated_and_classifies_images() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
     write_cifar(Path::new(&data), 60, 30);
@@ -52,7 +52,7 @@ fn a_classifier_is_trained_measured_and_names_what_images_show() {
     let (out, console) = succeeds(&with(&start, &["--backbone", "se-resnet20"]));
     assert!(out.contains("30 images: top-1"), "{out}");
     assert!(
-        console.contains("60 images to train on, 30 to evaluate on; 10 classes: shade0"),
+        console.contains("60 training images, 30 validation images; 10 classes: shade0"),
         "{console}"
     );
     let best = format!("{run}/checkpoints/best.safetensors");
@@ -98,8 +98,8 @@ fn a_classifier_is_trained_measured_and_names_what_images_show() {
         ]
         .concat(),
     );
-    assert!(console.contains("the network of the weights"), "{console}");
-    assert!(!console.contains("start fresh"), "{console}");
+    assert!(console.contains("network from "), "{console}");
+    assert!(!console.contains("randomly initialized"), "{console}");
 }
 
 #[test]
@@ -141,11 +141,11 @@ fn a_backbone_trained_here_becomes_a_detector_s() {
         "model.overrides.fpn.channels=16",
     ]);
     assert!(
-        console.contains("they are a classifier's; its last layer is dropped"),
+        console.contains("classification checkpoint: dropping the final layer"),
         "{console}"
     );
     assert!(
-        !console.contains("start fresh: backbone.layer"),
+        !console.contains("randomly initialized: backbone.layer"),
         "{console}"
     );
 }
@@ -183,12 +183,12 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
     assert_eq!(lines.len(), 4);
     let (again, console) = succeeds(&all);
     assert_eq!(again, table);
-    assert_eq!(console.matches("there already").count(), 4, "{console}");
+    assert_eq!(console.matches("already finished").count(), 4, "{console}");
     let (csv, _) = succeeds(&[&all[..], &["--csv"]].concat());
     assert_eq!(csv.lines().count(), 3);
     fails_with(
         &[&all[..], &["--lr", "0.01"]].concat(),
-        &["ablation", "made with other options", "--output"],
+        &["ablation", "trained with other options", "--output"],
     );
     let checkpoint = Path::new(&output).join("model.se.reduction=4/seed-1/config.toml");
     let config = std::fs::read_to_string(checkpoint).unwrap();
@@ -265,18 +265,21 @@ fn mistakes_of_classification_name_the_thing_and_the_hint() {
     );
     fails_with(
         &[&train[..], &["--weights", detector]].concat(),
-        &["shapes-se-resnet18", "it is a detector"],
+        &[
+            "shapes-se-resnet18",
+            "a detector; a classifier can't be trained from it",
+        ],
     );
     let picture = text(&dir.path().join("a.png"));
     image::RgbImage::new(8, 8).save(&picture).unwrap();
     fails_with(
         &["predict", "--checkpoint", detector, &picture, "--top", "3"],
-        &["--top is for classifiers"],
+        &["--top requires a classifier"],
     );
 }
 
 #[test]
-fn a_directory_of_classes_is_learnt_and_a_broken_image_stops_it_or_is_left_out() {
+fn a_directory_of_classes_is_trained_on_and_a_broken_image_stops_it_or_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("fruit");
     for (class, shade) in [("apple", 40u8), ("pear", 200)] {
@@ -314,9 +317,9 @@ fn a_directory_of_classes_is_learnt_and_a_broken_image_stops_it_or_is_left_out()
     let (out, console) = succeeds(&[&small[..], &skip].concat());
     assert!(console.contains("no val directory"), "{console}");
     assert!(console.contains("2 classes: apple, pear"), "{console}");
-    let is_named =
-        console.contains("left out of training: 1 image that") && console.contains("broken.png");
-    let is_counted = console.contains("not measured: 1 image that");
+    let is_named = console.contains("skipped in training: 1 unreadable image")
+        && console.contains("broken.png");
+    let is_counted = console.contains("skipped in evaluation: 1 unreadable image");
     assert!(is_named || is_counted, "{console}");
     assert!(out.contains("top-1"), "{out}");
 }

@@ -1,6 +1,6 @@
 //! The `sedet` command as a process: output, exit codes, faults, shipped checkpoints.
 //!
-//! One binary for many files: linking each by itself costs more than running them.
+//! One binary for many files, because linking each file separately takes longer than running it.
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Datasets, conversions, checks, downloads and metrics.
 //!
-//! One binary for many files: linking each by itself costs more than running them.
+//! One binary for many files, because linking each file separately takes longer than running it.
 
 mod common;
 

@@ -382,7 +382,7 @@ fn nan_and_infinity_are_read_though_json_has_neither() {
         set.write("train.json", json.replace("\"AREA\"", "NaN"));
     });
     checked.has_errors(&[("area-wrong", 1), ("box-not-finite", 1)]);
-    // The loader says where, and what to do.
+    // Evaluation names the entry, and the command line advises the checker.
     let directory = text(set.dir.path());
     fails_with(
         &[
@@ -394,7 +394,10 @@ fn nan_and_infinity_are_read_though_json_has_neither() {
             "--checkpoint",
             &shipped(),
         ],
-        &["train.json", "line 1: NaN", "sedet data check"],
+        &[
+            "train.json: annotations[6] (id 900): `bbox` is [NaN, 1.0, inf, -inf], not four finite numbers",
+            "hint: `sedet data check",
+        ],
     );
     let fixed = fix(&set, 0);
     let last = fixed["annotations"].as_array().unwrap().last().unwrap();
@@ -646,14 +649,14 @@ fn entries_of_a_wrong_kind_do_not_hide_the_others() {
         .map(|p| p["detail"].as_str().unwrap())
         .collect();
     for expected in [
-        "images[0]: `id` is the text \"1\"",
-        "annotations[0]: `bbox` has numbers written as texts",
+        "images[0]: `id` is the string \"1\"",
+        "annotations[0]: `bbox` contains numbers written as strings",
         "annotations[6]: is null, not an object",
         "annotations[7]: is a list, not an object",
         "annotations[8]: `bbox` is missing",
-        "annotations[9]: `id` is -901, not a whole number from 0 on",
+        "annotations[9]: `id` is -901, not a non-negative integer",
         "annotations[10]: `bbox` has 3 numbers, not 4",
-        "annotations[11]: `category_id` is an object, not a whole number from 0 on, `bbox` is an object, not four numbers",
+        "annotations[11]: `category_id` is an object, not a non-negative integer, `bbox` is an object, not four numbers",
         "annotations[12]: `iscrowd` is 7, not 0 or 1",
         "categories[2]: `name` is missing",
     ] {
@@ -853,7 +856,10 @@ fn a_hostile_file_is_refused_in_a_line() {
     });
     let places = checked.places("file-broken");
     let detail = places[0]["detail"].as_str().unwrap();
-    assert!(detail.contains("nested more than 64 deep"), "{detail}");
+    assert!(
+        detail.contains("nested more than 64 levels deep"),
+        "{detail}"
+    );
 }
 
 #[test]

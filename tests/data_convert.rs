@@ -31,7 +31,7 @@ fn content(store: &AnnotationStore) -> Content {
             let boxes = store.annotations(index).zip(store.boxes_xywh(index));
             let boxes = boxes
                 .filter(|(annotation, _)| !annotation.is_crowd)
-                .map(|(a, xywh)| (store.categories()[a.class].name.clone(), *xywh));
+                .map(|(a, xywh)| (store.categories()[a.class].name.clone(), xywh));
             (image.file_name.to_owned(), (image.size, boxes.collect()))
         })
         .collect()

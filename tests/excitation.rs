@@ -1,5 +1,4 @@
-//! What SE units do: their names, their gates beside torch's, and `sedet excite` from the command
-//! line.
+//! SE blocks: their names, their gates compared with PyTorch, and the command `sedet excite`.
 
 mod common;
 
@@ -26,7 +25,7 @@ use sedet::nn::se::SePosition;
 use sedet::weights::checkpoint::{Checkpoint, Precision};
 use sedet::weights::parameters::named_tensors;
 
-/// The network at the smallest of a few widths at which its groups divide its channels.
+/// Returns the network at the smallest width multiplier at which its groups divide its channels.
 fn narrow(mut backbone: BackboneConfig) -> BackboneConfig {
     for width in [0.125, 0.25, 0.5] {
         *backbone.common_mut().width_multiplier = width;
@@ -38,7 +37,7 @@ fn narrow(mut backbone: BackboneConfig) -> BackboneConfig {
 }
 
 #[test]
-fn every_network_of_the_zoo_records_the_units_that_its_names_list() {
+fn every_network_of_the_zoo_records_the_listed_se_blocks() {
     let device = Device::flex();
     for name in zoo::known_names() {
         let network = zoo::network(&name).unwrap();
@@ -51,7 +50,7 @@ fn every_network_of_the_zoo_records_the_units_that_its_names_list() {
         let side = if network.input.size > 224 { 75 } else { 33 };
         let pixels = Tensor::<4>::ones([1, 3, side, side], &device);
         let module = backbone.init(&device).valid();
-        let (_, recorded) = record(Depth::Gates, || module.forward_features(pixels));
+        let (_, recorded) = record(Depth::Gates, || module.forward_features(pixels, 0));
         let channels = |gates: &Tensor<4>| gates.dims()[1];
         assert_eq!(
             recorded
@@ -64,7 +63,7 @@ fn every_network_of_the_zoo_records_the_units_that_its_names_list() {
                 .collect::<Vec<_>>(),
             "{name}"
         );
-        // Each path leads to the tensors of a unit.
+        // Each path is the prefix of the tensors of a block.
         let tensors = named_tensors(&module);
         for block in &blocks {
             let inner = block.path.strip_prefix("backbone.").unwrap();
@@ -76,12 +75,12 @@ fn every_network_of_the_zoo_records_the_units_that_its_names_list() {
         let mut names: Vec<_> = blocks.iter().map(|block| &block.name).collect();
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), blocks.len(), "{name}: a name for each");
+        assert_eq!(names.len(), blocks.len(), "{name}: names are unique");
     }
 }
 
 #[test]
-fn units_elsewhere_in_the_block_have_their_channels_too() {
+fn se_blocks_at_other_positions_list_their_channels() {
     let device = Device::flex();
     for position in [
         SePosition::Pre,
@@ -99,7 +98,7 @@ fn units_elsewhere_in_the_block_have_their_channels_too() {
         assert_eq!(blocks[0].name, "SE_3_1");
         let module = backbone.init(&device).valid();
         let pixels = Tensor::<4>::ones([1, 3, 33, 33], &device);
-        let (_, recorded) = record(Depth::Gates, || module.forward_features(pixels));
+        let (_, recorded) = record(Depth::Gates, || module.forward_features(pixels, 0));
         let found: Vec<usize> = recorded.iter().map(|unit| unit.gates.dims()[1]).collect();
         let listed: Vec<usize> = blocks.iter().map(|block| block.channels).collect();
         assert_eq!(found, listed, "{position:?}");
@@ -107,7 +106,7 @@ fn units_elsewhere_in_the_block_have_their_channels_too() {
 }
 
 #[test]
-fn gates_of_an_imported_timm_network_equal_a_torch_hook_s() {
+fn gates_of_an_imported_timm_network_equal_those_of_a_torch_hook() {
     let device = Device::flex();
     let file = fixture_path("layouts").join("timm_seresnet.pt");
     let classifier = Model::load(&file, &device).unwrap();
@@ -140,7 +139,7 @@ fn scenes() -> Arc<DetectionDataset> {
     name.open_split(Split::Val, None).unwrap().dataset
 }
 
-/// A part of a generated scene, of a size that is padded.
+/// Returns a crop of a generated scene, of a size that requires padding.
 fn scene() -> RgbImage {
     let image = scenes().load_image(0).unwrap();
     image::imageops::crop_imm(&image, 0, 0, image.width() - 30, image.height() - 20).to_image()
@@ -154,7 +153,7 @@ fn a_recording_has_the_detections_of_the_detector_its_gates_and_its_feature_maps
     let (expected, recorded) = record(Depth::GatesAndFeatureMaps, || {
         detector.detect(&image).unwrap()
     });
-    assert!(!expected.is_empty(), "there is something to find");
+    assert!(!expected.is_empty(), "the scene contains objects");
     assert_eq!(detector.task(), Task::Detection);
     let categories = &detector.spec.categories;
     let names: Vec<&String> = categories.iter().map(|c| &c.name).collect();
@@ -193,7 +192,7 @@ fn a_recording_has_the_detections_of_the_detector_its_gates_and_its_feature_maps
         assert!(found.gates.iter().all(|&other| other <= gate));
         assert!(found.channel(channels).is_none());
     }
-    assert!(cut > 0, "some cells lie under padding");
+    assert!(cut > 0, "some cells cover padding");
 
     let gates = detector.record(&image, Depth::Gates).unwrap();
     assert_eq!(gates.gates_csv(), recording.gates_csv());
@@ -233,7 +232,7 @@ fn a_recording_has_the_classes_of_the_classifier_and_the_part_of_the_image_that_
     }
 }
 
-/// A narrow network with fresh weights.
+/// Returns a narrow network with random weights.
 fn tiny_classifier(name: &str) -> Model {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.safetensors");
@@ -241,7 +240,7 @@ fn tiny_classifier(name: &str) -> Model {
     Model::load(&path, &Device::flex()).unwrap()
 }
 
-/// A checkpoint of a narrow network with fresh weights.
+/// Saves a checkpoint of a narrow network with random weights.
 fn tiny(name: &str, path: &Path) {
     let device = Device::flex();
     device.seed(7);
@@ -273,7 +272,7 @@ fn succeeds(arguments: &[&str]) -> (String, String) {
 }
 
 #[test]
-fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
+fn gates_of_a_classifier_are_measured_tabulated_and_plotted() {
     let dir = tempfile::tempdir().unwrap();
     let (data, checkpoint) = (dir.path().join("cifar10"), dir.path().join("a.safetensors"));
     write_cifar(&data, 10, 45);
@@ -319,16 +318,16 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
     let found = Excitation::load(&out.join("excitation.safetensors")).unwrap();
     assert_eq!(found.origin.images, 45);
     assert_eq!(found.class_counts(), [5, 5, 5, 5, 5, 4, 4, 4, 4, 4]);
-    // Every image by itself gives the same: each block's means are over 45 gates.
+    // Computing the mean image by image gives the same result.
     let classifier = Model::load(Path::new(&checkpoint), &Device::flex()).unwrap();
     let mut sums = vec![0.0f64; 32];
     for i in 0..45u32 {
         let label = (i % 10) as u8;
-        let picture = image::RgbImage::from_fn(32, 32, |x, y| {
+        let image = image::RgbImage::from_fn(32, 32, |x, y| {
             let at = |plane: u32| plane * 1024 + y * 32 + x;
             image::Rgb([0, 1, 2].map(|p| label * 25 + ((at(p) * 7 + i * 3) % 13) as u8))
         });
-        let (_, recorded) = record(Depth::Gates, || classifier.logits(&[picture]).unwrap());
+        let (_, recorded) = record(Depth::Gates, || classifier.logits(&[image]).unwrap());
         for (sum, gate) in sums.iter_mut().zip(values(recorded[8].gates.clone())) {
             *sum += f64::from(gate);
         }
@@ -336,7 +335,7 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
     let expected: Vec<f32> = sums.iter().map(|sum| (sum / 45.0) as f32).collect();
     assert_close("SE_4_3", &found.blocks[8].all.mean, &expected, 1e-5);
 
-    // Chosen classes and blocks, some images.
+    // With selected classes and blocks, and a limited number of images.
     let (json, console) = succeeds(
         &[
             &excite[..],
@@ -359,7 +358,7 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
     assert_eq!(summary["blocks"][0]["weakest"].as_array().unwrap().len(), 8);
     assert!(summary["thresholds"]["dead"].is_number());
     assert!(
-        console.contains("none of the 9 images is of shade1"),
+        console.contains("none of the 9 images shows shade1"),
         "{console}"
     );
     let svg = std::fs::read_to_string(out.join("class-activations.svg")).unwrap();
@@ -367,7 +366,7 @@ fn a_classifier_s_gates_are_measured_tabulated_and_plotted() {
 }
 
 #[test]
-fn a_detector_s_gates_are_measured_on_generated_scenes() {
+fn gates_of_a_detector_are_measured_on_generated_scenes() {
     let dir = tempfile::tempdir().unwrap();
     let output = text(&dir.path().join("out"));
     let excite = ["excite", "--checkpoint", DETECTOR, "--dataset", "shapes"];
@@ -377,10 +376,10 @@ fn a_detector_s_gates_are_measured_on_generated_scenes() {
     assert_eq!(found.origin.images, 3);
     let names: Vec<&str> = found.blocks.iter().map(|b| b.block.name.as_str()).collect();
     assert_eq!(names[..3], ["SE_2_1", "SE_2_2", "SE_3_1"]);
-    let pictures: u32 = found.class_counts().iter().sum();
-    assert!(pictures > 3, "a scene has objects of several classes");
+    let images: u32 = found.class_counts().iter().sum();
+    assert!(images > 3, "a scene has objects of several classes");
     assert!(found.class_counts().iter().all(|&count| count <= 3));
-    // The positions are those of the split and not those among the measured images.
+    // Indices refer to the split and not to the measured images.
     let spread = [0, 1, 2].map(|n| (n * scenes().len() / 3) as u32);
     for block in &found.blocks {
         for images in block.lowest.iter().chain(&block.highest) {
@@ -392,7 +391,7 @@ fn a_detector_s_gates_are_measured_on_generated_scenes() {
 }
 
 #[test]
-fn one_image_s_gates_and_maps_are_written() {
+fn gates_and_feature_maps_of_one_image_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let photo = dir.path().join("photo.png");
     scene().save(&photo).unwrap();
@@ -400,7 +399,7 @@ fn one_image_s_gates_and_maps_are_written() {
     let output = text(&out);
     let excite = ["excite", "--checkpoint", DETECTOR, "--image", &photo];
     let (table, _) = succeeds(&[&excite[..], &["--output", &output]].concat());
-    // What was found, a heading and its line, and the units.
+    // The detections, the header of the table with its line, and the blocks.
     assert_eq!(table.lines().count(), 1 + 2 + 8, "{table}");
     let mut lines = table.lines().skip(1);
     assert!(lines.next().unwrap().ends_with("most open"), "{table}");
@@ -450,7 +449,7 @@ fn one_image_s_gates_and_maps_are_written() {
 }
 
 #[test]
-fn mistakes_with_one_image_name_the_hint() {
+fn errors_of_excite_image_name_the_cause() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| text(&dir.path().join(name));
     let (photo, plain, output) = (path("a.png"), path("plain.safetensors"), path("out"));
@@ -465,7 +464,7 @@ fn mistakes_with_one_image_name_the_hint() {
         ),
         (
             vec![&plain, "--image", &photo],
-            ["plain.safetensors: the network has no SE units", "sedet"],
+            ["plain.safetensors: the network has no SE blocks", "sedet"],
         ),
         (
             vec![DETECTOR, "--image", &photo, "--top", "0"],
@@ -504,7 +503,7 @@ fn mistakes_with_one_image_name_the_hint() {
 }
 
 #[test]
-fn mistakes_name_the_thing_and_the_hint() {
+fn errors_of_excite_name_the_cause_and_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
     write_cifar(Path::new(&data), 10, 45);
@@ -528,7 +527,7 @@ fn mistakes_name_the_thing_and_the_hint() {
         (
             vec![&*plain],
             [
-                "plain.safetensors: the network has no SE units",
+                "plain.safetensors: the network has no SE blocks",
                 "sedet models",
             ],
         ),
@@ -544,10 +543,7 @@ fn mistakes_name_the_thing_and_the_hint() {
         (vec![&se, "--channels", "0"], ["--channels 0", "at least 1"]),
     ] {
         fails_with(&[&start[..], &more].concat(), &parts);
-        assert!(
-            !Path::new(&output).exists(),
-            "nothing is left behind: {more:?}"
-        );
+        assert!(!Path::new(&output).exists(), "no output is left: {more:?}");
     }
     let deep = text(&dir.path().join("deep.safetensors"));
     tiny("se-resnet56", Path::new(&deep));
@@ -563,6 +559,6 @@ fn mistakes_name_the_thing_and_the_hint() {
     let one = ["--limit", "1", "--classes", "shade1"];
     fails_with(
         &[&start[..], &[&se], &one].concat(),
-        &["none of the 1 images is of shade1", "--limit"],
+        &["none of the 1 images shows shade1", "--limit"],
     );
 }

@@ -104,7 +104,7 @@ fn two_processes_do_not_train_in_one_directory() {
     signal(&first, "STOP");
     let owner = format!("another sedet (process {})", first.id());
     fails_with(&words(&resume(&run)), &["shared", &owner, "--output"]);
-    fails_with(&words(&classifier.start(&run)), &["holds a run already"]);
+    fails_with(&words(&classifier.start(&run)), &["already contains a run"]);
     signal(&first, "CONT");
     assert!(first.wait().unwrap().success());
     assert_same(&Ended::of(&run), &classifier.uninterrupted());
@@ -160,19 +160,19 @@ fn a_damaged_checkpoint_is_noticed_and_the_one_before_taken() {
     fails_with(&eval, &["last.safetensors", "its checksum differs"]);
     let said = stderr(&succeeds(&resume(&run)));
     assert!(
-        said.contains("its checksum differs") && said.contains("going on from"),
+        said.contains("its checksum differs") && said.contains("resuming from"),
         "{said}"
     );
     assert_same(&Ended::of(&run), &classifier.uninterrupted());
 }
 
 #[test]
-fn a_run_goes_on_with_the_data_it_began_with_or_not_at_all() {
+fn a_run_resumes_with_the_data_that_it_began_with_or_not_at_all() {
     let classifier = Classifier::new();
     let run = classifier.stopped("changed", 5);
     let data = classifier.dir.path().join("cifar10");
     write_cifar(&data, 70, 30);
-    let parts = ["cifar10", "not those that this run began with", "--weights"];
+    let parts = ["cifar10", "have changed since this run began", "--weights"];
     fails_with(&words(&resume(&run)), &parts);
     write_cifar(&data, 60, 30);
     succeeds(&resume(&run));
@@ -180,7 +180,7 @@ fn a_run_goes_on_with_the_data_it_began_with_or_not_at_all() {
 }
 
 #[test]
-fn a_image_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
+fn an_image_that_vanishes_during_training_stops_it_by_name_or_is_skipped() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
     let mut child = spawn(&scenes.start(&run, "--epochs 1000"));
@@ -193,7 +193,7 @@ fn a_image_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
     let name = gone.file_name().unwrap().to_string_lossy().to_string();
     for part in [
         name.as_str(),
-        "what was learnt is saved",
+        "progress saved; resume with",
         "--on-bad-image skip",
     ] {
         assert!(said.contains(part), "no '{part}' in {said}");
@@ -207,15 +207,15 @@ fn a_image_that_vanishes_during_training_stops_it_by_name_or_is_left_out() {
     skip.extend(["--on-bad-image", "skip", "--epochs", &epochs.to_string()].map(str::to_string));
     let said = stderr(&succeeds(&skip));
     assert!(
-        said.contains("left out of training: 1 image that") && said.contains(&name),
+        said.contains("skipped in training: 1 unreadable image") && said.contains(&name),
         "{said}"
     );
-    let listed = fs::read_to_string(run.join("left-out.txt")).unwrap();
+    let listed = fs::read_to_string(run.join("skipped-images.txt")).unwrap();
     assert!(listed.lines().count() == 1 && listed.contains(&name));
 }
 
 #[test]
-fn a_image_that_was_replaced_by_one_of_another_size_is_named() {
+fn an_image_that_was_replaced_by_one_of_another_size_is_named() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
     let mut child = spawn(&scenes.start(&run, "--epochs 1000"));
@@ -231,7 +231,7 @@ fn a_image_that_was_replaced_by_one_of_another_size_is_named() {
 }
 
 #[test]
-fn bad_images_are_left_out_on_request_and_listed_at_the_end() {
+fn bad_images_are_skipped_on_request_and_listed_at_the_end() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
     let (train, val) = (scenes.images("train"), scenes.images("val"));
@@ -247,9 +247,9 @@ fn bad_images_are_left_out_on_request_and_listed_at_the_end() {
     let output = succeeds(&scenes.start(&other, "--epochs 1 --on-bad-image skip"));
     let said = stderr(&output);
     for part in [
-        "left out of training: 1 image that",
+        "skipped in training: 1 unreadable image",
         &name(&train[2]),
-        "not measured: 1 image that",
+        "skipped in evaluation: 1 unreadable image",
         &name(&val[1]),
         "2 validation images",
     ] {
@@ -262,11 +262,14 @@ fn bad_images_are_left_out_on_request_and_listed_at_the_end() {
     let measured = sedet(&[&eval[..], &["--on-bad-image", "skip"]].concat());
     assert!(measured.status.success(), "{measured:?}");
     let said = stderr(&measured);
-    assert!(said.contains("not measured: 1 image that"), "{said}");
+    assert!(
+        said.contains("skipped in evaluation: 1 unreadable image"),
+        "{said}"
+    );
 }
 
 #[test]
-fn a_data_set_whose_images_are_all_broken_does_not_count_as_learnt_from() {
+fn a_dataset_whose_images_are_all_broken_is_an_error() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
     for picture in scenes.images("train") {
@@ -277,14 +280,14 @@ fn a_data_set_whose_images_are_all_broken_does_not_count_as_learnt_from() {
 }
 
 #[test]
-fn a_step_that_does_not_fit_into_memory_is_refused_before_it_is_made() {
+fn a_step_that_does_not_fit_into_memory_is_refused_before_training() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
     let huge = "--batch-size 100000 --set input.max_size=4000";
     let start = scenes.start_with(&run, huge);
     let parts = [
         "GB are free",
-        "--batch-size (now 100000)",
+        "loader.batch_size (now 100000)",
         "input.max_size (now 4000)",
     ];
     fails_with(&words(&start), &parts);
@@ -294,6 +297,6 @@ fn a_step_that_does_not_fit_into_memory_is_refused_before_it_is_made() {
     let start = classifier.start_with(&classifier.run("huge"), "--batch-size 100000000");
     fails_with(
         &words(&start),
-        &["GB are free", "--batch-size (now 100000000)"],
+        &["GB are free", "loader.batch_size (now 100000000)"],
     );
 }

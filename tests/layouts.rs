@@ -192,7 +192,7 @@ fn torchvision_detectors_of_old_and_new_names_have_the_same_weights() {
     let epsilon = |layout| {
         let file = fixture_path("faster_rcnn.safetensors");
         match import(&file, layout).unwrap().spec.network {
-            NetworkConfig::Detection(model) => model.backbone.norm.epsilon,
+            NetworkConfig::Detection(model) => model.backbone.norm().epsilon,
             NetworkConfig::Classification(_) => panic!("a classifier"),
         }
     };

@@ -1,14 +1,14 @@
-//! Nothing that the program is built from forbids what its users may do with it.
+//! Every dependency has a license that permits what sedet's license permits.
 //!
-//! Known security holes of dependencies are not looked up: the lists of them are not part of the
-//! registry, and a test does not reach out to the network.
+//! Known vulnerabilities of dependencies are not checked: their lists are not part of the registry, and tests do
+//! not use the network.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Permissive, or (MPL) harmless to programs that use the library unchanged.
+/// Permissive licenses, and MPL, which does not affect programs that use the library unchanged.
 const ALLOWED: [&str; 16] = [
     "MIT",
     "MIT-0",
@@ -28,10 +28,10 @@ const ALLOWED: [&str; 16] = [
     "0BSD",
 ];
 
-/// Packages that carry the text of a license and do not name it.
+/// Packages that contain a license text and do not name it.
 const UNNAMED: [(&str, &str); 1] = [("cfg_block", "Apache-2.0")];
 
-/// The license that a package of `cargo metadata` is under.
+/// Returns the license of a package of `cargo metadata`.
 fn license(package: &Value) -> &str {
     let name = package["name"].as_str().unwrap_or_default();
     let unnamed = UNNAMED.iter().find(|(unnamed, _)| *unnamed == name);
@@ -41,9 +41,9 @@ fn license(package: &Value) -> &str {
         .unwrap_or("none")
 }
 
-/// Whether one of the alternatives of a license expression has only allowed parts.
+/// Returns whether one alternative of a license expression has only allowed parts.
 fn is_allowed(license: &str) -> bool {
-    // Before SPDX, alternatives were divided by a slash.
+    // Before SPDX, alternatives were separated by a slash.
     let text = license.replace('/', " OR ");
     let expression = spdx::Expression::parse_mode(&text, spdx::ParseMode::LAX);
     expression.is_ok_and(|expression| {
@@ -52,7 +52,7 @@ fn is_allowed(license: &str) -> bool {
                 .license
                 .id()
                 .is_some_and(|id| ALLOWED.contains(&id.name));
-            // An exception only ever permits more.
+            // An exception only adds permissions.
             is_usual
         })
     })
@@ -75,7 +75,7 @@ fn every_dependency_has_a_permissive_license() {
         String::from_utf8_lossy(&metadata.stderr)
     );
     let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
-    // `packages` has those of other platforms and features too, whose licenses nobody downloaded.
+    // `packages` also contains those of other platforms and features, which are not downloaded.
     let used: BTreeSet<&str> = metadata["resolve"]["nodes"]
         .as_array()
         .unwrap()

@@ -1,6 +1,6 @@
-//! The networks equal their references: backbones, detectors, optimizer, weights of other programs.
+//! The networks equal their references: backbones, detectors, optimizer, third-party weights.
 //!
-//! One binary for many files: linking each by itself costs more than running them.
+//! One binary for many files, because linking each file separately takes longer than running it.
 
 mod common;
 

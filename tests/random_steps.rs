@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor};
 use common::{Fixture, assert_close_to_largest, filled, small_cifar as small, values};
 use sedet::backbones::preact_resnet::{PreactResNet, PreactResNetConfig};
 use sedet::backbones::shake_shake::{BackwardMix, ShakeShake, ShakeShakeConfig};
+use sedet::backbones::{Backbone as _, BackboneFamily as _};
 use sedet::nn::norm::{NormConfig, NormKind};
 use sedet::nn::se::SeConfig;
 

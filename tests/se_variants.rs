@@ -7,6 +7,7 @@ use crate::common::{
 use burn::tensor::{Device, Tensor};
 use sedet::backbones::resnet::{BlockKind, ResNet, ResNetConfig, Stem};
 use sedet::backbones::zoo;
+use sedet::backbones::{Backbone as _, BackboneFamily as _};
 use sedet::nn::norm::{NormConfig, NormKind};
 use sedet::nn::se::{Gate, SeConfig, SePosition, Squeeze};
 
@@ -118,7 +119,7 @@ fn maps_of_every_variant_in_both_kinds_of_block_equal_the_reference_s() {
         for (name, weights, se) in variants() {
             let case = format!("{}_{name}", kind.0);
             let network = network(&fixture, kind, weights, se, &device);
-            let [.., map] = network.forward(fixture.tensor("input", &device));
+            let map = network.forward(fixture.tensor("input", &device));
             let expected = fixture.floats(&format!("{case}.map"));
             assert_close_to_largest(&case, &values(map), &expected, 1e-5);
         }
@@ -135,7 +136,7 @@ fn gradients_of_every_variant_in_both_kinds_of_block_equal_autograd_s() {
             let network = network(&fixture, kind, weights, se, &device);
             let input: Tensor<4> = fixture.tensor("input", &device);
             let input = input.require_grad();
-            let [.., map] = network.forward(input.clone());
+            let map = network.forward(input.clone());
             let cotangent = fixture.tensor(&format!("{}.cotangent", kind.0), &device);
             let gradients = (map * cotangent).sum().backward();
             assert_gradients(&case, &network, &input, &gradients, &fixture);
@@ -151,8 +152,8 @@ fn parameters(change: impl Fn(&mut SeConfig)) -> u64 {
         ..SeConfig::default()
     };
     change(&mut se);
-    config.se = Some(se);
-    config.norm.kind = NormKind::Batch;
+    *config.common_mut().se = Some(se);
+    config.common_mut().norm.kind = NormKind::Batch;
     parameter_count(&config.init(&crate::common::device()))
 }
 

@@ -17,13 +17,13 @@ use sedet::classification::classifier::ClassifierConfig;
 use sedet::loading::transforms::Preprocess;
 use sedet::model::{ModelSpec, NetworkConfig};
 use sedet::train::engine::{
-    Batches, Engine, EngineConfig, Evaluation, Losses, Observer, Outcome, StepReport, TrainError,
-    TrainTask,
+    Batches, Engine, EngineConfig, Evaluation, Losses, Outcome, StepReport, TrainError, TrainTask,
 };
+use sedet::train::observer::{Notice, Observer};
 use sedet::train::optimizer::OptimizerConfig;
 use sedet::train::run_dir::RunDir;
 use sedet::train::schedule::{Decay, ScheduleConfig};
-use sedet::weights::checkpoint::{Checkpoint, CheckpointError};
+use sedet::weights::checkpoint::Checkpoint;
 use serde_json::Value;
 
 const BATCHES: usize = 5;
@@ -229,7 +229,7 @@ struct Watcher<'a> {
     every: Option<usize>,
     steps: usize,
     evaluated: Vec<(usize, f64, bool)>,
-    went_back: Option<String>,
+    recovered: Option<String>,
 }
 
 impl Observer for Watcher<'_> {
@@ -247,8 +247,10 @@ impl Observer for Watcher<'_> {
 
     fn evaluating(&mut self, _: usize) {}
 
-    fn went_back(&mut self, damage: &CheckpointError, to: &Path) {
-        self.went_back = Some(format!("{damage}; {}", to.display()));
+    fn notice(&mut self, notice: &Notice) {
+        if let Notice::Recovered { damage, from } = notice {
+            self.recovered = Some(format!("{damage}; {}", from.display()));
+        }
     }
 
     fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool) {
@@ -322,7 +324,7 @@ struct Session {
     result: Result<Outcome, TrainError<Unplugged>>,
     evaluated: Vec<(usize, f64, bool)>,
     steps: usize,
-    went_back: Option<String>,
+    recovered: Option<String>,
 }
 
 fn session(task: &Toy, config: &EngineConfig, path: &Path, stop_every: Option<usize>) -> Session {
@@ -346,7 +348,7 @@ fn session(task: &Toy, config: &EngineConfig, path: &Path, stop_every: Option<us
         every: stop_every,
         steps: 0,
         evaluated: Vec::new(),
-        went_back: None,
+        recovered: None,
     };
     let model = Net::new(&device());
     let result = if resumes {
@@ -358,7 +360,7 @@ fn session(task: &Toy, config: &EngineConfig, path: &Path, stop_every: Option<us
         result,
         evaluated: watcher.evaluated,
         steps: watcher.steps,
-        went_back: watcher.went_back,
+        recovered: watcher.recovered,
     }
 }
 
@@ -513,7 +515,7 @@ fn a_damaged_last_checkpoint_is_replaced_by_the_one_before() {
         task.dies_at.set(None);
         let mended = session(&task, &config, dir.path(), None);
         assert_eq!(mended.result.unwrap(), Outcome::Finished);
-        let said = mended.went_back.unwrap();
+        let said = mended.recovered.unwrap();
         assert!(
             said.contains("last.safetensors: ") && said.contains("previous.safetensors"),
             "{said}"

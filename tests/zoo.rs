@@ -7,7 +7,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::module::Module as _;
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::torchvision::transposed;
 use common::{Fixture, assert_close_to_largest, fixture_path, gradients_by_name, values};
@@ -20,7 +20,11 @@ use sedet::backbones::shufflenet::ShufflenetConfig;
 use sedet::backbones::summary::{LayerKind, LayerSummary, Summary};
 use sedet::backbones::vgg::VggConfig;
 use sedet::backbones::zoo;
+use sedet::boxes::{BoxXyxy, ImageSize};
 use sedet::classification::classifier::{Classifier, ClassifierConfig};
+use sedet::detection::faster_rcnn::{FasterRcnnConfig, Preset};
+use sedet::detection::sampler::SampleOrder;
+use sedet::detection::{ImageBatch, Target};
 use sedet::nn::norm::NormKind;
 use sedet::nn::se::{SeConfig, SePosition, Squeeze};
 use sedet::weights::parameters::{NamedTensors, load_named_tensors, named_shapes};
@@ -71,7 +75,10 @@ fn initial(name: &str, shape: &[usize]) -> TensorData {
 }
 
 fn filled(config: &ClassifierConfig, device: &Device) -> Classifier {
-    let network = config.init(device);
+    with_initial_weights(config.init(device))
+}
+
+fn with_initial_weights<M: Module>(network: M) -> M {
     let weights: NamedTensors = named_shapes(&network)
         .into_iter()
         .map(|(name, shape)| {
@@ -152,7 +159,7 @@ fn last_maps_and_logits_of_plain_and_se_networks_equal_the_references() {
             let config = ClassifierConfig::new(backbone, CLASSES);
             let network = filled(&config, &device);
             let x = input(2, size, &device);
-            let map = network.backbone.forward_features(x.clone());
+            let map = network.backbone.forward_features(x.clone(), 0);
             let key = format!("{name}.features");
             assert_eq!(map.dims().to_vec(), fixture.shape(&key), "{key}");
             assert_eq!(map.dims()[1], config.backbone.channels(), "{key}");
@@ -172,6 +179,116 @@ fn last_maps_and_logits_of_plain_and_se_networks_equal_the_references() {
             assert_eq!(pooled(&summary).output[0], channels, "{name}");
         }
     }
+}
+
+/// Checks C2..C5 by the mean of each channel and its product with a hashed vector, and P2..P6 in full.
+#[test]
+fn feature_pyramids_of_plain_and_se_networks_equal_the_references() {
+    let fixture = Fixture::open("pyramids.safetensors");
+    let device = crate::common::device();
+    for (family, plain, _) in narrow_networks() {
+        for se in [None, Some(SeConfig::default())] {
+            let name = match se {
+                None => family.to_string(),
+                Some(_) => format!("se_{family}"),
+            };
+            let mut backbone = plain.clone().for_detection();
+            *backbone.common_mut().se = se;
+            let mut config = FasterRcnnConfig::new(Preset::Torchvision, backbone, 3);
+            config.fpn.channels = 6;
+            config.roi_heads.representation_size = 4;
+            assert_eq!(config.validate(), Ok(()));
+            let detector = with_initial_weights(config.init(&device));
+            let maps = detector.feature_maps(input(1, [75, 103], &device));
+            for (level, map) in (2..).zip(maps) {
+                let key = format!("{name}.c{level}");
+                let shape: Vec<i64> = map.dims().map(|size| size as i64).into();
+                assert_eq!(shape, fixture.ints(&format!("{key}_shape")), "{key}");
+                let [_, channels, height, width] = map.dims();
+                let area = height * width;
+                let map = values(map);
+                let direction = numbers(&format!("c{level}#"), channels * area, -1.0, 1.0);
+                let mean = |weight: &dyn Fn(usize) -> f32| -> Vec<f32> {
+                    (0..channels)
+                        .map(|channel| {
+                            let pixels = channel * area..(channel + 1) * area;
+                            let sum: f64 = pixels.map(|i| f64::from(map[i] * weight(i))).sum();
+                            (sum / area as f64) as f32
+                        })
+                        .collect()
+                };
+                let found = [mean(&|_| 1.0), mean(&|i| direction[i])].concat();
+                assert_close_to_largest(&key, &found, &fixture.floats(&key), 1e-4);
+            }
+            let levels = detector.features(input(1, [75, 103], &device));
+            assert_eq!(levels.len(), 5);
+            for (number, level) in (2..).zip(levels) {
+                let key = format!("{name}.p{number}");
+                assert_eq!(level.dims().to_vec(), fixture.shape(&key), "{key}");
+                assert_close_to_largest(&key, &values(level), &fixture.floats(&key), 1e-4);
+            }
+        }
+    }
+}
+
+/// A detector of every family gives losses and detections for sizes that no stride divides, with
+/// gradients for the parts that are not frozen and for no others.
+#[test]
+fn detectors_of_every_family_train_all_parts_but_the_frozen_ones() {
+    let device = crate::common::device().autodiff();
+    for (family, plain, _) in narrow_networks() {
+        for frozen in [0, 2] {
+            let mut backbone = plain.clone().for_detection();
+            let common = backbone.common_mut();
+            *common.se = Some(SeConfig::default());
+            common.norm.kind = NormKind::Batch;
+            *common.frozen_stages = frozen;
+            let mut config = FasterRcnnConfig::new(Preset::Torchvision, backbone.clone(), 3);
+            config.fpn.channels = 6;
+            config.roi_heads.representation_size = 4;
+            let detector = with_initial_weights(config.init(&device));
+            let size = ImageSize::new(77, 101);
+            let batch = |device| ImageBatch {
+                pixels: input(1, [size.height, size.width], device),
+                input_sizes: vec![size],
+            };
+            let target = Target {
+                boxes_in_input: vec![BoxXyxy::new(10.0, 12.0, 60.0, 70.0)],
+                labels: vec![1],
+            };
+            let losses = detector.losses(batch(&device), &[target], &mut SampleOrder::InOrder);
+            let gradients = gradients_by_name(&detector, &losses.total().backward());
+            let trained = layers_of_backbone(&backbone, frozen..);
+            let kept = layers_of_backbone(&backbone, ..frozen);
+            assert_eq!(kept.is_empty(), frozen == 0, "{family}");
+            let has_gradient = |layer: &String| {
+                let prefix = format!("backbone.{layer}.");
+                gradients.keys().any(|name| name.starts_with(&prefix))
+            };
+            for layer in &trained {
+                assert!(has_gradient(layer), "{family}, {frozen} frozen: {layer}");
+            }
+            for layer in &kept {
+                assert!(!has_gradient(layer), "{family}, {frozen} frozen: {layer}");
+            }
+            let found = detector.valid().detect(batch(&crate::common::device()));
+            assert_eq!(found.len(), 1, "{family}");
+        }
+    }
+}
+
+/// Returns the names of the layers with parameters in some parts of a backbone.
+fn layers_of_backbone(
+    backbone: &BackboneConfig,
+    parts: impl std::slice::SliceIndex<[Vec<LayerSummary>], Output = [Vec<LayerSummary>]>,
+) -> Vec<String> {
+    let all = backbone
+        .init(&Device::flex())
+        .layers_of_parts([77, 101])
+        .unwrap();
+    let layers = all[parts].iter().flatten();
+    let with_parameters = layers.filter(|layer| layer.parameters > 0);
+    with_parameters.map(|layer| layer.name.clone()).collect()
 }
 
 fn last_of_backbone(summary: &Summary) -> &LayerSummary {
@@ -493,7 +610,7 @@ fn told_sizes_of_narrow_cifar_networks_are_those_that_come_out() {
         let network = config.init(&device);
         let map = network
             .backbone
-            .forward_features(input(1, [13, 10], &device));
+            .forward_features(input(1, [13, 10], &device), 0);
         let [_, channels, height, width] = map.dims();
         assert_eq!([height, width], [4, 3], "{name}");
         let summary = config.summary([13, 10]).unwrap();
@@ -533,7 +650,7 @@ fn told_sizes_of_unusual_resnets_are_those_that_come_out() {
             let network = config.init(&device);
             let map = network
                 .backbone
-                .forward_features(input(1, [45, 38], &device));
+                .forward_features(input(1, [45, 38], &device), 0);
             let [_, channels, height, width] = map.dims();
             let summary = config.summary([45, 38]).unwrap();
             let of_last_block = |layer: &&LayerSummary| layer.name.ends_with("layer3.0.norms.2");

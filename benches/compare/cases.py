@@ -1,14 +1,14 @@
-"""The table of what is compared. Knows neither side."""
+"""The table of cases. It does not depend on either side."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Case:
-    """One piece of work that both sides do."""
+    """One task that both sides run."""
 
     name: str
-    # What is done: classify, detect, train, recipe, load or evaluate.
+    # Kind of task: classify, detect, train, recipe, load or evaluate.
     kind: str
     # A name of networks.py; cases of one network share its weights.
     network: str = ""
@@ -57,7 +57,7 @@ CASES = (
 
 
 def chosen(patterns):
-    """The cases whose name contains one of these texts, in the order of the table; all without texts."""
+    """Returns the cases whose name contains one of these strings, in the order of the table; all if there are none."""
     if not patterns:
         return list(CASES)
     for pattern in patterns:
@@ -68,5 +68,5 @@ def chosen(patterns):
 
 
 def by_name(name):
-    """The case of exactly this name."""
+    """Returns the case with exactly this name."""
     return next(case for case in CASES if case.name == name)

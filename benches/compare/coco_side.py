@@ -1,4 +1,4 @@
-"""One measuring process of a COCO evaluator: from two files to the twelve numbers. Prints one JSON line.
+"""One measuring process of a COCO evaluator: from two files to the twelve metrics. Prints one JSON line.
 
     python benches/compare/coco_side.py --engine pycocotools|faster-coco-eval|idle --annotations FILE --results FILE
 """
@@ -42,7 +42,7 @@ def measure(COCO, Evaluation, arguments):
     forget_peak()
     times, reading = [], []
     for index in range(arguments.warmup + arguments.iterations):
-        # Both print progress; a terminal's speed is no part of it.
+        # Both print progress; the speed of a terminal must not count.
         with contextlib.redirect_stdout(io.StringIO()):
             start = time.perf_counter()
             truth = COCO(arguments.annotations)

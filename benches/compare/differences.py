@@ -1,16 +1,16 @@
-"""How far the outputs of the two sides are apart."""
+"""The differences between the outputs of the two sides."""
 
 import torch
 from safetensors.torch import load_file
 from torchvision.ops import box_iou
 
-# Boxes that are the same but for rounding overlap more than this.
+# IoU above which two boxes are the same except for rounding.
 SAME_BOX = 0.95
 STD = 0.225  # of a normalised picture, about
 
 
 def difference(case, theirs, ours):
-    """Numbers by name, and a short text for the table. `theirs` and `ours` are files, or lists of metrics."""
+    """Returns differences by name, and a short string for the table. `theirs` and `ours` are files, or lists of metrics, of the reference and of sedet."""
     return DIFFERENCES[case.kind](theirs, ours)
 
 
@@ -25,7 +25,7 @@ def tensors(measure):
 
 
 def relative(theirs, ours):
-    """The largest difference over the largest value."""
+    """Returns the largest difference relative to the largest value."""
     if theirs.shape != ours.shape:
         raise SystemExit(f"shapes {tuple(theirs.shape)} and {tuple(ours.shape)}")
     return ((theirs - ours).abs().max() / theirs.abs().max()).item()
@@ -59,7 +59,7 @@ def detections(theirs, ours):
 
 
 def matched(theirs, ours, their_labels, our_labels):
-    """Places of the boxes that both have, each once."""
+    """Returns the indices of the boxes that both sides have, each once."""
     if not len(theirs) or not len(ours):
         return torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
     overlap = box_iou(theirs, ours)

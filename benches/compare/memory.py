@@ -2,13 +2,13 @@
 
 
 def peak_mb():
-    """Since the process began, or since `forget_peak`."""
+    """Returns the peak since the process started, or since `forget_peak`."""
     with open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
 
 
 def forget_peak():
-    """The kernel's mark falls to the present size."""
+    """Resets the kernel's peak to the current size."""
     with open("/proc/self/clear_refs", "w") as marks:
         marks.write("5")

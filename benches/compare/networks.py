@@ -28,7 +28,7 @@ LEVELS = ("0", "1", "2", "3")
 
 
 def build(network):
-    """The network of a case with fresh weights; a detector's scores are not yet in scale."""
+    """Returns the network of a case with random weights; the scores of a detector are not scaled yet."""
     if network.endswith("-fpn"):
         return detector(network)
     return {
@@ -96,7 +96,7 @@ class MobilenetV1(nn.Module):
 
     @staticmethod
     def sedet_metadata():
-        """What the checkpoint of this network says."""
+        """Returns the header of this network's checkpoint."""
         return {
             "format": 1,
             "task": "classification",
@@ -105,7 +105,7 @@ class MobilenetV1(nn.Module):
 
 
 class SeBody(nn.Module):
-    """SE-ResNet for a pyramid, of timm's blocks, with torchvision's names."""
+    """SE-ResNet for a pyramid, built from timm's blocks, with torchvision's names."""
 
     def __init__(self, block, layers, width, norm_layer, attention):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Makes what both sides read: weights, inputs, pictures, results. Everything is seeded; what exists is kept."""
+"""Generates the files that both sides read: weights, inputs, images, results. Everything is seeded; existing files are kept."""
 
 import json
 import random
@@ -39,7 +39,7 @@ def prepare(case, work, sedet):
 
 
 def once(path, make):
-    """A file or folder appears under its name only when it is whole."""
+    """Creates a file or directory that appears under its name only when it is complete."""
     if path.exists():
         return
     unfinished = path.with_name(f"unfinished-{path.name}")
@@ -78,7 +78,7 @@ def load_weights(network, path):
 
 
 def smooth_noise(batch, height, width):
-    """Blobs of several sizes with grain, mean 0 and deviation 1 as a normalised picture."""
+    """Returns blobs of several sizes with noise, mean 0 and std 1, like a normalized image."""
     pixels = 0.3 * torch.randn(batch, 3, height, width)
     for cell in (8, 32, 128):
         coarse = torch.randn(batch, 3, height // cell + 2, width // cell + 2)
@@ -105,7 +105,7 @@ def write_scenes(sedet, path, side, seed):
 
 
 def write_evaluation(annotations, results):
-    """A val2017 in numbers: 5,000 pictures, 80 classes, about 7 objects and 36 detections a picture, of which about
+    """Annotations of the size of val2017: 5,000 images, 80 classes, about 7 objects and 36 detections per image, of which about
     half lie on an object with a displaced box, some with a wrong class."""
     draw = random.Random(2)
     truth, rows = [], []

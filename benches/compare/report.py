@@ -6,7 +6,7 @@ import statistics
 import subprocess
 from datetime import date
 
-# A machine that does other work gives times, but no comparison.
+# Times of a busy machine are not comparable.
 QUIET = 0.05
 
 
@@ -53,7 +53,7 @@ def paired(records, reference, key):
 
 
 def own_memory(records, idle):
-    """Of the timed steps, less what an idle process of that side needs."""
+    """Returns the peak of the timed steps minus the memory of an idle process of that side."""
     return max(middle(records, "step_rss_mb") - idle["peak_rss_mb"], 1.0)
 
 
@@ -82,7 +82,7 @@ def table(all_rows):
 
 
 def machine(threads, idle):
-    """What the numbers were measured on and with."""
+    """Describes the machine and the versions."""
     reference = idle["torchvision"]
     return {
         "date": date.today().isoformat(),

@@ -1,4 +1,4 @@
-"""Measuring processes: builds sedet's, calls the sides in turn, and watches what else the machine does."""
+"""Measuring processes: builds sedet's, runs the sides in turn, and measures the load of other processes."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Runner:
             self.environment[name] = str(threads)
 
     def idle(self):
-        """What each side's process needs before it has done anything, by side."""
+        """Returns the memory of an idle process of each side."""
         threads = ["--threads", self.threads]
         script = [sys.executable, HERE / "coco_side.py", "--engine"]
         return {
@@ -54,7 +54,7 @@ class Runner:
         records = {side: [] for side in sides}
         disturbance = 0.0
         for turn in range(self.rounds):
-            # Each side goes first as often as the others.
+            # Each side runs first equally often.
             order = sides[turn % len(sides) :] + sides[: turn % len(sides)]
             for side in order:
                 outputs = self.outputs(case, side) if turn == 0 else None
@@ -98,7 +98,7 @@ class Runner:
         return command
 
     def call(self, command):
-        """The JSON line of a process, and the share of the machine that others kept busy meanwhile."""
+        """Returns the JSON line of a process, and the share of the machine that other processes used meanwhile."""
         command = [str(part) for part in command]
         busy, started, own = machine_busy(), time.monotonic(), children_busy()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=self.environment)
@@ -113,7 +113,7 @@ class Runner:
 
 
 def machine_busy():
-    """Seconds that all processors together have worked or were taken by a hypervisor, since the start."""
+    """Returns the seconds that all CPUs together were busy or taken by a hypervisor, since boot."""
     with open("/proc/stat") as file:
         user, nice, system, _idle, _wait, irq, soft, steal = map(int, file.readline().split()[1:9])
     return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")

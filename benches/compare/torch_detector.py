@@ -1,4 +1,4 @@
-"""torchvision's detector from the normalised, padded batch on: what lies behind `GeneralizedRCNNTransform`.
+"""torchvision's detector from the normalized, padded batch on: everything after `GeneralizedRCNNTransform`.
 
 sedet is timed from there too; its resizing and normalising belong to the loader, which has a case of its own.
 """
@@ -10,7 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 
 
 def image_list(pixels):
-    """A batch whose images fill it."""
+    """Returns a batch whose images have no padding."""
     return ImageList(pixels, [tuple(pixels.shape[2:])] * len(pixels))
 
 

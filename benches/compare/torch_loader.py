@@ -1,4 +1,4 @@
-"""torchvision's way from files to batches: a data set, a DataLoader, `GeneralizedRCNNTransform`."""
+"""torchvision's path from files to batches: a dataset, a DataLoader, `GeneralizedRCNNTransform`."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 class Scenes(Dataset):
-    """The training pictures of a folder in COCO's layout, decoded by libjpeg-turbo (faster than through Pillow)."""
+    """The training images of a COCO directory, decoded by libjpeg-turbo (faster than Pillow)."""
 
     def __init__(self, folder, transform):
         self.folder = Path(folder) / "train2017"
@@ -41,7 +41,7 @@ class Scenes(Dataset):
 
 
 class Prepared:
-    """Normalised and resized in the worker, where it can be done beside other work."""
+    """Normalizes and resizes in the worker, in parallel with other work."""
 
     def __init__(self):
         self.whole = GeneralizedRCNNTransform(800, 1333, MEAN, STD)
@@ -60,7 +60,7 @@ class Padded:
 
 
 def evaluation(folder, workers):
-    """All pictures in order, two a batch."""
+    """Loads all images in order, two per batch."""
     return DataLoader(
         Scenes(folder, Prepared()),
         batch_size=2,
@@ -84,7 +84,7 @@ def as_lists(samples):
 
 
 def endless(folder):
-    """Shuffled training batches of four from one worker; the model itself normalises and resizes."""
+    """Shuffled training batches of four from one worker; the model itself normalizes and resizes."""
     batches = DataLoader(
         Scenes(folder, flipped_half_the_time),
         batch_size=4,

@@ -21,7 +21,7 @@ import torch_loader
 from memory import forget_peak, peak_mb
 
 CHECKED_STEPS = 3
-# Large enough that three steps move the losses: so the gradients are compared too.
+# Large enough that three steps change the losses, so that the gradients are compared too.
 CHECKED_LEARNING_RATE = 1e-3
 
 
@@ -112,7 +112,7 @@ def train(case, arguments):
 
 
 def recipe(case, arguments):
-    """An epoch's steps: decode, flip, resize, normalise, forward, backward, clip, AdamW, average."""
+    """An epoch's steps: decode, flip, resize, normalize, forward, backward, clip, AdamW, average."""
     model = prepare.load_weights(case.network, arguments.weights).train()
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99), use_buffers=True
@@ -138,7 +138,7 @@ def recipe(case, arguments):
 
 
 def load(case, arguments):
-    """Pictures of a folder to padded batches of two."""
+    """Loads the images of a directory as padded batches of two."""
     batches = torch_loader.evaluation(arguments.data, case.workers)
 
     def epoch(_):
@@ -146,7 +146,7 @@ def load(case, arguments):
             pass
 
     found = timed(epoch, arguments)
-    # The workers are processes of their own, with a copy of the library; only this process is counted.
+    # The workers are separate processes with a copy of the library; only this process is counted.
     images = len(batches.dataset)
     write(arguments, lambda: {"first_batch": next(iter(batches))})
     return {**found, "images": images}
@@ -203,7 +203,7 @@ def check_finite(loss):
 
 
 def write(arguments, outputs):
-    """After the timing, so that checking costs neither time nor memory there."""
+    """Runs after the timing, so that the check affects neither time nor memory."""
     if arguments.outputs:
         tensors = {name: tensor.detach().contiguous().clone() for name, tensor in outputs().items()}
         save_file(tensors, arguments.outputs)

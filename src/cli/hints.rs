@@ -10,11 +10,22 @@
 use std::error::Error;
 use std::fmt;
 
+use sedet_core::device::DeviceError;
+use sedet_core::excitation::ExcitationError;
+use sedet_core::model::ModelError;
+use sedet_core::train::RunError;
+use sedet_core::train::ablation::AblationError;
+use sedet_core::train::engine::TrainError;
+use sedet_core::train::memory::NotEnoughMemory;
+use sedet_core::train::run_dir::RunDirError;
+use sedet_core::weights::load::LoadError;
+use sedet_core::weights::onnx::OnnxError;
 use sedet_data::DataError;
 use sedet_data::annotations::layout::LayoutError;
 use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::registry::{DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::data_source;
+use sedet_data::eval::EvalError;
 
 /// Returns the hint of the outermost error in the chain that has one.
 pub(super) fn hint_for(error: &anyhow::Error) -> Option<String> {
@@ -34,13 +45,133 @@ type Rule = fn(&(dyn Error + 'static)) -> Option<String>;
 /// One rule for each error type that has a hint.
 const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(advised),
+    |cause| cause.downcast_ref().and_then(run),
+    |cause| cause.downcast_ref().and_then(run_directory),
+    |cause| cause.downcast_ref().and_then(training),
+    |cause| cause.downcast_ref().and_then(ablation),
+    |cause| cause.downcast_ref().and_then(memory),
+    |cause| cause.downcast_ref().and_then(model),
+    |cause| cause.downcast_ref().and_then(weights),
+    |cause| cause.downcast_ref().and_then(onnx),
+    |cause| cause.downcast_ref().and_then(device),
     |cause| cause.downcast_ref().and_then(dataset_hint),
     |cause| cause.downcast_ref().and_then(data_hint),
     |cause| cause.downcast_ref().and_then(convert_hint),
+    |cause| cause.downcast_ref().and_then(ground_truth_hint),
+    |cause| cause.downcast_ref().and_then(excitation),
 ];
 
 fn advised(error: &Advised) -> Option<String> {
     Some(error.hint.clone())
+}
+
+fn run(error: &RunError) -> Option<String> {
+    match error {
+        RunError::Config(inner) => hint_of(inner),
+        RunError::Dataset(inner) => hint_of(inner),
+        RunError::Data(inner) => hint_of(inner),
+        RunError::GroundTruth(inner) => hint_of(inner),
+        RunError::RunDir(inner) => hint_of(inner),
+        RunError::Weights(inner) => hint_of(inner),
+        RunError::Memory(inner) => hint_of(inner),
+        RunError::Evaluation(inner) => hint_of(inner),
+        RunError::Training {
+            run,
+            can_be_resumed: true,
+            is_about_one_image,
+            ..
+        } => {
+            let skip = if *is_about_one_image {
+                " (add --on-bad-image skip to skip unreadable images)"
+            } else {
+                ""
+            };
+            Some(format!(
+                "progress saved; resume with: sedet train --resume {}{skip}",
+                run.display()
+            ))
+        }
+        RunError::DatasetChanged {
+            dataset,
+            checkpoint,
+        } => Some(format!(
+            "restore the data, or begin a new run from its weights: sedet train --dataset {dataset} \
+             --weights {} --output NEW",
+            checkpoint.display()
+        )),
+        _ => None,
+    }
+}
+
+fn run_directory(error: &RunDirError) -> Option<String> {
+    match error {
+        RunDirError::Exists { path } => Some(format!(
+            "continue it with --resume {}, or choose another --output",
+            path.display()
+        )),
+        RunDirError::Busy { .. } => {
+            Some("wait until it has ended, or choose another --output".to_string())
+        }
+        RunDirError::NothingToResume { .. } | RunDirError::Io { .. } => None,
+    }
+}
+
+fn training(error: &TrainError<ModelError>) -> Option<String> {
+    match error {
+        TrainError::NonFinite { .. } => Some(
+            "lower the learning rate (--lr) or clip gradients (--set train.clip_norm=10)"
+                .to_string(),
+        ),
+        _ => None,
+    }
+}
+
+fn ablation(error: &AblationError) -> Option<String> {
+    match error {
+        AblationError::NoSeeds => Some("list at least one, such as --seeds 0,1,2".to_string()),
+        AblationError::OtherOptions { .. } => Some("choose another --output".to_string()),
+        AblationError::Dataset(inner) => hint_of(inner),
+        _ => None,
+    }
+}
+
+fn memory(_: &NotEnoughMemory) -> Option<String> {
+    Some("to try anyway: --set train.check_memory=false".to_string())
+}
+
+fn model(error: &ModelError) -> Option<String> {
+    match error {
+        ModelError::Untrained { path, .. } => Some(format!(
+            "train it: sedet train --weights {} --dataset DATASET",
+            path.display()
+        )),
+        ModelError::Load(inner) => hint_of(inner),
+        _ => None,
+    }
+}
+
+fn weights(error: &LoadError) -> Option<String> {
+    match error {
+        LoadError::LayoutOfCheckpoint { .. } => {
+            Some("omit --layout; it applies to third-party checkpoints only".to_string())
+        }
+        LoadError::NotStrict { .. } => Some("omit --strict to load what matches".to_string()),
+        LoadError::Checkpoint(_) | LoadError::Import(_) => None,
+    }
+}
+
+fn onnx(error: &OnnxError) -> Option<String> {
+    match error {
+        OnnxError::Detector => {
+            Some("export its weights with --format torchvision or --format safetensors".to_string())
+        }
+        _ => None,
+    }
+}
+
+fn device(error: &DeviceError) -> Option<String> {
+    let remedy = error.remedy()?;
+    Some(format!("{remedy}, or use --device cpu"))
 }
 
 fn dataset_hint(error: &RegistryError) -> Option<String> {
@@ -71,6 +202,19 @@ fn download_hint(name: &str) -> Option<String> {
 fn data_hint(error: &DataError) -> Option<String> {
     match error {
         DataError::Layout(LayoutError::Ambiguous { .. }) => Some("keep one of these files".into()),
+        // A file with one problem often has others.
+        DataError::Annotations { path, .. } if path.is_file() => Some(format!(
+            "`sedet data check {}` lists all problems of the file; with --fix FILE it writes a \
+             corrected copy",
+            path.display()
+        )),
+        _ => None,
+    }
+}
+
+fn ground_truth_hint(error: &EvalError) -> Option<String> {
+    match error {
+        EvalError::Data(error) => hint_of(error),
         _ => None,
     }
 }
@@ -81,6 +225,13 @@ fn convert_hint(error: &ConvertError) -> Option<String> {
         ConvertError::SameName { .. } => Some("rename one of the images".into()),
         _ => None,
     }
+}
+
+fn excitation(error: &ExcitationError) -> Option<String> {
+    (*error == ExcitationError::NoBlocks).then(|| {
+        "take a network with SE blocks: in the list of `sedet models` their names start with se"
+            .to_owned()
+    })
 }
 
 /// Attaches a hint to an error that is created in `cli`.
@@ -117,6 +268,33 @@ mod tests {
         let error = Err::<(), _>(advise("out: not empty", "choose another --output"));
         let error = error.context("converting").context("a.json").unwrap_err();
         assert_eq!(hint_for(&error).as_deref(), Some("choose another --output"));
+    }
+
+    #[test]
+    fn the_hint_of_a_wrapped_error_is_found() {
+        let exists = RunDirError::Exists {
+            path: "runs/a".into(),
+        };
+        let error = anyhow::Error::new(RunError::from(exists));
+        assert_eq!(error.to_string(), "runs/a: already contains a run");
+        let hint = hint_for(&error).unwrap();
+        assert!(hint.contains("--resume runs/a"), "{hint}");
+    }
+
+    #[test]
+    fn a_run_that_stopped_at_an_image_can_be_resumed_without_it() {
+        let error = RunError::Training {
+            source: "a.jpg: truncated".into(),
+            run: "runs/a".into(),
+            can_be_resumed: true,
+            is_about_one_image: true,
+        };
+        let hint = hint_for(&error.into()).unwrap();
+        assert_eq!(
+            hint,
+            "progress saved; resume with: sedet train --resume runs/a (add --on-bad-image skip to skip \
+             unreadable images)"
+        );
     }
 
     #[test]

@@ -3,19 +3,23 @@
 //! Results go to stdout, logs to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage.
 
 mod ablate;
+mod console;
 mod data;
 mod doctor;
+#[cfg(test)]
+mod documentation;
 mod eval;
 mod excite;
 mod hints;
 mod models;
 mod predict;
+mod progress;
+mod report;
 mod train;
 #[cfg(feature = "viewer")]
 mod view;
 mod weights;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,10 +28,10 @@ use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
+use console::status;
+
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
-use sedet_core::status;
 use sedet_data::loading::OnBadImage;
-use sedet_data::text::count;
 
 /// Train, evaluate and inspect Faster R-CNN with Squeeze-and-Excitation backbones
 #[derive(Debug, Parser)]
@@ -82,28 +86,6 @@ fn on_bad_image() -> impl TypedValueParser<Value = OnBadImage> {
         "skip" => OnBadImage::Skip,
         _ => OnBadImage::Error,
     })
-}
-
-/// The number of skipped images that are listed on the console; a file lists all of them.
-const SKIPPED_SHOWN: usize = 10;
-
-/// Lists the images that were skipped because they cannot be read.
-fn say_left_out(what: &str, reasons: &[&str], all_in: Option<&Path>) {
-    if reasons.is_empty() {
-        return;
-    }
-    status!(
-        "{what}: {} that can't be used",
-        count(reasons.len(), "image")
-    );
-    for reason in reasons.iter().take(SKIPPED_SHOWN) {
-        status!("  {reason}");
-    }
-    match (reasons.len().saturating_sub(SKIPPED_SHOWN), all_in) {
-        (0, _) => {}
-        (_, Some(path)) => status!("  ... ({} has all)", path.display()),
-        (more, None) => status!("  ... and {more} more"),
-    }
 }
 
 /// Parses the arguments, runs the subcommand and prints an error with its hint.

@@ -6,10 +6,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::print_out;
+use crate::cli::status;
 use sedet_core::backbones::summary::{LayerSummary, Summary, TooSmall};
 use sedet_core::backbones::zoo::{self, PublishedNetwork};
 use sedet_core::classification::classifier::ClassifierConfig;
-use sedet_core::status;
 use sedet_data::csv::to_csv;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;

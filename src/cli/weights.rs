@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::hints::advise;
 use super::print_out;
+use crate::cli::status;
 use sedet_core::model::ImportFacts;
-use sedet_core::status;
 use sedet_core::weights::checkpoint::{Checkpoint, Precision};
 use sedet_core::weights::export::{export, names_for};
 use sedet_core::weights::foreign::ForeignFile;

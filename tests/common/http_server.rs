@@ -1,10 +1,10 @@
-//! A web server on this machine that misbehaves in every way a real one does.
+//! A local web server that reproduces the faults of real servers.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// What the server was asked: the path, and the headers that matter here.
+/// A request: its path and the headers that the tests need.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     pub path: String,
@@ -12,22 +12,22 @@ pub struct Request {
     pub if_range: Option<String>,
 }
 
-/// How the server goes wrong after [`Reply::cut`] bytes of the body.
+/// The fault of the server after [`Reply::cut`] bytes of the body.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Fault {
     HangUp,
-    /// Says nothing more but keeps the connection.
+    /// Sends nothing more but keeps the connection open.
     Stall,
 }
 
-/// What it answers.
+/// A reply.
 pub struct Reply {
     pub status: u16,
     pub headers: Vec<String>,
     pub body: Vec<u8>,
     pub cut: Option<usize>,
     pub fault: Fault,
-    /// In chunks, so without announcing the length.
+    /// Chunked, without a content length.
     pub chunked: bool,
 }
 
@@ -43,7 +43,7 @@ impl Reply {
         }
     }
 
-    /// Everything, whatever was asked for, as a server answers that knows no ranges.
+    /// Replies with the whole file, as a server without support for ranges does.
     pub fn whole(body: &[u8]) -> Self {
         Self {
             body: body.to_vec(),
@@ -51,7 +51,7 @@ impl Reply {
         }
     }
 
-    /// As a correct server answers: a range if the validator still holds, else everything.
+    /// Replies as a correct server does: with a range if the validator still matches, else with the whole file.
     pub fn file(request: &Request, body: &[u8], etag: &str) -> Self {
         let start = request
             .range_start
@@ -90,7 +90,7 @@ impl Reply {
         self
     }
 
-    /// Head and as much of the body as is to be sent.
+    /// Returns the head and the part of the body that is sent.
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", self.status).into_bytes();
         for header in &self.headers {
@@ -121,7 +121,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// `answer` gets the request and how many came before it. The thread lives as long as the test.
+    /// Starts the server. `answer` receives the request and the number of earlier requests. The thread lives as
+    /// long as the test.
     pub fn start(answer: impl Fn(&Request, usize) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -140,7 +141,7 @@ impl Server {
                     log.len() - 1
                 };
                 let reply = answer(&request, before);
-                // The client may hang up first, when it has read enough.
+                // The client may close the connection first.
                 let _ = stream.write_all(&reply.to_bytes());
                 if reply.fault == Fault::Stall {
                     stalled.push(stream);

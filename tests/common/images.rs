@@ -1,8 +1,8 @@
-//! Classification data made on the spot.
+//! Generated classification data.
 
 use std::path::Path;
 
-/// A directory with the files of CIFAR-10: a few images whose class is the brightness.
+/// Creates a directory with the files of CIFAR-10: a few images whose class is the brightness.
 pub fn write_cifar(directory: &Path, train_images: usize, test_images: usize) {
     std::fs::create_dir_all(directory).unwrap();
     let file = |count: usize| {

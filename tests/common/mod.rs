@@ -1,4 +1,4 @@
-//! What the integration tests share: reading fixtures, comparing numbers.
+//! Shared by the integration tests: reading fixtures, comparing numbers.
 #![allow(dead_code)] // each test binary uses its own part
 
 pub mod command;
@@ -17,7 +17,7 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensors};
 use sedet::weights::parameters::{ModulePath, load_named_tensors, named_shapes, named_tensors};
 
-/// The device that these tests prove: the CPU, or the one that `SEDET_TEST_DEVICE` names.
+/// Returns the device under test: the CPU, or the one that `SEDET_TEST_DEVICE` names.
 pub fn device() -> Device {
     let name = std::env::var("SEDET_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     let choice = name.parse().unwrap_or_else(|e| panic!("{e}"));
@@ -29,7 +29,7 @@ pub fn device() -> Device {
 /// A file of reference numbers written by a script in `tests/oracle/`.
 pub struct Fixture {
     tensors: BTreeMap<String, TensorInfo>,
-    /// Of all tensors, one after the other.
+    /// The values of all tensors, concatenated.
     data: Vec<u8>,
     name: String,
 }
@@ -47,7 +47,7 @@ pub fn real_data(name: &str) -> PathBuf {
     path
 }
 
-/// The path of a file in `tests/fixtures/`.
+/// Returns the path of a file in `tests/fixtures/`.
 pub fn fixture_path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures")
@@ -117,12 +117,12 @@ impl Fixture {
     }
 }
 
-/// The values of a tensor, row-major.
+/// Returns the values of a tensor in row-major order.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec::<f32>().unwrap()
 }
 
-/// Every value within `tolerance` of the largest reference value (at least of 1).
+/// Asserts that every value is within `tolerance` times the largest reference value (at least 1).
 pub fn assert_close(name: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(actual.len(), expected.len(), "{name}: number of values");
     let scale = expected.iter().fold(1.0f32, |m, v| m.max(v.abs()));
@@ -147,7 +147,7 @@ pub fn assert_close_to_largest(name: &str, actual: &[f32], expected: &[f32], tol
     assert_close(name, &normal(actual), &normal(expected), tolerance);
 }
 
-/// Shape and values of the gradient of every parameter that has one, by the parameter's path.
+/// Returns shape and values of the gradient of every parameter that has one, by the parameter's path.
 pub fn gradients_by_name<M: Module>(
     model: &M,
     gradients: &Gradients,
@@ -161,13 +161,13 @@ pub fn gradients_by_name<M: Module>(
     collect.found
 }
 
-/// Whether a tensor lies transposed in fixtures with our own names: torch's linear layers, and the
-/// 1x1 convolutions that SE units are made of.
+/// Returns whether a tensor is transposed in fixtures with native names: torch's linear layers, and the
+/// 1x1 convolutions of SE units.
 fn is_transposed(name: &str) -> bool {
     name.contains(".se.") && name.ends_with("weight")
 }
 
-/// A network filled from a fixture that has our own names; `key` is the whole key of a name.
+/// Loads a network from a fixture with native names; `key` maps a name to its complete key.
 pub fn filled<M: Module>(network: M, fixture: &Fixture, key: impl Fn(&str) -> String) -> M {
     let tensors = named_tensors(&network)
         .into_iter()
@@ -183,8 +183,8 @@ pub fn filled<M: Module>(network: M, fixture: &Fixture, key: impl Fn(&str) -> St
     load_named_tensors(network, &tensors).unwrap()
 }
 
-/// The gradients of the input and of all parameters are those under `prefix`, to 1e-4 of the
-/// largest of each tensor; those and no others are in the fixture.
+/// Asserts that the gradients of the input and of all parameters equal those under `prefix`, to 1e-4 of the
+/// largest value of each tensor, and that the fixture contains no others.
 pub fn assert_gradients<M: Module>(
     prefix: &str,
     network: &M,
@@ -216,7 +216,7 @@ pub fn assert_gradients<M: Module>(
     assert_eq!(compared, in_fixture, "{prefix}: every gradient");
 }
 
-/// Elements of all tensors but running statistics.
+/// Returns the number of elements of all tensors except running statistics.
 pub fn parameter_count<M: Module>(network: &M) -> u64 {
     named_shapes(network)
         .iter()

@@ -1,4 +1,4 @@
-//! Small runs of the program, to be disturbed, and what must not depend on the disturbance.
+//! Small training runs for tests of faults, and the results that must not depend on a fault.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::command::{sedet, text};
 use super::images::write_cifar;
 
-/// Steps of a run: three epochs of six batches.
+/// Number of steps of a run: three epochs of six batches.
 pub const STEPS: usize = 18;
 
 /// A small classifier that saves after every step, and its data.
@@ -45,7 +45,7 @@ impl Classifier {
         words.split_whitespace().map(str::to_string).collect()
     }
 
-    /// A run that was ended, and saved, after about so many steps.
+    /// Starts a run that is stopped, and saved, after about N steps.
     pub fn stopped(&self, name: &str, steps: usize) -> PathBuf {
         let run = self.run(name);
         let mut child = spawn(&self.start(&run));
@@ -89,7 +89,7 @@ pub fn spawn(arguments: &[String]) -> Child {
 }
 
 pub fn signal(child: &Child, name: &str) {
-    // The shell's own: a bare system has no program of that name.
+    // The builtin of the shell: a minimal system has no program of that name.
     let sent = Command::new("sh")
         .args(["-c", &format!("kill -{name} {}", child.id())])
         .status();
@@ -100,13 +100,13 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).to_string()
 }
 
-/// Steps that the log of a run has.
+/// Returns the number of steps in the log of a run.
 pub fn steps_logged(run: &Path) -> usize {
     let events = fs::read_to_string(run.join("events.jsonl")).unwrap_or_default();
     events.lines().filter(|l| l.contains("\"train\"")).count()
 }
 
-/// Waits until a run has made so many steps. A run that ends before is left to the caller.
+/// Waits until a run has completed N steps. The caller handles a run that ends before.
 pub fn wait_for_steps(child: &mut Child, run: &Path, steps: usize) {
     let begun = Instant::now();
     while steps_logged(run) < steps && child.try_wait().unwrap().is_none() {
@@ -115,7 +115,7 @@ pub fn wait_for_steps(child: &mut Child, run: &Path, steps: usize) {
     }
 }
 
-/// What must not depend on what happened on the way.
+/// The results that must not depend on interruptions.
 #[derive(Debug, PartialEq)]
 pub struct Ended {
     pub last: Checkpoint,
@@ -156,7 +156,7 @@ impl Ended {
     }
 }
 
-/// A whole comparison fills the screen; the first difference is enough.
+/// Reports the first difference only; a complete comparison fills the screen.
 #[track_caller]
 pub fn assert_same(found: &Ended, expected: &Ended) {
     assert_eq!(found.events, expected.events);
@@ -171,7 +171,7 @@ pub fn assert_same(found: &Ended, expected: &Ended) {
     }
 }
 
-/// Scenes on disk, and a small detector's options.
+/// Scenes on disk, and the options of a small detector.
 pub struct Scenes {
     pub dir: tempfile::TempDir,
 }

@@ -1,4 +1,4 @@
-//! torchvision's names for our tensors.
+//! torchvision's names of sedet's tensors.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use burn::tensor::TensorData;
 
 use super::Fixture;
 
-/// torchvision's key of one of our parameters, and whether its matrix is transposed.
+/// Returns torchvision's key of a parameter, and whether its matrix is transposed.
 pub fn key(ours: &str) -> (String, bool) {
     let parts: Vec<&str> = ours.split('.').collect();
     let rest = |from: usize| parts[from..].join(".");
@@ -52,14 +52,14 @@ pub fn key(ours: &str) -> (String, bool) {
     }
 }
 
-/// Rows and columns of a matrix exchanged. torch's 1x1 convolutions count as matrices.
+/// Transposes a matrix. torch's 1x1 convolutions count as matrices.
 pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns)
         .flat_map(|c| (0..rows).map(move |r| values[r * columns + c]))
         .collect()
 }
 
-/// Our tensors filled from a fixture: each from the first prefix that has its key.
+/// Loads parameters from a fixture: each from the first prefix that has its key.
 pub fn weights(
     ours: &BTreeMap<String, TensorData>,
     fixture: &Fixture,

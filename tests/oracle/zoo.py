@@ -1,11 +1,11 @@
-"""Reference numbers for the networks beside ResNet: last maps and logits of narrow networks, fingerprints of their
-gradients, and what every full-size network of the zoo costs.
+"""Reference values for the networks other than ResNet: last feature maps and logits of narrow networks, fingerprints of
+their gradients, their feature pyramids, and the parameters and multiply-adds of every full-size network.
 
-Weights and inputs are not stored: both sides make them from their names, see `numbers`.
+Weights and inputs are not stored: both sides compute them from their names, see `numbers`.
 
 Run from the repository's root:  python tests/oracle/zoo.py
-Needs torch, torchvision and timm as in requirements.txt. Writes tests/fixtures/zoo.safetensors and
-tests/fixtures/zoo_costs.json.
+Needs torch, torchvision and timm as in requirements.txt. Writes zoo.safetensors,
+pyramids.safetensors and zoo_costs.json in tests/fixtures.
 """
 
 import json
@@ -19,6 +19,7 @@ from timm.layers import SEModule
 from timm.models.senet import SEModule as LegacySEModule
 from torch import nn
 from torchvision.models import vgg as torchvision_vgg
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 import cifar_networks
 import common
@@ -34,7 +35,7 @@ REDUCTION = 16
 
 def numbers(name, shape, low, high):
     """Evenly distributed between low and high, from a hash of the name and the position (FNV-1a, then murmur3's
-    finaliser)."""
+    finalizer)."""
     seed = 0x811C9DC5
     for byte in name.encode():
         seed = (seed ^ byte) * 0x01000193 & 0xFFFFFFFF
@@ -518,8 +519,75 @@ def variant_costs():
         }
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Pyramids
+# ---------------------------------------------------------------------------------------------------------------------
+
+FPN_CHANNELS = 6
+
+
+def aligned(network):
+    """Inception-ResNet-v2 with `align_feature_maps` of TensorFlow's object detection API: what is unpadded is padded,
+    here by the same number of pixels on every side."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.padding = tuple(side // 2 for side in module.kernel_size)
+        elif isinstance(module, nn.MaxPool2d):
+            module.padding = 1
+    return network
+
+
+def taps(family, network):
+    """The modules whose outputs are C2..C5: the last of each stride."""
+    if family == "vgg":
+        # The last module of stages 3, 4 and 5 before their pooling, and the last pooling.
+        pools = [i for i, module in enumerate(network.body) if isinstance(module, nn.MaxPool2d)]
+        return [network.body[i] for i in (pools[2] - 1, pools[3] - 1, pools[4] - 1, pools[4])]
+    if family == "bn_inception":
+        features = network.backbone
+        return [features.stem[2], features.modules_[1], features.modules_[6], features.modules_[9]]
+    if family == "inception_resnet_v2":
+        return [network.conv2d_4a, network.repeat[-1], network.repeat_1[-1], network.conv2d_7b]
+    features = network.backbone
+    if family == "mobilenet":
+        return [features.blocks[i] for i in (2, 4, 10, 12)]
+    return [features.pool, features.units[3], features.units[11], features.units[15]]
+
+
+def pyramid(channels):
+    """torchvision's, with weights from our names."""
+    fpn = FeaturePyramidNetwork(channels, FPN_CHANNELS, LastLevelMaxPool())
+    return fill(fpn, lambda key: "fpn." + re.sub(r"_blocks\.(\d)\.0\.", r"_blocks.\1.", key))
+
+
+def pyramid_cases():
+    """Stored of C2..C5: a fingerprint of each channel, its mean and its product with numbers from a name; P2..P6 in
+    full."""
+    out = {}
+    for with_se in (False, True):
+        for family, network, ours, _ in narrow_networks(with_se):
+            name = f"se_{family}" if with_se else family
+            fill(network, ours).eval()
+            if family == "inception_resnet_v2":
+                aligned(network)
+            x = numbers("input", (1, 3, 75, 103), -1, 1)
+            modules = {f"c{level}": module for level, module in enumerate(taps(family, network), 2)}
+            with torch.no_grad(), common.recorded_outputs(modules) as seen:
+                network.features(x)
+                maps = {key: seen[key] for key in modules}
+                for key, level in maps.items():
+                    direction = numbers(f"{key}#", level.shape[1:], -1, 1)
+                    out[f"{name}.{key}"] = torch.stack([level[0].mean((1, 2)), (level[0] * direction).mean((1, 2))])
+                    out[f"{name}.{key}_shape"] = torch.tensor(level.shape)
+                fpn = pyramid([level.shape[1] for level in maps.values()])
+                for level, key in zip(fpn(maps).values(), ("p2", "p3", "p4", "p5", "p6")):
+                    out[f"{name}.{key}"] = level
+    return out
+
+
 def main():
     torch.set_num_threads(1)
+    common.save("pyramids.safetensors", pyramid_cases())
     common.save("zoo.safetensors", {**forward_cases(), **gradient_cases()})
     path = common.FIXTURES / "zoo_costs.json"
     made_with = f"torch {torch.__version__}, timm {timm.__version__}"

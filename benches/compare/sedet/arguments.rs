@@ -5,20 +5,20 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, anyhow, bail};
 
-/// See the kinds in `main.rs`.
+/// Arguments of a measuring process; `main.rs` lists the kinds.
 #[derive(Debug, Default)]
 pub struct Arguments {
-    /// What is done.
+    /// The kind of task.
     pub kind: String,
-    /// The name that is answered.
+    /// Name of the case, repeated in the answer.
     pub case: String,
-    /// Repetitions before those that count.
+    /// Untimed repetitions.
     pub warmup: usize,
-    /// Repetitions that count.
+    /// Timed repetitions.
     pub iterations: usize,
     /// Threads that prepare images.
     pub workers: usize,
-    /// Where outputs go, to be compared.
+    /// Output directory for the comparison.
     pub outputs: Option<PathBuf>,
     /// Scenes to write, their longer side in pixels, and their seed.
     pub images: usize,
@@ -32,10 +32,10 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// `--option value` pairs; cargo's own `--bench` is skipped.
+    /// Parses `--option value` pairs; skips cargo's own `--bench`.
     ///
     /// # Errors
-    /// Names the option.
+    /// An unknown option or value; the message names it.
     pub fn parse(given: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         let mut parsed = Self {
             iterations: 1,
@@ -99,7 +99,7 @@ fn number<T: FromStr>(option: &str, value: &str) -> anyhow::Result<T> {
     parsed.map_err(|_| anyhow!("{option} '{value}': not a number"))
 }
 
-/// rayon's pool is there before its size could be changed here.
+/// Checks the size of rayon's pool, which exists before it could be changed here.
 fn check_threads(wanted: usize) -> anyhow::Result<()> {
     let have = rayon::current_num_threads();
     match have == wanted {

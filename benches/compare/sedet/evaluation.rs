@@ -1,4 +1,4 @@
-//! COCO's twelve numbers from two files.
+//! The twelve COCO metrics from two files.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::arguments::Arguments;
 use crate::measure::{median, timed};
 
-/// Read and measure, as `sedet eval --results F --annotations F` does.
+/// Reads both files and evaluates them, as `sedet eval --results F --annotations F` does.
 pub fn evaluations(arguments: &Arguments) -> anyhow::Result<Value> {
     let (annotations, results) = (arguments.annotations()?, arguments.results()?);
     let mut numbers = Vec::new();

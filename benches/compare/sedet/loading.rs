@@ -11,7 +11,7 @@ use crate::arguments::Arguments;
 use crate::measure::timed;
 use crate::tensors::{Named, write};
 
-/// Whole epochs.
+/// Times complete epochs.
 pub fn epochs(arguments: &Arguments) -> anyhow::Result<Value> {
     let directory = DatasetName::Directory(arguments.data()?.to_path_buf());
     let dataset = directory.open_split(Split::Train, None)?.dataset;

@@ -27,7 +27,7 @@ use serde_json::{Map, Value, json};
 use arguments::Arguments;
 use sedet::memory::KeepLarge;
 
-/// As the program has it.
+/// The allocator of the program.
 #[global_allocator]
 static ALLOCATOR: KeepLarge = KeepLarge::new();
 

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::arguments::Arguments;
 
-/// Repeat a step, which gets its number, and say how long it took and what memory reached while
-/// loading before and during it.
+/// Repeats a step, which receives its number, and returns its times and the peaks of memory while loading
+/// and during the step.
 pub fn timed(
     arguments: &Arguments,
     mut step: impl FnMut(usize) -> anyhow::Result<()>,
@@ -33,7 +33,7 @@ pub fn timed(
     }))
 }
 
-/// Of sorted values, as Python's `statistics.median`.
+/// Returns the median of sorted values, as Python's `statistics.median`.
 pub fn median(sorted: &[f64]) -> f64 {
     let upper = sorted.len() / 2;
     match sorted.len() % 2 {
@@ -42,7 +42,7 @@ pub fn median(sorted: &[f64]) -> f64 {
     }
 }
 
-/// The largest resident set since the process began or since [`forget_peak`], as Linux counts it.
+/// Returns the largest resident set since the process started or since [`forget_peak`], as Linux counts it.
 pub fn peak_rss_mb() -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
     let kib = status
@@ -53,7 +53,7 @@ pub fn peak_rss_mb() -> anyhow::Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// The kernel's mark falls to the present size.
+/// Resets the kernel's peak to the current size.
 fn forget_peak() -> anyhow::Result<()> {
     std::fs::write("/proc/self/clear_refs", "5").context("/proc/self/clear_refs")
 }

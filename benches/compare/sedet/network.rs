@@ -1,4 +1,4 @@
-//! Networks made of the reference's weights, and inference with them.
+//! Networks with the weights of the reference, and inference with them.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::arguments::Arguments;
 use crate::measure::timed;
 use crate::tensors::{Inputs, Named, write};
 
-/// A classifier in the form in which images are classified.
+/// Returns a classifier, folded for inference.
 fn classifier_for_inference(path: &Path) -> anyhow::Result<Classifier> {
     let loaded = whole(path)?;
     let NetworkConfig::Classification(config) = &loaded.spec.network else {
@@ -28,14 +28,14 @@ fn classifier_for_inference(path: &Path) -> anyhow::Result<Classifier> {
     Ok(fill_with_tensors(model, loaded.weights)?.folded())
 }
 
-/// A detector in the form in which objects are detected.
+/// Returns a detector, folded for inference.
 fn detector_for_inference(path: &Path) -> anyhow::Result<FasterRcnn> {
     let loaded = whole(path)?;
     let model = detector_config(&loaded)?.init(&Device::flex());
     Ok(fill_with_tensors(model, loaded.weights)?.folded())
 }
 
-/// A detector to train, by the configuration that `change` makes of the file's.
+/// Returns a detector for training; `change` modifies the configuration of the file.
 pub fn detector_for_training(
     path: &Path,
     change: impl FnOnce(FasterRcnnConfig) -> FasterRcnnConfig,
@@ -46,7 +46,7 @@ pub fn detector_for_training(
     Ok(fill_with_tensors(model, loaded.weights)?)
 }
 
-/// A file, imported as by `sedet weights import`, that has every tensor of the network.
+/// Loads a file as `sedet weights import` does; it must contain every tensor of the network.
 fn whole(path: &Path) -> anyhow::Result<LoadedWeights> {
     let loaded = load_weights(path, None)?;
     let missing = loaded.spec.missing.len();
@@ -65,7 +65,7 @@ fn detector_config(loaded: &LoadedWeights) -> anyhow::Result<&FasterRcnnConfig> 
     }
 }
 
-/// Pixels to logits.
+/// Computes logits from pixels.
 pub fn classify(arguments: &Arguments) -> anyhow::Result<Value> {
     let model = classifier_for_inference(arguments.weights()?)?;
     let pixels = Inputs::open(arguments.inputs()?)?.pixels()?;
@@ -79,7 +79,7 @@ pub fn classify(arguments: &Arguments) -> anyhow::Result<Value> {
     Ok(found)
 }
 
-/// A batch whose images fill it.
+/// Returns a batch whose images have no padding.
 pub fn full_batch(pixels: Tensor<4>) -> ImageBatch {
     let [images, _, height, width] = pixels.dims();
     ImageBatch {
@@ -88,7 +88,7 @@ pub fn full_batch(pixels: Tensor<4>) -> ImageBatch {
     }
 }
 
-/// Pixels to detections.
+/// Computes detections from pixels.
 pub fn detect(arguments: &Arguments) -> anyhow::Result<Value> {
     let model = detector_for_inference(arguments.weights()?)?;
     let pixels = Inputs::open(arguments.inputs()?)?.pixels()?;
@@ -102,7 +102,7 @@ pub fn detect(arguments: &Arguments) -> anyhow::Result<Value> {
     Ok(found)
 }
 
-/// The pyramid, the proposals and the detections of the first image.
+/// Returns the pyramid, the proposals and the detections of the first image.
 fn detector_outputs(model: &FasterRcnn, pixels: Tensor<4>) -> Vec<Named> {
     let batch = full_batch(pixels.clone());
     let features = model.features(pixels.clone());

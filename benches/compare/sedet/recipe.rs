@@ -1,4 +1,4 @@
-//! Steps of the quick start, from image files on.
+//! Training steps of the quick start, starting from image files.
 
 use anyhow::{Context as _, ensure};
 use burn::optim::GradientsParams;
@@ -84,7 +84,7 @@ pub fn steps(arguments: &Arguments) -> anyhow::Result<Value> {
         ensure!(value.is_finite(), "the loss is not finite");
         let gradients = GradientsParams::from_grads(total.backward(), &model);
         let (_, gradients) = average_and_clip(&model, gradients, 1, config.clip_norm);
-        // The warm-up of the first hundred steps, as the reference's side has it.
+        // The warm-up of the first hundred steps, as on the reference's side.
         let learning_rate = config.learning_rate * (0.01 + 0.99 * (index as f64 / 100.0).min(1.0));
         model = optimizer.step(model.clone(), gradients, learning_rate);
         average.update(&model);

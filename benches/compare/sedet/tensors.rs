@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use sedet::boxes::BoxXyxy;
 use sedet::detection::Target;
 
-/// A float tensor with a name, on its way to a file.
+/// A named float tensor to be written to a file.
 pub struct Named {
     name: String,
     shape: Vec<usize>,
@@ -37,7 +37,7 @@ impl Named {
     }
 }
 
-/// Write the outputs where they are asked for.
+/// Writes the outputs if a directory is given.
 pub fn write(
     path: Option<&Path>,
     outputs: impl FnOnce() -> anyhow::Result<Vec<Named>>,
@@ -61,7 +61,7 @@ pub fn write(
     safetensors::serialize_to_file(views, None, path).with_context(|| path.display().to_string())
 }
 
-/// What both sides are given.
+/// The input of both sides.
 pub struct Inputs {
     bytes: Vec<u8>,
 }
@@ -90,7 +90,7 @@ impl Inputs {
         ))
     }
 
-    /// The objects of each image; the file counts classes from 1, as torchvision does.
+    /// Returns the objects of each image; the file counts classes from 1, as torchvision does.
     pub fn targets(&self, batch: usize) -> anyhow::Result<Vec<Target>> {
         let of_image = |image: usize| {
             let (corners, _) = self.floats(&format!("boxes.{image}"))?;

@@ -14,17 +14,17 @@ use crate::measure::timed;
 use crate::network::{detector_for_training, full_batch};
 use crate::tensors::{Inputs, Named, write};
 
-/// As on the reference's side: large enough that three steps move the losses.
+/// The learning rate of the reference's side: large enough that three steps change the losses.
 const CHECKED_LEARNING_RATE: f64 = 1e-3;
 const CHECKED_STEPS: usize = 3;
 
-/// torchvision's `trainable_backbone_layers=3`: stem and first stage keep their weights.
+/// torchvision's `trainable_backbone_layers=3`: stem and first stage are frozen.
 fn frozen(mut config: FasterRcnnConfig) -> FasterRcnnConfig {
-    config.backbone.frozen_stages = 2;
+    *config.backbone.common_mut().frozen_stages = 2;
     config
 }
 
-/// Forward, losses, backward, SGD.
+/// Times forward pass, losses, backward pass and SGD.
 pub fn train(arguments: &Arguments) -> anyhow::Result<Value> {
     let mut stepper = Stepper::new(
         detector_for_training(arguments.weights()?, frozen)?,
@@ -39,7 +39,7 @@ pub fn train(arguments: &Arguments) -> anyhow::Result<Value> {
     Ok(found)
 }
 
-/// The four losses of the first steps from the given weights, nothing drawn at random.
+/// Returns the four losses of the first steps from the given weights, without randomness.
 pub fn write_checked_losses(
     arguments: &Arguments,
     change: impl FnOnce(FasterRcnnConfig) -> FasterRcnnConfig,

@@ -1,8 +1,8 @@
-//! Which backend runs the tensors.
+//! Selection of the device that tensors are computed on.
 //!
-//! burn's own device functions panic on machines without the hardware, so a device is asked for
-//! here only: [`resolve`] gives one that has computed a small product correctly, or an error that
-//! says what is missing, and [`probe`] reports on all of them.
+//! burn's own device functions panic on machines without the hardware, so devices are opened here
+//! only: [`resolve`] returns a device that has computed a small product correctly, or an error that
+//! names what is missing; [`probe`] reports on all of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,19 +13,19 @@ use serde::{Deserialize, Serialize};
 /// A kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// The CPU; always there.
+    /// The CPU; always available.
     Cpu,
-    /// Graphics cards of any maker through Vulkan, Metal or DirectX.
+    /// GPUs of any vendor through Vulkan, Metal or DirectX.
     Wgpu,
-    /// NVIDIA cards.
+    /// NVIDIA GPUs.
     Cuda,
 }
 
 impl Backend {
-    /// From the slowest to the fastest.
+    /// All kinds, from the slowest to the fastest.
     pub const ALL: [Self; 3] = [Self::Cpu, Self::Wgpu, Self::Cuda];
 
-    /// As it is written in `--device` and in Cargo's features.
+    /// Returns the name, which is also that of its Cargo feature.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -34,7 +34,7 @@ impl Backend {
         }
     }
 
-    /// Whether this build of sedet can use it at all.
+    /// Returns whether this build can use it.
     pub const fn is_compiled_in(self) -> bool {
         match self {
             Self::Cpu => true,
@@ -50,7 +50,7 @@ impl fmt::Display for Backend {
     }
 }
 
-/// What a person asks for: `auto`, `cpu`, `wgpu`, `cuda` or `cuda:N`.
+/// A requested device: `auto`, `cpu`, `wgpu`, `cuda` or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
@@ -59,9 +59,9 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
-    /// The best graphics adapter; a software one if there is no other.
+    /// The best adapter; a software adapter if there is no other.
     Wgpu,
-    /// The NVIDIA card of this number, from 0.
+    /// The NVIDIA GPU of this index, from 0.
     Cuda(usize),
 }
 
@@ -113,44 +113,41 @@ impl TryFrom<String> for DeviceChoice {
     }
 }
 
-/// Why there is no such device.
+/// The error of opening a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// Not a name of a device.
     #[error("unknown device '{given}': use auto, cpu, wgpu, cuda or cuda:N")]
     Unknown {
-        /// What was asked for.
+        /// The name.
         given: String,
     },
-    /// The feature is off.
-    #[error(
-        "this sedet was built without {backend}: build it with 'cargo install --path . --features \
-         {backend}', or use --device cpu"
-    )]
+    /// The Cargo feature is off.
+    #[error("this build does not support {backend}")]
     NotCompiledIn {
-        /// What was asked for.
+        /// The requested backend.
         backend: Backend,
     },
-    /// No card, no driver.
-    #[error("no {backend} device: {reason}; {hint}, or use --device cpu")]
+    /// No hardware or no driver.
+    #[error("no {backend} device: {reason}")]
     Unavailable {
-        /// What was asked for.
+        /// The requested backend.
         backend: Backend,
         /// What the driver says.
         reason: String,
         /// What to install or check.
-        hint: String,
+        remedy: &'static str,
     },
-    /// A number beyond the last card.
-    #[error("no cuda:{index}: this machine has {count} CUDA device(s), numbered from 0")]
+    /// An index beyond the last GPU.
+    #[error("no cuda:{index}: this machine has {}, numbered from 0", sedet_data::text::count(*count, "CUDA device"))]
     NoSuchCard {
-        /// What was asked for.
+        /// The requested index.
         index: usize,
-        /// Cards there are.
+        /// Number of GPUs.
         count: usize,
     },
-    /// It is there, but a small product comes out wrong or not at all.
-    #[error("{name} does not compute: {reason}; update its driver, or use --device cpu")]
+    /// A device that computes a small product wrongly or not at all.
+    #[error("{name} does not compute correctly: {reason}")]
     Broken {
         /// The device.
         name: String,
@@ -159,20 +156,34 @@ pub enum DeviceError {
     },
 }
 
-/// A device that was tried and works.
+impl DeviceError {
+    /// Returns what the user can do so that the device works, where that is known.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Unknown { .. } | Self::NoSuchCard { .. } => None,
+            Self::NotCompiledIn { backend } => Some(format!(
+                "build sedet with 'cargo install --path . --features {backend}'"
+            )),
+            Self::Unavailable { remedy, .. } => Some((*remedy).to_string()),
+            Self::Broken { .. } => Some("update its driver".to_string()),
+        }
+    }
+}
+
+/// A device that has computed correctly.
 #[derive(Debug, Clone)]
 pub struct WorkingDevice {
-    /// For tensors; without autodiff.
+    /// The device, without autodiff.
     pub device: Device,
-    /// For people: `cpu (2 threads)`, `wgpu (NVIDIA GeForce RTX 4070, vulkan)`.
+    /// Its display name: `cpu (2 threads)`, `wgpu (NVIDIA GeForce RTX 4070, vulkan)`.
     pub name: String,
-    /// What kind it is.
+    /// Its kind.
     pub backend: Backend,
-    /// A graphics adapter that is really the CPU (`llvmpipe`): right, but slower than `cpu`.
+    /// Whether it is an adapter that runs on the CPU (`llvmpipe`): correct, but slower than `cpu`.
     pub is_software: bool,
 }
 
-/// The device for a choice, after it has shown that it computes.
+/// Opens a device and checks that it computes correctly.
 ///
 /// # Errors
 /// Never for `auto` and `cpu` on a healthy machine; else see [`DeviceError`].
@@ -182,9 +193,9 @@ pub fn resolve(choice: DeviceChoice) -> Result<WorkingDevice, DeviceError> {
             if let Ok(found) = open(Backend::Cuda, 0) {
                 return Ok(found);
             }
-            // A software adapter is not made to compute only to be turned down.
-            let has_card = open_wgpu().is_ok_and(|found| !found.is_software);
-            match has_card.then(|| open(Backend::Wgpu, 0)) {
+            // A software adapter would be opened only to be rejected.
+            let has_gpu = open_wgpu().is_ok_and(|found| !found.is_software);
+            match has_gpu.then(|| open(Backend::Wgpu, 0)) {
                 Some(Ok(found)) => Ok(found),
                 _ => open(Backend::Cpu, 0),
             }
@@ -195,18 +206,18 @@ pub fn resolve(choice: DeviceChoice) -> Result<WorkingDevice, DeviceError> {
     }
 }
 
-/// One line of `sedet doctor`.
+/// The state of one kind of device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceReport {
     /// `cpu`, `wgpu` or `cuda`.
     pub backend: &'static str,
-    /// Whether it can be used.
+    /// Whether it works.
     pub works: bool,
-    /// Its name, or what is missing and the way out.
+    /// Its name, or the error with its remedy.
     pub detail: String,
 }
 
-/// Try every kind of device, from the slowest to the fastest.
+/// Tests every kind of device, from the slowest to the fastest.
 pub fn probe() -> Vec<DeviceReport> {
     Backend::ALL
         .into_iter()
@@ -217,7 +228,13 @@ pub fn probe() -> Vec<DeviceReport> {
                     format!("{}; a software adapter, slower than cpu", found.name),
                 ),
                 Ok(found) => (true, found.name),
-                Err(error) => (false, error.to_string()),
+                Err(error) => (
+                    false,
+                    match error.remedy() {
+                        Some(remedy) => format!("{error}; {remedy}"),
+                        None => error.to_string(),
+                    },
+                ),
             };
             DeviceReport {
                 backend: backend.name(),
@@ -257,18 +274,16 @@ fn open_wgpu() -> Result<WorkingDevice, DeviceError> {
 
     use burn::tensor::wgpu::wgpu::DeviceType;
 
-    // burn refuses to initialize the same adapter twice, so the first answer is kept.
+    // burn refuses to initialize the same adapter twice, so the first result is kept.
     static OPENED: OnceLock<Result<WorkingDevice, DeviceError>> = OnceLock::new();
     OPENED
         .get_or_init(|| {
             let unavailable = |reason: String| DeviceError::Unavailable {
                 backend: Backend::Wgpu,
                 reason,
-                hint: "install your card's Vulkan driver (Debian: mesa-vulkan-drivers \
-                          libvulkan1)"
-                    .into(),
+                remedy: "install the GPU's Vulkan driver (Debian: mesa-vulkan-drivers libvulkan1)",
             };
-            // `init` reports a missing adapter; the guard is for drivers that fall over.
+            // `init` reports a missing adapter; the guard is for drivers that panic.
             let opened = guarded(|| Device::wgpu_options().init_with_setup())
                 .map_err(unavailable)?
                 .map_err(|e| unavailable(one_line(&e.to_string())))?;
@@ -298,25 +313,24 @@ fn open_cuda(index: usize) -> Result<WorkingDevice, DeviceError> {
     let unavailable = |reason: String| DeviceError::Unavailable {
         backend: Backend::Cuda,
         reason,
-        hint: "install NVIDIA's driver and the CUDA toolkit, and check that 'nvidia-smi' lists \
-                  the card"
-            .into(),
+        remedy: "install NVIDIA's driver and the CUDA toolkit, and check that 'nvidia-smi' lists the \
+                 GPU",
     };
     // Enumerating looks for the driver first; opening a device without one panics.
     let devices = guarded(|| Device::enumerate(DeviceType::Cuda)).map_err(unavailable)?;
     if devices.is_empty() {
-        return Err(unavailable("no NVIDIA driver or no card found".into()));
+        return Err(unavailable("no NVIDIA driver or no GPU found".into()));
     }
     let count = devices.len();
     let device = devices
         .into_iter()
         .nth(index)
         .ok_or(DeviceError::NoSuchCard { index, count })?;
-    let card = guarded(|| device.identity()).map_err(unavailable)?;
-    let card = card.map_or_else(|| "unnamed card".to_string(), |identity| identity.name);
+    let gpu = guarded(|| device.identity()).map_err(unavailable)?;
+    let gpu = gpu.map_or_else(|| "unnamed GPU".to_string(), |identity| identity.name);
     Ok(WorkingDevice {
         device,
-        name: format!("cuda:{index} ({card})"),
+        name: format!("cuda:{index} ({gpu})"),
         backend: Backend::Cuda,
         is_software: false,
     })
@@ -329,7 +343,7 @@ fn open_cuda(_: usize) -> Result<WorkingDevice, DeviceError> {
     })
 }
 
-/// Multiply two small matrices and compare.
+/// Multiplies two small matrices and checks the product.
 fn computes(device: &Device) -> Result<(), String> {
     let product = guarded(|| {
         let a = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], device);
@@ -337,17 +351,17 @@ fn computes(device: &Device) -> Result<(), String> {
         a.matmul(b).try_into_vec_as::<f32>()
     })?
     .map_err(|e| one_line(&e.to_string()))?;
-    // Small integers: exact in every float format that a device may compute with.
+    // Small integers are exact in every float format that a device may compute with.
     if product == [19.0, 22.0, 43.0, 50.0] {
         Ok(())
     } else {
-        Err(format!("a product of matrices came out as {product:?}"))
+        Err(format!("a matrix product is {product:?}"))
     }
 }
 
-/// Run something that calls a driver; a panic becomes its message.
+/// Runs code that calls a driver and returns the message of a panic as an error.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    // Nothing of ours is touched inside, so nothing can be left half-changed.
+    // The closure shares no state with the caller that a panic could leave inconsistent.
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
         let message = panic
             .downcast_ref::<String>()
@@ -358,7 +372,7 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Errors of drivers span lines; ours don't.
+/// Joins the lines of a driver's message: messages of sedet have one line.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -369,7 +383,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_names_of_devices_are_understood() {
+    fn device_names_are_parsed() {
         for (text, choice) in [
             ("auto", DeviceChoice::Auto),
             ("CPU", DeviceChoice::Cpu),
@@ -383,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_refused_with_the_list() {
+    fn other_names_are_refused_with_the_list_of_devices() {
         for text in [
             "",
             "gpu",
@@ -410,19 +424,19 @@ mod tests {
     }
 
     #[test]
-    fn the_processor_always_works() {
+    fn the_cpu_always_works() {
         let found = resolve(DeviceChoice::Cpu).unwrap();
         assert!(found.name.starts_with("cpu ("), "{}", found.name);
         assert!(!found.device.is_autodiff());
     }
 
     #[test]
-    fn auto_never_fails_and_never_takes_a_software_adapter() {
+    fn auto_never_fails_and_never_selects_a_software_adapter() {
         assert!(!resolve(DeviceChoice::Auto).unwrap().is_software);
     }
 
     #[test]
-    fn asking_again_gives_the_same_answer() {
+    fn resolving_twice_gives_the_same_device() {
         for choice in [DeviceChoice::Wgpu, DeviceChoice::Cuda(0)] {
             let first = resolve(choice).map(|d| d.name);
             assert_eq!(first, resolve(choice).map(|d| d.name));
@@ -430,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_covers_every_backend_and_says_how_to_build_missing_ones_in() {
+    fn the_report_covers_every_backend_and_how_to_build_missing_ones() {
         let reports = probe();
         assert_eq!(
             reports.iter().map(|r| r.backend).collect::<Vec<_>>(),
@@ -442,7 +456,7 @@ mod tests {
                 let hint = format!("--features {backend}");
                 assert!(report.detail.contains(&hint), "{}", report.detail);
             } else if !report.works {
-                assert!(report.detail.contains("--device cpu"), "{}", report.detail);
+                assert!(report.detail.contains("; install"), "{}", report.detail);
             }
         }
     }
@@ -454,8 +468,8 @@ mod tests {
     }
 
     #[test]
-    fn a_card_beyond_the_last_is_named() {
+    fn an_index_beyond_the_last_gpu_is_named() {
         let message = DeviceError::NoSuchCard { index: 3, count: 1 }.to_string();
-        assert!(message.contains("cuda:3") && message.contains("1 CUDA"));
+        assert!(message.contains("cuda:3") && message.contains("1 CUDA device,"));
     }
 }

@@ -3,13 +3,13 @@
 pub mod backbones;
 pub mod classification;
 pub mod config;
-pub mod console;
 pub mod detection;
 pub mod device;
 pub mod excitation;
 pub mod memory;
 pub mod model;
 pub mod render;
+pub mod report;
 mod spec;
 pub mod train;
 pub mod weights;

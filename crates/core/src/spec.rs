@@ -207,7 +207,7 @@ impl ModelSpec {
     pub fn backbone(&self) -> BackboneConfig {
         match &self.network {
             NetworkConfig::Classification(model) => model.backbone.clone(),
-            NetworkConfig::Detection(model) => BackboneConfig::Resnet(model.backbone.clone()),
+            NetworkConfig::Detection(model) => model.backbone.clone(),
         }
     }
 
@@ -236,7 +236,8 @@ impl ModelSpec {
                 let side = self.preprocess.input_side();
                 model.summary([side; 2]).map_err(|e| invalid(&e))?;
             }
-            NetworkConfig::Detection(_) => {
+            NetworkConfig::Detection(model) => {
+                model.validate().map_err(|e| invalid(&e))?;
                 if let Some(side) = self.preprocess.center_crop {
                     return Err(SpecError::Invalid(format!(
                         "center_crop: {side} is for classifiers only, a detector needs the whole image"

@@ -33,7 +33,7 @@ pub struct Input<'a> {
 }
 
 /// The shortcuts that also work while a text field has the focus.
-static WHILE_TYPING: [Shortcut; 2] = [
+static WHILE_TYPING: &[Shortcut] = &[
     Shortcut {
         keys: "Ctrl+O",
         action: "focus the path field",
@@ -54,7 +54,7 @@ static WHILE_TYPING: [Shortcut; 2] = [
     },
 ];
 
-static GLOBAL: [Shortcut; 2] = [
+static GLOBAL: &[Shortcut] = &[
     Shortcut {
         keys: "?",
         action: "show keyboard shortcuts",
@@ -98,7 +98,7 @@ pub fn help() -> Vec<(&'static str, Vec<(String, &'static str)>)> {
     };
     let with_key = PANELS.iter().zip(PANEL_KEYS);
     let panel_keys = with_key.map(|(panel, key)| (key.name().to_owned(), panel.id().0));
-    let global = lines(&GLOBAL).chain(lines(&WHILE_TYPING)).chain(panel_keys);
+    let global = lines(GLOBAL).chain(lines(WHILE_TYPING)).chain(panel_keys);
     let mut groups = vec![("Viewer", global.collect())];
     for panel in PANELS {
         if !panel.shortcuts().is_empty() {
@@ -115,7 +115,7 @@ pub fn handle(context: &Context, state: &mut ViewerState, cache: &FrameCache) {
         state,
         cache,
     };
-    input.run(&WHILE_TYPING);
+    input.run(WHILE_TYPING);
     for (panel, key) in PANELS.iter().zip(PANEL_KEYS) {
         if input.pressed(Modifiers::NONE, key) {
             input.state.tab = panel.id();
@@ -126,7 +126,7 @@ pub fn handle(context: &Context, state: &mut ViewerState, cache: &FrameCache) {
         if input.asks_for_help() {
             input.state.show_help = !input.state.show_help;
         }
-        input.run(&GLOBAL);
+        input.run(GLOBAL);
         input.run(panels::by_id(input.state.tab).shortcuts());
     }
     panels::by_id(input.state.tab).update(&mut input, is_typing);
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn no_key_has_two_actions_in_one_panel() {
         for panel in PANELS {
-            let shortcuts = panel.shortcuts().iter().chain(&GLOBAL).chain(&WHILE_TYPING);
+            let shortcuts = panel.shortcuts().iter().chain(GLOBAL).chain(WHILE_TYPING);
             let bindings = shortcuts.flat_map(|shortcut| shortcut.bindings);
             let mut keys: Vec<(Modifiers, Key)> = bindings.map(|(m, key, _)| (*m, *key)).collect();
             keys.extend(PANEL_KEYS.map(|key| (Modifiers::NONE, key)));

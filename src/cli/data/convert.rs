@@ -8,8 +8,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::ProgressBar;
 
 use crate::cli::hints::advise;
+use crate::cli::status;
 use crate::cli::{print_out, stop_on_ctrl_c};
-use sedet_core::status;
 use sedet_core::train::engine::goes_on;
 use sedet_data::annotations::format::{DatasetFiles, FORMATS, Format, format_of_key};
 use sedet_data::curation::convert::{Images, write_dataset};

@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use crate::cli::print_out;
-use sedet_core::status;
+use crate::cli::status;
 use sedet_data::datasets::blood_cells::{BASE_URL, download_blood_cells};
 use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
 use sedet_data::datasets::sources::{

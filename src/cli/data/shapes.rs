@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 
-use sedet_core::status;
+use crate::cli::status;
 use sedet_data::shapes::{ShapesConfig, write_dataset};
 use sedet_data::text::count;
 

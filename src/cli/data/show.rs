@@ -8,10 +8,10 @@ use clap::ValueEnum;
 
 use crate::cli::eval::parse_split;
 use crate::cli::print_out;
-use crate::cli::train::detection_loader;
+use crate::cli::status;
 use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
 use sedet_core::render::{DrawnBox, save_boxes};
-use sedet_core::status;
+use sedet_core::train::training_loader;
 use sedet_data::annotations::layout::Split;
 use sedet_data::boxes::ImageSize;
 use sedet_data::datasets::registry::DatasetName;
@@ -79,7 +79,7 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
     let categories = opened.dataset.store().categories().to_vec();
     let preprocess = config.preprocess();
-    let loader = detection_loader(&config, opened.dataset, preprocess)?;
+    let loader = training_loader(&config, opened.dataset, preprocess)?;
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
     let mut rows = vec![
         ["image", "id", "file", "input", "boxes"]

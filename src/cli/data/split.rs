@@ -6,16 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use serde::Deserialize;
 
 use crate::cli::hints::advise;
 use crate::cli::print_out;
-use sedet_core::status;
+use crate::cli::status;
 use sedet_data::annotations::AnnotationStore;
+use sedet_data::annotations::coco::copy::{Copied, copy_coco};
 use sedet_data::annotations::coco::{List, read_coco};
-use sedet_data::annotations::coco_copy::{Copied, copy_coco};
-use sedet_data::annotations::json_guard::{GuardedJson, NotFinite};
-use sedet_data::annotations::lenient::Id;
 use sedet_data::atomic::write_atomically;
 use sedet_data::curation::split::stratified;
 use sedet_data::eval::table::{Side, aligned};
@@ -96,24 +93,13 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
 
 /// Copies byte by byte the entries of the selected images and everything that belongs to no image.
 fn write_part(from: &Path, to: &Path, is_in: impl Fn(u64) -> bool) -> anyhow::Result<()> {
-    #[derive(Deserialize)]
-    struct OfImage {
-        id: Option<Id>,
-        image_id: Option<Id>,
-    }
     let input = File::open(from).with_context(|| from.display().to_string())?;
-    let input = GuardedJson::new(input, NotFinite::Refuse);
     write_atomically(to, |out| {
-        copy_coco(input, out, &mut |list, _, entry| {
-            if list == List::Categories {
+        copy_coco(input, out, &mut |entry, _, _| {
+            if entry.list() == List::Categories {
                 return Ok(Copied::Keep);
             }
-            let ids: OfImage = serde_json::from_slice(entry)?;
-            let id = match list {
-                List::Images => ids.id,
-                _ => ids.image_id,
-            };
-            let Some(Id(id)) = id else {
+            let Some(id) = entry.image_id() else {
                 let message = "the annotations changed while they were read; run again";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             };

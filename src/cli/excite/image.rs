@@ -1,4 +1,4 @@
-//! `sedet excite --image`: what the SE units of a network do to one image.
+//! `sedet excite --image`: the SE units of a model on one image.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,34 +7,35 @@ use anyhow::{Context as _, bail};
 use image::RgbImage;
 use serde_json::{Value, json};
 
-use super::{ExciteArgs, write_text};
-use crate::cli::predict::SCORE;
+use super::ExciteArgs;
 use crate::cli::print_out;
 use sedet_core::excitation::ChannelMap;
 use sedet_core::excitation::selection::choose_blocks;
 use sedet_core::model::{BlockRecording, Model, Recording, Task};
 use sedet_core::render::feature_maps::{Tile, grid, overlay, tile_sized};
 use sedet_core::render::{save_gates, save_image};
+use sedet_core::report::write_text;
 use sedet_data::boxes::BoxXyxy;
+use sedet_data::eval::confusion::DEFAULT_SCORE;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::loading::decode::decode_image;
 use sedet_nn::nn::recording::Depth;
 
-/// Channels of each block that are shown unless another number is asked for.
+/// Default number of channels per block.
 const TOP: usize = 8;
-/// More would make an image that few programs open.
+/// Largest number of channels per block: few programs open larger images.
 const MOST: usize = 100;
-/// Before and after, side by side twice.
+/// Tiles per row: two channels, each before and after scaling.
 const COLUMNS: usize = 4;
-/// So much of the map and the rest of the image.
+/// Opacity of the feature map over the image.
 const OPACITY: f32 = 0.6;
-/// Channels that the table names.
+/// Number of channels that the table names.
 const NAMED: usize = 3;
 
 pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
     let top = args.top.unwrap_or(TOP);
     if !(1..=MOST).contains(&top) {
-        bail!("--top {top}: give a number of channels from 1 to {MOST}");
+        bail!("--top {top}: a number from 1 to {MOST} is required");
     }
     let device = args.device.resolve()?;
     let image = decode_image(file)?;
@@ -55,16 +56,16 @@ pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
         let path = output.join(format!("channels-{}.png", block.block.name));
         save_image(&channels(&image, recording.seen, block, top), &path)?;
     }
-    match args.json {
-        true => print_out(&serde_json::to_string_pretty(&to_json(
-            file, &network, &recording,
-        ))?)?,
-        false => print_out(&to_table(&network, &recording))?,
+    if args.json {
+        let json = to_json(file, &network, &recording);
+        print_out(&serde_json::to_string_pretty(&json)?)?;
+    } else {
+        print_out(&to_table(&network, &recording))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The most open channels over the image, before and after they are scaled.
+/// Draws the most active channels over the image, before and after scaling.
 fn channels(image: &RgbImage, seen: BoxXyxy, block: &BlockRecording, top: usize) -> RgbImage {
     let small = tile_sized(image);
     let shrink = |small: u32, large: u32| small as f32 / large as f32;
@@ -91,14 +92,14 @@ fn channels(image: &RgbImage, seen: BoxXyxy, block: &BlockRecording, top: usize)
     grid(&tiles.collect::<Vec<_>>(), COLUMNS)
 }
 
-/// What was found with at least the score that `sedet predict` asks for.
+/// Returns the detections with at least the default score of `sedet predict`.
 fn found(network: &Model, recording: &Recording) -> Vec<Value> {
     let categories = &network.spec.categories;
     let found = recording
         .prediction
         .detections()
         .iter()
-        .filter(|d| d.score >= SCORE);
+        .filter(|d| d.score >= DEFAULT_SCORE);
     let found = found.map(|d| {
         json!({
             "category_id": categories[d.label].id,
@@ -112,11 +113,11 @@ fn found(network: &Model, recording: &Recording) -> Vec<Value> {
 
 fn to_json(file: &Path, network: &Model, recording: &Recording) -> Value {
     let BoxXyxy { x1, y1, x2, y2 } = recording.seen;
-    let blocks = recording.blocks.iter().map(|recording| {
+    let blocks = recording.blocks.iter().map(|unit| {
         json!({
-            "block": recording.block.name,
-            "path": recording.block.path,
-            "gates": recording.gates,
+            "block": unit.block.name,
+            "path": unit.block.path,
+            "gates": unit.gates,
         })
     });
     json!({
@@ -135,7 +136,7 @@ fn to_table(network: &Model, recording: &Recording) -> String {
                 .prediction
                 .detections()
                 .iter()
-                .filter(|d| d.score >= SCORE);
+                .filter(|d| d.score >= DEFAULT_SCORE);
             let names = network.spec.class_names();
             let found = found.map(|d| format!("{} {:.2}", names[d.label], d.score));
             found.collect::<Vec<_>>()
@@ -146,12 +147,13 @@ fn to_table(network: &Model, recording: &Recording) -> String {
             classes.collect()
         }
     };
-    let seen = match seen.is_empty() {
-        true => format!("nothing above {SCORE}"),
-        false => seen.join(", "),
+    let seen = if seen.is_empty() {
+        format!("no detections above {DEFAULT_SCORE}")
+    } else {
+        seen.join(", ")
     };
     let mut rows = vec![
-        ["block", "channels", "mean", "min", "max", "most open"]
+        ["block", "channels", "mean", "min", "max", "most active"]
             .map(String::from)
             .to_vec(),
     ];

@@ -2,51 +2,51 @@
 
 mod image;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::eval::parse_split;
+use super::report::with_bar;
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out};
+use super::{DeviceArgs, print_out, status};
 use sedet_core::excitation::selection::{
     DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
 };
 use sedet_core::excitation::{BlockSummary, Excitation, Selection};
 use sedet_core::model::{Dataset, ImageChoice, Model};
 use sedet_core::render::{MAX_PANELS, save_excitation_figures};
-use sedet_core::status;
+use sedet_core::report::write_text;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::eval::table::{Side, aligned};
+use sedet_data::text::count;
 use sedet_nn::nn::se::Gate;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExciteArgs {
-    /// The network: a sedet checkpoint of a classifier or a detector, or another program's file
+    /// Model: a sedet checkpoint of a classifier or a detector, or a third-party file
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
-    /// Whose images: a named dataset, or a directory, as for train and eval
+    /// Dataset to analyze
     #[arg(long, required_unless_present = "image", conflicts_with = "image")]
     dataset: Option<String>,
-    /// One image instead of a dataset: its gates, and the maps of the most open channels
+    /// Single image to analyze: its gates and the feature maps of the most active channels
     #[arg(
         long,
-        value_name = "PHOTO",
+        value_name = "FILE",
         conflicts_with_all = ["data_dir", "split", "classes", "channels", "limit"]
     )]
     image: Option<PathBuf>,
-    /// Of one image: so many channels of each block, those with the largest gates [default: 8]
+    /// With --image: most active channels to show per block [default: 8]
     #[arg(long, value_name = "K", conflicts_with = "dataset")]
     top: Option<usize>,
-    /// Directory that holds the named datasets [default: $SEDET_DATA]
+    /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Which split: val, train, or test where there is one
+    /// Split: val, train or, where it exists, test
     #[arg(long, default_value = "val", value_parser = parse_split)]
     split: Split,
     /// Classes in the figures, by name or label: a,b,... [default: the four with the most images]
@@ -55,17 +55,17 @@ pub(super) struct ExciteArgs {
     /// Blocks in the figures: SE_2_3,... [default: the last of each stage and all of the last stage]
     #[arg(long, value_delimiter = ',', value_name = "SE_2_3,...")]
     blocks: Vec<String>,
-    /// Channels in the figures, evenly spread over each block
+    /// Channels per block in the figures, evenly spread
     #[arg(long, value_name = "N", default_value_t = 50)]
     channels: usize,
-    /// Look at so many images, evenly spread over the split [default: all]
+    /// Number of images, evenly spread over the split [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Directory for excitation.safetensors, statistics.csv, summary.json and the figures; of one
-    /// image for gates.csv and the figures
+    /// Directory for excitation.safetensors, statistics.csv, summary.json and the figures; with --image
+    /// for gates.csv and the figures
     #[arg(long)]
     output: PathBuf,
-    /// Print summary.json, or of one image its gates as JSON, instead of a table
+    /// Print summary.json, or with --image the gates as JSON, instead of a table
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -78,17 +78,17 @@ pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
     match (&args.dataset, &args.image) {
         (Some(dataset), None) => measure(&args, dataset),
         (None, Some(image)) => image::run(&args, image),
-        _ => bail!("give either --dataset or --image"),
+        _ => bail!("either --dataset or --image is required"),
     }
 }
 
-/// The gates over the images of a dataset.
+/// Measures the gates over the images of a dataset.
 fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     if args.limit == Some(0) {
-        bail!("--limit 0 leaves no image; give at least 1, or leave it out for all");
+        bail!("--limit 0: at least 1 image is required");
     }
     if args.channels == 0 {
-        bail!("--channels 0 leaves nothing to plot; give at least 1");
+        bail!("--channels 0: at least 1 channel is required");
     }
     let device = args.device.resolve()?;
     let dataset = AnyDatasetName::parse(dataset_name)?;
@@ -105,7 +105,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
         0 => DEFAULT_CLASSES,
         chosen => chosen,
     };
-    // Now and not after hours of measuring.
+    // Checked here rather than after hours of measuring.
     if blocks.len() * most_classes > MAX_PANELS {
         bail!(
             "{} --blocks for {most_classes} classes are more than {MAX_PANELS} plots in a figure; \
@@ -115,21 +115,18 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     }
     std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
 
-    let count = args.limit.unwrap_or(usize::MAX).min(images.len());
-    status!("{count} images on {}", device.name);
-    let bar = ProgressBar::new(count as u64);
+    let number = args.limit.unwrap_or(usize::MAX).min(images.len());
+    status!("{} on {}", count(number, "image"), device.name);
     let choice = ImageChoice {
         dataset: dataset_name.to_string(),
         split: args.split,
         limit: args.limit,
     };
-    let excitation = network.record_excitation(&images, &choice, &mut |done, _| {
-        bar.set_position(done as u64);
-        ControlFlow::Continue(())
+    let excitation = with_bar(number, |progress| {
+        network.record_excitation(&images, &choice, progress)
     })?;
-    bar.finish_and_clear();
     let Some(excitation) = excitation else {
-        bail!("stopped before all images were measured");
+        bail!("interrupted before all images were measured");
     };
 
     let selection = Selection {
@@ -138,14 +135,15 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
         channels: args.channels,
     };
     write_results(&excitation, &selection, &args.output)?;
-    match args.json {
-        true => print_out(&to_json(&excitation)?)?,
-        false => print_out(&to_table(&excitation))?,
+    if args.json {
+        print_out(&to_json(&excitation)?)?;
+    } else {
+        print_out(&to_table(&excitation))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The classes of the figures. Those without an image among the measured ones have no line.
+/// Returns the classes of the figures, without those that none of the measured images shows.
 fn classes_with_images(
     excitation: &Excitation,
     chosen: Vec<usize>,
@@ -164,12 +162,12 @@ fn classes_with_images(
     let images = excitation.origin.images;
     if present.is_empty() {
         bail!(
-            "none of the {images} images is of {}; raise --limit or choose other --classes",
+            "none of the {images} images shows {}; raise --limit or choose other --classes",
             names.join(", ")
         );
     }
     for name in names {
-        status!("note: none of the {images} images is of {name}; it is left out of the figures");
+        status!("note: none of the {images} images shows {name}; it is omitted from the figures");
     }
     Ok(present)
 }
@@ -191,11 +189,6 @@ fn write_results(
         status!("note: none of the images has a class, so class-std is not written");
     }
     Ok(())
-}
-
-fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
-    sedet_data::atomic::write_atomically(path, |out| out.write_all(text.as_bytes()))
-        .with_context(|| path.display().to_string())
 }
 
 fn to_json(excitation: &Excitation) -> anyhow::Result<String> {

@@ -1,9 +1,14 @@
-//! BN-Inception (Ioffe and Szegedy 2015, figure 5), plain and with SE units.
+//! BN-Inception (Ioffe and Szegedy 2015, figure 5), with and without SE units.
 //!
-//! Channels, pooling and the place of the strides are those of the authors' SE-BN-Inception for
+//! Channels, pooling and the positions of the strides are those of the authors' SE-BN-Inception for
 //! Caffe: convolutions have no biases (other ports keep biases, which the norms make redundant),
-//! max pooling of stride 2 has no border and rounds sizes up, the last module pools by maximum. An
+//! max pooling of stride 2 has no padding and rounds sizes up, the last module has max pooling. An
 //! SE unit acts on the concatenated output of every module (SENet paper, figure 2).
+//!
+//! C2..C5 are the last outputs of each stride: the stem's 3x3 convolution (stride 4) and the modules
+//! 3b, 4d and 5b (strides 8, 16, 32).
+
+use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -12,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::scaled;
 use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common};
+use super::zoo::Published;
+use super::{Backbone, BackboneFamily, Part};
 use sedet_nn::nn::branches::{Branch, BranchConfig, channels_of, concatenated};
 use sedet_nn::nn::conv::Conv2dConfig;
 use sedet_nn::nn::conv_norm::{ConvNorm, ConvNormConfig};
@@ -22,24 +29,24 @@ use sedet_nn::nn::se::{SeConfig, SeUnit};
 /// After the stem's first and last convolution.
 const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_rounding(Rounding::Up);
 
-/// Inside the modules that halve the map. The same for even maps; of odd ones Caffe's would give
-/// fewer pixels than the convolutions beside it.
+/// In the modules of stride 2. Equal to Caffe's pooling for even sizes; for odd sizes Caffe's would
+/// give fewer pixels than the convolutions that its output is concatenated with.
 const HALVING_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_rounding(Rounding::Convolution);
 
-/// Channels of one module at width 1, named as in the paper's table.
+/// Channels of one module at width 1; the fields follow the columns of the paper's table.
 struct ModuleTable {
-    /// Of the 1x1 convolution; a module without one halves the map.
+    /// The 1x1 convolution; modules without one have stride 2.
     conv_1x1: Option<usize>,
-    /// Of the 1x1 before the 3x3, and of the 3x3.
+    /// The 1x1 before the 3x3, and the 3x3.
     conv_3x3: [usize; 2],
-    /// Of the 1x1 before two 3x3, and of those.
+    /// The 1x1 before two 3x3, and those.
     double_3x3: [usize; 3],
-    /// What pools, and the channels of the 1x1 behind it; a module that halves the map hands the
-    /// pooled input on.
+    /// The kind of pooling, and the channels of the 1x1 after it; modules of stride 2 have only the
+    /// pooling.
     pool: (PoolKind, usize),
 }
 
-const fn keeping(
+const fn stride_1(
     conv_1x1: usize,
     conv_3x3: [usize; 2],
     double_3x3: [usize; 3],
@@ -53,7 +60,7 @@ const fn keeping(
     }
 }
 
-const fn halving(conv_3x3: [usize; 2], double_3x3: [usize; 3]) -> ModuleTable {
+const fn stride_2(conv_3x3: [usize; 2], double_3x3: [usize; 3]) -> ModuleTable {
     ModuleTable {
         conv_1x1: None,
         conv_3x3,
@@ -64,18 +71,28 @@ const fn halving(conv_3x3: [usize; 2], double_3x3: [usize; 3]) -> ModuleTable {
 
 use PoolKind::{Average, Max};
 
+/// Name, output stride and modules of each part. The stem's layers are in the first three:
+/// its first convolution, its first pooling with the two other convolutions, its second pooling.
+const PARTS: [(&str, usize, Range<usize>); 5] = [
+    ("conv1", 2, 0..0),
+    ("conv2", 4, 0..0),
+    ("inception3", 8, 0..2),
+    ("inception4", 16, 2..7),
+    ("inception5", 32, 7..10),
+];
+
 /// 3a, 3b, 3c, 4a, ... 4e, 5a, 5b.
 const MODULES: [ModuleTable; 10] = [
-    keeping(64, [64, 64], [64, 96, 96], (Average, 32)),
-    keeping(64, [64, 96], [64, 96, 96], (Average, 64)),
-    halving([128, 160], [64, 96, 96]),
-    keeping(224, [64, 96], [96, 128, 128], (Average, 128)),
-    keeping(192, [96, 128], [96, 128, 128], (Average, 128)),
-    keeping(160, [128, 160], [128, 160, 160], (Average, 128)),
-    keeping(96, [128, 192], [160, 192, 192], (Average, 128)),
-    halving([128, 192], [192, 256, 256]),
-    keeping(352, [192, 320], [160, 224, 224], (Average, 128)),
-    keeping(352, [192, 320], [192, 224, 224], (Max, 128)),
+    stride_1(64, [64, 64], [64, 96, 96], (Average, 32)),
+    stride_1(64, [64, 96], [64, 96, 96], (Average, 64)),
+    stride_2([128, 160], [64, 96, 96]),
+    stride_1(224, [64, 96], [96, 128, 128], (Average, 128)),
+    stride_1(192, [96, 128], [96, 128, 128], (Average, 128)),
+    stride_1(160, [128, 160], [128, 160, 160], (Average, 128)),
+    stride_1(96, [128, 192], [160, 192, 192], (Average, 128)),
+    stride_2([128, 192], [192, 256, 256]),
+    stride_1(352, [192, 320], [160, 224, 224], (Average, 128)),
+    stride_1(352, [192, 320], [192, 224, 224], (Max, 128)),
 ];
 
 impl ModuleTable {
@@ -118,31 +135,60 @@ pub struct BnInceptionConfig {
     /// Multiplies all channel counts; 1 is the published network.
     #[serde(default = "super::full_width")]
     pub width_multiplier: f64,
-    /// The SE unit of every module; none makes the plain network.
+    /// The SE unit of every module; none in the plain network.
     #[serde(default)]
     pub se: Option<SeConfig>,
-    /// Norm layers, trained or frozen.
+    /// Norm layers: trained, or frozen.
     #[serde(default)]
     pub norm: NormConfig,
+    /// Number of leading parts that keep their weights: the first convolution, the other two of the
+    /// stem, then the modules at strides 8, 16 and 32.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub frozen_stages: usize,
 }
 
 impl Default for BnInceptionConfig {
-    /// The published network without SE units, norms frozen.
+    /// The published network without SE units, with frozen norms.
     fn default() -> Self {
         Self {
             width_multiplier: super::full_width(),
             se: None,
             norm: NormConfig::default(),
+            frozen_stages: 0,
         }
     }
 }
 
 impl BnInceptionConfig {
-    /// Check what no type excludes.
-    ///
-    /// # Errors
-    /// See [`BackboneConfigError`].
-    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+    /// Returns the branches of every module, and the module's output channels.
+    fn modules(&self) -> Vec<(Vec<BranchConfig>, usize)> {
+        let mut channels = self.stem_channels()[1];
+        MODULES
+            .iter()
+            .map(|table| {
+                let branches = table.branches(channels, self.width_multiplier);
+                channels = channels_of(&branches, channels);
+                (branches, channels)
+            })
+            .collect()
+    }
+
+    /// Returns the channels of the stem's first two convolutions and of its last.
+    fn stem_channels(&self) -> [usize; 2] {
+        [64, 192].map(|channels| scaled(channels, self.width_multiplier))
+    }
+}
+
+impl BackboneFamily for BnInceptionConfig {
+    type Network = BnInception;
+
+    const PUBLISHED: &'static [Published<Self>] =
+        &[Published::imagenet("bn-inception", |se| Self {
+            se,
+            ..Self::default()
+        })];
+
+    fn validate(&self) -> Result<(), BackboneConfigError> {
         check_common(
             self.width_multiplier,
             self.se.as_ref(),
@@ -150,58 +196,51 @@ impl BnInceptionConfig {
         )
     }
 
-    /// The branches of all modules, and the channels of the last map.
-    fn modules(&self) -> (Vec<Vec<BranchConfig>>, usize) {
-        let mut channels = scaled(192, self.width_multiplier);
-        let modules = MODULES
-            .iter()
-            .map(|table| {
-                let branches = table.branches(channels, self.width_multiplier);
-                channels = channels_of(&branches, channels);
-                branches
-            })
-            .collect();
-        (modules, channels)
+    fn parts(&self) -> Vec<Part> {
+        let modules = self.modules();
+        let [narrow, wide] = self.stem_channels();
+        let part = |(name, stride, range): (_, usize, Range<usize>)| {
+            let channels = match stride {
+                2 => narrow,
+                4 => wide,
+                _ => modules[range.end - 1].1,
+            };
+            Part::new(name, channels, stride)
+        };
+        PARTS.map(part).into()
     }
 
-    /// Channels of the last map.
-    pub fn channels(&self) -> usize {
-        self.modules().1
-    }
-
-    /// The network with He-initialized convolutions on a device.
-    pub fn init(&self, device: &Device) -> BnInception {
-        let [narrow, wide] = [64, 192].map(|channels| scaled(channels, self.width_multiplier));
+    fn init(&self, device: &Device) -> BnInception {
+        let [narrow, wide] = self.stem_channels();
         let stem = [
             Conv2dConfig::new(3, narrow, 7).with_stride(2),
             Conv2dConfig::new(narrow, narrow, 1),
             Conv2dConfig::new(narrow, wide, 3),
         ];
-        let mut channels = wide;
         BnInception {
             stem: stem
                 .map(|conv| ConvNormConfig::new(conv, self.norm).init(device))
                 .into(),
             modules: self
                 .modules()
-                .0
                 .iter()
-                .map(|branches| {
-                    channels = channels_of(branches, channels);
-                    InceptionModule {
-                        branches: branches
-                            .iter()
-                            .map(|branch| branch.init(self.norm, device))
-                            .collect(),
-                        se: self.se.map(|se| se.init(channels, device)),
-                    }
+                .map(|(branches, channels)| InceptionModule {
+                    branches: branches
+                        .iter()
+                        .map(|branch| branch.init(self.norm, device))
+                        .collect(),
+                    se: self.se.map(|se| se.init(*channels, device)),
                 })
                 .collect(),
         }
     }
+
+    fn se_place(&self) -> &'static str {
+        "output of each Inception module"
+    }
 }
 
-/// Convolutions of several sizes side by side.
+/// An Inception module: convolutions of several sizes side by side.
 #[derive(Module, Debug)]
 pub struct InceptionModule {
     /// In the order of the concatenation: 1x1 (if there is one), 3x3, double 3x3, pooling.
@@ -220,39 +259,48 @@ impl InceptionModule {
     }
 }
 
-/// A BN-Inception without its classifier.
+/// A BN-Inception without its classifier. The last feature map has stride 32, rounded.
 #[derive(Module, Debug)]
 pub struct BnInception {
-    /// 7x7 of stride 2, 1x1, 3x3; pooling after the first and the last.
+    /// 7x7 of stride 2, 1x1, 3x3; max pooling follows the first and the last.
     pub stem: Vec<ConvNorm>,
     /// 3a to 5b.
     pub modules: Vec<InceptionModule>,
 }
 
-impl BnInception {
-    /// Pixels `[batch, 3, height, width]` to `[batch, channels, height / 32, width / 32]`, for
-    /// sizes that 32 does not divide about as many.
-    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let last = self.stem.len() - 1;
-        let x = self.stem.iter().enumerate().fold(pixels, |x, (at, conv)| {
-            let x = conv.forward(x);
-            match at {
-                at if at == 0 || at == last => STEM_POOL.forward(x),
-                _ => x,
-            }
-        });
-        self.modules.iter().fold(x, |x, module| module.forward(x))
+impl Backbone for BnInception {
+    const PARTS: usize = PARTS.len();
+
+    fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
+        let x = match part {
+            0 => self.stem[0].forward(x),
+            1 => self.stem[1..]
+                .iter()
+                .fold(STEM_POOL.forward(x), |x, conv| conv.forward(x)),
+            2 => STEM_POOL.forward(x),
+            _ => x,
+        };
+        let (.., modules) = PARTS[part].clone();
+        self.modules[modules]
+            .iter()
+            .fold(x, |x, module| module.forward(x))
     }
 
-    pub(super) fn trace(&self, tracer: &mut Tracer) {
-        let last = self.stem.len() - 1;
-        for (at, conv) in self.stem.iter().enumerate() {
-            tracer.conv_norm(format!("stem.{at}"), conv);
-            if at == 0 || at == last {
-                tracer.pool(format!("stem.{at}.pool"), STEM_POOL);
+    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+        match part {
+            0 => tracer.conv_norm("stem.0", &self.stem[0]),
+            1 => {
+                tracer.pool("stem.0.pool", STEM_POOL);
+                for (index, conv) in self.stem.iter().enumerate().skip(1) {
+                    tracer.conv_norm(format!("stem.{index}"), conv);
+                }
             }
+            2 => tracer.pool("stem.2.pool", STEM_POOL),
+            _ => {}
         }
-        for (index, module) in self.modules.iter().enumerate() {
+        let (.., modules) = PARTS[part].clone();
+        for index in modules {
+            let module = &self.modules[index];
             tracer.within(format!("modules.{index}"), |tracer| {
                 tracer.branches("branches", &module.branches);
                 tracer.se(module.se.as_ref());

@@ -1,9 +1,14 @@
-//! MobileNet v1 (Howard et al. 2017), plain and with SE units.
+//! MobileNet v1 (Howard et al. 2017), with and without SE units.
 //!
 //! Table 1 of the paper with a width multiplier (its alpha). Convolutions of stride 2 are padded by
-//! one pixel on every side, as in ports to PyTorch and Caffe; TensorFlow pads below and to the
-//! right only. The last depthwise convolution has stride 1: the stride 2 in the table does not go
-//! with the sizes there. An SE unit follows the ReLU of each pointwise convolution.
+//! one pixel on every side, as in the ports to PyTorch and Caffe; TensorFlow pads at the bottom and
+//! the right only. The last depthwise convolution has stride 1: the stride 2 in the table contradicts
+//! the sizes given there. An SE unit follows the ReLU of each pointwise convolution.
+//!
+//! C2..C5 are the last outputs of each stride: `Conv2d_3`, `_5`, `_11` and `_13` in the names of
+//! TensorFlow's object detection API, which builds its MobileNet-v1 FPN on the same layers.
+
+use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -12,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::scaled;
 use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common};
+use super::zoo::Published;
+use super::{Backbone, BackboneFamily, Part};
 use sedet_nn::nn::conv::Conv2dConfig;
 use sedet_nn::nn::conv_norm::{ConvNorm, ConvNormConfig};
 use sedet_nn::nn::norm::NormConfig;
@@ -37,6 +44,15 @@ const BLOCKS: [(usize, usize); 13] = [
     (1024, 1),
 ];
 
+/// Name, output stride and blocks of each part; the first also has the stem.
+const PARTS: [(&str, usize, Range<usize>); 5] = [
+    ("stem", 2, 0..1),
+    ("stage1", 4, 1..3),
+    ("stage2", 8, 3..5),
+    ("stage3", 16, 5..11),
+    ("stage4", 32, 11..13),
+];
+
 /// Configuration of a [`Mobilenet`]; complete enough to be stored in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,31 +60,40 @@ pub struct MobilenetConfig {
     /// Multiplies all channel counts; 1 is the published network.
     #[serde(default = "super::full_width")]
     pub width_multiplier: f64,
-    /// The SE unit of every block; none makes the plain network.
+    /// The SE unit of every block; none in the plain network.
     #[serde(default)]
     pub se: Option<SeConfig>,
-    /// Norm layers, trained or frozen.
+    /// Norm layers: trained, or frozen.
     #[serde(default)]
     pub norm: NormConfig,
+    /// Number of leading parts that keep their weights: the stem with the first block, then the
+    /// stages of strides 4 to 32.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub frozen_stages: usize,
 }
 
 impl Default for MobilenetConfig {
-    /// 1.0 MobileNet without SE units, norms frozen.
+    /// 1.0 MobileNet without SE units, with frozen norms.
     fn default() -> Self {
         Self {
             width_multiplier: super::full_width(),
             se: None,
             norm: NormConfig::default(),
+            frozen_stages: 0,
         }
     }
 }
 
-impl MobilenetConfig {
-    /// Check what no type excludes.
-    ///
-    /// # Errors
-    /// See [`BackboneConfigError`].
-    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+impl BackboneFamily for MobilenetConfig {
+    type Network = Mobilenet;
+
+    const PUBLISHED: &'static [Published<Self>] =
+        &[Published::imagenet("mobilenet-v1", |se| Self {
+            se,
+            ..Self::default()
+        })];
+
+    fn validate(&self) -> Result<(), BackboneConfigError> {
         check_common(
             self.width_multiplier,
             self.se.as_ref(),
@@ -76,14 +101,15 @@ impl MobilenetConfig {
         )
     }
 
-    /// Channels of the last map.
-    pub fn channels(&self) -> usize {
-        let [.., (channels, _)] = BLOCKS;
-        scaled(channels, self.width_multiplier)
+    fn parts(&self) -> Vec<Part> {
+        let part = |(name, stride, blocks): (_, _, Range<usize>)| {
+            let (channels, _) = BLOCKS[blocks.end - 1];
+            Part::new(name, scaled(channels, self.width_multiplier), stride)
+        };
+        PARTS.map(part).into()
     }
 
-    /// The network with He-initialized convolutions on a device.
-    pub fn init(&self, device: &Device) -> Mobilenet {
+    fn init(&self, device: &Device) -> Mobilenet {
         let conv_norm = |conv| ConvNormConfig::new(conv, self.norm).init(device);
         let mut channels_in = scaled(STEM_CHANNELS, self.width_multiplier);
         Mobilenet {
@@ -106,16 +132,20 @@ impl MobilenetConfig {
                 .collect(),
         }
     }
+
+    fn se_place(&self) -> &'static str {
+        "after each pointwise convolution's ReLU"
+    }
 }
 
 /// A depthwise separable convolution: 3x3 in every channel, then 1x1 over the channels.
 #[derive(Module, Debug)]
 pub struct SeparableBlock {
-    /// 3x3, one group a channel.
+    /// 3x3, one group per channel.
     pub depthwise: ConvNorm,
     /// 1x1.
     pub pointwise: ConvNorm,
-    /// The SE unit behind it, in SE networks.
+    /// The SE unit on its output, in SE networks.
     pub se: Option<SeUnit>,
 }
 
@@ -127,9 +157,15 @@ impl SeparableBlock {
             None => x,
         }
     }
+
+    fn trace(&self, tracer: &mut Tracer) {
+        tracer.conv_norm("depthwise", &self.depthwise);
+        tracer.conv_norm("pointwise", &self.pointwise);
+        tracer.se(self.se.as_ref());
+    }
 }
 
-/// A MobileNet without its classifier.
+/// A MobileNet without its classifier. The last feature map has stride 32, sizes rounded up.
 #[derive(Module, Debug)]
 pub struct Mobilenet {
     /// 3x3 of stride 2.
@@ -138,9 +174,10 @@ pub struct Mobilenet {
     pub blocks: Vec<SeparableBlock>,
 }
 
-impl Mobilenet {
-    /// The network with every norm inside its convolution, for inference.
-    pub(super) fn folded(self) -> Self {
+impl Backbone for Mobilenet {
+    const PARTS: usize = PARTS.len();
+
+    fn folded(self) -> Self {
         let blocks = self.blocks.into_iter().map(|block| SeparableBlock {
             depthwise: block.depthwise.folded(),
             pointwise: block.pointwise.folded(),
@@ -152,20 +189,25 @@ impl Mobilenet {
         }
     }
 
-    /// Pixels `[batch, 3, height, width]` to `[batch, channels, height / 32, width / 32]`, sizes
-    /// rounded up.
-    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let stem = self.stem.forward(pixels);
-        self.blocks.iter().fold(stem, |x, block| block.forward(x))
+    fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
+        let x = match part {
+            0 => self.stem.forward(x),
+            _ => x,
+        };
+        let (.., blocks) = PARTS[part].clone();
+        self.blocks[blocks]
+            .iter()
+            .fold(x, |x, block| block.forward(x))
     }
 
-    pub(super) fn trace(&self, tracer: &mut Tracer) {
-        tracer.conv_norm("stem", &self.stem);
-        for (index, block) in self.blocks.iter().enumerate() {
+    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+        if part == 0 {
+            tracer.conv_norm("stem", &self.stem);
+        }
+        let (.., blocks) = PARTS[part].clone();
+        for index in blocks {
             tracer.within(format!("blocks.{index}"), |tracer| {
-                tracer.conv_norm("depthwise", &block.depthwise);
-                tracer.conv_norm("pointwise", &block.pointwise);
-                tracer.se(block.se.as_ref());
+                self.blocks[index].trace(tracer);
             });
         }
     }

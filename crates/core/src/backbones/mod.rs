@@ -1,14 +1,22 @@
 //! Backbones: networks from pixels to feature maps, chosen by name.
 //!
-//! - [`resnet`]: ResNet, ResNeXt, SENet-154 and their SE forms, one module by configuration.
-//! - [`preact_resnet`]: ResNet-164 and wide residual networks. - [`shake_shake`]: Shake-Shake.
+//! - [`resnet`]: ResNet, ResNeXt, SENet-154 and their SE variants.
+//! - [`preact_resnet`]: ResNet-164 and wide residual networks; [`shake_shake`]: Shake-Shake.
 //! - [`vgg`], [`bn_inception`], [`inception_resnet_v2`], [`mobilenet`], [`shufflenet`]: the other
-//!   networks of the SENet paper, plain and with SE units.
-//! - [`zoo`]: the one table from a name to a configuration.
-//! - [`summary`]: parameters, multiplications and sizes without running a network.
-//! - [`validation`]: which configurations can't be.
+//!   networks of the SENet paper, with and without SE units.
+//! - [`family`]: the traits that a family implements. The list of families is in this file.
+//! - [`zoo`]: published networks by name.
+//! - [`summary`]: parameters, multiply-adds and sizes without running a network.
+//! - [`validation`]: checks of configurations.
+//!
+//! # Adding a backbone
+//! Write one file with a configuration that implements [`BackboneFamily`] and a network that
+//! implements [`Backbone`], declare the module below, and add one line to the list of families.
+//! Names, classifiers, detectors (if the network has feature maps at strides 4, 8, 16 and 32),
+//! freezing, memory estimates and the excitation analysis follow from the two traits.
 
 pub mod bn_inception;
+pub mod family;
 pub mod inception_resnet_v2;
 pub mod mobilenet;
 pub mod preact_resnet;
@@ -25,43 +33,42 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use bn_inception::{BnInception, BnInceptionConfig};
-use inception_resnet_v2::{InceptionResnetV2, InceptionResnetV2Config};
-use mobilenet::{Mobilenet, MobilenetConfig};
-use preact_resnet::{PreactResNet, PreactResNetConfig};
-use resnet::{BlockKind, ResNet, ResNetConfig};
+pub use family::{Backbone, BackboneFamily, PYRAMID_STRIDES, Part};
 use sedet_nn::nn::norm::NormConfig;
-use sedet_nn::nn::se::{SeConfig, SePosition};
-use shake_shake::{ShakeShake, ShakeShakeConfig};
-use shufflenet::{Shufflenet, ShufflenetConfig};
+use sedet_nn::nn::se::SeConfig;
 use summary::Tracer;
 use validation::BackboneConfigError;
-use vgg::{Vgg, VggConfig};
 
-/// The published width of a network.
+/// The width multiplier of a published network.
 const fn full_width() -> f64 {
     1.0
 }
 
-/// So many channels at a width multiplier, at least one.
+/// Returns whether a count is zero; such counts are not written to checkpoints.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes references
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// Returns a number of channels at a width multiplier, at least 1.
 fn scaled(channels: usize, width_multiplier: f64) -> usize {
     ((channels as f64 * width_multiplier).round() as usize).max(1)
 }
 
-/// What stands between a backbone's last map and the class scores.
+/// The layers between a backbone's last feature map and the class scores.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadConfig {
-    /// Side of the map that the last map is averaged to before it is flattened: 1 is the mean of
-    /// each channel.
+    /// Height and width that the last feature map is average-pooled to before it is flattened: 1
+    /// is global average pooling.
     #[serde(deserialize_with = "at_least_one")]
     pub pooled_size: usize,
-    /// Units of hidden layers, each with ReLU and dropout.
+    /// Units of the hidden layers, each followed by ReLU and dropout.
     #[serde(default, deserialize_with = "each_at_least_one")]
     pub hidden: Vec<usize>,
-    /// Share of the values that are set to zero while training: after every hidden layer, or
-    /// before the last layer when there is none. At least 0, less than 1.
-    #[serde(default, deserialize_with = "share")]
+    /// Dropout probability in training: after every hidden layer, or before the last layer if there
+    /// are none. At least 0, less than 1.
+    #[serde(default, deserialize_with = "probability")]
     pub dropout: f64,
 }
 
@@ -74,26 +81,26 @@ fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::
 
 fn each_at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
     let units = Vec::<usize>::deserialize(deserializer)?;
-    match units.contains(&0) {
-        true => Err(serde::de::Error::custom(
+    if units.contains(&0) {
+        return Err(serde::de::Error::custom(
             "hidden layers have at least 1 unit",
-        )),
-        false => Ok(units),
+        ));
     }
+    Ok(units)
 }
 
-fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let share = f64::deserialize(deserializer)?;
-    match (0.0..1.0).contains(&share) {
-        true => Ok(share),
-        false => Err(serde::de::Error::custom(
+fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let probability = f64::deserialize(deserializer)?;
+    if !(0.0..1.0).contains(&probability) {
+        return Err(serde::de::Error::custom(
             "dropout must be at least 0 and less than 1",
-        )),
+        ));
     }
+    Ok(probability)
 }
 
 impl Default for HeadConfig {
-    /// The mean of each channel, one linear layer, no dropout.
+    /// Global average pooling and one linear layer, without dropout.
     fn default() -> Self {
         Self {
             pooled_size: 1,
@@ -103,29 +110,146 @@ impl Default for HeadConfig {
     }
 }
 
-/// Any backbone's configuration. Written with the key `family` beside those of the family; without
-/// that key (checkpoints from before there were others) it is a ResNet's. A written one that
-/// [`validate`](Self::validate) refuses is refused in reading.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "family", rename_all = "snake_case", remote = "Self")]
-#[allow(clippy::large_enum_variant)] // one of these exists per network
-pub enum BackboneConfig {
-    /// ResNet, ResNeXt, SENet-154.
-    Resnet(ResNetConfig),
-    /// VGG with batch norm.
-    Vgg(VggConfig),
-    /// BN-Inception.
-    BnInception(BnInceptionConfig),
-    /// Inception-ResNet-v2.
-    InceptionResnetV2(InceptionResnetV2Config),
-    /// MobileNet v1.
-    Mobilenet(MobilenetConfig),
-    /// ShuffleNet v1.
-    Shufflenet(ShufflenetConfig),
-    /// ResNet-164 and wide residual networks.
-    PreactResnet(PreactResNetConfig),
-    /// Shake-Shake and Shake-Even.
-    ShakeShake(ShakeShakeConfig),
+/// The options that all families share.
+#[derive(Debug)]
+pub struct CommonConfig<'a> {
+    /// Multiplies all channel counts.
+    pub width_multiplier: &'a mut f64,
+    /// The SE units; none in the plain network.
+    pub se: &'a mut Option<SeConfig>,
+    /// Norm layers: trained, or frozen.
+    pub norm: &'a mut NormConfig,
+    /// Number of leading parts that keep their weights.
+    pub frozen_stages: &'a mut usize,
+}
+
+/// Generates [`BackboneConfig`] and [`AnyBackbone`] from the list of families.
+macro_rules! families {
+    // `$d` is a dollar sign, which the macro generated below needs.
+    ($d:tt $($variant:ident $name:literal $module:ident::{$config:ident, $network:ident};)+) => {
+        /// The configuration of a backbone of any family.
+        ///
+        /// It is written with the key `family` beside those of the family. Without that key it is
+        /// read as a ResNet, the only family that the first checkpoints had. A configuration that
+        /// [`validate`](Self::validate) refuses is refused when it is read.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "family", remote = "Self")]
+        #[allow(clippy::large_enum_variant)] // one of these exists per network
+        pub enum BackboneConfig {
+            $(
+                #[doc = concat!("See [`", stringify!($module), "`].")]
+                #[serde(rename = $name)]
+                $variant($module::$config),
+            )+
+        }
+
+        /// A backbone of any family.
+        ///
+        /// Some families draw random numbers in the forward pass on an autodiff device: the mixing
+        /// coefficients of Shake-Shake, and dropout inside blocks where a configuration asks for
+        /// it. They come from the device: a training step that must be repeatable seeds it first
+        /// ([`Device::seed`]).
+        #[derive(Module, Debug)]
+        #[allow(clippy::large_enum_variant)] // one of these exists per network
+        pub enum AnyBackbone {
+            $(
+                #[doc = concat!("See [`", stringify!($module), "`].")]
+                $variant($module::$network),
+            )+
+        }
+
+        $(
+            impl From<$module::$config> for BackboneConfig {
+                fn from(config: $module::$config) -> Self {
+                    Self::$variant(config)
+                }
+            }
+        )+
+
+        /// Evaluates an expression on the value of whichever variant there is.
+        macro_rules! each_family {
+            ($d value:expr, $d inner:ident => $d result:expr) => {
+                match $d value {
+                    $(Self::$variant($d inner) => $d result,)+
+                }
+            };
+        }
+
+        impl BackboneConfig {
+            /// Builds the network with newly initialized parameters.
+            ///
+            /// # Panics
+            /// For some configurations that [`validate`](Self::validate) refuses.
+            pub fn init(&self, device: &Device) -> AnyBackbone {
+                match self {
+                    $(Self::$variant(config) => AnyBackbone::$variant(config.init(device)),)+
+                }
+            }
+
+            /// Returns the value of the key `family`.
+            pub const fn family(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)+
+                }
+            }
+
+            /// Returns the configuration as detectors use it. It has the same parameters.
+            #[must_use]
+            pub fn for_detection(self) -> Self {
+                match self {
+                    $(Self::$variant(config) => Self::$variant(config.for_detection()),)+
+                }
+            }
+
+            /// Returns the keys that are imported with weights even where the user names the
+            /// backbone; see [`BackboneFamily::WEIGHT_DETAILS`].
+            pub(crate) const fn weight_details(&self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$variant(_) => <$module::$config as BackboneFamily>::WEIGHT_DETAILS,)+
+                }
+            }
+        }
+
+        impl AnyBackbone {
+            /// Returns the network for inference; see [`Backbone::folded`].
+            #[must_use]
+            pub fn folded(self) -> Self {
+                match self {
+                    $(Self::$variant(network) => Self::$variant(network.folded()),)+
+                }
+            }
+
+            /// Returns the number of parts.
+            pub const fn parts(&self) -> usize {
+                match self {
+                    $(Self::$variant(_) => <$module::$network as Backbone>::PARTS,)+
+                }
+            }
+        }
+
+        /// Lists the published networks of all families, in the order of the families.
+        fn published_networks() -> Vec<zoo::PublishedNetwork> {
+            let mut networks = Vec::new();
+            $(
+                for published in <$module::$config as BackboneFamily>::PUBLISHED {
+                    networks.extend(published.networks());
+                }
+            )+
+            networks
+        }
+    };
+}
+
+// The list of families: the variant, the key `family`, and the module with configuration and network.
+families! { $
+    Resnet "resnet" resnet::{ResNetConfig, ResNet};
+    Vgg "vgg" vgg::{VggConfig, Vgg};
+    BnInception "bn_inception" bn_inception::{BnInceptionConfig, BnInception};
+    InceptionResnetV2 "inception_resnet_v2" inception_resnet_v2::{InceptionResnetV2Config, InceptionResnetV2};
+    Mobilenet "mobilenet" mobilenet::{MobilenetConfig, Mobilenet};
+    Shufflenet "shufflenet" shufflenet::{ShufflenetConfig, Shufflenet};
+    PreactResnet "preact_resnet" preact_resnet::{PreactResNetConfig, PreactResNet};
+    ShakeShake "shake_shake" shake_shake::{ShakeShakeConfig, ShakeShake};
 }
 
 // `remote = "Self"` makes the derived code plain functions of the type, which these call.
@@ -147,95 +271,9 @@ impl<'de> Deserialize<'de> for BackboneConfig {
     }
 }
 
-/// What all families let one choose.
-#[derive(Debug)]
-pub struct CommonConfig<'a> {
-    /// Multiplies all channel counts.
-    pub width_multiplier: &'a mut f64,
-    /// The SE units; none makes the plain network.
-    pub se: &'a mut Option<SeConfig>,
-    /// Norm layers, trained or frozen.
-    pub norm: &'a mut NormConfig,
-}
-
-/// Does the same with whichever variant there is.
-macro_rules! each_family {
-    ($value:expr, $inner:ident => $result:expr) => {
-        match $value {
-            Self::Resnet($inner) => $result,
-            Self::Vgg($inner) => $result,
-            Self::BnInception($inner) => $result,
-            Self::InceptionResnetV2($inner) => $result,
-            Self::Mobilenet($inner) => $result,
-            Self::Shufflenet($inner) => $result,
-            Self::PreactResnet($inner) => $result,
-            Self::ShakeShake($inner) => $result,
-        }
-    };
-}
-
 impl BackboneConfig {
-    /// The network with fresh weights on a device.
-    pub fn init(&self, device: &Device) -> Backbone {
-        match self {
-            Self::Resnet(config) => Backbone::Resnet(config.init(device)),
-            Self::Vgg(config) => Backbone::Vgg(config.init(device)),
-            Self::BnInception(config) => Backbone::BnInception(config.init(device)),
-            Self::InceptionResnetV2(config) => Backbone::InceptionResnetV2(config.init(device)),
-            Self::Mobilenet(config) => Backbone::Mobilenet(config.init(device)),
-            Self::Shufflenet(config) => Backbone::Shufflenet(config.init(device)),
-            Self::PreactResnet(config) => Backbone::PreactResnet(config.init(device)),
-            Self::ShakeShake(config) => Backbone::ShakeShake(config.init(device)),
-        }
-    }
-
-    /// Channels of the last map.
-    pub fn channels(&self) -> usize {
-        match self {
-            Self::Resnet(config) => {
-                let [.., channels] = config.stage_channels();
-                channels
-            }
-            Self::Vgg(config) => config.channels(),
-            Self::BnInception(config) => config.channels(),
-            Self::InceptionResnetV2(config) => config.channels(),
-            Self::Mobilenet(config) => config.channels(),
-            Self::Shufflenet(config) => config.channels(),
-            Self::PreactResnet(config) => config.channels(),
-            Self::ShakeShake(config) => config.channels(),
-        }
-    }
-
-    /// What all families let one choose, to change it.
-    pub fn common_mut(&mut self) -> CommonConfig<'_> {
-        each_family!(self, config => CommonConfig {
-            width_multiplier: &mut config.width_multiplier,
-            se: &mut config.se,
-            norm: &mut config.norm,
-        })
-    }
-
-    /// The SE units; none in a plain network.
-    pub fn se(&self) -> Option<&SeConfig> {
-        each_family!(self, config => config.se.as_ref())
-    }
-
-    /// The key `family` of its written form.
-    pub const fn family(&self) -> &'static str {
-        match self {
-            Self::Resnet(_) => "resnet",
-            Self::Vgg(_) => "vgg",
-            Self::BnInception(_) => "bn_inception",
-            Self::InceptionResnetV2(_) => "inception_resnet_v2",
-            Self::Mobilenet(_) => "mobilenet",
-            Self::Shufflenet(_) => "shufflenet",
-            Self::PreactResnet(_) => "preact_resnet",
-            Self::ShakeShake(_) => "shake_shake",
-        }
-    }
-
-    /// Check what no type excludes: counts of nothing, SE units that this family has no place for.
-    /// [`init`](Self::init) may panic for a configuration that is refused here.
+    /// Checks what the types do not exclude: counts of zero, SE units at positions that the family
+    /// does not have.
     ///
     /// # Errors
     /// See [`BackboneConfigError`].
@@ -243,114 +281,109 @@ impl BackboneConfig {
         each_family!(self, config => config.validate())
     }
 
-    /// Where the SE units sit, for people; none in a plain network.
-    pub fn se_place(&self) -> Option<&'static str> {
-        self.se().map(|se| match self {
-            Self::Resnet(config) => match (se.position, config.block) {
-                (SePosition::Standard, _) if se.after_relu => {
-                    "end of each residual branch after a ReLU"
-                }
-                (SePosition::Standard, _) => "end of each residual branch",
-                (SePosition::Pre, _) => "start of each residual branch",
-                (SePosition::Post, _) => "after the ReLU of each block's sum",
-                (SePosition::Identity, _) => "end of each shortcut",
-                (SePosition::Conv3x3, BlockKind::Basic) => {
-                    "between the two convolutions of each residual branch"
-                }
-                (SePosition::Conv3x3, _) => "after the 3x3 convolution of each residual branch",
-            },
-            Self::Vgg(_) => "after each convolution's ReLU",
-            Self::BnInception(_) => "output of each Inception module",
-            Self::InceptionResnetV2(_) => "end of each residual branch before its scaling",
-            Self::Mobilenet(_) => "after each pointwise convolution's ReLU",
-            Self::Shufflenet(_) => "end of each unit's branch",
-            Self::PreactResnet(_) => "end of each residual branch",
-            Self::ShakeShake(_) => "mixture of each block's two branches",
+    /// Returns the parts of the network in forward order.
+    pub fn parts(&self) -> Vec<Part> {
+        each_family!(self, config => config.parts())
+    }
+
+    /// Returns the number of channels of the last feature map.
+    pub fn channels(&self) -> usize {
+        self.parts().last().map_or(0, |part| part.channels)
+    }
+
+    /// Returns the indices of the parts whose outputs are C2..C5: for each of
+    /// [`PYRAMID_STRIDES`], the last part of that stride, as in the FPN paper (Lin et al. 2016,
+    /// section 3).
+    ///
+    /// # Errors
+    /// [`BackboneConfigError::NoPyramid`] if the network has no feature map of one of the strides.
+    pub fn pyramid_parts(&self) -> Result<[usize; 4], BackboneConfigError> {
+        let parts = self.parts();
+        let mut found = [0; 4];
+        for (found, stride) in found.iter_mut().zip(PYRAMID_STRIDES) {
+            *found = parts
+                .iter()
+                .rposition(|part| part.stride == stride)
+                .ok_or(BackboneConfigError::NoPyramid(stride))?;
+        }
+        Ok(found)
+    }
+
+    /// Returns the options that all families share, to change them.
+    pub fn common_mut(&mut self) -> CommonConfig<'_> {
+        each_family!(self, config => CommonConfig {
+            width_multiplier: &mut config.width_multiplier,
+            se: &mut config.se,
+            norm: &mut config.norm,
+            frozen_stages: &mut config.frozen_stages,
         })
     }
 
-    /// The head of the published network: VGG's two hidden layers on a map of 7x7; dropout of 0.5
-    /// in VGG, 0.2 in SENet-154 (appendix of the SENet paper) and Inception-ResNet-v2 (keep 0.8,
-    /// figure 9 of its paper). The others average the map and have one linear layer.
+    /// Returns the multiplier of all channel counts.
+    pub fn width_multiplier(&self) -> f64 {
+        each_family!(self, config => config.width_multiplier)
+    }
+
+    /// Returns the configuration of the SE units; none in a plain network.
+    pub fn se(&self) -> Option<&SeConfig> {
+        each_family!(self, config => config.se.as_ref())
+    }
+
+    /// Returns the configuration of the norm layers.
+    pub fn norm(&self) -> NormConfig {
+        each_family!(self, config => config.norm)
+    }
+
+    /// Returns the number of leading parts that keep their weights in training.
+    pub fn frozen_stages(&self) -> usize {
+        each_family!(self, config => config.frozen_stages)
+    }
+
+    /// Describes the position of the SE units; none in a plain network.
+    pub fn se_place(&self) -> Option<&'static str> {
+        self.se()?;
+        Some(each_family!(self, config => config.se_place()))
+    }
+
+    /// Returns the classification head of the published network.
     pub fn head(&self) -> HeadConfig {
-        match self {
-            Self::Vgg(config) => HeadConfig {
-                pooled_size: 7,
-                hidden: vec![config.hidden_units(); 2],
-                dropout: 0.5,
-            },
-            Self::Resnet(config) if config.block == BlockKind::WideBottleneck => HeadConfig {
-                dropout: 0.2,
-                ..HeadConfig::default()
-            },
-            Self::InceptionResnetV2(_) => HeadConfig {
-                dropout: 0.2,
-                ..HeadConfig::default()
-            },
-            _ => HeadConfig::default(),
-        }
+        each_family!(self, config => config.head())
     }
 }
 
-/// Any backbone.
-///
-/// Some have random numbers in their forward pass on an autodiff device: the shares of Shake-Shake's
-/// branches, and dropout inside of blocks where a configuration asks for it. They are drawn from the
-/// device: a trainer seeds it before each step ([`Device::seed`]), so that the step can be repeated.
-#[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant)] // one of these exists per network
-pub enum Backbone {
-    /// ResNet, ResNeXt, SENet-154.
-    Resnet(ResNet),
-    /// VGG with batch norm.
-    Vgg(Vgg),
-    /// BN-Inception.
-    BnInception(BnInception),
-    /// Inception-ResNet-v2.
-    InceptionResnetV2(InceptionResnetV2),
-    /// MobileNet v1.
-    Mobilenet(Mobilenet),
-    /// ShuffleNet v1.
-    Shufflenet(Shufflenet),
-    /// ResNet-164 and wide residual networks.
-    PreactResnet(PreactResNet),
-    /// Shake-Shake and Shake-Even.
-    ShakeShake(ShakeShake),
-}
-
-impl Backbone {
-    /// Pixels `[batch, 3, height, width]` to the last map, `[batch, channels, height', width']`.
-    pub fn forward_features(&self, pixels: Tensor<4>) -> Tensor<4> {
-        match self {
-            Self::Resnet(network) => {
-                let [.., last] = network.forward(pixels);
-                last
-            }
-            Self::Vgg(network) => network.forward(pixels),
-            Self::BnInception(network) => network.forward(pixels),
-            Self::InceptionResnetV2(network) => network.forward(pixels),
-            Self::Mobilenet(network) => network.forward(pixels),
-            Self::Shufflenet(network) => network.forward(pixels),
-            Self::PreactResnet(network) => network.forward(pixels),
-            Self::ShakeShake(network) => network.forward(pixels),
-        }
+impl AnyBackbone {
+    /// Computes one part; see [`Backbone::forward_part`].
+    pub fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
+        each_family!(self, network => network.forward_part(part, x))
     }
 
-    /// The network for inference: norms are inside the convolutions before them. The other families
-    /// than these multiply the scales in as they compute, which costs a pass over the weights.
-    pub fn folded(self) -> Self {
-        match self {
-            Self::Resnet(network) => Self::Resnet(network.folded()),
-            Self::Vgg(network) => Self::Vgg(network.folded()),
-            Self::Mobilenet(network) => Self::Mobilenet(network.folded()),
-            Self::Shufflenet(network) => Self::Shufflenet(network.folded()),
-            other => other,
-        }
+    /// Computes the output of every part; see [`Backbone::part_outputs`].
+    pub fn part_outputs(&self, pixels: Tensor<4>, frozen: usize) -> Vec<Tensor<4>> {
+        each_family!(self, network => network.part_outputs(pixels, frozen))
     }
 
-    /// Note the layers.
+    /// Computes the last feature map; see [`Backbone::forward_features`].
+    ///
+    /// # Shapes
+    /// `[batch, 3, height, width]` to `[batch, channels, height', width']`.
+    pub fn forward_features(&self, pixels: Tensor<4>, frozen: usize) -> Tensor<4> {
+        each_family!(self, network => network.forward_features(pixels, frozen))
+    }
+
+    /// Records the layers of all parts.
     pub(crate) fn trace(&self, tracer: &mut Tracer) {
         each_family!(self, network => network.trace(tracer));
+    }
+
+    /// Lists the layers of each part; see [`Backbone::layers_of_parts`].
+    ///
+    /// # Errors
+    /// The image is too small for the network.
+    pub fn layers_of_parts(
+        &self,
+        size: [usize; 2],
+    ) -> Result<Vec<Vec<summary::LayerSummary>>, summary::TooSmall> {
+        each_family!(self, network => network.layers_of_parts(size))
     }
 }
 
@@ -361,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_names_its_family_and_without_one_is_a_resnet_s() {
+    fn a_configuration_without_a_family_is_read_as_a_resnet() {
         for name in zoo::known_names() {
             let config = zoo::network(&name).unwrap().backbone;
             let value = serde_json::to_value(&config).unwrap();
@@ -378,13 +411,13 @@ mod tests {
         }
     }
 
-    /// As it may stand in a crafted checkpoint: whatever number of a configuration is made zero, or
-    /// larger than any network, an error says so, or a network comes out.
+    /// A crafted checkpoint may contain any number: each is either refused with an error or gives a
+    /// network that can be built.
     #[test]
-    fn numbers_that_make_no_network_are_refused_and_never_a_panic() {
+    fn numbers_that_make_no_network_are_refused_without_a_panic() {
         for name in zoo::known_names() {
             let mut config = zoo::network(&name).unwrap().backbone;
-            // Numbers that are accepted make small networks.
+            // So that accepted numbers make small networks.
             *config.common_mut().width_multiplier = 0.5;
             assert_eq!(config.validate(), Ok(()), "{name}");
             let value = serde_json::to_value(&config).unwrap();
@@ -396,7 +429,7 @@ mod tests {
                         continue;
                     };
                     crafted.init(&Device::flex());
-                    // What may be zero or large: stages without blocks, and what is no count.
+                    // Allowed: stages without blocks, and numbers that are no counts.
                     let harmless = ["/norm/", "/residual_scales/", "/dropout", "/frozen_stages"];
                     let harmless = harmless.iter().any(|part| pointer.starts_with(part))
                         || pointer == "/se/round_to" && number == 0
@@ -410,7 +443,7 @@ mod tests {
         }
     }
 
-    /// Where numbers stand in a written configuration, as JSON pointers.
+    /// Returns JSON pointers to all numbers of a value.
     fn numbers_of(value: &Value) -> Vec<String> {
         let below = |key: String, value: &Value| {
             let within = |rest| format!("/{key}{rest}");
@@ -427,6 +460,32 @@ mod tests {
             }
             Value::Object(map) => map.iter().flat_map(|(k, v)| below(k.clone(), v)).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_network_has_as_many_parts_as_its_configuration_lists() {
+        for name in zoo::known_names() {
+            let mut config = zoo::network(&name).unwrap().backbone;
+            *config.common_mut().width_multiplier = 0.5;
+            let network = config.init(&Device::flex());
+            assert_eq!(network.parts(), config.parts().len(), "{name}");
+            let layers = network.layers_of_parts([256, 320]).unwrap();
+            for (part, layers) in config.parts().iter().zip(layers) {
+                // A part without layers passes its input on.
+                let Some(last) = layers.last() else { continue };
+                let [_, height, width] = last.output;
+                // Unpadded convolutions and pooling may lose some rows and columns.
+                let about = |size: usize, full: usize| {
+                    size <= full.div_ceil(part.stride) && size + 7 >= full / part.stride
+                };
+                assert!(
+                    about(height, 256) && about(width, 320),
+                    "{name} {}: {height}x{width} at stride {}",
+                    part.name,
+                    part.stride
+                );
+            }
         }
     }
 

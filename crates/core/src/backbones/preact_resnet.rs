@@ -2,11 +2,11 @@
 //! "Identity Mappings in Deep Residual Networks") and wide residual networks (Zagoruyko and
 //! Komodakis 2016), with and without SE units.
 //!
-//! A block is norm, ReLU, convolution for each of its convolutions, and a sum without a ReLU behind
+//! A block is norm, ReLU, convolution for each of its convolutions, and a sum without a ReLU after
 //! it; the network ends with a norm and a ReLU. Where a block changes the number of channels, its
 //! first norm and ReLU serve branch and shortcut, and a strided 1x1 convolution is the shortcut: as
-//! in the authors' own code. An SE unit stands at the end of the branch, before the sum (SENet
-//! paper, section 3.3), which here is behind the last convolution.
+//! in the authors' own code. An SE unit is at the end of the branch, before the sum (SENet paper,
+//! section 3.3), which here is after the last convolution.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 use super::scaled;
 use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common, check_counts};
+use super::zoo::Published;
+use super::{Backbone, BackboneFamily, Part};
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
 use sedet_nn::nn::norm::{Norm, NormConfig, NormKind};
 use sedet_nn::nn::se::{SeConfig, SeUnit};
 
-/// The forms of a branch.
+/// The types of branches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PreactBlockKind {
@@ -31,7 +33,7 @@ pub enum PreactBlockKind {
 }
 
 impl PreactBlockKind {
-    /// Output channels over inner channels.
+    /// Returns the ratio of output channels to inner channels.
     pub const fn expansion(self) -> usize {
         match self {
             Self::Basic => 1,
@@ -44,7 +46,7 @@ impl PreactBlockKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreactResNetConfig {
-    /// The form of the branch.
+    /// The type of the branch.
     pub block: PreactBlockKind,
     /// Blocks in each of the three stages.
     pub layers: [usize; 3],
@@ -55,20 +57,23 @@ pub struct PreactResNetConfig {
     /// Multiplies all channel counts, the stem's too; 1 is the published network.
     #[serde(default = "super::full_width")]
     pub width_multiplier: f64,
-    /// Share of values dropped before each convolution of a branch but the first, while training.
-    /// The masks come from the device's random numbers: seed them with
-    /// [`Device::seed`](burn::tensor::Device::seed) for a step that can be repeated.
+    /// Dropout probability in training, before each convolution of a branch except the first. The
+    /// masks come from the device's random numbers: seed them with
+    /// [`Device::seed`](burn::tensor::Device::seed) for a repeatable step.
     #[serde(default)]
     pub dropout: f64,
-    /// The SE units of the blocks; none makes the plain network.
+    /// The SE units of the blocks; none in the plain network.
     #[serde(default)]
     pub se: Option<SeConfig>,
-    /// Norm layers.
+    /// Norm layers: trained, or frozen.
     pub norm: NormConfig,
+    /// Number of leading parts that keep their weights: the stem, then stages 1 to 3.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub frozen_stages: usize,
 }
 
 impl PreactResNetConfig {
-    /// ResNet-164: 18 bottlenecks a stage, 1.7 million parameters.
+    /// Returns ResNet-164: 18 bottlenecks per stage, 1.7 million parameters.
     pub const fn resnet164() -> Self {
         Self {
             block: PreactBlockKind::Bottleneck,
@@ -79,20 +84,21 @@ impl PreactResNetConfig {
             dropout: 0.0,
             se: None,
             norm: NormConfig::new(NormKind::Batch),
+            frozen_stages: 0,
         }
     }
 
-    /// WRN-16-8: 11.0 million parameters.
+    /// Returns WRN-16-8: 11.0 million parameters.
     pub const fn wrn_16_8() -> Self {
         Self::wrn(2, 8)
     }
 
-    /// WRN-28-10: 36.5 million parameters.
+    /// Returns WRN-28-10: 36.5 million parameters.
     pub const fn wrn_28_10() -> Self {
         Self::wrn(4, 10)
     }
 
-    /// WRN-d-k with d = 6 `blocks` + 4 and k = `widen`.
+    /// Returns WRN-d-k with d = 6 `blocks` + 4 and k = `widen`.
     const fn wrn(blocks: usize, widen: usize) -> Self {
         Self {
             block: PreactBlockKind::Basic,
@@ -100,28 +106,6 @@ impl PreactResNetConfig {
             widen,
             ..Self::resnet164()
         }
-    }
-
-    /// Check what no type excludes.
-    ///
-    /// # Errors
-    /// See [`BackboneConfigError`].
-    pub fn validate(&self) -> Result<(), BackboneConfigError> {
-        let (width, se) = (self.width_multiplier, self.se.as_ref());
-        check_common(width, se, SeConfig::validate_fixed_position)?;
-        check_counts("layers", self.layers)?;
-        check_counts("base_channels", [self.base_channels])?;
-        check_counts("widen", [self.widen])?;
-        check_counts("channels of a stage", [self.channels()])?;
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(BackboneConfigError::Dropout(self.dropout));
-        }
-        Ok(())
-    }
-
-    /// Channels of the last map.
-    pub fn channels(&self) -> usize {
-        self.planes(2) * self.block.expansion()
     }
 
     fn stem_channels(&self) -> usize {
@@ -133,29 +117,8 @@ impl PreactResNetConfig {
         scaled(published, self.width_multiplier)
     }
 
-    /// The network with He-initialized convolutions on a device.
-    ///
-    /// # Panics
-    /// For a configuration that [`validate`](Self::validate) refuses.
-    pub fn init(&self, device: &Device) -> PreactResNet {
-        let mut channels_in = self.stem_channels();
-        let mut stage = |index: usize| {
-            (0..self.layers[index])
-                .map(|block| {
-                    let stride = if index > 0 && block == 0 { 2 } else { 1 };
-                    let built = self.init_block(channels_in, index, stride, device);
-                    channels_in = self.planes(index) * self.block.expansion();
-                    built
-                })
-                .collect::<Vec<_>>()
-        };
-        PreactResNet {
-            conv1: Conv2dConfig::new(3, self.stem_channels(), 3).init(device),
-            layer1: stage(0),
-            layer2: stage(1),
-            layer3: stage(2),
-            norm: self.norm.init(self.channels(), device),
-        }
+    fn channels(&self, stage: usize) -> usize {
+        self.planes(stage) * self.block.expansion()
     }
 
     fn init_block(
@@ -166,7 +129,7 @@ impl PreactResNetConfig {
         device: &Device,
     ) -> PreactBlock {
         let planes = self.planes(stage);
-        let channels_out = planes * self.block.expansion();
+        let channels_out = self.channels(stage);
         let convs = match self.block {
             PreactBlockKind::Basic => vec![
                 Conv2dConfig::new(channels_in, planes, 3).with_stride(stride),
@@ -197,7 +160,73 @@ impl PreactResNetConfig {
     }
 }
 
-/// One residual unit with full pre-activation.
+impl BackboneFamily for PreactResNetConfig {
+    type Network = PreactResNet;
+
+    const PUBLISHED: &'static [Published<Self>] = &[
+        Published::cifar10("resnet164", |se| Self {
+            se,
+            ..Self::resnet164()
+        }),
+        Published::cifar10("wrn-16-8", |se| Self {
+            se,
+            ..Self::wrn_16_8()
+        }),
+        Published::cifar10("wrn-28-10", |se| Self {
+            se,
+            ..Self::wrn_28_10()
+        }),
+    ];
+
+    fn validate(&self) -> Result<(), BackboneConfigError> {
+        let (width, se) = (self.width_multiplier, self.se.as_ref());
+        check_common(width, se, SeConfig::validate_fixed_position)?;
+        check_counts("layers", self.layers)?;
+        check_counts("base_channels", [self.base_channels])?;
+        check_counts("widen", [self.widen])?;
+        check_counts("channels of a stage", [self.channels(2)])?;
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(BackboneConfigError::Dropout(self.dropout));
+        }
+        Ok(())
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        vec![
+            Part::new("stem", self.stem_channels(), 1),
+            Part::new("layer1", self.channels(0), 1),
+            Part::new("layer2", self.channels(1), 2),
+            Part::new("layer3", self.channels(2), 4),
+        ]
+    }
+
+    fn init(&self, device: &Device) -> PreactResNet {
+        let mut channels_in = self.stem_channels();
+        let mut stage = |index: usize| {
+            (0..self.layers[index])
+                .map(|block| {
+                    let stride = if index > 0 && block == 0 { 2 } else { 1 };
+                    let built = self.init_block(channels_in, index, stride, device);
+                    channels_in = self.channels(index);
+                    built
+                })
+                .collect::<Vec<_>>()
+        };
+        PreactResNet {
+            conv1: Conv2dConfig::new(3, self.stem_channels(), 3).init(device),
+            layer1: stage(0),
+            layer2: stage(1),
+            layer3: stage(2),
+            norm: self.norm.init(self.channels(2), device),
+        }
+    }
+
+    fn se_place(&self) -> &'static str {
+        "end of each residual branch"
+    }
+}
+
+/// A residual block with full pre-activation.
 #[derive(Module, Debug)]
 pub struct PreactBlock {
     /// One norm before each convolution.
@@ -212,8 +241,8 @@ pub struct PreactBlock {
 }
 
 impl PreactBlock {
-    /// `[batch, channels_in, h, w]` to `[batch, channels_out, h / stride, w / stride]`.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    /// Computes `[batch, channels_out, h / stride, w / stride]` from `[batch, channels_in, h, w]`.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let activated = self.norms[0].forward(x.clone(), None, true);
         let shortcut = match &self.projection {
             Some(projection) => projection.forward(activated.clone()),
@@ -253,10 +282,11 @@ impl PreactBlock {
     }
 }
 
-/// A residual network with full pre-activation, without its classifier.
+/// A residual network with full pre-activation, without its classifier. The last feature map has
+/// stride 4, sizes rounded up.
 #[derive(Module, Debug)]
 pub struct PreactResNet {
-    /// The stem, 3x3; the first block has its norm.
+    /// The stem, 3x3; its norm is in the first block.
     pub conv1: Conv2d,
     /// Stage 1, stride 1.
     pub layer1: Vec<PreactBlock>,
@@ -264,36 +294,42 @@ pub struct PreactResNet {
     pub layer2: Vec<PreactBlock>,
     /// Stage 3, stride 4.
     pub layer3: Vec<PreactBlock>,
-    /// The norm behind the last sum.
+    /// The norm after the last sum.
     pub norm: Norm,
 }
 
 impl PreactResNet {
-    /// Pixels `[batch, 3, height, width]` to the last map after norm and ReLU,
-    /// `[batch, channels, height / 4, width / 4]`, sizes rounded up.
-    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let last = self
-            .stages()
-            .into_iter()
-            .flatten()
-            .fold(self.conv1.forward(pixels), |x, block| block.forward(x));
-        self.norm.forward(last, None, true)
-    }
-
     fn stages(&self) -> [&[PreactBlock]; 3] {
         [&self.layer1, &self.layer2, &self.layer3]
     }
+}
 
-    pub(super) fn trace(&self, tracer: &mut Tracer) {
-        tracer.conv("conv1", &self.conv1);
-        for (stage, blocks) in self.stages().into_iter().enumerate() {
-            for (index, block) in blocks.iter().enumerate() {
-                tracer.within(format!("layer{}.{index}", stage + 1), |tracer| {
-                    block.trace(tracer);
-                });
-            }
+impl Backbone for PreactResNet {
+    const PARTS: usize = 4;
+
+    fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
+        if part == 0 {
+            return self.conv1.forward(x);
         }
-        tracer.norm("norm", &self.norm);
+        let blocks = self.stages()[part - 1].iter();
+        let x = blocks.fold(x, |x, block| block.forward(x));
+        if part == Self::PARTS - 1 {
+            self.norm.forward(x, None, true)
+        } else {
+            x
+        }
+    }
+
+    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+        if part == 0 {
+            return tracer.conv("conv1", &self.conv1);
+        }
+        for (index, block) in self.stages()[part - 1].iter().enumerate() {
+            tracer.within(format!("layer{part}.{index}"), |tracer| block.trace(tracer));
+        }
+        if part == Self::PARTS - 1 {
+            tracer.norm("norm", &self.norm);
+        }
     }
 }
 
@@ -302,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_that_cannot_be_are_refused() {
+    fn invalid_configurations_are_refused() {
         let published = PreactResNetConfig::wrn_28_10();
         assert_eq!(published.validate(), Ok(()));
         for dropout in [-0.1, 1.0, f64::NAN] {
@@ -327,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_survives_being_written_down() {
+    fn a_configuration_is_read_back_as_it_was_written() {
         let config = PreactResNetConfig {
             dropout: 0.3,
             se: Some(SeConfig::default()),
@@ -338,10 +374,10 @@ mod tests {
             serde_json::from_str::<PreactResNetConfig>(&text).unwrap(),
             config
         );
-        let from_before = text.replace("\"width_multiplier\":1.0,", "");
-        assert_ne!(from_before, text);
+        let without_width = text.replace("\"width_multiplier\":1.0,", "");
+        assert_ne!(without_width, text);
         assert_eq!(
-            serde_json::from_str::<PreactResNetConfig>(&from_before).unwrap(),
+            serde_json::from_str::<PreactResNetConfig>(&without_width).unwrap(),
             config
         );
     }

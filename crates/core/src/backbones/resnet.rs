@@ -1,9 +1,11 @@
-//! ResNet (He et al. 2015), ResNeXt (Xie et al. 2016) and their SE forms, by configuration.
+//! ResNet (He et al. 2015), ResNeXt (Xie et al. 2016) and their SE variants, by configuration.
 //!
-//! The layout is torchvision's (stride in the 3x3, padded stem pooling); in the SE forms the unit
-//! sits after the last batch norm of the branch, before the sum (SENet paper, section 3.3), or where
-//! [`SeConfig`] puts it (section 6). What other frameworks do differently (stem, shortcut, place of
-//! the stride) is configuration too, so that their weights compute what they computed there.
+//! The layout is torchvision's (stride in the 3x3, padded stem pooling); in the SE variants the unit
+//! is after the last batch norm of the branch, before the sum (SENet paper, section 3.3), or where
+//! [`SeConfig`] puts it (section 6). Differences of other frameworks (stem, shortcut, position of the
+//! stride) are options, so that imported weights give the same outputs as in their framework.
+//!
+//! C2..C5 are the outputs of the four stages, as in the FPN paper.
 
 use burn::module::Module;
 use burn::tensor::module::avg_pool2d;
@@ -14,13 +16,15 @@ use serde::{Deserialize, Serialize};
 use super::scaled;
 use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common, check_counts};
+use super::zoo::Published;
+use super::{Backbone, BackboneFamily, HeadConfig, Part};
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
 use sedet_nn::nn::conv_norm::{fold, fold_all, forward_normed};
 use sedet_nn::nn::norm::{Norm, NormConfig, NormKind};
 use sedet_nn::nn::pool::{Pool2d, PoolKind, Rounding};
 use sedet_nn::nn::se::{SeConfig, SePosition, SeUnit};
 
-/// The forms of a residual branch.
+/// The types of residual branches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockKind {
@@ -33,7 +37,7 @@ pub enum BlockKind {
 }
 
 impl BlockKind {
-    /// Output channels over inner channels.
+    /// Returns the ratio of output channels to inner channels.
     pub const fn expansion(self) -> usize {
         match self {
             Self::Basic => 1,
@@ -42,7 +46,7 @@ impl BlockKind {
     }
 }
 
-/// Which convolution of a bottleneck halves the map.
+/// The convolution of a bottleneck that has the stride.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StridePlace {
@@ -53,7 +57,7 @@ pub enum StridePlace {
     Conv1x1,
 }
 
-/// What stands before the first stage.
+/// The layers before the first stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Stem {
@@ -69,20 +73,20 @@ pub enum Stem {
     Cifar,
 }
 
-/// The stem's 3x3 max pooling of stride 2. Both give a map of the same size for even inputs, shifted
-/// by a pixel.
+/// The stem's 3x3 max pooling of stride 2. For even inputs the outputs have the same size and differ by
+/// a shift of one pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StemPooling {
-    /// A border of one pixel: torchvision, timm.
+    /// Padded by one pixel: torchvision, timm.
     #[default]
     Padded,
-    /// No border, the size rounded up: Caffe, Cadene, timm's `legacy_`.
+    /// Unpadded, the size rounded up: Caffe, Cadene, timm's `legacy_`.
     CeilMode,
 }
 
 impl StemPooling {
-    /// The pooling itself.
+    /// Returns the pooling layer.
     pub fn layer(self) -> Pool2d {
         let pool = Pool2d::new(PoolKind::Max, 3, 2);
         match self {
@@ -92,7 +96,7 @@ impl StemPooling {
     }
 }
 
-/// How a shortcut changes its shape.
+/// The operation of a shortcut whose shape changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shortcut {
@@ -103,8 +107,8 @@ pub enum Shortcut {
     Conv3x3,
     /// 2x2 average pooling, then a 1x1 convolution (ResNet-D).
     AveragePool,
-    /// Every second pixel, and zeros for half of the new channels on either side (option A of
-    /// He et al.). Nothing to learn.
+    /// Every second pixel, with zeros for half of the new channels on either side (option A of
+    /// He et al.). No parameters.
     ZeroPad,
 }
 
@@ -112,24 +116,24 @@ pub enum Shortcut {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
-    /// The form of the residual branch.
+    /// The type of the residual branch.
     pub block: BlockKind,
-    /// Blocks in each of the four stages. A stage of none hands its input on: CIFAR networks have
-    /// three.
+    /// Blocks in each of the four stages. A stage without blocks passes its input on: CIFAR networks
+    /// have three stages.
     pub layers: [usize; 4],
     /// Planes of the first stage at width 1; each stage doubles them.
     #[serde(default = "default_base_channels")]
     pub base_channels: usize,
-    /// What stands before the first stage.
+    /// The layers before the first stage.
     #[serde(default)]
     pub stem: Stem,
     /// The stem's pooling.
     #[serde(default)]
     pub stem_pooling: StemPooling,
-    /// How shortcuts change their shape.
+    /// The operation of shortcuts whose shape changes.
     #[serde(default)]
     pub shortcut: Shortcut,
-    /// The SE units of the blocks; none makes the plain network.
+    /// The SE units of the blocks; none in the plain network.
     #[serde(default)]
     pub se: Option<SeConfig>,
     /// Groups of the 3x3 in a bottleneck (ResNeXt: 32).
@@ -138,13 +142,13 @@ pub struct ResNetConfig {
     pub width_per_group: usize,
     /// Multiplies all channel counts; 1 is the published network.
     pub width_multiplier: f64,
-    /// Where a bottleneck halves the map.
+    /// The convolution of a bottleneck that has the stride.
     #[serde(default)]
     pub stride_place: StridePlace,
-    /// Norm layers, trained or frozen.
+    /// Norm layers: trained, or frozen.
     pub norm: NormConfig,
-    /// How many of stem, stage 1, ... stage 4 keep their weights: 2 is detectron2's `FREEZE_AT 2`
-    /// and torchvision's `trainable_backbone_layers 3`; 0 trains all.
+    /// Number of leading parts that keep their weights, in the order stem, stage 1, ... stage 4: 2 is
+    /// detectron2's `FREEZE_AT 2` and torchvision's `trainable_backbone_layers 3`; 0 trains all.
     pub frozen_stages: usize,
 }
 
@@ -153,7 +157,7 @@ fn default_base_channels() -> usize {
 }
 
 impl ResNetConfig {
-    /// A plain network of these stages with frozen norms and everything trained.
+    /// Returns a plain network of these stages with frozen norms and no frozen parts.
     pub fn new(block: BlockKind, layers: [usize; 4]) -> Self {
         Self {
             block,
@@ -172,9 +176,9 @@ impl ResNetConfig {
         }
     }
 
-    /// He et al.'s network for images of 32x32 (section 4.2): three stages of so many basic blocks
-    /// with 16, 32 and 64 channels, shortcuts without weights, trained norms. 3, 5, 7, 9 and 18
-    /// blocks a stage make ResNet-20, -32, -44, -56 and -110.
+    /// Returns He et al.'s network for images of 32x32 (section 4.2): three stages of `blocks` basic
+    /// blocks with 16, 32 and 64 channels, shortcuts without weights, trained norms. 3, 5, 7, 9 and 18
+    /// blocks per stage give ResNet-20, -32, -44, -56 and -110.
     pub fn cifar(blocks: usize) -> Self {
         Self {
             base_channels: 16,
@@ -185,46 +189,7 @@ impl ResNetConfig {
         }
     }
 
-    /// Check what no type excludes.
-    ///
-    /// # Errors
-    /// See [`BackboneConfigError`].
-    pub fn validate(&self) -> Result<(), BackboneConfigError> {
-        check_common(self.width_multiplier, self.se.as_ref(), SeConfig::validate)?;
-        check_counts("base_channels", [self.base_channels])?;
-        check_counts("groups", [self.groups])?;
-        check_counts("width_per_group", [self.width_per_group])?;
-        // A stage may have no blocks, but not all of them.
-        check_counts(
-            "layers",
-            [self.layers.into_iter().fold(0, usize::saturating_add)],
-        )?;
-        if let Stem::Deep { channels } = self.stem {
-            check_counts("stem.channels", channels)?;
-        }
-        check_counts("channels of a stage", self.stage_channels())?;
-        let groups = self.groups;
-        for stage in 0..self.layers.len() {
-            if let Some(channels) = self.grouped_channels(self.planes(stage)) {
-                if channels == 0 || channels % groups != 0 {
-                    return Err(BackboneConfigError::Groups { groups, channels });
-                }
-                check_counts("inner channels of a block", [channels])?;
-            }
-        }
-        if self.shortcut == Shortcut::ZeroPad {
-            let mut from = self.stem_channels();
-            for to in self.stage_channels() {
-                if to < from {
-                    return Err(BackboneConfigError::ZeroPad { from, to });
-                }
-                from = to;
-            }
-        }
-        Ok(())
-    }
-
-    /// Channels of the stem.
+    /// Returns the channels of the stem.
     pub fn stem_channels(&self) -> usize {
         match self.stem {
             Stem::Conv7x7 | Stem::Cifar => self.scaled(self.base_channels),
@@ -232,7 +197,7 @@ impl ResNetConfig {
         }
     }
 
-    /// Channels of C2, C3, C4, C5.
+    /// Returns the channels of C2, C3, C4 and C5.
     pub fn stage_channels(&self) -> [usize; 4] {
         let mut channels = self.stem_channels();
         std::array::from_fn(|stage| {
@@ -247,7 +212,8 @@ impl ResNetConfig {
         self.scaled(self.base_channels << stage)
     }
 
-    /// Input channels of the grouped convolution in a block of so many planes; none without one.
+    /// Returns the input channels of the grouped convolution in a block with this number of planes, or
+    /// none if it has no such convolution.
     fn grouped_channels(&self, planes: usize) -> Option<usize> {
         match self.block {
             BlockKind::Basic => None,
@@ -256,7 +222,7 @@ impl ResNetConfig {
         }
     }
 
-    /// Channels of the 3x3 in a bottleneck of so many planes.
+    /// Returns the channels of the 3x3 in a bottleneck with this number of planes.
     fn inner_channels(&self, planes: usize) -> usize {
         planes * self.width_per_group / 64 * self.groups
     }
@@ -265,91 +231,12 @@ impl ResNetConfig {
         scaled(channels, self.width_multiplier)
     }
 
-    /// The network with He-initialized convolutions on a device.
-    ///
-    /// # Panics
-    /// For some configurations that [`validate`](Self::validate) refuses.
-    pub fn init(&self, device: &Device) -> ResNet {
-        let norm_of = |frozen: bool| NormConfig {
-            kind: if frozen {
-                NormKind::Frozen
-            } else {
-                self.norm.kind
-            },
-            ..self.norm
-        };
-        let mut channels_in = self.stem_channels();
-        let mut stage = |index: usize| {
-            let planes = self.planes(index);
-            let norm = norm_of(self.frozen_stages > index + 1);
-            let se = self.se.filter(|se| se.stages[index]);
-            (0..self.layers[index])
-                .map(|block| {
-                    let stride = if index > 0 && block == 0 { 2 } else { 1 };
-                    let built = self.init_block(channels_in, planes, stride, se, norm, device);
-                    channels_in = planes * self.block.expansion();
-                    built
-                })
-                .collect::<Vec<_>>()
-        };
-        let (layer1, layer2, layer3, layer4) = (stage(0), stage(1), stage(2), stage(3));
-        let stem: Vec<Conv2dConfig> = match self.stem {
-            Stem::Conv7x7 => vec![Conv2dConfig::new(3, self.stem_channels(), 7).with_stride(2)],
-            Stem::Cifar => vec![Conv2dConfig::new(3, self.stem_channels(), 3)],
-            Stem::Deep { channels } => {
-                let [a, b, c] = channels.map(|channels| self.scaled(channels));
-                vec![
-                    Conv2dConfig::new(3, a, 3).with_stride(2),
-                    Conv2dConfig::new(a, b, 3),
-                    Conv2dConfig::new(b, c, 3),
-                ]
-            }
-        };
-        let stem_norm = norm_of(self.frozen_stages > 0);
-        let mut network = ResNet {
-            conv1: stem[0].init(device),
-            bn1: stem_norm.init(stem[0].channels_out, device),
-            stem_convs: stem[1..].iter().map(|conv| conv.init(device)).collect(),
-            stem_norms: stem[1..]
-                .iter()
-                .map(|conv| stem_norm.init(conv.channels_out, device))
-                .collect(),
-            pooling: match self.stem {
-                Stem::Cifar => None,
-                _ => Some(self.stem_pooling),
-            },
-            layer1,
-            layer2,
-            layer3,
-            layer4,
-        };
-        if self.frozen_stages > 0 {
-            network.conv1 = network.conv1.no_grad();
-            network.stem_convs = network.stem_convs.no_grad();
-        }
-        for (index, layer) in [
-            &mut network.layer1,
-            &mut network.layer2,
-            &mut network.layer3,
-            &mut network.layer4,
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            if self.frozen_stages > index + 1 {
-                *layer = std::mem::take(layer).no_grad();
-            }
-        }
-        network
-    }
-
     fn init_block(
         &self,
         channels_in: usize,
         planes: usize,
         stride: usize,
         se: Option<SeConfig>,
-        norm: NormConfig,
         device: &Device,
     ) -> ResidualBlock {
         let channels_out = planes * self.block.expansion();
@@ -391,23 +278,21 @@ impl ResNetConfig {
             conv: Conv2dConfig::new(channels_in, channels_out, kernel)
                 .with_stride(conv_stride)
                 .init(device),
-            norm: norm.init(channels_out, device),
+            norm: self.norm.init(channels_out, device),
         });
         ResidualBlock {
             shortcut: Reshape {
                 pool: changes && stride != 1 && self.shortcut == Shortcut::AveragePool,
-                stride: match projects {
-                    true => 1,
-                    false => stride,
-                },
-                new_channels: match projects {
-                    true => 0,
-                    false => channels_out - channels_in,
+                stride: if projects { 1 } else { stride },
+                new_channels: if projects {
+                    0
+                } else {
+                    channels_out - channels_in
                 },
             },
             norms: convs
                 .iter()
-                .map(|conv| norm.init(conv.channels_out, device))
+                .map(|conv| self.norm.init(conv.channels_out, device))
                 .collect(),
             convs: convs.iter().map(|conv| conv.init(device)).collect(),
             se: se.map(|se| {
@@ -423,6 +308,212 @@ impl ResNetConfig {
     }
 }
 
+/// Returns ResNeXt with 32 groups of 4 channels.
+fn resnext(layers: [usize; 4], se: Option<SeConfig>) -> ResNetConfig {
+    ResNetConfig {
+        groups: 32,
+        width_per_group: 4,
+        ..residual(BlockKind::Bottleneck, layers, se)
+    }
+}
+
+fn residual(block: BlockKind, layers: [usize; 4], se: Option<SeConfig>) -> ResNetConfig {
+    ResNetConfig {
+        se,
+        ..ResNetConfig::new(block, layers)
+    }
+}
+
+fn cifar(blocks: usize, se: Option<SeConfig>) -> ResNetConfig {
+    ResNetConfig {
+        se,
+        ..ResNetConfig::cifar(blocks)
+    }
+}
+
+/// Returns SENet-154 (appendix of the SENet paper), with Caffe's stem pooling as its weights need.
+fn senet154(se: Option<SeConfig>) -> ResNetConfig {
+    ResNetConfig {
+        groups: 64,
+        stem: Stem::Deep {
+            channels: [64, 64, 128],
+        },
+        stem_pooling: StemPooling::CeilMode,
+        shortcut: Shortcut::Conv3x3,
+        ..residual(BlockKind::WideBottleneck, [3, 8, 36, 3], se)
+    }
+}
+
+impl BackboneFamily for ResNetConfig {
+    type Network = ResNet;
+
+    const PUBLISHED: &'static [Published<Self>] = &[
+        Published::imagenet("resnet18", |se| {
+            residual(BlockKind::Basic, [2, 2, 2, 2], se)
+        }),
+        Published::imagenet("resnet34", |se| {
+            residual(BlockKind::Basic, [3, 4, 6, 3], se)
+        }),
+        Published::imagenet("resnet50", |se| {
+            residual(BlockKind::Bottleneck, [3, 4, 6, 3], se)
+        }),
+        Published::imagenet("resnet101", |se| {
+            residual(BlockKind::Bottleneck, [3, 4, 23, 3], se)
+        }),
+        Published::imagenet("resnet152", |se| {
+            residual(BlockKind::Bottleneck, [3, 8, 36, 3], se)
+        }),
+        Published::imagenet("resnext50-32x4d", |se| resnext([3, 4, 6, 3], se)),
+        Published::imagenet("resnext101-32x4d", |se| resnext([3, 4, 23, 3], se)),
+        Published::imagenet("senet154", senet154).always_se(),
+        Published::cifar10("resnet20", |se| cifar(3, se)),
+        Published::cifar10("resnet32", |se| cifar(5, se)),
+        Published::cifar10("resnet44", |se| cifar(7, se)),
+        Published::cifar10("resnet56", |se| cifar(9, se)),
+        Published::cifar10("resnet110", |se| cifar(18, se)),
+        // ResNet-152 with another number of classes.
+        Published::places365("resnet152-places365", |se| {
+            residual(BlockKind::Bottleneck, [3, 8, 36, 3], se)
+        }),
+    ];
+
+    const WEIGHT_DETAILS: &'static [&'static str] = &[
+        "base_channels",
+        "stem",
+        "stem_pooling",
+        "shortcut",
+        "stride_place",
+    ];
+
+    fn validate(&self) -> Result<(), BackboneConfigError> {
+        check_common(self.width_multiplier, self.se.as_ref(), SeConfig::validate)?;
+        check_counts("base_channels", [self.base_channels])?;
+        check_counts("groups", [self.groups])?;
+        check_counts("width_per_group", [self.width_per_group])?;
+        // A stage may have no blocks, but not all of them.
+        check_counts(
+            "layers",
+            [self.layers.into_iter().fold(0, usize::saturating_add)],
+        )?;
+        if let Stem::Deep { channels } = self.stem {
+            check_counts("stem.channels", channels)?;
+        }
+        check_counts("channels of a stage", self.stage_channels())?;
+        let groups = self.groups;
+        for stage in 0..self.layers.len() {
+            if let Some(channels) = self.grouped_channels(self.planes(stage)) {
+                if channels == 0 || channels % groups != 0 {
+                    return Err(BackboneConfigError::Groups { groups, channels });
+                }
+                check_counts("inner channels of a block", [channels])?;
+            }
+        }
+        if self.shortcut == Shortcut::ZeroPad {
+            let mut from = self.stem_channels();
+            for to in self.stage_channels() {
+                if to < from {
+                    return Err(BackboneConfigError::ZeroPad { from, to });
+                }
+                from = to;
+            }
+        }
+        Ok(())
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let mut stride = match self.stem {
+            Stem::Cifar => 1,
+            Stem::Conv7x7 | Stem::Deep { .. } => 4,
+        };
+        let mut parts = vec![Part::new("stem", self.stem_channels(), stride)];
+        let names = ["layer1", "layer2", "layer3", "layer4"];
+        for (stage, (name, channels)) in names.into_iter().zip(self.stage_channels()).enumerate() {
+            if stage > 0 && self.layers[stage] > 0 {
+                stride *= 2;
+            }
+            parts.push(Part::new(name, channels, stride));
+        }
+        parts
+    }
+
+    fn init(&self, device: &Device) -> ResNet {
+        let mut channels_in = self.stem_channels();
+        let mut stage = |index: usize| {
+            let planes = self.planes(index);
+            let se = self.se.filter(|se| se.stages[index]);
+            (0..self.layers[index])
+                .map(|block| {
+                    let stride = if index > 0 && block == 0 { 2 } else { 1 };
+                    let built = self.init_block(channels_in, planes, stride, se, device);
+                    channels_in = planes * self.block.expansion();
+                    built
+                })
+                .collect::<Vec<_>>()
+        };
+        let (layer1, layer2, layer3, layer4) = (stage(0), stage(1), stage(2), stage(3));
+        let stem: Vec<Conv2dConfig> = match self.stem {
+            Stem::Conv7x7 => vec![Conv2dConfig::new(3, self.stem_channels(), 7).with_stride(2)],
+            Stem::Cifar => vec![Conv2dConfig::new(3, self.stem_channels(), 3)],
+            Stem::Deep { channels } => {
+                let [a, b, c] = channels.map(|channels| self.scaled(channels));
+                vec![
+                    Conv2dConfig::new(3, a, 3).with_stride(2),
+                    Conv2dConfig::new(a, b, 3),
+                    Conv2dConfig::new(b, c, 3),
+                ]
+            }
+        };
+        ResNet {
+            conv1: stem[0].init(device),
+            bn1: self.norm.init(stem[0].channels_out, device),
+            stem_convs: stem[1..].iter().map(|conv| conv.init(device)).collect(),
+            stem_norms: stem[1..]
+                .iter()
+                .map(|conv| self.norm.init(conv.channels_out, device))
+                .collect(),
+            pooling: match self.stem {
+                Stem::Cifar => None,
+                _ => Some(self.stem_pooling),
+            },
+            layer1,
+            layer2,
+            layer3,
+            layer4,
+        }
+    }
+
+    fn se_place(&self) -> &'static str {
+        let Some(se) = self.se else {
+            return "none";
+        };
+        match (se.position, self.block) {
+            (SePosition::Standard, _) if se.after_relu => {
+                "end of each residual branch after a ReLU"
+            }
+            (SePosition::Standard, _) => "end of each residual branch",
+            (SePosition::Pre, _) => "start of each residual branch",
+            (SePosition::Post, _) => "after the ReLU of each block's sum",
+            (SePosition::Identity, _) => "end of each shortcut",
+            (SePosition::Conv3x3, BlockKind::Basic) => {
+                "between the two convolutions of each residual branch"
+            }
+            (SePosition::Conv3x3, _) => "after the 3x3 convolution of each residual branch",
+        }
+    }
+
+    /// SENet-154 has dropout of 0.2 (appendix of the SENet paper), the other networks have none.
+    fn head(&self) -> HeadConfig {
+        let dropout = match self.block {
+            BlockKind::WideBottleneck => 0.2,
+            BlockKind::Basic | BlockKind::Bottleneck => 0.0,
+        };
+        HeadConfig {
+            dropout,
+            ..HeadConfig::default()
+        }
+    }
+}
+
 /// The convolution on a shortcut whose shape changes.
 #[derive(Module, Debug)]
 pub struct Downsample {
@@ -432,20 +523,20 @@ pub struct Downsample {
     pub norm: Norm,
 }
 
-/// What a shortcut does without weights.
+/// The operations of a shortcut that have no weights.
 #[derive(Debug, Clone, Copy)]
 pub struct Reshape {
     /// 2x2 average pooling first; see [`Reshape::pooling`].
     pool: bool,
-    /// Every how many pixels one is kept.
+    /// Stride of the subsampling.
     pub stride: usize,
     /// Zero channels to add.
     new_channels: usize,
 }
 
 impl Reshape {
-    /// The average pooling that comes first, if any. timm's: an odd last row or column is averaged
-    /// over what there is.
+    /// Returns the average pooling that comes first, if any. It is timm's: windows at the lower and
+    /// right border average the pixels inside the feature map.
     pub fn pooling(self) -> Option<AvgPoolOptions<2>> {
         self.pool.then(|| {
             AvgPoolOptions::new([2, 2])
@@ -455,7 +546,7 @@ impl Reshape {
         })
     }
 
-    /// Zero channels to add before and after.
+    /// Returns the numbers of zero channels to add before and after.
     pub fn zero_channels(self) -> [usize; 2] {
         let before = self.new_channels / 2;
         [before, self.new_channels - before]
@@ -487,7 +578,7 @@ impl Reshape {
     }
 }
 
-/// One residual unit: `relu(shortcut(x) + se(branch(x)))`, or with the SE unit in another place.
+/// A residual block: `relu(shortcut(x) + se(branch(x)))`, or with the SE unit in another position.
 #[derive(Module, Debug)]
 pub struct ResidualBlock {
     /// The branch's convolutions in order: two (basic) or three (bottleneck).
@@ -503,13 +594,13 @@ pub struct ResidualBlock {
 }
 
 impl ResidualBlock {
-    /// What the shortcut does before its convolution, or in place of one.
+    /// Returns the operations of the shortcut before its convolution, or instead of one.
     pub fn reshape(&self) -> Reshape {
         self.shortcut
     }
 
-    /// `[batch, channels_in, h, w]` to `[batch, channels_out, h / stride, w / stride]`.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    /// Computes `[batch, channels_out, h / stride, w / stride]` from `[batch, channels_in, h, w]`.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let shortcut = self.shortcut(x.clone());
         let shortcut = self.excited_at(SePosition::Identity, shortcut);
         let last = self.convs.len() - 1;
@@ -578,19 +669,19 @@ impl ResidualBlock {
             });
             tracer.resume(output);
         }
-        // A shortcut without weights has the output's shape, too.
+        // The output of a shortcut without weights has the same shape.
         tracer.se(self.se_at(SePosition::Identity));
         tracer.se(self.se_at(SePosition::Post));
     }
 
-    /// The unit, if this is its place.
+    /// Returns the SE unit if this is its position.
     fn se_at(&self, position: SePosition) -> Option<&SeUnit> {
         self.se
             .as_ref()
             .filter(|se| se.config().position == position)
     }
 
-    /// What the unit makes of `x` if this is its place, else `x`.
+    /// Applies the SE unit to `x` if this is its position, else returns `x`.
     fn excited_at(&self, position: SePosition, x: Tensor<4>) -> Tensor<4> {
         match self.se_at(position) {
             Some(se) => se.forward(x),
@@ -599,14 +690,15 @@ impl ResidualBlock {
     }
 }
 
-/// A ResNet without its classifier.
+/// A ResNet without its classifier. The outputs of its parts after the stem are C2..C5, of strides 4, 8,
+/// 16 and 32 (1, 2, 4, 4 in a CIFAR network).
 #[derive(Module, Debug)]
 pub struct ResNet {
     /// The stem's first convolution.
     pub conv1: Conv2d,
     /// Its norm.
     pub bn1: Norm,
-    /// The other two of a deep stem.
+    /// The other two convolutions of a deep stem.
     pub stem_convs: Vec<Conv2d>,
     /// Their norms.
     pub stem_norms: Vec<Norm>,
@@ -623,19 +715,9 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// The stem's pooling; none in CIFAR networks.
+    /// Returns the stem's pooling; none in CIFAR networks.
     pub fn pooling(&self) -> Option<StemPooling> {
         self.pooling
-    }
-
-    /// Pixels `[batch, 3, height, width]` to C2..C5, each `[batch, channels, h / s, w / s]` with
-    /// s = 4, 8, 16, 32 (1, 2, 4, 4 in a CIFAR network).
-    pub fn forward(&self, pixels: Tensor<4>) -> [Tensor<4>; 4] {
-        let c2 = self.forward_part(1, self.forward_part(0, pixels));
-        let c3 = self.forward_part(2, c2.clone());
-        let c4 = self.forward_part(3, c3.clone());
-        let c5 = self.forward_part(4, c4.clone());
-        [c2, c3, c4, c5]
     }
 
     fn forward_stem(&self, pixels: Tensor<4>) -> Tensor<4> {
@@ -653,26 +735,24 @@ impl ResNet {
         }
     }
 
-    /// How many parts the network has: the stem and the four stages.
-    pub const PARTS: usize = 5;
+    /// Returns the stages in order.
+    fn stages(&self) -> [&[ResidualBlock]; 4] {
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
+    }
+}
 
-    /// Compute one part, the stem (0) or a stage: [`forward`](Self::forward) is all of them in
-    /// order.
-    ///
-    /// # Panics
-    /// There is no such part.
-    pub fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
-        match part {
-            0 => self.forward_stem(x),
-            _ => {
-                let blocks = self.stages()[part - 1];
-                blocks.iter().fold(x, |x, block| block.forward(x))
-            }
+impl Backbone for ResNet {
+    const PARTS: usize = 5;
+
+    fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
+        if part == 0 {
+            return self.forward_stem(x);
         }
+        let blocks = self.stages()[part - 1];
+        blocks.iter().fold(x, |x, block| block.forward(x))
     }
 
-    /// The network with every norm inside the convolution before it, for inference; see [`fold`].
-    pub fn folded(self) -> Self {
+    fn folded(self) -> Self {
         let (conv1, bn1) = fold(self.conv1, self.bn1);
         let (stem_convs, stem_norms) = fold_all(self.stem_convs, self.stem_norms);
         let stage = |blocks: Vec<ResidualBlock>| -> Vec<ResidualBlock> {
@@ -691,12 +771,13 @@ impl ResNet {
         }
     }
 
-    /// The stages in order.
-    fn stages(&self) -> [&[ResidualBlock]; 4] {
-        [&self.layer1, &self.layer2, &self.layer3, &self.layer4]
-    }
-
-    pub(crate) fn trace(&self, tracer: &mut Tracer) {
+    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+        if part > 0 {
+            for (index, block) in self.stages()[part - 1].iter().enumerate() {
+                tracer.within(format!("layer{part}.{index}"), |tracer| block.trace(tracer));
+            }
+            return;
+        }
         tracer.conv("conv1", &self.conv1);
         tracer.norm("bn1", &self.bn1);
         for (index, (conv, norm)) in self.stem_convs.iter().zip(&self.stem_norms).enumerate() {
@@ -705,13 +786,6 @@ impl ResNet {
         }
         if let Some(pooling) = self.pooling {
             tracer.pool("pool", pooling.layer());
-        }
-        for (stage, blocks) in self.stages().into_iter().enumerate() {
-            for (index, block) in blocks.iter().enumerate() {
-                tracer.within(format!("layer{}.{index}", stage + 1), |tracer| {
-                    block.trace(tracer);
-                });
-            }
         }
     }
 }
@@ -723,8 +797,8 @@ mod tests {
 
     use super::*;
 
-    /// Norms as training leaves them, not as they begin.
-    fn used(norms: &mut [Norm], device: &Device) {
+    /// Sets norms to values other than the initial ones.
+    fn randomize(norms: &mut [Norm], device: &Device) {
         for norm in norms {
             let shape = norm.weight.val().dims();
             let random =
@@ -737,7 +811,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folded_network_computes_the_same() {
+    fn a_folded_network_gives_the_same_outputs() {
         let device = Device::flex();
         let se = |position| SeConfig {
             position,
@@ -753,7 +827,7 @@ mod tests {
                     ..ResNetConfig::new(block, [1, 1, 1, 1])
                 };
                 let mut network = config.init(&device);
-                used(std::slice::from_mut(&mut network.bn1), &device);
+                randomize(std::slice::from_mut(&mut network.bn1), &device);
                 for layer in [
                     &mut network.layer1,
                     &mut network.layer2,
@@ -761,20 +835,18 @@ mod tests {
                     &mut network.layer4,
                 ] {
                     for block in layer {
-                        used(&mut block.norms, &device);
+                        randomize(&mut block.norms, &device);
                         if let Some(downsample) = &mut block.downsample {
-                            used(std::slice::from_mut(&mut downsample.norm), &device);
+                            randomize(std::slice::from_mut(&mut downsample.norm), &device);
                         }
                     }
                 }
                 let x = Tensor::random([2, 3, 70, 90], Distribution::Normal(0.0, 1.0), &device);
-                // Step by step, as the layers are written down.
                 let plain = unfolded(&network, x.clone());
                 let folded = network.clone().folded();
-                assert_close(&folded.forward(x.clone())[3], &plain);
-                // Twice is once.
-                assert_close(&folded.folded().forward(x.clone())[3], &plain);
-                assert_close(&network.forward(x)[3], &plain);
+                assert_close(&folded.forward_features(x.clone(), 0), &plain);
+                assert_close(&folded.folded().forward_features(x.clone(), 0), &plain);
+                assert_close(&network.forward_features(x, 0), &plain);
             }
         }
     }
@@ -785,7 +857,7 @@ mod tests {
         assert!(difference <= 1e-5 * largest, "{difference} of {largest}");
     }
 
-    /// The forward pass with every convolution, norm, sum and gate by itself.
+    /// The forward pass with every convolution, norm, sum and gate as a separate operation.
     fn unfolded(network: &ResNet, x: Tensor<4>) -> Tensor<4> {
         let x = network.bn1.forward(network.conv1.forward(x), None, true);
         let mut x = network.pooling.unwrap().layer().forward(x);

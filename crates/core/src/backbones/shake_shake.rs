@@ -1,17 +1,16 @@
 //! Shake-Shake networks for images of 32x32 (Gastaldi 2017, "Shake-Shake regularization"), with
 //! and without SE units.
 //!
-//! A block has two branches and mixes them: `shortcut + a * first + (1 - a) * second`. While
-//! training, `a` is drawn for every image and block, and the gradient is computed with another share
-//! (drawn again, or one half); in use both are one half.
+//! A block has two branches and mixes them: `shortcut + a * first + (1 - a) * second`. In training,
+//! `a` is drawn for every image and block, and the gradient is computed with another coefficient
+//! (drawn separately, or one half); in inference both are one half.
 //!
-//! Blocks, stems, shortcuts and the shares of Even are those of the author's Torch code
+//! Blocks, stems, shortcuts and the coefficients of Even are those of the author's Torch code
 //! (xgastaldi/shake-shake, both datasets).
 //!
-//! The SE unit acts on the mixture. The SENet paper does not draw this network; its rule (section
-//! 3.3) is that the unit's transformation is the non-identity part of a residual module and acts
-//! before the sum with the identity, and that part is here what the branches give together. So there
-//! is one unit in a block.
+//! The SE unit acts on the mixture. The SENet paper has no figure of this network; its rule (section
+//! 3.3) is that the unit acts on the non-identity part of a residual module, before the sum with the
+//! identity. Here that part is the mixture of the branches, so there is one unit per block.
 
 use burn::module::Module;
 use burn::tensor::ops::PadMode;
@@ -21,21 +20,23 @@ use serde::{Deserialize, Serialize};
 use super::scaled;
 use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common, check_counts};
+use super::zoo::Published;
+use super::{Backbone, BackboneFamily, Part};
 use sedet_nn::kernels::affine::{add_relu, relu};
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
 use sedet_nn::nn::conv_norm::forward_normed;
 use sedet_nn::nn::norm::{Norm, NormConfig, NormKind};
 use sedet_nn::nn::se::{SeConfig, SeUnit};
 
-/// The forms of a network's blocks.
+/// The types of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum ShakeBlockKind {
-    /// The CIFAR-10 network's: branches of ReLU, 3x3, norm, ReLU, 3x3, norm. Where the number of
+    /// The CIFAR-10 network's blocks: branches of ReLU, 3x3, norm, ReLU, 3x3, norm. Where the number of
     /// channels changes, the shortcut is ReLU, two 1x1 convolutions side by side, each for half of
-    /// the channels, the second on pixels one to the left and above of the first's, and a norm.
+    /// the channels, the second on the input shifted by one pixel, and a norm.
     Preact,
-    /// The CIFAR-100 network's, after ResNeXt (Xie et al. 2016): branches of 1x1, grouped 3x3 and
+    /// The CIFAR-100 network's blocks, after ResNeXt (Xie et al. 2016): branches of 1x1, grouped 3x3 and
     /// 1x1 expand by 4, each with its norm; shortcuts of one 1x1 convolution and a norm; a ReLU
     /// after the sum.
     Resnext {
@@ -46,11 +47,11 @@ pub enum ShakeBlockKind {
     },
 }
 
-/// The shares that the gradient is computed with.
+/// The mixing coefficients of the gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackwardMix {
-    /// Drawn anew ("Shake-Shake").
+    /// Drawn separately ("Shake-Shake").
     Shake,
     /// One half ("Shake-Even").
     Even,
@@ -60,7 +61,7 @@ pub enum BackwardMix {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShakeShakeConfig {
-    /// The form of the blocks.
+    /// The type of the blocks.
     pub block: ShakeBlockKind,
     /// Blocks in each of the three stages.
     pub layers: [usize; 3],
@@ -71,17 +72,20 @@ pub struct ShakeShakeConfig {
     /// Multiplies all channel counts; 1 is the published network.
     #[serde(default = "super::full_width")]
     pub width_multiplier: f64,
-    /// The shares of the gradient.
+    /// The mixing coefficients of the gradient.
     pub backward: BackwardMix,
-    /// The SE units of the blocks; none makes the plain network.
+    /// The SE units of the blocks; none in the plain network.
     #[serde(default)]
     pub se: Option<SeConfig>,
-    /// Norm layers.
+    /// Norm layers: trained, or frozen.
     pub norm: NormConfig,
+    /// Number of leading parts that keep their weights: the stem, then stages 1 to 3.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub frozen_stages: usize,
 }
 
 impl ShakeShakeConfig {
-    /// Shake-Shake 26 2x96d: 26.2 million parameters.
+    /// Returns Shake-Shake 26 2x96d: 26.2 million parameters.
     pub const fn shake_shake_26_2x96d() -> Self {
         Self {
             block: ShakeBlockKind::Preact,
@@ -92,11 +96,12 @@ impl ShakeShakeConfig {
             backward: BackwardMix::Shake,
             se: None,
             norm: NormConfig::new(NormKind::Batch),
+            frozen_stages: 0,
         }
     }
 
-    /// Shake-Even 29 2x4x64d: 34.4 million parameters with ten classes (34.5 with CIFAR-100's), as
-    /// the ResNeXt-29 8x64d that it is made from.
+    /// Returns Shake-Even 29 2x4x64d: 34.4 million parameters with ten classes (34.5 with CIFAR-100's),
+    /// as the ResNeXt-29 8x64d that it is derived from.
     pub const fn shake_even_29_2x4x64d() -> Self {
         Self {
             block: ShakeBlockKind::Resnext {
@@ -110,41 +115,8 @@ impl ShakeShakeConfig {
             backward: BackwardMix::Even,
             se: None,
             norm: NormConfig::new(NormKind::Batch),
+            frozen_stages: 0,
         }
-    }
-
-    /// Check what no type excludes.
-    ///
-    /// # Errors
-    /// See [`BackboneConfigError`].
-    pub fn validate(&self) -> Result<(), BackboneConfigError> {
-        let (width, se) = (self.width_multiplier, self.se.as_ref());
-        check_common(width, se, SeConfig::validate_fixed_position)?;
-        check_counts("layers", self.layers)?;
-        check_counts("stem_channels", [self.stem_channels])?;
-        check_counts("base_channels", [self.base_channels])?;
-        let channels = [0, 1, 2].map(|stage| self.stage_channels(stage));
-        check_counts("channels of a stage", channels)?;
-        match self.block {
-            ShakeBlockKind::Preact => match channels.into_iter().find(|count| count % 2 != 0) {
-                Some(odd) => Err(BackboneConfigError::Odd(odd)),
-                None => Ok(()),
-            },
-            ShakeBlockKind::Resnext {
-                groups,
-                width_per_group,
-            } => {
-                check_counts("groups", [groups])?;
-                check_counts("width_per_group", [width_per_group])?;
-                let inner = |stage| inner_channels(self.planes(stage), groups, width_per_group);
-                check_counts("inner channels of a block", [0, 1, 2].map(inner))
-            }
-        }
-    }
-
-    /// Channels of the last map.
-    pub fn channels(&self) -> usize {
-        self.stage_channels(2)
     }
 
     fn scaled(&self, channels: usize) -> usize {
@@ -165,34 +137,6 @@ impl ShakeShakeConfig {
 
     fn is_preact(&self) -> bool {
         self.block == ShakeBlockKind::Preact
-    }
-
-    /// The network with He-initialized convolutions on a device.
-    ///
-    /// # Panics
-    /// For a configuration that [`validate`](Self::validate) refuses.
-    pub fn init(&self, device: &Device) -> ShakeShake {
-        let stem_channels = self.scaled(self.stem_channels);
-        let mut channels_in = stem_channels;
-        let mut stage = |index: usize| {
-            (0..self.layers[index])
-                .map(|block| {
-                    let stride = if index > 0 && block == 0 { 2 } else { 1 };
-                    let built = self.init_block(channels_in, index, stride, device);
-                    channels_in = self.stage_channels(index);
-                    built
-                })
-                .collect::<Vec<_>>()
-        };
-        ShakeShake {
-            layer1: stage(0),
-            layer2: stage(1),
-            layer3: stage(2),
-            conv1: Conv2dConfig::new(3, stem_channels, 3).init(device),
-            bn1: self.norm.init(stem_channels, device),
-            backward: self.backward,
-            is_preact: self.is_preact(),
-        }
     }
 
     fn init_block(
@@ -258,34 +202,112 @@ impl ShakeShakeConfig {
     }
 }
 
-/// Channels of the grouped 3x3 in a branch of so many planes.
+impl BackboneFamily for ShakeShakeConfig {
+    type Network = ShakeShake;
+
+    const PUBLISHED: &'static [Published<Self>] = &[
+        Published::cifar10("shake-shake-26-2x96d", |se| Self {
+            se,
+            ..Self::shake_shake_26_2x96d()
+        }),
+        Published::cifar100("shake-even-29-2x4x64d", |se| Self {
+            se,
+            ..Self::shake_even_29_2x4x64d()
+        }),
+    ];
+
+    fn validate(&self) -> Result<(), BackboneConfigError> {
+        let (width, se) = (self.width_multiplier, self.se.as_ref());
+        check_common(width, se, SeConfig::validate_fixed_position)?;
+        check_counts("layers", self.layers)?;
+        check_counts("stem_channels", [self.stem_channels])?;
+        check_counts("base_channels", [self.base_channels])?;
+        let channels = [0, 1, 2].map(|stage| self.stage_channels(stage));
+        check_counts("channels of a stage", channels)?;
+        match self.block {
+            ShakeBlockKind::Preact => match channels.into_iter().find(|count| count % 2 != 0) {
+                Some(odd) => Err(BackboneConfigError::Odd(odd)),
+                None => Ok(()),
+            },
+            ShakeBlockKind::Resnext {
+                groups,
+                width_per_group,
+            } => {
+                check_counts("groups", [groups])?;
+                check_counts("width_per_group", [width_per_group])?;
+                let inner = |stage| inner_channels(self.planes(stage), groups, width_per_group);
+                check_counts("inner channels of a block", [0, 1, 2].map(inner))
+            }
+        }
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        vec![
+            Part::new("stem", self.scaled(self.stem_channels), 1),
+            Part::new("layer1", self.stage_channels(0), 1),
+            Part::new("layer2", self.stage_channels(1), 2),
+            Part::new("layer3", self.stage_channels(2), 4),
+        ]
+    }
+
+    fn init(&self, device: &Device) -> ShakeShake {
+        let stem_channels = self.scaled(self.stem_channels);
+        let mut channels_in = stem_channels;
+        let mut stage = |index: usize| {
+            (0..self.layers[index])
+                .map(|block| {
+                    let stride = if index > 0 && block == 0 { 2 } else { 1 };
+                    let built = self.init_block(channels_in, index, stride, device);
+                    channels_in = self.stage_channels(index);
+                    built
+                })
+                .collect::<Vec<_>>()
+        };
+        ShakeShake {
+            layer1: stage(0),
+            layer2: stage(1),
+            layer3: stage(2),
+            conv1: Conv2dConfig::new(3, stem_channels, 3).init(device),
+            bn1: self.norm.init(stem_channels, device),
+            backward: self.backward,
+            is_preact: self.is_preact(),
+        }
+    }
+
+    fn se_place(&self) -> &'static str {
+        "mixture of each block's two branches"
+    }
+}
+
+/// Returns the channels of the grouped 3x3 in a branch with this number of planes.
 fn inner_channels(planes: usize, groups: usize, width_per_group: usize) -> usize {
     planes * width_per_group / 64 * groups
 }
 
-/// The first branch's share in the mixture of one block, for every image; the second has the rest.
+/// The first branch's coefficient in the mixture of one block, for every image; the second branch has
+/// one minus it.
 #[derive(Debug, Clone)]
 pub struct Mixing {
-    /// `[batch]`, in the output.
+    /// `[batch]`, of the output.
     pub forward: Tensor<1>,
-    /// `[batch]`, in the gradient.
+    /// `[batch]`, of the gradient.
     pub backward: Tensor<1>,
 }
 
 impl Mixing {
-    /// Both branches' `[batch, channels, height, width]` to one map of that shape.
+    /// Mixes the branches' outputs, both `[batch, channels, height, width]`.
     pub fn mix(&self, first: Tensor<4>, second: Tensor<4>) -> Tensor<4> {
         let [batch, ..] = first.dims();
-        let per_image = |share: &Tensor<1>| share.clone().reshape([batch, 1, 1, 1]);
+        let per_image = |coefficient: &Tensor<1>| coefficient.clone().reshape([batch, 1, 1, 1]);
         let (forward, backward) = (per_image(&self.forward), per_image(&self.backward));
-        // As seen by autodiff: second + backward * (first - second).
+        // For autodiff this is second + backward * (first - second).
         let difference = first - second.clone();
         let correction = difference.clone().detach() * (forward - backward.clone());
         second + difference * backward + correction
     }
 }
 
-/// One of a block's two branches.
+/// A branch of a block.
 #[derive(Module, Debug)]
 pub struct ShakeBranch {
     /// Two or three convolutions in order.
@@ -347,7 +369,7 @@ impl ShakeShortcut {
     }
 }
 
-/// The map moved right and down by so many pixels: zeros enter, what leaves is lost.
+/// Shifts a feature map right and down by a number of pixels and fills with zeros.
 fn shifted(x: Tensor<4>, by: usize) -> Tensor<4> {
     if by == 0 {
         return x;
@@ -357,10 +379,10 @@ fn shifted(x: Tensor<4>, by: usize) -> Tensor<4> {
         .slice(burn::tensor::s![.., .., 0..height, 0..width])
 }
 
-/// One residual unit of two branches.
+/// A residual block of two branches.
 #[derive(Module, Debug)]
 pub struct ShakeBlock {
-    /// The two.
+    /// The two branches.
     pub branches: Vec<ShakeBranch>,
     /// The shortcut's layers, where the shape changes.
     pub shortcut: Option<ShakeShortcut>,
@@ -370,12 +392,13 @@ pub struct ShakeBlock {
 }
 
 impl ShakeBlock {
-    /// `[batch, channels_in, h, w]` to `[batch, channels_out, h / stride, w / stride]`; without a
-    /// mixing the branches have equal shares.
-    pub fn forward(&self, x: Tensor<4>, mixing: Option<&Mixing>) -> Tensor<4> {
-        let input = match self.is_preact {
-            true => relu(x.clone()),
-            false => x.clone(),
+    /// Computes `[batch, channels_out, h / stride, w / stride]` from `[batch, channels_in, h, w]`;
+    /// without coefficients both branches have one half.
+    fn forward(&self, x: Tensor<4>, mixing: Option<&Mixing>) -> Tensor<4> {
+        let input = if self.is_preact {
+            relu(x.clone())
+        } else {
+            x.clone()
         };
         let shortcut = match &self.shortcut {
             Some(shortcut) => shortcut.forward(input.clone()),
@@ -391,9 +414,10 @@ impl ShakeBlock {
             Some(se) => se.forward(mixture),
             None => mixture,
         };
-        match self.is_preact {
-            true => shortcut + mixture,
-            false => add_relu(mixture, shortcut),
+        if self.is_preact {
+            shortcut + mixture
+        } else {
+            add_relu(mixture, shortcut)
         }
     }
 
@@ -410,7 +434,8 @@ impl ShakeBlock {
     }
 }
 
-/// A Shake-Shake network without its classifier.
+/// A Shake-Shake network without its classifier. The last feature map has stride 4, sizes rounded up,
+/// and ends with a ReLU.
 #[derive(Module, Debug)]
 pub struct ShakeShake {
     /// The stem, 3x3.
@@ -429,68 +454,82 @@ pub struct ShakeShake {
 }
 
 impl ShakeShake {
-    /// Pixels `[batch, 3, height, width]` to the last map after its ReLU,
-    /// `[batch, channels, height / 4, width / 4]`, sizes rounded up.
-    ///
-    /// On an autodiff device the shares are drawn from the device's random numbers: seed them with
-    /// [`Device::seed`](burn::tensor::Device::seed) for a step that can be repeated.
-    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        let device = pixels.device();
-        let mixings = match device.is_autodiff() {
-            true => self.draw(pixels.dims()[0], &device),
-            false => Vec::new(),
-        };
-        self.forward_mixed(pixels, &mixings)
+    /// Computes the last feature map with these mixing coefficients, one entry per block in order.
+    /// Blocks beyond the list mix their branches equally.
+    pub fn forward_mixed(&self, pixels: Tensor<4>, mixings: &[Mixing]) -> Tensor<4> {
+        let mut first = 0;
+        (0..Self::PARTS).fold(pixels, |x, part| {
+            let blocks = self.blocks(part).len();
+            let own = mixings.iter().skip(first).take(blocks);
+            first += blocks;
+            self.forward_part_mixed(part, x, own.collect())
+        })
     }
 
-    /// The same with these shares, one entry for each block in order. Blocks beyond the list mix
-    /// their branches in equal shares.
-    pub fn forward_mixed(&self, pixels: Tensor<4>, mixings: &[Mixing]) -> Tensor<4> {
-        // Where blocks begin with a ReLU, the stem needs none.
-        let with_relu = !self.is_preact;
-        let stem = self
-            .bn1
-            .forward(self.conv1.forward(pixels), None, with_relu);
-        let last = self.blocks().enumerate().fold(stem, |x, (index, block)| {
-            block.forward(x, mixings.get(index))
+    /// Computes one part; `mixings` belong to its blocks.
+    fn forward_part_mixed(&self, part: usize, x: Tensor<4>, mixings: Vec<&Mixing>) -> Tensor<4> {
+        if part == 0 {
+            // Where blocks begin with a ReLU, the stem needs none.
+            let with_relu = !self.is_preact;
+            return self.bn1.forward(self.conv1.forward(x), None, with_relu);
+        }
+        let blocks = self.blocks(part).iter().enumerate();
+        let x = blocks.fold(x, |x, (index, block)| {
+            block.forward(x, mixings.get(index).copied())
         });
-        match self.is_preact {
-            true => relu(last),
-            false => last,
+        if part == Self::PARTS - 1 && self.is_preact {
+            relu(x)
+        } else {
+            x
         }
     }
 
-    /// The shares of a training step on a device.
-    fn draw(&self, batch: usize, device: &Device) -> Vec<Mixing> {
+    /// Draws the mixing coefficients of one part's blocks for a training step.
+    fn draw(&self, part: usize, batch: usize, device: &Device) -> Vec<Mixing> {
         let drawn = || Tensor::random([batch], Distribution::Uniform(0.0, 1.0), device);
-        self.blocks()
-            .map(|_| Mixing {
-                forward: drawn(),
-                backward: match self.backward {
-                    BackwardMix::Shake => drawn(),
-                    BackwardMix::Even => Tensor::full([batch], 0.5, device),
-                },
-            })
-            .collect()
+        let mixing = |_| Mixing {
+            forward: drawn(),
+            backward: match self.backward {
+                BackwardMix::Shake => drawn(),
+                BackwardMix::Even => Tensor::full([batch], 0.5, device),
+            },
+        };
+        self.blocks(part).iter().map(mixing).collect()
     }
 
-    fn stages(&self) -> [&[ShakeBlock]; 3] {
-        [&self.layer1, &self.layer2, &self.layer3]
+    /// Returns the blocks of a part; none in the stem.
+    fn blocks(&self, part: usize) -> &[ShakeBlock] {
+        match part {
+            1 => &self.layer1,
+            2 => &self.layer2,
+            3 => &self.layer3,
+            _ => &[],
+        }
+    }
+}
+
+/// On an autodiff device the mixing coefficients are drawn from the device's random numbers: seed them
+/// with [`Device::seed`](burn::tensor::Device::seed) for a repeatable step.
+impl Backbone for ShakeShake {
+    const PARTS: usize = 4;
+
+    fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
+        let device = x.device();
+        let mixings = if device.is_autodiff() {
+            self.draw(part, x.dims()[0], &device)
+        } else {
+            Vec::new()
+        };
+        self.forward_part_mixed(part, x, mixings.iter().collect())
     }
 
-    fn blocks(&self) -> impl Iterator<Item = &ShakeBlock> {
-        self.stages().into_iter().flatten()
-    }
-
-    pub(super) fn trace(&self, tracer: &mut Tracer) {
-        tracer.conv("conv1", &self.conv1);
-        tracer.norm("bn1", &self.bn1);
-        for (stage, blocks) in self.stages().into_iter().enumerate() {
-            for (index, block) in blocks.iter().enumerate() {
-                tracer.within(format!("layer{}.{index}", stage + 1), |tracer| {
-                    block.trace(tracer);
-                });
-            }
+    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+        if part == 0 {
+            tracer.conv("conv1", &self.conv1);
+            tracer.norm("bn1", &self.bn1);
+        }
+        for (index, block) in self.blocks(part).iter().enumerate() {
+            tracer.within(format!("layer{part}.{index}"), |tracer| block.trace(tracer));
         }
     }
 }
@@ -500,7 +539,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_that_cannot_be_are_refused() {
+    fn invalid_configurations_are_refused() {
         let published = ShakeShakeConfig::shake_even_29_2x4x64d();
         assert_eq!(published.validate(), Ok(()));
         let kind = |groups, width_per_group| ShakeBlockKind::Resnext {
@@ -527,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_survives_being_written_down() {
+    fn a_configuration_is_read_back_as_it_was_written() {
         let config = ShakeShakeConfig {
             se: Some(SeConfig::default()),
             ..ShakeShakeConfig::shake_even_29_2x4x64d()
@@ -537,16 +576,16 @@ mod tests {
             serde_json::from_str::<ShakeShakeConfig>(&text).unwrap(),
             config
         );
-        let from_before = text.replace("\"width_multiplier\":1.0,", "");
-        assert_ne!(from_before, text);
+        let without_width = text.replace("\"width_multiplier\":1.0,", "");
+        assert_ne!(without_width, text);
         assert_eq!(
-            serde_json::from_str::<ShakeShakeConfig>(&from_before).unwrap(),
+            serde_json::from_str::<ShakeShakeConfig>(&without_width).unwrap(),
             config
         );
     }
 
     #[test]
-    fn a_shifted_map_has_its_values_one_pixel_to_the_right_and_down() {
+    fn shifting_moves_values_one_pixel_right_and_down() {
         let device = Device::flex();
         let x = Tensor::<4>::from_floats([[[[1.0, 2.0], [3.0, 4.0]]]], &device);
         let moved = shifted(x, 1).try_into_vec_as::<f32>().unwrap();

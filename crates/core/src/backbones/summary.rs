@@ -159,7 +159,12 @@ impl Tracer {
         }
     }
 
-    /// What was noted.
+    /// Takes the layers recorded so far.
+    pub(super) fn take_layers(&mut self) -> Vec<LayerSummary> {
+        std::mem::take(&mut self.layers)
+    }
+
+    /// Returns the recorded layers.
     ///
     /// # Errors
     /// [`TooSmall`] when a convolution or pooling window did not fit.

@@ -1,68 +1,73 @@
-//! What the types of a backbone's configuration do not exclude: a checkpoint's description is a
-//! file like any other, and must end in an error where it can't be built.
+//! Checks of backbone configurations. A checkpoint's metadata is user data: a configuration that
+//! cannot be built must give an error, not a panic.
 
 use sedet_nn::nn::se::{SeConfig, SeConfigError};
 
-/// No network that is known comes near; numbers beyond can't be meant, and would not fit in memory.
+/// Limit of all counts. No known network comes near, and networks beyond would not fit in memory.
 const LARGEST_COUNT: usize = 1 << 16;
 
-/// The same for the multiplier of all channel counts.
+/// Limit of the multiplier of all channel counts.
 const LARGEST_WIDTH: f64 = 64.0;
 
-/// A backbone that can't be, of whichever family.
+/// An invalid configuration of a backbone.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum BackboneConfigError {
-    /// Its SE units.
+    /// Invalid SE units.
     #[error(transparent)]
     Se(#[from] SeConfigError),
-    /// A number of layers, channels or groups that is zero, or far beyond any network.
+    /// A number of layers, channels or groups that is zero or implausibly large.
     #[error("{field} is {count}; it must be between 1 and {LARGEST_COUNT}")]
     Count {
-        /// As in the configuration.
+        /// Key of the configuration.
         field: &'static str,
-        /// As configured.
+        /// Its value.
         count: usize,
     },
-    /// A multiplier that leaves no channels, or is no number.
+    /// A width multiplier that is not positive, too large, or not a number.
     #[error("width_multiplier is {0}; it must be above 0 and at most {LARGEST_WIDTH}")]
     Width(f64),
-    /// Inner channels of a block that can't be grouped.
+    /// Inner channels of a block that the number of groups does not divide.
     #[error("groups is {groups}, which does not divide the {channels} inner channels of a block")]
     Groups {
-        /// As configured.
+        /// The number of groups.
         groups: usize,
-        /// Of the block.
+        /// Inner channels of the block.
         channels: usize,
     },
-    /// A shortcut without weights can add channels, but not take them away.
-    #[error("shortcut 'zero_pad': a block goes from {from} channels to {to}, which are fewer")]
+    /// A shortcut without weights can add channels, but not remove them.
+    #[error("shortcut 'zero_pad': a block has {from} input channels and only {to} output channels")]
     ZeroPad {
-        /// Channels of the block's input.
+        /// Input channels of the block.
         from: usize,
-        /// Channels of its output.
+        /// Output channels of the block.
         to: usize,
     },
-    /// Channels that the two paths of a Shake-Shake shortcut can't share.
+    /// An odd number of channels, which the two paths of a Shake-Shake shortcut cannot share.
     #[error("a block has {0} channels; the two paths of its shortcut need an even number")]
     Odd(usize),
-    /// Nothing left, or less.
+    /// A dropout probability out of range.
     #[error("dropout is {0}; it must be at least 0 and below 1")]
     Dropout(f64),
+    /// A network that no feature pyramid can be built on.
+    #[error(
+        "the backbone has no feature map of stride {0}; a detector needs strides 4, 8, 16 and 32"
+    )]
+    NoPyramid(usize),
 }
 
-/// Every count, beside its name, is at least one and can be meant.
+/// Checks that every count is between 1 and [`LARGEST_COUNT`].
 pub(super) fn check_counts<const N: usize>(
     field: &'static str,
     counts: [usize; N],
 ) -> Result<(), BackboneConfigError> {
-    let refused = |count: &usize| !(1..=LARGEST_COUNT).contains(count);
-    match counts.into_iter().find(refused) {
+    let is_invalid = |count: &usize| !(1..=LARGEST_COUNT).contains(count);
+    match counts.into_iter().find(is_invalid) {
         Some(count) => Err(BackboneConfigError::Count { field, count }),
         None => Ok(()),
     }
 }
 
-/// What all families have. `check_se` says which SE units the family has places for.
+/// Checks the options that all families share. `check_se` tells which SE units the family supports.
 pub(super) fn check_common(
     width_multiplier: f64,
     se: Option<&SeConfig>,

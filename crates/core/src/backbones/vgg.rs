@@ -1,9 +1,12 @@
-//! VGG (Simonyan and Zisserman 2014) with batch norm, plain and with SE units.
+//! VGG (Simonyan and Zisserman 2014) with batch norm, with and without SE units.
 //!
 //! The layout is torchvision's `vgg16_bn`: 3x3 convolutions with biases, each followed by batch
 //! norm and ReLU, and 2x2 max pooling after every stage. The classifier's two hidden layers of 4096
-//! units belong to the head; see [`BackboneConfig::head`](super::BackboneConfig::head). An SE unit
-//! follows the non-linearity of each convolution (SENet paper, section 5.1).
+//! units belong to the [head](BackboneFamily::head). An SE unit follows the ReLU of each convolution
+//! (SENet paper, section 5.1).
+//!
+//! C2..C5 are the last outputs of each stride: `conv3_3`, `conv4_3` and `conv5_3` before the pooling
+//! that follows them (strides 4, 8, 16), and the last pooling (stride 32).
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -12,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::scaled;
 use super::summary::Tracer;
 use super::validation::{BackboneConfigError, check_common, check_counts};
+use super::zoo::Published;
+use super::{Backbone, BackboneFamily, HeadConfig, Part};
 use sedet_nn::nn::conv::Conv2dConfig;
 use sedet_nn::nn::conv_norm::{ConvNorm, ConvNormConfig};
 use sedet_nn::nn::init::WeightInit;
@@ -22,7 +27,7 @@ use sedet_nn::nn::se::{SeConfig, SeUnit};
 /// Output channels of the five stages at width 1.
 const STAGE_CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
 
-/// Units of each of the two hidden layers before the classes at width 1.
+/// Units of each of the two hidden layers of the classifier at width 1.
 const HIDDEN_UNITS: usize = 4096;
 
 /// After every stage.
@@ -37,20 +42,40 @@ pub struct VggConfig {
     /// Multiplies all channel counts; 1 is the published network.
     #[serde(default = "super::full_width")]
     pub width_multiplier: f64,
-    /// The SE unit after every convolution; none makes the plain network.
+    /// The SE unit after every convolution; none in the plain network.
     #[serde(default)]
     pub se: Option<SeConfig>,
-    /// Norm layers, trained or frozen.
+    /// Norm layers: trained, or frozen.
     #[serde(default)]
     pub norm: NormConfig,
+    /// Number of leading parts that keep their weights: `conv1` with `conv2`, `conv3`, `conv4`,
+    /// `conv5`, and the last pooling (which has none).
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub frozen_stages: usize,
 }
 
 impl VggConfig {
-    /// Check what no type excludes.
-    ///
-    /// # Errors
-    /// See [`BackboneConfigError`].
-    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+    /// Returns VGG-16 (configuration D of the paper) without SE units, with frozen norms.
+    pub fn vgg16() -> Self {
+        Self {
+            layers: [2, 2, 3, 3, 3],
+            width_multiplier: super::full_width(),
+            se: None,
+            norm: NormConfig::default(),
+            frozen_stages: 0,
+        }
+    }
+}
+
+impl BackboneFamily for VggConfig {
+    type Network = Vgg;
+
+    const PUBLISHED: &'static [Published<Self>] = &[Published::imagenet("vgg16-bn", |se| Self {
+        se,
+        ..Self::vgg16()
+    })];
+
+    fn validate(&self) -> Result<(), BackboneConfigError> {
         check_common(
             self.width_multiplier,
             self.se.as_ref(),
@@ -59,28 +84,21 @@ impl VggConfig {
         check_counts("layers", self.layers)
     }
 
-    /// VGG-16 (configuration D of the paper) without SE units, norms frozen.
-    pub fn vgg16() -> Self {
-        Self {
-            layers: [2, 2, 3, 3, 3],
-            width_multiplier: super::full_width(),
-            se: None,
-            norm: NormConfig::default(),
-        }
+    fn parts(&self) -> Vec<Part> {
+        let part = |name, stage: usize, stride| {
+            let channels = scaled(STAGE_CHANNELS[stage], self.width_multiplier);
+            Part::new(name, channels, stride)
+        };
+        vec![
+            part("conv2", 1, 2),
+            part("conv3", 2, 4),
+            part("conv4", 3, 8),
+            part("conv5", 4, 16),
+            part("pool5", 4, 32),
+        ]
     }
 
-    /// Channels of the last map.
-    pub fn channels(&self) -> usize {
-        scaled(STAGE_CHANNELS[4], self.width_multiplier)
-    }
-
-    /// Units of the classifier's two hidden layers.
-    pub fn hidden_units(&self) -> usize {
-        scaled(HIDDEN_UNITS, self.width_multiplier)
-    }
-
-    /// The network with He-initialized convolutions on a device.
-    pub fn init(&self, device: &Device) -> Vgg {
+    fn init(&self, device: &Device) -> Vgg {
         let mut channels_in = 3;
         let stages = STAGE_CHANNELS
             .into_iter()
@@ -102,9 +120,21 @@ impl VggConfig {
             .collect();
         Vgg { stages }
     }
+
+    fn se_place(&self) -> &'static str {
+        "after each convolution's ReLU"
+    }
+
+    fn head(&self) -> HeadConfig {
+        HeadConfig {
+            pooled_size: 7,
+            hidden: vec![scaled(HIDDEN_UNITS, self.width_multiplier); 2],
+            dropout: 0.5,
+        }
+    }
 }
 
-/// A convolution with norm and ReLU, and in SE networks its unit.
+/// A convolution with norm and ReLU, and an SE unit in SE networks.
 #[derive(Module, Debug)]
 pub struct VggLayer {
     /// 3x3, with a bias as in torchvision.
@@ -130,16 +160,37 @@ pub struct VggStage {
     pub layers: Vec<VggLayer>,
 }
 
-/// A VGG without its classifier.
+/// A VGG without its classifier. The last feature map has stride 32, sizes rounded down.
 #[derive(Module, Debug)]
 pub struct Vgg {
-    /// The five stages; each halves the map at its end.
+    /// The five stages; max pooling follows each.
     pub stages: Vec<VggStage>,
 }
 
 impl Vgg {
-    /// The network with every norm inside its convolution, for inference.
-    pub(super) fn folded(self) -> Self {
+    fn forward_stage(&self, stage: usize, x: Tensor<4>) -> Tensor<4> {
+        let layers = &self.stages[stage].layers;
+        layers.iter().fold(x, |x, layer| layer.forward(x))
+    }
+
+    fn trace_stage(&self, stage: usize, tracer: &mut Tracer) {
+        for (index, layer) in self.stages[stage].layers.iter().enumerate() {
+            tracer.within(format!("stages.{stage}.layers.{index}"), |tracer| {
+                tracer.conv_norm("conv_norm", &layer.conv_norm);
+                tracer.se(layer.se.as_ref());
+            });
+        }
+    }
+
+    fn trace_pool(stage: usize, tracer: &mut Tracer) {
+        tracer.pool(format!("stages.{stage}.pool"), POOL);
+    }
+}
+
+impl Backbone for Vgg {
+    const PARTS: usize = 5;
+
+    fn folded(self) -> Self {
         let layer = |layer: VggLayer| VggLayer {
             conv_norm: layer.conv_norm.folded(),
             se: layer.se,
@@ -152,26 +203,21 @@ impl Vgg {
         }
     }
 
-    /// Pixels `[batch, 3, height, width]` to `[batch, channels, height / 32, width / 32]`, sizes
-    /// rounded down.
-    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<4> {
-        self.stages.iter().fold(pixels, |x, stage| {
-            let x = stage.layers.iter().fold(x, |x, layer| layer.forward(x));
-            POOL.forward(x)
-        })
+    fn forward_part(&self, part: usize, x: Tensor<4>) -> Tensor<4> {
+        match part {
+            0 => self.forward_stage(1, POOL.forward(self.forward_stage(0, x))),
+            4 => POOL.forward(x),
+            _ => self.forward_stage(part + 1, POOL.forward(x)),
+        }
     }
 
-    pub(super) fn trace(&self, tracer: &mut Tracer) {
-        for (index, stage) in self.stages.iter().enumerate() {
-            tracer.within(format!("stages.{index}"), |tracer| {
-                for (index, layer) in stage.layers.iter().enumerate() {
-                    tracer.within(format!("layers.{index}"), |tracer| {
-                        tracer.conv_norm("conv_norm", &layer.conv_norm);
-                        tracer.se(layer.se.as_ref());
-                    });
-                }
-                tracer.pool("pool", POOL);
-            });
+    fn trace_part(&self, part: usize, tracer: &mut Tracer) {
+        if part == 0 {
+            self.trace_stage(0, tracer);
+        }
+        Self::trace_pool(part, tracer);
+        if part < 4 {
+            self.trace_stage(part + 1, tracer);
         }
     }
 }

@@ -1,65 +1,58 @@
-//! The one table from a network's name to its configuration.
+//! Published networks by name.
 //!
 //! The names are of the networks in the SENet paper: those for ImageNet, for CIFAR (its tables 4 and
-//! 5) and for Places. `resnet20` to `resnet110` are the CIFAR form. Residual networks have torchvision's place of
-//! the stride (in the 3x3 of a bottleneck), which costs 4.09 G multiply-adds for ResNet-50; the
-//! paper's, in the first 1x1, costs 3.86 G
-//! ([`StridePlace::Conv1x1`](super::resnet::StridePlace::Conv1x1)). `tests/zoo.rs` lists what each
-//! name costs beside the paper's figure, and why they differ where they do.
+//! 5) and for Places. `resnet20` to `resnet110` are the CIFAR form. Each family lists its own
+//! ([`BackboneFamily::PUBLISHED`](super::BackboneFamily::PUBLISHED)). Residual networks have
+//! torchvision's position of the stride (in the 3x3 of a bottleneck), which costs 4.09 G
+//! multiply-adds for ResNet-50; the paper's, in the first 1x1, costs 3.86 G
+//! ([`StridePlace::Conv1x1`](super::resnet::StridePlace::Conv1x1)). `tests/zoo.rs` lists the cost of
+//! each network beside the paper's figure, and the reason where they differ.
 
 use serde::Serialize;
 
-use super::BackboneConfig;
-use super::bn_inception::BnInceptionConfig;
-use super::inception_resnet_v2::InceptionResnetV2Config;
-use super::mobilenet::MobilenetConfig;
-use super::preact_resnet::PreactResNetConfig;
-use super::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling};
-use super::shake_shake::ShakeShakeConfig;
-use super::shufflenet::ShufflenetConfig;
-use super::vgg::VggConfig;
+use super::{BackboneConfig, published_networks};
 use sedet_nn::nn::norm::NormKind;
 use sedet_nn::nn::se::SeConfig;
 
-/// A name that there is no network for.
+/// An unknown or unsuitable network name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ZooError {
-    /// Not in the table.
+    /// Not a published network.
     #[error("unknown backbone '{name}'; known: {}", known.join(", "))]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The known names.
         known: Vec<String>,
     },
-    /// Without the four stages that the pyramid of a detector is made of.
+    /// A network without the feature maps that a feature pyramid needs, or for small images.
     #[error("'{name}' is a classifier only; detectors are built on: {}", detector_names().join(", "))]
     ClassifierOnly {
-        /// What was asked for.
+        /// The requested name.
         name: String,
     },
 }
 
-/// What a network's pixels are: RGB between 0 and 1, less `mean`, divided by `std`.
+/// The input of a network: RGB values between 0 and 1, minus `mean`, divided by `std`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct InputConvention {
-    /// Height and width of the images that it was published with, in pixels.
+    /// Height and width of the images that the network was published with, in pixels.
     pub size: usize,
-    /// Of each channel.
+    /// Mean of each channel.
     pub mean: [f32; 3],
-    /// Of each channel.
+    /// Standard deviation of each channel.
     pub std: [f32; 3],
 }
 
-/// ImageNet's mean and standard deviation.
-const IMAGENET: InputConvention = InputConvention {
+/// ImageNet's mean and standard deviation, at 224x224.
+pub const IMAGENET: InputConvention = InputConvention {
     size: 224,
     mean: [0.485, 0.456, 0.406],
     std: [0.229, 0.224, 0.225],
 };
 
-/// Values between -1 and 1, and the larger images of the later Inception networks.
-const INCEPTION: InputConvention = InputConvention {
+/// Values between -1 and 1, and the 299x299 images of the later Inception networks.
+pub const INCEPTION: InputConvention = InputConvention {
     size: 299,
     mean: [0.5; 3],
     std: [0.5; 3],
@@ -72,39 +65,41 @@ const CIFAR10: InputConvention = InputConvention {
     std: [0.2470, 0.2435, 0.2616],
 };
 
-/// The same of CIFAR-100.
+/// Mean and standard deviation of CIFAR-100's training images, and their size.
 const CIFAR100: InputConvention = InputConvention {
     size: 32,
     mean: [0.5071, 0.4865, 0.4409],
     std: [0.2673, 0.2564, 0.2762],
 };
 
-/// A network as published.
+/// A published network, with or without SE units.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PublishedNetwork {
-    /// Its name in the table.
+    /// Its name.
     pub name: String,
-    /// Its configuration, norms trained.
+    /// Its configuration.
     pub backbone: BackboneConfig,
     /// Its input.
     pub input: InputConvention,
-    /// Classes of the dataset that it was published with. A network can be made for any number.
+    /// Classes of the dataset that it was published with. A network can be built for any number.
     #[serde(skip_serializing)]
     pub num_classes: usize,
+    #[serde(skip_serializing)]
+    dataset: Dataset,
 }
 
-/// Which forms a network has.
+/// The variants in which a network is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Forms {
-    /// Plain under its name, and with SE units under `se-` and its name.
+enum Variants {
+    /// Without SE units under its name, and with them under `se-` and its name.
     PlainAndSe,
     /// With SE units only.
     AlwaysSe,
 }
 
-/// What a network was published with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DataSet {
+/// The dataset that a network was published with. Names are listed in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Dataset {
     /// The 1000 classes of ILSVRC 2012.
     ImageNet,
     Cifar10,
@@ -113,7 +108,7 @@ enum DataSet {
     Places365,
 }
 
-impl DataSet {
+impl Dataset {
     const fn num_classes(self) -> usize {
         match self {
             Self::ImageNet => 1000,
@@ -124,248 +119,156 @@ impl DataSet {
     }
 }
 
-struct Entry {
+/// One published network of a family with configurations `C`.
+#[derive(Debug)]
+pub struct Published<C> {
     name: &'static str,
-    forms: Forms,
+    variants: Variants,
     input: InputConvention,
-    data_set: DataSet,
-    /// The network with these SE units, or without.
-    config: fn(Option<SeConfig>) -> BackboneConfig,
+    dataset: Dataset,
+    config: fn(Option<SeConfig>) -> C,
 }
 
-/// A network for ImageNet.
-const fn entry(name: &'static str, config: fn(Option<SeConfig>) -> BackboneConfig) -> Entry {
-    Entry {
-        name,
-        forms: Forms::PlainAndSe,
-        input: IMAGENET,
-        data_set: DataSet::ImageNet,
-        config,
+impl<C> Published<C> {
+    const fn new(
+        name: &'static str,
+        input: InputConvention,
+        dataset: Dataset,
+        config: fn(Option<SeConfig>) -> C,
+    ) -> Self {
+        Self {
+            name,
+            variants: Variants::PlainAndSe,
+            input,
+            dataset,
+            config,
+        }
+    }
+
+    /// Describes a network for ImageNet; `config` builds it with the given SE units, or without.
+    pub const fn imagenet(name: &'static str, config: fn(Option<SeConfig>) -> C) -> Self {
+        Self::new(name, IMAGENET, Dataset::ImageNet, config)
+    }
+
+    /// Describes a network for CIFAR-10.
+    pub const fn cifar10(name: &'static str, config: fn(Option<SeConfig>) -> C) -> Self {
+        Self::new(name, CIFAR10, Dataset::Cifar10, config)
+    }
+
+    /// Describes a network for CIFAR-100.
+    pub const fn cifar100(name: &'static str, config: fn(Option<SeConfig>) -> C) -> Self {
+        Self::new(name, CIFAR100, Dataset::Cifar100, config)
+    }
+
+    /// Describes a network for Places365, which has the input of ImageNet's networks.
+    pub const fn places365(name: &'static str, config: fn(Option<SeConfig>) -> C) -> Self {
+        Self::new(name, IMAGENET, Dataset::Places365, config)
+    }
+
+    /// Sets another input than the dataset's usual one.
+    #[must_use]
+    pub const fn with_input(mut self, input: InputConvention) -> Self {
+        self.input = input;
+        self
+    }
+
+    /// Declares that there is no variant without SE units.
+    #[must_use]
+    pub const fn always_se(mut self) -> Self {
+        self.variants = Variants::AlwaysSe;
+        self
     }
 }
 
-/// A network for CIFAR-10.
-const fn cifar_entry(name: &'static str, config: fn(Option<SeConfig>) -> BackboneConfig) -> Entry {
-    Entry {
-        input: CIFAR10,
-        data_set: DataSet::Cifar10,
-        ..entry(name, config)
-    }
-}
-
-fn resnet(block: BlockKind, layers: [usize; 4], se: Option<SeConfig>) -> BackboneConfig {
-    BackboneConfig::Resnet(ResNetConfig {
-        se,
-        ..ResNetConfig::new(block, layers)
-    })
-}
-
-/// ResNeXt with 32 groups of 4 channels.
-fn resnext(layers: [usize; 4], se: Option<SeConfig>) -> BackboneConfig {
-    BackboneConfig::Resnet(ResNetConfig {
-        se,
-        groups: 32,
-        width_per_group: 4,
-        ..ResNetConfig::new(BlockKind::Bottleneck, layers)
-    })
-}
-
-/// He et al.'s network for CIFAR with so many blocks a stage.
-fn cifar_resnet(blocks: usize, se: Option<SeConfig>) -> BackboneConfig {
-    BackboneConfig::Resnet(ResNetConfig {
-        se,
-        ..ResNetConfig::cifar(blocks)
-    })
-}
-
-fn preact_resnet(config: PreactResNetConfig, se: Option<SeConfig>) -> BackboneConfig {
-    BackboneConfig::PreactResnet(PreactResNetConfig { se, ..config })
-}
-
-fn shake_shake(config: ShakeShakeConfig, se: Option<SeConfig>) -> BackboneConfig {
-    BackboneConfig::ShakeShake(ShakeShakeConfig { se, ..config })
-}
-
-/// SENet-154 (appendix of the SENet paper), with Caffe's stem pooling as its weights need.
-fn senet154(se: Option<SeConfig>) -> BackboneConfig {
-    BackboneConfig::Resnet(ResNetConfig {
-        se,
-        groups: 64,
-        stem: Stem::Deep {
-            channels: [64, 64, 128],
-        },
-        stem_pooling: StemPooling::CeilMode,
-        shortcut: Shortcut::Conv3x3,
-        ..ResNetConfig::new(BlockKind::WideBottleneck, [3, 8, 36, 3])
-    })
-}
-
-const TABLE: &[Entry] = &[
-    entry("resnet18", |se| resnet(BlockKind::Basic, [2, 2, 2, 2], se)),
-    entry("resnet34", |se| resnet(BlockKind::Basic, [3, 4, 6, 3], se)),
-    entry("resnet50", |se| {
-        resnet(BlockKind::Bottleneck, [3, 4, 6, 3], se)
-    }),
-    entry("resnet101", |se| {
-        resnet(BlockKind::Bottleneck, [3, 4, 23, 3], se)
-    }),
-    entry("resnet152", |se| {
-        resnet(BlockKind::Bottleneck, [3, 8, 36, 3], se)
-    }),
-    entry("resnext50-32x4d", |se| resnext([3, 4, 6, 3], se)),
-    entry("resnext101-32x4d", |se| resnext([3, 4, 23, 3], se)),
-    Entry {
-        forms: Forms::AlwaysSe,
-        ..entry("senet154", senet154)
-    },
-    entry("vgg16-bn", |se| {
-        BackboneConfig::Vgg(VggConfig {
-            se,
-            ..VggConfig::vgg16()
-        })
-    }),
-    entry("bn-inception", |se| {
-        BackboneConfig::BnInception(BnInceptionConfig {
-            se,
-            ..BnInceptionConfig::default()
-        })
-    }),
-    Entry {
-        input: INCEPTION,
-        ..entry("inception-resnet-v2", |se| {
-            BackboneConfig::InceptionResnetV2(InceptionResnetV2Config {
-                se,
-                ..InceptionResnetV2Config::default()
-            })
-        })
-    },
-    entry("mobilenet-v1", |se| {
-        BackboneConfig::Mobilenet(MobilenetConfig {
-            se,
-            ..MobilenetConfig::default()
-        })
-    }),
-    entry("shufflenet-v1-g3", |se| {
-        BackboneConfig::Shufflenet(ShufflenetConfig {
-            se,
-            ..ShufflenetConfig::default()
-        })
-    }),
-    cifar_entry("resnet20", |se| cifar_resnet(3, se)),
-    cifar_entry("resnet32", |se| cifar_resnet(5, se)),
-    cifar_entry("resnet44", |se| cifar_resnet(7, se)),
-    cifar_entry("resnet56", |se| cifar_resnet(9, se)),
-    cifar_entry("resnet110", |se| cifar_resnet(18, se)),
-    cifar_entry("resnet164", |se| {
-        preact_resnet(PreactResNetConfig::resnet164(), se)
-    }),
-    cifar_entry("wrn-16-8", |se| {
-        preact_resnet(PreactResNetConfig::wrn_16_8(), se)
-    }),
-    cifar_entry("wrn-28-10", |se| {
-        preact_resnet(PreactResNetConfig::wrn_28_10(), se)
-    }),
-    cifar_entry("shake-shake-26-2x96d", |se| {
-        shake_shake(ShakeShakeConfig::shake_shake_26_2x96d(), se)
-    }),
-    Entry {
-        input: CIFAR100,
-        data_set: DataSet::Cifar100,
-        ..cifar_entry("shake-even-29-2x4x64d", |se| {
-            shake_shake(ShakeShakeConfig::shake_even_29_2x4x64d(), se)
-        })
-    },
-    // ResNet-152 with another number of classes, and the pixels of ImageNet's networks.
-    Entry {
-        data_set: DataSet::Places365,
-        ..entry("resnet152-places365", |se| {
-            resnet(BlockKind::Bottleneck, [3, 8, 36, 3], se)
-        })
-    },
-];
-
-impl Entry {
-    /// Each name, and the SE units that go with it.
-    fn names(&self) -> Vec<(String, Option<SeConfig>)> {
+impl<C: Into<BackboneConfig>> Published<C> {
+    /// Lists the network's variants.
+    pub(super) fn networks(&self) -> Vec<PublishedNetwork> {
         let se = Some(SeConfig::default());
-        let plain = self.name.to_string();
-        match self.forms {
-            Forms::PlainAndSe => {
-                let with_se = format!("se-{plain}");
-                vec![(plain, None), (with_se, se)]
-            }
-            Forms::AlwaysSe => vec![(plain, se)],
-        }
-    }
-
-    /// The network as a detector's backbone: a residual one whose four stages make a pyramid. Those
-    /// of other datasets than ImageNet have none, or are among ImageNet's by another name.
-    fn pyramid(&self, se: Option<SeConfig>) -> Option<ResNetConfig> {
-        match (self.data_set, (self.config)(se)) {
-            (DataSet::ImageNet, BackboneConfig::Resnet(config)) => Some(config),
-            _ => None,
-        }
+        let names = match self.variants {
+            Variants::PlainAndSe => vec![
+                (self.name.to_string(), None),
+                (format!("se-{}", self.name), se),
+            ],
+            Variants::AlwaysSe => vec![(self.name.to_string(), se)],
+        };
+        let network = |(name, se)| PublishedNetwork {
+            name,
+            backbone: (self.config)(se).into(),
+            input: self.input,
+            num_classes: self.dataset.num_classes(),
+            dataset: self.dataset,
+        };
+        names.into_iter().map(network).collect()
     }
 }
 
-/// Every name of the table with its entry and SE units.
-fn all() -> impl Iterator<Item = (String, &'static Entry, Option<SeConfig>)> {
-    TABLE.iter().flat_map(|entry| {
-        let names = entry.names().into_iter();
-        names.map(move |(name, se)| (name, entry, se))
-    })
+impl PublishedNetwork {
+    /// Returns whether a detector can be built on it. Networks of other datasets than ImageNet have
+    /// no feature pyramid, or are among ImageNet's under another name.
+    fn is_detector_backbone(&self) -> bool {
+        self.dataset == Dataset::ImageNet && self.backbone.pyramid_parts().is_ok()
+    }
 }
 
-/// Every name that [`network`] accepts: each network plain, and with the prefix `se-`.
+/// Lists all published networks, those for ImageNet first.
+fn all() -> Vec<PublishedNetwork> {
+    let mut networks = published_networks();
+    networks.sort_by_key(|network| network.dataset);
+    networks
+}
+
+fn names(networks: impl Iterator<Item = PublishedNetwork>) -> Vec<String> {
+    networks.map(|network| network.name).collect()
+}
+
+/// Lists every name that [`network`] accepts.
 pub fn known_names() -> Vec<String> {
-    all().map(|(name, ..)| name).collect()
+    names(all().into_iter())
 }
 
-/// Every name that [`backbone`] accepts.
+/// Lists every name that [`backbone`] accepts.
 pub fn detector_names() -> Vec<String> {
-    all()
-        .filter(|(_, entry, se)| entry.pyramid(*se).is_some())
-        .map(|(name, ..)| name)
-        .collect()
+    names(
+        all()
+            .into_iter()
+            .filter(PublishedNetwork::is_detector_backbone),
+    )
 }
 
-fn find(name: &str) -> Option<(&'static Entry, Option<SeConfig>)> {
-    all()
-        .find(|(known, ..)| known == name)
-        .map(|(_, entry, se)| (entry, se))
+fn find(name: &str) -> Option<PublishedNetwork> {
+    all().into_iter().find(|network| network.name == name)
 }
 
-/// A published network, such as `se-mobilenet-v1`.
+/// Returns a published network, such as `se-mobilenet-v1`, with trained norms.
 ///
 /// # Errors
-/// [`ZooError::Unknown`], which lists the table.
+/// [`ZooError::Unknown`], which lists the known names.
 pub fn network(name: &str) -> Result<PublishedNetwork, ZooError> {
-    let (entry, se) = find(name).ok_or_else(|| ZooError::Unknown {
+    let mut network = find(name).ok_or_else(|| ZooError::Unknown {
         name: name.to_string(),
         known: known_names(),
     })?;
-    let mut backbone = (entry.config)(se);
-    backbone.common_mut().norm.kind = NormKind::Batch;
-    Ok(PublishedNetwork {
-        name: name.to_string(),
-        backbone,
-        input: entry.input,
-        num_classes: entry.data_set.num_classes(),
-    })
+    network.backbone.common_mut().norm.kind = NormKind::Batch;
+    Ok(network)
 }
 
-/// The published configuration of a detector's backbone, such as `se-resnet50`, norms frozen.
+/// Returns the configuration of a detector's backbone, such as `se-resnet50`, with frozen norms.
 ///
 /// # Errors
-/// A name outside the table, or of a network that has no pyramid; both list those that have one.
-pub fn backbone(name: &str) -> Result<ResNetConfig, ZooError> {
-    let (entry, se) = find(name).ok_or_else(|| ZooError::Unknown {
+/// An unknown name, or a network that is a classifier only; both list the detector backbones.
+pub fn backbone(name: &str) -> Result<BackboneConfig, ZooError> {
+    let network = find(name).ok_or_else(|| ZooError::Unknown {
         name: name.to_string(),
         known: detector_names(),
     })?;
-    entry.pyramid(se).ok_or_else(|| ZooError::ClassifierOnly {
-        name: name.to_string(),
-    })
+    if !network.is_detector_backbone() {
+        return Err(ZooError::ClassifierOnly {
+            name: name.to_string(),
+        });
+    }
+    let mut backbone = network.backbone.for_detection();
+    backbone.common_mut().norm.kind = NormKind::Frozen;
+    Ok(backbone)
 }
 
 #[cfg(test)]
@@ -376,24 +279,41 @@ mod tests {
     fn an_unknown_name_lists_the_known_ones() {
         let message = backbone("resnet19").unwrap_err().to_string();
         assert!(message.contains("'resnet19'") && message.contains("se-resnext50-32x4d"));
-        assert!(!message.contains("vgg"), "no detector is built on it");
+        assert!(!message.contains("wrn"), "not a detector backbone");
         let message = network("vgg19").unwrap_err().to_string();
         assert!(message.contains("'vgg19'") && message.contains("se-vgg16-bn"));
     }
 
     #[test]
-    fn a_network_without_a_pyramid_is_no_detector_s_backbone() {
-        let message = backbone("se-vgg16-bn").unwrap_err().to_string();
+    fn a_network_without_a_pyramid_is_refused_as_a_detector_backbone() {
+        let message = backbone("se-wrn-28-10").unwrap_err().to_string();
         assert!(
             message.starts_with(
-                "'se-vgg16-bn' is a classifier only; detectors are built on: resnet18"
+                "'se-wrn-28-10' is a classifier only; detectors are built on: resnet18"
             ),
             "{message}"
         );
     }
 
     #[test]
-    fn a_network_has_the_input_and_classes_of_its_data_set_and_detectors_take_imagenet_s() {
+    fn every_family_for_imagenet_is_a_detector_backbone() {
+        let names = detector_names();
+        for family in [
+            "resnet50",
+            "senet154",
+            "vgg16-bn",
+            "bn-inception",
+            "inception-resnet-v2",
+            "mobilenet-v1",
+            "shufflenet-v1-g3",
+        ] {
+            assert!(names.contains(&family.to_string()), "{family}");
+        }
+        assert!(names.contains(&"se-shufflenet-v1-g3".to_string()));
+    }
+
+    #[test]
+    fn a_network_has_the_input_and_classes_of_its_dataset() {
         for (name, input, num_classes) in [
             ("resnet20", CIFAR10, 10),
             ("se-resnet110", CIFAR10, 10),
@@ -409,22 +329,27 @@ mod tests {
             assert!(matches!(error, ZooError::ClassifierOnly { .. }), "{error}");
         }
         assert_eq!(network("resnet18").unwrap().num_classes, 1000);
-        for name in detector_names() {
-            assert!(!backbone(&name).unwrap().layers.contains(&0), "{name}");
-        }
+        assert_eq!(network("inception-resnet-v2").unwrap().input, INCEPTION);
     }
 
     #[test]
-    fn every_known_name_resolves_with_and_without_units() {
-        for name in known_names() {
+    fn every_known_name_resolves_with_and_without_se_units() {
+        let names = known_names();
+        assert_eq!(names.first().map(String::as_str), Some("resnet18"));
+        assert_eq!(
+            names.last().map(String::as_str),
+            Some("se-resnet152-places365")
+        );
+        for name in names {
             let network = network(&name).unwrap();
             let has_units = name.starts_with("se");
             assert_eq!(network.backbone.se().is_some(), has_units, "{name}");
+            assert_eq!(network.backbone.se_place().is_some(), has_units, "{name}");
             assert_eq!(network.backbone.validate(), Ok(()), "{name}");
         }
-        assert!(network("se-senet154").is_err(), "it has one form");
+        assert!(network("se-senet154").is_err(), "it has one variant");
         for name in detector_names() {
-            assert!(backbone(&name).is_ok(), "{name}");
+            assert_eq!(backbone(&name).unwrap().frozen_stages(), 0, "{name}");
         }
     }
 }

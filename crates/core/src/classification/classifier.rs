@@ -1,4 +1,4 @@
-//! A backbone, pooling of its last map, and the layers from there to the classes.
+//! Classifiers: a backbone, pooling of its last feature map, and linear layers.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear};
@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::backbones::summary::{Summary, TooSmall, Tracer};
-use crate::backbones::{Backbone, BackboneConfig, HeadConfig};
+use crate::backbones::{AnyBackbone, BackboneConfig, HeadConfig};
 use sedet_nn::nn::conv::linear;
 use sedet_nn::nn::init::WeightInit;
 
@@ -16,17 +16,17 @@ use sedet_nn::nn::init::WeightInit;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierConfig {
-    /// The feature network.
+    /// The backbone.
     pub backbone: BackboneConfig,
     /// Number of classes.
     pub num_classes: usize,
-    /// What stands between the last map and the classes.
+    /// The layers between the last feature map and the class scores.
     #[serde(default)]
     pub head: HeadConfig,
 }
 
 impl ClassifierConfig {
-    /// A backbone with its published head for so many classes.
+    /// Returns a classifier of a backbone with its published head.
     pub fn new(backbone: BackboneConfig, num_classes: usize) -> Self {
         Self {
             head: backbone.head(),
@@ -35,7 +35,7 @@ impl ClassifierConfig {
         }
     }
 
-    /// The network with fresh weights on a device.
+    /// Builds the network with newly initialized parameters.
     pub fn init(&self, device: &Device) -> Classifier {
         let side = self.head.pooled_size;
         let mut units = self.backbone.channels() * side * side;
@@ -44,7 +44,7 @@ impl ClassifierConfig {
             .hidden
             .iter()
             .map(|&next| {
-                // torchvision's VGG.
+                // As in torchvision's VGG.
                 let layer = linear(units, next, WeightInit::Normal(0.01), device);
                 units = next;
                 layer
@@ -56,10 +56,12 @@ impl ClassifierConfig {
             dropout: DropoutConfig::new(self.head.dropout).init(),
             fc: linear(units, self.num_classes, WeightInit::PytorchDefault, device),
             pooled_size: side,
+            frozen: self.backbone.frozen_stages(),
         }
     }
 
-    /// What the network costs for an RGB image of this height and width.
+    /// Lists the layers with their parameters and multiply-adds for an RGB image of this height and
+    /// width.
     ///
     /// # Errors
     /// The image is too small for the network.
@@ -79,27 +81,29 @@ impl ClassifierConfig {
     }
 }
 
-/// A network from pixels to class scores.
+/// A network from pixels to class logits.
 #[derive(Module, Debug)]
 pub struct Classifier {
-    /// The feature network.
-    pub backbone: Backbone,
+    /// The backbone.
+    pub backbone: AnyBackbone,
     /// Hidden layers on the pooled features (VGG).
     pub hidden: Vec<Linear>,
-    /// Active while training only.
+    /// Active in training only.
     pub dropout: Dropout,
-    /// From the features to the classes.
+    /// The last layer.
     pub fc: Linear,
     pooled_size: usize,
+    frozen: usize,
 }
 
 impl Classifier {
-    /// Side of the map that the last map is averaged to.
+    /// Returns the height and width that the last feature map is average-pooled to.
     pub fn pooled_size(&self) -> usize {
         self.pooled_size
     }
 
-    /// The classifier for inference; see [`Backbone::folded`].
+    /// Returns the classifier for inference; see [`AnyBackbone::folded`].
+    #[must_use]
     pub fn folded(self) -> Self {
         Self {
             backbone: self.backbone.folded(),
@@ -107,9 +111,12 @@ impl Classifier {
         }
     }
 
-    /// Pixels `[batch, 3, height, width]` to logits `[batch, classes]`.
+    /// Computes class logits.
+    ///
+    /// # Shapes
+    /// `[batch, 3, height, width]` to `[batch, classes]`.
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let features = self.pool(self.backbone.forward_features(pixels));
+        let features = self.pool(self.backbone.forward_features(pixels, self.frozen));
         let features = match self.hidden.as_slice() {
             [] => self.dropout.forward(features),
             hidden => hidden.iter().fold(features, |x, layer| {
@@ -119,7 +126,7 @@ impl Classifier {
         self.fc.forward(features)
     }
 
-    /// `[batch, channels, height, width]` to `[batch, channels * side * side]`.
+    /// Pools `[batch, channels, height, width]` to `[batch, channels * side * side]`.
     fn pool(&self, map: Tensor<4>) -> Tensor<2> {
         let [batch, channels, height, width] = map.dims();
         match self.pooled_size {

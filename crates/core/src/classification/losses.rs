@@ -1,15 +1,15 @@
-//! What a classifier minimizes.
+//! The loss of a classifier.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// A class, and the share of the target that another one has instead: what mixup and cutmix make of
-/// two images.
+/// A class, and optionally a second class with its weight in the target, as mixup and cutmix produce
+/// from two images.
 pub type MixedLabel = (usize, Option<(usize, f32)>);
 
-/// The target distributions `[batch, classes]` of a batch: 1 for the right class, or the shares of
-/// two mixed images, of which `smoothing` is spread evenly over all classes (Szegedy et al. 2016,
-/// section 7; as `torch.nn.functional.cross_entropy` with `label_smoothing`).
+/// Returns the target distributions `[batch, classes]` of a batch: 1 for the right class, or the
+/// weights of two mixed images, of which `smoothing` is spread evenly over all classes (Szegedy et
+/// al. 2016, section 7; `torch.nn.functional.cross_entropy` with `label_smoothing`).
 pub fn soft_targets(
     labels: &[MixedLabel],
     classes: usize,
@@ -20,16 +20,16 @@ pub fn soft_targets(
     let rest = (1.0 - smoothing) as f32;
     let mut targets = vec![even; labels.len() * classes];
     for (row, &(label, other)) in targets.chunks_exact_mut(classes.max(1)).zip(labels) {
-        let other_share = other.map_or(0.0, |(_, share)| share);
-        row[label] += rest * (1.0 - other_share);
-        if let Some((other, share)) = other {
-            row[other] += rest * share;
+        let other_weight = other.map_or(0.0, |(_, weight)| weight);
+        row[label] += rest * (1.0 - other_weight);
+        if let Some((other, weight)) = other {
+            row[other] += rest * weight;
         }
     }
     Tensor::from_data(TensorData::new(targets, [labels.len(), classes]), device)
 }
 
-/// The mean over the batch of the cross entropy between target distributions and logits, both
+/// Returns the mean cross-entropy over the batch between target distributions and logits, both
 /// `[batch, classes]`.
 pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     let [batch, _] = logits.dims();

@@ -1,4 +1,4 @@
-//! Networks that name what an image shows.
+//! Image classification.
 
 pub mod classifier;
 pub mod losses;

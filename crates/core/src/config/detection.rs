@@ -1,4 +1,4 @@
-//! The configuration of a run that trains a detector.
+//! The configuration of a training run of a detector.
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -7,91 +7,93 @@ use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
     check_width, merge,
 };
-use crate::backbones::resnet::ResNetConfig;
+use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::{backbone, detector_names};
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use crate::train::engine::EngineConfig;
 use sedet_data::loading::OnBadImage;
 use sedet_data::loading::transforms::{Augmentation, Preprocess};
 use sedet_nn::nn::norm::NormKind;
-use sedet_nn::nn::se::SeConfig;
 
-/// A whole run.
+/// The configuration of a training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DetectionConfig {
-    /// Where the recipe's numbers come from.
+    /// The source of the recipe's numbers.
     pub source: String,
     /// The network.
     pub model: ModelConfig,
-    /// Sizes of the network's input.
+    /// The network's input.
     pub input: InputConfig,
-    /// Changes of training images.
+    /// Data augmentation.
     pub augment: Augmentation,
-    /// Batches.
+    /// The data loader.
     pub loader: LoaderSection,
     /// The training loop. `learning_rate` is for `loader.base_batch_size`.
     pub train: EngineConfig,
 }
 
-/// The network by names.
+/// The network, by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Whose details to follow.
+    /// The implementation whose details to follow.
     pub preset: Preset,
-    /// A name of the zoo.
+    /// Name of a published network (see [`detector_names`]).
     pub backbone: String,
+    /// The backbone of the weights that training started from; replaces the named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_backbone: Option<BackboneConfig>,
     /// Multiplies the backbone's channels.
     pub width: f64,
     /// The ratio r of the SE units that the named backbone has; 16 in the paper.
     pub se_reduction: usize,
-    /// Any field of [`SeConfig`], over what the backbone's units have by its name or by given
-    /// weights, such as `se.squeeze = "max"`.
+    /// Any field of [`SeConfig`](sedet_nn::nn::se::SeConfig), such as `se.squeeze = "max"`; overrides the backbone's.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub se: Table,
-    /// Norm layers when training starts from given weights. From random weights they are always
-    /// `batch`, since frozen statistics of 0 and 1 normalize nothing.
+    /// Norm layers when training starts from weights. Without weights they are always `batch`, since
+    /// frozen statistics of 0 and 1 normalize nothing.
     pub norm: NormKind,
-    /// Stem and stages that keep given weights; with random weights all are trained.
+    /// Number of leading parts of the backbone that keep the given weights: 2 are the stem and the
+    /// first stage. Without weights all parts are trained.
     pub frozen_stages: usize,
-    /// Compute the backbone's stages a second time in the backward pass instead of keeping their maps:
-    /// less memory, more time, the same numbers. With frozen norms only.
+    /// Recomputes the backbone in the backward pass instead of keeping its feature maps: less memory,
+    /// more time, the same numbers. With frozen norms only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
-    /// Any field of the detector's own configuration, as it stands in a checkpoint, such as
+    /// Any field of the detector's own configuration, as in a checkpoint, such as
     /// `overrides.rpn.train_limits.post_nms = 500`.
     #[serde(default)]
     pub overrides: Table,
 }
 
-/// Input sizes.
+/// The network's input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputConfig {
-    /// Target of the shorter side.
+    /// Target length of the shorter side, in pixels.
     pub min_size: usize,
-    /// Limit of the longer side.
+    /// Limit of the longer side, in pixels.
     pub max_size: usize,
-    /// How pixels become numbers, where given weights want another way than the preset.
+    /// Scaling of pixels, where given weights need another than the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<PixelConfig>,
 }
 
-/// Batches.
+/// The data loader.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderSection {
     /// Images per batch.
     pub batch_size: usize,
-    /// The batch that `train.learning_rate` is meant for.
+    /// The batch size that `train.learning_rate` refers to.
     pub base_batch_size: usize,
     /// Threads that prepare batches.
     pub threads: usize,
     /// Train on images without boxes.
     #[serde(default)]
     pub keep_empty: bool,
-    /// What to do with images that can't be read.
+    /// Handling of images that cannot be read.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
 }
@@ -115,12 +117,12 @@ impl Recipe for DetectionConfig {
         let InputConfig {
             min_size, max_size, ..
         } = self.input;
-        match max_size < min_size {
-            true => Err(format!(
+        if max_size < min_size {
+            return Err(format!(
                 "input.max_size {max_size} is below input.min_size {min_size}"
-            )),
-            false => Ok(()),
+            ));
         }
+        Ok(())
     }
 
     fn training(&self) -> &EngineConfig {
@@ -141,32 +143,37 @@ impl Recipe for DetectionConfig {
 }
 
 impl DetectionConfig {
-    /// The detector for so many classes; `pretrained` says whether weights will be loaded.
+    /// Returns the detector for this number of classes; `pretrained` tells whether weights will be
+    /// loaded.
     ///
     /// # Errors
-    /// An unknown backbone, overrides that don't fit, SE fields for a backbone without SE units.
+    /// An unknown backbone, invalid overrides, or SE fields for a backbone without SE units.
     pub fn detector(
         &self,
         num_classes: usize,
         pretrained: bool,
     ) -> Result<FasterRcnnConfig, ConfigError> {
-        let mut net: ResNetConfig = backbone(&self.model.backbone)?;
-        net.width_multiplier = self.model.width;
-        net.se = net.se.map(|se| SeConfig {
-            reduction: self.model.se_reduction,
-            ..se
-        });
-        if pretrained {
-            net.norm.kind = self.model.norm;
-            net.frozen_stages = self.model.frozen_stages;
+        let mut net = match &self.model.imported_backbone {
+            Some(imported) => imported.clone(),
+            None => self.named_backbone()?,
+        };
+        let common = net.common_mut();
+        *common.width_multiplier = self.model.width;
+        common.norm.kind = if pretrained {
+            self.model.norm
         } else {
-            net.norm.kind = NormKind::Batch;
-            net.frozen_stages = 0;
-        }
+            NormKind::Batch
+        };
+        *common.frozen_stages = if pretrained {
+            self.model.frozen_stages
+        } else {
+            0
+        };
         let detector = FasterRcnnConfig::new(self.model.preset, net, num_classes);
         let mut detector = changed(detector, &self.model.overrides, "model.overrides")?;
         if !self.model.se.is_empty() {
-            let se = detector.backbone.se.ok_or_else(|| ConfigError::Invalid {
+            let se = detector.backbone.common_mut().se;
+            let own = se.ok_or_else(|| ConfigError::Invalid {
                 origin: "model.se".to_string(),
                 message: format!(
                     "the backbone has no SE units to change; known with units: {}",
@@ -178,27 +185,33 @@ impl DetectionConfig {
                         .join(", ")
                 ),
             })?;
-            detector.backbone.se = Some(changed(se, &self.model.se, "model.se")?);
+            *se = Some(changed(own, &self.model.se, "model.se")?);
         }
-        if self.model.recompute && detector.backbone.norm.kind == NormKind::Batch {
+        if self.model.recompute && detector.backbone.norm().kind == NormKind::Batch {
             return Err(ConfigError::Invalid {
                 origin: "model.recompute".to_string(),
-                message: "computing a block twice would count the statistics of a batch twice: \
-                          start from --weights with model.norm = \"frozen\", or leave it out"
+                message: "recomputing needs frozen norms (model.norm = \"frozen\" and pretrained \
+                          weights): batch statistics would be updated twice per step"
                     .to_string(),
             });
         }
-        detector
-            .backbone
-            .validate()
-            .map_err(|e| ConfigError::Invalid {
-                origin: "the backbone".to_string(),
-                message: e.to_string(),
-            })?;
+        detector.validate().map_err(|e| ConfigError::Invalid {
+            origin: "the backbone".to_string(),
+            message: e.to_string(),
+        })?;
         Ok(detector)
     }
 
-    /// The largest that the short side of an input gets.
+    /// Returns the backbone of `model.backbone` and `model.se_reduction`.
+    fn named_backbone(&self) -> Result<BackboneConfig, ConfigError> {
+        let mut net = backbone(&self.model.backbone)?;
+        if let Some(se) = net.common_mut().se {
+            se.reduction = self.model.se_reduction;
+        }
+        Ok(net)
+    }
+
+    /// Returns the largest length of the shorter side of an input, in pixels.
     pub fn largest_min_size(&self) -> usize {
         let largest = self.augment.min_sizes.iter().copied().max();
         largest
@@ -206,7 +219,7 @@ impl DetectionConfig {
             .min(self.input.max_size)
     }
 
-    /// From pixels to the network's input.
+    /// Returns the conversion from images to the network's input.
     pub fn preprocess(&self) -> Preprocess {
         let preset = match self.model.preset {
             Preset::Torchvision => Preprocess::torchvision(),
@@ -226,64 +239,54 @@ impl DetectionConfig {
         }
     }
 
-    /// Whether the whole backbone was taken over from weights, and `model.backbone` names another.
-    pub fn has_adopted_backbone(&self) -> bool {
-        let backbone = self.model.overrides.get("backbone");
-        backbone.and_then(|table| table.get("layers")).is_some()
+    /// Returns whether the backbone is the weights' own instead of `model.backbone`.
+    pub fn has_imported_backbone(&self) -> bool {
+        let overridden = self.model.overrides.get("backbone");
+        // Runs of earlier versions have the imported backbone among the overrides.
+        self.model.imported_backbone.is_some()
+            || overridden.and_then(|table| table.get("layers")).is_some()
     }
 
-    /// Take over what given weights need to compute what they computed where they come from: the
-    /// backbone's stem, shortcuts and strides, and the meaning of pixels. With `whole`, also its
-    /// blocks and SE units, so that no backbone has to be named.
+    /// Imports what given weights need to compute the same features as where they come from: the
+    /// details of the backbone that tensor shapes do not show
+    /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the norms' epsilon and
+    /// the scaling of pixels. With `whole` the complete backbone, so that none has to be named.
     ///
     /// # Errors
-    /// Never for a description that a checkpoint holds.
-    pub fn adopt(
+    /// The weights' backbone is a classifier only, or `model.backbone` is unknown.
+    pub fn import(
         &mut self,
-        backbone: &ResNetConfig,
+        backbone: &BackboneConfig,
         preprocess: &Preprocess,
         whole: bool,
     ) -> Result<(), ConfigError> {
-        let all = Table::try_from(backbone).map_err(|e| ConfigError::Invalid {
-            origin: "the weights' backbone".into(),
-            message: e.to_string(),
-        })?;
-        let structure = ["block", "layers", "se", "groups", "width_per_group"];
-        let details = [
-            "base_channels",
-            "stem",
-            "stem_pooling",
-            "shortcut",
-            "stride_place",
-        ];
-        let mut own = Table::new();
-        for (key, value) in all {
-            let is_taken =
-                details.contains(&key.as_str()) || (whole && structure.contains(&key.as_str()));
-            if is_taken {
-                own.insert(key, value);
-            }
-        }
-        let epsilon = Value::Float(backbone.norm.epsilon);
-        own.insert(
-            "norm".into(),
-            Value::Table(Table::from_iter([("epsilon".to_string(), epsilon)])),
-        );
-        let given = self.model.overrides.remove("backbone");
-        if let Some(Value::Table(given)) = &given {
-            merge(&mut own, given);
-        }
-        self.model
-            .overrides
-            .insert("backbone".into(), Value::Table(own));
+        let invalid = |message: String| ConfigError::Invalid {
+            origin: "the backbone of the weights".into(),
+            message,
+        };
         if whole {
-            if backbone.se.is_none() {
-                // TOML has no way to write "none" over the units of the named backbone.
-                let name = &self.model.backbone;
-                let plain = name.strip_prefix("se-").unwrap_or(name);
-                self.model.backbone = plain.to_string();
+            backbone
+                .pyramid_parts()
+                .map_err(|e| invalid(e.to_string()))?;
+            self.model.width = backbone.width_multiplier();
+            self.model.imported_backbone = Some(backbone.clone().for_detection());
+        } else {
+            let named = self.named_backbone()?;
+            let details = Table::try_from(backbone).map_err(|e| invalid(e.to_string()))?;
+            let is_same_family = named.family() == backbone.family();
+            let mut own: Table = details
+                .into_iter()
+                .filter(|(key, _)| is_same_family && named.weight_details().contains(&key.as_str()))
+                .collect();
+            let epsilon = Value::Float(backbone.norm().epsilon);
+            let norm = Table::from_iter([("epsilon".to_string(), epsilon)]);
+            own.insert("norm".into(), Value::Table(norm));
+            let given = self.model.overrides.remove("backbone");
+            if let Some(Value::Table(given)) = &given {
+                merge(&mut own, given);
             }
-            self.model.width = backbone.width_multiplier;
+            let overrides = &mut self.model.overrides;
+            overrides.insert("backbone".into(), Value::Table(own));
         }
         self.input.pixels = Some(PixelConfig {
             channel_order: preprocess.channel_order,
@@ -298,11 +301,13 @@ impl DetectionConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backbones::resnet::{BlockKind, ResNetConfig, StemPooling};
+    use crate::backbones::zoo::network;
     use crate::config::RECIPES;
-    use sedet_nn::nn::se::{Gate, SePosition, Squeeze};
+    use sedet_nn::nn::se::{Gate, SeConfig, SePosition, Squeeze};
 
     #[test]
-    fn every_recipe_loads_and_survives_being_written_down() {
+    fn every_recipe_is_read_back_as_it_was_written() {
         for (name, task, _) in RECIPES {
             if task != Task::Detection {
                 continue;
@@ -385,7 +390,8 @@ mod tests {
             bias: false,
             ..SeConfig::new(4)
         };
-        let se = |config: &DetectionConfig| config.detector(3, false).unwrap().backbone.se;
+        let se =
+            |config: &DetectionConfig| config.detector(3, false).unwrap().backbone.se().copied();
         assert_eq!(se(&config), Some(expected));
         let text = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<DetectionConfig>(&text).unwrap(), config);
@@ -393,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn se_fields_that_fit_nothing_are_refused_in_one_line() {
+    fn invalid_se_fields_are_refused() {
         for (settings, expected) in [
             (
                 vec!["model.se.squeze=max"],
@@ -426,18 +432,74 @@ mod tests {
     }
 
     #[test]
-    fn weights_without_se_units_bring_a_backbone_without() {
+    fn weights_replace_the_named_backbone_by_their_own() {
         let mut config = DetectionConfig::load("shapes", &[]).unwrap();
-        let plain = backbone("resnet50").unwrap();
         let preprocess = config.preprocess();
-        config.adopt(&plain, &preprocess, true).unwrap();
-        let detector = config.detector(3, true).unwrap();
-        assert_eq!(detector.backbone.se, None);
-        assert_eq!(detector.backbone.layers, plain.layers);
-        let with_units = backbone("se-resnet50").unwrap();
-        config.adopt(&with_units, &preprocess, true).unwrap();
-        let detector = config.detector(3, true).unwrap();
-        assert_eq!(detector.backbone.se, with_units.se);
+        for name in [
+            "resnet50",
+            "se-resnet50",
+            "se-mobilenet-v1",
+            "inception-resnet-v2",
+        ] {
+            // As in a checkpoint of a classifier.
+            let weights = network(name).unwrap().backbone;
+            config.import(&weights, &preprocess, true).unwrap();
+            assert!(config.has_imported_backbone());
+            let text = toml::to_string(&config).unwrap();
+            let read: DetectionConfig = toml::from_str(&text).unwrap();
+            assert_eq!(read, config, "{name}");
+            let detector = read.detector(3, true).unwrap();
+            let mut expected = backbone(name).unwrap();
+            expected.common_mut().norm.kind = read.model.norm;
+            assert_eq!(detector.backbone, expected, "{name}");
+        }
+        let cifar = network("wrn-28-10").unwrap().backbone;
+        let message = config.import(&cifar, &preprocess, true).unwrap_err();
+        assert!(
+            message.to_string().contains("no feature map of stride 8"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_named_backbone_keeps_its_structure_and_imports_the_details_of_the_weights() {
+        let settings = ["model.backbone=se-resnet34".to_string()];
+        let mut config = DetectionConfig::load("shapes", &settings).unwrap();
+        let weights = ResNetConfig {
+            stem_pooling: StemPooling::CeilMode,
+            ..ResNetConfig::new(BlockKind::Bottleneck, [3, 4, 6, 3])
+        };
+        let preprocess = config.preprocess();
+        config.import(&weights.into(), &preprocess, false).unwrap();
+        let BackboneConfig::Resnet(found) = config.detector(3, true).unwrap().backbone else {
+            unreachable!("a ResNet is named");
+        };
+        assert_eq!(found.stem_pooling, StemPooling::CeilMode);
+        assert_eq!(found.block, BlockKind::Basic);
+        assert!(found.se.is_some() && !config.has_imported_backbone());
+        let other = network("mobilenet-v1").unwrap().backbone;
+        config.import(&other, &preprocess, false).unwrap();
+        assert!(config.detector(3, true).is_ok());
+    }
+
+    #[test]
+    fn every_detector_backbone_passes_validation_and_others_are_refused() {
+        for name in detector_names() {
+            let settings = [
+                format!("model.backbone={name}"),
+                "model.overrides={}".into(),
+            ];
+            let config = DetectionConfig::load("shapes", &settings).unwrap();
+            let detector = config.detector(3, true).unwrap();
+            assert_eq!(detector.backbone.width_multiplier(), 0.25, "{name}");
+        }
+        let settings = ["model.backbone=resnet20".to_string()];
+        let config = DetectionConfig::load("shapes", &settings).unwrap();
+        let message = config.detector(3, false).unwrap_err().to_string();
+        assert!(
+            message.contains("'resnet20' is a classifier only"),
+            "{message}"
+        );
     }
 
     #[test]

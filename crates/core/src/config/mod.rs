@@ -51,8 +51,8 @@ pub enum ConfigError {
         /// What is wrong.
         message: String,
     },
-    /// `--set` without a value.
-    #[error("--set '{0}': expected KEY=VALUE, such as train.epochs=12")]
+    /// A setting without a value.
+    #[error("setting '{0}': expected KEY=VALUE, such as train.epochs=12")]
     Set(String),
     /// A recipe of another kind than the dataset.
     #[error("{origin} is a recipe for {found}, and {wanted} is asked for here; recipes for it: {}", recipes.join(", "))]
@@ -129,7 +129,7 @@ pub trait Recipe: Serialize + DeserializeOwned {
         }
         let origin = match settings {
             [] => origin,
-            _ => format!("{origin} with --set {}", settings.join(" --set ")),
+            _ => format!("{origin} with {}", settings.join(", ")),
         };
         let invalid = |message: String| ConfigError::Invalid {
             origin: origin.clone(),

@@ -1,4 +1,4 @@
-//! The whole detector: backbone, pyramid, RPN, RoI head.
+//! Faster R-CNN: backbone, feature pyramid, RPN and RoI heads.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -17,10 +17,11 @@ use super::rpn::{
 };
 use super::sampler::{BalancedSampler, SampleOrder};
 use super::{Detection, ImageBatch, Target};
-use crate::backbones::resnet::{ResNet, ResNetConfig};
+use crate::backbones::validation::BackboneConfigError;
+use crate::backbones::{AnyBackbone, BackboneConfig};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
-/// The sources whose details a detector can follow.
+/// The implementations whose details a detector can follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
@@ -28,20 +29,20 @@ pub enum Preset {
     Torchvision,
     /// detectron2's `Base-RCNN-FPN`.
     Detectron2,
-    /// mmdetection's `faster-rcnn_r50_fpn`: detectron2's, but for the proposals' order and the
+    /// mmdetection's `faster-rcnn_r50_fpn`: as detectron2, except for the order of proposals and the
     /// rounding of a box's level.
     Mmdetection,
 }
 
-/// Everything that defines the detector's computation; stored in every checkpoint.
+/// Configuration of a [`FasterRcnn`]; complete, and stored in every checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FasterRcnnConfig {
-    /// Classes without background.
+    /// Number of classes without the background.
     pub num_classes: usize,
     /// The backbone.
-    pub backbone: ResNetConfig,
-    /// The pyramid.
+    pub backbone: BackboneConfig,
+    /// The feature pyramid.
     pub fpn: FpnConfig,
     /// The anchors, one size for each of P2..P6.
     pub anchors: AnchorConfig,
@@ -51,22 +52,86 @@ pub struct FasterRcnnConfig {
     pub roi_heads: RoiHeadsConfig,
 }
 
+/// The values in which the presets differ.
+struct PresetValues {
+    box_loss: BoxLoss,
+    /// Whether anchors are rounded to whole pixels.
+    rounded_anchors: bool,
+    /// Strides of P2..P6; without them they follow from the sizes of input and feature map.
+    anchor_strides: Option<[usize; 5]>,
+    /// Proposals per image that the box head is trained on, before sampling.
+    train_proposals: usize,
+    rank: ProposalRank,
+    /// Smallest side of a proposal, in pixels.
+    proposal_min_side: f32,
+    rpn_normalizer: RpnNormalizer,
+    sampling_ratio: usize,
+    aligned: bool,
+    level_epsilon: LevelEpsilon,
+    head_init: HeadInit,
+    /// Smallest side of a detection, in pixels.
+    detection_min_side: f32,
+}
+
+const TORCHVISION: PresetValues = PresetValues {
+    box_loss: BoxLoss::SmoothL1 { beta: 1.0 / 9.0 },
+    rounded_anchors: true,
+    anchor_strides: None,
+    train_proposals: 2000,
+    rank: ProposalRank::Probability,
+    proposal_min_side: 1e-3,
+    rpn_normalizer: RpnNormalizer::Sampled,
+    sampling_ratio: 2,
+    aligned: false,
+    level_epsilon: LevelEpsilon::OnLevel(1e-6),
+    head_init: HeadInit::Torchvision,
+    detection_min_side: 1e-2,
+};
+
+const DETECTRON2: PresetValues = PresetValues {
+    box_loss: BoxLoss::L1,
+    rounded_anchors: false,
+    anchor_strides: Some([4, 8, 16, 32, 64]),
+    train_proposals: 1000,
+    rank: ProposalRank::Logit,
+    // It drops empty boxes only.
+    proposal_min_side: f32::MIN_POSITIVE,
+    rpn_normalizer: RpnNormalizer::BatchSize,
+    sampling_ratio: 0,
+    aligned: true,
+    level_epsilon: LevelEpsilon::InLog(1e-8),
+    head_init: HeadInit::Detectron2,
+    detection_min_side: 0.0,
+};
+
+const MMDETECTION: PresetValues = PresetValues {
+    rank: ProposalRank::Probability,
+    // mmdetection adds 1e-6 to the size divided by 56 pixels.
+    level_epsilon: LevelEpsilon::InLog(1e-6 / 4.0),
+    ..DETECTRON2
+};
+
+impl Preset {
+    const fn values(self) -> PresetValues {
+        match self {
+            Self::Torchvision => TORCHVISION,
+            Self::Detectron2 => DETECTRON2,
+            Self::Mmdetection => MMDETECTION,
+        }
+    }
+}
+
 impl FasterRcnnConfig {
-    /// A detector with the published numbers of a preset around this backbone.
-    pub fn new(preset: Preset, backbone: ResNetConfig, num_classes: usize) -> Self {
-        let torchvision = preset == Preset::Torchvision;
-        let box_loss = if torchvision {
-            BoxLoss::SmoothL1 { beta: 1.0 / 9.0 }
-        } else {
-            BoxLoss::L1
-        };
+    /// Returns a detector with the published values of a preset and this backbone.
+    pub fn new(preset: Preset, backbone: impl Into<BackboneConfig>, num_classes: usize) -> Self {
+        let values = preset.values();
         Self {
             num_classes,
-            backbone,
+            backbone: backbone.into(),
             fpn: FpnConfig::default(),
             anchors: AnchorConfig {
-                rounded: torchvision,
-                strides: (!torchvision).then(|| vec![4, 8, 16, 32, 64]),
+                rounded: values.rounded_anchors,
+                strides: values.anchor_strides.map(Vec::from),
                 ..AnchorConfig::default()
             },
             rpn: RpnConfig {
@@ -77,39 +142,26 @@ impl FasterRcnnConfig {
                 },
                 train_limits: ProposalLimits {
                     pre_nms: 2000,
-                    post_nms: if torchvision { 2000 } else { 1000 },
+                    post_nms: values.train_proposals,
                 },
                 test_limits: ProposalLimits {
                     pre_nms: 1000,
                     post_nms: 1000,
                 },
-                rank: match preset {
-                    Preset::Detectron2 => ProposalRank::Logit,
-                    Preset::Torchvision | Preset::Mmdetection => ProposalRank::Probability,
-                },
+                rank: values.rank,
                 nms_threshold: 0.7,
-                // detectron2 only drops empty boxes.
-                min_side: if torchvision { 1e-3 } else { f32::MIN_POSITIVE },
-                box_loss,
-                normalizer: if torchvision {
-                    RpnNormalizer::Sampled
-                } else {
-                    RpnNormalizer::BatchSize
-                },
+                min_side: values.proposal_min_side,
+                box_loss: values.box_loss,
+                normalizer: values.rpn_normalizer,
             },
             roi_heads: RoiHeadsConfig {
                 pooler: RoiPooler {
                     output_size: 7,
-                    sampling_ratio: if torchvision { 2 } else { 0 },
-                    aligned: !torchvision,
+                    sampling_ratio: values.sampling_ratio,
+                    aligned: values.aligned,
                     canonical_scale: 224.0,
                     canonical_level: 4,
-                    level_epsilon: match preset {
-                        Preset::Torchvision => LevelEpsilon::OnLevel(1e-6),
-                        Preset::Detectron2 => LevelEpsilon::InLog(1e-8),
-                        // There it is 1e-6 on the scale of 56 pixels.
-                        Preset::Mmdetection => LevelEpsilon::InLog(1e-6 / 4.0),
-                    },
+                    level_epsilon: values.level_epsilon,
                 },
                 matcher: Matcher::ROI,
                 sampler: BalancedSampler {
@@ -117,25 +169,35 @@ impl FasterRcnnConfig {
                     positive_fraction: 0.25,
                 },
                 representation_size: 1024,
-                init: if torchvision {
-                    HeadInit::Torchvision
-                } else {
-                    HeadInit::Detectron2
-                },
-                box_loss,
+                init: values.head_init,
+                box_loss: values.box_loss,
                 score_threshold: 0.05,
                 nms_threshold: 0.5,
                 max_detections: 100,
-                min_side: if torchvision { 1e-2 } else { 0.0 },
+                min_side: values.detection_min_side,
             },
         }
     }
 
-    /// The detector with fresh weights.
+    /// Checks that the detector can be built.
+    ///
+    /// # Errors
+    /// The backbone is invalid, or lacks a feature map of the pyramid.
+    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+        self.backbone.validate()?;
+        self.backbone.pyramid_parts().map(|_| ())
+    }
+
+    /// Builds the detector with newly initialized parameters.
     pub fn init(&self, device: &Device) -> FasterRcnn {
+        let parts = self.backbone.parts();
+        // A backbone without them is refused by `validate`; here the last feature map stands in.
+        let last = parts.len().saturating_sub(1);
+        let pyramid_parts = self.backbone.pyramid_parts().unwrap_or([last; 4]);
+        let channels = pyramid_parts.map(|part| parts[part].channels);
         FasterRcnn {
             backbone: self.backbone.init(device),
-            fpn: self.fpn.init(self.backbone.stage_channels(), device),
+            fpn: self.fpn.init(&channels, device),
             rpn: self
                 .rpn
                 .init(self.fpn.channels, self.anchors.per_location(), device),
@@ -143,6 +205,7 @@ impl FasterRcnnConfig {
                 .roi_heads
                 .init(self.fpn.channels, self.num_classes, device),
             config: self.clone(),
+            pyramid_parts,
         }
     }
 }
@@ -150,18 +213,18 @@ impl FasterRcnnConfig {
 /// The four losses of a training step, each a scalar.
 #[derive(Debug, Clone)]
 pub struct FasterRcnnLosses {
-    /// RPN: object or not.
+    /// RPN: objectness.
     pub objectness: Tensor<1>,
     /// RPN: anchor deltas.
     pub rpn_box: Tensor<1>,
-    /// Head: class.
+    /// Box head: class.
     pub classifier: Tensor<1>,
-    /// Head: proposal deltas.
+    /// Box head: proposal deltas.
     pub box_reg: Tensor<1>,
 }
 
 impl FasterRcnnLosses {
-    /// Their plain sum, as torchvision trains.
+    /// Returns their sum, which torchvision minimizes.
     pub fn total(&self) -> Tensor<1> {
         self.objectness.clone()
             + self.rpn_box.clone()
@@ -169,7 +232,7 @@ impl FasterRcnnLosses {
             + self.box_reg.clone()
     }
 
-    /// Name and tensor of each.
+    /// Returns the name and tensor of each loss.
     pub fn parts(&self) -> [(&'static str, &Tensor<1>); 4] {
         [
             ("objectness", &self.objectness),
@@ -180,11 +243,11 @@ impl FasterRcnnLosses {
     }
 }
 
-/// Faster R-CNN with a feature pyramid.
+/// A Faster R-CNN with a feature pyramid.
 #[derive(Module, Debug)]
 pub struct FasterRcnn {
     /// Pixels to C2..C5.
-    pub backbone: ResNet,
+    pub backbone: AnyBackbone,
     /// C2..C5 to P2..P6.
     pub fpn: Fpn,
     /// First stage.
@@ -193,16 +256,20 @@ pub struct FasterRcnn {
     pub box_head: BoxHead,
     #[module(skip)]
     config: FasterRcnnConfig,
+    /// The parts of the backbone whose outputs are C2..C5.
+    #[module(skip)]
+    pyramid_parts: [usize; 4],
 }
 
 impl FasterRcnn {
-    /// What the detector was built from.
+    /// Returns the configuration that the detector was built from.
     pub fn config(&self) -> &FasterRcnnConfig {
         &self.config
     }
 
-    /// The detector for inference: every norm of the backbone is inside the convolution before it.
+    /// Returns the detector for inference, with the backbone's norms folded into its convolutions.
     /// Its detections differ by rounding.
+    #[must_use]
     pub fn folded(self) -> Self {
         Self {
             backbone: self.backbone.folded(),
@@ -210,27 +277,49 @@ impl FasterRcnn {
         }
     }
 
-    /// P2..P6 of a batch.
-    pub fn features(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
-        self.fpn.forward(self.backbone.forward(pixels))
+    /// Returns the number of leading parts of the backbone that are not trained.
+    pub(super) fn frozen_parts(&self) -> usize {
+        let frozen = self.config.backbone.frozen_stages();
+        frozen.min(self.backbone.parts())
     }
 
-    /// The losses of one batch; one target an image. Boxes that are not finite or have no area
-    /// are left out: they can't be encoded (torchvision refuses them with an error).
+    /// Returns the parts of the backbone whose outputs are C2..C5.
+    pub(super) fn pyramid_parts(&self) -> &[usize] {
+        &self.pyramid_parts
+    }
+
+    /// Computes C2..C5 of a batch.
+    ///
+    /// # Shapes
+    /// From `[batch, 3, height, width]` to `[batch, channels, height / s, width / s]` for s = 4, 8,
+    /// 16, 32; how sizes are rounded depends on the backbone.
+    pub fn feature_maps(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
+        let outputs = self.backbone.part_outputs(pixels, self.frozen_parts());
+        let map = |&part: &usize| outputs[part].clone();
+        self.pyramid_parts.iter().map(map).collect()
+    }
+
+    /// Computes P2..P6 of a batch.
+    pub fn features(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
+        self.fpn.forward(self.feature_maps(pixels))
+    }
+
+    /// Computes the losses of one batch, with one target per image. Boxes that are not finite or have
+    /// no area are skipped: they cannot be encoded (torchvision refuses them with an error).
     pub fn losses(
         &self,
         batch: ImageBatch,
         targets: &[Target],
         order: &mut SampleOrder,
     ) -> FasterRcnnLosses {
-        let maps = self.backbone.forward(batch.pixels.clone());
+        let maps = self.feature_maps(batch.pixels.clone());
         self.losses_of_maps(maps, batch, targets, order)
     }
 
-    /// The same where C2..C5 are there already.
+    /// Computes the losses from C2..C5.
     pub(super) fn losses_of_maps(
         &self,
-        maps: [Tensor<4>; 4],
+        maps: Vec<Tensor<4>>,
         batch: ImageBatch,
         targets: &[Target],
         order: &mut SampleOrder,
@@ -278,7 +367,7 @@ impl FasterRcnn {
         }
     }
 
-    /// The detections of every image, best first, in input pixels.
+    /// Detects objects. Returns the detections of every image in input pixels, by decreasing score.
     pub fn detect(&self, batch: ImageBatch) -> Vec<Vec<Detection>> {
         let [_, _, height, width] = batch.pixels.dims();
         let features = self.features(batch.pixels);
@@ -303,9 +392,12 @@ impl FasterRcnn {
         )
     }
 
-    /// RoIs come from P2..P5 only.
+    /// Pools RoIs from P2..P5; P6 is for proposals only.
     fn pool(&self, features: &[Tensor<4>], boxes: &[Vec<BoxXyxy>]) -> PooledLevels {
-        self.config.roi_heads.pooler.by_level(&features[..4], boxes)
+        self.config
+            .roi_heads
+            .pooler
+            .by_level(&features[..self.pyramid_parts.len()], boxes)
     }
 
     fn with_anchors(&self, features: Vec<Tensor<4>>, padded: ImageSize) -> Levels {

@@ -1,4 +1,4 @@
-//! Feature pyramid network (Lin et al. 2016), as torchvision's: P2..P5 and a subsampled P6.
+//! The feature pyramid network (Lin et al. 2016) as in torchvision: P2..P5 and a subsampled P6.
 
 use burn::module::Module;
 use burn::tensor::module::{interpolate, max_pool2d};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
 use sedet_nn::nn::init::WeightInit;
 
-/// Configuration of the pyramid.
+/// Configuration of an [`Fpn`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FpnConfig {
@@ -24,8 +24,8 @@ impl Default for FpnConfig {
 }
 
 impl FpnConfig {
-    /// The pyramid over maps of these channels (C2..C5).
-    pub fn init(&self, channels_in: [usize; 4], device: &Device) -> Fpn {
+    /// Builds the pyramid over feature maps with these channels (C2..C5).
+    pub fn init(&self, channels_in: &[usize], device: &Device) -> Fpn {
         let conv = |channels_in: usize, kernel: usize| {
             Conv2dConfig::new(channels_in, self.channels, kernel)
                 .with_bias(WeightInit::KaimingUniformA1)
@@ -38,7 +38,7 @@ impl FpnConfig {
     }
 }
 
-/// The pyramid: lateral 1x1 convolutions, a top-down sum, a 3x3 on every level.
+/// A feature pyramid: lateral 1x1 convolutions, a top-down sum, a 3x3 convolution on every level.
 #[derive(Module, Debug)]
 pub struct Fpn {
     /// Lateral convolutions, finest first.
@@ -48,9 +48,17 @@ pub struct Fpn {
 }
 
 impl Fpn {
-    /// C2..C5 to P2..P6, each `[batch, channels, h, w]` with strides 4 to 64.
-    pub fn forward(&self, maps: [Tensor<4>; 4]) -> Vec<Tensor<4>> {
-        let mut levels = Vec::with_capacity(5);
+    /// Computes P2..P6 from C2..C5.
+    ///
+    /// Coarser levels are upsampled to the exact size of the next finer feature map (nearest
+    /// neighbor, torchvision's `F.interpolate(size=...)`), so the sizes need not be multiples of
+    /// each other.
+    ///
+    /// # Shapes
+    /// Each level is `[batch, channels, height, width]`; P2..P5 have the sizes of C2..C5, P6 has
+    /// every second row and column of P5.
+    pub fn forward(&self, maps: Vec<Tensor<4>>) -> Vec<Tensor<4>> {
+        let mut levels = Vec::with_capacity(maps.len() + 1);
         let mut top_down: Option<Tensor<4>> = None;
         for ((map, inner), layer) in maps
             .into_iter()
@@ -70,15 +78,14 @@ impl Fpn {
             levels.push(layer.forward(merged.clone()));
             top_down = Some(merged);
         }
-        // P6 is every second pixel of P5, torchvision's `LastLevelMaxPool`.
-        let p6 = every_second(levels[0].clone());
         levels.reverse();
-        levels.push(p6);
+        // P6: torchvision's `LastLevelMaxPool`.
+        levels.extend(levels.last().cloned().map(every_second));
         levels
     }
 }
 
-/// Rows and columns 0, 2, 4, ... of `[batch, channels, height, width]`.
+/// Returns rows and columns 0, 2, 4, ... of `[batch, channels, height, width]`.
 fn every_second(x: Tensor<4>) -> Tensor<4> {
     max_pool2d(x, MaxPoolOptions::new([1, 1]).with_stride([2, 2]))
 }

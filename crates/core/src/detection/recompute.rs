@@ -1,9 +1,9 @@
-//! Training with less memory: the backward pass computes the backbone's blocks a second time.
+//! Training with less memory: the backward pass recomputes the backbone.
 //!
-//! Usually every map of the forward pass waits for the backward pass. Here only C2..C5 wait, which the
-//! pyramid needs anyway, and each stage is computed again when its gradient is due (Chen et al. 2016,
-//! "Training Deep Nets with Sublinear Memory Cost"). Losses and gradients are the same; the
-//! backbone's forward pass is paid for twice.
+//! Usually all feature maps of the forward pass are kept for the backward pass. Here only the outputs
+//! of the backbone's parts are kept, and each part is recomputed when its gradient is due (Chen et al.
+//! 2016, "Training Deep Nets with Sublinear Memory Cost"). Losses and gradients are the same; the
+//! backbone's forward pass is computed twice.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -12,68 +12,69 @@ use burn::tensor::Tensor;
 use super::faster_rcnn::{FasterRcnn, FasterRcnnLosses};
 use super::sampler::SampleOrder;
 use super::{ImageBatch, Target};
-use crate::backbones::resnet::ResNet;
+use crate::backbones::AnyBackbone;
 
-/// What waits for the backward pass.
+/// The tensors kept for the backward pass.
 #[derive(Debug)]
 pub struct Recomputation {
-    /// Of each part of the backbone from the first that learns on, without gradients.
+    /// Inputs of the parts from the first trained one on, without gradients.
     part_inputs: Vec<Tensor<4>>,
-    /// C2..C5 as the rest of the detector was given them.
-    maps: [Tensor<4>; 4],
-    /// Stem and stages that don't learn.
+    /// C2..C5 as the rest of the detector received them.
+    maps: Vec<Tensor<4>>,
+    /// Number of leading parts that are not trained.
     frozen: usize,
 }
 
-/// [`FasterRcnn::losses`], keeping only what [`Recomputation::backward`] needs.
+/// Computes [`FasterRcnn::losses`] and keeps only what [`Recomputation::backward`] needs.
 ///
-/// The norms must be frozen: with the statistics of batches, computing a block twice would count a
-/// batch twice.
+/// The norms must be frozen: with batch statistics, computing a part twice would update the running
+/// statistics twice.
 pub fn losses(
     model: &FasterRcnn,
     batch: ImageBatch,
     targets: &[Target],
     order: &mut SampleOrder,
 ) -> (FasterRcnnLosses, Recomputation) {
-    let frozen = model.config().backbone.frozen_stages.min(ResNet::PARTS);
-    let mut part_inputs = Vec::new();
-    let mut maps = Vec::new();
-    let mut x = batch.pixels.clone().inner();
-    // Without gradients, because burn keeps the maps of a graph that no backward pass runs through
-    // until the next backward pass: the peak was 20 % higher than without recomputing.
+    let frozen = model.frozen_parts();
+    // Without gradients, because burn keeps the feature maps of a graph that no backward pass runs
+    // through until the next backward pass: the peak was 20 % higher than without recomputing.
     let backbone = model.backbone.valid();
-    for part in 0..ResNet::PARTS {
-        if part >= frozen {
-            part_inputs.push(x.clone());
-        }
-        x = backbone.forward_part(part, x);
-        if part > 0 {
-            maps.push(x.clone());
-        }
-    }
-    let leaf = |stage: usize| Tensor::from_inner(maps[stage].clone()).require_grad();
-    let maps = std::array::from_fn(leaf);
+    let pixels = batch.pixels.clone().inner();
+    let outputs = backbone.part_outputs(pixels.clone(), 0);
+    let maps: Vec<Tensor<4>> = model
+        .pyramid_parts()
+        .iter()
+        .map(|&part| Tensor::from_inner(outputs[part].clone()).require_grad())
+        .collect();
+    let part_inputs = std::iter::once(pixels)
+        .chain(outputs)
+        .take(backbone.parts())
+        .skip(frozen)
+        .collect();
     let losses = model.losses_of_maps(maps.clone(), batch, targets, order);
-    let waiting = Recomputation {
+    let kept = Recomputation {
         part_inputs,
         maps,
         frozen,
     };
-    (losses, waiting)
+    (losses, kept)
 }
 
 impl Recomputation {
-    /// The gradients of `total`, which was made of the losses that came with this.
+    /// Computes the gradients of `total`, which must be computed from the losses returned with this
+    /// value.
     pub fn backward(self, model: &FasterRcnn, total: &Tensor<1>) -> GradientsParams {
         let backbone = &model.backbone;
         let mut gradients = total.backward();
-        let mut of_maps = self.maps.map(|map| map.grad_remove(&mut gradients));
+        let mut of_parts: Vec<Option<Tensor<4>>> = vec![None; backbone.parts()];
+        for (map, &part) in self.maps.iter().zip(model.pyramid_parts()) {
+            of_parts[part] = map.grad_remove(&mut gradients);
+        }
         let mut collected = GradientsParams::from_grads(gradients, model);
         let mut of_output: Option<Tensor<4>> = None;
-        let parts = (self.frozen..ResNet::PARTS).zip(self.part_inputs);
+        let parts = (self.frozen..backbone.parts()).zip(self.part_inputs);
         for (part, input) in parts.rev() {
-            let of_map = part.checked_sub(1).and_then(|stage| of_maps[stage].take());
-            let dy = match (of_output.take(), of_map) {
+            let dy = match (of_output.take(), of_parts[part].take()) {
                 (Some(a), Some(b)) => a + b,
                 (Some(a), None) | (None, Some(a)) => a,
                 (None, None) => continue,
@@ -92,8 +93,8 @@ impl Recomputation {
     }
 }
 
-/// Moves the gradients of a network's parameters.
-fn move_gradients(mut from: GradientsParams, to: &mut GradientsParams, network: &ResNet) {
+/// Moves the gradients of a network's parameters from one collection to another.
+fn move_gradients(mut from: GradientsParams, to: &mut GradientsParams, network: &AnyBackbone) {
     struct Mover<'a> {
         from: &'a mut GradientsParams,
         to: &'a mut GradientsParams,
@@ -122,7 +123,7 @@ mod tests {
     use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
     use sedet_data::boxes::{BoxXyxy, ImageSize};
 
-    /// Name-less gradients in the order of the parameters.
+    /// Returns the gradients in the order of the parameters.
     fn values(gradients: &GradientsParams, model: &FasterRcnn) -> Vec<Option<Vec<f32>>> {
         struct Reader<'a> {
             gradients: &'a GradientsParams,
@@ -146,12 +147,19 @@ mod tests {
     }
 
     #[test]
-    fn losses_and_gradients_are_those_of_the_usual_way() {
+    fn losses_and_gradients_equal_those_without_recomputing() {
         let device = Device::flex().autodiff();
-        for (name, frozen_stages) in [("se-resnet18", 0), ("resnet50", 2), ("resnet18", 5)] {
+        let cases = [
+            ("se-resnet18", 0),
+            ("resnet50", 2),
+            ("resnet18", 5),
+            ("se-mobilenet-v1", 1),
+            ("shufflenet-v1-g3", 2),
+        ];
+        for (name, frozen_stages) in cases {
             let mut net = backbone(name).unwrap();
-            net.width_multiplier = 0.125;
-            net.frozen_stages = frozen_stages;
+            *net.common_mut().width_multiplier = 0.125;
+            *net.common_mut().frozen_stages = frozen_stages;
             let mut config = FasterRcnnConfig::new(Preset::Torchvision, net, 3);
             config.fpn.channels = 16;
             config.roi_heads.representation_size = 32;
@@ -171,12 +179,12 @@ mod tests {
                 labels: vec![1],
             };
             let targets = [target, Target::default()];
-            let usual = model.losses(batch(), &targets, &mut SampleOrder::InOrder);
-            let (again, waiting) = losses(&model, batch(), &targets, &mut SampleOrder::InOrder);
-            let [usual, again] = [usual.total(), again.total()];
-            assert_eq!(usual.clone().into_data(), again.clone().into_data());
-            let expected = GradientsParams::from_grads(usual.backward(), &model);
-            let found = waiting.backward(&model, &again);
+            let expected = model.losses(batch(), &targets, &mut SampleOrder::InOrder);
+            let (found, kept) = losses(&model, batch(), &targets, &mut SampleOrder::InOrder);
+            let [expected, found] = [expected.total(), found.total()];
+            assert_eq!(expected.clone().into_data(), found.clone().into_data());
+            let expected = GradientsParams::from_grads(expected.backward(), &model);
+            let found = kept.backward(&model, &found);
             let (expected, found) = (values(&expected, &model), values(&found, &model));
             assert!(expected.iter().any(Option::is_some));
             for (expected, found) in expected.iter().zip(&found) {

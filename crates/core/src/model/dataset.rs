@@ -102,17 +102,13 @@ impl Dataset {
     }
 }
 
-/// Returns the ground truth of a split for evaluation: from its annotation file, with the numbers
-/// as written there, or from the store where there is no file (generated data).
+/// Returns the annotations of a split for evaluation. The store has the numbers of the file in full
+/// precision, so that the file is read once.
 ///
 /// # Errors
-/// A file that can't be read.
+/// The split has no images.
 pub fn ground_truth(split: &OpenedSplit) -> Result<GroundTruth, EvalError> {
-    if let Some(path) = &split.annotations {
-        return GroundTruth::from_file(path);
-    }
-    let store = split.dataset.store();
-    GroundTruth::of_images(store, 0..store.image_count())
+    GroundTruth::of_store(split.dataset.store())
 }
 
 /// Returns the ground truth without the images that were skipped.

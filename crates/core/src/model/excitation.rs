@@ -77,14 +77,11 @@ impl Model {
     /// # Shapes
     /// `pixels` is `[batch, 3, height, width]`.
     fn run_backbone(&self, pixels: Tensor<4>) {
-        match &self.network {
-            Network::Classifier(network) => {
-                network.backbone.forward_features(pixels);
-            }
-            Network::Detector(network) => {
-                network.backbone.forward(pixels);
-            }
-        }
+        let backbone = match &self.network {
+            Network::Classifier(network) => &network.backbone,
+            Network::Detector(network) => &network.backbone,
+        };
+        backbone.forward_features(pixels, 0);
     }
 
     /// Runs the model on images of a dataset and collects statistics of its SE gates. Returns none

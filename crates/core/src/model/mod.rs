@@ -282,7 +282,7 @@ impl Model {
         }
     }
 
-    fn wrong_task(&self, required: Task) -> ModelError {
+    pub(crate) fn wrong_task(&self, required: Task) -> ModelError {
         ModelError::WrongTask {
             path: self.path.clone(),
             found: self.task(),

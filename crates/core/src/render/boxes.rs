@@ -74,7 +74,7 @@ struct Layout<'a> {
 
 struct Label<'a> {
     drawn: &'a DrawnBox,
-    place: PixelRect,
+    position: PixelRect,
     text: String,
 }
 
@@ -101,9 +101,13 @@ impl<'a> Layout<'a> {
             if text.is_empty() {
                 continue;
             }
-            let place = place_label(&style, &text, rect, edge, &taken);
-            taken.push(place);
-            labels.push(Label { drawn, place, text });
+            let position = position_label(&style, &text, rect, edge, &taken);
+            taken.push(position);
+            labels.push(Label {
+                drawn,
+                position,
+                text,
+            });
         }
         labels.reverse();
         Self {
@@ -212,7 +216,7 @@ pub fn label_text(name: &str, score: Option<f32>) -> String {
 
 /// Returns the position of a label: above the box, inside its top, below it or inside its bottom, at the left
 /// or the right: the first that covers no other label, or the one that covers the least.
-fn place_label(
+fn position_label(
     style: &Style,
     text: &str,
     rect: PixelRect,
@@ -228,47 +232,47 @@ fn place_label(
         rect.bottom,
         rect.bottom - height,
     ];
-    let places = tops.iter().flat_map(|&top| {
+    let candidates = tops.iter().flat_map(|&top| {
         lefts.map(|left| {
-            let wanted = PixelRect::with_size(left, top, width, height);
-            (wanted, wanted.moved_into(edge))
+            let preferred = PixelRect::with_size(left, top, width, height);
+            (preferred, preferred.moved_into(edge))
         })
     });
-    places
-        .min_by_key(|(wanted, place)| {
+    candidates
+        .min_by_key(|(preferred, position)| {
             let covered: i64 = taken
                 .iter()
-                .map(|other| other.intersection(*place).area())
+                .map(|other| other.intersection(*position).area())
                 .sum();
             // A label moved vertically would cover the edge of its own box.
             (
                 covered,
-                (wanted.top - place.top).abs(),
-                (wanted.left - place.left).abs() > rect.width(),
+                (preferred.top - position.top).abs(),
+                (preferred.left - position.left).abs() > rect.width(),
             )
         })
-        .map_or(rect, |(_, place)| place)
+        .map_or(rect, |(_, position)| position)
 }
 
 fn draw_label(surface: &mut impl Surface, style: &Style, label: &Label<'_>) {
-    let place = label.place;
+    let position = label.position;
     let color = class_color(label.drawn.class_index);
     let text_color = if label.drawn.dashed {
         // Dark with a stripe of the class color, to differ from the label of a detection.
         let stripe = PixelRect {
-            right: place.left + (style.label_margin / 2).max(2),
-            ..place
+            right: position.left + (style.label_margin / 2).max(2),
+            ..position
         };
-        surface.fill(place, DARK, 0.85);
+        surface.fill(position, DARK, 0.85);
         surface.fill(stripe, color, 1.0);
         LIGHT
     } else {
-        surface.fill(place, color, 1.0);
+        surface.fill(position, color, 1.0);
         text_color_on(color)
     };
     surface.text(
         &style.font,
-        place,
+        position,
         style.label_margin,
         &label.text,
         text_color,
@@ -347,13 +351,13 @@ mod tests {
         let mut taken = Vec::new();
         for shift in 0..3 {
             let rect = PixelRect::with_size(100 + shift * 5, 100, 200, 150);
-            let place = place_label(&style, "teddy bear 0.93", rect, edge, &taken);
+            let position = position_label(&style, "teddy bear 0.93", rect, edge, &taken);
             assert!(
                 taken
                     .iter()
-                    .all(|other: &PixelRect| other.intersection(place).area() == 0)
+                    .all(|other: &PixelRect| other.intersection(position).area() == 0)
             );
-            taken.push(place);
+            taken.push(position);
         }
     }
 
@@ -460,7 +464,7 @@ mod tests {
             let [x1, y1, x2, y2] = corners;
             let box_in_image = BoxXyxy::new(x1.min(x2), y1.min(y2), x1.max(x2), y1.max(y2));
             if let Some(rect) = pixel_rect(box_in_image, edge) {
-                prop_assert!(edge.contains(place_label(&style, "cat 0.93", rect, edge, &[])));
+                prop_assert!(edge.contains(position_label(&style, "cat 0.93", rect, edge, &[])));
             }
         }
 

@@ -1,17 +1,402 @@
-//! Comparing settings: a grid of them, several seeds each, and the mean with its standard deviation.
+//! Ablation studies: a grid of settings, several seeds each, and the mean with its standard deviation.
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// One thing that is varied, and its values: `se.reduction=2,4,8`.
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::observer::Observer;
+use super::run::{RecipeOptions, RunError, Start, TrainRequest, run as train};
+use super::run_dir::RunDir;
+use crate::device::WorkingDevice;
+use crate::render::RenderError;
+use crate::report::write_text;
+use sedet_data::csv::to_csv;
+use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
+use sedet_data::eval::table::{Side, aligned};
+
+/// What [`run`] compares.
+#[derive(Debug, Clone)]
+pub struct AblationRequest {
+    /// A named dataset or a directory.
+    pub dataset: String,
+    /// The varied settings; several make a grid.
+    pub axes: Vec<Axis>,
+    /// The seeds that every setting is trained with.
+    pub seeds: Vec<u64>,
+    /// The directory of all runs; finished runs in it are not trained again.
+    pub output: PathBuf,
+    /// What all runs have in common.
+    pub recipe: RecipeOptions,
+    /// The device.
+    pub device: WorkingDevice,
+    /// Interrupts the run in progress at the next step when set.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// The position of a run in an ablation study.
+#[derive(Debug, Clone, Copy)]
+pub struct RunPosition<'a> {
+    /// Number of the run, from 1.
+    pub number: usize,
+    /// Number of runs.
+    pub total: usize,
+    /// The settings and the seed, as text.
+    pub name: &'a str,
+}
+
+/// Receives the progress of an ablation study.
+pub trait AblationObserver {
+    /// Is called before a run and returns the observer of that run.
+    fn begin(&mut self, position: RunPosition<'_>) -> Box<dyn Observer>;
+    /// Is called for a run that an earlier call finished.
+    fn already_finished(&mut self, position: RunPosition<'_>);
+    /// Is called for a run that failed; the study continues with the next.
+    fn failed(&mut self, position: RunPosition<'_>, error: RunError);
+}
+
+/// The error of an ablation study as a whole; a failed run does not end it.
+#[derive(Debug, thiserror::Error)]
+pub enum AblationError {
+    /// No seed.
+    #[error("no seeds to train with")]
+    NoSeeds,
+    /// The dataset.
+    #[error(transparent)]
+    Dataset(#[from] RegistryError),
+    /// The directory has runs of another request: a table would compare different things.
+    #[error("{}: contains runs that were trained with other options (options.json lists them)", path.display())]
+    OtherOptions {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory can't be created.
+    #[error("{}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A table that can't be written.
+    #[error(transparent)]
+    Report(#[from] RenderError),
+    /// A finished run without the metric that is compared.
+    #[error("{}: results/metrics.json has no {metric}", run.display())]
+    NoMetric {
+        /// The directory of the run.
+        run: PathBuf,
+        /// The name of the metric.
+        metric: &'static str,
+    },
+    /// A table that is not JSON.
+    #[error("the table is not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The outcome of an ablation study.
+#[derive(Debug)]
+pub enum AblationReport {
+    /// All runs were tried.
+    Finished {
+        /// The table.
+        table: AblationTable,
+        /// Names of the runs that failed.
+        failures: Vec<String>,
+    },
+    /// It was interrupted and can continue.
+    Interrupted,
+}
+
+/// A compared metric: its column, its name in a run's metrics, and how its value is shown.
+type Measure = (&'static str, &'static str, fn(f64) -> f64);
+
+/// The paper's tables show the errors of classifiers in percent.
+const CLASSIFIER: [Measure; 2] = [
+    ("top-1 err.", "top1", |v| 100.0 - v),
+    ("top-5 err.", "top5", |v| 100.0 - v),
+];
+/// And the average precision of detectors in percent.
+const DETECTOR: [Measure; 2] = [
+    ("AP@IoU=0.5", "AP50", |v| 100.0 * v),
+    ("AP", "AP", |v| 100.0 * v),
+];
+
+/// The results of an ablation study, one row per setting.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct AblationTable {
+    /// The rows in the order of the grid.
+    pub rows: Vec<AblationRow>,
+}
+
+/// The results of one setting.
+#[derive(Debug, Clone, Serialize)]
+pub struct AblationRow {
+    /// Keys and values.
+    pub settings: Vec<(String, String)>,
+    /// Number of parameters, where a run records it.
+    pub parameters: Option<u64>,
+    /// The statistics by column.
+    pub measures: Vec<(&'static str, Option<Statistic>)>,
+    /// The finished runs.
+    pub runs: Vec<AblationRun>,
+}
+
+/// The results of one run.
+#[derive(Debug, Clone, Serialize)]
+pub struct AblationRun {
+    /// The seed.
+    pub seed: u64,
+    /// The directory of the run.
+    pub directory: PathBuf,
+    /// The values by column.
+    pub values: Vec<f64>,
+}
+
+/// Trains every setting with every seed and tabulates the results; `ablation.json` and
+/// `ablation.csv` are written beside the runs.
+///
+/// # Errors
+/// See [`AblationError`].
+pub fn run(
+    request: &AblationRequest,
+    observer: &mut dyn AblationObserver,
+) -> Result<AblationReport, AblationError> {
+    if request.seeds.is_empty() {
+        return Err(AblationError::NoSeeds);
+    }
+    let measures = match AnyDatasetName::parse(&request.dataset)? {
+        AnyDatasetName::Classification(_) => CLASSIFIER,
+        AnyDatasetName::Detection(_) => DETECTOR,
+    };
+    check_options(request)?;
+    let cells = grid(&request.axes);
+    let total = cells.len() * request.seeds.len();
+    let mut failures = Vec::new();
+    let mut number = 0;
+    // Seed by seed, so that all settings have a result early.
+    for &seed in &request.seeds {
+        for cell in &cells {
+            number += 1;
+            let directory = run_directory(&request.output, cell, seed);
+            let name = format!("{} seed {seed}", cell.settings().join(" "));
+            let position = RunPosition {
+                number,
+                total,
+                name: &name,
+            };
+            if metrics_of(&directory).is_some() {
+                observer.already_finished(position);
+                continue;
+            }
+            let mut progress = observer.begin(position);
+            if let Err(error) = train(&request_of(request, cell, seed, &directory), &mut *progress)
+            {
+                drop(progress);
+                observer.failed(position, error);
+                failures.push(name);
+            }
+            if request.stop.load(Ordering::Relaxed) {
+                return Ok(AblationReport::Interrupted);
+            }
+        }
+    }
+    let rows = cells.iter().map(|cell| row(cell, request, &measures));
+    let table = AblationTable {
+        rows: rows.collect::<Result<_, _>>()?,
+    };
+    write_text(&request.output.join("ablation.json"), &table.to_json()?)?;
+    write_text(&request.output.join("ablation.csv"), &table.to_csv())?;
+    Ok(AblationReport::Finished { table, failures })
+}
+
+/// Checks that the finished runs in the directory were trained with the same options.
+fn check_options(request: &AblationRequest) -> Result<(), AblationError> {
+    let output = &request.output;
+    let path = output.join("options.json");
+    let options = json!({ "dataset": request.dataset, "recipe": request.recipe.identity() });
+    let is_directory =
+        |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.path().is_dir());
+    let has_runs = std::fs::read_dir(output).is_ok_and(|mut all| all.any(is_directory));
+    if has_runs && read_json(&path).is_some_and(|earlier| earlier != options) {
+        return Err(AblationError::OtherOptions {
+            path: output.clone(),
+        });
+    }
+    std::fs::create_dir_all(output).map_err(|source| AblationError::Directory {
+        path: output.clone(),
+        source,
+    })?;
+    Ok(write_text(&path, &format!("{options:#}\n"))?)
+}
+
+fn run_directory(output: &Path, cell: &Cell, seed: u64) -> PathBuf {
+    output.join(cell.directory()).join(format!("seed-{seed}"))
+}
+
+/// Returns the request for one setting with one seed: a new run, or what an earlier call left.
+fn request_of(request: &AblationRequest, cell: &Cell, seed: u64, directory: &Path) -> TrainRequest {
+    let mut recipe = request.recipe.clone();
+    recipe.settings.extend(cell.settings());
+    let start = if RunDir::open(directory).is_ok() {
+        Start::Resume(directory.to_path_buf())
+    } else {
+        Start::New {
+            dataset: request.dataset.clone(),
+            seed: Some(seed),
+            output: directory.to_path_buf(),
+        }
+    };
+    TrainRequest {
+        start,
+        recipe,
+        device: request.device.clone(),
+        stop: request.stop.clone(),
+    }
+}
+
+/// Returns the metrics of a finished run.
+fn metrics_of(directory: &Path) -> Option<Value> {
+    read_json(&directory.join("results/metrics.json"))
+}
+
+/// Returns the number of parameters that a run records.
+fn parameters_of(directory: &Path) -> Option<u64> {
+    read_json(&directory.join("environment.json"))?["data"]["parameters"].as_u64()
+}
+
+fn read_json(path: &Path) -> Option<Value> {
+    let text = std::fs::read_to_string(path).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn row(
+    cell: &Cell,
+    request: &AblationRequest,
+    measures: &[Measure],
+) -> Result<AblationRow, AblationError> {
+    let mut runs = Vec::new();
+    for &seed in &request.seeds {
+        let directory = run_directory(&request.output, cell, seed);
+        let Some(metrics) = metrics_of(&directory) else {
+            continue;
+        };
+        let values = measures.iter().map(|&(_, metric, shown)| {
+            let value = metrics[metric].as_f64();
+            value.map(shown).ok_or_else(|| AblationError::NoMetric {
+                run: directory.clone(),
+                metric,
+            })
+        });
+        let values: Vec<f64> = values.collect::<Result<_, AblationError>>()?;
+        runs.push(AblationRun {
+            seed,
+            directory,
+            values,
+        });
+    }
+    let statistic = |index: usize| {
+        let values: Vec<f64> = runs.iter().map(|run| run.values[index]).collect();
+        Statistic::of(&values)
+    };
+    let measures = measures.iter().enumerate();
+    Ok(AblationRow {
+        settings: cell.0.clone(),
+        parameters: runs.iter().find_map(|run| parameters_of(&run.directory)),
+        measures: measures
+            .map(|(index, (name, ..))| (*name, statistic(index)))
+            .collect(),
+        runs,
+    })
+}
+
+impl AblationTable {
+    /// Formats the table as JSON.
+    ///
+    /// # Errors
+    /// Never for finite numbers.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self)
+    }
+
+    /// Formats the table for a console.
+    pub fn to_text(&self) -> String {
+        let Some(first) = self.rows.first() else {
+            return String::new();
+        };
+        let mut lines = vec![heading(first, |name| vec![name.to_string()])];
+        for row in &self.rows {
+            let shown = row.measures.iter().map(|(_, statistic)| match statistic {
+                Some(statistic) => statistic.to_string(),
+                None => "-".to_string(),
+            });
+            let parameters = match row.parameters {
+                Some(count) => format!("{:.2} M", count as f64 / 1e6),
+                None => "-".to_string(),
+            };
+            lines.push(line(row, parameters, shown.collect()));
+        }
+        let side = |column: usize| {
+            if column < first.settings.len() {
+                Side::Left
+            } else {
+                Side::Right
+            }
+        };
+        let sides: Vec<Side> = (0..lines[0].len()).map(side).collect();
+        aligned(&lines, &sides)
+    }
+
+    /// Formats the table as CSV, mean and standard deviation in columns of their own.
+    pub fn to_csv(&self) -> String {
+        let Some(first) = self.rows.first() else {
+            return String::new();
+        };
+        let mut lines = vec![heading(first, |name| {
+            vec![name.to_string(), format!("{name} std")]
+        })];
+        for row in &self.rows {
+            let number = |value: Option<f64>| value.map(|v| format!("{v:.4}")).unwrap_or_default();
+            let measured = row.measures.iter().flat_map(|(_, statistic)| {
+                let mean = number(statistic.map(|s| s.mean));
+                [mean, number(statistic.and_then(|s| s.std))]
+            });
+            let parameters = row.parameters.map(|n| n.to_string()).unwrap_or_default();
+            lines.push(line(row, parameters, measured.collect()));
+        }
+        to_csv(&lines)
+    }
+}
+
+/// Returns the names of the columns.
+fn heading(row: &AblationRow, measure: impl Fn(&str) -> Vec<String>) -> Vec<String> {
+    let keys = row.settings.iter().map(|(key, _)| key.clone());
+    let names = row.measures.iter().flat_map(|(name, _)| measure(name));
+    let fixed = ["parameters", "runs"].map(String::from);
+    keys.chain(fixed).chain(names).collect()
+}
+
+/// Returns the cells of a row.
+fn line(row: &AblationRow, parameters: String, measured: Vec<String>) -> Vec<String> {
+    let values = row.settings.iter().map(|(_, value)| value.clone());
+    let fixed = [parameters, row.runs.len().to_string()];
+    values.chain(fixed).chain(measured).collect()
+}
+
+/// A varied setting with its values, such as `se.reduction=2,4,8`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Axis {
-    /// A key of the configuration.
+    /// The key in the configuration.
     pub key: String,
-    /// As they would stand after `--set KEY=`.
+    /// The values as TOML, or as plain strings.
     pub values: Vec<String>,
 }
 
-/// What is not an axis.
+/// The error of parsing an [`Axis`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}': expected KEY=VALUE,VALUE,..., such as se.reduction=2,4,8")]
 pub struct AxisError(String);
@@ -19,8 +404,8 @@ pub struct AxisError(String);
 impl FromStr for Axis {
     type Err = AxisError;
 
-    /// Commas inside of brackets and quotes belong to a value. The fields of the SE units may be
-    /// written without `model.`.
+    /// Parses `KEY=VALUE,VALUE,...`. Commas inside brackets and quotes belong to a value. The fields
+    /// of the SE units may be written without `model.`.
     fn from_str(text: &str) -> Result<Self, AxisError> {
         let wrong = || AxisError(text.to_string());
         let (key, list) = text.split_once('=').ok_or_else(wrong)?;
@@ -29,9 +414,10 @@ impl FromStr for Axis {
         if key.is_empty() || values.iter().any(String::is_empty) {
             return Err(wrong());
         }
-        let key = match key.starts_with("se.") {
-            true => format!("model.{key}"),
-            false => key.to_string(),
+        let key = if key.starts_with("se.") {
+            format!("model.{key}")
+        } else {
+            key.to_string()
         };
         Ok(Self { key, values })
     }
@@ -55,29 +441,29 @@ fn split_values(list: &str) -> Vec<String> {
     values.iter().map(|v| v.trim().to_string()).collect()
 }
 
-/// One point of the grid: `(key, value)` of each axis.
+/// One point of the grid: a key and a value per axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell(pub Vec<(String, String)>);
 
 impl Cell {
-    /// For `--set`.
+    /// Returns the settings as `KEY=VALUE`.
     pub fn settings(&self) -> Vec<String> {
         let pairs = self.0.iter();
         pairs.map(|(key, value)| format!("{key}={value}")).collect()
     }
 
-    /// A directory's name: the settings, with nothing in them that a file system would mind.
+    /// Returns a directory name: the settings without characters that a file system may refuse.
     pub fn directory(&self) -> String {
         let settings = self.settings().join(",");
-        let mild = |c: char| c.is_alphanumeric() || "._-=,".contains(c);
+        let is_safe = |c: char| c.is_alphanumeric() || "._-=,".contains(c);
         settings
             .chars()
-            .map(|c| if mild(c) { c } else { '_' })
+            .map(|c| if is_safe(c) { c } else { '_' })
             .collect()
     }
 }
 
-/// All combinations, the last axis changing fastest.
+/// Returns all combinations; the last axis changes fastest.
 pub fn grid(axes: &[Axis]) -> Vec<Cell> {
     axes.iter().fold(vec![Cell(Vec::new())], |cells, axis| {
         let values = axis.values.iter();
@@ -94,19 +480,19 @@ pub fn grid(axes: &[Axis]) -> Vec<Cell> {
     })
 }
 
-/// What several runs of the same settings came to.
+/// Mean and standard deviation over the runs of one setting.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Statistic {
-    /// Of the runs.
+    /// Mean of the runs.
     pub mean: f64,
-    /// Sample standard deviation (over n - 1); none of a single run.
+    /// Sample standard deviation (divided by n - 1); none for a single run.
     pub std: Option<f64>,
-    /// Runs.
+    /// Number of runs.
     pub runs: usize,
 }
 
 impl Statistic {
-    /// None without a run.
+    /// Returns the statistic of the values; none without a value.
     pub fn of(values: &[f64]) -> Option<Self> {
         let runs = values.len();
         let mean = values.iter().sum::<f64>() / runs as f64;
@@ -120,7 +506,7 @@ impl Statistic {
 }
 
 impl std::fmt::Display for Statistic {
-    /// `22.28 ± 0.12`.
+    /// Formats as `22.28 ± 0.12`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.std {
             Some(std) => write!(f, "{:.2} ± {std:.2}", self.mean),
@@ -134,7 +520,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_axis_is_a_key_and_its_values_and_brackets_hold_together() {
+    fn an_axis_is_a_key_with_values_and_brackets_are_not_split() {
         let axis: Axis = "se.reduction=2, 4,8".parse().unwrap();
         assert_eq!(axis.key, "model.se.reduction");
         assert_eq!(axis.values, ["2", "4", "8"]);
@@ -162,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn mean_and_deviation_are_those_of_the_sample() {
+    fn mean_and_standard_deviation_are_those_of_the_sample() {
         // numpy: mean and std(ddof=1) of 22.1, 22.4, 22.3.
         let statistic = Statistic::of(&[22.1, 22.4, 22.3]).unwrap();
         assert!((statistic.mean - 22.266666666666666).abs() < 1e-12);

@@ -5,7 +5,7 @@
 //! never interrupted, bit for bit on the CPU.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::ema::Ema;
 use super::events::EventLog;
+use super::observer::{Notice, Observer};
 use super::optimizer::{Optimizer, OptimizerConfig, average_and_clip};
 use super::run_dir::{RunDir, RunDirError};
 use super::schedule::{PlateauState, ScheduleConfig};
@@ -189,7 +190,7 @@ pub enum TrainError<E: std::error::Error + 'static> {
     Task(E),
     /// All images of an epoch were left out.
     #[error(
-        "no image of epoch {epoch} could be used (is the disk with the images still there?); nothing was learnt from it"
+        "no image of epoch {epoch} could be used (is the disk with the images still there?); nothing was learned from it"
     )]
     NothingToLearnFrom {
         /// Counted from 1.
@@ -227,8 +228,7 @@ pub enum TrainError<E: std::error::Error + 'static> {
     #[error(
         "the loss is not finite at iteration {iteration} (epoch {epoch}): {parts}; learning rate \
          {learning_rate:.2e}, gradient norm {gradient_norm:.3e}, images {}. Nothing was updated; \
-         {} is the last good checkpoint. Lower the learning rate (--lr) or clip gradients (--set \
-         train.clip_norm=10)", images.join(", "), last_good.display()
+         {} is the last good checkpoint", images.join(", "), last_good.display()
     )]
     NonFinite {
         /// Optimizer steps done before.
@@ -335,18 +335,6 @@ pub struct StepReport<'a> {
     pub data_wait: f64,
 }
 
-/// Sees what happens; the engine itself prints nothing.
-pub trait Observer {
-    /// After every optimizer step.
-    fn step(&mut self, report: &StepReport<'_>);
-    /// Before an evaluation.
-    fn evaluating(&mut self, epoch: usize);
-    /// The last checkpoint is damaged, and the run goes on from the one before.
-    fn went_back(&mut self, damage: &CheckpointError, to: &Path);
-    /// After an evaluation.
-    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool);
-}
-
 /// A run: a task, its directory and its settings.
 #[derive(Debug)]
 pub struct Engine<'a, T: TrainTask> {
@@ -367,6 +355,15 @@ struct State<M> {
     optimizer: Optimizer,
     ema: Option<Ema>,
     progress: Progress,
+}
+
+/// The gradients of one optimizer step.
+struct Step {
+    /// Mean losses of the batches.
+    losses: Vec<(String, f64)>,
+    /// Norm of the gradients before clipping.
+    norm: f64,
+    gradients: GradientsParams,
 }
 
 /// The state after a stretch of training, and why it ended.
@@ -445,7 +442,10 @@ impl<T: TrainTask> Engine<'_, T> {
             Ok(checkpoint) => Ok((last, checkpoint)),
             Err(damage) => match Checkpoint::load(&previous) {
                 Ok(checkpoint) => {
-                    observer.went_back(&damage, &previous);
+                    observer.notice(&Notice::Recovered {
+                        damage: damage.to_string(),
+                        from: previous.clone(),
+                    });
                     // What is damaged must not become the previous checkpoint.
                     checkpoint.save(&last, Precision::Full)?;
                     Ok((previous, checkpoint))
@@ -542,7 +542,21 @@ impl<T: TrainTask> Engine<'_, T> {
         Ok(Outcome::Finished)
     }
 
-    /// Train to the end of the epoch or to what comes before it.
+    /// Returns why training stops before the next step, if it does.
+    fn stop_reason(&self, progress: &Progress, total: usize, session: Instant) -> Option<Stretch> {
+        let max_seconds = self.config.max_minutes.map_or(f64::INFINITY, |m| m * 60.0);
+        if self.stop.load(Ordering::Relaxed) {
+            Some(Stretch::Interrupted)
+        } else if progress.iteration >= total {
+            Some(Stretch::IterationsDone)
+        } else if session.elapsed().as_secs_f64() >= max_seconds {
+            Some(Stretch::TimeUp)
+        } else {
+            None
+        }
+    }
+
+    /// Trains to the end of the epoch, or until a limit or an interruption.
     fn epoch(
         &self,
         mut state: State<T::Model>,
@@ -550,10 +564,8 @@ impl<T: TrainTask> Engine<'_, T> {
         log: &mut EventLog,
         observer: &mut dyn Observer,
     ) -> Stretched<T::Model, T::Error> {
-        let per_epoch = self.steps_per_epoch();
         let total = self.total_iterations();
         let batch_count = self.task.batches_per_epoch();
-        let max_seconds = self.config.max_minutes.map_or(f64::INFINITY, |m| m * 60.0);
         if state.progress.batch >= batch_count {
             // Killed while this epoch was evaluated.
             return Ok((state, Stretch::EpochDone));
@@ -566,29 +578,16 @@ impl<T: TrainTask> Engine<'_, T> {
         let mut meter = Meter::new();
         let (first_batch, first_iteration) = (state.progress.batch, state.progress.iteration);
         while state.progress.batch < batch_count {
-            if self.stop.load(Ordering::Relaxed) {
-                return Ok((state, Stretch::Interrupted));
-            }
-            if state.progress.iteration >= total {
-                return Ok((state, Stretch::IterationsDone));
-            }
-            if session.elapsed().as_secs_f64() >= max_seconds {
-                return Ok((state, Stretch::TimeUp));
+            if let Some(reason) = self.stop_reason(&state.progress, total, session) {
+                return Ok((state, reason));
             }
             let started = Instant::now();
             let group = self
                 .config
                 .accumulate
                 .min(batch_count - state.progress.batch);
-            let learning_rate = self.config.learning_rate
-                * self.config.schedule.factor(
-                    state.progress.iteration,
-                    per_epoch,
-                    total,
-                    state.progress.plateau.drops,
-                );
-            // All are fetched before any is used: the forward pass moves running statistics, and what
-            // is saved must stand between two steps.
+            // All are fetched before any is used: the forward pass updates running statistics, and a
+            // checkpoint must not be taken within a step.
             let group: Vec<T::Batch> = match batches.by_ref().take(group).collect() {
                 Ok(group) => group,
                 Err(error) => {
@@ -597,35 +596,9 @@ impl<T: TrainTask> Engine<'_, T> {
                     return Err(TrainError::Task(error));
                 }
             };
-            let mut accumulator = GradientsAccumulator::new();
-            let mut sums: Vec<(String, f64)> = Vec::new();
-            let mut images = Vec::new();
-            let mut found = 0u32;
-            for (part, batch) in group.into_iter().enumerate() {
-                found += 1;
-                meter.images += self.task.batch_len(&batch);
-                images.extend(self.task.describe(&batch));
-                let seed = mix(
-                    self.config.seed,
-                    state.progress.iteration as u64,
-                    part as u64,
-                );
-                let (losses, backward) = self.task.losses_and_backward(&state.model, batch, seed);
-                let values = loss_values(&losses);
-                if sums.is_empty() {
-                    sums = values.iter().map(|(n, _)| (n.clone(), 0.0)).collect();
-                }
-                for (sum, (_, value)) in sums.iter_mut().zip(&values) {
-                    sum.1 += value;
-                }
-                if values.iter().any(|(_, v)| !v.is_finite()) {
-                    return Err(self.non_finite(&state, &values, learning_rate, f64::NAN, images));
-                }
-                // The backward pass owns the losses' graph and frees it on its way.
-                drop(losses);
-                accumulator.accumulate(&state.model, backward());
-            }
-            if found == 0 {
+            meter.images += group.iter().map(|b| self.task.batch_len(b)).sum::<usize>();
+            let learning_rate = self.learning_rate(&state.progress, total);
+            let Some(step) = self.gradients(&state, group, learning_rate)? else {
                 if first_batch == 0 && state.progress.iteration == first_iteration {
                     return Err(TrainError::NothingToLearnFrom {
                         epoch: state.progress.epoch + 1,
@@ -634,20 +607,10 @@ impl<T: TrainTask> Engine<'_, T> {
                 // Bad images were skipped and nothing is left of this epoch.
                 state.progress.batch = batch_count;
                 break;
-            }
-            for (_, sum) in &mut sums {
-                *sum /= f64::from(found);
-            }
-            let (norm, gradients) = average_and_clip(
-                &state.model,
-                accumulator.grads(),
-                found as usize,
-                self.config.clip_norm,
-            );
-            if !norm.is_finite() {
-                return Err(self.non_finite(&state, &sums, learning_rate, norm, images));
-            }
-            state.model = state.optimizer.step(state.model, gradients, learning_rate);
+            };
+            state.model = state
+                .optimizer
+                .step(state.model, step.gradients, learning_rate);
             if let Some(ema) = &mut state.ema {
                 ema.update(&state.model);
             }
@@ -658,20 +621,14 @@ impl<T: TrainTask> Engine<'_, T> {
                 iteration: state.progress.iteration,
                 iterations: total,
                 epoch: state.progress.epoch,
-                losses: &sums,
+                losses: &step.losses,
                 learning_rate,
                 images_per_second: meter.images_per_second(),
                 data_wait: meter.wait_share(batches.waited()),
             };
             observer.step(&report);
             if state.progress.iteration % self.config.log_every == 0 {
-                let mut values = sums.clone();
-                values.push(("learning_rate".into(), learning_rate));
-                values.push(("gradient_norm".into(), norm));
-                values.push(("images_per_second".into(), report.images_per_second));
-                values.push(("data_wait".into(), report.data_wait));
-                log.write("train", state.progress.iteration, &values)
-                    .map_err(|e| self.events_error(e))?;
+                self.log_step(log, &report, step.norm)?;
                 meter = Meter::after(batches.waited());
             }
             if last_save.elapsed().as_secs_f64() > self.config.save_minutes * 60.0 {
@@ -680,6 +637,86 @@ impl<T: TrainTask> Engine<'_, T> {
             }
         }
         Ok((state, Stretch::EpochDone))
+    }
+
+    fn learning_rate(&self, progress: &Progress, total: usize) -> f64 {
+        let drops = progress.plateau.drops;
+        let per_epoch = self.steps_per_epoch();
+        let schedule = &self.config.schedule;
+        self.config.learning_rate * schedule.factor(progress.iteration, per_epoch, total, drops)
+    }
+
+    /// Computes the mean gradients of the batches of one optimizer step. Returns none without a batch.
+    ///
+    /// # Errors
+    /// A loss or a gradient that is not finite.
+    fn gradients(
+        &self,
+        state: &State<T::Model>,
+        group: Vec<T::Batch>,
+        learning_rate: f64,
+    ) -> Result<Option<Step>, TrainError<T::Error>> {
+        let batches = group.len();
+        if batches == 0 {
+            return Ok(None);
+        }
+        let mut accumulator = GradientsAccumulator::new();
+        let mut losses: Vec<(String, f64)> = Vec::new();
+        let mut images = Vec::new();
+        for (part, batch) in group.into_iter().enumerate() {
+            images.extend(self.task.describe(&batch));
+            let seed = mix(
+                self.config.seed,
+                state.progress.iteration as u64,
+                part as u64,
+            );
+            let (found, backward) = self.task.losses_and_backward(&state.model, batch, seed);
+            let values = loss_values(&found);
+            if losses.is_empty() {
+                losses = values.iter().map(|(n, _)| (n.clone(), 0.0)).collect();
+            }
+            for (sum, (_, value)) in losses.iter_mut().zip(&values) {
+                sum.1 += value;
+            }
+            if values.iter().any(|(_, v)| !v.is_finite()) {
+                return Err(self.non_finite(state, &values, learning_rate, f64::NAN, images));
+            }
+            // The backward pass owns the losses' graph and frees it on its way.
+            drop(found);
+            accumulator.accumulate(&state.model, backward());
+        }
+        for (_, sum) in &mut losses {
+            *sum /= batches as f64;
+        }
+        let (norm, gradients) = average_and_clip(
+            &state.model,
+            accumulator.grads(),
+            batches,
+            self.config.clip_norm,
+        );
+        if !norm.is_finite() {
+            return Err(self.non_finite(state, &losses, learning_rate, norm, images));
+        }
+        Ok(Some(Step {
+            losses,
+            norm,
+            gradients,
+        }))
+    }
+
+    fn log_step(
+        &self,
+        log: &mut EventLog,
+        report: &StepReport<'_>,
+        gradient_norm: f64,
+    ) -> Result<(), TrainError<T::Error>> {
+        let mut values = report.losses.to_vec();
+        values.push(("learning_rate".into(), report.learning_rate));
+        values.push(("gradient_norm".into(), gradient_norm));
+        values.push(("images_per_second".into(), report.images_per_second));
+        values.push(("data_wait".into(), report.data_wait));
+        log.write("train", report.iteration, &values)
+            .map_err(|e| self.events_error(e))
     }
 
     /// Evaluate, with the average where there is one, and keep the weights if they are the best so

@@ -1,41 +1,41 @@
-//! How much memory a training step needs, told before the first is made: whoever runs out of it
-//! after ten minutes learns nothing from a process that the system killed.
+//! An estimate of the memory of a training step, made before the first step: a process that the
+//! system kills after ten minutes gives no explanation.
 //!
-//! The estimate was held against the measured peak of twelve runs of `sedet train` (ResNet-18, ResNet-50
-//! and SE-ResNet-50; 256 and 512 pixels squared; 2 and 4 images; live and frozen norms; with and without
-//! recomputing; AdamW with an average): it was 0.93 to 1.18 of it.
+//! The estimate was compared with the measured peak of twelve runs of `sedet train` (ResNet-18,
+//! ResNet-50 and SE-ResNet-50; 256 and 512 pixels squared; 2 and 4 images; trained and frozen norms;
+//! with and without recomputing; AdamW with EMA weights): it was 0.93 to 1.18 of the peak.
 
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
 use super::engine::EngineConfig;
 use super::optimizer::OptimizerConfig;
-use crate::backbones::summary::{LayerKind, LayerSummary, Summary, TooSmall, Tracer};
+use crate::backbones::summary::{LayerKind, LayerSummary, Summary, TooSmall};
 use crate::classification::classifier::ClassifierConfig;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::memory::SPARE;
 use sedet_nn::nn::norm::NormKind;
 
-/// A step that is larger than the memory that is free.
+/// A training step that needs more memory than is available.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "a step of training needs about {:.1} GB of memory and {:.1} GB are free: {advice}; to try it all the \
-     same: --set train.check_memory=false", *need as f64 / 1e9, *free as f64 / 1e9
+    "a training step needs about {:.1} GB of memory and {:.1} GB are free: {advice}",
+    *need as f64 / 1e9, *free as f64 / 1e9
 )]
 pub struct NotEnoughMemory {
     /// Bytes, estimated.
     pub need: u64,
     /// Bytes.
     pub free: u64,
-    /// What to lower.
+    /// Settings to lower.
     pub advice: String,
 }
 
-/// What a step holds.
+/// The memory of a training step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepMemory {
-    /// Bytes of all weights.
+    /// Bytes of all parameters.
     pub weights: u64,
-    /// Bytes that the forward pass keeps of an image for the backward pass.
+    /// Bytes per image that the forward pass keeps for the backward pass.
     pub kept_of_image: u64,
     /// Images in a batch.
     pub images: usize,
@@ -44,17 +44,17 @@ pub struct StepMemory {
 /// The program itself, its data and threads.
 const BASE: u64 = 60 << 20;
 
-/// Gradients of maps on the way back, beside the maps.
+/// Factor for the gradients of feature maps in the backward pass.
 const GRADIENTS: f64 = 1.1;
 
-/// An estimate may be too high by so much before it forbids a run.
+/// Tolerance: a run is refused only if the estimate divided by this exceeds the available memory.
 const DOUBT: f64 = 1.2;
 
 impl StepMemory {
-    /// Of a detector whose input has this height and width at most.
+    /// Estimates the memory of a detector with inputs of at most this height and width.
     ///
     /// # Errors
-    /// Such an input is too small for the network.
+    /// Inputs of this size are too small for the network.
     pub fn of_detector(
         model: &FasterRcnn,
         weights: u64,
@@ -63,26 +63,22 @@ impl StepMemory {
         images: usize,
     ) -> Result<Self, TooSmall> {
         let config = model.config();
-        let mut tracer = Tracer::new(size);
-        model.backbone.trace(&mut tracer);
-        let layers = tracer.finish()?.layers;
-        let has_live_norms = config.backbone.norm.kind == NormKind::Batch;
-        // Stem, then the stages.
-        let mut stages = [0; 5];
-        let mut outputs = [0; 5];
-        for layer in &layers {
-            let stage = stage_of(&layer.name);
-            if stage >= config.backbone.frozen_stages {
-                stages[stage] += kept(layer, has_live_norms);
-                outputs[stage] = 4 * layer.activations();
-            }
-        }
-        let backbone = match recompute {
-            false => stages.iter().sum::<u64>(),
-            // What stands between the stages, and one stage in full at a time.
-            true => outputs.iter().sum::<u64>() + stages.iter().max().copied().unwrap_or(0),
+        let has_trained_norms = config.backbone.norm().kind == NormKind::Batch;
+        let parts = model.backbone.layers_of_parts(size)?;
+        let trained = parts.iter().skip(config.backbone.frozen_stages());
+        let kept_of_parts = trained.clone().map(|layers| {
+            let bytes = layers.iter().map(|layer| kept(layer, has_trained_norms));
+            bytes.sum::<u64>()
+        });
+        let backbone = if recompute {
+            // The outputs of all parts, and all layers of one part at a time.
+            let outputs = trained.filter_map(|layers| layers.last());
+            let outputs = outputs.map(|layer| 4 * layer.activations()).sum::<u64>();
+            outputs + kept_of_parts.max().unwrap_or(0)
+        } else {
+            kept_of_parts.sum()
         };
-        // P2 to P6 have a third more pixels than P2 alone, with the sums on the way down.
+        // P2 to P6 have a third more pixels than P2 alone; the top-down sums have the same size.
         let pyramid = (size[0] / 4 * (size[1] / 4) * 4 / 3 * config.fpn.channels * 4 * 2) as u64;
         let side = config.roi_heads.pooler.output_size;
         let sampled = config.roi_heads.sampler.batch_size_per_image;
@@ -94,10 +90,10 @@ impl StepMemory {
         })
     }
 
-    /// Of a classifier; all its norms are live.
+    /// Estimates the memory of a classifier, whose norms are all trained.
     ///
     /// # Errors
-    /// The input is too small for the network.
+    /// Inputs of this size are too small for the network.
     pub fn of_classifier(
         model: &ClassifierConfig,
         size: usize,
@@ -111,8 +107,8 @@ impl StepMemory {
         })
     }
 
-    /// In all, with optimizer and average: the larger of a step and of a checkpoint, which is written from
-    /// copies; and what the allocator keeps for the next.
+    /// Returns the total in bytes, with optimizer state and EMA weights: the larger of a step and of
+    /// writing a checkpoint, which is done from copies; plus what the allocator keeps for reuse.
     pub fn bytes(&self, config: &EngineConfig) -> u64 {
         let states = match config.optimizer {
             OptimizerConfig::Sgd { momentum: 0.0, .. } => 0,
@@ -128,10 +124,10 @@ impl StepMemory {
         BASE + in_use + in_use / SPARE as u64
     }
 
-    /// Compare with what is free, where the system says how much that is.
+    /// Compares the estimate with the available memory, if the system reports it.
     ///
     /// # Errors
-    /// Far from enough.
+    /// The available memory is far from enough.
     pub fn check(
         &self,
         config: &EngineConfig,
@@ -161,26 +157,17 @@ impl StepMemory {
     }
 }
 
-/// 0 for the stem, else the number of the stage.
-fn stage_of(name: &str) -> usize {
-    let digit = name
-        .strip_prefix("layer")
-        .and_then(|rest| rest.chars().next());
-    digit
-        .and_then(|d| d.to_digit(10))
-        .map_or(0, |d| d.min(4) as usize)
-}
-
-/// Bytes that a layer keeps. Frozen norms are a part of their convolution, and so are SE units behind them.
-fn kept(layer: &LayerSummary, has_live_norms: bool) -> u64 {
+/// Returns the bytes that a layer keeps. Frozen norms are part of their convolution, and so are SE
+/// units after them.
+fn kept(layer: &LayerSummary, has_trained_norms: bool) -> u64 {
     match layer.kind {
-        LayerKind::Norm | LayerKind::Se if !has_live_norms => 0,
+        LayerKind::Norm | LayerKind::Se if !has_trained_norms => 0,
         _ => 4 * layer.activations(),
     }
 }
 
-/// Bytes that this process may still take: of the machine, or of the control group that a scheduler or
-/// a container put it in, if that has less.
+/// Returns the bytes that this process can still allocate: of the machine, or of the control group of
+/// its container or scheduler if that has less.
 pub fn free_memory() -> Option<u64> {
     let memory = MemoryRefreshKind::nothing().with_ram().with_swap();
     let mut system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
@@ -223,18 +210,19 @@ mod tests {
 
     fn megabytes(name: &str, frozen: Option<usize>, side: usize, images: usize) -> f64 {
         let mut net = backbone(name).unwrap();
-        net.norm.kind = match frozen {
+        let common = net.common_mut();
+        common.norm.kind = match frozen {
             Some(_) => NormKind::Frozen,
             None => NormKind::Batch,
         };
-        net.frozen_stages = frozen.unwrap_or(0);
+        *common.frozen_stages = frozen.unwrap_or(0);
         let model = FasterRcnnConfig::new(Preset::Torchvision, net, 90).init(&Device::flex());
         let weights = 4 * model.num_params() as u64;
         let step = StepMemory::of_detector(&model, weights, false, [side; 2], images).unwrap();
         step.bytes(&config(&[])) as f64 / 1e6
     }
 
-    /// Peaks of `benches/compare` (docs/speed.md, there in 2^20 bytes).
+    /// Peaks measured with `benches/compare` (docs/speed.md, there in 2^20 bytes).
     #[test]
     fn the_estimate_is_near_the_measured_peak() {
         for (name, side, measured) in [
@@ -243,18 +231,18 @@ mod tests {
             ("se-resnet50", 512, 923.0),
             ("se-resnet50", 800, 1352.0),
         ] {
-            let share = megabytes(name, Some(2), side, 1) / measured;
-            assert!((0.8..1.2).contains(&share), "{name} {side}: {share}");
+            let ratio = megabytes(name, Some(2), side, 1) / measured;
+            assert!((0.8..1.2).contains(&ratio), "{name} {side}: {ratio}");
         }
-        let (frozen, live) = (
+        let (frozen, trained) = (
             megabytes("resnet50", Some(0), 512, 2),
             megabytes("resnet50", None, 512, 2),
         );
-        assert!(live > frozen + 400.0, "{frozen} {live}");
+        assert!(trained > frozen + 400.0, "{frozen} {trained}");
     }
 
     #[test]
-    fn a_step_that_is_too_large_is_refused_with_what_to_lower() {
+    fn a_step_that_is_too_large_is_refused_with_advice() {
         let step = StepMemory {
             weights: 100 << 20,
             kept_of_image: 1 << 30,
@@ -277,7 +265,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_machine_has_some_memory_left() {
+    fn the_available_memory_is_plausible() {
         let free = free_memory().unwrap();
         assert!(free > 1 << 24 && free < 1 << 50, "{free}");
     }

@@ -1,9 +1,10 @@
-//! The training loop and what it keeps.
+//! Training: runs, the loop, tasks and optimizers.
 //!
-//! - [`engine`]: one loop for every task. - [`detection`], [`classification`]: what is trained.
-//! - [`optimizer`], [`schedule`], [`ema`]: how weights move.
-//! - [`memory`]: whether a step fits into memory.
-//! - [`run_dir`]: the directory of a run. - [`events`]: its logs. - [`progress`]: what a person sees.
+//! - [`run`]: one run from start to end; [`ablation`]: a grid of runs.
+//! - [`engine`]: the loop for every task; [`detection`], [`classification`]: the tasks.
+//! - [`optimizer`], [`schedule`], [`ema`]: how parameters are updated.
+//! - [`memory`]: the memory estimate of a training step.
+//! - [`run_dir`]: the directory of a run; [`events`]: its logs; [`observer`]: progress and notices.
 
 pub mod ablation;
 pub mod classification;
@@ -13,7 +14,12 @@ pub mod engine;
 pub mod events;
 mod exact;
 pub mod memory;
+pub mod observer;
 pub mod optimizer;
-pub mod progress;
+mod run;
 pub mod run_dir;
 pub mod schedule;
+
+pub use run::{
+    RecipeOptions, RunError, RunResult, Start, TrainReport, TrainRequest, run, training_loader,
+};

@@ -13,7 +13,7 @@ use sedet_data::atomic::{keep_as, remove_unfinished, write_atomically};
 pub enum RunDirError {
     /// Something is there already.
     #[error(
-        "{}: holds a run already; continue it with --resume, or give another --output", path.display()
+        "{}: already contains a run", path.display()
     )]
     Exists {
         /// The directory.
@@ -27,7 +27,7 @@ pub enum RunDirError {
     },
     /// Two processes would write over each other.
     #[error(
-        "{}: another sedet{owner} trains in this directory; wait until it has ended, or give another --output", path.display()
+        "{}: another sedet{owner} trains in this directory", path.display()
     )]
     Busy {
         /// The directory.
@@ -55,7 +55,7 @@ pub struct RunDir {
 }
 
 /// Directories of a run in which files are written.
-const DIRECTORYS: [&str; 2] = ["checkpoints", "results"];
+const SUBDIRECTORIES: [&str; 2] = ["checkpoints", "results"];
 
 impl RunDir {
     /// The paths in a directory, whatever is there.
@@ -74,7 +74,7 @@ impl RunDir {
     pub fn create(path: &Path) -> Result<Self, RunDirError> {
         let mut run = Self::at(path);
         run.must_be_new()?;
-        for directory in DIRECTORYS {
+        for directory in SUBDIRECTORIES {
             let directory = path.join(directory);
             fs::create_dir_all(&directory).map_err(|source| RunDirError::Io {
                 path: directory,
@@ -95,12 +95,12 @@ impl RunDir {
             self.previous_checkpoint(),
             self.best_checkpoint(),
         ];
-        match of_a_run.iter().any(|path| path.exists()) {
-            true => Err(RunDirError::Exists {
+        if of_a_run.iter().any(|path| path.exists()) {
+            return Err(RunDirError::Exists {
                 path: self.path.clone(),
-            }),
-            false => Ok(()),
+            });
         }
+        Ok(())
     }
 
     /// The directory of a run that was interrupted, to look into.
@@ -133,7 +133,7 @@ impl RunDir {
     /// Nobody else writes here while this process has the lock.
     fn remove_unfinished(&self) {
         remove_unfinished(&self.path);
-        for directory in DIRECTORYS {
+        for directory in SUBDIRECTORIES {
             remove_unfinished(&self.path.join(directory));
         }
     }
@@ -279,7 +279,7 @@ mod tests {
         let first = RunDir::create(dir.path()).unwrap();
         fs::write(first.last_checkpoint(), "").unwrap();
         let message = RunDir::create(dir.path()).unwrap_err().to_string();
-        assert!(message.contains("holds a run already"), "{message}");
+        assert!(message.contains("already contains a run"), "{message}");
         fs::remove_file(first.last_checkpoint()).unwrap();
         let new = RunDir::create(dir.path());
         fs::write(first.last_checkpoint(), "").unwrap();

@@ -1,65 +1,79 @@
-//! JSON that nobody vouches for, read as a stream without trusting it.
+//! A reader between an untrusted JSON file and its parser.
 //!
-//! A parser keeps some memory for every open bracket and for every text it reads, so that a hostile
-//! or broken file of ten gigabytes could fill the memory of the machine. [`GuardedJson`] stands
-//! between the file and the parser: what is nested too deeply or a text that is too long is an error
-//! with its line. It also knows the two habits of tools that write almost JSON: a byte order mark at
-//! the beginning (skipped) and Python's `NaN` and `Infinity`.
+//! A parser keeps some memory for every open bracket and for every string, so that a hostile or
+//! broken file of ten gigabytes could fill the memory of the machine. [`GuardedJson`] refuses deep
+//! nesting and long strings, naming the line. It also handles two deviations from JSON: a byte order
+//! mark at the beginning (skipped) and Python's `NaN` and `Infinity`.
 
 use std::io::{self, Read};
 
-/// Brackets inside each other. COCO needs five; the parser itself would stop at 128.
-pub const MAX_DEPTH: usize = 64;
+/// The deepest nesting of brackets. COCO needs five; the parser itself would stop at 128.
+const MAX_DEPTH: usize = 64;
 
-/// Bytes of one text: far more than the longest run-length encoded mask.
-pub const MAX_TEXT: usize = 16 << 20;
+/// The length of the longest string in bytes: far more than the longest run-length encoded mask.
+const MAX_STRING: usize = 16 << 20;
 
 /// What to do about `NaN`, `Infinity` and `-Infinity`, which JSON does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotFinite {
-    /// An error that names the line.
+pub(crate) enum NotFinite {
+    /// Return an error that names the line.
     Refuse,
-    /// Hand them on as texts, `"NaN"`.
-    AsText,
-    /// Hand them on as `null`.
+    /// Pass them on as strings that [`not_finite`] recognizes, so that the consumer can say which
+    /// entry contains them, and ignore them in fields that it does not read.
+    Mark,
+    /// Pass them on as `null`.
     AsNull,
 }
 
-/// A reader of JSON with limits; see the module's text. Errors are of the kind
+/// The first character of a string that stands for a number; no file name or class name begins with
+/// it.
+const MARK: char = '\0';
+
+/// Returns the number that [`NotFinite::Mark`] replaced by this string.
+pub(crate) fn not_finite(string: &str) -> Option<f64> {
+    match string.strip_prefix(MARK)? {
+        "NaN" | "-NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
+    }
+}
+
+/// A reader that enforces limits; see the [module](self). Errors are of the kind
 /// [`io::ErrorKind::InvalidData`].
-pub struct GuardedJson<R> {
+pub(crate) struct GuardedJson<R> {
     inner: R,
     not_finite: NotFinite,
     raw: Box<[u8]>,
-    /// What was read from `raw` and not handed on yet.
+    /// Bytes that were checked and not passed on yet.
     ready: Vec<u8>,
-    handed_on: usize,
+    passed_on: usize,
     line: usize,
     depth: usize,
-    in_text: bool,
+    in_string: bool,
     escaped: bool,
-    text_length: usize,
-    /// The beginning of a word that JSON does not have, or a minus that may begin one.
+    string_length: usize,
+    /// The start of a word that JSON does not have, or a minus that may start one.
     word: Vec<u8>,
     at_start: bool,
     at_end: bool,
 }
 
 impl<R: Read> GuardedJson<R> {
-    /// Guards a file.
-    pub fn new(inner: R, not_finite: NotFinite) -> Self {
+    /// Creates a guard for a file.
+    pub(crate) fn new(inner: R, not_finite: NotFinite) -> Self {
         const CHUNK: usize = 1 << 16;
         Self {
             inner,
             not_finite,
             raw: vec![0; CHUNK].into_boxed_slice(),
             ready: Vec::with_capacity(CHUNK),
-            handed_on: 0,
+            passed_on: 0,
             line: 1,
             depth: 0,
-            in_text: false,
+            in_string: false,
             escaped: false,
-            text_length: 0,
+            string_length: 0,
             word: Vec::new(),
             at_start: true,
             at_end: false,
@@ -74,7 +88,7 @@ impl<R: Read> GuardedJson<R> {
     /// Reads the next chunk into `ready`; leaves it empty at the end of the file only.
     fn refill(&mut self) -> io::Result<()> {
         self.ready.clear();
-        self.handed_on = 0;
+        self.passed_on = 0;
         while self.ready.is_empty() && !self.at_end {
             let mut raw = std::mem::take(&mut self.raw);
             let scanned = self.read_and_scan(&mut raw);
@@ -105,15 +119,15 @@ impl<R: Read> GuardedJson<R> {
     }
 
     fn scan(&mut self, byte: u8) -> io::Result<()> {
-        if self.in_text {
-            self.text_length += 1;
-            if self.text_length > MAX_TEXT {
-                return self.wrong("a text of more than 16 MiB; this is no list of annotations");
+        if self.in_string {
+            self.string_length += 1;
+            if self.string_length > MAX_STRING {
+                return self.wrong("a string of more than 16 MiB; this is not an annotation file");
             }
             match byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' => self.escaped = true,
-                b'"' => self.in_text = false,
+                b'"' => self.in_string = false,
                 b'\n' => self.line += 1,
                 _ => {}
             }
@@ -121,7 +135,7 @@ impl<R: Read> GuardedJson<R> {
             return Ok(());
         }
         if !self.word.is_empty() {
-            // No word that is looked for is longer.
+            // Longer than any word that is recognized.
             const LONGEST: usize = 16;
             if byte.is_ascii_alphabetic() && self.word.len() < LONGEST {
                 self.word.push(byte);
@@ -131,13 +145,14 @@ impl<R: Read> GuardedJson<R> {
         }
         match byte {
             b'"' => {
-                self.in_text = true;
-                self.text_length = 0;
+                self.in_string = true;
+                self.string_length = 0;
             }
             b'[' | b'{' => {
                 self.depth += 1;
                 if self.depth > MAX_DEPTH {
-                    return self.wrong("nested more than 64 deep; this is no list of annotations");
+                    return self
+                        .wrong("nested more than 64 levels deep; this is not an annotation file");
                 }
             }
             b']' | b'}' => self.depth = self.depth.saturating_sub(1),
@@ -160,18 +175,15 @@ impl<R: Read> GuardedJson<R> {
         );
         match (is_known, self.not_finite) {
             (false, _) => self.ready.extend(word),
-            (true, NotFinite::AsText) => {
-                self.ready.push(b'"');
+            (true, NotFinite::Mark) => {
+                self.ready.extend(b"\"\\u0000");
                 self.ready.extend(word);
                 self.ready.push(b'"');
             }
             (true, NotFinite::AsNull) => self.ready.extend(b"null"),
             (true, NotFinite::Refuse) => {
                 let word = String::from_utf8_lossy(&word);
-                return self.wrong(&format!(
-                    "{word} is no number that JSON has; `sedet data check` lists such entries of annotations, and its \
-                     --fix writes a copy without them"
-                ));
+                return self.wrong(&format!("{word} is not a JSON number"));
             }
         }
         Ok(())
@@ -180,13 +192,13 @@ impl<R: Read> GuardedJson<R> {
 
 impl<R: Read> Read for GuardedJson<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.handed_on == self.ready.len() {
+        if self.passed_on == self.ready.len() {
             self.refill()?;
         }
-        let left = &self.ready[self.handed_on..];
+        let left = &self.ready[self.passed_on..];
         let count = left.len().min(out.len());
         out[..count].copy_from_slice(&left[..count]);
-        self.handed_on += count;
+        self.passed_on += count;
         Ok(count)
     }
 }
@@ -196,7 +208,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A reader that gives a few bytes at a time, so that words lie across chunks.
+    /// A reader that gives a few bytes at a time, so that words are split across chunks.
     struct Dripping<'a>(&'a [u8], usize);
 
     impl Read for Dripping<'_> {
@@ -215,32 +227,46 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_json_lacks_become_texts_or_nulls_or_an_error_with_their_line() {
+    fn numbers_that_json_lacks_become_marks_or_nulls_or_an_error_with_their_line() {
         let text = b"\xEF\xBB\xBF{\"NaN\": [NaN, -Infinity,\n-1.5, Infinity, -NaN], \"a\\\"NaN\": \"-Infinity\"}";
         for chunk in [3, 4, 7, 1000] {
-            let as_text = through(text, chunk, NotFinite::AsText).unwrap();
-            let expected = "{\"NaN\": [\"NaN\", \"-Infinity\",\n-1.5, \"Infinity\", \"-NaN\"], \"a\\\"NaN\": \"-Infinity\"}";
-            assert_eq!(String::from_utf8(as_text).unwrap(), expected);
+            let marked = through(text, chunk, NotFinite::Mark).unwrap();
+            let value: serde_json::Value = serde_json::from_slice(&marked).unwrap();
+            let number = |at: usize| value["NaN"][at].as_str().and_then(not_finite);
+            assert!(number(0).unwrap().is_nan() && number(4).unwrap().is_nan());
+            assert_eq!(number(1), Some(f64::NEG_INFINITY));
+            assert_eq!(value["NaN"][2], -1.5);
+            assert_eq!(number(3), Some(f64::INFINITY));
+            assert_eq!(value["a\"NaN"], "-Infinity");
+            assert_eq!(not_finite("-Infinity"), None);
         }
         let nulls = through(text, 5, NotFinite::AsNull).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&nulls).unwrap();
         assert_eq!(value["NaN"][2], -1.5);
         assert!(value["NaN"][0].is_null() && value["NaN"][3].is_null());
         let error = through(b"[1,\n2,\n  NaN]", 4, NotFinite::Refuse).unwrap_err();
-        assert!(error.to_string().starts_with("line 3: NaN is no number"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("line 3: NaN is not a JSON number")
+        );
     }
 
     #[test]
-    fn deep_nesting_and_endless_texts_are_refused_in_little_memory() {
+    fn deep_nesting_and_endless_strings_are_refused_in_little_memory() {
         let deep = vec![b'['; 100_000];
         let error = through(&deep, 1000, NotFinite::Refuse).unwrap_err();
-        assert!(error.to_string().contains("nested more than 64 deep"));
-        let mut brackets_in_text = b"[\"".to_vec();
-        brackets_in_text.extend(vec![b'['; 100_000]);
-        brackets_in_text.extend(b"\"]");
+        assert!(
+            error
+                .to_string()
+                .contains("nested more than 64 levels deep")
+        );
+        let mut brackets_in_string = b"[\"".to_vec();
+        brackets_in_string.extend(vec![b'['; 100_000]);
+        brackets_in_string.extend(b"\"]");
         assert_eq!(
-            through(&brackets_in_text, 999, NotFinite::Refuse).unwrap(),
-            brackets_in_text
+            through(&brackets_in_string, 999, NotFinite::Refuse).unwrap(),
+            brackets_in_string
         );
         let endless = io::Read::chain(&b"\""[..], io::repeat(b'x'));
         let mut guarded = GuardedJson::new(endless, NotFinite::Refuse);
@@ -257,14 +283,14 @@ mod tests {
         ) {
             let json = serde_json::json!({ "texts": texts, "numbers": numbers, "t": [true, null, -1] });
             for text in [json.to_string(), format!("{json:#}")] {
-                let passed = through(text.as_bytes(), chunk, NotFinite::AsText).unwrap();
+                let passed = through(text.as_bytes(), chunk, NotFinite::Mark).unwrap();
                 prop_assert_eq!(passed, text.into_bytes());
             }
         }
 
         #[test]
         fn bytes_of_any_kind_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            for not_finite in [NotFinite::Refuse, NotFinite::AsText, NotFinite::AsNull] {
+            for not_finite in [NotFinite::Refuse, NotFinite::Mark, NotFinite::AsNull] {
                 let _ = through(&bytes, 11, not_finite);
             }
         }

@@ -7,13 +7,11 @@
 
 pub mod coco;
 pub mod coco_categories;
-pub mod coco_copy;
 pub mod coco_directory;
 pub mod format;
 pub(crate) mod image_files;
-pub mod json_guard;
+pub(crate) mod json_guard;
 pub mod layout;
-pub mod lenient;
 pub mod store;
 mod text_file;
 pub mod voc;

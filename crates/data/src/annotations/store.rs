@@ -1,12 +1,16 @@
 //! Categories, images and boxes in columns.
 //!
 //! The whole COCO training set has 118 thousand images and 860 thousand boxes. As one object per
-//! annotation that is gigabytes; as columns it is about 40 MB, loaded once and shared by all
+//! annotation that is gigabytes; as columns it is about 60 MB, loaded once and shared by all
 //! threads. Reading is by image: [`AnnotationStore::image`] and [`AnnotationStore::annotations`].
 //!
-//! Images are ordered by id (as torchvision and pycocotools order them), categories too: a
-//! category's place in that order is its contiguous class index `0..C-1`, the only thing the
+//! Images are ordered by id (as torchvision and pycocotools order them), categories too: the
+//! position of a category in that order is its contiguous class index `0..C-1`, the only thing the
 //! network sees. The original ids stay available through [`AnnotationStore::categories`].
+//!
+//! Training reads boxes as `f32`. A store that was read from COCO JSON keeps the `f64` numbers of the
+//! file, because the metrics depend on them: an area next to 32 x 32 pixels or an IoU next to a
+//! threshold may be rounded to the other side.
 
 use std::collections::HashMap;
 
@@ -14,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::boxes::{BoxXyxy, ImageSize};
 
-/// A hash of numbers and texts.
+/// A hash of numbers and strings.
 #[derive(Debug, Default)]
 pub(crate) struct Fingerprint(Sha256);
 
@@ -23,13 +27,13 @@ impl Fingerprint {
         self.0.update(value.to_le_bytes());
     }
 
-    /// With its length, so that two texts in turn are not one.
+    /// Adds a string with its length, so that two strings in turn differ from their concatenation.
     pub(crate) fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.0.update(text);
     }
 
-    /// 16 hexadecimal digits; enough to notice a change.
+    /// Returns 16 hexadecimal digits, enough to notice a change.
     pub(crate) fn finish(self) -> String {
         let digest = self.0.finalize();
         digest[..8]
@@ -39,11 +43,12 @@ impl Fingerprint {
     }
 }
 
-/// More images or annotations are refused before they fill the memory: twice as many as the largest
-/// public set has (Objects365, 27 million boxes). In columns they take about 4 GB.
+/// The largest number of images or annotations; more are refused before they fill the memory. It is
+/// twice the number of the largest public dataset (Objects365, 27 million boxes). In columns they
+/// take about 5 GB.
 pub const MAX_ANNOTATIONS: usize = 50_000_000;
 
-/// A category as the dataset's author numbered and named it.
+/// A category with the id and the name that the dataset gives it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Category {
     /// The original id; any number, with any gaps.
@@ -52,7 +57,7 @@ pub struct Category {
     pub name: String,
 }
 
-/// Why a set of annotations contradicts itself.
+/// Annotations that are incomplete or contradict themselves.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AnnotationError {
     /// Two categories share an id.
@@ -81,7 +86,7 @@ pub enum AnnotationError {
         /// The id.
         id: u64,
     },
-    /// An annotation lies on an image that is not listed.
+    /// An annotation belongs to an image that is not listed.
     #[error("annotation {annotation} refers to image {image}, which is not in `images`")]
     UnknownImage {
         /// Annotation id.
@@ -97,7 +102,7 @@ pub enum AnnotationError {
         /// The category id it refers to.
         category: u64,
     },
-    /// An image without extent.
+    /// An image with a side of zero.
     #[error("image {id} (`{file_name}`) is {width}x{height}: both sides must be at least 1")]
     EmptyImage {
         /// Image id.
@@ -109,42 +114,62 @@ pub enum AnnotationError {
         /// Height in pixels.
         height: u32,
     },
-    /// A part of an entry that can't be done without is absent.
-    #[error("{entry} has no `{field}`")]
-    Missing {
-        /// Such as `annotation 17`.
-        entry: String,
-        /// Such as `bbox`.
-        field: &'static str,
+    /// An entry of a COCO list has a missing or wrong field.
+    #[error("{list}[{position}]{}: {problem}", of_id(*.id))]
+    Entry {
+        /// The list: `images`, `annotations` or `categories`.
+        list: &'static str,
+        /// The position in the list, from zero.
+        position: usize,
+        /// The entry's id, if it has one.
+        id: Option<u64>,
+        /// The field and what is wrong with it.
+        problem: String,
+    },
+    /// A COCO document lacks a list.
+    #[error("there is no `{list}` list")]
+    ListMissing {
+        /// The list's key.
+        list: &'static str,
+    },
+    /// A COCO document has a list twice.
+    #[error("`{list}` appears twice")]
+    ListTwice {
+        /// The list's key.
+        list: &'static str,
     },
     /// No category at all.
     #[error("there are no categories")]
     NoCategories,
-    /// More than the columns can number.
-    #[error("{count} {what} are more than the {limit} that fit")]
+    /// More than the columns can hold.
+    #[error("{count} {what} exceed the limit of {limit}")]
     TooMany {
-        /// What there is too much of.
+        /// The list or column.
         what: &'static str,
-        /// How many there are.
+        /// The number of its entries.
         count: usize,
-        /// How many are possible.
+        /// The largest possible number.
         limit: usize,
     },
 }
 
-/// One annotation on its way into an [`AnnotationStoreBuilder`].
+fn of_id(id: Option<u64>) -> String {
+    id.map_or_else(String::new, |id| format!(" (id {id})"))
+}
+
+/// An annotation to add to an [`AnnotationStoreBuilder`]; `T` is the type of its numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct NewAnnotation {
-    /// Unique over the whole set.
+pub struct NewAnnotation<T = f32> {
+    /// Unique in the dataset.
     pub id: u64,
     /// Id of its image.
     pub image_id: u64,
     /// Original category id.
     pub category_id: u64,
     /// `[x, y, width, height]` in pixels of the image.
-    pub xywh: [f32; 4],
+    pub xywh: [T; 4],
     /// Area in square pixels (COCO: of the segmentation); width times height when `None`.
-    pub area: Option<f32>,
+    pub area: Option<T>,
     /// COCO's `iscrowd`: the box covers a group that was not annotated one by one.
     pub is_crowd: bool,
 }
@@ -156,7 +181,7 @@ pub struct AnnotatedImage<'a> {
     pub id: u64,
     /// File name as in the annotations, relative to the image directory.
     pub file_name: &'a str,
-    /// Size as in the annotations; the frame of the boxes.
+    /// Size as in the annotations, which the boxes refer to.
     pub size: ImageSize,
 }
 
@@ -175,7 +200,7 @@ pub struct Annotation {
     pub is_crowd: bool,
 }
 
-/// Columns of images and annotations; see the module's text.
+/// Images and annotations in columns; see the [module](self).
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnnotationStore {
     categories: Vec<Category>,
@@ -183,41 +208,40 @@ pub struct AnnotationStore {
     /// Annotations of image `i` are `first_annotation[i]..first_annotation[i + 1]`.
     first_annotation: Vec<u32>,
     annotation_ids: Vec<u64>,
-    xywh: Vec<[f32; 4]>,
+    boxes: BoxColumns,
     classes: Vec<u16>,
-    areas: Vec<f32>,
     crowd: BitColumn,
 }
 
 impl AnnotationStore {
-    /// Categories ordered by original id; the position is the contiguous class index.
+    /// Returns the categories ordered by original id; the position is the contiguous class index.
     pub fn categories(&self) -> &[Category] {
         &self.categories
     }
 
-    /// How many classes there are, background not counted.
+    /// Returns the number of classes, background not counted.
     pub fn class_count(&self) -> usize {
         self.categories.len()
     }
 
-    /// The contiguous class index of an original category id.
+    /// Returns the contiguous class index of an original category id.
     pub fn class_of_category(&self, category_id: u64) -> Option<usize> {
         self.categories
             .binary_search_by_key(&category_id, |category| category.id)
             .ok()
     }
 
-    /// How many images there are, those without annotations included.
+    /// Returns the number of images, those without annotations included.
     pub fn image_count(&self) -> usize {
         self.images.ids.len()
     }
 
-    /// How many annotations there are on all images.
+    /// Returns the number of annotations of all images.
     pub fn annotation_count(&self) -> usize {
         self.annotation_ids.len()
     }
 
-    /// The image at a position `0..image_count()`.
+    /// Returns the image at a position `0..image_count()`.
     ///
     /// # Panics
     /// The position is out of range.
@@ -225,37 +249,54 @@ impl AnnotationStore {
         self.images.get(index)
     }
 
-    /// The position of an original image id.
+    /// Returns the position of an original image id.
     pub fn index_of_image(&self, image_id: u64) -> Option<usize> {
         self.images.ids.binary_search(&image_id).ok()
     }
 
-    /// Annotations on the image at a position, in the order in which they were listed.
+    /// Returns the annotations of the image at a position, in the order in which they were listed.
     ///
     /// # Panics
     /// The position is out of range.
     pub fn annotations(&self, index: usize) -> impl ExactSizeIterator<Item = Annotation> + '_ {
-        let range = self.first_annotation[index]..self.first_annotation[index + 1];
-        (range.start as usize..range.end as usize).map(|at| Annotation {
+        self.range(index).map(|at| Annotation {
             id: self.annotation_ids[at],
-            box_in_image: BoxXyxy::from_xywh(self.xywh[at]),
+            box_in_image: BoxXyxy::from_xywh(self.boxes.xywh(at)),
             class: usize::from(self.classes[at]),
-            area: self.areas[at],
+            area: self.boxes.area(at),
             is_crowd: self.crowd.get(at),
         })
     }
 
-    /// The boxes of an image as COCO's `[x, y, width, height]`, parallel to [`Self::annotations`];
-    /// unlike corners they are free of rounding and can be written back unchanged.
+    fn range(&self, index: usize) -> std::ops::Range<usize> {
+        self.first_annotation[index] as usize..self.first_annotation[index + 1] as usize
+    }
+
+    /// Returns the boxes of an image as COCO's `[x, y, width, height]`, parallel to
+    /// [`Self::annotations`]; unlike corners they are free of rounding.
     ///
     /// # Panics
     /// The position is out of range.
-    pub fn boxes_xywh(&self, index: usize) -> &[[f32; 4]] {
-        &self.xywh[self.first_annotation[index] as usize..self.first_annotation[index + 1] as usize]
+    pub fn boxes_xywh(&self, index: usize) -> impl ExactSizeIterator<Item = [f32; 4]> + '_ {
+        self.range(index).map(|at| self.boxes.xywh(at))
     }
 
-    /// A number of everything that training learns from: categories, images and boxes. Two stores
-    /// with one fingerprint give the same batches in the same order.
+    /// Returns the boxes and areas of an image in the precision of their source, parallel to
+    /// [`Self::annotations`].
+    pub(crate) fn numbers(&self, index: usize) -> impl ExactSizeIterator<Item = BoxNumbers> + '_ {
+        self.range(index).map(|at| self.boxes.numbers(at))
+    }
+
+    /// Returns how many annotations of an image come from COCO JSON without an `area` and have the
+    /// area of their box.
+    pub(crate) fn derived_areas(&self, index: usize) -> usize {
+        self.range(index)
+            .filter(|at| self.boxes.is_derived(*at))
+            .count()
+    }
+
+    /// Computes a hash of everything that training learns from: categories, images and boxes. Two
+    /// stores with one fingerprint give the same batches in the same order.
     pub fn fingerprint(&self) -> String {
         let mut hash = Fingerprint::default();
         for category in &self.categories {
@@ -279,10 +320,10 @@ impl AnnotationStore {
         hash.finish()
     }
 
-    /// The same with other file names, one for each image.
+    /// Returns the same annotations with other file names, one for each image.
     ///
     /// # Panics
-    /// Another number of names than of images.
+    /// The number of names is not the number of images.
     pub fn with_file_names(&self, names: &[&str]) -> Self {
         assert_eq!(names.len(), self.image_count(), "one name for each image");
         let mut images = ImageColumns::default();
@@ -296,7 +337,7 @@ impl AnnotationStore {
         }
     }
 
-    /// The first `count` images with their annotations and all categories; for short trials.
+    /// Returns the first `count` images with their annotations and all categories, for short runs.
     pub fn first_images(&self, count: usize) -> Self {
         let count = count.min(self.image_count());
         let annotations = self.first_annotation[count] as usize;
@@ -307,15 +348,14 @@ impl AnnotationStore {
             images,
             first_annotation: self.first_annotation[..=count].to_vec(),
             annotation_ids: self.annotation_ids[..annotations].to_vec(),
-            xywh: self.xywh[..annotations].to_vec(),
+            boxes: self.boxes.first(annotations),
             classes: self.classes[..annotations].to_vec(),
-            areas: self.areas[..annotations].to_vec(),
-            crowd: (0..annotations).map(|at| self.crowd.get(at)).collect(),
+            crowd: self.crowd.first(annotations),
         }
     }
 }
 
-/// Says in one line how two category tables differ; `None` when they are equal.
+/// Describes in one line how two category tables differ; `None` when they are equal.
 pub fn category_difference(first: &[Category], second: &[Category]) -> Option<String> {
     const SHOWN: usize = 8;
     let mut differences = category_differences(first, second, ("the first", "the second"));
@@ -331,7 +371,8 @@ pub fn category_difference(first: &[Category], second: &[Category]) -> Option<St
     Some(text)
 }
 
-/// How two category tables differ, one category each; `names` are those of the tables.
+/// Lists the differences of two category tables, one category each; `names` are those of the
+/// tables.
 pub fn category_differences(
     first: &[Category],
     second: &[Category],
@@ -368,13 +409,12 @@ pub struct AnnotationStoreBuilder {
     annotation_ids: Vec<u64>,
     image_ids: Vec<u64>,
     category_ids: Vec<u64>,
-    xywh: Vec<[f32; 4]>,
-    areas: Vec<f32>,
+    boxes: BoxColumns,
     crowd: BitColumn,
 }
 
 impl AnnotationStoreBuilder {
-    /// Nothing collected.
+    /// Creates an empty builder.
     pub fn new() -> Self {
         Self::default()
     }
@@ -387,27 +427,35 @@ impl AnnotationStoreBuilder {
         });
     }
 
-    /// Adds an image; `size` in pixels, as the image is seen with EXIF applied.
+    /// Adds an image; `size` is that of the image with its EXIF rotation applied.
     pub fn add_image(&mut self, id: u64, file_name: &str, size: ImageSize) {
         self.images.push(id, file_name, size);
     }
 
     /// Adds an annotation; its image and category may follow later.
     pub fn add_annotation(&mut self, annotation: NewAnnotation) {
-        let [_, _, width, height] = annotation.xywh;
+        self.boxes.push_single(annotation.xywh, annotation.area);
+        self.add_references(&annotation);
+    }
+
+    /// Adds an annotation with the numbers of a COCO file.
+    pub(crate) fn add_exact_annotation(&mut self, annotation: NewAnnotation<f64>) {
+        self.boxes.push_double(annotation.xywh, annotation.area);
+        self.add_references(&annotation);
+    }
+
+    fn add_references<T>(&mut self, annotation: &NewAnnotation<T>) {
         self.annotation_ids.push(annotation.id);
         self.image_ids.push(annotation.image_id);
         self.category_ids.push(annotation.category_id);
-        self.xywh.push(annotation.xywh);
-        self.areas.push(annotation.area.unwrap_or(width * height));
         self.crowd.push(annotation.is_crowd);
     }
 
-    /// Checks that everything refers to something and sorts it.
+    /// Checks all references and sorts everything.
     ///
     /// # Errors
-    /// Duplicate ids, annotations on unknown images or of unknown categories, empty images, no
-    /// categories, or more than 65 535 categories or [`MAX_ANNOTATIONS`] annotations.
+    /// Duplicate ids, annotations of unknown images or categories, empty images, no categories, or
+    /// more than 65 535 categories or [`MAX_ANNOTATIONS`] annotations.
     pub fn build(mut self) -> Result<AnnotationStore, AnnotationError> {
         check_count("categories", self.categories.len(), usize::from(u16::MAX))?;
         check_count("images", self.images.ids.len(), MAX_ANNOTATIONS)?;
@@ -445,13 +493,9 @@ impl AnnotationStoreBuilder {
             images: self.images,
             first_annotation,
             annotation_ids: reorder(self.annotation_ids, &order),
-            xywh: reorder(self.xywh, &order),
+            boxes: self.boxes.reordered(&order),
             classes: reorder(classes, &order),
-            areas: reorder(self.areas, &order),
-            crowd: order
-                .iter()
-                .map(|&from| self.crowd.get(from as usize))
-                .collect(),
+            crowd: self.crowd.reordered(&order),
         })
     }
 
@@ -522,17 +566,176 @@ pub(crate) fn check_count(
     Ok(())
 }
 
-/// Takes the column, so that its memory is free before the next column is reordered.
+/// Reorders a column. It takes the column, so that its memory is free before the next one is
+/// reordered.
 fn reorder<T: Copy>(column: Vec<T>, order: &[u32]) -> Vec<T> {
     order.iter().map(|&from| column[from as usize]).collect()
 }
 
-/// Image ids, names and sizes; names lie one behind the other in one string.
+/// The box and the area of one annotation in the precision of their source.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum BoxNumbers {
+    /// `[x, y, width, height]` and the area.
+    Single([f32; 4], f32),
+    /// `[x, y, width, height]` and the area.
+    Double([f64; 4], f64),
+}
+
+impl BoxNumbers {
+    /// Returns `[x, y, width, height]` and the area.
+    pub(crate) fn as_f64(self) -> ([f64; 4], f64) {
+        match self {
+            Self::Single(xywh, area) => (xywh.map(f64::from), f64::from(area)),
+            Self::Double(xywh, area) => (xywh, area),
+        }
+    }
+}
+
+/// Boxes and areas in the precision of their source.
+#[derive(Debug, Clone)]
+enum BoxColumns {
+    Single {
+        xywh: Vec<[f32; 4]>,
+        areas: Vec<f32>,
+    },
+    Double {
+        xywh: Vec<[f64; 4]>,
+        areas: Vec<f64>,
+        /// Whether the area is that of the box, because the source has none.
+        derived: BitColumn,
+    },
+}
+
+impl Default for BoxColumns {
+    fn default() -> Self {
+        Self::Single {
+            xywh: Vec::new(),
+            areas: Vec::new(),
+        }
+    }
+}
+
+impl BoxColumns {
+    fn len(&self) -> usize {
+        match self {
+            Self::Single { areas, .. } => areas.len(),
+            Self::Double { areas, .. } => areas.len(),
+        }
+    }
+
+    fn xywh(&self, at: usize) -> [f32; 4] {
+        match self {
+            Self::Single { xywh, .. } => xywh[at],
+            Self::Double { xywh, .. } => xywh[at].map(|value| value as f32),
+        }
+    }
+
+    fn area(&self, at: usize) -> f32 {
+        match self {
+            Self::Single { areas, .. } => areas[at],
+            Self::Double { areas, .. } => areas[at] as f32,
+        }
+    }
+
+    fn numbers(&self, at: usize) -> BoxNumbers {
+        match self {
+            Self::Single { xywh, areas } => BoxNumbers::Single(xywh[at], areas[at]),
+            Self::Double { xywh, areas, .. } => BoxNumbers::Double(xywh[at], areas[at]),
+        }
+    }
+
+    fn is_derived(&self, at: usize) -> bool {
+        match self {
+            Self::Single { .. } => false,
+            Self::Double { derived, .. } => derived.get(at),
+        }
+    }
+
+    fn push_single(&mut self, new: [f32; 4], area: Option<f32>) {
+        match self {
+            Self::Single { xywh, areas } => {
+                xywh.push(new);
+                areas.push(area.unwrap_or(new[2] * new[3]));
+            }
+            Self::Double { .. } => self.push_double(new.map(f64::from), area.map(f64::from)),
+        }
+    }
+
+    fn push_double(&mut self, new: [f64; 4], area: Option<f64>) {
+        match self {
+            Self::Single { xywh, areas } => {
+                *self = Self::Double {
+                    xywh: xywh.iter().map(|xywh| xywh.map(f64::from)).collect(),
+                    areas: areas.iter().copied().map(f64::from).collect(),
+                    derived: areas.iter().map(|_| false).collect(),
+                };
+                self.push_double(new, area);
+            }
+            Self::Double {
+                xywh,
+                areas,
+                derived,
+            } => {
+                xywh.push(new);
+                areas.push(area.unwrap_or(new[2] * new[3]));
+                derived.push(area.is_none());
+            }
+        }
+    }
+
+    fn first(&self, count: usize) -> Self {
+        match self {
+            Self::Single { xywh, areas } => Self::Single {
+                xywh: xywh[..count].to_vec(),
+                areas: areas[..count].to_vec(),
+            },
+            Self::Double {
+                xywh,
+                areas,
+                derived,
+            } => Self::Double {
+                xywh: xywh[..count].to_vec(),
+                areas: areas[..count].to_vec(),
+                derived: derived.first(count),
+            },
+        }
+    }
+
+    fn reordered(self, order: &[u32]) -> Self {
+        match self {
+            Self::Single { xywh, areas } => Self::Single {
+                xywh: reorder(xywh, order),
+                areas: reorder(areas, order),
+            },
+            Self::Double {
+                xywh,
+                areas,
+                derived,
+            } => Self::Double {
+                xywh: reorder(xywh, order),
+                areas: reorder(areas, order),
+                derived: derived.reordered(order),
+            },
+        }
+    }
+}
+
+/// Compares as `f32`, which is what training sees: a store and its copy through a file are equal
+/// whatever their precision.
+impl PartialEq for BoxColumns {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len()
+            && (0..self.len())
+                .all(|at| self.xywh(at) == other.xywh(at) && self.area(at) == other.area(at))
+    }
+}
+
+/// Image ids, names and sizes; all names are in one string, one after the other.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct ImageColumns {
     ids: Vec<u64>,
     file_names: String,
-    /// Where each name ends in `file_names`.
+    /// The end of each name in `file_names`.
     name_ends: Vec<usize>,
     widths: Vec<u32>,
     heights: Vec<u32>,
@@ -618,6 +821,14 @@ impl BitColumn {
 
     fn get(&self, index: usize) -> bool {
         self.words[index / 64] >> (index % 64) & 1 == 1
+    }
+
+    fn first(&self, count: usize) -> Self {
+        (0..count).map(|at| self.get(at)).collect()
+    }
+
+    fn reordered(&self, order: &[u32]) -> Self {
+        order.iter().map(|&from| self.get(from as usize)).collect()
     }
 }
 
@@ -728,7 +939,7 @@ mod tests {
     }
 
     #[test]
-    fn images_without_extent_and_sets_without_categories_are_errors() {
+    fn images_with_a_side_of_zero_and_datasets_without_categories_are_errors() {
         let mut empty = builder();
         empty.add_image(1000, "flat.jpg", ImageSize::new(0, 7));
         assert!(
@@ -745,7 +956,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_images_are_a_store_of_their_own() {
+    fn the_first_images_form_a_store() {
         let mut builder = builder();
         for (id, image) in [(1, 900), (2, 5), (3, 70), (4, 5)] {
             builder.add_annotation(annotation(id, image, 1));
@@ -760,7 +971,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_between_category_tables_are_spelled_out() {
+    fn differences_between_category_tables_are_listed() {
         let table = |entries: &[(u64, &str)]| -> Vec<Category> {
             entries
                 .iter()
@@ -781,7 +992,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_annotation_is_found_again_on_its_image(
+        fn every_annotation_belongs_to_its_image_in_file_order(
             images in proptest::collection::vec(0u64..3, 0..200),
         ) {
             let mut builder = builder();

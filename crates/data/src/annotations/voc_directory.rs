@@ -463,7 +463,7 @@ mod tests {
         assert_eq!((train.image_count(), train.annotation_count()), (2, 2));
         assert_eq!(train.image(1).size, ImageSize::new(9, 12));
         assert_eq!(
-            train.boxes_xywh(0),
+            train.boxes_xywh(0).collect::<Vec<_>>(),
             [[1.0, 2.0, 3.0, 6.0], [0.0, 0.0, 1.0, 1.0]]
         );
     }

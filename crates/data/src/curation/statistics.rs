@@ -188,7 +188,7 @@ fn boxes_without_crowds(
         .annotations(index)
         .zip(store.boxes_xywh(index))
         .filter(|(annotation, _)| !annotation.is_crowd)
-        .map(|(_, xywh)| *xywh)
+        .map(|(_, xywh)| xywh)
 }
 
 #[cfg(test)]

@@ -1,22 +1,21 @@
-//! Measuring a classifier: accuracy, the confusion matrix, and whether its probabilities can be
-//! trusted.
+//! Metrics of a classifier: accuracy, the confusion matrix and calibration.
 
 use serde::Serialize;
 
 /// Bins of the reliability diagram, as in Guo et al. 2017.
 const BINS: usize = 15;
-/// A class among so many best counts for the second accuracy.
+/// The number of best classes among which the label must be for the second accuracy.
 const SECOND_RANK: usize = 5;
 
-/// Counts over images, one at a time; its size depends on the number of classes only.
+/// Counts over images, added one at a time; its size depends on the number of classes only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassificationScores {
     classes: usize,
-    /// `[right class, predicted class]`.
+    /// Number of images; `[label, predicted class]`.
     confusion: Vec<u32>,
-    /// Of each class: images with scores that are not numbers, which count as wrong.
+    /// Images of each class whose scores are NaN, which count as wrong.
     without_scores: Vec<u32>,
-    /// Of each class: images that have it among the five best.
+    /// Images of each class that have it among the five best.
     among_five: Vec<u32>,
     loss: f64,
     bins: [Bin; BINS],
@@ -30,55 +29,55 @@ struct Bin {
     confidence: f64,
 }
 
-/// What [`ClassificationScores`] come to. Shares are in percent.
+/// The metrics of a classifier, from [`ClassificationScores`]. Shares are in percent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClassificationEvaluation {
     /// Number of images.
     pub images: usize,
-    /// The best score is the right class's.
+    /// Share of the images whose best score is that of the label.
     pub top1: f64,
-    /// The right class is among the best five.
+    /// Share of the images whose label is among the best five.
     pub top5: f64,
     /// Mean cross entropy, in nats.
     pub loss: f64,
-    /// Expected calibration error: the mean distance between the probability of the predicted class
-    /// and how often it is right, over 15 bins of equal width (Guo et al. 2017, equation 3).
+    /// Expected calibration error: the mean difference between the probability of the predicted class
+    /// and its accuracy, over 15 bins of equal width (Guo et al. 2017, equation 3).
     pub calibration_error: f64,
-    /// By label.
+    /// The classes by label.
     pub classes: Vec<ClassAccuracy>,
-    /// By confidence, where there are images.
+    /// The bins by confidence, without empty ones.
     pub reliability: Vec<ReliabilityBin>,
-    /// `[right class][predicted class]`, numbers of images.
+    /// Number of images; `[label][predicted class]`.
     #[serde(skip)]
     pub confusion: Vec<Vec<u32>>,
 }
 
-/// One class.
+/// The accuracy of one class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClassAccuracy {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its images.
+    /// Number of images.
     pub images: usize,
-    /// Share of them that is recognized.
+    /// Share of the images whose best score is that of the class.
     pub top1: f64,
-    /// Share of them that has the class among the best five.
+    /// Share of the images that have the class among the best five.
     pub top5: f64,
-    /// What it is taken for most often, if ever.
+    /// The class that is predicted instead most often, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confused_with: Option<Confusion>,
 }
 
-/// A wrong class.
+/// A class that is predicted in place of the label.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Confusion {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// Number of images.
     pub images: usize,
 }
 
-/// Images whose predicted class has a probability in `(from, to]`.
+/// A bin of the reliability diagram: images whose predicted class has a probability in `(from, to]`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ReliabilityBin {
     /// Lower bound.
@@ -89,12 +88,12 @@ pub struct ReliabilityBin {
     pub images: usize,
     /// Mean probability of the predicted class.
     pub confidence: f64,
-    /// Share of images where that class is right.
+    /// Share of the images whose predicted class is the label.
     pub accuracy: f64,
 }
 
 impl ClassificationScores {
-    /// Nothing seen yet.
+    /// Creates counts of zero.
     pub fn new(classes: usize) -> Self {
         Self {
             classes,
@@ -106,11 +105,11 @@ impl ClassificationScores {
         }
     }
 
-    /// Count one image: the logits of all classes, and the right one. Of equal scores the first
-    /// class counts as better, as in an argmax.
+    /// Adds an image with the logits of all classes and its label. Of equal scores the first class
+    /// counts as better, as in an argmax.
     ///
     /// # Panics
-    /// Another number of classes, or a label beyond them.
+    /// The number of logits is not the number of classes, or the label is out of range.
     pub fn add(&mut self, logits: &[f32], label: usize) {
         assert_eq!(logits.len(), self.classes);
         if logits.iter().any(|score| score.is_nan()) {
@@ -124,11 +123,13 @@ impl ClassificationScores {
                 |&(other, &score): &(usize, &f32)| score > own || (score == own && other < class);
             logits.iter().enumerate().filter(better).count()
         };
-        let predicted =
-            (1..self.classes).fold(0, |best, class| match logits[class] > logits[best] {
-                true => class,
-                false => best,
-            });
+        let predicted = (1..self.classes).fold(0, |best, class| {
+            if logits[class] > logits[best] {
+                class
+            } else {
+                best
+            }
+        });
         self.confusion[label * self.classes + predicted] += 1;
         self.among_five[label] += u32::from(rank(label) < SECOND_RANK);
         let highest = f64::from(logits[predicted]);
@@ -142,7 +143,7 @@ impl ClassificationScores {
         bin.confidence += confidence;
     }
 
-    /// Images so far.
+    /// Returns the number of images added.
     pub fn images(&self) -> usize {
         (0..self.classes).map(|class| self.images_of(class)).sum()
     }
@@ -156,7 +157,7 @@ impl ClassificationScores {
         &self.confusion[class * self.classes..(class + 1) * self.classes]
     }
 
-    /// The shares so far; the names are by label.
+    /// Computes the metrics of the images added; `class_names` are by label.
     pub fn evaluation(&self, class_names: &[String]) -> ClassificationEvaluation {
         let images = self.images();
         let name = |class: usize| class_names.get(class).cloned().unwrap_or_default();
@@ -212,21 +213,25 @@ impl ClassificationScores {
 }
 
 impl ClassificationEvaluation {
-    /// For machines. A loss that is no number becomes null.
+    /// Formats the metrics as JSON; a loss of NaN is null.
     pub fn to_json(&self) -> String {
-        // Numbers, text and lists: nothing that JSON could refuse.
+        // Numbers, strings and lists always are JSON.
         format!("{:#}", serde_json::json!(self))
     }
 
-    /// For people: one line of accuracy, and one of what else was measured.
+    /// Formats one line with the accuracy and one with loss and calibration.
     pub fn summary(&self) -> String {
         format!(
-            "{} images: top-1 {:.2} %, top-5 {:.2} %\nloss {:.4}, calibration error {:.2} %",
-            self.images, self.top1, self.top5, self.loss, self.calibration_error
+            "{}: top-1 {:.2} %, top-5 {:.2} %\nloss {:.4}, calibration error {:.2} %",
+            super::table::counted(self.images, "image"),
+            self.top1,
+            self.top5,
+            self.loss,
+            self.calibration_error
         )
     }
 
-    /// The confusion matrix: a row for each right class, a column for each predicted one.
+    /// Formats the confusion matrix as CSV: a row for each label, a column for each predicted class.
     pub fn confusion_csv(&self) -> String {
         let names = self.classes.iter().map(|class| class.name.clone());
         let head = std::iter::once("class".to_string()).chain(names.clone());
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_class_counts_by_its_rank() {
+    fn a_label_counts_by_its_rank() {
         let mut scores = ClassificationScores::new(7);
         let logits = [0.1, 0.9, 0.3, 0.2, 0.4, 0.5, 0.6];
         scores.add(&logits, 1);
@@ -269,13 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_scores_the_first_wins_and_nan_never() {
+    fn of_equal_scores_the_first_is_predicted_and_nan_is_wrong() {
         let mut scores = ClassificationScores::new(2);
         scores.add(&[1.0, 1.0], 1);
         scores.add(&[f32::NAN, 1.0], 0);
         let found = scores.evaluation(&names(2));
         assert_eq!((found.images, found.top1), (2, 0.0));
-        assert!(found.loss.is_nan(), "a loss that is no number must show");
+        assert!(found.loss.is_nan(), "a loss of NaN must not be hidden");
         assert_eq!(found.classes[0].top5, 0.0);
     }
 }

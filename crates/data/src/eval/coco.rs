@@ -1,15 +1,15 @@
 //! The twelve COCO box metrics, the class table and the precision-recall curves.
 //!
-//! A thin adapter: the matching and accumulation are the `hotcoco` crate's (equal to pycocotools'
-//! to the last digits; our own fixtures check it), everything one can see from outside is ours.
-//! Where pycocotools stops or misleads, the adapter decides:
+//! Matching and accumulation are done by the crate `hotcoco`, whose numbers are equal to
+//! pycocotools' to the last digits (`tests/coco_eval.rs` compares them). This module checks the input
+//! and arranges the output. It differs from pycocotools where pycocotools fails or misleads:
 //!
 //! | input | here | pycocotools |
 //! |---|---|---|
-//! | row with an unknown image | error with both id sets | assertion |
-//! | row with an unknown category | left out, counted warning | left out silently |
-//! | row with a score or box that is not finite | error naming the row | wrong order |
-//! | no rows at all | AP 0 | `IndexError` |
+//! | row with an unknown image | error that compares the ids | assertion |
+//! | row with an unknown category | dropped, with a warning | dropped without a warning |
+//! | row with a score or box that is not finite | error that names the row | wrong order |
+//! | no rows | AP 0 | `IndexError` |
 //! | class without objects | -1 | -1 |
 
 use hotcoco::params::IouType;
@@ -21,62 +21,62 @@ use super::error::EvalError;
 use super::ground_truth::GroundTruth;
 use super::results::ResultRow;
 
-/// The value of a metric without any object to measure it on, as in pycocotools.
+/// The value of a metric without any object to evaluate, as in pycocotools.
 pub const UNDEFINED: f64 = -1.0;
 
 /// Recall levels of a precision-recall curve: 0, 0.01, ..., 1.
 pub const RECALL_LEVELS: usize = 101;
 
-/// Position of the area range "all" and of 100 detections on the engine's axes.
+/// Positions of the area range "all" and of 100 detections on the axes of the engine.
 const ALL_AREAS: usize = 0;
 const HUNDRED_DETECTIONS: usize = 2;
 /// Positions of the IoU thresholds 0.50 and 0.75 among 0.50, 0.55, ..., 0.95.
 const IOU_50: usize = 0;
 const IOU_75: usize = 5;
 
-/// The twelve numbers of a COCO table, from 0 to 1, or -1 where there is nothing to measure.
+/// The twelve COCO metrics, from 0 to 1, or [`UNDEFINED`] where there is nothing to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CocoMetrics {
-    /// Mean over IoU 0.50, 0.55, ..., 0.95 and over classes, the headline number.
+    /// AP averaged over IoU 0.50, 0.55, ..., 0.95 and over classes, the primary metric.
     #[serde(rename = "AP")]
     pub ap: f64,
-    /// At IoU 0.50.
+    /// AP at IoU 0.50.
     #[serde(rename = "AP50")]
     pub ap50: f64,
-    /// At IoU 0.75.
+    /// AP at IoU 0.75.
     #[serde(rename = "AP75")]
     pub ap75: f64,
-    /// Objects with an area up to 32x32 pixels.
+    /// AP of objects with an area up to 32x32 pixels.
     #[serde(rename = "APs")]
     pub ap_small: f64,
-    /// Objects with an area from 32x32 to 96x96.
+    /// AP of objects with an area from 32x32 to 96x96 pixels.
     #[serde(rename = "APm")]
     pub ap_medium: f64,
-    /// Objects with an area from 96x96.
+    /// AP of objects with an area from 96x96 pixels.
     #[serde(rename = "APl")]
     pub ap_large: f64,
-    /// Mean highest recall with the one best detection of each class and image.
+    /// Average recall with the best detection of each class and image.
     #[serde(rename = "AR1")]
     pub ar1: f64,
-    /// With the ten best.
+    /// Average recall with the ten best detections.
     #[serde(rename = "AR10")]
     pub ar10: f64,
-    /// With the hundred best.
+    /// Average recall with the hundred best detections.
     #[serde(rename = "AR100")]
     pub ar100: f64,
-    /// AR100 on small objects.
+    /// AR100 of small objects.
     #[serde(rename = "ARs")]
     pub ar_small: f64,
-    /// AR100 on medium objects.
+    /// AR100 of medium objects.
     #[serde(rename = "ARm")]
     pub ar_medium: f64,
-    /// AR100 on large objects.
+    /// AR100 of large objects.
     #[serde(rename = "ARl")]
     pub ar_large: f64,
 }
 
 impl CocoMetrics {
-    /// The numbers with their usual names, in the usual order.
+    /// Returns the metrics with their usual names, in the usual order.
     pub fn named(&self) -> [(&'static str, f64); 12] {
         [
             ("AP", self.ap),
@@ -94,7 +94,7 @@ impl CocoMetrics {
         ]
     }
 
-    /// In the order of pycocotools' `stats`.
+    /// Converts from the order of pycocotools' `stats`.
     fn from_stats(stats: &[f64]) -> Option<Self> {
         let &[
             ap,
@@ -130,18 +130,18 @@ impl CocoMetrics {
     }
 }
 
-/// One line of the class table.
+/// The metrics of one class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClassMetrics {
-    /// The dataset's id.
+    /// The id in the dataset.
     pub category_id: u64,
-    /// The class's name.
+    /// The name of the class.
     pub name: String,
-    /// Objects to find (crowds are not counted).
+    /// Number of objects, without crowds.
     pub ground_truths: usize,
-    /// Result rows of this class.
+    /// Number of result rows of this class.
     pub detections: usize,
-    /// As [`CocoMetrics::ap`]; -1 without objects.
+    /// As [`CocoMetrics::ap`]; [`UNDEFINED`] without objects.
     #[serde(rename = "AP")]
     pub ap: f64,
     /// As [`CocoMetrics::ap50`].
@@ -150,13 +150,13 @@ pub struct ClassMetrics {
     /// As [`CocoMetrics::ar100`].
     #[serde(rename = "AR100")]
     pub ar100: f64,
-    /// None without objects.
+    /// Precision-recall curves; `None` without objects.
     #[serde(skip)]
     pub curves: Option<PrecisionRecall>,
 }
 
-/// Precision at the recalls 0, 0.01, ..., 1 (101 values each), made monotonic as COCO does; 0 where
-/// the recall is never reached. The mean of a curve is its AP.
+/// Precision at the recalls 0, 0.01, ..., 1 (101 values each), made monotonic as in pycocotools; 0
+/// where the recall is not reached. The mean of a curve is its AP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrecisionRecall {
     /// At IoU 0.50.
@@ -168,12 +168,12 @@ pub struct PrecisionRecall {
 }
 
 impl PrecisionRecall {
-    /// The recall of each position.
+    /// Returns the recall of each position.
     pub fn recalls() -> impl ExactSizeIterator<Item = f64> {
         (0..RECALL_LEVELS).map(|level| level as f64 / (RECALL_LEVELS - 1) as f64)
     }
 
-    /// The mean of curves position by position; None without curves.
+    /// Averages curves position by position; `None` without curves.
     fn mean<'a>(curves: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
         curves.clone().next()?;
         let mean_of = |part: fn(&Self) -> &[f64]| {
@@ -189,33 +189,33 @@ impl PrecisionRecall {
     }
 }
 
-/// Everything one evaluation gives.
+/// The result of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CocoEvaluation {
-    /// The twelve numbers.
+    /// The twelve metrics.
     pub metrics: CocoMetrics,
-    /// Every class of the ground truth, by ascending id.
+    /// The classes of the ground truth, by ascending id.
     pub per_class: Vec<ClassMetrics>,
-    /// Mean over the classes that have objects; None when no class has any.
+    /// Mean over the classes that have objects; `None` if no class has any.
     pub curves: Option<PrecisionRecall>,
-    /// Images measured on (all of the ground truth's, also those without detections).
+    /// Number of images (all of the ground truth, also those without detections).
     pub images: usize,
-    /// Objects to find, without crowds.
+    /// Number of objects, without crowds, over all classes.
     pub ground_truths: usize,
-    /// Result rows measured (without those of unknown categories).
+    /// Number of result rows, without those of unknown categories.
     pub detections: usize,
-    /// What was odd about the input, one sentence each.
+    /// What is unusual about the input, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Measure result rows against the ground truth, as pycocotools' `COCOeval` with `bbox` does.
+/// Evaluates result rows against the ground truth, as pycocotools' `COCOeval` with `bbox` does.
 ///
-/// All images of the ground truth count: objects on images without rows are missed objects. (Use
-/// [`GroundTruth::restricted_to`] to measure on a part.) Of each class and image the 100 best rows
-/// count. Rows with equal scores keep their order in the list.
+/// All images of the ground truth count: objects of images without rows are missed objects. (Use
+/// [`GroundTruth::restricted_to`] to evaluate on a subset.) Of each class and image the 100 best rows
+/// count. Rows with equal scores keep their order.
 ///
 /// # Errors
-/// A row with an image the ground truth does not have, or with numbers that are not finite.
+/// A row refers to an image that the ground truth does not have, or has numbers that are not finite.
 pub fn evaluate(
     ground_truth: &GroundTruth,
     results: &[ResultRow],
@@ -232,7 +232,7 @@ pub fn evaluate(
             .find(|row| ground_truth.category(row.category_id).is_none())
             .map_or(0, |row| row.category_id);
         warnings.push(format!(
-            "{} of {} result rows left out: the ground truth has no such category (first: \
+            "dropped {} of {} result rows: the ground truth has no such category (first: \
              category_id {unknown})",
             results.len() - known.len(),
             results.len()
@@ -241,7 +241,7 @@ pub fn evaluate(
 
     let (stats, accumulated) = run_engine(ground_truth, &known)?;
     let metrics = CocoMetrics::from_stats(&stats)
-        .ok_or_else(|| EvalError::Engine(format!("it gave {} metrics, not 12", stats.len())))?;
+        .ok_or_else(|| EvalError::Engine(format!("it returned {} metrics, not 12", stats.len())))?;
     let per_class = class_table(ground_truth, &known, &accumulated);
     let curves = PrecisionRecall::mean(per_class.iter().filter_map(|class| class.curves.as_ref()));
     Ok(CocoEvaluation {
@@ -270,12 +270,12 @@ fn check_rows(ground_truth: &GroundTruth, results: &[ResultRow]) -> Result<(), E
             total: results.len(),
             first_row,
             first_id: row.image_id,
-            hint: super::image_ids::compare(ground_truth, results),
+            comparison: super::image_ids::compare(ground_truth, results),
         }),
     }
 }
 
-/// Hand everything to the engine; rows must be of known images and categories (it would print).
+/// Runs the engine; rows must be of known images and categories, because it would print others.
 fn run_engine(
     ground_truth: &GroundTruth,
     results: &[&ResultRow],
@@ -297,7 +297,7 @@ fn run_engine(
             .iter()
             .map(|category| Category {
                 id: category.id,
-                // The engine prints a complaint about empty names, and nothing reads this one.
+                // The engine prints a warning about empty names, and nothing reads this one.
                 name: category.id.to_string(),
                 ..Default::default()
             })
@@ -307,7 +307,7 @@ fn run_engine(
             .iter()
             .zip(1..)
             .map(|(annotation, position)| Annotation {
-                // Fresh ids: the engine tells objects apart by them, and 0 means "no match".
+                // New ids: the engine distinguishes objects by them, and 0 means "no match".
                 id: position,
                 image_id: annotation.image_id,
                 category_id: annotation.category_id,
@@ -337,11 +337,11 @@ fn run_engine(
     let mut engine = COCOeval::new(objects, detections, IouType::Bbox);
     engine.evaluate().map_err(refused)?;
     engine.accumulate();
-    // Computes the twelve numbers; the lines themselves are pycocotools' print.
+    // Computes the twelve metrics; the returned lines, which pycocotools prints, are not needed.
     engine.summarize_lines();
     match (engine.stats(), engine.accumulated()) {
         (Some(stats), Some(accumulated)) => Ok((stats.to_vec(), accumulated.clone())),
-        _ => Err(EvalError::Engine("it gave no metrics".into())),
+        _ => Err(EvalError::Engine("it returned no metrics".into())),
     }
 }
 
@@ -384,7 +384,7 @@ fn class_table(
             let index = shape.precision_idx(threshold, level, k, ALL_AREAS, HUNDRED_DETECTIONS);
             accumulated.precision[index]
         };
-        // A class has objects, and all its numbers, or none of them.
+        // Without objects all numbers of a class are undefined.
         if precision(IOU_50, 0) < 0.0 {
             continue;
         }
@@ -412,7 +412,7 @@ fn class_table(
     table
 }
 
-/// Of at least one value.
+/// Averages at least one value.
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0u32), |(sum, count), value| (sum + value, count + 1));
     sum / f64::from(count)
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn perfect_detections_score_one_everywhere_even_when_all_object_ids_are_zero() {
+    fn perfect_detections_have_metrics_of_one_even_if_all_object_ids_are_zero() {
         let evaluation = evaluate(&ground_truth(), &perfect()).unwrap();
         for (name, value) in evaluation.metrics.named() {
             // pycocotools adds an epsilon to the denominator of a precision.
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn no_detections_give_zero_not_a_crash() {
+    fn no_detections_have_an_ap_of_zero() {
         let evaluation = evaluate(&ground_truth(), &[]).unwrap();
         assert_eq!(evaluation.metrics.ap, 0.0);
         assert_eq!(evaluation.metrics.ar100, 0.0);
@@ -504,19 +504,19 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_an_unknown_image_is_an_error_with_both_id_sets() {
+    fn a_row_of_an_unknown_image_is_an_error_that_compares_the_ids() {
         let mut rows = perfect();
         rows[1].image_id = 777;
         let message = evaluate(&ground_truth(), &rows).unwrap_err().to_string();
         assert!(
-            message.starts_with("1 of 3 result rows name images")
+            message.starts_with("1 of 3 result rows refer to images")
                 && message.contains("row 1 with image_id 777"),
             "{message}"
         );
     }
 
     #[test]
-    fn rows_of_unknown_categories_are_left_out_and_counted() {
+    fn rows_of_unknown_categories_are_dropped_and_counted() {
         let mut rows = perfect();
         rows.push(ResultRow {
             category_id: 99,
@@ -527,19 +527,19 @@ mod tests {
         assert_eq!(evaluation.detections, 3);
         let warning = evaluation.warnings.last().unwrap();
         assert!(
-            warning.starts_with("1 of 4 result rows left out") && warning.contains("99"),
+            warning.starts_with("dropped 1 of 4 result rows") && warning.contains("99"),
             "{warning}"
         );
     }
 
     #[test]
-    fn scores_and_boxes_that_are_not_finite_name_their_row() {
-        for spoil in [
+    fn scores_and_boxes_that_are_not_finite_are_errors_with_the_row() {
+        for change in [
             (|row: &mut ResultRow| row.score = f64::NAN) as fn(&mut ResultRow),
             |row| row.bbox[2] = f64::INFINITY,
         ] {
             let mut rows = perfect();
-            spoil(&mut rows[2]);
+            change(&mut rows[2]);
             let message = evaluate(&ground_truth(), &rows).unwrap_err().to_string();
             assert!(message.starts_with("result row 2"), "{message}");
         }
@@ -548,7 +548,7 @@ mod tests {
     #[test]
     fn the_mean_of_a_curve_is_its_ap() {
         let mut rows = perfect();
-        rows[0].bbox[2] = 70.0; // IoU 0.71: found at 0.50 to 0.70 only
+        rows[0].bbox[2] = 70.0; // IoU 0.71: a match at 0.50 to 0.70 only
         rows[1].score = 0.4;
         let evaluation = evaluate(&ground_truth(), &rows).unwrap();
         let curves = evaluation.curves.unwrap();

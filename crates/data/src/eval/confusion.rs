@@ -1,4 +1,4 @@
-//! What a detector confuses with what, over many images, and every box with its verdict.
+//! The confusion matrix of a detector, and every box with its verdict.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,30 +10,30 @@ use super::matching::{
 use super::{GroundTruth, ResultRow};
 use crate::csv::to_csv;
 
-/// Detections below this score are left out, where nobody says otherwise.
+/// The default of the lowest score of a detection.
 pub const DEFAULT_SCORE: f32 = 0.5;
-/// Overlap from which an object is found, where nobody says otherwise.
+/// The default of the IoU from which a detection matches an object.
 pub const DEFAULT_IOU: f32 = 0.5;
 
-/// A cell of the confusion matrix: annotated and detected class. `None` as the annotated class:
-/// nothing is there; as the detected one: nothing was found.
+/// A cell of the confusion matrix: annotated and detected class. `None` as the annotated class is
+/// the background; as the detected class it is a missed object.
 pub type Cell = (Option<usize>, Option<usize>);
 
-/// The counts of all images that a detector has looked at.
+/// The confusion matrix and the counts of the images that a detector was run on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Confusion {
-    /// By image; nothing where nobody has looked.
+    /// Counts by image; `None` where the detector was not run.
     pub images: Vec<Option<MatchCounts>>,
-    /// Over all images.
+    /// Counts over all images.
     pub total: MatchCounts,
-    /// What was confused with what: how often, and in which images (each once, ascending).
+    /// For each cell the number of boxes and the images with such boxes (each once, ascending).
     pub cells: BTreeMap<Cell, (usize, Vec<u32>)>,
 }
 
 impl Confusion {
-    /// Compare what was found with what is annotated in so many images, of which `boxes` gives
-    /// both; nothing for an image that nobody has looked at. A wrong class on the right place
-    /// stands in the cell of both classes, anything else that is wrong in the row of nothing.
+    /// Compares detections and annotations of `images` images. `boxes` returns both for an image, or
+    /// `None` if the detector was not run on it. A box that fits an object of another class counts in
+    /// the cell of both classes, any other wrong box in the row of the background.
     pub fn of(
         images: usize,
         iou: f32,
@@ -46,17 +46,17 @@ impl Confusion {
         });
         let each: Vec<Option<(MatchCounts, Vec<Cell>)>> = each.collect();
         let mut all = Self::default();
-        for (index, picture) in each.into_iter().enumerate() {
-            let Some((counts, cells)) = picture else {
+        for (index, image) in each.into_iter().enumerate() {
+            let Some((counts, cells)) = image else {
                 all.images.push(None);
                 continue;
             };
             all.total += counts;
             for cell in cells {
-                let (count, pictures) = all.cells.entry(cell).or_default();
+                let (count, images) = all.cells.entry(cell).or_default();
                 *count += 1;
-                if pictures.last() != Some(&(index as u32)) {
-                    pictures.push(index as u32);
+                if images.last() != Some(&(index as u32)) {
+                    images.push(index as u32);
                 }
             }
             all.images.push(Some(counts));
@@ -64,12 +64,12 @@ impl Confusion {
         all
     }
 
-    /// The matrix as comma-separated values, a row for each annotated class.
+    /// Formats the matrix as CSV, with a row for each annotated class.
     pub fn to_csv(&self, class_names: &[String]) -> String {
         let sides: Vec<Option<usize>> = (0..class_names.len()).map(Some).chain([None]).collect();
-        let name = |class: &Option<usize>, nothing: &str| match class {
+        let name = |class: &Option<usize>, without: &str| match class {
             Some(class) => class_names[*class].clone(),
-            None => nothing.to_owned(),
+            None => without.to_owned(),
         };
         let head = sides.iter().map(|found| name(found, "(missed)"));
         let mut rows: Vec<Vec<String>> = vec![
@@ -88,7 +88,7 @@ impl Confusion {
     }
 }
 
-/// The cells that the boxes of one image count in.
+/// Returns the cell of each box of an image.
 fn cells(truth: &[TruthBox], found: &[FoundBox], matches: &ImageMatches) -> Vec<Cell> {
     let mut cells: Vec<Cell> = Vec::new();
     let mut explained = vec![false; truth.len()];
@@ -119,8 +119,8 @@ pub const VERDICT_COLUMNS: [&str; 9] = [
     "kind", "class", "score", "x", "y", "width", "height", "verdict", "iou",
 ];
 
-/// Every box of an image with its verdict, detections first; boxes in its pixels. Without matches
-/// nothing is known of the detections.
+/// Returns a row for every box of an image with its verdict, detections first; boxes are in pixels of
+/// the image. Without `matches` the verdicts are empty.
 pub fn verdict_rows(
     truth: &[TruthBox],
     found: &[FoundBox],
@@ -170,7 +170,7 @@ pub fn verdict_rows(
 }
 
 impl Verdict {
-    /// In a word or two.
+    /// Returns a short name, for tables.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Correct { .. } => "correct",
@@ -179,7 +179,7 @@ impl Verdict {
         }
     }
 
-    /// The annotation that it is about.
+    /// Returns the position of the annotation that explains the verdict.
     pub fn about(&self) -> Option<usize> {
         match *self {
             Self::Correct { truth, .. } | Self::Ignored { truth } => Some(truth),
@@ -187,15 +187,16 @@ impl Verdict {
         }
     }
 
-    /// The overlap of the detection that it is of with the annotation that it is about.
+    /// Returns the IoU of the detection `found` with the annotation that explains its verdict.
     pub fn overlap(&self, found: &FoundBox, truth: &[TruthBox]) -> Option<f32> {
         let truth = truth.get(self.about()?)?;
         Some(found.box_in_image.iou(truth.box_in_image))
     }
 }
 
-/// Boxes by image, in the order of the ground truth's images, out of results. Classes are
-/// positions in its categories; rows of other images and classes, or below the score, are left out.
+/// Groups objects and result rows by image, in the order of the images of the ground truth. Classes
+/// are positions in its categories. Rows of unknown images or classes, and rows below the score, are
+/// dropped.
 pub fn boxes_by_image(
     ground_truth: &GroundTruth,
     results: &[ResultRow],
@@ -230,7 +231,7 @@ pub fn boxes_by_image(
     boxes
 }
 
-/// Every box of every image with its verdict, as comma-separated values.
+/// Formats every box of every image with its verdict as CSV.
 pub fn verdicts_csv(
     ground_truth: &GroundTruth,
     boxes: &[(Vec<TruthBox>, Vec<FoundBox>)],
@@ -272,8 +273,8 @@ mod tests {
     }
 
     #[test]
-    fn the_matrix_tells_right_confused_missed_and_invented() {
-        let pictures = [
+    fn the_matrix_distinguishes_correct_confused_missed_and_background() {
+        let images = [
             Some((
                 vec![truth(0.0, 0), truth(20.0, 1), truth(40.0, 1)],
                 vec![found(0.0, 0, 0.9), found(20.0, 0, 0.8)],
@@ -281,7 +282,7 @@ mod tests {
             None,
             Some((vec![], vec![found(50.0, 1, 0.7)])),
         ];
-        let all = Confusion::of(3, DEFAULT_IOU, |at| pictures[at].clone());
+        let all = Confusion::of(3, DEFAULT_IOU, |at| images[at].clone());
         assert_eq!(all.images[1], None);
         let total = all.total;
         assert_eq!((total.correct, total.wrong, total.missed), (1, 2, 2));

@@ -1,9 +1,9 @@
-//! Why AP is zero: sentences for people, each with the numbers that show it.
+//! Causes of an AP near zero, as sentences with the numbers that show them.
 //!
-//! The usual causes are not weak detectors but files that do not fit together. Each suspicion is
-//! put to the test: the rows are read the other way (as corners, as fractions of the image, in the
-//! resized frame, with shifted category ids) and measured again, and only a reading that scores far
-//! better is reported.
+//! The usual causes are not weak detectors but files that do not fit together. Each candidate is
+//! tested: the rows are interpreted differently (as corners, as fractions of the image, in the
+//! coordinates of the resized image, with shifted category ids) and evaluated again, and only an
+//! interpretation with a far higher AP is reported.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -13,50 +13,50 @@ use super::image_ids::{compare, some_of};
 use super::results::ResultRow;
 use super::table::counted;
 
-/// An AP below this asks for an explanation.
+/// An AP below this is near zero.
 const NEAR_ZERO: f64 = 0.01;
-/// Images that the suspicions are tested on; more would not change the answer.
+/// The number of images that candidates are tested on; more would not change the result.
 const SAMPLE_IMAGES: usize = 200;
-/// Another reading of the rows is believed when its AP50 is at least this ...
+/// Another interpretation of the rows is accepted if its AP50 is at least this ...
 const CONVINCING_AP50: f64 = 0.05;
-/// ... and this many times that of the rows as they are.
+/// ... and at least this multiple of the AP50 of the rows as written.
 const CONVINCING_FACTOR: f64 = 3.0;
-/// Another meaning of the category ids must reach this part of the AP50 without classes.
+/// Another meaning of the category ids must reach this share of the AP50 without classes.
 const EXPLAINED_SHARE: f64 = 0.5;
 
-/// What a [`Diagnostic`] is about.
+/// The cause that a [`Diagnostic`] reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The ground truth has no objects: AP is undefined, not zero.
     NoObjects,
     /// There are no result rows.
     NoDetections,
-    /// Image ids that the ground truth does not have.
+    /// Rows have image ids that the ground truth does not have.
     ImageIds,
     /// Most images with objects have no rows.
     FewImages,
-    /// Boxes written as something else than `[x, y, width, height]` in pixels.
+    /// Boxes are not `[x, y, width, height]`.
     BoxFormat,
-    /// Boxes as fractions of the image instead of pixels.
+    /// Boxes are fractions of the image instead of pixels.
     Normalized,
-    /// Boxes in the frame of the resized input instead of the image's.
+    /// Boxes are in the coordinates of the resized image instead of the original.
     Resized,
-    /// Category ids shifted, or contiguous class indices instead of the dataset's ids.
+    /// Category ids are shifted, or contiguous class indices instead of the ids of the dataset.
     CategoryIds,
-    /// Boxes fit, classes do not, and no simple shift of the ids explains it.
+    /// Boxes fit but classes do not, and no simple shift of the ids explains it.
     Classes,
     /// All scores are equal, so the order of the detections is arbitrary.
     EqualScores,
-    /// The files fit together; the detections are simply not near the objects.
+    /// The files fit together, but the detections are not near the objects.
     Detector,
 }
 
-/// One explanation.
+/// A cause of a low AP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Diagnostic {
-    /// What it is about.
+    /// The kind of the cause.
     pub cause: Cause,
-    /// For people, with the numbers that show it and the way out.
+    /// The explanation with the numbers that show it and what to change.
     pub sentence: String,
 }
 
@@ -67,18 +67,17 @@ impl std::fmt::Display for Diagnostic {
 }
 
 impl CocoEvaluation {
-    /// AP is so low (or undefined) that [`diagnose`] should be asked why.
+    /// Returns whether AP is so low (or undefined) that [`diagnose`] should look for the cause.
     pub fn is_near_zero(&self) -> bool {
         self.metrics.ap < NEAR_ZERO
     }
 }
 
-/// Look for the reasons of a near-zero AP. At least one finding comes back: when the files fit
-/// together, that the detector itself is at fault ([`Cause::Detector`]).
+/// Finds the causes of an AP [near zero](CocoEvaluation::is_near_zero). Returns at least one
+/// diagnostic: if the files fit together, the cause is the detector ([`Cause::Detector`]).
 ///
-/// Meant for results whose AP [is near zero](CocoEvaluation::is_near_zero). Rows of unknown images
-/// are reported and passed over, so this also works on results that
-/// [`evaluate`](super::evaluate) refuses. Measures at most 200 images.
+/// Rows of unknown images are reported and skipped, so that this also works on results that
+/// [`evaluate`](super::evaluate) refuses. Evaluates at most 200 images.
 pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagnostic> {
     let objects = ground_truth
         .annotations()
@@ -89,7 +88,7 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
         return vec![diagnostic(
             Cause::NoObjects,
             format!(
-                "the ground truth has no objects on its {}, so AP is undefined (-1)",
+                "the ground truth has no objects in its {}, so AP is undefined (-1)",
                 counted(ground_truth.images().len(), "image")
             ),
         )];
@@ -98,8 +97,8 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
         return vec![diagnostic(
             Cause::NoDetections,
             format!(
-                "there are no detections at all, while the ground truth has {} on {}: the score \
-                 threshold may be too high, or the model has not learned yet",
+                "there are no detections, while the ground truth has {} in {}: the score \
+                 threshold may be too high, or the model is not trained yet",
                 counted(objects, "object"),
                 counted(ground_truth.images().len(), "image")
             ),
@@ -118,7 +117,7 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
             diagnostics.push(few_images(ground_truth, results).unwrap_or_else(|| {
                 diagnostic(
                     Cause::Detector,
-                    "no row has finite numbers on an image with objects".into(),
+                    "no row of an image with objects has finite numbers".into(),
                 )
             }));
         }
@@ -132,10 +131,10 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
     };
     diagnostics.extend(box_diagnostic.map(|(diagnostic, _)| diagnostic));
     diagnostics.extend(boxes_fixed.other_categories());
-    let explained = !diagnostics.is_empty();
+    let is_explained = !diagnostics.is_empty();
     diagnostics.extend(few_images(ground_truth, results));
     diagnostics.extend(equal_scores(results));
-    if !explained {
+    if !is_explained {
         diagnostics.push(sample.detector_at_fault());
     }
     diagnostics
@@ -157,8 +156,8 @@ fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagn
         diagnostic(
             Cause::FewImages,
             format!(
-                "only {both} of the {} with objects have detections, and the objects on the \
-                 others count as missed: to measure on a part, restrict the ground truth to it",
+                "only {both} of the {} with objects have detections, and the objects of the \
+                 others count as missed: to evaluate on a subset, restrict the ground truth to it",
                 counted(with_objects.len(), "image")
             ),
         )
@@ -171,7 +170,7 @@ fn equal_scores(results: &[ResultRow]) -> Option<Diagnostic> {
         diagnostic(
             Cause::EqualScores,
             format!(
-                "all {} detections have the score {}, so their order, which AP measures, is \
+                "all {} detections have the score {}, so their order, which AP depends on, is \
                  arbitrary",
                 results.len(),
                 first.score
@@ -180,7 +179,7 @@ fn equal_scores(results: &[ResultRow]) -> Option<Diagnostic> {
     })
 }
 
-/// Images that have both objects and rows, to test suspicions on.
+/// Images that have both objects and rows, to test candidates on.
 #[derive(Clone)]
 struct Sample {
     ground_truth: GroundTruth,
@@ -197,7 +196,7 @@ impl Sample {
             .filter(|object| !object.iscrowd && with_rows.contains(&object.image_id))
             .map(|object| object.image_id)
             .collect();
-        // Evenly over the ids, because datasets are often sorted by scene.
+        // Evenly spaced ids, because datasets are often sorted by scene.
         let step = both.len().div_ceil(SAMPLE_IMAGES).max(1);
         let chosen: HashSet<u64> = both.into_iter().step_by(step).collect();
         let ground_truth = ground_truth.restricted_to(&chosen).ok()?;
@@ -222,7 +221,7 @@ impl Sample {
             .map_or(UNDEFINED, |evaluation| evaluation.metrics.ap50)
     }
 
-    /// The same with all objects and rows in one class.
+    /// Returns the sample with all objects and rows in one class.
     fn without_classes(&self) -> Option<Self> {
         let ground_truth = GroundTruth::new(
             self.ground_truth.images().to_vec(),
@@ -251,7 +250,7 @@ impl Sample {
         Some(Self { ground_truth, rows })
     }
 
-    /// Width and height of a row's image, where known.
+    /// Returns the width and height of a row's image if they are known.
     fn image_size(&self, row: &ResultRow) -> Option<[f64; 2]> {
         self.ground_truth
             .image(row.image_id)
@@ -259,28 +258,29 @@ impl Sample {
             .map(|image| [f64::from(image.width), f64::from(image.height)])
     }
 
-    /// Try other readings of the boxes, whatever the classes; the rows corrected by the best.
+    /// Tests other interpretations of the boxes, without regard to classes. Returns the rows converted
+    /// by the best.
     fn other_boxes(&self) -> Option<(Diagnostic, Vec<ResultRow>)> {
         let one_class = self.without_classes()?;
-        let as_they_are = one_class.ap50(&one_class.rows);
-        let readings = self.formats().into_iter().chain(self.resized_frames());
-        let (reading, ap50) = best(readings, |reading| {
-            one_class.ap50(&reading.applied_to(&one_class.rows))
+        let as_written = one_class.ap50(&one_class.rows);
+        let interpretations = self.formats().into_iter().chain(self.resized_frames());
+        let (interpretation, ap50) = best(interpretations, |interpretation| {
+            one_class.ap50(&interpretation.applied_to(&one_class.rows))
         })?;
-        if !convincing(ap50, as_they_are) {
+        if !is_convincing(ap50, as_written) {
             return None;
         }
-        let rows = reading.applied_to(&self.rows);
+        let rows = interpretation.applied_to(&self.rows);
         let sentence = format!(
-            "{}: read that way, AP50 without regard to classes is {ap50:.3} instead of \
-             {as_they_are:.3} ({}); write [x, y, width, height] in pixels of the original image",
-            reading.sentence,
+            "{}: converted, AP50 without regard to classes is {ap50:.3} instead of \
+             {as_written:.3} ({}); write [x, y, width, height] in pixels of the original image",
+            interpretation.sentence,
             self.outliers()
         );
-        Some((diagnostic(reading.cause, sentence), rows))
+        Some((diagnostic(interpretation.cause, sentence), rows))
     }
 
-    /// What is visibly odd about the boxes as they are.
+    /// Describes what is unusual about the boxes as written.
     fn outliers(&self) -> String {
         let outside = self
             .rows
@@ -288,7 +288,7 @@ impl Sample {
             .filter(|row| {
                 let [x, y, w, h] = row.bbox;
                 self.image_size(row).is_some_and(|[width, height]| {
-                    // A pixel of tolerance: detectors that do not clip reach a little beyond.
+                    // A pixel of tolerance, because not every detector clips its boxes.
                     x + w > width + 1.0 || y + h > height + 1.0 || x < -1.0 || y < -1.0
                 })
             })
@@ -299,14 +299,14 @@ impl Sample {
             .flat_map(|row| row.bbox)
             .fold(f64::NEG_INFINITY, f64::max);
         format!(
-            "as written, {outside} of {} boxes reach beyond their image and the largest number in \
-             a box is {largest:.4}",
+            "as written, {outside} of {} boxes exceed their image, and the largest number in a box is \
+             {largest:.4}",
             self.rows.len()
         )
     }
 
-    /// Corner and center forms, in pixels and as fractions of the image.
-    fn formats(&self) -> Vec<BoxReading> {
+    /// Returns interpretations as corners and centers, in pixels and as fractions of the image.
+    fn formats(&self) -> Vec<BoxInterpretation> {
         const FORMS: [(&str, ToXywh); 4] = [
             ("[x, y, width, height]", |bbox| bbox),
             ("corners [x1, y1, x2, y2]", |[x1, y1, x2, y2]| {
@@ -321,10 +321,10 @@ impl Sample {
             }),
         ];
         let sizes: Option<Vec<_>> = self.rows.iter().map(|row| self.image_size(row)).collect();
-        let mut readings = Vec::new();
+        let mut interpretations = Vec::new();
         for (position, (name, to_xywh)) in FORMS.into_iter().enumerate() {
             if position > 0 {
-                readings.push(BoxReading {
+                interpretations.push(BoxInterpretation {
                     cause: Cause::BoxFormat,
                     sentence: format!("the boxes are {name}, not [x, y, width, height]"),
                     boxes: self.rows.iter().map(|row| to_xywh(row.bbox)).collect(),
@@ -335,7 +335,7 @@ impl Sample {
                     let [x, y, w, h] = to_xywh(row.bbox);
                     [x * width, y * height, w * width, h * height]
                 };
-                readings.push(BoxReading {
+                interpretations.push(BoxInterpretation {
                     cause: Cause::Normalized,
                     sentence: format!(
                         "the boxes are fractions of the image (0 to 1) in the form {name}, not \
@@ -345,12 +345,13 @@ impl Sample {
                 });
             }
         }
-        readings
+        interpretations
     }
 
-    /// The image resized in the usual ways, with the target size taken from pairs of objects and
-    /// detections that have the same shape and relative place.
-    fn resized_frames(&self) -> Vec<BoxReading> {
+    /// Returns interpretations in the coordinates of resized images, for the usual ways of resizing.
+    /// The target size is estimated from pairs of objects and detections that have the same shape and
+    /// relative position.
+    fn resized_frames(&self) -> Vec<BoxInterpretation> {
         let mut votes = Votes::default();
         let mut objects: HashMap<u64, Vec<[f64; 4]>> = HashMap::new();
         for object in self.ground_truth.annotations() {
@@ -375,7 +376,7 @@ impl Sample {
         let frames: [(String, Frame); 5] = [
             (
                 format!(
-                    "a frame scaled by the factors {:.3} (x) and {:.3} (y)",
+                    "images scaled by the factors {:.3} (x) and {:.3} (y)",
                     target.factor[0], target.factor[1]
                 ),
                 Box::new(move |_| target.factor),
@@ -386,7 +387,7 @@ impl Sample {
             ),
             (
                 format!(
-                    "images resized to a shorter side of {:.0}, at most {:.0} on the longer",
+                    "images resized to a shorter side of {:.0} and a longer side of at most {:.0}",
                     target.shorter,
                     target.shorter * LONGER_TO_SHORTER
                 ),
@@ -409,7 +410,7 @@ impl Sample {
         ];
         frames
             .into_iter()
-            .map(|(name, factors)| BoxReading {
+            .map(|(name, factors)| BoxInterpretation {
                 cause: Cause::Resized,
                 sentence: format!("the boxes are in the coordinates of {name}"),
                 boxes: self
@@ -425,7 +426,7 @@ impl Sample {
             .collect()
     }
 
-    /// Try other meanings of the category ids.
+    /// Tests other meanings of the category ids.
     fn other_categories(&self) -> Option<Diagnostic> {
         let categories = self.ground_truth.categories();
         let mut by_name: Vec<&GtCategory> = categories.iter().collect();
@@ -455,11 +456,11 @@ impl Sample {
                 }),
             ),
         ];
-        let as_they_are = self.ap50(&self.rows);
+        let as_written = self.ap50(&self.rows);
         let ids_of =
             |rows: &[ResultRow]| some_of(&rows.iter().map(|row| row.category_id).collect());
-        let ours = some_of(&categories.iter().map(|category| category.id).collect());
-        let readings = meanings.into_iter().map(|(name, meaning)| {
+        let known = some_of(&categories.iter().map(|category| category.id).collect());
+        let interpretations = meanings.into_iter().map(|(name, meaning)| {
             let rows: Vec<_> = self
                 .rows
                 .iter()
@@ -472,23 +473,23 @@ impl Sample {
                 .collect();
             (name, rows)
         });
-        let (best_meaning, ap50) = best(readings, |(_, rows)| self.ap50(rows))?;
+        let (best_meaning, ap50) = best(interpretations, |(_, rows)| self.ap50(rows))?;
         let one_class = self.without_classes()?;
         let without_classes = one_class.ap50(&one_class.rows);
-        // A few classes land right under any permutation; the true meaning explains most boxes.
-        if convincing(ap50, as_they_are) && ap50 >= EXPLAINED_SHARE * without_classes {
+        // Any permutation maps a few classes correctly; the correct meaning explains most boxes.
+        if is_convincing(ap50, as_written) && ap50 >= EXPLAINED_SHARE * without_classes {
             return Some(diagnostic(
                 Cause::CategoryIds,
                 format!(
                     "the category ids of the results ({}) are not those of the ground truth \
-                     ({ours}): {}; read that way, AP50 is {ap50:.3} instead of {as_they_are:.3}",
+                     ({known}): {}; converted, AP50 is {ap50:.3} instead of {as_written:.3}",
                     ids_of(&self.rows),
                     best_meaning.0
                 ),
             ));
         }
 
-        if !convincing(without_classes, as_they_are) {
+        if !is_convincing(without_classes, as_written) {
             return None;
         }
         let unknown = self
@@ -499,9 +500,9 @@ impl Sample {
         Some(diagnostic(
             Cause::Classes,
             format!(
-                "the boxes fit but the classes do not: AP50 is {as_they_are:.3}, without regard \
+                "the boxes fit but the classes do not: AP50 is {as_written:.3}, without regard \
                  to classes {without_classes:.3} ({unknown} of {} rows have a category the ground \
-                 truth lacks; ids in the results: {}; in the ground truth: {ours}){}",
+                 truth lacks; ids in the results: {}; in the ground truth: {known}){}",
                 self.rows.len(),
                 ids_of(&self.rows),
                 self.commonest_confusion()
@@ -509,7 +510,7 @@ impl Sample {
         ))
     }
 
-    /// The wrong class most often found on one right class's objects.
+    /// Describes the pair of an annotated and another detected class that is most frequent.
     fn commonest_confusion(&self) -> String {
         let mut counts: HashMap<(u64, u64), usize> = HashMap::new();
         for row in &self.rows {
@@ -524,8 +525,8 @@ impl Sample {
                 }
             }
         }
-        // By count, then by ids, so that the sentence is the same every time.
-        let Some((&(theirs, ours), count)) = counts
+        // By count, then by ids, so that the result is deterministic.
+        let Some((&(found, annotated), count)) = counts
             .iter()
             .max_by_key(|(ids, count)| (**count, std::cmp::Reverse(**ids)))
         else {
@@ -536,9 +537,9 @@ impl Sample {
             None => id.to_string(),
         };
         format!(
-            "; most often ({count} times) a row of category {} lies on an object of {}",
-            named(theirs),
-            named(ours)
+            "; most often ({count} times) a row of category {} overlaps an object of {}",
+            named(found),
+            named(annotated)
         )
     }
 
@@ -548,7 +549,7 @@ impl Sample {
             rows_of.entry(row.image_id).or_default().push(row);
         }
         let mut objects = 0;
-        let mut found = 0;
+        let mut detected = 0;
         for object in self
             .ground_truth
             .annotations()
@@ -557,7 +558,7 @@ impl Sample {
         {
             objects += 1;
             let rows = rows_of.get(&object.image_id).into_iter().flatten();
-            found += usize::from(
+            detected += usize::from(
                 rows.into_iter()
                     .any(|row| iou(object.bbox, row.bbox) >= 0.5),
             );
@@ -565,9 +566,9 @@ impl Sample {
         diagnostic(
             Cause::Detector,
             format!(
-                "image ids, category ids and box format fit the ground truth, but only {found} of \
-                 {} on {} have a detection of any class at IoU 0.5 or better: the model has not \
-                 learned yet, or its weights do not fit its architecture or preprocessing",
+                "image ids, category ids and box format fit the ground truth, but only {detected} of \
+                 {} in {} have a detection of any class at IoU 0.5 or higher: the model is not \
+                 trained yet, or its weights do not fit its architecture or preprocessing",
                 counted(objects, "object"),
                 counted(self.ground_truth.images().len(), "image"),
             ),
@@ -575,24 +576,24 @@ impl Sample {
     }
 }
 
-/// From another form of box to `[x, y, width, height]`.
+/// Converts another form of box to `[x, y, width, height]`.
 type ToXywh = fn([f64; 4]) -> [f64; 4];
-/// How one size is made from another, per axis; from width and height.
+/// Returns the factors of a resize per axis, from width and height.
 type Frame = Box<dyn Fn([f64; 2]) -> [f64; 2]>;
-/// The id meant by an id.
+/// Maps the category id of a row to one of the ground truth.
 type Meaning<'a> = Box<dyn Fn(u64) -> Option<u64> + 'a>;
 
 /// The usual limit of the longer side, 1333 for a shorter side of 800.
 const LONGER_TO_SHORTER: f64 = 1333.0 / 800.0;
 
-/// Another reading of the sample's boxes.
-struct BoxReading {
+/// Another interpretation of the boxes of a sample.
+struct BoxInterpretation {
     cause: Cause,
     sentence: String,
     boxes: Vec<[f64; 4]>,
 }
 
-impl BoxReading {
+impl BoxInterpretation {
     fn applied_to(&self, rows: &[ResultRow]) -> Vec<ResultRow> {
         rows.iter()
             .zip(&self.boxes)
@@ -601,7 +602,7 @@ impl BoxReading {
     }
 }
 
-/// The highest by `value`; the first of equals.
+/// Returns the item with the highest `value`, the first of equals.
 fn best<T>(items: impl IntoIterator<Item = T>, value: impl Fn(&T) -> f64) -> Option<(T, f64)> {
     items
         .into_iter()
@@ -612,11 +613,11 @@ fn best<T>(items: impl IntoIterator<Item = T>, value: impl Fn(&T) -> f64) -> Opt
         .reduce(|best, next| if next.1 > best.1 { next } else { best })
 }
 
-fn convincing(ap50: f64, as_they_are: f64) -> bool {
-    ap50 >= CONVINCING_AP50 && ap50 >= as_they_are.max(0.0) * CONVINCING_FACTOR
+fn is_convincing(ap50: f64, as_written: f64) -> bool {
+    ap50 >= CONVINCING_AP50 && ap50 >= as_written.max(0.0) * CONVINCING_FACTOR
 }
 
-/// Size ratios of detections and objects that agree in shape and place.
+/// Size ratios of detections and objects that agree in shape and relative position.
 #[derive(Default)]
 struct Votes {
     factor: [Vec<f64>; 2],
@@ -640,7 +641,7 @@ impl Votes {
         if !(fx.is_finite() && fy.is_finite() && fx > 0.0 && fy > 0.0) {
             return;
         }
-        // With the sizes made equal, only the place can still disagree.
+        // With equal sizes, only the position can differ.
         if iou([x * fx, y * fy, w * fx, h * fy], found) < 0.8 {
             return;
         }
@@ -670,7 +671,7 @@ fn median(values: &mut [f64]) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// Intersection over union of `[x, y, width, height]` boxes, in `f64`.
+/// Computes the IoU of `[x, y, width, height]` boxes in `f64`.
 fn iou(a: [f64; 4], b: [f64; 4]) -> f64 {
     let overlap =
         |at: usize| ((a[at] + a[at + 2]).min(b[at] + b[at + 2]) - a[at].max(b[at])).max(0.0);
@@ -699,7 +700,7 @@ mod tests {
         (13, "dog"),
     ];
 
-    /// Thirty images of three sizes with one to four objects each, ids far from positions.
+    /// Returns thirty images of three sizes with one to four objects each, with ids unlike positions.
     fn ground_truth() -> GroundTruth {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let mut images = Vec::new();
@@ -736,7 +737,8 @@ mod tests {
         GroundTruth::new(images, categories, annotations).unwrap()
     }
 
-    /// A good detector: every object, a little off, and as many false boxes with lower scores.
+    /// Returns the rows of a good detector: every object with a small error, and as many false
+    /// positives with lower scores.
     fn good_rows() -> Vec<ResultRow> {
         let mut rng = ChaCha8Rng::seed_from_u64(6);
         let mut rows = Vec::new();
@@ -765,12 +767,12 @@ mod tests {
         rows
     }
 
-    fn spoilt(spoil: impl Fn(&mut ResultRow, [f64; 2])) -> Vec<ResultRow> {
+    fn changed(change: impl Fn(&mut ResultRow, [f64; 2])) -> Vec<ResultRow> {
         let gt = ground_truth();
         let mut rows = good_rows();
         for row in &mut rows {
             let image = gt.image(row.image_id).unwrap();
-            spoil(row, [f64::from(image.width), f64::from(image.height)]);
+            change(row, [f64::from(image.width), f64::from(image.height)]);
         }
         rows
     }
@@ -791,7 +793,7 @@ mod tests {
     }
 
     #[test]
-    fn the_good_detector_of_these_tests_is_good_and_not_called_near_zero() {
+    fn the_good_detector_of_these_tests_is_not_near_zero() {
         let evaluation = coco::evaluate(&ground_truth(), &good_rows()).unwrap();
         assert!(evaluation.metrics.ap50 > 0.95, "{:?}", evaluation.metrics);
         assert!(!evaluation.is_near_zero());
@@ -801,7 +803,7 @@ mod tests {
     fn no_detections_are_named() {
         assert!(coco::evaluate(&ground_truth(), &[]).unwrap().is_near_zero());
         assert_eq!(causes(&[]), [Cause::NoDetections]);
-        assert!(sentence(&[]).contains("on 30 images"));
+        assert!(sentence(&[]).contains("in 30 images"));
     }
 
     #[test]
@@ -812,8 +814,8 @@ mod tests {
     }
 
     #[test]
-    fn image_ids_of_another_data_set_are_named() {
-        let rows = spoilt(|row, _| row.image_id += 50_000);
+    fn image_ids_of_another_dataset_are_named() {
+        let rows = changed(|row, _| row.image_id += 50_000);
         assert_eq!(causes(&rows), [Cause::ImageIds]);
         let text = sentence(&rows);
         assert!(
@@ -824,13 +826,13 @@ mod tests {
 
     #[test]
     fn positions_in_place_of_image_ids_are_named() {
-        let rows = spoilt(|row, _| row.image_id = (row.image_id - 1000) / 31);
+        let rows = changed(|row, _| row.image_id = (row.image_id - 1000) / 31);
         assert!(sentence(&rows).contains("look like positions"));
     }
 
     #[test]
     fn some_unknown_images_do_not_hide_another_cause() {
-        let mut rows = spoilt(|row, _| {
+        let mut rows = changed(|row, _| {
             row.bbox[2] += row.bbox[0];
             row.bbox[3] += row.bbox[1];
         });
@@ -841,10 +843,10 @@ mod tests {
     #[test]
     fn contiguous_class_indices_in_place_of_ids_are_named() {
         let index = |id| CATEGORIES.iter().position(|(own, _)| *own == id).unwrap() as u64;
-        let rows = spoilt(|row, _| row.category_id = index(row.category_id));
+        let rows = changed(|row, _| row.category_id = index(row.category_id));
         assert_eq!(causes(&rows), [Cause::CategoryIds]);
         assert!(sentence(&rows).contains("from 0 in the order of their ids"));
-        let rows = spoilt(|row, _| row.category_id = index(row.category_id) + 1);
+        let rows = changed(|row, _| row.category_id = index(row.category_id) + 1);
         assert_eq!(causes(&rows), [Cause::CategoryIds]);
         assert!(sentence(&rows).contains("from 1 in the order of their ids"));
     }
@@ -852,7 +854,7 @@ mod tests {
     #[test]
     fn category_ids_off_by_one_are_named() {
         for (shift, words) in [(1, "one too high"), (-1, "one too low")] {
-            let rows = spoilt(|row, _| {
+            let rows = changed(|row, _| {
                 row.category_id = row.category_id.checked_add_signed(shift).unwrap();
             });
             assert_eq!(causes(&rows), [Cause::CategoryIds]);
@@ -862,7 +864,7 @@ mod tests {
 
     #[test]
     fn classes_in_the_order_of_their_names_are_named() {
-        let rows = spoilt(|row, _| {
+        let rows = changed(|row, _| {
             // apple, bus, car, dog, person
             row.category_id = match row.category_id {
                 8 => 0,
@@ -877,8 +879,8 @@ mod tests {
     }
 
     #[test]
-    fn scrambled_classes_are_told_from_bad_boxes() {
-        let rows = spoilt(|row, _| {
+    fn scrambled_classes_are_distinguished_from_wrong_boxes() {
+        let rows = changed(|row, _| {
             row.category_id = match row.category_id {
                 2 => 13,
                 3 => 2,
@@ -893,7 +895,7 @@ mod tests {
 
     #[test]
     fn corners_in_place_of_width_and_height_are_named() {
-        let rows = spoilt(|row, _| {
+        let rows = changed(|row, _| {
             let [x, y, w, h] = row.bbox;
             row.bbox = [x, y, x + w, y + h];
         });
@@ -907,7 +909,7 @@ mod tests {
 
     #[test]
     fn centers_in_place_of_the_corner_are_named() {
-        let rows = spoilt(|row, _| {
+        let rows = changed(|row, _| {
             let [x, y, w, h] = row.bbox;
             row.bbox = [x + w / 2.0, y + h / 2.0, w, h];
         });
@@ -917,7 +919,7 @@ mod tests {
 
     #[test]
     fn swapped_axes_are_named() {
-        let rows = spoilt(|row, _| {
+        let rows = changed(|row, _| {
             let [x, y, w, h] = row.bbox;
             row.bbox = [y, x, y + h, x + w];
         });
@@ -927,12 +929,12 @@ mod tests {
 
     #[test]
     fn fractions_of_the_image_are_named() {
-        let rows = spoilt(|row, [width, height]| {
+        let rows = changed(|row, [width, height]| {
             let [x, y, w, h] = row.bbox;
             row.bbox = [x / width, y / height, w / width, h / height];
         });
         assert_eq!(causes(&rows), [Cause::Normalized]);
-        let corners = spoilt(|row, [width, height]| {
+        let corners = changed(|row, [width, height]| {
             let [x, y, w, h] = row.bbox;
             row.bbox = [x / width, y / height, (x + w) / width, (y + h) / height];
         });
@@ -941,7 +943,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_in_the_resized_frame_are_named_with_its_size() {
+    fn boxes_of_resized_images_are_named_with_the_size() {
         type Factors = fn(f64, f64) -> [f64; 2];
         let frames: [(Factors, &str); 4] = [
             (|_, _| [0.5, 0.5], "factors 0.5"),
@@ -950,7 +952,7 @@ mod tests {
             (|w, h| [416.0 / w, 256.0 / h], "stretched to 41"),
         ];
         for (factors, words) in frames {
-            let rows = spoilt(|row, [width, height]| {
+            let rows = changed(|row, [width, height]| {
                 let [fx, fy] = factors(width, height);
                 let [x, y, w, h] = row.bbox;
                 row.bbox = [x * fx, y * fy, w * fx, h * fy];
@@ -962,7 +964,7 @@ mod tests {
 
     #[test]
     fn wrong_boxes_and_wrong_categories_are_both_named() {
-        let rows = spoilt(|row, _| {
+        let rows = changed(|row, _| {
             let [x, y, w, h] = row.bbox;
             row.bbox = [x, y, x + w, y + h];
             row.category_id -= 1;
@@ -972,7 +974,7 @@ mod tests {
 
     #[test]
     fn equal_scores_are_named() {
-        let rows = spoilt(|row, _| {
+        let rows = changed(|row, _| {
             row.bbox[0] += 2000.0;
             row.score = 1.0;
         });
@@ -980,8 +982,8 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_the_images_is_named() {
-        let rows: Vec<_> = spoilt(|row, _| row.bbox[0] += 2000.0)
+    fn rows_of_a_subset_of_the_images_are_named() {
+        let rows: Vec<_> = changed(|row, _| row.bbox[0] += 2000.0)
             .into_iter()
             .filter(|row| row.image_id < 1100)
             .collect();
@@ -990,7 +992,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_only_where_nothing_is_are_named() {
+    fn rows_of_images_without_objects_only_are_named() {
         let mut gt = ground_truth();
         let mut images = gt.images().to_vec();
         images.push(GtImage {
@@ -1006,7 +1008,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_detector_is_not_blamed_on_the_files() {
+    fn an_untrained_detector_is_distinguished_from_wrong_files() {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let mut rows = good_rows();
         for row in &mut rows {
@@ -1018,6 +1020,6 @@ mod tests {
             ];
         }
         assert_eq!(causes(&rows), [Cause::Detector]);
-        assert!(sentence(&rows).contains("on 30 images"));
+        assert!(sentence(&rows).contains("in 30 images"));
     }
 }

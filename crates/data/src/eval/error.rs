@@ -1,40 +1,53 @@
-//! What can go wrong when a detector is measured, one line each.
+//! Errors of the evaluation.
 
 use std::path::PathBuf;
 
-/// A mistake in the files or rows given to the evaluation.
+use crate::DataError;
+
+/// An error in the files or rows given to the evaluation.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
-    /// The file cannot be opened or read.
+    /// The annotation file can't be read, or has an entry that the metrics can't use.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The lists of an annotation file can't be used.
+    #[error("{}: {source}", path.display())]
+    Unusable {
+        /// The annotation file.
+        path: PathBuf,
+        /// The reason.
+        source: Box<Self>,
+    },
+    /// The file can't be opened or read.
     #[error("cannot read {}: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         reason: std::io::Error,
     },
-    /// The file cannot be written.
+    /// The file can't be written.
     #[error("cannot write {}: {reason}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         reason: std::io::Error,
     },
-    /// The file is not what it should be; the reason names the place in it.
+    /// The file has another content than expected.
     #[error("{} is not {expected}: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What it should have been, with the article: "a COCO results file".
+        /// The expected content, with the article: "a COCO results file".
         expected: &'static str,
-        /// What is wrong, and where.
+        /// What is wrong, and where in the file.
         reason: String,
     },
-    /// The ground truth contradicts itself or holds nothing to measure against.
+    /// The ground truth contradicts itself or has nothing to evaluate against.
     #[error("the ground truth cannot be used: {0}")]
     GroundTruth(String),
-    /// One result row cannot be evaluated.
+    /// A result row can't be evaluated.
     #[error("result row {row} (the first is 0) has {reason}")]
     Row {
         /// Position in the list, from zero.
@@ -42,11 +55,11 @@ pub enum EvalError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Result rows name images that the ground truth does not have. pycocotools stops here too:
+    /// Result rows refer to images that the ground truth does not have. pycocotools stops here too:
     /// such results belong to another dataset or split.
     #[error(
-        "{rows} of {total} result rows name images that the ground truth does not have \
-         (first: row {first_row} with image_id {first_id}); {hint}"
+        "{rows} of {total} result rows refer to images that the ground truth does not have \
+         (first: row {first_row} with image_id {first_id}); {comparison}"
     )]
     UnknownImages {
         /// Rows with an unknown image.
@@ -57,10 +70,10 @@ pub enum EvalError {
         first_row: usize,
         /// Its image id.
         first_id: u64,
-        /// What the two id sets look like and what to do.
-        hint: String,
+        /// How the two sets of ids differ and what that indicates.
+        comparison: String,
     },
-    /// The evaluation engine refused the input although it passed our own checks.
+    /// The evaluation engine refused the input although it passed the checks of this crate.
     #[error("the evaluation engine refused the input: {0}")]
     Engine(String),
 }

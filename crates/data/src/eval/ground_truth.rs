@@ -1,55 +1,60 @@
-//! The annotations a detector is measured against.
+//! The annotations that a detector is evaluated against.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::error::EvalError;
-use super::json::{Limited, read_json};
+use super::table::counted;
+use crate::DataError;
 use crate::annotations::AnnotationStore;
-use crate::annotations::lenient::{Flag, Id};
+use crate::annotations::coco::Entry;
+use crate::annotations::coco::document::{Policy, Sink, read_document};
+use crate::annotations::coco::entry::FieldProblem;
 
-/// One image of the ground truth.
+/// An image of the ground truth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GtImage {
-    /// The dataset's own id.
+    /// The id in the dataset.
     pub id: u64,
-    /// As written in the dataset; empty when it gives none.
+    /// The file name in the dataset; empty when it is unknown.
     pub file_name: String,
-    /// Pixels from left to right; 0 when unknown (the metrics do not need it).
+    /// The width in pixels; 0 when it is unknown (the metrics do not need it).
     pub width: u32,
-    /// Pixels from top to bottom; 0 when unknown.
+    /// The height in pixels; 0 when it is unknown.
     pub height: u32,
 }
 
-/// One class of objects.
+/// A class of objects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GtCategory {
-    /// The dataset's own id (COCO's have gaps: 1 to 90 for 80 classes).
+    /// The id in the dataset (COCO's have gaps: 1 to 90 for 80 classes).
     pub id: u64,
-    /// The name shown to people.
+    /// The name of the class.
     pub name: String,
 }
 
-/// One annotated object.
+/// An annotated object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GtAnnotation {
-    /// The dataset's own id. Only named in messages: the metrics do not depend on it.
+    /// The id in the dataset. Only messages use it: the metrics do not depend on it.
     pub id: u64,
-    /// The image it is in.
+    /// The id of its image.
     pub image_id: u64,
-    /// Its class.
+    /// The id of its class.
     pub category_id: u64,
     /// `[x, y, width, height]` in pixels of the image.
     pub bbox: [f64; 4],
-    /// Pixels: the mask's area where there is a mask, else the box's. Decides small, medium, large.
+    /// The area of the mask in square pixels, or of the box where there is no mask. It decides which
+    /// objects count as small, medium and large.
     pub area: f64,
-    /// A group of objects: detections inside it count neither for nor against.
+    /// Whether it is a group of objects: detections inside it are ignored.
     pub iscrowd: bool,
 }
 
-/// Images, classes and objects, checked: ids are unique and every object has its image and class.
+/// Images, classes and objects to evaluate against. Ids of images and classes are unique, and every
+/// object has an image and a class.
 #[derive(Debug, Clone)]
 pub struct GroundTruth {
     images: Vec<GtImage>,
@@ -61,17 +66,17 @@ pub struct GroundTruth {
 }
 
 impl GroundTruth {
-    /// From lists, in the dataset's order (the order decides ties between objects, as in
-    /// pycocotools).
+    /// Creates the ground truth from lists in the order of the dataset (the order decides ties
+    /// between objects of an image, as in pycocotools).
     ///
-    /// Objects whose image or class is not listed are left out with a warning, as pycocotools
-    /// leaves them out silently. Annotation ids may repeat or be 0: objects are told apart by
-    /// position. (pycocotools counts a match with an object of id 0 as a false positive, and of
-    /// objects with one id it sees only the last; such ids are named in a warning.)
+    /// Objects whose image or class is not listed are dropped with a warning; pycocotools drops them
+    /// without one. Annotation ids may repeat or be 0, because objects are distinguished by position.
+    /// (pycocotools counts a match with an object of id 0 as a false positive, and of objects with
+    /// the same id it uses only the last; a warning counts such ids.)
     ///
     /// # Errors
-    /// No image; no category; an image or category id given twice with different contents; a box
-    /// or area that is not finite.
+    /// No image; no category; an image or category id that appears twice with different contents; a
+    /// box or area that is not finite.
     pub fn new(
         images: Vec<GtImage>,
         categories: Vec<GtCategory>,
@@ -80,10 +85,10 @@ impl GroundTruth {
         let images = unique(images, "image", |image| image.id)?;
         let mut categories = unique(categories, "category", |category| category.id)?;
         if images.is_empty() {
-            return Err(EvalError::GroundTruth("it lists no images".into()));
+            return Err(EvalError::GroundTruth("it has no images".into()));
         }
         if categories.is_empty() {
-            return Err(EvalError::GroundTruth("it lists no categories".into()));
+            return Err(EvalError::GroundTruth("it has no categories".into()));
         }
         categories.sort_by_key(|category| category.id);
         for annotation in &annotations {
@@ -117,15 +122,15 @@ impl GroundTruth {
             .collect();
         if let Some(first) = without_image.first() {
             warnings.push(format!(
-                "{} of {all} annotations left out: their images are not in the list of images \
+                "dropped {} of {all} annotations: their images are not in `images` \
                  (first: image_id {first})",
                 without_image.len()
             ));
         }
         if let Some(first) = without_category.first() {
             warnings.push(format!(
-                "{} of {all} annotations left out: their categories are not in the list of \
-                 categories (first: category_id {first})",
+                "dropped {} of {all} annotations: their categories are not in `categories` \
+                 (first: category_id {first})",
                 without_category.len()
             ));
         }
@@ -136,8 +141,9 @@ impl GroundTruth {
             .count();
         if odd_ids > 0 {
             warnings.push(format!(
-                "{odd_ids} annotations have id 0 or an id used before: counted here as objects of \
-                 their own, but pycocotools would miscount them"
+                "{} with id 0 or an id used before: evaluated as separate objects, but pycocotools \
+                 would miscount them",
+                counted(odd_ids, "annotation")
             ));
         }
         Ok(Self {
@@ -150,88 +156,48 @@ impl GroundTruth {
         })
     }
 
-    /// From a COCO annotation file (`instances_*.json`).
+    /// Reads a COCO annotation file (`instances_*.json`) that need not be fit for training.
     ///
-    /// An object without `area` gets its box's, with a warning; without `iscrowd` it is no crowd.
+    /// Fields that the metrics do not need may be missing or wrong, and a repeated field counts with
+    /// its last value; both are counted in [`Self::warnings`]. An object without `area` gets the area
+    /// of its box, with a warning; without `iscrowd` it is not a crowd.
     ///
     /// # Errors
-    /// The file cannot be read, is not JSON, lacks `images`, `categories` or `annotations`, an
-    /// object lacks its `bbox`, or [`GroundTruth::new`] refuses it.
+    /// The file can't be read, is not JSON, lacks `images`, `categories` or `annotations`, an entry
+    /// lacks what the metrics need (ids and `bbox`), or [`Self::new`] refuses the lists.
     pub fn from_file(path: &Path) -> Result<Self, EvalError> {
-        const EXPECTED: &str = "a COCO annotation file";
-        let malformed = |reason: String| EvalError::Malformed {
-            path: path.into(),
-            expected: EXPECTED,
-            reason,
-        };
-        let file: CocoFile = read_json(path, EXPECTED, |start| match start.first() {
-            Some(b'[') => Err(
-                "it is a JSON list, as results are; annotations are an object with `images`, \
-                 `categories` and `annotations`"
-                    .into(),
-            ),
-            _ => Ok(()),
-        })?;
-
-        let images = file
-            .images
-            .0
-            .into_iter()
-            .map(|image| GtImage {
-                id: image.id.0,
-                file_name: image.file_name,
-                width: image.width.map_or(0, pixels),
-                height: image.height.map_or(0, pixels),
-            })
-            .collect();
-        let categories = file
-            .categories
-            .0
-            .into_iter()
-            .map(|category| GtCategory {
-                id: category.id.0,
-                name: category
-                    .name
-                    .unwrap_or_else(|| format!("category {}", category.id.0)),
-            })
-            .collect();
-        let mut without_area = 0;
-        let annotations = file
-            .annotations
-            .0
-            .into_iter()
-            .enumerate()
-            .map(|(position, annotation)| {
-                let id = annotation.id.map_or(position as u64 + 1, |id| id.0);
-                let bbox = annotation
-                    .bbox
-                    .ok_or_else(|| malformed(format!("annotation {id} has no `bbox`")))?;
-                let area = annotation.area.unwrap_or_else(|| {
-                    without_area += 1;
-                    bbox[2] * bbox[3]
-                });
-                Ok(GtAnnotation {
-                    id,
-                    image_id: annotation.image_id.0,
-                    category_id: annotation.category_id.0,
-                    bbox,
-                    area,
-                    iscrowd: annotation.iscrowd.0,
-                })
-            })
-            .collect::<Result<Vec<_>, EvalError>>()?;
-        let mut ground_truth = Self::new(images, categories, annotations)
-            .map_err(|error| malformed(error.to_string()))?;
-        if without_area > 0 {
-            ground_truth.warnings.push(format!(
-                "{without_area} annotations have no `area`: the area of their box is used, so \
-                 APs, APm and APl may differ from those of a file with mask areas"
-            ));
-        }
+        let file = File::open(path).map_err(|source| DataError::io(path, source))?;
+        let mut lists = Lists::default();
+        let tolerated = read_document(file, path, Policy::Lenient, &mut lists)?;
+        let mut ground_truth = Self::new(lists.images, lists.categories, lists.annotations)
+            .map_err(|error| EvalError::Unusable {
+                path: path.to_owned(),
+                source: Box::new(error),
+            })?;
+        ground_truth.warn_of_derived_areas(lists.derived_areas);
+        ground_truth.warnings.extend(tolerated.sentences());
         Ok(ground_truth)
     }
 
-    /// The annotations of some images of a dataset, by position.
+    fn warn_of_derived_areas(&mut self, count: usize) {
+        if count > 0 {
+            self.warnings.push(format!(
+                "{} without `area`: the area of the box is used, so APs, APm and APl may differ \
+                 from those of a file with mask areas",
+                counted(count, "annotation")
+            ));
+        }
+    }
+
+    /// Creates the ground truth of a dataset that was read for training.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_store(store: &AnnotationStore) -> Result<Self, EvalError> {
+        Self::of_images(store, 0..store.image_count())
+    }
+
+    /// Creates the ground truth of some images of a dataset, by position.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -241,6 +207,7 @@ impl GroundTruth {
     ) -> Result<Self, EvalError> {
         let categories = store.categories();
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
+        let mut derived_areas = 0;
         for index in indices {
             let image = store.image(index);
             images.push(GtImage {
@@ -249,27 +216,34 @@ impl GroundTruth {
                 width: image.size.width as u32,
                 height: image.size.height as u32,
             });
-            annotations.extend(store.annotations(index).map(|a| GtAnnotation {
-                id: a.id,
-                image_id: image.id,
-                category_id: categories[a.class].id,
-                bbox: a.box_in_image.to_xywh().map(f64::from),
-                area: f64::from(a.area),
-                iscrowd: a.is_crowd,
+            derived_areas += store.derived_areas(index);
+            let numbers = store.numbers(index);
+            annotations.extend(store.annotations(index).zip(numbers).map(|(a, numbers)| {
+                let (bbox, area) = numbers.as_f64();
+                GtAnnotation {
+                    id: a.id,
+                    image_id: image.id,
+                    category_id: categories[a.class].id,
+                    bbox,
+                    area,
+                    iscrowd: a.is_crowd,
+                }
             }));
         }
         let categories = categories.iter().map(|c| GtCategory {
             id: c.id,
             name: c.name.clone(),
         });
-        Self::new(images, categories.collect(), annotations)
+        let mut ground_truth = Self::new(images, categories.collect(), annotations)?;
+        ground_truth.warn_of_derived_areas(derived_areas);
+        Ok(ground_truth)
     }
 
-    /// The same ground truth on fewer images, to measure on a part. Classes stay; ids that are not
-    /// there are passed over.
+    /// Restricts the ground truth to some images, to evaluate on a subset. All classes stay; unknown
+    /// ids are ignored.
     ///
     /// # Errors
-    /// None of the ids is an image of this ground truth.
+    /// None of the ids is that of an image of this ground truth.
     pub fn restricted_to(&self, image_ids: &HashSet<u64>) -> Result<Self, EvalError> {
         Self::new(
             self.images
@@ -286,39 +260,39 @@ impl GroundTruth {
         )
     }
 
-    /// In the dataset's order.
+    /// Returns the images in the order of the dataset.
     pub fn images(&self) -> &[GtImage] {
         &self.images
     }
 
-    /// By ascending id.
+    /// Returns the categories by ascending id.
     pub fn categories(&self) -> &[GtCategory] {
         &self.categories
     }
 
-    /// In the dataset's order, without those of unknown images or classes.
+    /// Returns the objects in the order of the dataset, without those of unknown images or classes.
     pub fn annotations(&self) -> &[GtAnnotation] {
         &self.annotations
     }
 
-    /// What was odd about the data, one sentence each.
+    /// Returns what is unusual about the data, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The image with this id.
+    /// Returns the image with an id.
     pub fn image(&self, id: u64) -> Option<&GtImage> {
         self.image_positions.get(&id).map(|&at| &self.images[at])
     }
 
-    /// The class with this id.
+    /// Returns the class with an id.
     pub fn category(&self, id: u64) -> Option<&GtCategory> {
         self.category_positions
             .get(&id)
             .map(|&at| &self.categories[at])
     }
 
-    /// Position of the class in [`Self::categories`].
+    /// Returns the position of a class in [`Self::categories`].
     pub fn category_position(&self, id: u64) -> Option<usize> {
         self.category_positions.get(&id).copied()
     }
@@ -345,7 +319,7 @@ fn unique<T: PartialEq + std::fmt::Debug>(
             Some(&first) if kept[first] == item => {}
             Some(&first) => {
                 return Err(EvalError::GroundTruth(format!(
-                    "{what} id {} is given twice: {:?} and {item:?}",
+                    "{what} id {} appears twice: {:?} and {item:?}",
                     id_of(&item),
                     kept[first]
                 )));
@@ -355,41 +329,54 @@ fn unique<T: PartialEq + std::fmt::Debug>(
     Ok(kept)
 }
 
-fn pixels(value: Id) -> u32 {
-    u32::try_from(value.0).unwrap_or(u32::MAX)
+/// Collects entries that the lenient policy has accepted, which have what the metrics need.
+#[derive(Default)]
+struct Lists {
+    images: Vec<GtImage>,
+    categories: Vec<GtCategory>,
+    annotations: Vec<GtAnnotation>,
+    derived_areas: usize,
 }
 
-#[derive(Deserialize)]
-struct CocoFile {
-    images: Limited<FileImage>,
-    categories: Limited<FileCategory>,
-    annotations: Limited<FileAnnotation>,
-}
-
-#[derive(Deserialize)]
-struct FileImage {
-    id: Id,
-    #[serde(default)]
-    file_name: String,
-    width: Option<Id>,
-    height: Option<Id>,
-}
-
-#[derive(Deserialize)]
-struct FileCategory {
-    id: Id,
-    name: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct FileAnnotation {
-    id: Option<Id>,
-    image_id: Id,
-    category_id: Id,
-    bbox: Option<[f64; 4]>,
-    area: Option<f64>,
-    #[serde(default)]
-    iscrowd: Flag,
+impl Sink for Lists {
+    fn entry(&mut self, entry: Entry, position: usize, _: &[FieldProblem]) -> io::Result<()> {
+        let pixels =
+            |side: Option<u64>| side.map_or(0, |side| u32::try_from(side).unwrap_or(u32::MAX));
+        match entry {
+            Entry::Image(image) => self.images.extend(image.id.map(|id| GtImage {
+                id,
+                file_name: image.file_name.unwrap_or_default().into(),
+                width: pixels(image.width),
+                height: pixels(image.height),
+            })),
+            Entry::Category(category) => {
+                self.categories.extend(category.id.map(|id| {
+                    GtCategory {
+                        id,
+                        name: category
+                            .name
+                            .map_or_else(|| format!("category {id}"), String::from),
+                    }
+                }));
+            }
+            Entry::Annotation(annotation) => {
+                if let (Some(image_id), Some(category_id), Some(bbox)) =
+                    (annotation.image_id, annotation.category_id, annotation.xywh)
+                {
+                    self.derived_areas += usize::from(annotation.area.is_none());
+                    self.annotations.push(GtAnnotation {
+                        id: annotation.id.unwrap_or(position as u64 + 1),
+                        image_id,
+                        category_id,
+                        bbox,
+                        area: annotation.area.unwrap_or(bbox[2] * bbox[3]),
+                        iscrowd: annotation.is_crowd,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -430,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coco_file_is_read_with_its_own_ids() {
+    fn a_coco_file_is_read_with_the_ids_of_the_dataset() {
         let gt = from_text(
             r#"{"info": {}, "images": [{"id": 9, "width": 64, "height": 48, "file_name": "a.jpg"}],
                 "categories": [{"id": 90, "name": "toothbrush"}, {"id": 1}],
@@ -446,24 +433,27 @@ mod tests {
         assert_eq!(object.bbox, [1.0, 2.0, 3.5, 4.0]);
         assert_eq!(object.area, 7.25);
         assert!(object.iscrowd);
-        assert!(gt.warnings().is_empty());
+        assert_eq!(
+            gt.warnings(),
+            ["1 category with a missing or wrong `name`, which the metrics do not need"]
+        );
     }
 
     #[test]
-    fn a_missing_area_is_the_boxs_area_and_said() {
+    fn a_missing_area_is_the_area_of_the_box_with_a_warning() {
         let gt = from_text(
             r#"{"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}],
                 "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 3, 5]}]}"#,
         )
         .unwrap();
         assert_eq!(gt.annotations()[0].area, 15.0);
-        assert!(gt.warnings()[0].starts_with("1 annotations have no `area`"));
+        assert!(gt.warnings()[0].starts_with("1 annotation without `area`"));
     }
 
     #[test]
-    fn broken_files_are_named_with_the_reason() {
+    fn broken_files_are_errors_with_file_and_reason() {
         let cases = [
-            ("[]", "it is a JSON list, as results are"),
+            ("[]", "it is a list, as results files are"),
             ("{\"images\": []", "EOF"),
             (r#"{"images": [], "annotations": []}"#, "categories"),
             (
@@ -473,29 +463,38 @@ mod tests {
             (
                 r#"{"images": [{"id": 1}], "categories": [{"id": 1}],
                     "annotations": [{"id": 31, "image_id": 1, "category_id": 1}]}"#,
-                "annotation 31 has no `bbox`",
+                "annotations[0] (id 31): `bbox` is missing",
             ),
             (
                 r#"{"images": [{"id": 1}], "categories": [{"id": 1}],
                     "annotations": [{"image_id": 1, "category_id": 1, "bbox": [NaN, 1, 1, 1]}]}"#,
-                "NaN",
+                "`bbox` is [NaN, 1.0, 1.0, 1.0], not four finite numbers",
+            ),
+            (
+                r#"{"images": [{"id": 1}, {"id": "2"}], "categories": [], "annotations": []}"#,
+                "images[1] (id 2): `id` is the string \"2\"",
+            ),
+            (
+                r#"{"images": [{"id": 1}], "categories": [{"id": 1}],
+                    "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1], "area": "9"}]}"#,
+                "annotations[0]: `area` is not a number",
             ),
         ];
         for (text, part) in cases {
             let message = from_text(text).unwrap_err().to_string();
             assert!(
-                message.contains("is not a COCO annotation file") && message.contains(part),
+                message.starts_with('/') && message.contains(part),
                 "{message}"
             );
         }
         let message = GroundTruth::from_file(Path::new("/nowhere/gt.json"))
             .unwrap_err()
             .to_string();
-        assert!(message.starts_with("cannot read /nowhere/gt.json"));
+        assert!(message.starts_with("/nowhere/gt.json: "));
     }
 
     #[test]
-    fn objects_without_image_or_class_are_left_out_with_a_count() {
+    fn objects_without_image_or_class_are_dropped_with_a_count() {
         let gt = GroundTruth::new(
             vec![image(1)],
             vec![category(3, "cat")],
@@ -508,11 +507,11 @@ mod tests {
         .unwrap();
         assert_eq!(gt.annotations().len(), 1);
         assert_eq!(gt.warnings().len(), 2);
-        assert!(gt.warnings()[0].starts_with("1 of 3"));
+        assert!(gt.warnings()[0].starts_with("dropped 1 of 3"));
     }
 
     #[test]
-    fn one_id_with_two_meanings_is_an_error_and_a_repetition_is_not() {
+    fn one_id_with_two_contents_is_an_error_and_a_repetition_is_not() {
         let two = |second: &str| {
             GroundTruth::new(
                 vec![image(1), image(1)],
@@ -522,14 +521,11 @@ mod tests {
         };
         assert_eq!(two("cat").unwrap().images().len(), 1);
         let message = two("dog").unwrap_err().to_string();
-        assert!(
-            message.contains("category id 3 is given twice"),
-            "{message}"
-        );
+        assert!(message.contains("category id 3 appears twice"), "{message}");
     }
 
     #[test]
-    fn ids_that_pycocotools_miscounts_are_said() {
+    fn ids_that_pycocotools_miscounts_have_a_warning() {
         let gt = GroundTruth::new(
             vec![image(1)],
             vec![category(3, "cat")],
@@ -545,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_keeps_the_classes() {
+    fn a_restricted_ground_truth_keeps_the_classes() {
         let gt = GroundTruth::new(
             vec![image(1), image(2)],
             vec![category(3, "cat"), category(4, "dog")],
@@ -557,5 +553,50 @@ mod tests {
         assert_eq!(part.categories().len(), 2);
         assert_eq!(part.annotations()[0].id, 2);
         assert!(gt.restricted_to(&HashSet::new()).is_err());
+    }
+
+    #[test]
+    fn what_the_metrics_do_not_need_is_tolerated_and_counted() {
+        let gt = from_text(
+            r#"{"images": [{"id": 1, "width": "64", "height": 48, "file_name": NaN}],
+                "categories": [{"id": 1, "name": "a", "name": "b"}],
+                "annotations": [{"id": -3, "image_id": 1, "category_id": 1, "bbox": [0, 0, 3, 5], "area": 9,
+                    "score": NaN}]}"#,
+        )
+        .unwrap();
+        assert_eq!(gt.categories()[0].name, "b");
+        assert_eq!(gt.annotations()[0].id, 1);
+        assert_eq!(
+            gt.warnings(),
+            [
+                "1 image with a missing or wrong `file_name`, which the metrics do not need",
+                "1 image with a missing or wrong `width`, which the metrics do not need",
+                "1 annotation with a missing or wrong `id`, which the metrics do not need",
+                "1 category with a repeated field: its last value is used",
+            ]
+        );
+    }
+
+    /// Areas next to 32 x 32 pixels and boxes with decimals would be rounded in `f32`.
+    #[test]
+    fn a_store_and_its_file_give_the_same_ground_truth_to_the_last_bit() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let json = r#"{"images": [{"id": 9, "width": 64, "height": 48, "file_name": "a.jpg"}],
+            "categories": [{"id": 90, "name": "x"}, {"id": 1, "name": "y"}],
+            "annotations": [
+                {"id": 5, "image_id": 9, "category_id": 90, "bbox": [473.07, 395.93, 38.65, 28.67], "area": 1024.00001},
+                {"id": 6, "image_id": 9, "category_id": 1, "iscrowd": 1, "bbox": [0.1, 0.2, 0.3, 0.7]}]}"#;
+        std::fs::write(file.path(), json).unwrap();
+        let store = crate::annotations::coco::read_coco(file.path()).unwrap();
+        let (of_store, of_file) = (
+            GroundTruth::of_store(&store).unwrap(),
+            GroundTruth::from_file(file.path()).unwrap(),
+        );
+        assert_eq!(of_store.images(), of_file.images());
+        assert_eq!(of_store.categories(), of_file.categories());
+        assert_eq!(of_store.annotations(), of_file.annotations());
+        assert_eq!(of_store.annotations()[0].area, 1024.00001);
+        assert_eq!(of_store.warnings(), of_file.warnings());
+        assert_eq!(of_store.warnings().len(), 1);
     }
 }

@@ -1,8 +1,8 @@
-//! What became of each box of one image: found, missed, or wrong, and how.
+//! Matching of the detections and objects of one image, with the error type of each false positive.
 //!
 //! Matching is that of pycocotools' `COCOeval` at one IoU threshold, with all areas and any number of
-//! detections. Wrong detections have the error types of TIDE (Bolya et al. 2020, "TIDE: A General
-//! Toolbox for Identifying Object Detection Errors"), decided in the order of its own program.
+//! detections. False positives have the error types of TIDE (Bolya et al. 2020, "TIDE: A General
+//! Toolbox for Identifying Object Detection Errors"), decided in the order of its reference code.
 
 use std::cmp::Ordering;
 use std::iter::Sum;
@@ -12,52 +12,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::boxes::BoxXyxy;
 
-/// Below this overlap a box has nothing to do with an object: TIDE's background threshold.
+/// TIDE's background threshold: with a lower IoU a box is not related to an object.
 pub const BACKGROUND_IOU: f64 = 0.1;
 
-/// The threshold of `COCOeval` never reaches 1, which rounding might keep a perfect box from.
+/// The threshold of `COCOeval` stays below 1, which rounding may keep a perfect box from reaching.
 const HIGHEST_THRESHOLD: f64 = 1.0 - 1e-10;
 
-/// An object that is there.
+/// An annotated object.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TruthBox {
     /// In pixels of the image.
     pub box_in_image: BoxXyxy,
     /// Index into the categories.
     pub class: usize,
-    /// Several objects in one box: detections in it count neither way.
+    /// Whether it is a group of objects: detections inside it are ignored.
     pub is_crowd: bool,
 }
 
-/// What a detector found.
+/// A detection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FoundBox {
     /// In pixels of the image.
     pub box_in_image: BoxXyxy,
     /// Index into the categories.
     pub class: usize,
-    /// Probability.
+    /// The confidence, from 0 to 1.
     pub score: f32,
 }
 
-/// What is wrong with a detection, as in TIDE.
+/// The error type of a false positive, as in TIDE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorType {
     /// The box fits an object of another class.
     Classification,
-    /// The class is that of an object, which the box fits badly.
+    /// The class is correct, but the IoU with the object is below the threshold.
     Localization,
-    /// The box fits badly, and the object is of another class.
+    /// The IoU is below the threshold, and the object has another class.
     Both,
-    /// The object was found already, with a higher score.
+    /// The object is matched already by a detection with a higher score.
     Duplicate,
-    /// Nothing is there.
+    /// There is no object.
     Background,
 }
 
 impl ErrorType {
-    /// All, in TIDE's order.
+    /// All types, in TIDE's order.
     pub const ALL: [Self; 5] = [
         Self::Classification,
         Self::Localization,
@@ -66,7 +66,7 @@ impl ErrorType {
         Self::Background,
     ];
 
-    /// TIDE's abbreviation.
+    /// Returns TIDE's abbreviation.
     pub fn short_name(self) -> &'static str {
         match self {
             Self::Classification => "Cls",
@@ -77,79 +77,80 @@ impl ErrorType {
         }
     }
 
-    /// One sentence for people.
+    /// Returns an explanation in one sentence.
     pub fn explanation(self) -> &'static str {
         match self {
-            Self::Classification => "The box fits an object, but the object is of another class.",
+            Self::Classification => "The box fits an object, but the object has another class.",
             Self::Localization => {
-                "The class is right, but the box overlaps its object too little to count."
+                "The class is correct, but the IoU with the object is below the threshold."
             }
             Self::Both => {
-                "The box overlaps an object too little to count, and the object is of another class."
+                "The IoU with an object is below the threshold, and its class is another."
             }
-            Self::Duplicate => "The object was found already by a box with a higher score.",
+            Self::Duplicate => "A detection with a higher score matches the object already.",
             Self::Background => "There is no annotated object here.",
         }
     }
 }
 
-/// What became of a detection.
+/// The outcome of a detection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
-    /// It found an object.
+    /// A true positive: it matches an object.
     Correct {
-        /// Position among the truths.
+        /// Position of the object.
         truth: usize,
-        /// Of the two boxes.
+        /// IoU of the two boxes.
         iou: f32,
     },
-    /// It lies in a crowd of its class, and counts neither way.
+    /// It is inside a crowd of its class and is ignored.
     Ignored {
-        /// Position of the crowd among the truths.
+        /// Position of the crowd among the objects.
         truth: usize,
     },
     /// A false positive.
     Wrong {
-        /// How it is wrong.
+        /// The type of the error.
         error: ErrorType,
-        /// The object that explains the error, and the IoU with it. For
-        /// [`Background`](ErrorType::Background) the nearest one, none where none is touched.
+        /// The position of the object that explains the error, and the IoU with it. For
+        /// [`Background`](ErrorType::Background) the object with the highest IoU, if any overlaps.
         nearest: Option<(usize, f32)>,
     },
 }
 
-/// What became of the boxes of one image.
+/// The outcomes of the boxes of one image.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ImageMatches {
-    /// One for each detection.
+    /// The outcome of each detection.
     pub found: Vec<Verdict>,
-    /// One for each truth: the position of the detection that found it. None: missed, or a crowd.
+    /// For each object the position of the detection that matches it; `None` for a missed object or
+    /// a crowd.
     pub truth: Vec<Option<usize>>,
 }
 
-/// How many boxes were right and wrong.
+/// Counts of true positives, false positives and false negatives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MatchCounts {
-    /// Detections that found an object: true positives.
+    /// Detections that match an object: true positives.
     pub correct: usize,
-    /// Those that did not: false positives.
+    /// Detections that do not: false positives.
     pub wrong: usize,
-    /// Objects that none found: false negatives.
+    /// Objects without a match: false negatives.
     pub missed: usize,
 }
 
 impl MatchCounts {
-    /// Share of the detections that are correct. None without detections.
+    /// Returns the share of the detections that are correct; `None` without detections.
     pub fn precision(&self) -> Option<f64> {
         ratio(self.correct, self.correct + self.wrong)
     }
 
-    /// Share of the objects that were found. None without objects.
+    /// Returns the share of the objects that are matched; `None` without objects.
     pub fn recall(&self) -> Option<f64> {
         ratio(self.correct, self.correct + self.missed)
     }
 
-    /// The harmonic mean of precision and recall. None with neither detections nor objects.
+    /// Returns the harmonic mean of precision and recall; `None` with neither detections nor objects.
     pub fn f1(&self) -> Option<f64> {
         ratio(
             2 * self.correct,
@@ -180,8 +181,7 @@ impl Sum for MatchCounts {
 }
 
 impl ImageMatches {
-    /// How many boxes were right and wrong; `truth` is what was matched with. Crowds are never
-    /// missed.
+    /// Counts the outcomes; `truth` must be the objects that were matched. Crowds are never missed.
     pub fn counts(&self, truth: &[TruthBox]) -> MatchCounts {
         let mut counts = MatchCounts::default();
         for verdict in &self.found {
@@ -199,12 +199,13 @@ impl ImageMatches {
     }
 }
 
-/// Which detection found which object, at this IoU or more. The best scored detection chooses first,
-/// the first of equals; of objects with one IoU it takes the last, as pycocotools does.
+/// Matches detections with objects at an IoU of at least the threshold. Detections choose in the
+/// order of their scores, the first of equals first; of objects with equal IoU a detection takes the
+/// last, as in pycocotools.
 pub fn match_image(truth: &[TruthBox], found: &[FoundBox], iou_threshold: f32) -> ImageMatches {
     let threshold = as_written(iou_threshold).min(HIGHEST_THRESHOLD);
     let truth_areas: Vec<Area> = truth.iter().map(|t| Area::new(t.box_in_image)).collect();
-    // The truths of a class stand together, crowds last.
+    // Objects of a class are adjacent, crowds last.
     let mut grouped: Vec<usize> = (0..truth.len()).collect();
     grouped.sort_by_key(|&at| (truth[at].class, truth[at].is_crowd));
     let of_class = |class: usize| -> Range<usize> {
@@ -225,9 +226,10 @@ pub fn match_image(truth: &[TruthBox], found: &[FoundBox], iou_threshold: f32) -
             if matched[at].is_some() {
                 continue;
             }
-            let iou = match is_crowd {
-                true => area.share_in(&truth_areas[at]),
-                false => area.iou(&truth_areas[at]),
+            let iou = if is_crowd {
+                area.share_in(&truth_areas[at])
+            } else {
+                area.iou(&truth_areas[at])
             };
             if iou >= best.map_or(threshold, |(_, iou)| iou) {
                 best = Some((at, iou));
@@ -253,13 +255,13 @@ pub fn match_image(truth: &[TruthBox], found: &[FoundBox], iou_threshold: f32) -
     }
 }
 
-/// The decimal number that was meant: 0.55 as `f32` is a little more, which a box that overlaps by
-/// exactly 0.55 would not reach.
+/// Returns the decimal number that was meant: 0.55 as `f32` is slightly larger, which a box with an
+/// IoU of exactly 0.55 would not reach.
 fn as_written(threshold: f32) -> f64 {
     (f64::from(threshold) * 1e6).round() / 1e6
 }
 
-/// Positions by falling score; of equals the first. Scores that are no numbers come last.
+/// Returns the positions by descending score, the first of equals first; NaN comes last.
 fn best_first(found: &[FoundBox]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..found.len()).collect();
     order.sort_by(|&a, &b| {
@@ -270,7 +272,7 @@ fn best_first(found: &[FoundBox]) -> Vec<usize> {
     order
 }
 
-/// Why a detection that matched nothing is wrong.
+/// Returns the error type of a detection without a match.
 fn explain(
     found: &FoundBox,
     truth: &[TruthBox],
@@ -295,9 +297,10 @@ fn explain(
             already_found.offer(at, iou);
         }
     }
-    let nearest = match other_class.iou > same_class.iou {
-        true => other_class,
-        false => same_class,
+    let nearest = if other_class.iou > same_class.iou {
+        other_class
+    } else {
+        same_class
     };
     let (error, nearest) = if (BACKGROUND_IOU..=threshold).contains(&same_class.iou) {
         (ErrorType::Localization, same_class)
@@ -316,7 +319,7 @@ fn explain(
     }
 }
 
-/// The truth that overlaps most, the first of equals; none without an overlap.
+/// The object with the highest IoU, the first of equals; none without an overlap.
 #[derive(Debug, Clone, Copy, Default)]
 struct Nearest {
     at: Option<usize>,
@@ -335,8 +338,8 @@ impl Nearest {
     }
 }
 
-/// A box as pycocotools computes with it: COCO's `[x, y, width, height]` in `f64`, the right and
-/// lower edge added up from these.
+/// A box in the arithmetic of pycocotools: from COCO's `[x, y, width, height]` in `f64`, with the
+/// right and lower edges as sums.
 struct Area {
     left: f64,
     top: f64,
@@ -360,9 +363,10 @@ impl Area {
     fn intersection(&self, other: &Self) -> f64 {
         let width = self.right.min(other.right) - self.left.max(other.left);
         let height = self.bottom.min(other.bottom) - self.top.max(other.top);
-        match width > 0.0 && height > 0.0 {
-            true => width * height,
-            false => 0.0,
+        if width > 0.0 && height > 0.0 {
+            width * height
+        } else {
+            0.0
         }
     }
 
@@ -371,18 +375,16 @@ impl Area {
         finite_or_zero(both / (self.size + other.size - both))
     }
 
-    /// Intersection over the area of this box alone.
+    /// Returns the intersection divided by the area of this box alone, as for crowds in
+    /// pycocotools.
     fn share_in(&self, crowd: &Self) -> f64 {
         finite_or_zero(self.intersection(crowd) / self.size)
     }
 }
 
-/// Boxes without an area, or with edges that are no numbers, overlap nothing.
+/// A box without an area, or with a NaN edge, has no overlap.
 fn finite_or_zero(share: f64) -> f64 {
-    match share.is_finite() {
-        true => share,
-        false => 0.0,
-    }
+    if share.is_finite() { share } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -416,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_error_is_told_with_the_object_that_explains_it() {
+    fn each_error_type_has_the_object_that_explains_it() {
         let truths = [truth(0.0, 1), truth(100.0, 2), truth(200.0, 1)];
         let boxes = [
             found(0.0, 1, 0.9),
@@ -451,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_takes_what_no_object_takes_and_is_never_missed() {
+    fn a_crowd_absorbs_unmatched_detections_and_is_never_missed() {
         let crowd = TruthBox {
             box_in_image: BoxXyxy::new(0.0, 0.0, 300.0, 300.0),
             class: 1,
@@ -476,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_nothing_are_none() {
+    fn metrics_without_boxes_are_none() {
         let matches = match_image(&[], &[], 0.5);
         let counts = matches.counts(&[]);
         let shares = [counts.precision(), counts.recall(), counts.f1()];
@@ -484,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_none_match_nothing_and_come_last() {
+    fn nan_scores_come_last_and_nan_boxes_match_nothing() {
         let mut broken = found(0.0, 1, f32::NAN);
         let truths = [truth(0.0, 1)];
         let matches = match_image(&truths, &[broken, found(0.0, 1, 0.1)], 0.5);
@@ -513,7 +515,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_object_is_found_at_most_once_and_both_sides_agree(
+        fn every_object_has_at_most_one_match_and_both_sides_agree(
             truth in truths(), found in detections(), threshold in 0.05f32..0.95,
         ) {
             let matches = match_image(&truth, &found, threshold);

@@ -1,14 +1,14 @@
-//! Measuring: COCO metrics of a detector, and sentences that explain an AP of zero; accuracy of a
+//! Evaluation: COCO metrics of a detector, explanations of an AP of zero, and accuracy of a
 //! classifier.
 //!
-//! - [`ground_truth`]: the annotations to measure against, from a COCO file or built in memory.
-//! - [`results`]: detections as COCO results rows; reading and writing them.
-//! - [`coco`]: the twelve COCO numbers, the class table and the precision-recall curves.
-//! - [`table`]: the same numbers for people and for machines.
-//! - [`classification`]: accuracy, confusion and calibration of a classifier.
-//! - [`confusion`]: what a detector confuses with what, and every box with its verdict.
-//! - [`matching`]: what became of each box of one image, and how wrong boxes are wrong.
-//! - [`mod@diagnose`]: why AP is zero, with the numbers that show it.
+//! - [`ground_truth`]: the annotations to evaluate against, from a COCO file or a dataset.
+//! - [`results`]: COCO results files.
+//! - [`coco`]: the twelve COCO metrics, the class table and the precision-recall curves.
+//! - [`table`]: the metrics as tables and JSON.
+//! - [`classification`]: accuracy, confusion matrix and calibration of a classifier.
+//! - [`confusion`]: the confusion matrix of a detector, and every box with its verdict.
+//! - [`matching`]: matching of detections and objects of one image, with error types.
+//! - [`mod@diagnose`]: causes of an AP near zero, with the numbers that show them.
 
 pub mod classification;
 pub mod coco;
@@ -17,7 +17,6 @@ pub mod diagnose;
 mod error;
 pub mod ground_truth;
 mod image_ids;
-mod json;
 pub mod matching;
 pub mod results;
 pub mod table;

@@ -1,32 +1,35 @@
-//! Detections as COCO results rows: reading and writing them.
+//! COCO results files: detections as rows, read and written.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::error::EvalError;
-use super::json::{check_length, read_json};
-use crate::annotations::lenient::Id;
+use crate::annotations::coco::Id;
+use crate::annotations::json_guard::{GuardedJson, NotFinite};
+use crate::annotations::{MAX_ANNOTATIONS, check_count};
 use crate::atomic::write_atomically;
 use crate::boxes::BoxXyxy;
 
-/// One detection, in the form COCO's results files have.
+/// A detection as in a COCO results file.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ResultRow {
-    /// The dataset's image id.
+    /// The image's id in the dataset.
     pub image_id: u64,
-    /// The dataset's original category id, not the contiguous class index of training.
+    /// The original category id, not the contiguous class index of training.
     pub category_id: u64,
     /// `[x, y, width, height]` in pixels of the image.
     pub bbox: [f64; 4],
-    /// Confidence; only the order matters to the metrics.
+    /// The confidence; only the order matters to the metrics.
     pub score: f64,
 }
 
 impl ResultRow {
-    /// From a detection in image coordinates. Width and height are taken in `f64`, so nothing is
-    /// rounded on the way to the file.
+    /// Creates a row from a detection in image coordinates. Width and height are computed in `f64`, so
+    /// that nothing is rounded on the way to the file.
     pub fn new(image_id: u64, category_id: u64, box_in_image: BoxXyxy, score: f32) -> Self {
         let BoxXyxy { x1, y1, x2, y2 } = box_in_image;
         let [x1, y1, x2, y2] = [x1, y1, x2, y2].map(f64::from);
@@ -38,14 +41,14 @@ impl ResultRow {
         }
     }
 
-    /// The box by its corners, for drawing.
+    /// Returns the box by its corners, for drawing.
     pub fn box_in_image(&self) -> BoxXyxy {
         let [x, y, width, height] = self.bbox;
         BoxXyxy::new(x as f32, y as f32, (x + width) as f32, (y + height) as f32)
     }
 }
 
-/// A row with names for people; evaluators ignore the extra keys.
+/// A row with readable names; evaluators ignore the extra keys.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NamedResultRow {
     /// The COCO part.
@@ -59,12 +62,12 @@ pub struct NamedResultRow {
     pub category_name: Option<String>,
 }
 
-/// Write rows ([`ResultRow`] or [`NamedResultRow`]) as a COCO results file, one row a line, with
-/// every digit it takes to read the same numbers back. The file appears complete or not at all.
+/// Writes rows ([`ResultRow`] or [`NamedResultRow`]) as a COCO results file, one row per line, with
+/// all digits that are needed to read the same numbers back. The write is atomic.
 ///
 /// # Errors
-/// The file cannot be written. A number that is not finite is an error naming the row: JSON has
-/// no NaN, and `null` would not be read back.
+/// The file can't be written, or a number is not finite; the row is named. (JSON has no NaN, and
+/// `null` would not be read back.)
 pub fn write_results<R: Serialize + AsRef<ResultRow>>(
     path: &Path,
     rows: &[R],
@@ -86,19 +89,31 @@ pub fn write_results<R: Serialize + AsRef<ResultRow>>(
     })
 }
 
-/// Read a COCO results file: a JSON list of `{image_id, category_id, bbox, score}`. Other keys
-/// are ignored.
+/// Reads a COCO results file: a JSON list of `{image_id, category_id, bbox, score}`. Other keys are
+/// ignored. Memory holds the rows alone, however large or hostile the file is.
 ///
 /// # Errors
-/// The file cannot be read or is not such a list; the row and the missing or wrong key are named.
-/// A row without `score` is an error (as in pycocotools), never a score of zero.
+/// The file can't be read or is not such a list; the row and the missing or wrong key are named. A
+/// row without `score` is an error (as in pycocotools), never a score of zero.
 pub fn read_results(path: &Path) -> Result<Vec<ResultRow>, EvalError> {
-    let rows: Rows = read_json(path, "a COCO results file", |_| Ok(()))?;
+    let file = File::open(path).map_err(|reason| EvalError::Read {
+        path: path.to_owned(),
+        reason,
+    })?;
+    let guarded = GuardedJson::new(file, NotFinite::Refuse);
+    let rows: Rows =
+        serde_json::from_reader(BufReader::with_capacity(1 << 16, guarded)).map_err(|error| {
+            EvalError::Malformed {
+                path: path.to_owned(),
+                expected: "a COCO results file",
+                reason: error.to_string(),
+            }
+        })?;
     Ok(rows.0)
 }
 
 impl ResultRow {
-    /// The row's numbers are finite; `position` is for the message.
+    /// Checks that the row's numbers are finite; `position` is for the message.
     pub(super) fn check_finite(&self, position: usize) -> Result<(), EvalError> {
         let wrong = |reason| {
             Err(EvalError::Row {
@@ -108,7 +123,7 @@ impl ResultRow {
         };
         if !self.score.is_finite() {
             return wrong(format!(
-                "score {} (image_id {}): scores must be finite to put the detections in order",
+                "score {} (image_id {}): scores must be finite to sort the detections",
                 self.score, self.image_id
             ));
         }
@@ -142,7 +157,7 @@ struct FileRow {
     score: Option<f64>,
 }
 
-/// The whole list, read with a count so that a wrong row can be named.
+/// The whole list, read row by row so that a wrong row can be named.
 struct Rows(Vec<ResultRow>);
 
 impl<'de> Deserialize<'de> for Rows {
@@ -167,7 +182,7 @@ impl<'de> Visitor<'de> for RowsVisitor {
             let named = |problem: &dyn std::fmt::Display| -> A::Error {
                 A::Error::custom(format!("row {position} (the first is 0): {problem}"))
             };
-            check_length(position).map_err(A::Error::custom)?;
+            check_count("result rows", position, MAX_ANNOTATIONS).map_err(A::Error::custom)?;
             let row: FileRow = match list.next_element() {
                 Ok(Some(row)) => row,
                 Ok(None) => return Ok(Rows(rows)),
@@ -247,7 +262,7 @@ mod tests {
             ),
             (
                 r#"{"image_id": "000001", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}"#,
-                "expected a non-negative integer",
+                "\"000001\" is not a non-negative integer",
             ),
             (
                 r#"{"category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}"#,
@@ -273,11 +288,11 @@ mod tests {
         let message = read(r#"[{"image_id": 1, "score": NaN}]"#)
             .unwrap_err()
             .to_string();
-        assert!(message.contains("NaN is no number"), "{message}");
+        assert!(message.contains("NaN is not a JSON number"), "{message}");
     }
 
     #[test]
-    fn names_are_written_beside_the_coco_keys_and_read_over() {
+    fn names_are_written_beside_the_coco_keys_and_ignored_when_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("predictions.json");
         let row = ResultRow::new(3, 7, BoxXyxy::new(0.1, 0.2, 10.3, 20.7), 0.9);
@@ -293,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rows_are_an_empty_list() {
+    fn a_file_without_rows_is_an_empty_list() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("none.json");
         write_results::<ResultRow>(&path, &[]).unwrap();
@@ -301,13 +316,24 @@ mod tests {
     }
 
     #[test]
-    fn what_json_cannot_hold_is_refused_before_a_file_appears() {
+    fn numbers_that_json_lacks_are_refused_before_a_file_is_written() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("nan.json");
         let row = ResultRow::new(3, 7, BoxXyxy::new(0.0, 0.0, 1.0, 1.0), f32::NAN);
         let message = write_results(&path, &[row]).unwrap_err().to_string();
         assert!(message.starts_with("result row 0"), "{message}");
         assert!(!path.exists());
+    }
+
+    /// Neither is kept in memory, and no bracket takes a frame of the stack.
+    #[test]
+    fn hostile_files_are_refused_in_little_memory() {
+        let deep = "[".repeat(1_000_000);
+        let endless = format!("[{{\"image_id\": \"{}", "a".repeat(20 << 20));
+        for (text, part) in [(deep, "nested"), (endless, "16 MiB")] {
+            let message = read(&text).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
+        }
     }
 
     proptest! {

@@ -1,10 +1,10 @@
-//! The numbers of an evaluation for people (tables) and for machines (JSON).
+//! Results of an evaluation as tables and as JSON.
 
 use serde::Serialize;
 
 use super::coco::{ClassMetrics, CocoEvaluation, CocoMetrics};
 
-/// What each of the twelve numbers is measured on, in the order of [`CocoMetrics::named`].
+/// IoU, area and detection limit of the twelve metrics, in the order of [`CocoMetrics::named`].
 const DEFINITIONS: [(&str, &str, &str); 12] = [
     ("0.50:0.95", "all", "100"),
     ("0.50", "all", "100"),
@@ -21,8 +21,9 @@ const DEFINITIONS: [(&str, &str, &str); 12] = [
 ];
 
 impl CocoEvaluation {
-    /// The twelve numbers under their usual names (`AP`, `AP50`, ... `ARl`), then the counts, the
-    /// class table `per_class` and the `warnings`, as indented JSON with every digit.
+    /// Formats the evaluation as indented JSON with all digits: the twelve metrics under their usual
+    /// names (`AP`, `AP50`, ... `ARl`), then the counts, the class table `per_class` and the
+    /// `warnings`.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
         struct Report<'a> {
@@ -46,7 +47,7 @@ impl CocoEvaluation {
             .expect("strings, counts and floats under string keys are always JSON")
     }
 
-    /// The twelve numbers as a table, one a line, with what each is measured on.
+    /// Formats the twelve metrics as a table, one per line, with IoU, area and detection limit.
     pub fn summary_table(&self) -> String {
         let mut rows = vec![
             ["metric", "IoU", "area", "max. detections", "value"]
@@ -66,7 +67,7 @@ impl CocoEvaluation {
         )
     }
 
-    /// One line a class, best AP first; classes without objects come last and show `-`.
+    /// Formats the classes as a table, best AP first; classes without objects come last and show `-`.
     pub fn class_table(&self) -> String {
         let mut classes: Vec<_> = self.per_class.iter().collect();
         classes.sort_by(|a, b| b.ap.total_cmp(&a.ap));
@@ -89,7 +90,7 @@ impl CocoEvaluation {
     }
 }
 
-/// Three digits as everywhere in the field; `-` for what cannot be measured.
+/// Formats a metric with the usual three digits; `-` for an undefined one.
 fn number(value: f64) -> String {
     if value < 0.0 {
         "-".into()
@@ -100,17 +101,18 @@ fn number(value: f64) -> String {
 
 pub(super) use crate::text::count as counted;
 
-/// Where a column's cells stand.
+/// The alignment of a column.
 #[derive(Clone, Copy)]
 pub enum Side {
-    /// Text.
+    /// To the left, for strings.
     Left,
-    /// Numbers.
+    /// To the right, for numbers.
     Right,
 }
 use Side::{Left, Right};
 
-/// Columns as wide as their widest cell; the first row is the head and gets a rule below it.
+/// Formats rows as columns that are as wide as their widest cell. The first row is the header and
+/// gets a rule below it.
 pub fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
     let length = |cell: &str| cell.chars().count();
     let widths: Vec<usize> = (0..sides.len())
@@ -180,12 +182,12 @@ mod tests {
             images: 1,
             ground_truths: 24,
             detections: 690,
-            warnings: vec!["odd".into()],
+            warnings: vec!["unusual".into()],
         }
     }
 
     #[test]
-    fn the_json_has_the_usual_names_first_and_every_digit() {
+    fn the_json_has_the_usual_names_first_and_all_digits() {
         let text = evaluation().to_json();
         assert!(text.starts_with("{\n  \"AP\": 0.5045806987249628,\n  \"AP50\""));
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_names_what_each_number_is_measured_on() {
+    fn the_summary_shows_iou_area_and_limit_of_each_metric() {
         let text = evaluation().summary_table();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "24 objects on 1 image, 690 detections");

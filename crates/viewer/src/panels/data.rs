@@ -30,11 +30,11 @@ impl Panel for DataPanel {
     }
 
     fn exports(&self) -> &'static [Export] {
-        &EXPORTS
+        EXPORTS
     }
 }
 
-static EXPORTS: [Export; 2] = [
+static EXPORTS: &[Export] = &[
     Export {
         name: "Histograms and confusion matrix (CSV)",
         write: export_histograms,
@@ -133,9 +133,9 @@ fn bars(ui: &mut Ui, state: &mut ViewerState, chart: &Chart) {
                 let ink = visuals.strong_text_color();
                 ui.painter().rect_filled(filled, 2.0, fill);
                 let font = egui::TextStyle::Body.resolve(ui.style());
-                let place = rect.left_center() + vec2(4.0, 0.0);
+                let position = rect.left_center() + vec2(4.0, 0.0);
                 ui.painter()
-                    .text(place, egui::Align2::LEFT_CENTER, &text, font, ink);
+                    .text(position, egui::Align2::LEFT_CENTER, &text, font, ink);
                 if response.clicked() {
                     state.pick(
                         format!("{}: {}", chart.title, bar.label),
@@ -227,7 +227,7 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "confusion matrix"));
     let painter = ui.painter_at(rect);
     painter.rect_filled(rect, 0.0, ui.visuals().extreme_bg_color);
-    let place = |class: Option<usize>| class.unwrap_or(classes) as f32 * cell;
+    let offset = |class: Option<usize>| class.unwrap_or(classes) as f32 * cell;
     // Colors are relative to the row, so that rare classes are visible too.
     let mut row_sums = vec![0usize; sides];
     for ((truth, _), (count, _)) in &tally.cells {
@@ -236,7 +236,7 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
     for ((truth, found), (count, _)) in &tally.cells {
         let share = *count as f32 / row_sums[truth.unwrap_or(classes)].max(1) as f32;
         let color = if truth == found { CORRECT } else { WRONG };
-        let corner = rect.min + vec2(place(*found), place(*truth));
+        let corner = rect.min + vec2(offset(*found), offset(*truth));
         let square = egui::Rect::from_min_size(corner, vec2(cell - 1.0, cell - 1.0));
         painter.rect_filled(square, 0.0, color.gamma_multiply(0.15 + 0.85 * share));
         if cell >= 24.0 {
@@ -252,17 +252,20 @@ fn matrix(ui: &mut Ui, state: &ViewerState, tally: &Confusion) -> Option<Cell> {
         }
     }
     let pointer = response.hover_pos()?;
-    let side = |at: f32| {
-        let place = ((at / cell) as usize).min(classes);
-        (place < classes).then_some(place)
+    let class_at = |at: f32| {
+        let index = ((at / cell) as usize).min(classes);
+        (index < classes).then_some(index)
     };
-    let pointed = (side(pointer.y - rect.top()), side(pointer.x - rect.left()));
-    let images = tally.cells.get(&pointed).map_or(0, |(count, _)| *count);
+    let hovered = (
+        class_at(pointer.y - rect.top()),
+        class_at(pointer.x - rect.left()),
+    );
+    let images = tally.cells.get(&hovered).map_or(0, |(count, _)| *count);
     let clicked = response.clicked();
-    if pointed != (None, None) {
-        response.on_hover_text(format!("{}: {images}", cell_name(state, pointed)));
+    if hovered != (None, None) {
+        response.on_hover_text(format!("{}: {images}", cell_name(state, hovered)));
     }
-    clicked.then_some(pointed)
+    clicked.then_some(hovered)
 }
 
 /// Draws the COCO metrics of the processed images.
@@ -319,15 +322,15 @@ fn class_table(ui: &mut Ui, state: &mut ViewerState, classes: &[sedet_data::eval
             body.rows(height, classes.len(), |mut row| {
                 let class = &classes[row.index()];
                 row.col(|ui| {
-                    let place = (0..state.classes.len())
+                    let index = (0..state.classes.len())
                         .find(|&at| state.classes.id(at) == Some(class.category_id));
                     let text = egui::RichText::new(&class.name)
-                        .color(class_on(ui, place.unwrap_or_default()));
+                        .color(class_on(ui, index.unwrap_or_default()));
                     let button = ui
                         .button(text)
                         .on_hover_text("images of this class, worst F1 first");
                     if button.clicked() {
-                        state.query.class = place;
+                        state.query.class = index;
                         state.query.sort = SortBy::WorstF1;
                         state.tab = PanelId::IMAGE;
                     }

@@ -33,11 +33,11 @@ impl Panel for GateStatisticsPanel {
     }
 
     fn exports(&self) -> &'static [Export] {
-        &EXPORTS
+        EXPORTS
     }
 }
 
-static EXPORTS: [Export; 1] = [Export {
+static EXPORTS: &[Export] = &[Export {
     name: "Figures 6 and 7, heat map, table, excitation file",
     write: export_statistics,
 }];

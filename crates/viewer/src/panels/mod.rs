@@ -51,7 +51,7 @@ pub trait Panel: Sync {
 }
 
 /// All panels, in the order of their tabs and function keys.
-pub static PANELS: [&dyn Panel; 5] = [
+pub static PANELS: &[&dyn Panel] = &[
     &image::ImagePanel,
     &gate_statistics::GateStatisticsPanel,
     &data::DataPanel,
@@ -61,7 +61,7 @@ pub static PANELS: [&dyn Panel; 5] = [
 
 /// Returns a panel, or the first one if none has this id.
 pub fn by_id(id: PanelId) -> &'static dyn Panel {
-    let panel = PANELS.into_iter().find(|panel| panel.id() == id);
+    let panel = PANELS.iter().copied().find(|panel| panel.id() == id);
     panel.unwrap_or(PANELS[0])
 }
 

@@ -22,11 +22,11 @@ impl Panel for ModelPanel {
     }
 
     fn exports(&self) -> &'static [Export] {
-        &EXPORTS
+        EXPORTS
     }
 }
 
-static EXPORTS: [Export; 1] = [Export {
+static EXPORTS: &[Export] = &[Export {
     name: "Layers (CSV)",
     write: |state, files| {
         let model = state.model.as_ref().ok_or("no network is open")?;

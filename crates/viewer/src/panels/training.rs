@@ -25,11 +25,11 @@ impl Panel for TrainingPanel {
     }
 
     fn exports(&self) -> &'static [Export] {
-        &EXPORTS
+        EXPORTS
     }
 }
 
-static EXPORTS: [Export; 1] = [Export {
+static EXPORTS: &[Export] = &[Export {
     name: "Curves (PNG, SVG, CSV)",
     write: export_curves,
 }];
@@ -117,7 +117,7 @@ fn show(ui: &mut Ui, state: &mut ViewerState) {
                     smoothing,
                     is_metric,
                 );
-                let only = |wanted: &'static str| move |name: &str| name == wanted;
+                let only = |included: &'static str| move |name: &str| name == included;
                 for (at, name) in [
                     "learning_rate",
                     "gradient_norm",
@@ -139,9 +139,9 @@ fn curves(
     title: &str,
     curves: &Curves,
     smoothing: f64,
-    wanted: impl Fn(&str) -> bool,
+    include: impl Fn(&str) -> bool,
 ) {
-    let curves: Vec<_> = curves.iter().filter(|(name, _)| wanted(name)).collect();
+    let curves: Vec<_> = curves.iter().filter(|(name, _)| include(name)).collect();
     if curves.is_empty() {
         return;
     }

@@ -175,11 +175,11 @@ impl Workers {
         if channels.is_empty() {
             return;
         }
-        let wanted = (inference.image, state.gates.block, channels);
-        if self.requested.maps.as_ref() != Some(&wanted) {
+        let request = (inference.image, state.gates.block, channels);
+        if self.requested.maps.as_ref() != Some(&request) {
             self.network
-                .maps(self.generation(), wanted.0, wanted.1, wanted.2.clone());
-            self.requested.maps = Some(wanted);
+                .maps(self.generation(), request.0, request.1, request.2.clone());
+            self.requested.maps = Some(request);
         }
     }
 

@@ -12,9 +12,9 @@ use super::anchors::AnchorCoverage;
 use crate::cli::eval::parse_split;
 use crate::cli::hints::advise;
 use crate::cli::print_out;
+use crate::cli::status;
 use report::Report;
 use sedet_core::config::recipe_for;
-use sedet_core::status;
 use sedet_data::annotations::layout::{Split, SplitFiles};
 use sedet_data::curation::check::{
     CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, check_split,

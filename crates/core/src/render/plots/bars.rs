@@ -102,8 +102,8 @@ impl Bars {
         let room = WIDTH - NAME - COUNT - 2 * MARGIN;
         let names = page.font(12, INK);
         let counts = page.font(11, FAINT_INK);
-        for (place, (name, count)) in self.bars.iter().enumerate() {
-            let middle = top + TITLE + ROW * place as i32 + ROW / 2;
+        for (index, (name, count)) in self.bars.iter().enumerate() {
+            let middle = top + TITLE + ROW * index as i32 + ROW / 2;
             let name = page.fitted(&names, name, NAME - 8);
             page.text(&name, &names, left + NAME - 8, middle, HPos::Right)?;
             // In pixels of the enlarged image.

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::page::{Axes, BEHIND, Drawn, Entry, FAINT_INK, INK, Line, Page, Place, line_color};
+use super::page::{Axes, BEHIND, Bounds, Drawn, Entry, FAINT_INK, INK, Line, Page, line_color};
 use super::{Figure, save};
 use crate::render::RenderError;
 use sedet_data::eval::classification::ClassificationEvaluation;
@@ -133,8 +133,8 @@ impl ConfusionFigure<'_> {
                 .clone()
                 .transform(FontTransform::Rotate90)
                 .pos(Pos::new(HPos::Left, VPos::Center));
-            let place = ((left + middle) * s, (bottom + 6) * s);
-            page.area.draw(&Text::new(name, place, rotated))?;
+            let position = ((left + middle) * s, (bottom + 6) * s);
+            page.area.draw(&Text::new(name, position, rotated))?;
         }
         Ok(())
     }
@@ -159,7 +159,7 @@ impl Figure for ReliabilityFigure<'_> {
 
     fn draw<B: DrawingBackend>(&self, page: &Page<'_, B>) -> Drawn<B> {
         let found = self.evaluation;
-        let place = Place {
+        let bounds = Bounds {
             left: 10,
             top: 10,
             width: 440,
@@ -189,8 +189,8 @@ impl Figure for ReliabilityFigure<'_> {
             x: 0.0..1.0,
             y: 0.0..1.02,
         };
-        page.panel(place, &axes, &lines)?;
-        let legend = Place {
+        page.panel(bounds, &axes, &lines)?;
+        let legend = Bounds {
             left: 470,
             top: 50,
             width: 216,

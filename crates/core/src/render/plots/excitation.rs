@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::page::{
-    Axes, BEHIND, Drawn, Entry, FAINT_INK, INK, Line, Page, Place, line_color, tick,
+    Axes, BEHIND, Bounds, Drawn, Entry, FAINT_INK, INK, Line, Page, line_color, tick,
 };
 use super::{Figure, save};
 use crate::excitation::selection::{short_name, spread};
@@ -171,9 +171,9 @@ fn line(points: Vec<(f64, f64)>, color: RGBColor, width: u32, opacity: f64) -> L
 
 /// Returns the values of channels over their position in the selection.
 fn points(channels: &[usize], value: impl Fn(usize) -> f32) -> Vec<(f64, f64)> {
-    let places = channels.iter().enumerate();
-    places
-        .map(|(place, &channel)| (place as f64, f64::from(value(channel))))
+    let positions = channels.iter().enumerate();
+    positions
+        .map(|(position, &channel)| (position as f64, f64::from(value(channel))))
         .collect()
 }
 
@@ -190,9 +190,9 @@ fn shown_range(gate: Gate, lines: &[Line]) -> std::ops::Range<f64> {
 }
 
 /// Returns the rectangle of a panel in a grid.
-fn grid(index: usize, columns: usize) -> Place {
+fn grid(index: usize, columns: usize) -> Bounds {
     let (column, row) = ((index % columns) as i32, (index / columns) as i32);
-    Place {
+    Bounds {
         left: MARGIN + column * PANEL.0,
         top: MARGIN + row * PANEL.1,
         width: PANEL.0,
@@ -208,7 +208,7 @@ fn grid_size(panels: usize, columns: usize) -> (i32, i32) {
 
 fn panel<B: DrawingBackend>(
     page: &Page<'_, B>,
-    place: Place,
+    bounds: Bounds,
     title: &str,
     channels: &[usize],
     gate: Gate,
@@ -221,7 +221,7 @@ fn panel<B: DrawingBackend>(
         x: 0.0..(channels.len().max(2) - 1) as f64,
         y: shown_range(gate, lines),
     };
-    page.panel(place, &axes, lines)
+    page.panel(bounds, &axes, lines)
 }
 
 struct ActivationFigure<'a> {
@@ -255,8 +255,8 @@ impl Figure for ActivationFigure<'_> {
             let block = &self.excitation.blocks[block];
             let channels = spread(block.block.channels, self.selection.channels);
             let lines = self.lines(block, &channels);
-            let (place, gate) = (grid(index, ACTIVATION_COLUMNS), self.excitation.gate);
-            panel(page, place, &block.block.name, &channels, gate, &lines)?;
+            let (bounds, gate) = (grid(index, ACTIVATION_COLUMNS), self.excitation.gate);
+            panel(page, bounds, &block.block.name, &channels, gate, &lines)?;
         }
         let entry = |color, name: &str, value: String| Entry {
             color,
@@ -273,7 +273,7 @@ impl Figure for ActivationFigure<'_> {
             .collect();
         entries.push(entry(BEHIND, "all classes", String::new()));
         let (width, _) = grid_size(self.selection.blocks.len(), ACTIVATION_COLUMNS);
-        let legend = Place {
+        let legend = Bounds {
             left: width,
             top: MARGIN + 20,
             width: LEGEND_WIDTH - MARGIN,
@@ -302,8 +302,8 @@ impl StdFigure<'_> {
 
 impl Figure for StdFigure<'_> {
     fn size(&self) -> (u32, u32) {
-        let places = self.selection.blocks.len() * self.rows_per_block() * self.columns();
-        let (width, height) = grid_size(places, self.columns());
+        let panels = self.selection.blocks.len() * self.rows_per_block() * self.columns();
+        let (width, height) = grid_size(panels, self.columns());
         (width as u32, height as u32)
     }
 
@@ -328,8 +328,15 @@ impl Figure for StdFigure<'_> {
                 let title = format!("{} {name}", block.block.name);
                 let room = PANEL.0 - 60;
                 let title = page.fitted(&page.bold(15), &title, room);
-                let place = grid(first + rank, columns);
-                panel(page, place, &title, &channels, self.excitation.gate, &lines)?;
+                let bounds = grid(first + rank, columns);
+                panel(
+                    page,
+                    bounds,
+                    &title,
+                    &channels,
+                    self.excitation.gate,
+                    &lines,
+                )?;
             }
         }
         Ok(())
@@ -400,8 +407,8 @@ impl Figure for HeatMapFigure<'_> {
         let text = "rows: blocks, columns: channels; right: number of channels";
         page.text(text, &page.font(12, FAINT_INK), 12, 38, HPos::Left)?;
         self.scale(page, NAME + MAP_WIDTH)?;
-        for (place, &row) in self.rows.iter().enumerate() {
-            self.row(page, row, Self::HEAD + place as i32 * ROW)?;
+        for (index, &row) in self.rows.iter().enumerate() {
+            self.row(page, row, Self::HEAD + index as i32 * ROW)?;
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) struct Page<'a, B: DrawingBackend> {
 
 /// A rectangle at scale 1.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Bounds {
     pub left: i32,
     pub top: i32,
     pub width: i32,
@@ -90,19 +90,19 @@ impl<B: DrawingBackend> Page<'_, B> {
     }
 
     /// Draws a panel with title, axes and curves.
-    pub fn panel(&self, place: Place, axes: &Axes<'_>, lines: &[Line]) -> Drawn<B> {
+    pub fn panel(&self, bounds: Bounds, axes: &Axes<'_>, lines: &[Line]) -> Drawn<B> {
         const TITLE: i32 = 30;
         let s = self.scale;
         self.text(
             axes.title,
             &self.bold(15),
-            place.left + 52,
-            place.top + TITLE / 2,
+            bounds.left + 52,
+            bounds.top + TITLE / 2,
             HPos::Left,
         )?;
         let area = self.area.clone().shrink(
-            (place.left * s, (place.top + TITLE) * s),
-            (place.width * s, (place.height - TITLE) * s),
+            (bounds.left * s, (bounds.top + TITLE) * s),
+            (bounds.width * s, (bounds.height - TITLE) * s),
         );
         let mut chart = ChartBuilder::on(&area)
             .x_label_area_size(40 * s)
@@ -152,18 +152,18 @@ impl<B: DrawingBackend> Page<'_, B> {
     /// Draws a column of entries below an optional heading and returns its height.
     pub fn legend(
         &self,
-        place: Place,
+        bounds: Bounds,
         heading: &str,
         entries: &[Entry],
     ) -> Result<i32, DrawingAreaErrorKind<B::ErrorType>> {
         const ROW: i32 = 20;
         const SAMPLE: i32 = 18;
-        let mut y = place.top + ROW / 2;
+        let mut y = bounds.top + ROW / 2;
         if !heading.is_empty() {
             self.text(
                 heading,
                 &self.font(12, FAINT_INK),
-                place.left,
+                bounds.left,
                 y,
                 HPos::Left,
             )?;
@@ -171,24 +171,24 @@ impl<B: DrawingBackend> Page<'_, B> {
         }
         let (style, s) = (self.font(13, INK), self.scale);
         for entry in entries {
-            let sample = [(place.left, y), (place.left + SAMPLE, y)];
+            let sample = [(bounds.left, y), (bounds.left + SAMPLE, y)];
             let sample = sample.map(|(x, y)| (x * s, y * s));
             let stroke = entry.color.stroke_width(3 * s as u32);
             self.area.draw(&PathElement::new(sample.to_vec(), stroke))?;
             let value_width = self.text_width(&style, &entry.value) + 8;
-            let room = place.width - SAMPLE - 8 - value_width;
+            let room = bounds.width - SAMPLE - 8 - value_width;
             let name = self.fitted(&style, &entry.name, room);
-            self.text(&name, &style, place.left + SAMPLE + 8, y, HPos::Left)?;
+            self.text(&name, &style, bounds.left + SAMPLE + 8, y, HPos::Left)?;
             self.text(
                 &entry.value,
                 &style,
-                place.left + place.width,
+                bounds.left + bounds.width,
                 y,
                 HPos::Right,
             )?;
             y += ROW;
         }
-        Ok(y - ROW / 2 - place.top)
+        Ok(y - ROW / 2 - bounds.top)
     }
 
     /// Truncates a text to a width, with an ellipsis.

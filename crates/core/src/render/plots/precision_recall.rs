@@ -5,7 +5,7 @@ use std::path::Path;
 use image::RgbImage;
 use plotters::prelude::*;
 
-use super::page::{Axes, BEHIND, Drawn, Entry, Line, Page, Place, entry, line_color};
+use super::page::{Axes, BEHIND, Bounds, Drawn, Entry, Line, Page, entry, line_color};
 use super::{Figure, rasterize, save};
 use crate::render::RenderError;
 use sedet_data::eval::coco::{ClassMetrics, CocoEvaluation, PrecisionRecall};
@@ -63,7 +63,7 @@ impl Figure for PrecisionRecallFigure<'_> {
     fn draw<B: DrawingBackend>(&self, page: &Page<'_, B>) -> Drawn<B> {
         const PANEL: i32 = 440;
         const LEGEND_LEFT: i32 = 2 * PANEL + 40;
-        let place = |left| Place {
+        let bounds = |left| Bounds {
             left,
             top: 14,
             width: PANEL,
@@ -93,7 +93,7 @@ impl Figure for PrecisionRecallFigure<'_> {
                 dots: false,
             })
             .collect();
-        page.panel(place(10), &axes("All classes"), &lines)?;
+        page.panel(bounds(10), &axes("All classes"), &lines)?;
 
         let (named, others) = split_classes(&self.evaluation.per_class);
         let mut lines: Vec<_> = others
@@ -113,9 +113,9 @@ impl Figure for PrecisionRecallFigure<'_> {
             width: 2,
             dots: false,
         }));
-        page.panel(place(10 + PANEL), &axes("Each class at IoU 0.50"), &lines)?;
+        page.panel(bounds(10 + PANEL), &axes("Each class at IoU 0.50"), &lines)?;
 
-        let mut column = Place {
+        let mut column = Bounds {
             left: LEGEND_LEFT,
             top: 22,
             width: 1180 - LEGEND_LEFT - 18,

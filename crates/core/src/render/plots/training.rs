@@ -5,7 +5,7 @@ use std::path::Path;
 use image::RgbImage;
 use plotters::prelude::*;
 
-use super::page::{Axes, Drawn, Line, Page, Place, entry, line_color};
+use super::page::{Axes, Bounds, Drawn, Line, Page, entry, line_color};
 use super::{Figure, rasterize, save};
 use crate::render::RenderError;
 
@@ -97,7 +97,7 @@ impl Figure for TrainingFigure<'_> {
     }
 
     fn draw<B: DrawingBackend>(&self, page: &Page<'_, B>) -> Drawn<B> {
-        let mut panel = Place {
+        let mut panel = Bounds {
             left: 10,
             top: 10,
             width: 740,
@@ -189,8 +189,8 @@ impl Figure for TrainingFigure<'_> {
     }
 }
 
-fn legend_beside(panel: Place) -> Place {
-    Place {
+fn legend_beside(panel: Bounds) -> Bounds {
+    Bounds {
         left: panel.left + panel.width + 16,
         top: panel.top + 30,
         width: 208,

@@ -5,6 +5,7 @@ use super::{
     ClassifierNames, Form, Layout, Library, Names, Place, Recognized, ResidualNames, Unwrapped,
     is_caffe_style,
 };
+use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{ResNetConfig, StridePlace};
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use crate::spec::{ModelSpec, NetworkConfig};
@@ -120,7 +121,11 @@ impl DetectorNames {
     /// # Errors
     /// Why torchvision has no detector that computes the same.
     pub fn for_export(model: &FasterRcnnConfig) -> Result<Self, String> {
-        ClassifierNames::for_export(Library::Torchvision, &model.backbone)?;
+        let BackboneConfig::Resnet(backbone) = &model.backbone else {
+            let family = model.backbone.family();
+            return Err(format!("torchvision has no detector on {family}"));
+        };
+        ClassifierNames::for_export(Library::Torchvision, backbone)?;
         if model.roi_heads.pooler.aligned || !model.anchors.rounded {
             return Err("torchvision has no detector with detectron2's anchors and pooling".into());
         }

@@ -10,7 +10,7 @@
 use burn::nn::Linear;
 
 use super::messages::{AttributeProto, AttributeType, DataType, NodeProto, TensorProto};
-use crate::backbones::Backbone;
+use crate::backbones::AnyBackbone;
 use crate::backbones::resnet::{ResNet, Reshape, ResidualBlock};
 use crate::classification::classifier::Classifier;
 use sedet_nn::nn::conv::Conv2d;
@@ -36,7 +36,7 @@ impl GraphBuilder {
     /// From [`INPUT`] to [`OUTPUT`]; none for a network that is no ResNet with one linear layer on
     /// the mean of its last map.
     pub(super) fn classifier(model: &Classifier) -> Option<Self> {
-        let Backbone::Resnet(backbone) = &model.backbone else {
+        let AnyBackbone::Resnet(backbone) = &model.backbone else {
             return None;
         };
         if !model.hidden.is_empty() || model.pooled_size() != 1 {

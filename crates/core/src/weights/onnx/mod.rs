@@ -34,10 +34,7 @@ const MAX_BYTES: usize = i32::MAX as usize;
 pub enum OnnxError {
     /// Only classifiers have a graph that every runtime computes alike: proposals and non-maximum
     /// suppression do not.
-    #[error(
-        "ONNX export is for classifiers, and this is a detector; its weights can be written with \
-         --format torchvision or --format safetensors"
-    )]
+    #[error("ONNX export is for classifiers, and this is a detector")]
     Detector,
     /// A unit of the SE paper's ablations, for which no graph is built.
     #[error("ONNX export has the SE unit as published only, and this network has a variant of it")]

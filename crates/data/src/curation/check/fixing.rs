@@ -1,4 +1,4 @@
-//! The clean copy of an annotation file.
+//! The corrected copy of an annotation file.
 
 use std::fs::File;
 use std::io;
@@ -8,63 +8,61 @@ use serde_json::{Map, Value};
 
 use crate::DataError;
 use crate::annotations::coco::List;
-use crate::annotations::coco_copy::{Copied, copy_coco};
-use crate::annotations::json_guard::{GuardedJson, NotFinite};
+use crate::annotations::coco::copy::{Copied, copy_coco};
 use crate::atomic::write_atomically;
 use crate::curation::check::{CheckedSplit, RawAnnotation, RawCategory, RawImage, Verdict};
 
-/// What a clean copy holds.
+/// The contents of a corrected copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct FixSummary {
-    /// Images that stayed.
+    /// Images in the copy.
     pub images: usize,
-    /// Images left out.
+    /// Images that were dropped.
     pub images_dropped: usize,
-    /// Images whose entry was written anew.
+    /// Images in the copy whose entry was changed.
     pub images_changed: usize,
-    /// Annotations that stayed.
+    /// Annotations in the copy.
     pub annotations: usize,
-    /// Annotations left out.
+    /// Annotations that were dropped.
     pub annotations_dropped: usize,
-    /// Annotations whose entry was written anew.
+    /// Annotations in the copy whose entry was changed.
     pub annotations_changed: usize,
-    /// Categories left out.
+    /// Categories that were dropped.
     pub categories_dropped: usize,
 }
 
 impl CheckedSplit {
-    /// Writes the annotations without what is wrong with them. Entries that are sound stay byte by
-    /// byte, with all their fields; so does everything that is in no list.
+    /// Writes a corrected copy of the annotations. Correct entries are copied byte by byte with all
+    /// their fields, and so is everything outside of the three lists.
     ///
     /// # Errors
-    /// The file exists already (the annotations themselves do), can't be written, or the annotations
-    /// could not be read to their end.
+    /// The file exists already (nothing is overwritten), can't be written, or the annotations could
+    /// not be read to their end.
     pub fn write_fixed(&self, path: &Path) -> Result<FixSummary, DataError> {
         let refused = |problem: &str| {
             let error = io::Error::new(io::ErrorKind::AlreadyExists, problem);
             Err(DataError::io(path, error))
         };
         if path.symlink_metadata().is_ok() {
-            return refused("it is there already and nothing is overwritten; give another name");
+            return refused("already exists and is not overwritten");
         }
         if !self.is_whole {
-            let problem = "can't be read to its end, so there is no clean copy of it";
+            let problem = "can't be read to its end, so it can't be corrected";
             let error = io::Error::new(io::ErrorKind::InvalidData, problem);
             return Err(DataError::io(&self.annotations, error));
         }
         let input = File::open(&self.annotations)
             .map_err(|source| DataError::io(&self.annotations, source))?;
-        let input = GuardedJson::new(input, NotFinite::AsNull);
         write_atomically(path, |out| {
-            copy_coco(input, out, &mut |list, at, entry| {
-                self.copied(list, at, entry)
+            copy_coco(input, out, &mut |entry, position, bytes| {
+                self.copied(entry.list(), position, bytes)
             })
         })
         .map_err(|source| DataError::io(path, source))?;
         Ok(self.summary())
     }
 
-    /// What [`Self::write_fixed`] leaves out and changes.
+    /// Returns what [`Self::write_fixed`] drops and changes.
     pub fn summary(&self) -> FixSummary {
         let count = |verdicts: &[Verdict], verdict| {
             verdicts.iter().filter(|found| **found == verdict).count()
@@ -83,9 +81,9 @@ impl CheckedSplit {
         }
     }
 
-    fn copied(&self, list: List, at: usize, entry: &[u8]) -> io::Result<Copied> {
+    fn copied(&self, list: List, at: usize, bytes: &[u8]) -> io::Result<Copied> {
         let changed_meanwhile = || {
-            let message = "the annotations have changed since they were read; start again";
+            let message = "the annotations have changed since they were checked; check them again";
             io::Error::new(io::ErrorKind::InvalidData, message)
         };
         let verdicts = match list {
@@ -98,7 +96,7 @@ impl CheckedSplit {
             Verdict::Drop => Ok(Copied::Drop),
             Verdict::Change => {
                 let mut fields: Map<String, Value> =
-                    serde_json::from_slice(entry).map_err(|_| changed_meanwhile())?;
+                    serde_json::from_slice(bytes).map_err(|_| changed_meanwhile())?;
                 match list {
                     List::Images => write_image(&self.images.entries[at], &mut fields),
                     List::Annotations => write_object(&self.objects.entries[at], &mut fields),
@@ -141,7 +139,7 @@ fn write_category(category: &RawCategory, fields: &mut Map<String, Value>) {
     set(fields, "name", category.name.as_deref());
 }
 
-/// Without the last digits that subtracting leaves: `38.65` instead of `38.650000000000034`.
+/// Rounds the digits away that a subtraction leaves: `38.65` instead of `38.650000000000034`.
 fn tidy(value: f64) -> f64 {
     const DIGITS: f64 = 1e6;
     (value * DIGITS).round() / DIGITS

@@ -1,15 +1,15 @@
-//! Ids, names and boxes of one split.
+//! Checks of the ids, names and boxes of one split.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
 
-/// Beyond the edge by up to so many pixels is rounding, or counting from 1.
+/// In pixels; a box that exceeds its image by no more is rounded, or counts from 1.
 const EDGE_TOLERANCE: f64 = 1.0;
-/// In pixels; the largest image that is decoded has sides of 18,900.
+/// In pixels; the largest image that can be decoded has sides of 18,900.
 const LARGEST_COORDINATE: f64 = 1e6;
-/// Fewer boxes say nothing about what their numbers mean.
+/// Fewer boxes do not show what their numbers mean.
 const FEWEST_TO_JUDGE: usize = 10;
 
 pub(super) fn check_categories(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
@@ -34,7 +34,7 @@ pub(super) fn check_categories(split: &mut CheckedSplit, diagnostics: &mut Diagn
         };
         if let Some(&earlier) = by_id.get(&id) {
             let (_, first) = of_earlier(earlier);
-            let detail = format!("{id} is `{first}` and `{name}`");
+            let detail = format!("id {id} is `{first}` and `{name}`");
             add(diagnostics, Kind::CategoryIdTwice, detail);
             if *first == *name {
                 split.categories.drop(at);
@@ -44,7 +44,7 @@ pub(super) fn check_categories(split: &mut CheckedSplit, diagnostics: &mut Diagn
         by_id.insert(id, at);
         if let Some(&earlier) = by_name.get(&name) {
             let (first, _) = of_earlier(earlier);
-            let detail = format!("`{name}` is {first} and {id}");
+            let detail = format!("`{name}` has the ids {first} and {id}");
             add(diagnostics, Kind::CategoryNameTwice, detail);
             split.categories.drop(at);
             split.category_moves.insert(id, first);
@@ -78,9 +78,10 @@ pub(super) fn check_images(split: &mut CheckedSplit, diagnostics: &mut Diagnosti
         let first_name = split.images.entries[first].file_name.as_deref();
         let first_name = first_name.unwrap_or_default();
         let is_same = first_name == &**name;
-        let detail = match is_same {
-            true => "the same file under the same id".to_owned(),
-            false => format!("the id is also that of {first_name}"),
+        let detail = if is_same {
+            "the same file with the same id".to_owned()
+        } else {
+            format!("{first_name} has the same id")
         };
         diagnostics.add(Kind::ImageIdTwice, split.diagnostic_on_image(at, detail));
         split.images.drop(at);
@@ -97,7 +98,7 @@ pub(super) fn check_images(split: &mut CheckedSplit, diagnostics: &mut Diagnosti
         if let (Some(id), Some(name)) = (image.id, &image.file_name) {
             match by_name.get(name) {
                 Some(&first) => {
-                    let detail = format!("it is image {first}, too");
+                    let detail = format!("listed as image {first} too");
                     diagnostics.add(
                         Kind::ImageListedTwice,
                         split.diagnostic_on_image(at, detail),
@@ -118,7 +119,7 @@ pub(super) fn check_images(split: &mut CheckedSplit, diagnostics: &mut Diagnosti
     }
 }
 
-/// Where no image has told the size, boxes have no frame.
+/// Drops images whose size is unknown, because their boxes refer to it.
 pub(super) fn drop_images_without_size(split: &mut CheckedSplit) {
     for at in 0..split.images.len() {
         if split.images.entries[at].size().is_none() {
@@ -127,17 +128,20 @@ pub(super) fn drop_images_without_size(split: &mut CheckedSplit) {
     }
 }
 
-/// What the boxes of a file turn out to be.
+/// What the four numbers of a box are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
+    /// `[x, y, width, height]` in pixels, as in COCO.
     Xywh,
+    /// `[x1, y1, x2, y2]` in pixels.
     Corners,
+    /// Fractions of the image's width and height, as in YOLO.
     Fractions,
 }
 
 pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
     let places = Places::of(split);
-    refer(split, &places, diagnostics);
+    resolve_references(split, &places, diagnostics);
     let meaning = meaning(split, &places);
     if meaning != Meaning::Xywh {
         let kind = match meaning {
@@ -145,7 +149,7 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
             _ => Kind::BoxesAreFractions,
         };
         let first = split.objects.kept().find_map(|(_, object)| object.xywh);
-        let detail = format!("such as {:?}", first.unwrap_or_default());
+        let detail = format!("for example {:?}", first.unwrap_or_default());
         let file = Some(split.annotations.display().to_string());
         diagnostics.add(kind, split.diagnostic(file, None, None, detail));
     }
@@ -154,15 +158,15 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
             check_box(split, &places, at, meaning, diagnostics);
         }
     }
-    repeated_boxes(split, &places, diagnostics);
-    repeated_ids(split, &places, diagnostics);
-    unused(split, diagnostics);
+    check_repeated_boxes(split, &places, diagnostics);
+    check_repeated_ids(split, &places, diagnostics);
+    check_unused(split, diagnostics);
 }
 
 /// Positions of images by id.
 struct Places {
     kept: HashMap<u64, usize>,
-    /// Ids of images that are listed, and left out.
+    /// Ids of images that are listed and were dropped.
     dropped: HashSet<u64>,
 }
 
@@ -184,8 +188,8 @@ impl Places {
     }
 }
 
-/// Follows moved ids, and leaves out what refers to nothing.
-fn refer(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostics) {
+/// Replaces the ids of merged images and categories, and drops objects with unknown ids.
+fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostics) {
     let categories = split.categories.kept();
     let categories: HashSet<u64> = categories.filter_map(|(_, category)| category.id).collect();
     for at in 0..split.objects.len() {
@@ -225,7 +229,7 @@ fn refer(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostic
     }
 }
 
-/// What the numbers mean, by what they would be on their images.
+/// Decides what the numbers mean, by how each meaning fits the images.
 fn meaning(split: &CheckedSplit, places: &Places) -> Meaning {
     let (mut all, mut sticking_out, mut fit_as_corners, mut at_most_one) = (0, 0, 0, 0);
     for (_, object) in split.objects.kept() {
@@ -285,10 +289,10 @@ fn check_box(
     if meaning != Meaning::Xywh {
         return;
     }
-    let (cut, beyond) = cut_at_edge(xywh, size);
+    let (clipped, beyond) = clip_to_image(xywh, size);
     if beyond > EDGE_TOLERANCE {
         let detail = format!(
-            "bbox {} reaches {beyond:.1} pixels over the edge of an image of {size}",
+            "bbox {} exceeds an image of {size} by {beyond:.1} pixels",
             Numbers(xywh)
         );
         diagnostics.add(
@@ -300,12 +304,12 @@ fn check_box(
             .area
             .is_some_and(|area| (area - xywh[2] * xywh[3]).abs() <= 1e-3 * area.abs());
         if is_of_box {
-            object.area = Some(cut[2] * cut[3]);
+            object.area = Some(clipped[2] * clipped[3]);
         }
-        object.xywh = Some(cut);
+        object.xywh = Some(clipped);
     }
-    // As the loader has it: of the box that is cut at the edge, however little.
-    if cut[2] <= 1.0 || cut[3] <= 1.0 {
+    // The loader measures the clipped box, by however little it is clipped.
+    if clipped[2] <= 1.0 || clipped[3] <= 1.0 {
         let detail = format!("bbox {}", Numbers(xywh));
         diagnostics.add(
             Kind::BoxUnderPixel,
@@ -314,7 +318,7 @@ fn check_box(
     }
 }
 
-/// Why a box can't be right.
+/// Returns why a box can't be correct.
 fn impossible([x, y, w, h]: [f64; 4], size: ImageSize, meaning: Meaning) -> Option<Kind> {
     let values = [x, y, w, h];
     if !values.iter().all(|value| value.is_finite()) {
@@ -334,13 +338,14 @@ fn impossible([x, y, w, h]: [f64; 4], size: ImageSize, meaning: Meaning) -> Opti
     }
 }
 
-/// The part inside of the image, and how far the box reached out of it.
-fn cut_at_edge([x, y, w, h]: [f64; 4], size: ImageSize) -> ([f64; 4], f64) {
+/// Clips a box to its image; returns the part inside and by how many pixels the box exceeded the
+/// image.
+fn clip_to_image([x, y, w, h]: [f64; 4], size: ImageSize) -> ([f64; 4], f64) {
     let (width, height) = (size.width as f64, size.height as f64);
     let (x2, y2) = (x + w, y + h);
     let beyond = (-x).max(-y).max(x2 - width).max(y2 - height);
     let (left, top) = (x.max(0.0), y.max(0.0));
-    let cut = [
+    let clipped = [
         left,
         top,
         if x2 > width || x < 0.0 {
@@ -354,7 +359,7 @@ fn cut_at_edge([x, y, w, h]: [f64; 4], size: ImageSize) -> ([f64; 4], f64) {
             h
         },
     ];
-    (cut, beyond)
+    (clipped, beyond)
 }
 
 fn check_area(
@@ -369,7 +374,7 @@ fn check_area(
         Some(area) if !(area.is_finite() && area > 0.0) => {
             (Kind::AreaWrong, format!("area {area} of a box of {w}x{h}"))
         }
-        // Masks are drawn on whole pixels: a little over is rounding.
+        // Masks cover whole pixels, so that a slightly larger area is rounding.
         Some(area) if area > (w + 1.0) * (h + 1.0) => (
             Kind::AreaOverBox,
             format!("area {area} of a box of {w}x{h}"),
@@ -382,8 +387,8 @@ fn check_area(
     }
 }
 
-fn repeated_boxes(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostics) {
-    // Of equal boxes the first in the file comes first.
+fn check_repeated_boxes(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostics) {
+    // The last part keeps equal boxes in the order of the file, so that the first one stays.
     type Key = (u64, [u64; 4], bool, u64, usize);
     let key = |(at, object): (usize, &RawAnnotation)| -> Option<Key> {
         let bits = object.xywh?.map(f64::to_bits);
@@ -407,7 +412,7 @@ fn repeated_boxes(split: &mut CheckedSplit, places: &Places, diagnostics: &mut D
         let xywh = Numbers(bits.map(f64::from_bits));
         let first_id = split.objects.entries[first].id.unwrap_or_default();
         if class == class2 {
-            let detail = format!("bbox {xywh} is that of annotation {first_id}");
+            let detail = format!("bbox {xywh} is equal to that of annotation {first_id}");
             diagnostics.add(
                 Kind::BoxTwice,
                 split.diagnostic_on_object(places, second, detail),
@@ -415,7 +420,7 @@ fn repeated_boxes(split: &mut CheckedSplit, places: &Places, diagnostics: &mut D
             same_class.push(second);
         } else {
             let detail = format!(
-                "bbox {xywh} is of category {class2}, and of {class} in annotation {first_id}"
+                "bbox {xywh} has category {class2}, and category {class} in annotation {first_id}"
             );
             diagnostics.add(
                 Kind::BoxTwoClasses,
@@ -428,7 +433,7 @@ fn repeated_boxes(split: &mut CheckedSplit, places: &Places, diagnostics: &mut D
     }
 }
 
-fn repeated_ids(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostics) {
+fn check_repeated_ids(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Diagnostics) {
     let ids = split.objects.entries.iter().filter_map(|object| object.id);
     let mut next = ids.max().map_or(1, |largest| largest.saturating_add(1));
     let mut seen = HashSet::with_capacity(split.objects.len());
@@ -445,7 +450,7 @@ fn repeated_ids(split: &mut CheckedSplit, places: &Places, diagnostics: &mut Dia
     }
 }
 
-fn unused(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
+fn check_unused(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
     let (mut images, mut categories) = (HashSet::new(), HashSet::new());
     for (_, object) in split.objects.kept() {
         images.extend(object.image_id);
@@ -494,7 +499,7 @@ impl CheckedSplit {
     }
 }
 
-/// `[1, 2.5, NaN, 4]`
+/// Displays a box as `[1, 2.5, NaN, 4]`.
 struct Numbers([f64; 4]);
 
 impl std::fmt::Display for Numbers {

@@ -21,9 +21,8 @@ mod reading;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::boxes::ImageSize;
-
 use crate::DataError;
+use crate::annotations::coco::{CategoryEntry as RawCategory, ImageEntry as RawImage};
 use crate::annotations::format::Reader;
 use crate::annotations::layout::SplitFiles;
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
@@ -31,27 +30,6 @@ use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilde
 pub use between::compare_splits;
 pub use diagnostics::{Diagnostic, Diagnostics, Kind, Severity};
 pub use fixing::FixSummary;
-
-/// An entry of `images`, as far as it could be understood.
-#[derive(Debug, Clone, Default)]
-struct RawImage {
-    id: Option<u64>,
-    file_name: Option<Box<str>>,
-    width: Option<u64>,
-    height: Option<u64>,
-}
-
-impl RawImage {
-    /// Returns the size if both sides are at least one pixel.
-    fn size(&self) -> Option<ImageSize> {
-        match (self.width, self.height) {
-            (Some(width @ 1..), Some(height @ 1..)) => {
-                Some(ImageSize::new(height as usize, width as usize))
-            }
-            _ => None,
-        }
-    }
-}
 
 /// An entry of `annotations`, as far as it could be understood.
 #[derive(Debug, Clone, Default)]
@@ -64,13 +42,6 @@ struct RawAnnotation {
     is_crowd: bool,
     /// Whether its outline no longer fits and is dropped.
     without_outline: bool,
-}
-
-/// An entry of `categories`, as far as it could be understood.
-#[derive(Debug, Clone, Default)]
-struct RawCategory {
-    id: Option<u64>,
-    name: Option<Box<str>>,
 }
 
 /// The outcome of an entry in the corrected copy.

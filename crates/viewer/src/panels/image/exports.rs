@@ -8,7 +8,7 @@ use sedet_core::model::gates_csv;
 use sedet_core::render::feature_maps::{Tile, grid, overlay, tile_sized};
 use sedet_core::render::{DrawnBox, save_boxes, save_gates, save_image};
 
-pub static EXPORTS: [Export; 6] = [
+pub static EXPORTS: &[Export] = &[
     Export {
         name: "Image with boxes (PNG)",
         write: |state, files| boxes(state, files, "png"),

@@ -105,8 +105,8 @@ fn rows(ui: &mut Ui, context: &mut PanelContext<'_>) {
         if scrolled_to.is_some() {
             ui.data_mut(|data| data.insert_temp(jumped, now));
         }
-        if let Some(place) = order.iter().position(|&i| i as usize == state.current) {
-            let offset = place as f32 * (height + spacing) - ui.available_height() / 2.0;
+        if let Some(row) = order.iter().position(|&i| i as usize == state.current) {
+            let offset = row as f32 * (height + spacing) - ui.available_height() / 2.0;
             area = area.vertical_scroll_offset(offset.max(0.0));
         }
     }

@@ -120,13 +120,13 @@ fn bars(ui: &mut Ui, state: &mut ViewerState, block: &BlockGates, reference: Opt
         _ => block.gates[channel],
     };
     let selected = state.gates.channel;
-    let bars = channels.iter().enumerate().map(|(place, &channel)| {
+    let bars = channels.iter().enumerate().map(|(position, &channel)| {
         let fill = if selected == Some(channel) {
             ui.visuals().selection.bg_fill
         } else {
             color(viridis(block.gates[channel]))
         };
-        Bar::new(place as f64, f64::from(value(channel)))
+        Bar::new(position as f64, f64::from(value(channel)))
             .width(1.0)
             .fill(fill)
     });
@@ -145,8 +145,8 @@ fn bars(ui: &mut Ui, state: &mut ViewerState, block: &BlockGates, reference: Opt
         .label_formatter(move |at| {
             let (HoverPosition::NearDataPoint { position, .. }
             | HoverPosition::Elsewhere { position }) = at;
-            let place = position.x.round().max(0.0) as usize;
-            let channel = label_channels.get(place)?;
+            let position = position.x.round().max(0.0) as usize;
+            let channel = label_channels.get(position)?;
             Some(format!("channel {channel}: {:.4}", gates.get(*channel)?))
         })
         .show(ui, |plot| {
@@ -157,8 +157,8 @@ fn bars(ui: &mut Ui, state: &mut ViewerState, block: &BlockGates, reference: Opt
         && let Some(at) = response.inner
         && at.x > -0.5
     {
-        let place = at.x.round() as usize;
-        state.gates.channel = channels.get(place).copied().or(state.gates.channel);
+        let position = at.x.round() as usize;
+        state.gates.channel = channels.get(position).copied().or(state.gates.channel);
     }
     if state.gates.sort == GateSort::Difference && reference.is_none() {
         hint(
@@ -226,7 +226,7 @@ fn grid(ui: &mut Ui, state: &mut ViewerState, inference: &Inference, textures: &
                     painter.image(image_texture.id(), rect, WHOLE_TEXTURE, Color32::WHITE);
                 }
                 let scale = width / image.width().max(1) as f32;
-                let place = |of: BoxXyxy| {
+                let on_screen = |of: BoxXyxy| {
                     Rect::from_min_max(
                         rect.min + vec2(of.x1, of.y1) * scale,
                         rect.min + vec2(of.x2, of.y2) * scale,
@@ -235,9 +235,9 @@ fn grid(ui: &mut Ui, state: &mut ViewerState, inference: &Inference, textures: &
                 let opacity = (state.gates.opacity * 255.0) as u8;
                 let tint = Color32::from_white_alpha(opacity);
                 if let Some(of) = maps.box_in_image(inference.input_region) {
-                    let visible = place(inference.input_region).intersect(rect);
+                    let visible = on_screen(inference.input_region).intersect(rect);
                     let painter = painter.with_clip_rect(visible);
-                    painter.image(texture.id(), place(of), WHOLE_TEXTURE, tint);
+                    painter.image(texture.id(), on_screen(of), WHOLE_TEXTURE, tint);
                 }
                 if response.clicked() {
                     state.gates.channel = Some(channel);

@@ -433,21 +433,21 @@ mod tests {
         });
         let dark = layer.image.pixels.iter().enumerate();
         let dark = dark.filter(|(_, pixel)| **pixel != Color32::WHITE);
-        let places: Vec<Pos2> = dark
+        let covered: Vec<Pos2> = dark
             .map(|(at, _)| pos2((at % 100) as f32 + 0.5, (at / 100) as f32 + 0.5))
             .collect();
-        assert!(places.len() > 100);
+        assert!(covered.len() > 100);
         let glyphs: Vec<Rect> = mesh
             .vertices
             .chunks_exact(4)
             .map(|corners| Rect::from_points(&[corners[0].pos, corners[3].pos]))
             .collect();
         assert_eq!(glyphs.len(), 9);
-        for place in &places {
-            assert!(glyphs.iter().any(|glyph| glyph.contains(*place)));
+        for pixel in &covered {
+            assert!(glyphs.iter().any(|glyph| glyph.contains(*pixel)));
         }
         for glyph in glyphs {
-            assert!(places.iter().any(|place| glyph.contains(*place)));
+            assert!(covered.iter().any(|pixel| glyph.contains(*pixel)));
         }
     }
 }

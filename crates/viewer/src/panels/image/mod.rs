@@ -28,11 +28,11 @@ impl Panel for ImagePanel {
     }
 
     fn exports(&self) -> &'static [Export] {
-        &exports::EXPORTS
+        exports::EXPORTS
     }
 
     fn shortcuts(&self) -> &'static [Shortcut] {
-        &shortcuts::SHORTCUTS
+        shortcuts::SHORTCUTS
     }
 
     fn update(&self, input: &mut Input<'_>, is_typing: bool) {

@@ -447,10 +447,10 @@ impl<'a> Labels<'a> {
         let font = FontId::proportional(LABEL_SIZE);
         let galley = self.painter.layout_no_wrap(text, font, ink);
         let width = galley.size().x + LABEL_MARGIN;
-        if let Some(place) = self.placer.place(around, width) {
-            let place = place.round_to_pixels(self.painter.pixels_per_point());
-            outlines.fill(place, fill);
-            let at = place.min + vec2(LABEL_MARGIN / 2.0, 1.0);
+        if let Some(rect) = self.placer.place(around, width) {
+            let rect = rect.round_to_pixels(self.painter.pixels_per_point());
+            outlines.fill(rect, fill);
+            let at = rect.min + vec2(LABEL_MARGIN / 2.0, 1.0);
             outlines.text(at, galley, ink);
             self.count += 1;
         }
@@ -494,9 +494,9 @@ fn inspect_pointer(
         let ink = ui.visuals().text_color();
         let font = FontId::monospace(11.0);
         let galley = ui.painter().layout_no_wrap(text, font, ink);
-        let place = Rect::from_min_size(frame.left_bottom() - vec2(0.0, 16.0), galley.size());
+        let rect = Rect::from_min_size(frame.left_bottom() - vec2(0.0, 16.0), galley.size());
         let painter = ui.painter_at(frame);
-        painter.rect_filled(place, 0.0, ui.visuals().window_fill());
-        painter.galley(place.min, galley, ink);
+        painter.rect_filled(rect, 0.0, ui.visuals().window_fill());
+        painter.galley(rect.min, galley, ink);
     }
 }

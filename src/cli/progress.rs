@@ -1,18 +1,18 @@
-//! What a person sees of a run, on stderr: a bar on a terminal, plain lines elsewhere.
+//! Progress on stderr: a bar on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::engine::{Evaluation, Observer, StepReport};
-use crate::status;
-use crate::weights::checkpoint::CheckpointError;
+use super::report::report_skipped;
+use super::status;
+use sedet_core::train::engine::{Evaluation, StepReport};
+use sedet_core::train::observer::{Notice, Observer};
 
-/// Prints the progress of a run.
+/// Prints the progress of a training run.
 #[derive(Debug)]
-pub struct ConsoleProgress {
+pub(super) struct ConsoleProgress {
     bar: Option<ProgressBar>,
     start: Instant,
     /// Steps done before this session.
@@ -20,17 +20,13 @@ pub struct ConsoleProgress {
     last_line: Instant,
 }
 
-/// Between lines where there is no terminal.
+/// Time between lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Default for ConsoleProgress {
     fn default() -> Self {
         Self {
-            bar: std::io::stderr().is_terminal().then(|| {
-                let style = ProgressStyle::with_template("{msg}\n{wide_bar} {pos}/{len}");
-                ProgressBar::new(0)
-                    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-            }),
+            bar: None,
             start: Instant::now(),
             first: None,
             last_line: Instant::now(),
@@ -38,18 +34,19 @@ impl Default for ConsoleProgress {
     }
 }
 
+impl Drop for ConsoleProgress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 impl ConsoleProgress {
-    fn status(&self, line: &str) {
+    fn line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
             None => status!("{line}"),
-        }
-    }
-
-    /// Take the bar away; the run is over.
-    pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
         }
     }
 
@@ -60,10 +57,30 @@ impl ConsoleProgress {
         let seconds = self.start.elapsed().as_secs_f64() / done as f64 * left as f64;
         duration(seconds)
     }
+
+    /// Begins at the first step: reading data and weights is not part of the speed.
+    fn begin(&mut self, report: &StepReport<'_>) {
+        if self.first.is_some() {
+            return;
+        }
+        self.first = Some(report.iteration.saturating_sub(1));
+        if std::io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template("{msg}\n{wide_bar} {pos}/{len}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            self.bar = Some(ProgressBar::new(0).with_style(style));
+        }
+    }
+
+    /// Removes the bar, so that lines can be printed.
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
 }
 
-/// `1 h 05 min`, `12 min 30 s`, `40 s`.
-pub fn duration(seconds: f64) -> String {
+/// Formats a duration as `1 h 05 min`, `12 min 30 s` or `40 s`.
+pub(super) fn duration(seconds: f64) -> String {
     let s = seconds.round() as u64;
     match s {
         0..60 => format!("{s} s"),
@@ -74,7 +91,7 @@ pub fn duration(seconds: f64) -> String {
 
 impl Observer for ConsoleProgress {
     fn step(&mut self, report: &StepReport<'_>) {
-        self.first.get_or_insert(report.iteration.saturating_sub(1));
+        self.begin(report);
         let due = report.iteration == 1 || self.last_line.elapsed() >= LINE_INTERVAL;
         if self.bar.is_none() && !due {
             return;
@@ -114,10 +131,6 @@ impl Observer for ConsoleProgress {
         }
     }
 
-    fn went_back(&mut self, damage: &CheckpointError, to: &Path) {
-        self.status(&format!("{damage}; going on from {}", to.display()));
-    }
-
     fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool) {
         let numbers: Vec<String> = evaluation
             .metrics
@@ -126,11 +139,29 @@ impl Observer for ConsoleProgress {
             .map(|(name, value)| format!("{name} {value:.3}"))
             .collect();
         let best = if is_best { "  (best so far)" } else { "" };
-        self.status(&format!(
+        self.line(&format!(
             "epoch {}: {}{best}",
             epoch + 1,
             numbers.join("  ")
         ));
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::SkippedInTraining { reasons, file } => {
+                self.end();
+                report_skipped("skipped in training", reasons, Some(file));
+            }
+            Notice::SkippedInEvaluation { reasons } => {
+                self.end();
+                report_skipped("skipped in evaluation", reasons, None);
+            }
+            Notice::StoppedEarly | Notice::TimeLimit => {
+                self.end();
+                status!("{notice}");
+            }
+            _ => self.line(&notice.to_string()),
+        }
     }
 }
 
@@ -139,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_told_in_two_units_at_most() {
+    fn durations_have_two_units_at_most() {
         assert_eq!(duration(39.6), "40 s");
         assert_eq!(duration(750.0), "12 min 30 s");
         assert_eq!(duration(3900.0), "1 h 05 min");

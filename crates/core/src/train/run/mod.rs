@@ -1,0 +1,690 @@
+//! One training run from start to end: datasets, model, run directory, training, final evaluation.
+
+mod classification;
+mod detection;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+pub use detection::training_loader;
+
+use super::engine::{Engine, Outcome, TrainTask};
+use super::memory::{NotEnoughMemory, StepMemory};
+use super::observer::{Notice, Observer, ScaledFrom};
+use super::run_dir::{RunDir, RunDirError, environment};
+use super::schedule::scaled_learning_rate;
+use crate::backbones::summary::TooSmall;
+use crate::config::{ConfigError, Recipe};
+use crate::device::{Backend, WorkingDevice};
+use crate::model::{Model, ModelError, ModelSpec};
+use crate::render::RenderError;
+use crate::report::{Evaluation, SampleError};
+use crate::weights::load::{LoadError, LoadedWeights, WeightsFile};
+use crate::weights::parameters::{NamedTensors, fill_with_tensors, named_tensors};
+use sedet_data::DataError;
+use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
+use sedet_data::eval::EvalError;
+use sedet_data::loading::{OnBadImage, SkippedImage};
+
+/// A new run, or one to continue.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// Begins a run.
+    New {
+        /// A named dataset or a directory.
+        dataset: String,
+        /// The seed of weights, order, augmentation and sampling; none for the recipe's.
+        seed: Option<u64>,
+        /// The directory of the run.
+        output: PathBuf,
+    },
+    /// Continues the run in this directory.
+    Resume(PathBuf),
+}
+
+/// Options that determine how a model is trained.
+///
+/// A resumed run takes only `epochs` and `on_bad_image` from here; everything else is stored in its
+/// directory.
+#[derive(Debug, Clone, Default)]
+pub struct RecipeOptions {
+    /// The directory of the named datasets; none for the environment variable.
+    pub data_dir: Option<PathBuf>,
+    /// A recipe's name or a TOML file; none for the dataset's default.
+    pub recipe: Option<String>,
+    /// Changes of the recipe, `KEY=VALUE` each.
+    pub settings: Vec<String>,
+    /// The backbone in place of the recipe's or the weights'.
+    pub backbone: Option<String>,
+    /// The initial weights.
+    pub weights: Option<WeightsFile>,
+    /// The learning rate, used as given; none scales the recipe's to the batch size.
+    pub learning_rate: Option<f64>,
+    /// Images per batch.
+    pub batch_size: Option<usize>,
+    /// Number of epochs.
+    pub epochs: Option<usize>,
+    /// What to do with images that can't be read.
+    pub on_bad_image: Option<OnBadImage>,
+}
+
+impl RecipeOptions {
+    /// Returns what determines the result of a run, to compare two runs. The handling of unreadable
+    /// images is not part of it: an interrupted comparison may continue with another.
+    pub(super) fn identity(&self) -> Value {
+        json!({
+            "config": self.recipe,
+            "set": self.settings,
+            "backbone": self.backbone,
+            "weights": self.weights.as_ref().map(|weights| &weights.path),
+            "lr": self.learning_rate,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+        })
+    }
+
+    /// Returns the settings of a new run.
+    fn new_settings(&self, seed: Option<u64>) -> Vec<String> {
+        let mut set = self.settings.clone();
+        let values = [
+            ("model.backbone", self.backbone.clone()),
+            ("loader.batch_size", self.batch_size.map(|n| n.to_string())),
+            ("train.seed", seed.map(|n| n.to_string())),
+        ];
+        for (key, value) in values {
+            set.extend(value.map(|value| format!("{key}={value}")));
+        }
+        set.extend(self.later_settings());
+        set
+    }
+
+    /// Returns the settings that a resumed run accepts too.
+    fn later_settings(&self) -> Vec<String> {
+        let epochs = self.epochs.map(|n| format!("train.epochs={n}"));
+        let policy = self.on_bad_image.map(|policy| match policy {
+            OnBadImage::Error => "loader.on_bad_image=error".to_string(),
+            OnBadImage::Skip => "loader.on_bad_image=skip".to_string(),
+        });
+        epochs.into_iter().chain(policy).collect()
+    }
+}
+
+/// What [`run`] trains.
+#[derive(Debug, Clone)]
+pub struct TrainRequest {
+    /// A new run, or one to continue.
+    pub start: Start,
+    /// How the model is trained.
+    pub recipe: RecipeOptions,
+    /// The device.
+    pub device: WorkingDevice,
+    /// Interrupts the run at the next step when set.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// The outcome of a training run.
+#[derive(Debug)]
+pub struct TrainReport {
+    /// The directory of the run.
+    pub run: RunDir,
+    /// The dataset: a name, or an absolute path.
+    pub dataset: String,
+    /// The directory of the named datasets, where one was given.
+    pub data_dir: Option<PathBuf>,
+    /// How training ended.
+    pub outcome: Outcome,
+    /// The final evaluation; none if training or the evaluation was interrupted.
+    pub result: Option<RunResult>,
+}
+
+/// The evaluation of a run's best checkpoint.
+#[derive(Debug)]
+pub struct RunResult {
+    /// The metrics.
+    pub evaluation: Evaluation,
+    /// Seconds of training up to the best checkpoint.
+    pub seconds: f64,
+    /// Validation images with drawn detections; none for a classifier.
+    pub samples: Vec<PathBuf>,
+}
+
+/// The error of a training run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The recipe or its settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The dataset.
+    #[error(transparent)]
+    Dataset(#[from] RegistryError),
+    /// Images, or settings of the loader.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The ground truth.
+    #[error(transparent)]
+    GroundTruth(#[from] EvalError),
+    /// The directory of the run.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// The file of initial weights.
+    #[error(transparent)]
+    Weights(#[from] LoadError),
+    /// Initial weights that the model can't use.
+    #[error("{}: {reason}", path.display())]
+    UnusableWeights {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// An input that is too small for the network.
+    #[error("input.size {size}: {source}")]
+    InputTooSmall {
+        /// The side of the input in pixels.
+        size: usize,
+        /// What is wrong.
+        source: TooSmall,
+    },
+    /// A training step that needs more memory than is free.
+    #[error(transparent)]
+    Memory(#[from] NotEnoughMemory),
+    /// The record of how the run was started.
+    #[error("{}: {source}", path.display())]
+    Launch {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: std::io::Error,
+    },
+    /// A resumed run whose data has changed.
+    #[error("{dataset}: its images or annotations have changed since this run began")]
+    DatasetChanged {
+        /// The dataset.
+        dataset: String,
+        /// The last checkpoint of the run.
+        checkpoint: PathBuf,
+    },
+    /// Training itself.
+    #[error("{source}")]
+    Training {
+        /// What happened.
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// The directory of the run.
+        run: PathBuf,
+        /// Whether progress is saved and the run can continue once the cause is removed.
+        can_be_resumed: bool,
+        /// Whether a single image is the cause.
+        is_about_one_image: bool,
+    },
+    /// The final evaluation.
+    #[error(transparent)]
+    Evaluation(#[from] ModelError),
+    /// A report that can't be written.
+    #[error(transparent)]
+    Report(#[from] RenderError),
+    /// The sample images.
+    #[error(transparent)]
+    Samples(#[from] SampleError),
+}
+
+/// What a run was started with. It is stored beside the configuration, so that the directory of a
+/// run is enough to resume it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Launch {
+    dataset: String,
+    data_dir: Option<PathBuf>,
+    pretrained: bool,
+    /// Of the annotations or labels; runs of earlier versions lack it.
+    #[serde(default)]
+    fingerprint: Option<String>,
+}
+
+const LAUNCH: &str = "launch.json";
+
+impl Launch {
+    fn of_new_run(dataset: &str, recipe: &RecipeOptions) -> Result<Self, RunError> {
+        // An unknown name is reported as the user wrote it, not as an absolute path.
+        AnyDatasetName::parse(dataset)?;
+        let is_named = AnyDatasetName::is_named(dataset);
+        Ok(Self {
+            dataset: if is_named {
+                dataset.to_string()
+            } else {
+                // The run may be resumed from another directory.
+                absolute(Path::new(dataset))?.display().to_string()
+            },
+            data_dir: recipe.data_dir.as_deref().map(absolute).transpose()?,
+            pretrained: recipe.weights.is_some(),
+            fingerprint: None,
+        })
+    }
+
+    fn read(run: &Path) -> Result<Self, RunError> {
+        RunDir::open(run)?;
+        let path = run.join(LAUNCH);
+        let text = std::fs::read_to_string(&path);
+        text.and_then(|text| Ok(serde_json::from_str(&text)?))
+            .map_err(|source| RunError::Launch { path, source })
+    }
+
+    /// Checks that a run continues with the data that it began with: a resumed run equals one that
+    /// was never interrupted only then.
+    fn check_data(&self, fingerprint: &str, run: &RunDir) -> Result<(), RunError> {
+        match &self.fingerprint {
+            Some(begun_with) if begun_with != fingerprint => Err(RunError::DatasetChanged {
+                dataset: self.dataset.clone(),
+                checkpoint: run.last_checkpoint(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, RunError> {
+    std::path::absolute(path).map_err(|source| RunError::Launch {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// The parts of a run that depend on the task.
+trait RunKind {
+    /// The recipe.
+    type Config: Recipe;
+    /// What is trained.
+    type Task: TrainTask;
+    /// The training and the validation split.
+    type Data;
+
+    /// Returns the recipe of the dataset.
+    fn default_recipe(&self) -> &'static str;
+
+    /// Adapts the configuration to given weights; with `whole`, their network replaces the recipe's.
+    fn adopt(config: &mut Self::Config, spec: &ModelSpec, whole: bool) -> Result<(), AdoptError>;
+
+    /// Checks everything in the configuration that needs no data.
+    fn check(&self, config: &Self::Config, pretrained: bool) -> Result<(), RunError>;
+
+    /// Opens both splits.
+    fn open(&self, data_dir: Option<&Path>) -> Result<Self::Data, RunError>;
+
+    /// Returns a fingerprint of the annotations or labels of both splits.
+    fn fingerprint(data: &Self::Data) -> String;
+
+    /// Builds the task and the network with random weights.
+    fn prepare(
+        config: &Self::Config,
+        data: Self::Data,
+        context: &Context<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Prepared<Self::Task>, RunError>;
+
+    /// Evaluates the best checkpoint and writes the report. Returns none if it was interrupted.
+    fn conclude(
+        task: &Self::Task,
+        best: &Model,
+        context: &Context<'_>,
+    ) -> Result<Option<Concluded>, RunError>;
+}
+
+/// Why weights don't fit a configuration.
+enum AdoptError {
+    Config(ConfigError),
+    Unusable(&'static str),
+}
+
+impl From<ConfigError> for AdoptError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// What the tasks need to know about their run.
+struct Context<'a> {
+    run: &'a RunDir,
+    launch: &'a Launch,
+    /// The file of initial weights; none for a resumed run.
+    weights: Option<&'a Path>,
+    is_resumed: bool,
+    device: &'a WorkingDevice,
+    stop: &'a AtomicBool,
+}
+
+/// A task, its network with random weights, and facts for the record.
+struct Prepared<T: TrainTask> {
+    task: T,
+    model: T::Model,
+    facts: Value,
+}
+
+/// What the final evaluation leaves.
+struct Concluded {
+    evaluation: Evaluation,
+    skipped: Vec<SkippedImage>,
+    samples: Vec<PathBuf>,
+}
+
+/// A run whose directory and configuration exist.
+struct Opened<K: RunKind> {
+    run: RunDir,
+    launch: Launch,
+    config: K::Config,
+    data: K::Data,
+    weights: Option<(PathBuf, LoadedWeights)>,
+}
+
+/// Trains a model, or continues to, and evaluates its best checkpoint.
+///
+/// # Errors
+/// See [`RunError`]. A mistake in the request is found before the directory of a new run is created.
+pub fn run(request: &TrainRequest, observer: &mut dyn Observer) -> Result<TrainReport, RunError> {
+    let launch = match &request.start {
+        Start::New { dataset, .. } => Launch::of_new_run(dataset, &request.recipe)?,
+        Start::Resume(path) => Launch::read(path)?,
+    };
+    match AnyDatasetName::parse(&launch.dataset)? {
+        AnyDatasetName::Classification(dataset) => run_kind(
+            &classification::ClassifierRun(dataset),
+            request,
+            launch,
+            observer,
+        ),
+        AnyDatasetName::Detection(dataset) => {
+            run_kind(&detection::DetectorRun(dataset), request, launch, observer)
+        }
+    }
+}
+
+fn run_kind<K: RunKind>(
+    kind: &K,
+    request: &TrainRequest,
+    launch: Launch,
+    observer: &mut dyn Observer,
+) -> Result<TrainReport, RunError> {
+    let Opened {
+        run,
+        launch,
+        config,
+        data,
+        weights,
+    } = match &request.start {
+        Start::New { seed, output, .. } => {
+            create(kind, &request.recipe, *seed, output, launch, observer)?
+        }
+        Start::Resume(path) => reopen(kind, &request.recipe, path, launch, observer)?,
+    };
+    let weights_path = weights.as_ref().map(|(path, _)| path.clone());
+    let context = Context {
+        run: &run,
+        launch: &launch,
+        weights: weights_path.as_deref(),
+        is_resumed: matches!(request.start, Start::Resume(_)),
+        device: &request.device,
+        stop: &request.stop,
+    };
+    let Prepared { task, model, facts } = K::prepare(&config, data, &context, observer)?;
+    let engine = Engine {
+        task: &task,
+        config: config.training().clone(),
+        run: run.clone(),
+        device: request.device.device.clone().autodiff(),
+        stop: &request.stop,
+    };
+    let outcome = if context.is_resumed {
+        engine.resume(model, observer)
+    } else {
+        let environment = environment(&request.device.name, &facts);
+        run.write("environment.json", &format!("{environment:#}\n"))?;
+        let model = match weights {
+            Some((path, weights)) => initialize(model, weights, &path, task.spec(), observer)?,
+            None => model,
+        };
+        engine.train(model, observer)
+    };
+    report_skipped(&run, &task.skipped(), observer)?;
+    let outcome = outcome.map_err(|error| RunError::Training {
+        run: run.path.clone(),
+        can_be_resumed: error.can_be_resumed(),
+        is_about_one_image: error.is_about_one_image::<K::Task>(),
+        source: error.into(),
+    })?;
+    match outcome {
+        Outcome::StoppedEarly => observer.notice(&Notice::StoppedEarly),
+        Outcome::TimeUp => observer.notice(&Notice::TimeLimit),
+        Outcome::Finished | Outcome::Interrupted => {}
+    }
+    let result = if outcome == Outcome::Interrupted {
+        None
+    } else {
+        conclude::<K>(&task, &context, observer)?
+    };
+    Ok(TrainReport {
+        dataset: launch.dataset.clone(),
+        data_dir: launch.data_dir.clone(),
+        run,
+        outcome,
+        result,
+    })
+}
+
+/// Begins a new run. Everything that can be wrong is checked before the directory is created, so
+/// that a mistake leaves nothing behind that blocks the next attempt.
+fn create<K: RunKind>(
+    kind: &K,
+    options: &RecipeOptions,
+    seed: Option<u64>,
+    output: &Path,
+    launch: Launch,
+    observer: &mut dyn Observer,
+) -> Result<Opened<K>, RunError> {
+    let recipe = options.recipe.as_deref().unwrap_or(kind.default_recipe());
+    let mut config = K::Config::load(recipe, &options.new_settings(seed))?;
+    let from = ScaledFrom {
+        learning_rate: config.training().learning_rate,
+        batch_size: config.batch_sizes().1,
+    };
+    let per_step = config.batch_sizes().0 * config.training().accumulate;
+    config.training_mut().learning_rate = options
+        .learning_rate
+        .unwrap_or_else(|| scaled_learning_rate(from.learning_rate, from.batch_size, per_step));
+    // The file of the run holds what is really used.
+    config.set_base_batch_size(per_step);
+    let weights = match &options.weights {
+        None => None,
+        Some(file) => Some((
+            file.path.clone(),
+            load_for::<K>(file, &mut config, options.backbone.is_none(), observer)?,
+        )),
+    };
+    kind.check(&config, launch.pretrained)?;
+    let data = kind.open(launch.data_dir.as_deref())?;
+    let launch = Launch {
+        fingerprint: Some(K::fingerprint(&data)),
+        ..launch
+    };
+    let run = RunDir::create(output)?;
+    run.write(LAUNCH, &format!("{:#}\n", json!(launch)))?;
+    run.write("config.toml", &config.to_toml()?)?;
+    let is_scaled = options.learning_rate.is_none() && from.batch_size != per_step;
+    observer.notice(&Notice::Created {
+        run: output.to_path_buf(),
+        recipe: recipe.to_string(),
+        learning_rate: config.training().learning_rate,
+        batch_size: per_step,
+        scaled_from: is_scaled.then_some(from),
+    });
+    Ok(Opened {
+        run,
+        launch,
+        config,
+        data,
+        weights,
+    })
+}
+
+/// Reads initial weights and adapts the configuration to them.
+fn load_for<K: RunKind>(
+    file: &WeightsFile,
+    config: &mut K::Config,
+    whole: bool,
+    observer: &mut dyn Observer,
+) -> Result<LoadedWeights, RunError> {
+    let loaded = file.load(&mut |report| observer.notice(&Notice::Imported(report.clone())))?;
+    K::adopt(config, &loaded.spec, whole).map_err(|error| match error {
+        AdoptError::Config(error) => RunError::Config(error),
+        AdoptError::Unusable(reason) => RunError::UnusableWeights {
+            path: file.path.clone(),
+            reason: reason.to_string(),
+        },
+    })?;
+    Ok(loaded)
+}
+
+/// Opens an interrupted run.
+fn reopen<K: RunKind>(
+    kind: &K,
+    options: &RecipeOptions,
+    path: &Path,
+    launch: Launch,
+    observer: &mut dyn Observer,
+) -> Result<Opened<K>, RunError> {
+    let run = RunDir::reopen(path)?;
+    let config = K::Config::load(
+        &run.config().display().to_string(),
+        &options.later_settings(),
+    )?;
+    observer.notice(&Notice::Resuming {
+        run: path.to_path_buf(),
+    });
+    let data = kind.open(launch.data_dir.as_deref())?;
+    launch.check_data(&K::fingerprint(&data), &run)?;
+    Ok(Opened {
+        run,
+        launch,
+        config,
+        data,
+        weights: None,
+    })
+}
+
+/// Evaluates the best checkpoint. Returns none if it was interrupted.
+fn conclude<K: RunKind>(
+    task: &K::Task,
+    context: &Context<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Option<RunResult>, RunError> {
+    let best = Model::load(context.run.best_checkpoint(), &context.device.device)?;
+    let Some(concluded) = K::conclude(task, &best, context)? else {
+        return Ok(None);
+    };
+    if !concluded.skipped.is_empty() {
+        let reasons = concluded.skipped.into_iter().map(|image| image.reason);
+        observer.notice(&Notice::SkippedInEvaluation {
+            reasons: reasons.collect(),
+        });
+    }
+    Ok(Some(RunResult {
+        evaluation: concluded.evaluation,
+        seconds: best.spec.trained.map_or(0.0, |trained| trained.seconds),
+        samples: concluded.samples,
+    }))
+}
+
+/// Lists the images that were skipped in training in a file, with those of earlier sessions.
+fn report_skipped(
+    run: &RunDir,
+    skipped: &[SkippedImage],
+    observer: &mut dyn Observer,
+) -> Result<(), RunError> {
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    const NAME: &str = "skipped-images.txt";
+    let file = run.path.join(NAME);
+    let earlier = std::fs::read_to_string(&file).unwrap_or_default();
+    let now = skipped.iter().map(|image| image.reason.as_str());
+    let all: BTreeSet<&str> = earlier.lines().chain(now).collect();
+    let reasons: Vec<String> = all.into_iter().map(str::to_string).collect();
+    run.write(NAME, &(reasons.join("\n") + "\n"))?;
+    observer.notice(&Notice::SkippedInTraining { reasons, file });
+    Ok(())
+}
+
+/// Builds a network with random weights from a seed. Parameters are drawn when they are first used;
+/// all are used here, in the order of the structure.
+fn random<M: Module>(init: impl FnOnce(&Device) -> M, seed: u64, device: &Device) -> M {
+    device.seed(seed);
+    let model = init(device);
+    drop(named_tensors(&model));
+    model
+}
+
+/// Copies given weights into a network wherever name and shape agree.
+fn initialize<M: Module>(
+    model: M,
+    mut given: LoadedWeights,
+    path: &Path,
+    spec: &ModelSpec,
+    observer: &mut dyn Observer,
+) -> Result<M, RunError> {
+    let unusable = |reason: String| RunError::UnusableWeights {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let (tensors, loaded, random) = matching(&model, &mut given.weights);
+    if loaded == 0 {
+        return Err(unusable("none of its tensors fits this network".into()));
+    }
+    observer.notice(&Notice::WeightsLoaded { tensors: loaded });
+    let (checkpoint, dataset) = (given.spec.num_classes(), spec.num_classes());
+    if given.spec.task() != spec.task() {
+        observer.notice(&Notice::ClassificationCheckpoint);
+    } else if checkpoint != dataset {
+        observer.notice(&Notice::OtherClasses {
+            checkpoint,
+            dataset,
+        });
+    }
+    if !random.is_empty() {
+        observer.notice(&Notice::RandomlyInitialized(random));
+    }
+    fill_with_tensors(model, tensors).map_err(|error| unusable(error.to_string()))
+}
+
+/// Returns the tensors of a model with those of given weights wherever name and shape agree, the
+/// number of those, and the names of the others.
+fn matching(model: &impl Module, given: &mut NamedTensors) -> (NamedTensors, usize, Vec<String>) {
+    let mut tensors = named_tensors(model);
+    let (mut loaded, mut random) = (0, Vec::new());
+    for (name, tensor) in &mut tensors {
+        match given.remove(name) {
+            Some(found) if found.shape() == tensor.shape() => {
+                *tensor = found;
+                loaded += 1;
+            }
+            _ => random.push(name.clone()),
+        }
+    }
+    (tensors, loaded, random)
+}
+
+/// Refuses a step on the CPU that would not fit into memory. An input that is too small for the
+/// network has no estimate; it is refused where it is used.
+fn check_memory(
+    device: &WorkingDevice,
+    step: Result<StepMemory, TooSmall>,
+    config: &super::engine::EngineConfig,
+    advice: impl FnOnce() -> String,
+) -> Result<(), RunError> {
+    match step {
+        Ok(step) if device.backend == Backend::Cpu => Ok(step.check(config, advice)?),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,438 @@
+//! COCO instances JSON (<https://cocodataset.org/#format-data>).
+//!
+//! The training annotations of COCO are 450 MB of JSON, most of it segmentations that a detector
+//! does not use. They are skipped while reading, and every annotation goes straight into the columns
+//! of an [`AnnotationStore`], so that no tree of values is ever built.
+//!
+//! - `document`: the one reader, with a policy for problems. - `entry`, `value`: what an entry means
+//!   and what is wrong with it. - [`copy`]: copies that keep unknown fields.
+
+#[cfg(test)]
+mod consistency_tests;
+pub mod copy;
+pub(crate) mod document;
+pub(crate) mod entry;
+mod value;
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    path::Path,
+};
+
+use serde::Serialize;
+
+pub use document::List;
+pub use entry::{AnnotationEntry, CategoryEntry, Entry, ImageEntry};
+pub(crate) use value::Id;
+
+use document::{Policy, Sink, read_document};
+use entry::FieldProblem;
+
+use crate::DataError;
+use crate::annotations::store::BoxNumbers;
+use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
+use crate::boxes::ImageSize;
+
+/// Reads a COCO instances file for training; the first problem is an error. Category ids may be any
+/// numbers; `area` is derived from the box and `iscrowd` is 0 where they are absent; `annotations`
+/// may be absent, as in the files for test servers; `segmentation` and unknown fields are skipped.
+///
+/// Memory holds the columns alone, however large or hostile the file is.
+///
+/// # Errors
+/// The file can't be read, is not a COCO document, has an entry with a missing or wrong field, or
+/// contradicts itself (duplicate ids, references to unknown images or categories). The message names
+/// the file and the entry.
+pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
+    let file = File::open(path).map_err(|source| DataError::io(path, source))?;
+    read_coco_from(file, path)
+}
+
+/// [`read_coco`] from any reader; `path` only names it in errors.
+///
+/// # Errors
+/// As [`read_coco`].
+pub fn read_coco_from(reader: impl Read, path: &Path) -> Result<AnnotationStore, DataError> {
+    let mut columns = Columns(AnnotationStoreBuilder::new());
+    read_document(reader, path, Policy::Strict, &mut columns)?;
+    columns.0.build().map_err(|source| DataError::Annotations {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Collects entries that the strict policy has accepted, which are complete.
+struct Columns(AnnotationStoreBuilder);
+
+impl Sink for Columns {
+    fn entry(&mut self, entry: Entry, _: usize, _: &[FieldProblem]) -> io::Result<()> {
+        match entry {
+            Entry::Image(image) => {
+                if let (Some(id), Some(name), Some(height), Some(width)) =
+                    (image.id, image.file_name, image.height, image.width)
+                {
+                    let size = ImageSize::new(height as usize, width as usize);
+                    self.0.add_image(id, &name, size);
+                }
+            }
+            Entry::Annotation(annotation) => {
+                if let (Some(id), Some(image_id), Some(category_id), Some(xywh)) = (
+                    annotation.id,
+                    annotation.image_id,
+                    annotation.category_id,
+                    annotation.xywh,
+                ) {
+                    self.0.add_exact_annotation(NewAnnotation {
+                        id,
+                        image_id,
+                        category_id,
+                        xywh,
+                        area: annotation.area,
+                        is_crowd: annotation.is_crowd,
+                    });
+                }
+            }
+            Entry::Category(category) => {
+                if let (Some(id), Some(name)) = (category.id, category.name) {
+                    self.0.add_category(id, name);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a store as COCO instances JSON, readable by every COCO tool. Numbers are written in the
+/// shortest form that reads back as the same number.
+///
+/// # Errors
+/// The writer fails.
+pub fn write_coco_to(store: &AnnotationStore, out: &mut impl Write) -> io::Result<()> {
+    write!(out, "{{\"images\":[")?;
+    for index in 0..store.image_count() {
+        let image = store.image(index);
+        let comma = if index == 0 { "" } else { "," };
+        write!(out, "{comma}{{\"id\":{},\"file_name\":", image.id)?;
+        serde_json::to_writer(&mut *out, image.file_name)?;
+        let ImageSize { height, width } = image.size;
+        write!(out, ",\"width\":{width},\"height\":{height}}}")?;
+    }
+    write!(out, "],\"annotations\":[")?;
+    let mut comma = "";
+    for index in 0..store.image_count() {
+        let image_id = store.image(index).id;
+        for (annotation, numbers) in store.annotations(index).zip(store.numbers(index)) {
+            write!(
+                out,
+                "{comma}{{\"id\":{},\"image_id\":{image_id},\"category_id\":{},\"bbox\":",
+                annotation.id,
+                store.categories()[annotation.class].id,
+            )?;
+            match numbers {
+                BoxNumbers::Single(xywh, area) => write_numbers(out, &xywh, &area)?,
+                BoxNumbers::Double(xywh, area) => write_numbers(out, &xywh, &area)?,
+            }
+            write!(out, ",\"iscrowd\":{}}}", u8::from(annotation.is_crowd))?;
+            comma = ",";
+        }
+    }
+    write!(out, "],\"categories\":")?;
+    serde_json::to_writer(&mut *out, store.categories())?;
+    write!(out, "}}")
+}
+
+fn write_numbers<T: Serialize>(out: &mut impl Write, xywh: &[T; 4], area: &T) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, xywh)?;
+    write!(out, ",\"area\":")?;
+    Ok(serde_json::to_writer(&mut *out, area)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufWriter;
+
+    use super::*;
+    use crate::boxes::BoxXyxy;
+    use proptest::prelude::*;
+
+    const SMALL: &str = r#"{
+        "info": {"year": 2017, "nested": [{"a": null}]},
+        "annotations": [
+            {"segmentation": {"counts": [1, 2, 3], "size": [3, 4]}, "area": 3.25, "iscrowd": 1,
+             "image_id": 9, "bbox": [1.5, 2, 3, 4.25], "category_id": 90, "id": 900100009},
+            {"id": 4, "image_id": 3, "category_id": 1, "bbox": [0, 0, 10, 20],
+             "segmentation": [[1, 2, 3, 4, 5, 6]], "attributes": {"truncated": true}}
+        ],
+        "images": [
+            {"id": 9, "file_name": "sub/nine.jpg", "width": 64, "height": 48, "license": 4},
+            {"file_name": "three \"q\".png", "id": 3, "height": 20, "width": 10}
+        ],
+        "categories": [{"id": 90, "name": "toothbrush", "supercategory": "indoor"},
+                       {"id": 1, "name": "person"}]
+    }"#;
+
+    fn read(json: &str) -> Result<AnnotationStore, DataError> {
+        read_coco_from(json.as_bytes(), Path::new("some/file.json"))
+    }
+
+    fn message(json: &str) -> String {
+        let text = read(json).unwrap_err().to_string();
+        assert!(text.starts_with("some/file.json: "), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+        text
+    }
+
+    #[test]
+    fn lists_and_fields_may_come_in_any_order() {
+        let store = read(SMALL).unwrap();
+        assert_eq!(store.image(0).file_name, "three \"q\".png");
+        assert_eq!(store.image(1).size, ImageSize::new(48, 64));
+        let crowd = store.annotations(1).next().unwrap();
+        assert_eq!(crowd.id, 900_100_009);
+        assert_eq!(crowd.class, 1);
+        assert_eq!(crowd.area, 3.25);
+        assert!(crowd.is_crowd);
+        assert_eq!(crowd.box_in_image, BoxXyxy::new(1.5, 2.0, 4.5, 6.25));
+        let derived = store.annotations(0).next().unwrap();
+        assert_eq!(derived.area, 200.0);
+        assert!(!derived.is_crowd);
+    }
+
+    #[test]
+    fn writing_and_reading_gives_the_same_store() {
+        let store = read(SMALL).unwrap();
+        let mut json = Vec::new();
+        write_coco_to(&store, &mut json).unwrap();
+        assert_eq!(
+            read_coco_from(json.as_slice(), Path::new("copy.json")).unwrap(),
+            store
+        );
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_were_read() {
+        let json = r#"{"images":[{"id":1,"file_name":"a","width":640,"height":480}],
+            "annotations":[{"id":1,"image_id":1,"category_id":1,"bbox":[473.07,395.93,38.65,28.67],"area":702.10571}],
+            "categories":[{"id":1,"name":"x"}]}"#;
+        let mut out = Vec::new();
+        write_coco_to(&read(json).unwrap(), &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("[473.07,395.93,38.65,28.67]"), "{out}");
+        assert!(out.contains("\"area\":702.10571,"), "{out}");
+    }
+
+    #[test]
+    fn an_unknown_category_names_file_annotation_and_category() {
+        let text = message(&SMALL.replace("\"category_id\": 1", "\"category_id\": 2"));
+        assert!(text.contains("annotation 4 refers to category 2"), "{text}");
+    }
+
+    #[test]
+    fn the_first_problem_is_an_error_with_list_position_and_id() {
+        for (from, to, expected) in [
+            (
+                "\"bbox\": [1.5, 2, 3, 4.25],",
+                "",
+                "annotations[0] (id 900100009): `bbox` is missing",
+            ),
+            (
+                "\"width\": 64",
+                "\"width\": \"64\"",
+                "images[0] (id 9): `width` is the string \"64\"",
+            ),
+            (
+                "\"height\": 20,",
+                "",
+                "images[1] (id 3): `height` is missing",
+            ),
+            (
+                "[0, 0, 10, 20]",
+                "[0, 0, 10]",
+                "annotations[1] (id 4): `bbox` has 3 numbers, not 4",
+            ),
+            (
+                "[0, 0, 10, 20]",
+                "[0, 0, NaN, 20]",
+                "annotations[1] (id 4): `bbox` is [0.0, 0.0, NaN, 20.0], not four finite numbers",
+            ),
+            (
+                "[0, 0, 10, 20]",
+                "[0, 0, 1e200, 20]",
+                "annotations[1] (id 4): `bbox` is [0.0, 0.0, 1e200, 20.0], out of range",
+            ),
+            (
+                "\"area\": 3.25",
+                "\"area\": \"3\"",
+                "annotations[0] (id 900100009): `area` is not a number",
+            ),
+            (
+                "\"iscrowd\": 1",
+                "\"iscrowd\": 7",
+                "annotations[0] (id 900100009): `iscrowd` is 7, not 0 or 1",
+            ),
+            (
+                "\"id\": 4",
+                "\"id\": -4",
+                "annotations[1]: `id` is -4, not a non-negative integer",
+            ),
+            (
+                "\"name\": \"person\"",
+                "\"name\": \"person\", \"id\": 1",
+                "categories[1] (id 1): `id` appears twice",
+            ),
+        ] {
+            assert!(SMALL.contains(from), "{from}");
+            let text = message(&SMALL.replace(from, to));
+            assert_eq!(text, format!("some/file.json: {expected}"));
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_coco_annotations_are_errors_with_the_reason() {
+        assert!(message("[]").contains("it is a list, as results files are"));
+        assert!(message("7").contains("an object with `images`"));
+        assert!(message("{}").contains("there is no `images` list"));
+        assert!(message("").contains("not valid COCO"));
+        assert!(message(&SMALL[..SMALL.len() / 2]).contains("EOF"));
+        assert!(message(&format!("{SMALL} x")).contains("trailing"));
+        let twice = SMALL.replace("\"info\": {", "\"images\": [], \"info\": {");
+        assert!(message(&twice).contains("`images` appears twice"));
+    }
+
+    #[test]
+    fn values_of_fields_that_training_does_not_read_do_not_matter() {
+        let json = SMALL.replace("\"license\": 4", "\"license\": NaN");
+        assert_eq!(read(&json).unwrap(), read(SMALL).unwrap());
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let text = read_coco(Path::new("no/such.json"))
+            .unwrap_err()
+            .to_string();
+        assert!(text.starts_with("no/such.json: "), "{text}");
+    }
+
+    /// Peak resident memory of this process in MB.
+    #[cfg(target_os = "linux")]
+    fn peak_memory() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            / 1024
+    }
+
+    /// As large as `instances_train2017.json`: 118 287 images, 860 001 annotations, 450 MB.
+    #[test]
+    #[cfg(target_os = "linux")]
+    #[ignore = "writes a temporary file of 450 MB and takes some seconds"]
+    fn annotations_as_large_as_coco_load_in_seconds_and_little_memory() {
+        const IMAGES: u64 = 118_287;
+        const ANNOTATIONS: u64 = 860_001;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("instances_train2017.json");
+        let mut out = BufWriter::new(File::create(&path).unwrap());
+        write!(out, "{{\"info\": {{}}, \"images\": [").unwrap();
+        for i in 0..IMAGES {
+            let comma = if i == 0 { "" } else { ", " };
+            // in a scrambled order, as the real file
+            let id = i * 7919 % IMAGES;
+            write!(
+                out,
+                "{comma}{{\"license\": 3, \"file_name\": \"{id:012}.jpg\", \"coco_url\": \
+                 \"http://images.cocodataset.org/train2017/{id:012}.jpg\", \"height\": 480, \"width\": 640, \
+                 \"date_captured\": \"2013-11-14 11:18:45\", \"flickr_url\": \
+                 \"http://farm9.staticflickr.com/8186/8119368305_4e622c8349_z.jpg\", \"id\": {id}}}"
+            )
+            .unwrap();
+        }
+        write!(out, "], \"annotations\": [").unwrap();
+        for i in 0..ANNOTATIONS {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(out, "{comma}{{\"segmentation\": [[").unwrap();
+            for k in 0..42 {
+                let comma = if k == 0 { "" } else { ", " };
+                write!(out, "{comma}{}.{:02}", 100 + (i + k) % 500, k).unwrap();
+            }
+            write!(
+                out,
+                "]], \"area\": {}.06, \"iscrowd\": 0, \"image_id\": {}, \"bbox\": [{}.02, 125.36, 88.25, 150.6], \
+                 \"category_id\": {}, \"id\": {}}}",
+                i % 9000,
+                i * 104_729 % IMAGES,
+                i % 400,
+                1 + i % 80,
+                i + 17
+            )
+            .unwrap();
+        }
+        write!(out, "], \"categories\": [").unwrap();
+        for id in 1..=80 {
+            let comma = if id == 1 { "" } else { ", " };
+            write!(out, "{comma}{{\"id\": {id}, \"name\": \"c{id}\"}}").unwrap();
+        }
+        write!(out, "]}}").unwrap();
+        out.flush().unwrap();
+        let megabytes = path.metadata().unwrap().len() >> 20;
+
+        let before = peak_memory();
+        let begun = std::time::Instant::now();
+        let store = read_coco(&path).unwrap();
+        let (seconds, peak) = (begun.elapsed().as_secs_f64(), peak_memory());
+        eprintln!("{megabytes} MB read in {seconds:.2} s, peak memory {before} -> {peak} MB");
+        assert_eq!(store.image_count() as u64, IMAGES);
+        assert_eq!(store.annotation_count() as u64, ANNOTATIONS);
+        assert!(peak < 200, "{peak} MB");
+        assert!(seconds < 60.0, "{seconds} s");
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_json_never_panics(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<prop::sample::Index>(),
+            shorten in any::<bool>(),
+        ) {
+            let mut bytes = SMALL.as_bytes().to_vec();
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if shorten {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let _ = read_coco_from(bytes.as_slice(), Path::new("f"));
+        }
+
+        #[test]
+        fn exchanged_numbers_never_panic(
+            which in any::<prop::sample::Index>(),
+            number in prop_oneof![
+                any::<i64>().prop_map(|n| n.to_string()),
+                any::<f64>().prop_map(|n| format!("{n:e}")),
+                Just("1e999".to_owned()), Just("null".to_owned()), Just("[]".to_owned()),
+                Just("{}".to_owned()), Just("\"\\ud800\"".to_owned()),
+            ],
+        ) {
+            let numbers: Vec<_> = SMALL
+                .char_indices()
+                .filter(|(at, c)| c.is_ascii_digit() && !SMALL.as_bytes()[at - 1].is_ascii_digit())
+                .map(|(at, _)| at)
+                .collect();
+            let start = numbers[which.index(numbers.len())];
+            let end = SMALL[start..].find(|c: char| !c.is_ascii_digit()).unwrap() + start;
+            let json = format!("{}{number}{}", &SMALL[..start], &SMALL[end..]);
+            if let Ok(store) = read(&json) {
+                // whatever was accepted can be walked
+                for index in 0..store.image_count() {
+                    prop_assert!(store.annotations(index).all(|a| a.class < store.class_count()));
+                }
+            }
+        }
+    }
+}

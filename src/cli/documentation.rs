@@ -1,0 +1,115 @@
+//! Tests that guides and help texts agree with the command line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{Command, CommandFactory as _, Parser as _};
+
+use super::Cli;
+
+/// Width of a small terminal in columns.
+const COLUMNS: usize = 80;
+
+fn guides() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap();
+    let mut files: Vec<PathBuf> = docs.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    files.push(root.join("README.md"));
+    files.push(root.join("assets/README.md"));
+    files.sort();
+    files
+}
+
+/// Returns the arguments of each `$ sedet ...` and `$ cargo run ... -- ...` line.
+fn commands(guide: &str) -> Vec<Vec<String>> {
+    let joined = guide.replace("\\\n", " ");
+    let commands = joined.lines().filter_map(|line| {
+        let line = line.strip_prefix("$ ")?;
+        let line = line.split(" #").next().unwrap_or(line);
+        let arguments = match line.strip_prefix("sedet ") {
+            Some(arguments) => arguments,
+            None if line.starts_with("cargo run") && !line.contains("--example") => {
+                line.split_once(" -- ")?.1
+            }
+            None => return None,
+        };
+        let words = arguments.split_whitespace();
+        Some(words.map(|word| word.replace('\'', "")).collect())
+    });
+    commands.collect()
+}
+
+#[test]
+fn every_command_of_the_guides_is_understood() {
+    let mut count = 0;
+    for path in guides() {
+        for arguments in commands(&fs::read_to_string(&path).unwrap()) {
+            if arguments[0] == "view" && !cfg!(feature = "viewer") {
+                continue;
+            }
+            count += 1;
+            let words = std::iter::once("sedet").chain(arguments.iter().map(String::as_str));
+            if let Err(error) = Cli::try_parse_from(words) {
+                let is_help = error.kind() == ErrorKind::DisplayHelp;
+                assert!(is_help, "{}: {arguments:?}: {error}", path.display());
+            }
+        }
+    }
+    assert!(count > 30, "only {count} commands were found");
+}
+
+/// Calls `check` with every subcommand and the program itself.
+fn for_each(command: &mut Command, check: &mut dyn FnMut(&mut Command)) {
+    check(command);
+    for subcommand in command.get_subcommands_mut() {
+        if subcommand.get_name() != "help" {
+            for_each(subcommand, check);
+        }
+    }
+}
+
+#[test]
+fn help_texts_are_sentences_without_a_full_stop() {
+    let mut command = Cli::command();
+    command.build();
+    for_each(&mut command, &mut |command| {
+        let name = command.get_name().to_string();
+        let about = command.get_about().map(ToString::to_string);
+        let about = about.unwrap_or_else(|| panic!("{name} has no help"));
+        assert!(!about.contains('\n'), "{name}: {about}");
+        let options = command.get_arguments().map(|option| {
+            let help = option.get_help().map(ToString::to_string);
+            help.unwrap_or_else(|| panic!("{name} {} has no help", option.get_id()))
+        });
+        for text in options.chain([about]) {
+            assert!(
+                !text.ends_with('.') || text.ends_with("..."),
+                "{name}: {text}"
+            );
+            let first = text.chars().next().unwrap();
+            assert!(
+                !first.is_lowercase() || text.starts_with("sedet"),
+                "{name}: {text}"
+            );
+        }
+    });
+}
+
+#[test]
+fn help_fits_a_small_terminal() {
+    let mut command = Cli::command().term_width(COLUMNS);
+    command.build();
+    for_each(&mut command, &mut |command| {
+        let help = command.render_help().to_string();
+        for line in help.lines().filter(|line| !line.starts_with("Usage:")) {
+            let width = line.chars().count();
+            assert!(
+                width <= COLUMNS,
+                "{}: {width} columns: {line}",
+                command.get_name()
+            );
+        }
+    });
+}

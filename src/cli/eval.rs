@@ -1,0 +1,206 @@
+//! `sedet eval`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use super::report::{report_skipped, with_bar};
+use super::weights::ForeignArgs;
+use super::{DeviceArgs, print_out, status};
+use sedet_core::model::{DatasetDetections, Model, ground_truth, without_skipped};
+use sedet_core::report::{Evaluation, write_text};
+use sedet_data::annotations::layout::Split;
+use sedet_data::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
+use sedet_data::eval::confusion::{
+    Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_image, verdicts_csv,
+};
+use sedet_data::eval::{GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results};
+use sedet_data::loading::{LoaderOptions, OnBadImage, SkippedImage, Views};
+use sedet_data::text::count;
+
+/// Batch size of a classifier.
+const BATCH: usize = 100;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EvalArgs {
+    /// Model to evaluate: a sedet checkpoint, or a file from torchvision, detectron2 or mmdetection
+    #[arg(
+        long,
+        visible_alias = "weights",
+        value_name = "FILE",
+        required_unless_present = "results"
+    )]
+    checkpoint: Option<PathBuf>,
+    /// Detection: shapes, blood-cells, coco or a directory with annotations; classification: imagenet,
+    /// places365, places365-challenge, cifar10, cifar100 or a directory of class directories
+    #[arg(long, required_unless_present = "results")]
+    dataset: Option<String>,
+    /// Directory of the named datasets [default: $SEDET_DATA]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Split: val, train or, where it exists, test
+    #[arg(long, default_value = "val", value_parser = parse_split)]
+    split: Split,
+    /// COCO results file to evaluate instead of a checkpoint
+    #[arg(long, value_name = "FILE", requires = "annotations", conflicts_with_all = ["checkpoint", "dataset"])]
+    results: Option<PathBuf>,
+    /// Ground truth of --results
+    #[arg(long, value_name = "FILE", requires = "results")]
+    annotations: Option<PathBuf>,
+    /// Directory for metrics.json and figures; for detectors also detections.json, confusion.csv and
+    /// boxes.csv (every box with its match)
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    /// Classifiers: average over ten crops per image (corners and center, each also flipped)
+    #[arg(long, requires = "checkpoint")]
+    ten_crop: bool,
+    /// What to do with unreadable images: stop, or skip them
+    #[arg(long, default_value = "error", value_parser = super::on_bad_image())]
+    on_bad_image: OnBadImage,
+    #[command(flatten)]
+    foreign: ForeignArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn parse_split(text: &str) -> Result<Split, String> {
+    [Split::Train, Split::Val, Split::Test]
+        .into_iter()
+        .find(|split| split.to_string() == text)
+        .ok_or_else(|| "choose train, val or test".to_string())
+}
+
+pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
+    args.foreign
+        .need("--checkpoint", args.checkpoint.is_some())?;
+    if let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset)
+        && let AnyDatasetName::Classification(dataset) = AnyDatasetName::parse(dataset)?
+    {
+        return classify(&args, checkpoint, &dataset);
+    }
+    if args.ten_crop {
+        bail!("--ten-crop requires a classification dataset");
+    }
+    let (truth, rows) = match (&args.results, &args.annotations) {
+        (Some(results), Some(annotations)) => {
+            (GroundTruth::from_file(annotations)?, read_results(results)?)
+        }
+        _ => detect(&args)?,
+    };
+    let evaluation = match evaluate(&truth, &rows) {
+        Ok(evaluation) => evaluation,
+        Err(error) => {
+            explain(&truth, &rows);
+            return Err(error.into());
+        }
+    };
+    for warning in truth.warnings().iter().chain(&evaluation.warnings) {
+        status!("warning: {warning}");
+    }
+    let is_near_zero = evaluation.is_near_zero();
+    report(&args, &Evaluation::Detection(evaluation))?;
+    if let Some(output) = &args.output {
+        write_results(&output.join("detections.json"), &rows)?;
+        write_matches(&truth, &rows, output)?;
+    }
+    if is_near_zero {
+        explain(&truth, &rows);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes and prints the metrics.
+fn report(args: &EvalArgs, evaluation: &Evaluation) -> anyhow::Result<()> {
+    if let Some(output) = &args.output {
+        std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+        evaluation.write(output)?;
+    }
+    if args.json {
+        print_out(&evaluation.to_json())
+    } else {
+        print_out(&evaluation.to_text())
+    }
+}
+
+/// Prints the likely causes of an average precision near zero.
+fn explain(truth: &GroundTruth, rows: &[ResultRow]) {
+    for diagnostic in diagnose(truth, rows) {
+        status!("why: {diagnostic}");
+    }
+}
+
+/// Writes the confusion matrix and every box with its match, at the default score and IoU.
+fn write_matches(truth: &GroundTruth, rows: &[ResultRow], output: &Path) -> anyhow::Result<()> {
+    let boxes = boxes_by_image(truth, rows, DEFAULT_SCORE);
+    let confusion = Confusion::of(boxes.len(), DEFAULT_IOU, |at| Some(boxes[at].clone()));
+    let names: Vec<String> = truth.categories().iter().map(|c| c.name.clone()).collect();
+    write_text(&output.join("confusion.csv"), &confusion.to_csv(&names))?;
+    let verdicts = verdicts_csv(truth, &boxes, DEFAULT_IOU);
+    Ok(write_text(&output.join("boxes.csv"), &verdicts)?)
+}
+
+/// Runs a detector on a dataset.
+fn detect(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
+    let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset) else {
+        bail!("--checkpoint and --dataset, or --results and --annotations are required");
+    };
+    let device = args.device.resolve()?;
+    let weights = args.foreign.load(checkpoint)?;
+    let model = Model::from_weights(weights, checkpoint, &device.device)?;
+    let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
+    let dataset = &split.dataset;
+    status!("{} on {}", count(dataset.len(), "image"), device.name);
+    let found = with_bar(dataset.len(), |progress| {
+        model.detect_dataset(dataset, args.on_bad_image, progress)
+    })?;
+    let Some(DatasetDetections { rows, skipped }) = found else {
+        bail!("interrupted before all images were evaluated");
+    };
+    report_not_evaluated(&skipped);
+    let truth = without_skipped(ground_truth(&split)?, &skipped, dataset.store())?;
+    Ok((truth, rows))
+}
+
+/// Evaluates a classifier.
+fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow::Result<ExitCode> {
+    let device = args.device.resolve()?;
+    let weights = args.foreign.load(checkpoint)?;
+    let model = Model::from_weights(weights, checkpoint, &device.device)?;
+    let images = Arc::new(dataset.open_split(args.split, args.data_dir.as_deref())?);
+    for note in images.notes() {
+        status!("note: {note}");
+    }
+    status!("{} on {}", count(images.len(), "image"), device.name);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = LoaderOptions {
+        batch_size: BATCH,
+        threads,
+        prefetch: threads + 1,
+        on_bad_image: args.on_bad_image,
+        ..LoaderOptions::default()
+    };
+    let views = if args.ten_crop {
+        Views::TenCrops
+    } else {
+        Views::One
+    };
+    let found = with_bar(images.len(), |progress| {
+        model.classify_dataset(&images, views, &options, progress)
+    })?;
+    let Some((evaluation, skipped)) = found else {
+        bail!("interrupted before all images were evaluated");
+    };
+    report_not_evaluated(&skipped);
+    report(args, &Evaluation::Classification(evaluation))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report_not_evaluated(skipped: &[SkippedImage]) {
+    let reasons: Vec<String> = skipped.iter().map(|image| image.reason.clone()).collect();
+    report_skipped("skipped in evaluation", &reasons, None);
+}

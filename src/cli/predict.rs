@@ -1,0 +1,346 @@
+//! `sedet predict`.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use image::RgbImage;
+use serde::Serialize;
+
+use super::weights::ForeignArgs;
+use super::{DeviceArgs, print_out, status};
+use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
+use sedet_core::render::save_boxes;
+use sedet_core::report::{drawn_detections, write_text};
+use sedet_data::eval::confusion::DEFAULT_SCORE;
+use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
+use sedet_data::loading::decode::{IMAGE_EXTENSIONS, decode_image, has_image_extension};
+use sedet_data::text::count;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PredictArgs {
+    /// Model: a sedet checkpoint, or a file from torchvision, timm, detectron2, ...
+    #[arg(long, visible_alias = "weights", value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// Images, directories of images, or patterns such as 'photos/*.jpg'
+    #[arg(required = true)]
+    inputs: Vec<String>,
+    /// Directory for predictions.json and, with a detector, the annotated images
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Detectors: format of the annotated images; SVG keeps boxes and labels as vector graphics
+    /// [default: png]
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "output")]
+    image_format: Option<ImageFormat>,
+    /// Detectors: minimum score of reported detections [default: 0.5]
+    #[arg(long)]
+    score: Option<f32>,
+    /// Classifiers: number of top classes to report [default: 5]
+    #[arg(long, value_name = "K")]
+    top: Option<usize>,
+    /// Print predictions as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    foreign: ForeignArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// The format of annotated images.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum ImageFormat {
+    #[default]
+    Png,
+    Jpg,
+    Svg,
+}
+
+impl ImageFormat {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpg => "jpg",
+            Self::Svg => "svg",
+        }
+    }
+}
+
+pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
+    let files = find_images(&args.inputs)?;
+    let device = args.device.resolve()?;
+    let weights = args.foreign.load(&args.checkpoint)?;
+    check_options(&args, weights.spec.task())?;
+    let model = Model::from_weights(weights, &args.checkpoint, &device.device)?;
+    if let Some(output) = &args.output {
+        std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+    }
+    let mut report: Box<dyn Report> = match model.task() {
+        Task::Detection => Box::new(Detections::new(&args, &model)?),
+        Task::Classification => Box::new(Classes::new(&args, &model)),
+    };
+    let mut failed = 0;
+    for (image_id, file) in (1..).zip(&files) {
+        match decode_image(file) {
+            Ok(image) => report.add(image_id, file, &image)?,
+            Err(error) => {
+                // One bad image does not cost the others their result.
+                status!("error: {error}");
+                failed += 1;
+            }
+        }
+    }
+    report.finish()?;
+    if let Some(output) = &args.output {
+        let images = count(files.len() - failed, "image");
+        match model.task() {
+            Task::Detection => {
+                status!(
+                    "wrote {images} and predictions.json to {}",
+                    output.display()
+                );
+            }
+            Task::Classification => {
+                status!("wrote predictions.json ({images}) to {}", output.display());
+            }
+        }
+    }
+    if failed > 0 {
+        status!(
+            "{failed} of {} could not be read",
+            count(files.len(), "file")
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses options of the other task and values out of range.
+fn check_options(args: &PredictArgs, task: Task) -> anyhow::Result<()> {
+    let (wrong, required) = match task {
+        Task::Detection => (args.top.is_some().then_some("--top"), "classifier"),
+        Task::Classification => {
+            let score = args.score.is_some().then_some("--score");
+            let format = args.image_format.is_some().then_some("--image-format");
+            (score.or(format), "detector")
+        }
+    };
+    if let Some(option) = wrong {
+        bail!(
+            "{option} requires a {required}; {} is a {}",
+            args.checkpoint.display(),
+            task.model_name()
+        );
+    }
+    if args.top == Some(0) {
+        bail!("--top 0: at least 1 is required");
+    }
+    match args.score {
+        Some(score) if !(0.0..=1.0).contains(&score) => {
+            bail!("--score {score}: a value from 0 to 1 is required")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Predictions on their way to the console and to files.
+trait Report {
+    /// Predicts and prints one image.
+    fn add(&mut self, image_id: u64, file: &Path, image: &RgbImage) -> anyhow::Result<()>;
+    /// Writes what all images have in common.
+    fn finish(&mut self) -> anyhow::Result<()>;
+}
+
+/// The boxes of a detector.
+struct Detections<'a> {
+    args: &'a PredictArgs,
+    model: &'a Model,
+    min_score: f32,
+    rows: Vec<NamedResultRow>,
+    /// Names of written images.
+    names: HashSet<String>,
+}
+
+impl<'a> Detections<'a> {
+    fn new(args: &'a PredictArgs, model: &'a Model) -> anyhow::Result<Self> {
+        if !args.json {
+            print_out(&format!(
+                "{:<32} {:<16} {:>6}  box in pixels (x, y, width, height)",
+                "file", "class", "score"
+            ))?;
+        }
+        Ok(Self {
+            args,
+            model,
+            min_score: args.score.unwrap_or(DEFAULT_SCORE),
+            rows: Vec::new(),
+            names: HashSet::new(),
+        })
+    }
+}
+
+impl Report for Detections<'_> {
+    fn add(&mut self, image_id: u64, file: &Path, image: &RgbImage) -> anyhow::Result<()> {
+        let categories = &self.model.spec.categories;
+        let mut found = self.model.detect(image)?;
+        found.retain(|d| d.score >= self.min_score);
+        let file_name = file.display().to_string();
+        for d in &found {
+            let category = &categories[d.label];
+            if !self.args.json {
+                let [x, y, w, h] = d.box_in_image.to_xywh();
+                print_out(&format!(
+                    "{file_name:<32} {:<16} {:>6.3}  {x:.1}, {y:.1}, {w:.1}, {h:.1}",
+                    category.name, d.score
+                ))?;
+            }
+            self.rows.push(NamedResultRow {
+                row: ResultRow::new(image_id, category.id, d.box_in_image, d.score),
+                file_name: Some(file_name.clone()),
+                category_name: Some(category.name.clone()),
+            });
+        }
+        if !self.args.json && found.is_empty() {
+            let min_score = self.min_score;
+            print_out(&format!("{file_name:<32} no detections above {min_score}"))?;
+        }
+        if let Some(output) = &self.args.output {
+            let format = self.args.image_format.unwrap_or_default();
+            let name = unique_name(file, format.extension(), &mut self.names);
+            let boxes = drawn_detections(&found, categories);
+            save_boxes(image, &boxes, &output.join(name))?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> anyhow::Result<()> {
+        if let Some(output) = &self.args.output {
+            write_results(&output.join("predictions.json"), &self.rows)?;
+        }
+        if self.args.json {
+            print_out(&serde_json::to_string(&self.rows)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns a file name that no earlier image of this call has: two directories may contain `a.jpg`
+/// each.
+fn unique_name(file: &Path, extension: &str, taken: &mut HashSet<String>) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let mut name = format!("{stem}.{extension}");
+    let mut number = 2;
+    while !taken.insert(name.clone()) {
+        name = format!("{stem}-{number}.{extension}");
+        number += 1;
+    }
+    name
+}
+
+/// The top classes of a classifier.
+struct Classes<'a> {
+    args: &'a PredictArgs,
+    model: &'a Model,
+    images: Vec<Classified>,
+}
+
+/// The top classes of one image.
+#[derive(Debug, Serialize)]
+struct Classified {
+    file_name: String,
+    /// By descending probability.
+    classes: Vec<RankedClass>,
+}
+
+impl<'a> Classes<'a> {
+    fn new(args: &'a PredictArgs, model: &'a Model) -> Self {
+        Self {
+            args,
+            model,
+            images: Vec::new(),
+        }
+    }
+}
+
+impl Report for Classes<'_> {
+    fn add(&mut self, _image_id: u64, file: &Path, image: &RgbImage) -> anyhow::Result<()> {
+        let top = self.args.top.unwrap_or(DEFAULT_TOP);
+        let classes = self.model.classify(image, top)?;
+        if !self.args.json {
+            print_out(&bars(file, &classes))?;
+        }
+        self.images.push(Classified {
+            file_name: file.display().to_string(),
+            classes,
+        });
+        Ok(())
+    }
+
+    fn finish(&mut self) -> anyhow::Result<()> {
+        let json = serde_json::to_string_pretty(&self.images)?;
+        if self.args.json {
+            print_out(&json)?;
+        }
+        if let Some(output) = &self.args.output {
+            write_text(&output.join("predictions.json"), &json)?;
+        }
+        Ok(())
+    }
+}
+
+/// Characters of a bar for a probability of 1.
+const BAR: f32 = 30.0;
+
+/// Formats the name of an image and one line with a bar per class.
+fn bars(file: &Path, classes: &[RankedClass]) -> String {
+    let width = classes.iter().map(|c| c.name.chars().count()).max();
+    let width = width.unwrap_or(0);
+    let rows = classes.iter().map(|class| {
+        let bar = "█".repeat((class.probability * BAR).round() as usize);
+        let percent = 100.0 * class.probability;
+        let row = format!("  {:<width$}  {percent:>5.1} %  {bar}", class.name);
+        row.trim_end().to_string()
+    });
+    let rows: Vec<String> = rows.collect();
+    format!("{}\n{}", file.display(), rows.join("\n"))
+}
+
+/// Returns files as given, the images of directories and the matches of patterns; sorted, without
+/// duplicates.
+fn find_images(inputs: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for input in inputs {
+        let path = Path::new(input);
+        let before = files.len();
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).with_context(|| input.clone())?;
+            for entry in entries {
+                let entry = entry.with_context(|| input.clone())?.path();
+                if has_image_extension(&entry) {
+                    files.push(entry);
+                }
+            }
+            if files.len() == before {
+                bail!(
+                    "{input}: no images in this directory ({})",
+                    IMAGE_EXTENSIONS.join(", ")
+                );
+            }
+        } else if path.exists() {
+            files.push(path.to_path_buf());
+        } else if input.contains(['*', '?', '[']) {
+            for found in glob::glob(input).with_context(|| input.clone())? {
+                files.push(found?);
+            }
+            if files.len() == before {
+                bail!("{input}: no file matches");
+            }
+        } else {
+            bail!("{input}: no such file or directory");
+        }
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
+}

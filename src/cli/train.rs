@@ -1,0 +1,163 @@
+//! `sedet train`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::progress::{ConsoleProgress, duration};
+use super::weights::ForeignArgs;
+use super::{DeviceArgs, print_out, status, stop_on_ctrl_c};
+use sedet_core::report::Evaluation;
+use sedet_core::train::engine::Outcome;
+use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
+use sedet_data::loading::OnBadImage;
+use sedet_data::text::count;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct TrainArgs {
+    /// Detection: shapes, blood-cells, coco or a directory with annotations; classification: imagenet,
+    /// places365, places365-challenge, cifar10, cifar100 or a directory of class directories
+    #[arg(long, required_unless_present = "resume")]
+    dataset: Option<String>,
+    /// Random seed of weights, order, augmentation and sampling [default: the recipe's]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Directory of the run [default: runs/DATASET]
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Continue the run in this directory
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
+        "dataset", "config", "set", "backbone", "weights", "lr", "batch_size", "seed", "output"
+    ])]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+}
+
+/// The options of every subcommand that trains.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct RecipeArgs {
+    /// Directory of the named datasets [default: $SEDET_DATA]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Recipe name or TOML file [default: chosen by the dataset]
+    #[arg(long)]
+    config: Option<String>,
+    /// Override one value of the recipe, such as train.epochs=12; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Backbone, such as se-resnet50 (see `sedet models`) [default: the recipe's]
+    #[arg(long)]
+    backbone: Option<String>,
+    /// Initial weights: a sedet checkpoint or a file from torchvision, timm, detectron2, ...; layers
+    /// that do not fit are randomly initialized
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Learning rate, used as given (no batch-size scaling)
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Images per batch [default: the recipe's]
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// Number of epochs [default: the recipe's]
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// What to do with unreadable images: stop, or skip them and list them at the end; also applies to
+    /// --resume [default: the recipe's]
+    #[arg(long, value_parser = super::on_bad_image())]
+    on_bad_image: Option<OnBadImage>,
+    #[command(flatten)]
+    foreign: ForeignArgs,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+}
+
+impl RecipeArgs {
+    /// Returns the options for the library.
+    pub(super) fn options(&self) -> anyhow::Result<RecipeOptions> {
+        self.foreign.need("--weights", self.weights.is_some())?;
+        Ok(RecipeOptions {
+            data_dir: self.data_dir.clone(),
+            recipe: self.config.clone(),
+            settings: self.set.clone(),
+            backbone: self.backbone.clone(),
+            weights: self.weights.as_deref().map(|path| self.foreign.file(path)),
+            learning_rate: self.lr,
+            batch_size: self.batch_size,
+            epochs: self.epochs,
+            on_bad_image: self.on_bad_image,
+        })
+    }
+}
+
+pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
+    let recipe = args.recipe.options()?;
+    let start = match args.resume {
+        Some(run) => Start::Resume(run),
+        None => {
+            let dataset = args.dataset.unwrap_or_default();
+            let name = Path::new(&dataset).file_name().unwrap_or("run".as_ref());
+            let default = Path::new("runs").join(name);
+            Start::New {
+                output: args.output.unwrap_or(default),
+                seed: args.seed,
+                dataset,
+            }
+        }
+    };
+    let request = TrainRequest {
+        start,
+        recipe,
+        device: args.recipe.device.resolve()?,
+        stop: stop_on_ctrl_c()?,
+    };
+    let mut progress = ConsoleProgress::default();
+    let report = train::run(&request, &mut progress);
+    drop(progress);
+    let report = report?;
+    let resume = format!("sedet train --resume {}", report.run.path.display());
+    if report.outcome == Outcome::TimeUp {
+        status!("resume with: {resume}");
+    }
+    match &report.result {
+        Some(result) => {
+            print_out(&result.evaluation.to_text())?;
+            status!("\n{}", next_steps(&report, result));
+            Ok(ExitCode::SUCCESS)
+        }
+        None if report.outcome == Outcome::Interrupted => {
+            status!("interrupted; progress saved; resume with: {resume}");
+            Ok(ExitCode::FAILURE)
+        }
+        None => {
+            status!("interrupted; training is complete and saved; evaluate it with: {resume}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Formats where the results are and the commands that use them.
+fn next_steps(report: &TrainReport, result: &RunResult) -> String {
+    let best = report.run.best_checkpoint();
+    let best = best.display();
+    let mut text = format!(
+        "best checkpoint ({} of training): {best}\n",
+        duration(result.seconds)
+    );
+    if let Some(directory) = result.samples.first().and_then(|file| file.parent()) {
+        let images = count(result.samples.len(), "validation image");
+        text += &format!("{images} with detections: {}\n", directory.display());
+    }
+    let output = match result.evaluation {
+        Evaluation::Detection(_) => " --output detections/",
+        Evaluation::Classification(_) => "",
+    };
+    let data_dir = match &report.data_dir {
+        Some(directory) => format!(" --data-dir {}", directory.display()),
+        None => String::new(),
+    };
+    text + &format!(
+        "\nnext:\n  sedet predict --checkpoint {best} IMAGE...{output}\n  \
+         sedet eval --checkpoint {best} --dataset {}{data_dir}",
+        report.dataset
+    )
+}
