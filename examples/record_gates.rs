@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = resolve_device(DeviceChoice::Auto)?.device;
     let model = Model::load(checkpoint, &device)?;
 
-    // One forward pass gives the prediction and the gates. `Depth::GatesAndMaps` also keeps the feature maps before
+    // One forward pass gives the prediction and the gates. `Depth::GatesAndFeatureMaps` also keeps the feature maps before
     // and after scaling, for `BlockRecording::channel`.
     let recording = model.record(&image, Depth::Gates)?;
     println!("{} detections", recording.prediction.detections().len());
