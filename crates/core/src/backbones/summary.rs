@@ -1,8 +1,7 @@
-//! What a network costs: parameters, multiplications and sizes of its layers, told without running
-//! it.
+//! Parameters, multiply-adds and output sizes of a network's layers, without running it.
 //!
-//! A [`Tracer`] walks the real module beside its forward pass, with the shape of one image's map in
-//! place of the map.
+//! A [`Tracer`] follows the forward pass of a module with the shape of one image's feature map instead
+//! of the feature map.
 
 use std::fmt::Display;
 
@@ -18,24 +17,24 @@ use sedet_nn::nn::norm::Norm;
 use sedet_nn::nn::pool::Pool2d;
 use sedet_nn::nn::se::{SeUnit, Squeeze};
 
-/// What a layer is.
+/// The type of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerKind {
     /// A convolution.
     Conv,
-    /// Batch norm, with the ReLU behind it.
+    /// Batch norm, with the ReLU after it.
     Norm,
-    /// Pooling, over windows or whole maps.
+    /// Pooling, over windows or whole feature maps.
     Pool,
-    /// An SE unit, with the scaling of its map.
+    /// An SE unit, with the scaling of its input.
     Se,
     /// A linear layer.
     Linear,
 }
 
 impl LayerKind {
-    /// For people.
+    /// Returns the name for tables and CSV files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Conv => "conv",
@@ -47,30 +46,30 @@ impl LayerKind {
     }
 }
 
-/// One layer and what it costs for one image.
+/// One layer with its parameters and multiply-adds for one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerSummary {
-    /// Its path in the network; its tensors in a checkpoint have names that start so.
+    /// Its path in the network, a prefix of the names of its tensors in a checkpoint.
     pub name: String,
-    /// What it is.
+    /// Its type.
     pub kind: LayerKind,
     /// Channels, height and width of its output.
     pub output: [usize; 3],
-    /// Numbers that are learned; running statistics do not count.
+    /// Number of parameters, without running statistics.
     pub parameters: u64,
-    /// Multiplications, each with the addition that goes with it, of convolutions, linear layers
-    /// and the SE scaling. Norms count nothing, as they can be folded into the convolution.
+    /// Multiply-adds of convolutions, linear layers and the SE scaling. Norms count as zero, since they
+    /// can be folded into the convolution.
     pub macs: u64,
 }
 
 impl LayerSummary {
-    /// Its output for people: channels, height and width.
+    /// Returns the size of its output as text: channels, height and width.
     pub fn shape(&self) -> String {
         let [channels, height, width] = self.output;
         format!("{channels}x{height}x{width}")
     }
 
-    /// Values of its output.
+    /// Returns the number of values of its output.
     pub fn activations(&self) -> u64 {
         self.output.iter().map(|&n| n as u64).product()
     }
@@ -84,18 +83,18 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Numbers that are learned, in all.
+    /// Returns the total number of parameters.
     pub fn parameters(&self) -> u64 {
         self.layers.iter().map(|layer| layer.parameters).sum()
     }
 
-    /// Multiply-adds for one image. This is what the "GFLOPs" of the SENet paper count.
+    /// Returns the multiply-adds for one image. This is what the "GFLOPs" of the SENet paper count.
     pub fn macs(&self) -> u64 {
         self.layers.iter().map(|layer| layer.macs).sum()
     }
 
-    /// Bytes of the 32-bit outputs of all layers for one image: what a training step keeps for the
-    /// backward pass. Prediction needs a few maps at a time.
+    /// Returns the bytes of the 32-bit outputs of all layers for one image: what a training step keeps
+    /// for the backward pass. Inference needs a few feature maps at a time.
     pub fn activation_bytes(&self) -> u64 {
         4 * self
             .layers
@@ -119,13 +118,13 @@ impl Summary {
         sedet_data::csv::to_csv(std::iter::once(head).chain(layers))
     }
 
-    /// Channels, height and width of what the last layer gives; none without layers.
+    /// Returns channels, height and width of the last output; none without layers.
     pub fn output(&self) -> Option<[usize; 3]> {
         self.layers.last().map(|layer| layer.output)
     }
 }
 
-/// An image that leaves nothing for a layer to work on.
+/// An image that is too small for a layer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "an image of {}x{} pixels (height x width) is too small: nothing is left of it at {layer}", size[0], size[1]
@@ -137,7 +136,7 @@ pub struct TooSmall {
     pub layer: String,
 }
 
-/// Walks a network and notes its layers.
+/// Records the layers of a network.
 #[derive(Debug)]
 pub struct Tracer {
     size: [usize; 2],
@@ -148,7 +147,7 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Before the first layer, with an RGB image of this height and width.
+    /// Starts before the first layer, with an RGB image of this height and width.
     pub fn new(size: [usize; 2]) -> Self {
         Self {
             size,
@@ -180,22 +179,22 @@ impl Tracer {
         }
     }
 
-    /// Channels, height and width of the current map.
+    /// Returns channels, height and width of the current feature map.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
     }
 
-    /// Go on with a map of another shape, such as the input of a shortcut.
+    /// Continues with a feature map of another shape, such as the input of a shortcut.
     pub fn resume(&mut self, shape: [usize; 3]) {
         self.shape = shape;
     }
 
-    /// Go on with more channels, concatenated to those of the current map.
+    /// Adds channels that are concatenated to the current feature map.
     pub fn append_channels(&mut self, channels: usize) {
         self.shape[0] += channels;
     }
 
-    /// Everything that `walk` notes has this name before its own.
+    /// Prefixes the names of all layers that `walk` records.
     pub fn within(&mut self, name: impl Display, walk: impl FnOnce(&mut Self)) {
         self.path.push(name.to_string());
         walk(self);
@@ -210,7 +209,7 @@ impl Tracer {
         full + &name.to_string()
     }
 
-    fn note(&mut self, name: impl Display, kind: LayerKind, parameters: u64, macs: u64) {
+    fn record(&mut self, name: impl Display, kind: LayerKind, parameters: u64, macs: u64) {
         let name = self.full_name(name);
         self.layers.push(LayerSummary {
             name,
@@ -221,31 +220,31 @@ impl Tracer {
         });
     }
 
-    /// The first window that does not fit is remembered; sizes after it mean nothing.
+    /// Stores the first layer whose window does not fit; later sizes are meaningless.
     fn stop(&mut self, name: impl Display) {
         let name = self.full_name(name);
         self.stopped_at.get_or_insert(name);
     }
 
-    /// A convolution.
+    /// Records a convolution.
     pub fn conv(&mut self, name: impl Display, conv: &Conv2d) {
         let [_, height, width] = self.shape;
         let Some(shape) = conv.output_shape([height, width]) else {
             return self.stop(name);
         };
         self.shape = shape;
-        let weights = numbers(&conv.weight);
-        let parameters = weights + conv.bias.as_ref().map_or(0, numbers);
-        self.note(name, LayerKind::Conv, parameters, weights * self.pixels());
+        let weights = count(&conv.weight);
+        let parameters = weights + conv.bias.as_ref().map_or(0, count);
+        self.record(name, LayerKind::Conv, parameters, weights * self.pixels());
     }
 
-    /// A norm.
+    /// Records a norm.
     pub fn norm(&mut self, name: impl Display, norm: &Norm) {
-        let parameters = numbers(&norm.weight) + numbers(&norm.bias);
-        self.note(name, LayerKind::Norm, parameters, 0);
+        let parameters = count(&norm.weight) + count(&norm.bias);
+        self.record(name, LayerKind::Norm, parameters, 0);
     }
 
-    /// A convolution and its norm.
+    /// Records a convolution and its norm.
     pub fn conv_norm(&mut self, name: impl Display, layer: &ConvNorm) {
         self.within(name, |tracer| {
             tracer.conv("conv", &layer.conv);
@@ -253,7 +252,7 @@ impl Tracer {
         });
     }
 
-    /// Pooling over windows.
+    /// Records pooling over windows.
     pub fn pool(&mut self, name: impl Display, pool: Pool2d) {
         let [channels, height, width] = self.shape;
         let Some([height, width]) = pool.output_size([height, width]) else {
@@ -262,20 +261,21 @@ impl Tracer {
         self.pool_to(name, [channels, height, width]);
     }
 
-    /// Pooling of the whole map to a shape.
+    /// Records pooling of the whole feature map to a shape.
     pub fn pool_to(&mut self, name: impl Display, shape: [usize; 3]) {
         self.shape = shape;
-        self.note(name, LayerKind::Pool, 0, 0);
+        self.record(name, LayerKind::Pool, 0, 0);
     }
 
-    /// Pooling of the current map on a side way; gives its shape and leaves the current one.
+    /// Records pooling of the current feature map in a shortcut; returns its shape and keeps the current
+    /// one.
     pub fn aside(&mut self, name: impl Display, pool: Pool2d) -> [usize; 3] {
         let before = self.shape;
         self.pool(name, pool);
         std::mem::replace(&mut self.shape, before)
     }
 
-    /// Branches side by side, concatenated.
+    /// Records branches whose outputs are concatenated.
     pub fn branches(&mut self, name: impl Display, branches: &[Branch]) {
         let input = self.shape;
         let mut channels = 0;
@@ -294,19 +294,19 @@ impl Tracer {
         self.shape[0] = channels;
     }
 
-    /// An SE unit named `se`, where there is one.
+    /// Records an SE unit named `se`, if there is one.
     pub fn se(&mut self, unit: Option<&SeUnit>) {
         let Some(unit) = unit else {
             return;
         };
         let (fc1, fc2) = (linear_costs(&unit.fc1), linear_costs(&unit.fc2));
         let scaling = self.shape[0] as u64 * self.pixels();
-        // Without a squeeze both layers act at every pixel.
+        // Without a squeeze both layers are applied at every pixel.
         let times = match unit.config().squeeze {
             Squeeze::Average | Squeeze::Max => 1,
             Squeeze::None => self.pixels(),
         };
-        self.note(
+        self.record(
             "se",
             LayerKind::Se,
             fc1.parameters + fc2.parameters,
@@ -314,11 +314,11 @@ impl Tracer {
         );
     }
 
-    /// A linear layer on the flattened map.
+    /// Records a linear layer on the flattened feature map.
     pub fn linear(&mut self, name: impl Display, linear: &Linear) {
         let costs = linear_costs(linear);
         self.shape = [costs.outputs, 1, 1];
-        self.note(name, LayerKind::Linear, costs.parameters, costs.macs);
+        self.record(name, LayerKind::Linear, costs.parameters, costs.macs);
     }
 
     fn pixels(&self) -> u64 {
@@ -333,15 +333,15 @@ struct LinearCosts {
 }
 
 fn linear_costs(linear: &Linear) -> LinearCosts {
-    let weights = numbers(&linear.weight);
+    let weights = count(&linear.weight);
     LinearCosts {
         outputs: linear.weight.lazy_shape()[1],
-        parameters: weights + linear.bias.as_ref().map_or(0, numbers),
+        parameters: weights + linear.bias.as_ref().map_or(0, count),
         macs: weights,
     }
 }
 
-/// How many numbers a parameter has, without drawing them.
-fn numbers<const D: usize>(parameter: &Param<Tensor<D>>) -> u64 {
+/// Returns the number of values of a parameter without initializing it.
+fn count<const D: usize>(parameter: &Param<Tensor<D>>) -> u64 {
     parameter.lazy_shape().num_elements() as u64
 }

@@ -4,19 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
-/// Configuration of the anchors of a pyramid: one size a level, the same ratios on each.
+/// Configuration of the anchors of a feature pyramid: one size per level, the same ratios on each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AnchorConfig {
     /// Side of the square anchor of each level, in input pixels, finest first.
     pub sizes: Vec<f32>,
-    /// Height over width.
+    /// Ratios of height to width.
     pub aspect_ratios: Vec<f32>,
     /// torchvision rounds the corners of the base anchors to whole pixels; detectron2 does not.
     pub rounded: bool,
-    /// Distance of the anchors of each level in input pixels; none is torchvision's, the whole-number
-    /// quotient of the padded input's and the map's size. They differ on P6, which is rounded up: of
-    /// an input of 224 pixels it has 4 rows, 56 pixels apart in torchvision, 64 in detectron2.
+    /// Distance between anchors on each level in input pixels. Without it, it is torchvision's: the
+    /// integer quotient of the sizes of padded input and feature map. They differ on P6, whose size is
+    /// rounded up: for an input of 224 pixels it has 4 rows, 56 pixels apart in torchvision, 64 in
+    /// detectron2.
     #[serde(default)]
     pub strides: Option<Vec<usize>>,
 }
@@ -34,12 +35,12 @@ impl Default for AnchorConfig {
 }
 
 impl AnchorConfig {
-    /// Anchors at one place of the grid.
+    /// Returns the number of anchors per grid location.
     pub fn per_location(&self) -> usize {
         self.aspect_ratios.len()
     }
 
-    /// The anchors of one level around the origin, in the order of the ratios.
+    /// Returns the anchors of one level centered at the origin, in the order of the ratios.
     pub fn cell_anchors(&self, level: usize) -> Vec<BoxXyxy> {
         self.aspect_ratios
             .iter()
@@ -59,7 +60,7 @@ impl AnchorConfig {
             .collect()
     }
 
-    /// All anchors of a padded input, level by level; within a level row by row, then by ratio.
+    /// Returns all anchors of a padded input by level; within a level row by row, then by ratio.
     ///
     /// `grid_sizes` are the sizes of the feature maps.
     pub fn grid(&self, padded: ImageSize, grid_sizes: &[ImageSize]) -> Vec<Vec<BoxXyxy>> {

@@ -1,10 +1,10 @@
-//! Boxes as offsets from a reference box, and back (R-CNN's parametrization).
+//! Encoding of boxes as offsets from a reference box (R-CNN's parametrization), and decoding.
 
 use serde::{Deserialize, Serialize};
 
 use sedet_data::boxes::BoxXyxy;
 
-/// The largest `dw` or `dh` that decoding accepts: `log(1000 / 16)`, against overflow of `exp`.
+/// Limit of `dw` and `dh` in decoding, `log(1000 / 16)`; prevents overflow of `exp`.
 pub const MAX_LOG_SCALE: f32 = 4.135_166_6;
 
 /// Encodes `(dx, dy, dw, dh)` times `weights`; torchvision's `BoxCoder`.
@@ -15,14 +15,14 @@ pub struct BoxCoder {
 }
 
 impl BoxCoder {
-    /// The RPN's coder.
+    /// The coder of the RPN.
     pub const RPN: Self = Self { weights: [1.0; 4] };
-    /// The RoI head's coder.
+    /// The coder of the RoI heads.
     pub const ROI: Self = Self {
         weights: [10.0, 10.0, 5.0, 5.0],
     };
 
-    /// The deltas that lead from `reference` (an anchor or a proposal) to `target`.
+    /// Returns the deltas from `reference` (an anchor or a proposal) to `target`.
     pub fn encode(&self, reference: BoxXyxy, target: BoxXyxy) -> [f32; 4] {
         let [wx, wy, ww, wh] = self.weights;
         let (rw, rh) = (reference.width(), reference.height());
@@ -37,7 +37,7 @@ impl BoxCoder {
         ]
     }
 
-    /// The box that `deltas` lead to from `reference`.
+    /// Returns the box at `deltas` from `reference`.
     pub fn decode(&self, reference: BoxXyxy, deltas: [f32; 4]) -> BoxXyxy {
         let [wx, wy, ww, wh] = self.weights;
         let (rw, rh) = (reference.width(), reference.height());
@@ -63,7 +63,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decoding_what_was_encoded_gives_the_target(
+        fn decoding_an_encoded_box_gives_the_box(
             reference in any_box(), target in any_box(), roi in any::<bool>()
         ) {
             // Beyond a factor of 62.5 decoding clamps on purpose.

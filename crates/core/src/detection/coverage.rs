@@ -1,30 +1,30 @@
-//! Whether the anchors can meet a dataset's boxes at all.
+//! Anchor recall: whether anchors can match the boxes of a dataset.
 
 use super::anchors::AnchorConfig;
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
-/// Distance of P2's places in input pixels; each further level doubles it.
+/// Stride of P2 in input pixels; each further level doubles it.
 const FINEST_STRIDE: usize = 4;
 
-/// The best IoU that any anchor of a padded input has with a box.
+/// Returns the best IoU of any anchor of a padded input with a box.
 ///
-/// It searches no grid: at one level and shape the best anchor is the one whose center is nearest to
-/// the box's, in each direction on its own, since moving away never adds overlap.
+/// It does not search the grid: at each level and shape, the best anchor is the one whose center is
+/// nearest to the center of the box in each direction, because moving away never increases the IoU.
 pub fn best_overlap(anchors: &AnchorConfig, padded: ImageSize, box_in_input: BoxXyxy) -> f32 {
     let mut best = 0.0f32;
     for level in 0..anchors.sizes.len() {
-        let spread = FINEST_STRIDE << level;
-        let places = |side: usize| side.div_ceil(spread).max(1);
+        let level_stride = FINEST_STRIDE << level;
+        let cells = |side: usize| side.div_ceil(level_stride).max(1);
         let fixed = anchors.strides.as_ref().and_then(|all| all.get(level));
-        // As `AnchorConfig::grid` has it.
-        let stride = |side: usize| fixed.copied().unwrap_or(side / places(side)) as f32;
+        // As in `AnchorConfig::grid`.
+        let stride = |side: usize| fixed.copied().unwrap_or(side / cells(side)) as f32;
         let nearest = |center: f32, side: usize| {
-            let last = (places(side) - 1) as f32;
+            let last = (cells(side) - 1) as f32;
             let stride = stride(side);
             (center / stride).round().clamp(0.0, last) * stride
         };
         for anchor in anchors.cell_anchors(level) {
-            // Rounded corners are not symmetric around the place, so its own center counts.
+            // Rounded corners are not symmetric around the grid location, so use the anchor's center.
             let dx = nearest(
                 (box_in_input.x1 + box_in_input.x2 - anchor.x1 - anchor.x2) / 2.0,
                 padded.width,
@@ -33,13 +33,13 @@ pub fn best_overlap(anchors: &AnchorConfig, padded: ImageSize, box_in_input: Box
                 (box_in_input.y1 + box_in_input.y2 - anchor.y1 - anchor.y2) / 2.0,
                 padded.height,
             );
-            let placed = BoxXyxy::new(
+            let shifted = BoxXyxy::new(
                 anchor.x1 + dx,
                 anchor.y1 + dy,
                 anchor.x2 + dx,
                 anchor.y2 + dy,
             );
-            best = best.max(placed.iou(box_in_input));
+            best = best.max(shifted.iou(box_in_input));
         }
     }
     best

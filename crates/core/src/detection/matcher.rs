@@ -1,17 +1,17 @@
-//! Which ground truth, if any, a candidate box stands for.
+//! Assignment of ground-truth boxes to candidate boxes.
 
 use serde::{Deserialize, Serialize};
 
 use sedet_data::boxes::BoxXyxy;
 
-/// What the matcher says of one candidate.
+/// The assignment of one candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Match {
-    /// Stands for the ground truth of this index.
+    /// Matched to the ground-truth box with this index.
     GroundTruth(usize),
     /// Background.
     Background,
-    /// Neither: between the thresholds, not used for training.
+    /// Between the thresholds; not used in training.
     Ignored,
 }
 
@@ -23,33 +23,33 @@ pub struct Matcher {
     pub foreground: f32,
     /// A best IoU below this is background.
     pub background: f32,
-    /// Every ground truth also keeps the candidates that overlap it most, however little. Such a
-    /// candidate is matched to its OWN best ground truth, as in torchvision.
+    /// Also matches the candidates with the highest IoU for each ground-truth box, however low it is.
+    /// Such a candidate is matched to its own best ground-truth box, as in torchvision.
     pub low_quality_matches: bool,
 }
 
 impl Matcher {
-    /// The RPN's: 0.7, 0.3, with low-quality matches.
+    /// The thresholds of the RPN: 0.7 and 0.3, with low-quality matches.
     pub const RPN: Self = Self {
         foreground: 0.7,
         background: 0.3,
         low_quality_matches: true,
     };
-    /// The RoI head's: 0.5, without.
+    /// The threshold of the RoI heads: 0.5, without low-quality matches.
     pub const ROI: Self = Self {
         foreground: 0.5,
         background: 0.5,
         low_quality_matches: false,
     };
 
-    /// One answer per candidate. Without ground truth everything is background.
+    /// Returns one assignment per candidate. Without ground truth all candidates are background.
     pub fn match_boxes(&self, ground_truth: &[BoxXyxy], candidates: &[BoxXyxy]) -> Vec<Match> {
         self.match_quality(ground_truth.len(), candidates.len(), |g, c| {
             ground_truth[g].iou(candidates[c])
         })
     }
 
-    /// The same over any quality function `(ground truth, candidate) -> IoU`.
+    /// Returns one assignment per candidate for any quality function `(ground truth, candidate) -> IoU`.
     pub fn match_quality(
         &self,
         ground_truths: usize,
@@ -61,7 +61,7 @@ impl Matcher {
         }
         let mut best_of_candidate = vec![(0usize, f32::NEG_INFINITY); candidates];
         let mut best_of_truth = vec![f32::NEG_INFINITY; ground_truths];
-        // Row by row over the ground truth: memory stays linear in the candidates.
+        // One ground-truth box at a time, so that memory is linear in the candidates.
         for (g, best_truth) in best_of_truth.iter_mut().enumerate() {
             for (c, best) in best_of_candidate.iter_mut().enumerate() {
                 let q = quality(g, c);
@@ -103,7 +103,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn with_low_quality_matches_every_truth_that_is_touched_teaches_somebody(
+        fn with_low_quality_matches_every_overlapped_ground_truth_is_matched(
             q in proptest::collection::vec(0.01f32..1.0, 3 * 7)
         ) {
             let matches = Matcher::RPN.match_quality(3, 7, |g, c| q[g * 7 + c]);

@@ -1,13 +1,12 @@
-//! Faster R-CNN with a feature pyramid, piece by piece.
+//! Faster R-CNN with a feature pyramid.
 //!
-//! From the pieces to the whole: [`anchors`], [`matcher`], [`sampler`], [`box_coder`], [`nms`],
+//! From the components to the detector: [`anchors`], [`matcher`], [`sampler`], [`box_coder`], [`nms`],
 //! [`losses`], [`roi_pooler`], [`fpn`], [`rpn`], [`roi_heads`], [`faster_rcnn`]; [`recompute`]: training
-//! with less memory; [`coverage`]: what anchors can meet.
+//! with less memory; [`coverage`]: anchor recall.
 //!
-//! Everything that decides (matching, sampling, top-k, suppression) runs on the host in `f32` with
-//! torchvision's order of operations; everything that learns runs on the device. Labels are
-//! contiguous `0..num_classes` outside this room; the background class exists only inside
-//! [`roi_heads`].
+//! Discrete steps (matching, sampling, top-k, suppression) run on the host in `f32` with torchvision's
+//! order of operations; differentiable steps run on the device. Labels are contiguous
+//! `0..num_classes`; the background class exists only in [`roi_heads`].
 
 pub mod anchors;
 pub mod box_coder;
@@ -27,10 +26,10 @@ use burn::tensor::Tensor;
 
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
-/// What one training image should teach.
+/// The ground truth of one training image.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
-    /// Ground-truth boxes; may be empty.
+    /// Ground-truth boxes in input pixels; may be empty.
     pub boxes_in_input: Vec<BoxXyxy>,
     /// One class `0..num_classes` per box.
     pub labels: Vec<usize>,
@@ -45,10 +44,10 @@ pub struct ImageBatch {
     pub input_sizes: Vec<ImageSize>,
 }
 
-/// One object found.
+/// A detected object.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Detection {
-    /// Where, in pixels of the network input.
+    /// Its box, in pixels of the network input.
     pub box_in_input: BoxXyxy,
     /// Class `0..num_classes`.
     pub label: usize,
@@ -56,10 +55,10 @@ pub struct Detection {
     pub score: f32,
 }
 
-/// The values of a float tensor, row-major.
+/// Returns the values of a float tensor, row-major.
 ///
-/// A tensor of this room is always `f32` on a device that can be read, so a failure here is a
-/// defect of the program or a lost device, not of the user's data.
+/// # Panics
+/// If the device is lost. Tensors here are always `f32`, whatever the user's data.
 pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor
         .into_data()

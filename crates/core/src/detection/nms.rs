@@ -1,18 +1,19 @@
 //! Non-maximum suppression, on the host.
 //!
-//! Groups never meet, so each is a task; a candidate meets the kept boxes of its group sixteen at a
-//! time, and no more of them once one suppresses it. Memory is linear in the boxes.
+//! Groups are independent, so each is a parallel task. A candidate is compared with the kept boxes of
+//! its group, sixteen at a time, until one suppresses it. Memory is linear in the boxes.
 
 use rayon::prelude::*;
 
 use sedet_data::boxes::BoxXyxy;
 use sedet_nn::kernels::vectorized::vectorized;
 
-/// Indices of the boxes that survive greedy suppression, best score first; torchvision's
+/// Returns the indices of the boxes kept by greedy suppression, by decreasing score; torchvision's
 /// `batched_nms`: boxes of different `groups` (levels, classes) never suppress each other.
 ///
-/// A box goes when its IoU with a better kept box of its group is ABOVE the threshold. Equal
-/// scores keep their order. `groups` is one number per box, or empty for a single group.
+/// A box is suppressed if its IoU with a kept box of its group with a higher score is above the
+/// threshold (not equal to it). Equal scores keep their order. `groups` has one number per box, or is
+/// empty for a single group.
 pub fn nms(boxes: &[BoxXyxy], scores: &[f32], groups: &[usize], iou_threshold: f32) -> Vec<usize> {
     let mut order: Vec<usize> = (0..boxes.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
@@ -58,7 +59,7 @@ struct BoxLanes {
 }
 
 impl BoxLanes {
-    /// Boxes that overlap nothing.
+    /// Boxes without area, which suppress nothing.
     const NOWHERE: Self = Self {
         x1: [f32::INFINITY; LANES],
         y1: [f32::INFINITY; LANES],
@@ -67,8 +68,8 @@ impl BoxLanes {
         area: [1.0; LANES],
     };
 
-    /// Whether one of them has an IoU with `b` above the threshold: [`BoxXyxy::iou`] in its order
-    /// of operations.
+    /// Returns whether one of the boxes has an IoU with `b` above the threshold; the operations are in
+    /// the order of [`BoxXyxy::iou`].
     #[inline(always)]
     fn suppress(&self, b: BoxXyxy, area: f32, iou_threshold: f32) -> bool {
         let mut above = 0u32;
@@ -116,7 +117,7 @@ impl KeptBoxes {
     }
 }
 
-/// Indices of the `k` largest scores, best first; equal scores in index order.
+/// Returns the indices of the `k` largest scores in decreasing order; equal scores in index order.
 pub fn top_k(scores: &[f32], k: usize) -> Vec<usize> {
     let mut indices: Vec<usize> = (0..scores.len()).collect();
     let by_score = |&a: &usize, &b: &usize| scores[b].total_cmp(&scores[a]).then(a.cmp(&b));
@@ -151,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn survivors_of_a_group_do_not_overlap_and_every_loser_had_a_better_rival(
+        fn kept_boxes_do_not_overlap_and_every_suppressed_box_has_a_reason(
             rows in any_scored(), threshold in 0.1f32..0.9
         ) {
             let boxes: Vec<_> = rows.iter().map(|r| r.0).collect();
@@ -173,10 +174,10 @@ mod tests {
         }
 
         #[test]
-        fn survivors_are_those_of_the_plain_definition(
+        fn kept_boxes_are_those_of_the_plain_definition(
             rows in any_scored(), threshold in 0.1f32..0.9
         ) {
-            // Many at a time: more than one set of lanes.
+            // More boxes than fit into one set of lanes.
             let rows: Vec<_> = rows.iter().chain(&rows).chain(&rows).copied().collect();
             let boxes: Vec<_> = rows.iter().map(|r| r.0).collect();
             let scores: Vec<_> = rows.iter().map(|r| r.1).collect();

@@ -1,6 +1,6 @@
-//! The second stage: what each proposal is, and its exact box (Fast R-CNN's head).
+//! The second stage: classification and box regression of proposals (Fast R-CNN's heads).
 //!
-//! Inside this module class 0 is the background and class `c` of the outside is `c + 1`, as in
+//! In this module class 0 is the background, and class `c` of other modules is `c + 1`, as in
 //! torchvision.
 
 use burn::module::Module;
@@ -20,11 +20,11 @@ use sedet_data::boxes::{BoxXyxy, ImageSize};
 use sedet_nn::nn::conv::{forward_linear, linear};
 use sedet_nn::nn::init::WeightInit;
 
-/// How the head's weights start.
+/// Initialization of the heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadInit {
-    /// PyTorch's default of `Linear` everywhere.
+    /// PyTorch's default for `Linear`.
     Torchvision,
     /// `c2_xavier_fill` in the hidden layers, `N(0, 0.01)` for classes, `N(0, 0.001)` for boxes.
     Detectron2,
@@ -34,30 +34,30 @@ pub enum HeadInit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoiHeadsConfig {
-    /// How boxes are pooled.
+    /// RoI pooling.
     pub pooler: RoiPooler,
-    /// Which proposals stand for an object.
+    /// Assignment of ground-truth boxes to proposals.
     pub matcher: Matcher,
-    /// Which proposals the loss is computed on.
+    /// Sampling of the proposals that the loss is computed on.
     pub sampler: BalancedSampler,
     /// Units of the two hidden layers.
     pub representation_size: usize,
-    /// How the weights start.
+    /// Initialization.
     pub init: HeadInit,
     /// Loss of the box deltas.
     pub box_loss: BoxLoss,
-    /// Detections must score above this.
+    /// Detections with a lower score are dropped.
     pub score_threshold: f32,
-    /// IoU above which the weaker of two detections of a class goes.
+    /// IoU threshold of non-maximum suppression within a class.
     pub nms_threshold: f32,
-    /// The most detections of an image.
+    /// Largest number of detections per image.
     pub max_detections: usize,
     /// Detections with a smaller side are dropped, in input pixels.
     pub min_side: f32,
 }
 
 impl RoiHeadsConfig {
-    /// The head over pyramid levels of `channels`, for `num_classes` without background.
+    /// Builds the heads for pyramid levels with `channels`, and `num_classes` without the background.
     pub fn init(&self, channels: usize, num_classes: usize, device: &Device) -> BoxHead {
         let (hidden, classes, boxes) = match self.init {
             HeadInit::Torchvision => (
@@ -82,10 +82,10 @@ impl RoiHeadsConfig {
     }
 }
 
-/// Two hidden layers, a classifier and a box regressor per class.
+/// The heads: two hidden layers, a classifier, and a box regressor per class.
 #[derive(Module, Debug)]
 pub struct BoxHead {
-    /// From the pooled map, flattened channel first.
+    /// First hidden layer, on the pooled feature map flattened in the order channels, rows, columns.
     pub fc6: Linear,
     /// Second hidden layer.
     pub fc7: Linear,
@@ -95,7 +95,7 @@ pub struct BoxHead {
     pub bbox_pred: Linear,
 }
 
-/// What the head says of every proposal.
+/// Outputs of the heads for every proposal.
 #[derive(Debug, Clone)]
 pub struct BoxHeadOutput {
     /// `[proposals, num_classes + 1]`.
@@ -105,12 +105,12 @@ pub struct BoxHeadOutput {
 }
 
 impl BoxHead {
-    /// Pooled maps `[proposals, channels, size, size]` to logits and deltas.
+    /// Computes logits and deltas from pooled feature maps, `[proposals, channels, size, size]`.
     pub fn forward(&self, pooled: Tensor<4>) -> BoxHeadOutput {
         self.forward_hidden(self.hidden(pooled))
     }
 
-    /// The same in the order of the boxes.
+    /// Computes logits and deltas in the order of the boxes.
     pub fn forward_levels(&self, pooled: PooledLevels) -> BoxHeadOutput {
         let [_, size] = self.fc6.weight.lazy_shape().dims();
         self.forward_hidden(pooled.joined([0, size], |pooled| self.hidden(pooled)))
@@ -129,19 +129,19 @@ impl BoxHead {
     }
 }
 
-/// The proposals of one image that the loss is computed on.
+/// The sampled proposals of one image.
 #[derive(Debug, Clone, Default)]
 pub struct TrainingSample {
     /// Their boxes.
     pub proposals: Vec<BoxXyxy>,
     /// 0 for background, class + 1 otherwise.
     pub labels: Vec<usize>,
-    /// The deltas that would be right; zeros for background.
+    /// The target deltas; zeros for background.
     pub box_targets: Vec<[f32; 4]>,
 }
 
-/// Choose what to learn from; torchvision's `select_training_samples`. The ground truth joins the
-/// proposals, so that there is something to learn before the RPN is any good.
+/// Samples proposals for training; torchvision's `select_training_samples`. The ground-truth boxes are
+/// added to the proposals, so that there are positive samples before the RPN is trained.
 pub fn select_training_sample(
     config: &RoiHeadsConfig,
     mut proposals: Vec<BoxXyxy>,
@@ -180,16 +180,17 @@ pub fn select_training_sample(
     out
 }
 
-/// The head's two losses, each a scalar.
+/// The two losses of the heads, each a scalar.
 #[derive(Debug, Clone)]
 pub struct RoiLosses {
-    /// Cross entropy of the sampled proposals.
+    /// Cross-entropy of the sampled proposals.
     pub classifier: Tensor<1>,
-    /// Box loss of the positive ones, of their own class only.
+    /// Box loss of the positive proposals, for their own class only.
     pub box_deltas: Tensor<1>,
 }
 
-/// torchvision's `fastrcnn_loss`: both sums are divided by the number of all sampled proposals.
+/// Computes the losses; torchvision's `fastrcnn_loss`: both sums are divided by the number of sampled
+/// proposals.
 pub fn roi_losses(
     config: &RoiHeadsConfig,
     output: BoxHeadOutput,
@@ -239,7 +240,7 @@ pub fn roi_losses(
     }
 }
 
-/// Detections of every image, best first; torchvision's `postprocess_detections`.
+/// Returns the detections of every image by decreasing score; torchvision's `postprocess_detections`.
 pub fn detections(
     config: &RoiHeadsConfig,
     output: BoxHeadOutput,

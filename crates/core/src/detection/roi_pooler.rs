@@ -1,4 +1,4 @@
-//! RoIAlign over a pyramid: every box is pooled from the level that fits its size.
+//! RoIAlign over a feature pyramid: every box is pooled from the level that fits its size.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sedet_data::boxes::BoxXyxy;
 use sedet_nn::kernels::roi_align::{RoiAlignOptions, roi_align};
 
-/// Where the small number goes that keeps boxes at a boundary on the upper level.
+/// Position of the small constant that assigns boxes at a boundary to the coarser level.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LevelEpsilon {
@@ -20,17 +20,17 @@ pub enum LevelEpsilon {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoiPooler {
-    /// Side of the pooled square.
+    /// Height and width of the output.
     pub output_size: usize,
     /// Sampling points per bin and axis; 0 adapts to the size of the bin.
     pub sampling_ratio: usize,
     /// Shift by half a pixel (detectron2's `ROIAlignV2`).
     pub aligned: bool,
-    /// A box of this side goes to the canonical level (FPN paper, equation 1).
+    /// Side of a square box that is pooled from the canonical level (FPN paper, equation 1).
     pub canonical_scale: f32,
-    /// The pyramid level of such a box: 4 is P4.
+    /// The canonical level: 4 is P4.
     pub canonical_level: usize,
-    /// How boundaries are decided.
+    /// Treatment of boxes at a boundary between levels.
     pub level_epsilon: LevelEpsilon,
 }
 
@@ -38,7 +38,7 @@ pub struct RoiPooler {
 const FINEST_LEVEL: usize = 2;
 
 impl RoiPooler {
-    /// Index of the level (0 = P2) that a box is pooled from, of `levels` levels.
+    /// Returns the index of the level (0 is P2) that a box is pooled from, given `levels` levels.
     pub fn level_of(&self, box_in_input: BoxXyxy, levels: usize) -> usize {
         let ratio = box_in_input.area().max(0.0).sqrt() / self.canonical_scale;
         let k0 = self.canonical_level as f32;
@@ -47,14 +47,16 @@ impl RoiPooler {
             LevelEpsilon::InLog(e) => (k0 + (ratio + e).log2()).floor(),
         };
         let finest = FINEST_LEVEL as f32;
-        // An empty box has log2(0) = -inf and lands on the finest level.
+        // An empty box has log2(0) = -inf and is assigned to the finest level.
         (level.clamp(finest, finest + levels as f32 - 1.0) - finest) as usize
     }
 
-    /// Pool every box of every image, image by image.
+    /// Pools every box of every image, in the order of the images.
     ///
-    /// `features` are P2, P3, ... `[batch, channels, h, w]` with strides 4, 8, ...; `boxes` one
-    /// list an image. Gives `[total boxes, channels, output_size, output_size]`.
+    /// # Shapes
+    /// `features` are P2, P3, ..., each `[batch, channels, height, width]`, with strides 4, 8, ...;
+    /// `boxes` has one list per image. The output is `[total boxes, channels, output_size,
+    /// output_size]`.
     pub fn forward(&self, features: &[Tensor<4>], boxes: &[Vec<BoxXyxy>]) -> Tensor<4> {
         let [_, channels, _, _] = features[0].dims();
         let size = self.output_size;
@@ -62,7 +64,7 @@ impl RoiPooler {
         pooled.joined([0, channels, size, size], |pooled| pooled)
     }
 
-    /// The same, level by level.
+    /// Pools every box of every image, grouped by level.
     pub fn by_level(&self, features: &[Tensor<4>], boxes: &[Vec<BoxXyxy>]) -> PooledLevels {
         let device = features[0].device();
         let total: usize = boxes.iter().map(Vec::len).sum();
@@ -109,19 +111,20 @@ impl RoiPooler {
     }
 }
 
-/// Boxes pooled from the levels of a pyramid, those of a level together.
+/// Pooled boxes, grouped by level.
 #[derive(Debug)]
 pub struct PooledLevels {
     /// `[boxes, channels, output_size, output_size]` of each level that has boxes.
     pooled: Vec<Tensor<4>>,
-    /// Where each box stands in the levels one after the other.
+    /// Position of each box in the concatenated levels.
     places: Vec<i64>,
     device: Device,
 }
 
 impl PooledLevels {
-    /// What `map` makes of each level, in the order of the boxes; `empty` is its shape without any.
-    /// The pooled maps of a thousand boxes are 50 MB, so what is joined should be smaller.
+    /// Applies `map` to each level and concatenates the results in the order of the boxes; `empty` is
+    /// the shape without boxes. The pooled feature maps of 1000 boxes take 50 MB, so `map` should
+    /// reduce them.
     pub fn joined<const D: usize>(
         self,
         empty: [usize; D],
@@ -138,7 +141,7 @@ impl PooledLevels {
     }
 }
 
-/// The device without autodiff: constants made on it stay out of the graph.
+/// Returns the device without autodiff; constants created on it are not part of the graph.
 fn plain(device: &Device) -> Device {
     if device.is_autodiff() {
         device.clone().inner()

@@ -1,4 +1,4 @@
-//! The region proposal network (Ren et al. 2015): which anchors hold an object, and where.
+//! The region proposal network (Ren et al. 2015): objectness and box regression of anchors.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -15,18 +15,18 @@ use sedet_data::boxes::{BoxXyxy, ImageSize};
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
 use sedet_nn::nn::init::WeightInit;
 
-/// What the RPN's loss sums are divided by.
+/// Divisor of the RPN's losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RpnNormalizer {
-    /// The anchors really sampled; torchvision.
+    /// Number of sampled anchors; torchvision.
     Sampled,
-    /// The sampler's size times the images, even if fewer were found; detectron2.
+    /// Sample size times number of images, even if fewer were sampled; detectron2.
     BatchSize,
 }
 
-/// By what proposals are ranked. The order is the same until probabilities are so close to 1 that
-/// `f32` holds no difference: then the ties are in the order of the levels.
+/// The score that proposals are ranked by. The order is the same except for probabilities so close to 1
+/// that they are equal in `f32`: such ties are in the order of the levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProposalRank {
@@ -37,13 +37,13 @@ pub enum ProposalRank {
     Logit,
 }
 
-/// How many proposals pass each filter.
+/// Numbers of proposals kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProposalLimits {
-    /// Best anchors kept of each level before suppression.
+    /// Anchors per level before non-maximum suppression.
     pub pre_nms: usize,
-    /// Proposals kept of each image after suppression, over all levels.
+    /// Proposals per image after non-maximum suppression, over all levels.
     pub post_nms: usize,
 }
 
@@ -51,18 +51,18 @@ pub struct ProposalLimits {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RpnConfig {
-    /// Which anchors stand for an object.
+    /// Assignment of ground-truth boxes to anchors.
     pub matcher: Matcher,
-    /// Which anchors the loss is computed on.
+    /// Sampling of the anchors that the loss is computed on.
     pub sampler: BalancedSampler,
-    /// Limits while training.
+    /// Limits in training.
     pub train_limits: ProposalLimits,
-    /// Limits otherwise.
+    /// Limits in inference.
     pub test_limits: ProposalLimits,
-    /// What orders the proposals of all levels.
+    /// The score that proposals of all levels are ranked by.
     #[serde(default)]
     pub rank: ProposalRank,
-    /// IoU above which the weaker of two proposals of a level goes.
+    /// IoU threshold of non-maximum suppression within a level.
     pub nms_threshold: f32,
     /// Proposals with a smaller side are dropped, in input pixels.
     pub min_side: f32,
@@ -73,7 +73,7 @@ pub struct RpnConfig {
 }
 
 impl RpnConfig {
-    /// The head over pyramid levels of `channels`.
+    /// Builds the head for pyramid levels with `channels`.
     pub fn init(&self, channels: usize, anchors_per_location: usize, device: &Device) -> RpnHead {
         let conv = |channels_out: usize, kernel: usize| {
             Conv2dConfig::new(channels, channels_out, kernel)
@@ -88,18 +88,18 @@ impl RpnConfig {
     }
 }
 
-/// The convolutions, shared by all levels.
+/// The head of the RPN, shared by all levels.
 #[derive(Module, Debug)]
 pub struct RpnHead {
     /// 3x3 with ReLU.
     pub conv: Conv2d,
-    /// 1x1 to one logit an anchor.
+    /// 1x1, one logit per anchor.
     pub cls_logits: Conv2d,
-    /// 1x1 to four deltas an anchor.
+    /// 1x1, four deltas per anchor.
     pub bbox_pred: Conv2d,
 }
 
-/// What the head says of every anchor of every image, levels concatenated.
+/// Outputs of the head for every anchor of every image, with the levels concatenated.
 #[derive(Debug, Clone)]
 pub struct RpnOutput {
     /// `[batch, anchors]` logits.
@@ -111,7 +111,7 @@ pub struct RpnOutput {
 }
 
 impl RpnHead {
-    /// Pyramid levels `[batch, channels, h, w]` to logits and deltas in the order of
+    /// Computes logits and deltas of pyramid levels `[batch, channels, height, width]` in the order of
     /// [`AnchorConfig::grid`](super::anchors::AnchorConfig::grid).
     pub fn forward(&self, levels: &[Tensor<4>]) -> RpnOutput {
         let mut objectness = Vec::with_capacity(levels.len());
@@ -140,10 +140,10 @@ impl RpnHead {
     }
 }
 
-/// The proposals of every image, best first; torchvision's `filter_proposals`.
+/// Returns the proposals of every image by decreasing score; torchvision's `filter_proposals`.
 ///
-/// Per level the best logits, decoded, clipped to the image, small ones dropped, suppressed
-/// within the level; then the best of all levels.
+/// Takes the best logits of each level, decodes, clips to the image, drops small boxes, applies
+/// non-maximum suppression within the level, then takes the best of all levels.
 pub fn proposals(
     config: &RpnConfig,
     limits: ProposalLimits,
@@ -166,8 +166,7 @@ pub fn proposals(
                     let at = (start + i) * 4;
                     let d = [deltas[at], deltas[at + 1], deltas[at + 2], deltas[at + 3]];
                     let proposal = BoxCoder::RPN.decode(anchors[i], d).clip(*size);
-                    // Also drops NaN, so that a diverging network ends in the loss check and not
-                    // in an endless comparison.
+                    // Also drops NaN, so that a diverging network fails the check of the loss.
                     if proposal.has_sides_of(config.min_side) {
                         boxes.push(proposal);
                         scores.push(match config.rank {
@@ -186,18 +185,18 @@ pub fn proposals(
         .collect()
 }
 
-/// The RPN's two losses, each a scalar.
+/// The two losses of the RPN, each a scalar.
 #[derive(Debug, Clone)]
 pub struct RpnLosses {
-    /// Binary cross entropy of the sampled anchors.
+    /// Binary cross-entropy of the sampled anchors.
     pub objectness: Tensor<1>,
     /// Box loss of the sampled positive anchors.
     pub box_deltas: Tensor<1>,
 }
 
-/// Match, sample and score the anchors; torchvision's `assign_targets_to_anchors` and
-/// `compute_loss`. `anchors` is flat over the levels; one list of ground truth an image, which may
-/// be empty: then all its anchors are background.
+/// Matches and samples anchors and computes the losses; torchvision's `assign_targets_to_anchors` and
+/// `compute_loss`. `anchors` has all levels concatenated. There is one list of ground-truth boxes per
+/// image; if it is empty, all anchors are background.
 pub fn rpn_losses(
     config: &RpnConfig,
     output: &RpnOutput,

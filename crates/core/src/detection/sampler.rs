@@ -1,32 +1,31 @@
-//! The balanced sample of positives and negatives that a loss is computed on.
+//! Balanced sampling of positive and negative candidates for a loss.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// How many candidates of an image count, and how many of them may be positive; torchvision's
-/// `BalancedPositiveNegativeSampler`.
+/// Sample size and largest fraction of positives; torchvision's `BalancedPositiveNegativeSampler`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BalancedSampler {
     /// Candidates per image.
     pub batch_size_per_image: usize,
-    /// The most of them that are positive.
+    /// Largest fraction of positives.
     pub positive_fraction: f32,
 }
 
-/// Where the choice among too many candidates comes from.
+/// The order in which candidates are taken if there are too many.
 #[derive(Debug)]
 pub enum SampleOrder {
-    /// A uniformly random choice.
+    /// A uniformly random order.
     Shuffled(Box<ChaCha8Rng>),
-    /// The first candidates: for comparison with a reference whose shuffle is switched off.
+    /// By index; for comparison with a reference whose shuffling is switched off.
     InOrder,
 }
 
 impl SampleOrder {
-    /// A random choice that depends on the seed only.
+    /// Returns a random order that depends on the seed only.
     pub fn shuffled(seed: u64) -> Self {
         Self::Shuffled(Box::new(ChaCha8Rng::seed_from_u64(seed)))
     }
@@ -45,7 +44,7 @@ impl SampleOrder {
     }
 }
 
-/// The chosen indices, each list ascending.
+/// The sampled indices, each list ascending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// Indices of positives.
@@ -55,7 +54,7 @@ pub struct Sample {
 }
 
 impl BalancedSampler {
-    /// Choose among the indices of positives and negatives (ascending).
+    /// Samples from the indices of positives and negatives (ascending).
     pub fn sample(
         &self,
         positive: Vec<usize>,
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn every_candidate_has_a_chance() {
+    fn every_candidate_can_be_sampled() {
         let mut seen = [false; 40];
         for seed in 0..200 {
             let mut order = SampleOrder::shuffled(seed);

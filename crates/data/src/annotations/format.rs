@@ -25,7 +25,11 @@ use crate::boxes::ImageSize;
 use crate::text::count;
 
 /// All annotation formats. A directory that several recognize belongs to the first of them.
-pub const FORMATS: &[Format] = &[&CocoFormat, &VocFormat, &YoloFormat];
+pub const FORMATS: &[Format] = &[
+    &CocoFormat, // a JSON file per split
+    &VocFormat,  // an XML file per image
+    &YoloFormat, // a text file per image
+];
 
 /// An entry of [`FORMATS`].
 pub type Format = &'static dyn AnnotationFormat;
