@@ -454,7 +454,7 @@ fn a_value_that_is_no_number_is_an_error_that_names_the_tensor() {
     let message = import(&file, None).unwrap_err().to_string();
     assert!(
         message.contains("nan.safetensors")
-            && message.contains("layer2.0.conv1.weight has 1 value(s)"),
+            && message.contains("layer2.0.conv1.weight has 1 value that is not finite"),
         "{message}"
     );
 }

@@ -83,11 +83,7 @@ pub fn box_text(state: &ViewerState, boxes: &CurrentBoxes, of: BoxRef) -> String
     }
 }
 
-/// Formats a count with its noun, such as `1 image` or `2 images`.
-pub fn count(count: usize, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}")
-}
+pub use sedet_data::text::count;
 
 /// Draws an explanation in small, gray text.
 pub fn hint(ui: &mut Ui, text: impl Into<String>) {

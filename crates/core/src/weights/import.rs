@@ -29,7 +29,7 @@ pub enum ImportError {
         reason: String,
     },
     /// Not a number, or infinite.
-    #[error("{path}: tensor {tensor} has {count} value(s) that are not finite numbers")]
+    #[error("{path}: tensor {tensor} has {} that {} not finite", sedet_data::text::count(*count, "value"), if *count == 1 { "is" } else { "are" })]
     NotFinite {
         /// The file.
         path: String,
