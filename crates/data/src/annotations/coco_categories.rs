@@ -1,4 +1,4 @@
-//! COCO's object classes, for networks whose files have no class names.
+//! The object classes of COCO, for networks whose files have no class names.
 
 use crate::annotations::Category;
 
@@ -86,8 +86,8 @@ const COCO: [(u64, &str); 80] = [
     (90, "toothbrush"),
 ];
 
-/// The classes of a network that has so many and no names: COCO's for 80, COCO's with its gaps
-/// (`unused 12`) for torchvision's 90, else `class 1`, `class 2`, ...
+/// Returns `count` classes for a network without class names: those of COCO for 80, those of COCO
+/// with its gaps (`unused 12`) for torchvision's 90, else `class 1`, `class 2`, ...
 pub fn categories_by_count(count: usize) -> Vec<Category> {
     let category = |id: u64, name: String| Category { id, name };
     match count {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ninety_classes_are_coco_s_by_id_and_eighty_skip_the_gaps() {
+    fn ninety_classes_are_those_of_coco_by_id_and_eighty_skip_the_gaps() {
         let ninety = categories_by_count(90);
         assert_eq!(ninety[16].name, "cat");
         assert_eq!(ninety[11].name, "unused 12");
