@@ -52,11 +52,11 @@ pub struct ClassifierSection {
     /// its name, such as `se.squeeze = "max"`.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub se: Table,
-    /// Any field of the classifier's own configuration, as it stands in a checkpoint, such as
+    /// Any field of the classifier's own configuration, as in a checkpoint, such as
     /// `overrides.head.dropout = 0.2`.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub overrides: Table,
-    /// The whole network, taken over from given weights in place of `backbone` and `width`.
+    /// The whole network, imported from given weights in place of `backbone` and `width`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Table>,
 }
@@ -164,7 +164,7 @@ impl Recipe for ClassificationConfig {
 }
 
 impl ClassificationConfig {
-    /// The classifier for so many classes.
+    /// Returns the classifier for a number of classes.
     ///
     /// # Errors
     /// An unknown backbone, overrides that don't fit, SE fields for a backbone without SE units.
@@ -243,8 +243,8 @@ impl ClassificationConfig {
         })
     }
 
-    /// Take over what given weights need to compute what they computed where they come from: the
-    /// meaning of pixels and, with `whole`, the network.
+    /// Adopts what given weights need to compute what they computed in their framework: the pixel
+    /// normalization and, with `whole`, the network.
     ///
     /// # Errors
     /// Never for a description that a checkpoint holds.

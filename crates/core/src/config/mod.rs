@@ -105,7 +105,7 @@ pub trait Recipe: Serialize + DeserializeOwned {
     /// Images per batch, and the number of images a step that the learning rate is meant for.
     fn batch_sizes(&self) -> (usize, usize);
 
-    /// Say that the learning rate is meant for so many images a step.
+    /// Sets the number of images per step that the learning rate is meant for.
     fn set_base_batch_size(&mut self, images: usize);
 
     /// A recipe by name or a TOML file, changed by `KEY=VALUE` settings.

@@ -20,9 +20,9 @@ use sedet_data::loading::{
 /// A classifier, its data and how it is measured.
 #[derive(Debug)]
 pub struct ClassificationTask {
-    /// What is learnt from.
+    /// The training data.
     pub train: LabeledLoader,
-    /// What is measured on.
+    /// The validation data.
     pub val: Arc<LabeledDataset>,
     /// The model.
     pub spec: ModelSpec,
@@ -37,10 +37,10 @@ pub struct ClassificationTask {
 }
 
 impl ClassificationTask {
-    /// Classify all images that are measured on; nothing if `stop` was set meanwhile.
+    /// Evaluates a model on the validation data. Returns none if `stop` was set meanwhile.
     ///
     /// # Errors
-    /// The first image that can't be read, unless such are left out.
+    /// The first image that can't be read, unless such images are skipped.
     pub fn measure(
         &self,
         model: &Classifier,

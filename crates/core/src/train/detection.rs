@@ -21,11 +21,11 @@ use sedet_data::loading::{DetectionLoader, EpochBatches, OnBadImage, SkippedImag
 /// A detector, its data and how it is measured.
 #[derive(Debug)]
 pub struct DetectionTask {
-    /// What is learnt from.
+    /// The training data.
     pub train: DetectionLoader,
-    /// What is measured on.
+    /// The validation data.
     pub val: OpenedSplit,
-    /// The same as the evaluation engine wants it.
+    /// The annotations of the validation data, for evaluation.
     pub ground_truth: GroundTruth,
     /// The model.
     pub spec: ModelSpec,
@@ -56,8 +56,8 @@ impl DetectionTask {
         (batch, targets)
     }
 
-    /// Detect and measure, with the results written down; and which images could not be read, where
-    /// such are left out. Nothing if `stop` was set meanwhile.
+    /// Detects and evaluates, and writes the detections; returns also which images could not be read, where
+    /// those are skipped. Returns none if `stop` was set meanwhile.
     ///
     /// # Errors
     /// An image or the results file.

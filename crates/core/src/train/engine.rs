@@ -1,7 +1,7 @@
 //! The training loop, one for every task.
 //!
-//! All randomness of an iteration is a function of the seed and the iteration; all that a run has
-//! become stands in its last checkpoint. So an interrupted and resumed run equals one that was
+//! All randomness of an iteration is a function of the seed and the iteration; the whole state of a run
+//! is in its last checkpoint. So an interrupted and resumed run equals one that was
 //! never interrupted, bit for bit on the CPU.
 
 use std::ops::ControlFlow;
@@ -32,10 +32,10 @@ use sedet_data::loading::SkippedImage;
 pub struct EngineConfig {
     /// Passes over the data.
     pub epochs: usize,
-    /// Stop after so many optimizer steps, even inside an epoch.
+    /// Limit of optimizer steps, even inside an epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_iterations: Option<usize>,
-    /// Stop after so many minutes of this session, evaluations included. The run is evaluated then
+    /// Limit of minutes per session, evaluations included. The run is evaluated then
     /// and can be resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_minutes: Option<f64>,
@@ -52,12 +52,12 @@ pub struct EngineConfig {
     /// Limit of the gradient's norm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// Decay of the weights' average; none trains without.
+    /// Decay of the EMA weights; none for no EMA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema_decay: Option<f64>,
     /// Epochs between evaluations; the last epoch is always evaluated.
     pub evaluate_every: usize,
-    /// Stop after so many evaluations without a better score.
+    /// Number of evaluations without a better score after which training stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
     /// Iterations between events.
@@ -125,7 +125,7 @@ pub type BackwardPass<'m> = Box<dyn FnOnce() -> GradientsParams + 'm>;
 pub trait TrainTask {
     /// The network.
     type Model: Module;
-    /// What a step learns from.
+    /// The data of a step.
     type Batch;
     /// What can go wrong with data or evaluation.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -164,7 +164,7 @@ pub trait TrainTask {
         model: &Self::Model,
         stop: &AtomicBool,
     ) -> Result<Option<Evaluation>, Self::Error>;
-    /// Images left out so far because they can't be used.
+    /// Images that were skipped so far because they can't be read.
     fn skipped(&self) -> Vec<SkippedImage> {
         Vec::new()
     }
@@ -188,9 +188,9 @@ pub enum TrainError<E: std::error::Error + 'static> {
     /// Data or evaluation.
     #[error(transparent)]
     Task(E),
-    /// All images of an epoch were left out.
+    /// All images of an epoch were skipped.
     #[error(
-        "no image of epoch {epoch} could be used (is the disk with the images still there?); nothing was learned from it"
+        "no image of epoch {epoch} could be used (is the disk with the images still available?)"
     )]
     NothingToLearnFrom {
         /// Counted from 1.
@@ -291,7 +291,7 @@ enum Stretch {
     Interrupted,
 }
 
-/// Where training stands; the part of a checkpoint that is not tensors.
+/// The state of training beside the tensors, stored in checkpoints.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Optimizer steps done.
@@ -310,7 +310,7 @@ pub struct Progress {
     /// For schedules that follow the loss.
     #[serde(default)]
     pub plateau: PlateauState,
-    /// Updates of the average.
+    /// Number of EMA updates.
     pub ema_updates: u64,
     /// Seconds spent training in all sessions; not part of the result.
     pub seconds: f64,
@@ -719,7 +719,7 @@ impl<T: TrainTask> Engine<'_, T> {
             .map_err(|e| self.events_error(e))
     }
 
-    /// Evaluate, with the average where there is one, and keep the weights if they are the best so
+    /// Evaluates, with the EMA weights where there are any, and keeps the weights if they are the best so
     /// far; the flag says so. A score that is not a number is never the best. Nothing when it was
     /// stopped; the state is as before.
     fn evaluate(

@@ -16,7 +16,7 @@ pub struct EventLog {
 
 impl EventLog {
     /// Open the logs of a run directory. On resuming at `iteration`, lines that a crash left
-    /// behind for what will be done again are taken out first, so that none stands twice: those of
+    /// behind for what will be done again are removed first, so that none is duplicated: those of
     /// later iterations, and the evaluation after this one unless it is `evaluated` already.
     ///
     /// # Errors

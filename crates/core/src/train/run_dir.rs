@@ -82,7 +82,7 @@ impl RunDir {
             })?;
         }
         run.lock()?;
-        // Somebody may have begun a run here since the first look.
+        // Another process may have begun a run here since the first check.
         run.must_be_new()?;
         run.remove_unfinished();
         Ok(run)
@@ -103,7 +103,7 @@ impl RunDir {
         Ok(())
     }
 
-    /// The directory of a run that was interrupted, to look into.
+    /// Opens the directory of an interrupted run for reading.
     ///
     /// # Errors
     /// There is no checkpoint to continue from.
@@ -177,12 +177,12 @@ impl RunDir {
         self.path.join("config.toml")
     }
 
-    /// Where training stands, with the optimizer's state.
+    /// Returns the checkpoint that training resumes from.
     pub fn last_checkpoint(&self) -> PathBuf {
         self.path.join("checkpoints/last.safetensors")
     }
 
-    /// What [`last_checkpoint`](Self::last_checkpoint) was before, for the day it is damaged.
+    /// What [`last_checkpoint`](Self::last_checkpoint) was before, in case it is damaged.
     pub fn previous_checkpoint(&self) -> PathBuf {
         self.path.join("checkpoints/previous.safetensors")
     }
@@ -223,7 +223,7 @@ impl RunDir {
     }
 }
 
-/// What somebody needs to know to make the same run again.
+/// Describes what is needed to reproduce a run.
 pub fn environment(device: &str, data: &Value) -> Value {
     json!({
         "sedet": env!("CARGO_PKG_VERSION"),

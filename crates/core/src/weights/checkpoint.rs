@@ -21,12 +21,12 @@ use super::parameters::NamedTensors;
 use crate::spec::{ModelSpec, SpecError};
 use sedet_data::atomic::replace_atomically;
 
-/// The header entry that holds our JSON.
+/// The header entry that contains the JSON document.
 const METADATA_KEY: &str = "sedet";
 
-/// How our JSON begins: with the checksums of the rest of it (as text) and of every tensor. Files from
+/// How the JSON document begins: with the checksums of the rest of it (as text) and of every tensor. Files from
 /// before there were checksums begin otherwise and are read without. A header entry of its own would
-/// come before or after our JSON by chance, and a file would no longer be a function of its contents.
+/// come before or after it by chance, and a file would no longer be a function of its contents.
 const CHECKSUMS: &str = "{\"crc32c\":";
 
 /// CRC-32C of all parts of a file.
@@ -252,7 +252,7 @@ impl Checkpoint {
     }
 
     /// Whether a file is a checkpoint of this program, or at least was meant to be one: a
-    /// safetensors file with our entry in its header, or one whose header is cut off.
+    /// safetensors file with sedet's entry in its header, or one whose header is cut off.
     ///
     /// # Errors
     /// A file that is missing or unreadable.
@@ -404,7 +404,7 @@ impl Checkpoint {
 }
 
 /// The header of a safetensors file whose size is that which the header says; else the reason why
-/// it is none. The file then stands at its first tensor.
+/// it is none. The reader is then at the first tensor.
 fn read_header(
     file: &mut impl std::io::Read,
     size: u64,

@@ -1,4 +1,4 @@
-//! From weights of ours to a file that another library loads.
+//! Export of weights under the names of another library.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ impl View for Ready<'_> {
     }
 }
 
-/// The names that a library has for a network of ours.
+/// Returns the names that a library has for the tensors of a network.
 ///
 /// # Errors
 /// Why it has no network that computes the same.
@@ -68,7 +68,8 @@ pub fn names_for(library: Library, network: &NetworkConfig) -> Result<Names, Exp
     names.map_err(ExportError::NoSuchNetwork)
 }
 
-/// Write weights as safetensors under the names of another library, or under ours (`names` none).
+/// Writes weights as safetensors under the names of another library, or under native names (`names`
+/// none).
 /// `load_state_dict(load_file(path), strict=True)` takes the file.
 ///
 /// # Errors
@@ -80,12 +81,12 @@ pub fn export(
 ) -> Result<(), ExportError> {
     let tensors: BTreeMap<String, Ready<'_>> = weights
         .iter()
-        .filter_map(|(ours, values)| {
+        .filter_map(|(native, values)| {
             let (name, form) = match names {
-                None => (ours.clone(), Form::AsIs),
+                None => (native.clone(), Form::AsIs),
                 Some(names) => {
-                    let place = names.place(ours);
-                    (place.name, place.form)
+                    let external = names.external(native);
+                    (external.name, external.form)
                 }
             };
             let ready = Ready {

@@ -1,4 +1,4 @@
-//! From a foreign file to weights of ours, with a report of what became of every tensor.
+//! Import of third-party weights, with a report on every tensor.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::{Device, TensorData};
 
 use super::foreign::{Container, ForeignError, ForeignFile};
-use super::layouts::{Form, Layout, Place, recognize};
+use super::layouts::{ExternalTensor, Form, Layout, recognize};
 use super::load::LoadedWeights;
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
 use crate::spec::NetworkConfig;
@@ -40,38 +40,39 @@ pub enum ImportError {
     },
 }
 
-/// A tensor that lies where it should, in another shape.
+/// A tensor with the expected name but another shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
     /// The native name.
     pub native: String,
     /// The name in the file.
     pub external: String,
-    /// The shape that the network needs, written as theirs.
+    /// The shape that the network needs, in the layout of the file.
     pub expected: Vec<usize>,
     /// The shape in the file.
     pub found: Vec<usize>,
 }
 
-/// What became of the tensors of a file.
+/// How the tensors of a file were matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportReport {
     /// The file's kind.
     pub container: Container,
     /// Whose names it has.
     pub layout: Layout,
-    /// What stands before all names.
+    /// The prefix of all names in the file.
     pub prefix: String,
     /// What is assumed because no tensor shows it.
     pub assumptions: Vec<String>,
-    /// Tensors taken over.
+    /// Number of imported tensors.
     pub matched: usize,
-    /// Our names that the file has nothing for, with the names looked for; they start fresh.
+    /// Native names of missing tensors with the external names that were expected; they are randomly
+    /// initialized.
     pub missing: Vec<(String, String)>,
-    /// Tensors of another shape; ours start fresh.
+    /// Tensors of another shape; the native ones are randomly initialized.
     pub mismatched: Vec<Mismatch>,
     /// Names in the file that are not used; constants that are no weights (counters of batch
-    /// norms, detectron2's anchors and pixel mean) are left out.
+    /// norms, detectron2's anchors and pixel mean) are not listed.
     pub skipped: Vec<String>,
 }
 
@@ -160,7 +161,7 @@ pub fn import(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, Impo
     let mut weights = NamedTensors::new();
     let mut used = BTreeSet::new();
     for (native, shape) in shapes {
-        let Place { name, form } = found.names.place(&native);
+        let ExternalTensor { name, form } = found.names.external(&native);
         if form == Form::Absent {
             weights.insert(native, TensorData::zeros::<f32, _>(shape));
             continue;
@@ -241,28 +242,28 @@ fn is_constant(name: &str) -> bool {
         || name.contains("anchor_generator.cell_anchors.")
 }
 
-/// The shape that our shape has in a foreign file (the shortest way to write it).
-pub(super) fn foreign_shape(ours: &[usize], form: Form) -> Vec<usize> {
-    match (form, ours) {
+/// Returns the external shape of a native shape (the one with the fewest dimensions).
+pub(super) fn foreign_shape(native: &[usize], form: Form) -> Vec<usize> {
+    match (form, native) {
         (Form::Matrix | Form::BackgroundLast, [d_in, d_out]) => vec![*d_out, *d_in],
         (Form::Pointwise, [d_in, d_out]) => vec![*d_out, *d_in, 1, 1],
         (Form::NoBackground, [d_in, d_out]) => vec![d_out.saturating_sub(4), *d_in],
         (Form::NoBackgroundBias, [n]) => vec![n.saturating_sub(4)],
-        _ => ours.to_vec(),
+        _ => native.to_vec(),
     }
 }
 
-/// Whether a foreign shape is ours. Whether a matrix is written as a 1x1 convolution makes no
+/// Returns whether an external shape corresponds to a native one. Whether a matrix is written as a 1x1 convolution makes no
 /// difference: frameworks changed that over time.
-fn fits(foreign: &[usize], ours: &[usize], form: Form) -> bool {
+fn fits(foreign: &[usize], native: &[usize], form: Form) -> bool {
     let plain = |shape: &[usize]| match (form, shape) {
         (Form::Matrix | Form::Pointwise, [a, b, 1, 1]) => vec![*a, *b],
         _ => shape.to_vec(),
     };
-    plain(foreign) == plain(&foreign_shape(ours, form))
+    plain(foreign) == plain(&foreign_shape(native, form))
 }
 
-/// Foreign values in our order; `shape` is ours.
+/// Returns external values in native order; `shape` is the native shape.
 fn from_foreign(values: Vec<f32>, shape: &[usize], form: Form) -> Vec<f32> {
     match (form, shape) {
         (Form::Matrix | Form::Pointwise, [d_in, d_out]) => transposed(&values, *d_out, *d_in),
@@ -284,7 +285,7 @@ fn from_foreign(values: Vec<f32>, shape: &[usize], form: Form) -> Vec<f32> {
     }
 }
 
-/// Our values in the foreign order; `shape` is ours. The inverse of the import.
+/// Returns native values in external order, the inverse of the import; `shape` is the native shape.
 pub(super) fn to_foreign(values: &[f32], shape: &[usize], form: Form) -> Vec<f32> {
     match (form, shape) {
         (Form::Matrix | Form::Pointwise, [d_in, d_out]) => transposed(values, *d_in, *d_out),
@@ -306,13 +307,13 @@ pub(super) fn to_foreign(values: &[f32], shape: &[usize], form: Form) -> Vec<f32
     }
 }
 
-/// The last row, of so many values, becomes the first.
+/// Moves the last row of `width` values to the front.
 fn rotated_right(mut rows: Vec<f32>, width: usize) -> Vec<f32> {
     rows.rotate_right(width);
     rows
 }
 
-/// A matrix of `rows` by `columns` with both exchanged.
+/// Transposes a matrix of `rows` by `columns`.
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns)
         .flat_map(|c| (0..rows).map(move |r| values[r * columns + c]))
@@ -338,10 +339,10 @@ mod tests {
             ];
             for (form, shape) in cases {
                 let count: usize = foreign_shape(&shape, form).iter().product();
-                let theirs: Vec<f32> = (0..count).map(|v| v as f32).collect();
-                let ours = from_foreign(theirs.clone(), &shape, form);
-                prop_assert_eq!(ours.len(), shape.iter().product::<usize>());
-                prop_assert_eq!(to_foreign(&ours, &shape, form), theirs, "{:?}", form);
+                let external: Vec<f32> = (0..count).map(|v| v as f32).collect();
+                let native = from_foreign(external.clone(), &shape, form);
+                prop_assert_eq!(native.len(), shape.iter().product::<usize>());
+                prop_assert_eq!(to_foreign(&native, &shape, form), external, "{:?}", form);
             }
         }
     }
@@ -349,8 +350,8 @@ mod tests {
     #[test]
     fn the_background_comes_from_the_last_row_to_the_first() {
         // Two classes and the background, one input.
-        let ours = from_foreign(vec![1.0, 2.0, 9.0], &[1, 3], Form::BackgroundLast);
-        assert_eq!(ours, [9.0, 1.0, 2.0]);
+        let native = from_foreign(vec![1.0, 2.0, 9.0], &[1, 3], Form::BackgroundLast);
+        assert_eq!(native, [9.0, 1.0, 2.0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Weights by name: a module as named tensors, and those in a file.
 //!
 //! - [`parameters`]: module to tensors and back;
-//! - [`checkpoint`]: our own file format;
+//! - [`checkpoint`]: sedet's own file format;
 //! - [`foreign`]: the files of other programs; [`layouts`]: what they hold; [`import`]: taking it over;
 //! - [`load`]: either of the two; [`export`]: files for other libraries; [`onnx`]: whole networks for
 //!   other runtimes.

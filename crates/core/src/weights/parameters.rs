@@ -17,9 +17,9 @@ pub struct ParameterError {
     pub problems: Vec<String>,
 }
 
-/// Where a visitor stands in a module: the names of the fields from the root.
+/// The position of a visitor in a module: the names of the fields from the root.
 ///
-/// burn announces the variant of an enum as if it were a field. It is left out, so that a network
+/// burn announces the variant of an enum as if it were a field. It is omitted, so that a network
 /// has the same names alone and as one of several.
 #[derive(Debug, Default)]
 pub struct ModulePath(Vec<String>);
@@ -107,7 +107,7 @@ impl ModuleVisitor for ShapeCollector {
     }
 }
 
-/// The module with all its float tensors replaced. What learned before still learns.
+/// Replaces all float tensors of a module. Whether a tensor requires gradients is kept.
 ///
 /// # Errors
 /// Lists every tensor that is missing, unexpected or of another shape; nothing is loaded then.
@@ -148,11 +148,11 @@ pub fn check_named_tensors<M: Module>(
 
 fn fits(have: &BTreeMap<&String, &[usize]>, tensors: &NamedTensors) -> Result<(), ParameterError> {
     let mut problems = Vec::new();
-    for (name, mine) in have {
+    for (name, expected) in have {
         match tensors.get(*name).map(|data| &data.shape()[..]) {
             None => problems.push(format!("{name} is missing")),
-            Some(theirs) if theirs != *mine => problems.push(format!(
-                "{name} is {theirs:?} in the file and {mine:?} in the network"
+            Some(found) if found != *expected => problems.push(format!(
+                "{name} is {found:?} in the file and {expected:?} in the network"
             )),
             Some(_) => {}
         }
@@ -185,9 +185,9 @@ impl ModuleMapper for Loader {
             return param;
         };
         let (id, tensor, mapper) = param.consume();
-        let learns = tensor.is_require_grad();
+        let requires_grad = tensor.is_require_grad();
         let loaded = Tensor::from_data(data, &tensor.device());
-        Param::from_mapped_value(id, loaded.set_require_grad(learns), mapper)
+        Param::from_mapped_value(id, loaded.set_require_grad(requires_grad), mapper)
     }
 }
 

@@ -37,7 +37,7 @@ pub enum ForeignError {
     Format {
         /// The file.
         path: PathBuf,
-        /// What it looked like.
+        /// The format that it was taken for.
         format: &'static str,
         /// What is wrong.
         reason: String,
@@ -124,11 +124,6 @@ impl ElementType {
         }
     }
 
-    /// Whether weights can be made of it.
-    pub const fn is_float(self) -> bool {
-        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
-    }
-
     fn decode(self, bytes: &[u8]) -> Vec<f32> {
         macro_rules! each {
             ($t:ty, $convert:expr) => {
@@ -180,7 +175,7 @@ impl fmt::Display for ElementType {
 /// What is known of a tensor before its values are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Extents, outermost first.
+    /// Sizes of the dimensions, outermost first.
     pub shape: Vec<usize>,
     /// Its elements.
     pub element: ElementType,
@@ -200,7 +195,7 @@ impl TensorInfo {
 
 enum Source {
     Pytorch(pytorch_reader::Tensor),
-    /// Where its bytes lie in the file.
+    /// The range of its bytes in the file.
     Bytes(std::ops::Range<u64>),
     /// The name of its entry in the archive.
     Entry(String),
@@ -360,13 +355,13 @@ impl ForeignFile {
 
 type Tensors = BTreeMap<String, (TensorInfo, Source)>;
 
-/// Values that lie column by column (Fortran's order), in the order of the others.
+/// Returns column-major values (Fortran order) in row-major order.
 fn row_by_row(values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
     let mut steps = Vec::with_capacity(shape.len());
     let mut step = 1;
-    for extent in shape {
+    for size in shape {
         steps.push(step);
-        step *= extent;
+        step *= size;
     }
     if step != values.len() {
         return values;
@@ -375,9 +370,9 @@ fn row_by_row(values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
     (0..values.len())
         .map(|_| {
             let at: usize = index.iter().zip(&steps).map(|(i, step)| i * step).sum();
-            for (i, extent) in index.iter_mut().zip(shape).rev() {
+            for (i, size) in index.iter_mut().zip(shape).rev() {
                 *i += 1;
-                if *i < *extent {
+                if *i < *size {
                     break;
                 }
                 *i = 0;

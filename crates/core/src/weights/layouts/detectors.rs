@@ -2,8 +2,8 @@
 
 use super::residual::{block_shapes, residual_config};
 use super::{
-    ClassifierNames, Form, Layout, Library, Names, Place, Recognized, ResidualNames, Unwrapped,
-    is_caffe_style,
+    ClassifierNames, ExternalTensor, Form, Layout, Library, Names, Recognized, ResidualNames,
+    Unwrapped, is_caffe_style,
 };
 use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{ResNetConfig, StridePlace};
@@ -26,7 +26,7 @@ pub enum DetectorDialect {
     Mmdetection,
 }
 
-/// Where the tensors of a detector lie.
+/// The external names of the tensors of a detector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetectorNames {
     /// The framework.
@@ -36,17 +36,17 @@ pub struct DetectorNames {
 }
 
 impl DetectorNames {
-    /// Where our tensor of this name lies.
-    pub fn place(&self, ours: &str) -> Place {
+    /// Returns the external tensor for a native name.
+    pub fn external(&self, native: &str) -> ExternalTensor {
         use DetectorDialect::{Detectron2, Mmdetection, OldTorchvision, Torchvision};
-        let parts: Vec<&str> = ours.split('.').collect();
-        let as_is = |name: String| Place::new(name, Form::AsIs);
+        let parts: Vec<&str> = native.split('.').collect();
+        let as_is = |name: String| ExternalTensor::new(name, Form::AsIs);
         match parts.as_slice() {
             ["backbone", ..] => {
                 let rest = parts[1..].join(".");
                 match self.dialect {
                     Detectron2 => as_is(detectron2_backbone(&parts[1..])),
-                    _ => self.backbone.place(&rest),
+                    _ => self.backbone.external(&rest),
                 }
             }
             ["fpn", blocks, n, tensor] => {
@@ -82,11 +82,11 @@ impl DetectorNames {
                 as_is(format!("{part}.{tensor}"))
             }
             ["box_head", layer, tensor] => self.box_head(layer, tensor),
-            _ => as_is(ours.to_string()),
+            _ => as_is(native.to_string()),
         }
     }
 
-    fn box_head(&self, layer: &str, tensor: &str) -> Place {
+    fn box_head(&self, layer: &str, tensor: &str) -> ExternalTensor {
         use DetectorDialect::{Detectron2, Mmdetection, OldTorchvision, Torchvision};
         let name = match (self.dialect, layer) {
             (Torchvision | OldTorchvision, "fc6" | "fc7") => format!("roi_heads.box_head.{layer}"),
@@ -111,7 +111,7 @@ impl DetectorNames {
             (_, true) => Form::Matrix,
             (_, false) => Form::AsIs,
         };
-        Place::new(format!("{name}.{tensor}"), form)
+        ExternalTensor::new(format!("{name}.{tensor}"), form)
     }
 }
 
@@ -137,12 +137,12 @@ impl DetectorNames {
 }
 
 /// detectron2 numbers stages from `res2` and keeps a norm inside its convolution.
-fn detectron2_backbone(ours: &[&str]) -> String {
+fn detectron2_backbone(native: &[&str]) -> String {
     let stage = |layer: &str| {
         let n: usize = layer.trim_start_matches("layer").parse().unwrap_or(0);
         format!("backbone.bottom_up.res{}", n + 1)
     };
-    match ours {
+    match native {
         ["conv1", tensor] => format!("backbone.bottom_up.stem.conv1.{tensor}"),
         ["bn1", tensor] => format!("backbone.bottom_up.stem.conv1.norm.{tensor}"),
         [layer, block, "convs", n, tensor] => {
@@ -323,12 +323,12 @@ fn detector(
         assumptions,
     } = source;
     backbone.norm.kind = NormKind::Frozen;
-    let at = |ours: &str| names.place(ours).name;
-    let [rows, hidden] = tensors.extents(&at("box_head.cls_score.weight"))?;
-    let [_, pooled] = tensors.extents(&at("box_head.fc6.weight"))?;
-    let [fpn_channels, ..] = tensors.extents::<4>(&at("fpn.inner_blocks.0.weight"))?;
-    let [anchors, ..] = tensors.extents::<4>(&at("rpn.cls_logits.weight"))?;
-    let [deltas, _] = tensors.extents(&at("box_head.bbox_pred.weight"))?;
+    let at = |native: &str| names.external(native).name;
+    let [rows, hidden] = tensors.sizes(&at("box_head.cls_score.weight"))?;
+    let [_, pooled] = tensors.sizes(&at("box_head.fc6.weight"))?;
+    let [fpn_channels, ..] = tensors.sizes::<4>(&at("fpn.inner_blocks.0.weight"))?;
+    let [anchors, ..] = tensors.sizes::<4>(&at("rpn.cls_logits.weight"))?;
+    let [deltas, _] = tensors.sizes(&at("box_head.bbox_pred.weight"))?;
     let num_classes = rows
         .checked_sub(1)
         .filter(|n| *n > 0)

@@ -1,12 +1,12 @@
-//! The layouts of other frameworks: what a weights file is, and where each of our tensors lies
-//! in it.
+//! The layouts of third-party weights files: which network a file contains, and which of its tensors
+//! corresponds to each native tensor.
 //!
 //! A layout is recognized by its names. The architecture follows from names and shapes: blocks,
 //! groups, SE units, stem, shortcuts, classes. What neither shows (stride place, stem pooling,
 //! input convention) is known of the framework and stored in the checkpoint, so that the network
 //! computes what it computed there.
 //!
-//! Names are mapped from ours to theirs, which is unambiguous and serves import and export alike.
+//! Native names are mapped to external names, which is unambiguous and serves import and export.
 
 mod detectors;
 mod residual;
@@ -19,37 +19,37 @@ use crate::spec::ModelSpec;
 pub use detectors::{DetectorDialect, DetectorNames};
 pub use residual::{ClassifierNames, Library, ResidualNames};
 
-/// How the values of one of our tensors lie in theirs.
+/// How the values of a native tensor are arranged in the external tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// The same.
     AsIs,
-    /// A matrix `[out, in]`; ours is `[in, out]`.
+    /// A matrix `[out, in]`; the native matrix is `[in, out]`.
     Matrix,
     /// The same written as a 1x1 convolution, `[out, in, 1, 1]`.
     Pointwise,
-    /// A bias that the framework does not have: ours is zero.
+    /// A bias that the framework does not have: the native one is zero.
     Absent,
-    /// Rows of a class matrix `[classes + 1, in]` with the background last; ours is first.
+    /// Rows of a class matrix `[classes + 1, in]` with the background last; native matrices have it first.
     BackgroundLast,
     /// The same for a vector of biases.
     BackgroundLastBias,
-    /// Box deltas `[classes * 4, in]` without a background; ours has unused rows for it.
+    /// Box deltas `[classes * 4, in]` without a background; native matrices have unused rows for it.
     NoBackground,
     /// The same for a vector of biases.
     NoBackgroundBias,
 }
 
-/// Where one of our tensors lies in a foreign file.
+/// The tensor of a third-party file that corresponds to a native tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Their name, without the wrapper around all names.
+pub struct ExternalTensor {
+    /// Its name, without the prefix of all names.
     pub name: String,
-    /// How its values lie there.
+    /// How its values are arranged.
     pub form: Form,
 }
 
-impl Place {
+impl ExternalTensor {
     fn new(name: impl Into<String>, form: Form) -> Self {
         Self {
             name: name.into(),
@@ -85,37 +85,37 @@ impl<'a> Unwrapped<'a> {
         values.try_into().ok()
     }
 
-    /// The shape of a tensor that must be there.
+    /// Returns the shape of a tensor that must exist.
     fn required(&self, name: &str) -> Result<&'a [usize], String> {
         self.shape(name)
             .ok_or_else(|| format!("it has no tensor {name}"))
     }
 
-    /// The same, with as many extents.
-    fn extents<const N: usize>(&self, name: &str) -> Result<[usize; N], String> {
+    /// Returns the shape of a tensor that must exist, with `N` dimensions.
+    fn sizes<const N: usize>(&self, name: &str) -> Result<[usize; N], String> {
         let shape = self.required(name)?;
-        shape
-            .try_into()
-            .map_err(|_| format!("tensor {name} has the shape {shape:?}; {N} extents are expected"))
+        shape.try_into().map_err(|_| {
+            format!("tensor {name} has the shape {shape:?}; {N} dimensions are expected")
+        })
     }
 }
 
-/// What a file turned out to be.
+/// The result of recognizing a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recognized {
     /// Of which framework.
     pub layout: Layout,
-    /// What stands before all names in the file.
+    /// The prefix of all names in the file.
     pub prefix: String,
     /// The model; its classes have no names yet.
     pub spec: ModelSpec,
-    /// Where our tensors lie.
+    /// The map from native to external names.
     pub names: Names,
-    /// What is assumed because no tensor shows it, for people.
+    /// What is assumed because no tensor shows it, as text.
     pub assumptions: Vec<String>,
 }
 
-/// The map from our names to theirs.
+/// A map from native to external names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
     /// Of a classifier.
@@ -125,11 +125,11 @@ pub enum Names {
 }
 
 impl Names {
-    /// Where our tensor of this name lies.
-    pub fn place(&self, ours: &str) -> Place {
+    /// Returns the external tensor for a native name.
+    pub fn external(&self, native: &str) -> ExternalTensor {
         match self {
-            Self::Classifier(names) => names.place(ours),
-            Self::Detector(names) => names.place(ours),
+            Self::Classifier(names) => names.external(native),
+            Self::Detector(names) => names.external(native),
         }
     }
 }
@@ -169,7 +169,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// All of them.
+    /// All layouts.
     pub const ALL: [Self; 14] = [
         Self::Torchvision,
         Self::Timm,
@@ -187,7 +187,7 @@ impl Layout {
         Self::MmdetectionCaffe,
     ];
 
-    /// The word to ask for it.
+    /// Returns the key that selects it.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Torchvision => "torchvision",
@@ -207,12 +207,12 @@ impl Layout {
         }
     }
 
-    /// The layout of this key.
+    /// Returns the layout with this key.
     pub fn of_key(key: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|layout| layout.key() == key)
     }
 
-    /// For people.
+    /// Returns the display name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Torchvision => "torchvision or timm ResNet",
@@ -232,7 +232,7 @@ impl Layout {
         }
     }
 
-    /// How its names are formed.
+    /// Returns how its names are formed.
     const fn naming(self) -> Naming {
         match self {
             Self::Torchvision
@@ -271,8 +271,8 @@ const ANCHORS: [(&str, Naming); 4] = [
     ("layer1.0.conv1.weight", Naming::Plain),
 ];
 
-/// Find out what a file holds. With `layout` it is taken for that; what its names show (SE units,
-/// stem, classes) is read from them all the same.
+/// Recognizes the network in a file. `layout` overrides detection; SE units, stem and classes are read
+/// from names and shapes in any case.
 ///
 /// # Errors
 /// Why it is none of the known layouts, or not the one that was asked for; without the file's name.
@@ -313,8 +313,8 @@ fn is_caffe_style(file: &ForeignFile) -> bool {
     })
 }
 
-/// The wrapper and the kind of the network in a file. Where a file has averaged weights beside the
-/// others (timm's `state_dict_ema`), those are meant to be used.
+/// The wrapper and the kind of the network in a file. Where a file has EMA weights beside the
+/// others (timm's `state_dict_ema`), those are used.
 fn find_anchor(file: &ForeignFile, layout: Option<Layout>) -> Result<(String, Naming), String> {
     let asked = layout.map(Layout::naming);
     for (anchor, naming) in ANCHORS {

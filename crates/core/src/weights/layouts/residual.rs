@@ -1,7 +1,7 @@
 //! ResNets and SE-ResNets: torchvision, timm, Cadene, moskomule, mmpretrain and the CIFAR networks
 //! of akamaster and chenyaofo differ in stem, SE unit and head; the blocks are named alike.
 
-use super::{Form, Layout, Names, Place, Recognized, Unwrapped, is_caffe_style};
+use super::{ExternalTensor, Form, Layout, Names, Recognized, Unwrapped, is_caffe_style};
 use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
 use crate::classification::classifier::ClassifierConfig;
@@ -21,16 +21,16 @@ enum StemNames {
     Layer0,
 }
 
-/// Where the tensors of a [`crate::backbones::resnet::ResNet`] lie.
+/// The external names of the tensors of a [`crate::backbones::resnet::ResNet`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResidualNames {
-    /// What stands before `layer1`.
+    /// The prefix of `layer1`.
     body: &'static str,
     stem: StemNames,
     /// The SE unit's two layers.
     se: [&'static str; 2],
     se_has_bias: bool,
-    /// Place of the convolution in `downsample`.
+    /// ExternalTensor of the convolution in `downsample`.
     shortcut_conv: usize,
 }
 
@@ -46,10 +46,10 @@ impl ResidualNames {
         }
     }
 
-    /// Where a tensor lies; its name is ours without `backbone.`.
-    pub fn place(&self, ours: &str) -> Place {
+    /// Returns the external tensor for a native name without `backbone.`.
+    pub fn external(&self, native: &str) -> ExternalTensor {
         let body = self.body;
-        let parts: Vec<&str> = ours.split('.').collect();
+        let parts: Vec<&str> = native.split('.').collect();
         match parts.as_slice() {
             ["conv1", tensor] => self.stem(0, false, tensor),
             ["bn1", tensor] => self.stem(0, true, tensor),
@@ -57,19 +57,19 @@ impl ResidualNames {
             ["stem_norms", n, tensor] => self.stem(number(n) + 1, true, tensor),
             [layer, block, "convs", n, tensor] => {
                 let n = number(n) + 1;
-                Place::new(
+                ExternalTensor::new(
                     format!("{body}{layer}.{block}.conv{n}.{tensor}"),
                     Form::AsIs,
                 )
             }
             [layer, block, "norms", n, tensor] => {
                 let n = number(n) + 1;
-                Place::new(format!("{body}{layer}.{block}.bn{n}.{tensor}"), Form::AsIs)
+                ExternalTensor::new(format!("{body}{layer}.{block}.bn{n}.{tensor}"), Form::AsIs)
             }
             [layer, block, "downsample", part, tensor] => {
                 let n = self.shortcut_conv + usize::from(*part == "norm");
                 let name = format!("{body}{layer}.{block}.downsample.{n}.{tensor}");
-                Place::new(name, Form::AsIs)
+                ExternalTensor::new(name, Form::AsIs)
             }
             [layer, block, "se", fc, tensor] => {
                 let unit = self.se[usize::from(*fc == "fc2")];
@@ -79,13 +79,13 @@ impl ResidualNames {
                     (_, true) => Form::AsIs,
                     (_, false) => Form::Absent,
                 };
-                Place::new(format!("{body}{layer}.{block}.{unit}.{tensor}"), form)
+                ExternalTensor::new(format!("{body}{layer}.{block}.{unit}.{tensor}"), form)
             }
-            _ => Place::new(format!("{body}{ours}"), Form::AsIs),
+            _ => ExternalTensor::new(format!("{body}{native}"), Form::AsIs),
         }
     }
 
-    fn stem(&self, index: usize, is_norm: bool, tensor: &str) -> Place {
+    fn stem(&self, index: usize, is_norm: bool, tensor: &str) -> ExternalTensor {
         let body = self.body;
         let name = match (self.stem, is_norm) {
             (StemNames::Plain, false) => format!("{body}conv{}.{tensor}", index + 1),
@@ -97,16 +97,16 @@ impl ResidualNames {
             (StemNames::Layer0, false) => format!("{body}layer0.conv{}.{tensor}", index + 1),
             (StemNames::Layer0, true) => format!("{body}layer0.bn{}.{tensor}", index + 1),
         };
-        Place::new(name, Form::AsIs)
+        ExternalTensor::new(name, Form::AsIs)
     }
 }
 
 fn number(text: &str) -> usize {
-    // Our own names: always a number.
+    // Native names always have a number here.
     text.parse().unwrap_or(0)
 }
 
-/// Where the tensors of a classifier lie.
+/// The external names of the tensors of a classifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassifierNames {
     /// The backbone's.
@@ -116,24 +116,24 @@ pub struct ClassifierNames {
 }
 
 impl ClassifierNames {
-    /// Where our tensor of this name lies.
-    pub fn place(&self, ours: &str) -> Place {
-        match ours.strip_prefix("backbone.") {
-            Some(rest) => self.backbone.place(rest),
+    /// Returns the external tensor for a native name.
+    pub fn external(&self, native: &str) -> ExternalTensor {
+        match native.strip_prefix("backbone.") {
+            Some(rest) => self.backbone.external(rest),
             None => {
-                let tensor = ours.trim_start_matches("fc.");
+                let tensor = native.trim_start_matches("fc.");
                 let form = match tensor {
                     "weight" => Form::Matrix,
                     _ => Form::AsIs,
                 };
-                Place::new(format!("{}.{tensor}", self.head), form)
+                ExternalTensor::new(format!("{}.{tensor}", self.head), form)
             }
         }
     }
 }
 
 impl ClassifierNames {
-    /// The names that a library other than ours has for a network, for export.
+    /// Returns the names that another library has for a network, for export.
     ///
     /// # Errors
     /// Why the library has no network that computes the same.
@@ -271,7 +271,7 @@ fn classifier(
             });
         }
     }
-    let [num_classes, _] = tensors.extents(&format!("{head}.weight"))?;
+    let [num_classes, _] = tensors.sizes(&format!("{head}.weight"))?;
     let preprocess = match (layout, backbone.stem) {
         (Layout::Chenyaofo, _) if num_classes == 100 => Preprocess {
             mean: [0.5070, 0.4865, 0.4409],
@@ -330,7 +330,7 @@ fn classifier(
 /// second weights want 232); assumed of moskomule's, too, whose scripts change theirs. timm's `seresnet` and `seresnext`: most of their
 /// `default_cfg` say bicubic and the same `crop_pct` of 224/256 (those named `a1` and `a2` want 0.95).
 /// mmpretrain: `ResizeEdge` of 256 with OpenCV, then `CenterCrop` of 224; its long side is rounded
-/// down, ours to nearest, which can move the center by half a pixel.
+/// down, here to nearest, which can move the center by half a pixel.
 fn imagenet_input(layout: Layout) -> Preprocess {
     let pillow = Preprocess::imagenet_eval();
     match layout {
@@ -395,7 +395,7 @@ pub(super) fn residual_config(
         format!("{body}layer{}.{block}.conv{conv}.weight", stage + 1)
     })?;
     let stem = match names.stem {
-        StemNames::Plain => match tensors.extents(&format!("{body}conv1.weight"))? {
+        StemNames::Plain => match tensors.sizes(&format!("{body}conv1.weight"))? {
             [_, _, 3, 3] => Stem::Cifar,
             [_, _, _, _] => Stem::Conv7x7,
         },
@@ -403,8 +403,8 @@ pub(super) fn residual_config(
         _ => {
             let mut channels = [0; 3];
             for (index, channels) in channels.iter_mut().enumerate() {
-                let place = names.stem(index, false, "weight");
-                [*channels, ..] = tensors.extents::<4>(&place.name)?;
+                let external = names.stem(index, false, "weight");
+                [*channels, ..] = tensors.sizes::<4>(&external.name)?;
             }
             Stem::Deep { channels }
         }
@@ -463,7 +463,7 @@ pub(super) fn block_shapes(
             .take_while(|&block| tensors.has(&weight(stage, block, 1)))
             .count()
     });
-    let first = |conv: usize| tensors.extents::<4>(&weight(0, 0, conv));
+    let first = |conv: usize| tensors.sizes::<4>(&weight(0, 0, conv));
     let [inner, ..] = first(1)?;
     let (block, planes, groups, width_per_group) = match tensors.has(&weight(0, 0, 3)) {
         false => (BlockKind::Basic, inner, 1, 64),
@@ -504,7 +504,7 @@ fn se_config(
     let channels = config.stage_channels();
     let mut widths = Vec::new();
     for (stage, channels) in channels.into_iter().enumerate() {
-        let weight = names.place(&format!("layer{}.0.se.fc1.weight", stage + 1));
+        let weight = names.external(&format!("layer{}.0.se.fc1.weight", stage + 1));
         if let Some([hidden, _, ..]) = tensors.shape(&weight.name) {
             widths.push((channels, *hidden));
         }
