@@ -29,7 +29,7 @@ fn assert_map<M: Module>(
 }
 
 #[test]
-fn last_maps_equal_the_references_on_odd_sizes_with_and_without_se() {
+fn last_feature_maps_equal_the_references_on_odd_sizes_with_and_without_se() {
     assert_map("resnet", |se, d| small::resnet(se).init(d), ResNet::forward);
     assert_map(
         "preact_bottleneck",

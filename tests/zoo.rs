@@ -1,7 +1,7 @@
-//! The networks beside ResNet against torchvision's, timm's and modules written from the papers'
-//! tables: maps, logits, gradients; and what every network of the zoo costs.
+//! Networks other than ResNet against torchvision's, timm's and modules written from the papers'
+//! tables: feature maps, logits, gradients, feature pyramids; and the cost of every published network.
 //!
-//! Weights and inputs come from names on both sides; `tests/oracle/zoo.py` says how.
+//! Both sides compute weights and inputs from names, as `tests/oracle/zoo.py` documents.
 
 mod common;
 
@@ -31,7 +31,7 @@ use sedet::weights::parameters::{NamedTensors, load_named_tensors, named_shapes}
 
 const CLASSES: usize = 5;
 
-/// Evenly distributed between `low` and `high`, from a hash of the name and the position.
+/// Returns numbers evenly distributed between `low` and `high`, hashed from a name and the position.
 fn numbers(name: &str, count: usize, low: f64, high: f64) -> Vec<f32> {
     let seed = name.bytes().fold(0x811C_9DC5u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -50,7 +50,7 @@ fn numbers(name: &str, count: usize, low: f64, high: f64) -> Vec<f32> {
         .collect()
 }
 
-/// A tensor of a network by its name.
+/// Returns the values of a network's tensor by its name.
 fn initial(name: &str, shape: &[usize]) -> TensorData {
     let count = shape.iter().product();
     let parts: Vec<&str> = name.rsplitn(3, '.').collect();
@@ -67,7 +67,7 @@ fn initial(name: &str, shape: &[usize]) -> TensorData {
         ("norm", _, _) => uniform(0.5, 2.0),
         ("fc1", "bias", _) => uniform(0.5, 1.5),
         (_, "bias", _) => uniform(-0.5, 0.5),
-        // Made in torch's order, outputs first.
+        // Computed in torch's order, outputs first.
         (_, _, &[d_in, d_out]) => transposed(&he(3.0, d_in), d_out, d_in),
         _ => he(6.0, shape[1..].iter().product()),
     };
@@ -96,7 +96,7 @@ fn input(batch: usize, [height, width]: [usize; 2], device: &Device) -> Tensor<4
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// The name in the fixture, the network, and the size of its input.
+/// Returns the name in the fixture, the network, and the size of its input.
 fn narrow_networks() -> [(&'static str, BackboneConfig, [usize; 2]); 5] {
     let width_multiplier = 1.0 / 16.0;
     [
@@ -144,7 +144,7 @@ fn narrow_networks() -> [(&'static str, BackboneConfig, [usize; 2]); 5] {
 }
 
 #[test]
-fn last_maps_and_logits_of_plain_and_se_networks_equal_the_references() {
+fn last_feature_maps_and_logits_of_plain_and_se_networks_equal_the_references() {
     let fixture = Fixture::open("zoo.safetensors");
     let device = common::device();
     for (family, plain, size) in narrow_networks() {
