@@ -1,6 +1,6 @@
-//! What it costs to record the gates of SE-ResNet-50 at 224x224, on the CPU.
+//! Cost of recording the gates of SE-ResNet-50 at 224x224, on the CPU.
 //!
-//! `cargo bench --bench recording_cost [-- ROUNDS]` runs the network in turn without and with
+//! `cargo bench --bench recording_cost [-- ROUNDS]` runs the network alternately without and with
 //! [`record`] and prints the medians.
 
 use std::time::Instant;
@@ -34,7 +34,7 @@ fn main() {
     };
     let with = || {
         let (_, recorded) = record(Depth::Gates, forward);
-        // Reading them out is part of the price.
+        // Reading the gates is part of the cost.
         for unit in recorded {
             unit.gates.into_data();
         }

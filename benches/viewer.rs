@@ -203,9 +203,10 @@ mod viewer {
         /// Ends the phase after its last frame.
         fn go_on(&mut self) {
             self.frames += 1;
-            self.quiet = match self.viewer.is_busy() {
-                true => 0,
-                false => self.quiet + 1,
+            self.quiet = if self.viewer.is_busy() {
+                0
+            } else {
+                self.quiet + 1
             };
             let (name, next) = self.phase.name_and_next();
             let is_over = match name {

@@ -386,7 +386,7 @@ fn directories_of_synsets_are_the_whole_challenge_by_name_and_a_subset_by_path()
     let opened = LabeledName::ImageNet.open_split(Split::Val, Some(dir.path()));
     let message = opened.unwrap_err().to_string();
     assert!(
-        message.contains("none of ImageNet's 1000 synsets: dog"),
+        message.contains("not among ImageNet's 1000 synsets: dog"),
         "{message}"
     );
 }
@@ -622,7 +622,7 @@ fn wrong_files_of_cifar_are_named_with_the_hint() {
     std::fs::write(&batch, b"cos\nsystem\n(S'true'\ntR.").unwrap();
     assert!(error(dir.path(), Split::Test).contains("test_batch: no 'data' and 'labels'"));
     std::fs::write(&batch, b"\x80\x02}q").unwrap();
-    assert!(error(dir.path(), Split::Test).contains("test_batch: not a whole pickle"));
+    assert!(error(dir.path(), Split::Test).contains("test_batch: not a complete CIFAR pickle"));
     std::fs::remove_file(dir.path().join("cifar-10-batches-py/data_batch_3")).unwrap();
     assert_eq!(open(dir.path(), Split::Train).len(), 8);
 }

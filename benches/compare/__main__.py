@@ -4,7 +4,7 @@
     python benches/compare --case infer --case "train 512" --rounds 3
     python benches/compare --list
 
-Prints a table (Markdown) to stdout and what happens to stderr; writes all records as JSON. See README.md.
+Prints a table (Markdown) to stdout and progress to stderr; writes all records as JSON. See README.md.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main():
     parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--rounds", type=positive, default=5, help="processes of each side and case")
     parser.add_argument("--sedet", type=Path, metavar="PATH", help="the built bench; without it cargo builds it")
-    parser.add_argument("--work", type=Path, default=Path("runs/compare"), help="folder of weights, inputs and results")
+    parser.add_argument("--work", type=Path, default=Path("runs/compare"), help="directory of weights, inputs and results")
     arguments = parser.parse_args()
     chosen = cases.chosen(arguments.case)
     if arguments.list:
@@ -43,7 +43,7 @@ def main():
         measured = runner.measure(case)
         records[case.name] = measured["records"]
         rows += report.rows(case, measured, idle)
-        # After each case, so that nothing is lost when a later one fails or is stopped.
+        # After each case, so that no result is lost if a later one fails or is stopped.
         path.write_text(json.dumps({"machine": machine, "rows": rows, "records": records}, indent=1) + "\n")
     print(f"\n{report.table(rows)}")
     print(f"all records: {path}", file=sys.stderr)

@@ -6,7 +6,7 @@ from torchvision.ops import box_iou
 
 # IoU above which two boxes are the same except for rounding.
 SAME_BOX = 0.95
-STD = 0.225  # of a normalised picture, about
+STD = 0.225  # of a normalized image, approximately
 
 
 def difference(case, theirs, ours):

@@ -1,10 +1,10 @@
-"""The reference's networks, with random weights whose activations stay in scale.
+"""The reference's networks, with random weights whose activations keep their scale.
 
 torchvision's where it has the network, timm's blocks where there are SE units. MobileNet v1, which torchvision does
 not have, is written here with the names of sedet's own checkpoints.
 
 Random norms are far enough from the identity that folding them into a convolution is real work. The last norm of
-each residual block has the weight 0.2, as networks that learnt have: with 1 the activations grow from block to block.
+each residual block has the weight 0.2, as in trained networks: with 1 the activations grow from block to block.
 """
 
 from functools import partial
@@ -118,7 +118,7 @@ class SeBody(nn.Module):
             tuple(width * 2**stage for stage in range(4)),
             layers,
             inplanes=width,
-            # timm also passes device and dtype, which torchvision's frozen batch norm does not know.
+            # timm also passes device and dtype, which torchvision's frozen batch norm does not accept.
             norm_layer=lambda channels, **_: norm_layer(channels),
             attn_layer=attention,
         )
@@ -169,7 +169,7 @@ def quick_start():
     )
 
 
-# How the outputs of a detector that learnt are spread, roughly. With PyTorch's initial values all anchors would tie,
+# Approximate spread of the outputs of a trained detector. With PyTorch's initial values all anchors would tie,
 # and no detection would pass the threshold.
 OBJECTNESS_DEVIATION = 2.0
 ANCHOR_DELTA_DEVIATION = 0.2

@@ -106,7 +106,7 @@ def write_scenes(sedet, path, side, seed):
 
 def write_evaluation(annotations, results):
     """Annotations of the size of val2017: 5,000 images, 80 classes, about 7 objects and 36 detections per image, of which about
-    half lie on an object with a displaced box, some with a wrong class."""
+    half are on an object with a displaced box, some with a wrong class."""
     draw = random.Random(2)
     truth, rows = [], []
     images = [{"id": n, "width": 640, "height": 480, "file_name": f"{n:012}.jpg"} for n in range(1, COCO_IMAGES + 1)]

@@ -1,4 +1,4 @@
-"""Measuring processes: builds sedet's, runs the sides in turn, and measures the load of other processes."""
+"""Measuring processes: builds sedet's, alternates between the sides, and measures the load of other processes."""
 
 import json
 import os

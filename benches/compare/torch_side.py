@@ -185,7 +185,7 @@ def trainer(model, optimizer):
 
 
 def checked_losses(case, arguments):
-    """The four losses of the first steps from the given weights, nothing drawn at random."""
+    """The four losses of the first steps from the given weights, without randomness."""
     model = prepare.load_weights(case.network, arguments.weights).train()
     pixels, targets = batch(arguments.inputs)
     step = trainer(model, sgd(model, CHECKED_LEARNING_RATE))
@@ -199,7 +199,7 @@ def checked_losses(case, arguments):
 
 def check_finite(loss):
     if not torch.isfinite(loss):
-        raise SystemExit("the loss is not finite, so the times would mean nothing")
+        raise SystemExit("the loss is not finite, so the times are meaningless")
 
 
 def write(arguments, outputs):

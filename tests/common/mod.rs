@@ -39,7 +39,7 @@ pub struct Fixture {
 /// Tests that call it are ignored and have `real_data` in their names; `.ci/run` runs them by it.
 ///
 /// # Panics
-/// The variable is not set, or the data is not there.
+/// The variable is not set, or the data does not exist.
 pub fn real_data(name: &str) -> PathBuf {
     let root = std::env::var_os("SEDET_REAL_DATA").expect("SEDET_REAL_DATA names no directory");
     let path = PathBuf::from(root).join(name);
@@ -199,9 +199,10 @@ pub fn assert_gradients<M: Module>(
     assert_close_to_largest(prefix, &of_input, &expected, 1e-4);
     for (name, (shape, gradient)) in found {
         let key = format!("{prefix}.{name}");
-        let gradient = match is_transposed(&name) {
-            true => torchvision::transposed(&gradient, shape[0], shape[1]),
-            false => gradient,
+        let gradient = if is_transposed(&name) {
+            torchvision::transposed(&gradient, shape[0], shape[1])
+        } else {
+            gradient
         };
         assert_close_to_largest(&key, &gradient, &fixture.floats(&key), 1e-4);
         compared.push(name);

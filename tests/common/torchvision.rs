@@ -7,8 +7,8 @@ use burn::tensor::TensorData;
 use super::Fixture;
 
 /// Returns torchvision's key of a parameter, and whether its matrix is transposed.
-pub fn key(ours: &str) -> (String, bool) {
-    let parts: Vec<&str> = ours.split('.').collect();
+pub fn key(native: &str) -> (String, bool) {
+    let parts: Vec<&str> = native.split('.').collect();
     let rest = |from: usize| parts[from..].join(".");
     match parts.as_slice() {
         ["backbone", "conv1" | "bn1", ..] => (format!("backbone.body.{}", rest(1)), false),
@@ -48,7 +48,7 @@ pub fn key(ours: &str) -> (String, bool) {
             format!("roi_heads.box_predictor.{}", rest(1)),
             *tensor == "weight",
         ),
-        _ => panic!("no torchvision name for {ours}"),
+        _ => panic!("no torchvision name for {native}"),
     }
 }
 
@@ -61,11 +61,12 @@ pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 
 /// Loads parameters from a fixture: each from the first prefix that has its key.
 pub fn weights(
-    ours: &BTreeMap<String, TensorData>,
+    native: &BTreeMap<String, TensorData>,
     fixture: &Fixture,
     prefixes: &[&str],
 ) -> BTreeMap<String, TensorData> {
-    ours.iter()
+    native
+        .iter()
         .map(|(name, data)| {
             let (key, is_transposed) = key(name);
             let full = prefixes

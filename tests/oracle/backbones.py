@@ -49,14 +49,14 @@ def store_maps(out, prefix, network, x):
 
 
 def same_weights_without_se(plain, with_se):
-    """Loads a torchvision network with the weights of timm's: the keys are the same but for `se`."""
+    """Loads the weights of timm's network into torchvision's: the keys are the same but for `se`."""
     missing, unexpected = plain.load_state_dict(with_se.state_dict(), strict=False)
     assert not missing and all(".se." in key for key in unexpected), (missing, unexpected)
     return plain
 
 
 def residual_cases():
-    """Plain and SE networks share their weights: the plain one ignores the `se` keys."""
+    """Plain and SE networks share their weights: the plain network ignores the `se` keys."""
     out = {}
     common.seed(1)
     x = torch.randn(1, 3, 65, 83)
@@ -81,7 +81,7 @@ def residual_cases():
 
 
 def store_gradients(out, prefix, network, x):
-    """Of the sum over C2..C5 of (map * fixed weight map), in eval mode, for every parameter."""
+    """Gradients of the sum over C2..C5 of (feature map * fixed weights), in eval mode, for every parameter."""
     common.seed(4)
     network.zero_grad()
     maps = network(x)

@@ -3,7 +3,7 @@ ResNet-164 (He et al. 2016), WRN (Zagoruyko and Komodakis), Shake-Shake and Shak
 written from the papers and the authors' own descriptions of their networks; parameters have sedet's names.
 
 Run from the repository's root:  python tests/oracle/cifar_networks.py
-Writes tests/fixtures/cifar_networks.safetensors; what the networks of full size cost is told by zoo.py.
+Writes tests/fixtures/cifar_networks.safetensors; the costs of the full-size networks are computed by zoo.py.
 """
 
 import torch
@@ -24,7 +24,7 @@ def unit(channels, reduction):
 
 
 class ResNetBlock(nn.Module):
-    """Two 3x3; the shortcut takes every second pixel and adds zero channels (option A)."""
+    """Block of two 3x3; the shortcut takes every second pixel and adds zero channels (option A)."""
 
     def __init__(self, channels_in, planes, stride, reduction):
         super().__init__()
@@ -42,7 +42,7 @@ class ResNetBlock(nn.Module):
 
 
 class PreactBlock(nn.Module):
-    """norm, ReLU, convolution, two or three times; norm and ReLU are common where the shortcut is a convolution."""
+    """norm, ReLU, convolution, two or three times; norm and ReLU are shared if the shortcut is a convolution."""
 
     def __init__(self, kind, channels_in, planes, stride, reduction):
         super().__init__()
@@ -95,8 +95,8 @@ class ShakeBranch(nn.Module):
 
 
 class TwoPaths(nn.Module):
-    """Two 1x1 average poolings with the stride, the second of the map moved right and down by a pixel, each with a 1x1
-    convolution to half of the channels; norm over both."""
+    """Two 1x1 average poolings with the stride, the second of the feature map shifted right and down by a
+    pixel, each with a 1x1 convolution to half of the channels; norm over both."""
 
     def __init__(self, channels_in, channels_out, stride):
         super().__init__()
@@ -123,7 +123,7 @@ class OnePath(nn.Module):
 
 
 class ShakeBlock(nn.Module):
-    """Two branches, mixed; the SE unit on the mixture."""
+    """Two mixed branches; the SE unit is applied to the mixture."""
 
     def __init__(self, kind, groups, width, channels_in, planes, stride, reduction):
         super().__init__()
@@ -155,7 +155,7 @@ class ShakeBlock(nn.Module):
 
 
 class Network(nn.Module):
-    """Stem, three stages, and what stands behind the last."""
+    """Stem, three stages, and the layers after them."""
 
     def __init__(self, block, layers, stem, first_planes, expansion, reduction, stem_norm=True, stem_relu=True, end=None):
         super().__init__()
@@ -229,8 +229,9 @@ FULL_SIZE = {
 
 
 def small_cases():
-    """For each family: the weights with SE units of reduction 4, the last maps in evaluation mode with and without the units,
-    and in training mode (batch statistics, given shares) the map and the gradients of the sum over (map * cotangent)."""
+    """For each family: the weights with SE units of reduction 4, the last feature maps in evaluation mode with and
+    without the units, and in training mode (batch statistics, given shares) the feature map and the gradients of the
+    sum over (feature map * cotangent)."""
     out = {}
     common.seed(31)
     out["input"] = torch.randn(1, 3, 33, 31)
@@ -240,7 +241,7 @@ def small_cases():
         network = randomise(make(4))
         for module in network.modules():
             if isinstance(module, SeUnit):
-                # Hidden units that are alive, gates that differ.
+                # Active hidden units, distinct gates.
                 module.fc1.weight.data.mul_(0.3).abs_()
                 module.fc1.bias.data.uniform_(1.0, 2.0)
                 module.fc2.bias.data.normal_(0.3, 0.5)

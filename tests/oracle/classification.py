@@ -11,7 +11,7 @@ CLASSES = 12
 
 
 def losses(out):
-    """Cross entropy with smoothing and with two labels per picture, and its gradient."""
+    """Cross entropy with smoothing and with two labels per image, and its gradient."""
     seed(1)
     logits = torch.randn(7, 5) * 3
     labels = torch.randint(5, (7,))
@@ -33,7 +33,7 @@ def losses(out):
 
 
 def metrics(out):
-    """Scores of 300 pictures, some sure and wrong, of twelve classes."""
+    """Scores of 300 images for twelve classes, some confident and wrong."""
     seed(2)
     labels = torch.randint(CLASSES, (300,))
     labels[:CLASSES] = torch.arange(CLASSES)

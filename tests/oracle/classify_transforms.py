@@ -1,8 +1,8 @@
-"""Reference numbers for `data::transforms::classify` and a classifier's preprocessing: torchvision on PIL pictures.
+"""Reference numbers for `data::transforms::classify` and a classifier's preprocessing: torchvision on PIL images.
 
     python tests/oracle/classify_transforms.py
 
-Writes tests/fixtures/classify_transforms.safetensors. Pictures are [height, width, 3] u8; see README.md for the cases.
+Writes tests/fixtures/classify_transforms.safetensors. Images are [height, width, 3] u8; see README.md for the cases.
 """
 
 import math
@@ -22,7 +22,7 @@ BILINEAR, BICUBIC = InterpolationMode.BILINEAR, InterpolationMode.BICUBIC
 
 
 def picture(height, width, seed):
-    """Smooth colours with noise and hard edges, and some pure greys."""
+    """Smooth colors with noise and hard edges, and some pure grays."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     smooth = np.stack([x * 4, y * 6, (x + y) * 2], axis=-1)
@@ -57,7 +57,7 @@ def sizes_and_crops(tensors, image):
 
 
 class Drawn:
-    """Stands for `torch.empty(1)`, whose `uniform_` shall give these values in turn."""
+    """Replaces `torch.empty(1)`; its `uniform_` returns these values in order."""
 
     def __init__(self, values):
         self.values = values
@@ -103,7 +103,7 @@ def mixing(tensors):
     params = dict(lam=0.3, **inputs)
     tensors["mixup/0.3"] = mixup.transform(batch, params)
     tensors["mixup/0.3/labels"] = mixup.transform(labels, params)
-    # own share and centre (y, x): inside, clipped at a corner, all of it, nothing
+    # own share and center (y, x): inside, clipped at a corner, all of it, nothing
     for lam, y, x in ((0.6, 3, 4), (0.5, 0, 8), (0.0, 3, 4), (1.0, 2, 2), (0.3, 6, 1)):
         draws = iter([x, y])
         with (
@@ -152,7 +152,7 @@ def rand_augment(tensors, image):
 
 
 def shifts_and_squares(tensors, image):
-    """By formula: AlexNet's lighting, pixel jitter, and Cutout as its authors' numpy code has it."""
+    """By formula: AlexNet's lighting, pixel jitter, and Cutout as in its authors' numpy code."""
     values = np.asarray(image).astype(np.float64)
     eigenvalues = np.array([0.2175, 0.0188, 0.0045])
     eigenvectors = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])

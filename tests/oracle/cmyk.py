@@ -1,4 +1,4 @@
-"""Makes tests/fixtures/cmyk.jpg, a CMYK JPEG of one colour, and prints the colour as Pillow sees it.
+"""Generates tests/fixtures/cmyk.jpg, a CMYK JPEG of one color, and prints the color as decoded by Pillow.
 
     python tests/oracle/cmyk.py    # needs pillow
 """

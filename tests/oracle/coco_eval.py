@@ -1,12 +1,12 @@
-"""Reference numbers for the COCO box metrics, made with pycocotools.
+"""Reference numbers for the COCO box metrics, computed with pycocotools.
 
 Run from the repository's root:  python tests/oracle/coco_eval.py
 Needs pycocotools (made with 2.0.11) and numpy. Writes tests/fixtures/coco_eval_{gt,dt,expected}.json.
 
-The set is small but crooked: ties in scores (inside an image and across images), ties in IoU,
+The set is small but covers edge cases: ties in scores (inside an image and across images), ties in IoU,
 crowds, images without objects, without detections and without both, more than 100 detections of
 one class in an image, classes without objects, without detections and without both, objects and
-detections whose area lies exactly on the limits between small, medium and large, mask areas that
+detections whose area is exactly on the limits between small, medium and large, mask areas that
 differ from the box, category ids with gaps and lists that are not sorted by id.
 """
 
@@ -106,7 +106,7 @@ for annotation in [a for a in annotations if a["image_id"] == crowded and a["cat
     for value in (0.03, 0.5, 0.97):
         add_detection(crowded, 1, jitter(annotation["bbox"], 0.02), value)
 
-# Areas exactly on the limits 32^2 and 96^2, and one ulp-sized step beside them.
+# Areas exactly on the limits 32^2 and 96^2, and one ulp beside them.
 for offset, (side, area) in enumerate(
     [(32.0, 1024.0), (32.0, 1023.999), (32.0, 1024.001), (96.0, 9216.0), (96.0, 9215.999), (96.0, 9216.001)]
 ):
@@ -116,14 +116,14 @@ for offset, (side, area) in enumerate(
     add_detection(image_id, 3, box, 0.5)
     add_detection(image_id, 3, [200.0, 20.0, side, side], 0.5)
 
-# Two objects in one place and two detections with one score: ties in IoU and in rank.
+# Two objects at the same position and two detections with the same score: ties in IoU and in rank.
 image_id = images[20]["id"]
 for _ in range(2):
     add_object(image_id, 44, [50.0, 60.0, 40.0, 40.0], area=1600.0)
     add_detection(image_id, 44, [50.0, 60.0, 40.0, 40.0], 0.75)
 add_detection(image_id, 44, [50.0, 60.0, 40.0, 20.0], 0.75)  # IoU exactly 0.5
 
-# A crowd that swallows several detections, one of them also near a real object.
+# A crowd that contains several detections, one of them also near a real object.
 image_id = images[21]["id"]
 add_object(image_id, 1, [20.0, 20.0, 300.0, 200.0], area=41000.0, iscrowd=1)
 add_object(image_id, 1, [40.0, 40.0, 60.0, 90.0], area=4000.0)

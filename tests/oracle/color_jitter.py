@@ -23,7 +23,7 @@ FACTORS = {
 def main() -> None:
     rng = np.random.default_rng(3)
     image = torch.from_numpy(rng.integers(0, 256, (3, 20, 30), dtype=np.uint8))
-    image[:, 0, :] = torch.arange(30, dtype=torch.uint8) * 8  # greys
+    image[:, 0, :] = torch.arange(30, dtype=torch.uint8) * 8  # grays
     tensors = {"image": image}
     for kind, (adjust, factors) in FACTORS.items():
         for factor in factors:

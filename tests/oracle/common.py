@@ -28,7 +28,7 @@ def sampling_without_randomness():
 
 
 def random_boxes(count, height, width, smallest=4.0, largest=None):
-    """Boxes (x1, y1, x2, y2) in pixels that lie inside an image."""
+    """Boxes (x1, y1, x2, y2) in pixels, inside an image."""
     largest = largest or max(height, width)
     sides = torch.empty(count, 2).uniform_(smallest, largest)
     sides = torch.minimum(sides, torch.tensor([width, height]) * 0.95)

@@ -3,8 +3,8 @@
 Run from the repository's root:  python tests/oracle/detection_components.py
 Needs torch and torchvision as in requirements.txt. Writes tests/fixtures/detection_components.safetensors.
 
-torchvision's own functions are called throughout. Where a case is detectron2's (which is no package
-on the index), it is computed here from detectron2's published formula, and the function says so.
+torchvision's own functions are called throughout. Where a case is detectron2's (which is not
+on the package index), it is computed here from detectron2's published formula, as noted in the function.
 Tensors are named `case.tensor`; README.md beside this file lists them with the options of each case.
 """
 
@@ -92,8 +92,8 @@ def matcher_cases():
     case("matcher_roi_ties", stepped, roi)
     # No IoU reaches 0.3: only the low-quality rule makes matches.
     case("matcher_rpn_all_low", smooth * 0.25, rpn)
-    # A ground-truth box that overlaps nothing has best IoU 0, and every prediction ties with that 0: torchvision
-    # then gives every prediction back its best ground truth.
+    # A ground-truth box without any IoU above 0 has best IoU 0, and every prediction ties with that 0: torchvision
+    # then restores the best ground truth of every prediction.
     zero_row = smooth * 0.6
     zero_row[2] = 0
     case("matcher_rpn_zero_row", zero_row, rpn)
@@ -203,7 +203,7 @@ def level_cases():
     sizes = torch.tensor(sizes)
     boxes = torch.cat([torch.zeros_like(sizes), sizes], dim=1)
     mapper = LevelMapper(k_min=2, k_max=5, canonical_scale=224, canonical_level=4, eps=1e-6)
-    # detectron2 by formula: the epsilon is 1e-8 and stands inside the logarithm.
+    # detectron2 by formula: the epsilon is 1e-8 and is inside the logarithm.
     inside_log = torch.floor(4 + torch.log2(torch.sqrt(box_ops.box_area(boxes)) / 224 + 1e-8)).clamp(2, 5) - 2
     return {
         "levels.boxes": boxes,
@@ -213,7 +213,7 @@ def level_cases():
 
 
 def roi_pooler_case():
-    """Two images of 224 x 256, four levels of two channels; boxes of every level (some reach over the border)."""
+    """Two images of 224 x 256, four levels of two channels; boxes of every level (some exceed the border)."""
     common.seed(60)
     features = {str(i): torch.randn(2, 2, 224 // s, 256 // s) for i, s in enumerate((4, 8, 16, 32))}
     first = torch.cat([common.random_boxes(6, 224, 256), torch.tensor([[-100.0, -120, 420, 400]])])
@@ -286,7 +286,7 @@ def rpn_proposal_cases():
 
 
 def rpn_loss_cases():
-    """On the anchors of `rpn_proposals`."""
+    """Targets on the anchors of `rpn_proposals`."""
     out = {}
     common.seed(80)
     rpn, anchors = tiny_rpn()

@@ -1,17 +1,17 @@
-"""detectron2's and mmdetection's Faster R-CNN: files as those programs write them, and what they detect.
+"""detectron2's and mmdetection's Faster R-CNN: files as written by those libraries, and their detections.
 
 Run from the repository's root:  python tests/oracle/detector_layouts.py
 Writes tests/fixtures/layouts/{detectron2,mmdetection,mmdetection_caffe}_detector.* and detectors.safetensors.
 
-Neither program is on the package index, so the networks are written here from their published sources ("by
+Neither library is on the package index, so the networks are written here from their published sources ("by
 formula"), with their names as the modules' own: detectron2 keeps a norm inside its convolution and numbers stages
-from res2; mmdetection has torchvision's names in the backbone. What both have in common: anchors that are not
+from res2; mmdetection has torchvision's names in the backbone. Common to both: anchors that are not
 rounded and not shifted, RoIAlign that is aligned and samples adaptively, box deltas without a background, whose
 class is the last. detectron2 ranks proposals by their logits, mmdetection by their probabilities. Only roi_align and nms
 are torchvision's.
 
-Anchors over the padding have equal scores, and rounding decides which comes first. So the networks are chosen whose
-detections do not depend on that: the runs are repeated in float64 with weights and scores that differ a little.
+Anchors over the padding have equal scores, and rounding decides which comes first. So networks are chosen whose
+detections do not depend on it: the runs are repeated in float64 with weights and scores that differ a little.
 """
 
 import copy
@@ -40,7 +40,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class ConvWithNorm(nn.Conv2d):
-    """detectron2's Conv2d: its norm is a part of it."""
+    """detectron2's Conv2d, which contains its norm."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, bias=False, **kwargs)
@@ -67,7 +67,7 @@ class Detectron2Block(nn.Module):
 
 
 class MmdetectionBlock(nn.Module):
-    """Style pytorch has the stride in the 3x3, style caffe in the first 1x1."""
+    """Stride in the 3x3 (style pytorch) or in the first 1x1 (style caffe)."""
 
     def __init__(self, channels, planes, stride, style):
         super().__init__()
@@ -132,7 +132,7 @@ class Detectron2(nn.Module):
         )
 
     def pixels(self, image):
-        """BGR, Caffe's mean, no deviation."""
+        """BGR, Caffe's mean, no standard deviation."""
         return image.flip(0) - torch.tensor(CAFFE_MEAN)[:, None, None]
 
     def maps(self, x):
@@ -233,7 +233,7 @@ def anchors_of(size, stride, height, width, dtype):
 
 
 def detect(model, image, noise=0.0):
-    """`noise` is added to the objectness, to see whether it matters how ties are decided."""
+    """`noise` is added to the objectness, to check whether the order of ties matters."""
     dtype = next(model.parameters()).dtype
     x = model.pixels(image.float()).to(dtype)
     x = functional.pad(x, (0, -WIDTH % 32, 0, -HEIGHT % 32))[None]
@@ -291,7 +291,7 @@ def initialise(model):
             module.bias.normal_(0, 0.1)
         deltas.weight.mul_(0.2)
         cls_score.weight.mul_(SCORES)
-        # BGR without a deviation: the stem sees values that are about fifty times larger.
+        # BGR without a standard deviation: the inputs of the stem are about fifty times larger.
         if not (isinstance(model, Mmdetection) and model.style == "pytorch"):
             stem = model.backbone.conv1 if isinstance(model, Mmdetection) else model.backbone.bottom_up.stem.conv1
             stem.weight.mul_(1 / 57)
@@ -315,7 +315,7 @@ def agree(found, other):
 
 
 def is_stable(model, image):
-    """The detections, if scores are apart, and float64 and weights that differ by some roundings decide alike."""
+    """The detections, if scores differ, and float64 and slightly perturbed weights give the same decisions."""
     with torch.no_grad():
         found = detect(model, image)
         scores, labels = found["scores"], found["labels"]
@@ -333,7 +333,7 @@ def is_stable(model, image):
 
 
 def chosen(build, image, start):
-    """The first seed whose network finds a few things of every class and decides nothing by a rounding."""
+    """The first seed whose network detects a few objects of every class and makes no decision by rounding."""
     for number in range(start, start + 3000):
         common.seed(number)
         model = build().eval()
@@ -366,7 +366,7 @@ def main():
             torch.save({"meta": {"epoch": 12, "config": config, "time": "now"}, "state_dict": state}, path)
         path.chmod(0o644)
         print(path.name, path.stat().st_size // 1024, "KiB")
-    # The same arrays in the ways that other protocols write them.
+    # The same arrays as written by other protocols.
     rows = numpy.arange(6, dtype="f4").reshape(2, 3)
     kinds = {"rows": rows, "columns": numpy.asfortranarray(rows), "big_endian": rows.astype(">f4"), "half": rows.astype("f2")}
     kinds |= {"long": numpy.arange(3), "scalar": numpy.array(2.5), "empty": numpy.zeros((0, 4), "f4")}

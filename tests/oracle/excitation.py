@@ -1,8 +1,8 @@
-"""The gates of timm's SE modules, taken by forward hooks.
+"""The gates of timm's SE modules, recorded by forward hooks.
 
 Run from the repository's root, after layouts.py:  python tests/oracle/excitation.py
 The network is that of tests/fixtures/layouts/timm_seresnet.pt, its input `input_75x103` beside it. Writes
-tests/fixtures/excitation.safetensors: `layerS.B.se` [1, channels, 1, 1], what the sigmoid of that SE module gave.
+tests/fixtures/excitation.safetensors: `layerS.B.se` [1, channels, 1, 1], the output of the sigmoid of that SE module.
 """
 
 import safetensors.torch

@@ -1,4 +1,4 @@
-"""Reference numbers for the whole of Faster R-CNN: losses, gradients and detections of torchvision's model.
+"""Reference numbers for the complete Faster R-CNN: losses, gradients and detections of torchvision's model.
 
 Run from the repository's root:  python tests/oracle/faster_rcnn.py
 Needs torch, torchvision and timm as in requirements.txt. Writes tests/fixtures/faster_rcnn.safetensors.
@@ -63,7 +63,7 @@ def build(se=False, canonical_scale=224):
 
 
 def initialise(model):
-    """Weights of sizes that spread the scores and move the boxes, so that nothing is degenerate."""
+    """Weights of sizes that spread the scores and move the boxes, so that no result is degenerate."""
     randomise(model.backbone.body)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -207,7 +207,7 @@ def every_gradient_of_both(batch, key):
 
 
 def store_intermediates(out, name, seen):
-    """Of the detection run (eval mode)."""
+    """Outputs of the detection run (eval mode)."""
     batch, _ = seen["transform"]
     out["transform.image_sizes"] = torch.tensor(batch.image_sizes)
     out["transform.padded_shape"] = torch.tensor(batch.tensors.shape)

@@ -2,9 +2,9 @@
 
 Writes tests/fixtures/kernels.safetensors with inputs, outputs and gradients of convolution, batch
 norm in training, the fused affine and RoIAlign. Each case is `name.tensor`; the gradients are those
-of `sum(output * name.dy)`. Options stand in the metadata, as JSON.
+of `sum(output * name.dy)`. Options are in the metadata, as JSON.
 
-Made with torch 2.12.1, torchvision 0.27.1 and safetensors on the CPU. Seeds are fixed; inputs are
+Generated with torch 2.12.1, torchvision 0.27.1 and safetensors on the CPU. Seeds are fixed; inputs are
 rounded to multiples of 1/64 and outputs are computed in double precision, so that another version
 gives the same numbers.
 

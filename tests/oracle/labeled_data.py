@@ -23,11 +23,11 @@ from common import FIXTURES
 HERE = Path(__file__).resolve()
 ASSET = HERE.parent.parent.parent / "assets" / "imagenet-classes.txt"
 INFO = Path(timm.data.__file__).parent / "_info"
-# Found without importing it: the package is wanted for its lists, not for TensorFlow.
+# Located without importing it: only the package's lists are needed, not TensorFlow.
 TFDS = Path(importlib.util.find_spec("tensorflow_datasets").origin).parent
 OUT = FIXTURES / "labeled"
 
-# The only two classes with the same words.
+# The only two classes with the same name.
 DISTINCT = {"n02012849": "crane, wading bird", "n03126707": "crane, lifting machine"}
 
 
@@ -61,7 +61,7 @@ def devkit(names):
 
 
 def image_folder():
-    """What torchvision's ImageFolder makes of a tree of files."""
+    """The classes and samples that torchvision's ImageFolder finds in a directory tree."""
     files = [
         "zebra/b.jpg", "zebra/a.JPG", "zebra/B.png", "Ant/10.jpeg", "Ant/9.jpg", "Ant/sub/1.jpg", "Ant/sub/deep/0.jpg",
         "Ant/sub-2/0.jpg", "Ant/readme.txt", "été/x.webp", "10/x.bmp", "9/x.tiff", "bear cub/x y.jpg",
@@ -77,7 +77,7 @@ def image_folder():
 
 
 class Python2Pickler(pickle._Pickler):
-    """Protocol 2 as Python 2's cPickle wrote it: texts are bytes, NumPy's functions have their old names."""
+    """Protocol 2 as Python 2's cPickle wrote it: strings are bytes, NumPy's functions have their old names."""
 
     dispatch = dict(pickle._Pickler.dispatch)
 
@@ -120,7 +120,7 @@ def archive(path, folder, files):
 
 
 def cifar():
-    """Both data sets with few pictures in all four codings; sixteen colours, so that they compress."""
+    """Both datasets with few images in all four encodings; sixteen colors, so that they compress."""
     rng = np.random.default_rng(1)
     ten_names = [f"ten {i}" for i in range(10)]
     fine_names = [f"fine {i}" for i in range(100)]
@@ -147,7 +147,7 @@ def cifar():
     for protocol in (2, 3, 4):
         folder = OUT / f"protocol{protocol}"
         folder.mkdir()
-        # As people write it again: with Python 3, after loading with encoding="bytes".
+        # As rewritten by users: with Python 3, after loading with encoding="bytes".
         again = {key.encode(): value for key, value in python["test_batch"].items()}
         (folder / "test_batch").write_bytes(pickled(again, protocol))
 

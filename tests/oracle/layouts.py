@@ -1,12 +1,12 @@
-"""Small networks in the layouts of other code bases, as the files that people have, with their outputs.
+"""Small networks in the layouts of other libraries, as checkpoint files with their outputs.
 
 Run from the repository's root:  python tests/oracle/layouts.py
 Needs torch, torchvision and timm as in requirements.txt. Writes tests/fixtures/layouts/: one weight file per case and
 outputs.safetensors with `input_HEIGHTxWIDTH` and `CASE.logits`.
 
-Blocks are the libraries' own wherever they can be installed; the containers around them are ours, because the
+Blocks are the libraries' own wherever they can be installed; the containers around them are written here, because the
 libraries fix the widths. moskomule's, mmpretrain's and akamaster's networks are written here from their published
-descriptions, with their names. Input sizes are odd, so that a wrong pooling or stride shows.
+descriptions, with their names. Input sizes are odd, so that a wrong pooling or stride is detected.
 """
 
 from collections import OrderedDict
@@ -29,7 +29,7 @@ WIDTH = 4
 
 
 class WithHead(nn.Module):
-    """A body whose last map is averaged and classified by a layer of the given name."""
+    """A body whose last feature map is averaged and classified by a layer of the given name."""
 
     def __init__(self, body, channels, head):
         super().__init__()

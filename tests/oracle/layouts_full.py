@@ -1,12 +1,12 @@
-"""The layouts at full size: real timm and torchvision networks with random weights, and what they compute.
+"""The layouts at full size: real timm and torchvision networks with random weights, and their outputs.
 
-Run from the repository's root, then let sedet compute the same:
+Run from the repository's root, then compare with sedet:
 
     python tests/oracle/layouts_full.py DIR
     SEDET_FULL_LAYOUTS=DIR cargo test --release --test networks full_size -- --ignored
 
-Writes about 1.5 GB to DIR: a file of weights for each network, and outputs.safetensors with logits for an input of
-3x203x317 pixels (odd sizes reveal padding and pooling mistakes) and the detections of a picture.
+Writes about 1.5 GB to DIR: a weights file for each network, and outputs.safetensors with logits for an input of
+3x203x317 pixels (odd sizes reveal padding and pooling mistakes) and the detections of an image.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main():
             outputs[f"{name}.logits"] = network(x)
         torch.save(network.state_dict(), folder / f"{name}.pth")
         print(name, (folder / f"{name}.pth").stat().st_size // 2**20, "MiB", outputs[f"{name}.logits"].std().item())
-    # torchvision's whole detector: 91 outputs, frozen norms. The scores are spread so that there is something to find.
+    # torchvision's whole detector: 91 outputs, frozen norms. The scores are spread so that there are detections.
     common.seed(300)
     detector = models.detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
     randomise(detector)

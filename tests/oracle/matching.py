@@ -1,13 +1,13 @@
-"""Which detection found which object, by pycocotools, and how the others are wrong, by TIDE's own program.
+"""Matches of detections and objects by pycocotools, and error types of the false positives by tidecv.
 
 Run from the repository's root:  python tests/oracle/matching.py
 Needs pycocotools (made with 2.0.11), tidecv (1.0.1) and numpy. Writes tests/fixtures/matching.json.
 
 Coordinates are quarters of a pixel, exact in float32. The images have several classes, crowds, equal scores, equal
-overlaps, duplicates, overlaps of exactly a threshold, no objects, no detections, and neither.
+IoUs, duplicates, IoUs of exactly a threshold, no objects, no detections, and neither.
 
-TIDE matches by itself, and otherwise in three cases: of equal overlaps it takes the first object, a crowd must overlap
-by more than the threshold, and it gives ignored detections an error. Its errors are kept only for images where it
+TIDE has its own matching, which differs in three cases: among equal IoUs it takes the first object, the IoU with a
+crowd must be above the threshold, and ignored detections get an error type. Its errors are kept only for images where it
 found the same detections correct as pycocotools; that is asserted to be nearly all.
 """
 
@@ -55,7 +55,7 @@ def random_image():
     for _ in range(int(rng.integers(0, 9))):
         box = random_box()
         truth.append([*box, int(rng.integers(CLASSES)), int(rng.random() < 0.12)])
-        if rng.random() < 0.15:  # a second object nearly in the same place
+        if rng.random() < 0.15:  # a second object at nearly the same position
             truth.append([*jitter(box, 0.05), int(rng.integers(CLASSES)), 0])
     for *box, class_, _ in truth:
         for _ in range(int(rng.integers(0, 4))):
@@ -68,7 +68,7 @@ def random_image():
 
 
 def exact_overlaps():
-    """An object of 20 x 20 and boxes inside it whose overlap is exactly a threshold, or beside one."""
+    """An object of 20 x 20 and boxes inside it whose IoU is exactly a threshold, or next to one."""
     for height in [2, 6, 10, 11, 15, 18, 20]:
         for class_ in [0, 1]:
             yield [[40.0, 40.0, 20.0, 20.0, 0, 0]], [[40.0, 40.0, 20.0, float(height), class_, 0.5]]
@@ -78,18 +78,18 @@ def crooked():
     yield [], []
     yield [[10.0, 10.0, 50.0, 60.0, 1, 0]], []
     yield [], [[10.0, 10.0, 50.0, 60.0, 1, 0.5]]
-    # Two objects in one place, three detections of one score.
+    # Two objects at the same position, three detections with the same score.
     same = [50.0, 60.0, 40.0, 40.0]
     yield [[*same, 2, 0], [*same, 2, 0]], [[*same, 2, 0.75]] * 3
-    # A detection between two objects, as far from one as from the other; then one that only fits the first, or the last.
+    # A detection at equal distance from two objects; then one that only matches the first, or the last.
     pair = [[0.0, 0.0, 20.0, 20.0, 0, 0], [10.0, 0.0, 20.0, 20.0, 0, 0]]
     for x in [0.0, 10.0]:
         yield pair, [[5.0, 0.0, 20.0, 20.0, 0, 0.9], [x, 0.0, 20.0, 20.0, 0, 0.8]]
-    # A crowd that swallows several detections, one of them near a real object, some of another class.
+    # A crowd that contains several detections, one of them near a real object, some of another class.
     crowd = [[20.0, 20.0, 300.0, 200.0, 1, 1], [40.0, 40.0, 60.0, 90.0, 1, 0]]
     inside = [[float(x), 50.0, 38.0, 80.0, 1, 0.6] for x in range(30, 290, 40)]
     yield crowd, [*inside, [41.0, 40.0, 60.0, 90.0, 1, 0.6], [200.0, 60.0, 30.0, 30.0, 0, 0.9]]
-    # Two crowds over each other, and a detection half in them.
+    # Two overlapping crowds, and a detection half inside them.
     yield [[0.0, 0.0, 100.0, 100.0, 3, 1], [0.0, 0.0, 100.0, 100.0, 3, 1]], [[90.0, 0.0, 20.0, 10.0, 3, 0.5]]
     # Only a crowd of another class.
     yield [[0.0, 0.0, 100.0, 100.0, 3, 1]], [[10.0, 10.0, 20.0, 10.0, 2, 0.5]]
@@ -142,7 +142,7 @@ def by_pycocotools(images):
 
 
 def by_tide(images, threshold):
-    """For each image: which detections are right, and the error of each detection that has one."""
+    """For each image: which detections are correct, and the error type of each detection that has one."""
     objects, detections, places = Data("objects"), Data("detections"), []
     for i, (truth, found) in enumerate(images):
         objects.add_image(i, str(i))

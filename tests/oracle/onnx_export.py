@@ -1,4 +1,4 @@
-"""Proves with onnx and onnxruntime that `sedet weights export --format onnx` writes what the original networks compute.
+"""Proves with onnx and onnxruntime that `sedet weights export --format onnx` reproduces the original networks.
 
 Run from the repository's root, after `cargo build --release`:
 
@@ -7,9 +7,9 @@ Run from the repository's root, after `cargo build --release`:
 Exports every classifier of tests/fixtures/layouts/, checks the file with onnx.checker (shapes inferred and strict),
 and compares onnxruntime's logits with those of the original network: on the fixture's odd-sized input, on two images
 at once, and on other sizes. Writes tests/fixtures/layouts/onnx.json with the SHA-256 of the files that passed; the
-Rust test asserts that the export still gives these bytes.
+Rust test asserts that the export still has this hash.
 
-(Not called onnx.py: a script's folder comes first on Python's path, so it would import itself.)
+(Not called onnx.py: a script's directory comes first on Python's path, so it would import itself.)
 """
 
 import hashlib
@@ -40,7 +40,7 @@ def sedet(binary, *arguments):
 
 
 def with_epsilon(binary, source, folder):
-    """A checkpoint of the file with another epsilon, live norms, and names for the classes."""
+    """Writes a checkpoint of the file with another epsilon, trainable norms, and class names."""
     plain, changed = folder / "plain.safetensors", folder / "changed.safetensors"
     sedet(binary, "import", source, "-o", plain)
     with safetensors.safe_open(plain, "pt") as file:
@@ -53,7 +53,7 @@ def with_epsilon(binary, source, folder):
 
 
 def prove(binary, case, source, network, x, folder):
-    """Exports one file, asserts that it computes what the network does, and returns its hash."""
+    """Exports one file, asserts that its outputs equal the network's, and returns its hash."""
     path = folder / f"{case}.onnx"
     sedet(binary, "export", source, "--format", "onnx", "-o", path)
     onnx.checker.check_model(str(path), full_check=True)
@@ -79,7 +79,7 @@ def main():
     hashes = {}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        # All at once: what is drawn between two of them would change the next.
+        # All at once: random numbers drawn in between would change the next network.
         for name, network, x, _ in list(layouts.networks()):
             case, source = name.split(".")[0], layouts.FOLDER / name
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Reference numbers for src/train: optimisers, gradient clipping, learning rates.
+"""Reference numbers for src/train: optimizers, gradient clipping, learning rates.
 
 Calls torch.optim, torch.nn.utils.clip_grad_norm_ and torch.optim.lr_scheduler. Writes
 ../fixtures/optimizer.safetensors. Gradients are given, not computed: a case is a list of steps.
@@ -23,9 +23,9 @@ CASES = {
 CLIP = 1.5
 
 
-def optimisers(out):
+def optimizers(out):
     weight, bias = torch.randn(3, 5), torch.randn(3)
-    # Step 2 has no gradient for the bias: such a parameter is left alone, its moments too.
+    # Step 2 has no gradient for the bias: the parameter and its moments are unchanged.
     weight_grads = torch.randn(STEPS, 3, 5) * torch.tensor([3.0, 1e-3, 1.0, 0.1, 1.0, 5.0]).view(-1, 1, 1)
     bias_grads = torch.randn(STEPS, 3)
     out |= {"weight": weight, "bias": bias, "weight_grads": weight_grads, "bias_grads": bias_grads}
@@ -86,7 +86,7 @@ def cosine_schedule(optimiser):
 
 seed(20)
 out = {}
-optimisers(out)
+optimizers(out)
 clipping(out)
 out["rates.multi_step"] = rates(detection_schedule, 49)
 out["rates.cosine"] = rates(cosine_schedule, 41)

@@ -1,6 +1,6 @@
 """Reference numbers for `data::transforms::preprocess`: torchvision's and detectron2's input.
 
-torchvision: GeneralizedRCNNTransform itself. detectron2: its ResizeShortestEdge written down from its
+torchvision: GeneralizedRCNNTransform itself. detectron2: its ResizeShortestEdge reimplemented from its
 definition (target size, then Pillow's BILINEAR on 8-bit pixels, BGR, mean on a scale of 255).
 
     python tests/oracle/resize.py    # needs torch, torchvision, pillow, numpy, safetensors

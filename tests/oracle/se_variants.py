@@ -48,7 +48,7 @@ class Downsample(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual unit with its SE unit at one of the five places."""
+    """A residual unit with its SE unit at one of the five positions."""
 
     def __init__(self, kind, channels_in, planes, stride, se):
         super().__init__()
@@ -113,7 +113,7 @@ class Network(nn.Module):
 
 POSITIONS = ["standard", "pre", "post", "identity", "conv3x3"]
 
-# Beside the positions; all at the standard position but the last.
+# Other variants; all but the last at the standard position.
 VARIANTS = {
     "max": dict(squeeze="max"),
     "none": dict(squeeze="none"),
@@ -126,7 +126,7 @@ VARIANTS = {
 
 
 def small(kind, se):
-    """Two stages of two blocks and one, 4 and 8 planes, for pictures without a strided stem."""
+    """Two stages of two blocks and one, 4 and 8 planes, for images without a strided stem."""
     return Network(kind, [2, 1], 4, dict(reduction=4, **se), stem_kernel=3)
 
 
@@ -134,7 +134,7 @@ def randomised(kind, se):
     network = randomise(small(kind, se))
     for module in network.modules():
         if isinstance(module, SeUnit):
-            # Hidden units that are alive, gates that differ.
+            # Active hidden units, distinct gates.
             module.fc1.weight.data.mul_(0.3).abs_()
             module.fc1.bias.data.uniform_(1.0, 2.0)
             module.fc2.bias.data.normal_(0.3, 0.5)
@@ -143,7 +143,8 @@ def randomised(kind, se):
 
 def variant_cases():
     """For each kind of block: the weights of all networks (those of the SE units by position), and for each variant the
-    last map in evaluation mode, and in training mode the gradients of the sum over (map * cotangent)."""
+    last feature map in evaluation mode, and in training mode the gradients of the sum over
+    (feature map * cotangent)."""
     out = {}
     common.seed(21)
     x = torch.randn(2, 3, 11, 9)

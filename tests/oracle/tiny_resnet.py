@@ -1,6 +1,6 @@
 """Narrow residual networks for the fixtures, with torchvision's key names (conv1, bn1, layer1.0.conv1, ...).
 
-The blocks and the stage builders are torchvision's and timm's own; only the container is ours, because both
+The blocks and the stage builders are torchvision's and timm's own; only the container is written here, because both
 libraries fix the stem at 64 channels.
 """
 
@@ -32,7 +32,7 @@ class TinyResNet(torchvision_resnet.ResNet):
             setattr(self, f"layer{stage + 1}", self._make_layer(block, planes, 1, stride=1 if stage == 0 else 2))
 
     def forward(self, x):
-        """The maps C2, C3, C4, C5."""
+        """The feature maps C2, C3, C4, C5."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -53,7 +53,7 @@ class TinySeResNet(nn.Module):
             tuple(width * 2**stage for stage in range(4)),
             (1, 1, 1, 1),
             inplanes=width,
-            # timm also passes device and dtype, which torchvision's frozen batch norm does not know.
+            # timm also passes device and dtype, which torchvision's frozen batch norm does not accept.
             norm_layer=lambda channels, **_: norm_layer(channels),
             attn_layer=partial(SEModule, rd_ratio=1 / reduction, rd_divisor=1),
         )
@@ -75,8 +75,8 @@ def add_stem(network, width, norm_layer):
 
 
 def randomise(network):
-    """Kaiming weights, and normalisation statistics that are far from the identity. Positive biases keep the few
-    channels alive, so that no gradient is zero throughout."""
+    """Kaiming weights, and normalization statistics that are far from the identity. Positive biases keep the few
+    channels active, so that no gradient is zero throughout."""
     with torch.no_grad():
         for name, module in network.named_modules():
             if isinstance(module, NORMS):

@@ -51,7 +51,7 @@ def numbers(name, shape, low, high):
 
 
 def initial(name, shape):
-    """A tensor of a network by our name: He's bound for convolutions, statistics far from the identity."""
+    """A tensor of a network by its sedet name: He's bound for convolutions, statistics far from the identity."""
     module, tensor = name.split(".")[-2:]
     if module in ("norm",):
         low, high = {"weight": (0.6, 1.4), "bias": (0.0, 0.6), "running_mean": (-0.3, 0.3), "running_var": (0.5, 2.0)}[
@@ -97,7 +97,7 @@ def shrink(network, width):
             )
             setattr(network, name, new)
         elif isinstance(child, nn.BatchNorm2d):
-            # timm's norm brings its activation along.
+            # timm's norm includes its activation.
             child.num_features = scaled(child.num_features, width)
             for key in ("weight", "bias", "running_mean", "running_var"):
                 old = getattr(child, key)
@@ -126,7 +126,7 @@ class ConvNorm(nn.Sequential):
 
 
 class Classifier(nn.Module):
-    """`features`, the mean, one linear layer. The keys are ours with `backbone` for `features`."""
+    """`features`, the mean, one linear layer. The keys are sedet's with `backbone` for `features`."""
 
     def __init__(self, features, channels, num_classes):
         super().__init__()
@@ -187,8 +187,8 @@ class Vgg(nn.Module):
 
 
 class EvenMaxPool(nn.MaxPool2d):
-    """Odd maps are extended by a row or column that never is the maximum: the strided convolutions beside it round
-    sizes up, where Caffe's pooling would round them down, and nothing could be concatenated."""
+    """Odd feature maps are extended by a row or column that is never the maximum: the strided convolutions beside it
+    round sizes up, where Caffe's pooling would round them down, and the outputs could not be concatenated."""
 
     def forward(self, x):
         height, width = x.shape[2:]
@@ -331,7 +331,7 @@ class ShuffleNet(nn.Module):
 
 
 def inception_resnet_v2(width=1.0, with_se=False, num_classes=1000, blocks=None):
-    """timm's; an SE unit behind the last convolution of every residual branch."""
+    """timm's; an SE unit after the last convolution of every residual branch."""
     network = timm.create_model("inception_resnet_v2", num_classes=num_classes)
     if blocks:
         for name, count in zip(("repeat", "repeat_1", "repeat_2"), blocks):
@@ -386,7 +386,7 @@ WIDTH = 1 / 16
 
 
 def narrow_networks(with_se):
-    """Name, network, our names of its tensors, size of its input."""
+    """Name, network, sedet's names of its tensors, input size."""
     yield "vgg", *vgg(width=WIDTH, with_se=with_se, num_classes=CLASSES), (75, 103)
     yield "bn_inception", *own(BnInception(WIDTH, with_se), CLASSES), (75, 103)
     yield "inception_resnet_v2", *inception_resnet_v2(WIDTH, with_se, CLASSES), (139, 171)
@@ -416,8 +416,8 @@ def gradient_networks():
 
 
 def gradient_cases():
-    """Of sum(logits * weights) on batch statistics, without dropout. Stored of each gradient: its length, and its
-    product with a vector of numbers between -1 and 1."""
+    """Gradients of sum(logits * weights) on batch statistics, without dropout. Stored for each gradient: its norm, and
+    its product with a vector of numbers between -1 and 1."""
     out = {}
     for name, network, ours, size in gradient_networks():
         fill(network, ours).train()
@@ -468,7 +468,7 @@ def residual(name, **options):
 
 
 def full_size():
-    """Our name, network, size of its input."""
+    """sedet's name, network, input size."""
     for depth in (18, 34, 50, 101, 152):
         yield f"resnet{depth}", residual(f"resnet{depth}"), 224
         yield f"se-resnet{depth}", residual(f"seresnet{depth}"), 224
@@ -491,7 +491,7 @@ def full_size():
 
 
 def costs():
-    """For the published number of classes, at the published size and at one that divides by nothing."""
+    """For the published number of classes, at the published size and at one that no stride divides."""
     with torch.device("meta"):
         return {
             name: {
@@ -505,7 +505,8 @@ def costs():
 
 
 def variant_costs():
-    """Of the small residual networks of `se_variants.py`, without a head, with their units at every place."""
+    """Fingerprints of the small residual networks of `se_variants.py`, without a head, for every position of
+    their units."""
     with torch.device("meta"):
         return {
             f"{kind}_{position}_{squeeze}": {
@@ -527,7 +528,7 @@ FPN_CHANNELS = 6
 
 
 def aligned(network):
-    """Inception-ResNet-v2 with `align_feature_maps` of TensorFlow's object detection API: what is unpadded is padded,
+    """Inception-ResNet-v2 with `align_feature_maps` of TensorFlow's object detection API: unpadded layers are padded,
     here by the same number of pixels on every side."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -555,13 +556,13 @@ def taps(family, network):
 
 
 def pyramid(channels):
-    """torchvision's, with weights from our names."""
+    """torchvision's network, with weights derived from sedet's names."""
     fpn = FeaturePyramidNetwork(channels, FPN_CHANNELS, LastLevelMaxPool())
     return fill(fpn, lambda key: "fpn." + re.sub(r"_blocks\.(\d)\.0\.", r"_blocks.\1.", key))
 
 
 def pyramid_cases():
-    """Stored of C2..C5: a fingerprint of each channel, its mean and its product with numbers from a name; P2..P6 in
+    """Stored for C2..C5: a fingerprint of each channel, its mean and its product with numbers from a name; P2..P6 in
     full."""
     out = {}
     for with_se in (False, True):

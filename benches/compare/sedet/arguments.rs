@@ -102,8 +102,9 @@ fn number<T: FromStr>(option: &str, value: &str) -> anyhow::Result<T> {
 /// Checks the size of rayon's pool, which exists before it could be changed here.
 fn check_threads(wanted: usize) -> anyhow::Result<()> {
     let have = rayon::current_num_threads();
-    match have == wanted {
-        true => Ok(()),
-        false => bail!("{have} threads, not {wanted}: set RAYON_NUM_THREADS={wanted}"),
+    if have == wanted {
+        Ok(())
+    } else {
+        bail!("{have} threads, not {wanted}: set RAYON_NUM_THREADS={wanted}")
     }
 }

@@ -1,7 +1,7 @@
 //! sedet's side of `benches/compare`: one measuring process, one JSON line.
 //!
-//! `python benches/compare` builds and calls it, in turn with the reference on the same weights and
-//! inputs. By hand:
+//! `python benches/compare` builds and calls it, alternating with the reference on the same weights
+//! and inputs. By hand:
 //!
 //! ```console
 //! $ cargo bench --bench compare -- --kind detect --weights F --inputs F --warmup 1 --iterations 5

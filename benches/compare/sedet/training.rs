@@ -55,7 +55,7 @@ pub fn write_checked_losses(
     })
 }
 
-/// A detector that learns from one batch over and over.
+/// A detector that is trained on the same batch repeatedly.
 struct Stepper {
     /// Taken for the time of an update.
     model: Option<FasterRcnn>,
@@ -92,7 +92,7 @@ impl Stepper {
         let values: [f32; 4] = losses.parts().map(|(_, loss)| loss.clone().into_scalar());
         ensure!(
             values.iter().all(|value| value.is_finite()),
-            "a loss is not finite, so the times would mean nothing"
+            "a loss is not finite, so the times are meaningless"
         );
         let gradients = GradientsParams::from_grads(losses.total().backward(), &model);
         drop(losses);

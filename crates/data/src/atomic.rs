@@ -1,4 +1,4 @@
-//! Atomic file writes: a reader, or a crash, never meets half a file.
+//! Atomic file writes: no reader ever sees a partial file, even after a crash.
 //!
 //! A file is written under a hidden temporary name in the directory of its destination, synced to
 //! disk and renamed. Every error removes the temporary file; a killed process leaves it, and
@@ -10,11 +10,12 @@ use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile};
 
-/// Writes a file atomically: it appears, or replaces an older one, when it is complete and on disk.
+/// Writes a file atomically: it is created, or replaces an existing one, only when it is complete
+/// and on disk.
 ///
 /// # Errors
-/// The error of `write`, or of creating, syncing or renaming the file. An older file at `path` stays
-/// as it was.
+/// The error of `write`, or of creating, syncing or renaming the file. An existing file at `path`
+/// is unchanged.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -29,10 +30,10 @@ pub fn write_atomically(
     persist(temporary, path)
 }
 
-/// Replaces a file atomically by one that `write` creates at the path that it gets.
+/// Replaces a file atomically by the one that `write` creates at the path it receives.
 ///
-/// The file gets the permissions of any new file, whatever `write` sets: safetensors forbids
-/// everybody else to read, so that a checkpoint could not be shared.
+/// The file gets the permissions of any new file, whatever `write` sets: safetensors makes files
+/// readable by their owner only, so that a checkpoint could not be shared.
 ///
 /// # Errors
 /// As [`write_atomically`].
@@ -44,13 +45,13 @@ pub fn replace_atomically(
     let usual = temporary.as_file().metadata()?.permissions();
     write(temporary.path())?;
     fs::set_permissions(temporary.path(), usual)?;
-    // Opened again: `write` may have put another file in the place of the first.
+    // Opened again: `write` may have replaced the first file.
     File::open(temporary.path())?.sync_all()?;
     persist(temporary, path)
 }
 
-/// Gives a file a second name, replacing what had that name. At no moment is either name missing.
-/// Where the file system has no hard links, the file is copied.
+/// Gives a file a second name, replacing any existing file of that name. Both names exist at all
+/// times. Where the file system has no hard links, the file is copied.
 ///
 /// # Errors
 /// Linking, copying or renaming fails.
@@ -61,13 +62,13 @@ pub fn keep_as(path: &Path, kept: &Path) -> io::Result<()> {
     let name = temporary.path().to_owned();
     let renamed = persist(temporary, kept);
     // Renaming a file to another name of itself does nothing and leaves the temporary name, which
-    // tempfile takes for success.
+    // tempfile reports as success.
     let _ = fs::remove_file(name);
     renamed
 }
 
 /// Removes the temporary files that killed processes have left in a directory. No other process may
-/// be writing there.
+/// be writing to the directory.
 pub fn remove_unfinished(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
@@ -79,13 +80,13 @@ pub fn remove_unfinished(directory: &Path) {
         // The safetensors library has a temporary file of its own: `.tmp` and six characters.
         let is_of_safetensors = name.starts_with(".tmp") && name.len() == 10;
         if is_own || is_of_safetensors {
-            // A leftover takes space and does no other harm.
+            // A leftover only takes space.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Part of the name of every temporary file.
+/// Prefix in the name of every temporary file.
 const UNFINISHED: &str = ".unfinished-";
 
 /// Creates a file with a hidden temporary name in the directory of `path`, because a rename is

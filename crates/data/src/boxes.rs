@@ -1,4 +1,4 @@
-//! The one box type and the image size, shared by all modules.
+//! The box type and the image size, shared by all modules.
 //!
 //! The name of a variable states the frame of reference of a box: `box_in_image` (pixels
 //! of the image with its EXIF orientation applied) or `box_in_input` (pixels of the resized network
@@ -17,7 +17,7 @@ pub struct ImageSize {
 }
 
 impl ImageSize {
-    /// Height first, as tensors are laid out.
+    /// Creates a size; height first, as tensors are laid out.
     pub const fn new(height: usize, width: usize) -> Self {
         Self { height, width }
     }

@@ -33,7 +33,7 @@ pub enum DataError {
     Json {
         /// The file.
         path: PathBuf,
-        /// What was expected, with line and column.
+        /// The expected content, with line and column.
         source: serde_json::Error,
     },
 
@@ -64,7 +64,7 @@ pub enum DataError {
     Labels {
         /// The directory, file or name of the dataset.
         origin: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
 
@@ -106,7 +106,7 @@ pub enum DataError {
         difference: String,
     },
 
-    /// A panic while an image was prepared.
+    /// A panic occurred while an image was prepared.
     #[error("{image}: preparing this image panicked: {message}")]
     Panicked {
         /// File name or description of the image.
@@ -138,16 +138,16 @@ pub enum DataError {
     Setting {
         /// The setting's name.
         setting: &'static str,
-        /// What is wrong and what is allowed.
+        /// The problem and the allowed values.
         problem: String,
     },
 
     /// An image number out of range.
     #[error("image number {index} is out of range: the dataset has {count} images")]
     NoSuchImage {
-        /// The number asked for.
+        /// The requested number.
         index: usize,
-        /// How many images there are.
+        /// The number of images.
         count: usize,
     },
 }

@@ -1,10 +1,10 @@
 //! Datasets, annotations, loading and metrics: everything that needs no tensor.
 //!
-//! Imports run in one direction, from the first of these modules to the last:
+//! Dependencies run in one direction; a module uses only modules above it:
 //!
 //! 1. [`boxes`], [`atomic`], [`csv`], [`text`], [`pickle`]: a box type, atomic file writes, CSV, the
 //!    wording of messages, and Python pickles, which are parsed and never executed.
-//! 2. [`images`]: the one decoder, and the sources of images.
+//! 2. [`images`]: the decoder, and the sources of images.
 //! 3. [`annotations`]: the columnar store and the readers of annotation formats.
 //! 4. [`shapes`]: the embedded generator of scenes. [`eval`]: COCO and classification metrics.
 //! 5. [`datasets`]: datasets by name or directory, downloads.

@@ -1,44 +1,46 @@
-//! Pickles, Python's way of writing values to a file, read without Python.
+//! A parser of Python's pickle format.
 //!
-//! A pickle is a program for a small stack machine. This one knows the instructions that build
-//! plain data; what a pickle would call is never called. Of the calls only those are understood
-//! that make a NumPy array or its type; the result of any other is a value without use.
+//! A pickle is a program for a small stack machine. This parser supports the instructions that
+//! build plain data; functions are never called. Only calls that create a NumPy array or its type
+//! are interpreted; the result of any other call is an opaque value.
 //!
-//! All values are in one list and refer to each other by position, so that neither deep
-//! nor circular structures can exhaust the call stack. The bytes of arrays stay in the file.
+//! All values are in one list and refer to each other by position, so that neither deep nor
+//! circular structures can exhaust the call stack. The bytes of arrays are not copied.
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::ops::Range;
 
-/// More values than any weights file or labels has; a hostile one would fill the memory.
+/// Maximum number of values, more than in any weights file or label file; bounds the memory for a
+/// hostile file.
 const MAX_VALUES: usize = 4_000_000;
-/// Texts longer than this are no names.
+/// Maximum length of a name; longer strings are not names.
 const MAX_TEXT: u64 = 4096;
 
-/// What is wrong with a pickle; it does not name the file.
+/// An error in a pickle; it does not name the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PickleError(String);
 
-/// A NumPy array whose bytes are in the file.
+/// A NumPy array whose bytes remain in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PickledArray {
-    /// Extents, outermost first.
+    /// Shape, outermost dimension first.
     pub shape: Vec<usize>,
     /// NumPy's code of the element type without the byte order, such as `f4` or `u1`.
     pub element_code: String,
-    /// The range of its bytes, from the pickle's start.
+    /// The range of its bytes, relative to the pickle's start.
     pub data: Range<u64>,
-    /// Python 3 writes bytes as a UTF-8 string of the same code points in old protocols.
+    /// Whether the bytes are encoded as a UTF-8 string of the same code points, as Python 3 does in
+    /// old protocols.
     pub is_text: bool,
-    /// Whether the bytes of an element run from the most significant one.
+    /// Whether the elements are big-endian.
     pub is_big_endian: bool,
-    /// Whether the values are stored column by column.
+    /// Whether the values are stored column by column (Fortran order).
     pub is_fortran: bool,
 }
 
-/// The values that a pickle builds.
+/// The values built by a pickle.
 #[derive(Debug)]
 pub struct Pickle {
     values: Vec<Value>,
@@ -47,11 +49,11 @@ pub struct Pickle {
 }
 
 impl Pickle {
-    /// Reads a pickle of the given length in bytes to its end.
+    /// Parses a pickle of the given length in bytes.
     ///
     /// # Errors
-    /// Instructions that are unknown or damaged, data that end too early, more than four million
-    /// values.
+    /// An instruction is unknown or damaged, the data is truncated, or there are more than four
+    /// million values.
     pub fn read(input: impl Read, size: u64) -> Result<Self, PickleError> {
         let mut machine = Machine {
             input,
@@ -71,7 +73,7 @@ impl Pickle {
         })
     }
 
-    /// The value that was pickled.
+    /// Returns the pickled value.
     pub fn root(&self) -> Node<'_> {
         Node {
             pickle: self,
@@ -79,7 +81,7 @@ impl Pickle {
         }
     }
 
-    /// The first function that the pickle would call and that has nothing to do with arrays.
+    /// Returns the first function that the pickle would call and that is unrelated to arrays.
     pub fn not_called(&self) -> Option<&str> {
         self.not_called.as_deref()
     }
@@ -109,7 +111,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A whole number or truth value.
+    /// Returns an integer or boolean.
     pub fn number(self) -> Option<i64> {
         match self.value() {
             Value::Number(number) => Some(*number),
@@ -117,7 +119,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The items of a list, tuple or set; none of anything else.
+    /// Returns the items of a list, tuple or set; `None` for anything else.
     pub fn items(self) -> impl Iterator<Item = Node<'a>> {
         let items: &[Id] = match self.value() {
             Value::Sequence(items) => items,
@@ -126,7 +128,7 @@ impl<'a> Node<'a> {
         items.iter().map(move |id| self.other(*id))
     }
 
-    /// Keys and values of a dictionary; none of anything else.
+    /// Returns the keys and values of a dictionary; `None` for anything else.
     pub fn entries(self) -> impl Iterator<Item = (Node<'a>, Node<'a>)> {
         let entries: &[(Id, Id)] = match self.value() {
             Value::Dictionary(entries) => entries,
@@ -137,19 +139,19 @@ impl<'a> Node<'a> {
             .map(move |(key, value)| (self.other(*key), self.other(*value)))
     }
 
-    /// The value of a dictionary's key, stored as a string or as bytes.
+    /// Returns the value of a dictionary's key, stored as a string or as bytes.
     pub fn get(self, key: &str) -> Option<Node<'a>> {
         self.entries()
             .find(|(name, _)| name.text() == Some(key))
             .map(|(_, value)| value)
     }
 
-    /// Whether it is an array, usable or not.
+    /// Returns whether it is an array, usable or not.
     pub fn is_array(self) -> bool {
         matches!(self.value(), Value::Array(_))
     }
 
-    /// A usable array.
+    /// Returns a usable array.
     pub fn array(self) -> Option<&'a PickledArray> {
         match self.value() {
             Value::Array(array) => array.as_ref(),
@@ -158,7 +160,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Place of a value in the machine's list.
+/// Position of a value in the machine's list.
 type Id = usize;
 
 #[derive(Debug, Clone)]
@@ -199,10 +201,10 @@ struct Machine<R> {
 }
 
 const ENDS: &str = "it ends too early";
-const UNDERFLOW: &str = "it is damaged: an instruction finds no value to work on";
+const UNDERFLOW: &str = "it is damaged: an instruction has no operand";
 
 impl<R: Read> Machine<R> {
-    /// Follow the instructions to the end; the result is the value on top.
+    /// Executes the instructions to the end; the result is the value on top.
     fn run(&mut self) -> Result<Id, String> {
         loop {
             match self.byte()? {
@@ -214,7 +216,7 @@ impl<R: Read> Machine<R> {
 
     fn step(&mut self, instruction: u8) -> Result<(), String> {
         match instruction {
-            // Protocol and frame: nothing to keep.
+            // Protocol and frame: ignored.
             0x80 => self.byte().map(drop),
             0x95 => self.fixed::<8>().map(drop),
             b'(' => {
@@ -306,7 +308,7 @@ impl<R: Read> Machine<R> {
                 let id = self
                     .memo
                     .get(&key)
-                    .ok_or("it is damaged: it asks for a value that it never kept")?;
+                    .ok_or("it is damaged: it refers to a value that was not stored")?;
                 self.stack.push(*id);
                 Ok(())
             }
@@ -336,7 +338,7 @@ impl<R: Read> Machine<R> {
         self.fixed::<1>().map(|[byte]| byte)
     }
 
-    /// Text to the end of the line, without it.
+    /// Reads text to the end of the line, without the line break.
     fn line(&mut self) -> Result<String, String> {
         let mut line = Vec::new();
         loop {
@@ -362,7 +364,7 @@ impl<R: Read> Machine<R> {
                 for byte in &mut bytes[..count] {
                     *byte = self.byte()?;
                 }
-                // Two's complement of this many bytes.
+                // Converts two's complement of this length in bytes.
                 let unused = 64 - 8 * count as u32;
                 match count {
                     0 => 0,
@@ -487,7 +489,7 @@ impl<R: Read> Machine<R> {
         }
     }
 
-    /// Understand the calls that make arrays and their types; remember the first other one.
+    /// Interprets the calls that create arrays and their types; records the first other one.
     fn call(&mut self, function: Id, arguments: Id) -> Result<(), String> {
         let Value::Global(name) = &self.values[function] else {
             return self.push(Value::NotCalled);
@@ -520,7 +522,7 @@ impl<R: Read> Machine<R> {
             "collections OrderedDict" | "collections defaultdict" | "builtins dict" => {
                 Value::Dictionary(Vec::new())
             }
-            // A single number of NumPy is no weight.
+            // A NumPy scalar is not a weight.
             "numpy.core.multiarray scalar" | "numpy._core.multiarray scalar" => Value::Nothing,
             other => {
                 let function = other.replace(' ', ".");
@@ -531,7 +533,7 @@ impl<R: Read> Machine<R> {
         self.push(value)
     }
 
-    /// `dtype('f4', ...)`.
+    /// Interprets `dtype('f4', ...)`.
     fn element_type(&self, arguments: &[Id]) -> Value {
         let code = match arguments.first().map(|id| &self.values[*id]) {
             Some(Value::String(code, _)) => code.clone(),
@@ -543,9 +545,9 @@ impl<R: Read> Machine<R> {
         }
     }
 
-    /// The state of an array or of an element type.
+    /// Sets the state of an array or of an element type.
     fn set_state(&mut self, object: Id, state: Id) -> Result<(), String> {
-        // Only the first items count; one state may be set many times.
+        // Only the first items count; a state may be set several times.
         let state: Vec<Id> = self.items(state).iter().copied().take(6).collect();
         let new = match &self.values[object] {
             // version, shape, type, whether column by column, bytes
@@ -568,7 +570,7 @@ impl<R: Read> Machine<R> {
         Ok(())
     }
 
-    /// An array of bytes, type, shape and order; none if one of them is something else.
+    /// Builds an array from bytes, type, shape and order; `None` if one of them is invalid.
     fn array(&self, parts: &[Id]) -> Option<PickledArray> {
         let &[data, element, shape, order] = parts else {
             return None;

@@ -1,4 +1,4 @@
-//! Independent, seeded streams of random numbers.
+//! Independent, seeded random number streams.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;

@@ -1,4 +1,4 @@
-//! Wording that messages share.
+//! Formatting of counts in messages.
 
 /// Formats a count with its noun: `1 image`, `2 images`, `3 categories`.
 ///

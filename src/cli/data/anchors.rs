@@ -22,7 +22,7 @@ pub(super) struct AnchorCoverage {
     boxes: usize,
     /// Share of the boxes, from 0 to 1, with an anchor of at least IoU 0.5.
     share_at_iou_50: f64,
-    /// The same at IoU 0.7, from which the RPN takes an anchor for an object.
+    /// The same share at IoU 0.7, the RPN's threshold for positive anchors.
     share_at_iou_70: f64,
 }
 

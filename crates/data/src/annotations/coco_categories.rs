@@ -87,7 +87,7 @@ const COCO: [(u64, &str); 80] = [
 ];
 
 /// Returns `count` classes for a network without class names: those of COCO for 80, those of COCO
-/// with its gaps (`unused 12`) for torchvision's 90, else `class 1`, `class 2`, ...
+/// including the gaps in its ids (`unused 12`) for torchvision's 90, else `class 1`, `class 2`, ...
 pub fn categories_by_count(count: usize) -> Vec<Category> {
     let category = |id: u64, name: String| Category { id, name };
     match count {

@@ -1,6 +1,6 @@
 //! COCO JSON in a directory: where annotation files and images are.
 //!
-//! [`find_coco`] expects COCO 2017 as it is unpacked:
+//! [`find_coco`] expects COCO 2017 as unpacked from its archives:
 //!
 //! ```text
 //! annotations/instances_train2017.json   train2017/
@@ -48,7 +48,7 @@ impl AnnotationFormat for CocoFormat {
     }
 
     fn recognize(&self, root: &Path) -> Result<bool, DataError> {
-        // Ambiguous files are COCO's, too; `splits` says so.
+        // Ambiguous files are COCO's, too; `splits` reports the error.
         Ok(Split::ALL
             .into_iter()
             .any(|split| !matches!(find_annotations(root, split), Ok(None))))
@@ -103,8 +103,8 @@ impl AnnotationFormat for CocoFormat {
     }
 }
 
-/// Finds a split of COCO 2017 (train or val) as it is unpacked. The other split may be missing: val is
-/// enough for an evaluation.
+/// Finds a split of COCO 2017 (train or val) in its original layout. The other split may be
+/// missing: val is sufficient for evaluation.
 ///
 /// # Errors
 /// A file or directory is missing; the message names it. The test split, which has no annotations.

@@ -1,13 +1,13 @@
-//! The table of annotation formats, and what a format provides.
+//! The table of annotation formats, and the trait that each format implements.
 //!
 //! A format is a type in a file of its own that implements [`AnnotationFormat`], and one line in
 //! [`FORMATS`]. Everything else loops over the table: datasets by directory, the checker, the converter,
 //! the viewer and the messages that list what was looked for.
 //!
-//! A format whose annotations are COCO JSON names the files and leaves the reading to the shared reader
-//! ([`Reader::CocoJson`]). Any other format collects what a split contains as [`SplitEntries`], with its
-//! problems beside it ([`Reader::Entries`]). A strict read fails with the first problem; the checker
-//! reports all of them.
+//! A format whose annotations are COCO JSON names the files and leaves the reading to the shared
+//! reader ([`Reader::CocoJson`]). Any other format collects the contents of a split as
+//! [`SplitEntries`], including its problems ([`Reader::Entries`]). A strict read fails with the
+//! first problem; the checker reports all of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,7 +34,7 @@ pub const FORMATS: &[Format] = &[
 /// An entry of [`FORMATS`].
 pub type Format = &'static dyn AnnotationFormat;
 
-/// A way to store the annotations of a detection dataset in a directory.
+/// An annotation format: how a directory stores the annotations of a detection dataset.
 pub trait AnnotationFormat: fmt::Debug + Sync {
     /// Returns the name in options and in code, in lower case: `coco`.
     fn key(&self) -> &'static str;
@@ -91,16 +91,16 @@ impl fmt::Display for dyn AnnotationFormat {
     }
 }
 
-/// How the annotations of a split are read.
+/// The way in which the annotations of a split are read.
 #[derive(Debug, Clone, Copy)]
 pub enum Reader {
-    /// [`SplitFiles::annotations`] is a COCO JSON file; the shared reader reads it.
+    /// [`SplitFiles::annotations`] is a COCO JSON file, which the shared reader reads.
     CocoJson,
-    /// A function of the format collects what the split contains.
+    /// A function of the format collects the contents of the split.
     Entries(fn(&SplitFiles) -> Result<SplitEntries, DataError>),
 }
 
-/// Returns the format with a [key](AnnotationFormat::key).
+/// Returns the format with the given [key](AnnotationFormat::key).
 pub fn format_of_key(key: &str) -> Option<Format> {
     FORMATS.iter().copied().find(|format| format.key() == key)
 }
@@ -118,7 +118,7 @@ pub fn recognize(root: &Path) -> Result<Option<Format>, DataError> {
     Ok(None)
 }
 
-/// The splits of a directory; no annotation is read yet.
+/// The splits of a directory; no annotation has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatasetFiles {
     /// The format of the directory.
@@ -213,7 +213,7 @@ impl SplitFiles {
     }
 }
 
-/// What a split contains, correct or not, in the order of its files.
+/// The contents of a split, valid or not, in the order of its files.
 #[derive(Debug, Default)]
 pub struct SplitEntries {
     /// The directory that file names are relative to.
@@ -224,7 +224,7 @@ pub struct SplitEntries {
     pub images: Vec<ImageEntry>,
     /// Problems in the order of the images. A strict read fails with the first.
     pub problems: Vec<EntryProblem>,
-    /// What the format expresses and an [`AnnotationStore`] does not.
+    /// Counts of what the format expresses and an [`AnnotationStore`] does not.
     pub dropped: Dropped,
 }
 
@@ -233,8 +233,8 @@ pub struct SplitEntries {
 pub struct ImageEntry {
     /// The path, relative to [`SplitEntries::image_root`] and separated by `/`.
     pub file_name: String,
-    /// The size that the annotations state, else that of the file. None if neither is known; then there
-    /// is a problem, too.
+    /// The size stated by the annotations, else that of the file. None if neither is known; a
+    /// problem is then reported, too.
     pub size: Option<ImageSize>,
     /// The boxes.
     pub boxes: Vec<BoxEntry>,
@@ -249,12 +249,12 @@ pub struct BoxEntry {
     pub xywh: Option<[f32; 4]>,
 }
 
-/// Something wrong in a split.
+/// A problem in a split.
 #[derive(Debug)]
 pub struct EntryProblem {
     /// Position of the image that is affected.
     pub image: usize,
-    /// What is wrong.
+    /// The problem.
     pub error: DataError,
 }
 
@@ -307,30 +307,30 @@ impl SplitEntries {
     }
 }
 
-/// A dataset that was read from any format.
+/// A dataset read from any format.
 #[derive(Debug)]
 pub struct AnnotatedDataset {
-    /// The format that it was read from.
+    /// The format of the source.
     pub format: Format,
     /// The splits.
     pub splits: Vec<SplitAnnotations>,
 }
 
-/// A split that was read from any format.
+/// A split read from any format.
 #[derive(Debug)]
 pub struct SplitAnnotations {
-    /// Which part of the dataset.
+    /// The split's role.
     pub split: Split,
     /// Categories, images and boxes.
     pub store: AnnotationStore,
     /// The directory that file names are relative to.
     pub image_root: PathBuf,
-    /// What the format expresses and the store does not.
+    /// Counts of what the format expresses and the store does not.
     pub dropped: Dropped,
 }
 
 impl SplitAnnotations {
-    /// Counts what formats with boxes alone drop: crowd annotations, areas and outlines.
+    /// Counts what formats with only boxes drop: crowd annotations, areas and outlines.
     pub fn beyond_boxes(&self) -> Dropped {
         let mut dropped = Dropped::default();
         for index in 0..self.store.image_count() {
@@ -348,19 +348,19 @@ impl SplitAnnotations {
     }
 }
 
-/// Counts of what a format cannot express.
+/// Counts of items that a format cannot express.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dropped(BTreeMap<(String, &'static str), usize>);
 
 impl Dropped {
-    /// Adds `number` things of a kind; `noun` is what is counted, in the singular.
+    /// Adds `number` items of a kind; `noun` is the counted noun in the singular.
     pub fn add(&mut self, what: impl Into<String>, noun: &'static str, number: usize) {
         if number > 0 {
             *self.0.entry((what.into(), noun)).or_default() += number;
         }
     }
 
-    /// Adds other counts to these.
+    /// Adds the counts of another instance.
     pub fn merge(&mut self, other: &Self) {
         for ((what, noun), number) in &other.0 {
             self.add(what, noun, *number);
@@ -374,7 +374,7 @@ impl Dropped {
     }
 }
 
-/// A split with the places of its images in a written directory.
+/// A split with the locations of its images in a written directory.
 #[derive(Debug)]
 pub struct PlacedSplit<'a> {
     /// The split.
@@ -383,19 +383,19 @@ pub struct PlacedSplit<'a> {
     pub image_paths: Vec<String>,
 }
 
-/// What was written.
+/// A written dataset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Written {
     /// The splits.
     pub splits: Vec<WrittenSplit>,
-    /// What the format cannot express.
+    /// Counts of what the format cannot express.
     pub dropped: Dropped,
 }
 
-/// A split that was written.
+/// A written split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WrittenSplit {
-    /// Which part of the dataset.
+    /// The split's role.
     pub split: Split,
     /// Number of images.
     pub images: usize,
@@ -437,7 +437,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Returns the part of a path behind the last `/`.
+/// Returns the part of a path after the last `/`.
 pub fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }

@@ -1,4 +1,4 @@
-//! Lists of image files, and the content of directories.
+//! Lists of image files, and directory listings.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use crate::DataError;
 use crate::images::ImageSource;
 use crate::images::decode::{decode_image, has_image_extension};
 
-/// Paths of images. Each takes about 30 bytes, however long the directory names are: the largest datasets
-/// have eight million.
+/// Paths of images. Each takes about 30 bytes, regardless of the length of the directory names: the
+/// largest datasets have eight million images.
 #[derive(Debug, Clone, Default)]
 pub struct ImageFiles {
     directories: Vec<PathBuf>,
@@ -80,7 +80,7 @@ impl ImageSource for ImageFiles {
     }
 }
 
-/// The content of a directory without hidden entries (names that begin with a dot).
+/// The contents of a directory without hidden entries (names that begin with a dot).
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     /// Names of directories and of links to directories, sorted.
@@ -202,7 +202,7 @@ fn is_hidden(path: &Path) -> bool {
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-/// Returns the first few of many names, for a message.
+/// Formats the first few of many names, for a message.
 pub(crate) fn first_few<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 5;
     let names: Vec<&str> = names.into_iter().collect();

@@ -13,23 +13,23 @@ const MAX_DEPTH: usize = 64;
 /// The length of the longest string in bytes: far more than the longest run-length encoded mask.
 const MAX_STRING: usize = 16 << 20;
 
-/// What to do about `NaN`, `Infinity` and `-Infinity`, which JSON does not have.
+/// The handling of `NaN`, `Infinity` and `-Infinity`, which are not valid JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotFinite {
     /// Return an error that names the line.
     Refuse,
-    /// Pass them on as strings that [`not_finite`] recognizes, so that the consumer can say which
-    /// entry contains them, and ignore them in fields that it does not read.
+    /// Pass them on as strings that [`not_finite`] recognizes, so that the consumer can report
+    /// which entry contains them, and ignore them in fields that it does not read.
     Mark,
     /// Pass them on as `null`.
     AsNull,
 }
 
-/// The first character of a string that stands for a number; no file name or class name begins with
+/// The first character of a string that represents a number; no file name or class name begins with
 /// it.
 const MARK: char = '\0';
 
-/// Returns the number that [`NotFinite::Mark`] replaced by this string.
+/// Returns the number that [`NotFinite::Mark`] encoded as this string.
 pub(crate) fn not_finite(string: &str) -> Option<f64> {
     match string.strip_prefix(MARK)? {
         "NaN" | "-NaN" => Some(f64::NAN),
@@ -45,7 +45,7 @@ pub(crate) struct GuardedJson<R> {
     inner: R,
     not_finite: NotFinite,
     raw: Box<[u8]>,
-    /// Bytes that were checked and not passed on yet.
+    /// Bytes that were checked but not passed on yet.
     ready: Vec<u8>,
     passed_on: usize,
     line: usize,
@@ -53,7 +53,7 @@ pub(crate) struct GuardedJson<R> {
     in_string: bool,
     escaped: bool,
     string_length: usize,
-    /// The start of a word that JSON does not have, or a minus that may start one.
+    /// The start of a word that is not valid JSON, or a minus that may start one.
     word: Vec<u8>,
     at_start: bool,
     at_end: bool,
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A reader that gives a few bytes at a time, so that words are split across chunks.
+    /// A reader that returns a few bytes at a time, so that words are split across chunks.
     struct Dripping<'a>(&'a [u8], usize);
 
     impl Read for Dripping<'_> {

@@ -1,4 +1,4 @@
-//! The files of a split: where its annotations and images are.
+//! The files of a split: locations of its annotations and images.
 
 use std::{
     fmt,
@@ -41,7 +41,7 @@ impl fmt::Display for Split {
     }
 }
 
-/// Why no dataset was found in a directory.
+/// The reason why no dataset was found in a directory.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// The directory does not exist.
@@ -122,12 +122,12 @@ fn known_formats() -> String {
     join(known.map(|format| format!("{} ({})", format.name(), format.files())))
 }
 
-/// Annotations and image directories of one split; nothing is read yet.
+/// Annotations and image directories of one split; nothing has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitFiles {
     /// The format of the annotations.
     pub format: Format,
-    /// Which part of the dataset.
+    /// The split's role.
     pub split: Split,
     /// The annotation file; for formats with a file per image, the directory of the dataset.
     pub annotations: PathBuf,
@@ -200,8 +200,9 @@ impl SplitFiles {
             })
     }
 
-    /// Returns the first directory that contains the first of these images. If that image is missing
-    /// everywhere, the next ones decide: a missing file is the loader's concern, not a wrong directory.
+    /// Returns the first directory that contains the first of these images. If that image is
+    /// missing everywhere, the next ones are tried: a missing file does not make a directory wrong;
+    /// the loader reports it.
     pub fn directory_of<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Option<&Path> {
         names.into_iter().find_map(|name| {
             self.image_directories
@@ -234,7 +235,7 @@ pub(crate) fn image_directories(root: &Path, annotations: &Path, split: Split) -
     unique
 }
 
-/// Joins parts with commas.
+/// Joins strings with commas.
 pub(crate) fn join(parts: impl Iterator<Item = impl fmt::Display>) -> String {
     parts
         .map(|part| part.to_string())

@@ -1,12 +1,12 @@
 //! Categories, images and boxes in columns.
 //!
-//! The whole COCO training set has 118 thousand images and 860 thousand boxes. As one object per
-//! annotation that is gigabytes; as columns it is about 60 MB, loaded once and shared by all
+//! The whole COCO training set has 118 thousand images and 860 thousand boxes. One object per
+//! annotation would take gigabytes; columns take about 60 MB, loaded once and shared by all
 //! threads. Reading is by image: [`AnnotationStore::image`] and [`AnnotationStore::annotations`].
 //!
 //! Images are ordered by id (as torchvision and pycocotools order them), categories too: the
-//! position of a category in that order is its contiguous class index `0..C-1`, the only thing the
-//! network sees. The original ids stay available through [`AnnotationStore::categories`].
+//! position of a category in that order is its contiguous class index `0..C-1`, the only id that
+//! the network uses. The original ids stay available through [`AnnotationStore::categories`].
 //!
 //! Training reads boxes as `f32`. A store that was read from COCO JSON keeps the `f64` numbers of the
 //! file, because the metrics depend on them: an area next to 32 x 32 pixels or an IoU next to a
@@ -27,7 +27,8 @@ impl Fingerprint {
         self.0.update(value.to_le_bytes());
     }
 
-    /// Adds a string with its length, so that two strings in turn differ from their concatenation.
+    /// Adds a string with its length, so that two consecutive strings differ from their
+    /// concatenation.
     pub(crate) fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.0.update(text);
@@ -57,7 +58,7 @@ pub struct Category {
     pub name: String,
 }
 
-/// Annotations that are incomplete or contradict themselves.
+/// Errors of annotations that are incomplete or contradict themselves.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AnnotationError {
     /// Two categories share an id.
@@ -138,10 +139,10 @@ pub enum AnnotationError {
         /// The list's key.
         list: &'static str,
     },
-    /// No category at all.
+    /// There are no categories.
     #[error("there are no categories")]
     NoCategories,
-    /// More than the columns can hold.
+    /// There are more entries than the columns can hold.
     #[error("{count} {what} exceed the limit of {limit}")]
     TooMany {
         /// The list or column.
@@ -160,9 +161,9 @@ fn of_id(id: Option<u64>) -> String {
 /// An annotation to add to an [`AnnotationStoreBuilder`]; `T` is the type of its numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NewAnnotation<T = f32> {
-    /// Unique in the dataset.
+    /// The id, unique in the dataset.
     pub id: u64,
-    /// Id of its image.
+    /// Id of the image.
     pub image_id: u64,
     /// Original category id.
     pub category_id: u64,
@@ -174,7 +175,7 @@ pub struct NewAnnotation<T = f32> {
     pub is_crowd: bool,
 }
 
-/// One image as the annotations describe it.
+/// An image as described by the annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnnotatedImage<'a> {
     /// Original id.
@@ -185,12 +186,12 @@ pub struct AnnotatedImage<'a> {
     pub size: ImageSize,
 }
 
-/// One annotation read back from the store.
+/// An annotation read from the store.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Annotation {
     /// Original annotation id.
     pub id: u64,
-    /// The box, neither clipped nor checked.
+    /// The box, neither clipped nor validated.
     pub box_in_image: BoxXyxy,
     /// Contiguous class index.
     pub class: usize,
@@ -295,8 +296,8 @@ impl AnnotationStore {
             .count()
     }
 
-    /// Computes a hash of everything that training learns from: categories, images and boxes. Two
-    /// stores with one fingerprint give the same batches in the same order.
+    /// Computes a hash of everything that training uses: categories, images and boxes. Two stores
+    /// with the same fingerprint give the same batches in the same order.
     pub fn fingerprint(&self) -> String {
         let mut hash = Fingerprint::default();
         for category in &self.categories {
@@ -401,7 +402,8 @@ pub fn category_differences(
     differences
 }
 
-/// Collects images, categories and annotations in any order, then checks and sorts them.
+/// Builder of an [`AnnotationStore`]: collects images, categories and annotations in any order,
+/// then validates and sorts them.
 #[derive(Debug, Default)]
 pub struct AnnotationStoreBuilder {
     categories: Vec<Category>,
@@ -451,7 +453,7 @@ impl AnnotationStoreBuilder {
         self.crowd.push(annotation.is_crowd);
     }
 
-    /// Checks all references and sorts everything.
+    /// Validates all references and sorts everything.
     ///
     /// # Errors
     /// Duplicate ids, annotations of unknown images or categories, empty images, no categories, or
@@ -554,7 +556,7 @@ impl AnnotationStoreBuilder {
     }
 }
 
-/// Refuses more than `limit` of something.
+/// Checks that a count is at most `limit`.
 pub(crate) fn check_count(
     what: &'static str,
     count: usize,
@@ -566,8 +568,8 @@ pub(crate) fn check_count(
     Ok(())
 }
 
-/// Reorders a column. It takes the column, so that its memory is free before the next one is
-/// reordered.
+/// Reorders a column. It takes ownership of the column, so that its memory is freed before the next
+/// one is reordered.
 fn reorder<T: Copy>(column: Vec<T>, order: &[u32]) -> Vec<T> {
     order.iter().map(|&from| column[from as usize]).collect()
 }
@@ -803,7 +805,7 @@ impl ImageColumns {
     }
 }
 
-/// A column of booleans, one bit each.
+/// A column of booleans, one bit per value.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct BitColumn {
     words: Vec<u64>,

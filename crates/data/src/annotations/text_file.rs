@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::DataError;
 
-/// Annotations of one image take kilobytes; a file beyond this limit is something else and would fill
-/// the memory.
+/// Size limit of an annotation file: annotations of one image take kilobytes, and a larger file of
+/// another kind would exhaust the memory.
 const LARGEST_FILE: u64 = 64 << 20;
 
 /// Reads a UTF-8 file of at most 64 MiB, without its byte order mark.
@@ -24,7 +24,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, DataError> {
     text_of(std::fs::read(path).map_err(io)?, path)
 }
 
-/// Decodes UTF-8 and removes a byte order mark; `path` only names the file in errors.
+/// Decodes UTF-8 and removes a byte order mark; `path` is used in error messages only.
 ///
 /// # Errors
 /// The bytes are not UTF-8.
@@ -37,7 +37,7 @@ pub(crate) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, DataError> 
     })
 }
 
-/// Returns the lines that contain something, trimmed.
+/// Returns the non-blank lines, trimmed.
 pub(crate) fn lines(text: &str) -> Vec<String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.map(str::to_owned).collect()

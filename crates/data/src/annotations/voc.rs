@@ -27,16 +27,16 @@ pub struct VocObject {
     pub name: String,
     /// `xmin, ymin, xmax, ymax` in pixels; it may have no area.
     pub box_in_image: BoxXyxy,
-    /// Hard to recognize; VOC's evaluation ignores such objects.
+    /// Whether the object is hard to recognize; VOC's evaluation ignores such objects.
     pub difficult: bool,
-    /// The box does not contain the whole object.
+    /// Whether the box does not contain the whole object.
     pub truncated: bool,
     /// Names of the other elements that have a value, such as `pose`, `occluded` and `part`; without
     /// those that are empty, 0 or `Unspecified`.
     pub others: Vec<String>,
 }
 
-/// Parses the text of an annotation; `path` only names it in errors.
+/// Parses the text of an annotation; `path` is used in error messages only.
 ///
 /// # Errors
 /// The text is not well-formed XML, or an element is missing or has an unexpected content.
@@ -62,7 +62,7 @@ pub fn parse(text: &str, path: &Path) -> Result<VocImage, DataError> {
     })
 }
 
-/// Looks up child elements; errors name the file.
+/// Reader of child elements; error messages name the file.
 struct Reader<'p> {
     path: &'p Path,
 }
@@ -109,7 +109,8 @@ impl Reader<'_> {
             .ok_or_else(|| self.error(parent, element, "a finite number"))
     }
 
-    /// Reads a flag of 0 or 1; a missing or empty element is 0, as is `Unspecified`, which some tools write.
+    /// Reads a flag of 0 or 1; a missing or empty element is 0, as is `Unspecified`, written by
+    /// some tools.
     fn flag(&self, parent: Node, element: &'static str) -> Result<bool, DataError> {
         let text = parent
             .children()

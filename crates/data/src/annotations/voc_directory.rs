@@ -118,13 +118,13 @@ impl AnnotationFormat for VocFormat {
 /// The files of a VOC directory.
 #[derive(Debug, Clone, Copy)]
 pub enum VocDirectory<'a> {
-    /// In this directory.
+    /// In a directory on disk.
     OnDisk(&'a Path),
     /// In memory, for instance from an archive.
     InMemory {
         /// Bytes by path, with `/` between the parts.
         files: &'a BTreeMap<String, Vec<u8>>,
-        /// The path of the VOC directory in `files`.
+        /// The path of the VOC directory within `files`.
         root: &'a str,
     },
 }
@@ -150,7 +150,7 @@ impl<'a> VocDirectory<'a> {
         }
     }
 
-    /// Returns the directory that exists, or else the standard's.
+    /// Returns the directory that exists, or else the standard one.
     fn one_of(self, standard: &'static str, other: &'static str) -> &'static str {
         if !self.contains(standard) && self.contains(other) {
             other
@@ -283,12 +283,12 @@ fn collect(files: &SplitFiles) -> Result<SplitEntries, DataError> {
     Ok(entries(directory, own, classes, StatedSize::MustMatch))
 }
 
-/// What to do with the image size in an annotation; 0 always counts as missing.
+/// The handling of the image size in an annotation; 0 always counts as missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StatedSize {
     /// An image of another size is a problem: the boxes would not fit it.
     MustMatch,
-    /// Only the image counts, for data whose boxes and images are checked in another way.
+    /// Only the image's size is used, for data whose boxes and images are checked in another way.
     Ignored,
 }
 
@@ -408,7 +408,7 @@ mod tests {
         )
     }
 
-    /// Two images of 12x9: `b` in train, `a` in train and val.
+    /// Creates a directory with two images of 12x9: `b` in train, `a` in train and val.
     fn directory() -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         let put = |name: &str, bytes: &[u8]| {

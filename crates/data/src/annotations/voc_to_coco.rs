@@ -10,15 +10,15 @@ use crate::annotations::format::SplitEntries;
 use crate::annotations::voc_directory::{StatedSize, VocDirectory, entries_of};
 use crate::atomic::write_atomically;
 
-/// Boxes with a shorter side, in pixels, are degenerate in data for training.
+/// Minimum side in pixels; boxes with a shorter side are degenerate for training.
 pub const MIN_SIDE: f32 = 1.0;
 
 /// Converts the images that `ImageSets/Main/SPLIT.txt` lists. A name listed twice counts once.
 ///
-/// Categories get the ids 1, 2, ... in the order of `categories`. Images are sorted by file name, boxes are
-/// in the order of their annotation; ids count from 1. Image sizes are those of the images, whatever the
-/// annotations state. Returns the file and the number of boxes that were dropped because a side is
-/// shorter than [`MIN_SIDE`].
+/// Categories get the ids 1, 2, ... in the order of `categories`. Images are sorted by file name,
+/// boxes are in the order of their annotation; ids count from 1. Image sizes are read from the
+/// images, not from the annotations. Returns the file and the number of boxes that were dropped
+/// because a side is shorter than [`MIN_SIDE`].
 ///
 /// # Errors
 /// An annotation, a list or an image is missing or wrong.
@@ -39,9 +39,9 @@ pub fn convert_split(
 /// A COCO JSON file with the fields that VOC provides.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CocoFile {
-    /// About the file.
+    /// Information about the file.
     pub info: CocoInfo,
-    /// Empty: VOC has none.
+    /// Empty: VOC has no licenses.
     pub licenses: Vec<String>,
     /// The images.
     pub images: Vec<CocoImage>,
@@ -51,7 +51,7 @@ pub struct CocoFile {
     pub categories: Vec<CocoCategory>,
 }
 
-/// About a [`CocoFile`].
+/// Information about a [`CocoFile`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CocoInfo {
     /// The split.
@@ -61,20 +61,20 @@ pub struct CocoInfo {
 /// An image of a [`CocoFile`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CocoImage {
-    /// Counts from 1.
+    /// The id, counted from 1.
     pub id: u64,
-    /// Without its directory.
+    /// The file name without its directory.
     pub file_name: String,
-    /// In pixels.
+    /// Width in pixels.
     pub width: usize,
-    /// In pixels.
+    /// Height in pixels.
     pub height: usize,
 }
 
 /// A box of a [`CocoFile`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CocoAnnotation {
-    /// Counts from 1.
+    /// The id, counted from 1.
     pub id: u64,
     /// The image's id.
     pub image_id: u64,
@@ -93,9 +93,9 @@ pub struct CocoAnnotation {
 /// A class of a [`CocoFile`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CocoCategory {
-    /// Counts from 1.
+    /// The id, counted from 1.
     pub id: u64,
-    /// The class.
+    /// The class name.
     pub name: String,
     /// `none`: VOC has no groups of classes.
     pub supercategory: String,

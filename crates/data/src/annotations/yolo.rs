@@ -6,8 +6,8 @@
 //! images/val/b.jpg          labels/val/b.txt
 //! ```
 //!
-//! Each line of a label file is `class cx cy width height`: the class counts from 0, the rest is
-//! relative to the image's width and height. A line with more points is an outline
+//! Each line of a label file is `class cx cy width height`: the class is counted from 0, the other
+//! numbers are relative to the image's width and height. A line with more points is an outline
 //! (`class x1 y1 x2 y2 x3 y3 ...`); its box is used. An image without a label file has no boxes.
 //!
 //! A directory is recognized by `data.yaml` (any `.yaml` or `.yml` with `names`) whose `train`, `val` and
@@ -126,7 +126,7 @@ pub struct YoloBox {
     pub class: usize,
     /// Center and size in fractions of the image.
     pub cxcywh: [f64; 4],
-    /// Whether the line was an outline, of which only the box is kept.
+    /// Whether the line was an outline; only its box is kept.
     pub was_outline: bool,
 }
 
@@ -163,7 +163,7 @@ impl YoloDirectory {
         Ok(None)
     }
 
-    /// Describes a directory that was recognized.
+    /// Describes a recognized directory.
     fn expect(root: &Path) -> Result<Self, DataError> {
         Self::find(root)?.ok_or_else(|| LayoutError::Unrecognized { root: root.into() }.into())
     }
@@ -179,7 +179,7 @@ impl YoloDirectory {
                 let tried = [base.join(entry), root.join(entry), root.join(inside)];
                 match tried.iter().find(|path| path.exists()) {
                     Some(found) => places.push(found.clone()),
-                    // A test split is often described and not distributed.
+                    // A test split is often described but not distributed.
                     None if split == Split::Test => {}
                     None => {
                         let missing = tried[0].display();
@@ -333,7 +333,7 @@ pub fn label_path(image: &Path) -> PathBuf {
     parts.iter().collect::<PathBuf>().with_extension("txt")
 }
 
-/// Reads a label file, each line on its own; a missing file has no boxes.
+/// Reads a label file, each line independently; a missing file has no boxes.
 pub fn read_labels(path: &Path, classes: usize) -> Vec<Result<YoloBox, DataError>> {
     if !path.exists() {
         return Vec::new();
@@ -358,7 +358,7 @@ pub fn read_labels(path: &Path, classes: usize) -> Vec<Result<YoloBox, DataError
 /// Too few or too many numbers, no numbers, an unknown class, values outside of the image, a box without
 /// area; the string says which.
 pub fn parse_line(line: &str, classes: usize) -> Result<YoloBox, String> {
-    /// How far rounding to six digits can move a value beyond the border.
+    /// Upper bound of the error, beyond the image border, of a value rounded to six digits.
     const TOLERANCE: f64 = 1e-4;
     let numbers: Vec<f64> = line
         .split_whitespace()
@@ -428,8 +428,8 @@ fn box_around(points: &[f64]) -> [f64; 4] {
     ]
 }
 
-/// Formats the label file of an image, and counts the boxes that were cut at its border, since fractions
-/// end there. Boxes outside of the image and crowd annotations are skipped.
+/// Formats the label file of an image, and counts the boxes that were clipped at the image border.
+/// Boxes outside of the image and crowd annotations are skipped.
 fn format_labels(store: &AnnotationStore, index: usize) -> (String, usize) {
     let size = store.image(index).size;
     let (width, height) = (size.width as f64, size.height as f64);
@@ -474,7 +474,7 @@ fn decimal(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Returns the directory that contains all of these files.
+/// Returns the directory that contains all of the given files.
 fn common_directory(paths: &[PathBuf]) -> PathBuf {
     let mut common = paths
         .first()

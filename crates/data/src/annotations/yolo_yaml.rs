@@ -21,7 +21,7 @@ pub(super) struct DataYaml {
     pub(super) names: Vec<String>,
 }
 
-/// The keys as they are in the file. Others, such as `download` and `augment`, are skipped.
+/// The keys of the file. Others, such as `download` and `augment`, are skipped.
 #[derive(Deserialize)]
 struct Keys {
     path: Option<String>,
@@ -43,7 +43,7 @@ impl DataYaml {
             Err(error) if has_names(text) => {
                 return Err(DataError::labels(path, in_one_line(&error)));
             }
-            // Some other program's configuration.
+            // Configuration of another program.
             Err(_) => return Ok(None),
         };
         let Some(Names(names)) = keys.names else {
@@ -95,7 +95,8 @@ fn has_names(text: &str) -> bool {
     })
 }
 
-/// The message of a YAML error with line and column, without the excerpt of the file below it.
+/// Returns the message of a YAML error with line and column, without the excerpt of the file below
+/// it.
 fn in_one_line(error: &serde_saphyr::Error) -> String {
     let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
     let message = message.lines().next().unwrap_or_default();
@@ -103,7 +104,7 @@ fn in_one_line(error: &serde_saphyr::Error) -> String {
     format!("not valid YAML: {message}")
 }
 
-/// A YAML string in double quotes.
+/// Formats a YAML string in double quotes.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {
@@ -120,7 +121,8 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-/// Characters that YAML reads as a line break, or does not allow outside of an escape.
+/// Returns whether YAML reads the character as a line break, or does not allow it outside of an
+/// escape.
 fn is_break(character: char) -> bool {
     matches!(
         character,
@@ -157,7 +159,7 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// A list of names, or a map from class numbers to names, in any order and without gaps.
+/// A list of names, or a mapping from class numbers to names, in any order and without gaps.
 struct Names(Vec<String>);
 
 impl<'de> Deserialize<'de> for Names {
@@ -167,7 +169,7 @@ impl<'de> Deserialize<'de> for Names {
             type Value = Names;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of class names, or a map from class numbers to names")
+                f.write_str("a list of class names, or a mapping from class numbers to names")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Names, A::Error> {
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_description_says_what_is_wrong() {
+    fn errors_of_a_wrong_description_name_the_problem() {
         for (text, says) in [
             (
                 "nc: 3\nnames: [a, b]",

@@ -1,7 +1,7 @@
 //! Writing a detection dataset in another annotation format.
 //!
-//! What both formats express is kept: images, splits, classes by name, boxes (to a thousandth of a
-//! pixel), images without boxes. What the written format cannot express is counted in
+//! Data that both formats express is kept: images, splits, classes by name, boxes (to a thousandth
+//! of a pixel), images without boxes. Data that the written format cannot express is counted in
 //! [`Written::dropped`]. Ids exist in COCO alone: from other formats, images, boxes and classes are
 //! numbered from 1.
 
@@ -26,7 +26,7 @@ pub enum Images {
     Leave,
 }
 
-/// Why a dataset was not converted.
+/// The reason why a dataset was not converted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
     /// The annotations cannot be read or written.
@@ -64,12 +64,12 @@ pub enum ConvertError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// Writes a dataset in a format. `output` appears with everything in it, or not at all.
+/// Writes a dataset in a format. The write is atomic: `output` is created complete or not at all.
 ///
 /// `progress` receives the number of images placed and of all images, and may stop the conversion.
 ///
@@ -114,7 +114,7 @@ pub fn write_dataset(
         Ok(written)
     };
     let mut written = write().inspect_err(|_: &ConvertError| {
-        // The first error is the one to report; a leftover is only untidy.
+        // The first error is the one to report; a leftover directory is harmless.
         let _ = fs::remove_dir_all(&unfinished);
     })?;
     for read in &dataset.splits {

@@ -8,9 +8,9 @@ use crate::annotations::AnnotationStore;
 
 /// Assigns each image to a part: an index into `shares`, which need not sum to one.
 ///
-/// Iterative stratification (Sechidis et al. 2011): the images of the rarest class are assigned first, each to
-/// the part that lacks most boxes of that class, then those of the next rarest class, and finally the images
-/// without boxes. The same seed gives the same parts.
+/// Iterative stratification (Sechidis et al. 2011): the images of the rarest class are assigned
+/// first, each to the part that lacks most boxes of that class, then those of the next rarest
+/// class, and finally the images without boxes. The result is deterministic for a seed.
 pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usize> {
     let total: f64 = shares.iter().sum();
     let share = |part: usize| shares[part] / total;
@@ -44,7 +44,7 @@ pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usi
             boxes_of_class[class] += count;
         }
     }
-    // What each part lacks: boxes of each class, and images.
+    // The remaining demand of each part: boxes of each class, and images.
     let mut lacking: Vec<Vec<f64>> = (0..parts)
         .map(|part| {
             let boxes = boxes_of_class.iter();
@@ -85,7 +85,7 @@ pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usi
         .collect()
 }
 
-/// Returns the part with the largest rank, the first of equals.
+/// Returns the part with the largest rank; the first on ties.
 fn largest(parts: usize, rank: impl Fn(usize) -> (f64, f64, u32)) -> usize {
     let above = |a: (f64, f64, u32), b: (f64, f64, u32)| {
         a.0.total_cmp(&b.0)

@@ -9,7 +9,7 @@ pub const SMALL_BELOW: f32 = 32.0 * 32.0;
 /// COCO's area limit of large objects, in square pixels.
 pub const LARGE_FROM: f32 = 96.0 * 96.0;
 
-/// Statistics of a split. Crowd regions are counted separately and nowhere else.
+/// Statistics of a split. Crowd regions are counted separately and excluded from all other numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Statistics {
     /// Number of images.
@@ -18,7 +18,7 @@ pub struct Statistics {
     pub boxes: usize,
     /// Number of crowd regions.
     pub crowd_regions: usize,
-    /// Number of images with neither.
+    /// Number of images with neither boxes nor crowd regions.
     pub empty_images: usize,
     /// Counts of each class, in the order of the ids.
     pub classes: Vec<ClassCount>,

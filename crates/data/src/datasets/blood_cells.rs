@@ -2,8 +2,8 @@
 //!
 //! From <https://github.com/Shenggan/BCCD_Dataset> at a fixed commit, with that repository's own
 //! split, converted from Pascal VOC to COCO. The bytes of the archive may differ from one day to
-//! the next, because it is packed on request, so not the archive but what comes out of it is
-//! checked: every image byte and every box.
+//! the next, because it is packed on request, so the unpacked contents are checked instead of the
+//! archive: every image byte and every box.
 
 use crate::annotations::voc_directory::VocDirectory;
 use crate::annotations::voc_to_coco::{CocoFile, convert_split};
@@ -14,20 +14,20 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-/// Where archives of GitHub repositories are served.
+/// Base URL of GitHub repository archives.
 pub const BASE_URL: &str = "https://codeload.github.com";
-/// The commit of 2019-11-21.
+/// The commit, of 2019-11-21.
 const COMMIT: &str = "d272fb14cdff6e473fafeeeba32aba5f560e9e43";
 const SPLITS: [&str; 3] = ["train", "val", "test"];
 /// The archive's VOC directory.
 const VOC_ROOT: &str = "BCCD";
-/// In the order of their category ids, from 1.
+/// The category names; ids are counted from 1 in this order.
 const CATEGORIES: [&str; 3] = ["RBC", "WBC", "Platelets"];
-/// Of the sorted lines `SHA-256 FILE` of all images.
+/// Hash of the sorted lines `SHA-256 FILE` of all images.
 const IMAGES_SHA256: &str = "f7dc9f06dd91b5cfc8c8a4ee7b0a8c8c85864c73ad588e07772c30ee595364dd";
-/// Of the sorted lines `SPLIT FILE CLASS X Y WIDTH HEIGHT` of all boxes.
+/// Hash of the sorted lines `SPLIT FILE CLASS X Y WIDTH HEIGHT` of all boxes.
 const BOXES_SHA256: &str = "3136ba2208e8f819add83487c7a315444d09e6b473b65def92c87fa639288a87";
-/// The archive holds about 8 MiB; anything far above is something else.
+/// Size limit of the archive, which has about 8 MiB; a much larger file is something else.
 const MAX_BYTES: u64 = 64 << 20;
 const ARCHIVE: &str = "bccd.tar.gz";
 const SOURCE_FILE: &str = "SOURCE.txt";
@@ -45,25 +45,25 @@ pub struct BloodCellsSummary {
     /// Boxes of the source that were skipped because a side is under one pixel; unknown for a
     /// directory that was complete before (see its `SOURCE.txt`).
     pub degenerate_boxes: Option<usize>,
-    /// The directory was complete before, and nothing was fetched.
+    /// Whether the directory was already complete and nothing was fetched.
     pub already_there: bool,
 }
 
-/// Why the dataset could not be fetched.
+/// The reason why the dataset could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum BloodCellsError {
     /// The archive could not be fetched.
     #[error(transparent)]
     Download(#[from] DownloadError),
-    /// The archive could not be unpacked, lacks something, or holds something unreadable.
+    /// The archive could not be unpacked, is incomplete, or contains an unreadable file.
     #[error("{url}: the archive is broken ({reason}); it was removed, run again to fetch it again")]
     Archive {
         /// The address.
         url: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// What came out is not the dataset that was expected.
+    /// The unpacked contents are not the expected dataset.
     #[error(
         "{url}: the {what} are not those of BCCD at commit {COMMIT} (SHA-256 {found}, expected {expected}); the archive was removed, run again, or fetch from {BASE_URL}"
     )]
@@ -72,17 +72,17 @@ pub enum BloodCellsError {
         url: String,
         /// `images` or `boxes`.
         what: &'static str,
-        /// In hexadecimal.
+        /// Expected hash, in hexadecimal.
         found: String,
-        /// In hexadecimal.
+        /// Actual hash, in hexadecimal.
         expected: &'static str,
     },
-    /// The directory holds another dataset.
+    /// The directory contains another dataset.
     #[error(
         "{} already exists and is not from BCCD; choose an empty directory", path.display()
     )]
     Occupied {
-        /// The file or directory in the way.
+        /// The conflicting file or directory.
         path: PathBuf,
     },
     /// A file could not be written.
@@ -95,9 +95,10 @@ pub enum BloodCellsError {
     },
 }
 
-/// Fetch BCCD from `base_url` ([`BASE_URL`] unless a mirror is wanted) into `directory`, check it
-/// and convert it to COCO. A complete directory is recognized by its content and kept; an interrupted
-/// run goes on where it can. `progress` gets the bytes received and the length if known.
+/// Downloads BCCD from `base_url` ([`BASE_URL`], or a mirror) into `directory`, verifies it and
+/// converts it to COCO. A complete directory is recognized by its content and kept; an interrupted
+/// download is resumed where possible. `progress` receives the number of bytes received and the
+/// total length, if known.
 ///
 /// # Errors
 /// See [`BloodCellsError`]. Nothing but the archive is written before its content has been checked.
@@ -110,7 +111,7 @@ pub fn download_blood_cells(
         && there.images_sha256() == IMAGES_SHA256
         && there.boxes_sha256() == BOXES_SHA256
     {
-        // Left over when a run was cut off at its very end.
+        // Left over from a run that was interrupted just before its end.
         let _ = fs::remove_file(directory.join(ARCHIVE));
         return Ok(there.summary(directory, true));
     }
@@ -134,7 +135,7 @@ pub fn download_blood_cells(
     let cells = match cells {
         Ok(cells) => cells,
         Err(error) => {
-            // Or the next run would take the bad archive for a finished download.
+            // Otherwise the next run would treat the bad archive as a finished download.
             let _ = fs::remove_file(&archive);
             return Err(error);
         }
@@ -144,8 +145,8 @@ pub fn download_blood_cells(
     Ok(cells.summary(directory, false))
 }
 
-/// Fails where the directory has files that are not of BCCD, as its `SOURCE.txt` shows; only files of an
-/// earlier download may be replaced.
+/// Fails if the directory contains files that are not from BCCD (according to its `SOURCE.txt`);
+/// only files of an earlier download may be replaced.
 fn refuse_another_dataset(directory: &Path) -> Result<(), BloodCellsError> {
     let is_bccd = fs::read_to_string(directory.join(SOURCE_FILE))
         .is_ok_and(|text| text.starts_with(SOURCE_TITLE));
@@ -184,8 +185,8 @@ fn checked(archive: &[u8], url: &str) -> Result<BloodCells, BloodCellsError> {
     Ok(cells)
 }
 
-/// The wanted files of the archive, by their path below its one directory. They stay in memory: no
-/// path of the archive ever reaches the disk unchecked.
+/// Reads the required files of the archive, by their path below its top directory. They stay in
+/// memory, so that no unchecked path of the archive is written to disk.
 fn unpack(archive: &[u8]) -> io::Result<BTreeMap<String, Vec<u8>>> {
     let plain = flate2::read::GzDecoder::new(archive).take(2 * MAX_BYTES);
     let mut files = BTreeMap::new();
@@ -203,8 +204,8 @@ fn unpack(archive: &[u8]) -> io::Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-/// `BCCD/JPEGImages/a.jpg` of `ANYTHING/BCCD/JPEGImages/a.jpg`; `None` for files that are not
-/// needed and for paths that leave the archive's directory.
+/// Returns `BCCD/JPEGImages/a.jpg` for `ANYTHING/BCCD/JPEGImages/a.jpg`; `None` for files that are
+/// not needed and for paths that leave the archive's directory.
 fn wanted(path: &Path) -> Option<String> {
     let mut parts = Vec::new();
     for component in path.components() {
@@ -317,7 +318,7 @@ impl BloodCells {
     }
 
     fn write(&self, directory: &Path) -> Result<(), BloodCellsError> {
-        // First, so that a run that is cut off here knows its own files again.
+        // Written first, so that the next run recognizes the files of an interrupted one.
         write_whole(
             &directory.join(SOURCE_FILE),
             source_text(self.degenerate_boxes).as_bytes(),
@@ -341,7 +342,7 @@ fn sha256_of_sorted(lines: impl Iterator<Item = String>) -> String {
     sha256_hex(lines.concat().as_bytes())
 }
 
-/// Whole or not at all; makes the directory.
+/// Writes a file atomically and creates its directory.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BloodCellsError> {
     let write = || {
         if let Some(directory) = path.parent() {
@@ -368,7 +369,7 @@ note     not every red cell is annotated, so the precision of RBC cannot reach 1
     )
 }
 
-/// `SPLIT FILE CLASS X Y WIDTH HEIGHT` of each box.
+/// Formats `SPLIT FILE CLASS X Y WIDTH HEIGHT` for each box.
 fn box_lines(split: &str, coco: &CocoFile) -> Vec<String> {
     let files: BTreeMap<u64, &str> = coco
         .images

@@ -25,27 +25,27 @@ use crate::datasets::labeled::LabeledDataset;
 use crate::images::ImageSource;
 use crate::pickle::Pickle;
 
-/// Side of every image in pixels.
+/// Side of every image, in pixels.
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 const PIXELS: usize = 3 * PLANE;
-/// Files are smaller; the largest, CIFAR-100's training images, has 156 million bytes.
+/// Upper limit of a file's length; the largest, CIFAR-100's training images, has 156 million bytes.
 const MAX_FILE: u64 = 512 << 20;
 
-/// One of the two datasets.
+/// The two datasets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CifarVariant {
-    /// 10 classes.
+    /// CIFAR-10, with 10 classes.
     Cifar10,
-    /// 100 classes.
+    /// CIFAR-100, with 100 classes.
     Cifar100,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coding {
-    /// Number of label bytes in a record; the last one is used.
+    /// Returns the number of label bytes in a record; the last one is used.
     Binary { label_bytes: usize },
-    /// The keys of the labels and of their names.
+    /// Returns the keys of the labels and of the label names.
     Python {
         labels: &'static str,
         names: &'static str,
@@ -127,15 +127,15 @@ static FORMS: [Form; 4] = [
 ];
 
 impl Form {
-    /// Returns whether a directory has its files. The names of the Python form are common words, so
-    /// two of them are required.
+    /// Returns whether a directory has the files of this form. The names of the Python form are
+    /// common words, so two of them are required.
     fn is_in(&self, directory: &Path) -> bool {
         let has = |name: &str| directory.join(name).is_file();
         has(self.test) && (matches!(self.coding, Coding::Binary { .. }) || has(self.names))
     }
 }
 
-/// The files of one of the two datasets, found but not read.
+/// The files of one of the two datasets, found but not read yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CifarFiles {
     form: &'static Form,
@@ -172,11 +172,11 @@ impl CifarFiles {
         Some(Self { form, location })
     }
 
-    /// The images of a split; val and test are both the test batch. Of the training batches those
-    /// are taken that are there, at least one.
+    /// Reads the images of a split; val and test are both the test batch. All training batches that
+    /// exist are read, at least one.
     ///
     /// # Errors
-    /// A missing, unreadable or cut file, one of another kind, a label out of range.
+    /// A file is missing, unreadable, truncated or of another kind, or a label is out of range.
     pub fn open(&self, split: Split) -> Result<CifarImages, DataError> {
         let form = self.form;
         let test = [form.test];
@@ -196,7 +196,7 @@ impl CifarFiles {
         })?;
         let path = self.path();
         if read.is_empty() {
-            let problem = format!("no {} in it; put the whole dataset there", batches[0]);
+            let problem = format!("no {} in it; put the complete dataset there", batches[0]);
             return Err(DataError::labels(path, problem));
         }
         let class_names = match (class_names, form.coding) {
@@ -205,7 +205,7 @@ impl CifarFiles {
                 (0..form.classes).map(|c| format!("class {c}")).collect()
             }
             (None, Coding::Python { .. }) => {
-                let problem = format!("no {} in it; put the whole dataset there", form.names);
+                let problem = format!("no {} in it; put the complete dataset there", form.names);
                 return Err(DataError::labels(path, problem));
             }
         };
@@ -225,14 +225,14 @@ impl CifarFiles {
         Ok(images)
     }
 
-    /// The directory or archive.
+    /// Returns the directory or archive.
     fn path(&self) -> &Path {
         match &self.location {
             Location::Directory(path) | Location::Archive(path) => path,
         }
     }
 
-    /// Calls `read` with each of these files, and with the file of class names, that exists.
+    /// Calls `read` with each of these files, and with the file of class names, if it exists.
     fn each_file(&self, batches: &[&str], read: ReadFile) -> Result<(), DataError> {
         let mut wanted: Vec<&str> = batches.to_vec();
         wanted.push(self.form.names);
@@ -259,13 +259,13 @@ impl CifarFiles {
     }
 }
 
-/// Gets a file's name and content; a problem becomes an error that names the file.
+/// A callback for a file's name and content; a problem becomes an error that names the file.
 type ReadFile<'a> = &'a mut dyn FnMut(&str, Vec<u8>) -> Result<(), String>;
 
 /// Calls `read` with the members of an archive that have these names, in the archive's order, and stops after the last.
 fn each_member(path: &Path, wanted: &mut Vec<&str>, read: ReadFile) -> Result<(), DataError> {
     let damaged = |error: std::io::Error| {
-        let problem = format!("the archive is cut or damaged ({error}); fetch it again");
+        let problem = format!("the archive is truncated or damaged ({error}); fetch it again");
         DataError::labels(path, problem)
     };
     let file = File::open(path).map_err(|source| DataError::io(path, source))?;
@@ -307,7 +307,7 @@ fn check_size(size: u64) -> Result<(), String> {
     }
 }
 
-/// One file of images.
+/// A file of images.
 struct Batch {
     labels: Vec<u8>,
     pixels: Vec<u8>,
@@ -361,7 +361,8 @@ fn binary_batch(bytes: &[u8], label_bytes: usize) -> Result<Batch, String> {
     let record = label_bytes + PIXELS;
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
         return Err(format!(
-            "{} bytes are no whole number of records of {record}: the file is cut, or not CIFAR's binary version; \
+            "{} bytes are not a multiple of the record length {record}: the file is truncated, or not \
+             CIFAR's binary version; \
              {FETCH_AGAIN}",
             bytes.len()
         ));
@@ -381,7 +382,7 @@ fn binary_batch(bytes: &[u8], label_bytes: usize) -> Result<Batch, String> {
 
 fn read_pickle(bytes: &[u8]) -> Result<Pickle, String> {
     Pickle::read(bytes, bytes.len() as u64)
-        .map_err(|error| format!("not a whole pickle of CIFAR: {error}; {FETCH_AGAIN}"))
+        .map_err(|error| format!("not a complete CIFAR pickle: {error}; {FETCH_AGAIN}"))
 }
 
 fn python_batch(mut bytes: Vec<u8>, labels_key: &str) -> Result<Batch, String> {
@@ -416,7 +417,7 @@ fn python_batch(mut bytes: Vec<u8>, labels_key: &str) -> Result<Batch, String> {
             .collect::<Option<_>>()
             .ok_or_else(damaged)?
     } else {
-        // In place: it is most of the file.
+        // In place, because it is most of the file.
         bytes.truncate(end);
         bytes.drain(..start.min(bytes.len()));
         bytes
@@ -431,38 +432,38 @@ fn python_batch(mut bytes: Vec<u8>, labels_key: &str) -> Result<Batch, String> {
 /// Labeled images of 32x32 in memory (31 MB for each 10,000).
 #[derive(Debug, Clone)]
 pub struct CifarImages {
-    /// By label.
+    /// Class names by label.
     pub class_names: Vec<String>,
     labels: Vec<u8>,
     pixels: Vec<u8>,
 }
 
 impl CifarImages {
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// The label of an image, an index of the class names.
+    /// Returns the label of an image, an index of the class names.
     pub fn label(&self, index: usize) -> usize {
         usize::from(self.labels[index])
     }
 
-    /// As a dataset for training and evaluation.
+    /// Converts to a dataset for training and evaluation.
     ///
     /// # Errors
-    /// Never: the files were checked when they were read.
+    /// Never in practice: the files were validated when they were read.
     pub fn into_dataset(self) -> Result<LabeledDataset, DataError> {
         let labels = self.labels.iter().map(|&label| label.into()).collect();
         LabeledDataset::new("CIFAR", self.class_names.clone(), labels, self)
     }
 
-    /// An image.
+    /// Returns an image.
     pub fn image(&self, index: usize) -> RgbImage {
         let planes = &self.pixels[PIXELS * index..PIXELS * (index + 1)];
         RgbImage::from_fn(SIDE as u32, SIDE as u32, |x, y| {
@@ -527,7 +528,7 @@ mod tests {
         assert_eq!(CifarFiles::find(dir.path(), CifarVariant::Cifar10), None);
         let file = dir.path().join("test_batch.bin");
         std::fs::write(&file, &record(&[1], 1)[..3000]).unwrap();
-        assert!(message().contains("the file is cut"), "{}", message());
+        assert!(message().contains("the file is truncated"), "{}", message());
         std::fs::write(&file, record(&[10], 1)).unwrap();
         assert!(message().contains("label 10 of 10"), "{}", message());
     }

@@ -1,4 +1,4 @@
-//! Detection datasets: annotations and the images that they belong to.
+//! Detection datasets: annotations with their images.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::annotations::{AnnotationStore, category_difference};
 use crate::images::ImageSource;
 use crate::images::decode::decode_image;
 
-/// Images in a directory, found by the file name in the annotations.
+/// Images in a directory, identified by the file names in the annotations.
 #[derive(Debug, Clone)]
 pub struct DirectorySource {
     directory: PathBuf,
@@ -19,7 +19,7 @@ pub struct DirectorySource {
 }
 
 impl DirectorySource {
-    /// `directory` is what the file names in `store` are relative to.
+    /// Creates the source; file names in `store` are relative to `directory`.
     pub fn new(directory: impl Into<PathBuf>, store: Arc<AnnotationStore>) -> Self {
         Self {
             directory: directory.into(),
@@ -50,10 +50,11 @@ impl ImageSource for DirectorySource {
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TargetFilter {
-    /// A box, clipped to the image, must have both sides larger than this, in pixels. The default
-    /// of 1 is torchvision's; boxes of zero size make the box coder divide by zero.
+    /// Minimum side in pixels: both sides of a box, clipped to the image, must be larger. The
+    /// default of 1 is torchvision's; boxes of zero size make the box coder divide by zero.
     pub min_side: f32,
-    /// Keep images without remaining boxes as background. The reference implementations drop them.
+    /// Whether to keep images without remaining boxes as background. The reference implementations
+    /// drop them.
     pub keep_empty: bool,
 }
 
@@ -66,14 +67,14 @@ impl Default for TargetFilter {
     }
 }
 
-/// Counts of what a filter removes from a dataset, for the log.
+/// Counts of what a filter removes from a dataset, for logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FilterSummary {
     /// Annotations dropped because they mark a crowd.
     pub crowd_boxes: usize,
     /// Annotations dropped because a side is too short or a coordinate is not finite.
     pub degenerate_boxes: usize,
-    /// Images on which no box is left, dropped unless `keep_empty`.
+    /// Images without remaining boxes, dropped unless `keep_empty`.
     pub empty_images: usize,
 }
 
@@ -127,7 +128,7 @@ impl DetectionDataset {
         self.source.describe(index)
     }
 
-    /// Returns the pixels of an image, whose size is checked against the annotations.
+    /// Returns the pixels of an image, and checks their size against the annotations.
     ///
     /// # Errors
     /// The image can't be read, or its size is not the annotated one.

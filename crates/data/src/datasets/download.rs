@@ -1,9 +1,9 @@
-//! A download that survives dropped connections and interruptions.
+//! Resumable downloads.
 //!
-//! Bytes go to `NAME.part`, and what they belong to (address and validator) to
-//! `NAME.part.source`; the next run asks for the rest with `Range` and `If-Range` (RFC 9110,
-//! sections 13.1.5 and 14), so a resource that changed in between starts over rather than being
-//! glued together from two versions. `NAME` itself appears only when it is whole.
+//! Bytes are written to `NAME.part`, and their origin (address and validator) to
+//! `NAME.part.source`; the next run requests the rest with `Range` and `If-Range` (RFC 9110,
+//! sections 13.1.5 and 14), so a resource that changed in between is downloaded again instead of
+//! being combined from two versions. `NAME` is created only when the download is complete.
 
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -11,39 +11,39 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Attempts in a row that bring nothing new before the download gives up.
+/// Number of consecutive attempts without new data after which the download fails.
 const ATTEMPTS: u32 = 5;
-/// The pause after the first failed attempt; doubles with each further one.
+/// The pause after the first failed attempt; doubled after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// [`Download::silence`] unless set otherwise.
+/// The default of [`Download::silence`].
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// One file to fetch.
+/// A file to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Download {
-    /// Where it is: `http://` or `https://`.
+    /// The address: `http://` or `https://`.
     pub url: String,
-    /// Where it goes; missing directories are made.
+    /// The destination; missing directories are created.
     pub destination: PathBuf,
-    /// The SHA-256 of the whole file in hexadecimal, if known.
+    /// The SHA-256 of the complete file in hexadecimal, if known.
     pub sha256: Option<String>,
-    /// The length of the whole file in bytes, if known.
+    /// The length of the complete file in bytes, if known.
     pub expected_bytes: Option<u64>,
-    /// Refuse anything longer.
+    /// The maximum length in bytes; longer files are refused.
     pub max_bytes: Option<u64>,
-    /// A server that sends nothing for this long counts as a dropped connection.
+    /// The timeout: a server that sends no data for this long counts as a dropped connection.
     pub silence: Duration,
 }
 
-/// Why a download failed.
+/// The reason why a download failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// The address cannot be asked at all.
+    /// The address is invalid.
     #[error("{url}: not an address that can be fetched ({reason}); write it as https://HOST/PATH")]
     Address {
         /// The address.
         url: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The server does not have the file.
@@ -56,7 +56,7 @@ pub enum DownloadError {
         /// 404 or 410.
         status: u16,
     },
-    /// The server refuses.
+    /// The server refused the request.
     #[error(
         "{url}: the server refuses with status {status}; check the address and your right to fetch it"
     )]
@@ -66,7 +66,7 @@ pub enum DownloadError {
         /// The HTTP status.
         status: u16,
     },
-    /// The network or the server kept failing.
+    /// The network or the server failed repeatedly.
     #[error(
         "{url}: {reason}, after {ATTEMPTS} attempts; check the network and run again, it continues where it can"
     )]
@@ -76,7 +76,7 @@ pub enum DownloadError {
         /// The last failure.
         reason: String,
     },
-    /// The file is longer than allowed.
+    /// The file exceeds the size limit.
     #[error(
         "{url}: longer than the {max_bytes} bytes allowed here; check that the address is the right file"
     )]
@@ -86,28 +86,28 @@ pub enum DownloadError {
         /// The limit.
         max_bytes: u64,
     },
-    /// The bytes are not those expected; they have been removed.
+    /// The checksum is wrong; the file was removed.
     #[error(
         "{url}: wrong checksum, expected SHA-256 {expected}, got {found}; the file was removed, run again to fetch it again"
     )]
     Checksum {
         /// The address.
         url: String,
-        /// In hexadecimal.
+        /// Expected checksum, in hexadecimal.
         expected: String,
-        /// In hexadecimal.
+        /// Actual checksum, in hexadecimal.
         found: String,
     },
-    /// The file is not as long as expected; it has been removed.
+    /// The length is wrong; the file was removed.
     #[error(
         "{url}: wrong length, expected {expected} bytes, got {found}; the file was removed, check that the address is the right file and run again"
     )]
     Length {
         /// The address.
         url: String,
-        /// In bytes.
+        /// Expected length, in bytes.
         expected: u64,
-        /// In bytes, as announced or as received.
+        /// Actual length in bytes, as announced or as received.
         found: u64,
     },
     /// The file could not be written.
@@ -124,7 +124,7 @@ pub enum DownloadError {
 
 /// The failure of one attempt.
 enum Failure {
-    /// Trying again may help.
+    /// A retry may help.
     Temporary(String),
     Final(DownloadError),
 }
@@ -136,7 +136,7 @@ impl From<DownloadError> for Failure {
 }
 
 impl Download {
-    /// The file at `url`, to be kept at `destination`, with nothing known about it.
+    /// Creates a download of the file at `url` to `destination`, of unknown length and checksum.
     pub fn new(url: impl Into<String>, destination: impl Into<PathBuf>) -> Self {
         Self {
             url: url.into(),
@@ -148,15 +148,15 @@ impl Download {
         }
     }
 
-    /// Fetches the file, resuming an earlier interrupted run. `progress` gets the bytes received
-    /// and, when the server sends it, the total length; the bytes received fall back to 0
-    /// when the server makes the download start over.
+    /// Fetches the file, resuming an earlier interrupted run. `progress` receives the number of
+    /// bytes received and, if the server sends it, the total length; the number of bytes is reset
+    /// to 0 if the server restarts the download.
     ///
-    /// A file already at the destination is kept when it has the right length and checksum, as far
-    /// as they are given: only whole files get that name.
+    /// An existing file at the destination is kept if it has the expected length and checksum, as
+    /// far as they are given: only complete files get that name.
     ///
-    /// The proxy is the one that `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY` names, except for hosts
-    /// in `NO_PROXY`.
+    /// The proxy is read from `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, except for hosts in
+    /// `NO_PROXY`.
     ///
     /// # Errors
     /// See [`DownloadError`].
@@ -184,8 +184,8 @@ impl Download {
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Temporary(reason)) => reason,
             };
-            // Only new ground resets the count, so a server that drops every connection and
-            // cannot resume does not keep this loop running forever.
+            // Only new data resets the count, so the loop ends even if a server drops every
+            // connection and cannot resume.
             let reached = self.bytes_received();
             failures = if reached > furthest { 1 } else { failures + 1 };
             furthest = furthest.max(reached);
@@ -199,11 +199,11 @@ impl Download {
         }
     }
 
-    /// Whether the file is at its destination, with the right length and checksum as far as they are
-    /// given. The length is compared first, so only a file that may be right is read.
+    /// Returns whether the destination has the expected length and checksum, as far as they are
+    /// given. The length is compared first, so a file of another length is not read.
     ///
     /// # Errors
-    /// A directory in its place, or a file that cannot be read.
+    /// The destination is a directory or cannot be read.
     pub fn is_there(&self) -> Result<bool, DownloadError> {
         let Ok(metadata) = fs::metadata(&self.destination) else {
             return Ok(false);
@@ -223,7 +223,8 @@ impl Download {
             })
     }
 
-    /// One request and as much of its body as comes; `Ok` when the part file is whole.
+    /// Sends one request and reads its body as far as possible; `Ok` if the partial file is
+    /// complete.
     fn attempt(
         &self,
         agent: &ureq::Agent,
@@ -231,7 +232,7 @@ impl Download {
     ) -> Result<(), Failure> {
         let part = self.beside("part");
         let validator = self.validator();
-        // Without a validator nothing shows that the rest belongs to the same version.
+        // Without a validator the rest may belong to another version.
         let have = validator.as_ref().map_or(0, |_| self.bytes_received());
         let mut request = agent.get(&self.url).header("accept-encoding", "identity");
         if let (Some(validator), 1..) = (&validator, have) {
@@ -257,7 +258,7 @@ impl Download {
                 }
                 have
             }
-            // Nothing beyond what we have: whole, if the lengths agree.
+            // The server has no further bytes: complete, if the lengths agree.
             416 if have > 0 => {
                 let total = content_range.as_deref().and_then(range_total);
                 if total == Some(have) && same_version(validator.as_deref(), &header) {
@@ -333,7 +334,7 @@ impl Download {
         }
     }
 
-    /// Check the whole part file and give it its name.
+    /// Verifies the complete partial file and renames it to its final name.
     fn finish(&self) -> Result<(), DownloadError> {
         let part = self.beside("part");
         let found = self.bytes_received();
@@ -379,7 +380,7 @@ impl Download {
         }
     }
 
-    /// Failures of the request itself, before any body.
+    /// Classifies failures of the request itself, before any body.
     fn classify(&self, error: &ureq::Error) -> Failure {
         match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
@@ -401,7 +402,7 @@ impl Download {
         }
     }
 
-    /// `NAME.suffix` beside the destination.
+    /// Returns `NAME.suffix` beside the destination.
     fn beside(&self, suffix: &str) -> PathBuf {
         let mut path = self.destination.clone().into_os_string();
         path.push(".");
@@ -421,7 +422,7 @@ impl Download {
         (url == self.url).then(|| validator.to_owned())
     }
 
-    /// An empty part file, with its validator noted so that a later run can continue it.
+    /// Creates an empty partial file and saves its validator, so that a later run can resume it.
     fn start_part(&self, validator: Option<String>) -> Result<(), DownloadError> {
         self.forget_part();
         let (part, source_note) = (self.beside("part"), self.beside("part.source"));
@@ -433,10 +434,10 @@ impl Download {
         Ok(())
     }
 
-    /// Remove the part file and its note. A file that cannot be removed is overwritten later, or
-    /// that failure is reported.
+    /// Removes the partial file and its validator file. A file that cannot be removed is
+    /// overwritten later, or that failure is reported.
     fn forget_part(&self) {
-        // The note first: bytes without a note are never continued.
+        // The validator file first: bytes without it are never resumed.
         let _ = fs::remove_file(self.beside("part.source"));
         let _ = fs::remove_file(self.beside("part"));
     }
@@ -446,20 +447,20 @@ impl Download {
     }
 }
 
-/// In bytes; 0 for a file that is not there.
+/// Returns the length in bytes; 0 for a missing file.
 fn file_length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// The SHA-256 of `bytes` in lower-case hexadecimal.
+/// Returns the SHA-256 of `bytes` in lower-case hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// The SHA-256 of a file in lower-case hexadecimal, read in pieces.
+/// Returns the SHA-256 of a file in lower-case hexadecimal, read in chunks.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// The file cannot be read.
 pub fn sha256_of_file(path: &Path) -> io::Result<String> {
     let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
     let mut buffer = vec![0; 64 * 1024];
@@ -482,8 +483,8 @@ fn strong_validator(etag: Option<String>, last_modified: Option<String>) -> Opti
     etag.filter(|tag| tag.starts_with('"')).or(last_modified)
 }
 
-/// The answer to a request with `If-Range` is about the version of `validator`; an
-/// answer need not repeat the header.
+/// Returns whether the response to a request with `If-Range` is for the version of `validator`; a
+/// response need not repeat the header.
 fn same_version(validator: Option<&str>, header: &dyn Fn(&str) -> Option<String>) -> bool {
     validator.is_some_and(|validator| {
         let name = if validator.starts_with('"') {
@@ -495,13 +496,13 @@ fn same_version(validator: Option<&str>, header: &dyn Fn(&str) -> Option<String>
     })
 }
 
-/// `7` of `bytes 7-9/10`.
+/// Parses `7` from `bytes 7-9/10`.
 fn range_start(content_range: &str) -> Option<u64> {
     let range = content_range.trim().strip_prefix("bytes ")?;
     range.split_once('-')?.0.trim().parse().ok()
 }
 
-/// `10` of `bytes 7-9/10` or `bytes */10`.
+/// Parses `10` from `bytes 7-9/10` or `bytes */10`.
 fn range_total(content_range: &str) -> Option<u64> {
     content_range.rsplit_once('/')?.1.trim().parse().ok()
 }

@@ -9,11 +9,11 @@
 //! ```
 //!
 //! Without a val directory, `test` is used; without either, a tenth of the images is held out of
-//! train. The same holds for a directory without splits, `DIRECTORY/CLASS/*.jpg`. An image
-//! is held out when the first eight bytes of the SHA-256 of its path from the class directories'
-//! directory (`CLASS/name.jpg`, with `/` between the parts) are, as a big-endian number, a multiple of
-//! ten. So the same images are held out on every machine, and more images do not move the old
-//! ones. Every class keeps at least one image, and at least one is held out.
+//! train. The same holds for a directory without splits, `DIRECTORY/CLASS/*.jpg`. An image is held
+//! out when the first eight bytes of the SHA-256 of its path from the class directories' directory
+//! (`CLASS/name.jpg`, with `/` between the parts) are, as a big-endian number, a multiple of ten.
+//! So the same images are held out on every machine, and adding images does not change the
+//! assignment of existing ones. Every class keeps at least one image, and at least one is held out.
 //!
 //! Classes are the sorted names of the directories, as in torchvision's `ImageFolder`; directories inside a
 //! class belong to it, hidden entries do not count. Where every directory is a synset of ImageNet
@@ -34,16 +34,16 @@ use crate::annotations::layout::Split;
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 
-/// One of this many images is held out where there is no val directory.
+/// The held-out fraction, one in this many images, if there is no val directory.
 const HELD_OUT: u64 = 10;
 
-/// An image folder, recognized by its subdirectories; no image is listed yet.
+/// An image folder, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFolder {
     root: PathBuf,
-    /// The directories of train, val and test, none for a directory without splits.
+    /// The directories of train, val and test; empty for a directory without splits.
     splits: Option<[Option<PathBuf>; 3]>,
-    /// A val directory without directories of classes, beside a train directory with them.
+    /// A val directory without class directories, beside a train directory with them.
     flat_val: Option<PathBuf>,
 }
 
@@ -94,8 +94,8 @@ impl ImageFolder {
     /// Opens a split.
     ///
     /// # Errors
-    /// No such split, a class without a single image in train, a class in val that train lacks,
-    /// an unreadable directory.
+    /// The split does not exist, a class has no image in train, val has a class that train lacks,
+    /// or a directory is unreadable.
     pub fn open(&self, split: Split) -> Result<LabeledDataset, DataError> {
         if let Some(flat) = &self.flat_val {
             let problem = "it contains images instead of class directories; move each image into the directory of its class";
@@ -127,7 +127,7 @@ impl ImageFolder {
         })
     }
 
-    /// All images of a directory; the classes are train's where there is a train directory.
+    /// Lists all images of a directory; the classes are train's if there is a train directory.
     fn open_whole(
         &self,
         directory: &Path,
@@ -153,7 +153,7 @@ impl ImageFolder {
         Ok(dataset.with_notes(notes))
     }
 
-    /// The part of a directory's images that is held out (val), or the others (train).
+    /// Returns the held-out part (val) of a directory's images, or the rest (train).
     fn open_part(&self, directory: &Path, split: Split) -> Result<LabeledDataset, DataError> {
         let classes = list(directory)?.directories;
         let images = ClassImages::read(&self.root, directory, &classes)?;
@@ -201,11 +201,11 @@ pub(crate) struct ClassImages {
 }
 
 impl ClassImages {
-    /// Reads the directories of these classes, which need not all be there.
+    /// Reads the directories of these classes; some may be missing.
     ///
     /// # Errors
-    /// A directory that is none of the classes, named with the others as a difference between `root`'s
-    /// splits; an unreadable directory.
+    /// A directory is not one of the classes (the error lists all differences between the splits of
+    /// `root`), or is unreadable.
     pub(crate) fn read(
         root: &Path,
         directory: &Path,
@@ -256,7 +256,7 @@ impl ClassImages {
         self.of_class.iter().map(Vec::len).sum()
     }
 
-    /// The classes without images, out of their names.
+    /// Returns the names of the classes without images.
     pub(crate) fn empty_classes<'a>(&self, names: &'a [String]) -> Vec<&'a str> {
         names
             .iter()
@@ -269,7 +269,7 @@ impl ClassImages {
     /// Builds a dataset of the images selected by class and position in the class; `names` are those of the classes.
     ///
     /// # Errors
-    /// There is no image.
+    /// No image is selected.
     pub(crate) fn into_dataset(
         self,
         names: Vec<String>,
@@ -300,7 +300,7 @@ fn no_images_of(directory: &Path, empty: &[&str]) -> DataError {
     DataError::labels(directory, problem)
 }
 
-/// ImageNet's names where every class is one of its synsets.
+/// Returns ImageNet's names if every class is one of its synsets.
 fn display_names(classes: Vec<String>) -> Vec<String> {
     let labels: Option<Vec<usize>> = classes.iter().map(|class| imagenet_label(class)).collect();
     match labels {
@@ -334,7 +334,7 @@ fn held_out(classes: &[String], of_class: &[Vec<Found>]) -> Vec<Vec<bool>> {
         }
     }
     if !held_out.iter().flatten().any(|held| *held) {
-        // Of a class that can spare one.
+        // From a class with more than one image.
         let spare = hashes.iter().enumerate().filter(|(_, of)| of.len() > 1);
         let places = spare.flat_map(|(class, of)| {
             let with_place = of.iter().enumerate();

@@ -27,9 +27,9 @@ use crate::datasets::image_folder::ClassImages;
 use crate::datasets::imagenet_classes::{devkit_label, imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 
-/// Where train and val may be in the directory.
+/// Candidate directories of train and val.
 const ROOTS: [&str; 4] = ["", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"];
-/// Where the labels of val may be in the directory.
+/// Candidate directories of the labels of val.
 const LABEL_DIRECTORIES: [&str; 4] = ["", "devkit", "devkit/data", "ILSVRC2012_devkit_t12/data"];
 
 const SYNSET_LIST: &str = "imagenet_2012_validation_synset_labels.txt";
@@ -39,7 +39,7 @@ const GROUND_TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
 /// Upper limit of a label file in bytes; the largest, Kaggle's, has three million.
 const MAX_LABEL_FILE: u64 = 256 << 20;
 
-/// A directory with ImageNet, recognized by its subdirectories; no image is listed yet.
+/// A directory with ImageNet, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageNetDirectory {
     directory: PathBuf,
@@ -80,8 +80,8 @@ impl ImageNetDirectory {
     /// Opens a split with all 1000 classes, including those without images.
     ///
     /// # Errors
-    /// A missing split, directories that are not synsets of the challenge, a flat val without label
-    /// file or with images that the label file does not cover.
+    /// The split is missing, a directory is not a synset of the challenge, or a flat val has no
+    /// label file or images that the label file does not cover.
     pub fn open(&self, split: Split) -> Result<LabeledDataset, DataError> {
         if split == Split::Test {
             let problem = "the labels of ImageNet's test images are not public; use the val split";
@@ -110,7 +110,7 @@ impl ImageNetDirectory {
         let unknown = first_few(unknown.map(String::as_str));
         if !unknown.is_empty() {
             let problem = format!(
-                "these directories are none of ImageNet's 1000 synsets: {unknown}; to use other \
+                "these directories are not among ImageNet's 1000 synsets: {unknown}; to use other \
                  classes, give the directory's path instead of the name imagenet"
             );
             return Err(DataError::labels(directory, problem));
@@ -179,7 +179,7 @@ pub(crate) const LABEL_FILES: [&str; 3] = [SYNSET_LIST, KAGGLE_TABLE, GROUND_TRU
 /// Labels of val.
 struct GroundTruth {
     file: PathBuf,
-    /// By the number in the image's name.
+    /// Labels by the number in the image's name.
     labels: HashMap<u32, u32>,
 }
 
@@ -232,7 +232,7 @@ fn bad_line(path: &Path, line: usize, problem: &str) -> DataError {
     DataError::labels(path, problem)
 }
 
-/// Cuts a string from a file to a length that fits a message.
+/// Truncates a string from a file to a length that fits a message.
 fn shown(text: &str) -> String {
     text.chars().take(20).collect()
 }
@@ -240,7 +240,7 @@ fn shown(text: &str) -> String {
 fn label_of(path: &Path, line: usize, synset: &str) -> Result<u32, DataError> {
     let label = imagenet_label(synset).map(|label| label as u32);
     label.ok_or_else(|| {
-        let problem = format!("'{}' is none of ImageNet's 1000 synsets", shown(synset));
+        let problem = format!("'{}' is not one of ImageNet's 1000 synsets", shown(synset));
         bad_line(path, line, &problem)
     })
 }
@@ -273,7 +273,7 @@ fn kaggle_table(path: &Path) -> Result<HashMap<u32, u32>, DataError> {
     Ok(labels)
 }
 
-/// Reads numbers of the development kit.
+/// Reads the label numbers of the development kit.
 fn devkit_numbers(path: &Path) -> Result<HashMap<u32, u32>, DataError> {
     let numbered = lines(path)?.into_iter();
     numbered

@@ -5,14 +5,14 @@ use std::sync::LazyLock;
 /// One class of the challenge: a synset of WordNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageNetClass {
-    /// The WordNet identifier, such as `n01440764`; image directories are named after it.
+    /// The WordNet identifier, such as `n01440764`, which is also the name of the image directory.
     pub wnid: &'static str,
     /// The number from 1 to 1000 in the official development kit (`ILSVRC2012_ID` in `meta.mat`),
     /// which `ILSVRC2012_validation_ground_truth.txt` uses. It does not follow the order of the
     /// identifiers.
     pub devkit_id: u32,
-    /// The words for it, separated by commas, such as `tench, Tinca tinca`. Unlike in WordNet, no
-    /// two classes have the same.
+    /// The synonyms, separated by commas, such as `tench, Tinca tinca`. Unlike in WordNet, they are
+    /// unique.
     pub name: &'static str,
 }
 

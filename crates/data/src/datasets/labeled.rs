@@ -30,7 +30,7 @@ impl LabeledDataset {
     /// of the source.
     ///
     /// # Errors
-    /// A label without a class, or no image at all; `origin` names the dataset.
+    /// A label has no class, or there are no images; `origin` names the dataset in the message.
     pub fn new(
         origin: &str,
         class_names: Vec<String>,
@@ -67,8 +67,8 @@ impl LabeledDataset {
         self
     }
 
-    /// Returns notes for the user about how the images were found, one line each: where val comes
-    /// from when it has no directory, classes without images. Usually empty.
+    /// Returns notes for the user about how the images were found, one line each: the source of val
+    /// if it has no directory, classes without images. Usually empty.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -96,8 +96,8 @@ impl LabeledDataset {
         self.labels[index] as usize
     }
 
-    /// Returns a hash of the class names and of all labels in order. It changes when an image is
-    /// added, removed or relabeled.
+    /// Returns a hash of the class names and of all labels in order. The hash changes when an image
+    /// is added, removed or relabeled.
     pub fn fingerprint(&self) -> String {
         let mut hash = Fingerprint::default();
         self.class_names.iter().for_each(|name| hash.text(name));

@@ -1,6 +1,6 @@
 //! Datasets by name or directory, and their downloads.
 //!
-//! - [`registry`]: the one table from a name or path to a dataset.
+//! - [`registry`]: the table from a name or path to a dataset.
 //! - [`detection`]: images with boxes. - [`labeled`]: images with one class each.
 //! - [`image_folder`], [`cifar`], [`imagenet`], [`places365`]: layouts of classification datasets.
 //! - [`sources`], [`download`], [`unpack`], [`blood_cells`]: fetching public datasets.

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The images are in `data_256/` and `val_256/` (256x256), or else `data_large/` and `val_large/`;
-//! torchvision's names for the training directories (`data_256_standard/`, `data_large_challenge/`, ...)
-//! do as well. Labels are the numbers of the category file.
+//! torchvision's names for the training directories (`data_256_standard/`, `data_large_challenge/`,
+//! ...) are accepted, too. Labels are the numbers of the category file.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -20,20 +20,20 @@ use crate::annotations::image_files::ImageFiles;
 use crate::annotations::layout::Split;
 use crate::datasets::labeled::LabeledDataset;
 
-/// The list of categories; a directory with this file holds Places365.
+/// The list of categories; a directory with this file contains Places365.
 pub const CATEGORIES: &str = "categories_places365.txt";
 const VAL_LIST: &str = "places365_val.txt";
-/// Longer lines are in no list.
+/// Upper limit of a line's length; no list has longer lines.
 const MAX_LINE: u64 = 4096;
-/// Number of images of a list that are tried before their directory counts as missing.
+/// Number of images of a list that are tried before their directory is reported as missing.
 const TRIED_IMAGES: usize = 100;
 
-/// The two sets of training images; their val images are the same.
+/// The two sets of training images; they share the val images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlacesTrain {
-    /// 1.8 million.
+    /// The standard set, 1.8 million images.
     Standard,
-    /// 8 million.
+    /// The challenge set, 8 million images.
     Challenge,
 }
 
@@ -45,12 +45,12 @@ impl PlacesTrain {
         }
     }
 
-    /// The file with its list.
+    /// Returns the name of the list file.
     fn list(self) -> String {
         format!("places365_train_{}.txt", self.name())
     }
 
-    /// The standard set, unless only the challenge's list is in the directory.
+    /// Returns the standard set, unless the directory contains only the challenge's list.
     pub fn in_directory(directory: &Path) -> Self {
         let has = |set: Self| directory.join(set.list()).is_file();
         if !has(Self::Standard) && has(Self::Challenge) {
@@ -64,8 +64,8 @@ impl PlacesTrain {
 /// Opens a split of Places365.
 ///
 /// # Errors
-/// A list is missing, has a line of another form or a label without a category; no directory has the
-/// images; the test split, whose labels are not public.
+/// A list is missing, or has an invalid line or a label without a category; no directory has the
+/// images; the split is test, whose labels are not public.
 pub fn open_places365(
     directory: &Path,
     train: PlacesTrain,
@@ -106,7 +106,7 @@ pub fn open_places365(
     })?;
     let root = image_directory(directory, &image_directories, &listed).ok_or_else(|| {
         let problem = format!(
-            "none of its images is there; searched {} of {}; unpack the images there",
+            "none of its images was found; searched {} of {}; unpack the images there",
             image_directories.join(", "),
             directory.display()
         );
@@ -116,14 +116,14 @@ pub fn open_places365(
     LabeledDataset::new(&origin, class_names, labels, listed.within(&root))
 }
 
-/// The names of the categories, `airfield` for the line `/a/airfield 0`, by number.
+/// Reads the names of the categories by number; `airfield` for the line `/a/airfield 0`.
 fn read_categories(path: &Path) -> Result<Vec<String>, DataError> {
     let mut names: Vec<String> = Vec::new();
     each_entry(path, |category, number| {
         if number != names.len() {
             return Err(format!("the number {number} where {} is next", names.len()));
         }
-        // Its first character is a directory of its own.
+        // Its first character is a directory.
         let name = category.split_once('/').map_or(category, |(_, name)| name);
         names.push(name.to_owned());
         Ok(())
@@ -167,13 +167,13 @@ fn each_entry(
     Ok(())
 }
 
-/// No `..` that leads to other directories.
+/// Returns whether a path has no `..` that leads to other directories.
 fn stays_inside(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// The first directory with one of the first images; any directory for an empty list.
+/// Returns the first directory with one of the first images; any directory for an empty list.
 fn image_directory(root: &Path, directories: &[String], listed: &ImageFiles) -> Option<PathBuf> {
     let mut directories = directories.iter().map(|directory| root.join(directory));
     directories.find(|directory| {

@@ -1,10 +1,10 @@
-//! Public datasets: a table of their files, and their download to where the [`registry`](crate::datasets::registry)
-//! finds them.
+//! Public datasets: a table of their files, and their download to the directory where the
+//! [`registry`](crate::datasets::registry) finds them.
 //!
 //! Lengths and SHA-256 are those that TensorFlow Datasets publishes (`url_checksums/coco.txt`,
 //! `places365_small/checksums.tsv`) and, for CIFAR's Python archives, Keras. An archive is fetched,
-//! checked, unpacked into a hidden directory beside its destination, moved into place and removed; every
-//! one of these steps goes on where a dropped connection or a killed run has left it.
+//! checked, unpacked into a hidden directory beside its destination, moved into place and removed;
+//! each of these steps resumes after a dropped connection or a killed run.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,55 +16,56 @@ use indicatif::DecimalBytes;
 use crate::datasets::download::{Download, DownloadError};
 use crate::datasets::unpack::{ArchiveKind, UnpackError, unpack};
 
-/// What the smallest piece of a disk takes: a file needs up to this much more than its length.
+/// Block size of the file system: a file takes up to this many bytes more than its length.
 const DISK_BLOCK: u64 = 4096;
 
-/// A dataset that can be fetched without an account.
+/// A dataset that can be downloaded without an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataSource {
-    /// The name that the user gives.
+    /// The name used in options.
     pub name: &'static str,
-    /// Its directory inside of the data directory.
+    /// The directory inside of the data directory.
     pub directory: &'static str,
-    /// A data directory that holds one of these, and no [`Self::directory`], is itself the dataset's.
+    /// Marker files: a data directory that contains one of these, and no [`Self::directory`], is
+    /// itself the dataset's directory.
     pub own_contents: &'static [&'static str],
-    /// Where its files are served.
+    /// The base URL.
     pub base_url: String,
-    /// Its owner and license.
+    /// The owner and license.
     pub terms: &'static str,
-    /// A command that uses it, without its data directory.
+    /// An example command that uses it, without its data directory.
     pub next_command: &'static str,
-    /// In the order in which they are fetched.
+    /// The parts, in the order in which they are fetched.
     pub parts: Vec<DataPart>,
 }
 
-/// One file of a dataset.
+/// A file of a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataPart {
-    /// The name that the user gives.
+    /// The name used in options.
     pub name: &'static str,
-    /// Its path below the base URL; the last piece is its name on disk.
+    /// The path below the base URL; the last component is its name on disk.
     pub path: &'static str,
-    /// Its length.
+    /// The length in bytes.
     pub bytes: u64,
-    /// In hexadecimal.
+    /// The SHA-256 in hexadecimal.
     pub sha256: String,
-    /// How it is packed.
+    /// The packaging.
     pub packing: Packing,
 }
 
-/// How a fetched file is packed.
+/// The packaging of a fetched file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packing {
-    /// It is used as it is.
+    /// Used as it is.
     AsIs,
-    /// It is unpacked and removed.
+    /// Unpacked and removed.
     Archive {
-        /// How it is packed.
+        /// The archive format.
         kind: ArchiveKind,
-        /// About how long its files are together.
+        /// Approximate total length of its files in bytes.
         bytes: u64,
-        /// What is taken out of it; everything else is left.
+        /// The files and directories to unpack; all others are skipped.
         products: Vec<Product>,
     },
 }
@@ -72,22 +73,22 @@ pub enum Packing {
 /// A file or directory of an archive, with the same path in the dataset's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
-    /// With `/`.
+    /// The path, with `/` between its parts.
     pub path: &'static str,
-    /// A directory with fewer files is not whole; 1 for a file.
+    /// The minimum number of files; a directory with fewer is incomplete. 1 for a file.
     pub files: u64,
 }
 
 /// Progress of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchProgress<'a> {
-    /// Its name.
+    /// The name of the part.
     pub part: &'a str,
     /// The current step.
     pub step: FetchStep,
-    /// Bytes done in this step.
+    /// Bytes processed in this step.
     pub done: u64,
-    /// Bytes of this step, if known.
+    /// Total bytes of this step, if known.
     pub total: Option<u64>,
 }
 
@@ -105,23 +106,23 @@ pub enum FetchStep {
 pub struct Fetched {
     /// The dataset's directory.
     pub directory: PathBuf,
-    /// The names of the parts that were fetched now.
+    /// The names of the parts that were fetched by this call.
     pub new: Vec<&'static str>,
-    /// The names of the parts that were there before.
+    /// The names of the parts that existed before.
     pub already_there: Vec<&'static str>,
 }
 
-/// Why a dataset could not be fetched.
+/// The reason why a dataset could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Not a part of this dataset.
+    /// The dataset has no part of this name.
     #[error("{name} has no part '{part}'; its parts are {}", known.join(", "))]
     UnknownPart {
         /// The dataset.
         name: &'static str,
-        /// What was asked for.
+        /// The requested name.
         part: String,
-        /// The parts that it has.
+        /// The existing parts.
         known: Vec<&'static str>,
     },
     /// The directory of a part exists but is incomplete.
@@ -129,11 +130,11 @@ pub enum FetchError {
         "{} already exists with {found} of its {expected} files; move or remove it and run again", path.display()
     )]
     Occupied {
-        /// The directory in the way.
+        /// The incomplete directory.
         path: PathBuf,
-        /// Files in it.
+        /// Number of files in it.
         found: u64,
-        /// Files that it should have.
+        /// Number of files that it should have.
         expected: u64,
     },
     /// Not enough disk space.
@@ -144,22 +145,22 @@ pub enum FetchError {
     NoSpace {
         /// The dataset's directory.
         directory: PathBuf,
-        /// In bytes.
+        /// Required space, in bytes.
         needed: u64,
-        /// In bytes.
+        /// Available space, in bytes.
         free: u64,
-        /// What was to be fetched.
+        /// The parts to fetch.
         parts: Vec<&'static str>,
     },
     /// A file could not be fetched.
     #[error(transparent)]
     Download(#[from] DownloadError),
-    /// The archive has the right checksum, but cannot be used.
-    #[error("{}: {reason}; nothing of it was used, and the archive was removed", archive.display())]
+    /// The archive has the correct checksum, but cannot be used.
+    #[error("{}: {reason}; the archive was not used and was removed", archive.display())]
     Archive {
         /// The archive.
         archive: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// A file could not be written.
@@ -173,8 +174,8 @@ pub enum FetchError {
 }
 
 impl DataSource {
-    /// The dataset's directory for this data directory: the one of its name inside, or else the data
-    /// directory itself where that already is the dataset's, as in the registry.
+    /// Returns the dataset's directory for this data directory: the subdirectory of its name, or
+    /// the data directory itself if that already is the dataset's, as in the registry.
     pub fn home(&self, data_dir: &Path) -> PathBuf {
         let inside = data_dir.join(self.directory);
         let is_own = |name: &&str| data_dir.join(name).exists();
@@ -185,10 +186,10 @@ impl DataSource {
         }
     }
 
-    /// The parts of these names; all for none.
+    /// Returns the parts with these names; all parts if none are given.
     ///
     /// # Errors
-    /// A name that no part has.
+    /// No part has one of the names.
     pub fn select(&self, only: &[String]) -> Result<Vec<&DataPart>, FetchError> {
         let known = || self.parts.iter().map(|part| part.name);
         if let Some(unknown) = only
@@ -206,11 +207,11 @@ impl DataSource {
         Ok(self.parts.iter().filter(wanted).collect())
     }
 
-    /// Downloads the parts of these names, or all for none, into the dataset's directory. Existing
-    /// parts are kept.
+    /// Downloads the parts with these names, or all parts if none are given, into the dataset's
+    /// directory. Existing parts are kept.
     ///
     /// # Errors
-    /// See [`FetchError`]. Nothing is fetched unless all of it will find its place.
+    /// See [`FetchError`]. Nothing is fetched if a part is incomplete or the disk lacks space.
     pub fn fetch(
         &self,
         data_dir: &Path,
@@ -258,7 +259,8 @@ impl DataPart {
         self.path.rsplit('/').next().unwrap_or(self.path)
     }
 
-    /// About how much of the disk its unpacked files take; 0 for a file that is used as it is.
+    /// Returns about how much disk space the unpacked files take; 0 for a file that is used as it
+    /// is.
     fn unpacked_bytes(&self) -> u64 {
         match &self.packing {
             Packing::AsIs => 0,
@@ -272,16 +274,16 @@ impl DataPart {
     }
 }
 
-/// One part on its way into a directory.
+/// A part that is being downloaded into a directory.
 struct PartWork<'a> {
     part: &'a DataPart,
-    /// The dataset's.
+    /// The dataset's directory.
     directory: &'a Path,
     download: Download,
 }
 
 impl PartWork<'_> {
-    /// Whether nothing is left to do.
+    /// Returns whether the part is complete.
     fn is_done(&self) -> Result<bool, FetchError> {
         let Packing::Archive { products, .. } = &self.part.packing else {
             return Ok(self.download.is_there()?);
@@ -291,7 +293,8 @@ impl PartWork<'_> {
                 return Ok(false);
             }
         }
-        // Left by a run that was killed at its very end. Without it the archive belongs to the user.
+        // Left by a run that was killed just before its end. Without it, the archive is the user's
+        // own.
         if self.staging().is_dir() {
             self.clean_up()?;
         }
@@ -348,7 +351,8 @@ impl PartWork<'_> {
         self.clean_up()
     }
 
-    /// Where the archive is unpacked: on the same disk as its destination, for a rename.
+    /// Returns the directory where the archive is unpacked: on the same disk as its destination,
+    /// because it is renamed.
     fn staging(&self) -> PathBuf {
         let mut name = OsString::from(".unpacking-");
         name.push(self.part.file_name());
@@ -372,7 +376,7 @@ impl PartWork<'_> {
         fs::rename(&from, &to).map_err(disk)
     }
 
-    /// Removes the archive and what is left of its unpacking, in this order.
+    /// Removes the archive and the rest of its unpacking directory, in this order.
     fn clean_up(&self) -> Result<(), FetchError> {
         let archive = &self.download.destination;
         let staging = self.staging();
@@ -392,7 +396,7 @@ impl PartWork<'_> {
     }
 
     fn unusable(&self, reason: String) -> FetchError {
-        // The archive is the thing to report; a leftover that can't be removed is only untidy.
+        // The error to report is that of the archive; a leftover that can't be removed is harmless.
         let _ = self.clean_up();
         FetchError::Archive {
             archive: self.download.destination.clone(),
@@ -400,7 +404,7 @@ impl PartWork<'_> {
         }
     }
 
-    /// Bytes of the file as it is fetched that are on the disk.
+    /// Returns how many bytes of the fetched file are on disk.
     fn fetched_bytes(&self) -> u64 {
         match fs::metadata(&self.download.destination) {
             Ok(metadata) => metadata.len(),
@@ -410,7 +414,7 @@ impl PartWork<'_> {
     }
 }
 
-/// Whether a product is whole.
+/// Returns whether a product is complete.
 fn is_in_place(directory: &Path, product: &Product) -> Result<bool, FetchError> {
     let path = directory.join(product.path);
     if path.is_file() {
@@ -428,8 +432,8 @@ fn is_in_place(directory: &Path, product: &Product) -> Result<bool, FetchError> 
     }
 }
 
-/// How many files a directory has, at any depth, and how much of the disk they take about. What cannot
-/// be read counts as absent.
+/// Returns the number of files in a directory, at any depth, and about how much disk space they
+/// take. Unreadable entries count as absent.
 fn contents(directory: &Path) -> (u64, u64) {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut total = (0, 0);
@@ -446,7 +450,8 @@ fn contents(directory: &Path) -> (u64, u64) {
     total
 }
 
-/// The disk must hold each archive together with its files, and all files of the parts before it.
+/// Checks that the disk can hold each archive together with its files, and all files of the parts
+/// before it.
 fn check_space(directory: &Path, missing: &[PartWork]) -> Result<(), FetchError> {
     let existing = directory.ancestors().find(|ancestor| ancestor.is_dir());
     // Where the free space is unknown, a full disk is an error of the write.
@@ -466,7 +471,7 @@ fn check_space(directory: &Path, missing: &[PartWork]) -> Result<(), FetchError>
     }
 }
 
-/// The most that is needed at any time beyond what is on the disk now, in bytes.
+/// Returns the maximum space needed at any time beyond what is on the disk now, in bytes.
 fn space_needed(missing: &[PartWork]) -> u64 {
     let (mut used, mut most) = (0i128, 0i128);
     for work in missing {
@@ -482,7 +487,7 @@ fn space_needed(missing: &[PartWork]) -> u64 {
     u64::try_from(most).unwrap_or(0)
 }
 
-/// The datasets of this table, in the order of the help text.
+/// Returns the datasets of this table, in the order of the help text.
 pub fn data_sources() -> Vec<DataSource> {
     vec![
         cifar10(),
@@ -493,7 +498,7 @@ pub fn data_sources() -> Vec<DataSource> {
     ]
 }
 
-/// The dataset of this name.
+/// Returns the dataset with this name.
 pub fn data_source(name: &str) -> Option<DataSource> {
     data_sources()
         .into_iter()
@@ -549,7 +554,7 @@ fn coco() -> DataSource {
             products: vec![Product { path: name, files }],
         },
     };
-    // Single files, so that a directory with annotations of one's own is no obstacle.
+    // Single files, so that a directory with the user's own annotations does not conflict.
     let annotations = [
         "annotations/instances_train2017.json",
         "annotations/instances_val2017.json",
@@ -670,7 +675,8 @@ fn imagenet_val_list() -> DataSource {
     }
 }
 
-/// Returns instructions for getting the images of ImageNet, which need an account, into a data directory.
+/// Returns instructions for downloading the images of ImageNet, which require an account, into a
+/// data directory.
 pub fn imagenet_instructions(data_dir: &Path) -> String {
     let (base, directory) = (data_dir.display(), data_dir.join("imagenet"));
     let directory = directory.display();

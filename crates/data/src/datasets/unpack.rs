@@ -1,8 +1,8 @@
 //! Unpacking of archives; an interrupted run continues with the next file.
 //!
-//! Every file is written under a name of its own and then renamed: one that has its name and its
-//! length is whole, and the next run leaves it as it is. Nothing leaves the directory: an archive with
-//! an absolute path, a `..` or a link is refused.
+//! Every file is written under a temporary name and then renamed: a file with its final name and
+//! length is complete, and the next run keeps it. Nothing is written outside of the directory: an
+//! archive with an absolute path, a `..` or a link is refused.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -10,22 +10,22 @@ use std::path::{Component, Path, PathBuf};
 
 use zip::ZipArchive;
 
-/// The name of a file that is being written, directly in the directory.
+/// The temporary name of a file that is being written, directly in the directory.
 const UNFINISHED: &str = ".unfinished";
 
-/// How an archive is packed.
+/// The format of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveKind {
-    /// Its own checksum of every file is compared.
+    /// Zip; the checksum of every file is verified.
     Zip,
-    /// Not compressed.
+    /// Tar, not compressed.
     Tar,
 }
 
-/// Why an archive could not be unpacked.
+/// The reason why an archive could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// The archive is damaged, or holds what must not be unpacked.
+    /// The archive is damaged, or contains an entry that must not be unpacked.
     #[error("{0}")]
     Archive(String),
     /// A file could not be read or written.
@@ -50,10 +50,10 @@ impl UnpackError {
 }
 
 /// Unpacks those files of an archive that are `wanted`, by their paths in it, into `directory`.
-/// `progress` gets the bytes processed and those of all files, selected or not.
+/// `progress` receives the number of bytes processed and that of all files, selected or not.
 ///
 /// # Errors
-/// See [`UnpackError`]. What was unpacked before stays, for the next run.
+/// See [`UnpackError`]. Files unpacked before the error are kept for the next run.
 pub fn unpack(
     archive: &Path,
     kind: ArchiveKind,
@@ -133,7 +133,7 @@ fn not_a_plain_file(path: &Path) -> UnpackError {
     UnpackError::Archive(format!("{} is a link or no plain file", path.display()))
 }
 
-/// An archive's path without `.`; one that leads out of the directory is an error.
+/// Returns an archive's path without `.`; a path that leads out of the directory is an error.
 fn inside(path: &Path) -> Result<PathBuf, UnpackError> {
     let mut kept = PathBuf::new();
     for component in path.components() {
@@ -149,7 +149,7 @@ fn inside(path: &Path) -> Result<PathBuf, UnpackError> {
     Ok(kept)
 }
 
-/// Not synced to the disk one by one, which would take hours for a million files.
+/// Writes a file without syncing it to disk, which would take hours for a million files.
 fn write_entry(
     directory: &Path,
     path: &Path,
@@ -167,7 +167,7 @@ fn write_entry(
     let mut out = File::create(&unfinished).map_err(UnpackError::disk(&unfinished))?;
     let mut buffer = vec![0; 64 * 1024];
     let mut written = 0;
-    // To the end even where the size is reached: there a zip compares its checksum.
+    // To the end even if the size is reached, because the zip reader verifies the checksum there.
     loop {
         let count = match entry.read(&mut buffer) {
             Ok(0) => break,

@@ -2,20 +2,20 @@
 
 use serde::Serialize;
 
-/// Bins of the reliability diagram, as in Guo et al. 2017.
+/// Number of bins of the reliability diagram, as in Guo et al. 2017.
 const BINS: usize = 15;
-/// The number of best classes among which the label must be for the second accuracy.
+/// The k of the top-k accuracy.
 const SECOND_RANK: usize = 5;
 
-/// Counts over images, added one at a time; its size depends on the number of classes only.
+/// Counts over images, added one at a time; the memory depends on the number of classes only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassificationScores {
     classes: usize,
     /// Number of images; `[label, predicted class]`.
     confusion: Vec<u32>,
-    /// Images of each class whose scores are NaN, which count as wrong.
+    /// Images of each class whose scores are NaN; they count as wrong.
     without_scores: Vec<u32>,
-    /// Images of each class that have it among the five best.
+    /// Images of each class whose label is among the five best classes.
     among_five: Vec<u32>,
     loss: f64,
     bins: [Bin; BINS],
@@ -105,8 +105,8 @@ impl ClassificationScores {
         }
     }
 
-    /// Adds an image with the logits of all classes and its label. Of equal scores the first class
-    /// counts as better, as in an argmax.
+    /// Adds an image with the logits of all classes and its label. Ties are resolved in favor of
+    /// the first class, as in an argmax.
     ///
     /// # Panics
     /// The number of logits is not the number of classes, or the label is out of range.
@@ -168,7 +168,7 @@ impl ClassificationScores {
                 let images = self.images_of(class);
                 let wrong = self.row(class).iter().enumerate();
                 let wrong = wrong.filter(|&(other, &n)| other != class && n > 0);
-                // Of equal counts the first class.
+                // On ties, the first class.
                 let most = wrong.max_by_key(|&(other, &n)| (n, std::cmp::Reverse(other)));
                 ClassAccuracy {
                     name: name(class),
@@ -215,11 +215,11 @@ impl ClassificationScores {
 impl ClassificationEvaluation {
     /// Formats the metrics as JSON; a loss of NaN is null.
     pub fn to_json(&self) -> String {
-        // Numbers, strings and lists always are JSON.
+        // Numbers, strings and lists can always be serialized.
         format!("{:#}", serde_json::json!(self))
     }
 
-    /// Formats one line with the accuracy and one with loss and calibration.
+    /// Formats two lines: the accuracy, and the loss and calibration.
     pub fn summary(&self) -> String {
         format!(
             "{}: top-1 {:.2} %, top-5 {:.2} %\nloss {:.4}, calibration error {:.2} %",
@@ -231,7 +231,8 @@ impl ClassificationEvaluation {
         )
     }
 
-    /// Formats the confusion matrix as CSV: a row for each label, a column for each predicted class.
+    /// Formats the confusion matrix as CSV, with a row for each label and a column for each
+    /// predicted class.
     pub fn confusion_csv(&self) -> String {
         let names = self.classes.iter().map(|class| class.name.clone());
         let head = std::iter::once("class".to_string()).chain(names.clone());

@@ -1,8 +1,8 @@
 //! The twelve COCO box metrics, the class table and the precision-recall curves.
 //!
 //! Matching and accumulation are done by the crate `hotcoco`, whose numbers are equal to
-//! pycocotools' to the last digits (`tests/coco_eval.rs` compares them). This module checks the input
-//! and arranges the output. It differs from pycocotools where pycocotools fails or misleads:
+//! pycocotools' to the last digits (`tests/coco_eval.rs` compares them). This module validates the
+//! input and arranges the output. It differs from pycocotools in these cases:
 //!
 //! | input | here | pycocotools |
 //! |---|---|---|
@@ -21,7 +21,7 @@ use super::error::EvalError;
 use super::ground_truth::GroundTruth;
 use super::results::ResultRow;
 
-/// The value of a metric without any object to evaluate, as in pycocotools.
+/// The value of a metric that is undefined because there are no objects, as in pycocotools.
 pub const UNDEFINED: f64 = -1.0;
 
 /// Recall levels of a precision-recall curve: 0, 0.01, ..., 1.
@@ -55,13 +55,13 @@ pub struct CocoMetrics {
     /// AP of objects with an area from 96x96 pixels.
     #[serde(rename = "APl")]
     pub ap_large: f64,
-    /// Average recall with the best detection of each class and image.
+    /// Average recall with one detection per image and class.
     #[serde(rename = "AR1")]
     pub ar1: f64,
-    /// Average recall with the ten best detections.
+    /// Average recall with ten detections.
     #[serde(rename = "AR10")]
     pub ar10: f64,
-    /// Average recall with the hundred best detections.
+    /// Average recall with a hundred detections.
     #[serde(rename = "AR100")]
     pub ar100: f64,
     /// AR100 of small objects.
@@ -204,15 +204,15 @@ pub struct CocoEvaluation {
     pub ground_truths: usize,
     /// Number of result rows, without those of unknown categories.
     pub detections: usize,
-    /// What is unusual about the input, one sentence each.
+    /// Warnings about the input, one sentence each.
     pub warnings: Vec<String>,
 }
 
 /// Evaluates result rows against the ground truth, as pycocotools' `COCOeval` with `bbox` does.
 ///
 /// All images of the ground truth count: objects of images without rows are missed objects. (Use
-/// [`GroundTruth::restricted_to`] to evaluate on a subset.) Of each class and image the 100 best rows
-/// count. Rows with equal scores keep their order.
+/// [`GroundTruth::restricted_to`] to evaluate on a subset.) The 100 best rows of each class and
+/// image count. Rows with equal scores keep their order.
 ///
 /// # Errors
 /// A row refers to an image that the ground truth does not have, or has numbers that are not finite.
@@ -275,7 +275,8 @@ fn check_rows(ground_truth: &GroundTruth, results: &[ResultRow]) -> Result<(), E
     }
 }
 
-/// Runs the engine; rows must be of known images and categories, because it would print others.
+/// Runs the engine; rows must refer to known images and categories, because the engine prints
+/// warnings about others.
 fn run_engine(
     ground_truth: &GroundTruth,
     results: &[&ResultRow],
@@ -297,7 +298,7 @@ fn run_engine(
             .iter()
             .map(|category| Category {
                 id: category.id,
-                // The engine prints a warning about empty names, and nothing reads this one.
+                // The engine prints a warning about empty names, and this name is not used.
                 name: category.id.to_string(),
                 ..Default::default()
             })
@@ -337,7 +338,8 @@ fn run_engine(
     let mut engine = COCOeval::new(objects, detections, IouType::Bbox);
     engine.evaluate().map_err(refused)?;
     engine.accumulate();
-    // Computes the twelve metrics; the returned lines, which pycocotools prints, are not needed.
+    // Computes the twelve metrics; the returned lines (pycocotools' printed summary) are not
+    // needed.
     engine.summarize_lines();
     match (engine.stats(), engine.accumulated()) {
         (Some(stats), Some(accumulated)) => Ok((stats.to_vec(), accumulated.clone())),
@@ -384,7 +386,7 @@ fn class_table(
             let index = shape.precision_idx(threshold, level, k, ALL_AREAS, HUNDRED_DETECTIONS);
             accumulated.precision[index]
         };
-        // Without objects all numbers of a class are undefined.
+        // Without objects all metrics of a class are undefined.
         if precision(IOU_50, 0) < 0.0 {
             continue;
         }
@@ -412,7 +414,7 @@ fn class_table(
     table
 }
 
-/// Averages at least one value.
+/// Averages one or more values.
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0u32), |(sum, count), value| (sum + value, count + 1));
     sum / f64::from(count)
@@ -423,7 +425,8 @@ mod tests {
     use super::*;
     use crate::eval::ground_truth::{GtAnnotation, GtCategory, GtImage};
 
-    /// Two images, classes 3 "cat" (an object on each image), 5 "dog" (one) and 8 "owl" (none).
+    /// Returns two images, classes 3 "cat" (an object on each image), 5 "dog" (one) and 8 "owl"
+    /// (none).
     fn ground_truth() -> GroundTruth {
         let image = |id| GtImage {
             id,

@@ -1,4 +1,4 @@
-//! The confusion matrix of a detector, and every box with its verdict.
+//! The confusion matrix of a detector, and the outcome of every box.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,9 +10,9 @@ use super::matching::{
 use super::{GroundTruth, ResultRow};
 use crate::csv::to_csv;
 
-/// The default of the lowest score of a detection.
+/// The default score threshold: detections with lower scores are dropped.
 pub const DEFAULT_SCORE: f32 = 0.5;
-/// The default of the IoU from which a detection matches an object.
+/// The default IoU threshold: the minimum IoU at which a detection matches an object.
 pub const DEFAULT_IOU: f32 = 0.5;
 
 /// A cell of the confusion matrix: annotated and detected class. `None` as the annotated class is
@@ -26,14 +26,14 @@ pub struct Confusion {
     pub images: Vec<Option<MatchCounts>>,
     /// Counts over all images.
     pub total: MatchCounts,
-    /// For each cell the number of boxes and the images with such boxes (each once, ascending).
+    /// For each cell, the number of boxes and the images with such boxes (each once, ascending).
     pub cells: BTreeMap<Cell, (usize, Vec<u32>)>,
 }
 
 impl Confusion {
-    /// Compares detections and annotations of `images` images. `boxes` returns both for an image, or
-    /// `None` if the detector was not run on it. A box that fits an object of another class counts in
-    /// the cell of both classes, any other wrong box in the row of the background.
+    /// Compares detections and annotations of `images` images. `boxes` returns both for an image,
+    /// or `None` if the detector was not run on it. A box that matches an object of another class
+    /// counts in the cell of both classes, any other wrong box in the row of the background.
     pub fn of(
         images: usize,
         iou: f32,
@@ -119,8 +119,8 @@ pub const VERDICT_COLUMNS: [&str; 9] = [
     "kind", "class", "score", "x", "y", "width", "height", "verdict", "iou",
 ];
 
-/// Returns a row for every box of an image with its verdict, detections first; boxes are in pixels of
-/// the image. Without `matches` the verdicts are empty.
+/// Returns a row with the verdict for every box of an image, detections first; boxes are in pixels
+/// of the image. Without `matches` the verdicts are empty.
 pub fn verdict_rows(
     truth: &[TruthBox],
     found: &[FoundBox],
@@ -170,7 +170,7 @@ pub fn verdict_rows(
 }
 
 impl Verdict {
-    /// Returns a short name, for tables.
+    /// Returns a short name for tables.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Correct { .. } => "correct",

@@ -1,9 +1,9 @@
-//! Causes of an AP near zero, as sentences with the numbers that show them.
+//! Diagnosis of an AP near zero: likely causes, each a sentence with the numbers that support it.
 //!
-//! The usual causes are not weak detectors but files that do not fit together. Each candidate is
-//! tested: the rows are interpreted differently (as corners, as fractions of the image, in the
-//! coordinates of the resized image, with shifted category ids) and evaluated again, and only an
-//! interpretation with a far higher AP is reported.
+//! The usual cause is not a weak detector but inconsistent files. Each candidate is tested: the
+//! rows are interpreted differently (as corners, as fractions of the image, in the coordinates of
+//! the resized image, with shifted category ids) and re-evaluated, and only an interpretation with
+//! a much higher AP is reported.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -13,15 +13,16 @@ use super::image_ids::{compare, some_of};
 use super::results::ResultRow;
 use super::table::counted;
 
-/// An AP below this is near zero.
+/// AP below which the result counts as near zero.
 const NEAR_ZERO: f64 = 0.01;
 /// The number of images that candidates are tested on; more would not change the result.
 const SAMPLE_IMAGES: usize = 200;
-/// Another interpretation of the rows is accepted if its AP50 is at least this ...
+/// Minimum AP50 of an alternative interpretation of the rows to be accepted ...
 const CONVINCING_AP50: f64 = 0.05;
-/// ... and at least this multiple of the AP50 of the rows as written.
+/// ... and the minimum ratio of its AP50 to that of the rows as written.
 const CONVINCING_FACTOR: f64 = 3.0;
-/// Another meaning of the category ids must reach this share of the AP50 without classes.
+/// Minimum ratio of the AP50 of an alternative meaning of the category ids to the class-agnostic
+/// AP50.
 const EXPLAINED_SHARE: f64 = 0.5;
 
 /// The cause that a [`Diagnostic`] reports.
@@ -43,11 +44,11 @@ pub enum Cause {
     Resized,
     /// Category ids are shifted, or contiguous class indices instead of the ids of the dataset.
     CategoryIds,
-    /// Boxes fit but classes do not, and no simple shift of the ids explains it.
+    /// Boxes match but classes do not, and no simple shift of the ids explains it.
     Classes,
     /// All scores are equal, so the order of the detections is arbitrary.
     EqualScores,
-    /// The files fit together, but the detections are not near the objects.
+    /// The files are consistent, but the detections are not near the objects.
     Detector,
 }
 
@@ -56,7 +57,7 @@ pub enum Cause {
 pub struct Diagnostic {
     /// The kind of the cause.
     pub cause: Cause,
-    /// The explanation with the numbers that show it and what to change.
+    /// The explanation, with the numbers that support it and the recommended change.
     pub sentence: String,
 }
 
@@ -67,14 +68,14 @@ impl std::fmt::Display for Diagnostic {
 }
 
 impl CocoEvaluation {
-    /// Returns whether AP is so low (or undefined) that [`diagnose`] should look for the cause.
+    /// Returns whether AP is so low (or undefined) that [`diagnose`] should search for the cause.
     pub fn is_near_zero(&self) -> bool {
         self.metrics.ap < NEAR_ZERO
     }
 }
 
 /// Finds the causes of an AP [near zero](CocoEvaluation::is_near_zero). Returns at least one
-/// diagnostic: if the files fit together, the cause is the detector ([`Cause::Detector`]).
+/// diagnostic: if the files are consistent, the cause is the detector ([`Cause::Detector`]).
 ///
 /// Rows of unknown images are reported and skipped, so that this also works on results that
 /// [`evaluate`](super::evaluate) refuses. Evaluates at most 200 images.
@@ -221,7 +222,7 @@ impl Sample {
             .map_or(UNDEFINED, |evaluation| evaluation.metrics.ap50)
     }
 
-    /// Returns the sample with all objects and rows in one class.
+    /// Returns the sample with all objects and rows assigned to one class.
     fn without_classes(&self) -> Option<Self> {
         let ground_truth = GroundTruth::new(
             self.ground_truth.images().to_vec(),
@@ -258,8 +259,8 @@ impl Sample {
             .map(|image| [f64::from(image.width), f64::from(image.height)])
     }
 
-    /// Tests other interpretations of the boxes, without regard to classes. Returns the rows converted
-    /// by the best.
+    /// Tests alternative interpretations of the boxes, ignoring classes. Returns the rows converted
+    /// by the best one.
     fn other_boxes(&self) -> Option<(Diagnostic, Vec<ResultRow>)> {
         let one_class = self.without_classes()?;
         let as_written = one_class.ap50(&one_class.rows);
@@ -426,7 +427,7 @@ impl Sample {
             .collect()
     }
 
-    /// Tests other meanings of the category ids.
+    /// Tests alternative meanings of the category ids.
     fn other_categories(&self) -> Option<Diagnostic> {
         let categories = self.ground_truth.categories();
         let mut by_name: Vec<&GtCategory> = categories.iter().collect();
@@ -476,7 +477,7 @@ impl Sample {
         let (best_meaning, ap50) = best(interpretations, |(_, rows)| self.ap50(rows))?;
         let one_class = self.without_classes()?;
         let without_classes = one_class.ap50(&one_class.rows);
-        // Any permutation maps a few classes correctly; the correct meaning explains most boxes.
+        // Every permutation maps a few classes correctly; only the correct one explains most boxes.
         if is_convincing(ap50, as_written) && ap50 >= EXPLAINED_SHARE * without_classes {
             return Some(diagnostic(
                 Cause::CategoryIds,
@@ -510,7 +511,7 @@ impl Sample {
         ))
     }
 
-    /// Describes the pair of an annotated and another detected class that is most frequent.
+    /// Describes the most frequent pair of an annotated class and a different detected class.
     fn commonest_confusion(&self) -> String {
         let mut counts: HashMap<(u64, u64), usize> = HashMap::new();
         for row in &self.rows {
@@ -576,7 +577,7 @@ impl Sample {
     }
 }
 
-/// Converts another form of box to `[x, y, width, height]`.
+/// Converts an alternative box format to `[x, y, width, height]`.
 type ToXywh = fn([f64; 4]) -> [f64; 4];
 /// Returns the factors of a resize per axis, from width and height.
 type Frame = Box<dyn Fn([f64; 2]) -> [f64; 2]>;
@@ -586,7 +587,7 @@ type Meaning<'a> = Box<dyn Fn(u64) -> Option<u64> + 'a>;
 /// The usual limit of the longer side, 1333 for a shorter side of 800.
 const LONGER_TO_SHORTER: f64 = 1333.0 / 800.0;
 
-/// Another interpretation of the boxes of a sample.
+/// An alternative interpretation of the boxes of a sample.
 struct BoxInterpretation {
     cause: Cause,
     sentence: String,
@@ -602,7 +603,7 @@ impl BoxInterpretation {
     }
 }
 
-/// Returns the item with the highest `value`, the first of equals.
+/// Returns the item with the highest `value`; the first on ties.
 fn best<T>(items: impl IntoIterator<Item = T>, value: impl Fn(&T) -> f64) -> Option<(T, f64)> {
     items
         .into_iter()
@@ -700,7 +701,8 @@ mod tests {
         (13, "dog"),
     ];
 
-    /// Returns thirty images of three sizes with one to four objects each, with ids unlike positions.
+    /// Returns thirty images of three sizes with one to four objects each; ids differ from
+    /// positions.
     fn ground_truth() -> GroundTruth {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let mut images = Vec::new();
@@ -737,8 +739,8 @@ mod tests {
         GroundTruth::new(images, categories, annotations).unwrap()
     }
 
-    /// Returns the rows of a good detector: every object with a small error, and as many false
-    /// positives with lower scores.
+    /// Returns the rows of a good detector: every object with a small error, and an equal number of
+    /// false positives with lower scores.
     fn good_rows() -> Vec<ResultRow> {
         let mut rng = ChaCha8Rng::seed_from_u64(6);
         let mut rows = Vec::new();

@@ -34,17 +34,17 @@ pub enum EvalError {
         /// The error of the operating system.
         reason: std::io::Error,
     },
-    /// The file has another content than expected.
+    /// The file does not have the expected content.
     #[error("{} is not {expected}: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
         /// The expected content, with the article: "a COCO results file".
         expected: &'static str,
-        /// What is wrong, and where in the file.
+        /// The problem and its position in the file.
         reason: String,
     },
-    /// The ground truth contradicts itself or has nothing to evaluate against.
+    /// The ground truth contradicts itself or contains nothing to evaluate against.
     #[error("the ground truth cannot be used: {0}")]
     GroundTruth(String),
     /// A result row can't be evaluated.
@@ -52,11 +52,11 @@ pub enum EvalError {
     Row {
         /// Position in the list, from zero.
         row: usize,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// Result rows refer to images that the ground truth does not have. pycocotools stops here too:
-    /// such results belong to another dataset or split.
+    /// Result rows refer to images that the ground truth does not have. This is an error in
+    /// pycocotools, too: such results belong to another dataset or split.
     #[error(
         "{rows} of {total} result rows refer to images that the ground truth does not have \
          (first: row {first_row} with image_id {first_id}); {comparison}"
@@ -73,7 +73,7 @@ pub enum EvalError {
         /// How the two sets of ids differ and what that indicates.
         comparison: String,
     },
-    /// The evaluation engine refused the input although it passed the checks of this crate.
+    /// The evaluation engine refused the input although it passed the validation of this crate.
     #[error("the evaluation engine refused the input: {0}")]
     Engine(String),
 }

@@ -29,7 +29,7 @@ pub struct GtImage {
 /// A class of objects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GtCategory {
-    /// The id in the dataset (COCO's have gaps: 1 to 90 for 80 classes).
+    /// The id in the dataset (COCO's ids have gaps: 1 to 90 for 80 classes).
     pub id: u64,
     /// The name of the class.
     pub name: String,
@@ -49,12 +49,12 @@ pub struct GtAnnotation {
     /// The area of the mask in square pixels, or of the box where there is no mask. It decides which
     /// objects count as small, medium and large.
     pub area: f64,
-    /// Whether it is a group of objects: detections inside it are ignored.
+    /// Whether it is a group of objects; detections inside it are ignored.
     pub iscrowd: bool,
 }
 
-/// Images, classes and objects to evaluate against. Ids of images and classes are unique, and every
-/// object has an image and a class.
+/// The images, classes and objects to evaluate against. Ids of images and classes are unique, and
+/// every object has an image and a class.
 #[derive(Debug, Clone)]
 pub struct GroundTruth {
     images: Vec<GtImage>,
@@ -75,8 +75,8 @@ impl GroundTruth {
     /// the same id it uses only the last; a warning counts such ids.)
     ///
     /// # Errors
-    /// No image; no category; an image or category id that appears twice with different contents; a
-    /// box or area that is not finite.
+    /// There is no image or no category, an image or category id appears twice with different
+    /// contents, or a box or area is not finite.
     pub fn new(
         images: Vec<GtImage>,
         categories: Vec<GtCategory>,
@@ -156,7 +156,7 @@ impl GroundTruth {
         })
     }
 
-    /// Reads a COCO annotation file (`instances_*.json`) that need not be fit for training.
+    /// Reads a COCO annotation file (`instances_*.json`) that need not be valid for training.
     ///
     /// Fields that the metrics do not need may be missing or wrong, and a repeated field counts with
     /// its last value; both are counted in [`Self::warnings`]. An object without `area` gets the area
@@ -239,8 +239,8 @@ impl GroundTruth {
         Ok(ground_truth)
     }
 
-    /// Restricts the ground truth to some images, to evaluate on a subset. All classes stay; unknown
-    /// ids are ignored.
+    /// Restricts the ground truth to some images, to evaluate on a subset. All classes are kept;
+    /// unknown ids are ignored.
     ///
     /// # Errors
     /// None of the ids is that of an image of this ground truth.
@@ -275,7 +275,7 @@ impl GroundTruth {
         &self.annotations
     }
 
-    /// Returns what is unusual about the data, one sentence each.
+    /// Returns warnings about the data, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -302,7 +302,7 @@ fn positions(ids: impl Iterator<Item = u64>) -> HashMap<u64, usize> {
     ids.enumerate().map(|(at, id)| (id, at)).collect()
 }
 
-/// Drops exact repetitions; the same id with other contents is an error.
+/// Drops exact duplicates; the same id with different contents is an error.
 fn unique<T: PartialEq + std::fmt::Debug>(
     items: Vec<T>,
     what: &str,
@@ -329,7 +329,8 @@ fn unique<T: PartialEq + std::fmt::Debug>(
     Ok(kept)
 }
 
-/// Collects entries that the lenient policy has accepted, which have what the metrics need.
+/// A sink of entries that the lenient policy has accepted; they have all fields that the metrics
+/// need.
 #[derive(Default)]
 struct Lists {
     images: Vec<GtImage>,

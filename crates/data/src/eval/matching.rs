@@ -15,7 +15,8 @@ use crate::boxes::BoxXyxy;
 /// TIDE's background threshold: with a lower IoU a box is not related to an object.
 pub const BACKGROUND_IOU: f64 = 0.1;
 
-/// The threshold of `COCOeval` stays below 1, which rounding may keep a perfect box from reaching.
+/// The upper limit of the threshold, as in `COCOeval`: rounding may keep the IoU of a perfect box
+/// below 1.
 const HIGHEST_THRESHOLD: f64 = 1.0 - 1e-10;
 
 /// An annotated object.
@@ -25,7 +26,7 @@ pub struct TruthBox {
     pub box_in_image: BoxXyxy,
     /// Index into the categories.
     pub class: usize,
-    /// Whether it is a group of objects: detections inside it are ignored.
+    /// Whether it is a group of objects; detections inside it are ignored.
     pub is_crowd: bool,
 }
 
@@ -44,15 +45,15 @@ pub struct FoundBox {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorType {
-    /// The box fits an object of another class.
+    /// The box matches an object of another class.
     Classification,
     /// The class is correct, but the IoU with the object is below the threshold.
     Localization,
     /// The IoU is below the threshold, and the object has another class.
     Both,
-    /// The object is matched already by a detection with a higher score.
+    /// The object is already matched by a detection with a higher score.
     Duplicate,
-    /// There is no object.
+    /// The box has no related object.
     Background,
 }
 
@@ -96,14 +97,14 @@ impl ErrorType {
 /// The outcome of a detection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
-    /// A true positive: it matches an object.
+    /// A true positive: the detection matches an object.
     Correct {
         /// Position of the object.
         truth: usize,
         /// IoU of the two boxes.
         iou: f32,
     },
-    /// It is inside a crowd of its class and is ignored.
+    /// The detection is inside a crowd of its class and is ignored.
     Ignored {
         /// Position of the crowd among the objects.
         truth: usize,
@@ -131,26 +132,28 @@ pub struct ImageMatches {
 /// Counts of true positives, false positives and false negatives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MatchCounts {
-    /// Detections that match an object: true positives.
+    /// True positives: detections that match an object.
     pub correct: usize,
-    /// Detections that do not: false positives.
+    /// False positives: detections that do not match an object.
     pub wrong: usize,
-    /// Objects without a match: false negatives.
+    /// False negatives: objects without a match.
     pub missed: usize,
 }
 
 impl MatchCounts {
-    /// Returns the share of the detections that are correct; `None` without detections.
+    /// Returns the precision, the share of the detections that are correct; `None` without
+    /// detections.
     pub fn precision(&self) -> Option<f64> {
         ratio(self.correct, self.correct + self.wrong)
     }
 
-    /// Returns the share of the objects that are matched; `None` without objects.
+    /// Returns the recall, the share of the objects that are matched; `None` without objects.
     pub fn recall(&self) -> Option<f64> {
         ratio(self.correct, self.correct + self.missed)
     }
 
-    /// Returns the harmonic mean of precision and recall; `None` with neither detections nor objects.
+    /// Returns the F1 score, the harmonic mean of precision and recall; `None` without detections
+    /// and objects.
     pub fn f1(&self) -> Option<f64> {
         ratio(
             2 * self.correct,
@@ -199,9 +202,9 @@ impl ImageMatches {
     }
 }
 
-/// Matches detections with objects at an IoU of at least the threshold. Detections choose in the
-/// order of their scores, the first of equals first; of objects with equal IoU a detection takes the
-/// last, as in pycocotools.
+/// Matches detections with objects at an IoU of at least the threshold. Detections are matched in
+/// descending order of scores (stable on ties); among objects with equal IoU a detection matches
+/// the last, as in pycocotools.
 pub fn match_image(truth: &[TruthBox], found: &[FoundBox], iou_threshold: f32) -> ImageMatches {
     let threshold = as_written(iou_threshold).min(HIGHEST_THRESHOLD);
     let truth_areas: Vec<Area> = truth.iter().map(|t| Area::new(t.box_in_image)).collect();
@@ -255,13 +258,13 @@ pub fn match_image(truth: &[TruthBox], found: &[FoundBox], iou_threshold: f32) -
     }
 }
 
-/// Returns the decimal number that was meant: 0.55 as `f32` is slightly larger, which a box with an
-/// IoU of exactly 0.55 would not reach.
+/// Converts a threshold to the `f64` nearest to its decimal representation: 0.55 as `f32` is
+/// slightly larger, and a box with an IoU of exactly 0.55 would not reach it.
 fn as_written(threshold: f32) -> f64 {
     (f64::from(threshold) * 1e6).round() / 1e6
 }
 
-/// Returns the positions by descending score, the first of equals first; NaN comes last.
+/// Returns the positions by descending score (stable on ties), NaN last.
 fn best_first(found: &[FoundBox]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..found.len()).collect();
     order.sort_by(|&a, &b| {
@@ -319,7 +322,7 @@ fn explain(
     }
 }
 
-/// The object with the highest IoU, the first of equals; none without an overlap.
+/// The object with the highest IoU, the first on ties; `None` if all IoUs are zero.
 #[derive(Debug, Clone, Copy, Default)]
 struct Nearest {
     at: Option<usize>,
@@ -338,7 +341,7 @@ impl Nearest {
     }
 }
 
-/// A box in the arithmetic of pycocotools: from COCO's `[x, y, width, height]` in `f64`, with the
+/// A box with the arithmetic of pycocotools: from COCO's `[x, y, width, height]` in `f64`, with the
 /// right and lower edges as sums.
 struct Area {
     left: f64,
@@ -382,7 +385,7 @@ impl Area {
     }
 }
 
-/// A box without an area, or with a NaN edge, has no overlap.
+/// Returns the share, or zero if it is not finite: a box without an area, or with a NaN edge, has IoU 0.
 fn finite_or_zero(share: f64) -> f64 {
     if share.is_finite() { share } else { 0.0 }
 }

@@ -6,9 +6,9 @@
 //! - [`coco`]: the twelve COCO metrics, the class table and the precision-recall curves.
 //! - [`table`]: the metrics as tables and JSON.
 //! - [`classification`]: accuracy, confusion matrix and calibration of a classifier.
-//! - [`confusion`]: the confusion matrix of a detector, and every box with its verdict.
+//! - [`confusion`]: the confusion matrix of a detector, and the outcome of every box.
 //! - [`matching`]: matching of detections and objects of one image, with error types.
-//! - [`mod@diagnose`]: causes of an AP near zero, with the numbers that show them.
+//! - [`mod@diagnose`]: causes of an AP near zero, with the numbers that support them.
 
 pub mod classification;
 pub mod coco;

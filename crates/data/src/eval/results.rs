@@ -14,7 +14,7 @@ use crate::annotations::{MAX_ANNOTATIONS, check_count};
 use crate::atomic::write_atomically;
 use crate::boxes::BoxXyxy;
 
-/// A detection as in a COCO results file.
+/// A detection of a COCO results file.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ResultRow {
     /// The image's id in the dataset.
@@ -23,13 +23,13 @@ pub struct ResultRow {
     pub category_id: u64,
     /// `[x, y, width, height]` in pixels of the image.
     pub bbox: [f64; 4],
-    /// The confidence; only the order matters to the metrics.
+    /// The confidence; the metrics depend on its order only.
     pub score: f64,
 }
 
 impl ResultRow {
-    /// Creates a row from a detection in image coordinates. Width and height are computed in `f64`, so
-    /// that nothing is rounded on the way to the file.
+    /// Creates a row from a detection in image coordinates. Width and height are computed in `f64`,
+    /// so that no digits are lost in the file.
     pub fn new(image_id: u64, category_id: u64, box_in_image: BoxXyxy, score: f32) -> Self {
         let BoxXyxy { x1, y1, x2, y2 } = box_in_image;
         let [x1, y1, x2, y2] = [x1, y1, x2, y2].map(f64::from);
@@ -41,17 +41,17 @@ impl ResultRow {
         }
     }
 
-    /// Returns the box by its corners, for drawing.
+    /// Returns the box as corners, for drawing.
     pub fn box_in_image(&self) -> BoxXyxy {
         let [x, y, width, height] = self.bbox;
         BoxXyxy::new(x as f32, y as f32, (x + width) as f32, (y + height) as f32)
     }
 }
 
-/// A row with readable names; evaluators ignore the extra keys.
+/// A result row with readable names; evaluators ignore the extra keys.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NamedResultRow {
-    /// The COCO part.
+    /// The COCO row.
     #[serde(flatten)]
     pub row: ResultRow,
     /// The image file.
@@ -90,7 +90,7 @@ pub fn write_results<R: Serialize + AsRef<ResultRow>>(
 }
 
 /// Reads a COCO results file: a JSON list of `{image_id, category_id, bbox, score}`. Other keys are
-/// ignored. Memory holds the rows alone, however large or hostile the file is.
+/// ignored. Only the rows are kept in memory, regardless of the size and content of the file.
 ///
 /// # Errors
 /// The file can't be read or is not such a list; the row and the missing or wrong key are named. A
@@ -113,7 +113,7 @@ pub fn read_results(path: &Path) -> Result<Vec<ResultRow>, EvalError> {
 }
 
 impl ResultRow {
-    /// Checks that the row's numbers are finite; `position` is for the message.
+    /// Checks that the row's numbers are finite; `position` is used in the message.
     pub(super) fn check_finite(&self, position: usize) -> Result<(), EvalError> {
         let wrong = |reason| {
             Err(EvalError::Row {
@@ -157,7 +157,7 @@ struct FileRow {
     score: Option<f64>,
 }
 
-/// The whole list, read row by row so that a wrong row can be named.
+/// The whole list, parsed row by row so that an error can name the row.
 struct Rows(Vec<ResultRow>);
 
 impl<'de> Deserialize<'de> for Rows {
@@ -325,7 +325,7 @@ mod tests {
         assert!(!path.exists());
     }
 
-    /// Neither is kept in memory, and no bracket takes a frame of the stack.
+    /// Neither is kept in memory, and nested brackets do not use stack frames.
     #[test]
     fn hostile_files_are_refused_in_little_memory() {
         let deep = "[".repeat(1_000_000);

@@ -1,10 +1,11 @@
-//! Results of an evaluation as tables and as JSON.
+//! Formatting of evaluation results as tables and JSON.
 
 use serde::Serialize;
 
 use super::coco::{ClassMetrics, CocoEvaluation, CocoMetrics};
 
-/// IoU, area and detection limit of the twelve metrics, in the order of [`CocoMetrics::named`].
+/// IoU, area and maximum number of detections of the twelve metrics, in the order of
+/// [`CocoMetrics::named`].
 const DEFINITIONS: [(&str, &str, &str); 12] = [
     ("0.50:0.95", "all", "100"),
     ("0.50", "all", "100"),
@@ -47,7 +48,8 @@ impl CocoEvaluation {
             .expect("strings, counts and floats under string keys are always JSON")
     }
 
-    /// Formats the twelve metrics as a table, one per line, with IoU, area and detection limit.
+    /// Formats the twelve metrics as a table, one per line, with IoU, area and maximum number of
+    /// detections.
     pub fn summary_table(&self) -> String {
         let mut rows = vec![
             ["metric", "IoU", "area", "max. detections", "value"]
@@ -90,7 +92,7 @@ impl CocoEvaluation {
     }
 }
 
-/// Formats a metric with the usual three digits; `-` for an undefined one.
+/// Formats a metric with three digits; `-` for an undefined one.
 fn number(value: f64) -> String {
     if value < 0.0 {
         "-".into()
@@ -104,9 +106,9 @@ pub(super) use crate::text::count as counted;
 /// The alignment of a column.
 #[derive(Clone, Copy)]
 pub enum Side {
-    /// To the left, for strings.
+    /// Left, for strings.
     Left,
-    /// To the right, for numbers.
+    /// Right, for numbers.
     Right,
 }
 use Side::{Left, Right};

@@ -1,8 +1,8 @@
-//! The one image decoder.
+//! The image decoder.
 //!
 //! Training, evaluation, prediction and the viewer all call [`decode_image`], so an image is
-//! the same for all of them: the format is guessed from the content and never from the file's
-//! extension, the EXIF orientation is applied, and every color type ends as 8-bit RGB.
+//! identical in all of them: the format is detected from the content and never from the file's
+//! extension, the EXIF orientation is applied, and every color type is converted to 8-bit RGB.
 
 use std::{
     io::Cursor,
@@ -42,7 +42,7 @@ pub enum DecodeError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The content is of no known image format.
+    /// The content is not in a known image format.
     #[error("{}: not an image in a known format (JPEG, PNG, WebP, BMP, TIFF, GIF)", path.display())]
     NotAnImage {
         /// The file.
@@ -54,7 +54,7 @@ pub enum DecodeError {
         /// The file.
         path: PathBuf,
     },
-    /// The format is known, the content is damaged or of an unsupported kind.
+    /// The format is known, but the content is damaged or of an unsupported type.
     #[error("{}: can't decode the image: {source}", path.display())]
     Broken {
         /// The file.
@@ -67,20 +67,20 @@ pub enum DecodeError {
 /// Reads an image from a file as 8-bit RGB, with its EXIF orientation applied.
 ///
 /// Gray images are repeated over the three channels, 16-bit ones are scaled to 8 bits, an alpha
-/// channel is dropped (not blended), CMYK is converted. The first frame of an animation counts.
+/// channel is dropped (not blended), CMYK is converted. The first frame of an animation is used.
 ///
 /// # Errors
-/// The file can't be read, is of no known format, is truncated, or is damaged. A JPEG that ends
+/// The file can't be read, is in an unknown format, is truncated, or is damaged. A JPEG that ends
 /// early is always an error: the decoder alone would return a partly gray image.
 pub fn decode_image(path: &Path) -> Result<RgbImage, DecodeError> {
     let bytes = read_file(path)?;
     decode_image_bytes(&bytes, path)
 }
 
-/// An image that needs more is refused: 1 GiB, an RGB image of 18,900 pixels squared.
+/// Memory limit of the decoder: 1 GiB, an RGB image of 18,900 pixels squared.
 const MAX_DECODED_BYTES: u64 = 1 << 30;
 
-/// [`decode_image`] for a file that is in memory already; `path` only names it in errors.
+/// Decodes as [`decode_image`], from a file in memory; `path` is used in error messages only.
 ///
 /// # Errors
 /// As [`decode_image`].
@@ -91,13 +91,13 @@ pub fn decode_image_bytes(bytes: &[u8], path: &Path) -> Result<RgbImage, DecodeE
 /// An image and the properties of its file, for dataset checks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InspectedImage {
-    /// The pixels as [`decode_image`] gives them, EXIF orientation applied.
+    /// The pixels as returned by [`decode_image`], with the EXIF orientation applied.
     pub image: RgbImage,
-    /// The format of the content, whatever the file extension.
+    /// The format of the content, independent of the file extension.
     pub format: ImageFormat,
     /// The EXIF orientation: how the stored pixels are rotated and mirrored.
     pub orientation: Orientation,
-    /// Size of the stored pixels, before that.
+    /// Size of the stored pixels, before the EXIF orientation is applied.
     pub stored_size: ImageSize,
 }
 
@@ -117,7 +117,7 @@ pub fn inspect_image_bytes(bytes: &[u8], path: &Path) -> Result<InspectedImage, 
         });
     }
     let mut decoder = reader.into_decoder().map_err(broken)?;
-    // A damaged header, or a hostile one, can claim more than any memory holds.
+    // A damaged header, or a hostile one, can declare a size beyond any memory.
     if decoder.total_bytes() > MAX_DECODED_BYTES {
         let too_large = LimitError::from_kind(LimitErrorKind::InsufficientMemory);
         return Err(broken(ImageError::Limits(too_large)));
@@ -137,13 +137,13 @@ pub fn inspect_image_bytes(bytes: &[u8], path: &Path) -> Result<InspectedImage, 
 /// Returns the size of an image with its EXIF orientation applied, without decoding its pixels.
 ///
 /// # Errors
-/// The file can't be read, is of no known format, or its header is damaged. Damage after the
+/// The file can't be read, is in an unknown format, or its header is damaged. Damage after the
 /// header is not detected.
 pub fn image_size(path: &Path) -> Result<ImageSize, DecodeError> {
     image_size_of_bytes(&read_file(path)?, path)
 }
 
-/// [`image_size`] for a file that is in memory already; `path` only names it in errors.
+/// Reads as [`image_size`], from a file in memory; `path` is used in error messages only.
 ///
 /// # Errors
 /// As [`image_size`].
@@ -175,7 +175,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, DecodeError> {
     })
 }
 
-/// A reader of a file in memory, and what the file is.
+/// A reader of a file in memory, with the file's format.
 type OpenedImage<'a> = (ImageReader<Cursor<&'a [u8]>>, ImageFormat);
 
 fn open_reader<'a>(bytes: &'a [u8], path: &Path) -> Result<OpenedImage<'a>, DecodeError> {
@@ -193,12 +193,12 @@ fn open_reader<'a>(bytes: &'a [u8], path: &Path) -> Result<OpenedImage<'a>, Deco
     }
 }
 
-/// Whether an end-of-image marker (`FF D9`) follows the first start of scan.
+/// Returns whether an end-of-image marker (`FF D9`) follows the first start of scan.
 ///
-/// Entropy-coded data never holds `FF D9` (an `FF` in it is followed by `00` or a restart marker),
-/// so the marker can only be the real one. The search begins behind the header because an embedded
-/// EXIF thumbnail has an end marker of its own; it does not insist on the very end of the file
-/// because cameras append data there.
+/// Entropy-coded data never contains `FF D9` (an `FF` in it is followed by `00` or a restart
+/// marker), so a match is the real marker. The search begins after the header because an embedded
+/// EXIF thumbnail has its own end marker; it accepts data after the marker because cameras append
+/// data there.
 fn jpeg_has_end_marker(bytes: &[u8]) -> bool {
     const START_OF_SCAN: u8 = 0xDA;
     let mut at = 2; // behind the start-of-image marker
@@ -230,7 +230,7 @@ mod tests {
         decode_image_bytes(bytes, Path::new("image.bin"))
     }
 
-    /// An image without any symmetry, 40x24, in blocks that survive JPEG compression.
+    /// Returns an image without any symmetry, 40x24, in blocks that survive JPEG compression.
     fn test_image() -> RgbImage {
         RgbImage::from_fn(40, 24, |x, y| match (x < 16, y < 8) {
             (true, true) => image::Rgb([250, 10, 10]),
@@ -256,7 +256,7 @@ mod tests {
         out
     }
 
-    /// Puts an EXIF segment with this orientation behind the start-of-image marker.
+    /// Inserts an EXIF segment with this orientation after the start-of-image marker.
     fn with_exif_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
         let mut exif = b"Exif\0\0II*\0\x08\0\0\0".to_vec();
         exif.extend([1, 0]); // one entry
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn cmyk_jpegs_come_out_as_rgb() {
-        // made by tests/oracle/cmyk.py: one color, which Pillow reads as (204, 102, 26)
+        // generated by tests/oracle/cmyk.py: one color, which Pillow reads as (204, 102, 26)
         let decoded = named(include_bytes!("../../../../tests/fixtures/cmyk.jpg")).unwrap();
         assert_eq!(decoded.dimensions(), (16, 8));
         let expected = RgbImage::from_pixel(16, 8, image::Rgb([204, 102, 26]));

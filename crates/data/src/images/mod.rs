@@ -1,7 +1,7 @@
-//! Images as pixels: the one decoder, and the sources that datasets take their images from.
+//! Decoding of images, and the image sources of datasets.
 //!
-//! Everything above (annotations, datasets, loading) reads images through this module, so it
-//! depends on none of them.
+//! Annotations, datasets and loading read images through this module, which depends on none of
+//! them.
 
 pub mod decode;
 
@@ -9,7 +9,7 @@ use image::RgbImage;
 
 use crate::DataError;
 
-/// A numbered collection of images: files in a directory, an archive in memory, or a generator.
+/// An indexed collection of images: files in a directory, an archive in memory, or a generator.
 pub trait ImageSource: Send + Sync {
     /// Returns the pixels of the image at a position.
     ///
@@ -17,6 +17,6 @@ pub trait ImageSource: Send + Sync {
     /// The image can't be read or generated; the error names it.
     fn load(&self, index: usize) -> Result<RgbImage, DataError>;
 
-    /// Returns the path of an image, or how it is generated, for messages.
+    /// Returns the path of an image, or a description of a generated one, for messages.
     fn describe(&self, index: usize) -> String;
 }

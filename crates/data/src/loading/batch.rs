@@ -4,33 +4,32 @@ use crate::boxes::{BoxXyxy, ImageSize};
 
 use crate::loading::transforms::PreparedImage;
 
-/// One batch for a detector.
+/// A batch for a detector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DetectionBatch {
     /// `[batch, 3, height, width]`, normalized; each image is at the top left and the rest is
     /// zero, up to a multiple of the preprocessing's `size_divisor`.
     pub pixels: Vec<f32>,
-    /// `[batch, 3, height, width]`.
+    /// The shape, `[batch, 3, height, width]`.
     pub shape: [usize; 4],
     /// Metadata of each image, in the order of the batch.
     pub images: Vec<BatchImage>,
 }
 
-/// One image of a batch.
+/// An image of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchImage {
     /// Position in the dataset.
     pub dataset_index: usize,
-    /// Original image id.
+    /// The id in the dataset.
     pub image_id: u64,
-    /// File name as in the annotations.
+    /// File name in the annotations.
     pub file_name: String,
-    /// Size of the image before resizing; in training after augmentation (a crop is smaller than
-    /// its file).
+    /// Size of the image before resizing; in training, the size after augmentation.
     pub image_size: ImageSize,
     /// Size in the batch, without padding.
     pub input_size: ImageSize,
-    /// Target boxes, in pixels of the input.
+    /// Target boxes, in pixels of the network input.
     pub boxes_in_input: Vec<BoxXyxy>,
     /// Contiguous class of each box.
     pub labels: Vec<usize>,
@@ -47,9 +46,9 @@ pub fn collate(images: Vec<(PreparedImage, BatchImage)>, size_divisor: usize) ->
     }
 }
 
-/// Places images at the top left of a common zero-filled frame, whose sides are the largest height
-/// and width, rounded up to a multiple of `size_divisor` (0 counts as 1). Returns
-/// `[batch, 3, height, width]` and its shape.
+/// Places images at the top left of a common zero-filled tensor, whose sides are the largest height
+/// and width, rounded up to a multiple of `size_divisor` (0 counts as 1). Returns `[batch, 3,
+/// height, width]` and its shape.
 pub fn pad_images(images: &[PreparedImage], size_divisor: usize) -> (Vec<f32>, [usize; 4]) {
     let divisor = size_divisor.max(1);
     let longest = |side: fn(&PreparedImage) -> usize| {

@@ -15,9 +15,9 @@ use crate::loading::{BadImages, LoaderOptions, Purpose, SkippedImage, random_num
 /// The selection of training images and their grouping into batches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainingImages {
-    /// Which annotations and images count.
+    /// The filter of annotations and images.
     pub filter: TargetFilter,
-    /// Put images of similar shape into a batch, so that little is padding.
+    /// Whether to group images of similar aspect ratio into batches, which reduces padding.
     pub group_by_aspect: bool,
 }
 
@@ -42,7 +42,7 @@ impl TrainingImages {
     }
 }
 
-/// Prepares the batches of a detection dataset, epoch by epoch.
+/// Loader of a detection dataset: prepares its batches, epoch by epoch.
 #[derive(Debug)]
 pub struct DetectionLoader {
     recipe: Arc<Recipe>,
@@ -130,17 +130,18 @@ impl DetectionLoader {
         self.images.len()
     }
 
-    /// Returns the number of batches in an epoch; the same in every epoch.
+    /// Returns the number of batches in an epoch, which is the same in every epoch.
     pub fn batches_per_epoch(&self) -> usize {
         self.images.len().div_ceil(self.recipe.options.batch_size)
     }
 
-    /// Returns counts of what the filter removed (nothing in evaluation).
+    /// Returns counts of what the filter removed; zero in evaluation.
     pub fn filtered(&self) -> FilterSummary {
         self.filtered
     }
 
-    /// Returns the images skipped so far under [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip), each once.
+    /// Returns the images skipped so far under
+    /// [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip), without duplicates.
     pub fn skipped(&self) -> Vec<SkippedImage> {
         self.recipe.bad.list()
     }
@@ -168,7 +169,7 @@ impl DetectionLoader {
     }
 
     /// Starts the threads and returns the batches of an epoch from number `first_batch` on (0 for a
-    /// whole epoch); they are those that an uninterrupted epoch would give from there.
+    /// whole epoch), identical to those of an uninterrupted epoch.
     ///
     /// # Errors
     /// `first_batch` is beyond the epoch's end, or no thread can be started.
@@ -188,10 +189,10 @@ impl DetectionLoader {
     }
 }
 
-/// torchvision's `GroupedBatchSampler` with seven borders between aspect ratios 1/2 and 2: images
-/// join the pending batch of their group, and a batch is ready when it is full. At the end the
-/// incomplete batches are joined with their neighbors in the order of the groups, so that every
-/// image is used exactly once and only the very last batch may be smaller.
+/// Groups images as torchvision's `GroupedBatchSampler` with seven boundaries between aspect ratios
+/// 1/2 and 2: images are added to the pending batch of their group, and a batch is complete when it
+/// is full. At the end the incomplete batches are concatenated in the order of the groups, so that
+/// every image is used exactly once and only the very last batch may be smaller.
 fn group_by_aspect(
     order: &[usize],
     batch_size: usize,
@@ -216,7 +217,7 @@ fn group_by_aspect(
     batches
 }
 
-/// All that is needed to prepare a batch from its image numbers; shared by the threads.
+/// The state that threads share to prepare a batch from its image indices.
 #[derive(Debug)]
 struct Recipe {
     dataset: Arc<DetectionDataset>,
@@ -307,7 +308,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    /// Generated images, some of which fail.
+    /// A source of generated images, some of which fail.
     struct Painter {
         store: Arc<AnnotationStore>,
         broken: Vec<usize>,
@@ -338,7 +339,7 @@ mod tests {
         }
     }
 
-    /// Image `i` is 40 wide and high according to `heights`, with two boxes.
+    /// Creates a dataset whose image `i` is 40 wide and `heights[i]` high, with two boxes.
     fn store(heights: &[usize]) -> Arc<AnnotationStore> {
         let mut builder = AnnotationStoreBuilder::new();
         builder.add_category(3, "a");
@@ -580,7 +581,7 @@ mod tests {
             },
         )
         .unwrap();
-        // images 4 and 5 are a whole batch, which vanishes
+        // images 4 and 5 form a batch, which is dropped entirely
         let batches = all(&loader, 0, 0);
         assert_eq!(indices(&batches), [0, 1, 3, 6, 8, 9, 10]);
         assert_eq!(batches.len(), 5);

@@ -1,4 +1,4 @@
-//! The batches of one epoch, prepared ahead by threads.
+//! The batches of one epoch, prefetched by threads.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use crate::DataError;
 use crate::loading::prefetch::{Prefetch, PrefetchLimits};
 use crate::loading::{LoaderOptions, without_panic};
 
-/// Prepares a batch from its image numbers; shared by the threads.
+/// The preparation of a batch from its image indices; shared by the threads.
 pub(crate) trait BatchRecipe: Debug + Send + Sync + 'static {
     /// The type of a batch.
     type Batch: Debug + Send + 'static;
 
-    /// Returns the dataset's own name for an image, without running code of the image source.
+    /// Returns the image's name in the dataset, without running code of the image source.
     fn name(&self, index: usize) -> String;
 
-    /// Prepares the batch of this number in the epoch. Returns `None` when the epoch was abandoned
+    /// Prepares the batch with this number in the epoch. Returns `None` if the epoch was abandoned
     /// or no image of the batch is usable.
     fn batch(
         &self,
@@ -28,8 +28,8 @@ pub(crate) trait BatchRecipe: Debug + Send + Sync + 'static {
     ) -> Result<Option<Self::Batch>, DataError>;
 }
 
-/// The batches of one epoch, in order. After an error there are no more. Dropping it stops the
-/// threads, each after the image that it is preparing.
+/// The batches of one epoch, in order. The iterator ends after an error. Dropping it stops the
+/// threads, each after its current image.
 #[derive(Debug)]
 pub struct EpochBatches<B> {
     batches: Prefetch<Result<Option<B>, DataError>>,
@@ -82,13 +82,13 @@ impl<B: Debug + Send + 'static> EpochBatches<B> {
 }
 
 impl<B> EpochBatches<B> {
-    /// Returns the number, within the epoch, of the next batch: where to resume from. Batches that
+    /// Returns the number, within the epoch, of the next batch, from which to resume. Batches that
     /// were dropped because all their images were skipped are counted.
     pub fn next_batch(&self) -> usize {
         self.batches.next_number()
     }
 
-    /// Returns how long `next` has waited for data so far.
+    /// Returns the total time `next` has waited for data.
     pub fn wait_time(&self) -> Duration {
         self.waited
     }

@@ -15,20 +15,20 @@ use crate::loading::transforms::{
 };
 use crate::loading::{BadImages, LoaderOptions, Purpose, SkippedImage, random_numbers};
 
-/// One batch to train a classifier with.
+/// A training batch for a classifier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabeledBatch {
     /// `[batch, 3, height, width]`, normalized.
     pub pixels: Vec<f32>,
-    /// `[batch, 3, height, width]`.
+    /// The shape, `[batch, 3, height, width]`.
     pub shape: [usize; 4],
-    /// Of each image, in the order of the batch.
+    /// The labels, in the order of the batch.
     pub labels: Vec<SoftLabel>,
     /// Path or description of each image, for messages.
     pub names: Vec<String>,
 }
 
-/// Prepares the training batches of a classification dataset, epoch by epoch.
+/// Loader of a classification dataset: prepares its training batches, epoch by epoch.
 #[derive(Debug)]
 pub struct LabeledLoader {
     recipe: Arc<Recipe>,
@@ -79,13 +79,14 @@ impl LabeledLoader {
         self.recipe.dataset.len().div_ceil(batch_size)
     }
 
-    /// Returns the images skipped so far under [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip), each once.
+    /// Returns the images skipped so far under
+    /// [`OnBadImage::Skip`](crate::loading::OnBadImage::Skip), without duplicates.
     pub fn skipped(&self) -> Vec<SkippedImage> {
         self.recipe.bad.list()
     }
 
-    /// Returns the batches of an epoch from number `first_batch` on; they are those that an uninterrupted
-    /// epoch would give from there.
+    /// Returns the batches of an epoch from number `first_batch` on; they are identical to those of
+    /// an uninterrupted epoch.
     ///
     /// # Errors
     /// `first_batch` is beyond the epoch's end, or no thread can be started.
@@ -155,13 +156,13 @@ impl Recipe {
     }
 }
 
-/// The views of an image in the evaluation of a classifier.
+/// The views of an image with which a classifier is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Views {
     /// The whole image or its center, as configured in the preprocessing.
     #[default]
     One,
-    /// Four corners, the center, and the five mirrored (AlexNet's test).
+    /// Ten crops: four corners, the center, and their mirror images (AlexNet's test).
     TenCrops,
 }
 
@@ -170,9 +171,9 @@ pub enum Views {
 pub struct LabeledViews {
     /// Position in the dataset.
     pub index: usize,
-    /// The correct class.
+    /// The label.
     pub label: usize,
-    /// One, or ten of the same size.
+    /// The views: one, or ten of the same size.
     pub views: Vec<PreparedImage>,
 }
 
@@ -206,10 +207,10 @@ impl Iterator for EvaluationBatches {
     }
 }
 
-/// All images of a dataset in order, prepared for evaluation, in batches.
+/// Returns all images of a dataset in order, prepared for evaluation, in batches.
 ///
 /// # Errors
-/// A setting is invalid, or no thread can be started. (The seed of the options plays no part.)
+/// A setting is invalid, or no thread can be started. (The seed of the options is not used.)
 pub fn evaluation_batches(
     dataset: Arc<LabeledDataset>,
     preprocess: Preprocess,
@@ -271,7 +272,7 @@ mod tests {
     use crate::loading::transforms::classify::TrainCrop;
     use image::RgbImage;
 
-    /// Images whose every pixel is their number; one is broken.
+    /// A source of images in which every pixel is the image's index; one image is damaged.
     struct Numbers {
         broken: Option<usize>,
     }

@@ -1,12 +1,12 @@
 //! Batches for training and evaluation: shuffled, prepared by several threads, and deterministic.
 //!
-//! What is random about an image depends on `(seed, epoch, image)` alone and the order of an epoch
-//! on `(seed, epoch)`, so neither the number of threads nor a restart in the middle of an epoch
-//! changes a single value. Batches come in order. At most [`LoaderOptions::prefetch`] of them exist
-//! at a time, however slow the consumer is.
+//! The random transforms of an image depend only on `(seed, epoch, image)`, and the order of an
+//! epoch on `(seed, epoch)`, so neither the number of threads nor a restart in the middle of an
+//! epoch changes a single value. Batches come in order. At most [`LoaderOptions::prefetch`] batches
+//! exist at a time, however slow the consumer is.
 //!
 //! - [`DetectionLoader`]: images with boxes, grouped by shape. - [`LabeledLoader`]: images with
-//!   one class each. - [`EpochBatches`]: what both give, with the threads behind it.
+//!   one class each. - [`EpochBatches`]: the iterator that both return.
 
 pub mod batch;
 mod detection;
@@ -38,10 +38,10 @@ pub use labeled::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadImage {
-    /// Stop with an error that names it.
+    /// Return an error that names the image.
     #[default]
     Error,
-    /// Skip it (its batch gets smaller); the loaders list the skipped images.
+    /// Skip the image (its batch gets smaller); the loaders list the skipped images.
     Skip,
 }
 
@@ -50,7 +50,7 @@ pub enum OnBadImage {
 pub struct SkippedImage {
     /// Position in the dataset.
     pub dataset_index: usize,
-    /// Why; names the file.
+    /// The reason; names the file.
     pub reason: String,
 }
 
@@ -58,15 +58,15 @@ pub struct SkippedImage {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoaderOptions {
-    /// Images in a batch; the last of an epoch may be smaller.
+    /// Batch size; the last batch of an epoch may be smaller.
     pub batch_size: usize,
-    /// Threads that prepare images.
+    /// Number of threads that prepare images.
     pub threads: usize,
-    /// Upper limit of batches that are being prepared or wait to be used; bounds the memory.
+    /// Maximum number of batches that are being prepared or wait to be used; bounds the memory.
     pub prefetch: usize,
-    /// Seed of the order and of the augmentation.
+    /// Seed of the shuffling and the augmentation.
     pub seed: u64,
-    /// What to do with damaged images.
+    /// Handling of damaged images.
     pub on_bad_image: OnBadImage,
 }
 
@@ -104,27 +104,27 @@ impl LoaderOptions {
     }
 }
 
-/// Independent streams of random numbers.
+/// Purposes of independent random number streams.
 #[derive(Clone, Copy)]
 enum Purpose {
-    /// Of an epoch's images.
+    /// Order of an epoch's images.
     Order,
-    /// Of one image.
+    /// Augmentation of one image.
     Augmentation,
-    /// Of one batch.
+    /// Mixing of one batch.
     Mixing,
 }
 
-/// Returns the stream for `(seed, epoch, number of the image or batch)`.
+/// Returns the random number stream for `(seed, epoch, index of the image or batch)`.
 fn random_numbers(purpose: Purpose, seed: u64, epoch: u64, number: u64) -> ChaCha8Rng {
     stream([seed, epoch, number, purpose as u64])
 }
 
-/// Images that could not be prepared, and their handling.
+/// The images that could not be prepared, and their handling.
 #[derive(Debug, Default)]
 struct BadImages {
     policy: OnBadImage,
-    /// Image number to reason.
+    /// Reasons by image index.
     skipped: Mutex<BTreeMap<usize, String>>,
 }
 
@@ -136,7 +136,7 @@ impl BadImages {
         }
     }
 
-    /// Returns the images skipped so far, each once.
+    /// Returns the images skipped so far, without duplicates.
     fn list(&self) -> Vec<SkippedImage> {
         lock(&self.skipped)
             .iter()
@@ -147,7 +147,8 @@ impl BadImages {
             .collect()
     }
 
-    /// Prepares each image of a batch. `None` when the epoch was abandoned or no image is usable.
+    /// Prepares each image of a batch. Returns `None` if the epoch was abandoned or no image is
+    /// usable.
     fn prepare_each<T>(
         &self,
         images: &[usize],
@@ -172,8 +173,8 @@ impl BadImages {
     }
 }
 
-/// A panic in a decoder must neither kill the run without a name nor leave the consumer waiting
-/// forever: it becomes an error.
+/// Converts a panic in a decoder to an error that names the image; otherwise the consumer would
+/// wait forever.
 fn without_panic<T>(
     image: impl Fn() -> String,
     work: impl FnOnce() -> Result<T, DataError>,

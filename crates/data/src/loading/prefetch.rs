@@ -1,4 +1,4 @@
-//! The one prefetcher: threads that prepare numbered items ahead of their use, in bounded memory.
+//! Prefetching: threads prepare indexed items ahead of their use, in bounded memory.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -13,21 +13,21 @@ use crate::DataError;
 /// The limits of a prefetcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PrefetchLimits {
-    /// Threads that prepare items.
+    /// Number of threads that prepare items.
     pub threads: usize,
-    /// Largest number of items that are in preparation or wait to be taken.
+    /// Maximum number of items that are being prepared or wait to be taken.
     pub items: usize,
 }
 
 impl PrefetchLimits {
-    /// The threads that can be of use: no more than items, and at least one of each.
+    /// Returns the number of useful threads: at least one, and at most the number of items.
     fn useful_threads(self, count: usize) -> usize {
         self.threads.max(1).min(self.items.max(1)).min(count)
     }
 }
 
-/// Items prepared by threads of its own and returned in order. Dropping it stops the threads, each
-/// after the item that it is preparing.
+/// Iterator over items that its threads prepare, in order. Dropping it stops the threads, each
+/// after its current item.
 #[derive(Debug)]
 pub(crate) struct Prefetch<T> {
     queue: Arc<Queue<T>>,
@@ -35,8 +35,8 @@ pub(crate) struct Prefetch<T> {
 }
 
 impl<T: Send + 'static> Prefetch<T> {
-    /// Starts preparing the items of these numbers. `prepare` gets the number and a flag that is
-    /// set when the result is no longer wanted.
+    /// Starts preparing the items with these indices. `prepare` receives the index and a flag that
+    /// is set when the result is no longer needed.
     ///
     /// # Errors
     /// The operating system refuses a thread.
@@ -63,7 +63,7 @@ impl<T: Send + 'static> Prefetch<T> {
 }
 
 impl<T> Prefetch<T> {
-    /// Returns the number of the item that comes next.
+    /// Returns the index of the next item.
     pub(crate) fn next_number(&self) -> usize {
         lock(&self.queue.progress).next_to_take
     }
@@ -94,7 +94,7 @@ impl<T> Drop for Prefetch<T> {
 /// The operating system refuses a thread.
 ///
 /// # Panics
-/// A panic of `prepare` is continued where the item is taken.
+/// A panic of `prepare` is resumed when the item is taken.
 pub fn with_prefetch<T: Send, R>(
     count: usize,
     limits: PrefetchLimits,
@@ -104,8 +104,8 @@ pub fn with_prefetch<T: Send, R>(
     let queue = Queue::new(0..count, limits);
     let prepare = |number: usize, _: &AtomicBool| prepare(number);
     std::thread::scope(|scope| {
-        // Dropped on every way out of the scope, also by a panic of `consume`: else the scope would
-        // wait forever for threads that wait for their items to be taken.
+        // Dropped on every exit of the scope, also by a panic of `consume`; otherwise the scope
+        // would wait forever for threads that wait for their items to be taken.
         let mut items = Scoped(&queue);
         for index in 0..limits.useful_threads(count) {
             thread_builder(index)
@@ -136,13 +136,13 @@ fn thread_builder(index: usize) -> Builder {
     Builder::new().name(format!("loader {index}"))
 }
 
-/// What the consumer and the threads share.
+/// State shared by the consumer and the threads.
 #[derive(Debug)]
 struct Queue<T> {
     end: usize,
     limit: usize,
     progress: Mutex<Progress<T>>,
-    /// Signaled when an item was taken, so that another may be begun.
+    /// Signaled when an item was taken, so that another one may be started.
     taken: Condvar,
     /// Signaled when an item is ready.
     ready: Condvar,
@@ -175,7 +175,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits until the limit allows another item and returns its number; `None` at the end.
+    /// Waits until the limit allows another item and returns its index; `None` at the end.
     fn begin(&self) -> Option<usize> {
         let mut progress = lock(&self.progress);
         loop {
@@ -193,7 +193,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Prepares items until none is left.
+    /// Prepares items until none remains.
     fn work(&self, prepare: &impl Fn(usize, &AtomicBool) -> T) {
         while let Some(number) = self.begin() {
             // A panic must not leave the consumer waiting for this item.
@@ -227,7 +227,7 @@ impl<T> Queue<T> {
 
     fn abandon(&self) {
         {
-            // Under the lock, so that no thread is between its check and its wait.
+            // Set under the lock, so that no thread is between its check and its wait.
             let _progress = lock(&self.progress);
             self.abandoned.store(true, Ordering::Relaxed);
         }
@@ -235,7 +235,7 @@ impl<T> Queue<T> {
     }
 }
 
-/// Locks a mutex whose data is valid at every moment, so that a poisoned lock is as good as any.
+/// Locks a mutex, ignoring poisoning, because its data is valid at every moment.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

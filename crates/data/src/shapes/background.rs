@@ -7,7 +7,7 @@ use crate::shapes::noise::Noise;
 use crate::shapes::rng::Rng;
 use crate::shapes::scene::Setting;
 
-/// Paint the empty place for a setting.
+/// Paints the empty background of a setting.
 pub(super) fn paint_background(
     (width, height): (usize, usize),
     setting: Setting,
@@ -59,14 +59,14 @@ pub(super) fn paint_background(
     canvas
 }
 
-/// The background out of focus, in some images.
+/// Paints an out-of-focus background, in some images.
 pub(super) fn defocus(canvas: &mut Canvas, rng: &mut Rng) {
     if rng.chance(0.4) {
         canvas.blur(&bell_kernel(rng.range(0.8, 2.6)));
     }
 }
 
-/// Uneven light: brighter on one side, with a soft pool around some point.
+/// Applies uneven light: brighter on one side, with a soft pool around some point.
 fn light_pool(canvas: &mut Canvas, rng: &mut Rng) {
     let (w, h) = (canvas.width as f32, canvas.height as f32);
     let slope = (rng.range(-0.35, 0.35), rng.range(-0.35, 0.35));
@@ -92,7 +92,7 @@ fn light_pool(canvas: &mut Canvas, rng: &mut Rng) {
     }
 }
 
-/// A quiet color, or now and then a strong one.
+/// Draws a muted color, or occasionally a saturated one.
 fn muted(rng: &mut Rng) -> Vec3 {
     if rng.chance(0.75) {
         rng.color((0.0, 0.4), (0.25, 0.9))
@@ -101,7 +101,7 @@ fn muted(rng: &mut Rng) -> Vec3 {
     }
 }
 
-/// Behind a floor: a wall, or the open air.
+/// The area behind a floor: a wall, or the open air.
 enum Wall {
     Plaster {
         color: Vec3,
@@ -175,7 +175,7 @@ impl Wall {
         }
     }
 
-    /// `x` and `y` in image heights.
+    /// Returns the color at `x` and `y`, in image heights.
     fn color(&self, x: f32, y: f32, noise: &Noise) -> Vec3 {
         match self {
             Self::Plaster { color, rough } => {
@@ -245,7 +245,7 @@ impl Wall {
     }
 }
 
-/// Under the objects, in perspective.
+/// The ground under the objects, in perspective.
 enum Floor {
     Planks {
         wood: Vec3,
@@ -305,7 +305,8 @@ impl Floor {
         }
     }
 
-    /// `u` across and `v` into the image; `near` 1 at the camera and 0 far away.
+    /// Returns the color at `u` across and `v` into the image; `near` is 1 at the camera and 0 far
+    /// away.
     fn color(&self, u: f32, v: f32, near: f32, noise: &Noise) -> Vec3 {
         match self {
             Self::Planks { wood, width } => {
@@ -359,7 +360,7 @@ fn wood(rng: &mut Rng) -> Vec3 {
     Vec3::new(0.55, 0.32, 0.15 + rng.range(0.0, 0.1)) * tone
 }
 
-/// Seen straight on: a table top, cloth, pebbles.
+/// A surface seen from the front: a table top, cloth, pebbles.
 enum Surface {
     Wood {
         wood: Vec3,
@@ -421,7 +422,7 @@ impl Surface {
         }
     }
 
-    /// One unit is about half to one image side.
+    /// Returns the color at `u` and `v`; one unit is about half to one image side.
     fn color(&self, u: f32, v: f32, noise: &Noise) -> Vec3 {
         match self {
             Self::Wood { wood, stretch } => {

@@ -1,4 +1,5 @@
-//! From light to a JPEG file: blur, exposure, tone, vignette, sensor noise, compression.
+//! Camera model, from linear light to a JPEG file: blur, exposure, tone, vignette, sensor noise,
+//! compression.
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
@@ -10,15 +11,15 @@ use crate::shapes::rng::Rng;
 /// The settings of one exposure.
 #[derive(Debug, Clone)]
 pub(super) struct Camera {
-    /// Standard deviation in pixels; 0 is sharp.
+    /// Standard deviation of the blur in pixels; 0 is sharp.
     blur: f32,
-    /// Length of a horizontal or vertical shake in pixels; 0 is steady.
+    /// Length of a horizontal or vertical motion blur in pixels; 0 is none.
     shake: (f32, bool),
     /// Per-channel gain: exposure times white balance.
     gain: Vec3,
     contrast: f32,
     vignette: f32,
-    /// Standard deviation in display levels (of 255), at mid gray.
+    /// Standard deviation of the noise in display levels (of 255), at mid gray.
     noise: f32,
     /// JPEG quality, 1 to 100.
     quality: u8,
@@ -51,7 +52,7 @@ impl Camera {
         }
     }
 
-    /// Take the image and compress it.
+    /// Applies the camera model and compresses the image.
     pub(super) fn jpeg(&self, mut canvas: Canvas, rng: &mut Rng) -> Vec<u8> {
         if self.blur > 0.0 {
             canvas.blur(&bell_kernel(self.blur));
@@ -67,13 +68,14 @@ impl Camera {
         bytes
     }
 
-    /// Average along a short line.
+    /// Averages along a short line.
     fn shake(&self, canvas: &mut Canvas) {
         let (length, vertical) = (self.shake.0 as usize, self.shake.1);
         let stride = if vertical { canvas.width } else { 1 };
         let last = canvas.pixels.len() - 1;
         let scale = 1.0 / (length + 1) as f32;
-        // Reads ahead of what it writes, so it can work in place; the far edge mixes into itself.
+        // Reads ahead of what it writes, so it can work in place; the far edge is averaged with
+        // itself.
         for i in 0..canvas.pixels.len() {
             let mut sum = Vec3::default();
             for k in 0..=length {
@@ -104,14 +106,14 @@ impl Camera {
             }
             rng.fill_normal(&mut grain, &mut random);
             bytes.extend(row.iter().zip(&grain).map(|(&v, &grain)| {
-                // A soft shoulder for bright light, then gamma 2.
+                // A soft shoulder for highlights, then gamma 2.
                 let v = v.max(0.0);
                 let v = v * (1.0 + 0.15 * v) / (1.0 + v * 0.45);
                 let display = v.sqrt().min(1.0);
                 // A contrast curve around mid gray.
                 let s = display * display * (3.0 - 2.0 * display);
                 let display = display + self.contrast * (s - display);
-                // Shot noise grows with the light, read noise stays in the dark.
+                // Shot noise grows with the light; read noise is constant.
                 let sigma = self.noise * (0.5 + display);
                 (255.0 * display + sigma * grain + 0.5) as u8
             }));
@@ -121,7 +123,7 @@ impl Camera {
     }
 }
 
-/// The pixels of a file made by [`Camera::jpeg`].
+/// Decodes the pixels of a file created by [`Camera::jpeg`].
 pub(crate) fn decode(jpeg: &[u8]) -> RgbImage {
     image::load_from_memory_with_format(jpeg, ImageFormat::Jpeg)
         .expect("the encoder above wrote these bytes")

@@ -1,4 +1,4 @@
-//! The image while it is painted: linear light, three floats a pixel.
+//! The image being painted: linear light, three floats per pixel.
 
 use crate::shapes::math::Vec3;
 
@@ -12,7 +12,7 @@ pub(super) struct Canvas {
 }
 
 impl Canvas {
-    /// Paint every pixel from its center `(x + 0.5, y + 0.5)`.
+    /// Paints every pixel from its center `(x + 0.5, y + 0.5)`.
     pub(super) fn from_fn(
         width: usize,
         height: usize,
@@ -31,12 +31,12 @@ impl Canvas {
         }
     }
 
-    /// Lay a color over one pixel; `alpha` 1 hides what is beneath.
+    /// Blends a color over one pixel; `alpha` 1 replaces it.
     pub(super) fn blend(&mut self, index: usize, color: Vec3, alpha: f32) {
         self.pixels[index] = self.pixels[index].mix(color, alpha);
     }
 
-    /// Convolve rows, then columns, with a symmetric kernel given from its center outwards. The
+    /// Convolves rows, then columns, with a symmetric kernel given from its center outwards. The
     /// border repeats the edge pixel.
     pub(super) fn blur(&mut self, half_kernel: &[f32]) {
         let (w, h, r) = (self.width, self.height, half_kernel.len() - 1);
@@ -58,7 +58,7 @@ impl Canvas {
     }
 }
 
-/// The sum of the lines `-r..=r` around a line, weighted by a symmetric kernel.
+/// Computes the sum of the lines `-r..=r` around a line, weighted by a symmetric kernel.
 fn weigh<'a>(out: &mut [Vec3], half_kernel: &[f32], line: impl Fn(isize) -> &'a [Vec3]) {
     for (o, &s) in out.iter_mut().zip(line(0)) {
         *o = s * half_kernel[0];
@@ -70,8 +70,8 @@ fn weigh<'a>(out: &mut [Vec3], half_kernel: &[f32], line: impl Fn(isize) -> &'a 
     }
 }
 
-/// The center and right half of a bell-shaped kernel of about this standard deviation, in pixels,
-/// summing to one over both halves.
+/// Returns the center and right half of a bell-shaped kernel of about this standard deviation, in
+/// pixels, summing to one over both halves.
 pub(super) fn bell_kernel(sigma: f32) -> Vec<f32> {
     let reach = (2.7 * sigma).max(1.0) as usize + 1;
     // (1 - (x / a)^2)^3 is within a few per cent of a Gaussian and needs no exponential.

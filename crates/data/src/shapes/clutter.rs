@@ -1,4 +1,4 @@
-//! Things that are no class: cables, sticks, paper scraps. They must not be detected.
+//! Clutter that belongs to no class: cables, sticks, paper scraps. It must not be detected.
 
 use crate::shapes::canvas::Canvas;
 use crate::shapes::material::Lighting;
@@ -6,7 +6,7 @@ use crate::shapes::math::{Vec3, cos_turns, mix, sin_turns, smoothstep};
 use crate::shapes::noise::Noise;
 use crate::shapes::rng::Rng;
 
-/// A curved line of some width, as a cable, a stick or a pen stroke.
+/// A curved line with a width, such as a cable, a stick or a pen stroke.
 #[derive(Debug, Clone)]
 pub(super) struct Stroke {
     points: Vec<(f32, f32)>,
@@ -14,7 +14,7 @@ pub(super) struct Stroke {
 }
 
 impl Stroke {
-    /// A quadratic curve somewhere in an image of this size.
+    /// Draws a random quadratic curve in an image of this size.
     pub(super) fn sample(width: f32, height: f32, half_width: f32, rng: &mut Rng) -> Self {
         let start = (rng.range(-0.1, 1.1) * width, rng.range(-0.1, 1.1) * height);
         let length = rng.range(0.15, 0.7) * width.max(height);
@@ -44,8 +44,8 @@ impl Stroke {
         Self { points, half_width }
     }
 
-    /// Call `visit(pixel index, coverage 0 to 1, position across -1 to 1)` for the pixels under the
-    /// line; pixels near a joint are visited twice.
+    /// Calls `visit(pixel index, coverage 0 to 1, position across -1 to 1)` for the pixels under
+    /// the line; pixels near a joint are visited twice.
     pub(super) fn rasterize(
         &self,
         width: usize,
@@ -79,7 +79,7 @@ impl Stroke {
         }
     }
 
-    /// Draw the line; a `round` one is lit as a thin tube.
+    /// Draws the line; a `round` one is shaded as a thin tube.
     pub(super) fn paint(&self, color: Vec3, round: bool, light: &Lighting, canvas: &mut Canvas) {
         let (w, h) = (canvas.width, canvas.height);
         self.rasterize(w, h, |index, coverage, across| {
@@ -95,8 +95,8 @@ impl Stroke {
     }
 }
 
-/// A flat scrap with straight edges: four to seven irregular corners, a slight gradient, a texture
-/// and a soft shadow.
+/// Paints a flat scrap with straight edges: four to seven irregular corners, a slight gradient, a
+/// texture and a soft shadow.
 fn paint_scrap(light: &Lighting, noise: &Noise, canvas: &mut Canvas, rng: &mut Rng) {
     let (w, h) = (canvas.width as f32, canvas.height as f32);
     let size = w.max(h) * mix(0.05, 0.22, rng.unit() * rng.unit());
@@ -165,7 +165,7 @@ fn paint_scrap(light: &Lighting, noise: &Noise, canvas: &mut Canvas, rng: &mut R
     }
 }
 
-/// Scatter clutter over a background.
+/// Scatters clutter over a background.
 pub(super) fn paint_clutter(light: &Lighting, noise: &Noise, canvas: &mut Canvas, rng: &mut Rng) {
     if rng.chance(0.2) {
         return;

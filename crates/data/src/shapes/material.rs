@@ -1,4 +1,4 @@
-//! Paint and light: what color a point of a surface shows to the camera.
+//! Materials and lighting: the color of a surface point as seen by the camera.
 
 use crate::shapes::math::{Vec3, floor, fraction, smoothstep};
 use crate::shapes::noise::Noise;
@@ -7,15 +7,15 @@ use crate::shapes::rng::Rng;
 /// The light of one scene, in view space and linear light.
 #[derive(Debug, Clone)]
 pub(super) struct Lighting {
-    /// Towards the lamp, length one.
+    /// Unit vector towards the lamp.
     pub(super) direction: Vec3,
-    /// The lamp's color times its strength.
+    /// The lamp's color times its intensity.
     pub(super) lamp: Vec3,
     /// Ambient light from above.
     pub(super) sky: Vec3,
     /// Ambient light from below.
     pub(super) ground: Vec3,
-    /// How much light a cast shadow takes away, 0 to 1.
+    /// Share of light that a cast shadow removes, 0 to 1.
     pub(super) shadow: f32,
 }
 
@@ -39,14 +39,14 @@ impl Lighting {
         }
     }
 
-    /// Light that falls on a surface with this normal in view space.
+    /// Returns the light on a surface with this normal in view space.
     pub(super) fn diffuse(&self, normal: Vec3) -> Vec3 {
         let ambient = self.ground.mix(self.sky, 0.5 + 0.5 * normal.y);
         ambient + self.lamp * normal.dot(self.direction).max(0.0)
     }
 }
 
-/// Distance between paint and surroundings to aim for, in display RGB of 0 to 1 each.
+/// Target distance between paint and surroundings, in display RGB of 0 to 1 each.
 const MIN_CONTRAST: f32 = 0.3;
 
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +70,7 @@ enum Pattern {
     Bands,
 }
 
-/// Paint of one object: two colors in a solid pattern, and gloss.
+/// Paint of an object: two colors in a solid pattern, and gloss.
 #[derive(Debug, Clone)]
 pub(super) struct Material {
     pattern: Pattern,
@@ -81,18 +81,18 @@ pub(super) struct Material {
     frequency: f32,
     offset: f32,
     highlight: f32,
-    /// The highlight is `cos^(2^tightness)`.
+    /// The exponent of the highlight, `cos^(2^tightness)`.
     tightness: u32,
     mirror: f32,
     grain: f32,
 }
 
-/// Share of objects that wear the usual paint of their class; the others wear anything, so that
-/// color alone does not determine the class.
+/// Share of objects with the usual paint of their class; the others have any paint, so that color
+/// alone does not determine the class.
 const USUAL_SHARE: f32 = 0.85;
 
 impl Material {
-    /// Paint for an object of a class of [`crate::shapes::CLASS_NAMES`].
+    /// Draws paint for an object of a class of [`crate::shapes::CLASS_NAMES`].
     pub(super) fn sample(class_index: usize, rng: &mut Rng) -> Self {
         let mut paint = Self::any(rng);
         if rng.chance(USUAL_SHARE) {
@@ -101,7 +101,8 @@ impl Material {
         paint
     }
 
-    /// Typical objects: beach balls, cartons, tins, life buoys, gold stars, traffic cones.
+    /// Draws the paint of typical objects: beach balls, cartons, tins, life buoys, gold stars,
+    /// traffic cones.
     fn wear_usual(&mut self, class_index: usize, rng: &mut Rng) {
         let white = Vec3::splat(rng.range(0.65, 0.9));
         let tint = |color: (f32, f32, f32), rng: &mut Rng| {
@@ -175,8 +176,8 @@ impl Material {
         }
     }
 
-    /// Paint that stands out from `behind`, the mean color around the object: nothing here is
-    /// camouflaged beyond recognition.
+    /// Draws paint that contrasts with `behind`, the mean color around the object, so that no
+    /// object is camouflaged.
     pub(super) fn sample_against(
         class_index: usize,
         behind: Vec3,
@@ -207,7 +208,7 @@ impl Material {
         )
     }
 
-    /// The same paint with a slightly different brightness, for the members of a crowd.
+    /// Returns the same paint with a slightly different brightness, for the members of a crowd.
     pub(super) fn variation(&self, rng: &mut Rng) -> Self {
         let gain = rng.range(0.75, 1.25);
         Self {
@@ -272,8 +273,8 @@ impl Material {
         color
     }
 
-    /// The color that leaves a surface point towards the camera. `position` is in the object's
-    /// axes, `normal` and `to_camera` in view space, both of length one.
+    /// Returns the color of a surface point as seen by the camera. `position` is in the object's
+    /// axes, `normal` and `to_camera` in view space, both of unit length.
     pub(super) fn shade(
         &self,
         position: Vec3,

@@ -36,7 +36,7 @@ impl Vec3 {
         self.dot(self).sqrt()
     }
 
-    /// Length one; the null vector stays null.
+    /// Normalizes to unit length; the null vector is unchanged.
     pub(super) fn normalized(self) -> Self {
         let length = self.length();
         if length > 0.0 {
@@ -46,7 +46,7 @@ impl Vec3 {
         }
     }
 
-    /// Component by component, as light meets paint.
+    /// Multiplies component by component, for light on paint.
     pub(super) fn tint(self, o: Self) -> Self {
         Self::new(self.x * o.x, self.y * o.y, self.z * o.z)
     }
@@ -84,7 +84,7 @@ impl Neg for Vec3 {
     }
 }
 
-/// Sine of an angle in full turns, to about 4e-6.
+/// Returns the sine of an angle in full turns, to about 4e-6.
 pub(super) fn sin_turns(turns: f32) -> f32 {
     let x = turns - floor(turns + 0.5) as f32;
     // Fold the half turns outside a quarter back: sin(pi - y) = sin(y).
@@ -100,29 +100,30 @@ pub(super) fn sin_turns(turns: f32) -> f32 {
     y * (1.0 + q * (-1.0 / 6.0 + q * (1.0 / 120.0 + q * (-1.0 / 5040.0 + q * (1.0 / 362_880.0)))))
 }
 
-/// Cosine of an angle in full turns.
+/// Returns the cosine of an angle in full turns.
 pub(super) fn cos_turns(turns: f32) -> f32 {
     sin_turns(turns + 0.25)
 }
 
-/// Largest integer not above `x`, for moderate `x`; `f32::floor` is a library call on plain x86-64.
+/// Returns the largest integer not above `x`, for moderate `x`; `f32::floor` is a library call on
+/// plain x86-64.
 pub(super) fn floor(x: f32) -> i32 {
     let i = x as i32;
     i - i32::from((i as f32) > x)
 }
 
-/// Distance to the integer below, in `[0, 1)`.
+/// Returns the fractional part, in `[0, 1)`.
 pub(super) fn fraction(x: f32) -> f32 {
     x - floor(x) as f32
 }
 
-/// Smooth rise from 0 at `low` to 1 at `high`.
+/// Rises smoothly from 0 at `low` to 1 at `high`.
 pub(super) fn smoothstep(low: f32, high: f32, x: f32) -> f32 {
     let t = ((x - low) / (high - low)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
-/// Linear blend of two numbers.
+/// Interpolates linearly between two numbers.
 pub(super) fn mix(a: f32, b: f32, t: f32) -> f32 {
     a + (b - a) * t
 }
@@ -136,8 +137,8 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// Turn about the vertical by `yaw`, tip the top towards the camera by `pitch`, then turn in
-    /// the image plane by `roll`. All in full turns.
+    /// Creates a rotation: about the vertical axis by `yaw`, the top towards the camera by `pitch`,
+    /// then in the image plane by `roll`. All angles are in full turns.
     pub(super) fn from_turns(yaw: f32, pitch: f32, roll: f32) -> Self {
         let turn = |v: Vec3| {
             let (s, c) = (sin_turns(yaw), cos_turns(yaw));
@@ -154,12 +155,12 @@ impl Rotation {
         }
     }
 
-    /// From view space to the object's own axes.
+    /// Converts from view space to the object's axes.
     pub(super) fn to_object(self, v: Vec3) -> Vec3 {
         Vec3::new(v.dot(self.x), v.dot(self.y), v.dot(self.z))
     }
 
-    /// From the object's own axes to view space.
+    /// Converts from the object's axes to view space.
     pub(super) fn to_view(self, v: Vec3) -> Vec3 {
         self.x * v.x + self.y * v.y + self.z * v.z
     }

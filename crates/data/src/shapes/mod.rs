@@ -1,12 +1,12 @@
 //! The embedded dataset: a seeded generator of photograph-like detection scenes.
 //!
 //! Six solids (ball, box, cylinder, ring, star, cone) are ray-traced with paint, light, perspective
-//! and shadows, placed before textured places with clutter that is no class, and photographed with
-//! blur, exposure, sensor noise and JPEG compression. It needs no download, so a detector can be
-//! trained and measured anywhere.
+//! and shadows, placed in front of textured backgrounds with clutter of no class, and photographed
+//! with blur, exposure, sensor noise and JPEG compression. It needs no download, so a detector can
+//! be trained and evaluated offline.
 //!
-//! What the annotations mean, as in COCO:
-//! - a box is the tightest around the **visible** part of an object: what other objects, thin
+//! Annotations follow COCO:
+//! - a box is the tightest around the **visible** part of an object: parts that other objects, thin
 //!   foreground lines and the image border hide is outside (a pixel belongs to an object from half
 //!   coverage on);
 //! - `area` is the number of visible pixels;
@@ -14,8 +14,8 @@
 //!   one by one.
 //!
 //! Every scene depends only on (seed, split, index): not on the order of generation, nor on the
-//! number of threads. Geometry and paint use only operations that IEEE 754 defines exactly, so
-//! machines agree; the JPEG step is as deterministic as the `image` crate.
+//! number of threads. Geometry and paint use only operations that IEEE 754 defines exactly, so the
+//! result is the same on all machines; the JPEG step is as deterministic as the `image` crate.
 
 mod background;
 mod camera;
@@ -45,20 +45,20 @@ use scene::Composition;
 pub(super) use camera::decode as decode_photograph;
 pub use writer::write_dataset;
 
-/// The classes; a [`SceneObject::class_index`] points here.
+/// The classes, in the order of [`SceneObject::class_index`].
 pub const CLASS_NAMES: [&str; 6] = ["ball", "box", "cylinder", "ring", "star", "cone"];
 
-/// The COCO category id of each class. Not contiguous, as COCO's own are not.
+/// The COCO category id of each class. They are not contiguous, as in COCO.
 pub const CATEGORY_IDS: [u64; 6] = [1, 2, 3, 5, 8, 13];
 
 /// Smallest and largest accepted [`ShapesConfig::long_side`].
 pub const LONG_SIDE_LIMITS: (u32, u32) = (64, 2048);
 
-/// What to generate. [`Default`] holds the values of `--dataset shapes`.
+/// Configuration of the generator. [`Default`] holds the values of `--dataset shapes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShapesConfig {
-    /// Another seed gives another dataset.
+    /// The seed of the dataset.
     pub seed: u64,
     /// Number of training scenes.
     pub train_images: usize,
@@ -109,8 +109,8 @@ impl ShapesConfig {
         }
     }
 
-    /// The id of an image, the same in memory and in a written dataset: train counts from 1, val
-    /// counts on.
+    /// Returns the id of an image, the same in memory and in a written dataset: train is counted
+    /// from 1, and val continues after it.
     pub fn image_id(&self, split: Split, index: usize) -> u64 {
         let before = match split {
             Split::Train => 0,
@@ -120,7 +120,7 @@ impl ShapesConfig {
         (before + index + 1) as u64
     }
 
-    /// The long side kept inside its limits, so that drawing never fails.
+    /// Returns the long side clamped to its limits, so that drawing never fails.
     fn drawn_long_side(&self) -> usize {
         let (low, high) = LONG_SIDE_LIMITS;
         self.long_side.clamp(low, high) as usize
@@ -130,26 +130,26 @@ impl ShapesConfig {
 /// An image with its annotations.
 #[derive(Debug, Clone)]
 pub struct Scene {
-    /// As decoded from the scene's JPEG file.
+    /// The pixels, decoded from the scene's JPEG file.
     pub image: RgbImage,
-    /// From the back of the scene to its front; may be empty.
+    /// The annotations from the back of the scene to the front; may be empty.
     pub objects: Vec<SceneObject>,
 }
 
-/// One annotation.
+/// An annotation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SceneObject {
     /// Index in [`CLASS_NAMES`].
     pub class_index: usize,
-    /// Around the visible part, in pixels of the image; whole numbers.
+    /// The box around the visible part, in pixels of the image; whole numbers.
     pub box_in_image: BoxXyxy,
-    /// Visible pixels.
+    /// Number of visible pixels.
     pub area: f32,
-    /// A group of this class instead of one object.
+    /// Whether it is a group of this class instead of one object.
     pub iscrowd: bool,
 }
 
-/// Why a dataset could not be written.
+/// The reason why a dataset could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ShapesError {
     /// [`ShapesConfig::long_side`] is out of range.
@@ -171,25 +171,26 @@ pub enum ShapesError {
     /// A file or directory could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
-        /// What was being written.
+        /// The file or directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
 
-/// The name of an image's file in a written dataset.
+/// Returns the name of an image's file in a written dataset.
 pub(super) fn file_name(image_id: u64) -> String {
     format!("{image_id:012}.jpg")
 }
 
-/// The id of the annotation at this place in [`Scene::objects`].
+/// Returns the id of the annotation at this position in [`Scene::objects`].
 pub(super) fn annotation_id(image_id: u64, place: usize) -> u64 {
     // A scene has at most `scene::MAX_OBJECTS`, fewer than 100.
     100 * image_id + place as u64
 }
 
-/// Draw scene `index` of a split. Any index works, also beyond the configured number of images.
+/// Generates scene `index` of a split. Any index is valid, also beyond the configured number of
+/// images.
 ///
 /// A `long_side` outside [`LONG_SIDE_LIMITS`] is drawn at the nearest limit; see
 /// [`ShapesConfig::validate`].
@@ -202,8 +203,8 @@ pub fn generate_scene(config: &ShapesConfig, split: Split, index: usize) -> Scen
     }
 }
 
-/// The size and annotations of [`generate_scene`] without painting the image, at about a quarter
-/// of the cost.
+/// Computes the size and annotations of [`generate_scene`] without painting the image, at about a
+/// quarter of the cost.
 pub fn generate_annotations(
     config: &ShapesConfig,
     split: Split,
@@ -213,13 +214,14 @@ pub fn generate_annotations(
     (composition.size(), composition.objects())
 }
 
-/// The JPEG file of scene `index`; [`decode_photograph`] gives the image of [`generate_scene`].
+/// Generates the JPEG file of scene `index`; [`decode_photograph`] decodes it to the image of
+/// [`generate_scene`].
 pub(super) fn photograph_scene(config: &ShapesConfig, split: Split, index: usize) -> Vec<u8> {
     let composition = Composition::new(config, split, index);
     photograph(&composition, config, split, index)
 }
 
-/// The JPEG file of a composed scene.
+/// Renders the JPEG file of a composed scene.
 fn photograph(
     composition: &Composition,
     config: &ShapesConfig,
@@ -312,7 +314,7 @@ mod tests {
             let composition = Composition::new(&config, Split::Train, index);
             let size = composition.size();
             for (owner, object) in composition.annotated() {
-                // Read the run lengths back, as a COCO tool does.
+                // Decode the run lengths, as a COCO tool does.
                 let (mut pixel, mut area) = (0, 0);
                 let (mut x1, mut y1, mut x2, mut y2) = (usize::MAX, usize::MAX, 0, 0);
                 for (i, run) in composition.run_lengths(owner).into_iter().enumerate() {
@@ -410,7 +412,7 @@ mod tests {
         };
         let message = tiny.validate().unwrap_err().to_string();
         assert!(message.contains("long_side is 10"), "{message}");
-        // Drawn at the limit all the same.
+        // Drawn at the limit.
         assert_eq!(
             generate_annotations(&tiny, Split::Val, 0)
                 .0

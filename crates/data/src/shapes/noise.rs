@@ -26,12 +26,12 @@ impl Noise {
         self.lattice[((x & 15) | ((y & 15) << 4) | ((z & 15) << 8)) as usize]
     }
 
-    /// One random value per unit cell, in `[0, 1)`.
+    /// Returns one random value per unit cell, in `[0, 1)`.
     pub(super) fn cell(&self, x: i32, y: i32) -> f32 {
         self.at2(x, y)
     }
 
-    /// Smooth in the plane, in `[0, 1)`, features one unit wide.
+    /// Returns smooth noise in the plane, in `[0, 1)`, with features one unit wide.
     pub(super) fn plane(&self, x: f32, y: f32) -> f32 {
         let (ix, iy) = (floor(x), floor(y));
         let (fx, fy) = (ease(x - ix as f32), ease(y - iy as f32));
@@ -42,7 +42,7 @@ impl Noise {
         )
     }
 
-    /// Smooth in space, in `[0, 1)`.
+    /// Returns smooth noise in space, in `[0, 1)`.
     pub(super) fn space(&self, x: f32, y: f32, z: f32) -> f32 {
         let (ix, iy, iz) = (floor(x), floor(y), floor(z));
         let fx = ease(x - ix as f32);
@@ -58,14 +58,14 @@ impl Noise {
         mix(layer(iz), layer(iz + 1), fz)
     }
 
-    /// Sum of `octaves` planes, each twice as fine and half as strong, in `[0, 1)`.
+    /// Sums `octaves` planes, each twice as fine and half as strong, in `[0, 1)`.
     pub(super) fn fractal(&self, mut x: f32, mut y: f32, octaves: u32) -> f32 {
         let (mut sum, mut weight, mut total) = (0.0, 0.5, 0.0);
         for _ in 0..octaves {
             sum += weight * self.plane(x, y);
             total += weight;
             weight *= 0.5;
-            // Turn by the 3-4-5 angle so that the lattices of the octaves do not line up.
+            // Rotate by the 3-4-5 angle so that the lattices of the octaves are not aligned.
             let (nx, ny) = (1.6 * x - 1.2 * y + 17.3, 1.2 * x + 1.6 * y + 5.7);
             (x, y) = (nx, ny);
         }

@@ -1,4 +1,4 @@
-//! The seeded random numbers of a scene.
+//! The seeded random number generator of a scene.
 //!
 //! The distributions are written here instead of taken from `rand` so that a later version of that
 //! crate cannot change a published dataset.
@@ -10,8 +10,8 @@ use crate::annotations::Split;
 use crate::rng::stream;
 use crate::shapes::math::Vec3;
 
-/// What a stream of random numbers is used for. Each purpose has its own stream, so annotations
-/// can be computed without drawing the numbers for paint and camera.
+/// The purpose of a random number stream. Each purpose has its own stream, so annotations can be
+/// computed without drawing the numbers for paint and camera.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
     Composition,
@@ -36,37 +36,38 @@ impl Rng {
         Self(rng)
     }
 
-    /// 32 random bits.
+    /// Returns 32 random bits.
     pub(super) fn bits(&mut self) -> u32 {
         self.0.next_u32()
     }
 
-    /// Uniform in `[0, 1)`.
+    /// Draws uniformly from `[0, 1)`.
     pub(super) fn unit(&mut self) -> f32 {
         (self.bits() >> 8) as f32 * (1.0 / 16_777_216.0)
     }
 
-    /// Uniform in `[low, high)`.
+    /// Draws uniformly from `[low, high)`.
     pub(super) fn range(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }
 
-    /// Uniform in `0..count`; `count` must be positive.
+    /// Draws uniformly from `0..count`; `count` must be positive.
     pub(super) fn below(&mut self, count: u32) -> u32 {
         ((u64::from(self.bits()) * u64::from(count)) >> 32) as u32
     }
 
-    /// True with this probability.
+    /// Returns true with this probability.
     pub(super) fn chance(&mut self, probability: f32) -> bool {
         self.unit() < probability
     }
 
-    /// Plus or minus one.
+    /// Returns plus or minus one.
     pub(super) fn sign(&mut self) -> f32 {
         if self.chance(0.5) { 1.0 } else { -1.0 }
     }
 
-    /// Fill with about normal numbers (each the sum of four bytes), mean 0, standard deviation 1.
+    /// Fills with approximately normal numbers (each the sum of four bytes), mean 0, standard
+    /// deviation 1.
     pub(super) fn fill_normal(&mut self, out: &mut [f32], bytes: &mut Vec<u8>) {
         bytes.resize(4 * out.len(), 0);
         self.0.fill_bytes(bytes);
@@ -77,7 +78,7 @@ impl Rng {
         }
     }
 
-    /// A color in linear light with a uniform hue.
+    /// Draws a color in linear light with a uniform hue.
     pub(super) fn color(&mut self, saturation: (f32, f32), value: (f32, f32)) -> Vec3 {
         let hue = self.range(0.0, 6.0);
         let saturation = self.range(saturation.0, saturation.1);

@@ -14,13 +14,13 @@ use crate::shapes::solids::Solid;
 use crate::shapes::sprite::{Shadow, Sprite, View};
 use crate::shapes::{CLASS_NAMES, SceneObject, ShapesConfig};
 
-/// At most this many annotated objects in a scene; a crowd counts as one.
+/// Maximum number of annotated objects in a scene; a crowd counts as one.
 pub(super) const MAX_OBJECTS: usize = 10;
-/// An object is not placed where it, or one that it hides, would show less of its silhouette.
+/// Minimum visible share of an object's silhouette, for a new object and those that it occludes.
 pub(super) const MIN_VISIBLE: f32 = 0.5;
-/// The image border cuts off less of an object, or its class would be ambiguous.
+/// Minimum share of an object inside the image; below, its class would be ambiguous.
 const MIN_INSIDE: f32 = 0.55;
-/// Most objects are only placed where everything stays visible to this degree.
+/// Minimum visible share that is required for most objects.
 const MOSTLY_VISIBLE: f32 = 0.85;
 /// Share of scenes without any object.
 const EMPTY_SHARE: f32 = 0.04;
@@ -28,9 +28,9 @@ const EMPTY_SHARE: f32 = 0.04;
 const CROWD_SHARE: f32 = 0.06;
 /// Smallest and largest diameter of an object's bounding sphere, over the image's long side.
 const DIAMETERS: (f32, f32) = (0.14, 0.65);
-/// Share of objects below that range, and the smallest diameter they may have.
+/// Share of objects below that range, and their smallest diameter.
 const TINY: (f32, f32) = (0.03, 0.06);
-/// A visible box with a shorter side is too small to place, in pixels.
+/// Minimum side of a visible box in pixels; smaller objects are not placed.
 pub(super) const MIN_SIDE: usize = 7;
 
 /// The setting of a scene.
@@ -38,11 +38,11 @@ pub(super) const MIN_SIDE: usize = 7;
 pub(super) enum Setting {
     /// Objects are on a floor; the floor begins at `horizon`, a share of the height.
     Floor { horizon: f32 },
-    /// Objects are on, or hang in front of, a surface seen straight on.
+    /// Objects are on, or hang in front of, a surface seen from the front.
     Flat,
 }
 
-/// One traced object at its place.
+/// A traced object at its position.
 #[derive(Debug)]
 struct Actor {
     instance: u8,
@@ -51,28 +51,28 @@ struct Actor {
     top: i32,
 }
 
-/// What gets one annotation.
+/// Objects that share one annotation.
 #[derive(Debug)]
 struct Instance {
     class_index: usize,
     iscrowd: bool,
-    /// Pixels of the whole silhouette, the part outside the image included.
+    /// Number of pixels of the whole silhouette, including the part outside the image.
     silhouette: usize,
     visible: usize,
 }
 
-/// The geometry of a scene: everything that annotations need.
+/// The geometry of a scene: all data that annotations need.
 #[derive(Debug)]
 pub(super) struct Composition {
     pub(super) width: usize,
     pub(super) height: usize,
     setting: Setting,
     instances: Vec<Instance>,
-    /// From back to front.
+    /// Objects from back to front.
     actors: Vec<Actor>,
-    /// Lines in front of everything.
+    /// Lines in front of all objects.
     foreground: Vec<Stroke>,
-    /// Whose pixel it is: instance index plus one, or [`NO_OWNER`].
+    /// The owner of each pixel: instance index plus one, or [`NO_OWNER`].
     owner: Vec<u8>,
 }
 
@@ -128,7 +128,7 @@ impl Composition {
     }
 
     fn place_objects(&mut self, count: usize, rng: &mut Rng) {
-        // Far objects first. On a floor, near means lower and larger.
+        // Far objects first. On a floor, near objects are lower and larger.
         let mut depths: Vec<f32> = (0..count).map(|_| rng.unit()).collect();
         depths.sort_by(f32::total_cmp);
         for near in depths {
@@ -146,7 +146,7 @@ impl Composition {
                 diameter = rng.range(TINY.1, DIAMETERS.0);
             }
             diameter *= self.long_side();
-            // Larger than the image it would have no place where enough of it shows.
+            // An object larger than the image has no position where enough of it is visible.
             diameter = diameter.min(0.95 * self.width.min(self.height) as f32);
             let solid = Solid::sample(class_index, rng);
             let view = View {
@@ -185,7 +185,7 @@ impl Composition {
         }
     }
 
-    /// A dense group of one class, annotated as one region.
+    /// Places a dense group of one class, annotated as one region.
     fn place_crowd(&mut self, rng: &mut Rng) {
         let class_index = rng.below(CLASS_NAMES.len() as u32) as usize;
         let diameter = self.long_side() * rng.range(0.07, 0.11);
@@ -221,7 +221,7 @@ impl Composition {
         }
     }
 
-    /// A cable or a blade of grass in front of the objects.
+    /// Draws a cable or a blade of grass in front of the objects.
     fn place_foreground(&mut self, rng: &mut Rng) {
         for _ in 0..1 + rng.below(2) {
             let half_width = self.long_side() * rng.range(0.004, 0.01);
@@ -251,7 +251,7 @@ impl Composition {
         self.instances.len() as u8
     }
 
-    /// The sprite's pixels inside the image.
+    /// Returns the sprite's pixels inside the image.
     fn pixels_at(&self, sprite: &Sprite, (left, top): (i32, i32)) -> Vec<usize> {
         let (w, h) = (self.width as i32, self.height as i32);
         sprite
@@ -263,7 +263,8 @@ impl Composition {
             .collect()
     }
 
-    /// Would the newcomer, and everything it hides, show at least this share?
+    /// Returns whether the new object, and every object that it occludes, would have at least this
+    /// visible share.
     fn fits(&self, sprite: &Sprite, at: (i32, i32), wanted: f32) -> bool {
         let pixels = self.pixels_at(sprite, at);
         let whole = sprite.silhouette().count();
@@ -286,8 +287,8 @@ impl Composition {
             .iter()
             .zip(&stolen[1..])
             .all(|(instance, &stolen)| {
-                // What an earlier newcomer was allowed to hide is not held against this one, but
-                // nothing goes below the limit for all.
+                // The occlusion allowed to an earlier object does not count against this one, but
+                // the limit for all objects holds.
                 let left = instance.visible - stolen;
                 stolen == 0
                     || (left as f32 >= MIN_VISIBLE * instance.silhouette as f32
@@ -308,7 +309,7 @@ impl Composition {
         });
     }
 
-    /// Hand pixels to a new owner.
+    /// Assigns pixels to a new owner.
     fn take(&mut self, owner: u8, pixels: &[usize]) {
         for &pixel in pixels {
             let before = std::mem::replace(&mut self.owner[pixel], owner);
@@ -325,12 +326,12 @@ impl Composition {
         ImageSize::new(self.height, self.width)
     }
 
-    /// One annotation for every instance that shows a pixel, in the order of placement.
+    /// Returns an annotation for every instance with a visible pixel, in the order of placement.
     pub(super) fn objects(&self) -> Vec<SceneObject> {
         self.annotated().map(|(_, object)| object).collect()
     }
 
-    /// The annotations with their owner numbers.
+    /// Returns the annotations with their owner numbers.
     pub(super) fn annotated(&self) -> impl Iterator<Item = (u8, SceneObject)> {
         self.instances
             .iter()
@@ -347,7 +348,7 @@ impl Composition {
             })
     }
 
-    /// Share of its silhouette that each annotated instance shows; crowds are `None`.
+    /// Returns the visible share of each annotated instance's silhouette; `None` for crowds.
     #[cfg(test)]
     pub(super) fn visible_shares(&self) -> Vec<Option<f32>> {
         self.instances
@@ -356,7 +357,7 @@ impl Composition {
             .collect()
     }
 
-    /// The visible pixels of an owner, ascending, row by row.
+    /// Returns the visible pixels of an owner, ascending, row by row.
     pub(super) fn pixels_of(&self, owner: u8) -> impl Iterator<Item = usize> {
         self.owner
             .iter()
@@ -365,8 +366,8 @@ impl Composition {
             .map(|(i, _)| i)
     }
 
-    /// COCO's uncompressed run lengths of an owner's mask: column by column, the first run is of
-    /// pixels outside the mask.
+    /// Returns COCO's uncompressed run lengths of an owner's mask: column by column, the first run
+    /// is of pixels outside the mask.
     pub(super) fn run_lengths(&self, owner: u8) -> Vec<u32> {
         let (mut counts, mut inside, mut run) = (Vec::new(), false, 0);
         for x in 0..self.width {
@@ -382,7 +383,7 @@ impl Composition {
         counts
     }
 
-    /// Paint the scene in linear light.
+    /// Paints the scene in linear light.
     pub(super) fn paint(&self, config: &ShapesConfig, split: Split, index: usize) -> Canvas {
         let mut rng = Rng::new(config.seed, split, index, Purpose::Background);
         let rng = &mut rng;
@@ -418,7 +419,8 @@ impl Composition {
         canvas
     }
 
-    /// Mean color of the canvas in and a little around an actor's bounding box, every third pixel.
+    /// Computes the mean color of the canvas in and slightly around an object's bounding box, from
+    /// every third pixel.
     fn mean_around(&self, actor: &Actor, canvas: &Canvas) -> Vec3 {
         let margin = 2 + actor.sprite.width.max(actor.sprite.height) as i32 / 8;
         let span = |start: i32, length: usize, end: usize| {
@@ -436,7 +438,7 @@ impl Composition {
         sum * (1.0 / count)
     }
 
-    /// A cast shadow, and on a floor a dark line of contact.
+    /// Paints a cast shadow, and on a floor a dark contact line.
     fn shadows(&self, actor: &Actor, light: &Lighting) -> Vec<Shadow> {
         let (left, top) = (actor.left as f32, actor.top as f32);
         let size = actor.sprite.width.max(actor.sprite.height) as f32;
@@ -456,7 +458,7 @@ impl Composition {
             }
             Setting::Floor { .. } => {
                 let foot = actor.sprite.height as f32;
-                // Light from the front throws the shadow back, up in the image.
+                // Light from the front casts the shadow to the back, up in the image.
                 let stretch = 0.25 + 0.35 * to_light.z;
                 let lift = 0.06 * foot;
                 vec![
@@ -484,7 +486,7 @@ impl Composition {
     }
 }
 
-/// The tightest box around pixels given as indices into rows of `width`.
+/// Returns the tightest box around pixels given as indices into rows of `width`.
 fn bounds(width: usize, pixels: impl Iterator<Item = usize>) -> Option<BoxXyxy> {
     let mut any = false;
     let (mut x1, mut y1, mut x2, mut y2) = (usize::MAX, usize::MAX, 0, 0);

@@ -1,44 +1,44 @@
-//! The geometry of the six classes: where a ray meets each solid.
+//! Geometry of the six classes: intersection of a ray with each solid.
 //!
 //! Every solid fits the unit sphere about its origin.
 
 use crate::shapes::math::{Rotation, Vec3, cos_turns, sin_turns};
 use crate::shapes::rng::Rng;
 
-/// Where a ray first meets a solid.
+/// The first intersection of a ray with a solid.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hit {
-    /// In the object's own axes.
+    /// Position in the object's axes.
     pub(super) position: Vec3,
-    /// Outward, length one, in the object's own axes.
+    /// Outward unit normal, in the object's axes.
     pub(super) normal: Vec3,
-    /// Which smooth piece of the surface; edges between pieces are supersampled.
+    /// Index of the smooth part of the surface; edges between parts are supersampled.
     pub(super) face: u8,
 }
 
-/// One of the six shapes with its proportions.
+/// A solid of one of the six classes with its proportions.
 #[derive(Debug, Clone)]
 pub(super) enum Solid {
     Ball,
     Box {
         half: Vec3,
     },
-    /// About the y axis.
+    /// A cylinder about the y axis.
     Cylinder {
         radius: f32,
         half_height: f32,
     },
-    /// About the y axis, apex up.
+    /// A cone about the y axis, apex up.
     Cone {
         radius: f32,
         half_height: f32,
     },
-    /// About the z axis.
+    /// A ring about the z axis.
     Ring {
         major: f32,
         minor: f32,
     },
-    /// In the xy plane.
+    /// A star in the xy plane.
     Star {
         triangles: Vec<Triangle>,
     },
@@ -55,7 +55,7 @@ pub(super) struct Triangle {
 }
 
 impl Solid {
-    /// Proportions for a class of [`crate::shapes::CLASS_NAMES`].
+    /// Draws proportions for a class of [`crate::shapes::CLASS_NAMES`].
     pub(super) fn sample(class_index: usize, rng: &mut Rng) -> Self {
         match class_index {
             0 => Self::Ball,
@@ -120,8 +120,8 @@ impl Solid {
         Self::Star { triangles }
     }
 
-    /// A pose that shows the class: never a cylinder or a cone end-on, a ring edge-on,
-    /// or a box with one face. `upright` objects are on a floor seen from slightly above.
+    /// Draws a pose in which the class is recognizable: never a cylinder or a cone end-on, a ring
+    /// edge-on, or a box with one face. `upright` objects are on a floor seen from slightly above.
     pub(super) fn sample_pose(&self, upright: bool, rng: &mut Rng) -> Rotation {
         let roll = if upright {
             rng.range(-0.02, 0.02)
@@ -148,7 +148,7 @@ impl Solid {
                 let pitch = if upright || rng.chance(0.6) {
                     rng.range(0.02, 0.09)
                 } else {
-                    // The base shows.
+                    // The base is visible.
                     rng.range(-0.11, -0.02)
                 };
                 (rng.unit(), pitch, roll)
@@ -170,7 +170,8 @@ impl Solid {
         Rotation::from_turns(yaw, pitch, roll)
     }
 
-    /// Prepare for rays that start at `eye`, outside the unit sphere, in the object's axes.
+    /// Prepares the solid for rays that start at `eye`, outside the unit sphere, in the object's
+    /// axes.
     pub(super) fn seen_from(&self, eye: Vec3) -> SeenSolid<'_> {
         let facets = match self {
             Self::Star { triangles } => triangles
@@ -198,7 +199,7 @@ pub(super) struct SeenSolid<'a> {
 }
 
 impl SeenSolid<'_> {
-    /// First meeting with the ray `eye + t * direction`, `t > 0`.
+    /// Returns the first intersection with the ray `eye + t * direction`, `t > 0`.
     pub(super) fn hit(&self, direction: Vec3) -> Option<Hit> {
         let eye = self.eye;
         match self.solid {
@@ -230,7 +231,7 @@ impl SeenSolid<'_> {
     }
 }
 
-/// The smaller root of `a t^2 + 2 b t + c`.
+/// Returns the smaller root of `a t^2 + 2 b t + c`.
 fn nearest_root(a: f32, b: f32, c: f32) -> Option<f32> {
     let discriminant = b * b - a * c;
     (discriminant > 0.0 && a > 0.0).then(|| (-b - discriminant.sqrt()) / a)
@@ -261,7 +262,7 @@ fn intersect_box(half: Vec3, origin: Vec3, direction: Vec3) -> Option<Hit> {
         return None;
     }
     let position = origin + direction * enter;
-    // The normal bends towards the neighbor face near an edge, as on a rounded box.
+    // The normal is interpolated towards the neighboring face near an edge, as on a rounded box.
     let bevel = 0.05;
     let bend = |p: f32, h: f32| ((p.abs() - (h - bevel)) / bevel).clamp(0.0, 1.0) * p.signum();
     let mut n = [
@@ -304,7 +305,7 @@ fn intersect_cylinder(radius: f32, half_height: f32, origin: Vec3, direction: Ve
 }
 
 fn intersect_cone(radius: f32, half_height: f32, origin: Vec3, direction: Vec3) -> Option<Hit> {
-    // The base is met first when the ray climbs.
+    // An ascending ray meets the base first.
     if direction.y > 0.0 {
         let t = (-half_height - origin.y) / direction.y;
         let position = origin + direction * t;
@@ -346,7 +347,7 @@ fn intersect_cone(radius: f32, half_height: f32, origin: Vec3, direction: Vec3) 
     })
 }
 
-/// Steps along the ray by the distance to the ring until it is close.
+/// Marches along the ray by the distance to the ring until it is close (sphere tracing).
 fn intersect_ring(major: f32, minor: f32, origin: Vec3, direction: Vec3) -> Option<Hit> {
     let direction = direction.normalized();
     let b = origin.dot(direction);
@@ -384,7 +385,7 @@ fn intersect_ring(major: f32, minor: f32, origin: Vec3, direction: Vec3) -> Opti
 }
 
 impl Triangle {
-    /// Corners counter-clockwise seen from outside.
+    /// Adds a face with its corners counter-clockwise as seen from outside.
     fn new(a: Vec3, b: Vec3, c: Vec3, face: u8) -> Self {
         let (edge1, edge2) = (b - a, c - a);
         Self {
@@ -410,8 +411,8 @@ impl Triangle {
     }
 }
 
-/// A triangle prepared for rays from one eye: the ray test of Moeller and Trumbore, whose terms are
-/// dot products of the direction with these vectors when the origin is fixed.
+/// A triangle prepared for rays from one origin: the Moeller-Trumbore intersection test, whose
+/// terms are dot products of the direction with these vectors when the origin is fixed.
 #[derive(Debug, Clone)]
 struct SeenTriangle {
     determinant: Vec3,
@@ -466,7 +467,7 @@ mod tests {
                     hits += 1;
                     assert!(hit.position.length() < 1.02, "class {class}");
                     assert!((hit.normal.length() - 1.0).abs() < 1e-2, "class {class}");
-                    // The bevelled box may lean its normal a little away from the ray.
+                    // The normal of the beveled box may point slightly away from the ray.
                     assert!(
                         hit.normal.dot(d.normalized()) < 0.72,
                         "class {class}: {hit:?}"

@@ -1,4 +1,4 @@
-//! One object as the camera sees it: its silhouette and the surface points behind each pixel.
+//! An object as seen by the camera: its silhouette and the surface points of each pixel.
 
 use crate::shapes::canvas::Canvas;
 use crate::shapes::material::{Lighting, Material};
@@ -6,7 +6,7 @@ use crate::shapes::math::{Rotation, Vec3};
 use crate::shapes::noise::Noise;
 use crate::shapes::solids::{Hit, Solid};
 
-/// Samples a pixel has when it is supersampled (two by two).
+/// Number of samples of a supersampled pixel (two by two).
 const SUBSAMPLES: u8 = 4;
 
 /// A surface point that contributes to a pixel.
@@ -14,12 +14,12 @@ const SUBSAMPLES: u8 = 4;
 struct SurfaceSample {
     /// Index in the sprite's raster.
     pixel: u32,
-    /// Share of the pixel, quarters.
+    /// Share of the pixel, in quarters.
     quarters: u8,
     hit: Hit,
 }
 
-/// A ray-traced object in its own small raster.
+/// A ray-traced object in its own raster.
 #[derive(Debug, Clone)]
 pub(super) struct Sprite {
     pub(super) width: usize,
@@ -28,11 +28,11 @@ pub(super) struct Sprite {
     coverage: Vec<u8>,
     samples: Vec<SurfaceSample>,
     pose: Rotation,
-    /// Of the camera, as in [`View`].
+    /// Position of the camera, as in [`View`].
     distance: f32,
 }
 
-/// How the camera sees an object.
+/// The camera's view of an object.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View {
     pub(super) pose: Rotation,
@@ -45,10 +45,10 @@ pub(super) struct View {
 }
 
 impl Sprite {
-    /// Trace the solid. The raster is cut to the silhouette; `None` when no pixel is covered.
+    /// Traces the solid. The raster is cropped to the silhouette; `None` if no pixel is covered.
     pub(super) fn trace(solid: &Solid, view: &View) -> Option<Self> {
         let d = view.distance;
-        // A sphere in perspective looks larger than its radius.
+        // The projection of a sphere in perspective is larger than its radius.
         let reach = (view.scale * d / (d * d - 1.0).sqrt()) as usize + 2;
         let side = 2 * reach;
         let eye = Vec3::new(0.0, 0.0, d);
@@ -65,11 +65,11 @@ impl Sprite {
         let right = view.pose.to_object(Vec3::new(1.0 / view.scale, 0.0, 0.0));
         let down = view.pose.to_object(Vec3::new(0.0, -1.0 / view.scale, 0.0));
         let cast = |px: f32, py: f32| solid.hit(corner + right * px + down * py);
-        // Outside this radius in the plane through the center no ray meets the unit sphere.
+        // Outside this radius in the plane through the center, no ray intersects the unit sphere.
         let radius2 = d * d / (d * d - 1.0);
 
-        // One ray through each pixel's center: which face it meets (0 is none), and the hits in
-        // scan order.
+        // One ray through each pixel's center: the face that it intersects (0 is none), and the
+        // hits in scan order.
         let mut faces = vec![0u8; side * side];
         let mut center_hits: Vec<Hit> = Vec::new();
         for y in 0..side {
@@ -155,7 +155,7 @@ impl Sprite {
         })
     }
 
-    /// The pixels of the silhouette as `(x, y)` in the sprite: those at least half covered.
+    /// Returns the pixels of the silhouette as `(x, y)` in the sprite: those at least half covered.
     pub(super) fn silhouette(&self) -> impl Iterator<Item = (usize, usize)> {
         self.coverage
             .iter()
@@ -164,7 +164,7 @@ impl Sprite {
             .map(|(i, _)| (i % self.width, i / self.width))
     }
 
-    /// Lay the lit object over the canvas with its top left corner at `(left, top)`.
+    /// Blends the lit object over the canvas with its top left corner at `(left, top)`.
     pub(super) fn paint(
         &self,
         (left, top): (i32, i32),
@@ -198,7 +198,7 @@ impl Sprite {
         }
     }
 
-    /// Darken the canvas where the object keeps the light away.
+    /// Darkens the canvas where the object blocks the light.
     pub(super) fn cast_shadow(&self, shadow: &Shadow, canvas: &mut Canvas) {
         let mask = SoftMask::new(self, shadow.softness);
         let (x0, y0, x1, y1) = shadow.bounds(self, mask.margin, canvas);
@@ -215,14 +215,14 @@ impl Sprite {
     }
 }
 
-/// How an object's silhouette is laid on the surface behind it: canvas point `(x, y)` is in shadow
-/// when the sprite covers `(x - left - skew * rise, base - rise / stretch)`, `rise` being the height
-/// of `y` above the line where the object touches the floor.
+/// Projection of an object's silhouette onto the surface behind it: canvas point `(x, y)` is in
+/// shadow when the sprite covers `(x - left - skew * rise, base - rise / stretch)`, `rise` being
+/// the height of `y` above the line where the object touches the floor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shadow {
-    /// Canvas x of the sprite's left edge, moved by the shadow's offset.
+    /// Canvas x of the sprite's left edge, shifted by the shadow's offset.
     pub(super) left: f32,
-    /// Canvas y of the line that the shadow is stretched from.
+    /// Canvas y of the line from which the shadow is stretched.
     pub(super) base: f32,
     /// Sprite y of that line.
     pub(super) sprite_base: f32,
@@ -231,7 +231,7 @@ pub(super) struct Shadow {
     /// Height of the shadow over height of the object; negative falls towards the camera.
     pub(super) stretch: f32,
     pub(super) softness: f32,
-    /// 0 to 1.
+    /// Opacity, 0 to 1.
     pub(super) strength: f32,
 }
 
@@ -244,7 +244,7 @@ impl Shadow {
         )
     }
 
-    /// Canvas pixels the shadow can reach: `x0, y0, x1, y1`.
+    /// Returns the canvas pixels that the shadow can reach: `x0, y0, x1, y1`.
     fn bounds(self, sprite: &Sprite, margin: f32, canvas: &Canvas) -> (usize, usize, usize, usize) {
         let mut low = (f32::INFINITY, f32::INFINITY);
         let mut high = (f32::NEG_INFINITY, f32::NEG_INFINITY);
@@ -307,7 +307,7 @@ impl SoftMask {
         }
     }
 
-    /// Bilinear, in sprite coordinates.
+    /// Samples bilinearly, in sprite coordinates.
     fn at(&self, u: f32, v: f32) -> f32 {
         let x = (u + self.margin) / self.cell - 0.5;
         let y = (v + self.margin) / self.cell - 0.5;
@@ -327,7 +327,7 @@ impl SoftMask {
     }
 }
 
-/// Mean of three neighbors along a line with this stride; the ends keep their values.
+/// Averages three neighbors along a line with this stride; the ends keep their values.
 fn box3(line: &mut [f32], stride: usize) {
     let count = line.len().div_ceil(stride);
     let mut before = line[0];

@@ -1,4 +1,4 @@
-//! The dataset as files in COCO's layout.
+//! Export of the dataset in COCO's layout.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::shapes::{
     CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, annotation_id, file_name, photograph,
 };
 
-/// Scenes drawn between two rounds of writing and progress.
+/// Number of scenes rendered between two rounds of writing and progress.
 const ROUND: usize = 32;
 
 #[derive(Serialize)]
@@ -53,7 +53,7 @@ struct Annotation {
 /// COCO's uncompressed run-length mask.
 #[derive(Serialize)]
 struct RunLengths {
-    /// Height, width.
+    /// Height and width.
     size: [usize; 2],
     counts: Vec<u32>,
 }
@@ -65,7 +65,7 @@ struct Category {
     supercategory: &'static str,
 }
 
-/// Write both splits under `directory` in COCO's layout:
+/// Writes both splits to `directory` in COCO's layout:
 ///
 /// ```text
 /// train2017/000000000001.jpg ...
@@ -74,16 +74,17 @@ struct Category {
 /// annotations/instances_val2017.json
 /// ```
 ///
-/// The files decode to the pixels of [`crate::shapes::generate_scene`]. Image and annotation ids are unique
-/// over both splits; category ids are [`CATEGORY_IDS`]; every annotation carries its visible mask
-/// as uncompressed run lengths. Existing files of the same names are replaced. An annotation file
-/// appears only after all images of its split, so an interrupted run is visible.
+/// The images decode to the pixels of [`crate::shapes::generate_scene`]. Image and annotation ids
+/// are unique over both splits; category ids are [`CATEGORY_IDS`]; every annotation carries its
+/// visible mask as uncompressed run lengths. Existing files of the same names are replaced. An
+/// annotation file is written only after all images of its split, so an interrupted run can be
+/// detected.
 ///
-/// `progress` is called with (images done, images in all).
+/// `progress` is called with the number of images done and the total.
 ///
 /// # Errors
-/// [`ShapesError::LongSide`] and [`ShapesError::NoImages`] for a bad configuration,
-/// [`ShapesError::Write`] when the disk refuses.
+/// [`ShapesError::LongSide`] and [`ShapesError::NoImages`] for an invalid configuration,
+/// [`ShapesError::Write`] if writing fails.
 pub fn write_dataset(
     config: &ShapesConfig,
     directory: &Path,
@@ -103,7 +104,7 @@ pub fn write_dataset(
     Ok(())
 }
 
-/// Write the images of one split.
+/// Writes the images of one split.
 fn write_split(
     config: &ShapesConfig,
     split: Split,

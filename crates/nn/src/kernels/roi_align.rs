@@ -15,7 +15,7 @@ use super::autodiff::tracked;
 use super::cpu::{Contiguous, Output, all_f32, dims, with_scratch};
 use super::vectorized::vectorized;
 
-/// How regions are sampled.
+/// Options of RoIAlign.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoiAlignOptions {
     /// The height and width of each crop, in bins.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernels::affine::{add_relu, affine, relu};
 use crate::kernels::batch_norm::batch_norm_train;
 
-/// Whether the statistics are updated by training or stay as loaded.
+/// The mode of batch norm: statistics updated by training, or fixed as loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormKind {

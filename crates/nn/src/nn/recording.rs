@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use burn::tensor::Tensor;
 
-/// What is recorded of each unit.
+/// The amount of data recorded for each unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// The gates.

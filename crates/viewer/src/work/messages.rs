@@ -18,7 +18,7 @@ use sedet_data::eval::confusion::Confusion;
 use sedet_data::eval::matching::FoundBox;
 use sedet_data::eval::{CocoEvaluation, ResultRow};
 
-/// Called after each message, to wake the window.
+/// Called after each message, to wake the viewer.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// A message of a worker thread.
@@ -39,9 +39,9 @@ pub(super) enum Message {
     Progress(Progress),
     /// The background task with this label has ended.
     Finished(String),
-    /// Something was done.
+    /// A task has succeeded, with a message.
     Done(String),
-    /// Something failed.
+    /// A task has failed, with a message.
     Failed(String),
 }
 
@@ -98,7 +98,7 @@ impl Mailbox {
     }
 
     pub(super) fn send(&self, message: Message) {
-        // The receiver is gone once the window is closed.
+        // The receiver is dropped when the viewer is closed.
         if self.sender.send(message).is_ok() {
             self.wake();
         }
@@ -271,7 +271,7 @@ impl Workers {
                 state.pixels[at] = Some((index, pixels.clone()));
                 is_shown = true;
             } else if self.requested.pixels[at] == request {
-                // The user has moved on; coming back has to decode the image again.
+                // The user has moved on; if the image is shown again, it is decoded again.
                 self.requested.pixels[at] = None;
             }
         }

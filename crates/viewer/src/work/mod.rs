@@ -1,4 +1,4 @@
-//! Worker threads: whatever takes longer than a frame.
+//! Worker threads for operations that take longer than a frame.
 //!
 //! After each frame [`Workers::update`] handles the [`Request`]s of the panels and requests what the state
 //! lacks: pixels, detections, counts. Results come back as [`Message`]s. Those that belong to a collection

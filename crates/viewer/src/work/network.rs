@@ -1,5 +1,5 @@
-//! The thread that owns the networks. The image on show goes before long work, which is done a
-//! image at a time.
+//! The thread that owns the networks. The visible image is processed before batch work, which is
+//! done one image at a time.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -22,23 +22,23 @@ use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::OpenedSplit;
 use sedet_nn::nn::recording::Depth;
 
-/// The detector that the first start shows, part of the program.
+/// The detector that is shown at the first start, embedded in the program.
 const SHIPPED: &[u8] = include_bytes!("../../../../assets/shapes-se-resnet18.safetensors");
-/// Its name.
+/// The detector's name.
 const SHIPPED_NAME: &str = "shapes-se-resnet18 (shipped)";
-/// Pane of the image that layers and costs are listed for, where a network names none.
+/// Input size for which layers and costs are listed if a network does not specify one.
 const TABLE_SIDE: usize = 224;
 
-/// Work of many images.
+/// Work on many images.
 pub(super) enum LongWork {
-    /// Find the boxes of every image that is not known yet.
+    /// Detection in every image without a result.
     DetectAll {
         side: Pane,
         generation: u64,
         collection: Arc<Collection>,
         known: Vec<bool>,
     },
-    /// Statistics of the gates.
+    /// Statistics of the SE gates.
     Measure {
         collection: Arc<Collection>,
         limit: Option<usize>,
@@ -51,7 +51,7 @@ enum Source {
 }
 
 struct InferenceJob {
-    /// The half of the window that wants it.
+    /// The pane that requests it.
     half: Pane,
     /// The network.
     by: Pane,
@@ -72,7 +72,7 @@ struct MapsJob {
 #[derive(Default)]
 struct Queue {
     loads: VecDeque<(Pane, Source, Busy)>,
-    /// The newest of each half only.
+    /// The latest requests, one per pane.
     inferences: [Option<InferenceJob>; 2],
     maps: Option<MapsJob>,
     long: VecDeque<(LongWork, Busy)>,
@@ -116,7 +116,7 @@ impl NetworkThread {
                     owner.urgent();
                     owner.long();
                 };
-                // A bug in a network must not leave a window that never answers.
+                // A panic in a network must not leave the viewer without responses.
                 if catch_unwind(AssertUnwindSafe(work)).is_err() {
                     let text = "the network stopped at an image, by a mistake in sedet (the terminal \
                                 says more); the next image is tried again";
@@ -178,13 +178,13 @@ impl NetworkThread {
             .change(|queue| queue.long.push_back((work, busy)));
     }
 
-    /// Stop the long work that is under way and drop what waits.
+    /// Stops the batch work in progress and drops waiting requests.
     pub(super) fn cancel(&self) {
         self.shared.change(|queue| queue.long.clear());
         self.shared.canceled.store(true, Ordering::SeqCst);
     }
 
-    /// The images were closed; the networks stay.
+    /// Drops the requests for closed images; the networks are kept.
     pub(super) fn forget_images(&self) {
         self.shared.change(|queue| {
             queue.inferences = [None, None];
@@ -194,19 +194,19 @@ impl NetworkThread {
     }
 }
 
-/// The thread's own things.
+/// The state of the thread.
 struct Owner {
     shared: Arc<Shared>,
     mailbox: Mailbox,
     generation: Arc<AtomicU64>,
     device: Device,
     networks: [Option<Arc<Model>>; 2],
-    /// What the first half was looked at last, with its maps.
+    /// The latest input of the first pane, with its feature maps.
     last: Option<(u64, usize, Recording)>,
 }
 
 impl Owner {
-    /// Sleep until there is something to do.
+    /// Waits until there is work.
     fn wait(&self) {
         let mut queue = self
             .shared
@@ -232,7 +232,7 @@ impl Owner {
         take(&mut queue)
     }
 
-    /// Everything that somebody sees at once.
+    /// Processes requests whose results are visible at once.
     fn urgent(&mut self) {
         loop {
             if let Some((side, source, _busy)) = self.take(|queue| queue.loads.pop_front()) {
@@ -282,7 +282,7 @@ impl Owner {
         let Some(network) = self.networks[job.by.index()].clone().filter(|_| is_current) else {
             return;
         };
-        // Only the first half shows maps.
+        // Only the first pane shows feature maps.
         let depth = match job.half {
             Pane::First => Depth::GatesAndFeatureMaps,
             Pane::Second => Depth::Gates,
@@ -329,7 +329,7 @@ impl Owner {
         self.mailbox.send_result(job.generation, result);
     }
 
-    /// One piece of long work, with an eye on the urgent.
+    /// Processes one item of batch work and checks for urgent requests.
     fn long(&mut self) {
         let Some((work, _busy)) = self.take(|queue| queue.long.pop_front()) else {
             return;
@@ -435,9 +435,10 @@ impl Owner {
                 done,
                 total,
             }));
-            match self.is_canceled() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if self.is_canceled() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         });
         match measured {
@@ -485,7 +486,7 @@ fn info(network: &Model, path: &Path) -> NetworkInfo {
     }
 }
 
-/// The layers of a classifier, or of a detector's backbone.
+/// Returns the layers of a classifier, or of a detector's backbone.
 fn model_table(network: &Model, info: &NetworkInfo) -> Option<ModelTable> {
     let (summary, side) = match &network.spec.network {
         NetworkConfig::Classification(config) => {
@@ -498,9 +499,10 @@ fn model_table(network: &Model, info: &NetworkInfo) -> Option<ModelTable> {
             (tracer.finish().ok()?, TABLE_SIDE)
         }
     };
-    let part = match info.is_detector {
-        true => " (its backbone; FPN, RPN and heads are not listed)",
-        false => "",
+    let part = if info.is_detector {
+        " (backbone only; FPN, RPN and heads are not listed)"
+    } else {
+        ""
     };
     Some(ModelTable {
         name: info.path.display().to_string(),

@@ -1,4 +1,4 @@
-//! Opens what the user names: a path or a dataset.
+//! Opening of a path or a dataset.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -20,7 +20,7 @@ use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::read_results;
 use sedet_data::loading::decode::has_image_extension;
 
-/// What the viewer opens.
+/// The items that the viewer opens.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Opening {
     /// A run, checkpoint, image, directory, dataset, results or excitation file; None opens the shipped
@@ -41,7 +41,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Opens a path or a name alone.
+    /// Opens a single path or name.
     pub fn of(what: &str) -> Self {
         Self {
             what: Some(what.trim().to_owned()),
@@ -58,10 +58,10 @@ impl Opening {
     }
 }
 
-/// How often a run is read again.
+/// The interval at which a run is read again.
 const WATCH_INTERVAL: Duration = Duration::from_millis(700);
 
-/// Opens on a thread of its own; errors are sent as messages.
+/// Opens the items on a separate thread; errors are sent as messages.
 pub(super) fn open(
     opening: Opening,
     mailbox: &Mailbox,
@@ -88,7 +88,7 @@ struct Opener {
     watch: Arc<AtomicU64>,
 }
 
-/// What a path is.
+/// The kind of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Run(PathBuf),
@@ -278,7 +278,7 @@ fn is_run(directory: &Path) -> bool {
     directory.join("events.jsonl").is_file() || directory.join("launch.json").is_file()
 }
 
-/// Determines what a path or a name is.
+/// Determines the kind of a path or name.
 pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     let path = PathBuf::from(what);
     if AnyDatasetName::is_named(what) && !path.exists() {

@@ -1,4 +1,4 @@
-//! Training, evaluation and the checker agree about a document.
+//! Consistency of training, evaluation and the checker on the same document.
 //!
 //! A few thousand documents are mutated from a valid one. What the checker passes without errors,
 //! strict reading and evaluation accept (so that what they refuse, the checker reports); what strict
@@ -15,8 +15,8 @@ use crate::annotations::layout::SplitFiles;
 use crate::curation::check::{CheckOptions, Diagnostics, Kind, Severity, check_split};
 use crate::eval::{GroundTruth, evaluate};
 
-/// A word that JSON does not have can't be a [`Value`]; this string stands for it until the document
-/// is written.
+/// Placeholder of a word that is not valid JSON and so can't be a [`Value`], until the document is
+/// written.
 const NOT_JSON: [&str; 3] = ["@NaN@", "@Infinity@", "@-Infinity@"];
 
 fn valid() -> Value {
@@ -124,7 +124,7 @@ fn mutate(document: &mut Value, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// Writes a document; now and then a key is escaped, a key is repeated, or the end is cut off.
+/// Writes a document; occasionally escapes a key, repeats a key, or truncates the end.
 fn written(document: &Value, rng: &mut ChaCha8Rng) -> Vec<u8> {
     let mut json = document.to_string();
     for word in NOT_JSON {

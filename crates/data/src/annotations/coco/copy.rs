@@ -1,5 +1,5 @@
-//! Copies of a COCO document entry by entry: what is kept is kept byte by byte, with every field
-//! that sedet does not know.
+//! Copies of a COCO document entry by entry. Kept entries are copied byte for byte, including
+//! fields that sedet does not know.
 
 use std::cell::RefCell;
 use std::io::{self, BufReader, Read, Write};
@@ -11,22 +11,22 @@ use crate::annotations::json_guard::{GuardedJson, NotFinite};
 /// The outcome of an entry in a copy.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Copied {
-    /// It stays as it is.
+    /// Kept unchanged.
     Keep,
-    /// It is dropped.
+    /// Dropped.
     Drop,
-    /// It is replaced by this JSON.
+    /// Replaced by this JSON.
     Replace(Vec<u8>),
 }
 
-/// A longer entry is not an annotation.
+/// Upper limit of an entry's length in bytes; a longer entry is not an annotation.
 const LONGEST_ENTRY: usize = 256 << 20;
 
 /// Decides the outcome of an entry from the entry, its position in its list, and its bytes.
 type Decide<'a> = dyn FnMut(&Entry, usize, &[u8]) -> io::Result<Copied> + 'a;
 
-/// Copies a COCO document; `decide` is called for each entry of the three lists, with all problems
-/// left to it. Everything else is copied, except that `NaN` and infinities, which JSON does not have,
+/// Copies a COCO document; `decide` is called for each entry of the three lists and handles all
+/// problems. Everything else is copied, except that `NaN` and infinities, which JSON does not have,
 /// become `null`.
 ///
 /// The document is read by the same reader as for training and evaluation, so that positions and
@@ -71,8 +71,9 @@ struct Copy<'o> {
     wrote_entry: bool,
 }
 
-/// Passes bytes to the parser one at a time and records them. The parser is never more than one byte
-/// ahead of what it has parsed: behind a number it has read a comma or a bracket.
+/// A reader that passes bytes to the parser one at a time and records them. The parser is never
+/// more than one byte ahead of what it has parsed: behind a number it has read a comma or a
+/// bracket.
 struct Tap<'c, 'o, R> {
     inner: R,
     copy: &'c RefCell<Copy<'o>>,
@@ -143,8 +144,8 @@ impl Sink for Copying<'_, '_, '_> {
     }
 }
 
-/// Cuts the comma and the blanks before an entry off, and behind a number also the byte that ended
-/// it.
+/// Removes the comma and the whitespace before an entry, and after a number also the byte that
+/// ended it.
 fn entry_bytes(recorded: &[u8]) -> &[u8] {
     let start = recorded.trim_ascii_start();
     let start = start.strip_prefix(b",").unwrap_or(start).trim_ascii_start();

@@ -1,8 +1,8 @@
-//! The one reader of COCO documents.
+//! The reader of COCO documents.
 //!
-//! [`read_document`] reads the three lists as a stream and gives each entry to a [`Sink`]. What it does
-//! about problems is its [`Policy`]; training, evaluation, the checker and copying differ in the
-//! policy and in the sink, and agree on what an entry means.
+//! [`read_document`] reads the three lists as a stream and gives each entry to a [`Sink`]. The
+//! [`Policy`] determines how problems are handled. Training, evaluation, the checker and copying
+//! use different policies and sinks, but the same interpretation of an entry.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,34 +65,34 @@ impl List {
     }
 }
 
-/// What a reader does about the problems of a document.
+/// The handling of problems in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Policy {
-    /// The first problem is an error. For training: everything that is read can be trained on.
+    /// The first problem is an error. For training: everything that is read is usable for training.
     Strict,
     /// Problems that COCO's own tools tolerate are tolerated and counted: unusable values of fields
     /// that the metrics do not need, and repeated fields (the last counts). Other problems are
-    /// errors. For evaluation against the files of others.
+    /// errors. For evaluation against third-party files.
     Lenient,
     /// The sink receives every problem, and only a document that can't be parsed further, or an
     /// entry too many, is an error. For the checker and for copies.
     Report,
 }
 
-/// The receiver of a document's entries.
+/// A receiver of a document's entries.
 pub(crate) trait Sink {
-    /// Called where a list begins; a document may repeat a list, which the policy
-    /// [`Policy::Report`] leaves to the sink.
+    /// Starts a list; a document may repeat a list, which the policy [`Policy::Report`] leaves to
+    /// the sink.
     fn begin(&mut self, _list: List) -> io::Result<()> {
         Ok(())
     }
 
     /// Receives an entry, its position in its list, and what is wrong with it: nothing with the
-    /// policy [`Policy::Strict`], nothing that matters to the metrics with [`Policy::Lenient`].
+    /// policy [`Policy::Strict`], nothing that affects the metrics with [`Policy::Lenient`].
     fn entry(&mut self, entry: Entry, position: usize, problems: &[FieldProblem])
     -> io::Result<()>;
 
-    /// Called where a list ends.
+    /// Ends a list.
     fn end(&mut self, _list: List) -> io::Result<()> {
         Ok(())
     }
@@ -107,7 +107,7 @@ impl Tolerated {
         *self.0.entry((list, field)).or_default() += 1;
     }
 
-    /// One sentence for each kind of problem.
+    /// Formats one sentence for each kind of problem.
     pub(crate) fn sentences(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|((list, field), count)| {
             let entries = text::count(*count, list.singular());
@@ -123,19 +123,19 @@ impl Tolerated {
     }
 }
 
-/// Why a document could not be read to its end.
+/// The reason why a document could not be read completely.
 #[derive(Debug)]
 pub(super) enum DocumentError {
-    /// It is not JSON, or not a COCO document.
+    /// Not JSON, or not a COCO document.
     Json(serde_json::Error),
-    /// The policy refuses it.
+    /// Refused by the policy.
     Annotations(AnnotationError),
-    /// Reading it, or the sink, failed.
+    /// Reading, or the sink, failed.
     Io(io::Error),
 }
 
-/// Reads a document into `sink`; `path` only names it in errors. Memory is bounded however large or
-/// hostile the file is: see [`crate::annotations::json_guard`] and [`List::limit`].
+/// Reads a document into `sink`; `path` is used in error messages only. Memory is bounded however
+/// large or hostile the file is: see [`crate::annotations::json_guard`] and [`List::limit`].
 ///
 /// # Errors
 /// Reading fails, the document is not COCO JSON, it has more entries than fit, or the policy refuses
@@ -202,12 +202,13 @@ struct Document<'s, S> {
     tolerated: Tolerated,
     /// Problems of the current entry; one vector for all entries.
     problems: Vec<FieldProblem>,
-    /// The parser only reports that it was stopped; this is why.
+    /// The reason for stopping; the parser only reports that it was stopped.
     stopped: Option<DocumentError>,
 }
 
 impl<S: Sink> Document<'_, S> {
-    /// A file for a test server has no annotations, so that only the metrics need that list.
+    /// Checks that all lists exist. A file for a test server has no annotations, so only the
+    /// metrics need that list.
     fn check_lists(&self) -> Result<(), AnnotationError> {
         let needed: &[List] = match self.policy {
             Policy::Strict => &[List::Images, List::Categories],
@@ -273,7 +274,8 @@ impl<S: Sink> Document<'_, S> {
             .map_err(DocumentError::Io)
     }
 
-    /// Returns the first problem that COCO's tools would not tolerate, and counts those before it.
+    /// Returns the first problem that COCO's tools would not tolerate, and counts the tolerated
+    /// ones before it.
     fn not_tolerated(&mut self, entry: &Entry) -> Option<FieldProblem> {
         let list = entry.list();
         let unneeded: &[&str] = match list {
@@ -298,7 +300,7 @@ impl<S: Sink> Document<'_, S> {
     }
 }
 
-/// Returns what the metrics can't use.
+/// Returns the problem because of which the metrics can't use an entry.
 fn not_finite(annotation: &AnnotationEntry) -> Option<FieldProblem> {
     if let Some(xywh) = annotation.xywh
         && !xywh.iter().all(|value| value.is_finite())
@@ -312,7 +314,8 @@ fn not_finite(annotation: &AnnotationEntry) -> Option<FieldProblem> {
     }
 }
 
-/// Returns what training can't use, of an entry without problems of its own.
+/// Returns the problem because of which training can't use an entry that has no problems of its
+/// own.
 fn untrainable(entry: &Entry) -> Option<FieldProblem> {
     match entry {
         Entry::Image(image) if image.width.is_none() => {

@@ -11,11 +11,11 @@ use crate::boxes::ImageSize;
 /// An entry of one of the three lists.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry {
-    /// Of `images`.
+    /// An entry of `images`.
     Image(ImageEntry),
-    /// Of `annotations`.
+    /// An entry of `annotations`.
     Annotation(AnnotationEntry),
-    /// Of `categories`.
+    /// An entry of `categories`.
     Category(CategoryEntry),
 }
 
@@ -104,7 +104,7 @@ pub struct CategoryEntry {
 pub(crate) struct FieldProblem {
     /// The field; `None` where the entry is not an object or repeats a field.
     pub(crate) field: Option<&'static str>,
-    /// Whether the value can't be used, rather than being understood in spite of the problem.
+    /// Whether the value can't be used; false if it was understood despite the problem.
     pub(crate) is_unusable: bool,
     description: String,
 }
@@ -132,7 +132,7 @@ impl fmt::Display for FieldProblem {
     }
 }
 
-/// The fields of an entry of any of the lists, before their values are judged.
+/// The fields of an entry of any of the lists, before their values are validated.
 #[derive(Debug, Default)]
 pub(super) struct RawEntry {
     id: Scalar,
@@ -145,14 +145,14 @@ pub(super) struct RawEntry {
     area: Scalar,
     iscrowd: Scalar,
     name: Scalar,
-    /// What the entry is if it is not an object.
+    /// The type of an entry that is not an object.
     not_an_object: Option<&'static str>,
     /// A field that appears more than once; the last value counts, as in Python.
     repeated: Option<&'static str>,
 }
 
 impl RawEntry {
-    /// Judges the values: returns the entry and adds its problems.
+    /// Validates the values: returns the entry and adds its problems.
     pub(super) fn judge(mut self, list: List, problems: &mut Vec<FieldProblem>) -> Entry {
         let whole = |is_unusable, description| FieldProblem {
             field: None,
@@ -221,7 +221,8 @@ fn unusable<T>(
     None
 }
 
-/// A string of digits is understood, so that a copy can be corrected, but it is a problem.
+/// Validates an id. A string of digits is parsed, so that a copy can be corrected, but is reported
+/// as a problem.
 fn id(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) -> Option<u64> {
     if let Some(id) = value.as_id() {
         return Some(id);
@@ -236,8 +237,8 @@ fn id(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) -> O
     unusable(field, &value, "a non-negative integer", problems)
 }
 
-/// A missing size is not a problem of the entry: the checker has the size of the image, and the
-/// metrics do without.
+/// Validates a side. A missing size is not a problem of the entry: the checker has the size of the
+/// image, and the metrics do without.
 fn side(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) -> Option<u64> {
     match value {
         Scalar::Null => None,
@@ -284,7 +285,8 @@ fn bbox(value: Option<BoxValue>, problems: &mut Vec<FieldProblem>) -> Option<[f6
     None
 }
 
-/// A wrong area has a diagnostic of its own, so it is NaN here and not a problem of the entry.
+/// Validates an area. A wrong area has a separate diagnostic, so it is NaN here and not a problem
+/// of the entry.
 fn area(value: Scalar) -> Option<f64> {
     match value {
         Scalar::Null => None,

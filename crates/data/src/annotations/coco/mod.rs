@@ -1,10 +1,10 @@
 //! COCO instances JSON (<https://cocodataset.org/#format-data>).
 //!
 //! The training annotations of COCO are 450 MB of JSON, most of it segmentations that a detector
-//! does not use. They are skipped while reading, and every annotation goes straight into the columns
-//! of an [`AnnotationStore`], so that no tree of values is ever built.
+//! does not use. They are skipped while reading, and every annotation goes straight into the
+//! columns of an [`AnnotationStore`], so no tree of values is built.
 //!
-//! - `document`: the one reader, with a policy for problems. - `entry`, `value`: what an entry means
+//! - `document`: the reader, with a policy for problems. - `entry`, `value`: what an entry means
 //!   and what is wrong with it. - [`copy`]: copies that keep unknown fields.
 
 #[cfg(test)]
@@ -38,7 +38,7 @@ use crate::boxes::ImageSize;
 /// numbers; `area` is derived from the box and `iscrowd` is 0 where they are absent; `annotations`
 /// may be absent, as in the files for test servers; `segmentation` and unknown fields are skipped.
 ///
-/// Memory holds the columns alone, however large or hostile the file is.
+/// Only the columns are kept in memory, regardless of the size and content of the file.
 ///
 /// # Errors
 /// The file can't be read, is not a COCO document, has an entry with a missing or wrong field, or
@@ -49,7 +49,7 @@ pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
     read_coco_from(file, path)
 }
 
-/// [`read_coco`] from any reader; `path` only names it in errors.
+/// Reads as [`read_coco`], from any reader; `path` is used in error messages only.
 ///
 /// # Errors
 /// As [`read_coco`].
@@ -62,7 +62,7 @@ pub fn read_coco_from(reader: impl Read, path: &Path) -> Result<AnnotationStore,
     })
 }
 
-/// Collects entries that the strict policy has accepted, which are complete.
+/// A sink of entries that the strict policy has accepted; they are complete.
 struct Columns(AnnotationStoreBuilder);
 
 impl Sink for Columns {
@@ -314,7 +314,7 @@ mod tests {
         assert!(text.starts_with("no/such.json: "), "{text}");
     }
 
-    /// Peak resident memory of this process in MB.
+    /// Returns the peak resident memory of this process in MB.
     #[cfg(target_os = "linux")]
     fn peak_memory() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -1,7 +1,7 @@
 //! JSON values of a COCO document, read without expecting a type.
 //!
-//! A typed reader stops at the first wrong type and can't say which entry it is in. Here every value
-//! is accepted by the parser, and [`super::entry`] decides what it is worth.
+//! A typed reader stops at the first wrong type and can't say which entry it is in. Here the parser
+//! accepts every value, and [`super::entry`] validates it.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::annotations::json_guard::not_finite;
 /// The largest float below which every integer is exact.
 const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
 
-/// A JSON value; of lists and objects only the kind is kept.
+/// A JSON value; for lists and objects only the type is kept.
 #[derive(Debug, Default)]
 pub(super) enum Scalar {
     #[default]
@@ -29,8 +29,8 @@ impl Scalar {
         std::mem::take(self)
     }
 
-    /// The value as a non-negative integer, also when written `7.0`, as tables exported through
-    /// pandas do.
+    /// Returns the value as a non-negative integer, also when written `7.0`, as tables exported
+    /// through pandas do.
     pub(super) fn as_id(&self) -> Option<u64> {
         match *self {
             Self::Integer(id) => Some(id),
@@ -127,14 +127,14 @@ impl<'de> Deserialize<'de> for Id {
 pub(super) enum BoxValue {
     /// A list of numbers.
     Numbers {
-        /// The first four; `null` and JSON's missing numbers are NaN.
+        /// The first four numbers; `null` and non-finite numbers are NaN.
         values: [f64; 4],
-        /// The length of the list.
+        /// The length.
         count: usize,
-        /// Whether some are written as strings.
+        /// Whether some numbers are written as strings.
         has_strings: bool,
     },
-    /// Anything else, as it is named in a message.
+    /// Any other value, as named in a message.
     Other(String),
 }
 

@@ -15,8 +15,8 @@ use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind};
 /// another focus in 30; the nearest unrelated images in 69 (COCO) and 81 (blood cells, which are very similar).
 const NEAR_DUPLICATE: u32 = 36;
 
-/// Checks several splits of one dataset together: category tables that differ, images in two splits, classes
-/// that are evaluated and never trained, images that are not listed.
+/// Checks the splits of a dataset against each other: category tables that differ, images in two
+/// splits, classes that are evaluated but never trained, images that are not listed.
 pub fn compare_splits(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
     if let Some((first, others)) = splits.split_first() {
         for other in others {

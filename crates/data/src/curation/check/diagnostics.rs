@@ -8,9 +8,9 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Training or evaluation would fail or be wrong.
+    /// Training or evaluation would fail or give wrong results.
     Error,
-    /// Nothing has to be done.
+    /// No action is required.
     Warning,
 }
 
@@ -56,12 +56,13 @@ macro_rules! kinds {
                 match self { $(Self::$variant => if count == 1 { $one } else { $many },)* }
             }
 
-            /// Returns what the user can do, or why nothing has to be done.
+            /// Returns the recommended action, or why none is required.
             pub fn advice(self) -> &'static str {
                 match self { $(Self::$variant => $advice,)* }
             }
 
-            /// Returns what the corrected copy does; None if the problem must be resolved manually.
+            /// Returns the correction applied in the corrected copy; None if the problem must be
+            /// resolved manually.
             pub fn fix(self) -> Option<&'static str> {
                 match self { $(Self::$variant => fix!($($fix)?),)* }
             }
@@ -233,8 +234,8 @@ kinds! {
         "if they are one class, use one id";
 }
 
-/// Number of diagnostics of one kind that are kept with their places. More are only counted, so that a
-/// dataset with everything wrong does not fill the memory.
+/// Number of diagnostics of one kind that are stored with their locations. Further ones are only
+/// counted, which bounds the memory for a dataset where everything is wrong.
 pub const KEPT_PER_KIND: usize = 100_000;
 
 /// Diagnostics by kind, errors first.
@@ -246,9 +247,9 @@ pub struct Diagnostics {
 /// All diagnostics of one kind.
 #[derive(Debug, Default)]
 pub struct Group {
-    /// Their number.
+    /// Total number.
     pub count: usize,
-    /// Their number in each split, in the order in which the splits were checked.
+    /// Number in each split, in the order in which the splits were checked.
     pub by_split: Vec<(String, usize)>,
     /// The first [`KEPT_PER_KIND`] of them.
     pub kept: Vec<Diagnostic>,
@@ -277,7 +278,7 @@ impl Diagnostics {
         self.by_kind.iter().map(|(kind, group)| (*kind, group))
     }
 
-    /// Returns the diagnostics of one kind.
+    /// Returns the diagnostics of a kind.
     pub fn of(&self, kind: Kind) -> Option<&Group> {
         self.by_kind.get(&kind)
     }

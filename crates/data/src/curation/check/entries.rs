@@ -9,7 +9,7 @@ use crate::curation::check::{
     CheckedSplit, Diagnostics, Entries, Kind, RawAnnotation, RawCategory, RawImage, Verdict,
 };
 
-/// Turns the entries of a split into those of the checker; ids are those of a strict read.
+/// Converts the entries of a split to those of the checker; ids are those of a strict read.
 pub(super) fn read(
     name: &str,
     files: &SplitFiles,

@@ -139,7 +139,7 @@ fn write_category(category: &RawCategory, fields: &mut Map<String, Value>) {
     set(fields, "name", category.name.as_deref());
 }
 
-/// Rounds the digits away that a subtraction leaves: `38.65` instead of `38.650000000000034`.
+/// Rounds off the digits that a subtraction leaves: `38.65` instead of `38.650000000000034`.
 fn tidy(value: f64) -> f64 {
     const DIGITS: f64 = 1e6;
     (value * DIGITS).round() / DIGITS

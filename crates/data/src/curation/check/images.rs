@@ -1,4 +1,4 @@
-//! Checks of the image files of one split; all of them are decoded.
+//! Checks of the image files of one split; all files are decoded.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,10 +16,10 @@ use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
 use crate::images::decode::{DecodeError, InspectedImage, inspect_image_bytes};
 
-/// Larger files are refused, so that a few of them cannot fill the memory.
+/// Size limit of an image file, so that a few files cannot exhaust the memory.
 const LARGEST_FILE: u64 = 1 << 30;
 
-/// What is kept of an image.
+/// Facts about an image that are kept after decoding.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ImageFacts {
     /// SHA-256 of the file.
@@ -34,8 +34,8 @@ pub(super) struct ImageFacts {
 pub(super) struct DifferenceHash([u64; 4]);
 
 impl DifferenceHash {
-    /// Gray levels between the darkest and the brightest of the resized pixels; with less, noise
-    /// decides the bits.
+    /// Minimum range of gray levels of the resized pixels; below it, the bits are determined by
+    /// noise.
     const MIN_CONTRAST: u32 = 24;
 
     pub(super) fn of(image: &RgbImage) -> Option<Self> {
@@ -198,7 +198,7 @@ fn rotate_boxes(split: &mut CheckedSplit, rotated: &HashMap<u64, (Orientation, I
     }
 }
 
-/// Returns the box in the upright image of a box in the stored pixels.
+/// Maps a box in the stored pixels to the upright image.
 fn upright_box([x, y, w, h]: [f64; 4], orientation: Orientation, stored: ImageSize) -> [f64; 4] {
     let (width, height) = (stored.width as f64, stored.height as f64);
     let (from_right, from_bottom) = (width - x - w, height - y - h);
@@ -257,7 +257,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Unread> {
 }
 
 fn inspect_bytes(bytes: &[u8], path: &Path, name: &str, inspection: &mut Inspection) {
-    // A panic of a decoder must cost one image, not the whole check.
+    // A panic of a decoder must fail one image, not the whole check.
     let inspected = catch_unwind(AssertUnwindSafe(|| inspect_image_bytes(bytes, path)));
     match inspected {
         Ok(Ok(inspected)) => whole_image(&inspected, name, inspection),
@@ -341,12 +341,12 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// File names in directories by their lower-case form; each directory is listed once.
+/// File names in directories by their lower-case form; each directory is listed only once.
 #[derive(Default)]
 struct Neighbors(Mutex<HashMap<PathBuf, HashMap<String, String>>>);
 
 impl Neighbors {
-    /// Returns what exists instead of a missing file.
+    /// Returns an existing file that a missing file name may refer to.
     fn hint(&self, directory: &Path, name: &str) -> String {
         let slashes = name.replace('\\', "/");
         if slashes != name && directory.join(&slashes).is_file() {

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
 
-/// In pixels; a box that exceeds its image by no more is rounded, or counts from 1.
+/// Tolerance in pixels; a box that exceeds its image by no more is rounded, or counts from 1.
 const EDGE_TOLERANCE: f64 = 1.0;
-/// In pixels; the largest image that can be decoded has sides of 18,900.
+/// Largest plausible side in pixels; the largest image that can be decoded has sides of 18,900.
 const LARGEST_COORDINATE: f64 = 1e6;
-/// Fewer boxes do not show what their numbers mean.
+/// Minimum number of boxes from which the meaning of their numbers can be inferred.
 const FEWEST_TO_JUDGE: usize = 10;
 
 pub(super) fn check_categories(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
@@ -128,7 +128,7 @@ pub(super) fn drop_images_without_size(split: &mut CheckedSplit) {
     }
 }
 
-/// What the four numbers of a box are.
+/// The meaning of the four numbers of a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     /// `[x, y, width, height]` in pixels, as in COCO.
@@ -166,7 +166,7 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
 /// Positions of images by id.
 struct Places {
     kept: HashMap<u64, usize>,
-    /// Ids of images that are listed and were dropped.
+    /// Ids of images that are listed but were dropped.
     dropped: HashSet<u64>,
 }
 
@@ -229,7 +229,7 @@ fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &m
     }
 }
 
-/// Decides what the numbers mean, by how each meaning fits the images.
+/// Infers the meaning of the numbers from how well each candidate fits the images.
 fn meaning(split: &CheckedSplit, places: &Places) -> Meaning {
     let (mut all, mut sticking_out, mut fit_as_corners, mut at_most_one) = (0, 0, 0, 0);
     for (_, object) in split.objects.kept() {
@@ -308,7 +308,7 @@ fn check_box(
         }
         object.xywh = Some(clipped);
     }
-    // The loader measures the clipped box, by however little it is clipped.
+    // The loader uses the size of the clipped box, however small the clipped part is.
     if clipped[2] <= 1.0 || clipped[3] <= 1.0 {
         let detail = format!("bbox {}", Numbers(xywh));
         diagnostics.add(
@@ -338,7 +338,7 @@ fn impossible([x, y, w, h]: [f64; 4], size: ImageSize, meaning: Meaning) -> Opti
     }
 }
 
-/// Clips a box to its image; returns the part inside and by how many pixels the box exceeded the
+/// Clips a box to its image; returns the clipped box and by how many pixels the box exceeded the
 /// image.
 fn clip_to_image([x, y, w, h]: [f64; 4], size: ImageSize) -> ([f64; 4], f64) {
     let (width, height) = (size.width as f64, size.height as f64);
@@ -499,7 +499,7 @@ impl CheckedSplit {
     }
 }
 
-/// Displays a box as `[1, 2.5, NaN, 4]`.
+/// Wrapper that displays a box as `[1, 2.5, NaN, 4]`.
 struct Numbers([f64; 4]);
 
 impl std::fmt::Display for Numbers {

@@ -1,9 +1,9 @@
 //! Validation of a dataset before training.
 //!
-//! A strict read fails at the first error. The checker continues after an error and collects all problems as
-//! [`Diagnostics`]: errors, with which training or evaluation would fail or be wrong, and warnings. What
-//! can be corrected without guessing is corrected in memory; [`CheckedSplit::write_fixed`] writes it as a
-//! new file.
+//! A strict read fails at the first error. The checker continues after an error and collects all
+//! problems as [`Diagnostics`]: errors, which would make training or evaluation fail or give wrong
+//! results, and warnings. What can be corrected without guessing is corrected in memory;
+//! [`CheckedSplit::write_fixed`] writes it as a new file.
 //!
 //! - [`diagnostics`]: the kinds of problems, and the collection of those found.
 //! - `reading`: COCO JSON. - `entries`: the other formats.
@@ -31,7 +31,7 @@ pub use between::compare_splits;
 pub use diagnostics::{Diagnostic, Diagnostics, Kind, Severity};
 pub use fixing::FixSummary;
 
-/// An entry of `annotations`, as far as it could be understood.
+/// An entry of `annotations`, as far as it could be parsed.
 #[derive(Debug, Clone, Default)]
 struct RawAnnotation {
     id: Option<u64>,
@@ -40,7 +40,7 @@ struct RawAnnotation {
     xywh: Option<[f64; 4]>,
     area: Option<f64>,
     is_crowd: bool,
-    /// Whether its outline no longer fits and is dropped.
+    /// Whether its outline no longer matches the box and is dropped.
     without_outline: bool,
 }
 
@@ -120,7 +120,7 @@ pub struct CheckOptions {
     pub images: bool,
 }
 
-/// A split that was checked and corrected as far as possible.
+/// A split that was checked and corrected where possible.
 #[derive(Debug)]
 pub struct CheckedSplit {
     /// The name: train, val, test, or that of the file.
@@ -132,7 +132,7 @@ pub struct CheckedSplit {
     /// Whether the annotations are a COCO JSON file that could be read to its end; only then a corrected copy
     /// can be written.
     pub is_whole: bool,
-    /// Whether sizes come from the images and cannot be missing from the annotations.
+    /// Whether sizes are read from the images and cannot be missing from the annotations.
     has_image_sizes: bool,
     images: Entries<RawImage>,
     objects: Entries<RawAnnotation>,
@@ -157,8 +157,8 @@ pub enum Progress {
 /// Checks one split on its own. `name` is its name in diagnostics.
 ///
 /// # Errors
-/// The annotations cannot be opened, or have too many entries. Whatever is wrong inside is a diagnostic,
-/// not an error.
+/// The annotations cannot be opened, or have too many entries. Problems in their contents are
+/// diagnostics, not errors.
 pub fn check_split(
     name: &str,
     files: &SplitFiles,
@@ -207,10 +207,10 @@ impl CheckedSplit {
         self.categories.len()
     }
 
-    /// Builds the store of the entries that are sound or were corrected: the content of the corrected copy.
+    /// Builds the store of the valid and corrected entries: the content of the corrected copy.
     ///
     /// # Errors
-    /// Nothing is left, or entries that could not be corrected contradict each other.
+    /// No entry is left, or entries that could not be corrected contradict each other.
     pub fn sound_part(&self) -> Result<AnnotationStore, AnnotationError> {
         let mut builder = AnnotationStoreBuilder::new();
         for (_, category) in self.categories.kept() {
@@ -240,7 +240,7 @@ impl CheckedSplit {
         builder.build()
     }
 
-    /// Returns a diagnostic on an image.
+    /// Returns a diagnostic about an image.
     fn diagnostic_on_image(&self, at: usize, detail: impl Into<String>) -> Diagnostic {
         let image = &self.images.entries[at];
         Diagnostic {

@@ -15,7 +15,7 @@ use crate::curation::check::{
     RawImage, Verdict,
 };
 
-/// Reads the lists of a split. Of a document that can't be parsed to its end, the entries before the
+/// Reads the lists of a split. If a document can't be parsed completely, the entries before the
 /// error are read.
 pub(super) fn read(
     name: &str,
@@ -70,7 +70,7 @@ pub(super) fn read(
     })
 }
 
-/// A file that reports how much of it was read.
+/// A file reader that reports how many bytes were read.
 struct Observed<'a> {
     inner: File,
     done: u64,
@@ -94,7 +94,7 @@ struct Reading<'a> {
     images: Entries<RawImage>,
     objects: Entries<RawAnnotation>,
     categories: Entries<RawCategory>,
-    /// How many times each list appears.
+    /// Number of occurrences of each list.
     appearances: [usize; 3],
 }
 
@@ -110,7 +110,7 @@ impl Reading<'_> {
         self.diagnostics.add(kind, diagnostic);
     }
 
-    /// A list that is absent from a broken document may follow the broken part.
+    /// Checks the lists; a list that is absent from a broken document may follow the broken part.
     fn check_lists(&mut self, is_whole: bool) {
         for (list, count) in [
             (List::Images, self.images.len()),

@@ -56,8 +56,9 @@ impl LabeledName {
         }
     }
 
-    /// Parses a known name or the path of a directory with a classification dataset; None for anything else.
-    /// A directory with annotations of boxes is none, whatever else it contains.
+    /// Parses a known name or the path of a directory with a classification dataset; None for
+    /// anything else. A directory with annotations of boxes is not a classification dataset,
+    /// regardless of its other contents.
     pub fn parse(name: &str) -> Option<Self> {
         let directory = Path::new(name);
         let is_cifar = |variant| CifarFiles::find(directory, variant).is_some();
@@ -94,7 +95,7 @@ impl LabeledName {
     /// Returns the directory of the files.
     ///
     /// # Errors
-    /// A named dataset without a data directory.
+    /// A named dataset has no data directory.
     pub fn directory(&self, data_dir: Option<&Path>) -> Result<PathBuf, RegistryError> {
         match self {
             Self::Cifar10 | Self::Cifar100 | Self::ImageNet | Self::Places365 => {
@@ -167,7 +168,7 @@ impl LabeledName {
     }
 }
 
-/// Opens the only one of these datasets in a directory.
+/// Opens the only dataset of these kinds in a directory.
 fn open_cifar(
     directory: &Path,
     variants: &[CifarVariant],

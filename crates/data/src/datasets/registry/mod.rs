@@ -25,7 +25,7 @@ use crate::shapes::{
 /// The environment variable with the directory of all datasets.
 pub const DATA_DIR_VARIABLE: &str = "SEDET_DATA";
 
-/// Why a dataset did not open.
+/// The reason why a dataset did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// A known name without a data directory.
@@ -58,20 +58,20 @@ pub enum RegistryError {
     Data {
         /// The dataset.
         name: String,
-        /// What is wrong.
+        /// The problem.
         source: DataError,
     },
     /// The generated scenes have no test split.
     #[error("the generated scenes have no test split, only train and val")]
     NoTestSplit,
-    /// The generator's settings.
+    /// A setting of the generator is invalid.
     #[error(transparent)]
     Shapes(#[from] ShapesError),
 }
 
-/// Returns the question whether a similar name is meant.
+/// Returns the question whether a similar name was meant.
 fn suggestion(name: &str) -> String {
-    /// Jaro-Winkler similarity from which a name is probably a typing error.
+    /// Jaro-Winkler similarity above which a name is treated as a typing error.
     const SIMILAR: f64 = 0.85;
     let known = DatasetName::NAMES.iter().chain(&LabeledName::NAMES);
     let similar = known.map(|known| (strsim::jaro_winkler(name, known), known));
@@ -91,7 +91,7 @@ pub enum DatasetName {
     Shapes,
     /// BCCD blood cells, after the download.
     BloodCells,
-    /// COCO 2017 as it is unpacked.
+    /// COCO 2017 in its original layout.
     Coco,
     /// Any directory in one of the annotation [formats](crate::annotations::format::FORMATS).
     Directory(PathBuf),
@@ -113,7 +113,7 @@ impl DatasetName {
     /// Parses a known name or the path of a directory.
     ///
     /// # Errors
-    /// Neither, or a classification dataset.
+    /// It is neither, or a classification dataset.
     pub fn parse(name: &str) -> Result<Self, RegistryError> {
         match AnyDatasetName::parse(name)? {
             AnyDatasetName::Detection(dataset) => Ok(dataset),
@@ -133,7 +133,7 @@ impl DatasetName {
     /// Returns the directory of the files; None for generated data.
     ///
     /// # Errors
-    /// A named dataset without a data directory.
+    /// A named dataset has no data directory.
     pub fn directory(&self, data_dir: Option<&Path>) -> Result<Option<PathBuf>, RegistryError> {
         match self {
             Self::Shapes => Ok(None),
@@ -142,16 +142,16 @@ impl DatasetName {
         }
     }
 
-    /// Finds the splits that exist; nothing is read yet. Empty for generated data.
+    /// Finds the splits that exist, without reading them. Empty for generated data.
     ///
     /// # Errors
-    /// No data directory, or no split in it.
+    /// There is no data directory, or no split in it.
     pub fn splits(&self, data_dir: Option<&Path>) -> Result<Vec<SplitFiles>, RegistryError> {
         let Some(directory) = self.directory(data_dir)? else {
             return Ok(Vec::new());
         };
         let found = if *self == Self::Coco {
-            // One of the two is enough; without any, the message is about train.
+            // One of the two is sufficient; if both are missing, the message names train.
             match [Split::Train, Split::Val].map(|split| find_coco(&directory, split)) {
                 [Err(error), Err(_)] => Err(error.into()),
                 found => Ok(found.into_iter().flatten().collect()),
@@ -244,7 +244,7 @@ impl AnyDatasetName {
     /// layout of one and no annotations of boxes, and else a detection dataset.
     ///
     /// # Errors
-    /// Neither a known name nor a directory.
+    /// The string is neither a known name nor a directory.
     pub fn parse(name: &str) -> Result<Self, RegistryError> {
         let directory = Path::new(name);
         if let Some(dataset) = DatasetName::named(name) {
@@ -259,8 +259,8 @@ impl AnyDatasetName {
     }
 }
 
-/// Returns the directory of a named dataset: the one of its name in the data directory, or else the data
-/// directory itself.
+/// Returns the directory of a named dataset: the subdirectory of that name in the data directory,
+/// or else the data directory itself.
 fn directory_of(name: &str, data_dir: Option<&Path>) -> Result<PathBuf, RegistryError> {
     let variable = std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from);
     let base = data_dir.map(Path::to_path_buf).or(variable);
@@ -278,11 +278,11 @@ pub struct OpenedSplit {
     pub annotations: Option<PathBuf>,
 }
 
-/// Builds a split of the generated scenes. A scene is drawn at its first use and its JPEG file is kept in
-/// memory: drawing again costs about ten times as much as decoding.
+/// Builds a split of the generated scenes. A scene is rendered at its first use and its JPEG file
+/// is kept in memory: rendering takes about ten times as long as decoding.
 ///
 /// # Errors
-/// Settings out of range.
+/// A setting is out of range.
 pub fn shapes_dataset(
     config: &ShapesConfig,
     split: Split,

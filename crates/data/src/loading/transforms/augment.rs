@@ -25,21 +25,19 @@ pub struct Sample {
     pub labels: Vec<usize>,
 }
 
-/// Random cropping: each side is a fraction of the image's, drawn from
-/// `[min_fraction, 1]`.
+/// Random cropping: each side is a fraction of the image's, drawn from `[min_fraction, 1]`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RandomCrop {
     /// Probability of cropping, 0 to 1.
     pub probability: f32,
-    /// Smallest side of the window as a fraction of the image's side, above 0, at most 1.
+    /// Smallest side of the crop as a fraction of the image's side, above 0, at most 1.
     pub min_fraction: f32,
 }
 
-/// Random scaling, as in large-scale jitter
-/// (<https://arxiv.org/abs/2012.07177>): a factor is drawn from `[min, max]`. Below 1 the image is
-/// resized to that fraction of the input size; above 1 a window of that inverse fraction is cut out
-/// and fills the input, so the input never grows.
+/// Random scaling, as in large-scale jitter (<https://arxiv.org/abs/2012.07177>): a factor is drawn
+/// from `[min, max]`. Below 1 the image is resized to that fraction of the input size; above 1 a
+/// crop of the inverse fraction is resized to the input size, so the input never grows.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleJitter {
@@ -52,15 +50,17 @@ pub struct ScaleJitter {
 /// The data augmentation of a training run. The default is that of the reference implementations: a
 /// horizontal flip with probability 0.5.
 ///
-/// Order: flips and turn, crop, scale, colors, then the input's short side.
+/// Order: flips and rotation, crop, scale, color jitter, then the input's short side.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
     /// Probability of mirroring left-right, 0 to 1.
     pub horizontal_flip: f32,
-    /// Probability of mirroring top-bottom, 0 to 1; for images without an upright direction, such as those of a microscope.
+    /// Probability of mirroring top-bottom, 0 to 1; for images without a canonical orientation,
+    /// such as microscope images.
     pub vertical_flip: f32,
-    /// Probability of rotating by 90 degrees, left or right at random, 0 to 1; likewise.
+    /// Probability of rotating by 90 degrees, left or right at random, 0 to 1; for images without a
+    /// canonical orientation.
     pub quarter_turn: f32,
     /// Random cropping.
     pub crop: Option<RandomCrop>,
@@ -68,7 +68,7 @@ pub struct Augmentation {
     pub scale_jitter: Option<ScaleJitter>,
     /// Color jitter.
     pub color_jitter: Option<ColorJitter>,
-    /// Short sides in pixels from which each image draws one; empty: the preprocessing's
+    /// Short sides in pixels from which one is drawn for each image; if empty, the preprocessing's
     /// `min_size`.
     pub min_sizes: Vec<usize>,
 }
@@ -83,7 +83,7 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
-    /// Returns an augmentation that changes nothing.
+    /// Returns an augmentation that does nothing.
     pub const fn none() -> Self {
         Self {
             horizontal_flip: 0.0,
@@ -134,8 +134,8 @@ impl Augmentation {
         self.color_jitter.map_or(Ok(()), |jitter| jitter.validate())
     }
 
-    /// Augments a sample and returns its preprocessing (the short side may be random, too). A box cut
-    /// by a crop is dropped unless both its sides are longer than `min_side`, in pixels.
+    /// Augments a sample and returns its preprocessing (the short side may be random, too). A box
+    /// clipped by a crop is dropped unless both its sides are longer than `min_side`, in pixels.
     pub fn apply(
         &self,
         mut sample: Sample,
@@ -184,8 +184,8 @@ impl Augmentation {
     }
 }
 
-/// Crops a window of the given fractions (x, y) at a random place. An image that has boxes
-/// keeps at least one: other places are tried, and after ten the image stays whole.
+/// Crops a window of the given fractions (x, y) at a random position. An image that has boxes keeps
+/// at least one: other positions are tried, and after ten tries the image is not cropped.
 fn crop_keeping_objects(
     sample: Sample,
     fractions: [f32; 2],
@@ -213,7 +213,7 @@ fn crop_keeping_objects(
     sample
 }
 
-/// Draws an event of this probability, 0 to 1.
+/// Draws an event with this probability, 0 to 1.
 pub(super) fn happens(probability: f32, rng: &mut impl Rng) -> bool {
     // no draw for what is switched off; `random::<f32>()` is in [0, 1)
     probability > 0.0 && rng.random::<f32>() < probability

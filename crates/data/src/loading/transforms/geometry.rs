@@ -6,7 +6,7 @@ use crate::boxes::{BoxXyxy, ImageSize};
 
 use crate::loading::transforms::augment::Sample;
 
-/// Mirrors left and right.
+/// Mirrors left-right.
 pub fn flip_horizontal(mut sample: Sample) -> Sample {
     let width = sample.image.width() as f32;
     imageops::flip_horizontal_in_place(&mut sample.image);
@@ -16,7 +16,7 @@ pub fn flip_horizontal(mut sample: Sample) -> Sample {
     sample
 }
 
-/// Mirrors top and bottom.
+/// Mirrors top-bottom.
 pub fn flip_vertical(mut sample: Sample) -> Sample {
     let height = sample.image.height() as f32;
     imageops::flip_vertical_in_place(&mut sample.image);
@@ -54,7 +54,7 @@ pub fn turn_counter_clockwise(sample: Sample) -> Sample {
     }
 }
 
-/// A part of an image, in whole pixels.
+/// A rectangle of an image, in whole pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Left edge.
@@ -68,8 +68,8 @@ pub struct Window {
 }
 
 /// Crops to a window. A box is kept when its center is inside the window (so that no object is
-/// labeled by a sliver of its edge) and both sides of its visible part are longer than `min_side`;
-/// it is clipped to the window.
+/// labeled by a small part at its edge) and both sides of its visible part are longer than
+/// `min_side`; it is clipped to the window.
 ///
 /// The window must be inside the image.
 pub fn crop(sample: &Sample, window: Window, min_side: f32) -> Sample {
@@ -116,8 +116,9 @@ mod tests {
     use image::Rgb;
     use proptest::prelude::*;
 
-    /// A black image in which exactly the pixels of the boxes are painted, each with its color;
-    /// a transform is right when the moved boxes again cover exactly the painted pixels.
+    /// Returns a black image in which exactly the pixels of the boxes are painted, each with its
+    /// color; a transform is correct if the transformed boxes again cover exactly the painted
+    /// pixels.
     fn painted(width: u32, height: u32, boxes: Vec<BoxXyxy>) -> Sample {
         let mut image = RgbImage::new(width, height);
         for (i, b) in boxes.iter().enumerate() {

@@ -1,9 +1,10 @@
-//! From decoded pixels to network input, pixels and boxes always together.
+//! Transforms from decoded pixels to network input, of pixels and boxes together.
 //!
 //! Augmentation comes first and works on 8-bit pixels in image coordinates ([`augment`], with
 //! [`geometry`] and [`color`]); then [`preprocess`] resizes ([`resize`]) and normalizes, the same
-//! for training, evaluation and prediction. Classifiers have augmentations of their own in
-//! [`classify`]: a label does not move with the pixels, and all inputs of a batch have one size.
+//! for training, evaluation and prediction. Classifiers have separate augmentations in
+//! [`classify`]: a label does not depend on the geometry, and all inputs of a batch have the same
+//! size.
 
 pub mod augment;
 pub mod classify;

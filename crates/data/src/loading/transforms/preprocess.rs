@@ -1,5 +1,5 @@
-//! The one way from an image to model input: resized, normalized, planes in the network's
-//! channel order. Training, evaluation and prediction share [`prepare`].
+//! Preprocessing of images to model input: resizing, normalization and the network's channel order.
+//! Training, evaluation and prediction share [`prepare`].
 
 use image::RgbImage;
 
@@ -8,17 +8,17 @@ use crate::boxes::{BoxXyxy, ImageSize};
 
 use crate::loading::transforms::resize::{ResizeMethod, resize_bilinear_plane, resize_rgb8};
 
-/// A limit of the long side that only images of extreme aspect ratio reach: short sides of 256 pixels
-/// and a long side 256 times as long. It limits the memory of such an image.
+/// A limit of the long side that only images of extreme aspect ratio reach: 256 times a short side
+/// of 256 pixels. It bounds the memory of such an image.
 pub const NO_LONG_SIDE_LIMIT: usize = 1 << 16;
 
-/// Order of the color planes that a network was trained with.
+/// Order of the channels that a network was trained with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelOrder {
     /// Red first.
     Rgb,
-    /// Blue first, as OpenCV, Caffe and detectron2's published weights.
+    /// Blue first, as in OpenCV, Caffe and detectron2's published weights.
     Bgr,
 }
 
@@ -29,23 +29,22 @@ pub enum ChannelOrder {
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// Order of the planes.
+    /// Order of the channels.
     pub channel_order: ChannelOrder,
-    /// Applied first: 1/255 for means on a scale of 1, 1 for means on a scale of 255.
+    /// Scale factor, applied first: 1/255 for means on a scale of 1, 1 for means on a scale of 255.
     pub scale: f32,
-    /// Subtracted, per channel.
+    /// Mean per channel, subtracted.
     pub mean: [f32; 3],
-    /// Divided by, per channel.
+    /// Standard deviation per channel, divided by.
     pub std: [f32; 3],
     /// Length of the input's short side in pixels.
     pub min_size: usize,
     /// Upper limit of the long side in pixels.
     pub max_size: usize,
-    /// How to resize.
+    /// Resize method.
     pub resize_method: ResizeMethod,
-    /// Side in pixels of the square cut out of the center after resizing, padded with black where
-    /// the image is smaller (torchvision's `CenterCrop`). Classifiers only: a detector must see
-    /// the whole image.
+    /// Side in pixels of the center crop after resizing, padded with black where the image is
+    /// smaller (torchvision's `CenterCrop`). Classifiers only: a detector must see the whole image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub center_crop: Option<usize>,
     /// Batches are padded with zeros to a multiple of this in height and width.
@@ -53,7 +52,8 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
-    /// torchvision's detectors: RGB, ImageNet mean and standard deviation, 800/1333 pixels.
+    /// Returns the preprocessing of torchvision's detectors: RGB, ImageNet mean and standard
+    /// deviation, 800/1333 pixels.
     pub const fn torchvision() -> Self {
         Self {
             channel_order: ChannelOrder::Rgb,
@@ -68,7 +68,8 @@ impl Preprocess {
         }
     }
 
-    /// detectron2's detectors on Caffe weights: BGR, mean on a scale of 255, no standard deviation.
+    /// Returns the preprocessing of detectron2's detectors on Caffe weights: BGR, mean on a scale
+    /// of 255, no standard deviation.
     pub const fn detectron2() -> Self {
         Self {
             channel_order: ChannelOrder::Bgr,
@@ -83,8 +84,8 @@ impl Preprocess {
         }
     }
 
-    /// mmdetection's detectors of style `pytorch`: RGB, ImageNet mean and standard deviation on a scale of
-    /// 255.
+    /// Returns the preprocessing of mmdetection's detectors of style `pytorch`: RGB, ImageNet mean
+    /// and standard deviation on a scale of 255.
     pub const fn mmdetection() -> Self {
         Self {
             channel_order: ChannelOrder::Rgb,
@@ -95,8 +96,9 @@ impl Preprocess {
         }
     }
 
-    /// How ImageNet classifiers are measured: RGB, ImageNet mean and standard deviation, the center of 224
-    /// pixels out of an image whose short side is 256 (torchvision's `ImageClassification` preset).
+    /// Returns the evaluation preprocessing of ImageNet classifiers: RGB, ImageNet mean and
+    /// standard deviation, the center crop of 224 pixels of an image whose short side is 256
+    /// (torchvision's `ImageClassification` preset).
     pub const fn imagenet_eval() -> Self {
         Self {
             min_size: 256,
@@ -120,7 +122,7 @@ impl Preprocess {
     /// Validates the values.
     ///
     /// # Errors
-    /// A size of zero, `max_size` below `min_size`, a zero standard deviation, or a value that is not finite.
+    /// A size is zero, `max_size` is below `min_size`, a standard deviation is zero, or a value is not finite.
     pub fn validate(&self) -> Result<(), DataError> {
         let wrong = |setting, problem: String| Err(DataError::Setting { setting, problem });
         if self.min_size == 0 {
@@ -147,12 +149,13 @@ impl Preprocess {
         Ok(())
     }
 
-    /// Side in pixels of a classifier's square input: the cut out center, or else the short side.
+    /// Returns the side in pixels of a classifier's square input: that of the center crop, or else
+    /// the short side.
     pub fn input_side(&self) -> usize {
         self.center_crop.unwrap_or(self.min_size)
     }
 
-    /// Size of the input for an image of this size, before padding.
+    /// Returns the size of the input for an image of this size, before padding.
     pub fn input_size(&self, image: ImageSize) -> ImageSize {
         match self.center_crop {
             Some(side) => ImageSize::new(side, side),
@@ -160,8 +163,8 @@ impl Preprocess {
         }
     }
 
-    /// The part of an image that becomes the input, in the image's pixels: all of it, or the
-    /// square that is cut out, which sticks out where the resized image is smaller.
+    /// Returns the part of an image that becomes the input, in the image's pixels: the whole image,
+    /// or the center crop, which exceeds the image if the resized image is smaller.
     pub fn input_box(&self, image: ImageSize) -> BoxXyxy {
         let Some(side) = self.center_crop else {
             return BoxXyxy::new(0.0, 0.0, image.width as f32, image.height as f32);
@@ -178,7 +181,7 @@ impl Preprocess {
             .input_size(image, self.min_size, self.max_size)
     }
 
-    /// The normalized value of each 8-bit level in one of the network's channels.
+    /// Returns the normalized value of each 8-bit level in one of the network's channels.
     fn levels(&self, channel: usize) -> [f32; 256] {
         std::array::from_fn(|level| self.normalized(level as f32, channel))
     }
@@ -187,21 +190,21 @@ impl Preprocess {
         (level * self.scale - self.mean[channel]) / self.std[channel]
     }
 
-    /// The 8-bit color, red first, that is nearest to zero after normalizing.
+    /// Returns the 8-bit RGB color that is nearest to zero after normalization.
     pub fn mean_color(&self) -> [u8; 3] {
         let mut color = [0; 3];
         for (channel, mean) in self.mean.iter().enumerate() {
-            // a float too large for a level becomes 255, one that is no number 0
+            // the cast saturates: a float above 255 becomes 255, NaN becomes 0
             color[self.rgb_channel(channel)] = (mean / self.scale).round() as u8;
         }
         color
     }
 
-    /// The image that a network's input shows: `planes` are `[3, height, width]` of `frame`, of
-    /// which the top left part of `shown` is taken. Undoes [`normalize`] exactly.
+    /// Converts a network's input back to an image: `planes` are `[3, height, width]` of size
+    /// `frame`, of which the top left part of size `shown` is used. Inverts [`normalize`] exactly.
     ///
     /// # Panics
-    /// Fewer planes than `frame` needs, or `shown` is larger than it.
+    /// `planes` has fewer values than `frame` needs, or `shown` is larger than `frame`.
     pub fn image(&self, planes: &[f32], frame: ImageSize, shown: ImageSize) -> RgbImage {
         let plane = frame.height * frame.width;
         RgbImage::from_fn(shown.width as u32, shown.height as u32, |x, y| {
@@ -210,14 +213,14 @@ impl Preprocess {
             for channel in 0..3 {
                 let value = planes[channel * plane + at];
                 let level = (value * self.std[channel] + self.mean[channel]) / self.scale;
-                // beyond the levels it is cut, as any float that becomes a byte
+                // the cast saturates outside of 0 to 255
                 color[self.rgb_channel(channel)] = level.round() as u8;
             }
             image::Rgb(color)
         })
     }
 
-    /// The color of red, green and blue that one of the network's channels shows.
+    /// Returns the index in RGB of one of the network's channels.
     fn rgb_channel(&self, channel: usize) -> usize {
         match self.channel_order {
             ChannelOrder::Rgb => channel,
@@ -226,10 +229,11 @@ impl Preprocess {
     }
 }
 
-/// Reads the input of a network that must see the whole image; for serde's `deserialize_with`.
+/// Deserializes the preprocessing of a network that must see the whole image; for serde's
+/// `deserialize_with`.
 ///
 /// # Errors
-/// Not a [`Preprocess`], or one with a `center_crop`.
+/// The value is not a [`Preprocess`], or has a `center_crop`.
 pub fn whole_image<'de, D>(deserializer: D) -> Result<Preprocess, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -243,7 +247,7 @@ where
     }
 }
 
-/// An image ready for a network, not yet padded.
+/// An image prepared for a network, not yet padded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreparedImage {
     /// `[3, height, width]` of `input_size`, in the network's channel order, normalized.
@@ -260,20 +264,21 @@ impl PreparedImage {
         ratios(self.image_size, self.input_size)
     }
 
-    /// Moves a box from the image to the input.
+    /// Maps a box from the image to the input.
     pub fn to_input(&self, box_in_image: BoxXyxy) -> BoxXyxy {
         let (x, y) = self.ratios();
         box_in_image.scale(x, y)
     }
 
-    /// Moves a box from the input to the image.
+    /// Maps a box from the input to the image.
     pub fn to_image(&self, box_in_input: BoxXyxy) -> BoxXyxy {
         let (x, y) = ratios(self.input_size, self.image_size);
         box_in_input.scale(x, y)
     }
 }
 
-/// New over old, per axis `(x, y)`, as torchvision's `resize_boxes` in `f32`.
+/// Returns the ratio of the new to the old size per axis `(x, y)`, as torchvision's `resize_boxes`
+/// in `f32`.
 pub fn ratios(old: ImageSize, new: ImageSize) -> (f32, f32) {
     (
         new.width as f32 / old.width as f32,
@@ -281,7 +286,7 @@ pub fn ratios(old: ImageSize, new: ImageSize) -> (f32, f32) {
     )
 }
 
-/// Resizes and normalizes an image, and cuts out its center if the network wants it so.
+/// Resizes and normalizes an image, and applies the center crop if there is one.
 pub fn prepare(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
     let resized = resized(image, preprocess);
     match preprocess.center_crop {
@@ -290,12 +295,12 @@ pub fn prepare(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
     }
 }
 
-/// The ten views whose mean score is the classical multi-crop measurement (torchvision's
-/// `TenCrop`): squares of side `center_crop` at the top left, top right, bottom left, bottom right
+/// Prepares the ten views of multi-crop evaluation (torchvision's `TenCrop`), whose scores are
+/// averaged: squares of side `center_crop` at the top left, top right, bottom left, bottom right
 /// and in the center of the resized image, then the same five of the mirrored image.
 ///
 /// # Errors
-/// No `center_crop`, or a resized image that is smaller.
+/// There is no `center_crop`, or the resized image is smaller.
 pub fn prepare_ten_crops(
     image: &RgbImage,
     preprocess: &Preprocess,
@@ -325,13 +330,13 @@ pub fn prepare_ten_crops(
         crops
     };
     let mut crops = five(&whole);
-    // Mirrored before it is cut: the center of an odd remainder is not its own mirror image.
+    // Mirrored before cropping: the center crop of an odd remainder is not symmetric.
     crops.extend(five(&mirrored(whole)));
     Ok(crops)
 }
 
-/// Normalizes an image that has the size of the network's input already, as a training image
-/// behind its augmentation.
+/// Normalizes an image that already has the size of the network's input, such as an augmented
+/// training image.
 pub fn normalize(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
     let size = ImageSize::new(image.height() as usize, image.width() as usize);
     let plane = size.height * size.width;
@@ -350,8 +355,8 @@ pub fn normalize(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
     }
 }
 
-/// Where a centered span of `inner` begins in one of `outer`, below zero if it is longer: the half
-/// rounded to the even neighbor, as Python rounds, for cutting; rounded down for padding
+/// Returns the start of a centered span of length `inner` in one of length `outer`, negative if it
+/// is longer: for cropping, halves are rounded to even, as in Python; for padding, rounded down
 /// (torchvision's `center_crop`).
 pub fn center_offset(outer: usize, inner: usize) -> isize {
     if outer >= inner {
@@ -361,12 +366,12 @@ pub fn center_offset(outer: usize, inner: usize) -> isize {
     }
 }
 
-/// Resized and normalized, not cropped.
+/// Resizes and normalizes, without cropping.
 fn resized(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
     let image_size = ImageSize::new(image.height() as usize, image.width() as usize);
     let input_size = preprocess.resized_size(image_size);
     match preprocess.resize_method {
-        // Interpolates what it has normalized; the others round to levels in between.
+        // Interpolates normalized values; the other methods round to 8 bits before normalization.
         ResizeMethod::Torchvision => {
             let pixels = interpolate_normalized(image, image_size, input_size, preprocess);
             PreparedImage {
@@ -412,7 +417,7 @@ fn center(image: &PreparedImage, side: usize, preprocess: &Preprocess) -> Prepar
     square(image, top, left, side, preprocess)
 }
 
-/// Cuts out a square; pixels outside the image are black.
+/// Crops a square; pixels outside the image are black.
 fn square(
     image: &PreparedImage,
     top: isize,
@@ -459,7 +464,7 @@ mod tests {
     use proptest::prelude::*;
     use safetensors::SafeTensors;
 
-    /// Made by `tests/oracle/resize.py` with torchvision and Pillow.
+    /// Fixture generated by `tests/oracle/resize.py` with torchvision and Pillow.
     const FIXTURE: &[u8] = include_bytes!("../../../../../tests/fixtures/resize.safetensors");
 
     fn floats(fixture: &SafeTensors, name: &str) -> (Vec<f32>, Vec<usize>) {
@@ -472,7 +477,7 @@ mod tests {
         (values, view.shape().to_vec())
     }
 
-    /// The fixture's names end in the sizes they were made with: `torchvision/up/48x64`.
+    /// Returns the fixture's names, which end in the target size: `torchvision/up/48x64`.
     fn each_case(kind: &str, check: impl Fn(&str, &RgbImage, usize, usize, &[f32], &[usize])) {
         let fixture = SafeTensors::deserialize(FIXTURE).unwrap();
         let view = fixture.tensor("image").unwrap(); // [height, width, 3] u8

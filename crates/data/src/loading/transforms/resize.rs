@@ -1,12 +1,13 @@
-//! How large the network's input becomes and how pixels get there, in the ways of the references. Both only resize; normalizing is [`crate::loading::transforms::preprocess`]'s part.
+//! Size of the network's input and interpolation, as in the reference implementations.
+//! Normalization is in [`crate::loading::transforms::preprocess`].
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 use image::RgbImage;
 
 use crate::boxes::ImageSize;
 
-/// The reference whose resizing is reproduced: target size and interpolation together, because
-/// they belong to the weights that were trained with them.
+/// The reference implementation whose resizing is reproduced: target size and interpolation
+/// together, because weights are trained with both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResizeMethod {
@@ -17,21 +18,21 @@ pub enum ResizeMethod {
     /// 8-bit pixels, before normalizing.
     Detectron2,
     /// mmdetection's `Resize`: sides rounded to nearest; OpenCV's bilinear interpolation (between
-    /// the four nearest pixels) on 8-bit pixels, before normalizing. OpenCV computes in fixed
-    /// point: a value can differ by one level.
+    /// the four nearest pixels) on 8-bit pixels, before normalizing. OpenCV uses fixed-point
+    /// arithmetic, so a value can differ by one level.
     Mmdetection,
     /// torchvision's `transforms.Resize(min_size, max_size=max_size)` of a PIL image: the short
     /// side exactly, the long side rounded down; Pillow's antialiased bilinear filter on 8-bit
-    /// pixels. What ImageNet classifiers are trained and measured with.
+    /// pixels. Used to train and evaluate ImageNet classifiers.
     Pillow,
-    /// The same sizes with Pillow's bicubic filter (`a = -0.5`), also antialiased.
+    /// As the PIL method, with Pillow's bicubic filter (`a = -0.5`), also antialiased.
     PillowBicubic,
 }
 
 impl ResizeMethod {
-    /// Size of the input for an image: the short side becomes `min_size`, unless the long side
-    /// would exceed `max_size`; then the long side becomes `max_size`. No side is below 1 pixel
-    /// (the references fail on such extremely long images).
+    /// Returns the size of the input for an image: the short side becomes `min_size`, unless the
+    /// long side would exceed `max_size`; then the long side becomes `max_size`. No side is below 1
+    /// pixel (the references fail on such extremely long images).
     pub fn input_size(self, image: ImageSize, min_size: usize, max_size: usize) -> ImageSize {
         let (height, width) = (image.height as f64, image.width as f64);
         let (short, long) = (height.min(width), height.max(width));
@@ -79,7 +80,7 @@ impl ResizeMethod {
     }
 }
 
-/// Bilinear resizing without antialiasing of one plane, row by row, equal to torch's
+/// Resizes one plane bilinearly without antialiasing, row by row, equal to torch's
 /// `interpolate(mode="bilinear", align_corners=False)` on `f32`.
 ///
 /// `row` is called for the source rows that are needed, each once and in ascending order, and fills
@@ -133,7 +134,7 @@ struct Neighbors {
 }
 
 impl Neighbors {
-    /// In `f32` like torch, so that the weights round alike.
+    /// Computes the positions and weights in `f32`, so that the weights are rounded as in torch.
     fn of(target: usize, from: usize, to: usize) -> Self {
         let scale = from as f32 / to as f32;
         let position = (scale * (target as f32 + 0.5) - 0.5).max(0.0);
@@ -152,10 +153,10 @@ impl Neighbors {
     }
 }
 
-/// Resizes 8-bit pixels in a method's interpolation; values between two levels are rounded.
+/// Resizes 8-bit pixels with a method's interpolation; values are rounded to 8 bits.
 ///
-/// [`ResizeMethod::Torchvision`] itself interpolates normalized values, which nothing rounds: its
-/// levels here are the nearest ones.
+/// [`ResizeMethod::Torchvision`] itself interpolates normalized values without rounding; here they
+/// are rounded to the nearest level.
 pub fn resize_rgb8(image: &RgbImage, to: ImageSize, method: ResizeMethod) -> RgbImage {
     let from = ImageSize::new(image.height() as usize, image.width() as usize);
     if from == to {
@@ -177,7 +178,7 @@ pub fn resize_rgb8(image: &RgbImage, to: ImageSize, method: ResizeMethod) -> Rgb
         .expect("every pixel of the target has three values")
 }
 
-/// Bilinear between the four nearest pixels, rounded to levels; interleaved RGB.
+/// Resizes interleaved RGB bilinearly between the four nearest pixels, rounded to 8 bits.
 fn resize_between_neighbors(pixels: &[u8], from: ImageSize, to: ImageSize) -> Vec<u8> {
     let mut plane = vec![0.0f32; to.height * to.width];
     let mut out = vec![0u8; 3 * plane.len()];
@@ -197,13 +198,12 @@ fn resize_between_neighbors(pixels: &[u8], from: ImageSize, to: ImageSize) -> Ve
     out
 }
 
-/// Pillow's antialiased resizing of interleaved 8-bit RGB `[height, width, 3]`.
+/// Resizes interleaved 8-bit RGB `[height, width, 3]` with Pillow's antialiasing filter.
 ///
-/// Width first, then height, as Pillow up to version 12 (13 sometimes begins with the height) and as
-/// two calls: each pass rounds to 8 bits, and left to itself the crate
-/// begins with the height; either changes up to a quarter of the values by one level. Its weights are
-/// 16-bit fixed point where Pillow's have 22 bits behind the point: a few values still differ by one
-/// level.
+/// Width first, then height, as Pillow up to version 12 (13 sometimes begins with the height) and
+/// as two calls: each pass rounds to 8 bits, and by default the crate begins with the height;
+/// either changes up to a quarter of the values by one level. Its weights are 16-bit fixed point
+/// where Pillow's have 22 fractional bits: a few values still differ by one level.
 fn resize_antialiased(
     pixels: &[u8],
     from: ImageSize,

@@ -37,7 +37,7 @@ const LEAST_TILES: usize = 150;
 /// Returns whether this algorithm is faster than unfolding; `docs/speed.md` has the measurements.
 ///
 /// With fewer than 16 channels or filters the transforms take longer than the products save, and on
-/// feature maps below 8x8 a large part of each tile is outside of the map.
+/// feature maps below 8x8 a large part of each tile is outside of the feature map.
 pub(super) fn is_profitable(geometry: &Geometry) -> bool {
     let [height, width] = geometry.output;
     is_possible(geometry)

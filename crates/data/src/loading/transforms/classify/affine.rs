@@ -1,14 +1,14 @@
-//! Turning, shearing and shifting of images, pixel for pixel as Pillow: nearest neighbor, black
-//! where there is no source.
+//! Rotation, shear and translation of images, pixel for pixel as in Pillow: nearest neighbor, black
+//! outside of the source.
 
 use image::RgbImage;
 
-/// From a place in the result to its source: `x' = a x + b y + c`, `y' = d x + e y + f`, in pixels
-/// from the top left corner.
+/// Maps a position in the result to its source: `x' = a x + b y + c`, `y' = d x + e y + f`, in
+/// pixels from the top left corner.
 pub type Inverse = [f64; 6];
 
-/// Sources of pixels as Pillow's `transform(AFFINE, NEAREST)` finds them: from the pixel's center,
-/// in steps of 16.16 fixed point.
+/// Transforms an image as Pillow's `transform(AFFINE, NEAREST)`: sources are computed from the
+/// pixel's center, in 16.16 fixed point.
 pub fn transform(image: &RgbImage, inverse: Inverse) -> RgbImage {
     let (width, height) = image.dimensions();
     let fixed = |value: f64| (value * 65536.0 + 0.5).floor() as i64;
@@ -31,7 +31,7 @@ pub fn transform(image: &RgbImage, inverse: Inverse) -> RgbImage {
     })
 }
 
-/// Turns counter-clockwise around the image's center.
+/// Rotates counter-clockwise around the image's center.
 pub fn rotate(image: &RgbImage, degrees: f64) -> RgbImage {
     let (sine, cosine) = (-degrees.to_radians()).sin_cos();
     let x = f64::from(image.width()) / 2.0;

@@ -1,4 +1,4 @@
-//! The part of a training image that becomes the network's square input.
+//! Crops: the part of a training image that becomes the network's square input.
 
 use image::{RgbImage, imageops};
 use rand::{Rng, RngExt};
@@ -10,28 +10,28 @@ use crate::loading::transforms::geometry::Window;
 use crate::loading::transforms::preprocess::{NO_LONG_SIDE_LIMIT, Preprocess, center_offset};
 use crate::loading::transforms::resize::resize_rgb8;
 
-/// Which part.
+/// The crop method.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TrainCrop {
-    /// The center of the resized image, as in evaluation. (Braces, because serde lets unknown
-    /// fields of a variant without them pass.)
+    /// The center of the resized image, as in evaluation. (With braces, because serde accepts
+    /// unknown fields in a unit variant.)
     Center {},
-    /// A part of random area and proportions at a random place, stretched to the input
+    /// A crop of random area and aspect ratio at a random position, resized to the input
     /// (torchvision's `RandomResizedCrop`, from <https://arxiv.org/abs/1409.4842>).
     RandomResized {
         /// Smallest and largest area as a fraction of the image's, above 0, at most 1.
         #[serde(default = "inception_scale")]
         scale: [f32; 2],
-        /// Smallest and largest width over height, above 0.
+        /// Smallest and largest aspect ratio (width over height), above 0.
         #[serde(default = "inception_ratio")]
         ratio: [f32; 2],
     },
-    /// A square of the input's size at a random place of the resized image, which has a border of
-    /// black around it (torchvision's `RandomCrop`; with a `padding` of 4 the usual augmentation of
-    /// CIFAR, with 0 AlexNet's).
+    /// A square of the input's size at a random position of the resized image, which is padded with
+    /// black (torchvision's `RandomCrop`; with a `padding` of 4 the usual augmentation of CIFAR,
+    /// with 0 AlexNet's).
     Padded {
-        /// Width of the border in pixels.
+        /// Width of the padding in pixels.
         padding: usize,
     },
 }
@@ -45,7 +45,7 @@ fn inception_ratio() -> [f32; 2] {
 }
 
 impl TrainCrop {
-    /// `RandomResizedCrop` with its default area of 8 % to 100 % and ratio of 3/4 to 4/3.
+    /// Returns `RandomResizedCrop` with its default area of 8 % to 100 % and ratio of 3/4 to 4/3.
     pub fn inception() -> Self {
         Self::RandomResized {
             scale: inception_scale(),
@@ -53,7 +53,7 @@ impl TrainCrop {
         }
     }
 
-    /// Checks the ranges.
+    /// Validates the ranges.
     ///
     /// # Errors
     /// A bound is outside its range, or the lower above the upper.
@@ -75,7 +75,7 @@ impl TrainCrop {
         Ok(())
     }
 
-    /// Cuts and resizes to a square of [`Preprocess::input_side`], with the interpolation of its
+    /// Crops and resizes to a square of [`Preprocess::input_side`], with the interpolation of its
     /// resize method.
     pub fn apply(&self, image: &RgbImage, preprocess: &Preprocess, rng: &mut impl Rng) -> RgbImage {
         let side = preprocess.input_side();
@@ -103,8 +103,8 @@ impl TrainCrop {
     }
 }
 
-/// Resizes as in evaluation, before the crop. Without a `center_crop` the input of the evaluation is
-/// not square; then the long side has no limit, so that the short one fills the square.
+/// Resizes as in evaluation, before the crop. Without a `center_crop` the input of the evaluation
+/// is not square; then the long side has no limit, so that the short one equals the square's side.
 fn resize_short_side(image: &RgbImage, preprocess: &Preprocess) -> RgbImage {
     let Preprocess {
         min_size, max_size, ..
@@ -118,15 +118,15 @@ fn resize_short_side(image: &RgbImage, preprocess: &Preprocess) -> RgbImage {
     resize_rgb8(image, method.input_size(size, min_size, max_size), method)
 }
 
-/// A square whose corner may lie outside the image; what is outside is black.
+/// Crops a square whose corner may be outside the image; pixels outside are black.
 fn square(image: &RgbImage, left: i64, top: i64, side: usize) -> RgbImage {
     let mut cut = RgbImage::new(side as u32, side as u32);
     imageops::replace(&mut cut, image, -left, -top);
     cut
 }
 
-/// Where a random square begins along one side, relative to the image without its border. A
-/// image that is smaller than the square in spite of its border is centered.
+/// Draws the start of a random square along one axis, relative to the image without padding. An
+/// image that is smaller than the square in spite of its padding is centered.
 fn draw_offset(length: usize, padding: usize, side: usize, rng: &mut impl Rng) -> i64 {
     let padded = length + 2 * padding;
     if padded >= side {
@@ -136,7 +136,7 @@ fn draw_offset(length: usize, padding: usize, side: usize, rng: &mut impl Rng) -
     }
 }
 
-/// Cuts a window out and stretches it to the input's square (torchvision's `resized_crop`).
+/// Crops a window and resizes it to the input's square (torchvision's `resized_crop`).
 ///
 /// The window must lie inside the image.
 pub fn resized_crop(image: &RgbImage, window: Window, preprocess: &Preprocess) -> RgbImage {
@@ -151,8 +151,9 @@ pub fn resized_crop(image: &RgbImage, window: Window, preprocess: &Preprocess) -
     resize_rgb8(&cut, ImageSize::new(side, side), preprocess.resize_method)
 }
 
-/// Size of a window of this fraction of the image's area and this width over height; nothing if
-/// it does not fit into the image. Halves are rounded to the even neighbor, as Python does.
+/// Returns the size of a window with this fraction of the image's area and this aspect ratio (width
+/// over height); `None` if it does not fit into the image. Halves are rounded to even, as in
+/// Python.
 pub fn window_size(image: ImageSize, area_fraction: f64, ratio: f64) -> Option<ImageSize> {
     let area = (image.height * image.width) as f64 * area_fraction;
     let width = (area * ratio).sqrt().round_ties_even() as usize;
@@ -161,7 +162,7 @@ pub fn window_size(image: ImageSize, area_fraction: f64, ratio: f64) -> Option<I
     fits.then(|| ImageSize::new(height, width))
 }
 
-/// The largest centered window whose width over height is between the bounds, for when no drawn
+/// Returns the largest centered window whose aspect ratio is within the bounds, for when no drawn
 /// window fits.
 pub fn fallback_window(image: ImageSize, [lowest, highest]: [f64; 2]) -> Window {
     let ImageSize { height, width } = image;
@@ -182,8 +183,8 @@ pub fn fallback_window(image: ImageSize, [lowest, highest]: [f64; 2]) -> Window 
     }
 }
 
-/// `RandomResizedCrop`'s window: ten tries with an area drawn evenly and a ratio drawn evenly on a
-/// logarithmic scale, then [`fallback_window`].
+/// Draws `RandomResizedCrop`'s window: ten tries with a uniform area and a log-uniform aspect
+/// ratio, then [`fallback_window`].
 fn draw_window(image: ImageSize, scale: [f32; 2], ratio: [f32; 2], rng: &mut impl Rng) -> Window {
     const TRIES: usize = 10;
     let [lowest, highest] = ratio.map(f64::from);

@@ -1,11 +1,12 @@
-//! Shifts of the colors of a whole image, and patches of one color.
+//! Color shifts of a whole image, and patches of one color.
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
 
-/// Adds to red, green and blue, in levels of 255; rounded, and kept between 0 and 255.
+/// Adds values to red, green and blue, in levels of 255; the results are rounded and clamped to 0
+/// to 255.
 pub fn shift(image: &mut RgbImage, levels: [f32; 3]) {
     for pixel in image.pixels_mut() {
         for (value, shift) in pixel.0.iter_mut().zip(levels) {
@@ -14,13 +15,14 @@ pub fn shift(image: &mut RgbImage, levels: [f32; 3]) {
     }
 }
 
-/// The shift, in levels of 255, of AlexNet's color augmentation: along the principal components of
-/// the colors of ImageNet, by the given multiples of their standard deviations
-/// (<https://papers.nips.cc/paper/4824>, section 4.1). The components are those of
-/// fb.resnet.torch, on a scale of 1.
+/// Returns the shift, in levels of 255, of AlexNet's color augmentation: along the principal
+/// components of the colors of ImageNet, by the given multiples of their standard deviations
+/// (<https://papers.nips.cc/paper/4824>, section 4.1). The components are those of fb.resnet.torch,
+/// on a scale of 1.
 pub fn lighting_shift(multiples: [f32; 3]) -> [f32; 3] {
     const EIGENVALUES: [f32; 3] = [0.2175, 0.0188, 0.0045];
-    /// One row for each of red, green and blue, one column for each component.
+    /// The principal components: a row for each of red, green and blue, a column for each
+    /// component.
     const EIGENVECTORS: [[f32; 3]; 3] = [
         [-0.5675, 0.7192, 0.4009],
         [-0.5808, -0.0045, -0.8140],
@@ -33,14 +35,14 @@ pub fn lighting_shift(multiples: [f32; 3]) -> [f32; 3] {
     })
 }
 
-/// Hiding squares of an image (<https://arxiv.org/abs/1708.04552>).
+/// Cutout: masks squares of an image (<https://arxiv.org/abs/1708.04552>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cutout {
     /// Side of a square in pixels of the input, at least 2. An odd one counts as one less, as in the
     /// paper's code.
     pub side: usize,
-    /// How many squares, at least 1.
+    /// Number of squares, at least 1.
     #[serde(default = "one")]
     pub count: usize,
 }
@@ -50,10 +52,10 @@ fn one() -> usize {
 }
 
 impl Cutout {
-    /// Checks the ranges.
+    /// Validates the ranges.
     ///
     /// # Errors
-    /// A square without an area, or none.
+    /// The side is below 2 or the number of squares is 0.
     pub fn validate(&self) -> Result<(), DataError> {
         for (setting, value, least) in [
             ("cutout.side", self.side, 2),
@@ -68,7 +70,7 @@ impl Cutout {
     }
 }
 
-/// Fills a square around a pixel `(x, y)`, clipped at the border.
+/// Fills a square around a pixel `(x, y)`, clipped at the image border.
 pub fn fill_square(image: &mut RgbImage, (x, y): (u32, u32), side: usize, color: [u8; 3]) {
     let half = (side / 2).min(u32::MAX as usize) as u32;
     let span = |center: u32, length: u32| {

@@ -1,5 +1,5 @@
-//! Mixing the images of a batch with each other, and their labels alike: mixup
-//! (<https://arxiv.org/abs/1710.09412>) and CutMix (<https://arxiv.org/abs/1905.04899>).
+//! Mixing of the images of a batch, and of their labels: mixup (<https://arxiv.org/abs/1710.09412>)
+//! and CutMix (<https://arxiv.org/abs/1905.04899>).
 //!
 //! As in torchvision's `MixUp` and `CutMix`, the partner of an image is the one before it in the
 //! batch (the last one for the first), and all images of a batch share one draw.
@@ -12,13 +12,13 @@ use rand_distr::{Beta, Distribution};
 /// The classes of an image and their shares.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SoftLabel {
-    /// Contiguous class of the image itself; its share is what `other` leaves of 1.
+    /// Label of the image itself; its share is 1 minus that of `other`.
     pub label: usize,
-    /// Class of the image that was mixed in, and its share, 0 to 1.
+    /// Label of the image that was mixed in, and its share, 0 to 1.
     pub other: Option<(usize, f32)>,
 }
 
-/// The part of each image of a batch that its partner fills.
+/// The rectangle of each image of a batch that is taken from its partner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MixedPart {
     /// Rows.
@@ -28,8 +28,8 @@ pub struct MixedPart {
 }
 
 impl MixedPart {
-    /// The part of a height and width whose sides are `sqrt(1 - own_share)` of the image's and
-    /// whose center is at `(y, x)`; clipped at the border, so that it may be smaller.
+    /// Creates the rectangle whose sides are `sqrt(1 - own_share)` of the image's and whose center
+    /// is at `(y, x)`, clipped at the image border.
     pub fn around((y, x): (usize, usize), [height, width]: [usize; 2], own_share: f64) -> Self {
         let half = 0.5 * (1.0 - own_share).sqrt();
         let span = |center: usize, length: usize| {
@@ -42,14 +42,14 @@ impl MixedPart {
         }
     }
 
-    /// Its area as a fraction of the image's.
+    /// Returns the area as a fraction of the image's.
     pub fn share(&self, [height, width]: [usize; 2]) -> f32 {
         (self.rows.len() * self.columns.len()) as f32 / (height * width) as f32
     }
 }
 
-/// Mixes as [`mixup`] or [`cutmix`], whichever has a concentration `alpha` above zero; if both have,
-/// a coin decides for the whole batch. See
+/// Mixes as [`mixup`] or [`cutmix`], whichever has a concentration `alpha` above zero; if both
+/// have, one is drawn at random for the whole batch. See
 /// [`LabeledAugmentation::mix`](crate::loading::transforms::classify::LabeledAugmentation::mix).
 pub(super) fn mix(
     alphas: [f32; 2],
@@ -65,7 +65,7 @@ pub(super) fn mix(
         (with_mixup, with_cutmix) if with_mixup || with_cutmix => with_mixup,
         _ => return soft_labels(labels, None),
     };
-    // Without an area there is nothing to mix, and no place to draw.
+    // An empty image has nothing to mix and no position to draw.
     if labels.is_empty() || pixels.is_empty() {
         return soft_labels(labels, None);
     }
@@ -83,16 +83,16 @@ pub(super) fn mix(
     soft_labels(labels, Some(other_share))
 }
 
-/// From the symmetric beta distribution, 0 to 1.
+/// Draws from the symmetric beta distribution, 0 to 1.
 fn draw_share(alpha: f32, rng: &mut impl Rng) -> f64 {
     let alpha = f64::from(alpha);
-    // `validate` lets no other alpha pass than one that has a distribution
+    // `validate` accepts only an alpha for which the distribution is defined
     let drawn = Beta::new(alpha, alpha).map_or(1.0, |beta| beta.sample(rng));
     if drawn.is_nan() { 1.0 } else { drawn }
 }
 
-/// Each image becomes `own_share` of itself and the rest of its partner; pixels
-/// `[batch, channels, height, width]`.
+/// Blends each image, with weight `own_share`, and its partner; pixels `[batch, channels, height,
+/// width]`.
 pub fn mixup(pixels: &mut [f32], shape: [usize; 4], own_share: f32) {
     with_partners(pixels, shape, |image, partner| {
         for (value, other) in image.iter_mut().zip(partner) {
@@ -101,7 +101,8 @@ pub fn mixup(pixels: &mut [f32], shape: [usize; 4], own_share: f32) {
     });
 }
 
-/// Each image takes the part from its partner; pixels `[batch, channels, height, width]`.
+/// Replaces the rectangle of each image by that of its partner; pixels `[batch, channels, height,
+/// width]`.
 pub fn cutmix(pixels: &mut [f32], shape: [usize; 4], part: &MixedPart) {
     let [_, channels, height, width] = shape;
     with_partners(pixels, shape, |image, partner| {
@@ -122,7 +123,8 @@ fn with_partners(pixels: &mut [f32], shape: [usize; 4], change: impl Fn(&mut [f3
     if batch == 0 || length == 0 {
         return;
     }
-    // From the back, so that each partner is still itself; only the last has to be kept.
+    // From the last image to the first, so that each partner is still unchanged; only the last
+    // image has to be copied.
     let last = pixels[(batch - 1) * length..].to_vec();
     for index in (1..batch).rev() {
         let (before, rest) = pixels.split_at_mut(index * length);

@@ -1,11 +1,11 @@
-//! Random changes of a classifier's training images.
+//! Data augmentation for classifiers.
 //!
-//! Drawing and applying are apart: each change is a function of explicit parameters in a file of its
-//! own, and only [`LabeledAugmentation::apply`] and [`LabeledAugmentation::mix`] draw them.
+//! Drawing and applying are separate: each transform is a function of explicit parameters, and only
+//! [`LabeledAugmentation::apply`] and [`LabeledAugmentation::mix`] draw them.
 //!
 //! - [`crop`]: the part of the image that becomes the input.
-//! - [`rand_augment`]: RandAugment's operations. - [`affine`]: turns, shears, shifts.
-//! - [`levels`]: shifts of all colors, hidden squares.
+//! - [`rand_augment`]: RandAugment's operations. - [`affine`]: rotation, shear, translation.
+//! - [`levels`]: color shifts and cutout.
 //! - [`mix`]: mixup and CutMix, on batches.
 
 pub mod affine;
@@ -28,38 +28,40 @@ pub use levels::Cutout;
 pub use mix::SoftLabel;
 pub use rand_augment::RandAugment;
 
-/// The random changes of a training run. The default is none: the image is resized and cropped as
-/// in evaluation.
+/// The data augmentation of a training run. The default is none: the image is resized and cropped
+/// as in evaluation.
 ///
-/// Order: crop (which resizes), flip, RandAugment, colors, turn, pixel jitter, lighting, cutout; on
-/// whole batches, mixing. Each works on 8-bit pixels of the input's size and rounds to levels.
+/// Order: crop (which resizes), flip, RandAugment, color jitter, rotation, pixel jitter, lighting,
+/// cutout; then mixing of whole batches. Each transform of an image works on 8-bit pixels of the
+/// input's size and rounds to 8 bits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LabeledAugmentation {
-    /// The part of the image that becomes the input.
+    /// The crop that becomes the input.
     pub crop: TrainCrop,
-    /// How often to mirror left-right, 0 to 1.
+    /// Probability of mirroring left-right, 0 to 1.
     pub horizontal_flip: f32,
-    /// Changing colors.
+    /// Color jitter.
     pub color_jitter: Option<ColorJitter>,
-    /// Turning by an angle drawn evenly from plus or minus so many degrees, 0 to 180; nearest
-    /// neighbor and black corners, torchvision's `RandomRotation`.
+    /// Maximum rotation in degrees, 0 to 180: the angle is uniform between minus and plus this
+    /// value. Nearest neighbor and black corners, as torchvision's `RandomRotation`.
     pub rotation: f32,
-    /// Adding one number to all values, drawn evenly from plus or minus so many levels of 255. The
-    /// SENet authors' augmentation has "pixel jitter -20 ~ 20" and says no more; here it is read as
-    /// one number for the whole image, a change of brightness, not noise of single pixels.
+    /// Maximum pixel jitter, in levels of 255: one number, uniform between minus and plus this
+    /// value, is added to all values. The SENet authors' augmentation has "pixel jitter -20 ~ 20"
+    /// without details; here it is one number for the whole image, a change of brightness, not
+    /// noise of single pixels.
     pub pixel_jitter: f32,
     /// Standard deviation of AlexNet's noise along the principal components of color, usually 0.1;
     /// 0: off.
     pub lighting: f32,
-    /// A few of fourteen operations.
+    /// RandAugment.
     pub rand_augment: Option<RandAugment>,
-    /// Hiding squares under the mean color, to a level: zero after normalizing but for half a level.
+    /// Cutout with the mean color, rounded to a level: zero after normalization up to half a level.
     pub cutout: Option<Cutout>,
-    /// Concentration alpha of the beta distribution of mixup's shares; 0: off. With `cutmix`, one of
-    /// the two mixes a batch, by coin.
+    /// Concentration alpha of the beta distribution of mixup's shares; 0: off. With `cutmix`, one
+    /// of the two is drawn for each batch with equal probability.
     pub mixup: f32,
-    /// The same for CutMix.
+    /// Concentration alpha of CutMix; 0: off.
     pub cutmix: f32,
 }
 
@@ -70,7 +72,7 @@ impl Default for LabeledAugmentation {
 }
 
 impl LabeledAugmentation {
-    /// No change at all.
+    /// Returns an augmentation that does nothing.
     pub const fn none() -> Self {
         Self {
             crop: TrainCrop::Center {},
@@ -116,7 +118,7 @@ impl LabeledAugmentation {
         self.color_jitter.map_or(Ok(()), |jitter| jitter.validate())
     }
 
-    /// Changes an image of any size; the result is a square of [`Preprocess::input_side`], ready
+    /// Augments an image of any size; the result is a square of [`Preprocess::input_side`], ready
     /// for [`normalize`](crate::loading::transforms::normalize).
     pub fn apply(&self, image: RgbImage, preprocess: &Preprocess, rng: &mut impl Rng) -> RgbImage {
         let mut image = self.crop.apply(&image, preprocess, rng);
@@ -151,8 +153,8 @@ impl LabeledAugmentation {
         image
     }
 
-    /// Mixes a batch in place: normalized pixels `[batch, 3, height, width]`, one label for each
-    /// image. Returns the classes of each image and their shares.
+    /// Mixes a batch in place, given normalized pixels `[batch, 3, height, width]` and one label
+    /// for each image. Returns the classes of each image and their shares.
     pub fn mix(
         &self,
         pixels: &mut [f32],

@@ -1,5 +1,5 @@
-//! RandAugment (<https://arxiv.org/abs/1909.13719>): a few operations out of fourteen, drawn for each
-//! image and all of one strength; torchvision's operations and strengths, computed as Pillow does.
+//! RandAugment (<https://arxiv.org/abs/1909.13719>): a few of fourteen operations, drawn for each
+//! image, with one magnitude; operations and magnitudes of torchvision, computed as in Pillow.
 
 use image::RgbImage;
 use rand::{Rng, RngExt};
@@ -15,18 +15,19 @@ use crate::loading::transforms::classify::affine::{rotate, transform};
 /// The largest magnitude.
 const MAX_MAGNITUDE: f32 = 30.0;
 
-/// How many operations, and how strong. The default is torchvision's.
+/// Number and magnitude of the operations. The default is torchvision's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandAugment {
-    /// How many operations to draw for each image, at least 1; one can be drawn again.
+    /// Number of operations to draw for each image, at least 1, with replacement.
     pub operations: usize,
-    /// Strength, 0 to 30, as torchvision's (with 31 bins). timm's goes to 10: a third.
+    /// Magnitude, 0 to 30, as torchvision's (with 31 bins). timm's scale ends at 10: a third of
+    /// this value.
     pub magnitude: f32,
-    /// Standard deviation of the magnitude, which then is drawn anew for each operation from a normal
-    /// distribution and clamped to 0 to 30 (timm's `mstd`, on our scale); 0: always the same.
+    /// Standard deviation of the magnitude, which is drawn for each operation from a normal
+    /// distribution and clamped to 0 to 30 (timm's `mstd`, on the scale of 0 to 30); 0: constant.
     pub magnitude_std: f32,
-    /// How often a drawn operation happens, 0 to 1; timm's is 0.5.
+    /// Probability of applying a drawn operation, 0 to 1; timm's is 0.5.
     pub probability: f32,
 }
 
@@ -42,7 +43,7 @@ impl Default for RandAugment {
 }
 
 impl RandAugment {
-    /// Checks the ranges.
+    /// Validates the ranges.
     ///
     /// # Errors
     /// A value is outside its range.
@@ -89,41 +90,41 @@ impl RandAugment {
     }
 }
 
-/// One change of an image. What its amount means stands with each.
+/// An operation on an image. Each variant documents the meaning of its amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Nothing.
+    /// Leaves the image unchanged.
     Identity,
-    /// Rows move by this fraction of their distance to the top.
+    /// Shears horizontally: rows move by this fraction of their distance to the top.
     ShearX,
-    /// Columns move by this fraction of their distance to the left.
+    /// Shears vertically: columns move by this fraction of their distance to the left.
     ShearY,
-    /// Moves along the rows by whole pixels.
+    /// Translates horizontally by whole pixels.
     TranslateX,
-    /// Moves along the columns by whole pixels.
+    /// Translates vertically by whole pixels.
     TranslateY,
-    /// Turns by degrees.
+    /// Rotates by degrees.
     Rotate,
-    /// -1 is black, 0 the original.
+    /// Brightness: -1 is black, 0 the original.
     Brightness,
-    /// -1 is gray, 0 the original.
+    /// Saturation: -1 is gray, 0 the original.
     Color,
-    /// -1 is the mean gray level, 0 the original.
+    /// Contrast: -1 is the mean gray level, 0 the original.
     Contrast,
-    /// -1 is smoothed, 0 the original.
+    /// Sharpness: -1 is smoothed, 0 the original.
     Sharpness,
-    /// Keeps so many of the eight bits.
+    /// Keeps this number of the eight bits.
     Posterize,
     /// Inverts this level and those above.
     Solarize,
-    /// Stretches each color to all levels.
+    /// Stretches each channel to the full range.
     AutoContrast,
-    /// Makes the levels of each color equally frequent.
+    /// Equalizes the histogram of each channel.
     Equalize,
 }
 
 impl Operation {
-    /// All of them, in torchvision's order.
+    /// All operations, in torchvision's order.
     pub const ALL: [Self; 14] = [
         Self::Identity,
         Self::ShearX,
@@ -141,7 +142,7 @@ impl Operation {
         Self::Equalize,
     ];
 
-    /// Whether the amount may as well be negative.
+    /// Returns whether the amount may be negated at random.
     pub fn has_sign(self) -> bool {
         !matches!(
             self,
@@ -149,7 +150,7 @@ impl Operation {
         )
     }
 
-    /// torchvision's amount for a magnitude of 0 to 30, on images of this size.
+    /// Returns torchvision's amount for a magnitude of 0 to 30, on images of this size.
     pub fn amount(self, magnitude: f32, size: ImageSize) -> f32 {
         let fraction = f64::from(magnitude / MAX_MAGNITUDE);
         let amount = match self {
@@ -165,7 +166,7 @@ impl Operation {
         amount as f32
     }
 
-    /// Changes an image by an amount.
+    /// Applies the operation with an amount.
     pub fn apply(self, image: RgbImage, amount: f32) -> RgbImage {
         let exact = f64::from(amount);
         match self {
@@ -210,8 +211,8 @@ impl Operation {
     }
 }
 
-/// `ImageEnhance`: away from (above zero) or towards (below) the image that `other` gives for each
-/// pixel's index and color; truncated to levels.
+/// Computes Pillow's `ImageEnhance`: away from (above zero) or towards (below) the image that
+/// `other` returns for each pixel's index and color; truncated to 8 bits.
 fn blend(mut image: RgbImage, amount: f32, other: impl Fn(usize, [u8; 3]) -> [u8; 3]) -> RgbImage {
     // torchvision adds the one in f64
     let factor = (1.0 + f64::from(amount)) as f32;
@@ -234,7 +235,7 @@ fn each_level(mut image: RgbImage, change: impl Fn(usize, u8) -> u8) -> RgbImage
     image
 }
 
-/// Pillow's luma: ITU-R 601-2 in 16-bit fixed point, rounded.
+/// Computes Pillow's luma: ITU-R 601-2 in 16-bit fixed point, rounded.
 fn gray([r, g, b]: [u8; 3]) -> u8 {
     let sum = u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471;
     ((sum + 0x8000) >> 16) as u8
@@ -246,8 +247,8 @@ fn mean_gray(image: &RgbImage) -> u8 {
     (sum as f64 / count as f64 + 0.5) as u8
 }
 
-/// Pillow's `SMOOTH` in row-major order: the mean of the neighborhood in which the pixel itself
-/// counts five times; the border stays as it is.
+/// Computes Pillow's `SMOOTH` in row-major order: the mean of the neighborhood in which the pixel
+/// itself has weight five; the border is unchanged.
 fn smoothed(image: &RgbImage) -> Vec<[u8; 3]> {
     let (width, height) = image.dimensions();
     let inside = |at: u32, length: u32| at > 0 && at + 1 < length;
@@ -281,7 +282,7 @@ fn histograms(image: &RgbImage) -> [[usize; 256]; 3] {
     counts
 }
 
-/// `ImageOps.autocontrast` of one color.
+/// Computes `ImageOps.autocontrast` of one channel.
 fn stretched(counts: &[usize; 256]) -> [u8; 256] {
     let used = |&level: &usize| counts[level] > 0;
     let lowest = (0..256).find(used).unwrap_or(0);
@@ -294,7 +295,7 @@ fn stretched(counts: &[usize; 256]) -> [u8; 256] {
     std::array::from_fn(|level| (level as f64 * scale + offset).clamp(0.0, 255.0) as u8)
 }
 
-/// `ImageOps.equalize` of one color.
+/// Computes `ImageOps.equalize` of one channel.
 fn equalized(counts: &[usize; 256]) -> [u8; 256] {
     let used = || counts.iter().filter(|&&count| count > 0);
     let brightest = used().next_back().copied().unwrap_or(0);
