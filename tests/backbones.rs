@@ -17,7 +17,7 @@ use sedet::weights::parameters::{load_named_tensors, named_tensors};
 
 const STAGES: [&str; 4] = ["c2", "c3", "c4", "c5"];
 
-/// The narrow networks of the fixture: one block a stage, 4 channels in the first.
+/// Returns the narrow networks of the fixture: one block per stage, 4 channels in the first.
 fn config(block: BlockKind, se: Option<usize>) -> ResNetConfig {
     ResNetConfig {
         width_multiplier: 4.0 / 64.0,
@@ -26,9 +26,9 @@ fn config(block: BlockKind, se: Option<usize>) -> ResNetConfig {
     }
 }
 
-/// torchvision's key of a parameter of a backbone alone.
-fn reference_key(ours: &str) -> (String, bool) {
-    let (key, is_transposed) = key(&format!("backbone.{ours}"));
+/// Returns torchvision's key of a backbone parameter.
+fn reference_key(native: &str) -> (String, bool) {
+    let (key, is_transposed) = key(&format!("backbone.{native}"));
     (
         key.trim_start_matches("backbone.body.").into(),
         is_transposed,
@@ -119,9 +119,10 @@ fn gradients_of_the_se_bottleneck_network_equal_timm_s() {
     for (name, (shape, gradient)) in &found {
         let (key, is_transposed) = reference_key(name);
         let key = format!("bottleneck_se_grad.{key}");
-        let gradient = match is_transposed {
-            true => transposed(gradient, shape[0], shape[1]),
-            false => gradient.clone(),
+        let gradient = if is_transposed {
+            transposed(gradient, shape[0], shape[1])
+        } else {
+            gradient.clone()
         };
         assert_close_to_largest(&key, &gradient, &fixture.floats(&key), 1e-3);
     }
@@ -142,9 +143,10 @@ fn the_se_unit_equals_timm_s_in_gates_output_and_gradients() {
         .into_iter()
         .map(|(name, data)| {
             let shape = data.shape().to_vec();
-            let values = match name.ends_with("weight") {
-                true => transposed(&of(&name), shape[1], shape[0]),
-                false => of(&name),
+            let values = if name.ends_with("weight") {
+                transposed(&of(&name), shape[1], shape[0])
+            } else {
+                of(&name)
             };
             (name, TensorData::new(values, shape))
         })
@@ -167,16 +169,17 @@ fn the_se_unit_equals_timm_s_in_gates_output_and_gradients() {
     let found = gradients_by_name(&unit, &gradients);
     assert_eq!(found.len(), 4);
     for (name, (shape, gradient)) in found {
-        let gradient = match name.ends_with("weight") {
-            true => transposed(&gradient, shape[0], shape[1]),
-            false => gradient,
+        let gradient = if name.ends_with("weight") {
+            transposed(&gradient, shape[0], shape[1])
+        } else {
+            gradient
         };
         assert_close_to_largest(&name, &gradient, &of(&format!("{name}_grad")), 1e-5);
     }
 }
 
-/// timm rounds the squeeze of its smallest SE networks up to a multiple of 8; ours is the paper's
-/// channels / 16, so the counts compared are those that the script made with that.
+/// timm rounds the squeeze of its smallest SE networks up to a multiple of 8. sedet uses the
+/// paper's channels / 16, and the script counted parameters with that.
 #[test]
 fn every_resnet_has_the_reference_number_of_parameters() {
     let text = std::fs::read_to_string(fixture_path("parameter_counts.json")).unwrap();
@@ -185,7 +188,7 @@ fn every_resnet_has_the_reference_number_of_parameters() {
     for name in zoo::detector_names() {
         let mut config = zoo::backbone(&name).unwrap();
         if config.family() != "resnet" || name == "senet154" {
-            // Their references are in tests/zoo.rs.
+            // Their reference counts are in tests/zoo.rs.
             continue;
         }
         config.common_mut().norm.kind = NormKind::Batch;
@@ -194,7 +197,7 @@ fn every_resnet_has_the_reference_number_of_parameters() {
             None => &entry["without_head"],
             Some(_) => &entry["exact_reduction_without_head"],
         };
-        let ours = parameter_count(&config.init(&device));
-        assert_eq!(Some(ours), expected.as_u64(), "{name}");
+        let native = parameter_count(&config.init(&device));
+        assert_eq!(Some(native), expected.as_u64(), "{name}");
     }
 }

@@ -1,4 +1,4 @@
-//! The residual CIFAR networks against modules written from their papers.
+//! Residual CIFAR networks compared with modules written from their papers.
 
 use crate::common::{
     Fixture, assert_close_to_largest, assert_gradients, filled, small_cifar as small, values,
@@ -11,7 +11,7 @@ use sedet::backbones::shake_shake::{Mixing, ShakeShake};
 use sedet::backbones::{Backbone as _, BackboneFamily as _};
 use sedet::nn::se::SeConfig;
 
-/// The last map of a network in use, with the fixture's weights.
+/// Returns the last feature map of a network in evaluation mode, with the fixture's weights.
 fn assert_map<M: Module>(
     case: &str,
     init: impl Fn(Option<SeConfig>, &Device) -> M,
@@ -53,7 +53,7 @@ fn last_feature_maps_equal_the_references_on_odd_sizes_with_and_without_se() {
     );
 }
 
-/// Map and gradients of a network in training, with batch statistics.
+/// Returns the last feature map and gradients of a network in training mode, with batch statistics.
 fn assert_training<M: Module>(
     case: &str,
     init: impl Fn(&Device) -> M,
@@ -85,7 +85,7 @@ fn training_maps_and_gradients_of_every_family_equal_the_references() {
     assert_training("wide", |d| small::wide(se).init(d), PreactResNet::forward);
 }
 
-/// The fixture's shares, `[blocks, forward or backward, batch]`.
+/// Returns the fixture's mixing coefficients, `[blocks, forward or backward, batch]`.
 fn mixings(case: &str, device: &Device) -> Vec<Mixing> {
     let fixture = Fixture::open("cifar_networks.safetensors");
     let shares: Tensor<3> = fixture.tensor(&format!("{case}.shares"), device);
@@ -103,7 +103,7 @@ fn mixings(case: &str, device: &Device) -> Vec<Mixing> {
 }
 
 #[test]
-fn shake_shake_with_given_shares_trains_as_the_reference_does() {
+fn shake_shake_with_given_coefficients_trains_like_the_reference() {
     let se = Some(SeConfig::new(4));
     for (case, config) in [
         ("shake_preact", small::shake_preact(se)),

@@ -1,5 +1,5 @@
-//! Loss and metrics of a classifier against torch, scikit-learn and torchmetrics, and training on
-//! images that can be learnt.
+//! Loss and metrics of a classifier compared with torch, scikit-learn and torchmetrics, and
+//! training on a learnable dataset.
 
 mod common;
 
@@ -50,8 +50,8 @@ fn the_loss_and_its_gradient_equal_torch_s_with_smoothing_and_mixed_labels() {
             let gradients = loss.backward();
             let gradient = logits.grad(&gradients).unwrap();
             assert_close(&key, &values(loss), &fixture.floats(&key), 1e-5);
-            let theirs = fixture.floats(&format!("{key}_grad"));
-            assert_close(&key, &values(gradient), &theirs, 1e-5);
+            let external = fixture.floats(&format!("{key}_grad"));
+            assert_close(&key, &values(gradient), &external, 1e-5);
         }
     }
 }
@@ -67,9 +67,9 @@ fn accuracy_confusion_and_calibration_equal_the_references() {
     }
     let names: Vec<String> = (0..12).map(|class| format!("class, {class}")).collect();
     let found = scores.evaluation(&names);
-    let ours = [found.top1, found.top5, found.loss, found.calibration_error];
-    let theirs = fixture.floats("metrics.values");
-    assert_close("metrics", &ours.map(|v| v as f32), &theirs, 1e-6);
+    let native = [found.top1, found.top5, found.loss, found.calibration_error];
+    let external = fixture.floats("metrics.values");
+    assert_close("metrics", &native.map(|v| v as f32), &external, 1e-6);
     let confusion: Vec<i64> = found.confusion.concat().iter().map(|&n| n.into()).collect();
     assert_eq!(confusion, fixture.ints("metrics.confusion"));
     let csv = found.confusion_csv();
@@ -77,7 +77,7 @@ fn accuracy_confusion_and_calibration_equal_the_references() {
     assert!(csv.starts_with("class,\"class, 0\","));
 }
 
-/// Images whose class is the corner of a bright square; the rest is noise.
+/// A dataset in which the class of an image is the corner with a bright square; the rest is noise.
 struct Corners {
     labels: Vec<u32>,
 }
@@ -173,7 +173,8 @@ impl Observer for StopAfter<'_> {
     fn evaluated(&mut self, _epoch: usize, _evaluation: &Evaluation, _is_best: bool) {}
 }
 
-/// Random numbers belong to the whole process: tests that make networks or train them take turns.
+/// The lock of tests that create or train networks: the random number generator is shared by the
+/// whole process.
 static RANDOM_NUMBERS: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -182,7 +183,8 @@ fn alone() -> MutexGuard<'static, ()> {
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Train in a directory, with a pause after so many steps if any; to be called [`alone`].
+/// Trains in a directory, with an optional interruption after a number of steps. The caller must
+/// hold the lock of [`alone`].
 fn train(config: &ClassificationConfig, directory: &Path, pause: Option<usize>) {
     let task = task(config);
     let stop = AtomicBool::new(false);
@@ -213,7 +215,7 @@ fn train(config: &ClassificationConfig, directory: &Path, pause: Option<usize>) 
 }
 
 #[test]
-fn a_small_network_learns_where_the_bright_square_is_and_its_checkpoint_knows_it() {
+fn a_small_network_learns_the_corner_of_the_square_and_its_checkpoint_restores_it() {
     let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
     let config = config(&["model.width=0.5"]);
@@ -234,7 +236,7 @@ fn a_small_network_learns_where_the_bright_square_is_and_its_checkpoint_knows_it
 }
 
 #[test]
-fn an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one_dropout_included() {
+fn an_interrupted_run_equals_an_uninterrupted_one_including_dropout() {
     let _alone = alone();
     let (whole, paused) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = config(&[

@@ -1,4 +1,4 @@
-//! The command as the user meets it: errors are one clear line with the right exit code.
+//! The command line: errors are one line with the right exit code.
 
 use std::path::Path;
 
@@ -26,10 +26,10 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
-fn mistakes_of_train_name_the_thing_and_the_hint() {
+fn errors_of_train_name_the_cause_and_a_hint() {
     fails_with(
-        &["train", "--dataset", "no/such/folder"],
-        &["no/such/folder", "shapes"],
+        &["train", "--dataset", "no/such/directory"],
+        &["no/such/directory", "shapes"],
     );
     fails_with(&["train", "--dataset", "coco"], &["coco", "--data-dir"]);
     let dir = tempfile::tempdir().unwrap();
@@ -68,23 +68,23 @@ fn mistakes_of_train_name_the_thing_and_the_hint() {
 }
 
 #[test]
-fn mistakes_of_predict_name_the_file() {
+fn errors_of_predict_name_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let directory = text(dir.path());
     let checkpoint = dir.path().join("bad.safetensors");
     std::fs::write(&checkpoint, "hello").unwrap();
-    let picture = dir.path().join("a.png");
-    image::RgbImage::new(40, 30).save(&picture).unwrap();
-    let (checkpoint, picture) = (text(&checkpoint), text(&picture));
+    let image_path = dir.path().join("a.png");
+    image::RgbImage::new(40, 30).save(&image_path).unwrap();
+    let (checkpoint, image_path) = (text(&checkpoint), text(&image_path));
     fails_with(
-        &["predict", "--checkpoint", &checkpoint, &picture],
+        &["predict", "--checkpoint", &checkpoint, &image_path],
         &["bad.safetensors", "no known kind of weight file"],
     );
     fails_with(
         &["predict", "--checkpoint", &checkpoint, "gone.jpg"],
         &["gone.jpg"],
     );
-    std::fs::remove_file(&picture).unwrap();
+    std::fs::remove_file(&image_path).unwrap();
     fails_with(
         &["predict", "--checkpoint", &checkpoint, &directory],
         &["no image"],
@@ -92,7 +92,7 @@ fn mistakes_of_predict_name_the_file() {
 }
 
 #[test]
-fn annotated_images_have_the_format_that_is_asked_for() {
+fn annotated_images_have_the_requested_format() {
     let dir = tempfile::tempdir().unwrap();
     let here = |name: &str| format!("{}/{name}", env!("CARGO_MANIFEST_DIR"));
     let (detector, classifier) = (
@@ -114,7 +114,7 @@ fn annotated_images_have_the_format_that_is_asked_for() {
 }
 
 #[test]
-fn weights_are_imported_inspected_exported_and_mistakes_named() {
+fn weights_are_imported_inspected_exported_and_errors_reported() {
     let dir = tempfile::tempdir().unwrap();
     let layouts = format!("{}/tests/fixtures/layouts", env!("CARGO_MANIFEST_DIR"));
     let (file, odd) = (
@@ -129,10 +129,10 @@ fn weights_are_imported_inspected_exported_and_mistakes_named() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
         (String::from_utf8_lossy(&output.stdout).to_string(), stderr)
     };
-    let (_, said) = done(&["weights", "import", &file, "-o", &imported, "--strict"]);
+    let (_, stderr_text) = done(&["weights", "import", &file, "-o", &imported, "--strict"]);
     assert!(
-        said.contains("Cadene") && said.contains(" 0 missing"),
-        "{said}"
+        stderr_text.contains("Cadene") && stderr_text.contains(" 0 missing"),
+        "{stderr_text}"
     );
     done(&[
         "weights", "export", &imported, "--format", "timm", "-o", &exported,
@@ -188,7 +188,7 @@ fn weights_are_imported_inspected_exported_and_mistakes_named() {
 }
 
 #[test]
-fn eval_measures_a_results_file_without_a_model() {
+fn eval_evaluates_a_results_file_without_a_model() {
     let fixture = |name: &str| format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
     let dir = tempfile::tempdir().unwrap();
     let output = sedet(&[
@@ -202,15 +202,15 @@ fn eval_measures_a_results_file_without_a_model() {
         "--json",
     ]);
     assert_eq!(output.status.code(), Some(0));
-    let ours: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let native: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     for key in [
         "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
     ] {
-        assert!(ours[key].is_f64(), "{key} in {ours}");
+        assert!(native[key].is_f64(), "{key} in {native}");
     }
     let written = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
-    // The matrix and the list of boxes agree: each counted annotation is in the row of its class, each wrong
-    // detection that is not a confusion in the last row.
+    // The matrix and the list of boxes agree: each counted annotation is in the row of its class,
+    // and each false positive that is not a confusion is in the last row.
     let boxes = written("boxes.csv");
     let count = |kind: &str, verdicts: &[&str]| {
         let lines = boxes.lines().filter(|line| line.contains(kind));
@@ -223,9 +223,10 @@ fn eval_measures_a_results_file_without_a_model() {
         let numbers = line
             .rsplit(',')
             .map_while(|field| field.parse::<usize>().ok());
-        match line.starts_with("(background)") {
-            true => invented += numbers.sum::<usize>(),
-            false => annotated += numbers.sum::<usize>(),
+        if line.starts_with("(background)") {
+            invented += numbers.sum::<usize>();
+        } else {
+            annotated += numbers.sum::<usize>();
         }
     }
     assert!(annotated > 0 && invented > 0);
@@ -238,7 +239,7 @@ fn eval_measures_a_results_file_without_a_model() {
 }
 
 #[test]
-fn a_run_trains_is_measured_predicts_and_survives_a_broken_image() {
+fn a_run_trains_evaluates_predicts_and_tolerates_a_broken_image() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("data"));
     let made = sedet(&[
@@ -278,11 +279,11 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_image() {
         "cpu",
     ]);
     assert_eq!(trained.status.code(), Some(0), "{trained:?}");
-    let said = String::from_utf8_lossy(&trained.stderr).to_string();
+    let stderr_text = String::from_utf8_lossy(&trained.stderr).to_string();
     assert!(
-        said.contains("checkpoint has 3 classes, dataset has 6")
-            && said.contains("box_head.cls_score.bias"),
-        "{said}"
+        stderr_text.contains("checkpoint has 3 classes, dataset has 6")
+            && stderr_text.contains("box_head.cls_score.bias"),
+        "{stderr_text}"
     );
     for file in [
         "config.toml",
@@ -299,19 +300,19 @@ fn a_run_trains_is_measured_predicts_and_survives_a_broken_image() {
         &["train", "--dataset", &data, "--output", &run],
         &["already contains a run", "--resume"],
     );
-    let pictures = dir.path().join("images");
-    std::fs::create_dir(&pictures).unwrap();
+    let images_dir = dir.path().join("images");
+    std::fs::create_dir(&images_dir).unwrap();
     image::RgbImage::new(80, 60)
-        .save(pictures.join("good.png"))
+        .save(images_dir.join("good.png"))
         .unwrap();
-    std::fs::write(pictures.join("bad.jpg"), "no image").unwrap();
+    std::fs::write(images_dir.join("bad.jpg"), "no image").unwrap();
     let checkpoint = format!("{run}/checkpoints/best.safetensors");
     let found = text(&dir.path().join("found"));
     let predicted = sedet(&[
         "predict",
         "--checkpoint",
         &checkpoint,
-        &text(&pictures),
+        &text(&images_dir),
         "--output",
         &found,
         "--json",
@@ -342,7 +343,7 @@ fn models_lists_every_network_and_the_layers_of_one() {
     assert_eq!(row["macs"], 4_097_218_560u64);
     assert_eq!(row["se"], "end of each residual branch");
     assert_eq!(find("inception-resnet-v2")["size"], 299);
-    // Networks of other datasets with their own size and classes.
+    // Networks of other datasets with their own input size and classes.
     let row = find("se-resnet110");
     assert_eq!(
         (&row["size"], &row["parameters"]),
@@ -397,7 +398,7 @@ fn models_lists_every_network_and_the_layers_of_one() {
 }
 
 #[test]
-fn mistakes_of_models_name_the_thing_and_the_hint() {
+fn errors_of_models_name_the_cause_and_a_hint() {
     fails_with(&["models", "vgg19"], &["'vgg19'", "vgg16-bn"]);
     fails_with(
         &["models", "inception-resnet-v2", "--size", "60"],

@@ -67,18 +67,18 @@ fn a_classifier_is_trained_evaluated_and_classifies_images() {
     assert!(Path::new(&report).join("confusion.png").is_file());
     assert!(Path::new(&report).join("reliability.png").is_file());
 
-    let picture = text(&dir.path().join("an image.png"));
+    let image_path = text(&dir.path().join("an image.png"));
     image::RgbImage::from_pixel(40, 50, image::Rgb([80; 3]))
-        .save(&picture)
+        .save(&image_path)
         .unwrap();
-    let predict = ["predict", "--checkpoint", &best, &picture, "--top", "3"];
+    let predict = ["predict", "--checkpoint", &best, &image_path, "--top", "3"];
     let (table, _) = succeeds(&predict);
     assert_eq!(table.lines().count(), 4);
     assert!(table.contains("shade") && table.contains('%'), "{table}");
     let (json, _) = succeeds(&[&predict[..], &["--json"]].concat());
     let found: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(found[0]["classes"].as_array().unwrap().len(), 3);
-    assert_eq!(found[0]["file_name"], picture);
+    assert_eq!(found[0]["file_name"], image_path);
 
     let fine = text(&dir.path().join("fine"));
     let start = ["train", "--dataset", &data, "--output", &fine];
@@ -103,7 +103,7 @@ fn a_classifier_is_trained_evaluated_and_classifies_images() {
 }
 
 #[test]
-fn a_backbone_trained_here_becomes_a_detector_s() {
+fn a_trained_backbone_initializes_a_detector() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
     write_cifar(Path::new(&data), 60, 30);
@@ -211,7 +211,7 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
 }
 
 #[test]
-fn mistakes_of_classification_name_the_thing_and_the_hint() {
+fn errors_of_classification_name_the_cause_and_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));
     write_cifar(Path::new(&data), 60, 30);
@@ -270,10 +270,17 @@ fn mistakes_of_classification_name_the_thing_and_the_hint() {
             "a detector; a classifier can't be trained from it",
         ],
     );
-    let picture = text(&dir.path().join("a.png"));
-    image::RgbImage::new(8, 8).save(&picture).unwrap();
+    let image_path = text(&dir.path().join("a.png"));
+    image::RgbImage::new(8, 8).save(&image_path).unwrap();
     fails_with(
-        &["predict", "--checkpoint", detector, &picture, "--top", "3"],
+        &[
+            "predict",
+            "--checkpoint",
+            detector,
+            &image_path,
+            "--top",
+            "3",
+        ],
         &["--top requires a classifier"],
     );
 }
@@ -285,11 +292,11 @@ fn a_directory_of_classes_is_trained_on_and_a_broken_image_stops_it_or_is_skippe
     for (class, shade) in [("apple", 40u8), ("pear", 200)] {
         std::fs::create_dir_all(data.join(class)).unwrap();
         for number in 0..20u8 {
-            let picture = image::RgbImage::from_fn(24, 20, |x, y| {
+            let image = image::RgbImage::from_fn(24, 20, |x, y| {
                 image::Rgb([shade, (x * 3) as u8, (y * 5) as u8 + number])
             });
             let path = data.join(class).join(format!("{number}.png"));
-            picture.save(path).unwrap();
+            image.save(path).unwrap();
         }
     }
     let broken = data.join("apple/broken.png");

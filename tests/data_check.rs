@@ -1,4 +1,4 @@
-//! `sedet data check`: a small dataset with one thing wrong at a time, and what is said of it.
+//! `sedet data check` on a small dataset with one error at a time.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -10,7 +10,7 @@ use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// An image of its own for each number, with contrast.
+/// Returns a distinct image with contrast for each number.
 fn image_of(number: u32, width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let wave = |a: u32, b: u32| {
@@ -21,15 +21,15 @@ fn image_of(number: u32, width: u32, height: u32) -> RgbImage {
     })
 }
 
-fn encoded(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
+fn encoded(rgb_image: &RgbImage, format: ImageFormat) -> Vec<u8> {
     let mut out = Cursor::new(Vec::new());
-    picture.write_to(&mut out, format).unwrap();
+    rgb_image.write_to(&mut out, format).unwrap();
     out.into_inner()
 }
 
-/// A JPEG with the EXIF orientation 6: to be turned a quarter to the right.
-fn turned_jpeg(picture: &RgbImage) -> Vec<u8> {
-    let jpeg = encoded(picture, ImageFormat::Jpeg);
+/// Returns a JPEG with EXIF orientation 6: to be rotated by 90 degrees clockwise.
+fn rotated_jpeg(rgb_image: &RgbImage) -> Vec<u8> {
+    let jpeg = encoded(rgb_image, ImageFormat::Jpeg);
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
     exif.extend([0x12, 0x01, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
     let mut out = jpeg[..2].to_vec();
@@ -47,7 +47,7 @@ fn annotation(id: u64, image: u64, category: u64, bbox: [f64; 4]) -> Value {
     })
 }
 
-/// Train with three images of 64x48 and val with two; nothing is wrong with it.
+/// A valid dataset: train with three images of 64x48 pixels, and val with two.
 struct DataSet {
     dir: TempDir,
     train: Value,
@@ -107,7 +107,7 @@ impl DataSet {
         Checked::of(&output)
     }
 
-    /// The check of what a change leaves behind.
+    /// Applies a change and checks the dataset.
     fn with(change: impl FnOnce(&mut Self)) -> (Self, Checked) {
         let mut set = Self::new();
         change(&mut set);
@@ -135,7 +135,7 @@ impl Checked {
         }
     }
 
-    /// Counts by kind of one severity.
+    /// Returns the counts by kind for one severity.
     fn kinds(&self, severity: &str) -> BTreeMap<&str, u64> {
         let diagnostics = self.report["diagnostics"].as_array().unwrap().iter();
         diagnostics
@@ -156,7 +156,7 @@ impl Checked {
         found["places"].as_array().unwrap()
     }
 
-    /// These errors and no others, exit code 1.
+    /// Asserts exactly these errors and exit code 1.
     fn has_errors(&self, expected: &[(&str, u64)]) {
         assert_eq!(
             self.kinds("error"),
@@ -167,7 +167,7 @@ impl Checked {
         assert_eq!(self.code, 1);
     }
 
-    /// No errors, these warnings, exit code 0.
+    /// Asserts no errors, exactly these warnings, and exit code 0.
     fn has_warnings(&self, expected: &[(&str, u64)]) {
         assert_eq!(self.kinds("error"), BTreeMap::new(), "{:#}", self.report);
         assert_eq!(
@@ -181,7 +181,7 @@ impl Checked {
 }
 
 #[test]
-fn a_clean_data_set_is_clean_and_its_numbers_are_told() {
+fn a_valid_dataset_has_no_errors_and_its_counts_are_reported() {
     let (set, checked) = DataSet::with(|_| {});
     checked.has_warnings(&[]);
     let train = &checked.report["splits"][0];
@@ -205,7 +205,7 @@ fn a_clean_data_set_is_clean_and_its_numbers_are_told() {
 }
 
 #[test]
-fn missing_images_are_named_with_what_is_there_instead() {
+fn missing_images_are_reported_with_similar_file_names() {
     let (_, checked) = DataSet::with(|set| {
         std::fs::rename(set.path("train/1.jpg"), set.path("train/1.JPG")).unwrap();
         set.train["images"][1]["file_name"] = "sub\\2.jpg".into();
@@ -239,7 +239,7 @@ fn a_jpeg_cut_in_half_is_found_as_is_a_png() {
 }
 
 #[test]
-fn files_that_are_no_images_or_directories_are_found() {
+fn files_that_are_not_images_and_directories_are_found() {
     let (_, checked) = DataSet::with(|set| {
         set.write("train/1.jpg", "<html>404 not found</html>");
         let mut png = encoded(&image_of(2, 64, 48), ImageFormat::Png);
@@ -268,12 +268,12 @@ fn a_wrong_extension_is_a_warning_since_the_content_counts() {
 }
 
 #[test]
-fn annotations_that_ignore_the_exif_rotation_are_an_error_and_are_turned_by_the_fix() {
-    // Stored 64x48 with a bright object at [4, 5, 20, 30], to be turned to the right.
+fn annotations_that_ignore_the_exif_rotation_are_an_error_and_rotated_by_the_fix() {
+    // Stored as 64x48 with a bright object at [4, 5, 20, 30], to be rotated clockwise.
     let (set, checked) = DataSet::with(|set| {
-        set.write("train/1.jpg", turned_jpeg(&image_of(1, 64, 48)));
-        // This one's annotations are those of the upright image, as they should be.
-        set.write("train/2.jpg", turned_jpeg(&image_of(2, 48, 64)));
+        set.write("train/1.jpg", rotated_jpeg(&image_of(1, 64, 48)));
+        // The annotations of this image are those of the upright image, as required.
+        set.write("train/2.jpg", rotated_jpeg(&image_of(2, 48, 64)));
         set.train["annotations"][0]["segmentation"] = json!([[4, 5, 24, 5, 24, 35]]);
     });
     checked.has_errors(&[("size-ignores-exif", 1)]);
@@ -287,7 +287,7 @@ fn annotations_that_ignore_the_exif_rotation_are_an_error_and_are_turned_by_the_
         (&image["width"], &image["height"]),
         (&48.into(), &64.into())
     );
-    // To the right: x from the bottom, y from the left.
+    // Rotated clockwise: x from the bottom, y from the left.
     let object = &fixed["annotations"][0];
     assert_eq!(object["bbox"], json!([48.0 - 5.0 - 30.0, 4.0, 30.0, 20.0]));
     assert!(object.get("segmentation").is_none());
@@ -295,7 +295,7 @@ fn annotations_that_ignore_the_exif_rotation_are_an_error_and_are_turned_by_the_
 }
 
 #[test]
-fn a_image_of_another_size_than_annotated_is_an_error() {
+fn an_image_of_another_size_than_annotated_is_an_error() {
     let (_, checked) = DataSet::with(|set| {
         set.train["images"][0]["width"] = 640.into();
     });
@@ -321,7 +321,7 @@ fn a_missing_size_is_filled_in_by_the_fix() {
 }
 
 #[test]
-fn boxes_that_can_not_be_are_found_each_as_what_it_is() {
+fn invalid_boxes_are_found_by_kind() {
     let (set, checked) = DataSet::with(|set| {
         let boxes = set.train["annotations"].as_array_mut().unwrap();
         for (id, bbox) in [
@@ -382,7 +382,7 @@ fn nan_and_infinity_are_read_though_json_has_neither() {
         set.write("train.json", json.replace("\"AREA\"", "NaN"));
     });
     checked.has_errors(&[("area-wrong", 1), ("box-not-finite", 1)]);
-    // Evaluation names the entry, and the command line advises the checker.
+    // Evaluation names the entry, and the command line suggests `sedet data check`.
     let directory = text(set.dir.path());
     fails_with(
         &[
@@ -412,9 +412,10 @@ fn shipped() -> String {
 }
 
 #[test]
-fn ids_used_twice_are_found_and_repaired_where_nobody_has_to_guess() {
+fn duplicate_ids_are_found_and_repaired_where_unambiguous() {
     let (set, checked) = DataSet::with(|set| {
-        // The same file under the same id; a second file under an id; an annotation id again.
+        // The same file with the same id; a second file with an existing id; a duplicate annotation
+        // id.
         let images = set.train["images"].as_array_mut().unwrap();
         images.push(images[0].clone());
         let mut other = images[0].clone();
@@ -434,13 +435,13 @@ fn ids_used_twice_are_found_and_repaired_where_nobody_has_to_guess() {
         let entries = fixed[list].as_array().unwrap().iter();
         entries.map(|entry| entry["id"].as_u64().unwrap()).collect()
     };
-    // Whose boxes those of image 2 are, nobody can tell.
+    // The owner of the boxes of image 2 is ambiguous.
     assert_eq!(ids("images"), [1, 3]);
     assert_eq!(ids("annotations"), [10, 11, 30, 31, 32]);
 }
 
 #[test]
-fn a_image_under_two_ids_is_listed_once_by_the_fix() {
+fn an_image_with_two_ids_is_listed_once_by_the_fix() {
     let (set, checked) = DataSet::with(|set| {
         let images = set.train["images"].as_array_mut().unwrap();
         let mut again = images[0].clone();
@@ -463,7 +464,7 @@ fn a_image_under_two_ids_is_listed_once_by_the_fix() {
 }
 
 #[test]
-fn boxes_there_twice_are_errors_and_with_two_classes_a_warning() {
+fn duplicate_boxes_are_errors_and_with_two_classes_a_warning() {
     let (set, checked) = DataSet::with(|set| {
         let boxes = set.train["annotations"].as_array_mut().unwrap();
         boxes.push(annotation(900, 1, 3, [4.0, 5.0, 20.0, 30.0]));
@@ -496,7 +497,7 @@ fn boxes_of_unknown_images_and_categories_are_found() {
 }
 
 #[test]
-fn categories_there_twice_are_found_and_merged_where_nobody_has_to_guess() {
+fn duplicate_categories_are_found_and_merged_where_unambiguous() {
     let (set, checked) = DataSet::with(|set| {
         for split in [&mut set.train, &mut set.val] {
             let categories = split["categories"].as_array_mut().unwrap();
@@ -514,7 +515,7 @@ fn categories_there_twice_are_found_and_merged_where_nobody_has_to_guess() {
     assert_eq!(fixed["annotations"][1]["category_id"], 7);
     assert_eq!(fixed["categories"].as_array().unwrap().len(), 3);
 
-    // Two names under one id: nobody can tell which is right, so the fix leaves it to the person.
+    // Two names with one id are ambiguous, so the fix leaves them to the user.
     let (set, checked) = DataSet::with(|set| {
         for split in [&mut set.train, &mut set.val] {
             let categories = split["categories"].as_array_mut().unwrap();
@@ -527,7 +528,7 @@ fn categories_there_twice_are_found_and_merged_where_nobody_has_to_guess() {
 }
 
 #[test]
-fn category_tables_that_differ_are_shown_as_a_difference() {
+fn different_category_tables_are_reported_as_a_difference() {
     let (_, checked) = DataSet::with(|set| {
         set.val["categories"] =
             json!([{"id": 3, "name": "cat"}, {"id": 7, "name": "hound"}, {"id": 9, "name": "owl"}]);
@@ -539,7 +540,7 @@ fn category_tables_that_differ_are_shown_as_a_difference() {
 }
 
 #[test]
-fn a_class_that_is_measured_but_never_trained_is_a_warning() {
+fn a_class_that_is_evaluated_but_not_trained_is_a_warning() {
     let (_, checked) = DataSet::with(|set| {
         let boxes = set.train["annotations"].as_array_mut().unwrap();
         boxes.retain(|object| object["category_id"] == 3);
@@ -548,10 +549,10 @@ fn a_class_that_is_measured_but_never_trained_is_a_warning() {
 }
 
 #[test]
-fn images_in_two_splits_are_found_by_content_and_by_look() {
+fn images_in_two_splits_are_found_by_content_and_appearance() {
     let (_, checked) = DataSet::with(|set| {
         std::fs::copy(set.path("train/1.jpg"), set.path("val/4.jpg")).unwrap();
-        // Saved again, smaller and with another quality: other bytes, the same look.
+        // Saved again, smaller and with another quality: different bytes, similar appearance.
         let small = image::imageops::thumbnail(&image_of(2, 64, 48), 48, 36);
         set.write("val/5.jpg", encoded(&small, ImageFormat::Jpeg));
         set.val["images"][1]["width"] = 48.into();
@@ -672,7 +673,7 @@ fn entries_of_a_wrong_kind_do_not_hide_the_others() {
 }
 
 #[test]
-fn a_file_that_breaks_off_is_checked_as_far_as_it_goes() {
+fn a_truncated_file_is_checked_up_to_its_end() {
     let (set, checked) = DataSet::with(|set| {
         set.save();
         let json = set.train.to_string();
@@ -697,7 +698,7 @@ fn a_file_that_breaks_off_is_checked_as_far_as_it_goes() {
 }
 
 #[test]
-fn lists_that_are_missing_or_no_lists_are_named() {
+fn missing_and_invalid_lists_are_reported() {
     for (spoil, kind) in [
         (r#"{"images": []}"#, "list-missing"),
         (
@@ -718,7 +719,7 @@ fn lists_that_are_missing_or_no_lists_are_named() {
             checked.report
         );
     }
-    // A byte order mark alone is no harm.
+    // A byte order mark alone is valid.
     let (_, checked) = DataSet::with(|set| {
         set.save();
         set.write("train.json", format!("\u{feff}{}", set.train));
@@ -736,12 +737,12 @@ fn corners_and_fractions_are_recognized_as_such() {
     checked.has_errors(&[("boxes-are-corners", 1)]);
     let (_, checked) = DataSet::with(|set| many(set, |i| [0.1 + i / 50.0, 0.2, 0.3, 0.4]));
     checked.has_errors(&[("boxes-are-fractions", 1)]);
-    // Boxes that are what they should be are not mistaken for corners.
+    // Correct boxes are not mistaken for corners.
     let (_, checked) = DataSet::with(|set| many(set, |i| [i, 2.0, 30.0, 40.0]));
     assert_eq!(checked.kinds("error"), BTreeMap::new());
 }
 
-/// Runs `--fix` on train; the copy, whose loading is tried by checking it again.
+/// Runs `--fix` on train and checks the copy again, which also loads it. Returns the copy.
 fn fix(set: &DataSet, code: i32) -> Value {
     let out = set.path("train/fixed.json");
     let checked = set.check(&["--split", "train", "--fix", &text(&out)]);
@@ -763,7 +764,7 @@ fn fix(set: &DataSet, code: i32) -> Value {
 }
 
 #[test]
-fn the_fix_never_writes_over_a_file_and_keeps_sound_entries_byte_by_byte() {
+fn the_fix_never_overwrites_a_file_and_keeps_valid_entries_byte_by_byte() {
     let set = DataSet::new();
     set.save();
     let train = std::fs::read_to_string(set.path("train.json")).unwrap();
@@ -820,7 +821,7 @@ fn the_fix_never_writes_over_a_file_and_keeps_sound_entries_byte_by_byte() {
 }
 
 #[test]
-fn wrong_usage_and_data_sets_that_can_not_be_checked_say_so() {
+fn wrong_usage_and_unsupported_datasets_are_errors() {
     assert_eq!(sedet(&["data", "check"]).status.code(), Some(2));
     assert_eq!(
         sedet(&["data", "check", "x", "--split", "training"])
@@ -845,7 +846,7 @@ fn wrong_usage_and_data_sets_that_can_not_be_checked_say_so() {
 }
 
 #[test]
-fn a_hostile_file_is_refused_in_a_line() {
+fn a_malicious_file_is_rejected_in_one_line() {
     let (_, checked) = DataSet::with(|set| {
         set.save();
         let deep = format!(
@@ -969,7 +970,7 @@ fn a_voc_directory_is_checked_file_by_file() {
 
 #[test]
 #[ignore = "needs SEDET_REAL_DATA"]
-fn real_data_has_the_errors_that_are_known_of_it() {
+fn real_data_has_its_known_errors() {
     let check = |name: &str| {
         Checked::of(&sedet(&[
             "data",
@@ -985,7 +986,7 @@ fn real_data_has_the_errors_that_are_known_of_it() {
     assert_eq!(coco.kinds("warning")["image-empty"], 3);
     let blood = check("bccd");
     assert_eq!(blood.report["splits"][0]["boxes"], 2804);
-    // One view at two depths of focus: BCCD's own split has it in train and in val.
+    // One view at two focus depths: BCCD's split has it in train and in val.
     assert_eq!(blood.kinds("error"), BTreeMap::new());
     let leak = &blood.places("leak-near-duplicate");
     assert_eq!(leak.len(), 1);

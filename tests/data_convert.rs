@@ -18,10 +18,10 @@ use sedet::boxes::ImageSize;
 use sedet::curation::convert::{Images, write_dataset};
 use serde_json::{Value, json};
 
-/// Where a box may be after a conversion and back, in pixels.
+/// Tolerance of box coordinates after a round trip, in pixels.
 const TOLERANCE: f32 = 1e-3;
 
-/// Boxes by file name: class names and `[x, y, width, height]`, in the order of the file.
+/// Boxes by file name: class names and `[x, y, width, height]`, in file order.
 type Content = BTreeMap<String, (ImageSize, Vec<(String, [f32; 4])>)>;
 
 fn content(store: &AnnotationStore) -> Content {
@@ -53,7 +53,7 @@ fn assert_same(found: &Content, expected: &Content) {
     }
 }
 
-/// Images in a directory, and a dataset about them: train with all boxes, val with an empty image.
+/// Images in a directory, and a dataset of them: train with all boxes, val with an empty image.
 fn dataset(directory: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> AnnotatedDataset {
     let names = ["zebra & co", "it's", "a: <b>"];
     let split = |split, ids: &[u64], boxes: &[(u64, [f32; 4])]| {
@@ -84,7 +84,7 @@ fn dataset(directory: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> Anno
             dropped: Dropped::default(),
         }
     };
-    // VOC lists no classes: each has to be there.
+    // VOC has no list of classes: each must occur.
     let all: Vec<(u64, [f32; 4])> = (0..3).map(|class| (class, [0.0, 0.0, 1.0, 1.0])).collect();
     AnnotatedDataset {
         format: format("coco"),
@@ -180,7 +180,7 @@ proptest! {
     }
 }
 
-/// A COCO directory with a crowd, an outline's area, and a box over the edge.
+/// A COCO directory with a crowd annotation, a segmentation area, and a box beyond the image edge.
 fn coco_directory(root: &Path) {
     std::fs::create_dir_all(root.join("train/sub")).unwrap();
     for name in ["train/a b.jpg", "train/sub/c.jpg"] {
@@ -222,14 +222,14 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("coco");
     coco_directory(&source);
-    let (out, said) = convert(&source, "yolo", &dir.path().join("yolo"));
+    let (out, stderr_text) = convert(&source, "yolo", &dir.path().join("yolo"));
     assert!(out.contains("train: 2 images, 2 boxes"), "{out}");
     for line in [
         "dropped: crowd annotations (1 object)",
         "dropped: areas and outlines that differ from the box (1 object)",
         "dropped: parts of boxes outside of the image (1 object)",
     ] {
-        assert!(said.contains(line), "{said}");
+        assert!(stderr_text.contains(line), "{stderr_text}");
     }
     let labels = std::fs::read_to_string(dir.path().join("yolo/labels/train/sub/c.txt")).unwrap();
     assert_eq!(labels, "0 0.96875 0.916666667 0.0625 0.166666667\n");
@@ -237,10 +237,10 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
     assert!(yaml.contains("1: \"never\""), "{yaml}");
 
     let voc = dir.path().join("voc");
-    let (_, said) = convert(&source, "voc", &voc);
+    let (_, stderr_text) = convert(&source, "voc", &voc);
     assert!(
-        said.contains("dropped: classes without a box (1 class)"),
-        "{said}"
+        stderr_text.contains("dropped: classes without a box (1 class)"),
+        "{stderr_text}"
     );
     let xml = std::fs::read_to_string(voc.join("Annotations/a_b.xml")).unwrap();
     assert!(xml.contains("<xmax>11</xmax>"), "{xml}");
@@ -248,14 +248,14 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
         .replace("<difficult>0", "<difficult>1")
         .replace("<pose>Unspecified", "<pose>Left");
     std::fs::write(voc.join("Annotations/a_b.xml"), xml).unwrap();
-    let (_, said) = convert(&voc, "coco", &dir.path().join("back"));
+    let (_, stderr_text) = convert(&voc, "coco", &dir.path().join("back"));
     assert!(
-        said.contains("dropped: `difficult` flags (1 object)"),
-        "{said}"
+        stderr_text.contains("dropped: `difficult` flags (1 object)"),
+        "{stderr_text}"
     );
     assert!(
-        said.contains("dropped: `pose` elements (1 object)"),
-        "{said}"
+        stderr_text.contains("dropped: `pose` elements (1 object)"),
+        "{stderr_text}"
     );
     let back =
         std::fs::read_to_string(dir.path().join("back/annotations/instances_train.json")).unwrap();
@@ -414,7 +414,7 @@ fn roboflows_yolo_layout_is_read() {
 }
 
 #[test]
-fn hostile_xml_is_refused_in_a_line() {
+fn malicious_xml_is_rejected_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("Annotations")).unwrap();
     let path = dir.path().join("Annotations/a.xml");
@@ -506,7 +506,7 @@ fn a_dataset_is_split_by_class_the_same_for_the_same_seed() {
     }
     seen.sort_unstable();
     assert_eq!(seen, (1..=50).collect::<Vec<_>>());
-    // Nothing is overwritten, and shares have to make sense.
+    // Nothing is overwritten, and fractions must be valid.
     let again = options("a", "1");
     let again: Vec<&str> = again.iter().map(String::as_str).collect();
     let again = divided(dir.path(), &again);
@@ -558,7 +558,7 @@ fn images_are_shown_as_in_training() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
     std::fs::create_dir(root.join("images")).unwrap();
-    // A white square in the left half: mirrored it is on the right.
+    // A white square in the left half; mirrored, it is on the right.
     let image = image::RgbImage::from_fn(120, 80, |x, y| {
         image::Rgb(
             [if (20..40).contains(&x) && (30..50).contains(&y) {

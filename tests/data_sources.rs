@@ -1,5 +1,5 @@
-//! Whole datasets, fetched from a local server that drops connections: small files of the same
-//! structure stand in for the real ones, and what arrives is opened by its name.
+//! Whole datasets, downloaded from a local server that drops connections. Small files of the same
+//! structure replace the real ones, and the result is opened by dataset name.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -15,10 +15,10 @@ use sedet::datasets::sources::{
     DataSource, FetchError, FetchProgress, FetchStep, Fetched, Packing, data_source,
 };
 
-/// Contents by their path on the server.
+/// File contents by path on the server.
 type Files = BTreeMap<&'static str, Vec<u8>>;
 
-/// Serves files; each is cut off in the middle the first `cuts` times that it is asked for.
+/// Serves files; each is truncated in the middle for the first `cuts` requests.
 fn serve(files: &Files, cuts: usize) -> Server {
     let files = files.clone();
     let mut asked: BTreeMap<String, usize> = BTreeMap::new();
@@ -35,14 +35,16 @@ fn serve(files: &Files, cuts: usize) -> Server {
         let reply = Reply::file(request, body, "\"v1\"");
         let before = asked_before.lock().unwrap()(path);
         let half = reply.body.len() / 2;
-        match before < cuts {
-            true => reply.cut_after(half),
-            false => reply,
+        if before < cuts {
+            reply.cut_after(half)
+        } else {
+            reply
         }
     })
 }
 
-/// The table's entry, with the lengths and checksums of small files and at most two files in a directory.
+/// Returns the table's entry with the lengths and checksums of small files and at most two files
+/// per directory.
 fn stand_in(name: &str, files: &Files, url: &str) -> DataSource {
     let mut source = data_source(name).unwrap();
     source.base_url = format!("{url}/");
@@ -72,7 +74,7 @@ fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let options =
         zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    archive.add_directory("a_folder/", options).unwrap();
+    archive.add_directory("a_directory/", options).unwrap();
     for (path, content) in files {
         archive.start_file(*path, options).unwrap();
         archive.write_all(content).unwrap();
@@ -169,11 +171,15 @@ fn coco_arrives_over_broken_connections_and_opens_by_its_name() {
     let again = fetch(&source, directory.path(), &[]).unwrap();
     assert_eq!(again.already_there.len(), 3);
     assert_eq!(again.new.len(), 0);
-    assert_eq!(server.range_starts().len(), 9, "nothing was asked again");
+    assert_eq!(
+        server.range_starts().len(),
+        9,
+        "nothing was requested again"
+    );
 }
 
 #[test]
-fn only_the_parts_that_are_asked_for_are_fetched() {
+fn only_requested_parts_are_fetched() {
     let directory = tempfile::tempdir().unwrap();
     let server = serve(&coco(), 0);
     let source = stand_in("coco", &coco(), &server.url);
@@ -197,14 +203,14 @@ fn only_the_parts_that_are_asked_for_are_fetched() {
     );
 }
 
-/// Stops as a killed process does, with whatever lies on the disk then.
+/// Stops like a killed process, with whatever is on the disk at that moment.
 fn killed_when(source: &DataSource, data_dir: &Path, moment: impl Fn(FetchProgress) -> bool) {
     let run = || source.fetch(data_dir, &[], &mut |progress| assert!(!moment(progress)));
     assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
 }
 
 #[test]
-fn a_killed_run_goes_on_with_the_bytes_and_the_files_that_it_left() {
+fn a_killed_run_continues_with_existing_bytes_and_files() {
     let directory = tempfile::tempdir().unwrap();
     let server = serve(&coco(), 1);
     let source = stand_in("coco", &coco(), &server.url);
@@ -218,10 +224,10 @@ fn a_killed_run_goes_on_with_the_bytes_and_the_files_that_it_left() {
         progress.part == "val2017" && progress.step == FetchStep::Unpacking && progress.done > 0
     });
     let asked = server.range_starts();
-    assert_eq!(asked[2..].len(), 2, "val2017 was asked for twice");
+    assert_eq!(asked[2..].len(), 2, "val2017 was requested twice");
     assert!(asked[3] > Some(0));
 
-    // The first file is there; one of its length shows that it isn't written again.
+    // The first file exists; a file of the same length shows that it is not written again.
     let staging = home.join(".unpacking-val2017.zip");
     assert_eq!(names_in(&staging.join("val2017")), ["a.png"]);
     let mark = vec![7; image_file().len()];
@@ -264,7 +270,7 @@ fn a_run_killed_while_files_were_moved_is_completed_or_cleaned_up() {
         ["annotations"]
     );
     assert!(last.is_file() && !archive.exists() && !staging.exists());
-    // After it.
+    // After the last file was moved.
     std::fs::write(&archive, b"whole").unwrap();
     std::fs::create_dir_all(&staging).unwrap();
     assert!(
@@ -308,7 +314,7 @@ fn a_wrong_checksum_names_the_file_and_both_sums_and_nothing_is_unpacked() {
     assert!(names_in(&directory.path().join("coco")).is_empty());
 }
 
-/// The same length, so that nothing else in the archive changes.
+/// The replacement has the same length, so that nothing else in the archive changes.
 fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
     assert_eq!(from.len(), to.len());
     for start in 0..=bytes.len() - from.len() {
@@ -318,8 +324,8 @@ fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
     }
 }
 
-fn zip_that_leads_out() -> Vec<u8> {
-    // Replaced afterwards, because a writer may refuse or mend such a path.
+fn zip_with_path_traversal() -> Vec<u8> {
+    // Replaced afterwards, because a writer may reject or correct such a path.
     let mut bytes = zip_of(&[("val2017/a.png", b"a"), ("val2017/aa/aa/aa/x", b"x")]);
     replace(&mut bytes, b"val2017/aa/aa/aa/x", b"val2017/../../../x");
     bytes
@@ -341,9 +347,12 @@ fn zip_with_a_damaged_file() -> Vec<u8> {
 }
 
 #[test]
-fn zip_archives_that_lead_out_or_are_damaged_are_refused_and_leave_nothing() {
+fn zip_archives_with_path_traversal_or_damage_are_rejected_and_leave_nothing() {
     for (archive, expected) in [
-        (zip_that_leads_out(), "val2017/../../../x leads out of it"),
+        (
+            zip_with_path_traversal(),
+            "val2017/../../../x leads out of it",
+        ),
         (zip_with_a_link(), "is a link"),
         (zip_with_a_damaged_file(), "val2017/b.png"),
         (zip_of(&[("other/a.png", b"a")]), "val2017 is not in it"),
@@ -355,7 +364,7 @@ fn zip_archives_that_lead_out_or_are_damaged_are_refused_and_leave_nothing() {
     }
 }
 
-/// A part is refused after it has come with the right checksum, and nothing of it is left.
+/// Asserts that an archive with the right checksum is rejected and that nothing of it is left.
 fn refused(name: &str, files: &Files, part: &str, expected: &str) {
     let directory = tempfile::tempdir().unwrap();
     let server = serve(files, 0);
@@ -445,7 +454,7 @@ fn places365_arrives_over_broken_connections_and_opens_by_its_name() {
 
 fn tar_that_leads_out(path: &str) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
-    // The safe way to set a path refuses this one.
+    // The safe method to set a path rejects this one.
     header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
     header.set_size(1);
     header.set_cksum();
@@ -466,7 +475,7 @@ fn tar_with_a_link(kind: tar::EntryType) -> Vec<u8> {
 }
 
 #[test]
-fn tar_archives_that_lead_out_or_hold_links_are_refused_and_leave_nothing() {
+fn tar_archives_with_path_traversal_or_links_are_rejected_and_leave_nothing() {
     let mut cut = tar_of(&[("val_256/a.jpg", &[7; 5000])]);
     cut.truncate(3000);
     for (archive, expected) in [
@@ -535,7 +544,7 @@ fn imagenets_list_is_found_beside_the_images_wherever_they_are() {
 }
 
 #[test]
-fn what_cannot_find_its_place_is_refused_before_anything_is_fetched() {
+fn an_impossible_destination_is_rejected_before_the_download() {
     let directory = tempfile::tempdir().unwrap();
     let server = serve(&coco(), 0);
     let source = stand_in("coco", &coco(), &server.url);
@@ -567,7 +576,7 @@ fn what_cannot_find_its_place_is_refused_before_anything_is_fetched() {
 }
 
 #[test]
-fn the_command_tells_how_to_get_imagenet_and_that_nothing_was_downloaded() {
+fn the_command_prints_instructions_for_imagenet() {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = text(directory.path());
     let output = sedet(&["data", "download", "imagenet", "--data-dir", &data_dir]);

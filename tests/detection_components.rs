@@ -1,4 +1,5 @@
-//! Every piece of Faster R-CNN against torchvision's, and detectron2's rules by their formulas.
+//! Every component of Faster R-CNN compared with torchvision's; detectron2's rules are compared
+//! with their formulas.
 
 use crate::common::{Fixture, assert_close, values};
 use burn::tensor::{Device, Tensor};
@@ -82,7 +83,7 @@ fn anchors_follow_both_presets() {
     let grid = coarse.grid(ImageSize::new(224, 320), &grids).concat();
     let expected = fixture.floats("anchors_torchvision_224x320.anchors_p5_p6");
     assert_close("p5 and p6", &flat(&grid), &expected, 1e-6);
-    // detectron2's P6 keeps its stride of 64 where that goes beyond the input.
+    // detectron2's P6 keeps its stride of 64 even beyond the input.
     let fixed = config(Preset::Detectron2).anchors;
     let last = fixed.grid(ImageSize::new(224, 320), &[ImageSize::new(4, 5); 5]);
     let size = fixed.cell_anchors(4)[0];
@@ -102,9 +103,10 @@ fn the_matcher_agrees_on_smooth_tied_low_and_empty_rows() {
     for case in cases.filter(|c| c.starts_with("matcher_")) {
         let iou = fixture.floats(&format!("{case}.iou"));
         let shape = fixture.shape(&format!("{case}.iou"));
-        let matcher = match case.starts_with("matcher_rpn") {
-            true => Matcher::RPN,
-            false => Matcher::ROI,
+        let matcher = if case.starts_with("matcher_rpn") {
+            Matcher::RPN
+        } else {
+            Matcher::ROI
         };
         let matches = matcher.match_quality(shape[0], shape[1], |g, c| iou[g * shape[1] + c]);
         let as_numbers: Vec<i64> = matches
@@ -202,7 +204,7 @@ fn suppression_keeps_the_same_boxes_in_the_same_order() {
 }
 
 #[test]
-fn overlaps_clipping_and_small_boxes_agree() {
+fn iou_clipping_and_small_boxes_agree() {
     let fixture = fixture();
     let (first, second) = (
         boxes(&fixture, "box_iou.first"),
@@ -274,7 +276,7 @@ fn pooling_over_the_pyramid_agrees() {
     }
 }
 
-/// Anchors of three levels, as the fixture's small pyramid has them.
+/// Returns anchors of three levels, as in the fixture's small pyramid.
 const ANCHORS_OF_LEVEL: [usize; 3] = [288, 72, 18];
 
 fn levels(anchors: &[BoxXyxy]) -> Vec<Vec<BoxXyxy>> {
@@ -456,7 +458,7 @@ fn the_head_s_training_sample_agrees() {
             indices(&fixture.ints(&key("sampled_labels")))
         );
         if image == 0 {
-            // Rows of the background are never read by the loss; torchvision fills them anyway.
+            // The loss ignores background rows; torchvision sets them anyway.
             let expected = fixture.floats(&key("regression_targets"));
             for (row, target) in sample.box_targets.iter().enumerate() {
                 if sample.labels[row] > 0 {

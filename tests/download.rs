@@ -1,4 +1,4 @@
-//! Downloads against a local server that misbehaves in every way a real one does.
+//! Downloads from a local server with the faults of real servers.
 
 use crate::common::http_server::{Fault, Reply, Request, Server};
 use crate::common::real_data;
@@ -20,7 +20,7 @@ impl Server {
     }
 }
 
-/// Long enough for several reads.
+/// Returns content that is long enough for several reads.
 fn content() -> Vec<u8> {
     (0..300_000u32).map(|i| (i * i % 251) as u8).collect()
 }
@@ -34,7 +34,7 @@ fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-/// The file is whole and nothing else is left.
+/// Asserts that the file is complete and nothing else is left.
 fn assert_whole(download: &Download) {
     assert_eq!(std::fs::read(&download.destination).unwrap(), content());
     let directory = download.destination.parent().unwrap();
@@ -81,7 +81,7 @@ fn a_dropped_connection_is_continued_where_it_broke() {
     assert_eq!(
         server.range_starts(),
         [None, Some(100_000), Some(200_000)],
-        "each request asks only for what is missing"
+        "each request is for the missing bytes only"
     );
 }
 
@@ -122,7 +122,7 @@ fn a_file_that_changed_on_the_server_starts_over() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, before| match before {
         0 => Reply::file(request, &vec![7; 400_000], "\"old\"").cut_after(100_000),
-        // Breaks the rules: answers the old version's range with bytes of the new one.
+        // Violates the protocol: responds to a range of the old version with bytes of the new one.
         1 => {
             let mut reply = Reply::file(request, &content(), "\"old\"");
             reply.headers[0] = "etag: \"new\"".into();
@@ -162,7 +162,7 @@ fn a_server_without_ranges_or_validators_sends_everything_again() {
 }
 
 #[test]
-fn a_server_that_always_drops_at_the_same_place_is_given_up() {
+fn a_server_that_always_drops_at_the_same_byte_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|_, _| Reply::whole(&content()).cut_after(1000));
     let error = run(&server.download(directory.path())).unwrap_err();
@@ -172,7 +172,7 @@ fn a_server_that_always_drops_at_the_same_place_is_given_up() {
 }
 
 #[test]
-fn a_server_that_falls_silent_is_asked_for_the_rest_and_in_the_end_given_up() {
+fn a_server_that_stops_sending_is_retried_and_finally_reported() {
     let directory = tempfile::tempdir().unwrap();
     let stall = |request: &Request| Reply {
         fault: Fault::Stall,
@@ -201,8 +201,9 @@ fn a_server_that_falls_silent_is_asked_for_the_rest_and_in_the_end_given_up() {
 }
 
 #[test]
-fn a_cut_is_noticed_though_the_length_was_never_announced() {
-    // As archives that are packed on request are served. No checksum, so only the cut tells.
+fn truncation_is_detected_without_a_content_length() {
+    // Like archives that are created on request. Without a checksum, only the truncation is
+    // detectable.
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|_, before| match before {
         0 => Reply::whole(&content()).chunked().cut_after(100_000),
@@ -238,7 +239,7 @@ fn a_date_serves_as_validator_where_there_is_no_strong_etag() {
             };
             let mut reply = match before {
                 0 => Reply::whole(&body).cut_after(100_000),
-                // Does not look at `If-Range`, as it should.
+                // Ignores `If-Range`, in violation of the protocol.
                 _ => Reply::file(
                     &Request {
                         if_range: Some("\"\"".into()),
@@ -290,7 +291,7 @@ fn a_file_of_another_length_than_expected_is_refused_and_leaves_nothing() {
         download.expected_bytes = Some(300_000);
         run(&download).unwrap();
         assert_whole(&download);
-        // A file of another length is not the one that is wanted.
+        // A file of another length is not the requested one.
         std::fs::write(&download.destination, b"short").unwrap();
         run(&download).unwrap();
         assert_whole(&download);
@@ -298,8 +299,8 @@ fn a_file_of_another_length_than_expected_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn the_proxy_that_the_environment_names_is_used() {
-    // Sees a tunnel to a host that does not exist being asked for, and refuses it.
+fn the_proxy_of_the_environment_is_used() {
+    // Receives a request for a tunnel to a host that does not exist, and rejects it.
     let proxy = Server::start(|_, _| Reply::status(403));
     let directory = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"));
@@ -321,7 +322,7 @@ fn the_proxy_that_the_environment_names_is_used() {
         "{console}"
     );
     let seen = proxy.seen.lock().unwrap();
-    assert!(!seen.is_empty(), "the proxy was never asked: {console}");
+    assert!(!seen.is_empty(), "the proxy received no request: {console}");
     assert!(seen[0].path.contains("mirror.invalid"), "{:?}", seen[0]);
 }
 
@@ -356,7 +357,7 @@ fn a_file_longer_than_allowed_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn what_trying_again_cannot_mend_fails_at_once_in_one_line_with_the_address() {
+fn permanent_errors_fail_at_once_in_one_line_with_the_url() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(|request, _| {
         Reply::status(if request.path == "/file.bin" {
@@ -394,7 +395,7 @@ fn what_trying_again_cannot_mend_fails_at_once_in_one_line_with_the_address() {
 }
 
 #[test]
-fn no_server_is_a_network_error_that_says_what_to_do() {
+fn a_missing_server_is_a_network_error_with_a_hint() {
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -412,11 +413,11 @@ fn no_server_is_a_network_error_that_says_what_to_do() {
     );
 }
 
-/// A `.tar.gz` of `files`, below one directory as GitHub packs them.
+/// Returns a `.tar.gz` of `files` inside one directory, as in GitHub's archives.
 fn tar_gz(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut archive = tar::Builder::new(encoder);
-    // What else is in GitHub's archives: the commit, directories, other files.
+    // The other entries of GitHub's archives: the commit, directories, other files.
     let note = b"52 comment=d272fb14cdff6e473fafeeeba32aba5f560e9e43\n";
     let mut global = tar::Header::new_ustar();
     global.set_entry_type(tar::EntryType::XGlobalHeader);
@@ -485,7 +486,7 @@ fn an_archive_that_is_not_the_blood_cells_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_directory_of_another_data_set_is_left_alone() {
+fn the_directory_of_another_dataset_is_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("train.json"), b"mine").unwrap();
     let error =
@@ -494,7 +495,7 @@ fn the_directory_of_another_data_set_is_left_alone() {
     assert_eq!(names_in(directory.path()), ["train.json"]);
 }
 
-/// BCCD as its repository holds it, rebuilt from the converted files in `real`.
+/// Returns BCCD in the layout of its repository, rebuilt from the converted files in `real`.
 fn repository_files(real: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files = vec![(
         "LICENSE".to_owned(),
@@ -503,7 +504,7 @@ fn repository_files(real: &Path) -> Vec<(String, Vec<u8>)> {
     for split in ["train", "val", "test"] {
         let coco = reference(real, split);
         let mut list = String::new();
-        // The other way round: the order of the list must not matter.
+        // In reverse: the order of the list must not matter.
         for image in coco["images"].as_array().unwrap().iter().rev() {
             let file_name = image["file_name"].as_str().unwrap();
             let stem = file_name.strip_suffix(".jpg").unwrap();
@@ -525,7 +526,7 @@ fn repository_files(real: &Path) -> Vec<(String, Vec<u8>)> {
                 let class = annotation["category_id"].as_u64().unwrap() as usize;
                 object(["RBC", "WBC", "Platelets"][class - 1], x, y, x + w, y + h);
             }
-            // The repository has such degenerate boxes too; they must be dropped.
+            // The repository also has such degenerate boxes; they must be dropped.
             object("RBC", 9.0, 9.0, 9.0, 30.0);
             xml += "</annotation>";
             files.push((format!("BCCD/Annotations/{stem}.xml"), xml.into_bytes()));
@@ -592,13 +593,17 @@ fn blood_cells_of_real_data_arrive_over_a_broken_connection_and_equal_their_refe
             );
         }
     }
-    // As when a run is killed just before it would have removed the archive.
+    // The state of a run that is killed just before it removes the archive.
     std::fs::write(directory.path().join("bccd.tar.gz"), b"left over").unwrap();
     assert!(fetch().already_there);
     assert!(!directory.path().join("bccd.tar.gz").exists());
-    assert_eq!(server.range_starts().len(), 2, "nothing was asked again");
+    assert_eq!(
+        server.range_starts().len(),
+        2,
+        "nothing was requested again"
+    );
 
-    // A spoilt image is noticed and fetched again.
+    // A damaged image is detected and downloaded again.
     let spoilt = directory.path().join("images/BloodImage_00001.jpg");
     std::fs::write(&spoilt, b"").unwrap();
     assert!(!fetch().already_there);

@@ -335,7 +335,7 @@ fn gates_of_a_classifier_are_measured_tabulated_and_plotted() {
     let expected: Vec<f32> = sums.iter().map(|sum| (sum / 45.0) as f32).collect();
     assert_close("SE_4_3", &found.blocks[8].all.mean, &expected, 1e-5);
 
-    // With selected classes and blocks, and a limited number of images.
+    // With selected classes and blocks and a limited number of images.
     let (json, console) = succeeds(
         &[
             &excite[..],

@@ -1,4 +1,5 @@
-//! The whole detector against torchvision's: same weights, same losses, gradients and detections.
+//! The whole detector compared with torchvision's: with the same weights, it has the same losses,
+//! gradients and detections.
 
 use crate::common::torchvision::{key, transposed, weights};
 use crate::common::{Fixture, assert_close, assert_close_to_largest, gradients_by_name, values};
@@ -103,17 +104,17 @@ fn losses_equal_torchvision_s_with_and_without_se_and_with_an_image_without_boxe
             let mut input = batch(&fixture);
             input.pixels = Tensor::from_inner(input.pixels);
             let losses = model.losses(input, &targets(&fixture, case), &mut SampleOrder::InOrder);
-            for (ours, theirs) in [
+            for (native, external) in [
                 (losses.classifier, "loss_classifier"),
                 (losses.box_reg, "loss_box_reg"),
                 (losses.objectness, "loss_objectness"),
                 (losses.rpn_box, "loss_rpn_box_reg"),
             ] {
-                let expected = fixture.floats(&format!("{name}.{case}.{theirs}"))[0];
-                let actual = values(ours.inner())[0];
+                let expected = fixture.floats(&format!("{name}.{case}.{external}"))[0];
+                let actual = values(native.inner())[0];
                 assert!(
                     (actual - expected).abs() <= 1e-4 * expected.abs(),
-                    "{name} {case} {theirs}: {actual} instead of {expected}"
+                    "{name} {case} {external}: {actual} instead of {expected}"
                 );
             }
         }
@@ -142,9 +143,10 @@ fn gradients_of_all_parameters_equal_torchvision_s() {
                 continue;
             }
             let expected = fixture.floats(&key);
-            let gradient = match is_transposed {
-                true => transposed(gradient, shape[0], shape[1]),
-                false => gradient.clone(),
+            let gradient = if is_transposed {
+                transposed(gradient, shape[0], shape[1])
+            } else {
+                gradient.clone()
             };
             assert_close_to_largest(&key, &gradient, &expected, 1e-3);
             compared += 1;
@@ -178,15 +180,15 @@ fn features_and_detections_equal_torchvision_s() {
             let scores = fixture.floats(&format!("{case}.scores"));
             assert_eq!(found.len(), expected.len(), "{case}");
             for (n, detection) in found.iter().enumerate() {
-                let ours = images[i].to_image(detection.box_in_input);
-                let theirs = expected[n];
+                let native = images[i].to_image(detection.box_in_input);
+                let external = expected[n];
                 for (a, b) in [
-                    (ours.x1, theirs.x1),
-                    (ours.y1, theirs.y1),
-                    (ours.x2, theirs.x2),
-                    (ours.y2, theirs.y2),
+                    (native.x1, external.x1),
+                    (native.y1, external.y1),
+                    (native.x2, external.x2),
+                    (native.y2, external.y2),
                 ] {
-                    assert!((a - b).abs() < 0.01, "{case} {n}: {ours:?} {theirs:?}");
+                    assert!((a - b).abs() < 0.01, "{case} {n}: {native:?} {external:?}");
                 }
                 assert_eq!(detection.label as i64 + 1, labels[n], "{case} {n}");
                 assert!((detection.score - scores[n]).abs() < 1e-4, "{case} {n}");

@@ -1,6 +1,6 @@
-//! What can happen to a run, done to one: it is killed, told to end, its disk is full, its files are
-//! damaged, its images vanish. After each, what was finished is there, and the resumed run ends with
-//! the weights of one to which nothing happened. `docs/faults.md` has the table.
+//! Fault tolerance of runs: a run is killed or terminated, its disk is full, its files are damaged,
+//! its images are deleted. After each fault, completed work is saved, and the resumed run ends with
+//! the weights of an undisturbed run. `docs/faults.md` has the table.
 
 #![cfg(unix)]
 
@@ -20,17 +20,18 @@ use rand_chacha::ChaCha8Rng;
 use sedet::weights::checkpoint::Checkpoint;
 
 #[test]
-fn a_run_killed_at_any_moment_ends_with_the_weights_of_one_that_was_not() {
+fn a_run_killed_at_any_moment_ends_with_the_weights_of_an_uninterrupted_one() {
     let classifier = Classifier::new();
     let run = classifier.run("killed");
     let mut moments = ChaCha8Rng::seed_from_u64(3);
     let mut kills = 0;
-    // In step 0 too, and while checkpoints are written, which takes a good part of each step.
+    // Also in step 0, and while checkpoints are written, which takes a large part of each step.
     for steps in [0, 1, 2, 4, 6, 7, 11, 14, STEPS] {
         let begins = !run.join("checkpoints/last.safetensors").exists();
-        let mut child = match begins {
-            true => spawn(&classifier.start(&run)),
-            false => spawn(&resume(&run)),
+        let mut child = if begins {
+            spawn(&classifier.start(&run))
+        } else {
+            spawn(&resume(&run))
         };
         wait_for_steps(&mut child, &run, steps);
         std::thread::sleep(Duration::from_micros(moments.random_range(0..30_000)));
@@ -38,15 +39,16 @@ fn a_run_killed_at_any_moment_ends_with_the_weights_of_one_that_was_not() {
         kills += usize::from(child.wait().unwrap().code().is_none());
     }
     assert!(kills >= 6, "only {kills} were killed");
-    match run.join("checkpoints/last.safetensors").exists() {
-        true => succeeds(&resume(&run)),
-        false => succeeds(&classifier.start(&run)),
+    if run.join("checkpoints/last.safetensors").exists() {
+        succeeds(&resume(&run))
+    } else {
+        succeeds(&classifier.start(&run))
     };
     assert_same(&Ended::of(&run), &classifier.uninterrupted());
 }
 
 #[test]
-fn a_scheduler_that_ends_a_run_finds_it_saved() {
+fn a_terminated_run_is_saved() {
     let classifier = Classifier::new();
     let run = classifier.run("ended");
     for (name, steps) in [("TERM", 3), ("HUP", 6), ("INT", 9)] {
@@ -58,24 +60,24 @@ fn a_scheduler_that_ends_a_run_finds_it_saved() {
         signal(&child, name);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
-        let said = stderr(&output);
+        let stderr_text = stderr(&output);
         let way_on = format!("Continue with: sedet train --resume {}", run.display());
-        assert!(said.contains(&way_on), "{name}: {said}");
+        assert!(stderr_text.contains(&way_on), "{name}: {stderr_text}");
     }
     succeeds(&resume(&run));
     assert_same(&Ended::of(&run), &classifier.uninterrupted());
 }
 
 #[test]
-fn nobody_who_listens_is_no_reason_to_stop() {
+fn closed_pipes_do_not_stop_training() {
     let classifier = Classifier::new();
     let run = classifier.run("unheard");
     let mut child = spawn(&classifier.start(&run));
-    // Both pipes break at the first word.
+    // Both pipes break at the first write.
     drop((child.stdout.take(), child.stderr.take()));
     assert!(child.wait().unwrap().success());
     assert_same(&Ended::of(&run), &classifier.uninterrupted());
-    // A full disk behind both.
+    // Both are redirected to a full disk.
     let full = || fs::File::options().write(true).open("/dev/full").unwrap();
     let measured = Command::new(env!("CARGO_BIN_EXE_sedet"))
         .args(resume(&run))
@@ -110,10 +112,10 @@ fn two_processes_do_not_train_in_one_directory() {
     assert_same(&Ended::of(&run), &classifier.uninterrupted());
 }
 
-/// Files cannot grow beyond a limit; to a program that is the same as a full disk.
-/// (`tests/soak.rs` fills a real one.)
+/// File sizes are limited, which has the same effect as a full disk. (`tests/soak.rs` fills a real
+/// one.)
 #[test]
-fn a_checkpoint_that_can_not_be_written_leaves_the_one_before() {
+fn a_checkpoint_that_cannot_be_written_leaves_the_previous_one() {
     let classifier = Classifier::new();
     let run = classifier.stopped("full", 5);
     let last = run.join("checkpoints/last.safetensors");
@@ -125,14 +127,14 @@ fn a_checkpoint_that_can_not_be_written_leaves_the_one_before() {
         .output()
         .unwrap();
     assert_eq!(limited.status.code(), Some(1), "{limited:?}");
-    let said = stderr(&limited);
+    let stderr_text = stderr(&limited);
     for part in [
         "error: ",
         "last.safetensors: checkpoint not written",
         "the previous one is intact",
         "continue with: sedet train --resume",
     ] {
-        assert!(said.contains(part), "no '{part}' in {said}");
+        assert!(stderr_text.contains(part), "no '{part}' in {stderr_text}");
     }
     assert!(fs::read(&last).unwrap() == saved);
     succeeds(&resume(&run));
@@ -140,14 +142,14 @@ fn a_checkpoint_that_can_not_be_written_leaves_the_one_before() {
 }
 
 #[test]
-fn a_directory_that_can_not_be_written_is_named_before_anything_is_computed() {
+fn a_read_only_directory_is_reported_before_training() {
     let classifier = Classifier::new();
     let start = classifier.start(Path::new("/proc/sedet-run"));
     fails_with(&words(&start), &["/proc/sedet-run"]);
 }
 
 #[test]
-fn a_damaged_checkpoint_is_noticed_and_the_one_before_taken() {
+fn a_damaged_checkpoint_is_detected_and_the_previous_one_used() {
     let classifier = Classifier::new();
     let run = classifier.stopped("flipped", 9);
     let last = run.join("checkpoints/last.safetensors");
@@ -158,16 +160,16 @@ fn a_damaged_checkpoint_is_noticed_and_the_one_before_taken() {
     let data = text(&classifier.dir.path().join("cifar10"));
     let eval = ["eval", "--checkpoint", &text(&last), "--dataset", &data];
     fails_with(&eval, &["last.safetensors", "its checksum differs"]);
-    let said = stderr(&succeeds(&resume(&run)));
+    let stderr_text = stderr(&succeeds(&resume(&run)));
     assert!(
-        said.contains("its checksum differs") && said.contains("resuming from"),
-        "{said}"
+        stderr_text.contains("its checksum differs") && stderr_text.contains("resuming from"),
+        "{stderr_text}"
     );
     assert_same(&Ended::of(&run), &classifier.uninterrupted());
 }
 
 #[test]
-fn a_run_resumes_with_the_data_that_it_began_with_or_not_at_all() {
+fn a_run_resumes_only_with_unchanged_data() {
     let classifier = Classifier::new();
     let run = classifier.stopped("changed", 5);
     let data = classifier.dir.path().join("cifar10");
@@ -180,7 +182,7 @@ fn a_run_resumes_with_the_data_that_it_began_with_or_not_at_all() {
 }
 
 #[test]
-fn an_image_that_vanishes_during_training_stops_it_by_name_or_is_skipped() {
+fn an_image_deleted_during_training_stops_the_run_or_is_skipped() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
     let mut child = spawn(&scenes.start(&run, "--epochs 1000"));
@@ -189,26 +191,27 @@ fn an_image_that_vanishes_during_training_stops_it_by_name_or_is_skipped() {
     fs::remove_file(&gone).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = stderr(&output);
+    let stderr_text = stderr(&output);
     let name = gone.file_name().unwrap().to_string_lossy().to_string();
     for part in [
         name.as_str(),
         "progress saved; resume with",
         "--on-bad-image skip",
     ] {
-        assert!(said.contains(part), "no '{part}' in {said}");
+        assert!(stderr_text.contains(part), "no '{part}' in {stderr_text}");
     }
-    // Everything up to the batch with the image is there.
+    // All events before the batch with the image are logged.
     let last = Checkpoint::load(&run.join("checkpoints/last.safetensors")).unwrap();
     let progress = last.progress.unwrap();
     assert_eq!(progress["iteration"], steps_logged(&run));
     let epochs = progress["epoch"].as_u64().unwrap() + 2;
     let mut skip = resume(&run);
     skip.extend(["--on-bad-image", "skip", "--epochs", &epochs.to_string()].map(str::to_string));
-    let said = stderr(&succeeds(&skip));
+    let stderr_text = stderr(&succeeds(&skip));
     assert!(
-        said.contains("skipped in training: 1 unreadable image") && said.contains(&name),
-        "{said}"
+        stderr_text.contains("skipped in training: 1 unreadable image")
+            && stderr_text.contains(&name),
+        "{stderr_text}"
     );
     let listed = fs::read_to_string(run.join("skipped-images.txt")).unwrap();
     assert!(listed.lines().count() == 1 && listed.contains(&name));
@@ -223,11 +226,11 @@ fn an_image_that_was_replaced_by_one_of_another_size_is_named() {
     let replaced = scenes.images("train").remove(1);
     image::RgbImage::new(50, 50).save(&replaced).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = stderr(&output);
+    let stderr_text = stderr(&output);
     assert_eq!(output.status.code(), Some(1));
     let name = replaced.file_name().unwrap().to_string_lossy().to_string();
-    // It may be read while it is half written.
-    assert!(said.contains(&name), "{said}");
+    // It may be read while it is partly written.
+    assert!(stderr_text.contains(&name), "{stderr_text}");
 }
 
 #[test]
@@ -235,9 +238,9 @@ fn bad_images_are_skipped_on_request_and_listed_at_the_end() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
     let (train, val) = (scenes.images("train"), scenes.images("val"));
-    for picture in [&train[2], &val[1]] {
-        let bytes = fs::read(picture).unwrap();
-        fs::write(picture, &bytes[..bytes.len() / 2]).unwrap();
+    for image_path in [&train[2], &val[1]] {
+        let bytes = fs::read(image_path).unwrap();
+        fs::write(image_path, &bytes[..bytes.len() / 2]).unwrap();
     }
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().to_string();
     let error = sedet(&words(&scenes.start(&run, "--epochs 1")));
@@ -245,7 +248,7 @@ fn bad_images_are_skipped_on_request_and_listed_at_the_end() {
     assert!(stderr(&error).contains(&name(&train[2])), "{error:?}");
     let other = scenes.dir.path().join("other");
     let output = succeeds(&scenes.start(&other, "--epochs 1 --on-bad-image skip"));
-    let said = stderr(&output);
+    let stderr_text = stderr(&output);
     for part in [
         "skipped in training: 1 unreadable image",
         &name(&train[2]),
@@ -253,7 +256,7 @@ fn bad_images_are_skipped_on_request_and_listed_at_the_end() {
         &name(&val[1]),
         "2 validation images",
     ] {
-        assert!(said.contains(part), "no '{part}' in {said}");
+        assert!(stderr_text.contains(part), "no '{part}' in {stderr_text}");
     }
     let best = text(&other.join("checkpoints/best.safetensors"));
     let data = text(&scenes.dir.path().join("data"));
@@ -261,10 +264,10 @@ fn bad_images_are_skipped_on_request_and_listed_at_the_end() {
     fails_with(&eval, &[&name(&val[1])]);
     let measured = sedet(&[&eval[..], &["--on-bad-image", "skip"]].concat());
     assert!(measured.status.success(), "{measured:?}");
-    let said = stderr(&measured);
+    let stderr_text = stderr(&measured);
     assert!(
-        said.contains("skipped in evaluation: 1 unreadable image"),
-        "{said}"
+        stderr_text.contains("skipped in evaluation: 1 unreadable image"),
+        "{stderr_text}"
     );
 }
 
@@ -272,8 +275,8 @@ fn bad_images_are_skipped_on_request_and_listed_at_the_end() {
 fn a_dataset_whose_images_are_all_broken_is_an_error() {
     let scenes = Scenes::new();
     let run = scenes.dir.path().join("run");
-    for picture in scenes.images("train") {
-        fs::write(picture, "").unwrap();
+    for image_path in scenes.images("train") {
+        fs::write(image_path, "").unwrap();
     }
     let start = scenes.start(&run, "--epochs 1 --on-bad-image skip");
     fails_with(&words(&start), &["no image of epoch 1 could be used"]);
@@ -291,7 +294,7 @@ fn a_step_that_does_not_fit_into_memory_is_refused_before_training() {
         "input.max_size (now 4000)",
     ];
     fails_with(&words(&start), &parts);
-    // Nothing is in the way of the next try.
+    // The next attempt is not blocked.
     succeeds(&scenes.start(&run, "--epochs 1"));
     let classifier = Classifier::new();
     let start = classifier.start_with(&classifier.run("huge"), "--batch-size 100000000");

@@ -1,5 +1,5 @@
-//! Classification datasets: the layouts of the official ones and directories of classes, compared with
-//! what torchvision and NumPy make of the same files (`tests/oracle/labeled_data.py`).
+//! Classification datasets: the layouts of the official ones and directories of classes, compared
+//! with the results of torchvision and NumPy on the same files (`tests/oracle/labeled_data.py`).
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -25,7 +25,7 @@ fn expected() -> Value {
     serde_json::from_slice(&std::fs::read(fixture("expected.json")).unwrap()).unwrap()
 }
 
-/// Empty files: the lists are made without opening an image.
+/// Creates empty files: the lists are built without opening an image.
 fn tree<S: AsRef<str>>(files: &[S]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for file in files {
@@ -61,7 +61,7 @@ fn error(root: &Path, split: Split) -> String {
     error
 }
 
-/// Paths relative to the root with their labels.
+/// Returns paths relative to the root, with their labels.
 fn samples(root: &Path, dataset: &LabeledDataset) -> Vec<(String, usize)> {
     (0..dataset.len())
         .map(|index| {
@@ -138,7 +138,8 @@ fn without_a_val_directory_a_tenth_is_held_out_and_stays_the_same() {
         let note = format!("no val directory: {HELD_OUT_OF_600} of 600 images held out");
         assert_eq!(val.notes(), [note]);
         assert!(train.notes().is_empty());
-        // The same whatever the layout, and more images do not move the others.
+        // The split is independent of the layout, and additional images do not change it for the
+        // others.
         write(&root, "cat/new.jpg", b"");
         let again = paths(&root, &open(dir.path(), Split::Val));
         assert!(held_out.iter().all(|path| again.contains(path)));
@@ -149,7 +150,7 @@ fn without_a_val_directory_a_tenth_is_held_out_and_stays_the_same() {
 }
 
 #[test]
-fn a_small_directory_keeps_a_image_of_every_class_and_holds_one_out() {
+fn a_small_directory_keeps_an_image_of_every_class_and_holds_one_out() {
     for count in [2, 3, 5, 8] {
         let files = (0..count).flat_map(|i| [format!("a/{i}.png"), format!("b/{count}{i}.png")]);
         let dir = tree(&files.chain(["c/only.png".into()]).collect::<Vec<_>>());
@@ -160,7 +161,7 @@ fn a_small_directory_keeps_a_image_of_every_class_and_holds_one_out() {
 }
 
 #[test]
-fn directories_that_do_not_fit_are_named_with_the_hint() {
+fn unsuitable_directories_are_reported_with_a_hint() {
     let train = ["train/a/1.jpg", "train/b/1.jpg"];
     let dir = tree(&[&train[..], &["val/a/1.jpg", "val/c/1.jpg"]].concat());
     let message = error(dir.path(), Split::Val);
@@ -182,7 +183,7 @@ fn directories_that_do_not_fit_are_named_with_the_hint() {
     let dir = tree(&[&train[..], &["val/1.jpg"]].concat());
     assert!(error(dir.path(), Split::Train).contains("move each into its class's directory"));
 
-    // Images without classes for a competition's test.
+    // Images without classes, as in the test set of a competition.
     let dir = tree(&[&train[..], &["test/1.jpg", ".git/x/1.jpg"]].concat());
     assert_eq!(open(dir.path(), Split::Train).class_names(), ["a", "b"]);
 
@@ -194,7 +195,7 @@ fn directories_that_do_not_fit_are_named_with_the_hint() {
 }
 
 #[test]
-fn a_directory_with_boxes_is_never_taken_for_one_of_classes() {
+fn a_directory_with_boxes_is_never_detected_as_class_folders() {
     let images = [
         "train2017/1.jpg",
         "val2017/1.jpg",
@@ -438,7 +439,7 @@ fn places365_is_read_by_its_lists() {
         ("data_256", "val_256"),
         ("data_large_standard", "val_large"),
     ] {
-        // One of the first images may be missing.
+        // One of the first images is allowed to be missing.
         let dir = places(&[
             &format!("{train}/b/bar/00000001.jpg"),
             &format!("{val}/Places365_val_00000002.jpg"),
@@ -467,7 +468,7 @@ fn places365_is_read_by_its_lists() {
 }
 
 #[test]
-fn wrong_lists_of_places365_are_named() {
+fn invalid_lists_of_places365_are_reported() {
     let dir = places(&["data_256/b/bar/00000001.jpg"]);
     let message = error(dir.path(), Split::Val);
     assert!(message.contains("searched val_256, val_large"), "{message}");
@@ -601,7 +602,7 @@ fn pickles_of_python_3_are_read_too() {
 }
 
 #[test]
-fn wrong_files_of_cifar_are_named_with_the_hint() {
+fn invalid_files_of_cifar_are_reported_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     for number in ["10", "100"] {
         let archive = format!("cifar-{number}-python.tar.gz");
@@ -640,13 +641,13 @@ fn cifar_10_of_real_data_has_a_thousand_test_images_of_every_class() {
 
 // Damage.
 
-/// Flips bits, cuts, doubles and overwrites stretches.
+/// Flips bits, and truncates, duplicates or overwrites ranges.
 fn damage(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
     for _ in 0..1 + rng.next_u32() % 4 {
         if bytes.is_empty() {
             return;
         }
-        // Mostly near the ends, where headers are: the middle of a batch is pixels.
+        // Mostly near the ends, where the headers are: the middle of a batch is pixels.
         let reach = match rng.next_u32() % 3 {
             0 => bytes.len(),
             _ => bytes.len().min(400),
@@ -668,10 +669,10 @@ fn damage(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// Reads what it has been given, whatever comes of it.
+/// Reads the files and ignores errors.
 type Reader = Box<dyn Fn() + std::panic::RefUnwindSafe>;
 
-/// Runs for a moment; `SEDET_FUZZ_SECONDS` makes it longer.
+/// Runs briefly; `SEDET_FUZZ_SECONDS` sets a longer time.
 #[test]
 fn no_damage_to_a_file_makes_the_readers_panic() {
     let seconds = std::env::var("SEDET_FUZZ_SECONDS")
@@ -780,7 +781,7 @@ fn no_damage_to_a_file_makes_the_readers_panic() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let start = std::time::Instant::now();
     let mut round = 0;
-    // The first rounds are made independent of the time, so that the test never checks nothing.
+    // The first rounds are run regardless of the time, so that the test always checks something.
     while round < 4 * cases.len() || start.elapsed().as_secs_f64() < seconds {
         let (file, read) = &cases[round % cases.len()];
         let mut bytes = whole[file].clone();

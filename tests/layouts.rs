@@ -1,4 +1,4 @@
-//! Files of other frameworks, taken as they are, compute what they computed there.
+//! Imported weight files of other frameworks give the same outputs as in their framework.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ fn classifier(imported: &LoadedWeights) -> ClassifierConfig {
     }
 }
 
-/// File, size of its input, kind of the file, part of the layout's name.
+/// File name, input size, file format, part of the layout's name.
 const CASES: [(&str, &str, Container, &str); 11] = [
     (
         "torchvision_basic.pth",
@@ -123,7 +123,7 @@ fn every_layout_is_recognized_and_gives_the_logits_of_its_origin() {
 }
 
 #[test]
-fn what_names_and_shapes_show_becomes_configuration() {
+fn the_configuration_is_derived_from_names_and_shapes() {
     let of = |file: &str| match classifier(&import(&path(file), None).unwrap()).backbone {
         BackboneConfig::Resnet(backbone) => backbone,
         other => panic!("{file}: {}", other.family()),
@@ -154,20 +154,21 @@ fn what_names_and_shapes_show_becomes_configuration() {
 }
 
 #[test]
-fn wrappers_around_the_names_are_said_and_averaged_weights_preferred() {
+fn name_prefixes_are_reported_and_ema_weights_preferred() {
     let prefix = |file: &str| report(&import(&path(file), None).unwrap()).prefix.clone();
     assert_eq!(prefix("torchvision_basic.pth"), "state_dict.module.");
     assert_eq!(prefix("timm_seresnet_d.pth"), "state_dict_ema.");
 }
 
-/// The weights of the small detector under our names, by the map that the parity tests use.
+/// Returns the weights of the small detector with native names, by the name mapping of the parity
+/// tests.
 fn reference_detector(network: &NetworkConfig) -> BTreeMap<String, TensorData> {
     let NetworkConfig::Detection(model) = network else {
         panic!("not a detector");
     };
     let fixture = Fixture::open("faster_rcnn.safetensors");
-    let ours = named_tensors(&model.init(&Device::flex()));
-    torchvision::weights(&ours, &fixture, &["weights."])
+    let native_values = named_tensors(&model.init(&Device::flex()));
+    torchvision::weights(&native_values, &fixture, &["weights."])
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn torchvision_detectors_of_old_and_new_names_have_the_same_weights() {
             "{file}"
         );
     }
-    // The epsilon can be said where the names don't.
+    // The epsilon can be given by the layout, as the names do not determine it.
     let epsilon = |layout| {
         let file = fixture_path("faster_rcnn.safetensors");
         match import(&file, layout).unwrap().spec.network {
@@ -200,7 +201,7 @@ fn torchvision_detectors_of_old_and_new_names_have_the_same_weights() {
     assert_eq!(epsilon(Some(Layout::TorchvisionDetectorV1)), 0.0);
 }
 
-/// An image of planes `[3, height, width]`.
+/// Returns an image from planes `[3, height, width]`.
 fn image_of(planes: &[u8], height: u32, width: u32) -> image::RgbImage {
     let plane = (width * height) as usize;
     image::RgbImage::from_fn(width, height, |x, y| {
@@ -209,7 +210,8 @@ fn image_of(planes: &[u8], height: u32, width: u32) -> image::RgbImage {
     })
 }
 
-/// Boxes to 0.01 pixels, scores to 1e-4; the reference's labels begin with this number.
+/// Compares boxes to 0.01 pixels and scores to 1e-4. The labels of the reference begin with this
+/// number.
 fn assert_detections(
     case: &str,
     found: &[ImageDetection],
@@ -226,14 +228,17 @@ fn assert_detections(
         assert_eq!(label, labels[n], "{case} {n}");
         assert!((detection.score - scores[n]).abs() < 1e-4, "{case} {n}");
         let b = detection.box_in_image;
-        for (ours, theirs) in [b.x1, b.y1, b.x2, b.y2].iter().zip(&boxes[4 * n..]) {
-            assert!((ours - theirs).abs() < 0.01, "{case} {n}: {ours} {theirs}");
+        for (native_values, external) in [b.x1, b.y1, b.x2, b.y2].iter().zip(&boxes[4 * n..]) {
+            assert!(
+                (native_values - external).abs() < 0.01,
+                "{case} {n}: {native_values} {external}"
+            );
         }
     }
 }
 
 #[test]
-fn detectron2_and_mmdetection_detectors_find_what_they_found_there() {
+fn detectron2_and_mmdetection_detectors_have_the_same_detections_as_in_their_framework() {
     let outputs = Fixture::open("layouts/detectors.safetensors");
     let (height, width) = (203, 317);
     let image = image_of(&outputs.bytes("image"), height, width);
@@ -264,7 +269,7 @@ fn detectron2_and_mmdetection_detectors_find_what_they_found_there() {
 }
 
 #[test]
-fn a_layout_that_a_file_does_not_have_is_said() {
+fn a_wrong_layout_is_reported() {
     let message = |file: &str, layout| import(&path(file), Some(layout)).unwrap_err().to_string();
     let wrong = message("timm_seresnet.pt", Layout::Detectron2);
     assert!(wrong.contains("not of layout detectron2"), "{wrong}");
@@ -275,7 +280,7 @@ fn a_layout_that_a_file_does_not_have_is_said() {
 }
 
 #[test]
-fn a_file_is_read_whatever_the_length_of_its_name() {
+fn file_names_of_any_length_are_read() {
     let file = ForeignFile::open(&path("twenty_one_characters.pth")).unwrap();
     assert_eq!(file.container(), Container::PytorchZip);
     let values = file.values("rows").unwrap();
@@ -283,7 +288,7 @@ fn a_file_is_read_whatever_the_length_of_its_name() {
 }
 
 #[test]
-fn a_file_that_lacks_parts_is_imported_with_their_names_but_not_used() {
+fn an_incomplete_file_is_imported_with_a_report_but_not_used() {
     let whole = std::fs::read(fixture_path("faster_rcnn.safetensors")).unwrap();
     let whole = safetensors::SafeTensors::deserialize(&whole).unwrap();
     let without = |name: &&str| name.starts_with("weights.") && !name.contains("rpn.head.conv");
@@ -339,7 +344,7 @@ fn numpy_arrays_are_read_from_pickles_of_every_protocol() {
 }
 
 #[test]
-fn an_export_is_read_back_as_it_was_and_has_the_shapes_of_its_library() {
+fn an_export_is_read_back_unchanged_and_has_the_shapes_of_its_library() {
     let dir = tempfile::tempdir().unwrap();
     for (file, library) in [
         ("layouts/torchvision_basic.pth", Library::Torchvision),
@@ -361,7 +366,7 @@ fn an_export_is_read_back_as_it_was_and_has_the_shapes_of_its_library() {
             report(&back).lines()
         );
         assert_eq!(back.weights, imported.weights, "{file}");
-        // Every tensor has the shape that the library wrote; a detector changes its old names.
+        // Every tensor has the shape that the library wrote; old names of a detector are converted.
         let (original, exported) = (
             ForeignFile::open(&fixture_path(file)).unwrap(),
             ForeignFile::open(&path).unwrap(),
@@ -371,12 +376,12 @@ fn an_export_is_read_back_as_it_was_and_has_the_shapes_of_its_library() {
                 .tensors()
                 .filter(|(name, _)| name.starts_with(&report(&imported).prefix))
                 .filter(|(name, _)| !name.ends_with("num_batches_tracked"));
-            // torch's `strict=True` asks for every one of them.
+            // torch's `strict=True` requires all of them.
             assert_eq!(exported.tensors().count(), weights.count(), "{file}");
         }
         for (name, info) in exported.tensors() {
-            let theirs = format!("{}{name}", report(&imported).prefix);
-            match original.info(&theirs) {
+            let external = format!("{}{name}", report(&imported).prefix);
+            match original.info(&external) {
                 Some(original) => assert_eq!(info.shape, original.shape, "{file}: {name}"),
                 None => assert!(file.contains("old_detector"), "{file}: {name}"),
             }
@@ -385,7 +390,7 @@ fn an_export_is_read_back_as_it_was_and_has_the_shapes_of_its_library() {
 }
 
 #[test]
-fn an_export_that_would_compute_something_else_is_refused() {
+fn an_export_without_an_equivalent_network_is_rejected() {
     for (file, library, why) in [
         ("cadene_seresnet.pth", Library::Torchvision, "SE units"),
         ("akamaster_resnet.th", Library::Timm, "CIFAR"),
@@ -405,7 +410,7 @@ fn an_export_that_would_compute_something_else_is_refused() {
 }
 
 #[test]
-fn damaged_and_foreign_files_are_named_with_what_is_wrong() {
+fn damaged_and_unknown_files_are_reported_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let message = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
@@ -430,7 +435,7 @@ fn damaged_and_foreign_files_are_named_with_what_is_wrong() {
     let long = [&50_000u64.to_le_bytes()[..], b"{\"a\":"].concat();
     assert!(message("long.safetensors", &long).contains("cut off"));
     message("text.pth", b"import os; os.system('rm -rf /')");
-    // A pickle that would run a command is parsed and refused, not executed.
+    // A pickle that would run a command is parsed and rejected, not executed.
     let marker = dir.path().join("executed");
     let evil = format!("cos\nsystem\n(S'touch {}'\ntR.", marker.display());
     message("evil.pkl", evil.as_bytes());
@@ -439,7 +444,7 @@ fn damaged_and_foreign_files_are_named_with_what_is_wrong() {
 }
 
 #[test]
-fn a_value_that_is_no_number_is_an_error_that_names_the_tensor() {
+fn a_nan_value_is_an_error_that_names_the_tensor() {
     let imported = import(&path("torchvision_basic.pth"), None).unwrap();
     let mut weights = imported.weights.clone();
     let name = "backbone.layer2.0.convs.0.weight";
@@ -483,19 +488,19 @@ fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_data() {
         let loaded = load_weights(&path, None).unwrap();
         assert!(loaded.report.as_ref().unwrap().is_complete());
         let classifier = Model::from_weights(loaded, &path, &Device::flex()).unwrap();
-        let ours: Vec<f32> = classifier.logits(&images).unwrap().concat();
-        let theirs: Vec<f32> = reference
+        let native_values: Vec<f32> = classifier.logits(&images).unwrap().concat();
+        let external: Vec<f32> = reference
             .tensor(key)
             .unwrap()
             .data()
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
             .collect();
-        assert_close_to_largest(file, &ours, &theirs, 1e-4);
+        assert_close_to_largest(file, &native_values, &external, 1e-4);
     }
 }
 
-/// Real networks of timm and torchvision, which `tests/oracle/layouts_full.py` makes.
+/// Full-size networks of timm and torchvision, written by `tests/oracle/layouts_full.py`.
 #[test]
 #[ignore = "needs SEDET_FULL_LAYOUTS"]
 fn full_size_networks_give_the_outputs_of_their_origin() {
@@ -525,7 +530,7 @@ fn full_size_networks_give_the_outputs_of_their_origin() {
     assert_detections("detector", &found, &outputs, "detector", 1);
 }
 
-/// What Python's own reader would do with it: run a program.
+/// Python's reader would run a program.
 #[test]
 fn a_pickle_that_would_run_a_program_runs_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -544,8 +549,8 @@ fn a_pickle_that_would_run_a_program_runs_nothing() {
     assert!(!proof.exists());
 }
 
-/// Damage of every kind to real files: flipped bits, cuts, doubled and zeroed stretches. Runs for a
-/// moment; `SEDET_FUZZ_SECONDS` makes it longer.
+/// Damages real files: flipped bits, truncation, duplicated and zeroed ranges. Runs briefly;
+/// `SEDET_FUZZ_SECONDS` sets a longer time.
 #[test]
 fn no_damage_to_a_file_makes_the_readers_panic() {
     let seconds = std::env::var("SEDET_FUZZ_SECONDS")
@@ -553,7 +558,7 @@ fn no_damage_to_a_file_makes_the_readers_panic() {
         .and_then(|text| text.parse().ok())
         .unwrap_or(1.0);
     let dir = tempfile::tempdir().unwrap();
-    // One of each reader; one alone with its name in `SEDET_FUZZ_FILE`.
+    // One file for each reader; `SEDET_FUZZ_FILE` selects a single one.
     let mut files = vec![
         "torchvision_basic.pth".to_string(),
         "torchvision_resnext.safetensors".into(),
@@ -574,12 +579,12 @@ fn no_damage_to_a_file_makes_the_readers_panic() {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let start = std::time::Instant::now();
     let mut round = 0;
-    // The first rounds are made whatever the clock says, so that the test never checks nothing.
+    // The first rounds are run regardless of the time, so that the test always checks something.
     while round < 40 || start.elapsed().as_secs_f64() < seconds {
         let file = &files[round % files.len()];
         let mut bytes = std::fs::read(path(file)).unwrap();
         for _ in 0..1 + rng.next_u32() % 4 {
-            // Mostly near the ends, where headers, pickles and directories are.
+            // Mostly near the ends, where the headers, pickles and archive directories are.
             let reach = match rng.next_u32() % 3 {
                 0 => bytes.len(),
                 _ => bytes.len().min(6000),

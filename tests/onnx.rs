@@ -1,5 +1,5 @@
-//! The ONNX export writes the bytes that onnxruntime has proven (tests/oracle/onnx_export.py), and
-//! says what it can't write.
+//! The ONNX export writes the bytes that were verified with onnxruntime
+//! (tests/oracle/onnx_export.py), and reports unsupported models.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn layout(file: &str) -> PathBuf {
     fixture_path("layouts").join(file)
 }
 
-/// The classifier of that name, whatever the ending of its file.
+/// Returns the classifier of that name, with any file extension.
 fn classifier_file(case: &str) -> PathBuf {
     let mut files = std::fs::read_dir(fixture_path("layouts")).unwrap();
     files
@@ -34,7 +34,7 @@ fn classifier_file(case: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("no file for {case}"))
 }
 
-/// The ONNX file of an imported classifier, with these category names alone.
+/// Returns the ONNX file of an imported classifier, with only these category names.
 fn exported(imported: &LoadedWeights, categories: &[Category]) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("export.onnx");
@@ -63,7 +63,7 @@ fn categories(names: &[&str]) -> Vec<Category> {
     names.iter().enumerate().map(name).collect()
 }
 
-/// What the oracle makes of a classifier for its case `NAME_epsilon`.
+/// Applies the oracle's changes to a classifier for its case `NAME_epsilon`.
 fn with_epsilon(mut imported: LoadedWeights) -> LoadedWeights {
     let NetworkConfig::Classification(model) = &mut imported.spec.network else {
         panic!("a detector");
@@ -75,7 +75,7 @@ fn with_epsilon(mut imported: LoadedWeights) -> LoadedWeights {
 }
 
 #[test]
-fn every_classifier_gives_the_bytes_that_onnxruntime_has_proven() {
+fn every_classifier_gives_the_bytes_verified_with_onnxruntime() {
     let proven = std::fs::read_to_string(layout("onnx.json")).unwrap();
     let proven: serde_json::Value = serde_json::from_str(&proven).unwrap();
     let proven: BTreeMap<String, String> =
@@ -89,12 +89,12 @@ fn every_classifier_gives_the_bytes_that_onnxruntime_has_proven() {
                 exported(&imported, &categories(&["a", "b", "Ö", "d", "e"]))
             }
         };
-        let ours: String = Sha256::digest(bytes)
+        let native: String = Sha256::digest(bytes)
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
         assert_eq!(
-            ours, hash,
+            native, hash,
             "{case}: run tests/oracle/onnx_export.py to prove it"
         );
     }
@@ -170,7 +170,7 @@ fn a_file_has_free_sizes_every_weight_under_its_own_name_and_nodes_in_order() {
 }
 
 #[test]
-fn what_the_configuration_says_becomes_operators_and_attributes() {
+fn the_configuration_determines_operators_and_attributes() {
     let graph_of = |imported: &LoadedWeights| decoded(imported).graph.unwrap();
     let of = |file: &str| graph_of(&import(&layout(file), None).unwrap());
     let deep = of("timm_seresnet_d.pth");
@@ -210,7 +210,7 @@ fn what_the_configuration_says_becomes_operators_and_attributes() {
 }
 
 #[test]
-fn the_metadata_says_what_to_feed_and_what_the_logits_are() {
+fn the_metadata_has_preprocessing_and_categories() {
     let imported = import(&layout("timm_seresnet.pt"), None).unwrap();
     let entries = |categories: &[Category]| -> BTreeMap<String, String> {
         let model = ModelProto::decode(exported(&imported, categories).as_slice()).unwrap();
@@ -256,7 +256,7 @@ fn a_variant_of_the_se_unit_is_refused() {
     assert!(message.contains("a variant of it"), "{message}");
 }
 
-/// Exit code and the message of `sedet weights export FILE --format onnx`.
+/// Returns exit code and message of `sedet weights export FILE --format onnx`.
 fn export_by_command(file: &Path, output: &Path) -> (Option<i32>, String) {
     let done = Command::new(env!("CARGO_BIN_EXE_sedet"))
         .args(["weights", "export", "--format", "onnx"])

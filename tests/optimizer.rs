@@ -1,4 +1,4 @@
-//! Optimizers, gradient clipping and learning rates against torch.
+//! Optimizers, gradient clipping and learning rates compared with torch.
 
 use crate::common::{Fixture, assert_close, values};
 use burn::module::{Module, Param};
@@ -24,7 +24,7 @@ fn layer(fixture: &Fixture) -> Layer {
     }
 }
 
-/// The given gradients of a step; in step 2 the bias has none.
+/// Returns the given gradients of a step; in step 2 the bias has none.
 fn gradients(fixture: &Fixture, model: &Layer, step: usize) -> GradientsParams {
     let device = Device::flex();
     let weight: Tensor<3> = fixture.tensor("weight_grads", &device);
@@ -109,7 +109,7 @@ fn an_exported_state_continues_bit_for_bit() {
 }
 
 #[test]
-fn a_state_of_another_rule_or_model_is_refused_by_name() {
+fn a_state_of_another_optimizer_or_model_is_rejected_by_name() {
     let fixture = Fixture::open("optimizer.safetensors");
     let cases = cases();
     let (sgd, adamw) = (cases[1].1, cases[4].1);
@@ -139,7 +139,7 @@ fn a_state_of_another_rule_or_model_is_refused_by_name() {
 }
 
 #[test]
-fn vectors_are_spared_from_weight_decay_on_request() {
+fn vectors_are_excluded_from_weight_decay_on_request() {
     let fixture = Fixture::open("optimizer.safetensors");
     for (_, config) in [&cases()[2], &cases()[4]] {
         let step = |decay_norms| {
@@ -158,7 +158,7 @@ fn gradients_are_clipped_as_torch_clips_them() {
     let fixture = Fixture::open("optimizer.safetensors");
     let model = layer(&fixture);
     for step in [0, 1, 3, 4, 5] {
-        // Twice the sum over twice the batches is the same mean.
+        // Twice the sum over twice the number of batches is the same mean.
         for batches in [1, 2] {
             let mut sum = gradients(&fixture, &model, step);
             let weight = sum.remove::<2>(model.weight.id).unwrap() * batches as f64;

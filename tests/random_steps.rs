@@ -1,5 +1,5 @@
-//! Networks that draw random numbers while training. One test alone in its program: burn's random
-//! numbers are common to all threads, so other tests would draw in between.
+//! Networks that draw random numbers in training. The program has only one test: burn's random
+//! number generator is shared by all threads, so other tests would draw in between.
 
 mod common;
 
@@ -12,7 +12,7 @@ use sedet::backbones::{Backbone as _, BackboneFamily as _};
 use sedet::nn::norm::{NormConfig, NormKind};
 use sedet::nn::se::SeConfig;
 
-/// Last map and gradient of the input of one training step from a seed.
+/// Returns the last feature map and the input gradient of one training step with a seed.
 fn step<M: Module>(
     network: &M,
     forward: impl Fn(&M, Tensor<4>) -> Tensor<4>,
@@ -30,7 +30,7 @@ fn step<M: Module>(
 }
 
 #[test]
-fn training_steps_are_functions_of_the_seed_and_nothing_is_random_in_use() {
+fn training_steps_depend_on_the_seed_and_inference_is_deterministic() {
     let fixture = Fixture::open("cifar_networks.safetensors");
     let plain = common::device();
     let device = plain.clone().autodiff();

@@ -1,4 +1,4 @@
-//! The variants of the SE unit (SENet paper, section 6) against modules written from its text.
+//! Variants of the SE unit (SENet paper, section 6) compared with modules written from its text.
 
 use crate::common::{
     Fixture, assert_close_to_largest, assert_gradients, filled, fixture_path, parameter_count,
@@ -19,7 +19,7 @@ const POSITIONS: [(&str, SePosition); 5] = [
     ("conv3x3", SePosition::Conv3x3),
 ];
 
-/// Name in the fixture, place whose weights it has, configuration.
+/// Returns the name in the fixture, the position whose weights are used, and the configuration.
 fn variants() -> Vec<(&'static str, &'static str, SeConfig)> {
     let paper = SeConfig::new(4);
     let mut all: Vec<_> = POSITIONS
@@ -99,9 +99,10 @@ fn network(
         ..ResNetConfig::new(kind.1, [2, 1, 0, 0])
     };
     filled(network.init(device), fixture, |name| {
-        match name.contains(".se.") {
-            true => format!("{}.{weights}.{name}", kind.0),
-            false => format!("{}.{name}", kind.0),
+        if name.contains(".se.") {
+            format!("{}.{weights}.{name}", kind.0)
+        } else {
+            format!("{}.{name}", kind.0)
         }
     })
 }
@@ -144,7 +145,8 @@ fn gradients_of_every_variant_in_both_kinds_of_block_equal_autograd_s() {
     }
 }
 
-/// Parameters of SE-ResNet-50 without its classifier, units without biases as in section 6.
+/// Returns the number of parameters of SE-ResNet-50 without its classifier, with units without
+/// biases as in section 6.
 fn parameters(change: impl Fn(&mut SeConfig)) -> u64 {
     let mut config = zoo::backbone("se-resnet50").unwrap();
     let mut se = SeConfig {
@@ -162,8 +164,8 @@ fn tables_10_13_and_15_have_the_paper_s_numbers_of_parameters() {
     let text = std::fs::read_to_string(fixture_path("se_variant_counts.json")).unwrap();
     let counts: serde_json::Value = serde_json::from_str(&text).unwrap();
     let plain = counts["plain"].as_u64().unwrap();
-    // A classifier of 1000 classes on 2048 features, which the paper counts too. Its tables are up
-    // to 0.12 million above equation 5.
+    // A classifier of 1000 classes on 2048 features, which the paper includes. Its tables are up to
+    // 0.12 million above equation 5.
     let classifier = 2_049_000;
     let in_table = |parameters: u64, millions: f64| {
         let exact = (parameters + classifier) as f64 / 1e6;
@@ -171,28 +173,28 @@ fn tables_10_13_and_15_have_the_paper_s_numbers_of_parameters() {
     };
     in_table(plain, 25.6);
     for (reduction, millions) in [(2, 45.7), (4, 35.7), (8, 30.7), (16, 28.1), (32, 26.9)] {
-        let ours = parameters(|se| se.reduction = reduction);
+        let native = parameters(|se| se.reduction = reduction);
         let reference = counts["reduction"][reduction.to_string()].as_u64();
-        assert_eq!(Some(ours), reference, "r = {reduction}");
-        in_table(ours, millions);
+        assert_eq!(Some(native), reference, "r = {reduction}");
+        in_table(native, millions);
     }
     assert_eq!(parameters(|_| {}), plain + 2_514_944);
     let with_biases = parameters(|se| se.bias = true);
     assert_eq!(Some(with_biases), counts["with_biases"].as_u64());
     assert_eq!(with_biases, plain + 2_514_944 + 16_048);
     for (stage, millions) in [(2, Some(25.6)), (3, Some(25.7)), (4, Some(26.4)), (5, None)] {
-        let ours = parameters(|se| se.stages = std::array::from_fn(|s| s + 2 == stage));
+        let native = parameters(|se| se.stages = std::array::from_fn(|s| s + 2 == stage));
         let reference = counts["stage"][stage.to_string()].as_u64();
-        assert_eq!(Some(ours), reference, "stage {stage}");
+        assert_eq!(Some(native), reference, "stage {stage}");
         if let Some(millions) = millions {
-            in_table(ours, millions);
+            in_table(native, millions);
         }
     }
     let but_the_last = parameters(|se| se.stages = [true, true, true, false]);
     assert_eq!(but_the_last, plain + 942_080);
     for (name, position) in POSITIONS {
-        let ours = parameters(|se| se.position = position);
-        assert_eq!(Some(ours), counts["position"][name].as_u64(), "{name}");
+        let native = parameters(|se| se.position = position);
+        assert_eq!(Some(native), counts["position"][name].as_u64(), "{name}");
     }
     in_table(parameters(|se| se.position = SePosition::Conv3x3), 25.8);
 }

@@ -1,9 +1,9 @@
-//! The checkpoints in `assets/` measure what the table beside them says.
+//! The checkpoints in `assets/` have the metrics of the table in that directory.
 
 use crate::common::real_data;
 use std::process::Command;
 
-/// `AP` and `AP50` that `sedet eval` prints.
+/// Returns the `AP` and `AP50` that `sedet eval` prints.
 fn measured(checkpoint: &str, dataset: &str) -> (f64, f64) {
     let output = Command::new(env!("CARGO_BIN_EXE_sedet"))
         .args(["eval", "--json", "--device", "cpu", "--dataset", dataset])
@@ -20,7 +20,7 @@ fn measured(checkpoint: &str, dataset: &str) -> (f64, f64) {
     (json["AP"].as_f64().unwrap(), json["AP50"].as_f64().unwrap())
 }
 
-/// Other CPUs add in another order; that moves a detection now and then, not the table.
+/// Other CPUs sum in another order, which can change single detections but not the table.
 fn assert_near(found: (f64, f64), table: (f64, f64)) {
     let far = |a: f64, b: f64| (a - b).abs() > 0.003;
     assert!(
@@ -30,7 +30,7 @@ fn assert_near(found: (f64, f64), table: (f64, f64)) {
 }
 
 #[test]
-fn the_shapes_detector_has_its_ap_on_the_generated_scenes() {
+fn the_shapes_detector_has_its_published_ap_on_generated_scenes() {
     let found = measured("shapes-se-resnet18.safetensors", "shapes");
     assert_near(found, (0.666, 0.914));
 }

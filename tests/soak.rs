@@ -1,5 +1,5 @@
-//! What takes too long, or more rights, than a test may: `cargo test --release --test commands soak:: -- --ignored
-//! --nocapture`. docs/faults.md has the last results.
+//! Tests that take too long or require additional privileges: `cargo test --release --test commands
+//! soak:: -- --ignored --nocapture`. docs/faults.md has the last results.
 
 #![cfg(target_os = "linux")]
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::runs::{Classifier, Ended, Scenes, assert_same, spawn, stderr};
 
-/// What a process holds at a moment.
+/// The resources of a process at one time.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     /// Resident memory, MB.
@@ -53,7 +53,7 @@ fn memory_threads_and_files_stay_flat_over_two_thousand_iterations_and_fifty_eva
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!((count(&run, "train"), count(&run, "eval")), (2000, 50));
-    // The beginning grows to the working size; the last moments measure and draw.
+    // Memory first grows to the working size; the last samples are evaluation and plotting.
     let tenth = moments.len() / 10;
     let parts: Vec<&[Held]> = moments.chunks(tenth.max(1)).take(10).collect();
     println!(
@@ -83,16 +83,16 @@ fn memory_threads_and_files_stay_flat_over_two_thousand_iterations_and_fifty_eva
     assert!(most(late, |h| h.files as f64) <= most(early, |h| h.files as f64));
 }
 
-/// A disk of a few megabytes, which fills up in the middle of a run and is then made larger, and one
-/// that is made read-only.
+/// A disk of a few megabytes becomes full in the middle of a run and is then enlarged; another one
+/// becomes read-only.
 #[test]
 #[ignore = "mounts file systems, in a name space of its own"]
-fn a_disk_that_is_full_or_read_only_leaves_what_was_saved() {
+fn a_full_or_read_only_disk_leaves_saved_files_intact() {
     let classifier = Classifier::new();
     let disk = classifier.dir.path().join("disk");
     fs::create_dir(&disk).unwrap();
     let expected = classifier.uninterrupted();
-    for (name, harm, mend, said) in [
+    for (name, harm, mend, expected_error) in [
         (
             "full",
             "head -c 100000000 /dev/zero > DISK/filler 2>/dev/null || true",
@@ -101,7 +101,7 @@ fn a_disk_that_is_full_or_read_only_leaves_what_was_saved() {
         ),
         (
             "read-only",
-            // Not under an open file; so between two sessions.
+            // A remount requires that no file is open, so it happens between two sessions.
             "kill -TERM $pid; wait $pid || true
             mount -o remount,ro DISK
             SEDET train --resume DISK/run --device cpu >> OUT 2>&1 &
@@ -139,7 +139,7 @@ fn a_disk_that_is_full_or_read_only_leaves_what_was_saved() {
         assert!(done.status.success(), "{name}: {done:?} {first}");
         println!("{name}: {}", first.lines().last().unwrap_or_default());
         assert!(
-            first.contains("error: ") && first.contains(said),
+            first.contains("error: ") && first.contains(expected_error),
             "{name}: {first}"
         );
         assert!(!first.contains("it went on"), "{name}: {first}");

@@ -28,7 +28,7 @@ use serde_json::Value;
 
 const BATCHES: usize = 5;
 
-/// Convolution and batch norm, so that running statistics are part of what must be resumed.
+/// Convolution and batch norm, so that running statistics are part of the resumed state.
 #[derive(Module, Debug)]
 struct Net {
     conv: Conv2d,
@@ -37,10 +37,10 @@ struct Net {
 }
 
 impl Net {
-    /// Weights that are the same in every process and test.
+    /// Returns a network with the same weights in every process and test.
     fn new(device: &Device) -> Self {
-        // The seed belongs to the whole process and weights are drawn when first touched: tests
-        // on other threads must not draw in between.
+        // The seed is shared by the whole process and weights are drawn lazily: tests on other
+        // threads must not draw in between.
         static DRAWING: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _alone = DRAWING.lock().unwrap();
         device.seed(7);
@@ -84,17 +84,17 @@ fn random_batch(seed: u64, index: usize) -> Batch {
     }
 }
 
-/// The description that the toy's checkpoints carry; its network is not the toy's.
+/// Returns the model description in the checkpoints; it is not that of the toy network.
 static TOY_SPEC: LazyLock<ModelSpec> = LazyLock::new(|| {
     let network = ClassifierConfig::new(network("resnet20").unwrap().backbone, 2);
     let preprocess = Preprocess::torchvision().with_sizes(32, 32);
     ModelSpec::new(NetworkConfig::Classification(network), preprocess)
 });
 
-/// A task whose accidents can be chosen.
+/// A task with configurable faults.
 #[derive(Default)]
 struct Toy {
-    /// The data thread dies before this batch of this epoch.
+    /// The data thread panics before this batch of this epoch.
     dies_at: Cell<Option<(usize, usize)>>,
     /// The next evaluation fails.
     evaluation_fails: Cell<bool>,
@@ -102,9 +102,9 @@ struct Toy {
     stopped_in_evaluation: Cell<bool>,
     /// The loss of this batch in epoch 1 is not a number.
     poisoned: Option<usize>,
-    /// Batches that vanish in every epoch, as if all their images were damaged.
+    /// Batches that are skipped in every epoch, as if all their images were damaged.
     vanished: Vec<usize>,
-    /// Scores to answer with, in turn; else measured.
+    /// Scores to return in turn; otherwise they are computed.
     scores: Vec<f64>,
     evaluations: Cell<usize>,
 }
@@ -181,7 +181,7 @@ impl TrainTask for Toy {
 
     fn losses(&self, model: &Net, batch: Batch, seed: u64) -> Losses {
         let device = device();
-        // Noise stands for all that is random in a step.
+        // Noise represents all randomness of a step.
         let noise = random_batch(seed, 0).pixels;
         let x = Tensor::<4>::from_data(batch.pixels, &device)
             + Tensor::<4>::from_data(noise, &device) * 0.1;
@@ -223,7 +223,7 @@ impl TrainTask for Toy {
     }
 }
 
-/// Sets the stop flag every `every` steps, as Ctrl-C would.
+/// Sets the stop flag every `every` steps, like Ctrl-C.
 struct Watcher<'a> {
     stop: &'a AtomicBool,
     every: Option<usize>,
@@ -364,7 +364,7 @@ fn session(task: &Toy, config: &EngineConfig, path: &Path, stop_every: Option<us
     }
 }
 
-/// What must not depend on interruptions: both checkpoints and the log, without the times.
+/// Returns what must not depend on interruptions: both checkpoints and the log, without times.
 fn outcome_of(path: &Path) -> (Checkpoint, Checkpoint, Vec<Value>) {
     let load = |name: &str| {
         let mut checkpoint = Checkpoint::load(&path.join("checkpoints").join(name)).unwrap();
@@ -398,7 +398,7 @@ fn uninterrupted(config: &EngineConfig) -> (Checkpoint, Checkpoint, Vec<Value>) 
 }
 
 #[test]
-fn training_learns_and_writes_down_what_it_did() {
+fn training_learns_and_writes_its_log() {
     let (last, best, events) = uninterrupted(&sgd());
     let losses: Vec<f64> = events
         .iter()
@@ -417,7 +417,7 @@ fn training_learns_and_writes_down_what_it_did() {
 }
 
 #[test]
-fn a_run_stopped_after_every_step_ends_as_if_it_never_was() {
+fn a_run_stopped_after_every_step_equals_an_uninterrupted_one() {
     for config in [sgd(), adamw()] {
         let dir = tempfile::tempdir().unwrap();
         let mut sessions = 0;
@@ -436,7 +436,7 @@ fn a_run_stopped_after_every_step_ends_as_if_it_never_was() {
 }
 
 #[test]
-fn a_run_that_crashed_ends_as_if_it_never_had() {
+fn a_run_that_crashed_equals_an_uninterrupted_one() {
     for (config, save_minutes) in [(sgd(), 1e9), (sgd(), 0.0), (adamw(), 1e9), (adamw(), 0.0)] {
         let config = EngineConfig {
             save_minutes,
@@ -484,9 +484,9 @@ fn an_evaluation_can_be_stopped_and_costs_no_training() {
     assert_eq!(outcome_of(dir.path()), uninterrupted(&sgd()));
 }
 
-/// Damaged in several ways, and gone.
+/// The checkpoint is damaged in several ways, or missing.
 #[test]
-fn a_damaged_last_checkpoint_is_replaced_by_the_one_before() {
+fn a_damaged_last_checkpoint_is_replaced_by_the_previous_one() {
     let config = EngineConfig {
         save_minutes: 0.0,
         ..sgd()
@@ -651,7 +651,7 @@ fn iterations_can_be_limited_inside_an_epoch() {
 }
 
 #[test]
-fn a_run_out_of_time_is_evaluated_and_can_go_on() {
+fn a_run_at_its_time_limit_is_evaluated_and_can_resume() {
     let dir = tempfile::tempdir().unwrap();
     let config = EngineConfig {
         max_minutes: Some(0.0),
@@ -667,8 +667,8 @@ fn a_run_out_of_time_is_evaluated_and_can_go_on() {
 }
 
 #[test]
-fn batches_that_were_skipped_do_not_weaken_the_others() {
-    // Groups of two out of three batches that really come: the second group is one batch.
+fn skipped_batches_do_not_change_the_weight_of_others() {
+    // Groups of two out of three remaining batches: the second group has one batch.
     let dir = tempfile::tempdir().unwrap();
     let config = EngineConfig {
         accumulate: 2,
@@ -682,15 +682,15 @@ fn batches_that_were_skipped_do_not_weaken_the_others() {
     session(&task, &config, dir.path(), None).result.unwrap();
     let (_, _, events) = outcome_of(dir.path());
     let (_, _, whole) = uninterrupted(&config);
-    // Batches 0 to 3 make two groups there; here the second lacks its second half, so its loss is
-    // that of batch 2 alone and not half of it.
+    // Batches 0 to 3 form two groups there. Here the second group lacks its second batch, so its
+    // loss is that of batch 2 alone and not half of it.
     let loss = |events: &[Value], i: usize| events[i]["loss"].as_f64().unwrap();
     assert_eq!(loss(&events, 0), loss(&whole, 0));
     assert!(loss(&events, 1) > 0.6 * loss(&whole, 1));
 }
 
 #[test]
-fn vanished_batches_do_not_shift_the_place_to_resume_at() {
+fn skipped_batches_do_not_shift_the_position_to_resume_at() {
     for vanished in [vec![1], vec![0, 3], vec![2, 4]] {
         let task = || Toy {
             vanished: vanished.clone(),
@@ -714,7 +714,7 @@ fn vanished_batches_do_not_shift_the_place_to_resume_at() {
 }
 
 #[test]
-fn resuming_with_another_optimizer_names_what_does_not_fit() {
+fn resuming_with_another_optimizer_names_the_mismatch() {
     let dir = tempfile::tempdir().unwrap();
     session(&Toy::default(), &sgd(), dir.path(), Some(2))
         .result
@@ -730,7 +730,7 @@ fn resuming_with_another_optimizer_names_what_does_not_fit() {
 }
 
 #[test]
-fn settings_of_zero_are_refused_by_name() {
+fn settings_of_zero_are_rejected_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let config = EngineConfig {
         accumulate: 0,

@@ -84,9 +84,10 @@ fn settle(viewer: &mut Viewer) {
     let mut quiet = 0;
     while quiet < 6 {
         viewer.step();
-        quiet = match viewer.state().is_busy() {
-            true => 0,
-            false => quiet + 1,
+        quiet = if viewer.state().is_busy() {
+            0
+        } else {
+            quiet + 1
         };
         if quiet == 0 {
             std::thread::sleep(Duration::from_millis(5));

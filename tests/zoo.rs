@@ -1,5 +1,6 @@
-//! Networks other than ResNet against torchvision's, timm's and modules written from the papers'
-//! tables: feature maps, logits, gradients, feature pyramids; and the cost of every published network.
+//! Networks other than ResNet compared with torchvision's, timm's and modules written from the
+//! papers' tables: feature maps, logits, gradients, feature pyramids; and the cost of every
+//! published network.
 //!
 //! Both sides compute weights and inputs from names, as `tests/oracle/zoo.py` documents.
 
@@ -171,7 +172,7 @@ fn last_feature_maps_and_logits_of_plain_and_se_networks_equal_the_references() 
                 &fixture.floats(&key),
                 1e-4,
             );
-            // The told shape is the one that comes out.
+            // The declared shape equals the actual one.
             let [_, channels, height, width] = map.dims();
             let summary = config.summary(size).unwrap();
             let last = last_of_backbone(&summary);
@@ -231,10 +232,10 @@ fn feature_pyramids_of_plain_and_se_networks_equal_the_references() {
     }
 }
 
-/// A detector of every family gives losses and detections for sizes that no stride divides, with
-/// gradients for the parts that are not frozen and for no others.
+/// A detector of every family gives losses and detections for sizes that no stride divides. Only
+/// the parts that are not frozen have gradients.
 #[test]
-fn detectors_of_every_family_train_all_parts_but_the_frozen_ones() {
+fn detectors_of_every_family_train_all_parts_except_frozen_parts() {
     let device = crate::common::device().autodiff();
     for (family, plain, _) in narrow_networks() {
         for frozen in [0, 2] {
@@ -301,8 +302,8 @@ fn pooled(summary: &Summary) -> &LayerSummary {
     summary.layers.iter().find(is_pool).unwrap()
 }
 
-/// On batch statistics, without dropout: every parameter has a gradient, and it is torch's by its
-/// length and its product with a fixed vector.
+/// With batch statistics and without dropout, every parameter has a gradient. It equals torch's by
+/// its norm and its product with a fixed vector.
 #[test]
 fn gradients_of_every_family_equal_torch_s() {
     let fixture = Fixture::open("zoo.safetensors");
@@ -342,7 +343,7 @@ fn gradients_of_every_family_equal_torch_s() {
                 .sum();
             let expected = fixture.floats(&format!("gradients.{family}.{name}"));
             let [expected_length, expected_product] = [expected[0], expected[1]].map(f64::from);
-            // A bias before a norm has no gradient but rounding.
+            // The gradient of a bias before a norm is only rounding error.
             let tolerance = 1e-3 * expected_length + 1e-5 * longest;
             assert!(
                 (length(&gradient) - expected_length).abs() <= tolerance
@@ -370,7 +371,7 @@ fn published(name: &str) -> (ClassifierConfig, usize) {
 }
 
 #[test]
-fn full_size_networks_cost_what_the_references_do() {
+fn full_size_networks_have_the_parameters_and_macs_of_the_references() {
     let text = std::fs::read_to_string(fixture_path("zoo_costs.json")).unwrap();
     let costs: serde_json::Value = serde_json::from_str(&text).unwrap();
     for name in zoo::known_names() {
@@ -382,7 +383,7 @@ fn full_size_networks_cost_what_the_references_do() {
         assert_eq!(expected["macs"], summary.macs(), "{name}");
         let odd = config.summary([317; 2]).unwrap();
         assert_eq!(expected["macs_at_317"], odd.macs(), "{name} at 317");
-        // Every tensor belongs to a layer of the summary, and the other way round.
+        // Every tensor belongs to a layer of the summary, and vice versa.
         let shapes = named_shapes(&config.init(&Device::flex()));
         let mut of_layers: BTreeMap<&str, u64> = BTreeMap::new();
         for (tensor, shape) in shapes.iter().filter(|(t, _)| !t.contains("running")) {
@@ -399,15 +400,15 @@ fn full_size_networks_cost_what_the_references_do() {
     }
 }
 
-/// How the SENet paper's "GFLOPs" (tables 2 and 3) come about.
+/// How the "GFLOPs" of the SENet paper (tables 2 and 3) are computed.
 #[derive(Debug, Clone, Copy)]
 enum Paper {
-    /// Our multiply-adds, rounded.
+    /// Multiply-adds as counted by sedet, rounded.
     Equal,
-    /// Ours and one multiplication for each output of a norm, to less than a unit of the last
-    /// digit: the paper is not consistent about norms, nor about rounding and cutting.
+    /// Multiply-adds and one multiplication for each output of a norm, to less than a unit of the
+    /// last digit: the paper is inconsistent about norms, and about rounding and truncation.
     WithNorms,
-    /// Something else; the multiply-adds that we count, in G.
+    /// Another number; the multiply-adds counted by sedet, in G.
     Differs(f64, &'static str),
 }
 
@@ -415,7 +416,7 @@ const INCEPTION_RESNET: &str = "the paper's own implementation, which was never 
     its shortcuts and channels as in Szegedy et al.'s figures (5, 10 and 5 blocks) there are 9.26 G, \
     and in the network that those authors published (10, 20 and 10 blocks, a smaller stem) 13.16 G";
 
-/// The paper's figure for each name, in G, and how many of its digits are behind the point.
+/// The paper's number for each network, in G, and its number of decimals.
 const PAPER: [(&str, f64, i32, Paper); 20] = [
     ("resnet50", 3.86, 2, Paper::Equal),
     ("se-resnet50", 3.87, 2, Paper::Equal),
@@ -449,10 +450,10 @@ const PAPER: [(&str, f64, i32, Paper); 20] = [
     ("se-shufflenet-v1-g3", 0.142, 3, Paper::WithNorms),
 ];
 
-/// The paper's residual networks have the stride of a bottleneck in its first 1x1 convolution, as
+/// The paper's residual networks have the stride of a bottleneck in its first 1x1 convolution, like
 /// the original Caffe networks; ResNeXt has it in the 3x3.
 #[test]
-fn multiply_adds_are_the_senet_paper_s_or_differ_for_a_reason() {
+fn multiply_adds_equal_the_senet_paper_or_differ_for_a_known_reason() {
     for (name, figure, digits, paper) in PAPER {
         let (mut config, size) = published(name);
         if let BackboneConfig::Resnet(resnet) = &mut config.backbone
@@ -463,9 +464,9 @@ fn multiply_adds_are_the_senet_paper_s_or_differ_for_a_reason() {
         let summary = config.summary([size; 2]).unwrap();
         let giga = |count: u64| count as f64 / 1e9;
         let unit = 10f64.powi(-digits);
-        let ours = giga(summary.macs());
+        let native = giga(summary.macs());
         match paper {
-            Paper::Equal => assert!((ours - figure).abs() <= unit / 2.0, "{name}: {ours}"),
+            Paper::Equal => assert!((native - figure).abs() <= unit / 2.0, "{name}: {native}"),
             Paper::WithNorms => {
                 let norms = summary.layers.iter().filter(|l| l.kind == LayerKind::Norm);
                 let norms: u64 = norms.map(LayerSummary::activations).sum();
@@ -474,27 +475,27 @@ fn multiply_adds_are_the_senet_paper_s_or_differ_for_a_reason() {
             }
             Paper::Differs(counted, reason) => {
                 assert!(
-                    (ours - counted).abs() <= unit / 2.0,
-                    "{name}: {ours}; {reason}"
+                    (native - counted).abs() <= unit / 2.0,
+                    "{name}: {native}; {reason}"
                 );
             }
         }
     }
-    // As the zoo has it, torchvision's place: more, for the same parameters.
+    // With torchvision's stride position, as in the zoo: more, for the same parameters.
     let (config, size) = published("resnet50");
     let macs = config.summary([size; 2]).unwrap().macs();
     assert_eq!((macs as f64 / 1e7).round(), 409.0);
 }
 
-/// Millions of parameters.
+/// Returns the millions of parameters.
 fn millions(config: &ClassifierConfig) -> f64 {
     let size = zoo::network("resnet18").unwrap().input.size;
     config.summary([size; 2]).unwrap().parameters() as f64 / 1e6
 }
 
-/// Table 3 cuts the parameters of the mobile networks to one digit.
+/// Table 3 truncates the parameters of the mobile networks to one decimal.
 #[test]
-fn parameters_of_the_mobile_networks_are_the_senet_paper_s() {
+fn parameters_of_mobile_networks_equal_the_senet_paper() {
     for (name, figure) in [
         ("mobilenet-v1", 4.2),
         ("se-mobilenet-v1", 4.7),
@@ -506,11 +507,11 @@ fn parameters_of_the_mobile_networks_are_the_senet_paper_s() {
     }
 }
 
-/// The figures of the networks' own papers, which count the classifier of CIFAR-10. Shake-Even's is
-/// that of the ResNeXt-29 8x64d which it splits in two. Places' network has ResNet-152's 60.19 M
-/// less the weights of the classes that it lacks.
+/// The numbers of the networks' own papers, which include the classifier of CIFAR-10. That of
+/// Shake-Even is the number of the ResNeXt-29 8x64d that it splits in two. The Places network has
+/// the 60.19 M of ResNet-152 minus the weights of the missing classes.
 #[test]
-fn parameters_of_the_networks_for_other_data_sets_are_their_authors() {
+fn parameters_of_networks_for_other_datasets_equal_their_papers() {
     for (name, figure, digits) in [
         ("resnet20", 0.27, 2),
         ("resnet32", 0.46, 2),
@@ -536,9 +537,10 @@ fn parameters_of_the_networks_for_other_data_sets_are_their_authors() {
     assert!((found - (60.19 - lacking)).abs() < 0.005, "{found}");
 }
 
-/// With the units of every place, with and without a squeeze: counted by torch's hooks.
+/// With units at every position, with and without a squeeze; the reference is counted by torch
+/// hooks.
 #[test]
-fn costs_of_se_variants_are_the_references() {
+fn costs_of_se_variants_equal_the_references() {
     let text = std::fs::read_to_string(fixture_path("zoo_costs.json")).unwrap();
     let costs: serde_json::Value = serde_json::from_str(&text).unwrap();
     let positions = [
@@ -586,13 +588,13 @@ fn costs_of_se_variants_are_the_references() {
             }
         }
     }
-    // Each has words of its own; the inner place has two.
+    // Each position has its own layer names; the inner position has two.
     assert_eq!(places.len(), positions.len() + 1, "{places:?}");
 }
 
-/// At a fraction of their width, down to one where strided blocks have no new channels.
+/// At fractions of the width, down to one at which strided blocks add no channels.
 #[test]
-fn told_sizes_of_narrow_cifar_networks_are_those_that_come_out() {
+fn declared_sizes_of_narrow_cifar_networks_equal_actual_sizes() {
     let device = common::device();
     for (name, width) in [
         ("se-resnet20", 0.25),
@@ -620,9 +622,9 @@ fn told_sizes_of_narrow_cifar_networks_are_those_that_come_out() {
     }
 }
 
-/// What no published name has: the summary follows every stem, pooling and shortcut.
+/// Unpublished configurations: the summary supports every stem, pooling and shortcut.
 #[test]
-fn told_sizes_of_unusual_resnets_are_those_that_come_out() {
+fn declared_sizes_of_unusual_resnets_equal_actual_sizes() {
     let device = common::device();
     let stem = Stem::Deep {
         channels: [32, 32, 64],
@@ -656,7 +658,7 @@ fn told_sizes_of_unusual_resnets_are_those_that_come_out() {
             let of_last_block = |layer: &&LayerSummary| layer.name.ends_with("layer3.0.norms.2");
             let last = summary.layers.iter().find(of_last_block).unwrap();
             assert_eq!(last.output, [channels, height, width], "{config:?}");
-            // What is in no layer is in no network.
+            // Every parameter of the network is in a layer.
             let learned: usize = named_shapes(&network)
                 .iter()
                 .filter(|(name, _)| !name.contains("running"))
@@ -668,7 +670,7 @@ fn told_sizes_of_unusual_resnets_are_those_that_come_out() {
 }
 
 #[test]
-fn an_image_that_is_too_small_is_refused_with_the_layer() {
+fn an_image_that_is_too_small_is_rejected_with_the_layer() {
     let (config, _) = published("inception-resnet-v2");
     let message = config.summary([60, 80]).unwrap_err().to_string();
     assert!(message.contains("60x80"), "{message}");
@@ -676,14 +678,14 @@ fn an_image_that_is_too_small_is_refused_with_the_layer() {
 }
 
 #[test]
-fn dropout_acts_while_training_only() {
+fn dropout_is_active_in_training_only() {
     let (mut config, _) = published("vgg16-bn");
     *config.backbone.common_mut().width_multiplier = 1.0 / 16.0;
     config.head.hidden = vec![64, 64];
     assert_eq!(config.head.dropout, 0.5);
     let device = Device::flex().autodiff();
     device.seed(7);
-    // Norms on running statistics, so that dropout alone makes a difference.
+    // Norms with running statistics, so that only dropout makes a difference.
     config.backbone.common_mut().norm.kind = NormKind::Frozen;
     let network = filled(&config, &device);
     let x = || input(1, [64, 64], &device);

@@ -1,4 +1,4 @@
-//! Everything that reads annotations and labels. The first byte chooses the reader.
+//! All readers of annotations and labels. The first byte selects the reader.
 #![no_main]
 
 use std::path::Path;
@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
             let files = SplitFiles::of_file(&path, None);
             let options = CheckOptions { images: false };
             let checked = check_split("train", &files, options, &mut diagnostics, &|_| {});
-            // What a person has to decide is left as it is, and said.
+            // Problems without an automatic fix are unchanged and reported.
             if let Ok(checked) = checked
                 && checked.sound_part().is_ok()
                 && diagnostics.of(Kind::ListMissing).is_none()

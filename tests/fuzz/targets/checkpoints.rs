@@ -1,5 +1,5 @@
-//! Every reader of weights: sedet's own checkpoints, PyTorch's three kinds of file, NumPy, safetensors, and
-//! files of excitations.
+//! All readers of weights: sedet checkpoints, PyTorch's three file formats, NumPy, safetensors, and
+//! excitation files.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

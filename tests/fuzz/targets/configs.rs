@@ -1,4 +1,4 @@
-//! Recipes of both tasks, up to the networks that they describe.
+//! Recipes of both tasks, including the networks that they describe.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The one entry of images.
+//! The image decoder.
 #![no_main]
 
 use std::path::Path;

@@ -26,11 +26,11 @@ use sedet_nn::nn::norm::NormConfig;
 use sedet_nn::nn::pool::{Pool2d, PoolKind, Rounding};
 use sedet_nn::nn::se::{SeConfig, SeUnit};
 
-/// After the stem's first and last convolution.
+/// The pooling after the stem's first and last convolution.
 const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_rounding(Rounding::Up);
 
-/// In the modules of stride 2. Equal to Caffe's pooling for even sizes; for odd sizes Caffe's would
-/// give fewer pixels than the convolutions that its output is concatenated with.
+/// The pooling in the modules of stride 2. Equal to Caffe's pooling for even sizes; for odd sizes
+/// Caffe's would give fewer pixels than the convolutions that its output is concatenated with.
 const HALVING_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_rounding(Rounding::Convolution);
 
 /// Channels of one module at width 1; the fields follow the columns of the paper's table.
@@ -148,7 +148,7 @@ pub struct BnInceptionConfig {
 }
 
 impl Default for BnInceptionConfig {
-    /// The published network without SE units, with frozen norms.
+    /// Returns the published network without SE units, with frozen norms.
     fn default() -> Self {
         Self {
             width_multiplier: super::full_width(),

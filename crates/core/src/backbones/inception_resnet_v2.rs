@@ -67,7 +67,7 @@ fn published_scales() -> [f64; 3] {
 }
 
 impl Default for InceptionResnetV2Config {
-    /// The published network without SE units, with frozen norms and TensorFlow's epsilon.
+    /// Returns the published network without SE units, with frozen norms and TensorFlow's epsilon.
     fn default() -> Self {
         Self {
             blocks: [10, 20, 10],

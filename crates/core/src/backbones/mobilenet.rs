@@ -73,7 +73,7 @@ pub struct MobilenetConfig {
 }
 
 impl Default for MobilenetConfig {
-    /// 1.0 MobileNet without SE units, with frozen norms.
+    /// Returns MobileNet at width 1.0 without SE units, with frozen norms.
     fn default() -> Self {
         Self {
             width_multiplier: super::full_width(),

@@ -36,7 +36,7 @@ const EXPANSION: usize = 4;
 
 const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_padding(1);
 
-/// On the shortcut of a unit of stride 2.
+/// The pooling on the shortcut of a unit of stride 2.
 const SHORTCUT_POOL: Pool2d = Pool2d::new(PoolKind::Average, 3, 2).with_padding(1);
 
 /// Configuration of a [`Shufflenet`]; complete enough to be stored in a checkpoint.
@@ -65,7 +65,7 @@ pub struct ShufflenetConfig {
 }
 
 impl Default for ShufflenetConfig {
-    /// ShuffleNet 1x with three groups, without SE units, with frozen norms.
+    /// Returns ShuffleNet 1x with three groups, without SE units, with frozen norms.
     fn default() -> Self {
         Self {
             groups: 3,

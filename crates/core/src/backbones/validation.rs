@@ -67,7 +67,8 @@ pub(super) fn check_counts<const N: usize>(
     }
 }
 
-/// Checks the options that all families share. `check_se` tells which SE units the family supports.
+/// Checks the options that all families share. `check_se` checks whether the family supports the SE
+/// units.
 pub(super) fn check_common(
     width_multiplier: f64,
     se: Option<&SeConfig>,

@@ -30,7 +30,7 @@ const STAGE_CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
 /// Units of each of the two hidden layers of the classifier at width 1.
 const HIDDEN_UNITS: usize = 4096;
 
-/// After every stage.
+/// The pooling after every stage.
 const POOL: Pool2d = Pool2d::new(PoolKind::Max, 2, 2);
 
 /// Configuration of a [`Vgg`]; complete enough to be stored in a checkpoint.

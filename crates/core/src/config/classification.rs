@@ -17,46 +17,46 @@ use sedet_data::loading::transforms::preprocess::ChannelOrder;
 use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
 use sedet_nn::nn::norm::NormKind;
 
-/// A whole run.
+/// The configuration of a training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassificationConfig {
-    /// Where the recipe's numbers come from.
+    /// The source of the recipe's numbers.
     pub source: String,
     /// The network.
     pub model: ClassifierSection,
     /// The network's input.
     pub input: ClassifierInput,
-    /// Changes of training images.
+    /// Data augmentation.
     #[serde(default)]
     pub augment: LabeledAugmentation,
-    /// What is minimized.
+    /// The loss.
     #[serde(default)]
     pub loss: LossSection,
-    /// Batches.
+    /// The data loader.
     pub loader: LabeledLoaderSection,
     /// The training loop. `learning_rate` is for `loader.base_batch_size`.
     pub train: EngineConfig,
 }
 
-/// The network by name.
+/// The network, by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierSection {
-    /// A name of the zoo.
+    /// Name of a published network.
     pub backbone: String,
     /// Multiplies the backbone's channels.
     #[serde(default = "published_width")]
     pub width: f64,
-    /// Any field of [`SeConfig`](sedet_nn::nn::se::SeConfig), over what the backbone's units have by
-    /// its name, such as `se.squeeze = "max"`.
+    /// Any field of [`SeConfig`](sedet_nn::nn::se::SeConfig), such as `se.squeeze = "max"`;
+    /// overrides the backbone's.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub se: Table,
     /// Any field of the classifier's own configuration, as in a checkpoint, such as
     /// `overrides.head.dropout = 0.2`.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub overrides: Table,
-    /// The whole network, imported from given weights in place of `backbone` and `width`.
+    /// The whole network, imported from given weights; replaces `backbone` and `width`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Table>,
 }
@@ -65,34 +65,34 @@ fn published_width() -> f64 {
     1.0
 }
 
-/// The network's input: a square.
+/// The network's input, a square.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierInput {
     /// Side of the input in pixels.
     pub size: usize,
-    /// Short side that images are resized to before the center is cut out, in evaluation.
+    /// Short side that images are resized to before the center crop, in evaluation.
     pub resize: usize,
-    /// How they are resized.
+    /// The resizing filter.
     #[serde(default)]
     pub interpolation: Interpolation,
-    /// How pixels become numbers, where it is not as the named backbone was published.
+    /// The scaling of pixels, if it differs from that of the published backbone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<PixelConfig>,
 }
 
-/// How images are resized: Pillow's antialiased filters.
+/// The filter for resizing: one of Pillow's antialiased filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
-    /// torchvision's.
+    /// The filter of torchvision.
     #[default]
     Bilinear,
-    /// Most of timm's.
+    /// The filter of most timm networks.
     Bicubic,
 }
 
-/// What is minimized.
+/// The loss.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossSection {
@@ -100,17 +100,17 @@ pub struct LossSection {
     pub label_smoothing: f64,
 }
 
-/// Batches.
+/// The data loader.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabeledLoaderSection {
     /// Images per batch.
     pub batch_size: usize,
-    /// The batch that `train.learning_rate` is meant for.
+    /// The batch size that `train.learning_rate` refers to.
     pub base_batch_size: usize,
     /// Threads that prepare batches.
     pub threads: usize,
-    /// What to do with images that can't be read.
+    /// Handling of images that cannot be read.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
 }
@@ -137,12 +137,13 @@ impl Recipe for ClassificationConfig {
                 "loss.label_smoothing is {smoothing}; it must be at least 0 and below 1"
             ));
         }
-        match self.input.resize < self.input.size {
-            true => Err(format!(
+        if self.input.resize < self.input.size {
+            Err(format!(
                 "input.resize {} is below input.size {}",
                 self.input.resize, self.input.size
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 
@@ -167,7 +168,7 @@ impl ClassificationConfig {
     /// Returns the classifier for a number of classes.
     ///
     /// # Errors
-    /// An unknown backbone, overrides that don't fit, SE fields for a backbone without SE units.
+    /// An unknown backbone, invalid overrides, or SE fields for a backbone without SE units.
     pub fn classifier(&self, num_classes: usize) -> Result<ClassifierConfig, ConfigError> {
         let mut classifier = match &self.model.adopted {
             None => {
@@ -211,7 +212,7 @@ impl ClassificationConfig {
         Ok(())
     }
 
-    /// From pixels to the network's input, in evaluation.
+    /// Returns the conversion from images to the network's input, in evaluation.
     ///
     /// # Errors
     /// An unknown backbone.
@@ -243,11 +244,11 @@ impl ClassificationConfig {
         })
     }
 
-    /// Adopts what given weights need to compute what they computed in their framework: the pixel
+    /// Imports what given weights require to give the same outputs as in their framework: the pixel
     /// normalization and, with `whole`, the network.
     ///
     /// # Errors
-    /// Never for a description that a checkpoint holds.
+    /// Never for a description from a checkpoint.
     pub fn adopt(
         &mut self,
         network: &ClassifierConfig,

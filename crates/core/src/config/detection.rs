@@ -75,7 +75,7 @@ pub struct InputConfig {
     pub min_size: usize,
     /// Limit of the longer side, in pixels.
     pub max_size: usize,
-    /// Scaling of pixels, where given weights need another than the preset's.
+    /// Scaling of pixels, if given weights require a scaling other than the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<PixelConfig>,
 }
@@ -143,7 +143,7 @@ impl Recipe for DetectionConfig {
 }
 
 impl DetectionConfig {
-    /// Returns the detector for this number of classes; `pretrained` tells whether weights will be
+    /// Returns the detector for this number of classes. `pretrained` is whether weights will be
     /// loaded.
     ///
     /// # Errors
@@ -247,10 +247,11 @@ impl DetectionConfig {
             || overridden.and_then(|table| table.get("layers")).is_some()
     }
 
-    /// Imports what given weights need to compute the same features as where they come from: the
-    /// details of the backbone that tensor shapes do not show
-    /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the norms' epsilon and
-    /// the scaling of pixels. With `whole` the complete backbone, so that none has to be named.
+    /// Imports what given weights require to give the same features as in their framework: the
+    /// details of the backbone that cannot be derived from tensor shapes
+    /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the norms' epsilon
+    /// and the scaling of pixels. With `whole`, the complete backbone is imported, and none has to
+    /// be named.
     ///
     /// # Errors
     /// The weights' backbone is a classifier only, or `model.backbone` is unknown.

@@ -1,8 +1,8 @@
 //! The typed configuration of a run: a recipe in TOML, changed by `--set a.b=c`.
 //!
-//! Recipes live in `configs/` and are part of the binary; `--config` takes one of their names or a
-//! file. Every field of a recipe is used, and an unknown one is an error. The key `task` at the top
-//! says what is trained, and so which fields there are; without it, it is a detector.
+//! Recipes are in `configs/` and are part of the binary; `--config` accepts a recipe name or a
+//! file. Every field of a recipe is used, and an unknown field is an error. The top-level key
+//! `task` selects detection (the default) or classification, and so the valid fields.
 
 mod classification;
 mod detection;
@@ -24,15 +24,15 @@ use crate::backbones::zoo::ZooError;
 use crate::train::engine::EngineConfig;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
 
-/// What can be wrong with a configuration.
+/// An error in a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Neither a recipe nor a file.
+    /// The name is neither a recipe nor a file.
     #[error("no recipe and no file '{name}'; recipes: {}", recipes.join(", "))]
     Unknown {
-        /// What was asked for.
+        /// The given name.
         name: String,
-        /// What there is.
+        /// The known recipes.
         recipes: Vec<&'static str>,
     },
     /// The file.
@@ -40,30 +40,30 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         source: std::io::Error,
     },
-    /// TOML or its fields.
+    /// Invalid TOML, or invalid fields.
     #[error("{origin}: {message}")]
     Invalid {
-        /// Recipe, file or option.
+        /// The recipe, file or option.
         origin: String,
-        /// What is wrong.
+        /// The reason.
         message: String,
     },
     /// A setting without a value.
     #[error("setting '{0}': expected KEY=VALUE, such as train.epochs=12")]
     Set(String),
-    /// A recipe of another kind than the dataset.
-    #[error("{origin} is a recipe for {found}, and {wanted} is asked for here; recipes for it: {}", recipes.join(", "))]
+    /// The recipe is for another task than the dataset.
+    #[error("{origin} is a recipe for {found}; {wanted} is required; recipes for it: {}", recipes.join(", "))]
     OtherTask {
-        /// Recipe or file.
+        /// The recipe or file.
         origin: String,
-        /// What it trains.
+        /// The task of the recipe.
         found: &'static str,
-        /// What is to be trained.
+        /// The requested task.
         wanted: &'static str,
-        /// What there is.
+        /// The known recipes.
         recipes: Vec<&'static str>,
     },
     /// The backbone's name.
@@ -71,48 +71,49 @@ pub enum ConfigError {
     Backbone(#[from] ZooError),
 }
 
-/// `(value * scale - mean) / std` for values of 0 to 255, mean and std in the channel order.
+/// The scaling of pixels: `(value * scale - mean) / std` for values of 0 to 255, with mean and std
+/// in channel order.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PixelConfig {
-    /// Order of the planes.
+    /// The channel order.
     pub channel_order: ChannelOrder,
-    /// Applied first.
+    /// The factor that is applied first.
     pub scale: f32,
-    /// Subtracted, per channel.
+    /// The mean of each channel, which is subtracted.
     pub mean: [f32; 3],
-    /// Divided by, per channel.
+    /// The standard deviation of each channel, the divisor.
     pub std: [f32; 3],
 }
 
-/// The configuration of a kind of run.
+/// The configuration of a training run for one task.
 pub trait Recipe: Serialize + DeserializeOwned {
-    /// What it trains.
+    /// The task of the recipe.
     const TASK: Task;
 
-    /// Check what no type excludes.
+    /// Checks what the types do not exclude.
     ///
     /// # Errors
-    /// One line that names the field.
+    /// A message of one line that names the field.
     fn validate(&self) -> Result<(), String>;
 
-    /// The training loop's settings.
+    /// Returns the settings of the training loop.
     fn training(&self) -> &EngineConfig;
 
-    /// The same, to change them.
+    /// Returns the settings of the training loop, to change them.
     fn training_mut(&mut self) -> &mut EngineConfig;
 
-    /// Images per batch, and the number of images a step that the learning rate is meant for.
+    /// Returns the images per batch, and the images per step that the learning rate refers to.
     fn batch_sizes(&self) -> (usize, usize);
 
-    /// Sets the number of images per step that the learning rate is meant for.
+    /// Sets the number of images per step that the learning rate refers to.
     fn set_base_batch_size(&mut self, images: usize);
 
-    /// A recipe by name or a TOML file, changed by `KEY=VALUE` settings.
+    /// Loads a recipe by name, or a TOML file, and applies `KEY=VALUE` settings.
     ///
     /// # Errors
-    /// Unknown names, unreadable files, recipes of another task, unknown or ill-typed fields; each
-    /// says which.
+    /// Unknown names, unreadable files, recipes of another task, unknown or ill-typed fields. Every
+    /// message names the cause.
     fn load(name: &str, settings: &[String]) -> Result<Self, ConfigError> {
         let (origin, mut table) = read_recipe(name)?;
         for setting in settings {
@@ -142,10 +143,10 @@ pub trait Recipe: Serialize + DeserializeOwned {
         Ok(config)
     }
 
-    /// As a TOML file that [`Recipe::load`] reads.
+    /// Formats the configuration as TOML that [`Recipe::load`] can read.
     ///
     /// # Errors
-    /// A value that TOML can't hold.
+    /// A value cannot be represented in TOML.
     fn to_toml(&self) -> Result<String, ConfigError> {
         let text = toml::to_string(self).map_err(|e| ConfigError::Invalid {
             origin: "the run's configuration".to_string(),
@@ -165,7 +166,7 @@ fn take_task(table: &mut Table, origin: &str) -> Result<Task, ConfigError> {
     })
 }
 
-/// The text of a recipe or of a file, as a table, and how to name it.
+/// Returns a recipe or a file as a table, and its name for messages.
 fn read_recipe(name: &str) -> Result<(String, Table), ConfigError> {
     let known = RECIPES.iter().find(|(known, ..)| *known == name);
     let (origin, text) = match known {
@@ -190,7 +191,7 @@ fn read_recipe(name: &str) -> Result<(String, Table), ConfigError> {
     Ok((origin, table))
 }
 
-/// Counts of which none may be 0.
+/// Checks that no count is 0.
 fn check_at_least_one(fields: &[(&str, usize)]) -> Result<(), String> {
     match fields.iter().find(|(_, value)| *value == 0) {
         Some((name, _)) => Err(format!("{name} must be at least 1")),
@@ -198,7 +199,7 @@ fn check_at_least_one(fields: &[(&str, usize)]) -> Result<(), String> {
     }
 }
 
-/// The settings of the training loop.
+/// Checks the settings of the training loop.
 fn check_training(train: &EngineConfig) -> Result<(), String> {
     check_at_least_one(&[
         ("train.epochs", train.epochs),
@@ -207,22 +208,24 @@ fn check_training(train: &EngineConfig) -> Result<(), String> {
         ("train.log_every", train.log_every),
     ])?;
     let rate = train.learning_rate;
-    match rate.is_finite() && rate > 0.0 {
-        true => Ok(()),
-        false => Err(format!("train.learning_rate is {rate}; it must be above 0")),
+    if rate.is_finite() && rate > 0.0 {
+        Ok(())
+    } else {
+        Err(format!("train.learning_rate is {rate}; it must be above 0"))
     }
 }
 
 fn check_width(width: f64) -> Result<(), String> {
-    match width > 0.0 && width <= 8.0 {
-        true => Ok(()),
-        false => Err(format!(
+    if width > 0.0 && width <= 8.0 {
+        Ok(())
+    } else {
+        Err(format!(
             "model.width is {width}; it must be above 0 and at most 8"
-        )),
+        ))
     }
 }
 
-/// A configuration with `changes` put over its fields.
+/// Returns a configuration whose fields are overridden by `changes`.
 fn changed<T: Serialize + DeserializeOwned>(
     value: T,
     changes: &Table,
@@ -242,7 +245,7 @@ fn changed<T: Serialize + DeserializeOwned>(
         .map_err(|e: toml::de::Error| invalid(e.message().to_string()))
 }
 
-/// Put `changes` over `table`, table by table.
+/// Merges `changes` into `table`, recursively.
 fn merge(table: &mut Table, changes: &Table) {
     for (key, value) in changes {
         match (table.get_mut(key), value) {
@@ -254,7 +257,7 @@ fn merge(table: &mut Table, changes: &Table) {
     }
 }
 
-/// `a.b=c`: the value is TOML if it reads as such, else a string.
+/// Parses `a.b=c`. The value is TOML if it is valid TOML, else a string.
 fn apply_setting(table: &mut Table, setting: &str) -> Result<(), ConfigError> {
     let wrong = || ConfigError::Set(setting.to_string());
     let (key, value) = setting.split_once('=').ok_or_else(wrong)?;
@@ -273,7 +276,7 @@ fn apply_setting(table: &mut Table, setting: &str) -> Result<(), ConfigError> {
             .as_table_mut()
             .ok_or_else(wrong)?;
     }
-    // 16 for a field that is a float: TOML is strict about it, people are not.
+    // An integer such as 16 is accepted for a float field, although TOML distinguishes the types.
     let value = match (at.get(last), &value) {
         (Some(Value::Float(_)), Value::Integer(i)) => Value::Float(*i as f64),
         _ => value,

@@ -3,7 +3,7 @@
 use super::Task;
 use sedet_data::datasets::registry::{DatasetName, LabeledName};
 
-/// A recipe's name, what it trains, and its TOML text.
+/// The name, task and TOML text of each recipe.
 pub const RECIPES: [(&str, Task, &str); 17] = [
     (
         "shapes",
@@ -92,7 +92,7 @@ pub const RECIPES: [(&str, Task, &str); 17] = [
     ),
 ];
 
-/// The names of the recipes for a task.
+/// Returns the names of the recipes for a task.
 pub fn names_for(task: Task) -> Vec<&'static str> {
     RECIPES
         .iter()
@@ -101,7 +101,7 @@ pub fn names_for(task: Task) -> Vec<&'static str> {
         .collect()
 }
 
-/// The recipe that a dataset is trained with unless another is asked for.
+/// Returns the default recipe for a detection dataset.
 pub fn recipe_for(dataset: &DatasetName) -> &'static str {
     match dataset {
         DatasetName::Shapes => "shapes",
@@ -111,7 +111,7 @@ pub fn recipe_for(dataset: &DatasetName) -> &'static str {
     }
 }
 
-/// The same for a classification dataset.
+/// Returns the default recipe for a classification dataset.
 pub fn recipe_for_labeled(dataset: &LabeledName) -> &'static str {
     match dataset {
         LabeledName::Cifar10 | LabeledName::Cifar100 | LabeledName::CifarDirectory(_) => {

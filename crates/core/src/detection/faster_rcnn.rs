@@ -191,7 +191,8 @@ impl FasterRcnnConfig {
     /// Builds the detector with newly initialized parameters.
     pub fn init(&self, device: &Device) -> FasterRcnn {
         let parts = self.backbone.parts();
-        // A backbone without them is refused by `validate`; here the last feature map stands in.
+        // A backbone without them is rejected by `validate`; here the last feature map is used
+        // instead.
         let last = parts.len().saturating_sub(1);
         let pyramid_parts = self.backbone.pyramid_parts().unwrap_or([last; 4]);
         let channels = pyramid_parts.map(|part| parts[part].channels);

@@ -18,7 +18,7 @@ use sedet_data::csv::to_csv;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::table::{Side, aligned};
 
-/// What [`run`] compares.
+/// The request of an ablation study; see [`run`].
 #[derive(Debug, Clone)]
 pub struct AblationRequest {
     /// A named dataset or a directory.
@@ -73,15 +73,15 @@ pub enum AblationError {
         /// The directory.
         path: PathBuf,
     },
-    /// The directory can't be created.
+    /// The directory cannot be created.
     #[error("{}: {source}", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         source: std::io::Error,
     },
-    /// A table that can't be written.
+    /// A table cannot be written.
     #[error(transparent)]
     Report(#[from] RenderError),
     /// A finished run without the metric that is compared.

@@ -17,7 +17,7 @@ use sedet_data::loading::{
     EpochBatches, LabeledBatch, LabeledLoader, LoaderOptions, SkippedImage, Views,
 };
 
-/// A classifier, its data and how it is measured.
+/// A classifier with its data and evaluation settings.
 #[derive(Debug)]
 pub struct ClassificationTask {
     /// The training data.
@@ -30,17 +30,17 @@ pub struct ClassificationTask {
     pub label_smoothing: f64,
     /// The directory of evaluation results.
     pub results: PathBuf,
-    /// How images are read for evaluation.
+    /// The loader options for evaluation.
     pub evaluation: LoaderOptions,
-    /// Of the tensors.
+    /// The device of the tensors.
     pub device: Device,
 }
 
 impl ClassificationTask {
-    /// Evaluates a model on the validation data. Returns none if `stop` was set meanwhile.
+    /// Evaluates a model on the validation data. Returns `None` if `stop` was set meanwhile.
     ///
     /// # Errors
-    /// The first image that can't be read, unless such images are skipped.
+    /// The first image that cannot be read, unless such images are skipped.
     pub fn measure(
         &self,
         model: &Classifier,

@@ -18,7 +18,7 @@ use sedet_data::eval::{CocoEvaluation, GroundTruth, evaluate, write_results};
 use sedet_data::loading::batch::DetectionBatch;
 use sedet_data::loading::{DetectionLoader, EpochBatches, OnBadImage, SkippedImage};
 
-/// A detector, its data and how it is measured.
+/// A detector with its data and evaluation settings.
 #[derive(Debug)]
 pub struct DetectionTask {
     /// The training data.
@@ -29,13 +29,13 @@ pub struct DetectionTask {
     pub ground_truth: GroundTruth,
     /// The model.
     pub spec: ModelSpec,
-    /// Where detections and metrics of evaluations go.
+    /// The directory for detections and metrics of evaluations.
     pub results: PathBuf,
-    /// What to do with images that can't be read when it is measured.
+    /// Handling of images that cannot be read in evaluation.
     pub on_bad_image: OnBadImage,
-    /// Of the tensors.
+    /// The device of the tensors.
     pub device: Device,
-    /// Whether the backward pass computes the backbone again instead of keeping its maps; see
+    /// Whether the backward pass recomputes the backbone instead of keeping its feature maps; see
     /// [`recompute`].
     pub recompute: bool,
 }
@@ -56,11 +56,11 @@ impl DetectionTask {
         (batch, targets)
     }
 
-    /// Detects and evaluates, and writes the detections; returns also which images could not be read, where
-    /// those are skipped. Returns none if `stop` was set meanwhile.
+    /// Detects, evaluates and writes the detections. Also returns the skipped images. Returns
+    /// `None` if `stop` was set meanwhile.
     ///
     /// # Errors
-    /// An image or the results file.
+    /// An image cannot be read, or the results file cannot be written.
     pub fn measure(
         &self,
         model: &FasterRcnn,

@@ -1,4 +1,4 @@
-//! A slow copy of the weights: the exponential moving average that evaluation often prefers.
+//! Exponential moving average (EMA) of the weights, which often has a better score.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::weights::parameters::{ModulePath, NamedTensors, ParameterError, load_named_tensors};
 
-/// The average of all float tensors, running statistics included.
+/// The EMA of all float tensors, including running statistics.
 #[derive(Debug, Clone)]
 pub struct Ema {
     decay: f64,
@@ -16,7 +16,7 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Starts with the first update. `decay` is the share of the old average.
+    /// Creates an EMA that starts with the first update. `decay` is the factor of the old average.
     pub fn new(decay: f64) -> Self {
         Self {
             decay,
@@ -25,8 +25,8 @@ impl Ema {
         }
     }
 
-    /// Blend the present weights in. The first updates count for more, `(1 + n) / (10 + n)` at
-    /// most for the old average, so that the random start is soon forgotten.
+    /// Updates the EMA with the current weights. In the first updates the factor of the old average
+    /// is at most `(1 + n) / (10 + n)`, so that the random initial weights lose influence quickly.
     pub fn update<M: Module>(&mut self, model: &M) {
         self.updates += 1;
         let n = self.updates as f64;
@@ -38,21 +38,21 @@ impl Ema {
         });
     }
 
-    /// Nothing was averaged yet.
+    /// Returns whether there was no update yet.
     pub fn is_empty(&self) -> bool {
         self.shadow.is_empty()
     }
 
-    /// The average in the form of the model. `model` is changed in place where it has running
-    /// statistics, which burn shares between clones: give it `model.valid()`, a copy of its own.
+    /// Returns the model with the EMA weights. Running statistics of `model` are changed in place,
+    /// as burn shares them between clones: pass `model.valid()`, which is a separate copy.
     ///
     /// # Errors
-    /// If the model is not the one that was averaged.
+    /// The model is not the averaged one.
     pub fn apply_to<M: Module>(&self, model: M) -> Result<M, ParameterError> {
         load_named_tensors(model, &self.export().1)
     }
 
-    /// Number of updates, and the average as named tensors.
+    /// Returns the number of updates and the EMA as named tensors.
     pub fn export(&self) -> (u64, NamedTensors) {
         let tensors = self
             .shadow
@@ -65,7 +65,7 @@ impl Ema {
         (self.updates, tensors)
     }
 
-    /// Take over an exported state.
+    /// Restores an exported state.
     pub fn import(&mut self, updates: u64, tensors: &NamedTensors, device: &Device) {
         self.updates = updates;
         self.shadow = tensors

@@ -26,33 +26,33 @@ use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
 use sedet_data::loading::SkippedImage;
 
-/// How long and how to train.
+/// The settings of the training loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineConfig {
-    /// Passes over the data.
+    /// Number of epochs.
     pub epochs: usize,
-    /// Limit of optimizer steps, even inside an epoch.
+    /// Maximum number of optimizer steps; training may stop inside an epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_iterations: Option<usize>,
-    /// Limit of minutes per session, evaluations included. The run is evaluated then
-    /// and can be resumed.
+    /// Maximum number of minutes per session, including evaluations. The run is evaluated then and
+    /// can be resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_minutes: Option<f64>,
-    /// Batches whose gradients are averaged into one step.
+    /// Number of batches whose gradients are averaged into one step.
     pub accumulate: usize,
-    /// At factor 1 of the schedule, for the batch size used.
+    /// Learning rate at factor 1 of the schedule, for the batch size used.
     pub learning_rate: f64,
-    /// The rule.
+    /// The optimizer.
     pub optimizer: OptimizerConfig,
-    /// Whether norm scales and biases decay too.
+    /// Whether weight decay also applies to norm scales and biases.
     pub decay_norms: bool,
     /// The learning rate over time.
     pub schedule: ScheduleConfig,
-    /// Limit of the gradient's norm.
+    /// Maximum norm of the gradient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// Decay of the EMA weights; none for no EMA.
+    /// Decay of the EMA weights; `None` disables EMA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema_decay: Option<f64>,
     /// Epochs between evaluations; the last epoch is always evaluated.
@@ -60,13 +60,13 @@ pub struct EngineConfig {
     /// Number of evaluations without a better score after which training stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
-    /// Iterations between events.
+    /// Iterations between log events.
     pub log_every: usize,
     /// Minutes between saves of the last checkpoint inside an epoch.
     pub save_minutes: f64,
-    /// Seed of everything.
+    /// Random seed.
     pub seed: u64,
-    /// Refuse to begin what would not fit into memory; see [`super::memory`].
+    /// Whether a run that exceeds the available memory is rejected; see [`super::memory`].
     #[serde(default = "checked", skip_serializing_if = "is_checked")]
     pub check_memory: bool,
 }
@@ -82,69 +82,69 @@ fn is_checked(check_memory: &bool) -> bool {
 /// The losses of one batch.
 #[derive(Debug, Clone)]
 pub struct Losses {
-    /// What is minimized, a scalar.
+    /// The total loss, a scalar.
     pub total: Tensor<1>,
-    /// The parts by name, scalars.
+    /// The parts of the loss by name, scalars.
     pub parts: Vec<(&'static str, Tensor<1>)>,
 }
 
 impl Losses {
-    /// The usual backward pass, through all that the forward pass kept.
+    /// Computes the gradients with the usual backward pass through the kept graph.
     pub fn backward<'m>(&self, model: &'m impl Module) -> BackwardPass<'m> {
         let total = self.total.clone();
         Box::new(move || GradientsParams::from_grads(total.backward(), model))
     }
 }
 
-/// What an evaluation found.
+/// The result of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// Higher is better; decides which checkpoint is best.
+    /// The score that selects the best checkpoint; higher is better.
     pub score: f64,
-    /// The validation loss, where it is computed.
+    /// The validation loss, if it is computed.
     pub loss: Option<f64>,
-    /// Everything measured, by name.
+    /// The metrics by name.
     pub metrics: Vec<(String, f64)>,
 }
 
-/// Batches of one epoch, and how long they were waited for.
+/// The batches of one epoch, and the time spent waiting for them.
 pub trait Batches<B, E>: Iterator<Item = Result<B, E>> {
-    /// Time spent waiting for data so far.
+    /// Returns the time spent waiting for data so far.
     fn waited(&self) -> Duration;
-    /// Number of the batch that comes next; batches that vanished (all images bad) are counted.
+    /// Returns the number of the next batch, counting skipped batches (all images bad).
     fn next_batch(&self) -> usize;
 }
 
-/// The batches of an epoch, or why there are none.
+/// The batches of an epoch, or an error.
 pub type OpenedEpoch<B, E> = Result<Box<dyn Batches<B, E>>, E>;
 
-/// Computes the gradients of a batch's losses.
+/// A function that computes the gradients of a batch's losses.
 pub type BackwardPass<'m> = Box<dyn FnOnce() -> GradientsParams + 'm>;
 
-/// What is trained.
+/// A training task.
 pub trait TrainTask {
     /// The network.
     type Model: Module;
     /// The data of a step.
     type Batch;
-    /// What can go wrong with data or evaluation.
+    /// The error of data or evaluation.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Batches an epoch.
+    /// Returns the number of batches per epoch.
     fn batches_per_epoch(&self) -> usize;
-    /// The batches of an epoch from `first` on.
+    /// Returns the batches of an epoch from `first` on.
     ///
     /// # Errors
-    /// The task's.
+    /// The error of the task.
     fn batches(&self, epoch: usize, first: usize) -> OpenedEpoch<Self::Batch, Self::Error>;
-    /// Images in a batch.
+    /// Returns the number of images in a batch.
     fn batch_len(&self, batch: &Self::Batch) -> usize;
-    /// The images of a batch, for messages.
+    /// Returns the images of a batch, for messages.
     fn describe(&self, batch: &Self::Batch) -> Vec<String>;
-    /// Forward pass and losses; all randomness from `seed`.
+    /// Computes the losses. All randomness is derived from `seed`.
     fn losses(&self, model: &Self::Model, batch: Self::Batch, seed: u64) -> Losses;
-    /// The same, and how the gradients are computed from there; for tasks that know a way of their
-    /// own.
+    /// Computes the losses, and returns the function that computes their gradients, for tasks with
+    /// their own backward pass.
     fn losses_and_backward<'m>(
         &self,
         model: &'m Self::Model,
@@ -155,20 +155,20 @@ pub trait TrainTask {
         let backward = losses.backward(model);
         (losses, backward)
     }
-    /// Measure a model in evaluation mode; nothing if `stop` was set before it was done.
+    /// Evaluates a model in evaluation mode. Returns `None` if `stop` was set meanwhile.
     ///
     /// # Errors
-    /// The task's.
+    /// The error of the task.
     fn evaluate(
         &self,
         model: &Self::Model,
         stop: &AtomicBool,
     ) -> Result<Option<Evaluation>, Self::Error>;
-    /// Images that were skipped so far because they can't be read.
+    /// Returns the images that were skipped so far because they cannot be read.
     fn skipped(&self) -> Vec<SkippedImage> {
         Vec::new()
     }
-    /// Whether one image is to blame, so that the run could go on without it.
+    /// Returns whether the cause is a single image, so that the run could continue without it.
     fn is_about_one_image(_error: &Self::Error) -> bool {
         false
     }
@@ -176,16 +176,16 @@ pub trait TrainTask {
     fn spec(&self) -> &ModelSpec;
 }
 
-/// Why training ended early and not on request.
+/// An error that ended training.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError<E: std::error::Error + 'static> {
-    /// A setting that can't work.
+    /// A setting is invalid.
     #[error("train.{field} is 0; it must be at least 1")]
     Config {
         /// The setting.
         field: &'static str,
     },
-    /// Data or evaluation.
+    /// An error of data or evaluation.
     #[error(transparent)]
     Task(E),
     /// All images of an epoch were skipped.
@@ -193,13 +193,13 @@ pub enum TrainError<E: std::error::Error + 'static> {
         "no image of epoch {epoch} could be used (is the disk with the images still available?)"
     )]
     NothingToLearnFrom {
-        /// Counted from 1.
+        /// The epoch, from 1.
         epoch: usize,
     },
     /// A checkpoint could not be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The run's directory.
+    /// An error of the run's directory.
     #[error(transparent)]
     RunDir(#[from] RunDirError),
     /// The checkpoint is of another network.
@@ -207,49 +207,49 @@ pub enum TrainError<E: std::error::Error + 'static> {
     OtherNetwork {
         /// The checkpoint.
         path: PathBuf,
-        /// Which tensors.
+        /// The tensors that do not match.
         source: ParameterError,
     },
-    /// The logs can't be written.
+    /// The logs cannot be written.
     #[error("{}: events not written: {source}", path.display())]
     Events {
-        /// The run.
+        /// The directory of the run.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         source: std::io::Error,
     },
-    /// A checkpoint without a training state.
-    #[error("{}: has no training state; resume needs the run's last.safetensors", path.display())]
+    /// The checkpoint has no training state.
+    #[error("{}: has no training state; resuming requires the run's last.safetensors", path.display())]
     NotResumable {
         /// The checkpoint.
         path: PathBuf,
     },
-    /// NaN or infinity.
+    /// The loss or the gradient is not finite.
     #[error(
         "the loss is not finite at iteration {iteration} (epoch {epoch}): {parts}; learning rate \
          {learning_rate:.2e}, gradient norm {gradient_norm:.3e}, images {}. Nothing was updated; \
          {} is the last good checkpoint", images.join(", "), last_good.display()
     )]
     NonFinite {
-        /// Optimizer steps done before.
+        /// The number of completed optimizer steps.
         iteration: usize,
-        /// Counted from 1.
+        /// The epoch, from 1.
         epoch: usize,
-        /// Each loss.
+        /// The parts of the loss.
         parts: String,
-        /// At this step.
+        /// The learning rate at this step.
         learning_rate: f64,
-        /// Of the gradients, where they were computed.
+        /// The norm of the gradients, if it was computed.
         gradient_norm: f64,
         /// The images of the batch.
         images: Vec<String>,
-        /// Where to go back to.
+        /// The last checkpoint.
         last_good: PathBuf,
     },
 }
 
 impl<E: std::error::Error + 'static> TrainError<E> {
-    /// Whether the run can go on from its last checkpoint once the cause is mended.
+    /// Returns whether the run can be resumed from its last checkpoint after the cause is fixed.
     pub fn can_be_resumed(&self) -> bool {
         matches!(
             self,
@@ -263,26 +263,26 @@ impl<E: std::error::Error + 'static> TrainError<E> {
 }
 
 impl<E: std::error::Error + 'static> TrainError<E> {
-    /// Whether the run could go on without one image.
+    /// Returns whether the run could continue without one image.
     pub fn is_about_one_image<T: TrainTask<Error = E>>(&self) -> bool {
         matches!(self, Self::Task(error) if T::is_about_one_image(error))
     }
 }
 
-/// How training ended.
+/// The outcome of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// All epochs.
+    /// All epochs are complete.
     Finished,
-    /// No better score for long enough.
+    /// The score no longer improves.
     StoppedEarly,
-    /// `max_minutes` are over; evaluated, and can be resumed.
+    /// The time limit `max_minutes` is reached. The run was evaluated and can be resumed.
     TimeUp,
-    /// On request; can be resumed.
+    /// Training was stopped on request and can be resumed.
     Interrupted,
 }
 
-/// Why a stretch of training ended.
+/// The reason why training paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stretch {
     EpochDone,
@@ -294,59 +294,59 @@ enum Stretch {
 /// The state of training beside the tensors, stored in checkpoints.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Optimizer steps done.
+    /// Number of completed optimizer steps.
     pub iteration: usize,
-    /// The epoch under way, from 0.
+    /// The current epoch, from 0.
     pub epoch: usize,
-    /// Batches of it that are done.
+    /// Number of completed batches of the epoch.
     pub batch: usize,
     /// Best score so far.
     #[serde(with = "super::exact")]
     pub best_score: Option<f64>,
-    /// Evaluations since then.
+    /// Number of evaluations since the best score.
     pub evaluations_without_gain: usize,
-    /// The iteration after which the last evaluation was made.
+    /// The iteration of the last evaluation.
     pub evaluated_at: Option<usize>,
-    /// For schedules that follow the loss.
+    /// The state of schedules that depend on the loss.
     #[serde(default)]
     pub plateau: PlateauState,
     /// Number of EMA updates.
     pub ema_updates: u64,
-    /// Seconds spent training in all sessions; not part of the result.
+    /// Training time of all sessions in seconds; not part of the result.
     pub seconds: f64,
 }
 
-/// One step, for whoever watches.
+/// The report on one step, for observers.
 #[derive(Debug, Clone)]
 pub struct StepReport<'a> {
-    /// Optimizer steps done.
+    /// Number of completed optimizer steps.
     pub iteration: usize,
-    /// Of all.
+    /// Total number of steps.
     pub iterations: usize,
-    /// From 0.
+    /// The epoch, from 0.
     pub epoch: usize,
     /// The loss and its parts.
     pub losses: &'a [(String, f64)],
-    /// At this step.
+    /// The learning rate at this step.
     pub learning_rate: f64,
-    /// Images a second since the last report.
+    /// Images per second since the last report.
     pub images_per_second: f64,
-    /// Share of the time that was spent waiting for data, 0 to 1.
+    /// Fraction of the time spent waiting for data, 0 to 1.
     pub data_wait: f64,
 }
 
 /// A run: a task, its directory and its settings.
 #[derive(Debug)]
 pub struct Engine<'a, T: TrainTask> {
-    /// What is trained.
+    /// A training task.
     pub task: &'a T,
-    /// How.
+    /// The settings.
     pub config: EngineConfig,
-    /// Where.
+    /// The directory.
     pub run: RunDir,
-    /// Of the training tensors; with autodiff.
+    /// The device of the training tensors, with autodiff.
     pub device: Device,
-    /// Set to stop at the next step.
+    /// Stops training at the next step when set.
     pub stop: &'a AtomicBool,
 }
 
@@ -359,18 +359,18 @@ struct State<M> {
 
 /// The gradients of one optimizer step.
 struct Step {
-    /// Mean losses of the batches.
+    /// Mean losses over the batches.
     losses: Vec<(String, f64)>,
     /// Norm of the gradients before clipping.
     norm: f64,
     gradients: GradientsParams,
 }
 
-/// The state after a stretch of training, and why it ended.
+/// The state after a part of training, and the reason why it ended.
 type Stretched<M, E> = Result<(State<M>, Stretch), TrainError<E>>;
 
 impl<T: TrainTask> Engine<'_, T> {
-    /// Train from a model's present weights.
+    /// Trains from a model's current weights.
     ///
     /// # Errors
     /// See [`TrainError`].
@@ -390,8 +390,8 @@ impl<T: TrainTask> Engine<'_, T> {
         self.run(state, observer)
     }
 
-    /// Continue from the run's last checkpoint, or from the one before if that is damaged; `model`
-    /// gives the structure.
+    /// Resumes from the run's last checkpoint, or from the previous one if that is damaged. `model`
+    /// provides the structure.
     ///
     /// # Errors
     /// See [`TrainError`].
@@ -432,7 +432,7 @@ impl<T: TrainTask> Engine<'_, T> {
         )
     }
 
-    /// The last checkpoint that is whole, and its path.
+    /// Returns the last undamaged checkpoint and its path.
     fn last_checkpoint(
         &self,
         observer: &mut dyn Observer,
@@ -446,7 +446,7 @@ impl<T: TrainTask> Engine<'_, T> {
                         damage: damage.to_string(),
                         from: previous.clone(),
                     });
-                    // What is damaged must not become the previous checkpoint.
+                    // A damaged checkpoint must not become the previous one.
                     checkpoint.save(&last, Precision::Full)?;
                     Ok((previous, checkpoint))
                 }
@@ -499,7 +499,8 @@ impl<T: TrainTask> Engine<'_, T> {
                 || (epoch + 1).is_multiple_of(self.config.evaluate_every);
             let due = due && state.progress.evaluated_at != Some(state.progress.iteration);
             if due || end == Stretch::Interrupted {
-                // An evaluation takes long; whoever kills it must find all training saved.
+                // An evaluation takes long. If the process is killed meanwhile, all training is
+                // saved.
                 self.save(&state)?;
             }
             if end == Stretch::Interrupted || (due && self.stop.load(Ordering::Relaxed)) {
@@ -521,7 +522,7 @@ impl<T: TrainTask> Engine<'_, T> {
                 if is_best {
                     state.progress.evaluations_without_gain = 0;
                 } else if end == Stretch::EpochDone {
-                    // Being out of time in the middle of an epoch is no sign of a plateau.
+                    // A time limit in the middle of an epoch does not indicate a plateau.
                     state.progress.evaluations_without_gain += 1;
                 }
                 let patience = self.config.patience.unwrap_or(usize::MAX);
@@ -542,7 +543,7 @@ impl<T: TrainTask> Engine<'_, T> {
         Ok(Outcome::Finished)
     }
 
-    /// Returns why training stops before the next step, if it does.
+    /// Returns the reason why training stops before the next step, if it does.
     fn stop_reason(&self, progress: &Progress, total: usize, session: Instant) -> Option<Stretch> {
         let max_seconds = self.config.max_minutes.map_or(f64::INFINITY, |m| m * 60.0);
         if self.stop.load(Ordering::Relaxed) {
@@ -567,7 +568,7 @@ impl<T: TrainTask> Engine<'_, T> {
         let total = self.total_iterations();
         let batch_count = self.task.batches_per_epoch();
         if state.progress.batch >= batch_count {
-            // Killed while this epoch was evaluated.
+            // The process was killed while this epoch was evaluated.
             return Ok((state, Stretch::EpochDone));
         }
         let mut batches = self
@@ -586,12 +587,13 @@ impl<T: TrainTask> Engine<'_, T> {
                 .config
                 .accumulate
                 .min(batch_count - state.progress.batch);
-            // All are fetched before any is used: the forward pass updates running statistics, and a
-            // checkpoint must not be taken within a step.
+            // All batches are loaded before any is used: the forward pass updates running
+            // statistics, and a checkpoint must not be taken within a step.
             let group: Vec<T::Batch> = match batches.by_ref().take(group).collect() {
                 Ok(group) => group,
                 Err(error) => {
-                    // The steps since the last save are done; a bad image must not cost them.
+                    // The steps since the last save are complete and must not be lost because of a
+                    // bad image.
                     self.save(&state)?;
                     return Err(TrainError::Task(error));
                 }
@@ -604,7 +606,7 @@ impl<T: TrainTask> Engine<'_, T> {
                         epoch: state.progress.epoch + 1,
                     });
                 }
-                // Bad images were skipped and nothing is left of this epoch.
+                // Bad images were skipped, and this epoch has no batches left.
                 state.progress.batch = batch_count;
                 break;
             };
@@ -646,7 +648,8 @@ impl<T: TrainTask> Engine<'_, T> {
         self.config.learning_rate * schedule.factor(progress.iteration, per_epoch, total, drops)
     }
 
-    /// Computes the mean gradients of the batches of one optimizer step. Returns none without a batch.
+    /// Computes the mean gradients of the batches of one optimizer step. Returns `None` without a
+    /// batch.
     ///
     /// # Errors
     /// A loss or a gradient that is not finite.
@@ -681,7 +684,7 @@ impl<T: TrainTask> Engine<'_, T> {
             if values.iter().any(|(_, v)| !v.is_finite()) {
                 return Err(self.non_finite(state, &values, learning_rate, f64::NAN, images));
             }
-            // The backward pass owns the losses' graph and frees it on its way.
+            // The backward pass owns the graph of the losses and frees it.
             drop(found);
             accumulator.accumulate(&state.model, backward());
         }
@@ -719,9 +722,9 @@ impl<T: TrainTask> Engine<'_, T> {
             .map_err(|e| self.events_error(e))
     }
 
-    /// Evaluates, with the EMA weights where there are any, and keeps the weights if they are the best so
-    /// far; the flag says so. A score that is not a number is never the best. Nothing when it was
-    /// stopped; the state is as before.
+    /// Evaluates (the EMA weights if there are any) and saves the weights if they are the best so
+    /// far, which the returned flag indicates. A NaN score is never the best. Returns `None` if it
+    /// was stopped; the state is then unchanged.
     fn evaluate(
         &self,
         state: &mut State<T::Model>,
@@ -797,7 +800,7 @@ impl<T: TrainTask> Engine<'_, T> {
         }
     }
 
-    /// The error, and a file with everything about it beside the logs.
+    /// Returns the error, and writes a file with all details to the directory of the logs.
     fn non_finite(
         &self,
         state: &State<T::Model>,
@@ -819,7 +822,7 @@ impl<T: TrainTask> Engine<'_, T> {
             "gradient_norm": gradient_norm.to_string(),
             "images": images,
         });
-        // The run is failing already; a second failure must not hide the first.
+        // The run has already failed; a second error must not hide the first.
         let _ = self.run.write("nonfinite.json", &format!("{dump:#}\n"));
         TrainError::NonFinite {
             iteration: state.progress.iteration,
@@ -833,7 +836,7 @@ impl<T: TrainTask> Engine<'_, T> {
     }
 }
 
-/// The total and the parts as numbers, with one read from the device.
+/// Returns the total loss and its parts as numbers, with one read from the device.
 fn loss_values(losses: &Losses) -> Vec<(String, f64)> {
     let mut tensors = vec![losses.total.clone().detach()];
     tensors.extend(losses.parts.iter().map(|(_, t)| t.clone().detach()));
@@ -845,15 +848,16 @@ fn loss_values(losses: &Losses) -> Vec<(String, f64)> {
         .collect()
 }
 
-/// What a loop that hears of progress is told: to go on until `stop` is set.
+/// Returns `Break` if `stop` is set, else `Continue`; for loops that report progress.
 pub fn goes_on(stop: &AtomicBool) -> ControlFlow<()> {
-    match stop.load(Ordering::Relaxed) {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
+    if stop.load(Ordering::Relaxed) {
+        ControlFlow::Break(())
+    } else {
+        ControlFlow::Continue(())
     }
 }
 
-/// One seed out of three numbers (the finalizer of SplitMix64).
+/// Returns a seed derived from three numbers (the finalizer of SplitMix64).
 fn mix(seed: u64, iteration: u64, part: u64) -> u64 {
     let mut z = seed
         .wrapping_add(iteration.wrapping_mul(0x9E37_79B9_7F4A_7C15))
@@ -863,7 +867,7 @@ fn mix(seed: u64, iteration: u64, part: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Speed since the last event.
+/// Measures the speed since the last event.
 struct Meter {
     start: Instant,
     images: usize,

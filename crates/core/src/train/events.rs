@@ -1,4 +1,4 @@
-//! What a run writes down: `events.jsonl`, and the same scalars for TensorBoard.
+//! The logs of a run: `events.jsonl`, and the same scalars for TensorBoard.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -15,12 +15,12 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Open the logs of a run directory. On resuming at `iteration`, lines that a crash left
-    /// behind for what will be done again are removed first, so that none is duplicated: those of
-    /// later iterations, and the evaluation after this one unless it is `evaluated` already.
+    /// Opens the logs of a run directory. On resuming at `iteration`, lines of work that will be
+    /// repeated after a crash are removed first, so that none is duplicated: those of later
+    /// iterations, and the evaluation after this iteration unless it is already `evaluated`.
     ///
     /// # Errors
-    /// The system's.
+    /// The system error.
     pub fn open(directory: &Path, iteration: usize, evaluated: bool) -> io::Result<Self> {
         let path = directory.join("events.jsonl");
         let resumed = path.exists();
@@ -29,7 +29,7 @@ impl EventLog {
                 .lines()
                 .filter(|line| {
                     let Ok(event) = serde_json::from_str::<Value>(line) else {
-                        return false; // cut off by a crash
+                        return false; // truncated by a crash
                     };
                     let again = event["event"] == "eval" && !evaluated;
                     match event["iteration"].as_u64() {
@@ -53,10 +53,10 @@ impl EventLog {
         })
     }
 
-    /// Write one event: a kind, the iteration, and numbers by name.
+    /// Writes one event: a kind, the iteration, and numbers by name.
     ///
     /// # Errors
-    /// The system's.
+    /// The system error.
     pub fn write(
         &mut self,
         kind: &str,
@@ -78,9 +78,9 @@ impl EventLog {
     }
 }
 
-/// The name of a new file for TensorBoard, which reads every file of a directory with `tfevents` in its
-/// name, in the order of their names: the time of this one, or one second after the latest there if
-/// the clock was put back meanwhile.
+/// Returns the name of a new file for TensorBoard, which reads all files of a directory with
+/// `tfevents` in their name, in the order of their names. The name contains the current time, or
+/// one second after the latest existing file if the clock was set back.
 fn file_name(directory: &Path, now: u64) -> io::Result<String> {
     const START: &str = "events.out.tfevents.";
     const END: &str = ".sedet";
@@ -104,8 +104,8 @@ fn seconds_since_1970() -> f64 {
         .map_or(0.0, |d| d.as_secs_f64())
 }
 
-/// Scalars in TensorBoard's file format: TFRecord frames around `Event` messages, both few enough
-/// bytes to be written by hand.
+/// Scalars in TensorBoard's file format: TFRecord frames around `Event` messages, encoded without a
+/// protobuf library.
 #[derive(Debug)]
 struct TensorBoardWriter {
     out: BufWriter<File>,
@@ -128,7 +128,7 @@ impl TensorBoardWriter {
         Ok(writer)
     }
 
-    /// Tell TensorBoard to forget what earlier files say from `step` on.
+    /// Makes TensorBoard discard the values of earlier files from `step` on.
     fn restart(&mut self, step: usize) -> io::Result<()> {
         let mut event = double_field(1, seconds_since_1970());
         event.push(0x10); // field 2 (step), varint
@@ -149,7 +149,7 @@ impl TensorBoardWriter {
         self.record(&event)
     }
 
-    /// Length, its checksum, data, its checksum.
+    /// Writes length, its checksum, data, its checksum.
     fn record(&mut self, data: &[u8]) -> io::Result<()> {
         let length = (data.len() as u64).to_le_bytes();
         self.out.write_all(&length)?;
@@ -244,7 +244,7 @@ mod tests {
         fs::write(dir.path().join(&first), "").unwrap();
         let later = file_name(dir.path(), 1_000).unwrap();
         assert!(later > first, "{later}");
-        // Two sessions in one second have files of their own.
+        // Two sessions in one second have separate files.
         assert!(file_name(dir.path(), 2_000).unwrap() > first);
         assert_eq!(
             file_name(dir.path(), 3_000).unwrap(),

@@ -1,5 +1,5 @@
-//! Scores as text: serde_json reads numbers back with the last bit off at times, and an equal score
-//! must stay equal after resuming.
+//! Serialization of scores as text: serde_json does not always restore the last bit of a number,
+//! and an equal score must stay equal after resuming.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,5 +1,5 @@
-//! An estimate of the memory of a training step, made before the first step: a process that the
-//! system kills after ten minutes gives no explanation.
+//! Estimate of the memory of a training step before the first step, because a process that is
+//! killed by the system later gives no explanation.
 //!
 //! The estimate was compared with the measured peak of twelve runs of `sedet train` (ResNet-18,
 //! ResNet-50 and SE-ResNet-50; 256 and 512 pixels squared; 2 and 4 images; trained and frozen norms;
@@ -22,9 +22,9 @@ use sedet_nn::nn::norm::NormKind;
     *need as f64 / 1e9, *free as f64 / 1e9
 )]
 pub struct NotEnoughMemory {
-    /// Bytes, estimated.
+    /// Estimated memory in bytes.
     pub need: u64,
-    /// Bytes.
+    /// Available memory in bytes.
     pub free: u64,
     /// Settings to lower.
     pub advice: String,

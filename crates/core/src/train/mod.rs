@@ -2,7 +2,7 @@
 //!
 //! - [`run`]: one run from start to end; [`ablation`]: a grid of runs.
 //! - [`engine`]: the loop for every task; [`detection`], [`classification`]: the tasks.
-//! - [`optimizer`], [`schedule`], [`ema`]: how parameters are updated.
+//! - [`optimizer`], [`schedule`], [`ema`]: updates of the parameters.
 //! - [`memory`]: the memory estimate of a training step.
 //! - [`run_dir`]: the directory of a run; [`events`]: its logs; [`observer`]: progress and notices.
 

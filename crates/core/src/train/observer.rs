@@ -1,4 +1,4 @@
-//! What a training run reports while it runs.
+//! Progress reports of a training run.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,12 +19,12 @@ pub trait Observer {
     fn notice(&mut self, notice: &Notice);
 }
 
-/// How the recipe's learning rate was scaled to the batch size.
+/// The scaling of the recipe's learning rate to the batch size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScaledFrom {
     /// The learning rate of the recipe.
     pub learning_rate: f64,
-    /// The images per step that it is meant for.
+    /// The images per step that it refers to.
     pub batch_size: usize,
 }
 
@@ -65,7 +65,7 @@ pub enum Notice {
         /// Names of the classes.
         classes: Vec<String>,
     },
-    /// A remark on the dataset.
+    /// A warning about the dataset.
     DatasetNote(String),
     /// Annotations that are not used in training.
     IgnoredAnnotations {
@@ -99,11 +99,11 @@ pub enum Notice {
         /// Number of classes of the dataset.
         dataset: usize,
     },
-    /// Tensors that the given weights don't provide.
+    /// Tensors that the given weights do not provide.
     RandomlyInitialized(Vec<String>),
     /// The last checkpoint is damaged; the run continues from the previous one.
     Recovered {
-        /// What is wrong with the last checkpoint.
+        /// The error of the last checkpoint.
         damage: String,
         /// The checkpoint that is used.
         from: PathBuf,

@@ -1,7 +1,7 @@
 //! SGD with momentum and AdamW, with PyTorch's arithmetic and a state that can be saved by name.
 //!
-//! Our own rather than burn's, whose state is keyed by ids that change from run to run: a resumed
-//! run has to continue bit for bit.
+//! burn's optimizers are not used, because their state is keyed by ids that change between runs,
+//! and a resumed run must continue bit for bit.
 
 use std::collections::BTreeMap;
 
@@ -12,29 +12,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::weights::parameters::{ModulePath, NamedTensors, ParameterError};
 
-/// Which rule moves the weights.
+/// The configuration of an optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum OptimizerConfig {
-    /// Stochastic gradient descent as `torch.optim.SGD` (dampening 0).
+    /// Stochastic gradient descent, `torch.optim.SGD` (dampening 0).
     Sgd {
-        /// Share of the old velocity.
+        /// Factor of the old velocity.
         momentum: f64,
-        /// Added to the gradient as this share of the weight.
+        /// Weight decay: this factor times the weight is added to the gradient.
         weight_decay: f64,
-        /// Look ahead along the velocity.
+        /// Whether Nesterov momentum is used.
         #[serde(default)]
         nesterov: bool,
     },
     /// `torch.optim.AdamW`: decoupled weight decay.
     Adamw {
-        /// Decay of the two moments.
+        /// Decay rates of the two moments.
         #[serde(default = "default_betas")]
         betas: [f64; 2],
-        /// Added to the denominator.
+        /// Constant added to the denominator.
         #[serde(default = "default_epsilon")]
         epsilon: f64,
-        /// Share of the weight taken off per step, times the learning rate.
+        /// Weight decay: this factor times the learning rate times the weight is subtracted per
+        /// step.
         weight_decay: f64,
     },
 }
@@ -51,17 +52,17 @@ fn default_epsilon() -> f64 {
 #[derive(Debug, Clone)]
 pub struct Optimizer {
     config: OptimizerConfig,
-    /// Weight decay on norm layers and biases too. torchvision decays everything; detectron2
-    /// spares the norms.
+    /// Whether weight decay also applies to norm layers and biases. torchvision decays everything;
+    /// detectron2 excludes the norms.
     decay_norms: bool,
-    /// Updates of a parameter so far, for AdamW's bias correction. PyTorch counts by parameter too:
-    /// one that had no gradient for a while starts its correction later.
+    /// Number of updates of each parameter, for AdamW's bias correction. PyTorch also counts per
+    /// parameter: the correction starts at the first gradient.
     steps: BTreeMap<String, u32>,
-    /// Slot and parameter path to the flattened tensor.
+    /// Flattened tensors by slot and parameter path.
     state: BTreeMap<(Slot, String), Tensor<1>>,
 }
 
-/// What the state holds of a parameter.
+/// The state tensors of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Slot {
     Velocity,
@@ -80,7 +81,8 @@ impl Slot {
 }
 
 impl Optimizer {
-    /// With an empty state. `decay_norms` says whether vectors (norm scales and all biases) decay.
+    /// Creates an optimizer with an empty state. `decay_norms` is whether weight decay applies to
+    /// vectors (norm scales and all biases).
     pub fn new(config: OptimizerConfig, decay_norms: bool) -> Self {
         Self {
             config,
@@ -90,7 +92,7 @@ impl Optimizer {
         }
     }
 
-    /// One step along the gradients. Parameters without a gradient stay as they are.
+    /// Updates the parameters by one step. Parameters without a gradient are unchanged.
     pub fn step<M: Module>(
         &mut self,
         model: M,
@@ -173,8 +175,9 @@ impl Optimizer {
         }
     }
 
-    /// The state as flat tensors named `velocity/PATH`, `first_moment/PATH`, `second_moment/PATH`
-    /// and `steps/PATH` (one number; whole up to 2^24, as in PyTorch's checkpoints).
+    /// Returns the state as flat tensors named `velocity/PATH`, `first_moment/PATH`,
+    /// `second_moment/PATH` and `steps/PATH` (one number; whole up to 2^24, as in PyTorch's
+    /// checkpoints).
     pub fn export(&self) -> NamedTensors {
         let tensors = self.state.iter().map(|((slot, path), tensor)| {
             let name = format!("{}/{path}", slot.name());
@@ -187,11 +190,11 @@ impl Optimizer {
         tensors.chain(steps).collect()
     }
 
-    /// Take over an exported state for `model`; its tensors go where the model's are.
+    /// Restores an exported state for `model`, on the devices of the model's tensors.
     ///
     /// # Errors
-    /// Lists every tensor that belongs to another rule, to no learning parameter of the model, or
-    /// to one of another size.
+    /// Lists every tensor that belongs to another optimizer, to no trained parameter of the model,
+    /// or to a parameter of another size.
     pub fn import<M: Module>(
         &mut self,
         tensors: &NamedTensors,
@@ -240,10 +243,10 @@ impl Optimizer {
     }
 }
 
-/// Name of the step counts in an exported state.
+/// The name of the step counts in an exported state.
 const STEPS: &str = "steps";
 
-/// Size and device of every parameter that learns, by path.
+/// Returns size and device of every trained parameter, by path.
 #[derive(Default)]
 struct Learning {
     path: ModulePath,
@@ -291,7 +294,7 @@ impl ModuleMapper for Step<'_> {
         let (id, tensor, mapper) = param.consume();
         let shape = tensor.shape();
         let size = shape.num_elements();
-        // Coming back from plain tensors would lose it, and autodiff refuses to mix strategies.
+        // A conversion from plain tensors would lose it, and autodiff rejects mixed strategies.
         let checkpointing = tensor.gradient_checkpointing_strategy();
         let moved = self.optimizer.update(
             self.path.name(),
@@ -308,9 +311,9 @@ impl ModuleMapper for Step<'_> {
     }
 }
 
-/// The mean of gradients that were summed over `batches`, scaled down so that its Euclidean norm
-/// over all parameters is at most `max_norm` (`torch.nn.utils.clip_grad_norm_`). Also gives that
-/// norm before scaling. Without `max_norm` it is only measured.
+/// Returns the mean of gradients that were summed over `batches`, scaled down so that its Euclidean
+/// norm over all parameters is at most `max_norm` (`torch.nn.utils.clip_grad_norm_`), and the norm
+/// before scaling. Without `max_norm` nothing is scaled.
 pub fn average_and_clip<M: Module>(
     model: &M,
     sum: GradientsParams,

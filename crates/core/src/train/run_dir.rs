@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use sedet_data::atomic::{keep_as, remove_unfinished, write_atomically};
 
-/// Why a run's directory can't be used.
+/// An error of a run's directory.
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
-    /// Something is there already.
+    /// The directory already contains a run.
     #[error(
         "{}: already contains a run", path.display()
     )]
@@ -19,28 +19,28 @@ pub enum RunDirError {
         /// The directory.
         path: PathBuf,
     },
-    /// Nothing to resume.
+    /// There is no run to resume.
     #[error("{}: no run to resume here (checkpoints/last.safetensors is missing)", path.display())]
     NothingToResume {
         /// The directory.
         path: PathBuf,
     },
-    /// Two processes would write over each other.
+    /// Another process trains in the directory.
     #[error(
         "{}: another sedet{owner} trains in this directory", path.display()
     )]
     Busy {
         /// The directory.
         path: PathBuf,
-        /// ` (process N)` where that is known.
+        /// ` (process N)` if the process is known.
         owner: String,
     },
-    /// The system refuses.
+    /// A file operation failed.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         source: std::io::Error,
     },
 }
@@ -48,17 +48,17 @@ pub enum RunDirError {
 /// The paths of a run.
 #[derive(Debug, Clone)]
 pub struct RunDir {
-    /// The directory itself.
+    /// The directory.
     pub path: PathBuf,
-    /// Held by the one process that trains here; the system lets go of it however that ends.
+    /// The lock of the process that trains here. The system releases it when the process ends.
     lock: Option<Arc<File>>,
 }
 
-/// Directories of a run in which files are written.
+/// The subdirectories of a run.
 const SUBDIRECTORIES: [&str; 2] = ["checkpoints", "results"];
 
 impl RunDir {
-    /// The paths in a directory, whatever is there.
+    /// Returns the paths in a directory without checking its contents.
     pub fn at(path: &Path) -> Self {
         Self {
             path: path.to_path_buf(),
@@ -66,11 +66,11 @@ impl RunDir {
         }
     }
 
-    /// A new directory, for this process alone to train in, or one in which a process was killed before
-    /// its first checkpoint.
+    /// Creates a directory and locks it for this process. A directory in which a process was killed
+    /// before its first checkpoint is reused.
     ///
     /// # Errors
-    /// A run is there already, or the system refuses.
+    /// The directory already contains a run, or a file operation failed.
     pub fn create(path: &Path) -> Result<Self, RunDirError> {
         let mut run = Self::at(path);
         run.must_be_new()?;
@@ -82,13 +82,13 @@ impl RunDir {
             })?;
         }
         run.lock()?;
-        // Another process may have begun a run here since the first check.
+        // Another process may have started a run here since the first check.
         run.must_be_new()?;
         run.remove_unfinished();
         Ok(run)
     }
 
-    /// A directory in which a run was killed before its first checkpoint holds nothing yet.
+    /// A directory in which a run was killed before its first checkpoint counts as empty.
     fn must_be_new(&self) -> Result<(), RunDirError> {
         let of_a_run = [
             self.last_checkpoint(),
@@ -106,7 +106,7 @@ impl RunDir {
     /// Opens the directory of an interrupted run for reading.
     ///
     /// # Errors
-    /// There is no checkpoint to continue from.
+    /// There is no checkpoint to resume from.
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
         let run = Self::at(path);
         if run.last_checkpoint().is_file() || run.previous_checkpoint().is_file() {
@@ -118,11 +118,11 @@ impl RunDir {
         }
     }
 
-    /// The directory of a run that was interrupted, for this process alone to train in. What a killed
-    /// process left half-written is removed.
+    /// Opens the directory of an interrupted run and locks it for this process. Partly written
+    /// files of a killed process are removed.
     ///
     /// # Errors
-    /// There is no checkpoint to continue from, or another process trains there.
+    /// There is no checkpoint to resume from, or another process trains there.
     pub fn reopen(path: &Path) -> Result<Self, RunDirError> {
         let mut run = Self::open(path)?;
         run.lock()?;
@@ -130,7 +130,7 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Nobody else writes here while this process has the lock.
+    /// No other process writes here while this process has the lock.
     fn remove_unfinished(&self) {
         remove_unfinished(&self.path);
         for directory in SUBDIRECTORIES {
@@ -138,7 +138,7 @@ impl RunDir {
         }
     }
 
-    /// Take the directory for this process.
+    /// Locks the directory for this process.
     fn lock(&mut self) -> Result<(), RunDirError> {
         let path = self.path.join("lock");
         let io = |source| RunDirError::Io {
@@ -153,7 +153,7 @@ impl RunDir {
             .map_err(io)?;
         match file.try_lock() {
             Ok(()) => {
-                // For the message of the other process; without it, it has no number to name.
+                // The process number is for the message of another process.
                 let _ = fs::write(&path, std::process::id().to_string());
                 self.lock = Some(Arc::new(file));
                 Ok(())
@@ -166,13 +166,13 @@ impl RunDir {
                     .map(|owner| format!(" (process {owner})"))
                     .unwrap_or_default(),
             }),
-            // Some network file systems know no locks. The run goes on without.
+            // Some network file systems do not support locks. The run continues without a lock.
             Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => Ok(()),
             Err(TryLockError::Error(source)) => Err(io(source)),
         }
     }
 
-    /// The resolved configuration.
+    /// Returns the path of the resolved configuration.
     pub fn config(&self) -> PathBuf {
         self.path.join("config.toml")
     }
@@ -182,15 +182,16 @@ impl RunDir {
         self.path.join("checkpoints/last.safetensors")
     }
 
-    /// What [`last_checkpoint`](Self::last_checkpoint) was before, in case it is damaged.
+    /// Returns the previous [`last_checkpoint`](Self::last_checkpoint), for the case that the last
+    /// one is damaged.
     pub fn previous_checkpoint(&self) -> PathBuf {
         self.path.join("checkpoints/previous.safetensors")
     }
 
-    /// Make the last checkpoint, if there is one, the previous.
+    /// Keeps the last checkpoint, if there is one, as the previous one.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The system error, with the path.
     pub fn keep_last_checkpoint(&self) -> Result<(), RunDirError> {
         let (last, previous) = (self.last_checkpoint(), self.previous_checkpoint());
         if !last.exists() {
@@ -202,20 +203,20 @@ impl RunDir {
         })
     }
 
-    /// The best weights so far, for use.
+    /// Returns the path of the best weights so far.
     pub fn best_checkpoint(&self) -> PathBuf {
         self.path.join("checkpoints/best.safetensors")
     }
 
-    /// Detections, metrics and images of evaluations.
+    /// Returns the directory for detections, metrics and images of evaluations.
     pub fn results(&self) -> PathBuf {
         self.path.join("results")
     }
 
-    /// Write a small file of the run.
+    /// Writes a small file of the run.
     ///
     /// # Errors
-    /// The system's, with the path.
+    /// The system error, with the path.
     pub fn write(&self, name: &str, text: &str) -> Result<(), RunDirError> {
         let path = self.path.join(name);
         write_atomically(&path, |out| out.write_all(text.as_bytes()))
@@ -249,7 +250,7 @@ mod tests {
         run.write("config.toml", "[train]\n").unwrap();
         assert_eq!(fs::read_to_string(run.config()).unwrap(), "[train]\n");
         drop(run);
-        // Killed while the first checkpoint was written.
+        // The process was killed while the first checkpoint was written.
         let half = path.join("checkpoints/.last.safetensors.unfinished-7-0");
         fs::write(&half, "half").unwrap();
         let run = RunDir::create(&path).unwrap();

@@ -1,56 +1,57 @@
-//! The learning rate as a pure function of the iteration, and of how often the loss stopped falling.
+//! Learning rate schedules: pure functions of the iteration and of the number of plateaus of the
+//! loss.
 
 use serde::{Deserialize, Serialize};
 
-/// What happens after the warm-up.
+/// The decay after the warm-up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Decay {
-    /// Nothing.
+    /// No decay.
     Constant,
-    /// Times `gamma` at the start of each of these epochs.
+    /// Multiplies the rate by `gamma` at the start of each of these epochs.
     MultiStep {
-        /// Epochs, counted from 0; may be fractions.
+        /// Epochs, counted from 0; fractions are allowed.
         milestones: Vec<f64>,
         /// Factor.
         gamma: f64,
     },
-    /// Times `gamma` whenever the validation loss (without one, the score) has not got better for
-    /// more than `patience` evaluations: `torch.optim.lr_scheduler.ReduceLROnPlateau` with a
-    /// threshold of 0.
+    /// Multiplies the rate by `gamma` whenever the validation loss (or the score if there is none)
+    /// has not improved for more than `patience` evaluations:
+    /// `torch.optim.lr_scheduler.ReduceLROnPlateau` with a threshold of 0.
     Plateau {
         /// Factor.
         gamma: f64,
-        /// Evaluations without gain that are borne.
+        /// Number of tolerated evaluations without improvement.
         patience: usize,
     },
-    /// Half a cosine from 1 down to `floor` over the whole run.
+    /// Half a cosine from 1 to `floor` over the whole run.
     Cosine {
         /// The last factor.
         floor: f64,
     },
 }
 
-/// Linear warm-up, then a decay.
+/// A linear warm-up, followed by a decay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleConfig {
-    /// Iterations of the warm-up; never more than the first epoch has, less one (torchvision's
+    /// Iterations of the warm-up; at most those of the first epoch minus one (torchvision's
     /// detectors).
     #[serde(default)]
     pub warmup_iterations: usize,
-    /// Length of the warm-up in epochs, in place of `warmup_iterations`; may be a fraction.
+    /// Length of the warm-up in epochs, instead of `warmup_iterations`; fractions are allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_epochs: Option<f64>,
     /// Factor at iteration 0.
     pub warmup_factor: f64,
-    /// Afterwards.
+    /// The decay after the warm-up.
     pub decay: Decay,
 }
 
 impl ScheduleConfig {
-    /// The factor on the base learning rate at an iteration (an optimizer step) after so many
-    /// drops of [`Decay::Plateau`].
+    /// Returns the factor of the base learning rate at an iteration (an optimizer step) after this
+    /// number of drops of [`Decay::Plateau`].
     pub fn factor(&self, iteration: usize, per_epoch: usize, total: usize, drops: usize) -> f64 {
         let warmup = match self.warmup_epochs {
             Some(epochs) => (epochs * per_epoch as f64).round() as usize,
@@ -79,20 +80,20 @@ impl ScheduleConfig {
     }
 }
 
-/// What [`Decay::Plateau`] has seen of a run.
+/// The state of [`Decay::Plateau`] in a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlateauState {
     /// The lowest loss so far.
     #[serde(with = "super::exact")]
     lowest: Option<f64>,
-    /// Evaluations since then, or since the last drop.
+    /// Number of evaluations since the lowest loss, or since the last drop.
     without_gain: usize,
-    /// How often the rate was lowered.
+    /// Number of drops of the rate.
     pub drops: usize,
 }
 
 impl PlateauState {
-    /// Take note of an evaluation.
+    /// Records an evaluation.
     pub fn observe(&mut self, loss: f64, decay: &Decay) {
         let Decay::Plateau { patience, .. } = decay else {
             return;
@@ -110,7 +111,7 @@ impl PlateauState {
     }
 }
 
-/// The learning rate for a batch size by the linear scaling rule (Goyal et al. 2017).
+/// Returns the learning rate for a batch size by the linear scaling rule (Goyal et al. 2017).
 pub fn scaled_learning_rate(base: f64, base_batch: usize, batch: usize) -> f64 {
     base * batch as f64 / base_batch as f64
 }

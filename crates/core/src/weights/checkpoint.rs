@@ -1,9 +1,9 @@
-//! Checkpoints: safetensors with one JSON document in the header, readable by anyone.
+//! Checkpoints: safetensors files with one JSON document in the header.
 //!
-//! A file is complete in itself. Weights have the plain names of
-//! [`named_tensors`](super::parameters::named_tensors); a checkpoint that a run continues from also
-//! holds `optimizer/...` and `ema/...`. Both in ONE file, so that a crash can't leave weights and
-//! optimizer of different steps. A checksum of every part tells a file that was damaged later.
+//! A file is self-contained. Weights have the names of
+//! [`named_tensors`](super::parameters::named_tensors); a checkpoint from which a run can resume
+//! also contains `optimizer/...` and `ema/...`. Both are in one file, so that a crash cannot leave
+//! weights and optimizer state of different steps. A checksum of every part detects later damage.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -24,12 +24,13 @@ use sedet_data::atomic::replace_atomically;
 /// The header entry that contains the JSON document.
 const METADATA_KEY: &str = "sedet";
 
-/// How the JSON document begins: with the checksums of the rest of it (as text) and of every tensor. Files from
-/// before there were checksums begin otherwise and are read without. A header entry of its own would
-/// come before or after it by chance, and a file would no longer be a function of its contents.
+/// The start of the JSON document: the checksums of the rest of the document (as text) and of every
+/// tensor. Older files have no checksums and are read without verification. The checksums are no
+/// separate header entry, because the order of header entries is random and a file must be a
+/// function of its contents.
 const CHECKSUMS: &str = "{\"crc32c\":";
 
-/// CRC-32C of all parts of a file.
+/// The CRC-32C checksums of all parts of a file.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Checksums {
     description: u32,
@@ -37,7 +38,7 @@ struct Checksums {
 }
 
 impl Checksums {
-    /// A description with the checksums in front.
+    /// Returns the description with the checksums prepended.
     fn before(mut self, description: &Value) -> String {
         let text = description.to_string();
         let Some(rest) = text.strip_prefix('{') else {
@@ -48,7 +49,7 @@ impl Checksums {
         format!("{CHECKSUMS}{}{comma}{rest}", serde_json::json!(self))
     }
 
-    /// Apart again: the description, and the checksums where there are any.
+    /// Splits a JSON document into the description and the checksums, if there are any.
     fn split(text: &str) -> Result<(Cow<'_, str>, Option<Self>), String> {
         let Some(found) = text.strip_prefix(CHECKSUMS) else {
             return Ok((text.into(), None));
@@ -59,14 +60,15 @@ impl Checksums {
         };
         let rest = &found[reader.byte_offset()..];
         let description = format!("{{{}", rest.strip_prefix(',').unwrap_or(rest));
-        match checksums.description == crc32c::crc32c(description.as_bytes()) {
-            true => Ok((description.into(), Some(checksums))),
-            false => Err(damaged("its description")),
+        if checksums.description == crc32c::crc32c(description.as_bytes()) {
+            Ok((description.into(), Some(checksums)))
+        } else {
+            Err(damaged("its description"))
         }
     }
 }
 
-/// Why a checkpoint could not be written or read.
+/// An error in writing or reading a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// Disk full, no permission, no directory.
@@ -74,7 +76,7 @@ pub enum CheckpointError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         source: std::io::Error,
     },
     /// Missing or unreadable.
@@ -82,36 +84,36 @@ pub enum CheckpointError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         source: std::io::Error,
     },
-    /// Not safetensors, truncated, or made by another program.
+    /// Not a safetensors file, truncated, or written by another program.
     #[error("{}: not a sedet checkpoint: {reason}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// A checkpoint whose description of the model is not usable.
+    /// The model description of the checkpoint is invalid.
     #[error("{}: {source}", path.display())]
     Spec {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         source: SpecError,
     },
 }
 
-/// A bit that flipped on a disk or on the way.
+/// Returns the message for a part whose checksum differs.
 fn damaged(what: &str) -> String {
     format!(
-        "{what} is not as it was saved (its checksum differs): the file was damaged afterwards; \
+        "{what} is damaged (its checksum differs): the file changed after it was saved; \
          copy it again or use another checkpoint"
     )
 }
 
-/// The checksum of a tensor: of its bytes, its type and its shape.
+/// Returns the checksum of a tensor's bytes, type and shape.
 fn checksum(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(
         crc32c::crc32c(format!("{dtype:?} {shape:?}").as_bytes()),
@@ -119,13 +121,13 @@ fn checksum(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> u32 {
     )
 }
 
-/// How weights are stored.
+/// The precision of stored weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// As they are.
+    /// Unchanged.
     Full,
-    /// Half the size; weights rounded to 11 bits. Tensors with values beyond 65504, which half
-    /// precision doesn't reach, stay as they are.
+    /// Half precision: half the size, weights rounded to 11 bits. Tensors with values above 65504,
+    /// the largest value of half precision, are stored unchanged.
     Half,
 }
 
@@ -134,7 +136,7 @@ pub enum Precision {
 pub struct Checkpoint {
     /// The description of the model.
     pub spec: ModelSpec,
-    /// State of the training loop, as the loop serializes it; none in a checkpoint for inference.
+    /// State of the training loop, as serialized by the loop; `None` in a checkpoint for inference.
     pub progress: Option<Value>,
     /// The weights.
     pub weights: NamedTensors,
@@ -146,11 +148,11 @@ pub struct Checkpoint {
 
 const OPTIMIZER: &str = "optimizer/";
 const EMA: &str = "ema/";
-/// The entry of the description that holds the state of the training loop.
+/// The key of the training loop's state in the description.
 const PROGRESS: &str = "progress";
 
-/// A tensor on its way to a file; its bytes are made when it is their turn, so that not all of them
-/// are in memory twice.
+/// A tensor to be written. Its bytes are created when they are written, so that only one tensor at
+/// a time is in memory twice.
 struct Stored<'a> {
     data: &'a TensorData,
     dtype: Dtype,
@@ -188,10 +190,10 @@ impl View for Stored<'_> {
     }
 }
 
-/// Write a safetensors file tensor by tensor, whole or not at all.
+/// Writes a safetensors file tensor by tensor. The write is atomic.
 ///
 /// # Errors
-/// The system's, with the path.
+/// The system error, with the path.
 pub(super) fn write_safetensors<V: View>(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, V)>,
@@ -210,10 +212,10 @@ pub(super) fn write_safetensors<V: View>(
 }
 
 impl Checkpoint {
-    /// Write the file, whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// The system's, with the path; an older file of that name stays as it was.
+    /// The system error, with the path; an existing file of that name is unchanged.
     pub fn save(&self, path: &Path, precision: Precision) -> Result<(), CheckpointError> {
         let parts = [
             ("", &self.weights),
@@ -251,11 +253,11 @@ impl Checkpoint {
         write_safetensors(path, tensors, Some(header))
     }
 
-    /// Whether a file is a checkpoint of this program, or at least was meant to be one: a
-    /// safetensors file with sedet's entry in its header, or one whose header is cut off.
+    /// Returns whether a file is a sedet checkpoint, possibly damaged: a safetensors file with
+    /// sedet's entry in its header, or with a truncated header.
     ///
     /// # Errors
-    /// A file that is missing or unreadable.
+    /// The file is missing or unreadable.
     pub fn is_native(path: &Path) -> Result<bool, CheckpointError> {
         let header = (|| {
             let mut file = File::open(path)?;
@@ -295,10 +297,10 @@ impl Checkpoint {
         }))
     }
 
-    /// Read a file.
+    /// Reads a file.
     ///
     /// # Errors
-    /// Names the file, and the tensor where one is to blame.
+    /// The message names the file, and the tensor if one is the cause.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
         let read_error = |source| CheckpointError::Read {
             path: path.to_path_buf(),
@@ -309,10 +311,11 @@ impl Checkpoint {
         Self::read(&mut file, size, path)
     }
 
-    /// Out of memory: a checkpoint that is part of the program. `name` is for messages.
+    /// Reads a checkpoint from bytes, such as one that is embedded in the program. `name` is used
+    /// in messages.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// See [`load`](Self::load).
     pub fn from_bytes(mut bytes: &[u8], name: &str) -> Result<Self, CheckpointError> {
         let size = bytes.len() as u64;
         Self::read(&mut bytes, size, Path::new(name))
@@ -356,14 +359,15 @@ impl Checkpoint {
             optimizer: BTreeMap::new(),
             ema: BTreeMap::new(),
         };
-        // One after the other, in the order of the file: never all bytes beside all values.
+        // One tensor after the other, in file order: bytes and values are never both fully in
+        // memory.
         for name in header.offset_keys() {
             let Some(info) = header.info(&name) else {
                 continue;
             };
             let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
             file.read_exact(&mut bytes).map_err(read_error)?;
-            // Each is taken out, so that those of tensors that are missing are left.
+            // Each checksum is removed; those of missing tensors remain.
             let sum = checksum(info.dtype, &info.shape, &bytes);
             if checksums
                 .as_mut()
@@ -403,8 +407,8 @@ impl Checkpoint {
     }
 }
 
-/// The header of a safetensors file whose size is that which the header says; else the reason why
-/// it is none. The reader is then at the first tensor.
+/// Returns the header of a safetensors file whose size matches its header, or the reason why the
+/// file is invalid. The reader is then at the first tensor.
 fn read_header(
     file: &mut impl std::io::Read,
     size: u64,
@@ -424,20 +428,21 @@ fn read_header(
         return Ok(Err("not a safetensors file".into()));
     }
     if length + 8 > size {
-        return Ok(Err("it is cut off inside its header".into()));
+        return Ok(Err("the header is truncated".into()));
     }
     let mut bytes = Vec::new();
     file.by_ref().take(length).read_to_end(&mut bytes)?;
     let header: Metadata = match serde_json::from_slice(&bytes) {
         Ok(header) => header,
-        Err(e) => return Ok(Err(format!("not a whole safetensors file ({e})"))),
+        Err(e) => return Ok(Err(format!("not a complete safetensors file ({e})"))),
     };
     let whole = 8 + length + header.data_len() as u64;
-    Ok(match whole == size {
-        true => Ok(header),
-        false => Err(format!(
-            "not a whole safetensors file ({size} bytes where its header says {whole})"
-        )),
+    Ok(if whole == size {
+        Ok(header)
+    } else {
+        Err(format!(
+            "not a complete safetensors file ({size} bytes; {whole} according to its header)"
+        ))
     })
 }
 
@@ -512,7 +517,7 @@ mod tests {
         assert!(message.contains("tensor counter is I64"), "{message}");
     }
 
-    /// All of them: the file is small.
+    /// All bits: the file is small.
     #[test]
     fn every_flipped_bit_is_found() {
         let dir = tempfile::tempdir().unwrap();
@@ -529,8 +534,8 @@ mod tests {
                     assert!(message.starts_with("a.safetensors: "), "{message}");
                     named += usize::from(message.contains("its checksum differs"));
                 }
-                // Blanks behind the header, or the name of the checksums, which then are a part of the
-                // description.
+                // The padding after the header, or the key of the checksums, which are then part of
+                // the description.
                 Ok(same) => {
                     assert_eq!(same, sample(), "bit {bit}");
                     unharmed += 1;

@@ -1,4 +1,4 @@
-//! Export of weights under the names of another library.
+//! Export of weights with the tensor names of another library.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,18 +13,18 @@ use super::parameters::NamedTensors;
 use crate::backbones::BackboneConfig;
 use crate::spec::NetworkConfig;
 
-/// Why there is no export.
+/// An error in exporting weights.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The library would compute something else.
+    /// The library has no equivalent network.
     #[error("no export for that library: {0}")]
     NoSuchNetwork(String),
-    /// The file.
+    /// The file could not be written.
     #[error(transparent)]
     Write(#[from] CheckpointError),
 }
 
-/// A tensor of the export: its values are brought into their order when they are written.
+/// A tensor of the export. Its values are rearranged when they are written.
 struct Ready<'a> {
     values: &'a burn::tensor::TensorData,
     shape: Vec<usize>,
@@ -48,17 +48,20 @@ impl View for Ready<'_> {
     }
 }
 
-/// Returns the names that a library has for the tensors of a network.
+/// Returns a library's names for the tensors of a network.
 ///
 /// # Errors
-/// Why it has no network that computes the same.
+/// The reason why the library has no equivalent network.
 pub fn names_for(library: Library, network: &NetworkConfig) -> Result<Names, ExportError> {
     let names = match (library, network) {
         (_, NetworkConfig::Classification(model)) => match &model.backbone {
             BackboneConfig::Resnet(backbone) => {
                 ClassifierNames::for_export(library, backbone).map(Names::Classifier)
             }
-            other => Err(format!("its names for {} are not known", other.family())),
+            other => Err(format!(
+                "the tensor names of {} are unknown",
+                other.family()
+            )),
         },
         (Library::Torchvision, NetworkConfig::Detection(model)) => {
             DetectorNames::for_export(model).map(Names::Detector)
@@ -68,12 +71,11 @@ pub fn names_for(library: Library, network: &NetworkConfig) -> Result<Names, Exp
     names.map_err(ExportError::NoSuchNetwork)
 }
 
-/// Writes weights as safetensors under the names of another library, or under native names (`names`
-/// none).
-/// `load_state_dict(load_file(path), strict=True)` takes the file.
+/// Writes weights as safetensors with the names of another library, or with native names if `names`
+/// is `None`. `load_state_dict(load_file(path), strict=True)` loads the file.
 ///
 /// # Errors
-/// The system's.
+/// The system error.
 pub fn export(
     weights: &NamedTensors,
     names: Option<&Names>,

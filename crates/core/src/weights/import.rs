@@ -14,28 +14,28 @@ use sedet_data::annotations::Category;
 use sedet_data::annotations::coco_categories::categories_by_count;
 use sedet_data::datasets::imagenet_classes::imagenet_classes;
 
-/// Why a foreign file gave no network.
+/// An error in importing a third-party file.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The file itself, or a tensor in it.
     #[error(transparent)]
     File(#[from] ForeignError),
-    /// Read, but of no known layout.
+    /// The file is readable, but its layout is unknown.
     #[error("{path}: {reason}")]
     Layout {
         /// The file.
         path: String,
-        /// Why it is none.
+        /// The reason.
         reason: String,
     },
-    /// Not a number, or infinite.
+    /// Values are not a number or infinite.
     #[error("{path}: tensor {tensor} has {} that {} not finite", sedet_data::text::count(*count, "value"), if *count == 1 { "is" } else { "are" })]
     NotFinite {
         /// The file.
         path: String,
         /// Its name in the file.
         tensor: String,
-        /// How many.
+        /// The number of such values.
         count: usize,
     },
 }
@@ -53,16 +53,16 @@ pub struct Mismatch {
     pub found: Vec<usize>,
 }
 
-/// How the tensors of a file were matched.
+/// The report on how the tensors of a file were matched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportReport {
-    /// The file's kind.
+    /// The format of the file.
     pub container: Container,
-    /// Whose names it has.
+    /// The layout of the file.
     pub layout: Layout,
     /// The prefix of all names in the file.
     pub prefix: String,
-    /// What is assumed because no tensor shows it.
+    /// Assumptions about what cannot be derived from the tensors.
     pub assumptions: Vec<String>,
     /// Number of imported tensors.
     pub matched: usize,
@@ -71,18 +71,18 @@ pub struct ImportReport {
     pub missing: Vec<(String, String)>,
     /// Tensors of another shape; the native ones are randomly initialized.
     pub mismatched: Vec<Mismatch>,
-    /// Names in the file that are not used; constants that are no weights (counters of batch
+    /// Names in the file that are not used; constants that are not weights (counters of batch
     /// norms, detectron2's anchors and pixel mean) are not listed.
     pub skipped: Vec<String>,
 }
 
 impl ImportReport {
-    /// Whether every tensor found its place.
+    /// Returns whether every tensor was matched.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.mismatched.is_empty() && self.skipped.is_empty()
     }
 
-    /// Whether every tensor of the network came from the file.
+    /// Returns whether the file provides every tensor of the network.
     pub fn network_is_whole(&self) -> bool {
         self.missing.is_empty() && self.mismatched.is_empty()
     }
@@ -94,7 +94,7 @@ impl ImportReport {
         missing.chain(mismatched)
     }
 
-    /// The report as lines of text.
+    /// Returns the report as lines of text.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("{}, {}", self.layout.name(), self.container)];
         if !self.prefix.is_empty() {
@@ -124,12 +124,13 @@ impl ImportReport {
     }
 }
 
-/// Read a foreign file as a network; of a layout that is recognized, or of the one given.
+/// Reads a third-party file as a network. The layout is detected, or the given one.
 ///
-/// Tensors are read one after the other: beside the result only the largest of them is in memory.
+/// Tensors are read one after the other: apart from the result, at most one tensor is in memory.
 ///
 /// # Errors
-/// A damaged file, no known layout, values that are not finite. Each names the file.
+/// The file is damaged, its layout is unknown, or values are not finite. Every message names the
+/// file.
 pub fn import(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, ImportError> {
     let file = ForeignFile::open(path)?;
     let found = recognize(&file, layout).map_err(|reason| ImportError::Layout {
@@ -216,8 +217,8 @@ pub fn import(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, Impo
     })
 }
 
-/// Returns the usual classes of a network that names none, by their number: COCO's for a detector,
-/// ImageNet's for a classifier with 1000 classes.
+/// Returns the usual classes of a network without class names, by the number of classes: COCO's for
+/// a detector, ImageNet's for a classifier with 1000 classes.
 fn known_categories(network: &NetworkConfig) -> Vec<Category> {
     match network {
         NetworkConfig::Detection(model) => categories_by_count(model.num_classes),
@@ -235,7 +236,7 @@ fn known_categories(network: &NetworkConfig) -> Vec<Category> {
     }
 }
 
-/// Tensors of a state dict that are no weights.
+/// Returns whether a tensor of a state dict is not a weight.
 fn is_constant(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     matches!(last, "num_batches_tracked" | "pixel_mean" | "pixel_std")

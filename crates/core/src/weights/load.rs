@@ -1,4 +1,4 @@
-//! Weights from a checkpoint of sedet or from a third-party file.
+//! Loading of weights from a sedet checkpoint or a third-party file.
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +11,13 @@ use crate::spec::ModelSpec;
 /// The error of reading weights; every message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A checkpoint of sedet.
+    /// A sedet checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A third-party file.
     #[error(transparent)]
     Import(#[from] ImportError),
-    /// A layout was given for a file that has sedet's own.
+    /// A layout was given for a sedet checkpoint.
     #[error("{}: a layout was given, but this is a sedet checkpoint", path.display())]
     LayoutOfCheckpoint {
         /// The file.
@@ -32,7 +32,7 @@ pub enum LoadError {
         missing: usize,
         /// Tensors of another shape.
         mismatched: usize,
-        /// Tensors of the file that the network has no use for.
+        /// Tensors of the file that the network does not use.
         unused: usize,
     },
 }
@@ -58,7 +58,7 @@ impl WeightsFile {
         }
     }
 
-    /// Reads the weights. `report` receives the report on a third-party file, also where strict
+    /// Reads the weights. `report` receives the report on a third-party file, even if strict
     /// loading then fails.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ pub struct LoadedWeights {
 }
 
 impl From<Checkpoint> for LoadedWeights {
-    /// Takes the EMA weights where there are any.
+    /// Replaces the weights by the EMA weights, if there are any.
     fn from(checkpoint: Checkpoint) -> Self {
         let Checkpoint {
             spec, weights, ema, ..
@@ -113,10 +113,10 @@ impl From<Checkpoint> for LoadedWeights {
     }
 }
 
-/// Reads a checkpoint of sedet or imports a third-party file.
+/// Reads a sedet checkpoint or imports a third-party file.
 ///
-/// `layout` is the layout of a third-party file; none detects it from the tensor names. It has no
-/// meaning for a checkpoint of sedet.
+/// `layout` is the layout of a third-party file; none detects it from the tensor names. It is
+/// ignored for a sedet checkpoint.
 ///
 /// # Errors
 /// See [`LoadError`].

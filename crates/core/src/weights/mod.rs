@@ -1,10 +1,11 @@
-//! Weights by name: a module as named tensors, and those in a file.
+//! Weights: named tensors of a module, and weight files.
 //!
 //! - [`parameters`]: module to tensors and back;
 //! - [`checkpoint`]: sedet's own file format;
-//! - [`foreign`]: the files of other programs; [`layouts`]: what they hold; [`import`]: taking it over;
-//! - [`load`]: either of the two; [`export`]: files for other libraries; [`onnx`]: whole networks for
-//!   other runtimes.
+//! - [`foreign`]: third-party file formats; [`layouts`]: third-party tensor names; [`import`]:
+//!   their import;
+//! - [`load`]: loading of checkpoints and third-party files; [`export`]: files for other libraries;
+//!   [`onnx`]: ONNX models.
 
 pub mod checkpoint;
 pub mod export;

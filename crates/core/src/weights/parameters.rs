@@ -1,4 +1,4 @@
-//! A module as tensors with names, and back.
+//! Conversion between modules and named tensors.
 
 use std::collections::BTreeMap;
 
@@ -9,51 +9,51 @@ use burn::tensor::{Tensor, TensorData};
 /// running statistics of batch norms.
 pub type NamedTensors = BTreeMap<String, TensorData>;
 
-/// Tensors that don't fit a module.
+/// The tensors do not match a module.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the weights do not fit the network: {}", problems.join("; "))]
+#[error("the weights do not match the network: {}", problems.join("; "))]
 pub struct ParameterError {
-    /// One entry a tensor: missing, unexpected, or both shapes.
+    /// One entry per tensor: missing, unexpected, or the two different shapes.
     pub problems: Vec<String>,
 }
 
 /// The position of a visitor in a module: the names of the fields from the root.
 ///
-/// burn announces the variant of an enum as if it were a field. It is omitted, so that a network
-/// has the same names alone and as one of several.
+/// burn reports the variant of an enum like a field. It is omitted, so that the names of a network
+/// do not depend on an enclosing enum.
 #[derive(Debug, Default)]
 pub struct ModulePath(Vec<String>);
 
 impl ModulePath {
-    /// To be called from `enter_module`, with its arguments.
+    /// Enters a module; to be called from `enter_module` with its arguments.
     pub fn enter(&mut self, name: &str, container: &str) {
         if !is_enum(container) {
             self.0.push(name.to_string());
         }
     }
 
-    /// To be called from `exit_module`, with its second argument.
+    /// Leaves a module; to be called from `exit_module` with its second argument.
     pub fn exit(&mut self, container: &str) {
         if !is_enum(container) {
             self.0.pop();
         }
     }
 
-    /// The names, joined by dots.
+    /// Returns the names, joined by dots.
     pub fn name(&self) -> String {
         self.0.join(".")
     }
 }
 
-/// burn's mark of an enum in what `enter_module` is told.
+/// Returns whether the container type passed to `enter_module` is an enum.
 fn is_enum(container: &str) -> bool {
     container.starts_with("Enum:")
 }
 
-/// All float tensors of a module.
+/// Returns all float tensors of a module.
 pub fn named_tensors<M: Module>(model: &M) -> NamedTensors {
     let mut collector = Collector::default();
-    // Running statistics wait in a per-thread slot until asked; `valid` fetches them.
+    // Running statistics are kept in a per-thread slot until `valid` merges them.
     model.valid().visit(&mut collector);
     collector.tensors
 }
@@ -79,7 +79,7 @@ impl ModuleVisitor for Collector {
     }
 }
 
-/// The names and shapes of all float tensors of a module, without drawing initial values.
+/// Returns the names and shapes of all float tensors of a module, without drawing initial values.
 pub fn named_shapes<M: Module>(model: &M) -> BTreeMap<String, Vec<usize>> {
     let mut collector = ShapeCollector::default();
     model.visit(&mut collector);
@@ -110,21 +110,23 @@ impl ModuleVisitor for ShapeCollector {
 /// Replaces all float tensors of a module. Whether a tensor requires gradients is kept.
 ///
 /// # Errors
-/// Lists every tensor that is missing, unexpected or of another shape; nothing is loaded then.
+/// Lists every tensor that is missing, unexpected or has another shape. In this case nothing is
+/// loaded.
 pub fn load_named_tensors<M: Module>(
     model: M,
     tensors: &NamedTensors,
 ) -> Result<M, ParameterError> {
-    // Statistics of batches that wait to be merged are merged now, not over what is loaded.
+    // Pending batch statistics are merged now, so that they are not merged into the loaded values
+    // later.
     drop(named_tensors(&model));
     fill_with_tensors(model, tensors.clone())
 }
 
-/// [`load_named_tensors`] for a network that has not trained and tensors that nobody needs
-/// afterwards: nothing is copied, so that the memory is that of the weights once.
+/// Replaces all float tensors of a module that has not been trained. Unlike [`load_named_tensors`],
+/// it takes the tensors by value and copies nothing, so the weights are in memory only once.
 ///
 /// # Errors
-/// As [`load_named_tensors`].
+/// See [`load_named_tensors`].
 pub fn fill_with_tensors<M: Module>(model: M, tensors: NamedTensors) -> Result<M, ParameterError> {
     check_named_tensors(&model, &tensors)?;
     Ok(model.map(&mut Loader {
@@ -133,10 +135,11 @@ pub fn fill_with_tensors<M: Module>(model: M, tensors: NamedTensors) -> Result<M
     }))
 }
 
-/// Whether the tensors are those of a module, which is neither changed nor given initial values.
+/// Checks whether the tensors are those of a module. The module is not changed, and no initial
+/// values are drawn.
 ///
 /// # Errors
-/// As [`load_named_tensors`].
+/// See [`load_named_tensors`].
 pub fn check_named_tensors<M: Module>(
     model: &M,
     tensors: &NamedTensors,
@@ -160,9 +163,10 @@ fn fits(have: &BTreeMap<&String, &[usize]>, tensors: &NamedTensors) -> Result<()
     for name in tensors.keys().filter(|n| !have.contains_key(n)) {
         problems.push(format!("{name} is not part of the network"));
     }
-    match problems.is_empty() {
-        true => Ok(()),
-        false => Err(ParameterError { problems }),
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(ParameterError { problems })
     }
 }
 

@@ -1,8 +1,8 @@
 //! Weight files of other programs, read tensor by tensor: PyTorch (zip, legacy, tar), safetensors,
 //! NumPy's `.npz` and pickles of arrays. A pickle is parsed, never executed.
 //!
-//! Opening a file reads names, types and shapes only, so that a file can be inspected, or
-//! converted, in little more memory than its largest tensor.
+//! Opening a file reads names, types and shapes only. Inspecting or converting a file requires
+//! little more memory than its largest tensor.
 
 mod npz;
 mod numpy_pickle;
@@ -21,7 +21,7 @@ use zip::ZipArchive;
 
 use sedet_data::pickle::PickledArray;
 
-/// Why a weights file could not be read.
+/// An error in reading a third-party weights file.
 #[derive(Debug, thiserror::Error)]
 pub enum ForeignError {
     /// Missing or unreadable.
@@ -29,22 +29,22 @@ pub enum ForeignError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system error.
         source: std::io::Error,
     },
-    /// No known format, or damaged.
-    #[error("{}: not a whole {format} file: {reason}", path.display())]
+    /// The file is damaged.
+    #[error("{}: not a complete {format} file: {reason}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// The format that it was taken for.
+        /// The detected format.
         format: &'static str,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// A file of no known kind.
+    /// The file format is unknown.
     #[error(
-        "{}: no known kind of weight file; sedet reads PyTorch's .pt and .pth, safetensors, .npz and \
+        "{}: unknown format of weight file; sedet reads PyTorch's .pt and .pth, safetensors, .npz and \
          pickles of NumPy arrays",
         path.display()
     )]
@@ -52,19 +52,19 @@ pub enum ForeignError {
         /// The file.
         path: PathBuf,
     },
-    /// One tensor.
+    /// A tensor cannot be read.
     #[error("{}: tensor {tensor}: {reason}", path.display())]
     Tensor {
         /// The file.
         path: PathBuf,
         /// Its name in the file.
         tensor: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
 
-/// The kind of a file.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
     /// PyTorch 1.6 and later.
@@ -114,7 +114,7 @@ pub enum ElementType {
 }
 
 impl ElementType {
-    /// Bytes of one element.
+    /// Returns the size of one element in bytes.
     pub const fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 | Self::U64 => 8,
@@ -172,22 +172,22 @@ impl fmt::Display for ElementType {
     }
 }
 
-/// What is known of a tensor before its values are read.
+/// The description of a tensor, known before its values are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Sizes of the dimensions, outermost first.
     pub shape: Vec<usize>,
-    /// Its elements.
+    /// The type of its elements.
     pub element: ElementType,
 }
 
 impl TensorInfo {
-    /// Number of values.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether there is no value.
+    /// Returns whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -195,7 +195,7 @@ impl TensorInfo {
 
 enum Source {
     Pytorch(pytorch_reader::Tensor),
-    /// The range of its bytes in the file.
+    /// The byte range in the file.
     Bytes(std::ops::Range<u64>),
     /// The name of its entry in the archive.
     Entry(String),
@@ -207,7 +207,7 @@ pub struct ForeignFile {
     path: PathBuf,
     container: Container,
     tensors: BTreeMap<String, (TensorInfo, Source)>,
-    /// For tensors read from the file itself.
+    /// The reader for tensors that are not in an archive.
     file: Mutex<File>,
 }
 
@@ -222,10 +222,10 @@ impl fmt::Debug for ForeignFile {
 }
 
 impl ForeignFile {
-    /// Find out what a file is and what tensors it has.
+    /// Opens a file: detects its format and reads the descriptions of its tensors.
     ///
     /// # Errors
-    /// Each names the file.
+    /// See [`ForeignError`]; every message names the file.
     pub fn open(path: &Path) -> Result<Self, ForeignError> {
         let read_error = |source| ForeignError::Read {
             path: path.to_path_buf(),
@@ -267,25 +267,25 @@ impl ForeignFile {
         &self.path
     }
 
-    /// Its kind.
+    /// Returns the format.
     pub fn container(&self) -> Container {
         self.container
     }
 
-    /// Its tensors by name.
+    /// Returns the tensors by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
         self.tensors
             .iter()
             .map(|(name, (info, _))| (name.as_str(), info))
     }
 
-    /// One of its tensors.
+    /// Returns a tensor by name.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.get(name).map(|(info, _)| info)
     }
 
-    /// The texts in a dictionary that a PyTorch file has beside the weights, in no order; none in
-    /// other files.
+    /// Returns the strings in a dictionary that a PyTorch file contains beside the weights, in no
+    /// defined order; empty for other formats.
     pub fn texts(&self, dictionary: &str) -> Vec<String> {
         match self.container {
             Container::PytorchZip | Container::PytorchLegacy => {
@@ -295,10 +295,10 @@ impl ForeignFile {
         }
     }
 
-    /// The values of a tensor as 32-bit floats, row by row.
+    /// Returns the values of a tensor as 32-bit floats, in row-major order.
     ///
     /// # Errors
-    /// A name that the file does not have; bytes that are missing or damaged.
+    /// The file has no tensor of that name, or its bytes are missing or damaged.
     pub fn values(&self, name: &str) -> Result<Vec<f32>, ForeignError> {
         let bad = |reason: String| ForeignError::Tensor {
             path: self.path.clone(),
@@ -310,7 +310,7 @@ impl ForeignFile {
             .get(name)
             .ok_or_else(|| bad("not in the file".into()))?;
         let io = |e: std::io::Error| bad(e.to_string());
-        // A panic while seeking leaves nothing half-changed: every read seeks first.
+        // A panic while seeking leaves no inconsistent state: every read seeks first.
         let file = || self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let values = match source {
             Source::Pytorch(tensor) => {
@@ -341,14 +341,15 @@ impl ForeignFile {
                 numpy_pickle::values(array, &mut file(), info).map_err(bad)?
             }
         };
-        match values.len() == info.len() {
-            true => Ok(values),
-            false => Err(bad(format!(
-                "{} values where its shape {:?} has {}",
+        if values.len() == info.len() {
+            Ok(values)
+        } else {
+            Err(bad(format!(
+                "{} values; its shape {:?} has {}",
                 values.len(),
                 info.shape,
                 info.len()
-            ))),
+            )))
         }
     }
 }

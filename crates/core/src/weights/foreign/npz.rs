@@ -10,7 +10,7 @@ use zip::ZipArchive;
 
 use super::{ElementType, ForeignError, Source, TensorInfo, Tensors, row_by_row};
 
-/// A zip archive of which every entry is a NumPy array.
+/// Returns whether every entry of a zip archive is a NumPy array.
 pub(super) fn is_npz(file: &File) -> bool {
     ZipArchive::new(BufReader::new(file)).is_ok_and(|archive| {
         !archive.is_empty()
@@ -39,8 +39,12 @@ pub(super) fn tensors(path: &Path, file: &File) -> Result<Tensors, ForeignError>
         };
         let header =
             npyz::NpyHeader::from_reader(entry).map_err(|e| tensor_error(e.to_string()))?;
-        let element = element(&header.dtype())
-            .ok_or_else(|| tensor_error(format!("elements of type {}", header.dtype().descr())))?;
+        let element = element(&header.dtype()).ok_or_else(|| {
+            tensor_error(format!(
+                "unsupported element type {}",
+                header.dtype().descr()
+            ))
+        })?;
         let info = TensorInfo {
             shape: header.shape().iter().map(|&n| n as usize).collect(),
             element,
@@ -98,8 +102,9 @@ pub(super) fn values(entry: impl Read, info: &TensorInfo) -> Result<Vec<f32>, St
         ElementType::Bool => all(npy, |v: bool| f32::from(u8::from(v))),
         ElementType::Bf16 => Err("NumPy has no such type".into()),
     }?;
-    Ok(match is_fortran {
-        true => row_by_row(values, &info.shape),
-        false => values,
+    Ok(if is_fortran {
+        row_by_row(values, &info.shape)
+    } else {
+        values
     })
 }

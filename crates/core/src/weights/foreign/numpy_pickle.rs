@@ -7,10 +7,10 @@ use std::path::Path;
 use super::{ElementType, ForeignError, Source, TensorInfo, Tensors, row_by_row};
 use sedet_data::pickle::{Node, Pickle, PickledArray};
 
-/// Dictionaries inside each other.
+/// The maximum depth of nested dictionaries.
 const MAX_DEPTH: usize = 16;
 
-/// The values of an array, row by row.
+/// Returns the values of an array in row-major order.
 pub(super) fn values(
     array: &PickledArray,
     file: &mut File,
@@ -33,13 +33,14 @@ pub(super) fn values(
         }
     }
     let values = info.element.decode(&bytes);
-    Ok(match array.is_fortran {
-        true => row_by_row(values, &info.shape),
-        false => values,
+    Ok(if array.is_fortran {
+        row_by_row(values, &info.shape)
+    } else {
+        values
     })
 }
 
-/// The arrays in a pickle by name; nested dictionaries are joined by points.
+/// Returns the arrays in a pickle by name. The keys of nested dictionaries are joined by dots.
 pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignError> {
     let bad = |reason: String| ForeignError::Format {
         path: path.to_path_buf(),
@@ -52,17 +53,17 @@ pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignEr
     collect(pickle.root(), "", 0, &mut tensors).map_err(|tensor| ForeignError::Tensor {
         path: path.to_path_buf(),
         tensor,
-        reason: "its elements are of a type that is not read".into(),
+        reason: "unsupported element type".into(),
     })?;
     match (tensors.is_empty(), pickle.not_called()) {
         (true, Some(function)) => Err(bad(format!(
-            "it holds no arrays; it would call {function}, which was not done"
+            "it contains no arrays, only a call of {function}, which was not executed"
         ))),
         _ => Ok(tensors),
     }
 }
 
-/// The arrays in nested dictionaries; the error is the name of one that can't be used.
+/// Collects the arrays in nested dictionaries. The error is the name of an unsupported array.
 fn collect(node: Node, name: &str, depth: usize, tensors: &mut Tensors) -> Result<(), String> {
     if node.is_array() {
         let usable = node.array().and_then(|array| Some((info(array)?, array)));
@@ -86,7 +87,8 @@ fn collect(node: Node, name: &str, depth: usize, tensors: &mut Tensors) -> Resul
     Ok(())
 }
 
-/// Shape and type; none for elements that are not read, or more of them than memory can hold.
+/// Returns shape and type; `None` for an unsupported element type, or a size that exceeds the
+/// address space.
 fn info(array: &PickledArray) -> Option<TensorInfo> {
     let element = match array.element_code.as_str() {
         "f8" => ElementType::F64,

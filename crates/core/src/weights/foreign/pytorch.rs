@@ -1,4 +1,4 @@
-//! PyTorch's files.
+//! PyTorch's file formats.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,12 +8,12 @@ use pytorch_reader::{DType, FileFormat, PickleValue, PytorchReader};
 
 use super::{Container, ElementType, ForeignError, Source, TensorInfo, Tensors};
 
-/// How PyTorch's files before 1.6 start: a pickle of this number.
+/// The start of files of PyTorch before 1.6: a pickle of this number.
 const LEGACY_MAGIC: [u8; 14] = [
     0x80, 0x02, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19,
 ];
 
-/// A zip archive, the legacy format, or a tar archive.
+/// Returns whether a file is a zip archive, of the legacy format, or a tar archive.
 pub(super) fn is_pytorch(start: &[u8], file: &mut File) -> std::io::Result<bool> {
     let mut magic = Vec::new();
     file.seek(SeekFrom::Start(257))?;
@@ -61,7 +61,7 @@ pub(super) fn tensors(path: &Path) -> Result<(Container, Tensors), ForeignError>
     Ok((container, tensors))
 }
 
-/// The texts in a dictionary of the file; none if there is no such dictionary.
+/// Returns the strings in a dictionary of the file; empty if there is no such dictionary.
 pub(super) fn texts(path: &Path, dictionary: &str) -> Vec<String> {
     match PytorchReader::read_pickle_data(path, Some(dictionary)) {
         Ok(PickleValue::Dict(entries)) => entries
@@ -71,7 +71,7 @@ pub(super) fn texts(path: &Path, dictionary: &str) -> Vec<String> {
                 _ => None,
             })
             .collect(),
-        // What is wrong with the file as a whole was said when it was opened.
+        // Errors of the file as a whole were reported when it was opened.
         _ => Vec::new(),
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn is_safetensors(start: &[u8], size: u64) -> bool {
         return false;
     };
     let header = u64::from_le_bytes(*length);
-    // A header that goes beyond the end is a cut file, and said so by the reader.
+    // A header that extends beyond the end of the file is reported by the reader as truncated.
     start.get(8) == Some(&b'{') && header <= MAX_SAFETENSORS_HEADER && size >= 8
 }
 
@@ -32,15 +32,15 @@ pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignEr
         .map_err(|e| bad(e.to_string()))?;
     let header_size = u64::from_le_bytes(length);
     if header_size > size.saturating_sub(8) {
-        return Err(bad("it is cut off inside its header".into()));
+        return Err(bad("the header is truncated".into()));
     }
     let mut bytes = Vec::new();
     file.by_ref()
         .take(header_size)
         .read_to_end(&mut bytes)
         .map_err(|e| bad(e.to_string()))?;
-    // The library's own reader wants the whole file in memory; its header type checks that the
-    // tensors follow one another without holes.
+    // The library's reader requires the whole file in memory. Its header type checks that the
+    // tensors are contiguous.
     let header: Metadata = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
     let data_start = 8 + header_size;
     let mut tensors = Tensors::new();
@@ -64,7 +64,7 @@ pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignEr
             Dtype::U16 => ElementType::U16,
             Dtype::U8 => ElementType::U8,
             Dtype::BOOL => ElementType::Bool,
-            other => return Err(tensor_error(format!("elements of type {other:?}"))),
+            other => return Err(tensor_error(format!("unsupported element type {other:?}"))),
         };
         let range =
             data_start + entry.data_offsets.0 as u64..data_start + entry.data_offsets.1 as u64;

@@ -1,4 +1,4 @@
-//! Faster R-CNNs with an FPN: torchvision (names before and since 0.13), detectron2, mmdetection.
+//! Faster R-CNN with FPN: torchvision (names before and since 0.13), detectron2, mmdetection.
 
 use super::residual::{block_shapes, residual_config};
 use super::{
@@ -13,12 +13,12 @@ use sedet_data::loading::transforms::Preprocess;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
 use sedet_nn::nn::norm::NormKind;
 
-/// How a framework names a detector's tensors.
+/// The naming scheme of a detector's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DetectorDialect {
-    /// torchvision since 0.13: every convolution of FPN and RPN sits in a block.
+    /// torchvision since 0.13: every convolution of FPN and RPN is inside a block.
     Torchvision,
-    /// torchvision before: it does not.
+    /// torchvision before 0.13: the convolutions are not inside blocks.
     OldTorchvision,
     /// detectron2.
     Detectron2,
@@ -29,9 +29,9 @@ pub enum DetectorDialect {
 /// The external names of the tensors of a detector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetectorNames {
-    /// The framework.
+    /// The naming scheme.
     pub dialect: DetectorDialect,
-    /// The backbone's tensors, but for detectron2.
+    /// The names of the backbone's tensors; unused for detectron2.
     pub backbone: ResidualNames,
 }
 
@@ -56,7 +56,7 @@ impl DetectorNames {
                     OldTorchvision => format!("backbone.fpn.{blocks}.{n}.{tensor}"),
                     Detectron2 => {
                         let kind = if is_inner { "lateral" } else { "output" };
-                        // Numbered by the level: C2 is 2.
+                        // Numbered by pyramid level: C2 is 2.
                         let level = n.parse::<usize>().unwrap_or(0) + 2;
                         format!("backbone.fpn_{kind}{level}.{tensor}")
                     }
@@ -116,14 +116,16 @@ impl DetectorNames {
 }
 
 impl DetectorNames {
-    /// torchvision's names for export.
+    /// Returns torchvision's names for export.
     ///
     /// # Errors
-    /// Why torchvision has no detector that computes the same.
+    /// The reason why torchvision has no equivalent detector.
     pub fn for_export(model: &FasterRcnnConfig) -> Result<Self, String> {
         let BackboneConfig::Resnet(backbone) = &model.backbone else {
             let family = model.backbone.family();
-            return Err(format!("torchvision has no detector on {family}"));
+            return Err(format!(
+                "torchvision has no detector with a {family} backbone"
+            ));
         };
         ClassifierNames::for_export(Library::Torchvision, backbone)?;
         if model.roi_heads.pooler.aligned || !model.anchors.rounded {
@@ -136,7 +138,8 @@ impl DetectorNames {
     }
 }
 
-/// detectron2 numbers stages from `res2` and keeps a norm inside its convolution.
+/// Returns detectron2's name of a backbone tensor: stages are numbered from `res2`, and a norm is
+/// inside its convolution.
 fn detectron2_backbone(native: &[&str]) -> String {
     let stage = |layer: &str| {
         let n: usize = layer.trim_start_matches("layer").parse().unwrap_or(0);
@@ -171,13 +174,14 @@ pub(super) fn torchvision(tensors: Unwrapped, asked: Option<Layout>) -> Result<R
                 .into(),
         );
     }
-    // Names without the inner block are those of the weights that torchvision published.
-    let (dialect, layout) = match tensors.has("rpn.head.conv.weight") {
-        true => (
+    // Names without the inner block are those of torchvision's published weights.
+    let (dialect, layout) = if tensors.has("rpn.head.conv.weight") {
+        (
             DetectorDialect::OldTorchvision,
             Layout::TorchvisionDetectorV1,
-        ),
-        false => (DetectorDialect::Torchvision, Layout::TorchvisionDetector),
+        )
+    } else {
+        (DetectorDialect::Torchvision, Layout::TorchvisionDetector)
     };
     let layout = asked.unwrap_or(layout);
     let mut backbone = ResidualNames::torchvision("backbone.body.");
@@ -232,7 +236,7 @@ pub(super) fn detectron2(tensors: Unwrapped, asked: Option<Layout>) -> Result<Re
     } else {
         net.stride_place = StridePlace::Conv1x1;
     }
-    // Its own files say what they want; the mean of red is the largest.
+    // The input convention follows from the pixel mean in the file: the mean of red is the largest.
     if let Some(mean) = tensors.triple("pixel_mean") {
         preprocess.mean = mean;
         if mean[0] > mean[2] {
@@ -254,12 +258,13 @@ pub(super) fn detectron2(tensors: Unwrapped, asked: Option<Layout>) -> Result<Re
 pub(super) fn mmdetection(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognized, String> {
     if !tensors.has("roi_head.bbox_head.fc_cls.weight") {
         return Err(
-            "it is an mmdetection network, but no Faster R-CNN (no roi_head.bbox_head)".into(),
+            "it is an mmdetection network, but not a Faster R-CNN (no roi_head.bbox_head)".into(),
         );
     }
-    let layout = asked.unwrap_or(match is_caffe_style(tensors.file) {
-        true => Layout::MmdetectionCaffe,
-        false => Layout::Mmdetection,
+    let layout = asked.unwrap_or(if is_caffe_style(tensors.file) {
+        Layout::MmdetectionCaffe
+    } else {
+        Layout::Mmdetection
     });
     let mut backbone = ResidualNames::torchvision("backbone.");
     let mut net = residual_config(tensors, &mut backbone)?;
@@ -286,9 +291,9 @@ pub(super) fn mmdetection(tensors: Unwrapped, asked: Option<Layout>) -> Result<R
 fn stride_words(net: &ResNetConfig) -> String {
     let place = match net.stride_place {
         StridePlace::Conv3x3 => "the 3x3",
-        StridePlace::Conv1x1 => "the first 1x1",
+        StridePlace::Conv1x1 => "in the first 1x1 convolution",
     };
-    format!("stride of a bottleneck: in {place}")
+    format!("stride of a bottleneck: {place}")
 }
 
 fn input_words(preprocess: &Preprocess) -> String {
@@ -297,12 +302,12 @@ fn input_words(preprocess: &Preprocess) -> String {
         ChannelOrder::Bgr => "BGR",
     };
     format!(
-        "input: {order}, 0 to 255, less {:?}, over {:?}",
+        "input: {order}, 0 to 255, mean {:?}, std {:?}",
         preprocess.mean, preprocess.std
     )
 }
 
-/// Where a detector comes from.
+/// The origin of a detector.
 struct Source {
     layout: Layout,
     names: DetectorNames,
@@ -332,7 +337,7 @@ fn detector(
     let num_classes = rows
         .checked_sub(1)
         .filter(|n| *n > 0)
-        .ok_or("its classifier has no class beside the background")?;
+        .ok_or("its classifier has no class except the background")?;
     let mut model = FasterRcnnConfig::new(preset, backbone, num_classes);
     model.fpn.channels = fpn_channels;
     model.roi_heads.representation_size = hidden;
@@ -340,17 +345,17 @@ fn detector(
     model.roi_heads.pooler.output_size = cells.isqrt();
     if cells.isqrt().pow(2) * fpn_channels != pooled {
         return Err(format!(
-            "its box head has {pooled} inputs, which is no square of {fpn_channels} channels"
+            "its box head has {pooled} inputs, which is not a square number of pixels with {fpn_channels} channels"
         ));
     }
     if anchors != model.anchors.per_location() {
         return Err(format!(
-            "it has {anchors} anchors at a place; sedet reads networks with the {} usual ones",
+            "it has {anchors} anchors per location; sedet supports networks with {} anchors",
             model.anchors.per_location()
         ));
     }
     if deltas == 4 {
-        return Err("its box head is class-agnostic, which sedet does not have".into());
+        return Err("its box head is class-agnostic, which sedet does not support".into());
     }
     Ok(Recognized {
         layout,

@@ -2,11 +2,12 @@
 //! corresponds to each native tensor.
 //!
 //! A layout is recognized by its names. The architecture follows from names and shapes: blocks,
-//! groups, SE units, stem, shortcuts, classes. What neither shows (stride place, stem pooling,
-//! input convention) is known of the framework and stored in the checkpoint, so that the network
-//! computes what it computed there.
+//! groups, SE units, stem, shortcuts, classes. What cannot be derived from either (position of the
+//! stride, stem pooling, input convention) follows from the framework and is stored in the
+//! checkpoint, so that the network computes the same as in its framework.
 //!
-//! Native names are mapped to external names, which is unambiguous and serves import and export.
+//! Native names are mapped to external names, which is unambiguous. The mapping is used for import
+//! and export.
 
 mod detectors;
 mod residual;
@@ -22,11 +23,11 @@ pub use residual::{ClassifierNames, Library, ResidualNames};
 /// How the values of a native tensor are arranged in the external tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// The same.
+    /// The same arrangement.
     AsIs,
     /// A matrix `[out, in]`; the native matrix is `[in, out]`.
     Matrix,
-    /// The same written as a 1x1 convolution, `[out, in, 1, 1]`.
+    /// A matrix stored as a 1x1 convolution, `[out, in, 1, 1]`.
     Pointwise,
     /// A bias that the framework does not have: the native one is zero.
     Absent,
@@ -34,7 +35,8 @@ pub enum Form {
     BackgroundLast,
     /// The same for a vector of biases.
     BackgroundLastBias,
-    /// Box deltas `[classes * 4, in]` without a background; native matrices have unused rows for it.
+    /// Box deltas `[classes * 4, in]` without a background class; native matrices have unused rows
+    /// for it.
     NoBackground,
     /// The same for a vector of biases.
     NoBackgroundBias,
@@ -43,9 +45,9 @@ pub enum Form {
 /// The tensor of a third-party file that corresponds to a native tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalTensor {
-    /// Its name, without the prefix of all names.
+    /// The name, without the common prefix of all names.
     pub name: String,
-    /// How its values are arranged.
+    /// The arrangement of its values.
     pub form: Form,
 }
 
@@ -58,8 +60,8 @@ impl ExternalTensor {
     }
 }
 
-/// A file with the wrapper taken off its names: `module.`, `state_dict.`, `model_ema.` and the
-/// like are whatever stands before the first name that is known.
+/// A file whose tensor names are stripped of their common prefix: `module.`, `state_dict.`,
+/// `model_ema.` or anything else before the first known name.
 #[derive(Debug, Clone, Copy)]
 pub struct Unwrapped<'a> {
     file: &'a ForeignFile,
@@ -79,7 +81,7 @@ impl<'a> Unwrapped<'a> {
         self.info(name).is_some()
     }
 
-    /// Three values, where the file has such a tensor.
+    /// Returns the three values of a tensor, if the file has it.
     fn triple(&self, name: &str) -> Option<[f32; 3]> {
         let values = self.file.values(&format!("{}{name}", self.prefix)).ok()?;
         values.try_into().ok()
@@ -88,7 +90,7 @@ impl<'a> Unwrapped<'a> {
     /// Returns the shape of a tensor that must exist.
     fn required(&self, name: &str) -> Result<&'a [usize], String> {
         self.shape(name)
-            .ok_or_else(|| format!("it has no tensor {name}"))
+            .ok_or_else(|| format!("it contains no tensor {name}"))
     }
 
     /// Returns the shape of a tensor that must exist, with `N` dimensions.
@@ -103,7 +105,7 @@ impl<'a> Unwrapped<'a> {
 /// The result of recognizing a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recognized {
-    /// Of which framework.
+    /// The layout of the file.
     pub layout: Layout,
     /// The prefix of all names in the file.
     pub prefix: String,
@@ -111,16 +113,16 @@ pub struct Recognized {
     pub spec: ModelSpec,
     /// The map from native to external names.
     pub names: Names,
-    /// What is assumed because no tensor shows it, as text.
+    /// Assumptions about what cannot be derived from the tensors, as text.
     pub assumptions: Vec<String>,
 }
 
 /// A map from native to external names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
-    /// Of a classifier.
+    /// For a classifier.
     Classifier(ClassifierNames),
-    /// Of a detector.
+    /// For a detector.
     Detector(DetectorNames),
 }
 
@@ -134,7 +136,7 @@ impl Names {
     }
 }
 
-/// A framework and, where its networks come in two kinds that no name shows, which of them.
+/// A framework, and the kind of its networks where the tensor names are ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// torchvision, and timm's networks without SE.
@@ -147,24 +149,24 @@ pub enum Layout {
     Moskomule,
     /// OpenMMLab's mmpretrain, style `pytorch`.
     Mmpretrain,
-    /// The same, style `caffe`.
+    /// OpenMMLab's mmpretrain, style `caffe`.
     MmpretrainCaffe,
     /// akamaster's CIFAR networks.
     Akamaster,
     /// chenyaofo's CIFAR networks.
     Chenyaofo,
-    /// torchvision's Faster R-CNN, trained from a backbone.
+    /// torchvision's Faster R-CNN, trained from a pretrained backbone.
     TorchvisionDetector,
-    /// torchvision's published COCO weights, and what was trained from them: the frozen norms have
-    /// no epsilon.
+    /// torchvision's published COCO weights, and weights fine-tuned from them: the epsilon of the
+    /// frozen norms is zero.
     TorchvisionDetectorV1,
-    /// detectron2 on backbones from Caffe, as its model zoo.
+    /// detectron2 with Caffe's backbones, as in its model zoo.
     Detectron2,
-    /// detectron2 on torchvision's backbones.
+    /// detectron2 with torchvision's backbones.
     Detectron2Torch,
     /// OpenMMLab's mmdetection, style `pytorch`.
     Mmdetection,
-    /// The same, style `caffe`.
+    /// OpenMMLab's mmdetection, style `caffe`.
     MmdetectionCaffe,
 }
 
@@ -187,7 +189,7 @@ impl Layout {
         Self::MmdetectionCaffe,
     ];
 
-    /// Returns the key that selects it.
+    /// Returns the key that selects this layout.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Torchvision => "torchvision",
@@ -232,7 +234,7 @@ impl Layout {
         }
     }
 
-    /// Returns how its names are formed.
+    /// Returns the naming scheme of the layout.
     const fn naming(self) -> Naming {
         match self {
             Self::Torchvision
@@ -259,8 +261,8 @@ enum Naming {
     Plain,
 }
 
-/// The names by which networks are found: the first convolution of the first block. The longest
-/// ones first, because the others are their ends.
+/// The names by which networks are recognized: the first convolution of the first block. The
+/// longest names come first, because the others are their suffixes.
 const ANCHORS: [(&str, Naming); 4] = [
     ("backbone.bottom_up.res2.0.conv1.weight", Naming::Detectron2),
     (
@@ -275,7 +277,8 @@ const ANCHORS: [(&str, Naming); 4] = [
 /// from names and shapes in any case.
 ///
 /// # Errors
-/// Why it is none of the known layouts, or not the one that was asked for; without the file's name.
+/// The reason why the layout is unknown or not the requested one. The message does not contain the
+/// file name.
 pub fn recognize(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognized, String> {
     let (prefix, naming) = find_anchor(file, layout)?;
     let tensors = Unwrapped {
@@ -288,9 +291,10 @@ pub fn recognize(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognize
         Naming::Detectron2 => detectors::detectron2(tensors, layout)?,
         Naming::TorchvisionDetector => detectors::torchvision(tensors, layout)?,
         Naming::OpenMmlab if layout.is_some() && asks_for_detector != is_detector => {
-            return Err(match is_detector {
-                true => "it is a detector, of mmdetection".into(),
-                false => "it is a classifier, of mmpretrain".into(),
+            return Err(if is_detector {
+                "it is a detector (mmdetection)".into()
+            } else {
+                "it is a classifier (mmpretrain)".into()
             });
         }
         Naming::OpenMmlab if is_detector => detectors::mmdetection(tensors, layout)?,
@@ -301,8 +305,8 @@ pub fn recognize(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognize
     Ok(recognized)
 }
 
-/// Whether the configuration that OpenMMLab's programs save beside the weights has a network of
-/// style `caffe`: the stride in the 1x1, images in BGR without a standard deviation.
+/// Returns whether the configuration that OpenMMLab's frameworks save with the weights has a
+/// network of style `caffe`: the stride in the 1x1, images in BGR without a standard deviation.
 fn is_caffe_style(file: &ForeignFile) -> bool {
     file.texts("meta").iter().any(|text| {
         let plain: String = text
@@ -313,8 +317,8 @@ fn is_caffe_style(file: &ForeignFile) -> bool {
     })
 }
 
-/// The wrapper and the kind of the network in a file. Where a file has EMA weights beside the
-/// others (timm's `state_dict_ema`), those are used.
+/// Returns the common prefix and the kind of the network in a file. If a file also contains EMA
+/// weights (timm's `state_dict_ema`), those are used.
 fn find_anchor(file: &ForeignFile, layout: Option<Layout>) -> Result<(String, Naming), String> {
     let asked = layout.map(Layout::naming);
     for (anchor, naming) in ANCHORS {
@@ -344,11 +348,12 @@ fn find_anchor(file: &ForeignFile, layout: Option<Layout>) -> Result<(String, Na
         ));
     }
     let some: Vec<&str> = file.tensors().map(|(name, _)| name).take(3).collect();
-    Err(match some.is_empty() {
-        true => "it holds no tensors".into(),
-        false => format!(
+    Err(if some.is_empty() {
+        "it contains no tensors".into()
+    } else {
+        format!(
             "none of the known networks: no tensor is named like layer1.0.conv1.weight (it has {}, ...)",
             some.join(", ")
-        ),
+        )
     })
 }

@@ -1,5 +1,6 @@
 //! ResNets and SE-ResNets: torchvision, timm, Cadene, moskomule, mmpretrain and the CIFAR networks
-//! of akamaster and chenyaofo differ in stem, SE unit and head; the blocks are named alike.
+//! of akamaster and chenyaofo differ in stem, SE unit and head; the names of the blocks are the
+//! same.
 
 use super::{ExternalTensor, Form, Layout, Names, Recognized, Unwrapped, is_caffe_style};
 use crate::backbones::BackboneConfig;
@@ -10,7 +11,7 @@ use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
 use sedet_nn::nn::norm::{NormConfig, NormKind};
 use sedet_nn::nn::se::SeConfig;
 
-/// How the stem's convolutions and norms are named.
+/// The names of the stem's convolutions and norms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StemNames {
     /// `conv1`, `bn1`.
@@ -27,15 +28,15 @@ pub struct ResidualNames {
     /// The prefix of `layer1`.
     body: &'static str,
     stem: StemNames,
-    /// The SE unit's two layers.
+    /// The names of the SE unit's two layers.
     se: [&'static str; 2],
     se_has_bias: bool,
-    /// ExternalTensor of the convolution in `downsample`.
+    /// The name of the convolution in `downsample`.
     shortcut_conv: usize,
 }
 
 impl ResidualNames {
-    /// torchvision's names after this prefix.
+    /// Returns torchvision's names with this prefix.
     pub const fn torchvision(body: &'static str) -> Self {
         Self {
             body,
@@ -102,16 +103,16 @@ impl ResidualNames {
 }
 
 fn number(text: &str) -> usize {
-    // Native names always have a number here.
+    // Native names always have a number at this position.
     text.parse().unwrap_or(0)
 }
 
 /// The external names of the tensors of a classifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassifierNames {
-    /// The backbone's.
+    /// The names of the backbone's tensors.
     pub backbone: ResidualNames,
-    /// The linear layer's.
+    /// The name of the linear layer.
     pub head: &'static str,
 }
 
@@ -133,10 +134,10 @@ impl ClassifierNames {
 }
 
 impl ClassifierNames {
-    /// Returns the names that another library has for a network, for export.
+    /// Returns another library's names for a network, for export.
     ///
     /// # Errors
-    /// Why the library has no network that computes the same.
+    /// The reason why the library has no equivalent network.
     pub fn for_export(library: Library, backbone: &ResNetConfig) -> Result<Self, String> {
         if backbone.se.is_some_and(|se| !se.is_published()) {
             return Err("no other library has this variant of the SE unit".into());
@@ -195,7 +196,7 @@ impl ClassifierNames {
     }
 }
 
-/// Whose names an export has.
+/// A library whose tensor names can be exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Library {
     /// torchvision.
@@ -204,12 +205,12 @@ pub enum Library {
     Timm,
 }
 
-/// A network whose names start with `layer1` or `layer0`.
+/// Recognizes a network whose names start with `layer1` or `layer0`.
 pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognized, String> {
     let head = ["fc", "last_linear", "linear", "classifier"]
         .into_iter()
         .find(|head| tensors.has(&format!("{head}.weight")))
-        .ok_or("it has a ResNet, but no classifier (fc, last_linear, linear) and no detector")?;
+        .ok_or("it contains a ResNet, but neither a classifier (fc, last_linear, linear) nor a detector")?;
     let mut names = ResidualNames::torchvision("");
     let is_cifar = matches!(tensors.shape("conv1.weight"), Some([_, 3, 3, 3]));
     let layout = if tensors.has("layer0.conv1.weight") {
@@ -235,16 +236,18 @@ pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recogni
     classifier(tensors, asked.unwrap_or(layout), names, head)
 }
 
-/// mmpretrain: `backbone.` before the body, `head.fc` behind.
+/// Recognizes mmpretrain's networks: prefix `backbone.`, head `head.fc`.
 pub(super) fn mmpretrain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognized, String> {
     let mut names = ResidualNames::torchvision("backbone.");
-    names.se = match tensors.has("backbone.layer1.0.se_layer.conv1.conv.weight") {
-        true => ["se_layer.conv1.conv", "se_layer.conv2.conv"],
-        false => ["se_layer.conv1", "se_layer.conv2"],
+    names.se = if tensors.has("backbone.layer1.0.se_layer.conv1.conv.weight") {
+        ["se_layer.conv1.conv", "se_layer.conv2.conv"]
+    } else {
+        ["se_layer.conv1", "se_layer.conv2"]
     };
-    let layout = asked.unwrap_or(match is_caffe_style(tensors.file) {
-        true => Layout::MmpretrainCaffe,
-        false => Layout::Mmpretrain,
+    let layout = asked.unwrap_or(if is_caffe_style(tensors.file) {
+        Layout::MmpretrainCaffe
+    } else {
+        Layout::Mmpretrain
     });
     classifier(tensors, layout, names, "head.fc")
 }
@@ -288,16 +291,16 @@ fn classifier(
     };
     let mut assumptions = vec![match layout {
         Layout::Chenyaofo => "input: RGB with the CIFAR mean and standard deviation".to_string(),
-        Layout::MmpretrainCaffe => "input: BGR, 0 to 255, less Caffe's mean".to_string(),
+        Layout::MmpretrainCaffe => "input: BGR, 0 to 255, Caffe's mean subtracted".to_string(),
         _ => "input: RGB with the ImageNet mean and standard deviation".to_string(),
     }];
     assumptions.extend(resize_words(&preprocess));
     if backbone.block == BlockKind::Bottleneck {
         let place = match backbone.stride_place {
-            StridePlace::Conv1x1 => "the first 1x1",
+            StridePlace::Conv1x1 => "in the first 1x1 convolution",
             StridePlace::Conv3x3 => "the 3x3",
         };
-        assumptions.push(format!("stride of a bottleneck: in {place}"));
+        assumptions.push(format!("stride of a bottleneck: {place}"));
     }
     if backbone.stem != Stem::Cifar {
         let pooling = match backbone.stem_pooling {
@@ -324,13 +327,15 @@ fn classifier(
     })
 }
 
-/// What the frameworks measure their ImageNet networks with; no tensor shows it.
+/// Returns the evaluation preprocessing of the frameworks' ImageNet networks, which cannot be
+/// derived from the tensors.
 ///
-/// torchvision's first weights and Cadene's: 256 pixels, bilinear, the center of 224 (torchvision's
-/// second weights want 232); assumed of moskomule's, too, whose scripts change theirs. timm's `seresnet` and `seresnext`: most of their
-/// `default_cfg` say bicubic and the same `crop_pct` of 224/256 (those named `a1` and `a2` want 0.95).
-/// mmpretrain: `ResizeEdge` of 256 with OpenCV, then `CenterCrop` of 224; its long side is rounded
-/// down, here to nearest, which can move the center by half a pixel.
+/// torchvision's first weights and Cadene's: short side 256, bilinear, center crop of 224
+/// (torchvision's second weights require 232). The same is assumed for moskomule's weights, whose
+/// scripts changed over time. timm's `seresnet` and `seresnext`: most of their `default_cfg` have
+/// bicubic interpolation and the same `crop_pct` of 224/256 (those named `a1` and `a2` require
+/// 0.95). mmpretrain: `ResizeEdge` of 256 with OpenCV, then `CenterCrop` of 224; it rounds the long
+/// side down, sedet to nearest, which can shift the crop by half a pixel.
 fn imagenet_input(layout: Layout) -> Preprocess {
     let pillow = Preprocess::imagenet_eval();
     match layout {
@@ -363,7 +368,7 @@ fn imagenet_input(layout: Layout) -> Preprocess {
     }
 }
 
-/// How images are resized and cropped, for people; nothing of an input without a crop.
+/// Returns a readable description of resizing and cropping; `None` for an input without a crop.
 fn resize_words(preprocess: &Preprocess) -> Option<String> {
     let side = preprocess.center_crop?;
     let filter = match preprocess.resize_method {
@@ -372,13 +377,13 @@ fn resize_words(preprocess: &Preprocess) -> Option<String> {
         _ => "Pillow's bilinear filter",
     };
     Some(format!(
-        "resizing: short side {} with {filter}, then the center of {side}",
+        "resizing: short side {} with {filter}, then center crop of {side}",
         preprocess.min_size
     ))
 }
 
-/// The configuration that tensors of these names have, with the defaults for what no shape shows;
-/// completes the names of the shortcut.
+/// Returns the configuration of the network with these tensor names, with defaults for what cannot
+/// be derived from shapes. Completes the names of the shortcut.
 pub(super) fn residual_config(
     tensors: Unwrapped,
     names: &mut ResidualNames,
@@ -409,7 +414,7 @@ pub(super) fn residual_config(
             Stem::Deep { channels }
         }
     };
-    // The second stage is the first that always changes its shape.
+    // The second stage is the first in which the shape always changes.
     let shortcut =
         if let Some(shape) = tensors.shape(&format!("{body}layer2.0.downsample.0.weight")) {
             match shape {
@@ -442,18 +447,19 @@ pub(super) fn residual_config(
     Ok(config)
 }
 
-/// What the shapes of the blocks' convolutions show.
+/// The configuration derived from the shapes of the blocks' convolutions.
 pub(super) struct BlockShapes {
-    /// Blocks of each stage.
+    /// Number of blocks of each stage.
     pub(super) layers: [usize; 4],
     pub(super) block: BlockKind,
-    /// Planes of the first stage.
+    /// Base width of the first stage.
     pub(super) planes: usize,
     pub(super) groups: usize,
     pub(super) width_per_group: usize,
 }
 
-/// Read the shapes; `weight` names a convolution's tensor by its stage, block and number.
+/// Derives the configuration from the shapes. `weight` returns the name of a convolution's tensor
+/// by stage, block and number.
 pub(super) fn block_shapes(
     tensors: Unwrapped,
     weight: impl Fn(usize, usize, usize) -> String,
@@ -465,26 +471,24 @@ pub(super) fn block_shapes(
     });
     let first = |conv: usize| tensors.sizes::<4>(&weight(0, 0, conv));
     let [inner, ..] = first(1)?;
-    let (block, planes, groups, width_per_group) = match tensors.has(&weight(0, 0, 3)) {
-        false => (BlockKind::Basic, inner, 1, 64),
-        true => {
-            let [out, ..] = first(3)?;
-            let [middle, per_group, ..] = first(2)?;
-            let planes = out / 4;
-            let groups = inner / per_group.max(1);
-            if groups == 0 || planes == 0 {
-                return Err(format!(
-                    "its first block has {inner} inner and {out} outer channels"
-                ));
-            }
-            match middle == inner {
-                true => {
-                    let width = inner * 64 / (planes * groups);
-                    (BlockKind::Bottleneck, planes, groups, width)
-                }
-                false => (BlockKind::WideBottleneck, planes, groups, 64),
-            }
+    let (block, planes, groups, width_per_group) = if tensors.has(&weight(0, 0, 3)) {
+        let [out, ..] = first(3)?;
+        let [middle, per_group, ..] = first(2)?;
+        let planes = out / 4;
+        let groups = inner / per_group.max(1);
+        if groups == 0 || planes == 0 {
+            return Err(format!(
+                "its first block has {inner} inner and {out} outer channels"
+            ));
         }
+        if middle == inner {
+            let width = inner * 64 / (planes * groups);
+            (BlockKind::Bottleneck, planes, groups, width)
+        } else {
+            (BlockKind::WideBottleneck, planes, groups, 64)
+        }
+    } else {
+        (BlockKind::Basic, inner, 1, 64)
     };
     Ok(BlockShapes {
         layers,
@@ -495,7 +499,7 @@ pub(super) fn block_shapes(
     })
 }
 
-/// The reduction and rounding that the widths of the SE units have.
+/// Returns the reduction and rounding of the SE units, derived from their widths.
 fn se_config(
     tensors: Unwrapped,
     names: &ResidualNames,
@@ -526,5 +530,7 @@ fn se_config(
         .into_iter()
         .find(|se| widths.iter().all(|&(c, hidden)| se.hidden(c) == hidden))
         .map(Some)
-        .ok_or_else(|| format!("its SE units have (channels, hidden) {widths:?}: no one reduction"))
+        .ok_or_else(|| {
+            format!("its SE units have (channels, hidden) {widths:?}: no common reduction")
+        })
 }

@@ -1,11 +1,11 @@
-//! From the layers of a classifier to ONNX nodes.
+//! Conversion of a classifier's layers to ONNX nodes.
 //!
-//! Every node has the name of its layer, and the one value that it makes has the name of the node.
-//! Weights are inputs under their own names, so that no value is changed or reordered: ONNX's
-//! `Conv`, `BatchNormalization` and `Gemm` take them as they are.
+//! Every node has the name of its layer, and its single output has the name of the node. Weights
+//! are inputs with their native names. No value is changed or reordered: ONNX's `Conv`,
+//! `BatchNormalization` and `Gemm` use the native layout.
 //!
-//! Batch norms stay nodes of their own instead of being folded into the convolutions: the file
-//! keeps the weights of the checkpoint, and runtimes fold when they load.
+//! Batch norms are separate nodes and not folded into the convolutions: the file has the weights of
+//! the checkpoint, and runtimes fold them at load time.
 
 use burn::nn::Linear;
 
@@ -18,14 +18,14 @@ use sedet_nn::nn::norm::Norm;
 use sedet_nn::nn::pool::Rounding;
 use sedet_nn::nn::se::SeUnit;
 
-/// The operators' version that the nodes are written for.
+/// The operator set version of the nodes.
 pub(super) const OPSET: i64 = 17;
-/// The name of the input.
+/// Name of the graph's input.
 pub(super) const INPUT: &str = "pixels";
-/// The name of the output.
+/// Name of the graph's output.
 pub(super) const OUTPUT: &str = "logits";
 
-/// The nodes of a computation, and the constants that they read besides the weights.
+/// The nodes of a graph, and their constants apart from the weights.
 #[derive(Debug, Default)]
 pub(super) struct GraphBuilder {
     pub(super) nodes: Vec<NodeProto>,
@@ -33,8 +33,8 @@ pub(super) struct GraphBuilder {
 }
 
 impl GraphBuilder {
-    /// From [`INPUT`] to [`OUTPUT`]; none for a network that is no ResNet with one linear layer on
-    /// the mean of its last map.
+    /// Returns the graph from [`INPUT`] to [`OUTPUT`]; `None` for a network other than a ResNet
+    /// with one linear layer on the mean of its last feature map.
     pub(super) fn classifier(model: &Classifier) -> Option<Self> {
         let AnyBackbone::Resnet(backbone) = &model.backbone else {
             return None;
@@ -113,7 +113,7 @@ impl GraphBuilder {
         self.relu(at, &sum)
     }
 
-    /// The part of a shortcut that has no weights.
+    /// Adds the part of a shortcut that has no weights.
     fn reshape(&mut self, at: &str, reshape: Reshape, x: &str) -> String {
         let mut x = x.to_owned();
         if let Some(options) = reshape.pooling() {
@@ -154,13 +154,13 @@ impl GraphBuilder {
         self.node(at, "Mul", &[x, &gates], vec![])
     }
 
-    /// `[batch, channels, height, width]` to `[batch, channels]`.
+    /// Adds global average pooling from `[batch, channels, height, width]` to `[batch, channels]`.
     fn spatial_mean(&mut self, name: &str, x: &str) -> String {
         let pooled = self.node(&format!("{name}.maps"), "GlobalAveragePool", &[x], vec![]);
         self.node(name, "Flatten", &[&pooled], vec![int("axis", 1)])
     }
 
-    /// A linear layer; the weight is `[in, out]`, as `Gemm` has it.
+    /// Adds a linear layer; the weight is `[in, out]`, as in `Gemm`.
     fn linear(&mut self, name: &str, layer_name: &str, layer: &Linear, x: &str) -> String {
         let mut inputs = vec![x.to_owned(), format!("{layer_name}.weight")];
         if layer.bias.is_some() {
@@ -169,7 +169,7 @@ impl GraphBuilder {
         self.node(name, "Gemm", &inputs, vec![])
     }
 
-    /// A convolution and its norm, under these two names.
+    /// Adds a convolution and its norm, with these two names.
     fn conv_norm(
         &mut self,
         [conv_name, norm_name]: [&str; 2],
@@ -208,7 +208,7 @@ impl GraphBuilder {
         self.node(&format!("{at}.relu"), "Relu", &[x], vec![])
     }
 
-    /// Add an operation that makes one value, and return the value's name.
+    /// Adds a node with one output and returns the output's name.
     fn node(
         &mut self,
         name: &str,
@@ -226,7 +226,7 @@ impl GraphBuilder {
         name.to_owned()
     }
 
-    /// A vector of integers; the same name twice is the same constant.
+    /// Adds a constant vector of integers. A name that already exists refers to the same constant.
     fn constant(&mut self, name: &str, values: &[i64]) -> String {
         if !self.constants.iter().any(|known| known.name == name) {
             self.constants.push(TensorProto {
@@ -243,7 +243,8 @@ impl GraphBuilder {
 /// Height and width of `[batch, channels, height, width]`: name and value of the constant.
 const SPATIAL_AXES: (&str, [i64; 2]) = ("spatial_axes", [2, 3]);
 
-/// The attributes of everything that moves over a map; `padding` is before and after, per side.
+/// Returns the attributes of a convolution or pooling. `padding` is before and after, for each
+/// dimension.
 fn window(
     kernel: [usize; 2],
     stride: [usize; 2],

@@ -1,11 +1,11 @@
-//! The messages of an ONNX file, as far as classifiers need them.
+//! The protobuf messages of an ONNX file that classifiers require.
 //!
-//! Field numbers are those of ONNX's `onnx.proto`; a decoder skips the fields that are not here.
-//! Lists of integers are written unpacked where that file, of proto2 syntax, leaves them so.
+//! Field numbers are those of ONNX's `onnx.proto`; a decoder skips unknown fields. Lists of
+//! integers are unpacked where that file (proto2 syntax) does not declare them packed.
 
 use prost::Message;
 
-/// The whole file.
+/// A model (`ModelProto`): the whole file.
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
     /// Version of the file format.
@@ -14,24 +14,24 @@ pub struct ModelProto {
     /// The program that wrote the file.
     #[prost(string, tag = "2")]
     pub producer_name: String,
-    /// The computation.
+    /// The graph.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
-    /// The operators' versions.
+    /// The operator set versions.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
-    /// What a program may want to know of the network.
+    /// Metadata of the model.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
-/// The version of a set of operators.
+/// The version of an operator set.
 #[derive(Clone, PartialEq, Message)]
 pub struct OperatorSetIdProto {
-    /// Whose set; empty is ONNX's own.
+    /// The domain of the set; empty for ONNX's own operators.
     #[prost(string, tag = "1")]
     pub domain: String,
-    /// Which version.
+    /// The version.
     #[prost(int64, optional, tag = "2")]
     pub version: Option<i64>,
 }
@@ -39,58 +39,58 @@ pub struct OperatorSetIdProto {
 /// A piece of metadata.
 #[derive(Clone, PartialEq, Message)]
 pub struct StringStringEntryProto {
-    /// Its name.
+    /// The name.
     #[prost(string, tag = "1")]
     pub key: String,
-    /// Its content.
+    /// The value.
     #[prost(string, tag = "2")]
     pub value: String,
 }
 
-/// A computation: nodes in an order in which they can run.
+/// A graph: nodes in topological order.
 #[derive(Clone, PartialEq, Message)]
 pub struct GraphProto {
-    /// The operations.
+    /// The nodes.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
-    /// For people.
+    /// A readable description.
     #[prost(string, tag = "2")]
     pub name: String,
     /// The weights and constants.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    /// What the caller gives.
+    /// The inputs.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
-    /// What the caller gets.
+    /// The outputs.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
 }
 
-/// One operation.
+/// A node: one operation.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
-    /// Names of the values it reads.
+    /// The names of its inputs.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of the values it makes.
+    /// The names of its outputs.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
-    /// Its own name.
+    /// The name of the node.
     #[prost(string, tag = "3")]
     pub name: String,
     /// The operator: `Conv`, `Relu`, ...
     #[prost(string, tag = "4")]
     pub op_type: String,
-    /// Its options.
+    /// The attributes.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
 }
 
-/// One option of an operation.
+/// An attribute of a node.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
-    /// Its name.
+    /// The name.
     #[prost(string, tag = "1")]
     pub name: String,
     /// The value, if it is a real number.
@@ -102,7 +102,7 @@ pub struct AttributeProto {
     /// The value, if it is a list of integers.
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
-    /// Which of these it is.
+    /// The type of the value.
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
 }
@@ -111,7 +111,7 @@ pub struct AttributeProto {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum AttributeType {
-    /// Not said.
+    /// Undefined.
     Undefined = 0,
     /// A real number.
     Float = 1,
@@ -125,7 +125,7 @@ pub enum AttributeType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum DataType {
-    /// Not said.
+    /// Undefined.
     Undefined = 0,
     /// 32-bit float.
     Float = 1,
@@ -136,13 +136,13 @@ pub enum DataType {
 /// A tensor with its values.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
-    /// Its shape.
+    /// The shape.
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
-    /// The type of its elements.
+    /// The element type.
     #[prost(enumeration = "DataType", tag = "2")]
     pub data_type: i32,
-    /// Its name.
+    /// The name.
     #[prost(string, tag = "8")]
     pub name: String,
     /// The values, row-major, little-endian.
@@ -153,21 +153,21 @@ pub struct TensorProto {
 /// An input or output.
 #[derive(Clone, PartialEq, Message)]
 pub struct ValueInfoProto {
-    /// Its name.
+    /// The name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Its type.
+    /// The type.
     #[prost(message, optional, tag = "2")]
     pub r#type: Option<TypeProto>,
-    /// For people.
+    /// A readable description.
     #[prost(string, tag = "3")]
     pub doc_string: String,
 }
 
-/// A type. In ONNX it may be something else than a tensor's.
+/// A type. ONNX also defines types other than tensors.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
-    /// A tensor's type.
+    /// A tensor type.
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorTypeProto>,
 }
@@ -175,10 +175,10 @@ pub struct TypeProto {
 /// The type of a tensor (`TypeProto.Tensor`).
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorTypeProto {
-    /// The type of its elements.
+    /// The element type.
     #[prost(enumeration = "DataType", tag = "1")]
     pub elem_type: i32,
-    /// Its shape.
+    /// The shape.
     #[prost(message, optional, tag = "2")]
     pub shape: Option<TensorShapeProto>,
 }
@@ -186,16 +186,16 @@ pub struct TensorTypeProto {
 /// A shape.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorShapeProto {
-    /// Its extents.
+    /// The dimensions.
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<DimensionProto>,
 }
 
-/// An extent: a number, or the name of one that the caller chooses
+/// A dimension: a fixed size, or the name of a size that the caller chooses
 /// (`TensorShapeProto.Dimension`).
 #[derive(Clone, PartialEq, Message)]
 pub struct DimensionProto {
-    /// The number.
+    /// The fixed size.
     #[prost(int64, optional, tag = "1")]
     pub dim_value: Option<i64>,
     /// The name.

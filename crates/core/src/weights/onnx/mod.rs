@@ -1,10 +1,10 @@
-//! Classifiers as ONNX files, for runtimes that know neither sedet nor burn.
+//! Export of classifiers to ONNX, for runtimes other than burn.
 //!
-//! The graph is read off the layers that compute here (`graph.rs`); the weights keep their names
-//! and values. Batch, height and width stay open. What an image must become before it is fed
-//! stands in the file's metadata. burn-onnx can export too (its feature `export`, experimental),
-//! but it traces tensor operations and does not slice an axis of unknown length, as CIFAR networks
-//! do.
+//! The graph is derived from the layers of the module (`graph.rs`); the weights keep their names
+//! and values. Batch, height and width are dynamic. The preprocessing of images is described in the
+//! file's metadata. burn-onnx also has an export (experimental feature `export`), but it traces
+//! tensor operations and does not support slicing an axis of unknown length, which CIFAR networks
+//! require.
 
 mod graph;
 pub mod messages;
@@ -23,51 +23,53 @@ use self::messages::{
 use super::parameters::{NamedTensors, ParameterError, check_named_tensors};
 use crate::spec::{ModelSpec, NetworkConfig, SpecError};
 
-/// Version of the file format: the one of ONNX 1.12, which also brought [`OPSET`].
+/// Version of the file format: that of ONNX 1.12, which introduced [`OPSET`].
 const IR_VERSION: i64 = 8;
 
 /// Protobuf's limit for a message: lengths are signed 32-bit numbers.
 const MAX_BYTES: usize = i32::MAX as usize;
 
-/// Why there is no ONNX file.
+/// An error in exporting an ONNX file.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
-    /// Only classifiers have a graph that every runtime computes alike: proposals and non-maximum
-    /// suppression do not.
-    #[error("ONNX export is for classifiers, and this is a detector")]
+    /// The model is a detector. Proposals and non-maximum suppression differ between runtimes, so
+    /// only classifiers are exported.
+    #[error("ONNX export supports classifiers only; this model is a detector")]
     Detector,
-    /// A unit of the SE paper's ablations, for which no graph is built.
-    #[error("ONNX export has the SE unit as published only, and this network has a variant of it")]
+    /// The network has a variant of the SE unit, from the ablations of the SE paper, which is not
+    /// supported.
+    #[error("ONNX export does not support variants of the SE unit")]
     SeVariant,
-    /// A classifier of another build.
-    #[error("ONNX export is for ResNets and their SE forms, and this is a network of family {0}")]
+    /// The network is of an unsupported family.
+    #[error("ONNX export supports ResNet and SE-ResNet only; this network is of family {0}")]
     Family(&'static str),
-    /// A description that contradicts itself.
+    /// The model description is inconsistent.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// Weights of another network.
+    /// The weights belong to another network.
     #[error(transparent)]
     Parameters(#[from] ParameterError),
-    /// The metadata.
-    #[error("no JSON of the metadata: {0}")]
+    /// The metadata cannot be serialized.
+    #[error("cannot serialize the metadata: {0}")]
     Json(#[from] serde_json::Error),
-    /// More than protobuf allows.
-    #[error("the model would have {bytes} bytes; an ONNX file can have {MAX_BYTES}")]
+    /// The file would exceed protobuf's size limit.
+    #[error("the model would have {bytes} bytes; the limit of an ONNX file is {MAX_BYTES}")]
     TooLarge {
         /// Size of the file.
         bytes: usize,
     },
 }
 
-/// A classifier as ONNX (opset 17): `pixels` `[batch, 3, height, width]` to `logits`
-/// `[batch, classes]`, all float32, batch, height and width free.
+/// Returns a classifier as an ONNX model (opset 17) from `pixels` `[batch, 3, height, width]` to
+/// `logits` `[batch, classes]`. All tensors are float32; batch, height and width are dynamic.
 ///
 /// The metadata has two entries, both JSON: `preprocess`, the fields of
-/// [`Preprocess`](sedet_data::loading::transforms::Preprocess), and `categories`, the names in the order of
-/// the logits, where the spec has categories. The same input gives the same bytes.
+/// [`Preprocess`](sedet_data::loading::transforms::Preprocess), and `categories`, the names in the
+/// order of the logits, if the spec has categories. The same input gives the same bytes.
 ///
 /// # Errors
-/// A detector; a variant of the SE unit; weights or category names that don't fit the network; a model of 2 GiB or more.
+/// The model is a detector, has a variant of the SE unit, or has 2 GiB or more; the weights or
+/// category names do not match the network.
 pub fn to_onnx<'a>(
     spec: &ModelSpec,
     weights: &'a NamedTensors,
@@ -78,13 +80,14 @@ pub fn to_onnx<'a>(
 }
 
 fn check_size(bytes: usize) -> Result<(), OnnxError> {
-    match bytes > MAX_BYTES {
-        true => Err(OnnxError::TooLarge { bytes }),
-        false => Ok(()),
+    if bytes > MAX_BYTES {
+        Err(OnnxError::TooLarge { bytes })
+    } else {
+        Ok(())
     }
 }
 
-/// The model without its weights.
+/// Returns the model without its weights.
 fn model_proto(spec: &ModelSpec, weights: &NamedTensors) -> Result<ModelProto, OnnxError> {
     let NetworkConfig::Classification(model) = &spec.network else {
         return Err(OnnxError::Detector);
@@ -93,7 +96,7 @@ fn model_proto(spec: &ModelSpec, weights: &NamedTensors) -> Result<ModelProto, O
         return Err(OnnxError::SeVariant);
     }
     spec.validate()?;
-    // For its structure only: initial values are drawn when they are first used.
+    // Only the structure is used: initial values are drawn lazily.
     let layers = model.init(&Device::flex());
     check_named_tensors(&layers, weights)?;
     let mut metadata_props = vec![StringStringEntryProto {
@@ -111,7 +114,7 @@ fn model_proto(spec: &ModelSpec, weights: &NamedTensors) -> Result<ModelProto, O
         GraphBuilder::classifier(&layers).ok_or(OnnxError::Family(model.backbone.family()))?;
     Ok(ModelProto {
         ir_version: Some(IR_VERSION),
-        // Without a version, so that a file depends on nothing but the network.
+        // Without a version, so that a file depends on the network only.
         producer_name: "sedet".into(),
         graph: Some(GraphProto {
             node: nodes,
@@ -140,10 +143,10 @@ fn model_proto(spec: &ModelSpec, weights: &NamedTensors) -> Result<ModelProto, O
     })
 }
 
-/// An extent of an input or output.
+/// A dimension of an input or output.
 enum Extent {
     Fixed(usize),
-    /// Chosen by the caller; the same name is the same extent.
+    /// Chosen by the caller; dimensions of the same name have the same size.
     Free(&'static str),
 }
 

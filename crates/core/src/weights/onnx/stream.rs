@@ -1,8 +1,8 @@
-//! Writing a model whose weights are never copied as a whole.
+//! Streaming writer for ONNX models that does not copy all weights.
 //!
-//! Protobuf lets fields come in any order and takes the parts of a list one by one. So everything
-//! but the weights is encoded in memory, and the weights follow as further initializers of the
-//! graph, whose length is known beforehand.
+//! Protobuf allows fields in any order, and the elements of a list separately. Everything except
+//! the weights is encoded in memory; the weights follow as additional initializers of the graph,
+//! whose length is known in advance.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use super::messages::{DataType, ModelProto, TensorProto};
 use crate::weights::parameters::NamedTensors;
 use sedet_data::atomic::write_atomically;
 
-/// The first byte of a field that has a length before its content (protobuf's wire type 2).
-/// Numbers above 15 would need a second byte.
+/// The first byte of a field that has a length before its content (protobuf's wire type 2). Field
+/// numbers above 15 would require a second byte.
 const fn key(field: u8) -> u8 {
     field << 3 | 2
 }
@@ -31,23 +31,23 @@ const TENSOR_RAW_DATA: u8 = key(9);
 pub struct OnnxWriteError {
     /// The file.
     pub path: PathBuf,
-    /// What the system says.
+    /// The system error.
     pub source: io::Error,
 }
 
-/// A model ready to be written. Its weights are borrowed.
+/// A model that can be written. Its weights are borrowed.
 #[derive(Debug)]
 pub struct OnnxModel<'a> {
-    /// All but the graph.
+    /// The encoded model without the graph.
     model: Vec<u8>,
-    /// All but the weights.
+    /// The encoded graph without the weights.
     graph: Vec<u8>,
     weights: Vec<Weight<'a>>,
 }
 
 #[derive(Debug)]
 struct Weight<'a> {
-    /// All but the values.
+    /// The encoded tensor without the values.
     header: Vec<u8>,
     values: &'a TensorData,
 }
@@ -63,7 +63,8 @@ impl Weight<'_> {
 }
 
 impl<'a> OnnxModel<'a> {
-    /// `weights` are those that the graph's nodes name; they become initializers of the graph.
+    /// Creates a model. `weights` are the inputs of the graph's nodes; they become initializers of
+    /// the graph.
     pub(super) fn new(mut model: ModelProto, weights: &'a NamedTensors) -> Self {
         let graph = model.graph.take().unwrap_or_default();
         let weights = weights.iter().map(|(name, values)| Weight {
@@ -88,15 +89,15 @@ impl<'a> OnnxModel<'a> {
         self.graph.len() + weights.sum::<usize>()
     }
 
-    /// Size of the file in bytes.
+    /// Returns the size of the file in bytes.
     pub(super) fn len(&self) -> usize {
         self.model.len() + field_len(self.graph_len())
     }
 
-    /// Write the file, whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// The system's, with the path; an older file of that name stays as it was.
+    /// The system error, with the path; an existing file of that name is unchanged.
     pub fn save(&self, path: &Path) -> Result<(), OnnxWriteError> {
         write_atomically(path, |out| self.write(out)).map_err(|source| OnnxWriteError {
             path: path.to_path_buf(),
@@ -120,7 +121,7 @@ impl<'a> OnnxModel<'a> {
     }
 }
 
-/// Bytes of a field with so many bytes of content.
+/// Returns the size of a field with this number of bytes of content.
 fn field_len(content: usize) -> usize {
     1 + length_delimiter_len(content) + content
 }
