@@ -77,7 +77,7 @@ fn write_files(
     std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
     for (name, text) in [
         ("statistics.json", format!("{report:#}\n")),
-        ("statistics.csv", to_csv(&rows(statistics))),
+        ("statistics.csv", to_csv(rows(statistics))),
     ] {
         let path = output.join(name);
         write_atomically(&path, |out| out.write_all(text.as_bytes()))
