@@ -9,11 +9,7 @@
 //! - [`summary`]: parameters, multiply-adds and sizes without running a network.
 //! - [`validation`]: checks of configurations.
 //!
-//! # Adding a backbone
-//! Write one file with a configuration that implements [`BackboneFamily`] and a network that
-//! implements [`Backbone`], declare the module below, and add one line to the list of families.
-//! Names, classifiers, detectors (if the network has feature maps at strides 4, 8, 16 and 32),
-//! freezing, memory estimates and the excitation analysis follow from the two traits.
+//! CONTRIBUTING.md describes how to add a backbone.
 
 pub mod bn_inception;
 pub mod family;
