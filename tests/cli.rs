@@ -53,7 +53,7 @@ fn errors_of_train_name_the_cause_and_a_hint() {
         (["--config", "nothing"], ["'nothing'", "blood-cells"]),
         (
             ["--weights", "gone.safetensors"],
-            ["gone.safetensors", "read"],
+            ["gone.safetensors", "file not found"],
         ),
     ] {
         let arguments = shapes(&extra);
@@ -78,7 +78,7 @@ fn errors_of_predict_name_the_file() {
     let (checkpoint, image_path) = (text(&checkpoint), text(&image_path));
     fails_with(
         &["predict", "--checkpoint", &checkpoint, &image_path],
-        &["bad.safetensors", "no known kind of weight file"],
+        &["bad.safetensors", "unknown format of weight file"],
     );
     fails_with(
         &["predict", "--checkpoint", &checkpoint, "gone.jpg"],
@@ -175,7 +175,7 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
     );
     fails_with(
         &["train", "--dataset", "shapes", "--layout", "timm"],
-        &["--layout", "give --weights"],
+        &["--layout", "name the checkpoint with --weights"],
     );
     fails_with(
         &["predict", "--checkpoint", &imported, "gone.jpg"],

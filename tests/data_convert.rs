@@ -416,7 +416,11 @@ fn roboflows_yolo_layout_is_read() {
 #[test]
 fn malicious_xml_is_rejected_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(dir.path().join("Annotations")).unwrap();
+    for directory in ["Annotations", "JPEGImages"] {
+        std::fs::create_dir_all(dir.path().join(directory)).unwrap();
+    }
+    let photo = image::RgbImage::new(8, 8);
+    photo.save(dir.path().join("JPEGImages/a.jpg")).unwrap();
     let path = dir.path().join("Annotations/a.xml");
     let out = text(&dir.path().join("out"));
     let bomb = "<!DOCTYPE a [<!ENTITY b \"xxxxxxxxxx\"><!ENTITY c \"&b;&b;&b;&b;\">]><annotation>&c;</annotation>";

@@ -402,7 +402,7 @@ fn gates_and_feature_maps_of_one_image_are_written() {
     // The detections, the header of the table with its line, and the blocks.
     assert_eq!(table.lines().count(), 1 + 2 + 8, "{table}");
     let mut lines = table.lines().skip(1);
-    assert!(lines.next().unwrap().ends_with("most open"), "{table}");
+    assert!(lines.next().unwrap().ends_with("most active"), "{table}");
 
     let csv = std::fs::read_to_string(out.join("gates.csv")).unwrap();
     assert!(csv.starts_with("block,channel,gate\nSE_2_1,0,0."), "{csv}");
@@ -460,7 +460,7 @@ fn errors_of_excite_image_name_the_cause() {
     for (arguments, parts) in [
         (
             vec![DETECTOR, "--image", &gone],
-            ["gone.png", "No such file"],
+            ["gone.png", "file not found"],
         ),
         (
             vec![&plain, "--image", &photo],

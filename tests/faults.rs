@@ -61,7 +61,7 @@ fn a_terminated_run_is_saved() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
         let stderr_text = stderr(&output);
-        let way_on = format!("Continue with: sedet train --resume {}", run.display());
+        let way_on = format!("resume with: sedet train --resume {}", run.display());
         assert!(stderr_text.contains(&way_on), "{name}: {stderr_text}");
     }
     succeeds(&resume(&run));
@@ -132,7 +132,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_previous_one() {
         "error: ",
         "last.safetensors: checkpoint not written",
         "the previous one is intact",
-        "continue with: sedet train --resume",
+        "resume with: sedet train --resume",
     ] {
         assert!(stderr_text.contains(part), "no '{part}' in {stderr_text}");
     }

@@ -253,7 +253,7 @@ fn a_variant_of_the_se_unit_is_refused() {
     let message = to_onnx(&imported.spec, &imported.weights)
         .unwrap_err()
         .to_string();
-    assert!(message.contains("a variant of it"), "{message}");
+    assert!(message.contains("variants of the SE unit"), "{message}");
 }
 
 /// Returns exit code and message of `sedet weights export FILE --format onnx`.
@@ -289,7 +289,7 @@ fn the_command_writes_a_classifier_and_refuses_a_detector_and_a_path_that_cannot
     for part in [
         "error: ",
         "torchvision_old_detector.pth",
-        "this is a detector",
+        "this model is a detector",
         "--format torchvision",
         "safetensors",
     ] {
