@@ -416,7 +416,7 @@ mod tests {
             ),
             (
                 vec!["model.se.after_relu=true", "model.se.position=post"],
-                "se.after_relu goes with",
+                "se.after_relu requires",
             ),
             (
                 vec!["model.backbone=resnet34", "model.se.gate=tanh"],
@@ -489,10 +489,12 @@ mod tests {
             let settings = [
                 format!("model.backbone={name}"),
                 "model.overrides={}".into(),
+                // At a quarter, SENet-154 has fewer channels than groups.
+                "model.width=0.5".into(),
             ];
             let config = DetectionConfig::load("shapes", &settings).unwrap();
             let detector = config.detector(3, true).unwrap();
-            assert_eq!(detector.backbone.width_multiplier(), 0.25, "{name}");
+            assert_eq!(detector.backbone.width_multiplier(), 0.5, "{name}");
         }
         let settings = ["model.backbone=resnet20".to_string()];
         let config = DetectionConfig::load("shapes", &settings).unwrap();

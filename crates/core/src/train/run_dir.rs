@@ -257,7 +257,7 @@ mod tests {
         assert!(!half.exists());
         fs::write(run.last_checkpoint(), "").unwrap();
         let refused = RunDir::create(&path).unwrap_err().to_string();
-        for part in ["runs/first", "--resume", "--output"] {
+        for part in ["runs/first", "already contains a run"] {
             assert!(refused.contains(part), "{part}: {refused}");
         }
     }

@@ -507,7 +507,7 @@ mod tests {
             (
                 |f| fs::write(f.join("Annotations/a.xml"), annotation(9, 12, "")),
                 "JPEGImages/a.jpg",
-                "annotations say",
+                "its annotations are for 9x12",
             ),
         ];
         for (spoil, file, says) in cases {
