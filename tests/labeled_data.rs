@@ -617,7 +617,7 @@ fn invalid_files_of_cifar_are_reported_with_a_hint() {
     std::fs::write(&archive, &whole[..whole.len() / 2]).unwrap();
     let message = error(dir.path(), Split::Train);
     assert!(
-        message.contains("cut or damaged") && message.contains("fetch it again"),
+        message.contains("truncated or damaged") && message.contains("fetch it again"),
         "{message}"
     );
     unpack("cifar-10-python.tar.gz", dir.path());
