@@ -239,6 +239,55 @@ fn eval_evaluates_a_results_file_without_a_model() {
 }
 
 #[test]
+fn weights_of_other_classes_or_networks_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("data"));
+    let scenes = ["data", "shapes", "--output", &data, "--long-side", "128"];
+    let scenes = [&scenes[..], &["--train-images", "2", "--val-images", "1"]].concat();
+    assert_eq!(sedet(&scenes).status.code(), Some(0));
+    fails_with(&scenes, &["exists", "another --output"]);
+    // As many classes, other names.
+    for split in ["train", "val"] {
+        let path = format!("{data}/annotations/instances_{split}2017.json");
+        let annotations = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, annotations.replace("\"ball\"", "\"globe\"")).unwrap();
+    }
+    let shipped = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let run = text(&dir.path().join("run"));
+    let train = [
+        "train",
+        "--dataset",
+        &data,
+        "--config",
+        "shapes",
+        "--epochs",
+        "1",
+    ];
+    let train = [&train[..], &["--batch-size", "2", "--device", "cpu"]].concat();
+    let train = [&train[..], &["--weights", shipped, "--output", &run]].concat();
+    fails_with(
+        &[&train[..], &["--strict"]].concat(),
+        &["not every tensor was matched", "4 missing", "omit --strict"],
+    );
+    fails_with(
+        &[&train[..], &["--strict", "--backbone", "se-mobilenet-v1"]].concat(),
+        &["not every tensor was matched", "unused"],
+    );
+    let trained = sedet(&train);
+    assert_eq!(trained.status.code(), Some(0), "{trained:?}");
+    let stderr_text = String::from_utf8_lossy(&trained.stderr).to_string();
+    assert!(
+        stderr_text.contains("158 tensors loaded")
+            && stderr_text.contains("other names or another order")
+            && stderr_text.contains("box_head.cls_score.bias"),
+        "{stderr_text}"
+    );
+}
+
+#[test]
 fn a_run_trains_evaluates_predicts_and_tolerates_a_broken_image() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("data"));

@@ -16,7 +16,9 @@ use sedet_data::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
 use sedet_data::eval::confusion::{
     Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_image, verdicts_csv,
 };
-use sedet_data::eval::{GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results};
+use sedet_data::eval::{
+    Cause, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
+};
 use sedet_data::loading::{LoaderOptions, OnBadImage, SkippedImage, Views};
 use sedet_data::text::count;
 
@@ -95,7 +97,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     let evaluation = match evaluate(&truth, &rows) {
         Ok(evaluation) => evaluation,
         Err(error) => {
-            explain(&truth, &rows);
+            explain(&truth, &rows, args.results.is_some());
             return Err(error.into());
         }
     };
@@ -109,7 +111,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         write_matches(&truth, &rows, output)?;
     }
     if is_near_zero {
-        explain(&truth, &rows);
+        explain(&truth, &rows, args.results.is_some());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -128,9 +130,22 @@ fn report(args: &EvalArgs, evaluation: &Evaluation) -> anyhow::Result<()> {
 }
 
 /// Prints the likely causes of an average precision near zero.
-fn explain(truth: &GroundTruth, rows: &[ResultRow]) {
+///
+/// Ids and box formats can be wrong in a results file only. For detections of this process such an
+/// explanation would be a coincidence: weak detectors score higher with some other meaning.
+fn explain(truth: &GroundTruth, rows: &[ResultRow], is_results_file: bool) {
     for diagnostic in diagnose(truth, rows) {
-        status!("why: {diagnostic}");
+        let is_about_a_file = matches!(
+            diagnostic.cause,
+            Cause::ImageIds
+                | Cause::BoxFormat
+                | Cause::Normalized
+                | Cause::Resized
+                | Cause::CategoryIds
+        );
+        if is_results_file || !is_about_a_file {
+            status!("why: {diagnostic}");
+        }
     }
 }
 

@@ -60,6 +60,16 @@ pub enum NetworkConfig {
     Detection(FasterRcnnConfig),
 }
 
+impl NetworkConfig {
+    /// Returns the beginnings of the names of the tensors that depend on the classes.
+    pub fn prediction_layers(&self) -> &'static [&'static str] {
+        match self {
+            Self::Classification(_) => &["fc."],
+            Self::Detection(_) => &["box_head.cls_score.", "box_head.bbox_pred."],
+        }
+    }
+}
+
 /// How a checkpoint was trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingFacts {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 
+use crate::cli::hints::advise;
 use crate::cli::status;
 use sedet_data::shapes::{ShapesConfig, write_dataset};
 use sedet_data::text::count;
@@ -35,6 +36,17 @@ pub(super) fn run(args: &ShapesArgs) -> anyhow::Result<ExitCode> {
         val_images: args.val_images,
         long_side: args.long_side,
     };
+    // Files of an earlier dataset would stay beside the new annotations.
+    let is_empty = |mut entries: std::fs::ReadDir| entries.next().is_none();
+    if args.output.exists() && !std::fs::read_dir(&args.output).is_ok_and(is_empty) {
+        return Err(advise(
+            format!(
+                "{}: exists and is not an empty directory",
+                args.output.display()
+            ),
+            "choose another --output",
+        ));
+    }
     let bar = ProgressBar::new((args.train_images + args.val_images) as u64);
     write_dataset(&config, &args.output, &mut |done, _| {
         bar.set_position(done as u64);

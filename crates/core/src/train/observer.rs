@@ -99,6 +99,8 @@ pub enum Notice {
         /// Number of classes of the dataset.
         dataset: usize,
     },
+    /// The weights are of a model with as many classes, but other names or another order.
+    OtherClassNames,
     /// Tensors that the given weights do not provide.
     RandomlyInitialized(Vec<String>),
     /// The last checkpoint is damaged; the run continues from the previous one.
@@ -207,6 +209,10 @@ impl fmt::Display for Notice {
                 f,
                 "weights: checkpoint has {}, dataset has {dataset}: reinitializing the prediction layers",
                 count(*checkpoint, "class")
+            ),
+            Self::OtherClassNames => f.write_str(
+                "weights: the classes of the checkpoint have other names or another order than \
+                 those of the dataset: reinitializing the prediction layers",
             ),
             Self::RandomlyInitialized(names) => {
                 write!(f, "weights: randomly initialized: {}", names.join(", "))

@@ -443,7 +443,10 @@ fn run_kind<K: RunKind>(
         let environment = environment(&request.device.name, &facts);
         run.write("environment.json", &format!("{environment:#}\n"))?;
         let model = match weights {
-            Some((path, weights)) => initialize(model, weights, &path, task.spec(), observer)?,
+            Some((path, weights)) => {
+                let strict = request.recipe.weights.as_ref().is_some_and(|w| w.strict);
+                initialize(model, weights, &path, strict, task.spec(), observer)?
+            }
             None => model,
         };
         engine.train(model, observer)
@@ -626,11 +629,16 @@ fn random<M: Module>(init: impl FnOnce(&Device) -> M, seed: u64, device: &Device
     model
 }
 
-/// Copies given weights into a network wherever name and shape agree.
+/// Copies given weights into a network wherever name and shape agree, but not the prediction layers
+/// of other classes.
+///
+/// With `strict`, a sedet checkpoint must match the network tensor by tensor. A third-party file was
+/// compared with its own network when it was read ([`WeightsFile::load`]).
 fn initialize<M: Module>(
     model: M,
     mut given: LoadedWeights,
     path: &Path,
+    strict: bool,
     spec: &ModelSpec,
     observer: &mut dyn Observer,
 ) -> Result<M, RunError> {
@@ -638,19 +646,46 @@ fn initialize<M: Module>(
         path: path.to_path_buf(),
         reason,
     };
+    let (checkpoint, dataset) = (given.spec.num_classes(), spec.num_classes());
+    let is_other_task = given.spec.task() != spec.task();
+    // Imported files have the numbers of classes only, no names to compare.
+    let has_names = given.report.is_none() && given.spec.imported.is_none();
+    let has_other_names =
+        has_names && !is_other_task && given.spec.class_names() != spec.class_names();
+    let mut unused = 0;
+    if has_other_names && checkpoint == dataset {
+        let layers = given.spec.network.prediction_layers();
+        let before = given.weights.len();
+        given
+            .weights
+            .retain(|name, _| !layers.iter().any(|layer| name.starts_with(layer)));
+        unused += before - given.weights.len();
+    }
+    let known: BTreeSet<String> = given.weights.keys().cloned().collect();
     let (tensors, loaded, random) = matching(&model, &mut given.weights);
+    unused += given.weights.len();
     if loaded == 0 {
         return Err(unusable("none of its tensors fits this network".into()));
     }
+    if strict && given.report.is_none() && (!random.is_empty() || unused > 0) {
+        return Err(LoadError::NotStrict {
+            path: path.to_path_buf(),
+            missing: random.iter().filter(|name| !known.contains(*name)).count(),
+            mismatched: random.iter().filter(|name| known.contains(*name)).count(),
+            unused,
+        }
+        .into());
+    }
     observer.notice(&Notice::WeightsLoaded { tensors: loaded });
-    let (checkpoint, dataset) = (given.spec.num_classes(), spec.num_classes());
-    if given.spec.task() != spec.task() {
+    if is_other_task {
         observer.notice(&Notice::ClassificationCheckpoint);
     } else if checkpoint != dataset {
         observer.notice(&Notice::OtherClasses {
             checkpoint,
             dataset,
         });
+    } else if has_other_names {
+        observer.notice(&Notice::OtherClassNames);
     }
     if !random.is_empty() {
         observer.notice(&Notice::RandomlyInitialized(random));
