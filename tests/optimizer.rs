@@ -4,8 +4,8 @@ use crate::common::{Fixture, assert_close, values};
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use sedet::train::optimizer::{Optimizer, OptimizerConfig, average_and_clip};
-use sedet::train::schedule::{Decay, ScheduleConfig};
+use sedet::config::training::{Decay, OptimizerConfig, ScheduleConfig};
+use sedet::train::optimizer::{Optimizer, average_and_clip};
 
 const TOLERANCE: f32 = 2e-6;
 const STEPS: usize = 6;

@@ -7,6 +7,7 @@ use burn::module::Module as _;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use sedet::annotations::Split;
+use sedet::config::training::OptimizerConfig;
 use sedet::config::{DetectionConfig, Recipe as _};
 use sedet::datasets::detection::TargetFilter;
 use sedet::datasets::registry::{OpenedSplit, shapes_dataset};
@@ -16,7 +17,7 @@ use sedet::model::{ModelSpec, ground_truth};
 use sedet::shapes::ShapesConfig;
 use sedet::train::detection::DetectionTask;
 use sedet::train::engine::TrainTask as _;
-use sedet::train::optimizer::{Optimizer, OptimizerConfig};
+use sedet::train::optimizer::Optimizer;
 
 /// Trains a detector on three images and returns its AP at IoU 0.5 on the same images.
 fn overfit(settings: &[&str]) -> f64 {

@@ -14,15 +14,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sedet::backbones::zoo::network;
 use sedet::classification::classifier::ClassifierConfig;
+use sedet::config::training::{Decay, EngineConfig, OptimizerConfig, ScheduleConfig};
 use sedet::loading::transforms::Preprocess;
 use sedet::model::{ModelSpec, NetworkConfig};
 use sedet::train::engine::{
-    Batches, Engine, EngineConfig, Evaluation, Losses, Outcome, StepReport, TrainError, TrainTask,
+    Batches, Engine, Evaluation, Losses, Outcome, StepReport, TrainError, TrainTask,
 };
 use sedet::train::observer::{Notice, Observer};
-use sedet::train::optimizer::OptimizerConfig;
 use sedet::train::run_dir::RunDir;
-use sedet::train::schedule::{Decay, ScheduleConfig};
 use sedet::weights::checkpoint::Checkpoint;
 use serde_json::Value;
 

@@ -3,10 +3,11 @@
 use anyhow::ensure;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use sedet::config::training::OptimizerConfig;
 use sedet::detection::Target;
 use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig};
 use sedet::detection::sampler::SampleOrder;
-use sedet::train::optimizer::{Optimizer, OptimizerConfig};
+use sedet::train::optimizer::Optimizer;
 use serde_json::Value;
 
 use crate::arguments::Arguments;

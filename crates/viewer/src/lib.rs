@@ -9,7 +9,6 @@
 
 pub mod app;
 mod chrome;
-mod export;
 mod panels;
 mod renderer;
 mod shortcuts;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
     check_width,
@@ -10,7 +11,6 @@ use super::{
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::network;
 use crate::classification::classifier::ClassifierConfig;
-use crate::train::engine::EngineConfig;
 use sedet_data::loading::OnBadImage;
 use sedet_data::loading::transforms::classify::LabeledAugmentation;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;

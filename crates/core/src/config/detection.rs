@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
     check_width, merge,
@@ -10,7 +11,6 @@ use super::{
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::{backbone, detector_names};
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
-use crate::train::engine::EngineConfig;
 use sedet_data::loading::OnBadImage;
 use sedet_data::loading::transforms::{Augmentation, Preprocess};
 use sedet_nn::nn::norm::NormKind;

@@ -7,6 +7,7 @@
 mod classification;
 mod detection;
 mod recipes;
+pub mod training;
 
 use std::path::{Path, PathBuf};
 
@@ -21,8 +22,8 @@ pub use recipes::{RECIPES, recipe_for, recipe_for_labeled};
 pub use crate::spec::Task;
 
 use crate::backbones::zoo::ZooError;
-use crate::train::engine::EngineConfig;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
+use training::EngineConfig;
 
 /// An error in a configuration.
 #[derive(Debug, thiserror::Error)]

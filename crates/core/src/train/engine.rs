@@ -18,66 +18,14 @@ use serde_json::json;
 use super::ema::Ema;
 use super::events::EventLog;
 use super::observer::{Notice, Observer};
-use super::optimizer::{Optimizer, OptimizerConfig, average_and_clip};
+use super::optimizer::{Optimizer, average_and_clip};
 use super::run_dir::{RunDir, RunDirError};
-use super::schedule::{PlateauState, ScheduleConfig};
+use super::schedule::PlateauState;
+use crate::config::training::EngineConfig;
 use crate::spec::{ModelSpec, TrainingFacts};
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
 use sedet_data::loading::SkippedImage;
-
-/// The settings of the training loop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EngineConfig {
-    /// Number of epochs.
-    pub epochs: usize,
-    /// Maximum number of optimizer steps; training may stop inside an epoch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_iterations: Option<usize>,
-    /// Maximum number of minutes per session, including evaluations. The run is evaluated then and
-    /// can be resumed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_minutes: Option<f64>,
-    /// Number of batches whose gradients are averaged into one step.
-    pub accumulate: usize,
-    /// Learning rate at factor 1 of the schedule, for the batch size used.
-    pub learning_rate: f64,
-    /// The optimizer.
-    pub optimizer: OptimizerConfig,
-    /// Whether weight decay also applies to norm scales and biases.
-    pub decay_norms: bool,
-    /// The learning rate over time.
-    pub schedule: ScheduleConfig,
-    /// Maximum norm of the gradient.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clip_norm: Option<f64>,
-    /// Decay of the EMA weights; `None` disables EMA.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ema_decay: Option<f64>,
-    /// Epochs between evaluations; the last epoch is always evaluated.
-    pub evaluate_every: usize,
-    /// Number of evaluations without a better score after which training stops.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub patience: Option<usize>,
-    /// Iterations between log events.
-    pub log_every: usize,
-    /// Minutes between saves of the last checkpoint inside an epoch.
-    pub save_minutes: f64,
-    /// Random seed.
-    pub seed: u64,
-    /// Whether a run that exceeds the available memory is rejected; see [`super::memory`].
-    #[serde(default = "checked", skip_serializing_if = "is_checked")]
-    pub check_memory: bool,
-}
-
-fn checked() -> bool {
-    true
-}
-
-fn is_checked(check_memory: &bool) -> bool {
-    *check_memory
-}
 
 /// The losses of one batch.
 #[derive(Debug, Clone)]

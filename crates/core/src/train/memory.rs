@@ -7,10 +7,10 @@
 
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
-use super::engine::EngineConfig;
-use super::optimizer::OptimizerConfig;
 use crate::backbones::summary::{LayerKind, LayerSummary, Summary, TooSmall};
 use crate::classification::classifier::ClassifierConfig;
+use crate::config::training::EngineConfig;
+use crate::config::training::OptimizerConfig;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::memory::SPARE;
 use sedet_nn::nn::norm::NormKind;

@@ -8,45 +8,9 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
 
+use crate::config::training::OptimizerConfig;
 use crate::weights::parameters::{ModulePath, NamedTensors, ParameterError};
-
-/// The configuration of an optimizer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum OptimizerConfig {
-    /// Stochastic gradient descent, `torch.optim.SGD` (dampening 0).
-    Sgd {
-        /// Factor of the old velocity.
-        momentum: f64,
-        /// Weight decay: this factor times the weight is added to the gradient.
-        weight_decay: f64,
-        /// Whether Nesterov momentum is used.
-        #[serde(default)]
-        nesterov: bool,
-    },
-    /// `torch.optim.AdamW`: decoupled weight decay.
-    Adamw {
-        /// Decay rates of the two moments.
-        #[serde(default = "default_betas")]
-        betas: [f64; 2],
-        /// Constant added to the denominator.
-        #[serde(default = "default_epsilon")]
-        epsilon: f64,
-        /// Weight decay: this factor times the learning rate times the weight is subtracted per
-        /// step.
-        weight_decay: f64,
-    },
-}
-
-fn default_betas() -> [f64; 2] {
-    [0.9, 0.999]
-}
-
-fn default_epsilon() -> f64 {
-    1e-8
-}
 
 /// An optimizer with its state.
 #[derive(Debug, Clone)]

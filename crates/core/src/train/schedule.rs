@@ -3,51 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The decay after the warm-up.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Decay {
-    /// No decay.
-    Constant,
-    /// Multiplies the rate by `gamma` at the start of each of these epochs.
-    MultiStep {
-        /// Epochs, counted from 0; fractions are allowed.
-        milestones: Vec<f64>,
-        /// Factor.
-        gamma: f64,
-    },
-    /// Multiplies the rate by `gamma` whenever the validation loss (or the score if there is none)
-    /// has not improved for more than `patience` evaluations:
-    /// `torch.optim.lr_scheduler.ReduceLROnPlateau` with a threshold of 0.
-    Plateau {
-        /// Factor.
-        gamma: f64,
-        /// Number of tolerated evaluations without improvement.
-        patience: usize,
-    },
-    /// Half a cosine from 1 to `floor` over the whole run.
-    Cosine {
-        /// The last factor.
-        floor: f64,
-    },
-}
-
-/// A linear warm-up, followed by a decay.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScheduleConfig {
-    /// Iterations of the warm-up; at most those of the first epoch minus one (torchvision's
-    /// detectors).
-    #[serde(default)]
-    pub warmup_iterations: usize,
-    /// Length of the warm-up in epochs, instead of `warmup_iterations`; fractions are allowed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warmup_epochs: Option<f64>,
-    /// Factor at iteration 0.
-    pub warmup_factor: f64,
-    /// The decay after the warm-up.
-    pub decay: Decay,
-}
+use crate::config::training::{Decay, ScheduleConfig};
 
 impl ScheduleConfig {
     /// Returns the factor of the base learning rate at an iteration (an optimizer step) after this

@@ -5,7 +5,7 @@ use egui_extras::{Column, TableBuilder};
 use egui_plot::{Line, Plot, PlotPoints};
 
 use super::{Panel, PanelContext};
-use crate::export::{Export, ExportFiles};
+use crate::state::export::{Export, ExportFiles};
 use crate::state::{Chart, PanelId, Request, SortBy, ViewerState};
 use crate::style::{CORRECT, WRONG, class_on, count, empty_page, hint, number};
 use sedet_core::render::save_precision_recall;

@@ -6,7 +6,7 @@ use egui_plot::{Bar, BarChart, FilledArea, Legend, Line, Plot, PlotPoints};
 
 use super::heat_map::HeatMap;
 use super::{Panel, PanelContext};
-use crate::export::{Export, ExportFiles};
+use crate::state::export::{Export, ExportFiles};
 use crate::state::{PanelId, Request, ViewerState};
 use crate::style::{class_on, count, empty_page, hint, named_number, number};
 use crate::textures::Textures;

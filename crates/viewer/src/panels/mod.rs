@@ -11,10 +11,10 @@ mod training;
 
 use egui::{Color32, Frame, Style, Ui};
 
-use super::export::Export;
 use super::shortcuts::{Input, Shortcut};
 use super::state::{PanelId, ViewerState};
 use super::textures::Textures;
+use crate::state::export::Export;
 
 pub use frame_cache::FrameCache;
 pub use image::Layer;

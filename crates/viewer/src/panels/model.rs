@@ -4,7 +4,7 @@ use egui::Ui;
 use egui_extras::{Column, TableBuilder};
 
 use super::{Panel, PanelContext};
-use crate::export::Export;
+use crate::state::export::Export;
 use crate::state::{PanelId, ViewerState};
 use crate::style::{CORRECT, count, empty_page, hint};
 use sedet_core::backbones::summary::LayerKind;

@@ -4,7 +4,7 @@ use egui::{ScrollArea, Slider, Ui};
 use egui_plot::{Legend, Line, Plot, PlotPoints};
 
 use super::{Panel, PanelContext};
-use crate::export::{Export, ExportFiles};
+use crate::state::export::{Export, ExportFiles};
 use crate::state::{Curves, PanelId, ViewerState, smoothed};
 use crate::style::{class_on, count, empty_page, hint};
 use sedet_core::render::{Series, TrainingCurves, save_training_curves};

@@ -6,6 +6,7 @@ mod charts;
 mod classes;
 mod collection;
 mod compare;
+pub(crate) mod export;
 mod filter;
 mod gallery;
 mod gates;
@@ -39,7 +40,7 @@ pub use settings::Settings;
 pub use tally::{score_at_recall, tally};
 pub use zoom::Zoom;
 
-use crate::export::Export;
+use export::Export;
 use sedet_core::excitation::Excitation;
 use sedet_data::annotations::Category;
 use sedet_data::eval::CocoEvaluation;

@@ -21,6 +21,7 @@ use super::observer::{Notice, Observer, ScaledFrom};
 use super::run_dir::{RunDir, RunDirError, environment};
 use super::schedule::scaled_learning_rate;
 use crate::backbones::summary::TooSmall;
+use crate::config::training::EngineConfig;
 use crate::config::{ConfigError, Recipe};
 use crate::device::{Backend, WorkingDevice};
 use crate::model::{Model, ModelError, ModelSpec};
@@ -715,7 +716,7 @@ fn matching(model: &impl Module, given: &mut NamedTensors) -> (NamedTensors, usi
 fn check_memory(
     device: &WorkingDevice,
     step: Result<StepMemory, TooSmall>,
-    config: &super::engine::EngineConfig,
+    config: &EngineConfig,
     advice: impl FnOnce() -> String,
 ) -> Result<(), RunError> {
     match step {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::export::{Export, ExportFiles};
+use crate::state::export::{Export, ExportFiles};
 use crate::state::{BoxRef, Inference, MapStage, Pane, ViewerState};
 use sedet_core::model::gates_csv;
 use sedet_core::render::feature_maps::{Tile, grid, overlay, tile_sized};

@@ -13,8 +13,8 @@ mod view;
 use egui::{Color32, Frame, Key, ScrollArea, Style, Ui};
 
 use super::{Panel, PanelContext};
-use crate::export::Export;
 use crate::shortcuts::{Input, Shortcut};
+use crate::state::export::Export;
 use crate::state::{GalleryQuery, Pane, PanelId};
 
 pub use layer::Layer;

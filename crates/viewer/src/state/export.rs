@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::state::ViewerState;
+use super::ViewerState;
 use sedet_core::render::RenderError;
 use sedet_data::atomic::write_atomically;
 

@@ -1,0 +1,138 @@
+//! The section `[train]` of a recipe: loop, optimizer and learning rate.
+
+use serde::{Deserialize, Serialize};
+
+/// The settings of the training loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Number of epochs.
+    pub epochs: usize,
+    /// Maximum number of optimizer steps; training may stop inside an epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_iterations: Option<usize>,
+    /// Maximum number of minutes per session, including evaluations. The run is evaluated then and
+    /// can be resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_minutes: Option<f64>,
+    /// Number of batches whose gradients are averaged into one step.
+    pub accumulate: usize,
+    /// Learning rate at factor 1 of the schedule, for the batch size used.
+    pub learning_rate: f64,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// Whether weight decay also applies to norm scales and biases.
+    pub decay_norms: bool,
+    /// The learning rate over time.
+    pub schedule: ScheduleConfig,
+    /// Maximum norm of the gradient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Decay of the EMA weights; `None` disables EMA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
+    /// Epochs between evaluations; the last epoch is always evaluated.
+    pub evaluate_every: usize,
+    /// Number of evaluations without a better score after which training stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+    /// Iterations between log events.
+    pub log_every: usize,
+    /// Minutes between saves of the last checkpoint inside an epoch.
+    pub save_minutes: f64,
+    /// Random seed.
+    pub seed: u64,
+    /// Whether a run that exceeds the available memory is rejected; see [`crate::train::memory`].
+    #[serde(default = "checked", skip_serializing_if = "is_checked")]
+    pub check_memory: bool,
+}
+
+fn checked() -> bool {
+    true
+}
+
+fn is_checked(check_memory: &bool) -> bool {
+    *check_memory
+}
+
+/// The configuration of an optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimizerConfig {
+    /// Stochastic gradient descent, `torch.optim.SGD` (dampening 0).
+    Sgd {
+        /// Factor of the old velocity.
+        momentum: f64,
+        /// Weight decay: this factor times the weight is added to the gradient.
+        weight_decay: f64,
+        /// Whether Nesterov momentum is used.
+        #[serde(default)]
+        nesterov: bool,
+    },
+    /// `torch.optim.AdamW`: decoupled weight decay.
+    Adamw {
+        /// Decay rates of the two moments.
+        #[serde(default = "default_betas")]
+        betas: [f64; 2],
+        /// Constant added to the denominator.
+        #[serde(default = "default_epsilon")]
+        epsilon: f64,
+        /// Weight decay: this factor times the learning rate times the weight is subtracted per
+        /// step.
+        weight_decay: f64,
+    },
+}
+
+fn default_betas() -> [f64; 2] {
+    [0.9, 0.999]
+}
+
+fn default_epsilon() -> f64 {
+    1e-8
+}
+
+/// The decay after the warm-up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Decay {
+    /// No decay.
+    Constant,
+    /// Multiplies the rate by `gamma` at the start of each of these epochs.
+    MultiStep {
+        /// Epochs, counted from 0; fractions are allowed.
+        milestones: Vec<f64>,
+        /// Factor.
+        gamma: f64,
+    },
+    /// Multiplies the rate by `gamma` whenever the validation loss (or the score if there is none)
+    /// has not improved for more than `patience` evaluations:
+    /// `torch.optim.lr_scheduler.ReduceLROnPlateau` with a threshold of 0.
+    Plateau {
+        /// Factor.
+        gamma: f64,
+        /// Number of tolerated evaluations without improvement.
+        patience: usize,
+    },
+    /// Half a cosine from 1 to `floor` over the whole run.
+    Cosine {
+        /// The last factor.
+        floor: f64,
+    },
+}
+
+/// A linear warm-up, followed by a decay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// Iterations of the warm-up; at most those of the first epoch minus one (torchvision's
+    /// detectors).
+    #[serde(default)]
+    pub warmup_iterations: usize,
+    /// Length of the warm-up in epochs, instead of `warmup_iterations`; fractions are allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_epochs: Option<f64>,
+    /// Factor at iteration 0.
+    pub warmup_factor: f64,
+    /// The decay after the warm-up.
+    pub decay: Decay,
+}
