@@ -28,7 +28,8 @@
 //! Using models:
 //! - [`model`]: [`Model`] loads a checkpoint or a third-party weights file, predicts, evaluates and records SE gates.
 //! - [`weights`]: checkpoints, import of third-party files, export with other names and to ONNX.
-//! - [`excitation`]: statistics of SE gates. [`render`]: annotated images, charts and figures.
+//! - [`excitation`]: statistics of SE gates. [`render`]: annotated images, charts and figures. [`report`]: the files of
+//!   an evaluation.
 //! - [`device`]: CPU, wgpu and CUDA devices.
 //!
 //! Training:
@@ -48,8 +49,8 @@
 //! Features: `viewer` (default) builds the viewer, `wgpu` and `cuda` build GPU support.
 
 pub use sedet_core::{
-    backbones, classification, config, detection, device, excitation, memory, model, render, train,
-    weights,
+    backbones, classification, config, detection, device, excitation, memory, model, render,
+    report, train, weights,
 };
 pub use sedet_data::{
     DataError, annotations, atomic, boxes, curation, datasets, eval, images, loading, pickle,

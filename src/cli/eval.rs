@@ -43,10 +43,10 @@ pub(super) struct EvalArgs {
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Split: val, train or, where it exists, test
-    #[arg(long, default_value = "val", value_parser = parse_split)]
+    #[arg(long, default_value_t = Split::Val)]
     split: Split,
     /// COCO results file to evaluate instead of a checkpoint
-    #[arg(long, value_name = "FILE", requires = "annotations", conflicts_with_all = ["checkpoint", "dataset"])]
+    #[arg(long, value_name = "FILE", requires = "annotations", conflicts_with_all = ["checkpoint", "dataset", "split", "data_dir", "on_bad_image"])]
     results: Option<PathBuf>,
     /// Ground truth of --results
     #[arg(long, value_name = "FILE", requires = "results")]
@@ -68,13 +68,6 @@ pub(super) struct EvalArgs {
     foreign: ForeignArgs,
     #[command(flatten)]
     device: DeviceArgs,
-}
-
-pub(super) fn parse_split(text: &str) -> Result<Split, String> {
-    [Split::Train, Split::Val, Split::Test]
-        .into_iter()
-        .find(|split| split.to_string() == text)
-        .ok_or_else(|| "choose train, val or test".to_string())
 }
 
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
@@ -170,9 +163,7 @@ fn detect(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
     let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
     let dataset = &split.dataset;
     status!("{} on {}", count(dataset.len(), "image"), device.name);
-    let found = with_bar(dataset.len(), |progress| {
-        model.detect_dataset(dataset, args.on_bad_image, progress)
-    })?;
+    let found = with_bar(|progress| model.detect_dataset(dataset, args.on_bad_image, progress))??;
     let Some(DatasetDetections { rows, skipped }) = found else {
         bail!("interrupted before all images were evaluated");
     };
@@ -204,9 +195,7 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
     } else {
         Views::One
     };
-    let found = with_bar(images.len(), |progress| {
-        model.classify_dataset(&images, views, &options, progress)
-    })?;
+    let found = with_bar(|progress| model.classify_dataset(&images, views, &options, progress))??;
     let Some((evaluation, skipped)) = found else {
         bail!("interrupted before all images were evaluated");
     };

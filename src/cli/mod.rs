@@ -147,6 +147,26 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
+/// The format of annotated images.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum ImageFormat {
+    #[default]
+    Png,
+    Jpg,
+    Svg,
+}
+
+impl ImageFormat {
+    /// Returns the extension of file names.
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpg => "jpg",
+            Self::Svg => "svg",
+        }
+    }
+}
+
 /// Returns the flag that Ctrl-C sets; a second Ctrl-C exits at once. All runs of the process share it.
 fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();

@@ -9,10 +9,10 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, status};
+use super::{DeviceArgs, ImageFormat, print_out, status};
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
 use sedet_core::render::save_boxes;
-use sedet_core::report::{drawn_detections, write_text};
+use sedet_core::report::{drawn_detections, unique_name, write_text};
 use sedet_data::eval::confusion::DEFAULT_SCORE;
 use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
 use sedet_data::loading::decode::{IMAGE_EXTENSIONS, decode_image, has_image_extension};
@@ -46,25 +46,6 @@ pub(super) struct PredictArgs {
     foreign: ForeignArgs,
     #[command(flatten)]
     device: DeviceArgs,
-}
-
-/// The format of annotated images.
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum ImageFormat {
-    #[default]
-    Png,
-    Jpg,
-    Svg,
-}
-
-impl ImageFormat {
-    fn extension(self) -> &'static str {
-        match self {
-            Self::Png => "png",
-            Self::Jpg => "jpg",
-            Self::Svg => "svg",
-        }
-    }
 }
 
 pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
@@ -223,19 +204,6 @@ impl Report for Detections<'_> {
         }
         Ok(())
     }
-}
-
-/// Returns a file name that no earlier image of this call has: two directories may contain `a.jpg`
-/// each.
-fn unique_name(file: &Path, extension: &str, taken: &mut HashSet<String>) -> String {
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    let mut name = format!("{stem}.{extension}");
-    let mut number = 2;
-    while !taken.insert(name.clone()) {
-        name = format!("{stem}-{number}.{extension}");
-        number += 1;
-    }
-    name
 }
 
 /// The top classes of a classifier.

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use indicatif::ProgressBar;
 
-use super::status;
+use super::{status, stop_on_ctrl_c};
+use sedet_core::train::engine::goes_on;
 use sedet_data::text::count;
 
 /// The number of skipped images that are listed on the console; a file lists all of them.
@@ -28,17 +29,18 @@ pub(super) fn report_skipped(what: &str, reasons: &[String], all_in: Option<&Pat
     }
 }
 
-/// Runs work over `images` images with a progress bar. The work gets a callback that takes the number
-/// of finished images.
+/// Runs work with a progress bar. The work gets a callback that takes the numbers of finished and of
+/// all images, and ends the work after Ctrl-C.
 pub(super) fn with_bar<T>(
-    images: usize,
     work: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> T,
-) -> T {
-    let bar = ProgressBar::new(images as u64);
-    let result = work(&mut |done, _| {
+) -> anyhow::Result<T> {
+    let stop = stop_on_ctrl_c()?;
+    let bar = ProgressBar::no_length();
+    let result = work(&mut |done, all| {
+        bar.set_length(all as u64);
         bar.set_position(done as u64);
-        ControlFlow::Continue(())
+        goes_on(&stop)
     });
     bar.finish_and_clear();
-    result
+    Ok(result)
 }

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 
 use super::DeviceArgs;
-use super::eval::parse_split;
 use super::hints::advise;
 use sedet_data::annotations::layout::Split;
 use sedet_viewer::{Opening, RendererChoice};
@@ -23,7 +22,7 @@ pub(super) struct ViewArgs {
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Split to show: train, val or test [default: val]
-    #[arg(long, value_parser = parse_split)]
+    #[arg(long)]
     split: Option<Split>,
     /// Checkpoint to run on the images
     #[arg(long, visible_alias = "weights", value_name = "FILE")]

@@ -119,16 +119,29 @@ pub fn write_samples(
     })?;
     let skipped: HashSet<usize> = skipped.iter().map(|image| image.dataset_index).collect();
     let readable = (0..dataset.len()).filter(|index| !skipped.contains(index));
-    let mut files = Vec::new();
+    let (mut files, mut taken) = (Vec::new(), HashSet::new());
     for index in readable.take(count) {
         let image = dataset.load_image(index).map_err(ModelError::from)?;
         let mut found = model.detect(&image)?;
         found.retain(|d| d.score >= DEFAULT_SCORE);
         let boxes = drawn_detections(&found, &model.spec.categories);
-        let name = Path::new(dataset.store().image(index).file_name).with_extension("jpg");
-        let path = directory.join(name.file_name().unwrap_or("image.jpg".as_ref()));
+        let file_name = Path::new(dataset.store().image(index).file_name);
+        let path = directory.join(unique_name(file_name, "jpg", &mut taken));
         save_boxes(&image, &boxes, &path)?;
         files.push(path);
     }
     Ok(files)
+}
+
+/// Returns a file name that no earlier image has, and adds it to `taken`: two directories may
+/// contain an `a.jpg` each.
+pub fn unique_name(file: &Path, extension: &str, taken: &mut HashSet<String>) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let mut name = format!("{stem}.{extension}");
+    let mut number = 2;
+    while !taken.insert(name.clone()) {
+        name = format!("{stem}-{number}.{extension}");
+        number += 1;
+    }
+    name
 }

@@ -139,6 +139,9 @@ pub enum SpecError {
     /// Fields that are absent or have other types.
     #[error("its description of the model is not understood: {0}")]
     Json(#[from] serde_json::Error),
+    /// A description by a later version, whose meaning may differ.
+    #[error("its description has format {0}; this version reads formats up to {FORMAT}")]
+    Format(u64),
     /// A description that contradicts itself.
     #[error("its description of the model is invalid: {0}")]
     Invalid(String),
@@ -272,6 +275,10 @@ impl ModelSpec {
     /// # Errors
     /// See [`SpecError`].
     pub(crate) fn from_header(header: &Value) -> Result<Self, SpecError> {
+        let format = header["format"].as_u64().unwrap_or(1);
+        if format > u64::from(FORMAT) {
+            return Err(SpecError::Format(format));
+        }
         let spec = Self::deserialize(header)?;
         spec.validate()?;
         Ok(spec)

@@ -5,12 +5,11 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use indicatif::ProgressBar;
 
 use crate::cli::hints::advise;
+use crate::cli::print_out;
+use crate::cli::report::with_bar;
 use crate::cli::status;
-use crate::cli::{print_out, stop_on_ctrl_c};
-use sedet_core::train::engine::goes_on;
 use sedet_data::annotations::format::{DatasetFiles, FORMATS, Format, format_of_key};
 use sedet_data::curation::convert::{Images, write_dataset};
 use sedet_data::datasets::registry::DatasetName;
@@ -73,14 +72,8 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     }
     status!("{}: {} annotations", root.display(), files.format);
     let read = files.read()?;
-    let bar = ProgressBar::no_length();
-    let stop = stop_on_ctrl_c()?;
-    let written = write_dataset(&read, args.to, images, &args.output, &mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        goes_on(&stop)
-    })?;
-    bar.finish_and_clear();
+    let written =
+        with_bar(|progress| write_dataset(&read, args.to, images, &args.output, progress))??;
     for line in written.dropped.lines() {
         status!("dropped: {line}");
     }

@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 
-use crate::cli::eval::parse_split;
-use crate::cli::print_out;
+use crate::cli::{ImageFormat, print_out};
 use crate::cli::status;
 use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
 use sedet_core::render::{DrawnBox, save_boxes};
@@ -42,7 +40,7 @@ pub(super) struct ShowArgs {
     #[arg(long)]
     seed: Option<u64>,
     /// Split to show: train, val or test
-    #[arg(long, default_value = "train", value_parser = parse_split)]
+    #[arg(long, default_value_t = Split::Train)]
     split: Split,
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
@@ -50,23 +48,6 @@ pub(super) struct ShowArgs {
     /// Image format; SVG keeps boxes and labels as vector graphics
     #[arg(long, default_value = "png")]
     image_format: ImageFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ImageFormat {
-    Png,
-    Jpg,
-    Svg,
-}
-
-impl ImageFormat {
-    fn extension(self) -> &'static str {
-        match self {
-            Self::Png => "png",
-            Self::Jpg => "jpg",
-            Self::Svg => "svg",
-        }
-    }
 }
 
 /// Draws the batches of `sedet train` with the same recipe and seed.

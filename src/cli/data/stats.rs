@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::anchors::AnchorCoverage;
-use crate::cli::eval::parse_split;
 use crate::cli::print_out;
 use crate::cli::status;
 use sedet_core::config::recipe_for;
@@ -28,7 +27,7 @@ pub(super) struct StatsArgs {
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Split: train, val or test
-    #[arg(long, default_value = "train", value_parser = parse_split)]
+    #[arg(long, default_value_t = Split::Train)]
     split: Split,
     /// Recipe whose anchors are compared with the boxes [default: by dataset]
     #[arg(long, value_name = "RECIPE")]

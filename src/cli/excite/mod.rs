@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::eval::parse_split;
 use super::report::with_bar;
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out, status};
@@ -47,7 +46,7 @@ pub(super) struct ExciteArgs {
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Split: val, train or, where it exists, test
-    #[arg(long, default_value = "val", value_parser = parse_split)]
+    #[arg(long, default_value_t = Split::Val)]
     split: Split,
     /// Classes in the figures, by name or label: a,b,... [default: the four with the most images]
     #[arg(long, value_delimiter = ',', value_name = "a,b,...")]
@@ -122,9 +121,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
         split: args.split,
         limit: args.limit,
     };
-    let excitation = with_bar(number, |progress| {
-        network.record_excitation(&images, &choice, progress)
-    })?;
+    let excitation = with_bar(|progress| network.record_excitation(&images, &choice, progress))??;
     let Some(excitation) = excitation else {
         bail!("interrupted before all images were measured");
     };

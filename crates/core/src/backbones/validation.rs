@@ -4,7 +4,7 @@
 use sedet_nn::nn::se::{SeConfig, SeConfigError};
 
 /// Limit of all counts. No known network comes near, and networks beyond would not fit in memory.
-const LARGEST_COUNT: usize = 1 << 16;
+pub(crate) const LARGEST_COUNT: usize = 1 << 16;
 
 /// Limit of the multiplier of all channel counts.
 const LARGEST_WIDTH: f64 = 64.0;

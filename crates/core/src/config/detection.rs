@@ -10,7 +10,7 @@ use super::{
 };
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::{backbone, detector_names};
-use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
+use crate::detection::faster_rcnn::{DetectorConfigError, FasterRcnnConfig, Preset};
 use sedet_data::loading::OnBadImage;
 use sedet_data::loading::transforms::{Augmentation, Preprocess};
 use sedet_nn::nn::norm::NormKind;
@@ -196,7 +196,11 @@ impl DetectionConfig {
             });
         }
         detector.validate().map_err(|e| ConfigError::Invalid {
-            origin: "the backbone".to_string(),
+            origin: match e {
+                DetectorConfigError::Backbone(_) => "the backbone",
+                DetectorConfigError::Field { .. } => "model.overrides",
+            }
+            .to_string(),
             message: e.to_string(),
         })?;
         Ok(detector)

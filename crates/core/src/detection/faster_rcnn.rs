@@ -17,7 +17,7 @@ use super::rpn::{
 };
 use super::sampler::{BalancedSampler, SampleOrder};
 use super::{Detection, ImageBatch, Target};
-use crate::backbones::validation::BackboneConfigError;
+use crate::backbones::validation::{BackboneConfigError, LARGEST_COUNT};
 use crate::backbones::{AnyBackbone, BackboneConfig};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
@@ -32,6 +32,25 @@ pub enum Preset {
     /// mmdetection's `faster-rcnn_r50_fpn`: as detectron2, except for the order of proposals and the
     /// rounding of a box's level.
     Mmdetection,
+}
+
+/// Levels of the feature pyramid, P2..P6.
+const PYRAMID_LEVELS: usize = 5;
+
+/// An invalid configuration of a detector.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum DetectorConfigError {
+    /// The backbone.
+    #[error(transparent)]
+    Backbone(#[from] BackboneConfigError),
+    /// A field with an impossible value.
+    #[error("{field} {problem}")]
+    Field {
+        /// Key of the configuration.
+        field: &'static str,
+        /// What is wrong with its value.
+        problem: String,
+    },
 }
 
 /// Configuration of a [`FasterRcnn`]; complete, and stored in every checkpoint.
@@ -179,13 +198,85 @@ impl FasterRcnnConfig {
         }
     }
 
-    /// Checks that the detector can be built.
+    /// Checks that the detector can be built and run. A checkpoint's header is user data, and so are
+    /// the overrides of a recipe.
     ///
     /// # Errors
-    /// The backbone is invalid, or lacks a feature map of the pyramid.
-    pub fn validate(&self) -> Result<(), BackboneConfigError> {
+    /// The backbone is invalid or lacks a feature map of the pyramid, the anchors are not those of
+    /// five levels, or a size, a share or a threshold is out of range.
+    pub fn validate(&self) -> Result<(), DetectorConfigError> {
         self.backbone.validate()?;
-        self.backbone.pyramid_parts().map(|_| ())
+        self.backbone.pyramid_parts()?;
+        let invalid = |field, problem: String| Err(DetectorConfigError::Field { field, problem });
+        let AnchorConfig {
+            sizes,
+            aspect_ratios,
+            strides,
+            ..
+        } = &self.anchors;
+        let levels =
+            |count: usize| format!("has {count} values, one for each of P2..P6 is required");
+        if sizes.len() != PYRAMID_LEVELS {
+            return invalid("anchors.sizes", levels(sizes.len()));
+        }
+        let is_positive = |values: &[f32]| values.iter().all(|v| v.is_finite() && *v > 0.0);
+        if !is_positive(sizes) {
+            return invalid("anchors.sizes", "must be above 0".into());
+        }
+        if aspect_ratios.is_empty() || !is_positive(aspect_ratios) {
+            let problem = "must be at least one number above 0".into();
+            return invalid("anchors.aspect_ratios", problem);
+        }
+        if let Some(strides) = strides {
+            if strides.len() != PYRAMID_LEVELS {
+                return invalid("anchors.strides", levels(strides.len()));
+            }
+            if strides.contains(&0) {
+                return invalid("anchors.strides", "must be at least 1".into());
+            }
+        }
+        let (rpn, heads) = (&self.rpn, &self.roi_heads);
+        let counts = [
+            ("num_classes", self.num_classes),
+            ("fpn.channels", self.fpn.channels),
+            ("roi_heads.pooler.output_size", heads.pooler.output_size),
+            ("roi_heads.representation_size", heads.representation_size),
+            (
+                "rpn.sampler.batch_size_per_image",
+                rpn.sampler.batch_size_per_image,
+            ),
+            (
+                "roi_heads.sampler.batch_size_per_image",
+                heads.sampler.batch_size_per_image,
+            ),
+        ];
+        if let Some((field, count)) = counts
+            .into_iter()
+            .find(|(_, count)| !(1..=LARGEST_COUNT).contains(count))
+        {
+            let problem = format!("is {count}; it must be between 1 and {LARGEST_COUNT}");
+            return invalid(field, problem);
+        }
+        let shares = [
+            ("rpn.nms_threshold", rpn.nms_threshold),
+            ("roi_heads.nms_threshold", heads.nms_threshold),
+            ("roi_heads.score_threshold", heads.score_threshold),
+            (
+                "rpn.sampler.positive_fraction",
+                rpn.sampler.positive_fraction,
+            ),
+            (
+                "roi_heads.sampler.positive_fraction",
+                heads.sampler.positive_fraction,
+            ),
+        ];
+        if let Some((field, share)) = shares
+            .into_iter()
+            .find(|(_, share)| !(0.0..=1.0).contains(share))
+        {
+            return invalid(field, format!("is {share}; it must be between 0 and 1"));
+        }
+        Ok(())
     }
 
     /// Builds the detector with newly initialized parameters.
@@ -433,5 +524,42 @@ fn without_degenerate(target: &Target) -> Target {
     Target {
         boxes_in_input,
         labels,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::backbones::zoo::backbone;
+
+    #[test]
+    fn impossible_values_are_refused_by_their_key() {
+        let valid = FasterRcnnConfig::new(Preset::Torchvision, backbone("resnet18").unwrap(), 3);
+        assert_eq!(valid.validate(), Ok(()));
+        let written = serde_json::to_value(&valid).unwrap();
+        for (key, value) in [
+            ("num_classes", json!(0)),
+            ("fpn.channels", json!(0)),
+            ("anchors.sizes", json!([32.0])),
+            ("anchors.sizes", json!([32.0, 64.0, 128.0, 256.0, 0.0])),
+            ("anchors.aspect_ratios", json!([])),
+            ("anchors.strides", json!([4, 8, 16, 32])),
+            ("anchors.strides", json!([4, 8, 16, 32, 0])),
+            ("rpn.nms_threshold", json!(1.5)),
+            ("rpn.sampler.batch_size_per_image", json!(0)),
+            ("roi_heads.sampler.positive_fraction", json!(-0.5)),
+            ("roi_heads.pooler.output_size", json!(0)),
+            ("roi_heads.representation_size", json!(u64::MAX)),
+            ("roi_heads.score_threshold", json!(2.0)),
+        ] {
+            let mut crafted: Value = written.clone();
+            let pointer = format!("/{}", key.replace('.', "/"));
+            *crafted.pointer_mut(&pointer).unwrap() = value;
+            let config: FasterRcnnConfig = serde_json::from_value(crafted).unwrap();
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.starts_with(key), "{key}: {message}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use crate::annotations::AnnotationStore;
@@ -38,6 +39,17 @@ impl Split {
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.names()[0])
+    }
+}
+
+impl FromStr for Split {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|split| split.to_string() == name)
+            .ok_or_else(|| "choose train, val or test".to_string())
     }
 }
 

@@ -47,8 +47,6 @@ pub struct ImageFolder {
     flat_val: Option<PathBuf>,
 }
 
-const SPLITS: [Split; 3] = [Split::Train, Split::Val, Split::Test];
-
 impl ImageFolder {
     /// Finds splits in a directory. A directory `train` that contains images directly is a class, not a
     /// split.
@@ -57,7 +55,7 @@ impl ImageFolder {
             let mut names = split.names().iter().map(|name| root.join(name));
             names.find(|path| path.is_dir() && holds_images_directly(path) == is_flat)
         };
-        let splits = SPLITS.map(|split| directory_of(split, false));
+        let splits = Split::ALL.map(|split| directory_of(split, false));
         let has_splits = splits.iter().any(Option::is_some);
         Self {
             root: root.to_owned(),

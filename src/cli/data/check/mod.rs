@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::anchors::AnchorCoverage;
-use crate::cli::eval::parse_split;
 use crate::cli::hints::advise;
 use crate::cli::print_out;
 use crate::cli::status;
@@ -34,7 +33,7 @@ pub(super) struct CheckArgs {
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Check this split only: train, val or test
-    #[arg(long, value_parser = parse_split)]
+    #[arg(long)]
     split: Option<Split>,
     /// Skip image decoding; check annotations only
     #[arg(long)]
@@ -116,6 +115,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, Vec<(String, SplitFiles)>)> {
     let path = Path::new(&args.dataset);
     if path.is_file() {
+        if args.split.is_some() || args.data_dir.is_some() {
+            anyhow::bail!("--split and --data-dir apply to a dataset, not to one annotation file");
+        }
         let files = SplitFiles::of_file(path, args.images.as_deref());
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let around = path.parent().unwrap_or(Path::new("")).to_owned();

@@ -85,6 +85,9 @@ impl RecipeOptions {
             "set": self.settings,
             "backbone": self.backbone,
             "weights": self.weights.as_ref().map(|weights| &weights.path),
+            "layout": self.weights.as_ref().and_then(|w| w.layout).map(|layout| layout.key()),
+            "strict": self.weights.as_ref().is_some_and(|weights| weights.strict),
+            "data_dir": self.data_dir,
             "lr": self.learning_rate,
             "batch_size": self.batch_size,
             "epochs": self.epochs,
@@ -567,7 +570,9 @@ fn reopen<K: RunKind>(
     observer.notice(&Notice::Resuming {
         run: path.to_path_buf(),
     });
-    let data = kind.open(launch.data_dir.as_deref())?;
+    // The data may have moved; that it is the same is checked.
+    let data_dir = options.data_dir.as_deref().or(launch.data_dir.as_deref());
+    let data = kind.open(data_dir)?;
     launch.check_data(&K::fingerprint(&data), &run)?;
     Ok(Opened {
         run,
@@ -633,8 +638,8 @@ fn random<M: Module>(init: impl FnOnce(&Device) -> M, seed: u64, device: &Device
 /// Copies given weights into a network wherever name and shape agree, but not the prediction layers
 /// of other classes.
 ///
-/// With `strict`, a sedet checkpoint must match the network tensor by tensor. A third-party file was
-/// compared with its own network when it was read ([`WeightsFile::load`]).
+/// With `strict`, the weights must match the network tensor by tensor. Prediction layers that other
+/// classes replace are no mismatch, and from a checkpoint of the other task only the backbone counts.
 fn initialize<M: Module>(
     model: M,
     mut given: LoadedWeights,
@@ -653,29 +658,40 @@ fn initialize<M: Module>(
     let has_names = given.report.is_none() && given.spec.imported.is_none();
     let has_other_names =
         has_names && !is_other_task && given.spec.class_names() != spec.class_names();
-    let mut unused = 0;
-    if has_other_names && checkpoint == dataset {
-        let layers = given.spec.network.prediction_layers();
-        let before = given.weights.len();
+    let layers = spec.network.prediction_layers();
+    if has_other_names {
         given
             .weights
             .retain(|name, _| !layers.iter().any(|layer| name.starts_with(layer)));
-        unused += before - given.weights.len();
     }
     let known: BTreeSet<String> = given.weights.keys().cloned().collect();
     let (tensors, loaded, random) = matching(&model, &mut given.weights);
-    unused += given.weights.len();
     if loaded == 0 {
         return Err(unusable("none of its tensors fits this network".into()));
     }
-    if strict && given.report.is_none() && (!random.is_empty() || unused > 0) {
-        return Err(LoadError::NotStrict {
-            path: path.to_path_buf(),
-            missing: random.iter().filter(|name| !known.contains(*name)).count(),
-            mismatched: random.iter().filter(|name| known.contains(*name)).count(),
-            unused,
+    if strict {
+        let replaces_layers = checkpoint != dataset || has_other_names;
+        let counts = |name: &&String| {
+            if is_other_task {
+                name.starts_with("backbone.")
+            } else {
+                !(replaces_layers && layers.iter().any(|layer| name.starts_with(layer)))
+            }
+        };
+        let (mismatched, missing) = random
+            .iter()
+            .filter(counts)
+            .partition::<Vec<_>, _>(|name| known.contains(*name));
+        let unused = given.weights.keys().filter(counts).count();
+        if mismatched.len() + missing.len() + unused > 0 {
+            return Err(LoadError::NotStrict {
+                path: path.to_path_buf(),
+                missing: missing.len(),
+                mismatched: mismatched.len(),
+                unused,
+            }
+            .into());
         }
-        .into());
     }
     observer.notice(&Notice::WeightsLoaded { tensors: loaded });
     if is_other_task {
