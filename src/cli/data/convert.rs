@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::ProgressBar;
 
+use super::dataset_argument;
 use crate::cli::hints::advise;
 use crate::cli::status;
 use crate::cli::{print_out, stop_on_ctrl_c};
@@ -93,7 +94,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         ))?;
     }
     if images != Images::Leave {
-        status!("next: sedet data check {}", args.output.display());
+        status!("next: sedet data check {}", dataset_argument(&args.output));
     }
     Ok(ExitCode::SUCCESS)
 }
