@@ -208,8 +208,8 @@ impl ClassificationConfig {
         let units = backbone.common_mut().se;
         let se = (*units).ok_or_else(|| ConfigError::Invalid {
             origin: "model.se".to_string(),
-            message: "the backbone has no SE units to change; the networks with units are those \
-                      named se-..., see `sedet models`"
+            message: "the backbone has no SE units to change; the names of networks with units start \
+                      with se, such as se-resnet50"
                 .to_string(),
         })?;
         *units = Some(changed(se, &self.model.se, "model.se")?);
