@@ -78,7 +78,7 @@ fn errors_of_predict_name_the_file() {
     let (checkpoint, image_path) = (text(&checkpoint), text(&image_path));
     fails_with(
         &["predict", "--checkpoint", &checkpoint, &image_path],
-        &["bad.safetensors", "unknown format of weight file"],
+        &["bad.safetensors", "unknown weights file format"],
     );
     fails_with(
         &["predict", "--checkpoint", &checkpoint, "gone.jpg"],

@@ -692,7 +692,7 @@ fn a_truncated_file_is_checked_up_to_its_end() {
         &[
             "data", "check", &directory, "--split", "train", "--fix", &out,
         ],
-        &["train.json", "can't be read to its end"],
+        &["train.json", "cannot be read to its end"],
     );
     assert!(!Path::new(&out).exists());
 }

@@ -290,7 +290,7 @@ fn the_command_writes_a_classifier_and_refuses_a_detector_and_a_path_that_cannot
         "error: ",
         "torchvision_old_detector.pth",
         "this model is a detector",
-        "--format torchvision",
+        "--format safetensors",
         "safetensors",
     ] {
         assert!(line.contains(part), "{line}");

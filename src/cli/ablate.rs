@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::progress::ConsoleProgress;
 use super::train::RecipeArgs;
-use super::{hints, message, print_out, status, stop_on_ctrl_c};
+use super::{hints, message, print_out, status, stop_on_ctrl_c, whole_number};
 use sedet_core::train::RunError;
 use sedet_core::train::ablation::{
     self, AblationObserver, AblationReport, AblationRequest, Axis, RunPosition,
@@ -22,7 +22,7 @@ pub(super) struct AblateArgs {
     #[arg(long, value_name = "KEY=VALUES", required = true)]
     over: Vec<Axis>,
     /// Random seeds that every setting is trained with
-    #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
+    #[arg(long, value_delimiter = ',', default_value = "0,1,2", value_parser = whole_number::<u64>)]
     seeds: Vec<u64>,
     /// Directory of all runs; finished runs in it are not trained again
     #[arg(long)]

@@ -13,6 +13,7 @@ use sedet_core::model::{DatasetDetections, Model, ground_truth, without_skipped}
 use sedet_core::report::{Evaluation, write_text};
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
+use sedet_data::directory::create_directory;
 use sedet_data::eval::confusion::{
     Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_image, verdicts_csv,
 };
@@ -112,7 +113,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
 /// Writes and prints the metrics.
 fn report(args: &EvalArgs, evaluation: &Evaluation) -> anyhow::Result<()> {
     if let Some(output) = &args.output {
-        std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+        create_directory(output).with_context(|| output.display().to_string())?;
         evaluation.write(output)?;
     }
     if args.json {

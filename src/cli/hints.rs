@@ -9,7 +9,9 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 
+use super::data::dataset_argument;
 use sedet_core::device::DeviceError;
 use sedet_core::excitation::ExcitationError;
 use sedet_core::model::ModelError;
@@ -17,13 +19,16 @@ use sedet_core::train::RunError;
 use sedet_core::train::ablation::AblationError;
 use sedet_core::train::engine::TrainError;
 use sedet_core::train::memory::NotEnoughMemory;
-use sedet_core::train::run_dir::RunDirError;
+use sedet_core::train::run_dir::{RunDir, RunDirError};
+use sedet_core::weights::checkpoint::CheckpointError;
+use sedet_core::weights::export::ExportError;
+use sedet_core::weights::foreign::ForeignError;
 use sedet_core::weights::load::LoadError;
 use sedet_core::weights::onnx::OnnxError;
 use sedet_data::DataError;
 use sedet_data::annotations::layout::LayoutError;
 use sedet_data::curation::convert::ConvertError;
-use sedet_data::datasets::registry::{DATA_DIR_VARIABLE, RegistryError};
+use sedet_data::datasets::registry::{AnyDatasetName, DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::{FetchError, data_source};
 use sedet_data::eval::EvalError;
 
@@ -52,6 +57,9 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(memory),
     |cause| cause.downcast_ref().and_then(model),
     |cause| cause.downcast_ref().and_then(weights),
+    |cause| cause.downcast_ref().and_then(checkpoint),
+    |cause| cause.downcast_ref().and_then(foreign_file),
+    |cause| cause.downcast_ref().and_then(weights_export),
     |cause| cause.downcast_ref().and_then(onnx),
     |cause| cause.downcast_ref().and_then(device),
     |cause| cause.downcast_ref().and_then(dataset_hint),
@@ -110,6 +118,10 @@ fn run_directory(error: &RunDirError) -> Option<String> {
             "continue it with --resume {}, or choose another --output",
             path.display()
         )),
+        // A directory with a run is the one that is resumed: there is no other --output to choose.
+        RunDirError::Busy { path, .. } if RunDir::open(path).is_ok() => {
+            Some("wait until it has ended".to_string())
+        }
         RunDirError::Busy { .. } => {
             Some("wait until it has ended, or choose another --output".to_string())
         }
@@ -132,6 +144,7 @@ fn ablation(error: &AblationError) -> Option<String> {
         AblationError::NoSeeds => Some("list at least one, such as --seeds 0,1,2".to_string()),
         AblationError::OtherOptions { .. } => Some("choose another --output".to_string()),
         AblationError::Dataset(inner) => hint_of(inner),
+        AblationError::Recipe(inner) => run(inner),
         _ => None,
     }
 }
@@ -157,15 +170,44 @@ fn weights(error: &LoadError) -> Option<String> {
             Some("omit --layout; it applies to third-party checkpoints only".to_string())
         }
         LoadError::NotStrict { .. } => Some("omit --strict to load what matches".to_string()),
-        LoadError::Checkpoint(_) | LoadError::Import(_) => None,
+        LoadError::Checkpoint(inner) => hint_of(inner),
+        LoadError::Import(_) => None,
+    }
+}
+
+fn checkpoint(error: &CheckpointError) -> Option<String> {
+    match error {
+        CheckpointError::Read { path, .. } => best_of_run(path),
+        _ => None,
+    }
+}
+
+fn foreign_file(error: &ForeignError) -> Option<String> {
+    match error {
+        ForeignError::Read { path, .. } => best_of_run(path),
+        _ => None,
+    }
+}
+
+/// Returns the hint for the directory of a run in the place of a weights file.
+fn best_of_run(path: &Path) -> Option<String> {
+    let best = RunDir::at(path).best_checkpoint();
+    best.is_file()
+        .then(|| format!("the best checkpoint of this run is {}", best.display()))
+}
+
+fn weights_export(error: &ExportError) -> Option<String> {
+    match error {
+        ExportError::NoSuchNetwork { .. } => {
+            Some("export with sedet's own tensor names: --format safetensors".to_string())
+        }
+        ExportError::Write(_) => None,
     }
 }
 
 fn onnx(error: &OnnxError) -> Option<String> {
     match error {
-        OnnxError::Detector => {
-            Some("export its weights with --format torchvision or --format safetensors".to_string())
-        }
+        OnnxError::Detector => Some("export its weights: --format safetensors".to_string()),
         _ => None,
     }
 }
@@ -178,23 +220,50 @@ fn device(error: &DeviceError) -> Option<String> {
 fn dataset_hint(error: &RegistryError) -> Option<String> {
     match error {
         RegistryError::NoDataDir { name } => {
-            let option = format!("give --data-dir DIR or set {DATA_DIR_VARIABLE}");
-            Some(match download_hint(name) {
-                Some(download) => format!("{option}; {download}"),
-                None => option,
-            })
+            let hints = [
+                local_directory(name),
+                Some(format!("give --data-dir DIR or set {DATA_DIR_VARIABLE}")),
+                download_hint(name, None),
+            ];
+            Some(hints.into_iter().flatten().collect::<Vec<_>>().join("; "))
         }
-        RegistryError::Data { name, source } => data_hint(source).or_else(|| download_hint(name)),
+        RegistryError::Data {
+            name,
+            data_dir,
+            source,
+        } => data_hint(source).or_else(|| {
+            let download = download_hint(name, data_dir.as_deref());
+            let hints = [local_directory(name), download].into_iter().flatten();
+            let hints: Vec<String> = hints.collect();
+            (!hints.is_empty()).then(|| hints.join("; "))
+        }),
         RegistryError::NoTestSplit => Some("use --split val".into()),
         _ => None,
     }
 }
 
-fn download_hint(name: &str) -> Option<String> {
+/// Returns how to name a directory that has the name of a known dataset, if there is one.
+fn local_directory(name: &str) -> Option<String> {
+    let is_hidden = AnyDatasetName::is_named(name) && Path::new(name).is_dir();
+    is_hidden.then(|| {
+        format!(
+            "'{name}' is the named dataset; for the directory of that name, give {}",
+            dataset_argument(Path::new(name))
+        )
+    })
+}
+
+/// Returns how to download a named dataset into the data directory that was given.
+fn download_hint(name: &str, data_dir: Option<&Path>) -> Option<String> {
+    let option = match data_dir {
+        Some(directory) => format!(" --data-dir {}", directory.display()),
+        None => String::new(),
+    };
+    let command = format!("`sedet data download {name}{option}`");
     if name == "imagenet" {
-        Some("`sedet data download imagenet` prints how to get it".into())
+        Some(format!("{command} prints how to get it"))
     } else if name == "blood-cells" || data_source(name).is_some() {
-        Some(format!("`sedet data download {name}` downloads it"))
+        Some(format!("{command} downloads it"))
     } else {
         None
     }
@@ -250,8 +319,7 @@ fn convert_hint(error: &ConvertError) -> Option<String> {
 
 fn excitation(error: &ExcitationError) -> Option<String> {
     (*error == ExcitationError::NoBlocks).then(|| {
-        "take a network with SE blocks: in the list of `sedet models` their names start with se"
-            .to_owned()
+        "use a network with SE blocks (names that start with `se` in `sedet models`)".to_owned()
     })
 }
 
@@ -336,6 +404,62 @@ mod tests {
             "progress saved; resume with: sedet train --resume runs/a (add --on-bad-image skip to skip \
              unreadable images)"
         );
+    }
+
+    #[test]
+    fn a_missing_dataset_is_downloaded_into_the_given_directory() {
+        let error = |data_dir: Option<&str>| {
+            anyhow::Error::new(RegistryError::Data {
+                name: "cifar10".into(),
+                data_dir: data_dir.map(Into::into),
+                source: DataError::Labels {
+                    origin: "data".into(),
+                    problem: "empty".into(),
+                },
+            })
+        };
+        for (data_dir, command) in [
+            (None, "`sedet data download cifar10` downloads it"),
+            (
+                Some("/data"),
+                "`sedet data download cifar10 --data-dir /data` downloads it",
+            ),
+        ] {
+            assert_eq!(hint_for(&error(data_dir)).as_deref(), Some(command));
+        }
+    }
+
+    #[test]
+    fn the_directory_of_a_run_in_place_of_a_checkpoint_leads_to_the_best_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = || {
+            anyhow::Error::new(LoadError::from(CheckpointError::Read {
+                path: dir.path().into(),
+                source: std::io::ErrorKind::IsADirectory.into(),
+            }))
+        };
+        assert_eq!(hint_for(&error()), None);
+        let best = dir.path().join("checkpoints/best.safetensors");
+        std::fs::create_dir(dir.path().join("checkpoints")).unwrap();
+        std::fs::write(&best, "").unwrap();
+        let hint = hint_for(&error()).unwrap();
+        assert!(hint.ends_with(&best.display().to_string()), "{hint}");
+    }
+
+    #[test]
+    fn a_run_that_is_resumed_twice_has_no_other_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let hint = || {
+            let error = RunDirError::Busy {
+                path: dir.path().into(),
+                owner: String::new(),
+            };
+            hint_for(&error.into()).unwrap()
+        };
+        assert!(hint().contains("--output"));
+        std::fs::create_dir(dir.path().join("checkpoints")).unwrap();
+        std::fs::write(RunDir::at(dir.path()).last_checkpoint(), "").unwrap();
+        assert_eq!(hint(), "wait until it has ended");
     }
 
     #[test]

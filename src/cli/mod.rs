@@ -131,11 +131,24 @@ fn message(error: &anyhow::Error) -> String {
     })
 }
 
-/// Replaces the operating system's wording for a missing file.
+/// Replaces the operating system's wording of common causes.
 fn plain(message: &str) -> String {
     message
         .replace("No such file or directory (os error 2)", "file not found")
         .replace("cannot be read: file not found", "file not found")
+        .replace(
+            "Not a directory (os error 20)",
+            "a part of the path is a file",
+        )
+        .replace("Is a directory (os error 21)", "is a directory")
+        .replace("cannot be read: is a directory", "is a directory")
+        .replace("Permission denied (os error 13)", "permission denied")
+}
+
+/// Parses the value of an option that is a whole number.
+fn whole_number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    text.parse()
+        .map_err(|_| "expected a whole number".to_string())
 }
 
 /// Returns whether the reader of the output is gone, as in `sedet ... | head`, which is not a failure.

@@ -13,6 +13,7 @@ use super::{DeviceArgs, ImageFormat, print_out, status};
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
 use sedet_core::render::save_boxes;
 use sedet_core::report::{drawn_detections, unique_name, write_text};
+use sedet_data::directory::create_directory;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
 use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
 use sedet_data::loading::decode::{IMAGE_EXTENSIONS, decode_image, has_image_extension};
@@ -55,7 +56,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     check_options(&args, weights.spec.task())?;
     let model = Model::from_weights(weights, &args.checkpoint, &device.device)?;
     if let Some(output) = &args.output {
-        std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+        create_directory(output).with_context(|| output.display().to_string())?;
     }
     let mut report: Box<dyn Report> = match model.task() {
         Task::Detection => Box::new(Detections::new(&args, &model)?),

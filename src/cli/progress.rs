@@ -9,6 +9,7 @@ use super::report::report_skipped;
 use super::status;
 use sedet_core::train::engine::{Evaluation, StepReport};
 use sedet_core::train::observer::{Notice, Observer};
+use sedet_core::train::run_dir::RunDir;
 
 /// Prints the progress of a training run.
 #[derive(Debug)]
@@ -135,8 +136,11 @@ impl Observer for ConsoleProgress {
         let numbers: Vec<String> = evaluation
             .metrics
             .iter()
-            .filter(|(name, _)| ["AP", "AP50", "AP75", "top1"].contains(&name.as_str()))
-            .map(|(name, value)| format!("{name} {value:.3}"))
+            .filter_map(|(name, value)| match name.as_str() {
+                "AP" | "AP50" | "AP75" => Some(format!("{name} {value:.3}")),
+                "top1" => Some(format!("top-1 {value:.2} %")),
+                _ => None,
+            })
             .collect();
         let best = if is_best { "  (best so far)" } else { "" };
         self.line(&format!(
@@ -155,6 +159,16 @@ impl Observer for ConsoleProgress {
             Notice::SkippedInEvaluation { reasons } => {
                 self.end();
                 report_skipped("skipped in evaluation", reasons, None);
+            }
+            Notice::AlreadyTrained { run, epochs } => {
+                let best = RunDir::at(run).best_checkpoint();
+                self.line(&notice.to_string());
+                self.line(&format!(
+                    "hint: to train longer: sedet train --resume {} --epochs N with N above {epochs}; for a new \
+                     run: sedet train --weights {} --dataset DATASET --output NEW",
+                    run.display(),
+                    best.display()
+                ));
             }
             Notice::StoppedEarly | Notice::TimeLimit => {
                 self.end();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::progress::{ConsoleProgress, duration};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, status, stop_on_ctrl_c};
+use super::{DeviceArgs, print_out, status, stop_on_ctrl_c, whole_number};
 use sedet_core::report::Evaluation;
 use sedet_core::train::engine::Outcome;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
@@ -19,7 +19,7 @@ pub(super) struct TrainArgs {
     #[arg(long, required_unless_present = "resume")]
     dataset: Option<String>,
     /// Random seed of weights, order, augmentation and sampling [default: the recipe's]
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<u64>)]
     seed: Option<u64>,
     /// Directory of the run [default: runs/DATASET]
     #[arg(long)]
@@ -56,10 +56,10 @@ pub(super) struct RecipeArgs {
     #[arg(long)]
     lr: Option<f64>,
     /// Images per batch [default: the recipe's]
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<usize>)]
     batch_size: Option<usize>,
     /// Number of epochs [default: the recipe's]
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<usize>)]
     epochs: Option<usize>,
     /// What to do with unreadable images: stop, or skip them and list them at the end; also applies to
     /// --resume [default: the recipe's]
@@ -140,7 +140,7 @@ fn next_steps(report: &TrainReport, result: &RunResult) -> String {
     let best = report.run.best_checkpoint();
     let best = best.display();
     let mut text = format!(
-        "best checkpoint ({} of training): {best}\n",
+        "best checkpoint (after {} of training): {best}\n",
         duration(result.seconds)
     );
     if let Some(directory) = result.samples.first().and_then(|file| file.parent()) {

@@ -302,6 +302,9 @@ fn describe(path: &Path, file: &ForeignFile) -> anyhow::Result<String> {
         return Ok("a sedet checkpoint".into());
     }
     Ok(match recognize(file, None) {
+        Ok(found) if found.layout.name().starts_with(found.layout.key()) => {
+            found.layout.name().to_string()
+        }
         Ok(found) => format!("{} ({})", found.layout.name(), found.layout.key()),
         Err(reason) => reason,
     })

@@ -10,6 +10,7 @@ use crate::render::{
 use sedet_data::annotations::Category;
 use sedet_data::atomic::write_atomically;
 use sedet_data::datasets::detection::DetectionDataset;
+use sedet_data::directory::create_directory;
 use sedet_data::eval::CocoEvaluation;
 use sedet_data::eval::classification::ClassificationEvaluation;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
@@ -113,7 +114,7 @@ pub fn write_samples(
     count: usize,
     directory: &Path,
 ) -> Result<Vec<PathBuf>, SampleError> {
-    std::fs::create_dir_all(directory).map_err(|reason| RenderError::Write {
+    create_directory(directory).map_err(|reason| RenderError::Write {
         path: directory.to_path_buf(),
         reason,
     })?;

@@ -116,7 +116,7 @@ pub enum DataError {
     },
 
     /// A thread could not be started.
-    #[error("can't start a loader thread: {source}")]
+    #[error("cannot start a loader thread: {source}")]
     Threads {
         /// The error of the operating system.
         source: std::io::Error,

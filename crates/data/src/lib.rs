@@ -19,6 +19,7 @@ pub mod boxes;
 pub mod csv;
 pub mod curation;
 pub mod datasets;
+pub mod directory;
 mod error;
 pub mod eval;
 pub mod images;

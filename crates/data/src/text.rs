@@ -1,4 +1,4 @@
-//! Formatting of counts in messages.
+//! Counts and suggestions in messages.
 
 /// Formats a count with its noun: `1 image`, `2 images`, `3 categories`.
 ///
@@ -30,6 +30,33 @@ pub fn plural(noun: &str) -> String {
     }
     let hisses = ["s", "x", "ch", "sh"].iter().any(|end| noun.ends_with(end));
     format!("{noun}{}", if hisses { "es" } else { "s" })
+}
+
+/// Returns ` (did you mean 'NAME'?)` for the known name that is most similar to `name`, or nothing if none is
+/// similar.
+///
+/// # Examples
+/// ```
+/// use sedet_data::text::did_you_mean;
+///
+/// assert_eq!(did_you_mean("coc", &["shapes", "coco"]), " (did you mean 'coco'?)");
+/// assert_eq!(did_you_mean("abc", &["shapes", "coco"]), "");
+/// ```
+pub fn did_you_mean<S: AsRef<str>>(name: &str, known: &[S]) -> String {
+    match nearest(name, known) {
+        Some(known) => format!(" (did you mean '{known}'?)"),
+        None => String::new(),
+    }
+}
+
+/// Returns the known name that is most similar to `name`, if it is similar enough for a typing error.
+pub(crate) fn nearest<'a, S: AsRef<str>>(name: &str, known: &'a [S]) -> Option<&'a str> {
+    /// Jaro-Winkler similarity above which a name is treated as a typing error.
+    const SIMILAR: f64 = 0.85;
+    let known = known.iter().map(AsRef::as_ref);
+    let similar = known.map(|known| (strsim::jaro_winkler(name, known), known));
+    let (similarity, best) = similar.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (similarity >= SIMILAR).then_some(best)
 }
 
 #[cfg(test)]

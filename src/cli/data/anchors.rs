@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use sedet_core::config::{DetectionConfig, Recipe as _};
-use sedet_core::detection::coverage::best_overlap;
+use sedet_core::detection::coverage::best_iou;
 use sedet_data::annotations::AnnotationStore;
 use sedet_data::boxes::ImageSize;
 use sedet_data::datasets::detection::TargetFilter;
@@ -54,7 +54,7 @@ impl AnchorCoverage {
                     .filter(|annotation| !annotation.is_crowd)
                     .map(move |annotation| annotation.box_in_image.clip(size))
                     .filter(move |found| found.width() > min_side && found.height() > min_side)
-                    .map(move |found| best_overlap(anchors, padded, found.scale(x, y)))
+                    .map(move |found| best_iou(anchors, padded, found.scale(x, y)))
             })
             .collect();
         if ious.is_empty() {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use super::dataset_argument;
 use crate::cli::hints::advise;
 use crate::cli::print_out;
 use crate::cli::report::with_bar;
@@ -86,7 +87,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         ))?;
     }
     if images != Images::Leave {
-        status!("next: sedet data check {}", args.output.display());
+        status!("next: sedet data check {}", dataset_argument(&args.output));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
 use sedet_data::datasets::sources::{
     DataSource, FetchStep, data_source, data_sources, imagenet_instructions,
 };
+use sedet_data::directory::create_directory;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DownloadArgs {
@@ -113,7 +114,7 @@ fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
         bail!("--only does not apply to {BLOOD_CELLS}, which has no parts");
     }
     let directory = base.join(BLOOD_CELLS);
-    std::fs::create_dir_all(base).with_context(|| base.display().to_string())?;
+    create_directory(base).with_context(|| base.display().to_string())?;
     status!("BCCD blood cells, MIT license, (c) 2017 shenggan; about 8 MB");
     let bar = byte_bar();
     let mirror = args.mirror.as_deref().unwrap_or(BASE_URL);

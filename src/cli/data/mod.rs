@@ -9,9 +9,12 @@ mod show;
 mod split;
 mod stats;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+
+use sedet_data::datasets::registry::AnyDatasetName;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DataArgs {
@@ -46,5 +49,32 @@ pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
         DataCommand::Show(args) => show::run(&args),
         DataCommand::Convert(args) => convert::run(&args),
         DataCommand::Split(args) => split::run(&args),
+    }
+}
+
+/// Formats a directory as the name of a dataset in a command: a known name becomes a path.
+pub(super) fn dataset_argument(directory: &Path) -> String {
+    let name = directory.display().to_string();
+    if AnyDatasetName::is_named(&name) {
+        format!("./{name}")
+    } else {
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_with_the_name_of_a_known_dataset_is_written_as_a_path() {
+        for (directory, expected) in [
+            ("coco", "./coco"),
+            ("cifar10", "./cifar10"),
+            ("out/coco", "out/coco"),
+            ("cells", "cells"),
+        ] {
+            assert_eq!(dataset_argument(Path::new(directory)), expected);
+        }
     }
 }

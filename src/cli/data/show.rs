@@ -13,6 +13,7 @@ use sedet_core::train::training_loader;
 use sedet_data::annotations::layout::Split;
 use sedet_data::boxes::ImageSize;
 use sedet_data::datasets::registry::DatasetName;
+use sedet_data::directory::create_directory;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::loading::batch::{BatchImage, DetectionBatch};
 use sedet_data::text::count;
@@ -61,7 +62,7 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let categories = opened.dataset.store().categories().to_vec();
     let preprocess = config.preprocess();
     let loader = training_loader(&config, opened.dataset, preprocess)?;
-    std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
+    create_directory(&args.output).with_context(|| args.output.display().to_string())?;
     let mut rows = vec![
         ["image", "id", "file", "input", "boxes"]
             .map(String::from)

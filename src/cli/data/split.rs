@@ -15,6 +15,7 @@ use sedet_data::annotations::coco::copy::{Copied, copy_coco};
 use sedet_data::annotations::coco::{List, read_coco};
 use sedet_data::atomic::write_atomically;
 use sedet_data::curation::split::stratified;
+use sedet_data::directory::create_directory;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;
 
@@ -81,7 +82,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
+    create_directory(&args.output).with_context(|| args.output.display().to_string())?;
     for (part, path) in paths.iter().enumerate() {
         let is_in = |image: u64| store.index_of_image(image).map(|at| part_of[at]) == Some(part);
         write_part(&args.annotations, path, is_in)?;

@@ -16,6 +16,7 @@ use sedet_data::atomic::write_atomically;
 use sedet_data::csv::to_csv;
 use sedet_data::curation::statistics::{Histogram, Statistics};
 use sedet_data::datasets::registry::DatasetName;
+use sedet_data::directory::create_directory;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;
 
@@ -73,7 +74,7 @@ fn write_files(
     statistics: &Statistics,
     report: &Value,
 ) -> anyhow::Result<()> {
-    std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+    create_directory(output).with_context(|| output.display().to_string())?;
     for (name, text) in [
         ("statistics.json", format!("{report:#}\n")),
         ("statistics.csv", to_csv(rows(statistics))),

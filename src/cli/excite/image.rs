@@ -16,6 +16,7 @@ use sedet_core::render::feature_maps::{Tile, grid, overlay, tile_sized};
 use sedet_core::render::{save_gates, save_image};
 use sedet_core::report::write_text;
 use sedet_data::boxes::BoxXyxy;
+use sedet_data::directory::create_directory;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::loading::decode::decode_image;
@@ -46,7 +47,7 @@ pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
     let recording = network.record(&image, Depth::GatesAndFeatureMaps)?;
 
     let output = &args.output;
-    std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+    create_directory(output).with_context(|| output.display().to_string())?;
     write_text(&output.join("gates.csv"), &recording.gates_csv())?;
     for name in ["gates.png", "gates.svg"] {
         save_gates(&recording.gate_rows(), &output.join(name))?;

@@ -20,6 +20,7 @@ use sedet_core::render::{MAX_PANELS, save_excitation_figures};
 use sedet_core::report::write_text;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
+use sedet_data::directory::create_directory;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;
 use sedet_nn::nn::se::Gate;
@@ -54,10 +55,10 @@ pub(super) struct ExciteArgs {
     /// Blocks in the figures: SE_2_3,... [default: the last of each stage and all of the last stage]
     #[arg(long, value_delimiter = ',', value_name = "SE_2_3,...")]
     blocks: Vec<String>,
-    /// Channels per block in the figures, evenly spread
+    /// Channels per block in the figures, evenly spaced
     #[arg(long, value_name = "N", default_value_t = 50)]
     channels: usize,
-    /// Number of images, evenly spread over the split [default: all]
+    /// Number of images, evenly spaced in the split [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Directory for excitation.safetensors, statistics.csv, summary.json and the figures; with --image
@@ -112,7 +113,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
             blocks.len()
         );
     }
-    std::fs::create_dir_all(&args.output).with_context(|| args.output.display().to_string())?;
+    create_directory(&args.output).with_context(|| args.output.display().to_string())?;
 
     let number = args.limit.unwrap_or(usize::MAX).min(images.len());
     status!("{} on {}", count(number, "image"), device.name);

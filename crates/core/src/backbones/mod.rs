@@ -122,7 +122,7 @@ pub struct CommonConfig<'a> {
 /// Generates [`BackboneConfig`] and [`AnyBackbone`] from the list of families.
 macro_rules! families {
     // `$d` is a dollar sign, which the macro generated below needs.
-    ($d:tt $($variant:ident $name:literal $module:ident::{$config:ident, $network:ident};)+) => {
+    ($d:tt $($variant:ident $name:literal $title:literal $module:ident::{$config:ident, $network:ident};)+) => {
         /// The configuration of a backbone of any family.
         ///
         /// It is written with the key `family` beside those of the family. Without that key it is
@@ -189,6 +189,13 @@ macro_rules! families {
                 }
             }
 
+            /// Returns the published name of the family, for messages.
+            pub const fn family_title(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $title,)+
+                }
+            }
+
             /// Returns the configuration as detectors use it. It has the same parameters.
             #[must_use]
             pub fn for_detection(self) -> Self {
@@ -236,16 +243,16 @@ macro_rules! families {
     };
 }
 
-// The list of families: the variant, the key `family`, and the module with configuration and network.
+// The list of families: the variant, the key `family`, the published name, and the module with configuration and network.
 families! { $
-    Resnet "resnet" resnet::{ResNetConfig, ResNet};
-    Vgg "vgg" vgg::{VggConfig, Vgg};
-    BnInception "bn_inception" bn_inception::{BnInceptionConfig, BnInception};
-    InceptionResnetV2 "inception_resnet_v2" inception_resnet_v2::{InceptionResnetV2Config, InceptionResnetV2};
-    Mobilenet "mobilenet" mobilenet::{MobilenetConfig, Mobilenet};
-    Shufflenet "shufflenet" shufflenet::{ShufflenetConfig, Shufflenet};
-    PreactResnet "preact_resnet" preact_resnet::{PreactResNetConfig, PreactResNet};
-    ShakeShake "shake_shake" shake_shake::{ShakeShakeConfig, ShakeShake};
+    Resnet "resnet" "ResNet" resnet::{ResNetConfig, ResNet};
+    Vgg "vgg" "VGG" vgg::{VggConfig, Vgg};
+    BnInception "bn_inception" "BN-Inception" bn_inception::{BnInceptionConfig, BnInception};
+    InceptionResnetV2 "inception_resnet_v2" "Inception-ResNet-v2" inception_resnet_v2::{InceptionResnetV2Config, InceptionResnetV2};
+    Mobilenet "mobilenet" "MobileNet" mobilenet::{MobilenetConfig, Mobilenet};
+    Shufflenet "shufflenet" "ShuffleNet" shufflenet::{ShufflenetConfig, Shufflenet};
+    PreactResnet "preact_resnet" "pre-activation ResNet" preact_resnet::{PreactResNetConfig, PreactResNet};
+    ShakeShake "shake_shake" "Shake-Shake" shake_shake::{ShakeShakeConfig, ShakeShake};
 }
 
 // `remote = "Self"` makes the derived code plain functions of the type, which these call.

@@ -11,6 +11,7 @@
 use serde::Serialize;
 
 use super::{BackboneConfig, published_networks};
+use sedet_data::text::did_you_mean;
 use sedet_nn::nn::norm::NormKind;
 use sedet_nn::nn::se::SeConfig;
 
@@ -18,7 +19,7 @@ use sedet_nn::nn::se::SeConfig;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ZooError {
     /// Not a published network.
-    #[error("unknown backbone '{name}'; known: {}", known.join(", "))]
+    #[error("unknown backbone '{name}'{}; known: {}", did_you_mean(name, known), known.join(", "))]
     Unknown {
         /// The requested name.
         name: String,
@@ -279,6 +280,11 @@ mod tests {
     fn an_unknown_name_lists_the_known_ones() {
         let message = backbone("resnet19").unwrap_err().to_string();
         assert!(message.contains("'resnet19'") && message.contains("se-resnext50-32x4d"));
+        let message = network("seresnet50").unwrap_err().to_string();
+        assert!(
+            message.starts_with("unknown backbone 'seresnet50' (did you mean 'se-resnet50'?)"),
+            "{message}"
+        );
         assert!(!message.contains("wrn"), "not a detector backbone");
         let message = network("vgg19").unwrap_err().to_string();
         assert!(message.contains("'vgg19'") && message.contains("se-vgg16-bn"));

@@ -6,7 +6,7 @@ use toml::Table;
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
-    check_width,
+    check_width, invalid_backbone,
 };
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::network;
@@ -187,14 +187,18 @@ impl ClassificationConfig {
             }
         };
         classifier.num_classes = num_classes;
-        let mut classifier = changed(classifier, &self.model.overrides, "model.overrides")?;
+        let name = match &self.model.adopted {
+            None => &self.model.backbone,
+            Some(_) => "from the weights",
+        };
+        let backbone = classifier.backbone.clone();
+        let mut classifier = changed(classifier, &self.model.overrides, "model.overrides")
+            .map_err(|error| invalid_backbone(&backbone, name).unwrap_or(error))?;
         self.change_se(&mut classifier.backbone)?;
-        let valid = classifier.backbone.validate();
-        valid.map_err(|e| ConfigError::Invalid {
-            origin: "the backbone".to_string(),
-            message: e.to_string(),
-        })?;
-        Ok(classifier)
+        match invalid_backbone(&classifier.backbone, name) {
+            Some(error) => Err(error),
+            None => Ok(classifier),
+        }
     }
 
     fn change_se(&self, backbone: &mut BackboneConfig) -> Result<(), ConfigError> {
@@ -204,8 +208,8 @@ impl ClassificationConfig {
         let units = backbone.common_mut().se;
         let se = (*units).ok_or_else(|| ConfigError::Invalid {
             origin: "model.se".to_string(),
-            message: "the backbone has no SE units to change; the networks with units are those \
-                      named se-..., see `sedet models`"
+            message: "the backbone has no SE units to change; the names of networks with units start \
+                      with se, such as se-resnet50"
                 .to_string(),
         })?;
         *units = Some(changed(se, &self.model.se, "model.se")?);
@@ -289,7 +293,7 @@ mod tests {
         for (name, task, _) in RECIPES {
             if task != Task::Classification {
                 let message = load(name, &[]).unwrap_err().to_string();
-                assert!(message.contains("a recipe for detection"), "{message}");
+                assert!(message.contains("is for detection, but"), "{message}");
                 continue;
             }
             count += 1;

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
-    check_width, merge,
+    check_width, invalid_backbone, key_of, merge,
 };
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::{backbone, detector_names};
@@ -137,6 +137,20 @@ impl Recipe for DetectionConfig {
         (self.loader.batch_size, self.loader.base_batch_size)
     }
 
+    fn warnings(&self, settings: &[String]) -> Vec<String> {
+        let sets = |key: &str| settings.iter().any(|setting| key_of(setting) == Some(key));
+        let sizes = &self.augment.min_sizes;
+        if sizes.is_empty() || !sets("input.min_size") || sets("augment.min_sizes") {
+            return Vec::new();
+        }
+        let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+        vec![format!(
+            "input.min_size is used in evaluation only: in training the recipe resizes the shorter side to \
+             augment.min_sizes ({}); set both",
+            sizes.join(", ")
+        )]
+    }
+
     fn set_base_batch_size(&mut self, images: usize) {
         self.loader.base_batch_size = images;
     }
@@ -169,8 +183,13 @@ impl DetectionConfig {
         } else {
             0
         };
-        let detector = FasterRcnnConfig::new(self.model.preset, net, num_classes);
-        let mut detector = changed(detector, &self.model.overrides, "model.overrides")?;
+        let name = match &self.model.imported_backbone {
+            None => &self.model.backbone,
+            Some(_) => "from the weights",
+        };
+        let detector = FasterRcnnConfig::new(self.model.preset, net.clone(), num_classes);
+        let mut detector = changed(detector, &self.model.overrides, "model.overrides")
+            .map_err(|error| invalid_backbone(&net, name).unwrap_or(error))?;
         if !self.model.se.is_empty() {
             let se = detector.backbone.common_mut().se;
             let own = se.ok_or_else(|| ConfigError::Invalid {
@@ -194,6 +213,9 @@ impl DetectionConfig {
                           weights): batch statistics would be updated twice per step"
                     .to_string(),
             });
+        }
+        if let Some(error) = invalid_backbone(&detector.backbone, name) {
+            return Err(error);
         }
         detector.validate().map_err(|e| ConfigError::Invalid {
             origin: match e {
@@ -341,8 +363,23 @@ mod tests {
             set("model.backbone=resnet34").unwrap().model.backbone,
             "resnet34"
         );
-        let unknown = set("train.epoch=3").unwrap_err().to_string();
-        assert!(unknown.contains("epoch"), "{unknown}");
+        for (setting, expected) in [
+            (
+                "train.epoch=3",
+                "setting 'train.epoch=3': unknown key (did you mean 'epochs'?); known: ",
+            ),
+            (
+                "trian.epochs=3",
+                "setting 'trian.epochs=3': trian: unknown key (did you mean 'train'?); known: ",
+            ),
+            (
+                "train.epochs=abc",
+                "setting 'train.epochs=abc': expected a whole number, not \"abc\"",
+            ),
+        ] {
+            let message = set(setting).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
         for wrong in [
             "epochs",
             "=3",
@@ -371,7 +408,41 @@ mod tests {
         )
         .unwrap();
         let message = wrong.detector(3, false).unwrap_err().to_string();
-        assert!(message.contains("train_limit"), "{message}");
+        assert!(
+            message.starts_with(
+                "model.overrides.rpn.train_limit: unknown key (did you mean 'train_limits'?)"
+            ),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_width_that_a_backbone_does_not_allow_is_named_with_the_backbone() {
+        let settings = ["model.backbone=se-resnext50-32x4d", "model.width=0.1"];
+        let settings = settings.map(String::from);
+        let config = DetectionConfig::load("shapes", &settings).unwrap();
+        let message = config.detector(3, false).unwrap_err().to_string();
+        assert!(
+            message.starts_with("backbone se-resnext50-32x4d with model.width=0.1: groups is 32"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn an_input_size_that_training_does_not_use_is_warned_about() {
+        let warnings = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
+            let config = DetectionConfig::load("coco-detectron2-1x", &settings).unwrap();
+            config.warnings(&settings)
+        };
+        let found = warnings(&["input.min_size=400"]);
+        assert!(
+            matches!(found.as_slice(), [one] if one.contains("augment.min_sizes (640, 672")),
+            "{found:?}"
+        );
+        assert_eq!(warnings(&[]), [String::new(); 0]);
+        let both = warnings(&["input.min_size=400", "augment.min_sizes=[400]"]);
+        assert_eq!(both, [String::new(); 0]);
     }
 
     #[test]
@@ -408,12 +479,9 @@ mod tests {
         for (settings, expected) in [
             (
                 vec!["model.se.squeze=max"],
-                "model.se: unknown field `squeze`",
+                "model.se.squeze: unknown key (did you mean 'squeeze'?)",
             ),
-            (
-                vec!["model.se.squeeze=maximum"],
-                "unknown variant `maximum`",
-            ),
+            (vec!["model.se.squeeze=maximum"], "unknown value 'maximum'"),
             (
                 vec!["model.se.reduction=0"],
                 "se.reduction must be at least 1",

@@ -6,6 +6,7 @@
 
 mod classification;
 mod detection;
+mod problem;
 mod recipes;
 pub mod training;
 
@@ -21,6 +22,8 @@ pub use recipes::{RECIPES, recipe_for, recipe_for_labeled};
 
 pub use crate::spec::Task;
 
+use self::problem::Problem;
+use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::ZooError;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
 use training::EngineConfig;
@@ -56,7 +59,7 @@ pub enum ConfigError {
     #[error("setting '{0}': expected KEY=VALUE, such as train.epochs=12")]
     Set(String),
     /// The recipe is for another task than the dataset.
-    #[error("{origin} is a recipe for {found}; {wanted} is required; recipes for it: {}", recipes.join(", "))]
+    #[error("{origin} is for {found}, but the dataset needs {wanted}; recipes for {wanted}: {}", recipes.join(", "))]
     OtherTask {
         /// The recipe or file.
         origin: String,
@@ -129,19 +132,21 @@ pub trait Recipe: Serialize + DeserializeOwned {
                 recipes: recipes::names_for(Self::TASK),
             });
         }
-        let origin = match settings {
-            [] => origin,
-            _ => format!("{origin} with {}", settings.join(", ")),
-        };
-        let invalid = |message: String| ConfigError::Invalid {
-            origin: origin.clone(),
+        let read: Result<Self, toml::de::Error> = table.clone().try_into();
+        let config = read.map_err(|e| invalid_key(Problem::of(&e, &table), &origin, settings))?;
+        config.validate().map_err(|message| ConfigError::Invalid {
+            origin: match settings {
+                [] => origin,
+                _ => format!("{origin} with {}", settings.join(", ")),
+            },
             message,
-        };
-        let config: Self = table
-            .try_into()
-            .map_err(|e: toml::de::Error| invalid(e.message().to_string()))?;
-        config.validate().map_err(invalid)?;
+        })?;
         Ok(config)
+    }
+
+    /// Returns warnings about settings that do not have the effect that their names suggest.
+    fn warnings(&self, _settings: &[String]) -> Vec<String> {
+        Vec::new()
     }
 
     /// Formats the configuration as TOML that [`Recipe::load`] can read.
@@ -155,6 +160,34 @@ pub trait Recipe: Serialize + DeserializeOwned {
         })?;
         Ok(format!("task = \"{}\"\n{text}", Self::TASK.name()))
     }
+}
+
+/// Returns the error about a key of a recipe: it names the setting that contains the key, or else the
+/// recipe.
+fn invalid_key(problem: Problem, origin: &str, settings: &[String]) -> ConfigError {
+    let Problem { path, text } = problem;
+    let is_within = |inner: &str, outer: &str| {
+        let rest = inner.strip_prefix(outer);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    // The last one counts where several set the same key.
+    let setting = settings.iter().rev().find_map(|setting| {
+        let key = key_of(setting)?;
+        let is_cause = !path.is_empty() && (is_within(key, &path) || is_within(&path, key));
+        is_cause.then_some((key, setting))
+    });
+    let (origin, message) = match setting {
+        Some((key, setting)) if key == path => (format!("setting '{setting}'"), text),
+        Some((_, setting)) => (format!("setting '{setting}'"), format!("{path}: {text}")),
+        None if path.is_empty() => (origin.to_string(), text),
+        None => (origin.to_string(), format!("{path}: {text}")),
+    };
+    ConfigError::Invalid { origin, message }
+}
+
+/// Returns the key of a `KEY=VALUE` setting.
+fn key_of(setting: &str) -> Option<&str> {
+    setting.split_once('=').map(|(key, _)| key.trim())
 }
 
 fn take_task(table: &mut Table, origin: &str) -> Result<Task, ConfigError> {
@@ -235,15 +268,38 @@ fn changed<T: Serialize + DeserializeOwned>(
     if changes.is_empty() {
         return Ok(value);
     }
-    let invalid = |message: String| ConfigError::Invalid {
+    let mut table = Table::try_from(&value).map_err(|e| ConfigError::Invalid {
         origin: origin.to_string(),
-        message,
-    };
-    let mut table = Table::try_from(&value).map_err(|e| invalid(e.to_string()))?;
+        message: e.to_string(),
+    })?;
     merge(&mut table, changes);
-    table
-        .try_into()
-        .map_err(|e: toml::de::Error| invalid(e.message().to_string()))
+    let read: Result<T, toml::de::Error> = table.clone().try_into();
+    read.map_err(|e| {
+        let Problem { path, text } = Problem::of(&e, &table);
+        ConfigError::Invalid {
+            origin: if path.is_empty() {
+                origin.to_string()
+            } else {
+                format!("{origin}.{path}")
+            },
+            message: text,
+        }
+    })
+}
+
+/// Returns the error about a backbone that cannot be built, or None for a valid one. Named backbones are
+/// valid at their published width.
+fn invalid_backbone(backbone: &BackboneConfig, name: &str) -> Option<ConfigError> {
+    let error = backbone.validate().err()?;
+    let width = backbone.width_multiplier();
+    Some(ConfigError::Invalid {
+        origin: if width == 1.0 {
+            format!("backbone {name}")
+        } else {
+            format!("backbone {name} with model.width={width}")
+        },
+        message: error.to_string(),
+    })
 }
 
 /// Merges `changes` into `table`, recursively.
@@ -275,7 +331,10 @@ fn apply_setting(table: &mut Table, setting: &str) -> Result<(), ConfigError> {
             .entry(key)
             .or_insert_with(|| Value::Table(Table::new()))
             .as_table_mut()
-            .ok_or_else(wrong)?;
+            .ok_or_else(|| ConfigError::Invalid {
+                origin: format!("setting '{setting}'"),
+                message: format!("{key} is a value, not a table"),
+            })?;
     }
     // An integer such as 16 is accepted for a float field, although TOML distinguishes the types.
     let value = match (at.get(last), &value) {

@@ -10,7 +10,7 @@ const FINEST_STRIDE: usize = 4;
 ///
 /// It does not search the grid: at each level and shape, the best anchor is the one whose center is
 /// nearest to the center of the box in each direction, because moving away never increases the IoU.
-pub fn best_overlap(anchors: &AnchorConfig, padded: ImageSize, box_in_input: BoxXyxy) -> f32 {
+pub fn best_iou(anchors: &AnchorConfig, padded: ImageSize, box_in_input: BoxXyxy) -> f32 {
     let mut best = 0.0f32;
     for level in 0..anchors.sizes.len() {
         let level_stride = FINEST_STRIDE << level;
@@ -80,7 +80,7 @@ mod tests {
             };
             let padded = ImageSize::new(32 * rows, 32 * columns);
             let target = BoxXyxy::from_xywh([x, y, w, h]);
-            let (fast, slow) = (best_overlap(&anchors, padded, target), by_search(&anchors, padded, target));
+            let (fast, slow) = (best_iou(&anchors, padded, target), by_search(&anchors, padded, target));
             prop_assert!((fast - slow).abs() < 1e-5, "{} {}", fast, slow);
         }
     }

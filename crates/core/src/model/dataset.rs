@@ -65,7 +65,7 @@ impl Dataset {
         }
     }
 
-    /// Returns remarks on the dataset that the user should read.
+    /// Returns notes on the dataset that the user should read.
     pub fn notes(&self) -> &[String] {
         match self {
             Self::Classification(dataset) => dataset.notes(),
@@ -94,7 +94,7 @@ impl Dataset {
         }
     }
 
-    /// Returns the positions of `limit` images, evenly spread: datasets are often sorted by class.
+    /// Returns the positions of `limit` images, evenly spaced: datasets are often sorted by class.
     pub(super) fn spread(&self, limit: Option<usize>) -> Vec<usize> {
         let count = limit.unwrap_or(usize::MAX).min(self.len());
         let position = |n: usize| (n as u128 * self.len() as u128 / count as u128) as usize;

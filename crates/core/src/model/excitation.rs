@@ -26,7 +26,7 @@ pub struct ImageChoice {
     pub dataset: String,
     /// The split.
     pub split: Split,
-    /// Number of images, evenly spread over the split; none for all.
+    /// Number of images, evenly spaced in the split; none for all.
     pub limit: Option<usize>,
 }
 

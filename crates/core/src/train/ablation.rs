@@ -9,13 +9,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::observer::Observer;
-use super::run::{RecipeOptions, RunError, Start, TrainRequest, run as train};
+use super::run::{RecipeOptions, RunError, Start, TrainRequest, check_recipe, run as train};
 use super::run_dir::RunDir;
 use crate::device::WorkingDevice;
 use crate::render::RenderError;
 use crate::report::write_text;
 use sedet_data::csv::to_csv;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
+use sedet_data::directory::create_directory;
 use sedet_data::eval::table::{Side, aligned};
 
 /// The request of an ablation study; see [`run`].
@@ -67,6 +68,9 @@ pub enum AblationError {
     /// The dataset.
     #[error(transparent)]
     Dataset(#[from] RegistryError),
+    /// The recipe, or one of the varied settings.
+    #[error(transparent)]
+    Recipe(Box<RunError>),
     /// The directory has runs of another request: a table would compare different things.
     #[error("{}: contains runs that were trained with other options (options.json lists them)", path.display())]
     OtherOptions {
@@ -120,10 +124,7 @@ const CLASSIFIER: [Measure; 2] = [
     ("top-5 err.", "top5", |v| 100.0 - v),
 ];
 /// And the average precision of detectors in percent.
-const DETECTOR: [Measure; 2] = [
-    ("AP@IoU=0.5", "AP50", |v| 100.0 * v),
-    ("AP", "AP", |v| 100.0 * v),
-];
+const DETECTOR: [Measure; 2] = [("AP50", "AP50", |v| 100.0 * v), ("AP", "AP", |v| 100.0 * v)];
 
 /// The results of an ablation study, one row per setting.
 #[derive(Debug, Clone, Serialize)]
@@ -173,8 +174,14 @@ pub fn run(
         AnyDatasetName::Classification(_) => CLASSIFIER,
         AnyDatasetName::Detection(_) => DETECTOR,
     };
-    check_options(request)?;
     let cells = grid(&request.axes);
+    for cell in &cells {
+        let mut recipe = request.recipe.clone();
+        recipe.settings.extend(cell.settings());
+        check_recipe(&request.dataset, &recipe)
+            .map_err(|error| AblationError::Recipe(Box::new(error)))?;
+    }
+    check_options(request)?;
     let total = cells.len() * request.seeds.len();
     let mut failures = Vec::new();
     let mut number = 0;
@@ -227,7 +234,7 @@ fn check_options(request: &AblationRequest) -> Result<(), AblationError> {
             path: output.clone(),
         });
     }
-    std::fs::create_dir_all(output).map_err(|source| AblationError::Directory {
+    create_directory(output).map_err(|source| AblationError::Directory {
         path: output.clone(),
         source,
     })?;

@@ -47,7 +47,7 @@ impl Ema {
     /// as burn shares them between clones: pass `model.valid()`, which is a separate copy.
     ///
     /// # Errors
-    /// The model is not the averaged one.
+    /// The model does not have the tensors of the EMA.
     pub fn apply_to<M: Module>(&self, model: M) -> Result<M, ParameterError> {
         load_named_tensors(model, &self.export().1)
     }

@@ -369,6 +369,12 @@ impl<T: TrainTask> Engine<'_, T> {
             ema.import(progress.ema_updates, &checkpoint.ema, &plain);
             ema
         });
+        if progress.epoch >= self.config.epochs {
+            observer.notice(&Notice::AlreadyTrained {
+                run: self.run.path.clone(),
+                epochs: self.config.epochs,
+            });
+        }
         self.run(
             State {
                 model,

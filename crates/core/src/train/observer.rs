@@ -103,6 +103,17 @@ pub enum Notice {
     OtherClassNames,
     /// Tensors that the given weights do not provide.
     RandomlyInitialized(Vec<String>),
+    /// Tensors of the given weights that the network does not have.
+    UnusedWeights(Vec<String>),
+    /// A setting does not have the effect that its name suggests.
+    SettingWarning(String),
+    /// All epochs of a resumed run are done, so that only the final evaluation is left.
+    AlreadyTrained {
+        /// The directory of the run.
+        run: PathBuf,
+        /// The number of epochs.
+        epochs: usize,
+    },
     /// The last checkpoint is damaged; the run continues from the previous one.
     Recovered {
         /// The error of the last checkpoint.
@@ -215,7 +226,21 @@ impl fmt::Display for Notice {
                  those of the dataset: reinitializing the prediction layers",
             ),
             Self::RandomlyInitialized(names) => {
-                write!(f, "weights: randomly initialized: {}", names.join(", "))
+                write!(f, "weights: randomly initialized: {}", tensors(names))
+            }
+            Self::UnusedWeights(names) => {
+                write!(
+                    f,
+                    "weights: not in this network, skipped: {}",
+                    tensors(names)
+                )
+            }
+            Self::SettingWarning(warning) => write!(f, "warning: {warning}"),
+            Self::AlreadyTrained { run, epochs: 1 } => {
+                write!(f, "{}: its only epoch is done", run.display())
+            }
+            Self::AlreadyTrained { run, epochs } => {
+                write!(f, "{}: all {epochs} epochs are done", run.display())
             }
             Self::Recovered { damage, from } => {
                 write!(f, "warning: {damage}; resuming from {}", from.display())
@@ -232,6 +257,42 @@ impl fmt::Display for Notice {
             Self::TimeLimit => f.write_str("time limit reached (train.max_minutes)"),
         }
     }
+}
+
+/// Number of tensors, or of groups of tensors, that a line lists.
+const LISTED: usize = 8;
+
+/// Lists a few tensors by name, and many by their number and the modules that they belong to.
+fn tensors(names: &[String]) -> String {
+    if names.len() <= LISTED {
+        return names.join(", ");
+    }
+    let mut modules: Vec<(&str, usize)> = Vec::new();
+    for name in names {
+        let module = module_of(name);
+        match modules.iter_mut().find(|(known, _)| *known == module) {
+            Some((_, tensors)) => *tensors += 1,
+            None => modules.push((module, 1)),
+        }
+    }
+    let listed = modules.iter().take(LISTED);
+    let listed: Vec<String> = listed
+        .map(|(module, tensors)| format!("{module} ({tensors})"))
+        .collect();
+    let end = if modules.len() > LISTED { ", ..." } else { "" };
+    format!(
+        "{}: {}{end}",
+        count(names.len(), "tensor"),
+        listed.join(", ")
+    )
+}
+
+/// Returns the first two parts of a tensor's name, such as `backbone.layer1`, without the name of the tensor
+/// within its module.
+fn module_of(name: &str) -> &str {
+    let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
+    let end = module.match_indices('.').nth(1).map(|(at, _)| at);
+    &module[..end.unwrap_or(module.len())]
 }
 
 /// Returns the first names of a long list.
@@ -262,6 +323,32 @@ mod tests {
         );
         let many = dataset(11).to_string();
         assert!(many.ends_with("11 classes: c0, c1, c2, c3, c4, c5, c6, c7, ..."));
+    }
+
+    #[test]
+    fn many_tensors_are_listed_by_their_number_and_modules() {
+        let few = Notice::RandomlyInitialized(vec!["head.weight".into(), "head.bias".into()]);
+        assert_eq!(
+            few.to_string(),
+            "weights: randomly initialized: head.weight, head.bias"
+        );
+        let names = |modules: usize| -> Vec<String> {
+            let blocks = (0..modules).flat_map(|m| {
+                (0..6).map(move |block| format!("backbone.layer{m}.{block}.conv1.weight"))
+            });
+            blocks.chain(["head.weight".to_string()]).collect()
+        };
+        assert_eq!(
+            Notice::UnusedWeights(names(2)).to_string(),
+            "weights: not in this network, skipped: 13 tensors: backbone.layer0 (6), backbone.layer1 (6), \
+             head (1)"
+        );
+        let many = Notice::RandomlyInitialized(names(20)).to_string();
+        assert!(
+            many.starts_with("weights: randomly initialized: 121 tensors: "),
+            "{many}"
+        );
+        assert!(many.ends_with("backbone.layer7 (6), ..."), "{many}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use sedet_data::atomic::{keep_as, remove_unfinished, write_atomically};
+use sedet_data::directory::create_directory;
 
 /// An error of a run's directory.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub enum RunDirError {
     },
     /// Another process trains in the directory.
     #[error(
-        "{}: another sedet{owner} trains in this directory", path.display()
+        "{}: another sedet{owner} is training in this directory", path.display()
     )]
     Busy {
         /// The directory.
@@ -76,7 +77,7 @@ impl RunDir {
         run.must_be_new()?;
         for directory in SUBDIRECTORIES {
             let directory = path.join(directory);
-            fs::create_dir_all(&directory).map_err(|source| RunDirError::Io {
+            create_directory(&directory).map_err(|source| RunDirError::Io {
                 path: directory,
                 source,
             })?;
@@ -302,7 +303,12 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
         let message = RunDir::create(&file.join("run")).unwrap_err().to_string();
-        assert!(message.contains("file/run/checkpoints"), "{message}");
+        for part in [
+            "file/run/checkpoints: cannot create the directory",
+            "is a file",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
     }
 
     #[test]

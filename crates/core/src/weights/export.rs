@@ -17,8 +17,13 @@ use crate::spec::NetworkConfig;
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The library has no equivalent network.
-    #[error("no export for that library: {0}")]
-    NoSuchNetwork(String),
+    #[error("no export with the tensor names of {library}: {reason}")]
+    NoSuchNetwork {
+        /// The library.
+        library: Library,
+        /// The reason.
+        reason: String,
+    },
     /// The file could not be written.
     #[error(transparent)]
     Write(#[from] CheckpointError),
@@ -59,16 +64,16 @@ pub fn names_for(library: Library, network: &NetworkConfig) -> Result<Names, Exp
                 ClassifierNames::for_export(library, backbone).map(Names::Classifier)
             }
             other => Err(format!(
-                "the tensor names of {} are unknown",
-                other.family()
+                "only ResNets have them, and this network is {}",
+                other.family_title()
             )),
         },
         (Library::Torchvision, NetworkConfig::Detection(model)) => {
             DetectorNames::for_export(model).map(Names::Detector)
         }
-        (Library::Timm, NetworkConfig::Detection(_)) => Err("timm has no detectors".into()),
+        (Library::Timm, NetworkConfig::Detection(_)) => Err("it has no detectors".into()),
     };
-    names.map_err(ExportError::NoSuchNetwork)
+    names.map_err(|reason| ExportError::NoSuchNetwork { library, reason })
 }
 
 /// Writes weights as safetensors with the names of another library, or with native names if `names`

@@ -44,7 +44,7 @@ impl AnnotationFormat for CocoFormat {
     }
 
     fn files(&self) -> String {
-        looked_for(Split::Train)
+        candidates(Split::Train)
     }
 
     fn recognize(&self, root: &Path) -> Result<bool, DataError> {
@@ -150,7 +150,7 @@ fn no_annotations(root: &Path, split: Split) -> LayoutError {
     LayoutError::NoAnnotations {
         root: root.to_owned(),
         split,
-        looked_for: looked_for(split),
+        expected: candidates(split),
     }
 }
 
@@ -164,7 +164,7 @@ fn fixed_candidates(split: Split) -> impl Iterator<Item = String> {
         .chain(each_name(|name| format!("{name}/_annotations.coco.json")))
 }
 
-fn looked_for(split: Split) -> String {
+fn candidates(split: Split) -> String {
     join(
         std::iter::once(format!("annotations/instances_{split}*.json"))
             .chain(fixed_candidates(split)),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_list_what_was_looked_for() {
+    fn errors_list_what_is_expected() {
         let empty = tree(&[]);
         let text = DatasetFiles::find(empty.path()).unwrap_err().to_string();
         for part in [

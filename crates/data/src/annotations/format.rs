@@ -2,7 +2,7 @@
 //!
 //! A format is a type in a file of its own that implements [`AnnotationFormat`], and one line in
 //! [`FORMATS`]. Everything else loops over the table: datasets by directory, the checker, the converter,
-//! the viewer and the messages that list what was looked for.
+//! the viewer and the messages that list the expected files.
 //!
 //! A format whose annotations are COCO JSON names the files and leaves the reading to the shared
 //! reader ([`Reader::CocoJson`]). Any other format collects the contents of a split as
@@ -22,6 +22,7 @@ use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::YoloFormat;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::boxes::ImageSize;
+use crate::directory::create_directory;
 use crate::text::count;
 
 /// All annotation formats. A directory that several recognize belongs to the first of them.
@@ -422,7 +423,7 @@ impl<'a> Output<'a> {
     pub fn path(&self, name: &str) -> Result<PathBuf, DataError> {
         let path = self.root.join(name);
         if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(|source| DataError::io(directory, source))?;
+            create_directory(directory).map_err(|source| DataError::io(directory, source))?;
         }
         Ok(path)
     }

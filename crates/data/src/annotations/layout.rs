@@ -63,20 +63,20 @@ pub enum LayoutError {
         root: PathBuf,
     },
     /// No format recognizes the directory.
-    #[error("{}: no annotations in a known format; looked for {}", root.display(), known_formats())]
+    #[error("{}: no annotations in a known format; expected one of {}", root.display(), known_formats())]
     Unrecognized {
         /// The directory.
         root: PathBuf,
     },
     /// A directory in COCO's layout without annotations of the split.
-    #[error("{}: no {split} annotations; looked for {looked_for}", root.display())]
+    #[error("{}: no {split} annotations; expected one of {expected}", root.display())]
     NoAnnotations {
         /// The dataset's directory.
         root: PathBuf,
         /// The split.
         split: Split,
         /// Candidates, relative to the directory.
-        looked_for: String,
+        expected: String,
     },
     /// The dataset has other splits.
     #[error(
@@ -104,14 +104,14 @@ pub enum LayoutError {
         found: String,
     },
     /// No directory contains the images.
-    #[error("{}: images not found; looked for `{image}` in {looked_in}", annotations.display())]
+    #[error("{}: images not found; expected `{image}` in {expected_in}", annotations.display())]
     NoImageFiles {
         /// The annotation file.
         annotations: PathBuf,
         /// The first image's file name.
         image: String,
-        /// The directories tried.
-        looked_in: String,
+        /// The inspected directories.
+        expected_in: String,
     },
     /// The annotation file lists no images.
     #[error("{}: lists no images", annotations.display())]
@@ -150,7 +150,7 @@ pub struct SplitFiles {
 impl SplitFiles {
     /// Describes a COCO JSON file on its own.
     ///
-    /// The split follows from the file's name. Images are looked for in `images`, or else around the file.
+    /// The split follows from the file's name. Images are in `images`, or else around the file.
     pub fn of_file(annotations: &Path, images: Option<&Path>) -> Self {
         let stem = annotations
             .file_stem()
@@ -204,7 +204,7 @@ impl SplitFiles {
             .ok_or_else(|| LayoutError::NoImageFiles {
                 annotations: self.annotations.clone(),
                 image: store.image(0).file_name.to_owned(),
-                looked_in: join(
+                expected_in: join(
                     self.image_directories
                         .iter()
                         .map(|directory| directory.display()),

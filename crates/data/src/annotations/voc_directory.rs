@@ -502,7 +502,7 @@ mod tests {
             (
                 |f| fs::remove_file(f.join("JPEGImages/b.jpg")),
                 "JPEGImages/b.jpg",
-                "can't read",
+                "cannot read",
             ),
             (
                 |f| fs::write(f.join("Annotations/a.xml"), annotation(9, 12, "")),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::annotations::format::{AnnotatedDataset, Format, Output, PlacedSplit, Written};
 use crate::datasets::detection::check_same_categories;
+use crate::directory::create_directory;
 
 /// How images are placed in a converted dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +102,7 @@ pub fn write_dataset(
     let placed = placed_splits(dataset, format)?;
     let unfinished = unfinished(output);
     let mut write = || {
-        fs::create_dir_all(&unfinished).map_err(|source| write_error(&unfinished, source))?;
+        create_directory(&unfinished).map_err(|source| write_error(&unfinished, source))?;
         let directory = Output::new(&unfinished);
         if images != Images::Leave {
             place_images(&placed, images, directory, progress)?;

@@ -172,8 +172,8 @@ impl CifarFiles {
         Some(Self { form, location })
     }
 
-    /// Reads the images of a split; val and test are both the test batch. All training batches that
-    /// exist are read, at least one.
+    /// Reads the images of a split; val and test are both the test batch. An incomplete training set is an
+    /// error.
     ///
     /// # Errors
     /// A file is missing, unreadable, truncated or of another kind, or a label is out of range.
@@ -195,8 +195,13 @@ impl CifarFiles {
             Ok(())
         })?;
         let path = self.path();
-        if read.is_empty() {
-            let problem = format!("no {} in it; put the complete dataset there", batches[0]);
+        let missing = batches.iter().filter(|name| !read.contains_key(**name));
+        let missing: Vec<&str> = missing.copied().collect();
+        if !missing.is_empty() {
+            let problem = format!(
+                "no {} in it; put the complete dataset there",
+                missing.join(", ")
+            );
             return Err(DataError::labels(path, problem));
         }
         let class_names = match (class_names, form.coding) {

@@ -140,7 +140,7 @@ pub fn verdict_rows(
         let end = [
             verdict.map_or("", |verdict| verdict.name()).to_owned(),
             verdict
-                .and_then(|v| v.overlap(found, truth))
+                .and_then(|v| v.iou(found, truth))
                 .map_or_else(String::new, |iou| iou.to_string()),
         ];
         row(
@@ -188,7 +188,7 @@ impl Verdict {
     }
 
     /// Returns the IoU of the detection `found` with the annotation that explains its verdict.
-    pub fn overlap(&self, found: &FoundBox, truth: &[TruthBox]) -> Option<f32> {
+    pub fn iou(&self, found: &FoundBox, truth: &[TruthBox]) -> Option<f32> {
         let truth = truth.get(self.about()?)?;
         Some(found.box_in_image.iou(truth.box_in_image))
     }

@@ -61,7 +61,7 @@ impl CocoEvaluation {
             rows.push(cells.into_iter().chain([number(*value)]).collect());
         }
         format!(
-            "{} on {}, {}\n{}",
+            "{} in {}, {}\n{}",
             counted(self.ground_truths, "object"),
             counted(self.images, "image"),
             counted(self.detections, "detection"),
@@ -211,7 +211,7 @@ mod tests {
     fn the_summary_shows_iou_area_and_limit_of_each_metric() {
         let text = evaluation().summary_table();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "24 objects on 1 image, 690 detections");
+        assert_eq!(lines[0], "24 objects in 1 image, 690 detections");
         assert_eq!(lines.len(), 3 + 12);
         assert_eq!(
             lines[3],

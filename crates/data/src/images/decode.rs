@@ -35,7 +35,7 @@ pub fn has_image_extension(path: &Path) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// The file is missing or can't be read.
-    #[error("{}: can't read the image: {source}", path.display())]
+    #[error("{}: cannot read the image: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum DecodeError {
         path: PathBuf,
     },
     /// The format is known, but the content is damaged or of an unsupported type.
-    #[error("{}: can't decode the image: {source}", path.display())]
+    #[error("{}: cannot decode the image: {source}", path.display())]
     Broken {
         /// The file.
         path: PathBuf,

@@ -195,7 +195,7 @@ fn write_annotations(
 }
 
 fn create_directory(path: &Path) -> Result<(), ShapesError> {
-    fs::create_dir_all(path).map_err(|source| ShapesError::Write {
+    crate::directory::create_directory(path).map_err(|source| ShapesError::Write {
         path: path.to_path_buf(),
         source,
     })

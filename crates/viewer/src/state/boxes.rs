@@ -87,8 +87,7 @@ impl CurrentBoxes {
         match of {
             BoxRef::Detection(at) => {
                 let verdict = self.verdict(at)?;
-                let iou =
-                    verdict.overlap(self.detections.as_ref()?.get(at)?, &self.ground_truth)?;
+                let iou = verdict.iou(self.detections.as_ref()?.get(at)?, &self.ground_truth)?;
                 Some((BoxRef::GroundTruth(verdict.about()?), iou))
             }
             BoxRef::GroundTruth(at) => {

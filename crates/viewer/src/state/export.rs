@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::ViewerState;
 use sedet_core::render::RenderError;
 use sedet_data::atomic::write_atomically;
+use sedet_data::directory::create_directory;
 
 /// An entry of the export menu.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ impl Export {
     /// Writes the files into the export directory and returns their paths.
     pub(crate) fn run(&self, state: &ViewerState) -> Result<Vec<PathBuf>, String> {
         let directory = &state.settings.export_directory;
-        std::fs::create_dir_all(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+        create_directory(directory).map_err(|e| format!("{}: {e}", directory.display()))?;
         let mut files = ExportFiles {
             directory: directory.clone(),
             paths: Vec::new(),

@@ -399,7 +399,7 @@ impl Owner {
         }
         if unreadable > 1 {
             let text = format!(
-                "{unreadable} images of {} can't be read",
+                "{unreadable} images of {} cannot be read",
                 collection.title()
             );
             self.mailbox.send(Message::Failed(text));

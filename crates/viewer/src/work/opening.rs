@@ -294,8 +294,12 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
         });
     }
     if !path.is_file() {
-        let unknown = RegistryError::Unknown { name: what.into() };
-        return Err(format!("{what}: no such file or directory; {unknown}"));
+        return Err(match RegistryError::unknown(what) {
+            error @ RegistryError::Unknown { .. } => {
+                format!("{what}: no such file or directory; {error}")
+            }
+            error => error.to_string(),
+        });
     }
     if path.file_name().is_some_and(|name| name == "events.jsonl") {
         let directory = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);

@@ -36,7 +36,7 @@ impl RunKind for ClassifierRun {
     ) -> Result<(), AdoptError> {
         let NetworkConfig::Classification(network) = &spec.network else {
             return Err(AdoptError::Unusable(
-                "a detector; a classifier can't be trained from it",
+                "a detector; a classifier cannot be trained from it",
             ));
         };
         Ok(config.adopt(network, &spec.preprocess, whole)?)

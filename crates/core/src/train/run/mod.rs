@@ -406,6 +406,25 @@ pub fn run(request: &TrainRequest, observer: &mut dyn Observer) -> Result<TrainR
     }
 }
 
+/// Checks the recipe and its settings for a dataset as [`run`] does, without reading data or weights.
+/// Given weights may replace the network of the recipe, so that it is checked without them only.
+pub(super) fn check_recipe(dataset: &str, recipe: &RecipeOptions) -> Result<(), RunError> {
+    fn check<K: RunKind>(kind: &K, options: &RecipeOptions) -> Result<(), RunError> {
+        let recipe = options.recipe.as_deref().unwrap_or(kind.default_recipe());
+        let config = K::Config::load(recipe, &options.new_settings(None))?;
+        if options.weights.is_none() {
+            kind.check(&config, false)?;
+        }
+        Ok(())
+    }
+    match AnyDatasetName::parse(dataset)? {
+        AnyDatasetName::Classification(dataset) => {
+            check(&classification::ClassifierRun(dataset), recipe)
+        }
+        AnyDatasetName::Detection(dataset) => check(&detection::DetectorRun(dataset), recipe),
+    }
+}
+
 fn run_kind<K: RunKind>(
     kind: &K,
     request: &TrainRequest,
@@ -519,6 +538,9 @@ fn create<K: RunKind>(
     let run = RunDir::create(output)?;
     run.write(LAUNCH, &format!("{:#}\n", json!(launch)))?;
     run.write("config.toml", &config.to_toml()?)?;
+    for warning in config.warnings(&options.settings) {
+        observer.notice(&Notice::SettingWarning(warning));
+    }
     let is_scaled = options.learning_rate.is_none() && from.batch_size != per_step;
     observer.notice(&Notice::Created {
         run: output.to_path_buf(),
@@ -706,6 +728,10 @@ fn initialize<M: Module>(
     }
     if !random.is_empty() {
         observer.notice(&Notice::RandomlyInitialized(random));
+    }
+    if !given.weights.is_empty() {
+        let names = given.weights.into_keys().collect();
+        observer.notice(&Notice::UnusedWeights(names));
     }
     fill_with_tensors(model, tensors).map_err(|error| unusable(error.to_string()))
 }

@@ -44,7 +44,7 @@ pub enum ForeignError {
     },
     /// The file format is unknown.
     #[error(
-        "{}: unknown format of weight file; sedet reads PyTorch's .pt and .pth, safetensors, .npz and \
+        "{}: unknown weights file format; sedet reads PyTorch's .pt and .pth, safetensors, .npz and \
          pickles of NumPy arrays",
         path.display()
     )]

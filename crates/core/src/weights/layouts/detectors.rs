@@ -122,14 +122,14 @@ impl DetectorNames {
     /// The reason why torchvision has no equivalent detector.
     pub fn for_export(model: &FasterRcnnConfig) -> Result<Self, String> {
         let BackboneConfig::Resnet(backbone) = &model.backbone else {
-            let family = model.backbone.family();
             return Err(format!(
-                "torchvision has no detector with a {family} backbone"
+                "it has no detector on {}",
+                model.backbone.family_title()
             ));
         };
         ClassifierNames::for_export(Library::Torchvision, backbone)?;
         if model.roi_heads.pooler.aligned || !model.anchors.rounded {
-            return Err("torchvision has no detector with detectron2's anchors and pooling".into());
+            return Err("it has no detector with detectron2's anchors and pooling".into());
         }
         Ok(Self {
             dialect: DetectorDialect::Torchvision,

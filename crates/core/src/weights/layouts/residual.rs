@@ -140,7 +140,7 @@ impl ClassifierNames {
     /// The reason why the library has no equivalent network.
     pub fn for_export(library: Library, backbone: &ResNetConfig) -> Result<Self, String> {
         if backbone.se.is_some_and(|se| !se.is_published()) {
-            return Err("no other library has this variant of the SE unit".into());
+            return Err("it has no equivalent of this variant of the SE unit".into());
         }
         let mut names = ResidualNames::torchvision("");
         if let Stem::Deep { .. } = backbone.stem {
@@ -161,21 +161,20 @@ impl ClassifierNames {
                 } else if is_legacy {
                     Some("Caffe's stride or stem pooling")
                 } else if backbone.stem != Stem::Conv7x7 {
-                    Some("another stem")
+                    Some("a stem other than one 7x7 convolution")
                 } else if backbone.shortcut != Shortcut::Conv1x1 {
-                    Some("other shortcuts")
+                    Some("shortcuts other than 1x1 convolutions")
                 } else {
                     None
                 };
                 if let Some(differs) = differs {
-                    return Err(format!("torchvision has no ResNet with {differs}"));
+                    return Err(format!("it has no ResNet with {differs}"));
                 }
             }
             Library::Timm if is_legacy => {
                 if backbone.se.is_none() || backbone.stem_pooling != StemPooling::CeilMode {
                     return Err(
-                        "timm has Caffe's stride and stem pooling in legacy SE networks only"
-                            .into(),
+                        "it has Caffe's stride and stem pooling in legacy SE networks only".into(),
                     );
                 }
                 names.stem = StemNames::Layer0;
@@ -185,7 +184,7 @@ impl ClassifierNames {
             Library::Timm
                 if backbone.stem == Stem::Cifar || backbone.shortcut == Shortcut::ZeroPad =>
             {
-                return Err("timm has no CIFAR ResNet".into());
+                return Err("it has no CIFAR ResNet".into());
             }
             Library::Timm => {}
         }
@@ -203,6 +202,15 @@ pub enum Library {
     Torchvision,
     /// timm.
     Timm,
+}
+
+impl std::fmt::Display for Library {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Torchvision => "torchvision",
+            Self::Timm => "timm",
+        })
+    }
 }
 
 /// Recognizes a network whose names start with `layer1` or `layer0`.

@@ -41,7 +41,7 @@ pub enum OnnxError {
     #[error("ONNX export does not support variants of the SE unit")]
     SeVariant,
     /// The network is of an unsupported family.
-    #[error("ONNX export supports ResNet and SE-ResNet only; this network is of family {0}")]
+    #[error("ONNX export supports ResNet and SE-ResNet only; this network is {0}")]
     Family(&'static str),
     /// The model description is inconsistent.
     #[error(transparent)]
@@ -110,8 +110,8 @@ fn model_proto(spec: &ModelSpec, weights: &NamedTensors) -> Result<ModelProto, O
             value: serde_json::to_string(&names)?,
         });
     }
-    let GraphBuilder { nodes, constants } =
-        GraphBuilder::classifier(&layers).ok_or(OnnxError::Family(model.backbone.family()))?;
+    let GraphBuilder { nodes, constants } = GraphBuilder::classifier(&layers)
+        .ok_or(OnnxError::Family(model.backbone.family_title()))?;
     Ok(ModelProto {
         ir_version: Some(IR_VERSION),
         // Without a version, so that a file depends on the network only.

@@ -87,15 +87,15 @@ kinds! {
         ["list is missing or empty" "lists are missing or empty"]
         "a COCO file needs `images`, `annotations` and `categories`, each once";
     CategoriesDiffer Error "categories-differ"
-        ["difference between the category tables of two splits" "differences between the category tables of the splits"]
+        ["difference between the category tables of the splits" "differences between the category tables of the splits"]
         "give all splits the same ids and names; otherwise a class is trained under one id and evaluated under another";
     LeakSameFile Error "leak-same-file"
         ["image in two splits (leak)" "images in two splits (leak)"]
-        "remove it from one of them: metrics on training images are too high";
+        "keep each image in one split: metrics on training images are too high";
     EntryMalformed Error "entry-malformed"
         ["entry lacks a field or has one of a wrong type" "entries lack a field or have one of a wrong type"]
         "correct the program that wrote the file"
-        fix "numbers written as strings become numbers; the other entries are dropped";
+        fix "numbers written as strings become numbers; other such entries are dropped";
     CategoryIdTwice Error "category-id-twice"
         ["duplicate category id" "duplicate category ids"]
         "give each category an id of its own"
@@ -118,40 +118,40 @@ kinds! {
         fix "boxes move to the first id";
     ImageMissing Error "image-missing"
         ["image is missing" "images are missing"]
-        "copy or download them, or correct `file_name`"
-        fix "the images are dropped, with their boxes";
+        "copy or download the missing files, or correct `file_name`"
+        fix "such images are dropped, with their boxes";
     ImageUnreadable Error "image-unreadable"
         ["unreadable image file" "unreadable image files"]
         "check permissions and the disk"
-        fix "the images are dropped, with their boxes";
+        fix "such images are dropped, with their boxes";
     ImageTruncated Error "image-truncated"
         ["truncated image" "truncated images"]
-        "copy or download them again: most programs show them partly gray without a warning"
-        fix "the images are dropped, with their boxes";
+        "copy or download again: most programs show truncated images partly gray without a warning"
+        fix "such images are dropped, with their boxes";
     ImageBroken Error "image-broken"
         ["image cannot be decoded" "images cannot be decoded"]
-        "save them again as JPEG or PNG"
-        fix "the images are dropped, with their boxes";
+        "save again as JPEG or PNG"
+        fix "such images are dropped, with their boxes";
     SizeMissing Error "size-missing"
         ["image has no width and height" "images have no width and height"]
         "write the image's size into the annotations"
         fix "the decoded image's size";
     SizeIgnoresExif Error "size-ignores-exif"
-        ["image's size and boxes ignore the EXIF rotation" "images' sizes and boxes ignore the EXIF rotation"]
+        ["image with size and boxes that ignore the EXIF rotation" "images with sizes and boxes that ignore the EXIF rotation"]
         "rotate the boxes, or remove the EXIF rotation from the images: sedet applies it, as image viewers do"
         fix "sizes and boxes are rotated; outlines (`segmentation`) are dropped";
     SizeDiffers Error "size-differs"
         ["image size differs from the annotations" "image sizes differ from the annotations"]
         "the boxes do not fit: use the images that were annotated, or scale the boxes"
-        fix "the images are dropped, with their boxes";
+        fix "such images are dropped, with their boxes";
     UnknownImage Error "unknown-image"
         ["box refers to an image that is not listed" "boxes refer to images that are not listed"]
         "add the image, or remove the boxes"
-        fix "the boxes are dropped";
+        fix "such boxes are dropped";
     UnknownCategory Error "unknown-category"
         ["box refers to a category that is not listed" "boxes refer to categories that are not listed"]
         "add the category, or correct `category_id`"
-        fix "the boxes are dropped";
+        fix "such boxes are dropped";
     BoxesAreCorners Error "boxes-are-corners"
         ["file has boxes that look like corners" "files have boxes that look like corners"]
         "COCO's `bbox` is [x, y, width, height]; these fit the images as [x1, y1, x2, y2]";
@@ -161,44 +161,44 @@ kinds! {
     BoxNotFinite Error "box-not-finite"
         ["box contains NaN or infinity" "boxes contain NaN or infinity"]
         "the loss would become NaN"
-        fix "the boxes are dropped";
+        fix "such boxes are dropped";
     BoxHuge Error "box-huge"
         ["box has implausible coordinates" "boxes have implausible coordinates"]
         "no image has more than 1,000,000 pixels on a side"
-        fix "the boxes are dropped";
+        fix "such boxes are dropped";
     BoxNegative Error "box-negative"
         ["box has a negative side" "boxes have a negative side"]
         "width and height are measured from the top left corner"
-        fix "the boxes are dropped";
+        fix "such boxes are dropped";
     BoxZero Error "box-zero"
         ["box without area" "boxes without area"]
-        "no detector can match them, so they lower the recall"
-        fix "the boxes are dropped";
+        "no detection can match such a box, so it lowers the recall"
+        fix "such boxes are dropped";
     BoxOutside Error "box-outside"
         ["box is outside of its image" "boxes are outside of their images"]
         "often boxes of another image, or of another size of the image"
-        fix "the boxes are dropped";
+        fix "such boxes are dropped";
     BoxOverEdge Error "box-over-edge"
         ["box exceeds the image bounds" "boxes exceed the image bounds"]
-        "training clips them, evaluation does not: a perfect detection would not reach IoU 1"
-        fix "the boxes are clipped to the image";
+        "training clips such boxes, evaluation does not: a perfect detection would not reach IoU 1"
+        fix "such boxes are clipped to the image";
     BoxTwice Error "box-twice"
         ["duplicate box" "duplicate boxes"]
         "a duplicate cannot be matched and counts as missed"
         fix "the duplicates are dropped";
     AreaWrong Error "area-wrong"
         ["area is negative, zero or not a number" "areas are negative, zero or not a number"]
-        "it decides which objects count as small, medium and large"
+        "the area decides which objects count as small, medium and large"
         fix "width times height of the box";
     LeakNearDuplicate Warning "leak-near-duplicate"
         ["near-duplicate of an image in another split" "near-duplicates of images in another split"]
-        "inspect them: copies, other sizes or frames of one video should be in one split";
+        "inspect each pair: copies, other sizes or frames of one video should be in one split";
     ImageTwice Warning "image-twice"
         ["duplicate image" "duplicate images"]
         "duplicates are weighted accordingly";
     ImageNotListed Warning "image-not-listed"
         ["image in the directory is not listed" "images in the directory are not listed"]
-        "they are not used; to use them as background, list them without boxes";
+        "images that are not listed are not used; as background, list them without boxes";
     ImageRotated Warning "image-rotated"
         ["image is stored rotated or mirrored (EXIF)" "images are stored rotated or mirrored (EXIF)"]
         "sedet applies the EXIF orientation, and boxes refer to the upright image; other programs may differ";
@@ -225,12 +225,12 @@ kinds! {
         "skipped in training unless loader.keep_empty=true; evaluated as images without objects";
     CategoryUnused Warning "category-unused"
         ["category has no box in its split" "categories have no box in their split"]
-        "its AP cannot be measured";
+        "the AP of such a category cannot be measured";
     CategoryNotTrained Warning "category-not-trained"
         ["category has boxes in another split but none in train" "categories have boxes in another split but none in train"]
-        "it cannot be learned: its AP will be 0";
+        "such a category cannot be learned: its AP will be 0";
     CategoryNamesAlike Warning "category-names-alike"
-        ["category name differs from another only by case or spaces" "category names differ from another only by case or spaces"]
+        ["category name differs from another only by case or spaces" "category names differ from others only by case or spaces"]
         "if they are one class, use one id";
 }
 

@@ -47,7 +47,7 @@ impl CheckedSplit {
             return refused("already exists and is not overwritten");
         }
         if !self.is_whole {
-            let problem = "can't be read to its end, so it can't be corrected";
+            let problem = "cannot be read to its end, so it cannot be corrected";
             let error = io::Error::new(io::ErrorKind::InvalidData, problem);
             return Err(DataError::io(&self.annotations, error));
         }

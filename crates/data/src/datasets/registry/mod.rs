@@ -21,6 +21,7 @@ use crate::shapes::{
     self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph,
     generate_annotations, photograph_scene,
 };
+use crate::text::nearest;
 
 /// The environment variable with the directory of all datasets.
 pub const DATA_DIR_VARIABLE: &str = "SEDET_DATA";
@@ -36,13 +37,28 @@ pub enum RegistryError {
     },
     /// Neither a known name nor a directory.
     #[error(
-        "unknown dataset '{name}'{}; known are {} (detection), {} (classification) and any directory",
-        suggestion(name),
+        "unknown dataset '{name}'{suggestion}; known are {} (detection), {} (classification) and any directory",
         DatasetName::NAMES.join(", "),
         LabeledName::NAMES.join(", ")
     )]
     Unknown {
         /// The requested name.
+        name: String,
+        /// The question whether a similar name was meant, or nothing.
+        suggestion: String,
+    },
+    /// A path that does not exist.
+    #[error("{name}: no such file or directory{suggestion}")]
+    NoSuchPath {
+        /// The requested path.
+        name: String,
+        /// The question whether a similar name was meant, or nothing.
+        suggestion: String,
+    },
+    /// A file where the directory of a dataset is required.
+    #[error("{name}: a file; the directory of a dataset is required")]
+    NotADirectory {
+        /// The requested path.
         name: String,
     },
     /// A classification dataset where a detection dataset is required.
@@ -58,6 +74,8 @@ pub enum RegistryError {
     Data {
         /// The dataset.
         name: String,
+        /// The directory of the named datasets, where one was given.
+        data_dir: Option<PathBuf>,
         /// The problem.
         source: DataError,
     },
@@ -69,19 +87,46 @@ pub enum RegistryError {
     Shapes(#[from] ShapesError),
 }
 
-/// Returns the question whether a similar name was meant.
-fn suggestion(name: &str) -> String {
-    /// Jaro-Winkler similarity above which a name is treated as a typing error.
-    const SIMILAR: f64 = 0.85;
-    let known = DatasetName::NAMES.iter().chain(&LabeledName::NAMES);
-    let similar = known.map(|known| (strsim::jaro_winkler(name, known), known));
-    let best = similar.max_by(|(a, _), (b, _)| a.total_cmp(b));
-    match best {
-        Some((similarity, known)) if similarity >= SIMILAR => {
-            format!(" (did you mean '{known}'?)")
+impl RegistryError {
+    /// Returns the error about a name that is neither a known dataset nor a directory.
+    pub fn unknown(name: &str) -> Self {
+        let path = Path::new(name);
+        if path.is_file() {
+            return Self::NotADirectory { name: name.into() };
         }
-        _ => String::new(),
+        let is_path = name.contains(std::path::is_separator) || path.extension().is_some();
+        let name = name.to_owned();
+        let suggestion = match similar_dataset(path) {
+            Some(similar) => format!(" (did you mean '{}'?)", similar.display()),
+            None => String::new(),
+        };
+        if is_path {
+            Self::NoSuchPath { name, suggestion }
+        } else {
+            Self::Unknown { name, suggestion }
+        }
     }
+}
+
+/// Returns a directory beside a path that does not exist, or for a plain name also a known dataset, whose name
+/// is similar.
+fn similar_dataset(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let parent = path.parent()?;
+    let is_plain = parent.as_os_str().is_empty();
+    let place = if is_plain { Path::new(".") } else { parent };
+    let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+    let mut known: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    // The order of the system differs between machines.
+    known.sort();
+    if is_plain {
+        let names = DatasetName::NAMES.iter().chain(&LabeledName::NAMES);
+        known.extend(names.map(ToString::to_string));
+    }
+    Some(parent.join(nearest(name, &known)?))
 }
 
 /// A detection dataset: a known name or a directory.
@@ -159,7 +204,7 @@ impl DatasetName {
         } else {
             DatasetFiles::find(&directory).map(|files| files.splits)
         };
-        found.map_err(|error| self.error(error))
+        found.map_err(|error| self.error(error, data_dir))
     }
 
     fn read(&self, directory: &Path, split: Split) -> Result<OpenedSplit, DataError> {
@@ -191,7 +236,7 @@ impl DatasetName {
             ("train", train.dataset.store()),
             ("val", val.dataset.store()),
         )
-        .map_err(|source| self.error(source))?;
+        .map_err(|source| self.error(source, data_dir))?;
         Ok((train, val))
     }
 
@@ -214,12 +259,13 @@ impl DatasetName {
             });
         };
         self.read(&directory, split)
-            .map_err(|source| self.error(source))
+            .map_err(|source| self.error(source, data_dir))
     }
 
-    fn error(&self, source: DataError) -> RegistryError {
+    fn error(&self, source: DataError, data_dir: Option<&Path>) -> RegistryError {
         RegistryError::Data {
             name: self.label(),
+            data_dir: data_dir.map(Path::to_path_buf),
             source,
         }
     }
@@ -254,7 +300,7 @@ impl AnyDatasetName {
         } else if directory.is_dir() {
             Ok(Self::Detection(DatasetName::Directory(directory.into())))
         } else {
-            Err(RegistryError::Unknown { name: name.into() })
+            Err(RegistryError::unknown(name))
         }
     }
 }
@@ -313,6 +359,7 @@ pub fn shapes_dataset(
     }
     let store = builder.build().map_err(|source| RegistryError::Data {
         name: "shapes".into(),
+        data_dir: None,
         source: DataError::Annotations {
             path: "shapes".into(),
             source,
@@ -355,6 +402,42 @@ mod tests {
                 && message.contains("blood-cells")
                 && message.contains("places365-challenge"),
             "{message}"
+        );
+    }
+
+    #[test]
+    fn a_path_that_is_not_a_directory_is_reported_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("scenes")).unwrap();
+        let file = dir.path().join("x.json");
+        std::fs::write(&file, "{}").unwrap();
+        let message = |path: &Path| {
+            let error = DatasetName::parse(&path.display().to_string()).unwrap_err();
+            error.to_string()
+        };
+        let similar = dir.path().join("scene");
+        assert_eq!(
+            message(&similar),
+            format!(
+                "{}: no such file or directory (did you mean '{}s'?)",
+                similar.display(),
+                similar.display()
+            )
+        );
+        let text = message(Path::new("nodir/"));
+        assert!(
+            text.starts_with("nodir/: no such file or directory"),
+            "{text}"
+        );
+        let text = message(&file);
+        assert!(
+            text.ends_with("x.json: a file; the directory of a dataset is required"),
+            "{text}"
+        );
+        let text = message(Path::new("y.json"));
+        assert!(
+            text.starts_with("y.json: no such file or directory"),
+            "{text}"
         );
     }
 

@@ -1,0 +1,168 @@
+//! Messages for values and keys that a configuration does not accept.
+
+use toml::{Table, Value};
+
+use sedet_data::text::did_you_mean;
+
+/// A key that is unknown or has an unsuitable value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// The whole path of the key, such as `rpn.nms_threshold`. Empty if the table itself is unsuitable.
+    pub path: String,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+impl Problem {
+    /// Translates an error of reading `table` from the terms of Rust types into those of TOML.
+    pub(super) fn of(error: &toml::de::Error, table: &Table) -> Self {
+        let shown = error.to_string();
+        let within = shown
+            .lines()
+            .find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'))
+            .unwrap_or_default();
+        let message = error.message();
+        let Some(unknown) = message.strip_prefix("unknown field ") else {
+            return Self {
+                path: within.to_string(),
+                text: in_words(message),
+            };
+        };
+        let key = quoted(unknown).next().unwrap_or_default();
+        let known: Vec<&str> = quoted(unknown).skip(1).collect();
+        let expected = match known.as_slice() {
+            [] => String::new(),
+            known => format!("; known: {}", known.join(", ")),
+        };
+        Self {
+            path: path_of(table, within, key),
+            text: format!("unknown key{}{expected}", did_you_mean(key, &known)),
+        }
+    }
+}
+
+/// Returns the path of a key that is somewhere below `within`. The types that are read in two steps report
+/// only the outer part of a path.
+fn path_of(table: &Table, within: &str, key: &str) -> String {
+    fn search(table: &Table, key: &str) -> Option<String> {
+        if table.contains_key(key) {
+            return Some(key.to_string());
+        }
+        table.iter().find_map(|(name, value)| {
+            let below = search(value.as_table()?, key)?;
+            Some(format!("{name}.{below}"))
+        })
+    }
+    let keys = within.split('.').filter(|key| !key.is_empty());
+    let inner = keys
+        .into_iter()
+        .try_fold(table, |table, key| table.get(key).and_then(Value::as_table));
+    let below = inner.and_then(|table| search(table, key));
+    let below = below.unwrap_or_else(|| key.to_string());
+    if within.is_empty() {
+        below
+    } else {
+        format!("{within}.{below}")
+    }
+}
+
+/// Returns the parts of a message in backticks.
+fn quoted(message: &str) -> impl Iterator<Item = &str> {
+    message.split('`').skip(1).step_by(2)
+}
+
+/// Translates the remaining kinds of messages.
+fn in_words(message: &str) -> String {
+    if let Some(variant) = message.strip_prefix("unknown variant ") {
+        let value = quoted(variant).next().unwrap_or_default();
+        let known: Vec<&str> = quoted(variant).skip(1).collect();
+        return format!(
+            "unknown value '{value}'{}; known: {}",
+            did_you_mean(value, &known),
+            known.join(", ")
+        );
+    }
+    let mismatch = ["invalid type: ", "invalid value: "]
+        .iter()
+        .find_map(|kind| message.strip_prefix(kind)?.split_once(", expected "));
+    let Some((found, expected)) = mismatch else {
+        return message.to_string();
+    };
+    let expected = match expected {
+        "usize" | "u8" | "u16" | "u32" | "u64" if found.starts_with("integer `-") => {
+            "a whole number of at least 0"
+        }
+        _ if found.starts_with("integer ") && message.starts_with("invalid value") => {
+            "a smaller whole number"
+        }
+        "usize" | "u8" | "u16" | "u32" | "u64" | "isize" | "i8" | "i16" | "i32" | "i64" => {
+            "a whole number"
+        }
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        other if other.starts_with("struct ") || other.contains(" tagged enum ") => "a table",
+        other => other,
+    };
+    let found = match found.split_once(' ') {
+        Some(("string", text)) => text.to_string(),
+        Some(_) => quoted(found).next().unwrap_or(found).to_string(),
+        None if found == "sequence" => "a list".to_string(),
+        None if found == "map" => "a table".to_string(),
+        None => found.to_string(),
+    };
+    format!("expected {expected}, not {found}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_about_types_are_in_plain_words() {
+        for (message, expected) in [
+            (
+                "invalid type: string \"abc\", expected usize",
+                "expected a whole number, not \"abc\"",
+            ),
+            (
+                "invalid type: floating point `1.5`, expected u64",
+                "expected a whole number, not 1.5",
+            ),
+            (
+                "invalid value: integer `-1`, expected usize",
+                "expected a whole number of at least 0, not -1",
+            ),
+            (
+                "invalid type: string \"x\", expected f64",
+                "expected a number, not \"x\"",
+            ),
+            (
+                "invalid type: integer `3`, expected a boolean",
+                "expected true or false, not 3",
+            ),
+            (
+                "invalid type: sequence, expected struct SeConfig",
+                "expected a table, not a list",
+            ),
+            (
+                "unknown variant `maximum`, expected one of `avg`, `max`, `none`",
+                "unknown value 'maximum' (did you mean 'max'?); known: avg, max, none",
+            ),
+            ("dropout must be below 1", "dropout must be below 1"),
+        ] {
+            assert_eq!(in_words(message), expected);
+        }
+    }
+
+    #[test]
+    fn the_whole_path_of_an_unknown_key_is_found() {
+        let table: Table = "rpn = { nms = 1 }\nbackbone = { se = { gat = 1 } }"
+            .parse()
+            .unwrap();
+        assert_eq!(path_of(&table, "rpn", "nms"), "rpn.nms");
+        assert_eq!(path_of(&table, "backbone", "gat"), "backbone.se.gat");
+        assert_eq!(path_of(&table, "", "other"), "other");
+    }
+}

@@ -1,0 +1,47 @@
+//! Creation of output directories.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Creates a directory and its parents, unless it exists.
+///
+/// # Errors
+/// The directory cannot be created. The message says why in plain words, without the path.
+pub fn create_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path).map_err(|error| {
+        let kind = error.kind();
+        let reason = match kind {
+            io::ErrorKind::AlreadyExists => "a file of that name exists".to_owned(),
+            io::ErrorKind::NotADirectory => "a part of its path is a file".to_owned(),
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
+            io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+            _ => error.to_string(),
+        };
+        io::Error::new(kind, format!("cannot create the directory: {reason}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_the_place_of_a_directory_is_named_as_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        create_directory(&dir.path().join("a/b")).unwrap();
+        create_directory(&dir.path().join("a/b")).unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let message = |path: &Path| create_directory(path).unwrap_err().to_string();
+        assert_eq!(
+            message(&file),
+            "cannot create the directory: a file of that name exists"
+        );
+        assert_eq!(
+            message(&file.join("b")),
+            "cannot create the directory: a part of its path is a file"
+        );
+    }
+}
