@@ -8,7 +8,13 @@ use super::print_out;
 use sedet_core::device::probe;
 use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet doctor
+  sedet doctor --json";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]

@@ -538,7 +538,10 @@ fn create<K: RunKind>(
     let run = RunDir::create(output)?;
     run.write(LAUNCH, &format!("{:#}\n", json!(launch)))?;
     run.write("config.toml", &config.to_toml()?)?;
-    for warning in config.warnings(&options.settings) {
+    let mut given = options.settings.clone();
+    let rate = options.learning_rate;
+    given.extend(rate.map(|rate| format!("train.learning_rate={rate}")));
+    for warning in config.warnings(&given) {
         observer.notice(&Notice::SettingWarning(warning));
     }
     let is_scaled = options.learning_rate.is_none() && from.batch_size != per_step;
