@@ -16,7 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   sedet train --dataset shapes
   sedet train --dataset photos/
-  sedet train --dataset photos/ --weights fasterrcnn_resnet50_fpn_coco.pth --epochs 12
+  sedet train --dataset photos/ --weights faster_rcnn.pth --epochs 12
   sedet train --dataset coco --data-dir /data --backbone se-resnet50
   sedet train --resume runs/photos";
 

@@ -45,17 +45,15 @@ impl Writer {
         };
         if !path.is_empty() {
             *text += "\n";
-            let optional = self.find(path, table).map(|entry| &entry.summary);
-            if let Some(summary) = optional.or_else(|| self.tables.get(path)) {
-                *text += &comment(summary);
+            if let Some(summary) = self.summary(path, table) {
+                *text += &comment(&summary);
             }
             *text += &format!("[{}]\n", quoted_path(path));
         }
         for (name, value) in table {
             if !is_section(value) {
-                let key = at(name);
-                if let Some(entry) = self.find(&key, table) {
-                    *text += &comment(&described(entry));
+                if let Some(summary) = self.summary(&at(name), table) {
+                    *text += &comment(&summary);
                 }
                 *text += &format!("{} = {value}\n", quoted_path(name));
             }
@@ -64,6 +62,11 @@ impl Writer {
             let name = entry.key.rsplit('.').next().unwrap_or_default();
             let value = match &entry.default {
                 KeyDefault::Value(value) => value.clone(),
+                _ if entry.kind == "table" => match self.form(&entry.key) {
+                    Some(form) => form,
+                    // A table that training writes.
+                    None => continue,
+                },
                 _ => format!("... ({})", entry.kind),
             };
             *text += &comment(&described(entry));
@@ -83,6 +86,22 @@ impl Writer {
     fn find(&self, key: &str, table: &Table) -> Option<&KeyReference> {
         let mut entries = self.keys.iter().filter(|entry| entry.key == key);
         entries.find(|entry| is_allowed(entry, table))
+    }
+
+    /// Returns the comment about a key or a table.
+    fn summary(&self, path: &str, table: &Table) -> Option<String> {
+        let key = self.find(path, table).map(described);
+        key.or_else(|| self.tables.get(path).cloned())
+    }
+
+    /// Returns the keys of a table in the form `{ a = ..., b = ... }`, or None if they are not known.
+    fn form(&self, path: &str) -> Option<String> {
+        let names = self.keys.iter().filter_map(|entry| {
+            let name = entry.key.strip_prefix(path)?.strip_prefix('.')?;
+            (!name.contains('.')).then(|| format!("{name} = ..."))
+        });
+        let names: Vec<String> = names.collect();
+        (!names.is_empty()).then(|| format!("{{ {} }}", names.join(", ")))
     }
 
     /// Returns the keys of a table that are not set.
@@ -211,6 +230,7 @@ mod tests {
             "\n# max_minutes = ... (number)\n",
             "\nmomentum = 0.9\n",
             "\n[augment.crop]\n",
+            "\n# scale_jitter = { max = ..., min = ... }\n",
             "\n# check_memory = true\n",
         ] {
             assert!(text.contains(expected), "no {expected:?} in {text}");

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
-    check_width, invalid_backbone, merge, optimizer_warning, sets,
+    check_width, invalid_backbone, is_set, merge, optimizer_warning,
 };
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::{backbone, detector_names};
@@ -149,7 +149,8 @@ impl Recipe for DetectionConfig {
             .into_iter()
             .collect();
         let sizes = &self.augment.min_sizes;
-        let has_own_size = sets(settings, "input.min_size") && !sets(settings, "augment.min_sizes");
+        let has_own_size =
+            is_set(settings, "input.min_size") && !is_set(settings, "augment.min_sizes");
         if has_own_size && !sizes.is_empty() {
             let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
             warnings.push(format!(

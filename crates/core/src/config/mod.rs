@@ -171,18 +171,16 @@ pub trait Recipe: Serialize + DeserializeOwned {
     }
 }
 
-/// Returns whether a path of keys is another one or below it.
+/// Returns whether a key is another one, or within its table.
 fn is_within(inner: &str, outer: &str) -> bool {
     let rest = inner.strip_prefix(outer);
-    rest.is_some_and(|rest| outer.is_empty() || rest.is_empty() || rest.starts_with('.'))
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Returns whether one of the settings sets a key, or all keys of a table.
-fn sets(settings: &[String], path: &str) -> bool {
-    settings
-        .iter()
-        .filter_map(|setting| key_of(setting))
-        .any(|key| is_within(path, key))
+/// Returns whether one of the settings sets a key, a key within it, or the table that it is in.
+pub fn is_set(settings: &[String], key: &str) -> bool {
+    let mut keys = settings.iter().filter_map(|setting| key_of(setting));
+    keys.any(|set| is_within(set, key) || is_within(key, set))
 }
 
 /// The key that selects the variant of a table, such as the optimizer.
@@ -198,7 +196,7 @@ fn drop_replaced_fields(table: &mut Table, recipe: &Table, path: &str, settings:
     if let (Some(new), Some(old)) = (table.get(KIND), recipe.get(KIND))
         && new != old
     {
-        table.retain(|name, _| name == KIND || sets(settings, &at(name)));
+        table.retain(|name, _| name == KIND || is_set(settings, &at(name)));
         return;
     }
     for (name, value) in table {
@@ -210,8 +208,8 @@ fn drop_replaced_fields(table: &mut Table, recipe: &Table, path: &str, settings:
 
 /// Returns a warning if a setting selects another optimizer and the learning rate remains the recipe's.
 fn optimizer_warning(train: &EngineConfig, settings: &[String]) -> Option<String> {
-    let is_new = sets(settings, "train.optimizer.kind");
-    (is_new && !sets(settings, "train.learning_rate")).then(|| {
+    let is_new = is_set(settings, "train.optimizer.kind");
+    (is_new && !is_set(settings, "train.learning_rate")).then(|| {
         format!(
             "train.learning_rate is {}, as the recipe has it for its own optimizer; {} may need another one",
             train.learning_rate,
