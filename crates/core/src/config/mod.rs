@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use classification::{ClassificationConfig, ClassifierInput, ClassifierSection};
-pub use commented::commented;
+pub use commented::{commented, table_of};
 pub use detection::{DetectionConfig, InputConfig, LoaderSection, ModelConfig};
 pub use recipes::{RECIPES, recipe_for, recipe_for_labeled};
 

@@ -38,6 +38,20 @@ pub struct KeyReference {
     pub only_with: Vec<String>,
 }
 
+impl KeyReference {
+    /// Returns the path of the table that the key belongs to; empty for keys at the top.
+    pub fn table(&self) -> &str {
+        self.key.rsplit_once('.').map_or("", |(table, _)| table)
+    }
+
+    /// Returns the name of the key in its table.
+    pub fn name(&self) -> &str {
+        self.key
+            .rsplit_once('.')
+            .map_or(&self.key, |(_, name)| name)
+    }
+}
+
 /// The value of a recipe that does not have a key.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -66,7 +80,7 @@ pub struct NamedValue {
 /// The prefix of keys that override fields of the model.
 const OVERRIDES: &str = "model.overrides.";
 
-/// Returns the keys of the recipes of both tasks, sorted by name. A key with another meaning for the other task, or
+/// Returns the keys of the recipes of both tasks, sorted by table and name. A key with another meaning for the other task, or
 /// for another value of the key that it depends on, appears several times.
 pub fn key_reference() -> Vec<KeyReference> {
     let mut keys = vec![KeyReference {
@@ -114,7 +128,8 @@ pub fn key_reference() -> Vec<KeyReference> {
             None => keys.push(key),
         }
     }
-    keys.sort_by(|a, b| a.key.cmp(&b.key));
+    // By table, so that the keys of a table are not interrupted by those of a table in it.
+    keys.sort_by(|a, b| (a.table(), &a.key).cmp(&(b.table(), &b.key)));
     keys
 }
 
@@ -142,7 +157,7 @@ fn walk<C: Recipe + JsonSchema>() -> Walk {
         keys: Vec::new(),
         tables: Vec::new(),
     };
-    walk.properties("", &schema, &[]);
+    walk.properties("", &schema, &[], None);
     walk
 }
 
@@ -158,6 +173,7 @@ struct Walk {
 struct Property<'a> {
     path: String,
     schema: &'a Value,
+    default: Option<&'a Value>,
     is_required: bool,
     only_with: &'a [String],
 }
@@ -173,8 +189,14 @@ impl Walk {
         }
     }
 
-    /// Adds the keys of a table.
-    fn properties(&mut self, path: &str, table: &Value, only_with: &[String]) {
+    /// Adds the keys of a table. `defaults` is the table in recipes that do not have it.
+    fn properties(
+        &mut self,
+        path: &str,
+        table: &Value,
+        only_with: &[String],
+        defaults: Option<&Value>,
+    ) {
         let Some(properties) = table["properties"].as_object() else {
             return;
         };
@@ -187,6 +209,9 @@ impl Walk {
             self.add(Property {
                 path: join(path, name),
                 schema,
+                default: schema
+                    .get("default")
+                    .or_else(|| defaults.and_then(|defaults| defaults.get(name))),
                 is_required: required.is_some_and(|names| names.iter().any(|n| n == name)),
                 only_with,
             });
@@ -220,7 +245,7 @@ impl Walk {
                 } else {
                     self.tables.push((path.clone(), summary));
                 }
-                self.properties(&path, &target, &only_with);
+                self.properties(&path, &target, &only_with, property.default);
             } else {
                 entry.values = strings(&target["enum"]);
                 self.keys.push(entry);
@@ -240,8 +265,10 @@ impl Walk {
                 entry.kind = "string".into();
                 entry.default = match &entry.default {
                     KeyDefault::Value(_) => {
-                        let value = &property.schema["default"][&tag];
-                        KeyDefault::Value(value.to_string())
+                        let value = property.default.and_then(|default| default.get(&tag));
+                        value.map_or(KeyDefault::Unset, |value| {
+                            KeyDefault::Value(value.to_string())
+                        })
                     }
                     other => other.clone(),
                 };
@@ -257,7 +284,7 @@ impl Walk {
                     let value = &variant["properties"][&tag]["const"];
                     let mut only_with = property.only_with.to_vec();
                     only_with.push(format!("{key} = {value}"));
-                    self.properties(&path, variant, &only_with);
+                    self.properties(&path, variant, &only_with, None);
                 }
             }
             // Names, some of which have values.
@@ -308,7 +335,7 @@ fn default_of(property: &Property<'_>, target: &Value, is_optional: bool) -> Key
     if property.path.starts_with(OVERRIDES) {
         return KeyDefault::Model;
     }
-    match property.schema.get("default") {
+    match property.default {
         Some(Value::Null) => KeyDefault::Unset,
         Some(value) => KeyDefault::Value(toml_of(value, target)),
         None if is_optional || !property.is_required => KeyDefault::Unset,
