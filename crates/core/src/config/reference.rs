@@ -563,32 +563,43 @@ mod tests {
         }
     }
 
-    /// Checks that a recipe with a key at its default equals the recipe without the key.
-    fn check_default<C: Recipe>(recipe: &str, key: &str, default: &str) -> bool {
+    /// Returns whether a recipe allows a key.
+    fn is_allowed(key: &KeyReference, table: &Table) -> bool {
+        let value_at = |path: &str| {
+            let mut keys = path.split('.');
+            let first = table.get(keys.next()?)?;
+            keys.try_fold(first, |value, key| value.get(key))
+        };
+        let holds = |condition: &String| match condition.split_once(" = ") {
+            Some((path, value)) => value_at(path).is_some_and(|found| found.to_string() == value),
+            None => value_at(condition).is_some(),
+        };
+        key.only_with.is_empty() || key.only_with.iter().any(holds)
+    }
+
+    /// Checks that a recipe with a key at its default equals the recipe without the key, and returns whether the
+    /// recipe can have the key.
+    fn check_default<C: Recipe>(recipe: &str, key: &KeyReference, default: &str) -> bool {
         let Some(table) = table_of::<C>(recipe, &[]) else {
             return false;
         };
-        let mut without = toml::Value::Table(table.clone());
-        let mut at = &mut without;
-        let mut parts: Vec<&str> = key.split('.').collect();
-        let Some(last) = parts.pop() else {
+        if !is_allowed(key, &table) {
+            return false;
+        }
+        let mut without = toml::Value::Table(table);
+        let mut parts = key.table().split('.');
+        let Some(at) = parts.try_fold(&mut without, |at, part| at.get_mut(part)) else {
             return false;
         };
-        for part in parts {
-            match at.get_mut(part) {
-                Some(inner) => at = inner,
-                None => return false,
-            }
-        }
         if let Some(inner) = at.as_table_mut() {
-            inner.remove(last);
+            inner.remove(key.name());
         }
         let without: Result<C, _> = without.try_into();
         let Ok(without) = without else {
             return false;
         };
-        let set = table_of::<C>(recipe, &[format!("{key}={default}")]);
-        assert_eq!(Table::try_from(&without).ok(), set, "{recipe}: {key}");
+        let set = table_of::<C>(recipe, &[format!("{}={default}", key.key)]);
+        assert_eq!(Table::try_from(&without).ok(), set, "{recipe}: {}", key.key);
         true
     }
 
@@ -605,11 +616,9 @@ mod tests {
             for (recipe, task, _) in RECIPES {
                 let done = key.tasks.contains(&task)
                     && match task {
-                        Task::Detection => {
-                            check_default::<DetectionConfig>(recipe, &key.key, default)
-                        }
+                        Task::Detection => check_default::<DetectionConfig>(recipe, &key, default),
                         Task::Classification => {
-                            check_default::<ClassificationConfig>(recipe, &key.key, default)
+                            check_default::<ClassificationConfig>(recipe, &key, default)
                         }
                     };
                 if done {
