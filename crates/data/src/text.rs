@@ -32,6 +32,32 @@ pub fn plural(noun: &str) -> String {
     format!("{noun}{}", if hisses { "es" } else { "s" })
 }
 
+/// Replaces characters of user data that would break a line or reorder text on a terminal by their escapes:
+/// control characters and the invisible characters that change the direction of writing.
+///
+/// # Examples
+/// ```
+/// use sedet_data::text::printable;
+///
+/// assert_eq!(printable("ca\nt\t\u{202e}"), "ca\\nt\\t\\u{202e}");
+/// assert_eq!(printable("Käfer 甲虫"), "Käfer 甲虫");
+/// ```
+pub fn printable(text: &str) -> String {
+    let is_unsafe = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
 /// Returns ` (did you mean 'NAME'?)` for the known name that is most similar to `name`, or nothing if none is
 /// similar.
 ///
