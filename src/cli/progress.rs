@@ -7,9 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::report::report_skipped;
 use super::status;
-use sedet_core::train::engine::{Evaluation, StepReport};
+use sedet_core::train::engine::{EpochEvaluation, EpochReport, StepReport};
 use sedet_core::train::observer::{Notice, Observer};
 use sedet_core::train::run_dir::RunDir;
+use sedet_data::text::duration;
 
 /// Prints the progress of a training run.
 #[derive(Debug)]
@@ -80,16 +81,6 @@ impl ConsoleProgress {
     }
 }
 
-/// Formats a duration as `1 h 05 min`, `12 min 30 s` or `40 s`.
-pub(super) fn duration(seconds: f64) -> String {
-    let s = seconds.round() as u64;
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
-        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
-    }
-}
-
 impl Observer for ConsoleProgress {
     fn step(&mut self, report: &StepReport<'_>) {
         self.begin(report);
@@ -97,22 +88,7 @@ impl Observer for ConsoleProgress {
         if self.bar.is_none() && !due {
             return;
         }
-        let losses: Vec<String> = report
-            .losses
-            .iter()
-            .map(|(name, value)| format!("{name} {value:.3}"))
-            .collect();
-        let line = format!(
-            "epoch {} iteration {}/{}  {}  lr {:.2e}  {:.1} images/s  data wait {:.0} %  {} left",
-            report.epoch + 1,
-            report.iteration,
-            report.iterations,
-            losses.join("  "),
-            report.learning_rate,
-            report.images_per_second,
-            report.data_wait * 100.0,
-            self.remaining(report),
-        );
+        let line = format!("{report}  {} left", self.remaining(report));
         match &self.bar {
             Some(bar) => {
                 bar.set_length(report.iterations as u64);
@@ -132,22 +108,10 @@ impl Observer for ConsoleProgress {
         }
     }
 
-    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool) {
-        let numbers: Vec<String> = evaluation
-            .metrics
-            .iter()
-            .filter_map(|(name, value)| match name.as_str() {
-                "AP" | "AP50" | "AP75" => Some(format!("{name} {value:.3}")),
-                "top1" => Some(format!("top-1 {value:.2} %")),
-                _ => None,
-            })
-            .collect();
-        let best = if is_best { "  (best so far)" } else { "" };
-        self.line(&format!(
-            "epoch {}: {}{best}",
-            epoch + 1,
-            numbers.join("  ")
-        ));
+    fn evaluated(&mut self, _epoch: usize, _evaluation: &EpochEvaluation, _is_best: bool) {}
+
+    fn epoch(&mut self, report: &EpochReport<'_>) {
+        self.line(&report.to_string());
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -176,17 +140,5 @@ impl Observer for ConsoleProgress {
             }
             _ => self.line(&notice.to_string()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_two_units_at_most() {
-        assert_eq!(duration(39.6), "40 s");
-        assert_eq!(duration(750.0), "12 min 30 s");
-        assert_eq!(duration(3900.0), "1 h 05 min");
     }
 }
