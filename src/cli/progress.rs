@@ -17,7 +17,7 @@ use sedet_data::text::duration;
 pub(super) struct ConsoleProgress {
     bar: Option<ProgressBar>,
     start: Instant,
-    /// Steps done before this session.
+    /// The first step of this session.
     first: Option<usize>,
     last_line: Instant,
 }
@@ -52,12 +52,15 @@ impl ConsoleProgress {
         }
     }
 
+    /// Formats the time that is left, once there is a step after the first to measure it with.
     fn remaining(&self, report: &StepReport<'_>) -> String {
-        let first = self.first.unwrap_or(0);
-        let done = report.iteration.saturating_sub(first).max(1);
+        let done = report.iteration.saturating_sub(self.first.unwrap_or(0));
+        if done == 0 {
+            return String::new();
+        }
         let left = report.iterations.saturating_sub(report.iteration);
         let seconds = self.start.elapsed().as_secs_f64() / done as f64 * left as f64;
-        duration(seconds)
+        format!("  {} left", duration(seconds))
     }
 
     /// Begins at the first step: reading data and weights is not part of the speed.
@@ -65,7 +68,8 @@ impl ConsoleProgress {
         if self.first.is_some() {
             return;
         }
-        self.first = Some(report.iteration.saturating_sub(1));
+        self.first = Some(report.iteration);
+        self.start = Instant::now();
         if std::io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{msg}\n{wide_bar} {pos}/{len}");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -88,7 +92,7 @@ impl Observer for ConsoleProgress {
         if self.bar.is_none() && !due {
             return;
         }
-        let line = format!("{report}  {} left", self.remaining(report));
+        let line = format!("{report}{}", self.remaining(report));
         match &self.bar {
             Some(bar) => {
                 bar.set_length(report.iterations as u64);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::detection::IMPORTED;
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
@@ -271,9 +272,8 @@ impl ClassificationConfig {
             })?;
             self.model.adopted = Some(table);
             self.model.width = network.backbone.width_multiplier();
-            if let Some(name) = name_of(&network.backbone) {
-                self.model.backbone = name;
-            }
+            let name = name_of(&network.backbone);
+            self.model.backbone = name.unwrap_or_else(|| IMPORTED.to_string());
         }
         self.input.pixels = Some(PixelConfig {
             channel_order: preprocess.channel_order,

@@ -148,6 +148,9 @@ pub struct LoaderSection {
     pub on_bad_image: OnBadImage,
 }
 
+/// The name of a backbone that came with weights and is not a published one.
+pub const IMPORTED: &str = "imported";
+
 impl Recipe for DetectionConfig {
     const TASK: Task = Task::Detection;
 
@@ -355,9 +358,7 @@ impl DetectionConfig {
                 .pyramid_parts()
                 .map_err(|e| invalid(e.to_string()))?;
             self.model.width = backbone.width_multiplier();
-            if let Some(name) = name_of(&backbone) {
-                self.model.backbone = name;
-            }
+            self.model.backbone = name_of(&backbone).unwrap_or_else(|| IMPORTED.to_string());
             if let Some(se) = backbone.common_mut().se {
                 self.model.se_reduction = se.reduction;
             }

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use classification::{ClassificationConfig, ClassifierInput, ClassifierSection};
-pub use detection::{DetectionConfig, DetectorHeads, InputConfig, LoaderSection, ModelConfig};
+pub use detection::{
+    DetectionConfig, DetectorHeads, IMPORTED, InputConfig, LoaderSection, ModelConfig,
+};
 pub use recipes::{ChosenRecipe, RECIPES, default_classification, default_detection, recipe_for};
 
 pub use crate::spec::Task;

@@ -5,8 +5,8 @@
 //!
 //! - **Input size.** The recipe's sizes give the number of pixels of an input. Wider formats than the
 //!   recipe's ratio of the long to the short side keep that number with other sides. If a tenth of the
-//!   boxes would be smaller than [`SMALL_BOX`] in the input, the input grows until they are not, up to
-//!   the size of the images and to [`LARGEST_GROWTH`] times the pixels.
+//!   boxes would be smaller than 16 pixels (the square root of the area) or thinner than 8 in the input,
+//!   the input grows until they are not, up to the size of the images and to four times the pixels.
 //! - **Anchors.** See [`anchor_fit`](crate::detection::anchor_fit).
 
 use std::fmt;
@@ -20,6 +20,10 @@ use sedet_data::datasets::detection::{TargetFilter, targets};
 /// Side in input pixels, as the square root of the area, that nine tenths of the boxes should have: four
 /// cells of the finest feature map.
 const SMALL_BOX: f64 = 16.0;
+
+/// Shorter side in input pixels that nine tenths of the boxes should have: two cells of the finest feature
+/// map, on whose grid a thinner box falls between the anchors.
+const THIN_BOX: f64 = 8.0;
 
 /// Limit of the number of pixels of an input, as a multiple of the recipe's.
 const LARGEST_GROWTH: f64 = 4.0;
@@ -89,20 +93,21 @@ pub fn fit_to_boxes(
 /// Returns the short side and the limit of the long side for the images of a dataset. Returns none without
 /// boxes.
 fn input_size(config: &DetectionConfig, store: &AnnotationStore) -> Option<(usize, usize)> {
-    let (mut shorts, mut ratios, mut boxes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut shorts, mut ratios) = (Vec::new(), Vec::new());
+    let (mut sizes, mut thicknesses) = (Vec::new(), Vec::new());
     for index in 0..store.image_count() {
         let size = store.image(index).size;
         let short = size.width.min(size.height) as f64;
         shorts.push(short);
         ratios.push(size.width.max(size.height) as f64 / short);
         // Relative to the short side, so that images of different sizes are comparable.
-        let min_side = TargetFilter::default().min_side;
-        let sides =
-            targets(store, index, min_side).map(|(found, _)| f64::from(found.area()).sqrt());
-        boxes.extend(sides.map(|side| side / short));
+        for (found, _) in targets(store, index, TargetFilter::default().min_side) {
+            sizes.push(f64::from(found.area()).sqrt() / short);
+            thicknesses.push(f64::from(found.width().min(found.height())) / short);
+        }
     }
     let short = at(&mut shorts, 0.5)?;
-    let small = at(&mut boxes, 0.1)?;
+    let needed = (SMALL_BOX / at(&mut sizes, 0.1)?).max(THIN_BOX / at(&mut thicknesses, 0.1)?);
     let ratio = at(&mut ratios, 0.5)?;
     let (min_size, max_size) = (config.input.min_size, config.input.max_size);
     let pixels = (min_size * max_size) as f64;
@@ -116,7 +121,7 @@ fn input_size(config: &DetectionConfig, store: &AnnotationStore) -> Option<(usiz
         side_of(pixels)
     };
     let most = side_of(LARGEST_GROWTH * pixels).min(short).max(base);
-    let wanted = (SMALL_BOX / small).clamp(base, most);
+    let wanted = needed.clamp(base, most);
     if fits_format && wanted <= base {
         return Some((min_size, max_size));
     }

@@ -125,12 +125,17 @@ impl RunSummary {
             count(*train_images, "training image"),
             count(*val_images, "validation image")
         );
+        let ModelFacts {
+            name,
+            parameters,
+            trainable,
+            ..
+        } = &self.model;
         let model = format!(
-            "{}, {} parameters ({} trainable, {} frozen)",
-            self.model.name,
-            millions(self.model.parameters),
-            millions(self.model.trainable),
-            millions(self.model.parameters.saturating_sub(self.model.trainable)),
+            "{name}, {} parameters ({} trainable, {} frozen)",
+            millions(*parameters),
+            millions(*trainable),
+            millions(parameters.saturating_sub(*trainable)),
         );
         let mut rows = vec![
             ("task", self.task.to_string()),
@@ -222,7 +227,7 @@ fn short(rate: f64) -> String {
 
 fn millions(parameters: usize) -> String {
     match parameters {
-        0 => "0".to_string(),
+        0..100_000 => parameters.to_string(),
         _ => format!("{:.2} M", parameters as f64 / 1e6),
     }
 }
@@ -247,25 +252,27 @@ fn first_names(names: &[String]) -> String {
     line
 }
 
-/// Returns the number of values of parameters that receive gradients, without those of `frozen` layers,
-/// which are given by the beginnings of their tensors' names.
-pub(super) fn trainable_parameters(model: &impl Module, frozen: &BTreeSet<String>) -> usize {
-    let mut counter = TrainableCount {
+/// Returns the number of parameters, without running statistics, and of those that receive gradients.
+/// `frozen` layers receive none; they are given by the beginnings of their tensors' names.
+pub(super) fn count_parameters(model: &impl Module, frozen: &BTreeSet<String>) -> (usize, usize) {
+    let mut counter = ParameterCount {
         path: ModulePath::default(),
         frozen,
-        values: 0,
+        all: 0,
+        trainable: 0,
     };
     model.visit(&mut counter);
-    counter.values
+    (counter.all, counter.trainable)
 }
 
-struct TrainableCount<'a> {
+struct ParameterCount<'a> {
     path: ModulePath,
     frozen: &'a BTreeSet<String>,
-    values: usize,
+    all: usize,
+    trainable: usize,
 }
 
-impl ModuleVisitor for TrainableCount<'_> {
+impl ModuleVisitor for ParameterCount<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -277,11 +284,16 @@ impl ModuleVisitor for TrainableCount<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
         let name = self.path.name();
+        if name.contains("running_") {
+            return;
+        }
+        let values = tensor.shape().num_elements();
+        self.all += values;
         let is_frozen = name
             .match_indices('.')
             .any(|(end, _)| self.frozen.contains(&name[..end]));
         if tensor.is_require_grad() && !is_frozen {
-            self.values += tensor.shape().num_elements();
+            self.trainable += values;
         }
     }
 }
@@ -374,15 +386,14 @@ mod tests {
         let count = |pretrained: bool, frozen: &[&str]| {
             let model = config.detector(3, pretrained).unwrap().init(&device);
             let frozen = frozen.iter().map(|name| name.to_string()).collect();
-            trainable_parameters(&model, &frozen)
+            count_parameters(&model, &frozen)
         };
-        let (all, frozen_norms) = (count(false, &[]), count(true, &[]));
-        assert!(
-            all > 40_000_000 && frozen_norms < all,
-            "{all} {frozen_norms}"
-        );
+        let (all, trained) = count(false, &[]);
+        assert!(all > 40_000_000 && trained == all, "{all} {trained}");
+        let (_, frozen_norms) = count(true, &[]);
+        assert!(frozen_norms < all);
         // The stem is a convolution of 7x7 with 64 channels.
-        let without_stem = count(true, &["backbone.conv1"]);
+        let (_, without_stem) = count(true, &["backbone.conv1"]);
         assert_eq!(frozen_norms - without_stem, 64 * 3 * 7 * 7);
     }
 }

@@ -8,7 +8,7 @@ use burn::module::Module as _;
 use super::{
     AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
 };
-use crate::config::{DetectionConfig, Recipe as _, default_detection};
+use crate::config::{DetectionConfig, IMPORTED, Recipe as _, default_detection};
 use crate::detection::anchor_fit::{Unreached, WANTED_RECALL};
 use crate::detection::anchors::AnchorConfig;
 use crate::detection::coverage::{AnchorRecall, InputBox, input_boxes};
@@ -219,7 +219,11 @@ fn network_name(config: &DetectionConfig) -> String {
         1.0 => String::new(),
         width => format!(" (width {width})"),
     };
-    format!("{}{width} FPN", config.model.backbone)
+    let name = match &config.model.imported_backbone {
+        Some(backbone) if config.model.backbone == IMPORTED => backbone.family_title(),
+        _ => &config.model.backbone,
+    };
+    format!("{name}{width} FPN")
 }
 
 fn input_words(config: &DetectionConfig) -> String {

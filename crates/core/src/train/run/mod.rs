@@ -22,7 +22,7 @@ use super::run_dir::{LAUNCH, RunDir, RunDirError, environment};
 use super::run_log::RunLog;
 use super::schedule::scaled_learning_rate;
 use super::summary::{
-    DatasetFacts, ModelFacts, RecipeFacts, RunSummary, ScaledFrom, trainable_parameters,
+    DatasetFacts, ModelFacts, RecipeFacts, RunSummary, ScaledFrom, count_parameters,
 };
 use crate::backbones::summary::{LayerSummary, TooSmall};
 use crate::config::training::EngineConfig;
@@ -602,6 +602,7 @@ fn run_kind<K: RunKind>(
     let Prepared { task, model, facts } = K::prepare(&config, data, &context, observer)?;
     let parameters = model.num_params();
     let memory = check_memory(&request.device, &facts, config.training())?;
+    let (all, trainable) = count_parameters(&model, &frozen_layers(&facts));
     let origin = weights.as_ref().map(|(path, _)| path.as_path());
     let summary = RunSummary {
         task: task.spec().task(),
@@ -620,8 +621,8 @@ fn run_kind<K: RunKind>(
                 (None, true) => "from the last checkpoint".to_string(),
                 (None, false) => "none, trained from scratch".to_string(),
             },
-            parameters,
-            trainable: trainable_parameters(&model, &frozen_layers(&facts)),
+            parameters: all,
+            trainable,
         },
         input: facts.input.clone(),
         anchors: facts.anchors.clone(),
