@@ -272,3 +272,18 @@ fn a_checkpoint_for_another_task_is_refused_before_the_dataset_is_generated() {
     // Opening the dataset takes longer than reading the file.
     assert!(begun.elapsed().as_secs() < 10);
 }
+
+#[test]
+fn a_frozen_backbone_without_weights_is_refused() {
+    let scenes = Scenes::with_images(2, 1);
+    let run = scenes.dir.path().join("run");
+    let train = format!(
+        "train --dataset {} --weights {SHIPPED} --output {} --backbone mobilenet-v1 --device cpu",
+        scenes.dir.path().join("data").display(),
+        run.display()
+    );
+    fails_with(
+        &words(&owned(&train)),
+        &["none of its tensors fits the backbone", "omit --backbone"],
+    );
+}

@@ -108,6 +108,11 @@ fn run(error: &RunError) -> Option<String> {
             "name its new place: sedet train --resume {} --dataset PATH (or --data-dir DIR)",
             run.display()
         )),
+        RunError::FrozenBackbone { .. } => Some(
+            "omit --backbone to train the network of the weights, or train all layers with --config small \
+             or --set model.norm=batch"
+                .to_string(),
+        ),
         RunError::NoBoxes { dataset, .. } => {
             Some(format!("`sedet data check {dataset}` lists what was read"))
         }

@@ -9,7 +9,7 @@ use super::observer::{Notice, Observer};
 use super::run_dir::RunDir;
 
 /// Time between two lines about single steps.
-const STEP_INTERVAL: Duration = Duration::from_secs(15);
+const STEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Steps, and time, after which the duration of a run is estimated. The first step is not typical: it
 /// fills caches.

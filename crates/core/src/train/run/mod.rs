@@ -38,6 +38,7 @@ use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::EvalError;
 use sedet_data::loading::{OnBadImage, SkippedImage};
+use sedet_nn::nn::norm::NormKind;
 
 /// A new run, or one to continue.
 #[derive(Debug, Clone)]
@@ -197,6 +198,16 @@ pub enum RunError {
         path: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// Initial weights without any for a backbone that needs them.
+    #[error(
+        "{}: none of its tensors fits the backbone, whose norm layers are frozen and would normalize \
+         nothing",
+        path.display()
+    )]
+    FrozenBackbone {
+        /// The file.
+        path: PathBuf,
     },
     /// An input that is too small for the network.
     #[error("input.size {size}: {source}")]
@@ -491,11 +502,10 @@ pub fn run(request: &TrainRequest, observer: &mut dyn Observer) -> Result<TrainR
     let mut log = RunLog::new(observer);
     let outcome = dispatch(request, &mut log);
     match &outcome {
-        Ok(report) => {
-            if let Some(result) = &report.result {
-                log.line(&result.evaluation.to_text());
-            }
-        }
+        Ok(report) => match &report.result {
+            Some(result) => log.line(&result.evaluation.to_text()),
+            None => log.line("interrupted; progress is saved"),
+        },
         Err(error) => log.line(&format!("error: {error}")),
     }
     outcome
@@ -926,6 +936,14 @@ fn initialize<M: Module>(
     let (tensors, loaded, random) = matching(&model, &mut given.weights);
     if loaded == 0 {
         return Err(unusable("none of its tensors fits this network".into()));
+    }
+    let is_of_backbone = |name: &&String| name.starts_with("backbone.");
+    let backbone = tensors.keys().filter(is_of_backbone).count();
+    let has_backbone = random.iter().filter(is_of_backbone).count() < backbone;
+    if !has_backbone && spec.backbone().norm().kind == NormKind::Frozen {
+        return Err(RunError::FrozenBackbone {
+            path: path.to_path_buf(),
+        });
     }
     if strict {
         let replaces_layers = checkpoint != dataset || has_other_names;
