@@ -20,9 +20,7 @@ use sedet_core::train::ablation::AblationError;
 use sedet_core::train::engine::TrainError;
 use sedet_core::train::memory::NotEnoughMemory;
 use sedet_core::train::run_dir::{RunDir, RunDirError};
-use sedet_core::weights::checkpoint::CheckpointError;
 use sedet_core::weights::export::ExportError;
-use sedet_core::weights::foreign::ForeignError;
 use sedet_core::weights::load::LoadError;
 use sedet_core::weights::onnx::OnnxError;
 use sedet_data::DataError;
@@ -57,8 +55,6 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(memory),
     |cause| cause.downcast_ref().and_then(model),
     |cause| cause.downcast_ref().and_then(weights),
-    |cause| cause.downcast_ref().and_then(checkpoint),
-    |cause| cause.downcast_ref().and_then(foreign_file),
     |cause| cause.downcast_ref().and_then(weights_export),
     |cause| cause.downcast_ref().and_then(onnx),
     |cause| cause.downcast_ref().and_then(device),
@@ -108,6 +104,18 @@ fn run(error: &RunError) -> Option<String> {
              --weights {} --output NEW",
             checkpoint.display()
         )),
+        RunError::DatasetMoved { run, .. } => Some(format!(
+            "name its new place: sedet train --resume {} --dataset PATH (or --data-dir DIR)",
+            run.display()
+        )),
+        RunError::FrozenBackbone { .. } => Some(
+            "omit --backbone to train the network of the weights, or train all layers with --config small \
+             or --set model.norm=batch"
+                .to_string(),
+        ),
+        RunError::NoBoxes { dataset, .. } => {
+            Some(format!("`sedet data check {dataset}` lists what was read"))
+        }
         _ => None,
     }
 }
@@ -118,6 +126,12 @@ fn run_directory(error: &RunDirError) -> Option<String> {
             "continue it with --resume {}, or choose another --output",
             path.display()
         )),
+        RunDirError::NotEmpty { .. } => {
+            Some("choose another --output; nothing was changed".to_string())
+        }
+        RunDirError::NotARun { .. } => {
+            Some("to begin a new run from these weights: --weights FILE".to_string())
+        }
         // A directory with a run is the one that is resumed: there is no other --output to choose.
         RunDirError::Busy { path, .. } if RunDir::open(path).is_ok() => {
             Some("wait until it has ended".to_string())
@@ -170,30 +184,11 @@ fn weights(error: &LoadError) -> Option<String> {
             Some("omit --layout; it applies to third-party checkpoints only".to_string())
         }
         LoadError::NotStrict { .. } => Some("omit --strict to load what matches".to_string()),
-        LoadError::Checkpoint(inner) => hint_of(inner),
-        LoadError::Import(_) => None,
+        LoadError::NoCheckpoint { .. } => {
+            Some("give a weights file, or the directory of a run with checkpoints".to_string())
+        }
+        LoadError::Checkpoint(_) | LoadError::Import(_) => None,
     }
-}
-
-fn checkpoint(error: &CheckpointError) -> Option<String> {
-    match error {
-        CheckpointError::Read { path, .. } => best_of_run(path),
-        _ => None,
-    }
-}
-
-fn foreign_file(error: &ForeignError) -> Option<String> {
-    match error {
-        ForeignError::Read { path, .. } => best_of_run(path),
-        _ => None,
-    }
-}
-
-/// Returns the hint for the directory of a run in the place of a weights file.
-fn best_of_run(path: &Path) -> Option<String> {
-    let best = RunDir::at(path).best_checkpoint();
-    best.is_file()
-        .then(|| format!("the best checkpoint of this run is {}", best.display()))
 }
 
 fn weights_export(error: &ExportError) -> Option<String> {
@@ -427,23 +422,6 @@ mod tests {
         ] {
             assert_eq!(hint_for(&error(data_dir)).as_deref(), Some(command));
         }
-    }
-
-    #[test]
-    fn the_directory_of_a_run_in_place_of_a_checkpoint_leads_to_the_best_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = || {
-            anyhow::Error::new(LoadError::from(CheckpointError::Read {
-                path: dir.path().into(),
-                source: std::io::ErrorKind::IsADirectory.into(),
-            }))
-        };
-        assert_eq!(hint_for(&error()), None);
-        let best = dir.path().join("checkpoints/best.safetensors");
-        std::fs::create_dir(dir.path().join("checkpoints")).unwrap();
-        std::fs::write(&best, "").unwrap();
-        let hint = hint_for(&error()).unwrap();
-        assert!(hint.ends_with(&best.display().to_string()), "{hint}");
     }
 
     #[test]

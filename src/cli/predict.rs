@@ -21,7 +21,7 @@ use sedet_data::text::count;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PredictArgs {
-    /// Model: a sedet checkpoint, or a file from torchvision, timm, detectron2, ...
+    /// Model: a sedet checkpoint, a run, or a file from torchvision, timm, detectron2, ...
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
     /// Images, directories of images, or patterns such as 'photos/*.jpg'

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::progress::{ConsoleProgress, duration};
+use super::progress::ConsoleProgress;
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out, status, stop_on_ctrl_c, whole_number};
 use sedet_core::report::Evaluation;
 use sedet_core::train::engine::Outcome;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
 use sedet_data::loading::OnBadImage;
-use sedet_data::text::count;
+use sedet_data::text::{count, duration};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct TrainArgs {
@@ -24,9 +24,10 @@ pub(super) struct TrainArgs {
     /// Directory of the run [default: runs/DATASET]
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Continue the run in this directory
+    /// Continue a run: its directory or its checkpoints/last.safetensors; --dataset or --data-dir name
+    /// the same dataset where it has moved
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "dataset", "config", "set", "backbone", "weights", "lr", "batch_size", "seed", "output"
+        "config", "set", "backbone", "weights", "lr", "batch_size", "seed", "output"
     ])]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -48,8 +49,8 @@ pub(super) struct RecipeArgs {
     /// Backbone, such as se-resnet50 (see `sedet models`) [default: the recipe's]
     #[arg(long)]
     backbone: Option<String>,
-    /// Initial weights: a sedet checkpoint or a file from torchvision, timm, detectron2, ...; layers
-    /// that do not fit are randomly initialized
+    /// Initial weights: a sedet checkpoint, a run, or a file from torchvision, timm, detectron2, ...;
+    /// layers that do not fit are randomly initialized
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Learning rate, used as given (no batch-size scaling)
@@ -80,7 +81,11 @@ impl RecipeArgs {
             recipe: self.config.clone(),
             settings: self.set.clone(),
             backbone: self.backbone.clone(),
-            weights: self.weights.as_deref().map(|path| self.foreign.file(path)),
+            weights: self
+                .weights
+                .as_deref()
+                .map(|path| self.foreign.file(path))
+                .transpose()?,
             learning_rate: self.lr,
             batch_size: self.batch_size,
             epochs: self.epochs,
@@ -92,7 +97,10 @@ impl RecipeArgs {
 pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let recipe = args.recipe.options()?;
     let start = match args.resume {
-        Some(run) => Start::Resume(run),
+        Some(run) => Start::Resume {
+            run,
+            dataset: args.dataset,
+        },
         None => {
             let dataset = args.dataset.unwrap_or_default();
             let name = Path::new(&dataset).file_name().unwrap_or("run".as_ref());

@@ -16,7 +16,7 @@ use sedet_core::weights::checkpoint::{Checkpoint, Precision};
 use sedet_core::weights::export::{export, names_for};
 use sedet_core::weights::foreign::ForeignFile;
 use sedet_core::weights::layouts::{Layout, Library, recognize};
-use sedet_core::weights::load::{LoadedWeights, WeightsFile};
+use sedet_core::weights::load::{LoadedWeights, WeightsFile, weights_file};
 use sedet_core::weights::onnx::to_onnx;
 use sedet_data::text::count;
 
@@ -82,22 +82,31 @@ impl ForeignArgs {
     }
 
     /// The file with these options.
-    pub(super) fn file(&self, path: &Path) -> WeightsFile {
-        WeightsFile {
-            path: path.to_path_buf(),
+    pub(super) fn file(&self, path: &Path) -> anyhow::Result<WeightsFile> {
+        Ok(WeightsFile {
+            path: file_of(path)?,
             layout: self.layout.0,
             strict: self.strict,
-        }
+        })
     }
 
     /// Reads weights and prints the outcome for every tensor.
     pub(super) fn load(&self, path: &Path) -> anyhow::Result<LoadedWeights> {
-        Ok(self.file(path).load(&mut |report| {
+        Ok(self.file(path)?.load(&mut |report| {
             for line in report.lines() {
                 status!("weights: {line}");
             }
         })?)
     }
+}
+
+/// Returns the weights file that an argument stands for, and prints which file of a run is used.
+fn file_of(path: &Path) -> anyhow::Result<PathBuf> {
+    let file = weights_file(path)?;
+    if file != path {
+        status!("weights: {}", file.display());
+    }
+    Ok(file)
 }
 
 #[derive(Debug, clap::Args)]
@@ -227,12 +236,13 @@ impl Statistics {
 }
 
 fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    let file = ForeignFile::open(&args.file)?;
-    let what = describe(&args.file, &file)?;
+    let path = file_of(&args.file)?;
+    let file = ForeignFile::open(&path)?;
+    let what = describe(&path, &file)?;
     if !args.json {
         print_out(&format!(
             "{}: {}, {what}\n{:<56} {:<20} {:<5} {:>11} {:>11} {:>11} {:>11}",
-            args.file.display(),
+            path.display(),
             file.container(),
             "tensor",
             "shape",
@@ -279,7 +289,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     }
     if args.json {
         let document = json!({
-            "file": args.file.display().to_string(),
+            "file": path.display().to_string(),
             "container": file.container().to_string(),
             "recognized_as": what,
             "values": total,

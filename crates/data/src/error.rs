@@ -124,7 +124,8 @@ pub enum DataError {
 
     /// The training filter leaves no image.
     #[error(
-        "no image is left for training: {images} images, none with a usable box (crowd boxes and boxes with a side of {min_side} px or less do not count)"
+        "nothing to train on: no usable box in {} (crowd annotations and boxes with a side of {min_side} px or \
+         less do not count)", crate::text::count(*images, "image")
     )]
     NothingToTrain {
         /// Images in the dataset.

@@ -1,4 +1,4 @@
-//! Counts and suggestions in messages.
+//! Counts, durations, names and suggestions in messages.
 
 /// Formats a count with its noun: `1 image`, `2 images`, `3 categories`.
 ///
@@ -30,6 +30,42 @@ pub fn plural(noun: &str) -> String {
     }
     let hisses = ["s", "x", "ch", "sh"].iter().any(|end| noun.ends_with(end));
     format!("{noun}{}", if hisses { "es" } else { "s" })
+}
+
+/// Formats a duration as `1 h 05 min`, `12 min 30 s` or `40 s`.
+pub fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+/// Replaces characters of user data that would break a line or reorder text on a terminal by their escapes:
+/// control characters and the invisible characters that change the direction of writing.
+///
+/// # Examples
+/// ```
+/// use sedet_data::text::printable;
+///
+/// assert_eq!(printable("ca\nt\t\u{202e}"), "ca\\nt\\t\\u{202e}");
+/// assert_eq!(printable("Käfer 甲虫"), "Käfer 甲虫");
+/// ```
+pub fn printable(text: &str) -> String {
+    let is_unsafe = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 /// Returns ` (did you mean 'NAME'?)` for the known name that is most similar to `name`, or nothing if none is
@@ -76,6 +112,13 @@ mod tests {
         ] {
             assert_eq!(plural(noun), expected);
         }
+    }
+
+    #[test]
+    fn durations_have_two_units_at_most() {
+        assert_eq!(duration(39.6), "40 s");
+        assert_eq!(duration(750.0), "12 min 30 s");
+        assert_eq!(duration(3900.0), "1 h 05 min");
     }
 
     #[test]

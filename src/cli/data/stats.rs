@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::anchors::AnchorCoverage;
 use crate::cli::print_out;
 use crate::cli::status;
-use sedet_core::config::recipe_for;
 use sedet_core::render::plots::{Bars, save_bars};
 use sedet_data::annotations::layout::Split;
 use sedet_data::atomic::write_atomically;
@@ -46,8 +45,7 @@ pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
     let store = opened.dataset.store();
     let statistics = Statistics::of(store);
-    let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
-    let anchors = AnchorCoverage::of(store, recipe, &[])?;
+    let anchors = AnchorCoverage::of(store, args.config.as_deref(), &dataset)?;
     let report = json!({
         "dataset": args.dataset,
         "split": args.split,

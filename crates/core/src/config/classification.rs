@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::detection::IMPORTED;
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
     check_width, invalid_backbone,
 };
 use crate::backbones::BackboneConfig;
-use crate::backbones::zoo::network;
+use crate::backbones::zoo::{name_of, network};
 use crate::classification::classifier::ClassifierConfig;
 use sedet_data::loading::OnBadImage;
 use sedet_data::loading::transforms::classify::LabeledAugmentation;
@@ -162,6 +163,10 @@ impl Recipe for ClassificationConfig {
     fn set_base_batch_size(&mut self, images: usize) {
         self.loader.base_batch_size = images;
     }
+
+    fn loader(&self) -> (usize, OnBadImage) {
+        (self.loader.threads, self.loader.on_bad_image)
+    }
 }
 
 impl ClassificationConfig {
@@ -208,9 +213,10 @@ impl ClassificationConfig {
         let units = backbone.common_mut().se;
         let se = (*units).ok_or_else(|| ConfigError::Invalid {
             origin: "model.se".to_string(),
-            message: "the backbone has no SE units to change; the names of networks with units start \
+            message:
+                "the backbone has no SE units to change; the names of networks with units start \
                       with se, such as se-resnet50"
-                .to_string(),
+                    .to_string(),
         })?;
         *units = Some(changed(se, &self.model.se, "model.se")?);
         Ok(())
@@ -265,6 +271,9 @@ impl ClassificationConfig {
                 message: e.to_string(),
             })?;
             self.model.adopted = Some(table);
+            self.model.width = network.backbone.width_multiplier();
+            let name = name_of(&network.backbone);
+            self.model.backbone = name.unwrap_or_else(|| IMPORTED.to_string());
         }
         self.input.pixels = Some(PixelConfig {
             channel_order: preprocess.channel_order,
@@ -351,6 +360,10 @@ mod tests {
         config.adopt(&given, &preprocess, true).unwrap();
         let classifier = config.classifier(10).unwrap();
         assert_eq!(classifier.backbone, given.backbone);
+        assert_eq!(
+            config.model.backbone,
+            load("images", &[]).unwrap().model.backbone
+        );
         assert_eq!(classifier.num_classes, 10);
         let adopted = config.preprocess().unwrap();
         assert_eq!(adopted.mean, preprocess.mean);

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::coco::{ClassMetrics, CocoEvaluation, CocoMetrics};
+use crate::text::printable;
 
 /// IoU, area and maximum number of detections of the twelve metrics, in the order of
 /// [`CocoMetrics::named`].
@@ -114,8 +115,12 @@ pub enum Side {
 use Side::{Left, Right};
 
 /// Formats rows as columns that are as wide as their widest cell. The first row is the header and
-/// gets a rule below it.
+/// gets a rule below it. Characters of names that would break a line are escaped.
 pub fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| printable(cell)).collect())
+        .collect();
     let length = |cell: &str| cell.chars().count();
     let widths: Vec<usize> = (0..sides.len())
         .map(|column| {
@@ -218,6 +223,14 @@ mod tests {
             "AP      0.50:0.95  all                 100  0.505"
         );
         assert!(lines[6].starts_with("APs") && lines[6].ends_with(" -"));
+    }
+
+    #[test]
+    fn a_name_with_a_line_break_stays_in_its_row() {
+        let rows = [["class"], ["ca\nt\u{202e}"]].map(|row| row.map(String::from).to_vec());
+        let text = aligned(&rows, &[Left]);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.ends_with("ca\\nt\\u{202e}\n"), "{text}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::state::{
 };
 use sedet_core::backbones::summary::Tracer;
 use sedet_core::model::{Dataset, ImageChoice, Model, NetworkConfig, Recording, Task};
+use sedet_core::weights::load::weights_file;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::OpenedSplit;
 use sedet_nn::nn::recording::Depth;
@@ -258,8 +259,10 @@ impl Owner {
                 Model::from_bytes(SHIPPED, SHIPPED_NAME, &self.device),
             ),
             Source::File(path) => {
-                let network = Model::load(&path, &self.device);
-                (path, network)
+                // The directory of a run stands for one of its checkpoints, which is shown.
+                let file = weights_file(&path).unwrap_or(path);
+                let network = Model::load(&file, &self.device);
+                (file, network)
             }
         };
         match network {

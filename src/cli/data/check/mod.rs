@@ -13,7 +13,6 @@ use crate::cli::hints::advise;
 use crate::cli::print_out;
 use crate::cli::status;
 use report::Report;
-use sedet_core::config::recipe_for;
 use sedet_data::annotations::layout::{Split, SplitFiles};
 use sedet_data::curation::check::{
     CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, check_split,
@@ -76,13 +75,12 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         (Some(out), Some((_, files)), Some(split)) => Some(fix(out, files, split)?),
         _ => None,
     };
-    let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
     let mut counted = Vec::new();
     for split in &splits {
         counted.push(match split.sound_part() {
             Err(error) => Err(error.to_string()),
             Ok(store) => {
-                let anchors = AnchorCoverage::of(&store, recipe, &[])?;
+                let anchors = AnchorCoverage::of(&store, args.config.as_deref(), &dataset)?;
                 Ok((Statistics::of(&store), anchors))
             }
         });

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use image::RgbImage;
-use rayon::prelude::*;
 
 pub use labeled::LabeledName;
 
@@ -18,8 +17,7 @@ use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::datasets::detection::{DetectionDataset, check_same_categories};
 use crate::images::ImageSource;
 use crate::shapes::{
-    self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph,
-    generate_annotations, photograph_scene,
+    self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph, photograph_scene,
 };
 use crate::text::nearest;
 
@@ -339,10 +337,7 @@ pub fn shapes_dataset(
         builder.add_category(*id, name);
     }
     let count = config.image_count(split);
-    let scenes: Vec<_> = (0..count)
-        .into_par_iter()
-        .map(|index| generate_annotations(config, split, index))
-        .collect();
+    let scenes = shapes::split_annotations(config, split);
     for (index, (size, objects)) in scenes.into_iter().enumerate() {
         let image_id = config.image_id(split, index);
         builder.add_image(image_id, &shapes::file_name(image_id), size);
