@@ -1,19 +1,25 @@
-//! What to do about an error, in terms of the command line.
+//! What to do about an error, in terms of the command line, and the exit code.
 //!
 //! The library's errors name no option and no subcommand, because the viewer and other programs show
 //! them too. [`hint_for`] finds the error's type in its chain of causes and returns what the command
 //! line can advise; [`main`](super::main) prints it on a line of its own after the error.
 //!
 //! To add a hint for an error of the library, write a function from that error type to
-//! `Option<String>` and add it to [`RULES`]. For an error that is created in `cli`, use [`advise`].
+//! `Option<String>` and add it to [`RULES`]. For an error that is created in `cli`, use [`advise`], or
+//! [`usage`] if an option or its value is wrong.
 
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
+use std::process::ExitCode;
 
 use super::data::dataset_argument;
+use sedet_core::backbones::summary::TooSmall;
+use sedet_core::backbones::zoo::ZooError;
+use sedet_core::config::ConfigError;
 use sedet_core::device::DeviceError;
 use sedet_core::excitation::ExcitationError;
+use sedet_core::excitation::selection::SelectionError;
 use sedet_core::model::ModelError;
 use sedet_core::train::RunError;
 use sedet_core::train::ablation::AblationError;
@@ -67,7 +73,7 @@ const RULES: &[Rule] = &[
 ];
 
 fn advised(error: &Advised) -> Option<String> {
-    Some(error.hint.clone())
+    error.hint.clone()
 }
 
 fn run(error: &RunError) -> Option<String> {
@@ -202,7 +208,10 @@ fn weights_export(error: &ExportError) -> Option<String> {
 
 fn onnx(error: &OnnxError) -> Option<String> {
     match error {
-        OnnxError::Detector => Some("export its weights: --format safetensors".to_string()),
+        // The names of other libraries would be refused as well for a network with SE units.
+        OnnxError::Detector | OnnxError::SeVariant | OnnxError::Family(_) => {
+            Some("export its weights: --format safetensors".to_string())
+        }
         _ => None,
     }
 }
@@ -322,15 +331,35 @@ fn excitation(error: &ExcitationError) -> Option<String> {
 pub(super) fn advise(error: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Advised {
         message: error.to_string(),
-        hint: hint.into(),
+        hint: Some(hint.into()),
+        is_usage: false,
     })
 }
 
-/// An error of the command line with its hint.
+/// Returns the error about options that do not fit together or a value that is out of range.
+pub(super) fn usage(error: impl fmt::Display) -> anyhow::Error {
+    anyhow::Error::new(Advised {
+        message: error.to_string(),
+        hint: None,
+        is_usage: true,
+    })
+}
+
+/// Returns an error as [`usage`] with a hint.
+pub(super) fn usage_with_hint(error: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Advised {
+        message: error.to_string(),
+        hint: Some(hint.into()),
+        is_usage: true,
+    })
+}
+
+/// An error of the command line.
 #[derive(Debug)]
 struct Advised {
     message: String,
-    hint: String,
+    hint: Option<String>,
+    is_usage: bool,
 }
 
 impl fmt::Display for Advised {
@@ -340,6 +369,63 @@ impl fmt::Display for Advised {
 }
 
 impl Error for Advised {}
+
+/// The exit code of wrong usage, as that of clap.
+const USAGE: u8 = 2;
+
+/// Returns the exit code of an error: 2 if the command line is wrong (an unknown name or key, a value out of
+/// range), else 1.
+pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.chain().any(is_usage) {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Returns whether an error, without its causes, says that the command line is wrong. As in [`hint_of`], the
+/// errors inside of wrappers are inspected here.
+fn is_usage(cause: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = cause.downcast_ref::<Advised>() {
+        return error.is_usage;
+    }
+    if let Some(error) = cause.downcast_ref::<ConfigError>() {
+        return !matches!(error, ConfigError::Read { .. });
+    }
+    if let Some(error) = cause.downcast_ref::<RegistryError>() {
+        return matches!(
+            error,
+            RegistryError::Unknown { .. }
+                | RegistryError::NoDataDir { .. }
+                | RegistryError::NoBoxes { .. }
+                | RegistryError::NoTestSplit
+        );
+    }
+    if let Some(error) = cause.downcast_ref::<RunError>() {
+        return match error {
+            RunError::Config(inner) => is_usage(inner),
+            RunError::Dataset(inner) => is_usage(inner),
+            RunError::Weights(inner) => is_usage(inner),
+            RunError::InputTooSmall { .. } => true,
+            _ => false,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<AblationError>() {
+        return match error {
+            AblationError::NoSeeds => true,
+            AblationError::Dataset(inner) => is_usage(inner),
+            AblationError::Recipe(inner) => is_usage(inner.as_ref()),
+            _ => false,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<LoadError>() {
+        return matches!(error, LoadError::LayoutOfCheckpoint { .. });
+    }
+    if let Some(error) = cause.downcast_ref::<FetchError>() {
+        return matches!(error, FetchError::UnknownPart { .. });
+    }
+    cause.is::<ZooError>() || cause.is::<SelectionError>() || cause.is::<TooSmall>()
+}
 
 #[cfg(test)]
 mod tests {
@@ -352,6 +438,33 @@ mod tests {
         let error = Err::<(), _>(advise("out: not empty", "choose another --output"));
         let error = error.context("converting").context("a.json").unwrap_err();
         assert_eq!(hint_for(&error).as_deref(), Some("choose another --output"));
+    }
+
+    #[test]
+    fn the_exit_code_tells_wrong_usage_from_a_failure() {
+        let config = || ConfigError::Set("epochs".into());
+        let unknown = || RegistryError::unknown("cocoo");
+        for (error, is_wrong_usage) in [
+            (usage("--top 0"), true),
+            (
+                usage_with_hint("--top 0", "give a number").context("a.json"),
+                true,
+            ),
+            (advise("out: not empty", "choose another --output"), false),
+            (anyhow::Error::new(config()), true),
+            (RunError::from(config()).into(), true),
+            (
+                AblationError::Recipe(Box::new(config().into())).into(),
+                true,
+            ),
+            (unknown().into(), true),
+            (RunError::from(unknown()).into(), true),
+            (RegistryError::unknown("no/such/path").into(), false),
+            (anyhow::anyhow!("disk on fire"), false),
+        ] {
+            let found = exit_code(&error) == ExitCode::from(USAGE);
+            assert_eq!(found, is_wrong_usage, "{error:#}");
+        }
     }
 
     #[test]

@@ -12,7 +12,16 @@ use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, Trai
 use sedet_data::loading::OnBadImage;
 use sedet_data::text::{count, duration};
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet train --dataset shapes
+  sedet train --dataset photos/
+  sedet train --dataset photos/ --weights faster_rcnn.pth --epochs 12
+  sedet train --dataset coco --data-dir /data --backbone se-resnet50
+  sedet train --resume runs/photos";
+
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct TrainArgs {
     /// Detection: shapes, blood-cells, coco or a directory with annotations; classification: imagenet,
     /// places365, places365-challenge, cifar10, cifar100 or a directory of class directories
@@ -36,14 +45,15 @@ pub(super) struct TrainArgs {
 
 /// The options of every subcommand that trains.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Recipe")]
 pub(super) struct RecipeArgs {
     /// Directory of the named datasets [default: $SEDET_DATA]
-    #[arg(long)]
+    #[arg(long, help_heading = None::<&str>)]
     data_dir: Option<PathBuf>,
     /// Recipe name or TOML file [default: chosen by the dataset]
     #[arg(long)]
     config: Option<String>,
-    /// Override one value of the recipe, such as train.epochs=12; repeatable
+    /// Override one value of the recipe, such as train.epochs=12; repeatable (see `sedet config list`)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Backbone, such as se-resnet50 (see `sedet models`) [default: the recipe's]

@@ -10,13 +10,19 @@ use super::dataset_argument;
 use crate::cli::hints::advise;
 use crate::cli::print_out;
 use crate::cli::report::with_bar;
-use crate::cli::status;
+use crate::cli::{problem, status};
 use sedet_data::annotations::format::{DatasetFiles, FORMATS, Format, format_of_key};
 use sedet_data::curation::convert::{Images, write_dataset};
 use sedet_data::datasets::registry::DatasetName;
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data convert photos/ --to coco --output photos-coco/
+  sedet data convert photos/ --to yolo --images link --output photos-yolo/";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ConvertArgs {
     /// Directory with annotations of boxes, or blood-cells
     source: String,
@@ -73,10 +79,11 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     }
     status!("{}: {} annotations", root.display(), files.format);
     let read = files.read()?;
-    let written =
-        with_bar(|progress| write_dataset(&read, args.to, images, &args.output, progress))??;
+    let written = with_bar("converting", |progress| {
+        write_dataset(&read, args.to, images, &args.output, progress)
+    })??;
     for line in written.dropped.lines() {
-        status!("dropped: {line}");
+        problem!("dropped: {line}");
     }
     for split in &written.splits {
         print_out(&format!(

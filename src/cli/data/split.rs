@@ -19,7 +19,12 @@ use sedet_data::directory::create_directory;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data split annotations.json --val 0.2 --output splits/";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct SplitArgs {
     /// COCO JSON annotations, such as instances_all.json; not changed
     annotations: PathBuf,

@@ -19,7 +19,13 @@ use sedet_data::directory::create_directory;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data stats photos/
+  sedet data stats photos/ --split val --output statistics/";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct StatsArgs {
     /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,

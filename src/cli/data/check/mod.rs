@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::anchors::AnchorCoverage;
-use crate::cli::hints::advise;
+use crate::cli::hints::{advise, usage, usage_with_hint};
 use crate::cli::print_out;
+use crate::cli::progress::{Meter, Unit};
 use crate::cli::status;
 use report::Report;
 use sedet_data::annotations::layout::{Split, SplitFiles};
@@ -21,7 +21,13 @@ use sedet_data::curation::check::{
 use sedet_data::curation::statistics::Statistics;
 use sedet_data::datasets::registry::DatasetName;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data check photos/
+  sedet data check annotations.json --images photos/ --fix fixed.json";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct CheckArgs {
     /// Directory with annotations of boxes, one COCO JSON file, blood-cells or coco
     dataset: String,
@@ -53,9 +59,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.fix
         && let Some((problem, hint)) = cannot_fix(out, &sources)
     {
-        status!("error: {problem}");
-        status!("hint: {hint}");
-        return Ok(ExitCode::from(2));
+        return Err(usage_with_hint(problem, hint));
     }
     let mut diagnostics = Diagnostics::default();
     let mut splits = Vec::new();
@@ -63,7 +67,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         images: !args.skip_images,
     };
     for (name, files) in &sources {
-        splits.push(with_bar(name, |progress| {
+        splits.push(with_progress(name, |progress| {
             check_split(name, files, options, &mut diagnostics, progress)
         })?);
     }
@@ -114,7 +118,9 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, Vec<(String, SplitFile
     let path = Path::new(&args.dataset);
     if path.is_file() {
         if args.split.is_some() || args.data_dir.is_some() {
-            anyhow::bail!("--split and --data-dir apply to a dataset, not to one annotation file");
+            return Err(usage(
+                "--split and --data-dir apply to a dataset, not to one annotation file",
+            ));
         }
         let files = SplitFiles::of_file(path, args.images.as_deref());
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -125,9 +131,9 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, Vec<(String, SplitFile
         ));
     }
     if args.images.is_some() {
-        anyhow::bail!(
-            "--images applies to one annotation file; in a directory the images are found"
-        );
+        return Err(usage(
+            "--images applies to one annotation file; in a directory the images are found",
+        ));
     }
     let dataset = DatasetName::parse(&args.dataset)?;
     let found = dataset.splits(args.data_dir.as_deref())?;
@@ -211,30 +217,15 @@ fn fix(out: &Path, files: &SplitFiles, split: &CheckedSplit) -> anyhow::Result<F
     })
 }
 
-/// Shows a progress bar of bytes read, then of images decoded.
-fn with_bar<T>(name: &str, work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> T) -> T {
-    let style = |template: &str| {
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-    };
-    let bar = ProgressBar::no_length().with_message(name.to_owned());
-    let reading = style("{msg}: reading annotations {wide_bar} {bytes}/{total_bytes}");
-    let decoding = style("{msg}: decoding images {wide_bar} {pos}/{len} {eta}");
-    bar.set_style(reading);
-    let is_decoding = std::sync::Once::new();
-    let done = work(&|progress| match progress {
-        Progress::Reading(done, all) => {
-            bar.set_length(all);
-            bar.set_position(done);
-        }
+/// Shows the progress in bytes read, then in images decoded.
+fn with_progress<T>(name: &str, work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> T) -> T {
+    let meter = Meter::new(&format!("{name}: reading annotations"), Unit::Bytes);
+    let decoding = format!("{name}: decoding images");
+    work(&|progress| match progress {
+        Progress::Reading(done, all) => meter.show(done, Some(all)),
         Progress::Images(done, all) => {
-            is_decoding.call_once(|| {
-                bar.set_style(decoding.clone());
-                bar.reset();
-                bar.set_length(all);
-            });
-            bar.set_position(done);
+            meter.begin(&decoding, Unit::Images, 0);
+            meter.show(done, Some(all));
         }
-    });
-    bar.finish_and_clear();
-    done
+    })
 }

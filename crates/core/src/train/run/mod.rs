@@ -780,7 +780,10 @@ fn create<K: RunKind>(
     launch.write(&run)?;
     run.write("config.toml", &config.to_toml()?)?;
     log.open(&run);
-    for warning in config.warnings(&options.settings) {
+    let mut given = options.settings.clone();
+    let rate = options.learning_rate;
+    given.extend(rate.map(|rate| format!("train.learning_rate={rate}")));
+    for warning in config.warnings(&given) {
         log.notice(&Notice::SettingWarning(warning));
     }
     let is_scaled = options.learning_rate.is_none() && from.batch_size != per_step;
