@@ -16,7 +16,9 @@ use sedet::backbones::BackboneConfig;
 use sedet::backbones::bn_inception::BnInceptionConfig;
 use sedet::backbones::inception_resnet_v2::InceptionResnetV2Config;
 use sedet::backbones::mobilenet::MobilenetConfig;
-use sedet::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
+use sedet::backbones::resnet::{
+    AntiAlias, BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace,
+};
 use sedet::backbones::shufflenet::ShufflenetConfig;
 use sedet::backbones::summary::{LayerKind, LayerSummary, Summary};
 use sedet::backbones::vgg::VggConfig;
@@ -629,10 +631,15 @@ fn declared_sizes_of_unusual_resnets_equal_actual_sizes() {
     let stem = Stem::Deep {
         channels: [32, 32, 64],
     };
-    for (stem, stem_pooling) in [
-        (Stem::Conv7x7, StemPooling::CeilMode),
-        (Stem::Cifar, StemPooling::Padded),
-        (stem, StemPooling::Padded),
+    let (average, blur) = (Some(AntiAlias::AveragePool), Some(AntiAlias::BlurPool));
+    for (stem, stem_pooling, anti_alias) in [
+        (Stem::Conv7x7, StemPooling::CeilMode, None),
+        (Stem::Cifar, StemPooling::Padded, None),
+        (stem, StemPooling::Padded, None),
+        (stem, StemPooling::Conv3x3, None),
+        (Stem::Conv7x7, StemPooling::Padded, average),
+        (stem, StemPooling::Padded, blur),
+        (Stem::Cifar, StemPooling::Padded, blur),
     ] {
         for shortcut in [
             Shortcut::Conv1x1,
@@ -644,6 +651,7 @@ fn declared_sizes_of_unusual_resnets_equal_actual_sizes() {
                 width_multiplier: 1.0 / 16.0,
                 stem,
                 stem_pooling,
+                anti_alias,
                 shortcut,
                 se: Some(SeConfig::default()),
                 ..ResNetConfig::new(BlockKind::Bottleneck, [1, 1, 1, 0])

@@ -208,9 +208,10 @@ impl ClassificationConfig {
         let units = backbone.common_mut().se;
         let se = (*units).ok_or_else(|| ConfigError::Invalid {
             origin: "model.se".to_string(),
-            message: "the backbone has no SE units to change; the names of networks with units start \
+            message:
+                "the backbone has no SE units to change; the names of networks with units start \
                       with se, such as se-resnet50"
-                .to_string(),
+                    .to_string(),
         })?;
         *units = Some(changed(se, &self.model.se, "model.se")?);
         Ok(())

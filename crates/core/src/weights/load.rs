@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::import::{ImportError, ImportReport, import};
+use super::import::{ImportError, ImportOptions, ImportReport, import, is_variance};
 use super::layouts::Layout;
 use super::parameters::NamedTensors;
 use crate::spec::ModelSpec;
+use sedet_data::text::count;
 
 /// The error of reading weights; every message names the file.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,16 @@ pub enum LoadError {
     /// A third-party file.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// A checkpoint with values that no network can compute with.
+    #[error("{}: tensor {tensor} has {problem}", path.display())]
+    Values {
+        /// The file.
+        path: PathBuf,
+        /// The name of the tensor.
+        tensor: String,
+        /// What is wrong with its values.
+        problem: String,
+    },
     /// A layout was given for a sedet checkpoint.
     #[error("{}: a layout was given, but this is a sedet checkpoint", path.display())]
     LayoutOfCheckpoint {
@@ -46,6 +57,8 @@ pub struct WeightsFile {
     pub layout: Option<Layout>,
     /// Whether a third-party file with missing, mismatched or unused tensors is an error.
     pub strict: bool,
+    /// Whether tensors inside the network that sedet has no layer for are skipped.
+    pub skip_unknown: bool,
 }
 
 impl WeightsFile {
@@ -55,6 +68,7 @@ impl WeightsFile {
             path: path.into(),
             layout: None,
             strict: false,
+            skip_unknown: false,
         }
     }
 
@@ -64,7 +78,11 @@ impl WeightsFile {
     /// # Errors
     /// See [`LoadError`].
     pub fn load(&self, report: &mut dyn FnMut(&ImportReport)) -> Result<LoadedWeights, LoadError> {
-        let loaded = load_weights(&self.path, self.layout)?;
+        let options = ImportOptions {
+            layout: self.layout,
+            skip_unknown: self.skip_unknown,
+        };
+        let loaded = load_weights(&self.path, options)?;
         match &loaded.report {
             Some(found) => {
                 report(found);
@@ -115,14 +133,44 @@ impl From<Checkpoint> for LoadedWeights {
 
 /// Reads a sedet checkpoint or imports a third-party file.
 ///
-/// `layout` is the layout of a third-party file; none detects it from the tensor names. It is
+/// `options` tell how a third-party file is read, such as `None` for a layout that is detected. They are
 /// ignored for a sedet checkpoint.
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn load_weights(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, LoadError> {
-    if Checkpoint::is_native(path)? {
-        return Ok(Checkpoint::load(path)?.into());
+pub fn load_weights(
+    path: &Path,
+    options: impl Into<ImportOptions>,
+) -> Result<LoadedWeights, LoadError> {
+    if !Checkpoint::is_native(path)? {
+        return Ok(import(path, options)?);
     }
-    Ok(import(path, layout)?)
+    let loaded = LoadedWeights::from(Checkpoint::load(path)?);
+    check_values(&loaded.weights).map_err(|(tensor, problem)| LoadError::Values {
+        path: path.to_path_buf(),
+        tensor,
+        problem,
+    })?;
+    Ok(loaded)
+}
+
+/// Checks that all values are finite and variances are not negative. The error is the name of the first
+/// tensor with other values, and the problem.
+fn check_values(weights: &NamedTensors) -> Result<(), (String, String)> {
+    for (name, data) in weights {
+        let Ok(values) = data.as_slice::<f32>() else {
+            continue;
+        };
+        let not_finite = values.iter().filter(|v| !v.is_finite()).count();
+        if not_finite > 0 {
+            return Err((name.clone(), count(not_finite, "NaN or infinite value")));
+        }
+        let negative = values.iter().filter(|v| **v < 0.0).count();
+        if negative > 0 && is_variance(name) {
+            let values = count(negative, "negative value");
+            let problem = format!("{values}; a variance is at least 0");
+            return Err((name.clone(), problem));
+        }
+    }
+    Ok(())
 }

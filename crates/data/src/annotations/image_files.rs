@@ -7,7 +7,7 @@ use image::RgbImage;
 
 use crate::DataError;
 use crate::images::ImageSource;
-use crate::images::decode::{decode_image, has_image_extension};
+use crate::images::decode::{decode_image, has_image_extension, has_unsupported_image_extension};
 
 /// Paths of images. Each takes about 30 bytes, regardless of the length of the directory names: the
 /// largest datasets have eight million images.
@@ -87,6 +87,8 @@ pub(crate) struct Listing {
     pub(crate) directories: Vec<String>,
     /// Names of images, sorted.
     pub(crate) images: Vec<String>,
+    /// Names of images in formats that are not decoded, sorted.
+    pub(crate) unsupported: Vec<String>,
 }
 
 /// Lists a directory.
@@ -108,6 +110,8 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
             &mut listing.directories
         } else if has_image_extension(Path::new(&name)) {
             &mut listing.images
+        } else if has_unsupported_image_extension(Path::new(&name)) {
+            &mut listing.unsupported
         } else {
             continue;
         };
@@ -118,6 +122,7 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
     }
     listing.directories.sort();
     listing.images.sort();
+    listing.unsupported.sort();
     Ok(listing)
 }
 
