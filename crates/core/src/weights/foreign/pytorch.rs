@@ -116,3 +116,36 @@ pub(super) fn text(path: &Path, key: &str) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pickled_model_of_an_old_pytorch_is_named_with_its_class() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.pth");
+        // torch.save(model, path, _use_new_zipfile_serialization=False): the magic number, the protocol
+        // version, the system's properties, and the persistent id of the class with the name of its file
+        // and its source code.
+        let mut bytes = [&LEGACY_MAGIC[..], b".\x80\x02M\xe9\x03."].concat();
+        bytes.extend(b"\x80\x02}q\0X\x0d\0\0\0little_endianq\x01\x88s.");
+        bytes.extend(b"\x80\x02(X\x06\0\0\0moduleq\0cmodels.net\nTinyNet\nq\x01");
+        bytes.extend(b"X\x06\0\0\0net.pyq\x02X\x0d\0\0\0class TinyNetq\x03tq\x04Q)\x81.");
+        std::fs::write(&path, &bytes).unwrap();
+        let message = tensors(&path).err().unwrap().to_string();
+        assert!(
+            message.ends_with(
+                "model.pth: a pickled model (class models.net.TinyNet) in the format of PyTorch before \
+                 1.6, not a state dict"
+            ),
+            "{message}"
+        );
+        // A damaged state dict is not taken for one.
+        let state = bytes.split(|b| *b == b'Q').next().unwrap();
+        let state = String::from_utf8_lossy(state).replace("module", "tensor");
+        std::fs::write(&path, [&LEGACY_MAGIC[..], state.as_bytes()].concat()).unwrap();
+        let message = tensors(&path).err().unwrap().to_string();
+        assert!(message.contains("not a complete PyTorch file"), "{message}");
+    }
+}
