@@ -173,6 +173,23 @@ pub(crate) fn images_within(directory: &Path) -> Result<Vec<Found>, DataError> {
     Ok(found)
 }
 
+/// Returns the paths of the images below a directory whose formats are not decoded; directories that cannot
+/// be read are skipped.
+pub(crate) fn unsupported_within(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![(directory.to_owned(), 0)];
+    while let Some((path, depth)) = open.pop() {
+        let listing = list(&path).unwrap_or_default();
+        if depth < MAX_DEPTH {
+            let directories = listing.directories.iter();
+            open.extend(directories.map(|name| (path.join(name), depth + 1)));
+        }
+        found.extend(listing.unsupported.iter().map(|name| path.join(name)));
+    }
+    found.sort();
+    found
+}
+
 /// Reports whether there is an image below a directory; stops at the first.
 pub(crate) fn holds_images(directory: &Path) -> bool {
     let mut open = vec![(directory.to_owned(), 0)];
