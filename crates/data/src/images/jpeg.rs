@@ -165,6 +165,19 @@ impl<'a> Bits<'a> {
 
     /// Fills the buffer to at least 32 bits: a code of 16 bits and a value of 15.
     fn refill(&mut self) {
+        if self.count >= 32 {
+            return;
+        }
+        // Mostly, none of the next four bytes is FF.
+        let next = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk);
+        if let Some(next) = next
+            && !next.contains(&0xFF)
+        {
+            self.buffer = self.buffer << 32 | u64::from(u32::from_be_bytes(*next));
+            self.count += 32;
+            self.at += 4;
+            return;
+        }
         while self.count <= 48 {
             let byte = match (self.bytes.get(self.at), self.bytes.get(self.at + 1)) {
                 (Some(0xFF), Some(0)) => {

@@ -323,11 +323,13 @@ pub fn recognize(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognize
     };
     let is_detector = tensors.has("neck.lateral_convs.0.conv.weight");
     // Anybody's backbone can be in an entry `backbone`, without a head or with its own.
-    let is_mmpretrain = tensors.has("head.fc.weight")
-        || tensors.has("backbone.layer1.0.se_layer.conv1.conv.weight")
-        || tensors.has("backbone.layer1.0.se_layer.conv1.weight")
-        || is_caffe_style(file);
-    if naming == Naming::OpenMmlab && layout.is_none() && !is_detector && !is_mmpretrain {
+    let is_mmpretrain = || {
+        tensors.has("head.fc.weight")
+            || tensors.has("backbone.layer1.0.se_layer.conv1.conv.weight")
+            || tensors.has("backbone.layer1.0.se_layer.conv1.weight")
+            || is_caffe_style(file)
+    };
+    if naming == Naming::OpenMmlab && layout.is_none() && !is_detector && !is_mmpretrain() {
         naming = Naming::Plain;
         prefix.push_str("backbone.");
         tensors = Unwrapped {

@@ -304,12 +304,14 @@ pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recogni
         };
         origin = Some(architecture.origin);
     }
+    // Among the networks with these names, timm's alone can be anti-aliased.
+    let has_deep_stem = names.stem == StemNames::Sequential;
     let mut recognized = classifier(tensors, asked.unwrap_or(layout), names, head)?;
     let is_of_timm = matches!(
         recognized.layout,
         Layout::Timm | Layout::TimmAa | Layout::TimmBlur
     );
-    if is_of_timm {
+    if is_of_timm || has_deep_stem {
         let how = subsampling_words(recognized.layout);
         let from = origin.map_or(String::new(), |origin| format!(", from {origin}"));
         recognized
@@ -527,6 +529,14 @@ pub(super) fn residual_config(
             Stem::Deep { channels }
         }
     };
+    let in_first_norm = |tensor| tensors.has(&names.stem(0, true, tensor).name);
+    if in_first_norm("weight") && !in_first_norm("running_mean") {
+        return Err(
+            "its norms have no running statistics (group or layer normalization), which sedet does not \
+             support"
+                .into(),
+        );
+    }
     if has("layer2.0.shortcut.0.weight") {
         names.shortcut = "shortcut";
     }
