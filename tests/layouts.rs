@@ -14,6 +14,7 @@ use sedet::backbones::resnet::{
 };
 use sedet::classification::classifier::ClassifierConfig;
 use sedet::config::{DetectionConfig, Recipe as _};
+use sedet::loading::transforms::ResizeMethod;
 use sedet::model::{ImageDetection, Model, NetworkConfig};
 use sedet::weights::checkpoint::{Checkpoint, Precision};
 use sedet::weights::export::{export, names_for};
@@ -442,6 +443,42 @@ fn anti_aliased_networks_are_recognized_by_what_names_their_architecture() {
     assert_eq!(kind(&named, Some(Layout::TimmBlur)).0, blur);
     std::fs::remove_file(&config).unwrap();
     assert_eq!(kind(&named, Some(Layout::Torchvision)).0, None);
+}
+
+#[test]
+fn the_preprocessing_of_timm_s_config_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("model.safetensors");
+    std::fs::copy(path("resnetrs14.safetensors"), &file).unwrap();
+    let usual = import(&file, None).unwrap().spec.preprocess;
+    let config = |text: &str| {
+        std::fs::write(file.with_file_name("config.json"), text).unwrap();
+        import(&file, None).unwrap()
+    };
+    let stated = config(
+        r#"{"architecture": "resnetrs50", "pretrained_cfg": {"input_size": [3, 160, 160],
+            "interpolation": "bilinear", "crop_pct": 0.91, "crop_mode": "center",
+            "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}}"#,
+    );
+    let input = stated.spec.preprocess;
+    assert_eq!((input.mean, input.std), ([0.5, 0.4, 0.3], [0.2, 0.25, 0.5]));
+    assert_eq!((input.min_size, input.center_crop), (175, Some(160)));
+    assert_eq!(input.resize_method, ResizeMethod::Pillow);
+    let assumptions = report(&stated).assumptions.join("; ");
+    assert!(
+        assumptions.contains("from the config.json"),
+        "{assumptions}"
+    );
+    // Other programs have files of that name, too; what sedet cannot follow is not used by halves.
+    for text in [
+        "{}",
+        "[1",
+        r#"{"pretrained_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.0]}}"#,
+        r#"{"pretrained_cfg": {"input_size": [3, 160, 160], "interpolation": "random", "crop_pct": 0.9,
+            "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}}"#,
+    ] {
+        assert_eq!(config(text).spec.preprocess, usual, "{text}");
+    }
 }
 
 /// Returns the weights of the small detector with native names, by the name mapping of the parity

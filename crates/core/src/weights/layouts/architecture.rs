@@ -1,10 +1,13 @@
-//! The name of a network's architecture, which tells what its tensors do not: timm's anti-aliased networks
-//! have the same tensors as its plain ones.
+//! What names and a `config.json` tell about a network and its tensors do not: timm's anti-aliased networks
+//! have the same tensors as its plain ones, and each of its networks has its own preprocessing.
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::super::foreign::ForeignFile;
 use crate::backbones::resnet::AntiAlias;
+use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
 
 /// The size limit of a `config.json`, to which timm and the Hugging Face Hub add nothing large.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -52,18 +55,57 @@ impl Architecture {
     }
 }
 
-/// Returns the entry `architecture` of the `config.json` in the directory of the file.
-fn in_config(path: &Path) -> Option<Architecture> {
+/// Returns the `config.json` of timm's networks on the Hugging Face Hub, in the directory of the file.
+fn config(path: &Path) -> Option<Value> {
     let config = path.with_file_name("config.json");
     if std::fs::metadata(&config).ok()?.len() > MAX_CONFIG_BYTES {
         return None;
     }
-    let text = std::fs::read_to_string(&config).ok()?;
-    let config: serde_json::Value = serde_json::from_str(&text).ok()?;
+    serde_json::from_str(&std::fs::read_to_string(&config).ok()?).ok()
+}
+
+fn in_config(path: &Path) -> Option<Architecture> {
     Some(Architecture {
-        name: config.get("architecture")?.as_str()?.to_string(),
+        name: config(path)?.get("architecture")?.as_str()?.to_string(),
         origin: "the config.json beside the file".into(),
     })
+}
+
+/// Returns the evaluation preprocessing in timm's `config.json` beside the file. `None` if there is none, or
+/// if it is of a kind that sedet does not have.
+pub(super) fn stated_input(path: &Path) -> Option<Preprocess> {
+    let config = config(path)?;
+    let stated = config.get("pretrained_cfg")?;
+    let triple = |key: &str| -> Option<[f32; 3]> {
+        let values = stated.get(key)?.as_array()?.iter();
+        let values: Option<Vec<f32>> = values.map(|v| Some(v.as_f64()? as f32)).collect();
+        values?.try_into().ok()
+    };
+    let sizes: Vec<u64> = serde_json::from_value(stated.get("input_size")?.clone()).ok()?;
+    let &[3, height, width] = sizes.as_slice() else {
+        return None;
+    };
+    let crop_share = stated.get("crop_pct")?.as_f64()?;
+    let is_center = stated.get("crop_mode").is_none_or(|mode| mode == "center");
+    if height != width || !(0.1..=1.0).contains(&crop_share) || !is_center {
+        return None;
+    }
+    let side = usize::try_from(height).ok()?;
+    let input = Preprocess {
+        mean: triple("mean")?,
+        std: triple("std")?,
+        // timm's `scale_size`.
+        min_size: (side as f64 / crop_share).floor() as usize,
+        center_crop: Some(side),
+        resize_method: match stated.get("interpolation")?.as_str()? {
+            "bicubic" => ResizeMethod::PillowBicubic,
+            "bilinear" => ResizeMethod::Pillow,
+            _ => return None,
+        },
+        ..Preprocess::imagenet_eval()
+    };
+    input.validate().ok()?;
+    Some(input)
 }
 
 /// Returns the entry `arch` of timm's training checkpoints.

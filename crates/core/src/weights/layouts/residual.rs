@@ -2,7 +2,7 @@
 //! of akamaster, chenyaofo and kuangliu differ in stem, SE unit and head; the names of the blocks are the
 //! same.
 
-use super::architecture::Architecture;
+use super::architecture::{Architecture, stated_input};
 use super::{ExternalTensor, Form, Layout, Names, Recognized, Unwrapped, is_caffe_style};
 use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{
@@ -372,7 +372,14 @@ fn classifier(
         // The layer that the training of a classifier replaces anyway.
         None => 1,
     };
-    let preprocess = match (layout, backbone.stem) {
+    let may_be_timm = matches!(
+        layout,
+        Layout::Torchvision | Layout::Timm | Layout::TimmAa | Layout::TimmBlur
+    );
+    let stated = may_be_timm
+        .then(|| stated_input(tensors.file.path()))
+        .flatten();
+    let usual = || match (layout, backbone.stem) {
         (Layout::Chenyaofo, _) if num_classes == 100 => Preprocess {
             mean: [0.5070, 0.4865, 0.4409],
             std: [0.2673, 0.2564, 0.2761],
@@ -386,7 +393,12 @@ fn classifier(
         (_, Stem::Cifar) => Preprocess::torchvision().with_sizes(32, 32),
         _ => imagenet_input(layout),
     };
+    let preprocess = stated.unwrap_or_else(usual);
     let mut assumptions = vec![match layout {
+        _ if stated.is_some() => format!(
+            "input, from the config.json beside the file: RGB with mean {:?} and std {:?}",
+            preprocess.mean, preprocess.std
+        ),
         Layout::Chenyaofo | Layout::Kuangliu => {
             "input: RGB with the CIFAR mean and standard deviation".to_string()
         }
