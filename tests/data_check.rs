@@ -239,6 +239,34 @@ fn a_jpeg_cut_in_half_is_found_as_is_a_png() {
 }
 
 #[test]
+fn an_image_that_was_cut_and_closed_is_found_and_hides_no_problem_of_its_boxes() {
+    let (_, checked) = DataSet::with(|set| {
+        let jpeg = std::fs::read(set.path("train/1.jpg")).unwrap();
+        let closed = [&jpeg[..jpeg.len() * 3 / 4], &[0xFF, 0xD9]].concat();
+        set.write("train/1.jpg", &closed);
+        let boxes = set.train["annotations"].as_array_mut().unwrap();
+        let on_first = boxes.iter_mut().find(|object| object["image_id"] == 1);
+        on_first.unwrap()["bbox"] = serde_json::json!([3, 3, -5, 4]);
+    });
+    checked.has_errors(&[("image-truncated", 1), ("box-negative", 1)]);
+    assert_eq!(
+        checked.places("image-truncated")[0]["detail"],
+        "the JPEG has the data of a part of the image only"
+    );
+}
+
+#[test]
+fn images_in_formats_that_are_not_supported_are_counted() {
+    let (_, checked) = DataSet::with(|set| {
+        set.write("train/5.avif", b"");
+        set.write("train/6.JP2", b"");
+    });
+    checked.has_warnings(&[("image-unsupported", 2)]);
+    let place = &checked.places("image-unsupported")[0]["file"];
+    assert!(place.as_str().unwrap().ends_with("5.avif"));
+}
+
+#[test]
 fn files_that_are_not_images_and_directories_are_found() {
     let (_, checked) = DataSet::with(|set| {
         set.write("train/1.jpg", "<html>404 not found</html>");

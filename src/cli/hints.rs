@@ -27,6 +27,9 @@ use sedet_core::train::engine::TrainError;
 use sedet_core::train::memory::NotEnoughMemory;
 use sedet_core::train::run_dir::{RunDir, RunDirError};
 use sedet_core::weights::export::ExportError;
+use sedet_core::weights::foreign::ForeignError;
+use sedet_core::weights::import::ImportError;
+use sedet_core::weights::layouts::Layout;
 use sedet_core::weights::load::LoadError;
 use sedet_core::weights::onnx::OnnxError;
 use sedet_data::DataError;
@@ -61,6 +64,8 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(memory),
     |cause| cause.downcast_ref().and_then(model),
     |cause| cause.downcast_ref().and_then(weights),
+    |cause| cause.downcast_ref().and_then(weights_import),
+    |cause| cause.downcast_ref().and_then(foreign_file),
     |cause| cause.downcast_ref().and_then(weights_export),
     |cause| cause.downcast_ref().and_then(onnx),
     |cause| cause.downcast_ref().and_then(device),
@@ -193,7 +198,40 @@ fn weights(error: &LoadError) -> Option<String> {
         LoadError::NoCheckpoint { .. } => {
             Some("give a weights file, or the directory of a run with checkpoints".to_string())
         }
-        LoadError::Checkpoint(_) | LoadError::Import(_) => None,
+        LoadError::Checkpoint(_) => None,
+        LoadError::Import(inner) => hint_of(inner),
+        LoadError::Values { .. } => Some(BAD_VALUES.to_string()),
+    }
+}
+
+/// What to do about weights that no network can compute with.
+const BAD_VALUES: &str = "the training that wrote them diverged; use an earlier checkpoint";
+
+fn weights_import(error: &ImportError) -> Option<String> {
+    match error {
+        ImportError::File(inner) => hint_of(inner),
+        ImportError::Layout { .. } => Some(format!(
+            "`sedet weights inspect FILE` lists the tensors; --layout names the layout of a known \
+             library ({})",
+            Layout::ALL.map(Layout::key).join(", ")
+        )),
+        ImportError::UnknownTensors { .. } => Some(
+            "as initial weights the rest may do: --skip-unknown reads the file without these tensors"
+                .to_string(),
+        ),
+        ImportError::NegativeVariance { .. } | ImportError::NotFinite { .. } => {
+            Some(BAD_VALUES.to_string())
+        }
+    }
+}
+
+fn foreign_file(error: &ForeignError) -> Option<String> {
+    match error {
+        ForeignError::PickledModel { .. } => Some(
+            "write the state dict in Python: torch.save(model.state_dict(), \"weights.pth\")"
+                .to_string(),
+        ),
+        _ => None,
     }
 }
 

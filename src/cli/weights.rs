@@ -67,6 +67,9 @@ pub(super) struct ForeignArgs {
     /// Fail on missing, mismatched or unused tensors
     #[arg(long)]
     strict: bool,
+    /// Skip tensors of layers that sedet does not have; the outputs then differ from those of the origin
+    #[arg(long, conflicts_with = "strict")]
+    skip_unknown: bool,
 }
 
 /// A layout, or `None` to detect it.
@@ -81,9 +84,10 @@ fn layout_parser() -> impl clap::builder::TypedValueParser<Value = LayoutChoice>
 impl ForeignArgs {
     /// Rejects the options when no weights file is given.
     pub(super) fn need(&self, file: &str, is_given: bool) -> anyhow::Result<()> {
-        if !is_given && (self.layout.0.is_some() || self.strict) {
+        if !is_given && (self.layout.0.is_some() || self.strict || self.skip_unknown) {
             return Err(usage_with_hint(
-                "--layout and --strict apply to a third-party checkpoint, and none is given",
+                "--layout, --strict and --skip-unknown apply to a third-party checkpoint, and none is \
+                 given",
                 format!("name the checkpoint with {file}"),
             ));
         }
@@ -96,6 +100,7 @@ impl ForeignArgs {
             path: file_of(path)?,
             layout: self.layout.0,
             strict: self.strict,
+            skip_unknown: self.skip_unknown,
         })
     }
 

@@ -7,7 +7,7 @@ use image::RgbImage;
 
 use crate::DataError;
 use crate::images::ImageSource;
-use crate::images::decode::{decode_image, has_image_extension};
+use crate::images::decode::{decode_image, has_image_extension, has_unsupported_image_extension};
 
 /// Paths of images. Each takes about 30 bytes, regardless of the length of the directory names: the
 /// largest datasets have eight million images.
@@ -87,6 +87,8 @@ pub(crate) struct Listing {
     pub(crate) directories: Vec<String>,
     /// Names of images, sorted.
     pub(crate) images: Vec<String>,
+    /// Names of images in formats that are not decoded, sorted.
+    pub(crate) unsupported: Vec<String>,
 }
 
 /// Lists a directory.
@@ -108,6 +110,8 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
             &mut listing.directories
         } else if has_image_extension(Path::new(&name)) {
             &mut listing.images
+        } else if has_unsupported_image_extension(Path::new(&name)) {
+            &mut listing.unsupported
         } else {
             continue;
         };
@@ -118,6 +122,7 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
     }
     listing.directories.sort();
     listing.images.sort();
+    listing.unsupported.sort();
     Ok(listing)
 }
 
@@ -166,6 +171,23 @@ pub(crate) fn images_within(directory: &Path) -> Result<Vec<Found>, DataError> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Returns the paths of the images below a directory whose formats are not decoded; directories that cannot
+/// be read are skipped.
+pub(crate) fn unsupported_within(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![(directory.to_owned(), 0)];
+    while let Some((path, depth)) = open.pop() {
+        let listing = list(&path).unwrap_or_default();
+        if depth < MAX_DEPTH {
+            let directories = listing.directories.iter();
+            open.extend(directories.map(|name| (path.join(name), depth + 1)));
+        }
+        found.extend(listing.unsupported.iter().map(|name| path.join(name)));
+    }
+    found.sort();
+    found
 }
 
 /// Reports whether there is an image below a directory; stops at the first.

@@ -29,10 +29,12 @@ use crate::DataError;
 use crate::annotations::format::recognize;
 use crate::annotations::image_files::{
     Found, ImageFiles, first_few, holds_images, holds_images_directly, images_within, list,
+    unsupported_within,
 };
 use crate::annotations::layout::Split;
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
+use crate::images::decode::unsupported_images;
 
 /// The held-out fraction, one in this many images, if there is no val directory.
 const HELD_OUT: u64 = 10;
@@ -196,6 +198,8 @@ pub(crate) struct ClassImages {
     directory: PathBuf,
     classes: Vec<String>,
     of_class: Vec<Vec<Found>>,
+    /// Images in formats that are not decoded.
+    unsupported: Vec<PathBuf>,
 }
 
 impl ClassImages {
@@ -242,10 +246,16 @@ impl ClassImages {
                 }
             })
             .collect::<Result<_, _>>()?;
+        let unsupported = here
+            .par_iter()
+            .map(|class| unsupported_within(&directory.join(class)))
+            .flatten()
+            .collect();
         Ok(Self {
             directory: directory.to_owned(),
             classes: classes.to_vec(),
             of_class,
+            unsupported,
         })
     }
 
@@ -286,7 +296,10 @@ impl ClassImages {
                 }
             }
         }
-        LabeledDataset::new(&self.directory.display().to_string(), names, labels, files)
+        let skipped = unsupported_images(self.unsupported.iter().map(PathBuf::as_path));
+        let origin = self.directory.display().to_string();
+        let note = skipped.map(|skipped| format!("{origin}: skipped {skipped}"));
+        Ok(LabeledDataset::new(&origin, names, labels, files)?.with_notes(note))
     }
 }
 

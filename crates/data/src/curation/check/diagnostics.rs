@@ -199,6 +199,9 @@ kinds! {
     ImageNotListed Warning "image-not-listed"
         ["image in the directory is not listed" "images in the directory are not listed"]
         "images that are not listed are not used; as background, list them without boxes";
+    ImageUnsupported Warning "image-unsupported"
+        ["image in a format that is not supported" "images in formats that are not supported"]
+        "not used; save such images as JPEG or PNG";
     ImageRotated Warning "image-rotated"
         ["image is stored rotated or mirrored (EXIF)" "images are stored rotated or mirrored (EXIF)"]
         "sedet applies the EXIF orientation, and boxes refer to the upright image; other programs may differ";

@@ -25,6 +25,7 @@ pub(super) fn read(
         objects: Entries::default(),
         categories: Entries::default(),
         image_facts: Vec::new(),
+        lost_images: Vec::new(),
         image_moves: HashMap::new(),
         category_moves: HashMap::new(),
         image_directory: Some(collected.image_root),

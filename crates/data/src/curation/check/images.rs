@@ -1,6 +1,6 @@
 //! Checks of the image files of one split; all files are decoded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
-use crate::images::decode::{DecodeError, InspectedImage, inspect_image_bytes};
+use crate::images::decode::{DecodeError, InspectedImage, has_extension_of, inspect_image_bytes};
 
 /// Size limit of an image file, so that a few files cannot exhaust the memory.
 const LARGEST_FILE: u64 = 1 << 30;
@@ -120,7 +120,7 @@ pub(super) fn check(
             diagnostics.add(kind, split.diagnostic_on_image(at, detail));
         }
         if inspection.is_lost {
-            split.images.drop(at);
+            split.lost_images.push(at);
         }
         if let Some(decoded) = inspection.decoded {
             compare_size(split, at, &decoded, &mut rotated, diagnostics);
@@ -138,6 +138,21 @@ pub(super) fn check(
         split.image_facts[at] = inspection.facts;
     }
     rotate_boxes(split, &rotated);
+}
+
+/// Drops the images that cannot be used, and their boxes.
+pub(super) fn drop_lost(split: &mut CheckedSplit) {
+    let mut ids = HashSet::new();
+    for at in std::mem::take(&mut split.lost_images) {
+        ids.extend(split.images.entries[at].id);
+        split.images.drop(at);
+    }
+    for at in 0..split.objects.len() {
+        let image = split.objects.entries[at].image_id;
+        if image.is_some_and(|id| ids.contains(&id)) {
+            split.objects.drop(at);
+        }
+    }
 }
 
 /// Compares the size with that in the annotations, and corrects what is unambiguous.
@@ -263,9 +278,13 @@ fn inspect_bytes(bytes: &[u8], path: &Path, name: &str, inspection: &mut Inspect
         Ok(Ok(inspected)) => whole_image(&inspected, name, inspection),
         Ok(Err(error)) => {
             let (kind, detail) = match error {
-                DecodeError::Truncated { .. } => {
-                    (Kind::ImageTruncated, "the JPEG has no end marker".into())
+                DecodeError::Truncated { damage, .. } => {
+                    (Kind::ImageTruncated, format!("the JPEG {damage}"))
                 }
+                DecodeError::TooLarge { width, height, .. } => (
+                    Kind::ImageBroken,
+                    format!("too large: {width}x{height} pixels"),
+                ),
                 DecodeError::NotAnImage { .. } if bytes.is_empty() => {
                     (Kind::ImageTruncated, "the file is empty".into())
                 }
@@ -307,12 +326,8 @@ fn whole_image(inspected: &InspectedImage, name: &str, inspection: &mut Inspecti
         let detail = format!("EXIF orientation {number}");
         inspection.problems.push((Kind::ImageRotated, detail));
     }
-    let extension = Path::new(name).extension().and_then(|e| e.to_str());
-    let fits = |extension: &str| {
-        let mut known = format.extensions_str().iter();
-        known.any(|known| known.eq_ignore_ascii_case(extension))
-    };
-    if extension.is_some_and(|extension| !fits(extension)) {
+    let name = Path::new(name);
+    if name.extension().is_some() && !has_extension_of(name, *format) {
         let format = format.to_mime_type();
         let detail = format!("the content is {}", format.trim_start_matches("image/"));
         inspection

@@ -139,6 +139,9 @@ pub struct CheckedSplit {
     categories: Entries<RawCategory>,
     /// Facts of each image, in the order of the file; empty if images were not decoded.
     image_facts: Vec<images::ImageFacts>,
+    /// Positions of images that cannot be used. They are dropped, with their boxes, after all boxes were
+    /// checked.
+    lost_images: Vec<usize>,
     /// New ids of images that are listed twice.
     image_moves: HashMap<u64, u64>,
     /// New ids of categories that are listed twice.
@@ -188,6 +191,7 @@ pub fn check_split(
     }
     lists::drop_images_without_size(&mut split);
     lists::check_objects(&mut split, diagnostics);
+    images::drop_lost(&mut split);
     Ok(split)
 }
 
