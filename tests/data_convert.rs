@@ -82,6 +82,7 @@ fn dataset(directory: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> Anno
             store: builder.build().unwrap(),
             image_root: directory.to_owned(),
             dropped: Dropped::default(),
+            notes: Vec::new(),
         }
     };
     // VOC has no list of classes: each must occur.
@@ -329,7 +330,7 @@ fn a_failed_conversion_names_the_cause_and_leaves_nothing_behind() {
             "YOLO",
         ],
     );
-    let usage = sedet(&["data", "convert", "x", "--to", "csv", "--output", "y"]);
+    let usage = sedet(&["data", "convert", "x", "--to", "tsv", "--output", "y"]);
     assert_eq!(usage.status.code(), Some(2));
 }
 

@@ -1,4 +1,6 @@
-//! Counts and suggestions in messages.
+//! Counts, names and suggestions in messages.
+
+use std::borrow::Cow;
 
 /// Formats a count with its noun: `1 image`, `2 images`, `3 categories`.
 ///
@@ -30,6 +32,38 @@ pub fn plural(noun: &str) -> String {
     }
     let hisses = ["s", "x", "ch", "sh"].iter().any(|end| noun.ends_with(end));
     format!("{noun}{}", if hisses { "es" } else { "s" })
+}
+
+/// Returns a name as it can be printed in a line of text: control characters, line breaks and characters
+/// that change the direction of text are escaped.
+///
+/// # Examples
+/// ```
+/// use sedet_data::text::printable;
+///
+/// assert_eq!(printable("traffic light"), "traffic light");
+/// assert_eq!(printable("ca\nt\u{202e}"), "ca\\nt\\u{202e}");
+/// ```
+pub fn printable(name: &str) -> Cow<'_, str> {
+    let is_special = |character: char| {
+        character.is_control()
+            || matches!(
+                character,
+                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            )
+    };
+    if !name.contains(is_special) {
+        return Cow::Borrowed(name);
+    }
+    let mut escaped = String::with_capacity(name.len() + 8);
+    for character in name.chars() {
+        if is_special(character) {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 /// Returns ` (did you mean 'NAME'?)` for the known name that is most similar to `name`, or nothing if none is

@@ -36,7 +36,7 @@ enum DataCommand {
     Show(show::ShowArgs),
     /// Convert a dataset to another annotation format
     Convert(convert::ConvertArgs),
-    /// Split annotations into train, val and test, stratified by class
+    /// Split a dataset into train, val and test, stratified by class
     Split(split::SplitArgs),
 }
 

@@ -43,7 +43,10 @@ pub(super) struct StatsArgs {
 
 pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let dataset = DatasetName::parse(&args.dataset)?;
-    let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    let opened = dataset.open_whole(args.split, args.data_dir.as_deref())?;
+    for note in opened.dataset.notes() {
+        status!("{}: {note}", args.dataset);
+    }
     let store = opened.dataset.store();
     let statistics = Statistics::of(store);
     let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));

@@ -107,7 +107,7 @@ pub fn recipe_for(dataset: &DatasetName) -> &'static str {
         DatasetName::Shapes => "shapes",
         DatasetName::BloodCells => "blood-cells",
         DatasetName::Coco => "coco-torchvision",
-        DatasetName::Directory(_) => "small",
+        DatasetName::Directory(_) | DatasetName::List(_) => "small",
     }
 }
 

@@ -186,6 +186,10 @@ impl Opener {
         let read = SplitFiles::of_file(path, None)
             .read()
             .map_err(|e| e.to_string())?;
+        for note in read.lines() {
+            let name = path.display();
+            self.mailbox.send(Message::Done(format!("{name}: {note}")));
+        }
         let dataset = DetectionDataset::in_directory(read.store, read.image_root);
         self.show(
             path.display().to_string(),

@@ -63,6 +63,9 @@ impl RunKind for DetectorRun {
         context: &Context<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Prepared<DetectionTask>, RunError> {
+        for note in train.dataset.notes().iter().chain(val.dataset.notes()) {
+            observer.notice(&Notice::DatasetNote(note.clone()));
+        }
         let launch = context.launch;
         if !launch.pretrained && !context.is_resumed {
             observer.notice(&Notice::FromScratch);

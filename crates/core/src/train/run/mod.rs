@@ -256,14 +256,13 @@ impl Launch {
     fn of_new_run(dataset: &str, recipe: &RecipeOptions) -> Result<Self, RunError> {
         // An unknown name is reported as the user wrote it, not as an absolute path.
         AnyDatasetName::parse(dataset)?;
-        let is_named = AnyDatasetName::is_named(dataset);
+        // The run may be resumed from another directory.
+        let absolute_name = AnyDatasetName::absolute(dataset);
         Ok(Self {
-            dataset: if is_named {
-                dataset.to_string()
-            } else {
-                // The run may be resumed from another directory.
-                absolute(Path::new(dataset))?.display().to_string()
-            },
+            dataset: absolute_name.map_err(|source| RunError::Launch {
+                path: dataset.into(),
+                source,
+            })?,
             data_dir: recipe.data_dir.as_deref().map(absolute).transpose()?,
             pretrained: recipe.weights.is_some(),
             fingerprint: None,
