@@ -163,6 +163,9 @@ fn detect(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
     let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
     let dataset = &split.dataset;
+    for note in dataset.notes() {
+        status!("note: {note}");
+    }
     status!("{} on {}", count(dataset.len(), "image"), device.name);
     let found = with_bar(|progress| model.detect_dataset(dataset, args.on_bad_image, progress))??;
     let Some(DatasetDetections { rows, skipped }) = found else {

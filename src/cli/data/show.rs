@@ -59,6 +59,9 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
     let config = DetectionConfig::load(recipe, &settings)?;
     let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    for note in opened.dataset.notes() {
+        status!("{}: {note}", args.dataset);
+    }
     let categories = opened.dataset.store().categories().to_vec();
     let preprocess = config.preprocess();
     let loader = training_loader(&config, opened.dataset, preprocess)?;

@@ -11,6 +11,7 @@
 //! name (`train_labels.csv`) or directory (`train/_annotations.csv`). The images are looked for as for
 //! COCO JSON.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read as _;
@@ -105,6 +106,10 @@ impl AnnotationFormat for CsvFormat {
 
     fn image_path(&self, split: Split, file_name: &str) -> String {
         format!("{split}/{file_name}")
+    }
+
+    fn stored_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        Cow::Borrowed(name.trim())
     }
 
     fn lists_classes(&self) -> bool {

@@ -9,6 +9,7 @@
 //! [`SplitEntries`], including its problems ([`Reader::Entries`]). A strict read fails with the
 //! first problem; the checker reports all of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -78,6 +79,11 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
     /// Returns the part of [`Self::image_path`] that no two images of a dataset may share.
     fn image_key<'p>(&self, image_path: &'p str) -> &'p str {
         image_path
+    }
+
+    /// Returns a class name as the format stores it.
+    fn stored_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        Cow::Borrowed(name)
     }
 
     /// Returns whether the format lists classes without a box.

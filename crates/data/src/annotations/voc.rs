@@ -3,6 +3,7 @@
 //! Format: <http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html>. Coordinates
 //! are used as they are in the file: tools disagree on whether they count from 0 or 1.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use encoding_rs::Encoding;
@@ -270,6 +271,17 @@ pub(super) fn format(
 fn pixels(value: f64) -> String {
     let text = format!("{value:.4}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Returns a class name as it is stored: XML 1.0 has no control characters, and readers remove the spaces
+/// around a value.
+pub(super) fn stored_name(name: &str) -> Cow<'_, str> {
+    let trimmed = name.trim();
+    if trimmed.contains(char::is_control) {
+        Cow::Owned(trimmed.replace(char::is_control, " "))
+    } else {
+        Cow::Borrowed(trimmed)
+    }
 }
 
 fn xml_text(text: &str) -> String {

@@ -15,6 +15,7 @@
 //! `[xmin, ymin, xmax - xmin, ymax - ymin]`. Objects marked as difficult are kept like any other: COCO
 //! has no such flag, and its `iscrowd` means something else.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read as _;
@@ -87,6 +88,10 @@ impl AnnotationFormat for VocFormat {
     fn image_key<'p>(&self, image_path: &'p str) -> &'p str {
         // The annotation of `a.jpg` and `a.png` would be the same.
         without_extension(image_path)
+    }
+
+    fn stored_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        voc::stored_name(name)
     }
 
     fn lists_classes(&self) -> bool {

@@ -289,7 +289,8 @@ impl YoloDirectory {
                 let inside = entry.trim_start_matches("../").trim_start_matches("./");
                 let tried = [base.join(&entry), root.join(&entry), root.join(inside)];
                 match tried.iter().find(|path| path.exists()) {
-                    Some(found) => places.push(found.clone()),
+                    // Without the `.` of `path: .`, which every message would show.
+                    Some(found) => places.push(found.components().collect()),
                     // A test split is often described but not distributed.
                     None if split == Split::Test => {}
                     None => {

@@ -5,7 +5,7 @@
 //! [`Written::dropped`]. Ids exist in COCO alone: from other formats, images, boxes and classes are
 //! numbered from 1. What was written is read again and compared before the output appears.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -70,6 +70,22 @@ pub enum ConvertError {
         second: String,
         /// The name of both.
         name: String,
+        /// The format to write.
+        format: Format,
+    },
+    /// Two classes would get the same name.
+    #[error("the classes {first:?} and {second:?} would be one in a {format} directory")]
+    SameClass {
+        /// A class.
+        first: String,
+        /// Another class.
+        second: String,
+        /// The format to write.
+        format: Format,
+    },
+    /// No box would be written in a format whose classes are those of the boxes.
+    #[error("no boxes: a {format} directory without boxes has no classes")]
+    NoBoxes {
         /// The format to write.
         format: Format,
     },
@@ -271,7 +287,7 @@ fn compare(
         let annotations = read.annotations(at).zip(read.numbers(at));
         for ((annotation, numbers), written) in annotations.zip(boxes) {
             let class = &read.categories()[annotation.class].name;
-            if *class != store.categories()[written.class].name {
+            if *class != format.stored_name(&store.categories()[written.class].name) {
                 return Err(format!("{path} has a box of the class {class:?}"));
             }
             let (xywh, _) = numbers.as_f64();
@@ -306,7 +322,7 @@ fn placed_splits(
 ) -> Result<(Vec<PlacedSplit<'_>>, Dropped), ConvertError> {
     let mut taken: HashMap<String, String> = HashMap::new();
     let (mut placed, mut dropped) = (Vec::new(), Dropped::default());
-    let mut used = HashSet::new();
+    let mut used = BTreeSet::new();
     for annotations in &dataset.splits {
         let split = annotations.split;
         let mut image_paths = Vec::new();
@@ -349,6 +365,24 @@ fn placed_splits(
     let classes = first.map_or(0, |split| split.store.class_count());
     if !format.lists_classes() {
         dropped.add("classes without a box", "class", classes - used.len());
+        if used.is_empty() {
+            return Err(ConvertError::NoBoxes { format });
+        }
+    }
+    let mut names = HashMap::new();
+    let categories = first.map(|split| split.store.categories()).unwrap_or_default();
+    for class in used.iter().filter_map(|class| categories.get(*class)) {
+        let stored = format.stored_name(&class.name);
+        if stored != class.name {
+            dropped.add("spaces and control characters in class names", "class", 1);
+        }
+        if let Some(first) = names.insert(stored.into_owned(), &class.name) {
+            return Err(ConvertError::SameClass {
+                first: first.clone(),
+                second: class.name.clone(),
+                format,
+            });
+        }
     }
     Ok((placed, dropped))
 }

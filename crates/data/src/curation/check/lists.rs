@@ -485,7 +485,9 @@ fn check_unused(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
 pub(super) fn check_any_box(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
     let mut objects = split.objects.kept().map(|(_, object)| object);
     let is_usable = |object: &RawAnnotation| !object.is_crowd && object.xywh.is_some();
-    if !objects.any(is_usable) {
+    // Boxes that were dropped are reported with the reason.
+    let is_dropped = split.objects.kept().count() < split.objects.len();
+    if !objects.any(is_usable) && !is_dropped {
         let file = Some(split.annotations.display().to_string());
         let detail = format!("{} and no usable box", count(split.images.len(), "image"));
         diagnostics.add(Kind::NoBoxes, split.diagnostic(file, None, None, detail));
