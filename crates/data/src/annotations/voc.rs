@@ -302,6 +302,7 @@ fn xml_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const XML: &str = "<annotation><filename>a.jpg</filename>
 <size><width>640</width><height>480</height><depth>3</depth></size>
@@ -351,6 +352,18 @@ mod tests {
             let message = error.to_string();
             assert!(message.contains("dir/a.xml"), "{message}");
             assert!(message.contains(says), "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn files_of_any_content_never_panic(mut bytes in Just(XML.as_bytes().to_vec()),
+            at in 0usize..400, with in proptest::collection::vec(any::<u8>(), 0..8)) {
+            let at = at.min(bytes.len());
+            bytes.splice(at..(at + with.len()).min(bytes.len()), with);
+            if let Ok(text) = decode_xml(bytes, Path::new("a.xml")) {
+                let _ = parse(&text, Path::new("a.xml"));
+            }
         }
     }
 

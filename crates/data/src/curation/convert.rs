@@ -479,3 +479,65 @@ fn remove_images(placed: &[PlacedSplit], root: &Path) -> Result<(), ConvertError
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::annotations::format::FORMATS;
+    use crate::annotations::layout::Split;
+    use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
+    use crate::boxes::ImageSize;
+
+    #[test]
+    fn a_writer_that_changes_a_box_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        image::RgbImage::new(60, 40).save(dir.path().join("a.png")).unwrap();
+        let mut builder = AnnotationStoreBuilder::new();
+        builder.add_category(1, "cat");
+        builder.add_image(1, "a.png", ImageSize::new(40, 60));
+        builder.add_annotation(NewAnnotation {
+            id: 1,
+            image_id: 1,
+            category_id: 1,
+            xywh: [10.0, 10.0, 20.0, 15.0],
+            area: None,
+            is_crowd: false,
+        });
+        let dataset = AnnotatedDataset {
+            format: FORMATS[0],
+            splits: vec![SplitAnnotations {
+                split: Split::Train,
+                store: builder.build().unwrap(),
+                image_root: dir.path().to_owned(),
+                dropped: Dropped::default(),
+                notes: Vec::new(),
+            }],
+        };
+        for &format in FORMATS {
+            let root = dir.path().join(format.key());
+            let (mut placed, _) = placed_splits(&dataset, format).unwrap();
+            fs::create_dir(&root).unwrap();
+            let output = Output::new(&root);
+            place_images(&placed, Place::Copy, output, &mut |_, _| ControlFlow::Continue(())).unwrap();
+            format.write(&placed, &output).unwrap();
+            verify(&placed, format, &root, &root).unwrap();
+            placed[0].boxes[0][0].xywh[2] += 0.01;
+            let message = verify(&placed, format, &root, &root).unwrap_err().to_string();
+            assert!(message.contains("a.png has the box"), "{format}: {message}");
+            placed[0].boxes[0].clear();
+            let message = verify(&placed, format, &root, &root).unwrap_err().to_string();
+            assert!(message.contains("a.png has 1 of 0 boxes"), "{format}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_output_within_or_around_the_input_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("root/sub");
+        fs::create_dir_all(&deep).unwrap();
+        assert!(refuse_input(&deep.join("new/out"), &deep).is_err());
+        assert!(refuse_input(dir.path(), &deep).is_err());
+        assert!(refuse_input(&dir.path().join("other"), &deep).is_ok());
+        assert!(refuse_input(&dir.path().join("root/subway"), &deep).is_ok());
+    }
+}

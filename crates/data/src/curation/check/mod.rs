@@ -14,6 +14,8 @@ mod between;
 pub mod diagnostics;
 mod entries;
 mod fixing;
+#[cfg(test)]
+mod format_tests;
 mod images;
 mod lists;
 mod reading;
