@@ -92,8 +92,10 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     status!("{root}: {}", recognized.kind());
     let read = files.read()?;
     status!("{root}: {}", recognized.with_annotations(&read.splits).contents());
-    for note in read.splits.iter().flat_map(|split| &split.notes) {
-        status!("{root}: {note}");
+    for split in &read.splits {
+        for note in &split.notes {
+            status!("{root}: {}: {note}", split.split);
+        }
     }
     let written =
         with_bar(|progress| write_dataset(&read, args.to, images, &args.output, progress))??;

@@ -159,7 +159,7 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
     let of = |part: usize| -> Vec<usize> { (0..images).filter(|&i| parts[i] == part).collect() };
     let (train, val) = (of(0), of(1));
     let note = format!(
-        "no val split: {} of {images} images held out of train, stratified by class (seed {SEED})",
+        "{} of {images} images held out of train (no val annotations; stratified by class, seed {SEED})",
         val.len()
     );
     let part = |split, indices: &[usize], notes: Vec<String>, dropped: Dropped| SplitAnnotations {

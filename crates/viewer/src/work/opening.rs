@@ -312,6 +312,12 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     if has_image_extension(&path) {
         return Ok(Kind::Image(path));
     }
+    let describes_dataset = |extension: &std::ffi::OsStr| {
+        ["yaml", "yml", "csv", "data"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    };
+    if path.extension().is_some_and(describes_dataset) {
+        return Ok(Kind::Dataset(what.to_owned()));
+    }
     let start = first_bytes(&path).map_err(|error| format!("{what}: {error}"))?;
     let text = String::from_utf8_lossy(&start);
     match text.trim_start().chars().next() {

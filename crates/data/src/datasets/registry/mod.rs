@@ -494,7 +494,8 @@ pub struct OpenedSplit {
 
 impl OpenedSplit {
     fn of(read: SplitAnnotations) -> Self {
-        let notes: Vec<String> = read.lines().collect();
+        let split = read.split;
+        let notes: Vec<String> = read.lines().map(|line| format!("{split}: {line}")).collect();
         let dataset = DetectionDataset::in_directory(read.store, read.image_root);
         Self {
             dataset: Arc::new(dataset.with_notes(notes)),
