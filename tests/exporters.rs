@@ -1,7 +1,7 @@
 //! What sedet does with the exports of the usual annotation programs: `docs/exporters.md`.
 //!
 //! Each fixture has the files of an exporter in its layout, with the same images and boxes. The table in
-//! the documentation is written by `UPDATE_SNAPSHOTS=1 cargo test --release --test data exporters`.
+//! the documentation is written by `UPDATE_DOCS=1 cargo test --release --test data exporters`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -393,7 +393,7 @@ fn the_documented_table_is_what_is_done_with_each_export() {
     let mut text = "# Exports of annotation programs\n\n\
         What sedet does with the files of the usual programs, as they write them. `sedet train --dataset DIR` trains on\n\
         every layout below that is not refused, without a conversion. A test writes each layout, reads it, and compares the\n\
-        boxes; it also writes this page (`UPDATE_SNAPSHOTS=1 cargo test --release --test data exporters`).\n\n\
+        boxes; it also writes this page (`UPDATE_DOCS=1 cargo test --release --test data exporters`).\n\n\
         | program | layout | what sedet does |\n|---|---|---|\n"
         .to_owned();
     for (program, layout, write) in EXPORTS {
@@ -402,7 +402,7 @@ fn the_documented_table_is_what_is_done_with_each_export() {
         text += &format!("| {program} | {layout} | {} |\n", outcome(dir.path()));
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/exporters.md");
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap();
