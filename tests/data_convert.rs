@@ -464,7 +464,8 @@ fn a_dataset_is_split_by_class_the_same_for_the_same_seed() {
     let options = |name: &str, seed: &str| -> Vec<String> {
         let output = text(&out(name));
         [
-            "--val", "0.2", "--test", "0.2", "--seed", seed, "--images", "leave", "--output", &output,
+            "--val", "0.2", "--test", "0.2", "--seed", seed, "--images", "leave", "--output",
+            &output,
         ]
         .map(String::from)
         .to_vec()
@@ -530,7 +531,9 @@ fn a_directory_is_split_into_a_dataset_with_its_images() {
     let source = dir.path().join("source");
     std::fs::create_dir_all(&source).unwrap();
     for id in 0..10 {
-        image::RgbImage::new(64, 48).save(source.join(format!("{id}.jpg"))).unwrap();
+        image::RgbImage::new(64, 48)
+            .save(source.join(format!("{id}.jpg")))
+            .unwrap();
         let xml = format!(
             "<annotation><object><name>cat</name><bndbox><xmin>{id}</xmin><ymin>2</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object></annotation>"
         );
@@ -545,14 +548,31 @@ fn a_directory_is_split_into_a_dataset_with_its_images() {
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let read = DatasetFiles::find(&out).unwrap().read().unwrap();
     assert_eq!(read.format, format("voc"));
-    let counts: Vec<_> = read.splits.iter().map(|s| (s.split, s.store.image_count())).collect();
+    let counts: Vec<_> = read
+        .splits
+        .iter()
+        .map(|s| (s.split, s.store.image_count()))
+        .collect();
     assert_eq!(counts, [(Split::Train, 8), (Split::Val, 2)]);
     // Splits that exist are joined: the same division again.
-    let again = split(&out, &dir.path().join("again"), &["--images", "link", "--val", "0.5"]);
+    let again = split(
+        &out,
+        &dir.path().join("again"),
+        &["--images", "link", "--val", "0.5"],
+    );
     assert_eq!(again.status.code(), Some(0), "{again:?}");
     assert!(String::from_utf8_lossy(&again.stderr).contains("train, val are joined"));
-    let read = DatasetFiles::find(&dir.path().join("again")).unwrap().read().unwrap();
-    assert_eq!(read.splits.iter().map(|s| s.store.image_count()).sum::<usize>(), 10);
+    let read = DatasetFiles::find(&dir.path().join("again"))
+        .unwrap()
+        .read()
+        .unwrap();
+    assert_eq!(
+        read.splits
+            .iter()
+            .map(|s| s.store.image_count())
+            .sum::<usize>(),
+        10
+    );
     for inside in [source.join("parts"), dir.path().to_owned()] {
         let refused = split(&source, &inside, &[]);
         assert_eq!(refused.status.code(), Some(1));
@@ -584,14 +604,19 @@ fn a_coco_file_is_split_with_its_images_and_unknown_fields() {
         .iter()
         .map(|id| json!({"id": id, "image_id": id, "category_id": 1, "bbox": [1, 2, 3, 4]}))
         .collect();
-    let all = json!({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]});
+    let all =
+        json!({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]});
     std::fs::write(source.join("result.json"), all.to_string()).unwrap();
     let out = dir.path().join("out");
     let arguments = ["data", "split", &text(&source), "--output", &text(&out)];
     let done = sedet(&arguments);
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let read = DatasetFiles::find(&out).unwrap().read().unwrap();
-    let counts: Vec<_> = read.splits.iter().map(|s| (s.split, s.store.image_count())).collect();
+    let counts: Vec<_> = read
+        .splits
+        .iter()
+        .map(|s| (s.split, s.store.image_count()))
+        .collect();
     assert_eq!(counts, [(Split::Train, 8), (Split::Val, 2)]);
     for split in &read.splits {
         for index in 0..split.store.image_count() {

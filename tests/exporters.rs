@@ -94,7 +94,11 @@ fn yolo_with(root: &Path, directory: &str, names: &[&str], extra: &str) {
             let [x, y, w, h] = xywh.map(f64::from);
             let (width, height) = (f64::from(WIDTH), f64::from(HEIGHT));
             let (cx, cy) = ((x + w / 2.0) / width, (y + h / 2.0) / height);
-            format!("{class} {cx:.8} {cy:.8} {:.8} {:.8}{extra}\n", w / width, h / height)
+            format!(
+                "{class} {cx:.8} {cy:.8} {:.8} {:.8}{extra}\n",
+                w / width,
+                h / height
+            )
         })
         .collect();
     for name in names {
@@ -110,7 +114,11 @@ fn csv(root: &Path, file: &str, names: &[&str]) {
     let mut text = "filename,width,height,class,xmin,ymin,xmax,ymax\n".to_owned();
     for name in names {
         for (class, [x, y, w, h]) in BOXES {
-            text += &format!("{name}.jpg,{WIDTH},{HEIGHT},{class},{x},{y},{},{}\n", x + w, y + h);
+            text += &format!(
+                "{name}.jpg,{WIDTH},{HEIGHT},{class},{x},{y},{},{}\n",
+                x + w,
+                y + h
+            );
         }
     }
     put(root, file, text);
@@ -126,175 +134,359 @@ const EXPORTS: &[Export] = &[
         images(root, "", &ALL);
         voc(root, "", &ALL);
     }),
-    ("LabelImg", "XML files in `annotations/`, images in `images/`", |root| {
-        images(root, "images", &ALL);
-        voc(root, "annotations", &ALL);
-    }),
-    ("LabelImg", "YOLO: text files and `classes.txt` beside the images", |root| {
-        images(root, "", &ALL);
-        yolo(root, "", &ALL);
-        put(root, "classes.txt", "cat\ndog\n");
-    }),
+    (
+        "LabelImg",
+        "XML files in `annotations/`, images in `images/`",
+        |root| {
+            images(root, "images", &ALL);
+            voc(root, "annotations", &ALL);
+        },
+    ),
+    (
+        "LabelImg",
+        "YOLO: text files and `classes.txt` beside the images",
+        |root| {
+            images(root, "", &ALL);
+            yolo(root, "", &ALL);
+            put(root, "classes.txt", "cat\ndog\n");
+        },
+    ),
     ("LabelImg", "CreateML: JSON beside the images", |root| {
         images(root, "", &ALL);
-        let label = json!({"label": "cat", "coordinates": {"x": 25, "y": 20, "width": 30, "height": 20}});
-        put(root, "labels.json", json!([{"image": "1.jpg", "annotations": [label]}]).to_string());
+        let label =
+            json!({"label": "cat", "coordinates": {"x": 25, "y": 20, "width": 30, "height": 20}});
+        put(
+            root,
+            "labels.json",
+            json!([{"image": "1.jpg", "annotations": [label]}]).to_string(),
+        );
     }),
-    ("CVAT", "COCO 1.0: `annotations/instances_default.json`, `images/default/`", |root| {
-        images(root, "images/default", &ALL);
-        put(root, "annotations/instances_default.json", coco(&ALL, plain, SIZE));
-    }),
-    ("CVAT", "YOLO 1.1: `obj.data`, `obj.names`, `train.txt`, `obj_train_data/`", |root| {
-        images(root, "obj_train_data", &ALL);
-        yolo(root, "obj_train_data", &ALL);
-        put(root, "obj.names", "cat\ndog\n");
-        put(root, "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n");
-        list(root, "train.txt", "data/obj_train_data/", &ALL);
-    }),
-    ("CVAT", "Ultralytics YOLO Detection 1.0: `data.yaml`, `train.txt`, `images/train/`, `labels/train/`", |root| {
-        images(root, "images/train", &ALL);
-        yolo(root, "labels/train", &ALL);
-        put(root, "data.yaml", "names:\n  0: cat\n  1: dog\npath: .\ntrain: train.txt\n");
-        list(root, "train.txt", "data/images/train/", &ALL);
-    }),
-    ("CVAT", "PASCAL VOC 1.1: `Annotations/`, `JPEGImages/`, `ImageSets/Main/default.txt`", |root| {
-        images(root, "JPEGImages", &ALL);
-        voc(root, "Annotations", &ALL);
-        put(root, "ImageSets/Main/default.txt", "1\n2\n3\n4\n");
-        put(root, "labelmap.txt", "# label:color_rgb:parts:actions\ncat:1,2,3::\n");
-    }),
+    (
+        "CVAT",
+        "COCO 1.0: `annotations/instances_default.json`, `images/default/`",
+        |root| {
+            images(root, "images/default", &ALL);
+            put(
+                root,
+                "annotations/instances_default.json",
+                coco(&ALL, plain, SIZE),
+            );
+        },
+    ),
+    (
+        "CVAT",
+        "YOLO 1.1: `obj.data`, `obj.names`, `train.txt`, `obj_train_data/`",
+        |root| {
+            images(root, "obj_train_data", &ALL);
+            yolo(root, "obj_train_data", &ALL);
+            put(root, "obj.names", "cat\ndog\n");
+            put(
+                root,
+                "obj.data",
+                "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n",
+            );
+            list(root, "train.txt", "data/obj_train_data/", &ALL);
+        },
+    ),
+    (
+        "CVAT",
+        "Ultralytics YOLO Detection 1.0: `data.yaml`, `train.txt`, `images/train/`, `labels/train/`",
+        |root| {
+            images(root, "images/train", &ALL);
+            yolo(root, "labels/train", &ALL);
+            put(
+                root,
+                "data.yaml",
+                "names:\n  0: cat\n  1: dog\npath: .\ntrain: train.txt\n",
+            );
+            list(root, "train.txt", "data/images/train/", &ALL);
+        },
+    ),
+    (
+        "CVAT",
+        "PASCAL VOC 1.1: `Annotations/`, `JPEGImages/`, `ImageSets/Main/default.txt`",
+        |root| {
+            images(root, "JPEGImages", &ALL);
+            voc(root, "Annotations", &ALL);
+            put(root, "ImageSets/Main/default.txt", "1\n2\n3\n4\n");
+            put(
+                root,
+                "labelmap.txt",
+                "# label:color_rgb:parts:actions\ncat:1,2,3::\n",
+            );
+        },
+    ),
     ("CVAT", "CVAT for images 1.1: `annotations.xml`", |root| {
         images(root, "images", &ALL);
-        put(root, "annotations.xml", "<?xml version=\"1.0\"?>\n<annotations><version>1.1</version><image/></annotations>");
+        put(
+            root,
+            "annotations.xml",
+            "<?xml version=\"1.0\"?>\n<annotations><version>1.1</version><image/></annotations>",
+        );
     }),
     ("Label Studio", "COCO: `result.json`, `images/`", |root| {
         images(root, "images", &ALL);
-        put(root, "result.json", coco(&ALL, |name| format!("images/{name}.jpg"), SIZE));
+        put(
+            root,
+            "result.json",
+            coco(&ALL, |name| format!("images/{name}.jpg"), SIZE),
+        );
     }),
-    ("Label Studio", "COCO, written on Windows: names with `\\`", |root| {
-        images(root, "images", &ALL);
-        put(root, "result.json", coco(&ALL, |name| format!("images\\{name}.jpg"), SIZE));
-    }),
-    ("Label Studio", "YOLO: `classes.txt`, `notes.json`, `images/`, `labels/`", |root| {
-        images(root, "images", &ALL);
-        yolo(root, "labels", &ALL);
-        put(root, "classes.txt", "cat\ndog");
-        let categories = json!([{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]);
-        put(root, "notes.json", json!({"categories": categories, "info": {}}).to_string());
-    }),
-    ("Label Studio", "Pascal VOC XML: `Annotations/`, `images/`", |root| {
-        images(root, "images", &ALL);
-        voc(root, "Annotations", &ALL);
-    }),
+    (
+        "Label Studio",
+        "COCO, written on Windows: names with `\\`",
+        |root| {
+            images(root, "images", &ALL);
+            put(
+                root,
+                "result.json",
+                coco(&ALL, |name| format!("images\\{name}.jpg"), SIZE),
+            );
+        },
+    ),
+    (
+        "Label Studio",
+        "YOLO: `classes.txt`, `notes.json`, `images/`, `labels/`",
+        |root| {
+            images(root, "images", &ALL);
+            yolo(root, "labels", &ALL);
+            put(root, "classes.txt", "cat\ndog");
+            let categories = json!([{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]);
+            put(
+                root,
+                "notes.json",
+                json!({"categories": categories, "info": {}}).to_string(),
+            );
+        },
+    ),
+    (
+        "Label Studio",
+        "Pascal VOC XML: `Annotations/`, `images/`",
+        |root| {
+            images(root, "images", &ALL);
+            voc(root, "Annotations", &ALL);
+        },
+    ),
     ("Label Studio", "JSON", |root| {
-        let result = json!([{"type": "rectanglelabels", "value": {"rectanglelabels": ["cat"], "x": 1}}]);
-        put(root, "project.json", json!([{"id": 1, "annotations": [{"result": result}]}]).to_string());
+        let result =
+            json!([{"type": "rectanglelabels", "value": {"rectanglelabels": ["cat"], "x": 1}}]);
+        put(
+            root,
+            "project.json",
+            json!([{"id": 1, "annotations": [{"result": result}]}]).to_string(),
+        );
     }),
     ("Roboflow", "COCO: `train/_annotations.coco.json`", |root| {
         for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
             images(root, directory, names);
-            put(root, &format!("{directory}/_annotations.coco.json"), coco(names, plain, SIZE));
+            put(
+                root,
+                &format!("{directory}/_annotations.coco.json"),
+                coco(names, plain, SIZE),
+            );
         }
     }),
-    ("Roboflow", "YOLO: `data.yaml`, `train/images/`, `train/labels/`", |root| {
-        for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
-            images(root, &format!("{directory}/images"), names);
-            yolo(root, &format!("{directory}/labels"), names);
-        }
-        put(root, "README.roboflow.txt", "x");
-        put(root, "data.yaml", "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 2\nnames: ['cat', 'dog']\n");
-    }),
-    ("Roboflow", "Pascal VOC: XML files beside the images in `train/`, `valid/`", |root| {
-        for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
-            images(root, directory, names);
-            voc(root, directory, names);
-        }
-    }),
-    ("Roboflow", "TensorFlow CSV: `train/_annotations.csv`", |root| {
-        for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
-            images(root, directory, names);
-            csv(root, &format!("{directory}/_annotations.csv"), names);
-        }
-    }),
-    ("Roboflow", "CreateML: `train/_annotations.createml.json`", |root| {
-        for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
-            images(root, directory, names);
-            put(root, &format!("{directory}/_annotations.createml.json"), "[]");
-        }
-    }),
+    (
+        "Roboflow",
+        "YOLO: `data.yaml`, `train/images/`, `train/labels/`",
+        |root| {
+            for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
+                images(root, &format!("{directory}/images"), names);
+                yolo(root, &format!("{directory}/labels"), names);
+            }
+            put(root, "README.roboflow.txt", "x");
+            put(
+                root,
+                "data.yaml",
+                "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 2\nnames: ['cat', 'dog']\n",
+            );
+        },
+    ),
+    (
+        "Roboflow",
+        "Pascal VOC: XML files beside the images in `train/`, `valid/`",
+        |root| {
+            for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
+                images(root, directory, names);
+                voc(root, directory, names);
+            }
+        },
+    ),
+    (
+        "Roboflow",
+        "TensorFlow CSV: `train/_annotations.csv`",
+        |root| {
+            for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
+                images(root, directory, names);
+                csv(root, &format!("{directory}/_annotations.csv"), names);
+            }
+        },
+    ),
+    (
+        "Roboflow",
+        "CreateML: `train/_annotations.createml.json`",
+        |root| {
+            for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
+                images(root, directory, names);
+                put(
+                    root,
+                    &format!("{directory}/_annotations.createml.json"),
+                    "[]",
+                );
+            }
+        },
+    ),
     ("Roboflow", "TFRecord: `train/cats.tfrecord`", |root| {
         put(root, "train/cats.tfrecord", "\0\0");
     }),
-    ("FiftyOne", "COCODetectionDataset: `data/`, `labels.json`", |root| {
-        images(root, "data", &ALL);
-        put(root, "labels.json", coco(&ALL, plain, SIZE));
-    }),
-    ("FiftyOne", "YOLOv5Dataset: `dataset.yaml`, `images/train/`, `labels/train/`", |root| {
-        for (directory, names) in [("train", &TRAIN[..]), ("val", &VAL)] {
-            images(root, &format!("images/{directory}"), names);
-            yolo(root, &format!("labels/{directory}"), names);
-        }
-        put(root, "dataset.yaml", "names:\n- cat\n- dog\nnc: 2\npath: /somewhere/else\ntrain: ./images/train/\nval: ./images/val/\n");
-    }),
-    ("FiftyOne", "YOLOv4Dataset: `obj.names`, `images.txt`, `data/`", |root| {
-        images(root, "data", &ALL);
-        yolo(root, "data", &ALL);
-        put(root, "obj.names", "cat\ndog\n");
-        list(root, "images.txt", "data/", &ALL);
-    }),
-    ("FiftyOne", "VOCDetectionDataset: `data/`, `labels/`", |root| {
-        images(root, "data", &ALL);
-        voc(root, "labels", &ALL);
-    }),
-    ("FiftyOne", "FiftyOneDataset: `samples.json`, `metadata.json`", |root| {
-        images(root, "data", &ALL);
-        put(root, "metadata.json", json!({"version": "1.0", "sample_fields": [{"ftype": "fiftyone.core.fields"}]}).to_string());
-        put(root, "samples.json", json!({"samples": [{"_cls": "Sample"}]}).to_string());
-    }),
-    ("VIA", "COCO: a JSON file beside the images, without sizes", |root| {
-        images(root, "", &ALL);
-        put(root, "via_export_coco.json", coco(&ALL, plain, [-1, -1]));
-    }),
+    (
+        "FiftyOne",
+        "COCODetectionDataset: `data/`, `labels.json`",
+        |root| {
+            images(root, "data", &ALL);
+            put(root, "labels.json", coco(&ALL, plain, SIZE));
+        },
+    ),
+    (
+        "FiftyOne",
+        "YOLOv5Dataset: `dataset.yaml`, `images/train/`, `labels/train/`",
+        |root| {
+            for (directory, names) in [("train", &TRAIN[..]), ("val", &VAL)] {
+                images(root, &format!("images/{directory}"), names);
+                yolo(root, &format!("labels/{directory}"), names);
+            }
+            put(
+                root,
+                "dataset.yaml",
+                "names:\n- cat\n- dog\nnc: 2\npath: /somewhere/else\ntrain: ./images/train/\nval: ./images/val/\n",
+            );
+        },
+    ),
+    (
+        "FiftyOne",
+        "YOLOv4Dataset: `obj.names`, `images.txt`, `data/`",
+        |root| {
+            images(root, "data", &ALL);
+            yolo(root, "data", &ALL);
+            put(root, "obj.names", "cat\ndog\n");
+            list(root, "images.txt", "data/", &ALL);
+        },
+    ),
+    (
+        "FiftyOne",
+        "VOCDetectionDataset: `data/`, `labels/`",
+        |root| {
+            images(root, "data", &ALL);
+            voc(root, "labels", &ALL);
+        },
+    ),
+    (
+        "FiftyOne",
+        "FiftyOneDataset: `samples.json`, `metadata.json`",
+        |root| {
+            images(root, "data", &ALL);
+            put(
+                root,
+                "metadata.json",
+                json!({"version": "1.0", "sample_fields": [{"ftype": "fiftyone.core.fields"}]})
+                    .to_string(),
+            );
+            put(
+                root,
+                "samples.json",
+                json!({"samples": [{"_cls": "Sample"}]}).to_string(),
+            );
+        },
+    ),
+    (
+        "VIA",
+        "COCO: a JSON file beside the images, without sizes",
+        |root| {
+            images(root, "", &ALL);
+            put(root, "via_export_coco.json", coco(&ALL, plain, [-1, -1]));
+        },
+    ),
     ("VIA", "JSON", |root| {
         images(root, "", &ALL);
         put(root, "via_export_json.json", json!({"1.jpg1234": {"filename": "1.jpg", "regions": [{"shape_attributes": {"name": "rect"}}]}}).to_string());
     }),
     ("VIA", "CSV", |root| {
         images(root, "", &ALL);
-        put(root, "via_export_csv.csv", "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n");
+        put(
+            root,
+            "via_export_csv.csv",
+            "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n",
+        );
     }),
-    ("darknet", "`obj.data`, `obj.names`, lists of images, labels beside the images", |root| {
-        images(root, "obj", &ALL);
-        yolo(root, "obj", &ALL);
-        put(root, "obj.names", "cat\ndog\n");
-        put(root, "obj.data", "classes= 2\ntrain  = data/train.txt\nvalid  = data/val.txt\nnames = data/obj.names\n");
-        list(root, "train.txt", "data/obj/", &TRAIN);
-        list(root, "val.txt", "data/obj/", &VAL);
-    }),
-    ("ultralytics", "`data.yaml`, `images/train/`, `labels/train/`", |root| {
-        for (directory, names) in [("train", &TRAIN[..]), ("val", &VAL)] {
-            images(root, &format!("images/{directory}"), names);
-            yolo(root, &format!("labels/{directory}"), names);
-        }
-        put(root, "data.yaml", "path: ../datasets/cats\ntrain: images/train\nval: images/val\ntest:\nnames:\n  0: cat\n  1: dog\n");
-    }),
+    (
+        "darknet",
+        "`obj.data`, `obj.names`, lists of images, labels beside the images",
+        |root| {
+            images(root, "obj", &ALL);
+            yolo(root, "obj", &ALL);
+            put(root, "obj.names", "cat\ndog\n");
+            put(
+                root,
+                "obj.data",
+                "classes= 2\ntrain  = data/train.txt\nvalid  = data/val.txt\nnames = data/obj.names\n",
+            );
+            list(root, "train.txt", "data/obj/", &TRAIN);
+            list(root, "val.txt", "data/obj/", &VAL);
+        },
+    ),
+    (
+        "ultralytics",
+        "`data.yaml`, `images/train/`, `labels/train/`",
+        |root| {
+            for (directory, names) in [("train", &TRAIN[..]), ("val", &VAL)] {
+                images(root, &format!("images/{directory}"), names);
+                yolo(root, &format!("labels/{directory}"), names);
+            }
+            put(
+                root,
+                "data.yaml",
+                "path: ../datasets/cats\ntrain: images/train\nval: images/val\ntest:\nnames:\n  0: cat\n  1: dog\n",
+            );
+        },
+    ),
     ("ultralytics", "pose: `kpt_shape` in `data.yaml`", |root| {
         for (directory, names) in [("train", &TRAIN[..]), ("val", &VAL)] {
             images(root, &format!("images/{directory}"), names);
-            yolo_with(root, &format!("labels/{directory}"), names, " 0.2 0.3 2 0.4 0.4 1");
+            yolo_with(
+                root,
+                &format!("labels/{directory}"),
+                names,
+                " 0.2 0.3 2 0.4 0.4 1",
+            );
         }
-        put(root, "data.yaml", "train: images/train\nval: images/val\nkpt_shape: [2, 3]\nnames: [cat, dog]\n");
+        put(
+            root,
+            "data.yaml",
+            "train: images/train\nval: images/val\nkpt_shape: [2, 3]\nnames: [cat, dog]\n",
+        );
     }),
-    ("ultralytics", "`images/`, `labels/` without `data.yaml`", |root| {
-        images(root, "images/train", &TRAIN);
-        yolo(root, "labels/train", &TRAIN);
-    }),
-    ("COCO 2017", "`annotations/instances_train2017.json`, `train2017/`", |root| {
-        for (split, names) in [("train", &TRAIN[..]), ("val", &VAL)] {
-            images(root, &format!("{split}2017"), names);
-            put(root, &format!("annotations/instances_{split}2017.json"), coco(names, plain, SIZE));
-        }
-    }),
+    (
+        "ultralytics",
+        "`images/`, `labels/` without `data.yaml`",
+        |root| {
+            images(root, "images/train", &TRAIN);
+            yolo(root, "labels/train", &TRAIN);
+        },
+    ),
+    (
+        "COCO 2017",
+        "`annotations/instances_train2017.json`, `train2017/`",
+        |root| {
+            for (split, names) in [("train", &TRAIN[..]), ("val", &VAL)] {
+                images(root, &format!("{split}2017"), names);
+                put(
+                    root,
+                    &format!("annotations/instances_{split}2017.json"),
+                    coco(names, plain, SIZE),
+                );
+            }
+        },
+    ),
     ("Pascal VOC", "`VOCdevkit/VOC2007/` as unpacked", |root| {
         let root = &root.join("VOCdevkit/VOC2007");
         images(root, "JPEGImages", &ALL);
@@ -302,11 +494,15 @@ const EXPORTS: &[Export] = &[
         put(root, "ImageSets/Main/train.txt", "1\n2\n3\n");
         put(root, "ImageSets/Main/val.txt", "4\n");
     }),
-    ("TensorFlow", "`train_labels.csv`, `val_labels.csv`, `images/`", |root| {
-        images(root, "images", &ALL);
-        csv(root, "train_labels.csv", &TRAIN);
-        csv(root, "val_labels.csv", &VAL);
-    }),
+    (
+        "TensorFlow",
+        "`train_labels.csv`, `val_labels.csv`, `images/`",
+        |root| {
+            images(root, "images", &ALL);
+            csv(root, "train_labels.csv", &TRAIN);
+            csv(root, "val_labels.csv", &VAL);
+        },
+    ),
     ("LabelMe", "JSON files beside the images", |root| {
         images(root, "train", &TRAIN);
         for name in TRAIN {
@@ -314,13 +510,17 @@ const EXPORTS: &[Export] = &[
             put(root, &format!("train/{name}.json"), label.to_string());
         }
     }),
-    ("torchvision", "ImageFolder: `train/CLASS/`, `val/CLASS/`", |root| {
-        for split in ["Train", "Val"] {
-            for class in ["cat", "dog"] {
-                images(root, &format!("{split}/{class}"), &TRAIN);
+    (
+        "torchvision",
+        "ImageFolder: `train/CLASS/`, `val/CLASS/`",
+        |root| {
+            for split in ["Train", "Val"] {
+                for class in ["cat", "dog"] {
+                    images(root, &format!("{split}/{class}"), &TRAIN);
+                }
             }
-        }
-    }),
+        },
+    ),
 ];
 
 /// The boxes of each image, by the stem of its name.
@@ -354,7 +554,11 @@ fn open_detection(name: &DatasetName) -> Result<String, RegistryError> {
     }
     let images = |split: &str, dataset: &sedet::datasets::detection::DetectionDataset| {
         let boxes = dataset.store().annotation_count();
-        format!("{split}: {}, {}", count(dataset.len(), "image"), count(boxes, "box"))
+        format!(
+            "{split}: {}, {}",
+            count(dataset.len(), "image"),
+            count(boxes, "box")
+        )
     };
     let mut parts = vec![images("train", &train.dataset), images("val", &val.dataset)];
     let notes = train.dataset.notes().iter().chain(val.dataset.notes());
@@ -379,13 +583,18 @@ fn outcome(root: &Path) -> String {
                 format!("train: {train}; val: {val}; classes {classes}")
             }
         };
-        Ok(format!("{} ({}), {}; {opened}", recognized.format, recognized.reason, recognized.task))
+        Ok(format!(
+            "{} ({}), {}; {opened}",
+            recognized.format, recognized.reason, recognized.task
+        ))
     });
     let text = match done {
         Ok(text) => text,
         Err(error) => format!("refused: {error}"),
     };
-    text.replace(&name, "DIR").replace('\\', "\\\\").replace('|', "\\|")
+    text.replace(&name, "DIR")
+        .replace('\\', "\\\\")
+        .replace('|', "\\|")
 }
 
 #[test]
@@ -425,7 +634,10 @@ fn an_annotation_file_is_a_dataset_of_its_own() {
         let path = root.join(file).display().to_string();
         let described = open_detection(&DatasetName::parse(&path).unwrap()).unwrap();
         assert!(described.contains("train: 3 images"), "{file}: {described}");
-        assert!(described.contains("1 of 4 images held out of train"), "{file}: {described}");
+        assert!(
+            described.contains("1 of 4 images held out of train"),
+            "{file}: {described}"
+        );
     }
 }
 
@@ -447,14 +659,24 @@ fn datasets_with_equal_class_names_are_joined_whatever_their_formats() {
     let xml = std::fs::read_to_string(root.join("b/4.xml")).unwrap();
     put(root, "b/4.xml", xml.replace("dog", "cow"));
     let message = dataset.open(None).unwrap_err().to_string();
-    assert!(message.contains("`cow` only in") && message.contains("`dog` only in"), "{message}");
-    let message = DatasetName::parse(&format!("{a},cifar10")).unwrap_err().to_string();
+    assert!(
+        message.contains("`cow` only in") && message.contains("`dog` only in"),
+        "{message}"
+    );
+    let message = DatasetName::parse(&format!("{a},cifar10"))
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("not 'cifar10'"), "{message}");
 }
 
 #[test]
 fn directories_of_splits_and_parts_are_never_classes() {
-    for names in [["train", "valid"], ["Train", "TEST"], ["images", "masks"], ["Labels", "annotations"]] {
+    for names in [
+        ["train", "valid"],
+        ["Train", "TEST"],
+        ["images", "masks"],
+        ["Labels", "annotations"],
+    ] {
         let dir = tempfile::tempdir().unwrap();
         for name in names {
             images(dir.path(), name, &ALL);
@@ -464,6 +686,9 @@ fn directories_of_splits_and_parts_are_never_classes() {
             AnyDatasetName::Detection(dataset) => dataset.open(None).unwrap_err().to_string(),
             other => panic!("{names:?}: {other:?}"),
         };
-        assert!(message.contains("images without annotations in"), "{message}");
+        assert!(
+            message.contains("images without annotations in"),
+            "{message}"
+        );
     }
 }

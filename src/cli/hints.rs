@@ -272,7 +272,9 @@ fn download_hint(name: &str, data_dir: Option<&Path>) -> Option<String> {
 fn data_hint(error: &DataError) -> Option<String> {
     match error {
         DataError::Layout(error) => layout_hint(error),
-        DataError::ClassNamesDiffer { .. } => Some("give the classes the same names in both".into()),
+        DataError::ClassNamesDiffer { .. } => {
+            Some("give the classes the same names in both".into())
+        }
         DataError::NoValidationLabels { .. } => {
             Some("`sedet data download imagenet-val-list` downloads the labels".into())
         }

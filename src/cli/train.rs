@@ -97,8 +97,8 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
         Some(run) => Start::Resume(run),
         None => {
             let dataset = args.dataset.unwrap_or_default();
-            let recognized = AnyDatasetName::parse(&dataset)?
-                .recognize(args.recipe.data_dir.as_deref())?;
+            let recognized =
+                AnyDatasetName::parse(&dataset)?.recognize(args.recipe.data_dir.as_deref())?;
             status!("{dataset}: {}", recognized.kind());
             let default = Path::new("runs").join(AnyDatasetName::short_name(&dataset));
             Start::New {

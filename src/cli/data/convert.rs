@@ -91,7 +91,10 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let recognized = Recognition::of_files(std::slice::from_ref(&files));
     status!("{root}: {}", recognized.kind());
     let read = files.read()?;
-    status!("{root}: {}", recognized.with_annotations(&read.splits).contents());
+    status!(
+        "{root}: {}",
+        recognized.with_annotations(&read.splits).contents()
+    );
     for split in &read.splits {
         for note in &split.notes {
             status!("{root}: {}: {note}", split.split);

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::cli::{ImageFormat, print_out};
 use crate::cli::status;
+use crate::cli::{ImageFormat, print_out};
 use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
 use sedet_core::render::{DrawnBox, save_boxes};
 use sedet_core::train::training_loader;

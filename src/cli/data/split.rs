@@ -81,7 +81,10 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         (Split::Val, args.val),
         (Split::Test, args.test),
     ];
-    let shares = shares.into_iter().filter(|(_, share)| *share > 0.0).collect();
+    let shares = shares
+        .into_iter()
+        .filter(|(_, share)| *share > 0.0)
+        .collect();
     let division = Division::new(&whole, shares, args.seed);
     if let Some(empty) = division.empty_split() {
         let images = count(whole.store.image_count(), "image");
@@ -94,7 +97,10 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         status!("dropped: {line}");
     }
     print_out(&table(&whole.store, &division))?;
-    status!("wrote {}; read again and compared: no difference", args.output.display());
+    status!(
+        "wrote {}; read again and compared: no difference",
+        args.output.display()
+    );
     if images != Images::Leave {
         status!("next: sedet data check {}", dataset_argument(&args.output));
     }

@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use sedet::curation::check::{CheckOptions, Diagnostics, Kind, check_split};
 use sedet::annotations::format::DatasetFiles;
 use sedet::annotations::layout::SplitFiles;
 use sedet::annotations::{coco, voc, yolo};
+use sedet::curation::check::{CheckOptions, Diagnostics, Kind, check_split};
 use sedet::eval::{GroundTruth, evaluate, read_results};
 use sedet::pickle::Pickle;
 
@@ -63,7 +63,8 @@ fuzz_target!(|data: &[u8]| {
         }
         6 => {
             // Found and read as a dataset: CSV, YAML or JSON, by the second byte.
-            let extension = ["csv", "yaml", "json", "data"][usize::from(bytes.first().copied().unwrap_or(0) % 4)];
+            let extension = ["csv", "yaml", "json", "data"]
+                [usize::from(bytes.first().copied().unwrap_or(0) % 4)];
             let path = dir.path().join("train").with_extension(extension);
             std::fs::write(&path, bytes.get(1..).unwrap_or_default()).expect("room in memory");
             let _ = DatasetFiles::find(&path).and_then(|files| files.read());

@@ -232,7 +232,9 @@ impl<'r> Folders<'r> {
             name.and_then(Split::of_name) == Some(split)
         };
         let directory = self.folder.split_directory(split);
-        let roboflow = directory.as_ref().map(|path| path.join("_annotations.coco.json"));
+        let roboflow = directory
+            .as_ref()
+            .map(|path| path.join("_annotations.coco.json"));
         let named = in_annotations
             .find(is_split)
             .or_else(|| in_root.find(of_instances))
@@ -242,7 +244,10 @@ impl<'r> Folders<'r> {
             return Ok(named);
         }
         let is_meant = |path: &PathBuf| Split::in_name(&stem(path)) == Some(split);
-        let by_word = self.json_files().filter(is_meant).filter(|path| looks_like_coco(path));
+        let by_word = self
+            .json_files()
+            .filter(is_meant)
+            .filter(|path| looks_like_coco(path));
         if let Some(file) = only(self.root, split, by_word.collect())? {
             return Ok(Some(file));
         }
@@ -309,16 +314,24 @@ fn only(
 fn looks_like_coco(path: &Path) -> bool {
     const BEGINNING: u64 = 1 << 16;
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
     if read.is_err() {
         return false;
     }
     let text = String::from_utf8_lossy(&bytes);
     let has = |key: &str| text.contains(&format!("\"{key}\""));
     let has_list = ["images", "annotations", "categories"].map(has);
-    let is_foreign = ["shapes", "_via_settings", "_via_img_metadata", "segments_info"].map(has);
-    text.trim_start_matches('\u{feff}').trim_start().starts_with('{')
+    let is_foreign = [
+        "shapes",
+        "_via_settings",
+        "_via_img_metadata",
+        "segments_info",
+    ]
+    .map(has);
+    text.trim_start_matches('\u{feff}')
+        .trim_start()
+        .starts_with('{')
         && !is_foreign.contains(&true)
         && (has_list.iter().filter(|has| **has).count() >= 2
             || (has("images") && has("file_name"))

@@ -22,8 +22,8 @@ use rayon::prelude::*;
 
 use crate::DataError;
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry, Output,
-    PlacedSplit, Reader, SplitEntries, StoredBox,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
+    Output, PlacedSplit, Reader, SplitEntries, StoredBox,
 };
 use crate::annotations::image_files::{Folder, has_extension};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles, image_directories, join};
@@ -164,7 +164,10 @@ fn tables(root: &Path) -> Result<Vec<(Split, PathBuf)>, LayoutError> {
         });
         candidates.extend(files.map(|file| (Some(split), file)));
     }
-    let others = [folder.directory(&["annotations"]), folder.directory(&["data"])];
+    let others = [
+        folder.directory(&["annotations"]),
+        folder.directory(&["data"]),
+    ];
     let others = others.into_iter().flatten().map(|path| Folder::of(&path));
     for folder in others.chain([Folder::of(root)]) {
         let files: Vec<PathBuf> = folder.files_with("csv").collect();
@@ -218,7 +221,16 @@ fn header_of(line: &str) -> Result<StringRecord, csv::Error> {
 }
 
 fn reader_of(text: &str) -> csv::Reader<&[u8]> {
+    // Spreadsheets of some languages separate by semicolons.
+    let header = text.lines().next().unwrap_or_default();
+    let separators = [b',', b';', b'\t'];
+    let count = |separator: &u8| header.bytes().filter(|byte| byte == separator).count();
+    let most = separators.iter().map(count).max();
+    let separator = separators
+        .iter()
+        .find(|separator| Some(count(separator)) == most);
     csv::ReaderBuilder::new()
+        .delimiter(separator.copied().unwrap_or(b','))
         .flexible(true)
         .trim(csv::Trim::All)
         .from_reader(text.as_bytes())
@@ -241,7 +253,14 @@ impl Columns {
             let mut columns = header.iter();
             columns.position(|column| names.contains(&column.to_lowercase().as_str()))
         };
-        let name = find(&["filename", "file_name", "image", "image_name", "image_path", "path"])?;
+        let name = find(&[
+            "filename",
+            "file_name",
+            "image",
+            "image_name",
+            "image_path",
+            "path",
+        ])?;
         let class = find(&["class", "label", "class_name", "category", "name"])?;
         let corners = [
             find(&["xmin", "x_min", "x1", "left"])?,
@@ -286,11 +305,12 @@ impl Table {
 
     /// Parses a table; `path` is used in error messages only.
     fn parse(text: &str, path: &Path) -> Result<Self, DataError> {
-        let wrong = |line: u64, problem: String| {
-            DataError::labels(path, format!("line {line}: {problem}"))
-        };
+        let wrong =
+            |line: u64, problem: String| DataError::labels(path, format!("line {line}: {problem}"));
         let mut reader = reader_of(text);
-        let header = reader.headers().map_err(|error| wrong(1, error.to_string()))?;
+        let header = reader
+            .headers()
+            .map_err(|error| wrong(1, error.to_string()))?;
         let columns = Columns::of(header).ok_or_else(|| {
             let expected = COLUMNS.join(",");
             wrong(1, format!("the columns {expected} are expected"))
@@ -340,14 +360,17 @@ impl Table {
             if class.is_empty() && corners.iter().all(|corner| corner.is_empty()) {
                 continue;
             }
-            let numbers = corners.map(|corner| corner.parse::<f32>().ok().filter(|n| n.is_finite()));
+            let numbers =
+                corners.map(|corner| corner.parse::<f32>().ok().filter(|n| n.is_finite()));
             match numbers {
                 _ if class.is_empty() => problem("the class is empty".to_owned()),
                 [Some(x1), Some(y1), Some(x2), Some(y2)] => {
                     let xywh = [x1, y1, x2 - x1, y2 - y1];
                     table.boxes[image].push((class.to_owned(), xywh));
                     for column in &columns.others {
-                        table.dropped.add(format!("`{column}` columns"), "object", 1);
+                        table
+                            .dropped
+                            .add(format!("`{column}` columns"), "object", 1);
                     }
                 }
                 _ => problem(format!("{} are not four finite numbers", corners.join(","))),
@@ -451,7 +474,12 @@ fn entries(
         images,
         problems,
         dropped: table.dropped,
-        notes: located.reading.note().map(str::to_owned).into_iter().collect(),
+        notes: located
+            .reading
+            .note()
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
     })
 }
 
@@ -476,7 +504,10 @@ mod tests {
         let text = "\u{feff}label,score,image_path,ymax,xmax,ymin,xmin\r\ncat,1,a.jpg,30,20,10,5.5\r\n\r\n,,b.jpg,,,,\r\n";
         let table = table(text).unwrap();
         assert!(table.problems.is_empty());
-        assert_eq!(table.images, [("a.jpg".into(), None), ("b.jpg".into(), None)]);
+        assert_eq!(
+            table.images,
+            [("a.jpg".into(), None), ("b.jpg".into(), None)]
+        );
         assert_eq!(table.boxes[0], [("cat".into(), [5.5, 10.0, 14.5, 20.0])]);
         assert!(table.boxes[1].is_empty());
         let dropped: Vec<String> = table.dropped.lines().collect();
@@ -487,7 +518,10 @@ mod tests {
     fn wrong_rows_are_named_by_their_line() {
         let header = COLUMNS.join(",");
         for (row, says) in [
-            ("a.jpg,64,48,cat,1,2,x,4", "line 2: 1,2,x,4 are not four finite numbers"),
+            (
+                "a.jpg,64,48,cat,1,2,x,4",
+                "line 2: 1,2,x,4 are not four finite numbers",
+            ),
             ("a.jpg,64,48,cat,1,2,nan,4", "not four finite numbers"),
             ("a.jpg,64,48,cat,1,2,3", "not four finite numbers"),
             ("a.jpg,64,48,,1,2,3,4", "the class is empty"),
@@ -498,11 +532,19 @@ mod tests {
             assert!(message.contains(says), "{row}: {message}");
         }
         let error = table(&format!("{header}\n,64,48,cat,1,2,3,4\n")).map(|_| ());
-        assert!(error.unwrap_err().to_string().contains("the file name is empty"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("the file name is empty")
+        );
         let rows = "a.jpg,64,48,cat,1,2,3,4\na.jpg,65,48,cat,1,2,3,4\n";
         let table = table(&format!("{header}\n{rows}")).unwrap();
         let message = table.problems[0].error.to_string();
-        assert!(message.contains("line 3: the image is 65x48 here and 64x48 above"), "{message}");
+        assert!(
+            message.contains("line 3: the image is 65x48 here and 64x48 above"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -511,6 +553,7 @@ mod tests {
         for (text, expected) in [
             ("filename,width,height,class,xmin,ymin,xmax,ymax\n", true),
             ("Filename,Class,XMin,YMin,XMax,YMax\n", true),
+            ("filename;class;xmin;ymin;xmax;ymax\n", true),
             ("id,label\n1,cat\n", false),
             ("#filename,file_size,file_attributes,region_count\n", false),
             ("", false),

@@ -32,15 +32,15 @@ const FORMATS: &[Foreign] = &[
         name: "LabelMe",
         instead: "convert them to COCO with labelme's labelme2coco.py",
         extension: "json",
-        is_in: |_, text| has(text, &["shapes", "imagePath"]) || has(text, &["shapes", "shape_type"]),
+        is_in: |_, text| {
+            has(text, &["shapes", "imagePath"]) || has(text, &["shapes", "shape_type"])
+        },
     },
     Foreign {
         name: "VIA project",
         instead: "export the annotations in VIA as COCO format (Annotation, Export Annotations)",
         extension: "json",
-        is_in: |_, text| {
-            text.contains("\"_via_") || has(text, &["regions", "shape_attributes"])
-        },
+        is_in: |_, text| text.contains("\"_via_") || has(text, &["regions", "shape_attributes"]),
     },
     Foreign {
         name: "VIA CSV",
@@ -85,7 +85,9 @@ const FORMATS: &[Foreign] = &[
         name: "Supervisely",
         instead: "export the project from Supervisely as COCO or Pascal VOC",
         extension: "json",
-        is_in: |_, text| has(text, &["classTitle", "points"]) || has(text, &["classes", "projectType"]),
+        is_in: |_, text| {
+            has(text, &["classTitle", "points"]) || has(text, &["classes", "projectType"])
+        },
     },
     Foreign {
         name: "BDD100K",
@@ -139,10 +141,16 @@ pub(super) fn foreign_annotations(path: &Path) -> Option<LayoutError> {
         return foreign_file(path);
     }
     let folder = Folder::of(path);
-    let inner = Split::ALL.into_iter().filter_map(|split| folder.split_directory(split));
+    let inner = Split::ALL
+        .into_iter()
+        .filter_map(|split| folder.split_directory(split));
     let named = ["annotations", "ann", "labels", "ds"];
     let named = named.iter().filter_map(|name| folder.directory(&[name]));
-    let directories: Vec<PathBuf> = [path.to_owned()].into_iter().chain(inner).chain(named).collect();
+    let directories: Vec<PathBuf> = [path.to_owned()]
+        .into_iter()
+        .chain(inner)
+        .chain(named)
+        .collect();
     directories.iter().find_map(|directory| {
         let folder = Folder::of(directory);
         FORMATS.iter().find_map(|format| {
@@ -188,8 +196,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (file, text, expected) in [
             ("_annotations.createml.json", "[]", "CreateML"),
-            ("a.json", r#"{"version": "5", "shapes": [], "imagePath": "a.jpg"}"#, "LabelMe"),
-            ("via.json", r#"{"_via_settings": {}, "_via_img_metadata": {}}"#, "VIA project"),
+            (
+                "a.json",
+                r#"{"version": "5", "shapes": [], "imagePath": "a.jpg"}"#,
+                "LabelMe",
+            ),
+            (
+                "via.json",
+                r#"{"_via_settings": {}, "_via_img_metadata": {}}"#,
+                "VIA project",
+            ),
             (
                 "via_region_data.json",
                 r#"{"a.jpg123": {"filename": "a.jpg", "regions": [{"shape_attributes": {}}]}}"#,
@@ -205,9 +221,17 @@ mod tests {
                 r#"[{"id": 1, "annotations": [{"result": [{"value": {}}]}]}]"#,
                 "Label Studio JSON",
             ),
-            ("annotations.xml", "<?xml version=\"1.0\"?><annotations><version>1.1", "CVAT XML"),
+            (
+                "annotations.xml",
+                "<?xml version=\"1.0\"?><annotations><version>1.1",
+                "CVAT XML",
+            ),
             ("a.tfrecord", "\0", "TFRecord"),
-            ("train.csv", "ImageID,Source,LabelName,Confidence,XMin\n", "Open Images CSV"),
+            (
+                "train.csv",
+                "ImageID,Source,LabelName,Confidence,XMin\n",
+                "Open Images CSV",
+            ),
         ] {
             let path = dir.path().join(file);
             std::fs::write(&path, text).unwrap();
@@ -224,7 +248,11 @@ mod tests {
     #[test]
     fn other_files_are_not_taken_for_annotations() {
         let dir = tempfile::tempdir().unwrap();
-        for (file, text) in [("config.json", "{\"a\": 1}"), ("train.csv", "id,label\n"), ("x.xml", "<x/>")] {
+        for (file, text) in [
+            ("config.json", "{\"a\": 1}"),
+            ("train.csv", "id,label\n"),
+            ("x.xml", "<x/>"),
+        ] {
             std::fs::write(dir.path().join(file), text).unwrap();
         }
         assert!(foreign_annotations(dir.path()).is_none());

@@ -183,7 +183,10 @@ impl DatasetFiles {
                 // Whoever meant the other annotations has to know.
                 for other in &FORMATS[at + 1..] {
                     if let Ok(Some(other_found)) = other.find(root) {
-                        let unused = format!("; {other} annotations ({}) are not used", other_found.reason);
+                        let unused = format!(
+                            "; {other} annotations ({}) are not used",
+                            other_found.reason
+                        );
                         files.reason += &unused;
                     }
                 }
@@ -335,7 +338,13 @@ impl SplitFiles {
             let root = self.annotations.clone();
             let (format, split) = (self.format, self.split);
             let found = Vec::new();
-            LayoutError::NoSplit { root, format, split, found }.into()
+            LayoutError::NoSplit {
+                root,
+                format,
+                split,
+                found,
+            }
+            .into()
         })
     }
 
@@ -363,10 +372,17 @@ impl SplitFiles {
         if located.reading != NameReading::AsWritten {
             json.set_names(&names);
         }
-        let mut notes: Vec<String> = located.reading.note().map(str::to_owned).into_iter().collect();
+        let mut notes: Vec<String> = located
+            .reading
+            .note()
+            .map(str::to_owned)
+            .into_iter()
+            .collect();
         if !sizes.is_empty() {
             let images = count(sizes.len(), "image");
-            notes.push(format!("{images} without a size in the annotations: that of the file is used"));
+            notes.push(format!(
+                "{images} without a size in the annotations: that of the file is used"
+            ));
         }
         Ok(SplitAnnotations {
             split: self.split,
@@ -521,14 +537,16 @@ impl SplitAnnotations {
         for index in 0..self.store.image_count() {
             let size = self.store.image(index).size;
             let mut boxes = Vec::new();
-            for (annotation, numbers) in self
-                .store
-                .annotations(index)
-                .zip(self.store.numbers(index))
+            for (annotation, numbers) in
+                self.store.annotations(index).zip(self.store.numbers(index))
             {
                 let (xywh, area) = numbers.as_f64();
                 let is_crowd = annotation.is_crowd;
-                match format.stored_box(&StoredBox { xywh, size, is_crowd }) {
+                match format.stored_box(&StoredBox {
+                    xywh,
+                    size,
+                    is_crowd,
+                }) {
                     Ok(stored) => {
                         let of_box = xywh[2] * xywh[3];
                         if !matches!(format.reader(), Reader::CocoJson)
@@ -540,7 +558,10 @@ impl SplitAnnotations {
                             drop_object("parts of boxes outside of the image");
                         }
                         let class = annotation.class;
-                        boxes.push(PlacedBox { class, xywh: stored });
+                        boxes.push(PlacedBox {
+                            class,
+                            xywh: stored,
+                        });
                     }
                     Err(reason) => drop_object(reason),
                 }
@@ -740,5 +761,49 @@ mod tests {
         ] {
             assert_eq!(without_extension(path), expected);
         }
+    }
+
+    #[test]
+    fn the_only_directory_is_entered_and_several_datasets_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "<annotation/>").unwrap();
+        };
+        put("VOCdevkit/VOC2007/Annotations/1.xml");
+        put("__MACOSX/x");
+        put("README.txt");
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(found.format.key(), "voc");
+        assert_eq!(
+            found.reason,
+            "in VOCdevkit: in VOC2007: XML files in Annotations"
+        );
+        put("VOCdevkit/VOC2012/Annotations/1.xml");
+        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+        for part in ["VOCdevkit: several datasets", "VOC2007", "VOC2012"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn annotations_of_a_second_format_are_named_as_unused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in [
+            ("1.xml", "<annotation/>"),
+            ("1.txt", "0 0.5 0.5 0.1 0.1\n"),
+            ("classes.txt", "cat\n"),
+        ] {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        image::RgbImage::new(8, 8)
+            .save(dir.path().join("1.png"))
+            .unwrap();
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(
+            found.reason,
+            "XML files beside the images; YOLO annotations (classes.txt) are not used"
+        );
     }
 }

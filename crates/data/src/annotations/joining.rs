@@ -101,12 +101,16 @@ fn ids_by_class(
         .collect();
     let own: HashSet<&str> = store.categories().iter().map(|c| c.name.as_str()).collect();
     let only_here = own.iter().filter(|name| !ids.contains_key(*name));
-    let mut differences: Vec<String> = only_here.map(|class| format!("`{class}` only in {name}")).collect();
+    let mut differences: Vec<String> = only_here
+        .map(|class| format!("`{class}` only in {name}"))
+        .collect();
     let only_first = ids.keys().filter(|class| !own.contains(*class));
     differences.extend(only_first.map(|class| format!("`{class}` only in {first_name}")));
     if differences.is_empty() && ids.len() == first.class_count() {
         let classes = store.categories().iter();
-        return Ok(classes.filter_map(|c| ids.get(c.name.as_str()).copied()).collect());
+        return Ok(classes
+            .filter_map(|c| ids.get(c.name.as_str()).copied())
+            .collect());
     }
     if differences.is_empty() {
         differences.push(format!("a class name appears twice in {first_name}"));
@@ -152,7 +156,9 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
     let mut parts = stratified(&whole.store, &[1.0 - HELD_OUT, HELD_OUT], SEED);
     // Fewer than ten images may all have been assigned to one part.
     for (missing, other) in [(1, 0), (0, 1)] {
-        if !parts.contains(&missing) && let Some(last) = parts.iter().rposition(|p| *p == other) {
+        if !parts.contains(&missing)
+            && let Some(last) = parts.iter().rposition(|p| *p == other)
+        {
             parts[last] = missing;
         }
     }
@@ -170,7 +176,12 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
         notes,
     };
     Some((
-        part(Split::Train, &train, whole.notes.clone(), whole.dropped.clone()),
+        part(
+            Split::Train,
+            &train,
+            whole.notes.clone(),
+            whole.dropped.clone(),
+        ),
         part(Split::Val, &val, vec![note], Dropped::default()),
     ))
 }
@@ -187,7 +198,11 @@ mod tests {
         }
         let mut id = 0;
         for (image_id, boxes) in images {
-            builder.add_image(*image_id, &format!("{image_id}.jpg"), ImageSize::new(48, 64));
+            builder.add_image(
+                *image_id,
+                &format!("{image_id}.jpg"),
+                ImageSize::new(48, 64),
+            );
             for category_id in *boxes {
                 id += 1;
                 builder.add_annotation(NewAnnotation {
@@ -212,7 +227,11 @@ mod tests {
     #[test]
     fn joined_datasets_agree_by_class_names_whatever_their_ids() {
         let a = part("/data/a", &[(1, "cat"), (2, "dog")], &[(1, &[1, 2])]);
-        let b = part("/data/b/images", &[(0, "dog"), (7, "cat")], &[(1, &[0, 7, 7])]);
+        let b = part(
+            "/data/b/images",
+            &[(0, "dog"), (7, "cat")],
+            &[(1, &[0, 7, 7])],
+        );
         let joined = join_splits(Split::Train, &[("a", &a), ("b", &b)]).unwrap();
         assert_eq!(joined.image_root, Path::new("/data"));
         let names: Vec<&str> = (0..2).map(|i| joined.store.image(i).file_name).collect();
@@ -224,7 +243,10 @@ mod tests {
         let c = part("/data/c", &[(1, "cat"), (2, "cow")], &[(1, &[])]);
         let error = join_splits(Split::Train, &[("a", &a), ("c", &c)]).unwrap_err();
         let message = error.to_string();
-        assert!(message.contains("`cow` only in c, `dog` only in a"), "{message}");
+        assert!(
+            message.contains("`cow` only in c, `dog` only in a"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -234,7 +256,10 @@ mod tests {
             .collect();
         let whole = part("x", &[(1, "cat"), (2, "rare")], &images);
         let (train, val) = hold_out(&whole).unwrap();
-        assert_eq!((train.store.image_count(), val.store.image_count()), (36, 4));
+        assert_eq!(
+            (train.store.image_count(), val.store.image_count()),
+            (36, 4)
+        );
         assert!(train.store.index_of_image(17).is_some());
         let again = hold_out(&whole).unwrap();
         assert_eq!((again.0.store, again.1.store), (train.store, val.store));
@@ -247,7 +272,10 @@ mod tests {
         for count in 2..=9 {
             let (train, val) = hold_out(&part("x", &[(1, "cat")], &images[..count])).unwrap();
             let (train, val) = (train.store.image_count(), val.store.image_count());
-            assert!(train >= 1 && val >= 1 && train + val == count, "{train} {val}");
+            assert!(
+                train >= 1 && val >= 1 && train + val == count,
+                "{train} {val}"
+            );
         }
         assert!(hold_out(&part("x", &[(1, "cat")], &images[..1])).is_none());
     }

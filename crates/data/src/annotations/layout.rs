@@ -348,9 +348,9 @@ impl NameReading {
         match self {
             Self::AsWritten => None,
             Self::Slashes => Some("image names are written with \\ and read with /"),
-            Self::LastPart => {
-                Some("image names lead elsewhere; the images were found by the last part of the name")
-            }
+            Self::LastPart => Some(
+                "image names lead elsewhere; the images were found by the last part of the name",
+            ),
         }
     }
 }
@@ -361,7 +361,10 @@ pub(crate) fn image_directories(root: &Path, annotations: &Path, split: Split) -
     let folder = Folder::of(root);
     let images = folder.directory(&["images", "imgs"]);
     let mut directories = Vec::new();
-    for parent in [Some(root.to_owned()), images.clone()].into_iter().flatten() {
+    for parent in [Some(root.to_owned()), images.clone()]
+        .into_iter()
+        .flatten()
+    {
         let folder = Folder::of(&parent);
         for name in split.names() {
             directories.extend(folder.directory(&[&format!("{name}2017")]));

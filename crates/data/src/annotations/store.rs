@@ -359,7 +359,10 @@ impl AnnotationStore {
             categories: self.categories.clone(),
             images,
             first_annotation,
-            annotation_ids: order.iter().map(|&at| self.annotation_ids[at as usize]).collect(),
+            annotation_ids: order
+                .iter()
+                .map(|&at| self.annotation_ids[at as usize])
+                .collect(),
             boxes: self.boxes.clone().reordered(&order),
             classes: order.iter().map(|&at| self.classes[at as usize]).collect(),
             crowd: self.crowd.reordered(&order),

@@ -114,7 +114,10 @@ impl Reader<'_> {
         let Some(size) = root.children().find(|node| node.has_tag_name("size")) else {
             return Ok(None);
         };
-        if !["width", "height"].iter().all(|side| optional(size, side).is_some()) {
+        if !["width", "height"]
+            .iter()
+            .all(|side| optional(size, side).is_some())
+        {
             return Ok(None);
         }
         let (height, width) = (self.pixels(size, "height")?, self.pixels(size, "width")?);
@@ -193,9 +196,8 @@ pub(super) fn decode_xml(bytes: Vec<u8>, path: &Path) -> Result<String, DataErro
         Some((encoding, _)) => Some(encoding),
         None => declared_encoding(&bytes)
             .map(|label| {
-                Encoding::for_label(label.as_bytes()).ok_or_else(|| {
-                    DataError::labels(path, format!("unknown encoding `{label}`"))
-                })
+                Encoding::for_label(label.as_bytes())
+                    .ok_or_else(|| DataError::labels(path, format!("unknown encoding `{label}`")))
             })
             .transpose()?,
     };
@@ -370,7 +372,10 @@ mod tests {
     #[test]
     fn name_and_size_may_be_missing_and_an_object_may_have_several_boxes() {
         let corners = |x: u32| {
-            format!("<bndbox><xmin>{x}</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox>", x + 2)
+            format!(
+                "<bndbox><xmin>{x}</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox>",
+                x + 2
+            )
         };
         let xml = format!(
             "<annotation><size><width>0</width><height>9</height></size><object><name>cat</name>{}{}{}</object></annotation>",
@@ -392,9 +397,21 @@ mod tests {
             [head.as_bytes(), name, b"</name>"].concat()
         };
         let decode = |bytes| decode_xml(bytes, path);
-        assert!(decode(xml("gb2312", &[0xc3, 0xa8])).unwrap().contains("<name>猫<"));
-        assert!(decode(xml("ISO-8859-1", &[0xe9])).unwrap().contains("<name>é<"));
-        assert!(decode(xml("utf-8", "é".as_bytes())).unwrap().contains("<name>é<"));
+        assert!(
+            decode(xml("gb2312", &[0xc3, 0xa8]))
+                .unwrap()
+                .contains("<name>猫<")
+        );
+        assert!(
+            decode(xml("ISO-8859-1", &[0xe9]))
+                .unwrap()
+                .contains("<name>é<")
+        );
+        assert!(
+            decode(xml("utf-8", "é".as_bytes()))
+                .unwrap()
+                .contains("<name>é<")
+        );
         let utf16 = "\u{feff}<name>é</name>".encode_utf16();
         let utf16: Vec<u8> = utf16.flat_map(u16::to_le_bytes).collect();
         assert_eq!(decode(utf16).unwrap(), "<name>é</name>");

@@ -28,9 +28,7 @@ use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, EntryProblem, FoundSplits, ImageEntry, Output,
     PlacedSplit, Reader, SplitEntries, StoredBox, last_part, without_extension,
 };
-use crate::annotations::image_files::{
-    Folder, Found, files_with_extension, images_within,
-};
+use crate::annotations::image_files::{Folder, Found, files_with_extension, images_within};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles};
 use crate::annotations::text_file::read_text;
 use crate::annotations::voc::{self, VocImage};
@@ -50,7 +48,8 @@ impl AnnotationFormat for VocFormat {
     }
 
     fn files(&self) -> String {
-        "Annotations/*.xml, JPEGImages/, ImageSets/Main/*.txt, or XML files beside the images".into()
+        "Annotations/*.xml, JPEGImages/, ImageSets/Main/*.txt, or XML files beside the images"
+            .into()
     }
 
     fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError> {
@@ -142,8 +141,14 @@ impl VocLayout {
             return Ok(None);
         }
         let folder = Folder::of(root);
-        const ANNOTATIONS: [&str; 6] =
-            ["Annotations", "annotation", "annots", "xmls", "xml", "labels"];
+        const ANNOTATIONS: [&str; 6] = [
+            "Annotations",
+            "annotation",
+            "annots",
+            "xmls",
+            "xml",
+            "labels",
+        ];
         for name in ANNOTATIONS {
             if let Some(directory) = folder.directory(&[name])
                 && holds_voc(&directory)
@@ -160,7 +165,9 @@ impl VocLayout {
             }
         }
         if !splits.is_empty() {
-            let names = splits.iter().filter_map(|(_, directory)| directory.file_name());
+            let names = splits
+                .iter()
+                .filter_map(|(_, directory)| directory.file_name());
             let names: Vec<String> = names.map(|n| n.display().to_string()).collect();
             return Ok(Some(Self {
                 reason: format!("XML files in {}", names.join(", ")),
@@ -178,7 +185,11 @@ impl VocLayout {
                 unlisted: 0,
             }));
         }
-        if !folder.files_with("xml").next().is_some_and(|path| is_voc(&path)) {
+        if !folder
+            .files_with("xml")
+            .next()
+            .is_some_and(|path| is_voc(&path))
+        {
             return Ok(None);
         }
         let files = folder.files_with("xml");
@@ -222,7 +233,9 @@ impl VocLayout {
             let unlisted = all.iter().filter(|name| !listed.contains(name)).count();
             let splits = lists.into_iter();
             return Ok(Self {
-                splits: splits.map(|(split, names)| of_split(split, names)).collect(),
+                splits: splits
+                    .map(|(split, names)| of_split(split, names))
+                    .collect(),
                 reason: format!("XML files in {shown}, lists in ImageSets"),
                 unlisted,
             });
@@ -282,26 +295,40 @@ fn is_voc(path: &Path) -> bool {
 fn names_within(directory: &Path) -> Result<Vec<String>, DataError> {
     let files = files_with_extension(directory, "xml")?;
     let paths = files.iter().map(Found::path);
-    Ok(paths.map(|path| without_extension(&path).to_owned()).collect())
+    Ok(paths
+        .map(|path| without_extension(&path).to_owned())
+        .collect())
 }
 
 /// Reads the lists of the splits. `trainval`, or CVAT's `default`, is used for train if there is no
 /// list of train.
 fn lists_of_splits(folder: &Folder) -> Result<Vec<(Split, Vec<String>)>, DataError> {
     let sets = folder.directory(&["ImageSets"]);
-    let main = sets.as_ref().and_then(|path| Folder::of(path).directory(&["Main"]));
+    let main = sets
+        .as_ref()
+        .and_then(|path| Folder::of(path).directory(&["Main"]));
     let Some(directory) = main.or(sets) else {
         return Ok(Vec::new());
     };
+    let files: Vec<PathBuf> = Folder::of(&directory).files_with("txt").collect();
     let mut splits = Vec::new();
     for (split, lists) in [
-        (Split::Train, &["train", "training", "trainval", "default"][..]),
+        (
+            Split::Train,
+            &["train", "training", "trainval", "default"][..],
+        ),
         (Split::Val, Split::Val.names()),
         (Split::Test, Split::Test.names()),
     ] {
-        let mut paths = lists.iter().map(|list| directory.join(format!("{list}.txt")));
-        if let Some(path) = paths.find(|path| path.is_file()) {
-            splits.push((split, listed(&read_text(&path)?)));
+        let named = |list: &&str| {
+            let mut files = files.iter();
+            files.find(|path| {
+                path.file_stem()
+                    .is_some_and(|stem| stem.eq_ignore_ascii_case(list))
+            })
+        };
+        if let Some(path) = lists.iter().find_map(|list| named(&list)) {
+            splits.push((split, listed(&read_text(path)?)));
         }
     }
     Ok(splits)
@@ -310,7 +337,9 @@ fn lists_of_splits(folder: &Folder) -> Result<Vec<(Split, Vec<String>)>, DataErr
 /// Returns the names in a list, sorted, each once.
 pub(crate) fn listed(text: &str) -> Vec<String> {
     // VOC's lists of one class have a second column: whether the class is in the image.
-    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    let names = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
     // CVAT's lists may have the extension of the image.
     let names = names.map(|name| match has_image_extension(Path::new(name)) {
         true => without_extension(name),
@@ -336,7 +365,9 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
         .iter()
         .map(|split| {
             let names = split.names.par_iter();
-            names.map(|name| read_annotation(&xml_path(split, name))).collect()
+            names
+                .map(|name| read_annotation(&xml_path(split, name)))
+                .collect()
         })
         .collect();
     let images = read.iter().flatten().flatten();
@@ -348,7 +379,11 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
     for (split, annotations) in layout.splits.iter().zip(read) {
         if wanted.contains(&split.split) {
             let mut entries = entries(split, annotations, &classes)?;
-            let unlisted = if collected.is_empty() { layout.unlisted } else { 0 };
+            let unlisted = if collected.is_empty() {
+                layout.unlisted
+            } else {
+                0
+            };
             let what = "annotations that no list in ImageSets contains";
             entries.dropped.add(what, "file", unlisted);
             collected.push((split.split, entries));
@@ -388,7 +423,11 @@ impl Images {
     /// Lists the images of the first directory that has any.
     fn of(split: &VocSplit) -> Result<Self, DataError> {
         let mut images = Self {
-            root: split.image_directories.first().unwrap_or(&split.annotations).clone(),
+            root: split
+                .image_directories
+                .first()
+                .unwrap_or(&split.annotations)
+                .clone(),
             by_path: HashMap::new(),
             by_stem: HashMap::new(),
         };
@@ -397,7 +436,11 @@ impl Images {
                 let path = found.path();
                 let key = without_extension(&path);
                 let stem = last_part(key).to_owned();
-                images.by_path.entry(key.to_owned()).or_default().push(path.clone());
+                images
+                    .by_path
+                    .entry(key.to_owned())
+                    .or_default()
+                    .push(path.clone());
                 images.by_stem.entry(stem).or_default().push(path);
             }
             if !images.by_path.is_empty() {
@@ -410,12 +453,7 @@ impl Images {
 
     /// Returns the path of the image of an annotation, relative to the root. `names` are the last parts
     /// of the names of all annotations.
-    fn image_of(
-        &self,
-        name: &str,
-        annotated: Option<&VocImage>,
-        names: &HashSet<&str>,
-    ) -> String {
+    fn image_of(&self, name: &str, annotated: Option<&VocImage>, names: &HashSet<&str>) -> String {
         let stated = annotated.and_then(|annotated| annotated.file_name.as_deref());
         let stated = stated.map(|name| name.rsplit(['/', '\\']).next().unwrap_or(name));
         let among = |paths: &Vec<String>| {
@@ -518,11 +556,17 @@ fn entries(
             boxes,
         });
     }
-    let used: BTreeSet<&str> = collected.images.iter().map(|i| i.file_name.as_str()).collect();
+    let used: BTreeSet<&str> = collected
+        .images
+        .iter()
+        .map(|i| i.file_name.as_str())
+        .collect();
     let is_whole = split.image_directories.len() == 1;
     if is_whole {
         let without = images.len().saturating_sub(used.len());
-        collected.dropped.add("images without an annotation file", "image", without);
+        collected
+            .dropped
+            .add("images without an annotation file", "image", without);
     }
     Ok(collected)
 }

@@ -29,8 +29,8 @@ use rayon::prelude::*;
 
 use crate::DataError;
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry, Output,
-    PlacedBox, PlacedSplit, Reader, SplitEntries, StoredBox, without_extension,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
+    Output, PlacedBox, PlacedSplit, Reader, SplitEntries, StoredBox, without_extension,
 };
 use crate::annotations::image_files::{
     Folder, files_with_extension, has_extension, holds_images_directly, images_within,
@@ -206,16 +206,21 @@ impl YoloDirectory {
         }
         let beside = splits.iter().flat_map(|(_, places)| places).cloned();
         let labels = folder.directory(&["labels"]);
-        let directories = [root.to_owned()].into_iter().chain(labels.clone()).chain(beside);
+        let directories = [root.to_owned()]
+            .into_iter()
+            .chain(labels.clone())
+            .chain(beside);
         let mut lists = directories.flat_map(|directory| {
-            ["classes.txt", "obj.names", "class.names", "predefined_classes.txt"]
-                .map(|list| directory.join(list))
+            [
+                "classes.txt",
+                "obj.names",
+                "class.names",
+                "predefined_classes.txt",
+            ]
+            .map(|list| directory.join(list))
         });
         if let Some(list) = lists.find(|path| path.is_file()) {
-            let names = lines(&read_text(&list)?);
-            if names.is_empty() {
-                return Err(DataError::labels(&list, "no class names"));
-            }
+            let names = class_names(&list)?;
             let shown = list.strip_prefix(root).unwrap_or(&list).display();
             return Ok(Some(Self {
                 root: root.to_owned(),
@@ -247,18 +252,21 @@ impl YoloDirectory {
         let missing = |key: &str, entry: &str| {
             DataError::labels(path, format!("`{key}` is `{entry}`, which does not exist"))
         };
-        let find = |key, entry| found_below(root, entry).ok_or_else(|| missing(key, entry));
-        let names = lines(&read_text(&find("names", names)?)?);
+        let find = |key, entry| found_below(root, entry, 1).ok_or_else(|| missing(key, entry));
+        let names = class_names(&find("names", names)?)?;
         if let Some(count) = value("classes")
             && count.parse() != Ok(names.len())
         {
-            let problem = format!("`classes` is {count}, but `names` has {} entries", names.len());
+            let problem = format!(
+                "`classes` is {count}, but `names` has {} entries",
+                names.len()
+            );
             return Err(DataError::labels(path, problem));
         }
         let mut splits = vec![(Split::Train, vec![find("train", train)?])];
         if let Some(valid) = value("valid").filter(|valid| *valid != train) {
             // CVAT names the list of a subset that it does not write.
-            splits.extend(found_below(root, valid).map(|place| (Split::Val, vec![place])));
+            splits.extend(found_below(root, valid, 1).map(|place| (Split::Val, vec![place])));
         }
         Ok(Some(Self {
             root: root.to_owned(),
@@ -280,6 +288,7 @@ impl YoloDirectory {
 
     fn described(root: &Path, yaml: &Path, described: DataYaml) -> Result<Self, DataError> {
         let base = root.join(described.path.as_deref().unwrap_or_default());
+        let mut reason = yaml.file_name().unwrap_or_default().display().to_string();
         let mut splits = Vec::new();
         for (split, entries) in described.splits {
             let mut places = Vec::new();
@@ -288,11 +297,20 @@ impl YoloDirectory {
                 // Such files are moved; Roboflow's paths begin with a ../ that leads nowhere.
                 let inside = entry.trim_start_matches("../").trim_start_matches("./");
                 let tried = [base.join(&entry), root.join(&entry), root.join(inside)];
-                match tried.iter().find(|path| path.exists()) {
+                // A single directory such as `images` could be that of another split.
+                let moved = || found_below(root, &entry, 2);
+                let found = tried
+                    .iter()
+                    .find(|path| path.exists())
+                    .cloned()
+                    .or_else(moved);
+                match found {
                     // Without the `.` of `path: .`, which every message would show.
                     Some(found) => places.push(found.components().collect()),
-                    // A test split is often described but not distributed.
-                    None if split == Split::Test => {}
+                    // Exporters describe splits that they do not write.
+                    None if split != Split::Train => {
+                        reason += &format!("; its `{split}` ({entry}) is missing");
+                    }
                     None => {
                         let missing = tried[0].display();
                         let problem = format!("`{split}` is `{entry}`, but {missing} is missing");
@@ -311,13 +329,16 @@ impl YoloDirectory {
             let problem = "no images; `train` and `val` should be directories or lists of images";
             return Err(DataError::labels(yaml, problem));
         }
-        let is_below = splits.iter().flat_map(|(_, places)| places).all(|p| p.starts_with(root));
+        let is_below = splits
+            .iter()
+            .flat_map(|(_, places)| places)
+            .all(|p| p.starts_with(root));
         Ok(Self {
             root: if is_below { root.to_owned() } else { base },
             names: described.names,
             key_points: described.key_points,
             splits,
-            reason: yaml.file_name().unwrap_or_default().display().to_string(),
+            reason,
         })
     }
 
@@ -328,8 +349,13 @@ impl YoloDirectory {
         let mut splits = Vec::new();
         for split in Split::ALL {
             let own = folder.split_directory(split);
-            let inner = own.as_ref().and_then(|path| Folder::of(path).directory(&["images"]));
-            let list = split.names().iter().map(|name| root.join(format!("{name}.txt")));
+            let inner = own
+                .as_ref()
+                .and_then(|path| Folder::of(path).directory(&["images"]));
+            let list = split
+                .names()
+                .iter()
+                .map(|name| root.join(format!("{name}.txt")));
             let found = in_images
                 .as_ref()
                 .and_then(|images| images.split_directory(split))
@@ -366,7 +392,10 @@ type ChosenYaml = (PathBuf, DataYaml, Vec<String>);
 fn chosen_yaml(root: &Path, folder: &Folder) -> Result<Option<ChosenYaml>, DataError> {
     let rank = |path: &Path| {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        ["data", "dataset"].iter().position(|name| stem == *name).unwrap_or(2)
+        ["data", "dataset"]
+            .iter()
+            .position(|name| stem == *name)
+            .unwrap_or(2)
     };
     let files = folder.files_with("yaml").chain(folder.files_with("yml"));
     let mut files: Vec<(usize, PathBuf)> = files.map(|path| (rank(&path), path)).collect();
@@ -398,17 +427,35 @@ fn chosen_yaml(root: &Path, folder: &Folder) -> Result<Option<ChosenYaml>, DataE
     Ok(Some((path, yaml, others)))
 }
 
-/// Returns an existing path below a directory whose end is `entry`: darknet's paths are relative to the
-/// directory that it runs in.
-fn found_below(root: &Path, entry: &str) -> Option<PathBuf> {
+/// Returns an existing path below a directory that ends as `entry` does, with at least so many parts:
+/// darknet's paths are relative to the directory that it runs in.
+fn found_below(root: &Path, entry: &str, parts: usize) -> Option<PathBuf> {
     let entry = entry.replace('\\', "/");
-    let mut rest = entry.as_str();
-    loop {
-        let path = root.join(rest.trim_start_matches("./"));
-        if path.exists() {
-            return Some(path);
+    let all: Vec<&str> = entry
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "." | ".."))
+        .collect();
+    let starts = 0..(all.len() + 1).checked_sub(parts)?;
+    let mut paths = starts.map(|start| root.join(all[start..].join("/")));
+    paths.find(|path| path.exists())
+}
+
+/// Reads a list of class names. Their numbers are those of the lines, so that none may be empty.
+fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
+    let text = read_text(path)?;
+    let names: Vec<String> = text
+        .trim_end()
+        .lines()
+        .map(|line| line.trim().to_owned())
+        .collect();
+    match names.iter().position(String::is_empty) {
+        Some(_) if names.len() == 1 => Err(DataError::labels(path, "no class names")),
+        Some(at) => {
+            let problem = format!("line {} is empty; a class has no name", at + 1);
+            Err(DataError::labels(path, problem))
         }
-        rest = rest.split_once('/')?.1;
+        None if names.is_empty() => Err(DataError::labels(path, "no class names")),
+        None => Ok(names),
     }
 }
 
@@ -429,13 +476,19 @@ fn first_label(
     };
     if let Some(labels) = labels {
         let files = files_with_extension(labels, "txt").unwrap_or_default();
-        let files = files.iter().take(TRIED).map(|found| labels.join(found.path()));
+        let files = files
+            .iter()
+            .take(TRIED)
+            .map(|found| labels.join(found.path()));
         if let Some(found) = files.into_iter().find(is_label) {
             return Some(found);
         }
     }
     let places = splits.iter().flat_map(|(_, places)| places);
-    let places = places.map(PathBuf::as_path).chain([root]).filter(|path| path.is_dir());
+    let places = places
+        .map(PathBuf::as_path)
+        .chain([root])
+        .filter(|path| path.is_dir());
     places.into_iter().find_map(|place| {
         let folder = Folder::of(place);
         let images = folder.images().take(TRIED);
@@ -460,7 +513,7 @@ fn images_of(root: &Path, files: &SplitFiles) -> Result<Vec<PathBuf>, DataError>
                 let found = if beside.is_file() {
                     Some(beside)
                 } else {
-                    found_below(root, &line)
+                    found_below(root, &line, 1)
                 };
                 // The loader names the missing image.
                 found.unwrap_or_else(|| root.join(line))
@@ -557,7 +610,11 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
     } else {
         notes.extend(place.note());
         let orphans = orphans(&label_files);
-        dropped.add("label files without an image that can be decoded", "file", orphans);
+        dropped.add(
+            "label files without an image that can be decoded",
+            "file",
+            orphans,
+        );
     }
     Ok(SplitEntries {
         image_root,
@@ -571,10 +628,17 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
 
 /// Counts the label files beside those that belong to images.
 fn orphans(label_files: &HashSet<PathBuf>) -> usize {
-    let directories: BTreeSet<&Path> = label_files.iter().filter_map(|path| path.parent()).collect();
+    let directories: BTreeSet<&Path> = label_files
+        .iter()
+        .filter_map(|path| path.parent())
+        .collect();
     let is_label = |path: &PathBuf| {
         const LISTS: [&str; 5] = ["classes", "labels", "train", "val", "test"];
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
         // The texts that exporters add.
         !LISTS.contains(&stem.as_str()) && !stem.contains("readme") && !stem.contains("license")
     };
@@ -665,7 +729,8 @@ impl LabelPlace {
         if let Some(at) = found {
             parts[at] = Component::Normal(labels);
         }
-        root.join(parts.iter().collect::<PathBuf>()).with_extension("txt")
+        root.join(parts.iter().collect::<PathBuf>())
+            .with_extension("txt")
     }
 
     /// Describes a place that other programs would not look in; None for the usual one.
@@ -754,7 +819,9 @@ pub fn parse_line(line: &str, classes: usize) -> Result<YoloBox, String> {
         }
         _ => {
             let count = values.len() + 1;
-            return Err(format!("{count} numbers; a box has 5 (class cx cy width height)"));
+            return Err(format!(
+                "{count} numbers; a box has 5 (class cx cy width height)"
+            ));
         }
     };
     check_fractions(values)?;
@@ -767,9 +834,7 @@ fn parse_pose(line: &str, classes: usize, key_points: usize) -> Result<YoloBox, 
     let class = class_of(&numbers, classes)?;
     let (cxcywh, extra) = match numbers[1..] {
         [cx, cy, w, h] => ([cx, cy, w, h], Extra::None),
-        [cx, cy, w, h, ..] if numbers.len() == 5 + key_points => {
-            ([cx, cy, w, h], Extra::KeyPoints)
-        }
+        [cx, cy, w, h, ..] if numbers.len() == 5 + key_points => ([cx, cy, w, h], Extra::KeyPoints),
         _ => {
             return Err(format!(
                 "{} numbers; with `kpt_shape` a box has 5 or {}",
@@ -911,10 +976,45 @@ mod tests {
     }
 
     #[test]
+    fn a_class_without_a_name_is_an_error_and_not_skipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("classes.txt");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            class_names(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("cat\r\ndog \n\n").unwrap(), ["cat", "dog"]);
+        assert!(
+            read("cat\n\ndog\n")
+                .unwrap_err()
+                .contains("line 2 is empty")
+        );
+        assert!(read("\n").unwrap_err().contains("no class names"));
+        assert!(read("").unwrap_err().contains("no class names"));
+    }
+
+    #[test]
+    fn paths_of_another_machine_are_found_by_their_end() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("train/images")).unwrap();
+        std::fs::create_dir(dir.path().join("images")).unwrap();
+        let find = |entry, parts| found_below(dir.path(), entry, parts);
+        let found = Some(dir.path().join("train/images"));
+        assert_eq!(find("/content/cats/train/images", 2), found);
+        assert_eq!(find("..\\train\\images", 2), found);
+        assert_eq!(find("/content/cats/valid/images", 2), None);
+        assert_eq!(find("valid/images", 1), Some(dir.path().join("images")));
+        assert_eq!(find("", 1), None);
+    }
+
+    #[test]
     fn key_points_are_no_outline() {
         let values = "0.5 0.5 0.2 0.4 0.3 0.3 2 0.6 0.7 1";
         let pose = parse_pose(&format!("1 {values}"), 2, 6).unwrap();
-        assert_eq!((pose.cxcywh, pose.extra), ([0.5, 0.5, 0.2, 0.4], Extra::KeyPoints));
+        assert_eq!(
+            (pose.cxcywh, pose.extra),
+            ([0.5, 0.5, 0.2, 0.4], Extra::KeyPoints)
+        );
         let plain = parse_pose("1 0.5 0.5 0.2 0.4", 2, 6).unwrap();
         assert_eq!(plain.extra, Extra::None);
         let problem = parse_pose(&format!("1 {values}"), 2, 9).unwrap_err();
@@ -926,9 +1026,17 @@ mod tests {
         use LabelPlace::*;
         for (place, image, labels) in [
             (ForLastImages, "images/train/a.jpg", "labels/train/a.txt"),
-            (ForLastImages, "images/x/images/a.b.png", "images/x/labels/a.b.txt"),
+            (
+                ForLastImages,
+                "images/x/images/a.b.png",
+                "images/x/labels/a.b.txt",
+            ),
             (ForLastImages, "JPEGImages/a.jpg", "labels/a.txt"),
-            (ForFirstImages, "images/x/images/a.png", "labels/x/images/a.txt"),
+            (
+                ForFirstImages,
+                "images/x/images/a.png",
+                "labels/x/images/a.txt",
+            ),
             (Beside, "images/a.jpg", "images/a.txt"),
             (ForLastImages, "train/a.jpg", "train/a.txt"),
             (BelowLabels, "train/a.jpg", "labels/train/a.txt"),

@@ -74,7 +74,9 @@ impl DataYaml {
                 .filter(|(_, entries)| !entries.is_empty())
                 .collect(),
             names,
-            key_points: keys.kpt_shape.map(|[points, values]| points.saturating_mul(values)),
+            key_points: keys
+                .kpt_shape
+                .map(|[points, values]| points.saturating_mul(values)),
         }))
     }
 

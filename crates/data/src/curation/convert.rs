@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use crate::DataError;
 use crate::annotations::format::{
-    AnnotatedDataset, DatasetFiles, Dropped, Format, Output, PlacedSplit, SplitAnnotations, Written,
-    WrittenSplit,
+    AnnotatedDataset, DatasetFiles, Dropped, Format, Output, PlacedSplit, SplitAnnotations,
+    Written, WrittenSplit,
 };
 use crate::datasets::detection::check_same_categories;
 use crate::directory::create_directory;
@@ -164,7 +164,9 @@ pub(super) fn refuse_input(output: &Path, input: &Path) -> Result<(), ConvertErr
     let resolved = |path: &Path| {
         // The output need not exist; its nearest existing parent can be resolved.
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let existing = absolute.ancestors().find_map(|p| Some((p, p.canonicalize().ok()?)));
+        let existing = absolute
+            .ancestors()
+            .find_map(|p| Some((p, p.canonicalize().ok()?)));
         match existing {
             Some((parent, real)) => match absolute.strip_prefix(parent) {
                 Ok(rest) if rest.as_os_str().is_empty() => real,
@@ -234,7 +236,11 @@ fn verify(
         .and_then(|files| files.read())
         .map_err(readable)?;
     if read.splits.len() != placed.len() {
-        return Err(differs(format!("{} of {} splits", read.splits.len(), placed.len())));
+        return Err(differs(format!(
+            "{} of {} splits",
+            read.splits.len(),
+            placed.len()
+        )));
     }
     for (expected, found) in placed.iter().zip(&read.splits) {
         compare(expected, found, format, written).map_err(|difference| {
@@ -260,14 +266,22 @@ fn compare(
     }
     if format.lists_classes() {
         let names = |store: &crate::annotations::AnnotationStore| -> Vec<String> {
-            store.categories().iter().map(|category| category.name.clone()).collect()
+            store
+                .categories()
+                .iter()
+                .map(|category| category.name.clone())
+                .collect()
         };
         if names(store) != names(read) {
             return Err("other class names".to_owned());
         }
     }
     if read.image_count() != store.image_count() {
-        return Err(format!("{} of {} images", read.image_count(), store.image_count()));
+        return Err(format!(
+            "{} of {} images",
+            read.image_count(),
+            store.image_count()
+        ));
     }
     let mut positions: HashMap<PathBuf, usize> = HashMap::new();
     for index in 0..read.image_count() {
@@ -293,7 +307,10 @@ fn compare(
             let (xywh, _) = numbers.as_f64();
             let mut pairs = xywh.iter().zip(written.xywh);
             if !pairs.all(|(a, b)| (a - b).abs() <= TOLERANCE + b.abs() * f64::from(f32::EPSILON)) {
-                return Err(format!("{path} has the box {xywh:?} instead of {:?}", written.xywh));
+                return Err(format!(
+                    "{path} has the box {xywh:?} instead of {:?}",
+                    written.xywh
+                ));
             }
         }
     }
@@ -370,7 +387,9 @@ fn placed_splits(
         }
     }
     let mut names = HashMap::new();
-    let categories = first.map(|split| split.store.categories()).unwrap_or_default();
+    let categories = first
+        .map(|split| split.store.categories())
+        .unwrap_or_default();
     for class in used.iter().filter_map(|class| categories.get(*class)) {
         let stored = format.stored_name(&class.name);
         if stored != class.name {
@@ -469,7 +488,10 @@ fn remove_images(placed: &[PlacedSplit], root: &Path) -> Result<(), ConvertError
     for path in placed.iter().flat_map(|split| &split.image_paths) {
         let path = root.join(path);
         fs::remove_file(&path).map_err(|source| write_error(&path, source))?;
-        let parents = path.ancestors().skip(1).take_while(|parent| *parent != root);
+        let parents = path
+            .ancestors()
+            .skip(1)
+            .take_while(|parent| *parent != root);
         for parent in parents {
             // A directory with other files stays.
             if fs::remove_dir(parent).is_err() {
@@ -491,7 +513,9 @@ mod tests {
     #[test]
     fn a_writer_that_changes_a_box_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        image::RgbImage::new(60, 40).save(dir.path().join("a.png")).unwrap();
+        image::RgbImage::new(60, 40)
+            .save(dir.path().join("a.png"))
+            .unwrap();
         let mut builder = AnnotationStoreBuilder::new();
         builder.add_category(1, "cat");
         builder.add_image(1, "a.png", ImageSize::new(40, 60));
@@ -518,15 +542,25 @@ mod tests {
             let (mut placed, _) = placed_splits(&dataset, format).unwrap();
             fs::create_dir(&root).unwrap();
             let output = Output::new(&root);
-            place_images(&placed, Place::Copy, output, &mut |_, _| ControlFlow::Continue(())).unwrap();
+            place_images(&placed, Place::Copy, output, &mut |_, _| {
+                ControlFlow::Continue(())
+            })
+            .unwrap();
             format.write(&placed, &output).unwrap();
             verify(&placed, format, &root, &root).unwrap();
             placed[0].boxes[0][0].xywh[2] += 0.01;
-            let message = verify(&placed, format, &root, &root).unwrap_err().to_string();
+            let message = verify(&placed, format, &root, &root)
+                .unwrap_err()
+                .to_string();
             assert!(message.contains("a.png has the box"), "{format}: {message}");
             placed[0].boxes[0].clear();
-            let message = verify(&placed, format, &root, &root).unwrap_err().to_string();
-            assert!(message.contains("a.png has 1 of 0 boxes"), "{format}: {message}");
+            let message = verify(&placed, format, &root, &root)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains("a.png has 1 of 0 boxes"),
+                "{format}: {message}"
+            );
         }
     }
 

@@ -5,8 +5,8 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::annotations::coco::{List, read_coco};
 use crate::annotations::coco::copy::{Copied, copy_coco};
+use crate::annotations::coco::{List, read_coco};
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Output, SplitAnnotations, Written, WrittenSplit,
 };

@@ -307,7 +307,10 @@ impl BloodCells {
         BloodCellsSummary {
             directory: directory.to_owned(),
             images: self.splits.each_ref().map(AnnotationStore::image_count),
-            boxes: self.splits.each_ref().map(AnnotationStore::annotation_count),
+            boxes: self
+                .splits
+                .each_ref()
+                .map(AnnotationStore::annotation_count),
             degenerate_boxes: self.degenerate_boxes,
             already_there,
         }

@@ -88,7 +88,10 @@ impl ImageFolder {
                 .filter(|class| holds_images(&parent.join(class)));
             let first: Vec<&String> = with_images.take(2).collect();
             // A directory of several detection datasets is none of classes.
-            first.len() == 2 && !first.iter().any(|class| holds_annotations(&parent.join(class)))
+            first.len() == 2
+                && !first
+                    .iter()
+                    .any(|class| holds_annotations(&parent.join(class)))
         };
         parents.into_iter().any(holds_classes).then_some(directory)
     }

@@ -313,7 +313,9 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
         return Ok(Kind::Image(path));
     }
     let describes_dataset = |extension: &std::ffi::OsStr| {
-        ["yaml", "yml", "csv", "data"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+        ["yaml", "yml", "csv", "data"]
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
     };
     if path.extension().is_some_and(describes_dataset) {
         return Ok(Kind::Dataset(what.to_owned()));

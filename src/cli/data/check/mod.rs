@@ -66,9 +66,15 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         images: !args.skip_images,
     };
     let bars = Bars::default();
-    let splits = check_dataset(&files, &splits, options, &mut diagnostics, &|split, step| {
-        bars.show(split, step);
-    });
+    let splits = check_dataset(
+        &files,
+        &splits,
+        options,
+        &mut diagnostics,
+        &|split, step| {
+            bars.show(split, step);
+        },
+    );
     bars.finish();
     let splits = splits?;
     // With one split of several, the images of the others would seem to be in no list.
@@ -121,7 +127,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 /// Finds the dataset and the splits to check.
 fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Split>)> {
     let path = Path::new(&args.dataset);
-    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let is_json = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     if path.is_file() && is_json {
         if args.split.is_some() || args.data_dir.is_some() {
             anyhow::bail!("--split and --data-dir apply to a dataset, not to one annotation file");
@@ -161,6 +169,9 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
     let recognized = Recognition::of_files(std::slice::from_ref(&files));
     status!("{}: {}", args.dataset, recognized.kind());
     let mut splits = files.split_names();
+    if splits.contains(&Split::Train) && !splits.contains(&Split::Val) {
+        status!("no val annotations: training holds out a tenth of the train images");
+    }
     splits.retain(|split| args.split.is_none_or(|wanted| wanted == *split));
     match (splits.is_empty(), args.split) {
         (true, Some(split)) => anyhow::bail!("{}: no {split} annotations", args.dataset),

@@ -32,9 +32,7 @@ use entry::FieldProblem;
 
 use crate::DataError;
 use crate::annotations::store::BoxNumbers;
-use crate::annotations::{
-    AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation,
-};
+use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::boxes::ImageSize;
 
 /// Reads a COCO instances file for training; the first problem is an error. Category ids may be any
@@ -91,7 +89,10 @@ impl CocoJson {
 
     /// Returns the positions of the images without a size.
     pub(super) fn unsized_images(&self) -> Vec<usize> {
-        self.unsized_images.iter().map(|(index, _)| *index).collect()
+        self.unsized_images
+            .iter()
+            .map(|(index, _)| *index)
+            .collect()
     }
 
     /// Fills in the sizes of images.
@@ -100,7 +101,8 @@ impl CocoJson {
             self.builder.set_image_size(*index, *size);
         }
         let known: HashSet<usize> = sizes.iter().map(|(index, _)| *index).collect();
-        self.unsized_images.retain(|(index, _)| !known.contains(index));
+        self.unsized_images
+            .retain(|(index, _)| !known.contains(index));
     }
 
     /// Replaces the file names of all images.

@@ -59,7 +59,10 @@ pub(super) fn read(
         }
     }
     for note in collected.notes {
-        diagnostics.add(Kind::FoundElsewhere, split.diagnostic(None, None, None, note));
+        diagnostics.add(
+            Kind::FoundElsewhere,
+            split.diagnostic(None, None, None, note),
+        );
     }
     for line in collected.dropped.lines() {
         diagnostics.add(Kind::NotUsed, split.diagnostic(None, None, None, line));

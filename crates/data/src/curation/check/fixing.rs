@@ -144,7 +144,8 @@ fn difference(expected: &AnnotationStore, path: &Path) -> Result<Option<String>,
             a.iter().zip(b).all(|(a, b)| (a - b).abs() <= TOLERANCE)
         };
         let count = |store: &AnnotationStore| store.annotations(index).len();
-        if !is_same_image || count(&found) != count(expected) || !pairs.map(is_same_box).all(|s| s) {
+        if !is_same_image || count(&found) != count(expected) || !pairs.map(is_same_box).all(|s| s)
+        {
             return Ok(Some(format!("{} differs", image.file_name)));
         }
     }

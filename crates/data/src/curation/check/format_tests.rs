@@ -25,7 +25,9 @@ fn dataset(directory: &Path) -> AnnotatedDataset {
         }
         for image_id in ids {
             let name = format!("{image_id}.png");
-            image::RgbImage::new(12, 9).save(directory.join(&name)).unwrap();
+            image::RgbImage::new(12, 9)
+                .save(directory.join(&name))
+                .unwrap();
             builder.add_image(image_id, &name, ImageSize::new(9, 12));
             for category_id in [1, 2] {
                 builder.add_annotation(NewAnnotation {
@@ -87,11 +89,15 @@ fn mutate(bytes: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
             bytes
         }
         _ => {
-            let words: Vec<&str> = text.split(is_break).filter(|word| !word.is_empty()).collect();
+            let words: Vec<&str> = text
+                .split(is_break)
+                .filter(|word| !word.is_empty())
+                .collect();
             let (Some(word), Some(with)) = (words.choose(rng), WORDS.choose(rng)) else {
                 return Vec::new();
             };
-            text.replacen(word, with, rng.random_range(1..3)).into_bytes()
+            text.replacen(word, with, rng.random_range(1..3))
+                .into_bytes()
         }
     }
 }
@@ -135,6 +141,9 @@ fn what_the_checker_passes_training_accepts_in_every_format() {
             }
             std::fs::write(file, &whole).unwrap();
         }
-        assert!(passed > MUTATIONS / 20 && refused > MUTATIONS / 20, "{format}: {passed} {refused}");
+        assert!(
+            passed > MUTATIONS / 20 && refused > MUTATIONS / 20,
+            "{format}: {passed} {refused}"
+        );
     }
 }

@@ -353,9 +353,14 @@ struct Neighbors {
 
 impl Neighbors {
     fn new(directory: &Path, files: &SplitFiles) -> Self {
-        let others = files.image_directories.iter().filter(|other| *other != directory);
+        let others = files
+            .image_directories
+            .iter()
+            .filter(|other| *other != directory);
         Self {
-            directories: std::iter::once(directory.to_owned()).chain(others.cloned()).collect(),
+            directories: std::iter::once(directory.to_owned())
+                .chain(others.cloned())
+                .collect(),
             listed: Mutex::default(),
         }
     }

@@ -171,7 +171,9 @@ pub fn check_split(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<CheckedSplit, DataError> {
     let dataset = DatasetFiles::of_split(files.clone());
-    let entries = dataset.entries(&[files.split])?.and_then(|mut entries| entries.pop());
+    let entries = dataset
+        .entries(&[files.split])?
+        .and_then(|mut entries| entries.pop());
     check_entries(name, files, entries, options, diagnostics, progress)
 }
 
@@ -293,9 +295,16 @@ impl CheckedSplit {
                 }
             }
             self.images.verdicts.iter_mut().for_each(Verdict::change);
-            let detail = format!("{}; for example {}", reading.note().unwrap_or_default(), names[0]);
+            let detail = format!(
+                "{}; for example {}",
+                reading.note().unwrap_or_default(),
+                names[0]
+            );
             let file = Some(self.annotations.display().to_string());
-            diagnostics.add(Kind::ImageNamesRead, self.diagnostic(file, None, None, detail));
+            diagnostics.add(
+                Kind::ImageNamesRead,
+                self.diagnostic(file, None, None, detail),
+            );
         }
         for at in 0..self.images.len() {
             let image = &self.images.entries[at];

@@ -10,7 +10,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 pub use labeled::LabeledName;
-pub use recognition::{RecognizedSplit, RecognizedTask, Recognition};
+pub use recognition::{Recognition, RecognizedSplit, RecognizedTask};
 
 use crate::DataError;
 use crate::annotations::coco_directory::{CocoFormat, find_coco};
@@ -59,7 +59,9 @@ pub enum RegistryError {
         suggestion: String,
     },
     /// A list of datasets that contains a classification dataset or a named one.
-    #[error("'{name}': a list of datasets takes directories and annotation files of boxes, not '{part}'")]
+    #[error(
+        "'{name}': a list of datasets takes directories and annotation files of boxes, not '{part}'"
+    )]
     NotInList {
         /// The list.
         name: String,
@@ -178,7 +180,10 @@ impl DatasetName {
             Self::Coco => "coco".into(),
             Self::Directory(path) => path.display().to_string(),
             Self::List(paths) => {
-                let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+                let paths: Vec<String> = paths
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect();
                 paths.join(LIST_SEPARATOR)
             }
         }
@@ -226,7 +231,9 @@ impl DatasetName {
             let opened = |split| self.open_split(split, data_dir);
             (opened(Split::Train)?, opened(Split::Val)?)
         } else {
-            let (train, val) = self.read_both(&files).map_err(|error| self.error(error, data_dir))?;
+            let (train, val) = self
+                .read_both(&files)
+                .map_err(|error| self.error(error, data_dir))?;
             (OpenedSplit::of(train), OpenedSplit::of(val))
         };
         check_same_categories(
@@ -243,7 +250,10 @@ impl DatasetName {
         files: &[DatasetFiles],
     ) -> Result<(SplitAnnotations, SplitAnnotations), DataError> {
         let both = [Split::Train, Split::Val];
-        if files.iter().any(|files| files.split_names().contains(&Split::Val)) {
+        if files
+            .iter()
+            .any(|files| files.split_names().contains(&Split::Val))
+        {
             let mut read = read_joined(files, &both)?.into_iter();
             if let (Some(train), Some(val)) = (read.next(), read.next()) {
                 return Ok((train, val));
@@ -252,7 +262,10 @@ impl DatasetName {
         let whole = read_joined(files, &[Split::Train])?.pop();
         let divided = whole.as_ref().and_then(hold_out);
         divided.ok_or_else(|| {
-            let root = files.first().map(|files| files.root.clone()).unwrap_or_default();
+            let root = files
+                .first()
+                .map(|files| files.root.clone())
+                .unwrap_or_default();
             LayoutError::OneImage { root }.into()
         })
     }
@@ -280,8 +293,16 @@ impl DatasetName {
         Ok(OpenedSplit::of(read))
     }
 
-    fn read_split(&self, files: &[DatasetFiles], split: Split) -> Result<SplitAnnotations, DataError> {
-        let exists = |split| files.iter().any(|files| files.split_names().contains(&split));
+    fn read_split(
+        &self,
+        files: &[DatasetFiles],
+        split: Split,
+    ) -> Result<SplitAnnotations, DataError> {
+        let exists = |split| {
+            files
+                .iter()
+                .any(|files| files.split_names().contains(&split))
+        };
         let is_held_out = !exists(Split::Val) && exists(Split::Train) && *self != Self::Coco;
         match split {
             Split::Val if is_held_out => Ok(self.read_both(files)?.1),
@@ -314,7 +335,11 @@ impl DatasetName {
         Ok(OpenedSplit::of(read))
     }
 
-    fn read_whole(&self, files: &[DatasetFiles], split: Split) -> Result<SplitAnnotations, DataError> {
+    fn read_whole(
+        &self,
+        files: &[DatasetFiles],
+        split: Split,
+    ) -> Result<SplitAnnotations, DataError> {
         let mut read = read_joined(files, &[split])?;
         read.pop().ok_or_else(|| {
             let root = self.label().into();
@@ -352,7 +377,10 @@ fn coco_files(directory: &Path) -> Result<DatasetFiles, DataError> {
 
 /// Reads splits of one dataset, or of several as one. A dataset of a list may lack a split that
 /// another has.
-fn read_joined(files: &[DatasetFiles], splits: &[Split]) -> Result<Vec<SplitAnnotations>, DataError> {
+fn read_joined(
+    files: &[DatasetFiles],
+    splits: &[Split],
+) -> Result<Vec<SplitAnnotations>, DataError> {
     if let [single] = files {
         return single.read_splits(splits);
     }
@@ -361,7 +389,10 @@ fn read_joined(files: &[DatasetFiles], splits: &[Split]) -> Result<Vec<SplitAnno
         .map(|files| {
             let mut present = files.split_names();
             present.retain(|split| splits.contains(split));
-            Ok((files.root.display().to_string(), files.read_splits(&present)?))
+            Ok((
+                files.root.display().to_string(),
+                files.read_splits(&present)?,
+            ))
         })
         .collect::<Result<_, DataError>>()?;
     splits
@@ -462,7 +493,10 @@ impl AnyDatasetName {
                     Some(_) if path.is_file() => path.parent().and_then(Path::file_name),
                     _ => path.file_name(),
                 };
-                path.map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
+                path.map_or_else(
+                    || "run".to_owned(),
+                    |name| name.to_string_lossy().into_owned(),
+                )
             })
             .collect();
         short.join("+")
@@ -495,7 +529,10 @@ pub struct OpenedSplit {
 impl OpenedSplit {
     fn of(read: SplitAnnotations) -> Self {
         let split = read.split;
-        let notes: Vec<String> = read.lines().map(|line| format!("{split}: {line}")).collect();
+        let notes: Vec<String> = read
+            .lines()
+            .map(|line| format!("{split}: {line}"))
+            .collect();
         let dataset = DetectionDataset::in_directory(read.store, read.image_root);
         Self {
             dataset: Arc::new(dataset.with_notes(notes)),

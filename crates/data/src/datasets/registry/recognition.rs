@@ -63,7 +63,9 @@ impl AnyDatasetName {
             Self::Detection(DatasetName::Shapes) => Recognition {
                 task: RecognizedTask::Detection,
                 format: "generated scenes".to_owned(),
-                splits: [Split::Train, Split::Val].map(RecognizedSplit::unread).to_vec(),
+                splits: [Split::Train, Split::Val]
+                    .map(RecognizedSplit::unread)
+                    .to_vec(),
                 classes: Vec::new(),
                 reason: "the name shapes".to_owned(),
             },
@@ -104,7 +106,11 @@ impl RecognizedSplit {
 impl Recognition {
     /// Describes one dataset, or several that are joined, before the annotations are read.
     pub fn of_files(files: &[DatasetFiles]) -> Self {
-        let exists = |split: &Split| files.iter().any(|files| files.split_names().contains(split));
+        let exists = |split: &Split| {
+            files
+                .iter()
+                .any(|files| files.split_names().contains(split))
+        };
         let splits = Split::ALL.into_iter().filter(exists);
         let mut formats: Vec<&str> = files.iter().map(|files| files.format.name()).collect();
         formats.dedup();
@@ -171,7 +177,11 @@ impl Recognition {
         });
         let mut parts: Vec<String> = splits.collect();
         if !self.classes.is_empty() {
-            let names = self.classes.iter().take(SHOWN).map(|name| printable(name).into_owned());
+            let names = self
+                .classes
+                .iter()
+                .take(SHOWN)
+                .map(|name| printable(name).into_owned());
             let mut names = names.collect::<Vec<_>>().join(", ");
             if self.classes.len() > SHOWN {
                 names += ", ...";
