@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::print_kind;
 use crate::cli::status;
 use crate::cli::{ImageFormat, print_out};
 use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
@@ -58,6 +59,7 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let mut settings = args.set.clone();
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
     let config = DetectionConfig::load(recipe, &settings)?;
+    print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
     let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
     for note in opened.dataset.notes() {
         status!("{}: {note}", args.dataset);

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::anchors::AnchorCoverage;
+use super::print_kind;
 use crate::cli::print_out;
 use crate::cli::status;
 use sedet_core::config::recipe_for;
@@ -43,6 +44,7 @@ pub(super) struct StatsArgs {
 
 pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let dataset = DatasetName::parse(&args.dataset)?;
+    print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
     let opened = dataset.open_whole(args.split, args.data_dir.as_deref())?;
     for note in opened.dataset.notes() {
         status!("{}: {note}", args.dataset);

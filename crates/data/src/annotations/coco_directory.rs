@@ -34,6 +34,7 @@ use crate::annotations::coco::write_coco_to;
 use crate::annotations::format::{
     AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, StoredBox,
 };
+use crate::annotations::foreign::foreign_annotations;
 use crate::annotations::image_files::{Folder, has_extension};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles, image_directories, join};
 use crate::atomic::write_atomically;
@@ -58,7 +59,8 @@ impl AnnotationFormat for CocoFormat {
 
     fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError> {
         if path.is_file() {
-            if !has_extension(path, "json") || !looks_like_coco(path) {
+            // Whatever else is wrong with a JSON file, the reader says what.
+            if !has_extension(path, "json") || foreign_annotations(path).is_some() {
                 return Ok(None);
             }
             return Ok(Some(FoundSplits {
@@ -312,7 +314,7 @@ fn only(
 /// Returns whether a JSON file begins as COCO annotations of boxes do. A file of hundreds of megabytes
 /// is recognized by its beginning.
 fn looks_like_coco(path: &Path) -> bool {
-    const BEGINNING: u64 = 1 << 16;
+    const BEGINNING: u64 = 1 << 18;
     let mut bytes = Vec::new();
     let read =
         std::fs::File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
