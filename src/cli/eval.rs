@@ -176,6 +176,9 @@ fn detect(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
     model.check_task(Task::Detection)?;
     let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
     let dataset = &split.dataset;
+    for note in dataset.notes() {
+        status!("note: {note}");
+    }
     status!("{} on {}", count(dataset.len(), "image"), device.name);
     let found = with_bar("evaluating", |progress| {
         model.detect_dataset(dataset, args.on_bad_image, progress)

@@ -313,7 +313,10 @@ fn download_hint(name: &str, data_dir: Option<&Path>) -> Option<String> {
 
 fn data_hint(error: &DataError) -> Option<String> {
     match error {
-        DataError::Layout(LayoutError::Ambiguous { .. }) => Some("keep one of these files".into()),
+        DataError::Layout(error) => layout_hint(error),
+        DataError::ClassNamesDiffer { .. } => {
+            Some("give the classes the same names in both".into())
+        }
         DataError::NoValidationLabels { .. } => {
             Some("`sedet data download imagenet-val-list` downloads the labels".into())
         }
@@ -325,6 +328,32 @@ fn data_hint(error: &DataError) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+fn layout_hint(error: &LayoutError) -> Option<String> {
+    Some(match error {
+        LayoutError::Ambiguous { .. } => "keep one of these files, or give one of them as the dataset".into(),
+        LayoutError::Foreign { instead, .. } => (*instead).to_owned(),
+        LayoutError::NoClassNames { .. } => {
+            "write a data.yaml with a line such as `names: [cat, dog]`, in the order of the class numbers".into()
+        }
+        LayoutError::Several { .. } => {
+            "give one of them, or several, separated by commas (their class names must be equal)".into()
+        }
+        LayoutError::OneImage { .. } => "add annotated images".into(),
+        LayoutError::NoImageFiles { instead, .. } if instead.is_empty() => {
+            "put the images into one of these directories, or correct `file_name` in the annotations".into()
+        }
+        LayoutError::NoImageFiles { .. } => {
+            "rename the files, or correct `file_name` in the annotations".into()
+        }
+        LayoutError::Unrecognized { found, .. } if !found.is_empty() => {
+            "put the annotations beside the images, or for classification the images of each class into a \
+             directory with its name"
+                .into()
+        }
+        _ => return None,
+    })
 }
 
 fn fetch_hint(error: &FetchError) -> Option<String> {
@@ -353,7 +382,10 @@ fn ground_truth_hint(error: &EvalError) -> Option<String> {
 
 fn convert_hint(error: &ConvertError) -> Option<String> {
     match error {
-        ConvertError::Exists { .. } => Some("choose another --output".into()),
+        ConvertError::Exists { .. } | ConvertError::InInput { .. } => {
+            Some("choose another --output".into())
+        }
+        ConvertError::Data(error) => data_hint(error),
         ConvertError::SameName { .. } => Some("rename one of the images".into()),
         _ => None,
     }

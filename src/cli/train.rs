@@ -9,6 +9,7 @@ use super::{DeviceArgs, print_out, status, stop_on_ctrl_c, whole_number};
 use sedet_core::report::Evaluation;
 use sedet_core::train::engine::Outcome;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
+use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::loading::OnBadImage;
 use sedet_data::text::{count, duration};
 
@@ -23,7 +24,8 @@ Examples:
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct TrainArgs {
-    /// Detection: shapes, blood-cells, coco or a directory with annotations; classification: imagenet,
+    /// Detection: shapes, blood-cells, coco, a directory with annotations, an annotation file (COCO
+    /// JSON, data.yaml, CSV), or several of them, separated by commas; classification: imagenet,
     /// places365, places365-challenge, cifar10, cifar100 or a directory of class directories
     #[arg(long, required_unless_present = "resume")]
     dataset: Option<String>,
@@ -113,8 +115,10 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
         },
         None => {
             let dataset = args.dataset.unwrap_or_default();
-            let name = Path::new(&dataset).file_name().unwrap_or("run".as_ref());
-            let default = Path::new("runs").join(name);
+            let recognized =
+                AnyDatasetName::parse(&dataset)?.recognize(args.recipe.data_dir.as_deref())?;
+            status!("{dataset}: {}", recognized.kind());
+            let default = Path::new("runs").join(AnyDatasetName::short_name(&dataset));
             Start::New {
                 output: args.output.unwrap_or(default),
                 seed: args.seed,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::print_kind;
 use crate::cli::terminal::{fitted, width};
 use crate::cli::{ImageFormat, print_out};
 use crate::cli::{problem, status};
@@ -66,7 +67,11 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let mut settings = args.set.clone();
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
     let mut config = DetectionConfig::load(recipe, &settings)?;
+    print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
     let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    for note in opened.dataset.notes() {
+        problem!("{}: {note}", args.dataset);
+    }
     if args.config.is_none() && matches!(dataset, DatasetName::Directory(_)) {
         fit_to_boxes(&mut config, opened.dataset.store(), &settings)?;
     }

@@ -149,7 +149,7 @@ pub fn default_detection(
         }
         DatasetName::Shapes => ("shapes", "the default for shapes"),
         DatasetName::BloodCells => ("blood-cells", "the default for blood-cells"),
-        DatasetName::Directory(_) => ("small", "the default for own images"),
+        DatasetName::Directory(_) | DatasetName::List(_) => ("small", "the default for own images"),
     }
 }
 

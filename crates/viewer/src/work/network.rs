@@ -420,7 +420,6 @@ impl Owner {
         let images = match &collection.images {
             Images::Boxes(dataset) => Dataset::Detection(OpenedSplit {
                 dataset: dataset.clone(),
-                annotations: None,
             }),
             Images::Labeled(dataset) => Dataset::Classification(dataset.clone()),
             Images::Files(_) => return,

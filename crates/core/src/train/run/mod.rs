@@ -343,11 +343,10 @@ impl Launch {
 /// Returns a dataset's name, or the absolute path of its directory: the run may be resumed from another
 /// directory.
 fn absolute_dataset(dataset: &str) -> Result<String, RunError> {
-    if AnyDatasetName::is_named(dataset) {
-        Ok(dataset.to_string())
-    } else {
-        Ok(absolute(Path::new(dataset))?.display().to_string())
-    }
+    AnyDatasetName::absolute(dataset).map_err(|source| RunError::Launch {
+        path: dataset.into(),
+        source,
+    })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, RunError> {

@@ -178,11 +178,11 @@ impl RawEntry {
                 height: side("height", self.height.take(), problems),
             }),
             List::Annotations => Entry::Annotation(AnnotationEntry {
-                id: id("id", self.id.take(), problems),
+                id: own_id(self.id.take(), problems),
                 image_id: id("image_id", self.image_id.take(), problems),
                 category_id: id("category_id", self.category_id.take(), problems),
                 xywh: bbox(self.bbox.take(), problems),
-                area: area(self.area.take()),
+                area: area(self.area.take(), problems),
                 is_crowd: flag("iscrowd", self.iscrowd.take(), problems),
             }),
             List::Categories => Entry::Category(CategoryEntry {
@@ -227,21 +227,37 @@ fn id(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) -> O
     if let Some(id) = value.as_id() {
         return Some(id);
     }
-    if let Scalar::String(string) = &value
-        && let Ok(id) = string.trim().parse()
-    {
-        let description = format_args!("is the string \"{id}\"");
-        problems.push(FieldProblem::understood(field, description));
-        return Some(id);
+    if let Scalar::String(string) = &value {
+        let number = string.trim();
+        let id = number.parse().ok();
+        let id = id.or_else(|| Scalar::Number(number.parse().ok()?).as_id());
+        if let Some(id) = id {
+            let description = format_args!("is the string \"{number}\"");
+            problems.push(FieldProblem::understood(field, description));
+            return Some(id);
+        }
     }
     unusable(field, &value, "a non-negative integer", problems)
 }
 
-/// Validates a side. A missing size is not a problem of the entry: the checker has the size of the
-/// image, and the metrics do without.
+/// Validates the id of an annotation. Nothing refers to it, so that a missing one can be replaced by
+/// any free number.
+fn own_id(value: Scalar, problems: &mut Vec<FieldProblem>) -> Option<u64> {
+    match value {
+        Scalar::Null => {
+            problems.push(FieldProblem::understood("id", "is missing"));
+            None
+        }
+        value => id("id", value, problems),
+    }
+}
+
+/// Validates a side. A missing size is not a problem of the entry: training and the checker have the
+/// size of the image, and the metrics do without. Programs that did not open the image write 0 or -1.
 fn side(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) -> Option<u64> {
     match value {
-        Scalar::Null => None,
+        Scalar::Null | Scalar::Integer(0) => None,
+        Scalar::Number(number) if number == 0.0 || number == -1.0 => None,
         value => id(field, value, problems),
     }
 }
@@ -286,12 +302,20 @@ fn bbox(value: Option<BoxValue>, problems: &mut Vec<FieldProblem>) -> Option<[f6
 }
 
 /// Validates an area. A wrong area has a separate diagnostic, so it is NaN here and not a problem
-/// of the entry.
-fn area(value: Scalar) -> Option<f64> {
+/// of the entry; a number written as a string is that number.
+fn area(value: Scalar, problems: &mut Vec<FieldProblem>) -> Option<f64> {
     match value {
         Scalar::Null => None,
         Scalar::Integer(number) => Some(number as f64),
         Scalar::Number(number) => Some(number),
+        Scalar::String(string) => match string.trim().parse() {
+            Ok(number) => {
+                let description = format_args!("is the string \"{}\"", string.trim());
+                problems.push(FieldProblem::understood("area", description));
+                Some(number)
+            }
+            Err(_) => Some(f64::NAN),
+        },
         _ => Some(f64::NAN),
     }
 }
