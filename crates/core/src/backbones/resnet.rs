@@ -92,7 +92,7 @@ pub enum StemPooling {
 
 /// The pooling that subsamples feature maps in an anti-aliased network (Zhang 2019), in place of strides
 /// of the convolutions and of the stem's max pooling. It has no parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AntiAlias {
     /// 2x2 average pooling: timm's `resnetaa`.

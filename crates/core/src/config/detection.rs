@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
-    check_width, invalid_backbone, is_set, key_of, merge, optimizer_warning,
+    check_width, invalid_backbone, is_set, merge, optimizer_warning,
 };
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::{backbone, detector_names, name_of};
@@ -84,7 +84,7 @@ pub struct ModelConfig {
 }
 
 /// The parts of a detector after its backbone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetectorHeads {
     /// The feature pyramid.

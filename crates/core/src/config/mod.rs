@@ -189,18 +189,6 @@ pub trait Recipe: Serialize + DeserializeOwned {
     }
 }
 
-/// Returns whether a key is another one, or within its table.
-fn is_within(inner: &str, outer: &str) -> bool {
-    let rest = inner.strip_prefix(outer);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// Returns whether one of the settings sets a key, a key within it, or the table that it is in.
-pub fn is_set(settings: &[String], key: &str) -> bool {
-    let mut keys = settings.iter().filter_map(|setting| key_of(setting));
-    keys.any(|set| is_within(set, key) || is_within(key, set))
-}
-
 /// The key that selects the variant of a table, such as the optimizer.
 const KIND: &str = "kind";
 

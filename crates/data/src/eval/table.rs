@@ -105,7 +105,6 @@ fn number(value: f64) -> String {
 }
 
 pub(super) use crate::text::count as counted;
-use crate::text::printable;
 
 /// The alignment of a column.
 #[derive(Clone, Copy)]
