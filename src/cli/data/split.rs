@@ -95,7 +95,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         let images = count(whole.store.image_count(), "image");
         bail!("{images} cannot be split: none is left for {empty}");
     }
-    let written = with_bar(|progress| {
+    let written = with_bar("splitting", |progress| {
         write_division(&files, &whole, &division, images, &args.output, progress)
     })??;
     for line in written.dropped.lines() {
