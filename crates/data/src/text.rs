@@ -1,5 +1,7 @@
 //! Counts, durations, names and suggestions in messages.
 
+use std::borrow::Cow;
+
 /// Formats a count with its noun: `1 image`, `2 images`, `3 categories`.
 ///
 /// # Examples
@@ -44,30 +46,36 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Replaces characters of user data that would break a line or reorder text on a terminal by their escapes:
-/// control characters and the invisible characters that change the direction of writing.
+/// Returns a name as it can be printed in a line of text: control characters, line breaks and characters
+/// that change the direction of text are escaped.
 ///
 /// # Examples
 /// ```
 /// use sedet_data::text::printable;
 ///
-/// assert_eq!(printable("ca\nt\t\u{202e}"), "ca\\nt\\t\\u{202e}");
-/// assert_eq!(printable("Käfer 甲虫"), "Käfer 甲虫");
+/// assert_eq!(printable("traffic light"), "traffic light");
+/// assert_eq!(printable("ca\nt\u{202e}"), "ca\\nt\\u{202e}");
 /// ```
-pub fn printable(text: &str) -> String {
-    let is_unsafe = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+pub fn printable(name: &str) -> Cow<'_, str> {
+    let is_special = |character: char| {
+        character.is_control()
+            || matches!(
+                character,
+                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            )
     };
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_unsafe(c) {
-            safe.extend(c.escape_default());
+    if !name.contains(is_special) {
+        return Cow::Borrowed(name);
+    }
+    let mut escaped = String::with_capacity(name.len() + 8);
+    for character in name.chars() {
+        if is_special(character) {
+            escaped.extend(character.escape_default());
         } else {
-            safe.push(c);
+            escaped.push(character);
         }
     }
-    safe
+    Cow::Owned(escaped)
 }
 
 /// Returns ` (did you mean 'NAME'?)` for the known name that is most similar to `name`, or nothing if none is

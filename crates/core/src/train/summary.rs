@@ -139,7 +139,7 @@ impl RunSummary {
         );
         let mut rows = vec![
             ("task", self.task.to_string()),
-            ("dataset", printable(&self.dataset.name)),
+            ("dataset", printable(&self.dataset.name).into_owned()),
             ("images", images),
             (
                 "classes",

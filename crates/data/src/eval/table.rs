@@ -1,9 +1,10 @@
 //! Formatting of evaluation results as tables and JSON.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::coco::{ClassMetrics, CocoEvaluation, CocoMetrics};
-use crate::text::printable;
 
 /// IoU, area and maximum number of detections of the twelve metrics, in the order of
 /// [`CocoMetrics::named`].
@@ -103,6 +104,7 @@ fn number(value: f64) -> String {
 }
 
 pub(super) use crate::text::count as counted;
+use crate::text::printable;
 
 /// The alignment of a column.
 #[derive(Clone, Copy)]
@@ -115,9 +117,9 @@ pub enum Side {
 use Side::{Left, Right};
 
 /// Formats rows as columns that are as wide as their widest cell. The first row is the header and
-/// gets a rule below it. Characters of names that would break a line are escaped.
+/// gets a rule below it. Line breaks and other control characters in cells are escaped.
 pub fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
-    let rows: Vec<Vec<String>> = rows
+    let rows: Vec<Vec<Cow<'_, str>>> = rows
         .iter()
         .map(|row| row.iter().map(|cell| printable(cell)).collect())
         .collect();
@@ -139,8 +141,8 @@ pub fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
                 line.push_str("  ");
             }
             match side {
-                Left => line.extend([cell.as_str(), &space]),
-                Right => line.extend([&space, cell.as_str()]),
+                Left => line.extend([cell, space.as_str()]),
+                Right => line.extend([space.as_str(), cell]),
             }
         }
         text.push_str(line.trim_end());
@@ -223,14 +225,6 @@ mod tests {
             "AP      0.50:0.95  all                 100  0.505"
         );
         assert!(lines[6].starts_with("APs") && lines[6].ends_with(" -"));
-    }
-
-    #[test]
-    fn a_name_with_a_line_break_stays_in_its_row() {
-        let rows = [["class"], ["ca\nt\u{202e}"]].map(|row| row.map(String::from).to_vec());
-        let text = aligned(&rows, &[Left]);
-        assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.ends_with("ca\\nt\\u{202e}\n"), "{text}");
     }
 
     #[test]
