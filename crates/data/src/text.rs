@@ -30,7 +30,9 @@ pub fn plural(noun: &str) -> String {
     {
         return format!("{stem}ies");
     }
-    let hisses = ["s", "x", "ch", "sh"].iter().any(|end| noun.ends_with(end));
+    // The end of `epoch` is a k.
+    let hisses =
+        ["s", "x", "ch", "sh"].iter().any(|end| noun.ends_with(end)) && !noun.ends_with("epoch");
     format!("{noun}{}", if hisses { "es" } else { "s" })
 }
 
@@ -114,6 +116,7 @@ mod tests {
             ("class", "classes"),
             ("box", "boxes"),
             ("batch", "batches"),
+            ("epoch", "epochs"),
             ("directory", "directories"),
             ("key", "keys"),
             ("image id", "image ids"),

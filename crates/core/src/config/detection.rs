@@ -824,8 +824,6 @@ mod tests {
         assert_eq!(anchors.aspect_ratios, [0.25, 1.0, 4.0]);
         assert_eq!(anchors.sizes, given.anchors.sizes);
         assert_eq!((config.input.min_size, config.input.max_size), (700, 700));
-        let config = load(&["input.max_size=400"]);
-        assert_eq!((config.input.min_size, config.input.max_size), (400, 400));
     }
 
     #[test]

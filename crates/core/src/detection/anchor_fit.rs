@@ -326,7 +326,7 @@ mod tests {
         for (sizes, ratios, input) in [
             ((20.0, 120.0), (0.12, 0.4), ImageSize::new(160, 1024)),
             ((16.0, 60.0), (3.0, 9.0), ImageSize::new(320, 512)),
-            ((24.0, 200.0), (0.25, 4.0), ImageSize::new(320, 512)),
+            ((24.0, 160.0), (0.15, 6.5), ImageSize::new(320, 512)),
         ] {
             let boxes = boxes(300, sizes, ratios, input);
             let before = AnchorRecall::of(&small(), &boxes).unwrap();

@@ -16,6 +16,9 @@ const STEP_INTERVAL: Duration = Duration::from_secs(10);
 const TIMED_STEPS: usize = 20;
 const TIMED: Duration = Duration::from_secs(5);
 
+/// The end of a run that is nearer than this is not announced.
+const SHORT: Duration = Duration::from_secs(20);
+
 /// Passes everything on to another observer and writes it to `log.txt`. Lines from before the directory
 /// of the run exists are written when it is opened.
 pub(super) struct RunLog<'a> {
@@ -86,9 +89,10 @@ impl<'a> RunLog<'a> {
                 self.timing = Timing::Done;
                 let left = report.iterations.saturating_sub(report.iteration);
                 let step = elapsed.as_secs_f64() / steps as f64;
-                Some(Notice::ExpectedTime {
+                let remaining = step * left as f64;
+                (remaining >= SHORT.as_secs_f64()).then_some(Notice::ExpectedTime {
                     step,
-                    remaining: step * left as f64,
+                    remaining,
                     steps: left,
                 })
             }
