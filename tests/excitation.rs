@@ -292,9 +292,9 @@ fn gates_of_a_classifier_are_measured_tabulated_and_plotted() {
     let (table, console) = succeeds(&[&excite[..], &["--output", &output]].concat());
     assert!(console.contains("45 images"), "{console}");
     let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(lines.len(), 2 + 9 + 1, "{table}");
+    assert_eq!(lines.len(), 2 + 9 + 2, "{table}");
     assert!(
-        lines[0].contains("low variance") && lines[2].starts_with("SE_2_1"),
+        lines[0].contains("low var.") && lines[2].starts_with("SE_2_1"),
         "{table}"
     );
     for name in ["class-activations", "class-std", "mean-gates"] {

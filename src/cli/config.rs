@@ -10,7 +10,8 @@ use super::print_out;
 use super::terminal::{self, wrapped};
 use sedet_core::config::reference::{KeyDefault, KeyReference, key_reference, table_reference};
 use sedet_core::config::{
-    ClassificationConfig, ConfigError, DetectionConfig, RECIPES, Recipe, Task, commented, task_of,
+    ClassificationConfig, ConfigError, DetectionConfig, RECIPES, Recipe, Task, commented, table_of,
+    task_of,
 };
 use sedet_data::text::did_you_mean;
 
@@ -170,26 +171,45 @@ fn overview(keys: &[&KeyReference], width: usize) -> String {
     let mut text = String::new();
     let mut table = None;
     for key in keys {
-        let (of, _) = key.key.rsplit_once('.').unwrap_or_default();
+        let of = key.table();
         if table != Some(of) {
             if table.is_some() {
                 text += "\n";
             }
             if !of.is_empty() {
                 let summary = tables.get(of).map(String::as_str).unwrap_or_default();
-                text += format!("[{of}] {summary}").trim_end();
-                text += "\n";
+                text += &wrapped(&format!("[{of}] {summary}"), 0, width);
             }
             table = Some(of);
         }
-        text += &format!("{}: {}, {}", key.key, key.kind, default_text(key));
-        if key.tasks.len() == 1 {
-            text += &format!(" ({})", names(&key.tasks));
-        }
-        text += "\n";
-        text += &wrapped(&key.summary, 4, width);
+        text += &format!("{}: {}, {}\n", key.key, key.kind, default_text(key));
+        text += &wrapped(&meaning(key), 4, width);
     }
     text
+}
+
+/// Formats the summary of a key with the tasks and the values of other keys that it is limited to.
+fn meaning(key: &KeyReference) -> String {
+    let conditions = key.only_with.iter().filter_map(|condition| {
+        let (other, value) = condition.split_once(" = ")?;
+        let name = other
+            .strip_prefix(key.table())
+            .and_then(|name| name.strip_prefix('.'));
+        Some(format!("{} = {value}", name.unwrap_or(other)))
+    });
+    let conditions: Vec<String> = conditions.collect();
+    let mut limits = Vec::new();
+    if key.tasks.len() == 1 {
+        limits.push(names(&key.tasks));
+    }
+    if !conditions.is_empty() {
+        limits.push(format!("with {}", conditions.join(" or ")));
+    }
+    if limits.is_empty() {
+        key.summary.clone()
+    } else {
+        format!("{} ({})", key.summary, limits.join("; "))
+    }
 }
 
 /// Formats everything about one key.
@@ -227,10 +247,10 @@ fn detailed(key: &KeyReference, width: usize) -> String {
 fn default_text(key: &KeyReference) -> String {
     match &key.default {
         KeyDefault::Value(value) => format!("default {value}"),
-        KeyDefault::Unset => "unset by default".into(),
-        KeyDefault::Recipe => "in every recipe".into(),
+        KeyDefault::Unset => "unset".into(),
+        KeyDefault::Recipe => "set by recipes".into(),
         KeyDefault::Required => "required".into(),
-        KeyDefault::Model => "default of the model".into(),
+        KeyDefault::Model => "from the model".into(),
     }
 }
 
@@ -256,18 +276,12 @@ fn resolved(recipe: &str, task: Task) -> Option<Table> {
         Task::Detection => {
             let config = DetectionConfig::load(recipe, &[]).ok()?;
             let detector = config.detector(1, true).ok()?;
-            (
-                Table::try_from(&config).ok()?,
-                Table::try_from(&detector).ok()?,
-            )
+            (table_of(&config).ok()?, table_of(&detector).ok()?)
         }
         Task::Classification => {
             let config = ClassificationConfig::load(recipe, &[]).ok()?;
             let classifier = config.classifier(1).ok()?;
-            (
-                Table::try_from(&config).ok()?,
-                Table::try_from(&classifier).ok()?,
-            )
+            (table_of(&config).ok()?, table_of(&classifier).ok()?)
         }
     };
     let section = table.get_mut("model")?.as_table_mut()?;
@@ -314,7 +328,7 @@ mod tests {
     fn one_key_is_listed_with_its_values_in_the_recipes() {
         let text = keys("train.optimizer.kind").unwrap();
         assert!(
-            text.starts_with("train.optimizer.kind: string, in every recipe\n"),
+            text.starts_with("train.optimizer.kind: string, set by recipes\n"),
             "{text}"
         );
         assert!(text.contains("    adamw: `torch.optim.AdamW`"), "{text}");
@@ -330,7 +344,7 @@ mod tests {
     fn a_table_is_listed_within_80_columns() {
         let text = keys("train").unwrap();
         assert!(
-            text.contains("train.epochs: integer, in every recipe\n    Number of epochs\n"),
+            text.contains("train.epochs: integer, set by recipes\n    Number of epochs\n"),
             "{text}"
         );
         let all = overview(&key_reference().iter().collect::<Vec<_>>(), 80);
@@ -338,8 +352,9 @@ mod tests {
             .lines()
             .filter(|line| line.chars().count() > 80)
             .collect();
-        // A default and the longest keys do not wrap.
-        assert!(long.iter().all(|line| !line.starts_with(' ')), "{long:?}");
+        assert_eq!(long, [""; 0]);
+        let momentum = "Factor of the old velocity (with kind = \"sgd\")";
+        assert!(all.contains(momentum), "{all}");
     }
 
     #[test]
@@ -400,13 +415,13 @@ mod tests {
             text += &format!("| `{name}` | {} | {} |\n", task.name(), cell(&source));
         }
         text += "\n## Keys\n\nWithout a task in brackets, a key belongs to recipes of both tasks. Keys below \
-                 `model.overrides` change\nthe model itself; their defaults are those of `model.preset` and \
+                 `model.overrides` change\nthe model itself, whose values are those of `model.preset` and \
                  `model.backbone`.\n";
         let tables = table_reference();
         let mut table = None;
         let keys = key_reference();
         for key in &keys {
-            let (of, _) = key.key.rsplit_once('.').unwrap_or_default();
+            let of = key.table();
             if table != Some(of) {
                 let title = if of.is_empty() { "top level" } else { of };
                 text += &format!("\n### {title}\n\n");
@@ -416,34 +431,17 @@ mod tests {
                 text += "| key | type | default | meaning |\n|---|---|---|---|\n";
                 table = Some(of);
             }
-            let default = match &key.default {
-                KeyDefault::Value(value) => format!("`{}`", cell(value)),
-                KeyDefault::Unset => "unset".into(),
-                KeyDefault::Recipe => "in every recipe".into(),
-                KeyDefault::Required => "required".into(),
-                KeyDefault::Model => "of the model".into(),
-            };
-            let mut meaning = key.summary.clone();
+            let mut meaning = meaning(key);
             if !key.values.is_empty() {
                 let values = key.values.iter().map(|value| format!("`{}`", value.name));
                 meaning += &format!(": {}", values.collect::<Vec<_>>().join(", "));
             }
-            if !key.only_with.is_empty() {
-                let conditions = key
-                    .only_with
-                    .iter()
-                    .map(|condition| format!("`{condition}`"));
-                meaning += &format!("; with {}", conditions.collect::<Vec<_>>().join(" or "));
-            }
-            if key.tasks.len() == 1 {
-                meaning += &format!(" ({})", names(&key.tasks));
-            }
-            text += &format!(
-                "| `{}` | {} | {default} | {} |\n",
-                key.key,
-                key.kind,
-                cell(&meaning)
-            );
+            let default = match &key.default {
+                KeyDefault::Value(value) => format!("`{value}`"),
+                _ => default_text(key),
+            };
+            let cells = [&key.kind, &default, &meaning].map(|text| cell(text));
+            text += &format!("| `{}` | {} |\n", key.key, cells.join(" | "));
         }
         text += "\n## Environment variables\n\n| variable | meaning |\n|---|---|\n";
         for (name, meaning) in environment::VARIABLES {

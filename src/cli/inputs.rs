@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::hints::advise;
+use super::hints::{advise, usage_with_hint};
 use sedet_data::loading::decode::{IMAGE_EXTENSIONS, has_image_extension};
 
 /// The input that stands for paths on stdin.
@@ -55,6 +55,15 @@ impl Found {
                 return Err(no_images(path, self.recursive));
             }
         } else if path.exists() {
+            if path
+                .extension()
+                .is_some_and(|end| end.eq_ignore_ascii_case("txt"))
+            {
+                return Err(usage_with_hint(
+                    format!("{input}: a text file, not an image"),
+                    format!("if it lists images, one per line: {LIST_MARK}{input}"),
+                ));
+            }
             self.files.push(path.to_path_buf());
         } else if input.contains(['*', '?', '[']) {
             for found in glob::glob(input).with_context(|| input.to_string())? {
@@ -199,6 +208,9 @@ mod tests {
         let error = format!("{:#}", find_images(&input, false).unwrap_err());
         assert!(error.contains("list.txt, line 2: "), "{error}");
         assert!(error.contains("gone.jpg: no such file"), "{error}");
+        let itself = find_images(&[list.display().to_string()], false).unwrap_err();
+        let hint = hint_for(&itself).unwrap();
+        assert!(hint.ends_with(&input[0]), "{hint}");
         std::fs::write(&list, "\n").unwrap();
         let error = find_images(&input, false).unwrap_err().to_string();
         assert!(

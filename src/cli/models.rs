@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::print_out;
-use super::terminal::{fitted, width};
+use super::terminal::{fitted, width, wrapped};
 use crate::cli::status;
 use sedet_core::backbones::summary::{LayerSummary, Summary, TooSmall};
 use sedet_core::backbones::zoo::{self, PublishedNetwork};
@@ -139,7 +139,7 @@ fn models(args: &ModelsArgs) -> anyhow::Result<()> {
             format!("{:.2} M", row.parameters as f64 / 1e6),
             giga(row.macs),
             mebibytes(row.activation_bytes),
-            row.se.unwrap_or("-").to_string(),
+            if row.se.is_some() { "yes" } else { "-" }.to_string(),
         ]
     });
     use Side::{Left, Right};
@@ -196,13 +196,14 @@ fn layers(args: &ModelsArgs, name: &str) -> anyhow::Result<()> {
         cells,
         &[Left, Left, Right, Right, Right],
     )?;
-    print_out(&format!(
+    let total = format!(
         "{name}, input {size}x{size}, {}: {}, {} MACs, {} of activations",
         count(report.classes, "class"),
         count(report.parameters as usize, "parameter"),
         giga(report.macs),
         mebibytes(report.activation_bytes)
-    ))
+    );
+    print_out(&wrapped(&total, 0, width()))
 }
 
 fn print_table(

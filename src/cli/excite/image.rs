@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::ExciteArgs;
 use crate::cli::hints::usage;
 use crate::cli::print_out;
-use crate::cli::terminal::{fitted, width};
+use crate::cli::terminal::{fitted, width, wrapped};
 use sedet_core::excitation::ChannelMap;
 use sedet_core::excitation::selection::choose_blocks;
 use sedet_core::model::{BlockRecording, Model, Recording, Task};
@@ -180,5 +180,10 @@ fn to_table(network: &Model, recording: &Recording) -> String {
     }));
     let mut sides = [Side::Right; 6];
     (sides[0], sides[5]) = (Side::Left, Side::Left);
-    format!("{seen}\n{}", fitted(&rows, &sides, width()))
+    let width = width();
+    format!(
+        "{}{}",
+        wrapped(&seen, 0, width),
+        fitted(&rows, &sides, width)
+    )
 }

@@ -217,7 +217,7 @@ const HEAD: [&str; 9] = [
     "std",
     "dead",
     "saturated",
-    "low variance",
+    "low var.",
     "selectivity",
     "weak",
 ];
@@ -249,7 +249,7 @@ fn to_table(excitation: &Excitation) -> String {
     let limits = &excitation.thresholds;
     format!(
         "{}dead: always at most {}; saturated: always at least {};\n\
-         low variance: std below {}; weak: mean below {}\n",
+         low var.: std below {}; weak: mean below {}\n",
         fitted(&rows, &sides, width()),
         limits.dead,
         limits.saturated,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use toml::{Table, Value};
 
 use super::reference::{KeyDefault, KeyReference, key_reference, table_reference};
@@ -15,10 +16,7 @@ const WIDTH: usize = 90;
 /// # Errors
 /// A value cannot be represented in TOML.
 pub fn commented<C: Recipe>(config: &C) -> Result<String, ConfigError> {
-    let table = Table::try_from(config).map_err(|e| ConfigError::Invalid {
-        origin: "the configuration".to_string(),
-        message: e.to_string(),
-    })?;
+    let table = table_of(config)?;
     let writer = Writer {
         keys: key_reference()
             .into_iter()
@@ -29,6 +27,21 @@ pub fn commented<C: Recipe>(config: &C) -> Result<String, ConfigError> {
     let mut text = format!("task = \"{}\"\n", C::TASK.name());
     writer.table("", &table, &mut text);
     Ok(text)
+}
+
+/// Returns a configuration as a table.
+///
+/// # Errors
+/// A value cannot be represented in TOML.
+pub fn table_of<T: Serialize>(config: &T) -> Result<Table, ConfigError> {
+    let invalid = |message: String| ConfigError::Invalid {
+        origin: "the configuration".to_string(),
+        message,
+    };
+    // Through text: directly, an f32 such as 0.3 becomes the f64 0.30000001192092896.
+    let text = toml::to_string(config).map_err(|e| invalid(e.to_string()))?;
+    text.parse()
+        .map_err(|e: toml::de::Error| invalid(e.to_string()))
 }
 
 struct Writer {
@@ -59,7 +72,7 @@ impl Writer {
             }
         }
         for entry in self.unset(path, table) {
-            let name = entry.key.rsplit('.').next().unwrap_or_default();
+            let name = entry.name();
             let value = match &entry.default {
                 KeyDefault::Value(value) => value.clone(),
                 _ if entry.kind == "table" => match self.form(&entry.key) {
@@ -107,7 +120,7 @@ impl Writer {
     /// Returns the keys of a table that are not set.
     fn unset(&self, path: &str, table: &Table) -> impl Iterator<Item = &KeyReference> {
         self.keys.iter().filter(move |entry| {
-            let (parent, name) = entry.key.rsplit_once('.').unwrap_or(("", &entry.key));
+            let (parent, name) = (entry.table(), entry.name());
             // Overrides are listed by `key_reference`; a recipe has few of some hundred.
             let is_override =
                 parent.starts_with("model.overrides") || parent.starts_with("model.se");
@@ -122,7 +135,7 @@ impl Writer {
 
 /// Returns whether the values of a table allow a key of it.
 fn is_allowed(entry: &KeyReference, table: &Table) -> bool {
-    let (parent, _) = entry.key.rsplit_once('.').unwrap_or_default();
+    let parent = entry.table();
     let mut of_this_table = entry.only_with.iter().filter_map(|condition| {
         let (key, value) = condition.split_once(" = ")?;
         let name = key.strip_prefix(parent)?.strip_prefix('.')?;

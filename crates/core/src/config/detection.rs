@@ -590,7 +590,7 @@ mod tests {
         let message = set(&["train.schedule.decay.kind=multi_step"]).unwrap_err();
         assert_eq!(
             message.to_string(),
-            "setting 'train.schedule.decay.kind=multi_step': train.schedule.decay requires the key 'milestones'"
+            "setting 'train.schedule.decay.kind=multi_step': train.schedule.decay: requires the key 'milestones'"
         );
         let milestones = "train.schedule.decay.milestones=[3]";
         assert!(set(&["train.schedule.decay.kind=multi_step", milestones]).is_ok());

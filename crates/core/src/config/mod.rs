@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use classification::{ClassificationConfig, ClassifierInput, ClassifierSection};
-pub use commented::commented;
+pub use commented::{commented, table_of};
 pub use detection::{
     DetectionConfig, DetectorHeads, IMPORTED, InputConfig, LoaderSection, ModelConfig,
 };

@@ -38,6 +38,20 @@ pub struct KeyReference {
     pub only_with: Vec<String>,
 }
 
+impl KeyReference {
+    /// Returns the path of the table that the key belongs to; empty for keys at the top.
+    pub fn table(&self) -> &str {
+        self.key.rsplit_once('.').map_or("", |(table, _)| table)
+    }
+
+    /// Returns the name of the key in its table.
+    pub fn name(&self) -> &str {
+        self.key
+            .rsplit_once('.')
+            .map_or(&self.key, |(_, name)| name)
+    }
+}
+
 /// The value of a recipe that does not have a key.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -66,7 +80,7 @@ pub struct NamedValue {
 /// The prefix of keys that override fields of the model.
 const OVERRIDES: &str = "model.overrides.";
 
-/// Returns the keys of the recipes of both tasks, sorted by name. A key with another meaning for the other task, or
+/// Returns the keys of the recipes of both tasks, sorted by table and name. A key with another meaning for the other task, or
 /// for another value of the key that it depends on, appears several times.
 pub fn key_reference() -> Vec<KeyReference> {
     let mut keys = vec![KeyReference {
@@ -114,7 +128,8 @@ pub fn key_reference() -> Vec<KeyReference> {
             None => keys.push(key),
         }
     }
-    keys.sort_by(|a, b| a.key.cmp(&b.key));
+    // By table, so that the keys of a table are not interrupted by those of a table in it.
+    keys.sort_by(|a, b| (a.table(), &a.key).cmp(&(b.table(), &b.key)));
     keys
 }
 
@@ -142,7 +157,7 @@ fn walk<C: Recipe + JsonSchema>() -> Walk {
         keys: Vec::new(),
         tables: Vec::new(),
     };
-    walk.properties("", &schema, &[]);
+    walk.properties("", &schema, &[], None);
     walk
 }
 
@@ -158,6 +173,7 @@ struct Walk {
 struct Property<'a> {
     path: String,
     schema: &'a Value,
+    default: Option<&'a Value>,
     is_required: bool,
     only_with: &'a [String],
 }
@@ -173,8 +189,14 @@ impl Walk {
         }
     }
 
-    /// Adds the keys of a table.
-    fn properties(&mut self, path: &str, table: &Value, only_with: &[String]) {
+    /// Adds the keys of a table. `defaults` is the table in recipes that do not have it.
+    fn properties(
+        &mut self,
+        path: &str,
+        table: &Value,
+        only_with: &[String],
+        defaults: Option<&Value>,
+    ) {
         let Some(properties) = table["properties"].as_object() else {
             return;
         };
@@ -187,6 +209,9 @@ impl Walk {
             self.add(Property {
                 path: join(path, name),
                 schema,
+                default: schema
+                    .get("default")
+                    .or_else(|| defaults.and_then(|defaults| defaults.get(name))),
                 is_required: required.is_some_and(|names| names.iter().any(|n| n == name)),
                 only_with,
             });
@@ -220,7 +245,7 @@ impl Walk {
                 } else {
                     self.tables.push((path.clone(), summary));
                 }
-                self.properties(&path, &target, &only_with);
+                self.properties(&path, &target, &only_with, property.default);
             } else {
                 entry.values = strings(&target["enum"]);
                 self.keys.push(entry);
@@ -240,8 +265,10 @@ impl Walk {
                 entry.kind = "string".into();
                 entry.default = match &entry.default {
                     KeyDefault::Value(_) => {
-                        let value = &property.schema["default"][&tag];
-                        KeyDefault::Value(value.to_string())
+                        let value = property.default.and_then(|default| default.get(&tag));
+                        value.map_or(KeyDefault::Unset, |value| {
+                            KeyDefault::Value(value.to_string())
+                        })
                     }
                     other => other.clone(),
                 };
@@ -257,7 +284,7 @@ impl Walk {
                     let value = &variant["properties"][&tag]["const"];
                     let mut only_with = property.only_with.to_vec();
                     only_with.push(format!("{key} = {value}"));
-                    self.properties(&path, variant, &only_with);
+                    self.properties(&path, variant, &only_with, None);
                 }
             }
             // Names, some of which have values.
@@ -308,7 +335,7 @@ fn default_of(property: &Property<'_>, target: &Value, is_optional: bool) -> Key
     if property.path.starts_with(OVERRIDES) {
         return KeyDefault::Model;
     }
-    match property.schema.get("default") {
+    match property.default {
         Some(Value::Null) => KeyDefault::Unset,
         Some(value) => KeyDefault::Value(toml_of(value, target)),
         None if is_optional || !property.is_required => KeyDefault::Unset,
@@ -536,32 +563,43 @@ mod tests {
         }
     }
 
-    /// Checks that a recipe with a key at its default equals the recipe without the key.
-    fn check_default<C: Recipe>(recipe: &str, key: &str, default: &str) -> bool {
+    /// Returns whether a recipe allows a key.
+    fn is_allowed(key: &KeyReference, table: &Table) -> bool {
+        let value_at = |path: &str| {
+            let mut keys = path.split('.');
+            let first = table.get(keys.next()?)?;
+            keys.try_fold(first, |value, key| value.get(key))
+        };
+        let holds = |condition: &String| match condition.split_once(" = ") {
+            Some((path, value)) => value_at(path).is_some_and(|found| found.to_string() == value),
+            None => value_at(condition).is_some(),
+        };
+        key.only_with.is_empty() || key.only_with.iter().any(holds)
+    }
+
+    /// Checks that a recipe with a key at its default equals the recipe without the key, and returns whether the
+    /// recipe can have the key.
+    fn check_default<C: Recipe>(recipe: &str, key: &KeyReference, default: &str) -> bool {
         let Some(table) = table_of::<C>(recipe, &[]) else {
             return false;
         };
-        let mut without = toml::Value::Table(table.clone());
-        let mut at = &mut without;
-        let mut parts: Vec<&str> = key.split('.').collect();
-        let Some(last) = parts.pop() else {
+        if !is_allowed(key, &table) {
+            return false;
+        }
+        let mut without = toml::Value::Table(table);
+        let mut parts = key.table().split('.');
+        let Some(at) = parts.try_fold(&mut without, |at, part| at.get_mut(part)) else {
             return false;
         };
-        for part in parts {
-            match at.get_mut(part) {
-                Some(inner) => at = inner,
-                None => return false,
-            }
-        }
         if let Some(inner) = at.as_table_mut() {
-            inner.remove(last);
+            inner.remove(key.name());
         }
         let without: Result<C, _> = without.try_into();
         let Ok(without) = without else {
             return false;
         };
-        let set = table_of::<C>(recipe, &[format!("{key}={default}")]);
-        assert_eq!(Table::try_from(&without).ok(), set, "{recipe}: {key}");
+        let set = table_of::<C>(recipe, &[format!("{}={default}", key.key)]);
+        assert_eq!(Table::try_from(&without).ok(), set, "{recipe}: {}", key.key);
         true
     }
 
@@ -578,11 +616,9 @@ mod tests {
             for (recipe, task, _) in RECIPES {
                 let done = key.tasks.contains(&task)
                     && match task {
-                        Task::Detection => {
-                            check_default::<DetectionConfig>(recipe, &key.key, default)
-                        }
+                        Task::Detection => check_default::<DetectionConfig>(recipe, &key, default),
                         Task::Classification => {
-                            check_default::<ClassificationConfig>(recipe, &key.key, default)
+                            check_default::<ClassificationConfig>(recipe, &key, default)
                         }
                     };
                 if done {

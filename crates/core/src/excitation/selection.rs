@@ -23,11 +23,7 @@ pub struct Selection {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectionError {
     /// No SE block has this name.
-    #[error(
-        "unknown block '{name}'{}; the network has {}",
-        did_you_mean(name, known),
-        listed(known)
-    )]
+    #[error("unknown block '{name}'; the network has {}", listed(known))]
     Block {
         /// The unknown name.
         name: String,

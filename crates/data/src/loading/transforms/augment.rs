@@ -72,7 +72,7 @@ pub struct Augmentation {
     pub scale_jitter: Option<ScaleJitter>,
     /// Color jitter.
     pub color_jitter: Option<ColorJitter>,
-    /// Short sides in pixels from which one is drawn for each image; if empty, the preprocessing's
+    /// Short sides in pixels from which one is drawn for each image; if empty, the input's
     /// `min_size`.
     pub min_sizes: Vec<usize>,
 }
