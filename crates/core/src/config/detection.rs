@@ -349,7 +349,8 @@ impl DetectionConfig {
     /// the backbone that cannot be derived from tensor shapes
     /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the norms' epsilon and the
     /// scaling of pixels; of a detector also everything after the backbone. With `whole`, the complete
-    /// backbone is imported, and none has to be named. `model.overrides` and `settings` still apply.
+    /// backbone is imported, and none has to be named. From a network for images of 32 pixels, a named
+    /// backbone imports no stem; all its layers are trained. `model.overrides` and `settings` still apply.
     ///
     /// # Errors
     /// The weights' backbone is a classifier only, or `model.backbone` is unknown.
@@ -383,7 +384,14 @@ impl DetectionConfig {
                 .filter(|(key, _)| is_same_family && named.weight_details().contains(&key.as_str()))
                 .collect();
             let epsilon = Value::Float(backbone.norm().epsilon);
-            let norm = Table::from_iter([("epsilon".to_string(), epsilon)]);
+            let mut norm = Table::from_iter([("epsilon".to_string(), epsilon)]);
+            if is_same_family && backbone.pyramid_parts().is_err() {
+                // The stem is for images of 32 pixels. The detector keeps its own, whose weights are new, so
+                // that no layer may be frozen.
+                own.remove("stem");
+                own.insert("frozen_stages".into(), Value::Integer(0));
+                norm.insert("kind".into(), Value::String("batch".into()));
+            }
             own.insert("norm".into(), Value::Table(norm));
             let given = self.model.overrides.remove("backbone");
             if let Some(Value::Table(given)) = &given {
@@ -460,7 +468,7 @@ impl DetectionConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbones::resnet::{BlockKind, ResNetConfig, StemPooling};
+    use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling};
     use crate::backbones::zoo::network;
     use crate::classification::classifier::ClassifierConfig;
     use crate::config::RECIPES;
@@ -635,6 +643,30 @@ mod tests {
             ),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_named_backbone_keeps_its_stem_when_the_weights_are_for_images_of_32_pixels() {
+        let weights = BackboneConfig::Resnet(ResNetConfig::cifar(3));
+        let weights = classifier(weights, Preprocess::torchvision());
+        let mut config =
+            DetectionConfig::load("shapes", &["model.backbone=resnet18".to_string()]).unwrap();
+        config.import(&weights, false, &[]).unwrap();
+        let mut backbone = config.detector(3, true).unwrap().backbone;
+        assert!(backbone.pyramid_parts().is_ok());
+        let common = backbone.common_mut();
+        assert_eq!(
+            (*common.frozen_stages, common.norm.kind),
+            (0, NormKind::Batch)
+        );
+        let BackboneConfig::Resnet(found) = backbone else {
+            panic!("{}", backbone.family());
+        };
+        assert_eq!((found.stem, found.base_channels), (Stem::Conv7x7, 16));
+        assert_eq!(found.shortcut, Shortcut::ZeroPad);
+        // The whole backbone is of no use.
+        let error = config.import(&weights, true, &[]);
+        assert!(error.unwrap_err().to_string().contains("stride"));
     }
 
     #[test]
