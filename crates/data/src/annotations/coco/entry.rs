@@ -338,10 +338,12 @@ fn flag(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) ->
         Scalar::Null | Scalar::Bool(false) | Scalar::Integer(0) => false,
         Scalar::Bool(true) | Scalar::Integer(1) => true,
         Scalar::Number(number) if *number == 0.0 || *number == 1.0 => *number == 1.0,
-        Scalar::String(string) if matches!(&**string, "0" | "1") => {
+        Scalar::String(string)
+            if ["0", "1", "false", "true"].contains(&string.trim().to_lowercase().as_str()) =>
+        {
             let description = format_args!("is the string \"{string}\"");
             problems.push(FieldProblem::understood(field, description));
-            &**string == "1"
+            matches!(string.trim().to_lowercase().as_str(), "1" | "true")
         }
         value => {
             let _: Option<()> = unusable(field, value, "0 or 1", problems);
@@ -531,6 +533,10 @@ mod tests {
         assert_eq!(flag("0.0"), Some(false));
         assert_eq!(flag("true"), Some(true));
         assert_eq!(flag("null"), Some(false));
+        let json = r#"{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1], "iscrowd": "True"}"#;
+        let (entry, problems) = judged(List::Annotations, json);
+        assert!(matches!(entry, Entry::Annotation(entry) if entry.is_crowd));
+        assert_eq!(problems, ["`iscrowd` is the string \"True\""]);
         assert_eq!(flag("2"), None);
     }
 }
