@@ -119,8 +119,8 @@ fn ids_by_class(
     }
     differences.sort();
     Err(DataError::ClassNamesDiffer {
-        first: first_name.to_owned(),
-        second: name.to_owned(),
+        first: first_name.into(),
+        second: name.into(),
         difference: differences.join(", "),
     })
 }

@@ -320,14 +320,14 @@ fn lists_of_splits(folder: &Folder) -> Result<Vec<(Split, Vec<String>)>, DataErr
         (Split::Val, Split::Val.names()),
         (Split::Test, Split::Test.names()),
     ] {
-        let named = |list: &&str| {
+        let named = |list: &str| {
             let mut files = files.iter();
             files.find(|path| {
                 path.file_stem()
                     .is_some_and(|stem| stem.eq_ignore_ascii_case(list))
             })
         };
-        if let Some(path) = lists.iter().find_map(|list| named(&list)) {
+        if let Some(path) = lists.iter().find_map(|list| named(list)) {
             splits.push((split, listed(&read_text(path)?)));
         }
     }
@@ -341,9 +341,12 @@ pub(crate) fn listed(text: &str) -> Vec<String> {
         .lines()
         .filter_map(|line| line.split_whitespace().next());
     // CVAT's lists may have the extension of the image.
-    let names = names.map(|name| match has_image_extension(Path::new(name)) {
-        true => without_extension(name),
-        false => name,
+    let names = names.map(|name| {
+        if has_image_extension(Path::new(name)) {
+            without_extension(name)
+        } else {
+            name
+        }
     });
     let names: BTreeSet<&str> = names.collect();
     names.into_iter().map(str::to_owned).collect()
