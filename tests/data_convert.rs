@@ -82,6 +82,7 @@ fn dataset(directory: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> Anno
             store: builder.build().unwrap(),
             image_root: directory.to_owned(),
             dropped: Dropped::default(),
+            besides_boxes: Dropped::default(),
             notes: Vec::new(),
         }
     };
@@ -187,7 +188,7 @@ fn coco_directory(root: &Path) {
     for name in ["train/a b.jpg", "train/sub/c.jpg"] {
         image::RgbImage::new(64, 48).save(root.join(name)).unwrap();
     }
-    let object = |id: u64, image: u64, bbox: [f64; 4], area: f64, crowd: u8| json!({"id": id, "image_id": image, "category_id": 5, "bbox": bbox, "area": area, "iscrowd": crowd});
+    let object = |id: u64, image: u64, bbox: [f64; 4], area: f64, crowd: u8| json!({"id": id, "image_id": image, "category_id": 5, "bbox": bbox, "area": area, "iscrowd": crowd, "segmentation": [], "keypoints": [1, 2, 2], "attributes": {}});
     let json = json!({
         "images": [
             {"id": 1, "file_name": "a b.jpg", "width": 64, "height": 48},
@@ -227,8 +228,9 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
     assert!(out.contains("train: 2 images, 2 boxes"), "{out}");
     for line in [
         "dropped: crowd annotations (1 object)",
-        "dropped: areas and outlines that differ from the box (1 object)",
+        "dropped: areas that differ from the box (1 object)",
         "dropped: parts of boxes outside of the image (1 object)",
+        "dropped: key points (3 objects)",
     ] {
         assert!(stderr_text.contains(line), "{stderr_text}");
     }

@@ -670,6 +670,34 @@ fn datasets_with_equal_class_names_are_joined_whatever_their_formats() {
 }
 
 #[test]
+fn a_directory_named_as_a_split_beside_classes_is_not_dropped_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    for class in ["bus", "plane", "masks"] {
+        images(dir.path(), class, &ALL);
+    }
+    let open = || {
+        let name = dir.path().display().to_string();
+        match AnyDatasetName::parse(&name).unwrap() {
+            AnyDatasetName::Classification(dataset) => dataset.open(None),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (train, _) = open().unwrap();
+    assert_eq!(train.class_names(), ["bus", "plane"]);
+    assert!(
+        train.notes()[0].ends_with("not a class: masks"),
+        "{:?}",
+        train.notes()
+    );
+    images(dir.path(), "Train", &ALL);
+    let message = open().unwrap_err().to_string();
+    assert!(
+        message.contains("Train: the name of a split is not a class"),
+        "{message}"
+    );
+}
+
+#[test]
 fn directories_of_splits_and_parts_are_never_classes() {
     for names in [
         ["train", "valid"],

@@ -341,7 +341,7 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
             "give one of them, or several, separated by commas (their class names must be equal)".into()
         }
         LayoutError::OneImage { .. } => "add annotated images".into(),
-        LayoutError::NoImageFiles { instead, .. } if instead.is_empty() => {
+        LayoutError::NoImageFiles { is_renamed: false, .. } => {
             "put the images into one of these directories, or correct `file_name` in the annotations".into()
         }
         LayoutError::NoImageFiles { .. } => {

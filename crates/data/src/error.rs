@@ -110,9 +110,9 @@ pub enum DataError {
     #[error("the class names of {first} and {second} differ: {difference}")]
     ClassNamesDiffer {
         /// The first dataset.
-        first: String,
+        first: Box<str>,
         /// The second dataset.
-        second: String,
+        second: Box<str>,
         /// Which names are on one side only.
         difference: String,
     },

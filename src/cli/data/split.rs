@@ -78,7 +78,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     status!("{}: {}", args.source, recognized.kind());
     let images = Images::from(args.images);
     let whole = read_whole(&files, images)?;
-    for note in whole.lines() {
+    for note in &whole.notes {
         status!("{}: {note}", args.source);
     }
     let shares = [
@@ -123,6 +123,7 @@ fn read_whole(files: &DatasetFiles, images: Images) -> anyhow::Result<SplitAnnot
             store: read_coco(json)?,
             image_root: json.parent().unwrap_or(Path::new("")).to_owned(),
             dropped: Default::default(),
+            besides_boxes: Default::default(),
             notes: Vec::new(),
         });
     }

@@ -135,7 +135,7 @@ impl AnnotationFormat for CsvFormat {
                 }
                 for found in boxes {
                     let [x, y, w, h] = found.xywh;
-                    let corners = [x, y, x + w, y + h].map(|value| decimal(value));
+                    let corners = [x, y, x + w, y + h].map(decimal);
                     rows.push(row(&store.categories()[found.class].name, corners));
                 }
             }

@@ -384,11 +384,16 @@ impl SplitFiles {
                 "{images} without a size in the annotations: that of the file is used"
             ));
         }
+        let mut besides_boxes = Dropped::default();
+        for (what, number) in json.extras() {
+            besides_boxes.add(what, "object", number);
+        }
         Ok(SplitAnnotations {
             split: self.split,
             store: json.build(&self.annotations)?,
             image_root: located.directory,
             dropped: Dropped::default(),
+            besides_boxes,
             notes,
         })
     }
@@ -491,6 +496,7 @@ impl SplitEntries {
             store,
             image_root: self.image_root,
             dropped: self.dropped,
+            besides_boxes: Dropped::default(),
             notes: self.notes,
         })
     }
@@ -516,6 +522,8 @@ pub struct SplitAnnotations {
     pub image_root: PathBuf,
     /// Counts of what the format expresses and the store does not.
     pub dropped: Dropped,
+    /// Counts of what annotations have besides a box, which training does not need.
+    pub besides_boxes: Dropped,
     /// How files were found where it is not evident, one line each.
     pub notes: Vec<String>,
 }
@@ -552,7 +560,7 @@ impl SplitAnnotations {
                         if !matches!(format.reader(), Reader::CocoJson)
                             && (area - of_box).abs() > 1e-3 * of_box.abs()
                         {
-                            drop_object("areas and outlines that differ from the box");
+                            drop_object("areas that differ from the box");
                         }
                         if stored != xywh && is_beyond(xywh, size) {
                             drop_object("parts of boxes outside of the image");

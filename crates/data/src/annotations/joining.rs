@@ -28,7 +28,7 @@ pub fn join_splits(
     let image_root = common_root(&roots);
     let mut builder = AnnotationStoreBuilder::new();
     let (mut images, mut boxes) = (0, 0);
-    let mut dropped = Dropped::default();
+    let (mut dropped, mut besides_boxes) = (Dropped::default(), Dropped::default());
     let mut notes = Vec::new();
     let Some(((first_name, first), _)) = parts.split_first() else {
         return Err(DataError::labels(Path::new(""), "no datasets to join"));
@@ -74,6 +74,7 @@ pub fn join_splits(
             }
         }
         dropped.merge(&part.dropped);
+        besides_boxes.merge(&part.besides_boxes);
         notes.extend(part.notes.iter().map(|note| format!("{name}: {note}")));
     }
     let store = builder.build().map_err(|source| DataError::Annotations {
@@ -85,6 +86,7 @@ pub fn join_splits(
         store,
         image_root,
         dropped,
+        besides_boxes,
         notes,
     })
 }
@@ -117,8 +119,8 @@ fn ids_by_class(
     }
     differences.sort();
     Err(DataError::ClassNamesDiffer {
-        first: first_name.to_owned(),
-        second: name.to_owned(),
+        first: first_name.into(),
+        second: name.into(),
         difference: differences.join(", "),
     })
 }
@@ -173,6 +175,7 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
         store: whole.store.select(indices),
         image_root: whole.image_root.clone(),
         dropped,
+        besides_boxes: Dropped::default(),
         notes,
     };
     Some((
@@ -220,6 +223,7 @@ mod tests {
             store: builder.build().unwrap(),
             image_root: root.into(),
             dropped: Dropped::default(),
+            besides_boxes: Dropped::default(),
             notes: Vec::new(),
         }
     }

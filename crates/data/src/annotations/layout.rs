@@ -168,16 +168,16 @@ pub enum LayoutError {
         found: String,
     },
     /// No directory contains the images.
-    #[error("{}: images not found; expected `{image}` in {expected_in}{instead}", annotations.display())]
+    #[error("{}: images not found; expected `{image}` in {expected_in}", annotations.display())]
     NoImageFiles {
         /// The annotation file.
         annotations: PathBuf,
         /// The first image's file name.
-        image: String,
-        /// The inspected directories that exist.
-        expected_in: String,
-        /// An image that exists instead, or nothing.
-        instead: String,
+        image: Box<str>,
+        /// The inspected directories that exist, and an image that exists instead.
+        expected_in: Box<str>,
+        /// Whether an image exists instead.
+        is_renamed: bool,
     },
     /// The annotation file lists no images.
     #[error("{}: lists no images", annotations.display())]
@@ -279,14 +279,16 @@ impl SplitFiles {
     /// Returns the error about images that [`Self::locate`] did not find.
     pub(crate) fn images_not_found(&self, name: &str) -> LayoutError {
         let directories = self.image_directories.iter();
+        let mut expected_in = join(directories.map(|directory| directory.display()));
+        let instead = self.instead_of(name);
+        if let Some(path) = &instead {
+            expected_in += &format!("; {} exists", path.display());
+        }
         LayoutError::NoImageFiles {
             annotations: self.annotations.clone(),
-            image: name.to_owned(),
-            expected_in: join(directories.map(|directory| directory.display())),
-            instead: match self.instead_of(name) {
-                Some(path) => format!("; {} exists", path.display()),
-                None => String::new(),
-            },
+            image: name.into(),
+            expected_in: expected_in.into(),
+            is_renamed: instead.is_some(),
         }
     }
 

@@ -151,7 +151,9 @@ impl VocLayout {
         ];
         for name in ANNOTATIONS {
             if let Some(directory) = folder.directory(&[name])
-                && holds_voc(&directory)
+                && holds_voc(&directory, |root_element| {
+                    root_element != Some("annotations")
+                })
             {
                 return Self::with_directory(&folder, root, &directory).map(Some);
             }
@@ -159,7 +161,7 @@ impl VocLayout {
         let mut splits = Vec::new();
         for split in Split::ALL {
             if let Some(directory) = folder.split_directory(split)
-                && holds_voc(&directory)
+                && holds_voc(&directory, is_annotation)
             {
                 splits.push((split, directory));
             }
@@ -185,11 +187,7 @@ impl VocLayout {
                 unlisted: 0,
             }));
         }
-        if !folder
-            .files_with("xml")
-            .next()
-            .is_some_and(|path| is_voc(&path))
-        {
+        if !has_voc(&folder, is_annotation) {
             return Ok(None);
         }
         let files = folder.files_with("xml");
@@ -262,15 +260,21 @@ impl VocLayout {
     }
 }
 
-/// Reports whether a directory or a subdirectory contains VOC annotations, by the first XML file.
-fn holds_voc(directory: &Path) -> bool {
+/// Accepts the root element of VOC's annotations only: XML files beside images may be anything.
+fn is_annotation(root_element: Option<&str>) -> bool {
+    root_element == Some("annotation")
+}
+
+/// Reports whether a directory or a subdirectory contains VOC annotations, by the root elements of the
+/// first XML files.
+fn holds_voc(directory: &Path, is_voc: fn(Option<&str>) -> bool) -> bool {
     /// `Annotations` of an archive with a directory for each sequence of images.
     const DEPTH: usize = 3;
     let mut open = vec![(directory.to_owned(), 0)];
     while let Some((path, depth)) = open.pop() {
         let folder = Folder::of(&path);
-        if let Some(file) = folder.files_with("xml").next() {
-            return is_voc(&file);
+        if folder.files_with("xml").next().is_some() {
+            return has_voc(&folder, is_voc);
         }
         // A directory of images has no subdirectories of annotations that matter.
         const LOOKED_INTO: usize = 50;
@@ -282,13 +286,27 @@ fn holds_voc(directory: &Path) -> bool {
     false
 }
 
-/// Returns whether an XML file is not an annotation of another program: CVAT's has `<annotations>`.
-fn is_voc(path: &Path) -> bool {
+fn has_voc(folder: &Folder, is_voc: fn(Option<&str>) -> bool) -> bool {
+    /// One of the first files may be damaged, or of another program.
+    const TRIED: usize = 5;
+    let mut files = folder.files_with("xml").take(TRIED);
+    files.any(|path| is_voc(root_element(&path).as_deref()))
+}
+
+/// Returns the name of the root element of an XML file, or none if there is none at its beginning.
+fn root_element(path: &Path) -> Option<String> {
     const BEGINNING: u64 = 4096;
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    let file = File::open(path).ok()?;
+    file.take(BEGINNING).read_to_end(&mut bytes).ok()?;
+    // The name is ASCII in any encoding; UTF-16 adds zeros.
+    bytes.retain(|byte| *byte != 0);
     let text = String::from_utf8_lossy(&bytes);
-    read.is_ok() && !text.contains("<annotations")
+    // The declaration and comments begin with `<?` and `<!`.
+    let mut tags = text.split('<').skip(1);
+    let tag = tags.find(|tag| tag.starts_with(|first: char| first.is_alphabetic()))?;
+    let end = |character: char| character.is_whitespace() || matches!(character, '>' | '/');
+    tag.split(end).next().map(str::to_owned)
 }
 
 /// Returns the names of the annotations below a directory, without extension.
@@ -320,14 +338,14 @@ fn lists_of_splits(folder: &Folder) -> Result<Vec<(Split, Vec<String>)>, DataErr
         (Split::Val, Split::Val.names()),
         (Split::Test, Split::Test.names()),
     ] {
-        let named = |list: &&str| {
+        let named = |list: &str| {
             let mut files = files.iter();
             files.find(|path| {
                 path.file_stem()
                     .is_some_and(|stem| stem.eq_ignore_ascii_case(list))
             })
         };
-        if let Some(path) = lists.iter().find_map(|list| named(&list)) {
+        if let Some(path) = lists.iter().find_map(|list| named(list)) {
             splits.push((split, listed(&read_text(path)?)));
         }
     }
@@ -341,9 +359,12 @@ pub(crate) fn listed(text: &str) -> Vec<String> {
         .lines()
         .filter_map(|line| line.split_whitespace().next());
     // CVAT's lists may have the extension of the image.
-    let names = names.map(|name| match has_image_extension(Path::new(name)) {
-        true => without_extension(name),
-        false => name,
+    let names = names.map(|name| {
+        if has_image_extension(Path::new(name)) {
+            without_extension(name)
+        } else {
+            name
+        }
     });
     let names: BTreeSet<&str> = names.collect();
     names.into_iter().map(str::to_owned).collect()
@@ -714,5 +735,40 @@ mod tests {
         let places: Vec<usize> = collected.problems.iter().map(|p| p.image).collect();
         assert_eq!(places, [0, 1]);
         assert_eq!(collected.images.len(), 2);
+    }
+
+    #[test]
+    fn only_xml_files_with_annotations_make_a_dataset() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.xml");
+        for (content, expected) in [
+            (annotation(12, 9, "").into_bytes(), true),
+            (
+                b"<?xml version='1.0'?>\n<!-- x --><annotation verified=\"no\">".to_vec(),
+                true,
+            ),
+            (
+                "\u{feff}<annotation/>"
+                    .encode_utf16()
+                    .flat_map(u16::to_le_bytes)
+                    .collect(),
+                true,
+            ),
+            (
+                b"<annotations><version>1.1</version></annotations>".to_vec(),
+                false,
+            ),
+            (b"<project/>".to_vec(), false),
+            (b"".to_vec(), false),
+        ] {
+            fs::write(&path, &content).unwrap();
+            let found = VocFormat.find(dir.path()).unwrap();
+            assert_eq!(
+                found.is_some(),
+                expected,
+                "{}",
+                String::from_utf8_lossy(&content)
+            );
+        }
     }
 }

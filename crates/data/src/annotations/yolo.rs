@@ -609,12 +609,13 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
         problems.insert(0, EntryProblem { image: 0, error });
     } else {
         notes.extend(place.note());
-        let orphans = orphans(&label_files);
-        dropped.add(
-            "label files without an image that can be decoded",
-            "file",
-            orphans,
-        );
+        // Label files beside those of a list, or in one directory of all, may belong to another split.
+        let is_of_split = files.image_directories.iter().all(|place| place.is_dir())
+            && !matches!(place, LabelPlace::BelowLabels | LabelPlace::InLabels);
+        if is_of_split {
+            let what = "label files without an image that can be decoded";
+            dropped.add(what, "file", orphans(&label_files));
+        }
     }
     Ok(SplitEntries {
         image_root,

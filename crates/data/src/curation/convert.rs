@@ -144,6 +144,7 @@ pub fn write_dataset(
     })?;
     for read in &dataset.splits {
         dropped.merge(&read.dropped);
+        dropped.merge(&read.besides_boxes);
     }
     let splits = placed.iter().map(|placed| WrittenSplit {
         split: placed.annotations.split,
@@ -534,6 +535,7 @@ mod tests {
                 store: builder.build().unwrap(),
                 image_root: dir.path().to_owned(),
                 dropped: Dropped::default(),
+                besides_boxes: Dropped::default(),
                 notes: Vec::new(),
             }],
         };

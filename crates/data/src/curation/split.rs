@@ -58,6 +58,7 @@ impl Division {
                     store: whole.store.select(&indices),
                     image_root: whole.image_root.clone(),
                     dropped: Default::default(),
+                    besides_boxes: Default::default(),
                     notes: Vec::new(),
                 }
             })
@@ -92,7 +93,10 @@ pub fn write_division(
         format: files.format,
         splits: parts,
     };
-    write_dataset(&dataset, files.format, images, output, progress)
+    let mut written = write_dataset(&dataset, files.format, images, output, progress)?;
+    written.dropped.merge(&whole.dropped);
+    written.dropped.merge(&whole.besides_boxes);
+    Ok(written)
 }
 
 fn copy_entries(

@@ -142,6 +142,7 @@ impl ImageFolder {
     ) -> Result<LabeledDataset, DataError> {
         let classes = class_directories(train.unwrap_or(directory))?;
         let is_train = train == Some(directory);
+        let not_classes = not_classes(directory)?;
         let images = ClassImages::read(&self.root, directory, &classes)?;
         let empty = images.empty_classes(&classes);
         if is_train && !empty.is_empty() {
@@ -157,12 +158,13 @@ impl ImageFolder {
             )
         });
         let dataset = images.into_dataset(display_names(classes), |_, _| true)?;
-        Ok(dataset.with_notes(notes))
+        Ok(dataset.with_notes(notes).with_notes(not_classes))
     }
 
     /// Returns the held-out part (val) of a directory's images, or the rest (train).
     fn open_part(&self, directory: &Path, split: Split) -> Result<LabeledDataset, DataError> {
         let classes = class_directories(directory)?;
+        let not_classes = not_classes(directory)?;
         let images = ClassImages::read(&self.root, directory, &classes)?;
         let empty = images.empty_classes(&classes);
         if !empty.is_empty() {
@@ -176,7 +178,8 @@ impl ImageFolder {
             held_out[class][index] == wanted
         })?;
         let note = format!("no val directory: {count} of {all} images held out");
-        Ok(dataset.with_notes(wanted.then_some(note)))
+        let dataset = dataset.with_notes(wanted.then_some(note));
+        Ok(dataset.with_notes(if wanted { None } else { not_classes }))
     }
 }
 
@@ -205,6 +208,22 @@ fn class_directories(directory: &Path) -> Result<Vec<String>, DataError> {
     let mut names = list(directory)?.directories;
     names.retain(|name| !is_reserved_name(name));
     Ok(names)
+}
+
+/// Returns a note about directories of images that are no classes because of their names.
+///
+/// # Errors
+/// One of them has the name of a split: it may be meant as a class.
+fn not_classes(directory: &Path) -> Result<Option<String>, DataError> {
+    let mut names = list(directory)?.directories;
+    names.retain(|name| is_reserved_name(name) && holds_images_directly(&directory.join(name)));
+    if let Some(split) = names.iter().find(|name| Split::of_name(name).is_some()) {
+        let problem = "the name of a split is not a class; rename the directory if it is one";
+        return Err(DataError::labels(&directory.join(split), problem));
+    }
+    let names = first_few(names.iter().map(String::as_str));
+    let directory = directory.display();
+    Ok((!names.is_empty()).then(|| format!("{directory}: not a class: {names}")))
 }
 
 /// The images of every class in a directory.

@@ -28,7 +28,7 @@ pub use entry::{AnnotationEntry, CategoryEntry, Entry, ImageEntry};
 pub(crate) use value::Id;
 
 use document::{Policy, Sink, read_document};
-use entry::FieldProblem;
+use entry::{EXTRAS, FieldProblem};
 
 use crate::DataError;
 use crate::annotations::store::BoxNumbers;
@@ -70,6 +70,8 @@ pub(super) struct CocoJson {
     builder: AnnotationStoreBuilder,
     /// Positions and ids of images without a size.
     unsized_images: Vec<(usize, u64)>,
+    /// Numbers of annotations with each of [`EXTRAS`].
+    extras: [usize; EXTRAS.len()],
 }
 
 impl CocoJson {
@@ -77,6 +79,7 @@ impl CocoJson {
         let mut json = Self {
             builder: AnnotationStoreBuilder::new(),
             unsized_images: Vec::new(),
+            extras: [0; EXTRAS.len()],
         };
         read_document(reader, path, Policy::Strict, &mut json)?;
         Ok(json)
@@ -85,6 +88,12 @@ impl CocoJson {
     /// Returns the file names of the images in the order of the file.
     pub(super) fn names(&self) -> Vec<String> {
         self.builder.image_names().map(str::to_owned).collect()
+    }
+
+    /// Returns what annotations have besides a box, with the number of such annotations.
+    pub(super) fn extras(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let counts = self.extras.iter().copied();
+        EXTRAS.iter().map(|(_, what)| *what).zip(counts)
     }
 
     /// Returns the positions of the images without a size.
@@ -143,6 +152,9 @@ impl Sink for CocoJson {
                 }
             }
             Entry::Annotation(annotation) => {
+                for (count, has_value) in self.extras.iter_mut().zip(annotation.extras) {
+                    *count += usize::from(has_value);
+                }
                 if let (Some(id), Some(image_id), Some(category_id), Some(xywh)) = (
                     annotation.id,
                     annotation.image_id,

@@ -138,14 +138,13 @@ fn difference(expected: &AnnotationStore, path: &Path) -> Result<Option<String>,
     for index in 0..expected.image_count() {
         let image = expected.image(index);
         let is_same_image = found.image(index) == image;
-        let pairs = found.numbers(index).zip(expected.numbers(index));
+        let mut pairs = found.numbers(index).zip(expected.numbers(index));
         let is_same_box = |(a, b): (BoxNumbers, BoxNumbers)| {
             let ((a, _), (b, _)) = (a.as_f64(), b.as_f64());
             a.iter().zip(b).all(|(a, b)| (a - b).abs() <= TOLERANCE)
         };
         let count = |store: &AnnotationStore| store.annotations(index).len();
-        if !is_same_image || count(&found) != count(expected) || !pairs.map(is_same_box).all(|s| s)
-        {
+        if !is_same_image || count(&found) != count(expected) || !pairs.all(is_same_box) {
             return Ok(Some(format!("{} differs", image.file_name)));
         }
     }

@@ -45,6 +45,7 @@ fn dataset(directory: &Path) -> AnnotatedDataset {
             store: builder.build().unwrap(),
             image_root: directory.to_owned(),
             dropped: Dropped::default(),
+            besides_boxes: Dropped::default(),
             notes: Vec::new(),
         }
     };

@@ -248,16 +248,14 @@ impl DatasetName {
         files: &[DatasetFiles],
     ) -> Result<(SplitAnnotations, SplitAnnotations), DataError> {
         let both = [Split::Train, Split::Val];
-        if files
-            .iter()
-            .any(|files| files.split_names().contains(&Split::Val))
-        {
-            let mut read = read_joined(files, &both)?.into_iter();
+        let has_val = |files: &DatasetFiles| files.split_names().contains(&Split::Val);
+        if *self == Self::Coco || files.iter().any(has_val) {
+            let mut read = self.read(files, &both)?.into_iter();
             if let (Some(train), Some(val)) = (read.next(), read.next()) {
                 return Ok((train, val));
             }
         }
-        let whole = read_joined(files, &[Split::Train])?.pop();
+        let whole = self.read(files, &[Split::Train])?.pop();
         let divided = whole.as_ref().and_then(hold_out);
         divided.ok_or_else(|| {
             let root = files
@@ -333,12 +331,26 @@ impl DatasetName {
         Ok(OpenedSplit::of(read))
     }
 
+    /// Reads splits. Those of COCO have to be there; the error names what is missing.
+    fn read(
+        &self,
+        files: &[DatasetFiles],
+        splits: &[Split],
+    ) -> Result<Vec<SplitAnnotations>, DataError> {
+        if let (Self::Coco, [coco]) = (self, files) {
+            for split in splits {
+                find_coco(&coco.root, *split)?;
+            }
+        }
+        read_joined(files, splits)
+    }
+
     fn read_whole(
         &self,
         files: &[DatasetFiles],
         split: Split,
     ) -> Result<SplitAnnotations, DataError> {
-        let mut read = read_joined(files, &[split])?;
+        let mut read = self.read(files, &[split])?;
         read.pop().ok_or_else(|| {
             let root = self.label().into();
             LayoutError::NoImages { annotations: root }.into()

@@ -170,9 +170,10 @@ impl Recognition {
             let images = found.images.map(|images| count(images, "image"));
             let boxes = found.boxes.map(|boxes| count(boxes, "box"));
             let counts: Vec<String> = images.into_iter().chain(boxes).collect();
-            match counts.is_empty() {
-                true => found.split.to_string(),
-                false => format!("{}: {}", found.split, counts.join(", ")),
+            if counts.is_empty() {
+                found.split.to_string()
+            } else {
+                format!("{}: {}", found.split, counts.join(", "))
             }
         });
         let mut parts: Vec<String> = splits.collect();
