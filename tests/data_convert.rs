@@ -5,7 +5,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::common::command::{fails_with, sedet, text};
+use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::real_data;
 use proptest::prelude::*;
 use sedet::annotations::format::{
@@ -719,7 +719,7 @@ fn images_are_shown_as_in_training() {
     let (plain, mirrored) = (show("plain", "0.0"), show("mirrored", "1.0"));
     assert!(bright(&plain, 30) && !bright(&plain, 89));
     assert!(!bright(&mirrored, 30) && bright(&mirrored, 89));
-    fails_with(
+    is_wrong_usage(
         &[
             "data",
             "show",
