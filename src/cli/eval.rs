@@ -10,7 +10,7 @@ use super::hints::usage;
 use super::report::{report_skipped, with_bar};
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out, problem, status};
-use sedet_core::model::{DatasetDetections, Model, ground_truth, without_skipped};
+use sedet_core::model::{DatasetDetections, Model, Task, ground_truth, without_skipped};
 use sedet_core::report::{Evaluation, write_text};
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
@@ -36,7 +36,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct EvalArgs {
-    /// Model to evaluate: a sedet checkpoint, or a file from torchvision, detectron2 or mmdetection
+    /// Model to evaluate: a sedet checkpoint, a run, or a file from torchvision, detectron2 or mmdetection
     #[arg(
         long,
         visible_alias = "weights",
@@ -172,8 +172,13 @@ fn detect(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
     let device = args.device.resolve()?;
     let weights = args.foreign.load(checkpoint)?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
+    // Before the dataset is read or generated.
+    model.check_task(Task::Detection)?;
     let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
     let dataset = &split.dataset;
+    for note in dataset.notes() {
+        status!("note: {note}");
+    }
     status!("{} on {}", count(dataset.len(), "image"), device.name);
     let found = with_bar("evaluating", |progress| {
         model.detect_dataset(dataset, args.on_bad_image, progress)
@@ -191,6 +196,7 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
     let device = args.device.resolve()?;
     let weights = args.foreign.load(checkpoint)?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
+    model.check_task(Task::Classification)?;
     let images = Arc::new(dataset.open_split(args.split, args.data_dir.as_deref())?);
     for note in images.notes() {
         status!("note: {note}");

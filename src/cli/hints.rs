@@ -26,9 +26,10 @@ use sedet_core::train::ablation::AblationError;
 use sedet_core::train::engine::TrainError;
 use sedet_core::train::memory::NotEnoughMemory;
 use sedet_core::train::run_dir::{RunDir, RunDirError};
-use sedet_core::weights::checkpoint::CheckpointError;
 use sedet_core::weights::export::ExportError;
 use sedet_core::weights::foreign::ForeignError;
+use sedet_core::weights::import::ImportError;
+use sedet_core::weights::layouts::Layout;
 use sedet_core::weights::load::LoadError;
 use sedet_core::weights::onnx::OnnxError;
 use sedet_data::DataError;
@@ -63,7 +64,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(memory),
     |cause| cause.downcast_ref().and_then(model),
     |cause| cause.downcast_ref().and_then(weights),
-    |cause| cause.downcast_ref().and_then(checkpoint),
+    |cause| cause.downcast_ref().and_then(weights_import),
     |cause| cause.downcast_ref().and_then(foreign_file),
     |cause| cause.downcast_ref().and_then(weights_export),
     |cause| cause.downcast_ref().and_then(onnx),
@@ -114,6 +115,18 @@ fn run(error: &RunError) -> Option<String> {
              --weights {} --output NEW",
             checkpoint.display()
         )),
+        RunError::DatasetMoved { run, .. } => Some(format!(
+            "name its new place: sedet train --resume {} --dataset PATH (or --data-dir DIR)",
+            run.display()
+        )),
+        RunError::FrozenBackbone { .. } => Some(
+            "omit --backbone to train the network of the weights, or train all layers with --config small \
+             or --set model.norm=batch"
+                .to_string(),
+        ),
+        RunError::NoBoxes { dataset, .. } => {
+            Some(format!("`sedet data check {dataset}` lists what was read"))
+        }
         _ => None,
     }
 }
@@ -124,6 +137,12 @@ fn run_directory(error: &RunDirError) -> Option<String> {
             "continue it with --resume {}, or choose another --output",
             path.display()
         )),
+        RunDirError::NotEmpty { .. } => {
+            Some("choose another --output; nothing was changed".to_string())
+        }
+        RunDirError::NotARun { .. } => {
+            Some("to begin a new run from these weights: --weights FILE".to_string())
+        }
         // A directory with a run is the one that is resumed: there is no other --output to choose.
         RunDirError::Busy { path, .. } if RunDir::open(path).is_ok() => {
             Some("wait until it has ended".to_string())
@@ -176,30 +195,44 @@ fn weights(error: &LoadError) -> Option<String> {
             Some("omit --layout; it applies to third-party checkpoints only".to_string())
         }
         LoadError::NotStrict { .. } => Some("omit --strict to load what matches".to_string()),
-        LoadError::Checkpoint(inner) => hint_of(inner),
-        LoadError::Import(_) => None,
+        LoadError::NoCheckpoint { .. } => {
+            Some("give a weights file, or the directory of a run with checkpoints".to_string())
+        }
+        LoadError::Checkpoint(_) => None,
+        LoadError::Import(inner) => hint_of(inner),
+        LoadError::Values { .. } => Some(BAD_VALUES.to_string()),
     }
 }
 
-fn checkpoint(error: &CheckpointError) -> Option<String> {
+/// What to do about weights that no network can compute with.
+const BAD_VALUES: &str = "the training that wrote them diverged; use an earlier checkpoint";
+
+fn weights_import(error: &ImportError) -> Option<String> {
     match error {
-        CheckpointError::Read { path, .. } => best_of_run(path),
-        _ => None,
+        ImportError::File(inner) => hint_of(inner),
+        ImportError::Layout { .. } => Some(format!(
+            "`sedet weights inspect FILE` lists the tensors; --layout names the layout of a known \
+             library ({})",
+            Layout::ALL.map(Layout::key).join(", ")
+        )),
+        ImportError::UnknownTensors { .. } => Some(
+            "as initial weights the rest may do: --skip-unknown reads the file without these tensors"
+                .to_string(),
+        ),
+        ImportError::NegativeVariance { .. } | ImportError::NotFinite { .. } => {
+            Some(BAD_VALUES.to_string())
+        }
     }
 }
 
 fn foreign_file(error: &ForeignError) -> Option<String> {
     match error {
-        ForeignError::Read { path, .. } => best_of_run(path),
+        ForeignError::PickledModel { .. } => Some(
+            "write the state dict in Python: torch.save(model.state_dict(), \"weights.pth\")"
+                .to_string(),
+        ),
         _ => None,
     }
-}
-
-/// Returns the hint for the directory of a run in the place of a weights file.
-fn best_of_run(path: &Path) -> Option<String> {
-    let best = RunDir::at(path).best_checkpoint();
-    best.is_file()
-        .then(|| format!("the best checkpoint of this run is {}", best.display()))
 }
 
 fn weights_export(error: &ExportError) -> Option<String> {
@@ -280,7 +313,10 @@ fn download_hint(name: &str, data_dir: Option<&Path>) -> Option<String> {
 
 fn data_hint(error: &DataError) -> Option<String> {
     match error {
-        DataError::Layout(LayoutError::Ambiguous { .. }) => Some("keep one of these files".into()),
+        DataError::Layout(error) => layout_hint(error),
+        DataError::ClassNamesDiffer { .. } => {
+            Some("give the classes the same names in both".into())
+        }
         DataError::NoValidationLabels { .. } => {
             Some("`sedet data download imagenet-val-list` downloads the labels".into())
         }
@@ -292,6 +328,32 @@ fn data_hint(error: &DataError) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+fn layout_hint(error: &LayoutError) -> Option<String> {
+    Some(match error {
+        LayoutError::Ambiguous { .. } => "keep one of these files, or give one of them as the dataset".into(),
+        LayoutError::Foreign { instead, .. } => (*instead).to_owned(),
+        LayoutError::NoClassNames { .. } => {
+            "write a data.yaml with a line such as `names: [cat, dog]`, in the order of the class numbers".into()
+        }
+        LayoutError::Several { .. } => {
+            "give one of them, or several, separated by commas (their class names must be equal)".into()
+        }
+        LayoutError::OneImage { .. } => "add annotated images".into(),
+        LayoutError::NoImageFiles { is_renamed: false, .. } => {
+            "put the images into one of these directories, or correct `file_name` in the annotations".into()
+        }
+        LayoutError::NoImageFiles { .. } => {
+            "rename the files, or correct `file_name` in the annotations".into()
+        }
+        LayoutError::Unrecognized { found, .. } if !found.is_empty() => {
+            "put the annotations beside the images, or for classification the images of each class into a \
+             directory with its name"
+                .into()
+        }
+        _ => return None,
+    })
 }
 
 fn fetch_hint(error: &FetchError) -> Option<String> {
@@ -320,7 +382,10 @@ fn ground_truth_hint(error: &EvalError) -> Option<String> {
 
 fn convert_hint(error: &ConvertError) -> Option<String> {
     match error {
-        ConvertError::Exists { .. } => Some("choose another --output".into()),
+        ConvertError::Exists { .. } | ConvertError::InInput { .. } => {
+            Some("choose another --output".into())
+        }
+        ConvertError::Data(error) => data_hint(error),
         ConvertError::SameName { .. } => Some("rename one of the images".into()),
         _ => None,
     }
@@ -540,23 +605,6 @@ mod tests {
         ] {
             assert_eq!(hint_for(&error(data_dir)).as_deref(), Some(command));
         }
-    }
-
-    #[test]
-    fn the_directory_of_a_run_in_place_of_a_checkpoint_leads_to_the_best_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = || {
-            anyhow::Error::new(LoadError::from(CheckpointError::Read {
-                path: dir.path().into(),
-                source: std::io::ErrorKind::IsADirectory.into(),
-            }))
-        };
-        assert_eq!(hint_for(&error()), None);
-        let best = dir.path().join("checkpoints/best.safetensors");
-        std::fs::create_dir(dir.path().join("checkpoints")).unwrap();
-        std::fs::write(&best, "").unwrap();
-        let hint = hint_for(&error()).unwrap();
-        assert!(hint.ends_with(&best.display().to_string()), "{hint}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PredictArgs {
-    /// Model: a sedet checkpoint, or a file from torchvision, timm, detectron2, ...
+    /// Model: a sedet checkpoint, a run, or a file from torchvision, timm, detectron2, ...
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
     /// Images, directories of images, patterns such as 'photos/*.jpg', @FILE for a list with one path

@@ -8,16 +8,17 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use super::console::{debug, problem, shows_status, status};
 use super::report::report_skipped;
-use sedet_core::train::engine::{Evaluation, StepReport};
+use sedet_core::train::engine::{EpochEvaluation, EpochReport, StepReport};
 use sedet_core::train::observer::{Notice, Observer};
 use sedet_core::train::run_dir::RunDir;
+use sedet_data::text::duration;
 
 /// Prints the progress of a training run.
 #[derive(Debug)]
 pub(super) struct ConsoleProgress {
     bar: Option<ProgressBar>,
     start: Instant,
-    /// Steps done before this session.
+    /// The first step of this session.
     first: Option<usize>,
     last_line: Instant,
 }
@@ -221,12 +222,15 @@ impl ConsoleProgress {
         }
     }
 
+    /// Formats the time that is left, once there is a step after the first to measure it with.
     fn remaining(&self, report: &StepReport<'_>) -> String {
-        let first = self.first.unwrap_or(0);
-        let done = report.iteration.saturating_sub(first).max(1);
+        let done = report.iteration.saturating_sub(self.first.unwrap_or(0));
+        if done == 0 {
+            return String::new();
+        }
         let left = report.iterations.saturating_sub(report.iteration);
         let seconds = self.start.elapsed().as_secs_f64() / done as f64 * left as f64;
-        duration(seconds)
+        format!("  {} left", duration(seconds))
     }
 
     /// Begins at the first step: reading data and weights is not part of the speed.
@@ -234,7 +238,8 @@ impl ConsoleProgress {
         if self.first.is_some() {
             return;
         }
-        self.first = Some(report.iteration.saturating_sub(1));
+        self.first = Some(report.iteration);
+        self.start = Instant::now();
         if has_bar() {
             let style = ProgressStyle::with_template("{msg}\n{wide_bar} {pos}/{len}");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -250,16 +255,6 @@ impl ConsoleProgress {
     }
 }
 
-/// Formats a duration as `1 h 05 min`, `12 min 30 s` or `40 s`.
-pub(super) fn duration(seconds: f64) -> String {
-    let s = seconds.round() as u64;
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
-        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
-    }
-}
-
 impl Observer for ConsoleProgress {
     fn step(&mut self, report: &StepReport<'_>) {
         self.begin(report);
@@ -267,22 +262,7 @@ impl Observer for ConsoleProgress {
         if self.bar.is_none() && !due {
             return;
         }
-        let losses: Vec<String> = report
-            .losses
-            .iter()
-            .map(|(name, value)| format!("{name} {value:.3}"))
-            .collect();
-        let line = format!(
-            "epoch {} iteration {}/{}  {}  lr {:.2e}  {:.1} images/s  data wait {:.0} %  {} left",
-            report.epoch + 1,
-            report.iteration,
-            report.iterations,
-            losses.join("  "),
-            report.learning_rate,
-            report.images_per_second,
-            report.data_wait * 100.0,
-            self.remaining(report),
-        );
+        let line = format!("{report}{}", self.remaining(report));
         match &self.bar {
             Some(bar) => {
                 bar.set_length(report.iterations as u64);
@@ -304,22 +284,10 @@ impl Observer for ConsoleProgress {
         }
     }
 
-    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool) {
-        let numbers: Vec<String> = evaluation
-            .metrics
-            .iter()
-            .filter_map(|(name, value)| match name.as_str() {
-                "AP" | "AP50" | "AP75" => Some(format!("{name} {value:.3}")),
-                "top1" => Some(format!("top-1 {value:.2} %")),
-                _ => None,
-            })
-            .collect();
-        let best = if is_best { "  (best so far)" } else { "" };
-        self.line(&format!(
-            "epoch {}: {}{best}",
-            epoch + 1,
-            numbers.join("  ")
-        ));
+    fn evaluated(&mut self, _epoch: usize, _evaluation: &EpochEvaluation, _is_best: bool) {}
+
+    fn epoch(&mut self, report: &EpochReport<'_>) {
+        self.line(&report.to_string());
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -386,12 +354,5 @@ mod tests {
             line,
             "downloading train: 6.00 MB of 10.00 MB (60 %), 40 s left"
         );
-    }
-
-    #[test]
-    fn durations_have_two_units_at_most() {
-        assert_eq!(duration(39.6), "40 s");
-        assert_eq!(duration(750.0), "12 min 30 s");
-        assert_eq!(duration(3900.0), "1 h 05 min");
     }
 }

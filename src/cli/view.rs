@@ -31,7 +31,7 @@ pub(super) struct ViewArgs {
     /// Split to show: train, val or test [default: val]
     #[arg(long)]
     split: Option<Split>,
-    /// Checkpoint to run on the images
+    /// Checkpoint, or run, to use on the images
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Second checkpoint to compare with

@@ -17,7 +17,7 @@ use sedet_core::weights::checkpoint::{Checkpoint, Precision};
 use sedet_core::weights::export::{export, names_for};
 use sedet_core::weights::foreign::ForeignFile;
 use sedet_core::weights::layouts::{Layout, Library, recognize};
-use sedet_core::weights::load::{LoadedWeights, WeightsFile};
+use sedet_core::weights::load::{LoadedWeights, WeightsFile, weights_file};
 use sedet_core::weights::onnx::to_onnx;
 use sedet_data::eval::table::Side;
 use sedet_data::text::count;
@@ -67,6 +67,9 @@ pub(super) struct ForeignArgs {
     /// Fail on missing, mismatched or unused tensors
     #[arg(long)]
     strict: bool,
+    /// Skip tensors of layers that sedet does not have; the outputs then differ from those of the origin
+    #[arg(long, conflicts_with = "strict")]
+    skip_unknown: bool,
 }
 
 /// A layout, or `None` to detect it.
@@ -81,9 +84,10 @@ fn layout_parser() -> impl clap::builder::TypedValueParser<Value = LayoutChoice>
 impl ForeignArgs {
     /// Rejects the options when no weights file is given.
     pub(super) fn need(&self, file: &str, is_given: bool) -> anyhow::Result<()> {
-        if !is_given && (self.layout.0.is_some() || self.strict) {
+        if !is_given && (self.layout.0.is_some() || self.strict || self.skip_unknown) {
             return Err(usage_with_hint(
-                "--layout and --strict apply to a third-party checkpoint, and none is given",
+                "--layout, --strict and --skip-unknown apply to a third-party checkpoint, and none is \
+                 given",
                 format!("name the checkpoint with {file}"),
             ));
         }
@@ -91,17 +95,18 @@ impl ForeignArgs {
     }
 
     /// The file with these options.
-    pub(super) fn file(&self, path: &Path) -> WeightsFile {
-        WeightsFile {
-            path: path.to_path_buf(),
+    pub(super) fn file(&self, path: &Path) -> anyhow::Result<WeightsFile> {
+        Ok(WeightsFile {
+            path: file_of(path)?,
             layout: self.layout.0,
             strict: self.strict,
-        }
+            skip_unknown: self.skip_unknown,
+        })
     }
 
     /// Reads weights and prints the outcome for every tensor.
     pub(super) fn load(&self, path: &Path) -> anyhow::Result<LoadedWeights> {
-        Ok(self.file(path).load(&mut |report| {
+        Ok(self.file(path)?.load(&mut |report| {
             for line in report.lines() {
                 status!("weights: {line}");
             }
@@ -109,6 +114,14 @@ impl ForeignArgs {
     }
 }
 
+/// Returns the weights file that an argument stands for, and prints which file of a run is used.
+fn file_of(path: &Path) -> anyhow::Result<PathBuf> {
+    let file = weights_file(path)?;
+    if file != path {
+        status!("weights: {}", file.display());
+    }
+    Ok(file)
+}
 const INSPECT_EXAMPLES: &str = "\
 Examples:
   sedet weights inspect seresnet50.pth
@@ -248,8 +261,9 @@ impl Statistics {
 }
 
 fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    let file = ForeignFile::open(&args.file)?;
-    let what = describe(&args.file, &file)?;
+    let path = file_of(&args.file)?;
+    let file = ForeignFile::open(&path)?;
+    let what = describe(&path, &file)?;
     let mut tensors = Vec::new();
     for (name, info) in file.tensors() {
         tensors.push((name, info, Statistics::of(&file.values(name)?)));
@@ -269,7 +283,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
             })
         });
         let document = json!({
-            "file": args.file.display().to_string(),
+            "file": path.display().to_string(),
             "container": file.container().to_string(),
             "recognized_as": what,
             "values": total,
@@ -309,7 +323,7 @@ fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     sides[..3].fill(Side::Left);
     print_out(&format!(
         "{}: {}, {what}\n{}",
-        args.file.display(),
+        path.display(),
         file.container(),
         fitted(&rows, &sides, width())
     ))?;

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::print_kind;
 use crate::cli::terminal::{fitted, width};
 use crate::cli::{ImageFormat, print_out};
 use crate::cli::{problem, status};
 use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
 use sedet_core::render::{DrawnBox, save_boxes};
+use sedet_core::train::fit::fit_to_boxes;
 use sedet_core::train::training_loader;
 use sedet_data::annotations::layout::Split;
 use sedet_data::boxes::ImageSize;
@@ -64,8 +66,15 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
     let mut settings = args.set.clone();
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
-    let config = DetectionConfig::load(recipe, &settings)?;
+    let mut config = DetectionConfig::load(recipe, &settings)?;
+    print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
     let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    for note in opened.dataset.notes() {
+        problem!("{}: {note}", args.dataset);
+    }
+    if args.config.is_none() && matches!(dataset, DatasetName::Directory(_)) {
+        fit_to_boxes(&mut config, opened.dataset.store(), &settings)?;
+    }
     let categories = opened.dataset.store().categories().to_vec();
     let preprocess = config.preprocess();
     let loader = training_loader(&config, opened.dataset, preprocess)?;

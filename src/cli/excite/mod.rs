@@ -35,7 +35,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ExciteArgs {
-    /// Model: a sedet checkpoint of a classifier or a detector, or a third-party file
+    /// Model: a sedet checkpoint of a classifier or a detector, a run, or a third-party file
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
     /// Dataset to analyze

@@ -4,13 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::detection::IMPORTED;
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
     check_width, invalid_backbone,
 };
 use crate::backbones::BackboneConfig;
-use crate::backbones::zoo::network;
+use crate::backbones::zoo::{name_of, network};
 use crate::classification::classifier::ClassifierConfig;
 use sedet_data::loading::OnBadImage;
 use sedet_data::loading::transforms::classify::LabeledAugmentation;
@@ -167,6 +168,10 @@ impl Recipe for ClassificationConfig {
     fn set_base_batch_size(&mut self, images: usize) {
         self.loader.base_batch_size = images;
     }
+
+    fn loader(&self) -> (usize, OnBadImage) {
+        (self.loader.threads, self.loader.on_bad_image)
+    }
 }
 
 impl ClassificationConfig {
@@ -271,6 +276,9 @@ impl ClassificationConfig {
                 message: e.to_string(),
             })?;
             self.model.adopted = Some(table);
+            self.model.width = network.backbone.width_multiplier();
+            let name = name_of(&network.backbone);
+            self.model.backbone = name.unwrap_or_else(|| IMPORTED.to_string());
         }
         self.input.pixels = Some(PixelConfig {
             channel_order: preprocess.channel_order,
@@ -357,6 +365,10 @@ mod tests {
         config.adopt(&given, &preprocess, true).unwrap();
         let classifier = config.classifier(10).unwrap();
         assert_eq!(classifier.backbone, given.backbone);
+        assert_eq!(
+            config.model.backbone,
+            load("images", &[]).unwrap().model.backbone
+        );
         assert_eq!(classifier.num_classes, 10);
         let adopted = config.preprocess().unwrap();
         assert_eq!(adopted.mean, preprocess.mean);

@@ -10,8 +10,13 @@ use super::{
     check_width, invalid_backbone, is_set, merge, optimizer_warning,
 };
 use crate::backbones::BackboneConfig;
-use crate::backbones::zoo::{backbone, detector_names};
+use crate::backbones::zoo::{backbone, detector_names, name_of};
+use crate::detection::anchors::AnchorConfig;
 use crate::detection::faster_rcnn::{DetectorConfigError, FasterRcnnConfig, Preset};
+use crate::detection::fpn::FpnConfig;
+use crate::detection::roi_heads::RoiHeadsConfig;
+use crate::detection::rpn::RpnConfig;
+use crate::spec::{ModelSpec, NetworkConfig};
 use sedet_data::loading::OnBadImage;
 use sedet_data::loading::transforms::{Augmentation, Preprocess};
 use sedet_nn::nn::norm::NormKind;
@@ -47,6 +52,10 @@ pub struct ModelConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub imported_backbone: Option<BackboneConfig>,
+    /// Pyramid, anchors, RPN and box head of the weights that training started from; they replace the
+    /// preset's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_heads: Option<DetectorHeads>,
     /// Multiplies the backbone's channels.
     pub width: f64,
     /// The ratio r of the SE units that the named backbone has; 16 in the paper.
@@ -72,6 +81,47 @@ pub struct ModelConfig {
     #[serde(default)]
     #[schemars(!default, with = "FasterRcnnConfig")]
     pub overrides: Table,
+}
+
+/// The parts of a detector after its backbone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorHeads {
+    /// The feature pyramid.
+    pub fpn: FpnConfig,
+    /// The anchors.
+    pub anchors: AnchorConfig,
+    /// First stage.
+    pub rpn: RpnConfig,
+    /// Second stage.
+    pub roi_heads: RoiHeadsConfig,
+}
+
+impl DetectorHeads {
+    fn of(detector: &FasterRcnnConfig) -> Self {
+        Self {
+            fpn: detector.fpn,
+            anchors: detector.anchors.clone(),
+            rpn: detector.rpn.clone(),
+            roi_heads: detector.roi_heads.clone(),
+        }
+    }
+
+    fn replace(self, detector: FasterRcnnConfig) -> FasterRcnnConfig {
+        let Self {
+            fpn,
+            anchors,
+            rpn,
+            roi_heads,
+        } = self;
+        FasterRcnnConfig {
+            fpn,
+            anchors,
+            rpn,
+            roi_heads,
+            ..detector
+        }
+    }
 }
 
 /// The network's input.
@@ -104,6 +154,9 @@ pub struct LoaderSection {
     #[serde(default)]
     pub on_bad_image: OnBadImage,
 }
+
+/// The name of a backbone that came with weights and is not a published one.
+pub const IMPORTED: &str = "imported";
 
 impl Recipe for DetectionConfig {
     const TASK: Task = Task::Detection;
@@ -165,6 +218,10 @@ impl Recipe for DetectionConfig {
     fn set_base_batch_size(&mut self, images: usize) {
         self.loader.base_batch_size = images;
     }
+
+    fn loader(&self) -> (usize, OnBadImage) {
+        (self.loader.threads, self.loader.on_bad_image)
+    }
 }
 
 impl DetectionConfig {
@@ -199,6 +256,10 @@ impl DetectionConfig {
             Some(_) => "from the weights",
         };
         let detector = FasterRcnnConfig::new(self.model.preset, net.clone(), num_classes);
+        let detector = match self.model.imported_heads.clone() {
+            Some(heads) => heads.replace(detector),
+            None => detector,
+        };
         let mut detector = changed(detector, &self.model.overrides, "model.overrides")
             .map_err(|error| invalid_backbone(&net, name).unwrap_or(error))?;
         if !self.model.se.is_empty() {
@@ -284,40 +345,53 @@ impl DetectionConfig {
             || overridden.and_then(|table| table.get("layers")).is_some()
     }
 
-    /// Imports what given weights require to give the same features as in their framework: the
-    /// details of the backbone that cannot be derived from tensor shapes
-    /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the norms' epsilon
-    /// and the scaling of pixels. With `whole`, the complete backbone is imported, and none has to
-    /// be named.
+    /// Imports what given weights require to give the same outputs as in their framework: the details of
+    /// the backbone that cannot be derived from tensor shapes
+    /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the norms' epsilon and the
+    /// scaling of pixels; of a detector also everything after the backbone. With `whole`, the complete
+    /// backbone is imported, and none has to be named. From a network for images of 32 pixels, a named
+    /// backbone imports no stem; all its layers are trained. `model.overrides` and `settings` still apply.
     ///
     /// # Errors
     /// The weights' backbone is a classifier only, or `model.backbone` is unknown.
     pub fn import(
         &mut self,
-        backbone: &BackboneConfig,
-        preprocess: &Preprocess,
+        spec: &ModelSpec,
         whole: bool,
+        settings: &[String],
     ) -> Result<(), ConfigError> {
         let invalid = |message: String| ConfigError::Invalid {
             origin: "the backbone of the weights".into(),
             message,
         };
+        let mut backbone = spec.backbone();
         if whole {
             backbone
                 .pyramid_parts()
                 .map_err(|e| invalid(e.to_string()))?;
             self.model.width = backbone.width_multiplier();
-            self.model.imported_backbone = Some(backbone.clone().for_detection());
+            self.model.backbone = name_of(&backbone).unwrap_or_else(|| IMPORTED.to_string());
+            if let Some(se) = backbone.common_mut().se {
+                self.model.se_reduction = se.reduction;
+            }
+            self.model.imported_backbone = Some(backbone.for_detection());
         } else {
             let named = self.named_backbone()?;
-            let details = Table::try_from(backbone).map_err(|e| invalid(e.to_string()))?;
+            let details = Table::try_from(&backbone).map_err(|e| invalid(e.to_string()))?;
             let is_same_family = named.family() == backbone.family();
             let mut own: Table = details
                 .into_iter()
                 .filter(|(key, _)| is_same_family && named.weight_details().contains(&key.as_str()))
                 .collect();
             let epsilon = Value::Float(backbone.norm().epsilon);
-            let norm = Table::from_iter([("epsilon".to_string(), epsilon)]);
+            let mut norm = Table::from_iter([("epsilon".to_string(), epsilon)]);
+            if is_same_family && backbone.pyramid_parts().is_err() {
+                // The stem is for images of 32 pixels. The detector keeps its own, whose weights are new, so
+                // that no layer may be frozen.
+                own.remove("stem");
+                own.insert("frozen_stages".into(), Value::Integer(0));
+                norm.insert("kind".into(), Value::String("batch".into()));
+            }
             own.insert("norm".into(), Value::Table(norm));
             let given = self.model.overrides.remove("backbone");
             if let Some(Value::Table(given)) = &given {
@@ -326,6 +400,14 @@ impl DetectionConfig {
             let overrides = &mut self.model.overrides;
             overrides.insert("backbone".into(), Value::Table(own));
         }
+        if let NetworkConfig::Detection(detector) = &spec.network {
+            // It also selects how images are resized.
+            if !is_set(settings, "model.preset") {
+                self.model.preset = Preset::of(detector);
+            }
+            self.model.imported_heads = Some(DetectorHeads::of(detector));
+        }
+        let preprocess = &spec.preprocess;
         self.input.pixels = Some(PixelConfig {
             channel_order: preprocess.channel_order,
             scale: preprocess.scale,
@@ -334,13 +416,61 @@ impl DetectionConfig {
         });
         Ok(())
     }
+
+    /// Takes the sizes of inputs from given weights, except those that `settings` set.
+    pub fn import_input_size(&mut self, preprocess: &Preprocess, settings: &[String]) {
+        let is_min_set = is_set(settings, "input.min_size");
+        let is_max_set = is_set(settings, "input.max_size");
+        let InputConfig {
+            min_size, max_size, ..
+        } = &mut self.input;
+        // A size that is set moves the other where the two would contradict each other.
+        if !is_max_set {
+            let least = if is_min_set { *min_size } else { 0 };
+            *max_size = preprocess.max_size.max(least);
+        }
+        if !is_min_set {
+            *min_size = preprocess.min_size.min(*max_size);
+        }
+    }
+
+    /// Replaces sizes and aspect ratios of the anchors.
+    pub fn set_anchors(&mut self, anchors: &AnchorConfig) {
+        // Through text: an f32 such as 0.3 would be written as 0.30000001192092896.
+        let list = |values: &[f32]| {
+            let floats = values
+                .iter()
+                .filter_map(|value| value.to_string().parse().ok());
+            Value::Array(floats.map(Value::Float).collect())
+        };
+        let changes = Table::from_iter([
+            ("sizes".to_string(), list(&anchors.sizes)),
+            ("aspect_ratios".to_string(), list(&anchors.aspect_ratios)),
+        ]);
+        let changes = Table::from_iter([("anchors".to_string(), Value::Table(changes))]);
+        merge(&mut self.model.overrides, &changes);
+    }
+
+    /// Writes into the configuration what follows from it and from whether weights are loaded: the norm
+    /// layers, the frozen stages and the anchors that the detector has. The detector stays the same.
+    ///
+    /// # Errors
+    /// See [`detector`](Self::detector).
+    pub fn resolve(&mut self, pretrained: bool) -> Result<(), ConfigError> {
+        let detector = self.detector(1, pretrained)?;
+        self.set_anchors(&detector.anchors);
+        self.model.norm = detector.backbone.norm().kind;
+        self.model.frozen_stages = detector.backbone.frozen_stages();
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbones::resnet::{BlockKind, ResNetConfig, StemPooling};
+    use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling};
     use crate::backbones::zoo::network;
+    use crate::classification::classifier::ClassifierConfig;
     use crate::config::RECIPES;
     use sedet_nn::nn::se::{Gate, SeConfig, SePosition, Squeeze};
 
@@ -516,6 +646,30 @@ mod tests {
     }
 
     #[test]
+    fn a_named_backbone_keeps_its_stem_when_the_weights_are_for_images_of_32_pixels() {
+        let weights = BackboneConfig::Resnet(ResNetConfig::cifar(3));
+        let weights = classifier(weights, Preprocess::torchvision());
+        let mut config =
+            DetectionConfig::load("shapes", &["model.backbone=resnet18".to_string()]).unwrap();
+        config.import(&weights, false, &[]).unwrap();
+        let mut backbone = config.detector(3, true).unwrap().backbone;
+        assert!(backbone.pyramid_parts().is_ok());
+        let common = backbone.common_mut();
+        assert_eq!(
+            (*common.frozen_stages, common.norm.kind),
+            (0, NormKind::Batch)
+        );
+        let BackboneConfig::Resnet(found) = backbone else {
+            panic!("{}", backbone.family());
+        };
+        assert_eq!((found.stem, found.base_channels), (Stem::Conv7x7, 16));
+        assert_eq!(found.shortcut, Shortcut::ZeroPad);
+        // The whole backbone is of no use.
+        let error = config.import(&weights, true, &[]);
+        assert!(error.unwrap_err().to_string().contains("stride"));
+    }
+
+    #[test]
     fn a_width_that_a_backbone_does_not_allow_is_named_with_the_backbone() {
         let settings = ["model.backbone=se-resnext50-32x4d", "model.width=0.1"];
         let settings = settings.map(String::from);
@@ -615,8 +769,10 @@ mod tests {
         ] {
             // As in a checkpoint of a classifier.
             let weights = network(name).unwrap().backbone;
-            config.import(&weights, &preprocess, true).unwrap();
+            let spec = classifier(weights, preprocess);
+            config.import(&spec, true, &[]).unwrap();
             assert!(config.has_imported_backbone());
+            assert_eq!(config.model.backbone, name);
             let text = toml::to_string(&config).unwrap();
             let read: DetectionConfig = toml::from_str(&text).unwrap();
             assert_eq!(read, config, "{name}");
@@ -626,7 +782,8 @@ mod tests {
             assert_eq!(detector.backbone, expected, "{name}");
         }
         let cifar = network("wrn-28-10").unwrap().backbone;
-        let message = config.import(&cifar, &preprocess, true).unwrap_err();
+        let spec = classifier(cifar, preprocess);
+        let message = config.import(&spec, true, &[]).unwrap_err();
         assert!(
             message.to_string().contains("no feature map of stride 8"),
             "{message}"
@@ -642,7 +799,8 @@ mod tests {
             ..ResNetConfig::new(BlockKind::Bottleneck, [3, 4, 6, 3])
         };
         let preprocess = config.preprocess();
-        config.import(&weights.into(), &preprocess, false).unwrap();
+        let spec = classifier(weights.into(), preprocess);
+        config.import(&spec, false, &[]).unwrap();
         let BackboneConfig::Resnet(found) = config.detector(3, true).unwrap().backbone else {
             unreachable!("a ResNet is named");
         };
@@ -650,8 +808,69 @@ mod tests {
         assert_eq!(found.block, BlockKind::Basic);
         assert!(found.se.is_some() && !config.has_imported_backbone());
         let other = network("mobilenet-v1").unwrap().backbone;
-        config.import(&other, &preprocess, false).unwrap();
+        let spec = classifier(other, preprocess);
+        config.import(&spec, false, &[]).unwrap();
         assert!(config.detector(3, true).is_ok());
+    }
+
+    /// Describes a classifier as weights bring it.
+    fn classifier(backbone: BackboneConfig, preprocess: Preprocess) -> ModelSpec {
+        let network = NetworkConfig::Classification(ClassifierConfig::new(backbone, 5));
+        ModelSpec::new(network, preprocess)
+    }
+
+    #[test]
+    fn the_weights_of_a_detector_bring_everything_but_the_classes() {
+        let mut given =
+            FasterRcnnConfig::new(Preset::Detectron2, backbone("resnet50").unwrap(), 90);
+        given.fpn.channels = 128;
+        given.anchors.sizes = vec![20.0, 40.0, 80.0, 160.0, 320.0];
+        given.roi_heads.representation_size = 512;
+        let preprocess = Preprocess::detectron2().with_sizes(480, 640);
+        let spec = ModelSpec::new(NetworkConfig::Detection(given.clone()), preprocess);
+        let load = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
+            let mut config = DetectionConfig::load("fine-tune", &settings).unwrap();
+            config.import(&spec, true, &settings).unwrap();
+            config.import_input_size(&preprocess, &settings);
+            config.resolve(true).unwrap();
+            let text = config.to_toml().unwrap();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let read = DetectionConfig::load(file.path().to_str().unwrap(), &[]).unwrap();
+            assert_eq!(read, config);
+            read
+        };
+        let config = load(&[]);
+        let mut expected = given.clone();
+        expected.num_classes = 3;
+        *expected.backbone.common_mut().frozen_stages = config.model.frozen_stages;
+        assert_eq!(config.detector(3, true).unwrap(), expected);
+        assert_eq!(config.model.backbone, "resnet50");
+        assert_eq!(config.preprocess(), preprocess);
+        let config = load(&[
+            "model.overrides.anchors.aspect_ratios=[0.25, 1, 4]",
+            "input.min_size=700",
+        ]);
+        let anchors = config.detector(3, true).unwrap().anchors;
+        assert_eq!(anchors.aspect_ratios, [0.25, 1.0, 4.0]);
+        assert_eq!(anchors.sizes, given.anchors.sizes);
+        assert_eq!((config.input.min_size, config.input.max_size), (700, 700));
+    }
+
+    #[test]
+    fn the_configuration_of_a_run_without_weights_names_what_is_trained() {
+        let mut config = DetectionConfig::load("coco-torchvision", &[]).unwrap();
+        let before = config.detector(3, false).unwrap();
+        config.resolve(false).unwrap();
+        assert_eq!(config.detector(3, false).unwrap(), before);
+        assert_eq!(config.model.norm, NormKind::Batch);
+        assert_eq!(config.model.frozen_stages, 0);
+        let text = config.to_toml().unwrap();
+        assert!(
+            text.contains("sizes = [32.0, 64.0, 128.0, 256.0, 512.0]"),
+            "{text}"
+        );
     }
 
     #[test]

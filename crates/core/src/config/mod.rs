@@ -21,8 +21,10 @@ use toml::{Table, Value};
 
 pub use classification::{ClassificationConfig, ClassifierInput, ClassifierSection};
 pub use commented::{commented, table_of};
-pub use detection::{DetectionConfig, InputConfig, LoaderSection, ModelConfig};
-pub use recipes::{RECIPES, recipe_for, recipe_for_labeled};
+pub use detection::{
+    DetectionConfig, DetectorHeads, IMPORTED, InputConfig, LoaderSection, ModelConfig,
+};
+pub use recipes::{ChosenRecipe, RECIPES, default_classification, default_detection, recipe_for};
 
 pub use crate::spec::Task;
 
@@ -30,6 +32,7 @@ use self::problem::Problem;
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::ZooError;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
+use sedet_data::loading::{LoaderOptions, OnBadImage};
 use sedet_data::text::did_you_mean;
 use training::EngineConfig;
 
@@ -118,6 +121,21 @@ pub trait Recipe: Serialize + DeserializeOwned {
     /// Sets the number of images per step that the learning rate refers to.
     fn set_base_batch_size(&mut self, images: usize);
 
+    /// Returns the number of loader threads and the handling of images that cannot be read.
+    fn loader(&self) -> (usize, OnBadImage);
+
+    /// Returns the options of the loader of training batches.
+    fn loader_options(&self) -> LoaderOptions {
+        let (threads, on_bad_image) = self.loader();
+        LoaderOptions {
+            batch_size: self.batch_sizes().0,
+            threads,
+            prefetch: 2 * threads,
+            seed: self.training().seed,
+            on_bad_image,
+        }
+    }
+
     /// Loads a recipe by name, or a TOML file, and applies `KEY=VALUE` settings.
     ///
     /// # Errors
@@ -169,18 +187,6 @@ pub trait Recipe: Serialize + DeserializeOwned {
         })?;
         Ok(format!("task = \"{}\"\n{text}", Self::TASK.name()))
     }
-}
-
-/// Returns whether a key is another one, or within its table.
-fn is_within(inner: &str, outer: &str) -> bool {
-    let rest = inner.strip_prefix(outer);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// Returns whether one of the settings sets a key, a key within it, or the table that it is in.
-pub fn is_set(settings: &[String], key: &str) -> bool {
-    let mut keys = settings.iter().filter_map(|setting| key_of(setting));
-    keys.any(|set| is_within(set, key) || is_within(key, set))
 }
 
 /// The key that selects the variant of a table, such as the optimizer.
@@ -235,6 +241,18 @@ fn invalid_key(problem: Problem, origin: &str, settings: &[String]) -> ConfigErr
         None => (origin.to_string(), format!("{path}: {text}")),
     };
     ConfigError::Invalid { origin, message }
+}
+
+/// Returns whether a key is another one, or within its table.
+fn is_within(inner: &str, outer: &str) -> bool {
+    let rest = inner.strip_prefix(outer);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Returns whether one of the settings sets a key, a key within it, or the table that it is in.
+pub fn is_set(settings: &[String], key: &str) -> bool {
+    let mut keys = settings.iter().filter_map(|setting| key_of(setting));
+    keys.any(|set| is_within(set, key) || is_within(key, set))
 }
 
 /// Returns the key of a `KEY=VALUE` setting.

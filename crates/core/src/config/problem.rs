@@ -59,7 +59,9 @@ impl Problem {
 /// Returns the path of a key or a table of recipes with the name of this one, but in another table.
 fn elsewhere(path: &str) -> Option<String> {
     let name = path.rsplit('.').next()?;
-    let is_it = |known: &str| known.rsplit('.').next() == Some(name);
+    // What training imports from weights is not set by users.
+    let is_it =
+        |known: &str| known.rsplit('.').next() == Some(name) && !known.contains(".imported_");
     let keys = key_reference().into_iter().map(|key| key.key);
     let known = keys.chain(table_reference().into_keys());
     // The shortest path is the most general one.

@@ -132,6 +132,17 @@ const MMDETECTION: PresetValues = PresetValues {
 };
 
 impl Preset {
+    /// Returns the preset that a detector follows.
+    pub fn of(detector: &FasterRcnnConfig) -> Self {
+        if !detector.roi_heads.pooler.aligned {
+            Self::Torchvision
+        } else if detector.rpn.rank == ProposalRank::Logit {
+            Self::Detectron2
+        } else {
+            Self::Mmdetection
+        }
+    }
+
     const fn values(self) -> PresetValues {
         match self {
             Self::Torchvision => TORCHVISION,

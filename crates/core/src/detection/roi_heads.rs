@@ -153,16 +153,7 @@ pub fn select_training_sample(
     let matches = config
         .matcher
         .match_boxes(&target.boxes_in_input, &proposals);
-    let of_kind = |wanted: fn(&Match) -> bool| -> Vec<usize> {
-        (0..matches.len())
-            .filter(|&i| wanted(&matches[i]))
-            .collect()
-    };
-    let sample = config.sampler.sample(
-        of_kind(|m| matches!(m, Match::GroundTruth(_))),
-        of_kind(|m| *m == Match::Background),
-        order,
-    );
+    let sample = config.sampler.sample_matches(&matches, order);
     let mut chosen = sample.positive;
     chosen.extend(sample.negative);
     chosen.sort_unstable();

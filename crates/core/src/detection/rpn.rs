@@ -213,16 +213,7 @@ pub fn rpn_losses(
     let (mut sampled, mut labels) = (Vec::new(), Vec::new());
     let (mut positives, mut targets) = (Vec::new(), Vec::new());
     for (image, matches) in matches.iter().enumerate() {
-        let of_kind = |wanted: fn(&Match) -> bool| -> Vec<usize> {
-            (0..matches.len())
-                .filter(|&i| wanted(&matches[i]))
-                .collect()
-        };
-        let sample = config.sampler.sample(
-            of_kind(|m| matches!(m, Match::GroundTruth(_))),
-            of_kind(|m| *m == Match::Background),
-            order,
-        );
+        let sample = config.sampler.sample_matches(matches, order);
         let offset = image * anchors.len();
         for &i in &sample.positive {
             if let Match::GroundTruth(g) = matches[i] {
