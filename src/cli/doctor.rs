@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::terminal::{width, wrapped};
 use super::{print_out, version};
 use sedet_core::device::probe;
 use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
@@ -20,6 +21,9 @@ pub(super) struct DoctorArgs {
     #[arg(long)]
     json: bool,
 }
+
+/// Width of the name and the state before the details of a device.
+const DETAIL_INDENT: usize = 13;
 
 pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let devices = probe();
@@ -58,7 +62,8 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     );
     for device in devices {
         let state = if device.works { "works" } else { "no   " };
-        text += &format!("{:<5} {state}  {}\n", device.backend, device.detail);
+        let detail = wrapped(&device.detail, DETAIL_INDENT, width());
+        text += &format!("{:<5} {state}  {}", device.backend, detail.trim_start());
     }
     text += &match data {
         Some(path) if std::path::Path::new(&path).is_dir() => format!("data  works  {path}\n"),
