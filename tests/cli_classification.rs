@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use crate::common::command::{fails_with, sedet, text};
+use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::images::write_cifar;
 
 /// Options for a very short run.
@@ -197,7 +197,7 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
     let checkpoint = Path::new(&output).join("model.se.reduction=4/seed-1/config.toml");
     let config = std::fs::read_to_string(checkpoint).unwrap();
     assert!(config.contains("reduction = 4") && config.contains("seed = 1"));
-    fails_with(
+    is_wrong_usage(
         &with(
             &[
                 "ablate",
@@ -252,13 +252,13 @@ fn errors_of_classification_name_the_cause_and_a_hint() {
             "model.se.gate=tanh" => [&more[..], &["--backbone", "resnet20"]].concat(),
             _ => more.to_vec(),
         };
-        fails_with(&[&train[..], &more].concat(), &parts);
+        is_wrong_usage(&[&train[..], &more].concat(), &parts);
         assert!(
             !Path::new(&run).exists(),
             "nothing is left behind: {more:?}"
         );
     }
-    fails_with(
+    is_wrong_usage(
         &["train", "--dataset", "cifar10"],
         &["cifar10", "--data-dir"],
     );
@@ -279,7 +279,7 @@ fn errors_of_classification_name_the_cause_and_a_hint() {
     );
     let image_path = text(&dir.path().join("a.png"));
     image::RgbImage::new(8, 8).save(&image_path).unwrap();
-    fails_with(
+    is_wrong_usage(
         &[
             "predict",
             "--checkpoint",

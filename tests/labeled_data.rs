@@ -150,6 +150,29 @@ fn without_a_val_directory_a_tenth_is_held_out_and_stays_the_same() {
 }
 
 #[test]
+fn images_of_formats_that_are_not_supported_are_counted_in_a_note() {
+    let dir = tree(&[
+        "train/a/1.jfif",
+        "train/a/2.ppm",
+        "train/a/3.avif",
+        "train/b/1.JPE",
+        "train/b/deep/2.jp2",
+        "train/b/3.AVIF",
+        "val/a/1.mpo",
+        "val/b/1.pgm",
+    ]);
+    let train = open(dir.path(), Split::Train);
+    assert_eq!(train.class_counts(), [2, 1]);
+    let directory = dir.path().join("train");
+    let note = format!(
+        "{}: skipped 3 images in formats that are not supported (.avif: 2, .jp2: 1)",
+        directory.display()
+    );
+    assert_eq!(train.notes(), [note]);
+    assert!(open(dir.path(), Split::Val).notes().is_empty());
+}
+
+#[test]
 fn a_small_directory_keeps_an_image_of_every_class_and_holds_one_out() {
     for count in [2, 3, 5, 8] {
         let files = (0..count).flat_map(|i| [format!("a/{i}.png"), format!("b/{count}{i}.png")]);
@@ -190,9 +213,10 @@ fn unsuitable_directories_are_reported_with_a_hint() {
     assert_eq!(open(dir.path(), Split::Train).class_names(), ["a", "b"]);
 
     let dir = tree(&["train/1.jpg", "bus/1.jpg", "car/1.jpg"]);
-    assert_eq!(
-        open(dir.path(), Split::Train).class_names(),
-        ["bus", "car", "train"]
+    let message = error(dir.path(), Split::Train);
+    assert!(
+        message.contains("train: the name of a split is not a class"),
+        "{message}"
     );
 }
 

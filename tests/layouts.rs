@@ -1,7 +1,7 @@
 //! Imported weight files of other frameworks give the same outputs as in their framework.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::common::{
     Fixture, assert_close_to_largest, fixture_path, real_data, torchvision, values,
@@ -9,15 +9,20 @@ use crate::common::{
 use burn::tensor::{Device, TensorData};
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use sedet::backbones::BackboneConfig;
-use sedet::backbones::resnet::{BlockKind, Shortcut, Stem, StemPooling, StridePlace};
+use sedet::backbones::resnet::{
+    AntiAlias, BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace,
+};
 use sedet::classification::classifier::ClassifierConfig;
+use sedet::config::{DetectionConfig, Recipe as _};
+use sedet::loading::transforms::ResizeMethod;
 use sedet::model::{ImageDetection, Model, NetworkConfig};
+use sedet::weights::checkpoint::{Checkpoint, Precision};
 use sedet::weights::export::{export, names_for};
 use sedet::weights::foreign::{Container, ForeignFile};
-use sedet::weights::import::{ImportReport, import};
+use sedet::weights::import::{ImportError, ImportOptions, ImportReport, import};
 use sedet::weights::layouts::{Layout, Library};
 use sedet::weights::load::{LoadedWeights, load_weights};
-use sedet::weights::parameters::{load_named_tensors, named_tensors};
+use sedet::weights::parameters::{load_named_tensors, named_shapes, named_tensors};
 
 fn path(file: &str) -> PathBuf {
     fixture_path("layouts").join(file)
@@ -35,7 +40,7 @@ fn classifier(imported: &LoadedWeights) -> ClassifierConfig {
 }
 
 /// File name, input size, file format, part of the layout's name.
-const CASES: [(&str, &str, Container, &str); 11] = [
+const CASES: [(&str, &str, Container, &str); 16] = [
     (
         "torchvision_basic.pth",
         "75x103",
@@ -97,6 +102,36 @@ const CASES: [(&str, &str, Container, &str); 11] = [
         Container::PytorchZip,
         "chenyaofo",
     ),
+    (
+        "kuangliu_resnet.pth",
+        "32x32",
+        Container::PytorchZip,
+        "kuangliu",
+    ),
+    (
+        "resnetaa10d.safetensors",
+        "64x96",
+        Container::Safetensors,
+        "average pooling",
+    ),
+    (
+        "seresnetaa14d.pth",
+        "64x96",
+        Container::PytorchLegacy,
+        "average pooling",
+    ),
+    (
+        "resnetblur14d.pth",
+        "75x103",
+        Container::PytorchZip,
+        "blur pooling",
+    ),
+    (
+        "resnetrs14.safetensors",
+        "75x103",
+        Container::Safetensors,
+        "timm SE",
+    ),
 ];
 
 #[test]
@@ -122,12 +157,17 @@ fn every_layout_is_recognized_and_gives_the_logits_of_its_origin() {
     }
 }
 
+/// Returns the backbone of an imported classifier.
+fn resnet(imported: &LoadedWeights) -> ResNetConfig {
+    match classifier(imported).backbone {
+        BackboneConfig::Resnet(backbone) => backbone,
+        other => panic!("{}", other.family()),
+    }
+}
+
 #[test]
 fn the_configuration_is_derived_from_names_and_shapes() {
-    let of = |file: &str| match classifier(&import(&path(file), None).unwrap()).backbone {
-        BackboneConfig::Resnet(backbone) => backbone,
-        other => panic!("{file}: {}", other.family()),
-    };
+    let of = |file: &str| resnet(&import(&path(file), None).unwrap());
     let cadene = of("cadene_seresnet.pth");
     assert_eq!(cadene.stride_place, StridePlace::Conv1x1);
     assert_eq!(cadene.stem_pooling, StemPooling::CeilMode);
@@ -158,6 +198,285 @@ fn name_prefixes_are_reported_and_ema_weights_preferred() {
     let prefix = |file: &str| report(&import(&path(file), None).unwrap()).prefix.clone();
     assert_eq!(prefix("torchvision_basic.pth"), "state_dict.module.");
     assert_eq!(prefix("timm_seresnet_d.pth"), "state_dict_ema.");
+}
+
+/// Tensors of a file: shapes and values by name.
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Writes the tensors of a fixture as safetensors after a change.
+fn rewrite(fixture: &str, to: &Path, change: impl FnOnce(&mut Tensors)) {
+    let file = ForeignFile::open(&path(fixture)).unwrap();
+    let mut tensors: Tensors = file
+        .tensors()
+        .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
+        .map(|(name, info)| {
+            let values = file.values(name).unwrap();
+            (name.to_string(), (info.shape.clone(), values))
+        })
+        .collect();
+    change(&mut tensors);
+    let bytes: BTreeMap<&String, Vec<u8>> = tensors
+        .iter()
+        .map(|(name, (_, values))| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let views = tensors.iter().map(|(name, (shape, _))| {
+        let dtype = safetensors::Dtype::F32;
+        let view = safetensors::tensor::TensorView::new(dtype, shape.clone(), &bytes[name]);
+        (name, view.unwrap())
+    });
+    safetensors::serialize_to_file(views, None, to).unwrap();
+}
+
+#[test]
+fn a_tensor_in_a_block_that_sedet_has_no_layer_for_is_an_error_unless_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("extra.safetensors");
+    let extra = |name: &str| {
+        rewrite("torchvision_resnext.safetensors", &file, |tensors| {
+            tensors.insert(name.to_string(), (vec![1], vec![0.5]));
+        });
+    };
+    for (name, words) in [
+        ("layer2.0.conv1.bias", "1 tensor inside the network"),
+        ("layer3.0.gate.weight", "layer3.0.gate.weight"),
+        ("conv2.weight", "conv2.weight"),
+        ("layer1.0.se.conv.weight", "efficient channel attention"),
+    ] {
+        extra(name);
+        let error = import(&file, None).unwrap_err();
+        assert!(
+            matches!(error, ImportError::UnknownTensors { .. }),
+            "{error}"
+        );
+        let message = error.to_string();
+        assert!(message.contains("extra.safetensors: "), "{message}");
+        assert!(
+            message.contains(words) && message.contains(name),
+            "{message}"
+        );
+        let options = ImportOptions {
+            skip_unknown: true,
+            ..ImportOptions::default()
+        };
+        let imported = import(&file, options).unwrap();
+        assert_eq!(report(&imported).skipped, [name]);
+        assert!(report(&imported).network_is_whole());
+    }
+    // What comes after the network is not needed for its outputs.
+    extra("projection.weight");
+    assert_eq!(
+        report(&import(&file, None).unwrap()).skipped,
+        ["projection.weight"]
+    );
+}
+
+#[test]
+fn a_negative_variance_is_an_error_that_names_the_tensor() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("negative.safetensors");
+    rewrite("torchvision_resnext.safetensors", &file, |tensors| {
+        let (_, variances) = tensors.get_mut("layer2.0.bn1.running_var").unwrap();
+        variances[..2].fill(-0.25);
+    });
+    let message = import(&file, None).unwrap_err().to_string();
+    assert!(
+        message.ends_with(
+            "negative.safetensors: tensor layer2.0.bn1.running_var has 2 negative values; a variance is \
+             at least 0"
+        ),
+        "{message}"
+    );
+    // So it is in a checkpoint of sedet.
+    let imported = import(&path("torchvision_resnext.safetensors"), None).unwrap();
+    for (name, value, words) in [
+        ("backbone.bn1.running_var", -1.0, "1 negative value"),
+        ("fc.bias", f32::NAN, "1 NaN or infinite value"),
+    ] {
+        let mut weights = imported.weights.clone();
+        let mut values: Vec<f32> = weights[name].iter::<f32>().collect();
+        values[0] = value;
+        let shape = weights[name].shape().to_vec();
+        weights.insert(name.into(), TensorData::new(values, shape));
+        let checkpoint = Checkpoint {
+            spec: imported.spec.clone(),
+            progress: None,
+            weights,
+            optimizer: BTreeMap::new(),
+            ema: BTreeMap::new(),
+        };
+        let file = dir.path().join("native.safetensors");
+        checkpoint.save(&file, Precision::Full).unwrap();
+        let message = Model::load(&file, &Device::flex()).unwrap_err().to_string();
+        let expected = format!("native.safetensors: tensor {name} has {words}");
+        assert!(message.contains(&expected), "{message}");
+    }
+}
+
+#[test]
+fn a_backbone_without_its_last_layer_is_taken_by_a_detector() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("headless.safetensors");
+    rewrite("torchvision_resnext.safetensors", &file, |tensors| {
+        tensors.retain(|name, _| !name.starts_with("fc."));
+    });
+    let loaded = load_weights(&file, None).unwrap();
+    assert_eq!(loaded.spec.missing, ["fc.bias", "fc.weight"]);
+    let assumptions = &report(&loaded).assumptions;
+    assert!(
+        assumptions.contains(&"a backbone without its last layer".into()),
+        "{assumptions:?}"
+    );
+    let mut config = DetectionConfig::load("shapes", &[]).unwrap();
+    config.import(&loaded.spec, true, &[]).unwrap();
+    let detector = config.detector(3, true).unwrap().init(&Device::flex());
+    let in_backbone = |name: &&String| name.starts_with("backbone.");
+    let wanted = named_shapes(&detector);
+    assert!(wanted.keys().any(|name| name.starts_with("backbone.")));
+    for name in wanted.keys().filter(in_backbone) {
+        assert_eq!(
+            loaded.weights[name].shape().to_vec(),
+            wanted[name],
+            "{name}"
+        );
+    }
+    // It is no classifier.
+    let message = Model::from_weights(loaded, &file, &Device::flex())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("headless.safetensors: 2 tensors"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_network_in_an_entry_backbone_is_read_with_the_names_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("entry.safetensors");
+    rewrite("akamaster_resnet.th", &file, |tensors| {
+        let renamed = std::mem::take(tensors).into_iter().map(|(name, tensor)| {
+            let name = name.replace("state_dict.module.", "backbone.");
+            (name, tensor)
+        });
+        tensors.extend(renamed);
+    });
+    let imported = import(&file, None).unwrap();
+    let original = import(&path("akamaster_resnet.th"), None).unwrap();
+    assert_eq!(report(&imported).layout, Layout::Akamaster);
+    assert_eq!(report(&imported).prefix, "backbone.");
+    assert!(report(&imported).is_complete());
+    assert_eq!(imported.spec, original.spec);
+    assert_eq!(imported.weights, original.weights);
+}
+
+#[test]
+fn of_the_two_encoders_of_moco_the_query_encoder_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("moco.safetensors");
+    rewrite("torchvision_resnext.safetensors", &file, |tensors| {
+        for (name, (shape, values)) in std::mem::take(tensors) {
+            let zeros = vec![0.0; values.len()];
+            tensors.insert(format!("module.encoder_q.{name}"), (shape.clone(), values));
+            tensors.insert(format!("module.encoder_k.{name}"), (shape, zeros));
+        }
+    });
+    let imported = import(&file, None).unwrap();
+    let original = import(&path("torchvision_resnext.safetensors"), None).unwrap();
+    assert_eq!(imported.weights, original.weights);
+    let lines = report(&imported).lines().join("\n");
+    for words in [
+        "'module.encoder_q.', not 'module.encoder_k.'",
+        "tensors of another network, 'module.encoder_k.'",
+    ] {
+        assert!(lines.contains(words), "{lines}");
+    }
+    assert!(!lines.contains("encoder_k.conv1"), "{lines}");
+}
+
+#[test]
+fn anti_aliased_networks_are_recognized_by_what_names_their_architecture() {
+    let kind = |file: &Path, layout: Option<Layout>| {
+        let imported = import(file, layout).unwrap();
+        let assumptions = report(&imported).assumptions.join("; ");
+        (resnet(&imported).anti_alias, assumptions)
+    };
+    let (average, blur) = (Some(AntiAlias::AveragePool), Some(AntiAlias::BlurPool));
+    let dir = tempfile::tempdir().unwrap();
+    let in_directory = |directory: &str| {
+        let directory = dir.path().join(directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("model.safetensors");
+        std::fs::copy(path("resnetaa10d.safetensors"), &file).unwrap();
+        file
+    };
+    // The name of the file, and that of a directory in the cache of the Hugging Face Hub.
+    assert_eq!(kind(&path("resnetblur14d.pth"), None).0, blur);
+    let (found, said) = kind(
+        &in_directory("models--timm--seresnextaa101d_32x8d.sw_in12k/snapshots/0a1b"),
+        None,
+    );
+    assert_eq!(found, average);
+    assert!(said.contains("from the name of the directory"), "{said}");
+    // A config.json beside the file overrides its name.
+    let file = in_directory("plain");
+    assert_eq!(kind(&file, None).0, None);
+    let config = file.with_file_name("config.json");
+    std::fs::write(
+        &config,
+        r#"{"architecture": "resnetblur50", "num_classes": 5}"#,
+    )
+    .unwrap();
+    let (found, said) = kind(&file, None);
+    assert_eq!(found, blur);
+    assert!(
+        said.contains("blur pooling (anti-aliased), from the config.json"),
+        "{said}"
+    );
+    let named = file.with_file_name("resnetaa50.safetensors");
+    std::fs::copy(&file, &named).unwrap();
+    std::fs::write(&config, r#"{"architecture": "resnet50d"}"#).unwrap();
+    assert_eq!(kind(&named, None).0, None);
+    // The layout overrides everything.
+    assert_eq!(kind(&named, Some(Layout::TimmAa)).0, average);
+    assert_eq!(kind(&named, Some(Layout::TimmBlur)).0, blur);
+    std::fs::remove_file(&config).unwrap();
+    assert_eq!(kind(&named, Some(Layout::Torchvision)).0, None);
+}
+
+#[test]
+fn the_preprocessing_of_timm_s_config_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("model.safetensors");
+    std::fs::copy(path("resnetrs14.safetensors"), &file).unwrap();
+    let usual = import(&file, None).unwrap().spec.preprocess;
+    let config = |text: &str| {
+        std::fs::write(file.with_file_name("config.json"), text).unwrap();
+        import(&file, None).unwrap()
+    };
+    let stated = config(
+        r#"{"architecture": "resnetrs50", "pretrained_cfg": {"input_size": [3, 160, 160],
+            "interpolation": "bilinear", "crop_pct": 0.91, "crop_mode": "center",
+            "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}}"#,
+    );
+    let input = stated.spec.preprocess;
+    assert_eq!((input.mean, input.std), ([0.5, 0.4, 0.3], [0.2, 0.25, 0.5]));
+    assert_eq!((input.min_size, input.center_crop), (175, Some(160)));
+    assert_eq!(input.resize_method, ResizeMethod::Pillow);
+    let assumptions = report(&stated).assumptions.join("; ");
+    assert!(
+        assumptions.contains("from the config.json"),
+        "{assumptions}"
+    );
+    // Other programs have files of that name, too; what sedet cannot follow is not used by halves.
+    for text in [
+        "{}",
+        "[1",
+        r#"{"pretrained_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.0]}}"#,
+        r#"{"pretrained_cfg": {"input_size": [3, 160, 160], "interpolation": "random", "crop_pct": 0.9,
+            "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.5]}}"#,
+    ] {
+        assert_eq!(config(text).spec.preprocess, usual, "{text}");
+    }
 }
 
 /// Returns the weights of the small detector with native names, by the name mapping of the parity
@@ -353,6 +672,7 @@ fn an_export_is_read_back_unchanged_and_has_the_shapes_of_its_library() {
         ("layouts/timm_seresnet_d.pth", Library::Timm),
         ("layouts/cadene_seresnet.pth", Library::Timm),
         ("layouts/cadene_senet.npz", Library::Timm),
+        ("layouts/resnetrs14.safetensors", Library::Timm),
         ("layouts/torchvision_old_detector.pth", Library::Torchvision),
     ] {
         let imported = import(&fixture_path(file), None).unwrap();
@@ -394,6 +714,7 @@ fn an_export_without_an_equivalent_network_is_rejected() {
     for (file, library, why) in [
         ("cadene_seresnet.pth", Library::Torchvision, "SE units"),
         ("akamaster_resnet.th", Library::Timm, "CIFAR"),
+        ("resnetaa10d.safetensors", Library::Timm, "anti-aliased"),
         ("detectron2_detector.pkl", Library::Torchvision, "stride"),
         (
             "torchvision_old_detector.pth",
@@ -431,7 +752,7 @@ fn damaged_and_unknown_files_are_reported_with_the_reason() {
         }
     }
     let huge = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
-    assert!(message("huge.safetensors", &huge).contains("unknown format"));
+    assert!(message("huge.safetensors", &huge).contains("unknown weights file format"));
     let long = [&50_000u64.to_le_bytes()[..], b"{\"a\":"].concat();
     assert!(message("long.safetensors", &long).contains("the header is truncated"));
     message("text.pth", b"import os; os.system('rm -rf /')");

@@ -43,7 +43,6 @@ fn overfit(settings: &[&str]) -> f64 {
     let mut model = network.init(&device);
     let split = OpenedSplit {
         dataset: dataset.clone(),
-        annotations: None,
     };
     let results = tempfile::tempdir().unwrap();
     let task = DetectionTask {

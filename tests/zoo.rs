@@ -16,7 +16,9 @@ use sedet::backbones::BackboneConfig;
 use sedet::backbones::bn_inception::BnInceptionConfig;
 use sedet::backbones::inception_resnet_v2::InceptionResnetV2Config;
 use sedet::backbones::mobilenet::MobilenetConfig;
-use sedet::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
+use sedet::backbones::resnet::{
+    AntiAlias, BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace,
+};
 use sedet::backbones::shufflenet::ShufflenetConfig;
 use sedet::backbones::summary::{LayerKind, LayerSummary, Summary};
 use sedet::backbones::vgg::VggConfig;
@@ -26,6 +28,8 @@ use sedet::classification::classifier::{Classifier, ClassifierConfig};
 use sedet::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use sedet::detection::sampler::SampleOrder;
 use sedet::detection::{ImageBatch, Target};
+use sedet::loading::batch::pad_images;
+use sedet::loading::transforms::PreparedImage;
 use sedet::nn::norm::NormKind;
 use sedet::nn::se::{SeConfig, SePosition, Squeeze};
 use sedet::weights::parameters::{NamedTensors, load_named_tensors, named_shapes};
@@ -330,28 +334,111 @@ fn gradients_of_every_family_equal_torch_s() {
             .values()
             .map(|(_, gradient)| length(gradient))
             .fold(0.0, f64::max);
-        for (name, (shape, gradient)) in found {
-            let gradient = match shape.as_slice() {
-                &[d_in, d_out] => transposed(&gradient, d_in, d_out),
-                _ => gradient,
-            };
-            let direction = numbers(&format!("{name}#"), gradient.len(), -1.0, 1.0);
-            let product: f64 = gradient
-                .iter()
-                .zip(&direction)
-                .map(|(g, d)| f64::from(*g) * f64::from(*d))
-                .sum();
+        for (name, gradient) in found {
             let expected = fixture.floats(&format!("gradients.{family}.{name}"));
-            let [expected_length, expected_product] = [expected[0], expected[1]].map(f64::from);
-            // The gradient of a bias before a norm is only rounding error.
-            let tolerance = 1e-3 * expected_length + 1e-5 * longest;
+            assert_gradient(family, &name, gradient, &expected, longest, 1e-3);
+        }
+    }
+}
+
+/// Compares a gradient with torch's by its length and its product with a hashed vector.
+fn assert_gradient(
+    family: &str,
+    name: &str,
+    (shape, gradient): (Vec<usize>, Vec<f32>),
+    expected: &[f32],
+    longest: f64,
+    relative: f64,
+) {
+    let gradient = match shape.as_slice() {
+        &[d_in, d_out] => transposed(&gradient, d_in, d_out),
+        _ => gradient,
+    };
+    let direction = numbers(&format!("{name}#"), gradient.len(), -1.0, 1.0);
+    let product: f64 = gradient
+        .iter()
+        .zip(&direction)
+        .map(|(g, d)| f64::from(*g) * f64::from(*d))
+        .sum();
+    let [expected_length, expected_product] = [expected[0], expected[1]].map(f64::from);
+    // The gradient of a bias before a norm is only rounding error.
+    let tolerance = relative * expected_length + 1e-5 * longest;
+    assert!(
+        (length(&gradient) - expected_length).abs() <= tolerance
+            && (product - expected_product).abs() <= tolerance,
+        "{family}: {name}: length {} for {expected_length}, product {product} for \
+         {expected_product}",
+        length(&gradient)
+    );
+}
+
+/// With the same weights, image and samples, the detectors on the small families have torchvision's losses
+/// and gradients; norms are frozen.
+#[test]
+fn losses_and_gradients_of_detectors_of_every_family_equal_torchvision_s() {
+    let fixture = Fixture::open("zoo_detectors.safetensors");
+    let device = crate::common::device().autodiff();
+    let size = ImageSize::new(75, 103);
+    for (family, backbone, _) in narrow_networks() {
+        let mut backbone = backbone.for_detection();
+        *backbone.common_mut().se = Some(SeConfig::default());
+        backbone.common_mut().norm.kind = NormKind::Frozen;
+        let mut config = FasterRcnnConfig::new(Preset::Torchvision, backbone, 3);
+        config.fpn.channels = 6;
+        config.anchors.sizes = vec![8.0, 16.0, 32.0, 64.0, 128.0];
+        config.rpn.train_limits.pre_nms = 80;
+        config.rpn.train_limits.post_nms = 60;
+        config.rpn.sampler.batch_size_per_image = 64;
+        config.roi_heads.sampler.batch_size_per_image = 32;
+        config.roi_heads.representation_size = 32;
+        let detector = with_initial_weights(config.init(&device));
+        let number = fixture.ints(&format!("{family}.image"))[0];
+        let pixels = 3 * size.height * size.width;
+        let image = PreparedImage {
+            pixels: numbers(&format!("image{number}"), pixels, -1.0, 1.0),
+            image_size: size,
+            input_size: size,
+        };
+        let (pixels, shape) = pad_images(&[image], 32);
+        let batch = ImageBatch {
+            pixels: Tensor::from_data(TensorData::new(pixels, shape), &device),
+            input_sizes: vec![size],
+        };
+        let target = Target {
+            boxes_in_input: vec![
+                BoxXyxy::new(10.0, 12.0, 60.0, 70.0),
+                BoxXyxy::new(30.0, 5.0, 95.0, 40.0),
+            ],
+            labels: vec![1, 0],
+        };
+        let losses = detector.losses(batch, &[target], &mut SampleOrder::InOrder);
+        let gradients = gradients_by_name(&detector, &losses.total().backward());
+        for (native, external) in [
+            (losses.classifier, "loss_classifier"),
+            (losses.box_reg, "loss_box_reg"),
+            (losses.objectness, "loss_objectness"),
+            (losses.rpn_box, "loss_rpn_box_reg"),
+        ] {
+            let expected = fixture.floats(&format!("{family}.{external}"))[0];
+            let found = values(native.inner())[0];
             assert!(
-                (length(&gradient) - expected_length).abs() <= tolerance
-                    && (product - expected_product).abs() <= tolerance,
-                "{family}: {name}: length {} for {expected_length}, product {product} for \
-                 {expected_product}",
-                length(&gradient)
+                (found - expected).abs() <= 3e-4 * expected.abs(),
+                "{family} {external}: {found} instead of {expected}"
             );
+        }
+        let prefix = format!("{family}.grad.");
+        let names = fixture.names().into_iter();
+        let expected = names.filter_map(|name| Some(name.strip_prefix(&prefix)?.to_owned()));
+        let expected: BTreeSet<String> = expected.filter(|n| !n.contains(".norm.")).collect();
+        assert!(
+            expected.iter().eq(gradients.keys()),
+            "{family}: the same have gradients"
+        );
+        let lengths = gradients.values().map(|(_, gradient)| length(gradient));
+        let longest = lengths.fold(0.0, f64::max);
+        for (name, gradient) in gradients {
+            let expected = fixture.floats(&format!("{prefix}{name}"));
+            assert_gradient(family, &name, gradient, &expected, longest, 2e-3);
         }
     }
 }
@@ -629,10 +716,15 @@ fn declared_sizes_of_unusual_resnets_equal_actual_sizes() {
     let stem = Stem::Deep {
         channels: [32, 32, 64],
     };
-    for (stem, stem_pooling) in [
-        (Stem::Conv7x7, StemPooling::CeilMode),
-        (Stem::Cifar, StemPooling::Padded),
-        (stem, StemPooling::Padded),
+    let (average, blur) = (Some(AntiAlias::AveragePool), Some(AntiAlias::BlurPool));
+    for (stem, stem_pooling, anti_alias) in [
+        (Stem::Conv7x7, StemPooling::CeilMode, None),
+        (Stem::Cifar, StemPooling::Padded, None),
+        (stem, StemPooling::Padded, None),
+        (stem, StemPooling::Conv3x3, None),
+        (Stem::Conv7x7, StemPooling::Padded, average),
+        (stem, StemPooling::Padded, blur),
+        (Stem::Cifar, StemPooling::Padded, blur),
     ] {
         for shortcut in [
             Shortcut::Conv1x1,
@@ -644,6 +736,7 @@ fn declared_sizes_of_unusual_resnets_equal_actual_sizes() {
                 width_multiplier: 1.0 / 16.0,
                 stem,
                 stem_pooling,
+                anti_alias,
                 shortcut,
                 se: Some(SeConfig::default()),
                 ..ResNetConfig::new(BlockKind::Bottleneck, [1, 1, 1, 0])

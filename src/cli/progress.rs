@@ -1,12 +1,13 @@
-//! Progress on stderr: a bar on a terminal, plain lines elsewhere.
+//! Progress on stderr: a bar on a terminal, a line every ten seconds elsewhere, nothing with `--quiet`.
 
 use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
+use super::console::{debug, problem, shows_status, status};
 use super::report::report_skipped;
-use super::status;
 use sedet_core::train::engine::{EpochEvaluation, EpochReport, StepReport};
 use sedet_core::train::observer::{Notice, Observer};
 use sedet_core::train::run_dir::RunDir;
@@ -23,7 +24,176 @@ pub(super) struct ConsoleProgress {
 }
 
 /// Time between lines where there is no terminal.
-const LINE_INTERVAL: Duration = Duration::from_secs(15);
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Returns whether progress is shown as a bar.
+fn has_bar() -> bool {
+    shows_status() && std::io::stderr().is_terminal()
+}
+
+/// What the progress of an operation counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Images.
+    Images,
+    /// Bytes.
+    Bytes,
+}
+
+impl Unit {
+    /// Returns the template of a bar.
+    fn style(self) -> ProgressStyle {
+        let template = match self {
+            Self::Images => "{msg} {wide_bar} {pos}/{len} {eta}",
+            Self::Bytes => {
+                "{msg} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec} {wide_bar} {eta}"
+            }
+        };
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    }
+
+    fn amount(self, number: u64) -> String {
+        match self {
+            Self::Images => number.to_string(),
+            Self::Bytes => DecimalBytes(number).to_string(),
+        }
+    }
+}
+
+/// The progress of one operation after another.
+#[derive(Debug)]
+pub(super) struct Meter {
+    bar: Option<ProgressBar>,
+    phase: Mutex<Phase>,
+}
+
+/// The operation in progress.
+#[derive(Debug)]
+struct Phase {
+    /// What is being done, such as `evaluating`.
+    what: String,
+    unit: Unit,
+    begun: Instant,
+    /// Amount that was done at the start; it does not count for the speed.
+    first: u64,
+    done: u64,
+    last_line: Instant,
+}
+
+impl Phase {
+    fn new(what: &str, unit: Unit, first: u64, now: Instant) -> Self {
+        Self {
+            what: what.to_string(),
+            unit,
+            begun: now,
+            first,
+            done: first,
+            last_line: now,
+        }
+    }
+
+    /// Returns the line to print at this time, if the last one was long enough ago.
+    fn line(&mut self, total: Option<u64>, now: Instant) -> Option<String> {
+        if now.duration_since(self.last_line) < LINE_INTERVAL {
+            return None;
+        }
+        self.last_line = now;
+        let amount = |number| self.unit.amount(number);
+        let done = amount(self.done);
+        let noun = match self.unit {
+            Unit::Images => " images",
+            Unit::Bytes => "",
+        };
+        let Some(total) = total else {
+            return Some(format!("{}: {done}{noun}", self.what));
+        };
+        let per_second = self.done.saturating_sub(self.first) as f64
+            / now.duration_since(self.begun).as_secs_f64();
+        let left = if per_second > 0.0 {
+            let seconds = total.saturating_sub(self.done) as f64 / per_second;
+            format!(", {} left", duration(seconds))
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "{}: {done} of {}{noun} ({:.0} %){left}",
+            self.what,
+            amount(total),
+            100.0 * self.done as f64 / total.max(1) as f64
+        ))
+    }
+
+    /// Prints the time that the operation took.
+    fn report(&self) {
+        debug!("{}: {:.3} s", self.what, self.begun.elapsed().as_secs_f64());
+    }
+}
+
+impl Meter {
+    /// Begins an operation.
+    pub(super) fn new(what: &str, unit: Unit) -> Self {
+        let bar = has_bar().then(|| {
+            ProgressBar::no_length()
+                .with_style(unit.style())
+                .with_message(what.to_string())
+        });
+        Self {
+            bar,
+            phase: Mutex::new(Phase::new(what, unit, 0, Instant::now())),
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins the next operation if this is not the one in progress, of which `done` is done already.
+    pub(super) fn begin(&self, what: &str, unit: Unit, done: u64) {
+        let mut phase = self.phase();
+        if phase.what == what && done >= phase.done {
+            return;
+        }
+        if phase.what != what {
+            phase.report();
+        }
+        *phase = Phase::new(what, unit, done, Instant::now());
+        if let Some(bar) = &self.bar {
+            bar.set_style(unit.style());
+            bar.set_message(what.to_string());
+            bar.reset();
+            bar.set_position(done);
+            bar.reset_eta();
+        }
+    }
+
+    /// Shows how much is done.
+    pub(super) fn show(&self, done: u64, total: Option<u64>) {
+        let mut phase = self.phase();
+        phase.done = done;
+        match &self.bar {
+            Some(bar) => {
+                if let Some(total) = total {
+                    bar.set_length(total);
+                }
+                bar.set_position(done);
+            }
+            None => {
+                if let Some(line) = phase.line(total, Instant::now()) {
+                    status!("{line}");
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.phase().report();
+    }
+}
 
 impl Default for ConsoleProgress {
     fn default() -> Self {
@@ -70,7 +240,7 @@ impl ConsoleProgress {
         }
         self.first = Some(report.iteration);
         self.start = Instant::now();
-        if std::io::stderr().is_terminal() {
+        if has_bar() {
             let style = ProgressStyle::with_template("{msg}\n{wide_bar} {pos}/{len}");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             self.bar = Some(ProgressBar::new(0).with_style(style));
@@ -107,8 +277,10 @@ impl Observer for ConsoleProgress {
     }
 
     fn evaluating(&mut self, epoch: usize) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("epoch {}: evaluating", epoch + 1));
+        let message = format!("epoch {}: evaluating", epoch + 1);
+        match &self.bar {
+            Some(bar) => bar.set_message(message),
+            None => status!("{message}"),
         }
     }
 
@@ -142,7 +314,45 @@ impl Observer for ConsoleProgress {
                 self.end();
                 status!("{notice}");
             }
+            Notice::SettingWarning(_) | Notice::Recovered { .. } => {
+                self.end();
+                problem!("{notice}");
+            }
             _ => self.line(&notice.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_terminal_a_line_appears_every_ten_seconds() {
+        let start = Instant::now();
+        let after = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut phase = Phase::new("evaluating", Unit::Images, 0, start);
+        let mut line_at = |seconds: u64, done: u64, total| {
+            phase.done = done;
+            phase.line(total, after(seconds))
+        };
+        assert_eq!(line_at(9, 45, Some(200)), None);
+        let line = line_at(10, 50, Some(200)).unwrap();
+        assert_eq!(line, "evaluating: 50 of 200 images (25 %), 30 s left");
+        assert_eq!(line_at(19, 95, Some(200)), None);
+        let line = line_at(25, 125, None).unwrap();
+        assert_eq!(line, "evaluating: 125 images");
+    }
+
+    #[test]
+    fn bytes_that_were_there_before_do_not_count_for_the_remaining_time() {
+        let start = Instant::now();
+        let mut phase = Phase::new("downloading train", Unit::Bytes, 5_000_000, start);
+        phase.done = 6_000_000;
+        let line = phase.line(Some(10_000_000), start + LINE_INTERVAL).unwrap();
+        assert_eq!(
+            line,
+            "downloading train: 6.00 MB of 10.00 MB (60 %), 40 s left"
+        );
     }
 }

@@ -9,12 +9,23 @@ use super::{DeviceArgs, print_out, status, stop_on_ctrl_c, whole_number};
 use sedet_core::report::Evaluation;
 use sedet_core::train::engine::Outcome;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
+use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::loading::OnBadImage;
 use sedet_data::text::{count, duration};
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet train --dataset shapes
+  sedet train --dataset photos/
+  sedet train --dataset photos/ --weights faster_rcnn.pth --epochs 12
+  sedet train --dataset coco --data-dir /data --backbone se-resnet50
+  sedet train --resume runs/photos";
+
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct TrainArgs {
-    /// Detection: shapes, blood-cells, coco or a directory with annotations; classification: imagenet,
+    /// Detection: shapes, blood-cells, coco, a directory with annotations, an annotation file (COCO
+    /// JSON, data.yaml, CSV), or several of them, separated by commas; classification: imagenet,
     /// places365, places365-challenge, cifar10, cifar100 or a directory of class directories
     #[arg(long, required_unless_present = "resume")]
     dataset: Option<String>,
@@ -36,14 +47,15 @@ pub(super) struct TrainArgs {
 
 /// The options of every subcommand that trains.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Recipe")]
 pub(super) struct RecipeArgs {
     /// Directory of the named datasets [default: $SEDET_DATA]
-    #[arg(long)]
+    #[arg(long, help_heading = None::<&str>)]
     data_dir: Option<PathBuf>,
     /// Recipe name or TOML file [default: chosen by the dataset]
     #[arg(long)]
     config: Option<String>,
-    /// Override one value of the recipe, such as train.epochs=12; repeatable
+    /// Override one value of the recipe, such as train.epochs=12; repeatable (see `sedet config list`)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Backbone, such as se-resnet50 (see `sedet models`) [default: the recipe's]
@@ -103,8 +115,10 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
         },
         None => {
             let dataset = args.dataset.unwrap_or_default();
-            let name = Path::new(&dataset).file_name().unwrap_or("run".as_ref());
-            let default = Path::new("runs").join(name);
+            let recognized =
+                AnyDatasetName::parse(&dataset)?.recognize(args.recipe.data_dir.as_deref())?;
+            status!("{dataset}: {}", recognized.kind());
+            let default = Path::new("runs").join(AnyDatasetName::short_name(&dataset));
             Start::New {
                 output: args.output.unwrap_or(default),
                 seed: args.seed,

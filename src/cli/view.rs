@@ -10,7 +10,14 @@ use super::hints::advise;
 use sedet_data::annotations::layout::Split;
 use sedet_viewer::{Opening, RendererChoice};
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet view
+  sedet view runs/shapes
+  sedet view --dataset photos/ --checkpoint best.safetensors";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ViewArgs {
     /// Run, checkpoint, image, directory, dataset, results or excitation file to open
     /// [default: the shipped detector on generated scenes]

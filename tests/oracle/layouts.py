@@ -10,10 +10,12 @@ descriptions, with their names. Input sizes are odd, so that a wrong pooling or 
 """
 
 from collections import OrderedDict
+from functools import partial
 
 import numpy
 import safetensors.torch
 import torch
+from timm.layers import BlurPool2d, SEModule
 from timm.models import resnet as timm_resnet
 from timm.models import senet as timm_senet
 from torch import nn
@@ -26,6 +28,9 @@ from tiny_resnet import TinyResNet, TinySeResNet, randomise
 FOLDER = common.FIXTURES / "layouts"
 CLASSES = 5
 WIDTH = 4
+EVEN_SIZE = (64, 96)
+# timm's SE unit with the reduction of ResNet-RS.
+RS_UNIT = partial(SEModule, rd_ratio=0.25)
 
 
 class WithHead(nn.Module):
@@ -119,16 +124,17 @@ class MoskomuleBottleneck(torchvision_resnet.Bottleneck):
 
 
 class CifarNet(nn.Module):
-    """He et al.'s CIFAR network of three stages; option A pads the shortcut with zeros on both sides (akamaster),
-    option B projects it (chenyaofo)."""
+    """He et al.'s CIFAR network; option A pads the shortcut with zeros on both sides (akamaster), option B projects it
+    (chenyaofo, and with four stages kuangliu)."""
 
-    def __init__(self, option, blocks):
+    def __init__(self, option, blocks, stages=3):
         super().__init__()
         self.option = option
+        self.stages = stages
         self.conv1 = nn.Conv2d(3, WIDTH, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTH)
         previous = WIDTH
-        for stage in range(3):
+        for stage in range(stages):
             planes = WIDTH * 2**stage
             layers = []
             for block in range(blocks):
@@ -151,8 +157,8 @@ class CifarNet(nn.Module):
 
     def forward(self, x):
         x = functional.relu(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3):
-            for block in stage:
+        for stage in range(self.stages):
+            for block in getattr(self, f"layer{stage + 1}"):
                 x = self.block(block, x)
         return x
 
@@ -160,17 +166,18 @@ class CifarNet(nn.Module):
 class DeepTimm(nn.Module):
     """timm's own ResNet-D: deep stem, average pooling in the shortcuts."""
 
-    def __init__(self):
+    def __init__(self, block=timm_resnet.Bottleneck, layers=(1, 2, 1, 1), attention="se", **options):
         super().__init__()
         self.net = timm_resnet.ResNet(
-            timm_resnet.Bottleneck,
-            (1, 2, 1, 1),
+            block,
+            layers,
             num_classes=CLASSES,
             channels=tuple(WIDTH * 2**stage for stage in range(4)),
             stem_type="deep",
             stem_width=WIDTH,
             avg_down=True,
-            block_args={"attn_layer": "se"},
+            block_args={"attn_layer": attention},
+            **options,
         )
 
     def forward(self, x):
@@ -224,6 +231,9 @@ def cases():
     def safe(state, path):
         safetensors.torch.save_file(state, path)
 
+    def shortcut(state, path):
+        zipped({k.replace("downsample", "shortcut"): v for k, v in state.items()}, path)
+
     def mmpretrain(state, path):
         torch.save({"meta": {"mmpretrain_version": "1.2.0"}, "state_dict": mmpretrain_names(state)}, path)
 
@@ -248,6 +258,14 @@ def cases():
     yield "mmpretrain_seresnet.pth", WithHead(TinySeResNet(timm_bottleneck, WIDTH, 16), 4 * out, "fc"), size, mmpretrain
     yield "akamaster_resnet.th", WithHead(CifarNet("A", 2), WIDTH * 4, "linear"), (32, 32), zipped
     yield "chenyaofo_resnet.pt", WithHead(CifarNet("B", 2), WIDTH * 4, "fc"), (32, 32), half
+    yield "kuangliu_resnet.pth", WithHead(CifarNet("B", 1, stages=4), WIDTH * 8, "linear"), (32, 32), shortcut
+    # The names of the files tell what the tensors do not. timm's average pooling needs even sizes.
+    one = (1, 1, 1, 1)
+    aa = DeepTimm(timm_resnet.BasicBlock, one, attention=None, aa_layer=nn.AvgPool2d)
+    yield "resnetaa10d.safetensors", aa, EVEN_SIZE, safe
+    yield "seresnetaa14d.pth", DeepTimm(layers=one, aa_layer=nn.AvgPool2d), EVEN_SIZE, legacy
+    yield "resnetblur14d.pth", DeepTimm(layers=one, attention=None, aa_layer=BlurPool2d), size, zipped
+    yield "resnetrs14.safetensors", DeepTimm(layers=one, attention=RS_UNIT, replace_stem_pool=True), size, safe
 
 
 def old_detector_file():
@@ -271,6 +289,8 @@ def networks():
     """file name, network in evaluation mode, its input, function that writes the file."""
     common.seed(99)
     inputs = {size: torch.randn(1, 3, *size) for size in ((75, 103), (32, 32))}
+    # From a generator of its own: the next random numbers are weights of the first network.
+    inputs[EVEN_SIZE] = torch.randn(1, 3, *EVEN_SIZE, generator=torch.Generator().manual_seed(98))
     for number, (name, network, size, write) in enumerate(cases()):
         common.seed(100 + number)
         widen(network).eval()

@@ -106,6 +106,17 @@ pub enum DataError {
         difference: String,
     },
 
+    /// Two datasets that are used together have different class names.
+    #[error("the class names of {first} and {second} differ: {difference}")]
+    ClassNamesDiffer {
+        /// The first dataset.
+        first: Box<str>,
+        /// The second dataset.
+        second: Box<str>,
+        /// Which names are on one side only.
+        difference: String,
+    },
+
     /// A panic occurred while an image was prepared.
     #[error("{image}: preparing this image panicked: {message}")]
     Panicked {

@@ -382,7 +382,7 @@ impl<R: Read> Machine<R> {
             b'X' | b'B' | b'T' => u32::from_le_bytes(self.fixed()?).into(),
             _ => u64::from_le_bytes(self.fixed()?),
         };
-        if length > self.size - self.position {
+        if length > self.size.saturating_sub(self.position) {
             return Err(ENDS.into());
         }
         let data = self.position..self.position + length;
@@ -616,4 +616,85 @@ fn pairs(items: &[Id]) -> Vec<(Id, Id)> {
         .iter()
         .map(|&[k, v]| (k, v))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A dictionary of two NumPy arrays and a list, in protocol 2.
+    const ARRAYS: &[u8] = include_bytes!("../../../tests/fixtures/layouts/arrays_protocol2.pkl");
+
+    fn read(bytes: &[u8]) -> Result<Pickle, PickleError> {
+        Pickle::read(bytes, bytes.len() as u64)
+    }
+
+    /// Visits all values up to a depth.
+    fn walk(node: Node<'_>, depth: usize) -> usize {
+        if depth == 0 {
+            return 1;
+        }
+        let entries = node.entries().flat_map(|(key, value)| [key, value]);
+        let inner = node.items().chain(entries);
+        1 + inner.map(|node| walk(node, depth - 1)).sum::<usize>()
+    }
+
+    #[test]
+    fn dictionaries_lists_and_numbers_are_read() {
+        // pickle.dumps({"a": [1, -2], "b": "c"}, protocol=2)
+        let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffeX\x01\x00\x00\x00bq\x03X\x01\x00\x00\x00cq\x04u.";
+        let pickle = read(bytes).unwrap();
+        let numbers = pickle.root().get("a").unwrap().items();
+        assert_eq!(
+            numbers.filter_map(Node::number).collect::<Vec<_>>(),
+            [1, -2]
+        );
+        assert_eq!(pickle.root().get("b").unwrap().text(), Some("c"));
+        assert_eq!(pickle.not_called(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_longer_than_its_declared_size_is_read_to_that_size() {
+        assert!(Pickle::read(ARRAYS, 20).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn damaged_pickles_never_panic(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..10),
+            cut in any::<prop::sample::Index>(),
+            shorten in any::<bool>(),
+        ) {
+            let mut bytes = ARRAYS.to_vec();
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if shorten {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            if let Ok(pickle) = read(&bytes) {
+                prop_assert!(walk(pickle.root(), 6) > 0);
+            }
+        }
+
+        #[test]
+        fn random_instructions_never_panic(
+            // The instructions that build values, and any bytes as their operands.
+            bytes in proptest::collection::vec(
+                prop_oneof![
+                    prop::sample::select(b"(}])tld0125aesuNKMJXUBCcRbqrhj.\x80\x85\x86\x87\x88\x8a\x8c\x90\x93\x94".to_vec()),
+                    any::<u8>(),
+                ],
+                0..80,
+            ),
+        ) {
+            if let Ok(pickle) = read(&bytes) {
+                prop_assert!(walk(pickle.root(), 6) > 0);
+            }
+        }
+    }
 }

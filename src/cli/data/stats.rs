@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::anchors::AnchorCoverage;
+use super::print_kind;
 use crate::cli::print_out;
 use crate::cli::status;
 use sedet_core::render::plots::{Bars, save_bars};
@@ -19,7 +20,13 @@ use sedet_data::directory::create_directory;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data stats photos/
+  sedet data stats photos/ --split val --output statistics/";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct StatsArgs {
     /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,
@@ -42,7 +49,11 @@ pub(super) struct StatsArgs {
 
 pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let dataset = DatasetName::parse(&args.dataset)?;
-    let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
+    let opened = dataset.open_whole(args.split, args.data_dir.as_deref())?;
+    for note in opened.dataset.notes() {
+        status!("{}: {note}", args.dataset);
+    }
     let store = opened.dataset.store();
     let statistics = Statistics::of(store);
     let anchors = AnchorCoverage::of(store, args.config.as_deref(), &dataset)?;

@@ -11,6 +11,7 @@ use burn::module::Module;
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scaled;
@@ -25,7 +26,7 @@ use sedet_nn::nn::pool::{Pool2d, PoolKind, Rounding};
 use sedet_nn::nn::se::{SeConfig, SePosition, SeUnit};
 
 /// The types of residual branches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockKind {
     /// Two 3x3 convolutions (ResNet-18, -34).
@@ -47,7 +48,7 @@ impl BlockKind {
 }
 
 /// The convolution of a bottleneck that has the stride.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StridePlace {
     /// torchvision, timm.
@@ -58,7 +59,7 @@ pub enum StridePlace {
 }
 
 /// The layers before the first stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Stem {
     /// A 7x7 convolution of stride 2, then pooling.
@@ -75,7 +76,7 @@ pub enum Stem {
 
 /// The stem's 3x3 max pooling of stride 2. For even inputs the outputs have the same size and differ by
 /// a shift of one pixel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StemPooling {
     /// Padded by one pixel: torchvision, timm.
@@ -83,21 +84,50 @@ pub enum StemPooling {
     Padded,
     /// Unpadded, the size rounded up: Caffe, Cadene, timm's `legacy_`.
     CeilMode,
+    /// A 3x3 convolution of stride 2 with norm and ReLU in place of the pooling (ResNet-RS, Bello et al.
+    /// 2021).
+    #[serde(rename = "conv3x3")]
+    Conv3x3,
 }
 
-impl StemPooling {
-    /// Returns the pooling layer.
-    pub fn layer(self) -> Pool2d {
-        let pool = Pool2d::new(PoolKind::Max, 3, 2);
+/// The pooling that subsamples feature maps in an anti-aliased network (Zhang 2019), in place of strides
+/// of the convolutions and of the stem's max pooling. It has no parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AntiAlias {
+    /// 2x2 average pooling: timm's `resnetaa`.
+    AveragePool,
+    /// Blur pooling with the filter `[1, 2, 1] / 4`: timm's `resnetblur`.
+    BlurPool,
+}
+
+impl AntiAlias {
+    /// Returns the pooling after the convolution of a branch that would have the stride. Odd sizes are
+    /// rounded up, as by the stride.
+    const fn layer(self) -> Pool2d {
         match self {
-            Self::Padded => pool.with_padding(1),
-            Self::CeilMode => pool.with_rounding(Rounding::Up),
+            Self::AveragePool => {
+                Pool2d::new(PoolKind::AverageInside, 2, 2).with_rounding(Rounding::Up)
+            }
+            Self::BlurPool => Pool2d::blur(),
+        }
+    }
+
+    /// Returns the layers of the stem in place of max pooling of stride 2. Average pooling rounds odd
+    /// sizes down here, as in timm.
+    fn stem_layers(self) -> Vec<Pool2d> {
+        match self {
+            Self::AveragePool => vec![Pool2d::new(PoolKind::AverageInside, 2, 2)],
+            Self::BlurPool => vec![
+                Pool2d::new(PoolKind::Max, 3, 1).with_padding(1),
+                Pool2d::blur(),
+            ],
         }
     }
 }
 
 /// The operation of a shortcut whose shape changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Shortcut {
     /// A strided 1x1 convolution (option B of He et al.).
@@ -113,7 +143,7 @@ pub enum Shortcut {
 }
 
 /// Configuration of a [`ResNet`]; complete enough to be stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
     /// The type of the residual branch.
@@ -130,6 +160,9 @@ pub struct ResNetConfig {
     /// The stem's pooling.
     #[serde(default)]
     pub stem_pooling: StemPooling,
+    /// The pooling of an anti-aliased network; none subsamples by strides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anti_alias: Option<AntiAlias>,
     /// The operation of shortcuts whose shape changes.
     #[serde(default)]
     pub shortcut: Shortcut,
@@ -165,6 +198,7 @@ impl ResNetConfig {
             base_channels: default_base_channels(),
             stem: Stem::default(),
             stem_pooling: StemPooling::default(),
+            anti_alias: None,
             shortcut: Shortcut::default(),
             se: None,
             groups: 1,
@@ -231,6 +265,25 @@ impl ResNetConfig {
         scaled(channels, self.width_multiplier)
     }
 
+    /// Returns the pooling layers of the stem.
+    fn stem_pools(&self) -> Vec<Pool2d> {
+        let max = Pool2d::new(PoolKind::Max, 3, 2);
+        match (self.stem, self.anti_alias, self.stem_pooling) {
+            (Stem::Cifar, ..) | (_, _, StemPooling::Conv3x3) => Vec::new(),
+            (_, Some(anti_alias), _) => anti_alias.stem_layers(),
+            (_, None, StemPooling::Padded) => vec![max.with_padding(1)],
+            (_, None, StemPooling::CeilMode) => vec![max.with_rounding(Rounding::Up)],
+        }
+    }
+
+    /// Returns the position of the branch's convolution that subsamples.
+    const fn strided_conv(&self) -> usize {
+        match (self.block, self.stride_place) {
+            (BlockKind::Basic, _) | (BlockKind::Bottleneck, StridePlace::Conv1x1) => 0,
+            (BlockKind::Bottleneck, StridePlace::Conv3x3) | (BlockKind::WideBottleneck, _) => 1,
+        }
+    }
+
     fn init_block(
         &self,
         channels_in: usize,
@@ -240,33 +293,30 @@ impl ResNetConfig {
         device: &Device,
     ) -> ResidualBlock {
         let channels_out = planes * self.block.expansion();
-        let convs = match self.block {
+        let mut convs = match self.block {
             BlockKind::Basic => vec![
-                Conv2dConfig::new(channels_in, planes, 3).with_stride(stride),
+                Conv2dConfig::new(channels_in, planes, 3),
                 Conv2dConfig::new(planes, planes, 3),
             ],
             BlockKind::Bottleneck => {
                 let inner = self.inner_channels(planes);
-                let (stride_1x1, stride_3x3) = match self.stride_place {
-                    StridePlace::Conv3x3 => (1, stride),
-                    StridePlace::Conv1x1 => (stride, 1),
-                };
                 vec![
-                    Conv2dConfig::new(channels_in, inner, 1).with_stride(stride_1x1),
-                    Conv2dConfig::new(inner, inner, 3)
-                        .with_stride(stride_3x3)
-                        .with_groups(self.groups),
+                    Conv2dConfig::new(channels_in, inner, 1),
+                    Conv2dConfig::new(inner, inner, 3).with_groups(self.groups),
                     Conv2dConfig::new(inner, channels_out, 1),
                 ]
             }
             BlockKind::WideBottleneck => vec![
                 Conv2dConfig::new(channels_in, 2 * planes, 1),
-                Conv2dConfig::new(2 * planes, channels_out, 3)
-                    .with_stride(stride)
-                    .with_groups(self.groups),
+                Conv2dConfig::new(2 * planes, channels_out, 3).with_groups(self.groups),
                 Conv2dConfig::new(channels_out, channels_out, 1),
             ],
         };
+        let strided = self.strided_conv();
+        let anti_alias = self.anti_alias.filter(|_| stride != 1);
+        if anti_alias.is_none() {
+            convs[strided] = convs[strided].with_stride(stride);
+        }
         let changes = stride != 1 || channels_in != channels_out;
         let (kernel, conv_stride) = match self.shortcut {
             Shortcut::Conv3x3 if stride != 1 => (3, stride),
@@ -281,6 +331,10 @@ impl ResNetConfig {
             norm: self.norm.init(channels_out, device),
         });
         ResidualBlock {
+            branch_pool: anti_alias.map(|kind| BranchPool {
+                after: strided,
+                layer: kind.layer(),
+            }),
             shortcut: Reshape {
                 pool: changes && stride != 1 && self.shortcut == Shortcut::AveragePool,
                 stride: if projects { 1 } else { stride },
@@ -381,6 +435,7 @@ impl BackboneFamily for ResNetConfig {
         "base_channels",
         "stem",
         "stem_pooling",
+        "anti_alias",
         "shortcut",
         "stride_place",
     ];
@@ -397,6 +452,16 @@ impl BackboneFamily for ResNetConfig {
         )?;
         if let Stem::Deep { channels } = self.stem {
             check_counts("stem.channels", channels)?;
+        }
+        if self.anti_alias.is_some() && self.stem_pooling != StemPooling::Padded {
+            return Err(BackboneConfigError::StemPooling(
+                "an anti-aliased network needs 'padded'",
+            ));
+        }
+        if self.stem_pooling == StemPooling::Conv3x3 && self.stem == Stem::Cifar {
+            return Err(BackboneConfigError::StemPooling(
+                "'conv3x3' replaces the pooling of a stem, and the stem 'cifar' has none",
+            ));
         }
         check_counts("channels of a stage", self.stage_channels())?;
         let groups = self.groups;
@@ -451,7 +516,7 @@ impl BackboneFamily for ResNetConfig {
                 .collect::<Vec<_>>()
         };
         let (layer1, layer2, layer3, layer4) = (stage(0), stage(1), stage(2), stage(3));
-        let stem: Vec<Conv2dConfig> = match self.stem {
+        let mut stem: Vec<Conv2dConfig> = match self.stem {
             Stem::Conv7x7 => vec![Conv2dConfig::new(3, self.stem_channels(), 7).with_stride(2)],
             Stem::Cifar => vec![Conv2dConfig::new(3, self.stem_channels(), 3)],
             Stem::Deep { channels } => {
@@ -463,6 +528,10 @@ impl BackboneFamily for ResNetConfig {
                 ]
             }
         };
+        if self.stem_pooling == StemPooling::Conv3x3 {
+            let channels = self.stem_channels();
+            stem.push(Conv2dConfig::new(channels, channels, 3).with_stride(2));
+        }
         ResNet {
             conv1: stem[0].init(device),
             bn1: self.norm.init(stem[0].channels_out, device),
@@ -471,10 +540,7 @@ impl BackboneFamily for ResNetConfig {
                 .iter()
                 .map(|conv| self.norm.init(conv.channels_out, device))
                 .collect(),
-            pooling: match self.stem {
-                Stem::Cifar => None,
-                _ => Some(self.stem_pooling),
-            },
+            pools: self.stem_pools(),
             layer1,
             layer2,
             layer3,
@@ -578,6 +644,15 @@ impl Reshape {
     }
 }
 
+/// The pooling in the branch of an anti-aliased block that subsamples.
+#[derive(Debug, Clone, Copy)]
+pub struct BranchPool {
+    /// Position of the convolution whose ReLU comes before it; never the last one.
+    pub after: usize,
+    /// The pooling.
+    pub layer: Pool2d,
+}
+
 /// A residual block: `relu(shortcut(x) + se(branch(x)))`, or with the SE unit in another position.
 #[derive(Module, Debug)]
 pub struct ResidualBlock {
@@ -590,6 +665,8 @@ pub struct ResidualBlock {
     /// The shortcut's convolution, where the shape changes.
     pub downsample: Option<Downsample>,
     #[module(skip)]
+    branch_pool: Option<BranchPool>,
+    #[module(skip)]
     shortcut: Reshape,
 }
 
@@ -599,17 +676,29 @@ impl ResidualBlock {
         self.shortcut
     }
 
+    /// Returns the pooling in the branch; none except in anti-aliased blocks that subsample.
+    pub fn branch_pool(&self) -> Option<BranchPool> {
+        self.branch_pool
+    }
+
+    /// Returns the pooling after a convolution of the branch.
+    pub fn pool_after(&self, conv: usize) -> Option<Pool2d> {
+        let pool = self.branch_pool.filter(|pool| pool.after == conv)?;
+        Some(pool.layer)
+    }
+
     /// Computes `[batch, channels_out, h / stride, w / stride]` from `[batch, channels_in, h, w]`.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let shortcut = self.shortcut(x.clone());
         let shortcut = self.excited_at(SePosition::Identity, shortcut);
         let last = self.convs.len() - 1;
-        let branch = self.convs[..last]
-            .iter()
-            .zip(&self.norms)
-            .fold(self.excited_at(SePosition::Pre, x), |x, (conv, norm)| {
-                forward_normed(conv, norm, x, None, true)
-            });
+        let mut branch = self.excited_at(SePosition::Pre, x);
+        for (index, (conv, norm)) in self.convs[..last].iter().zip(&self.norms).enumerate() {
+            branch = forward_normed(conv, norm, branch, None, true);
+            if let Some(pool) = self.pool_after(index) {
+                branch = pool.forward(branch);
+            }
+        }
         let branch = self.excited_at(SePosition::Conv3x3, branch);
         let (conv, norm) = (&self.convs[last], &self.norms[last]);
         match self.se_at(SePosition::Standard) {
@@ -653,6 +742,9 @@ impl ResidualBlock {
             }
             tracer.conv(format!("convs.{index}"), conv);
             tracer.norm(format!("norms.{index}"), norm);
+            if let Some(pool) = self.pool_after(index) {
+                tracer.pool("anti_alias", pool);
+            }
         }
         tracer.se(self.se_at(SePosition::Standard));
         let output = tracer.shape();
@@ -698,12 +790,12 @@ pub struct ResNet {
     pub conv1: Conv2d,
     /// Its norm.
     pub bn1: Norm,
-    /// The other two convolutions of a deep stem.
+    /// The stem's other convolutions: two of a deep stem, and that of [`StemPooling::Conv3x3`].
     pub stem_convs: Vec<Conv2d>,
     /// Their norms.
     pub stem_norms: Vec<Norm>,
     #[module(skip)]
-    pooling: Option<StemPooling>,
+    pools: Vec<Pool2d>,
     /// Stage 1, stride 4 (the paper's stage 2).
     pub layer1: Vec<ResidualBlock>,
     /// Stage 2, stride 8.
@@ -715,9 +807,9 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// Returns the stem's pooling; none in CIFAR networks.
-    pub fn pooling(&self) -> Option<StemPooling> {
-        self.pooling
+    /// Returns the stem's pooling layers in order; none in CIFAR networks.
+    pub fn pools(&self) -> &[Pool2d] {
+        &self.pools
     }
 
     fn forward_stem(&self, pixels: Tensor<4>) -> Tensor<4> {
@@ -729,10 +821,7 @@ impl ResNet {
             .fold(stem, |x, (conv, norm)| {
                 forward_normed(conv, norm, x, None, true)
             });
-        match self.pooling {
-            None => stem,
-            Some(pooling) => pooling.layer().forward(stem),
-        }
+        self.pools.iter().fold(stem, |x, pool| pool.forward(x))
     }
 
     /// Returns the stages in order.
@@ -784,8 +873,8 @@ impl Backbone for ResNet {
             tracer.conv(format!("stem_convs.{index}"), conv);
             tracer.norm(format!("stem_norms.{index}"), norm);
         }
-        if let Some(pooling) = self.pooling {
-            tracer.pool("pool", pooling.layer());
+        for (pool, name) in self.pools.iter().zip(["pool", "anti_alias"]) {
+            tracer.pool(name, *pool);
         }
     }
 }
@@ -860,7 +949,7 @@ mod tests {
     /// The forward pass with every convolution, norm, sum and gate as a separate operation.
     fn unfolded(network: &ResNet, x: Tensor<4>) -> Tensor<4> {
         let x = network.bn1.forward(network.conv1.forward(x), None, true);
-        let mut x = network.pooling.unwrap().layer().forward(x);
+        let mut x = network.pools.iter().fold(x, |x, pool| pool.forward(x));
         for block in network.stages().into_iter().flatten() {
             let shortcut = match &block.downsample {
                 Some(d) => d.norm.forward(d.conv.forward(x.clone()), None, false),

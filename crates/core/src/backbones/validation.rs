@@ -42,6 +42,9 @@ pub enum BackboneConfigError {
         /// Output channels of the block.
         to: usize,
     },
+    /// A stem pooling that does not fit the other options.
+    #[error("stem_pooling: {0}")]
+    StemPooling(&'static str),
     /// An odd number of channels, which the two paths of a Shake-Shake shortcut cannot share.
     #[error("a block has {0} channels; the two paths of its shortcut need an even number")]
     Odd(usize),

@@ -1,5 +1,6 @@
 //! The configuration of a run that trains a classifier.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -19,7 +20,7 @@ use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
 use sedet_nn::nn::norm::NormKind;
 
 /// The configuration of a training run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassificationConfig {
     /// The source of the recipe's numbers.
@@ -41,24 +42,28 @@ pub struct ClassificationConfig {
 }
 
 /// The network, by name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierSection {
-    /// Name of a published network.
+    /// Name of a published network, such as `se-resnet50`.
     pub backbone: String,
     /// Multiplies the backbone's channels.
     #[serde(default = "published_width")]
     pub width: f64,
-    /// Any field of [`SeConfig`](sedet_nn::nn::se::SeConfig), such as `se.squeeze = "max"`;
-    /// overrides the backbone's.
+    /// Overrides of the SE units, such as `se.squeeze = "max"`; any field of
+    /// [`SeConfig`](sedet_nn::nn::se::SeConfig).
     #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[schemars(!default, !skip_serializing_if, with = "sedet_nn::nn::se::SeConfig")]
     pub se: Table,
-    /// Any field of the classifier's own configuration, as in a checkpoint, such as
-    /// `overrides.head.dropout = 0.2`.
+    /// Overrides of the classifier, such as `overrides.head.dropout = 0.2`; any field of its
+    /// configuration in a checkpoint.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[schemars(!default, !skip_serializing_if, with = "ClassifierConfig")]
     pub overrides: Table,
-    /// The whole network, imported from given weights; replaces `backbone` and `width`.
+    /// The whole network, imported from given weights; replaces `backbone` and `width`. Written by
+    /// training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub adopted: Option<Table>,
 }
 
@@ -67,7 +72,7 @@ fn published_width() -> f64 {
 }
 
 /// The network's input, a square.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierInput {
     /// Side of the input in pixels.
@@ -83,7 +88,7 @@ pub struct ClassifierInput {
 }
 
 /// The filter for resizing: one of Pillow's antialiased filters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
     /// The filter of torchvision.
@@ -94,7 +99,7 @@ pub enum Interpolation {
 }
 
 /// The loss.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LossSection {
     /// Share of the target that is spread evenly over all classes, 0 to 1 (Szegedy et al. 2016).
@@ -102,7 +107,7 @@ pub struct LossSection {
 }
 
 /// The data loader.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabeledLoaderSection {
     /// Images per batch.

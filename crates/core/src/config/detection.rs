@@ -1,12 +1,13 @@
 //! The configuration of a training run of a detector.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
-    check_width, invalid_backbone, is_set, key_of, merge,
+    check_width, invalid_backbone, is_set, merge, optimizer_warning,
 };
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::{backbone, detector_names, name_of};
@@ -21,7 +22,7 @@ use sedet_data::loading::transforms::{Augmentation, Preprocess};
 use sedet_nn::nn::norm::NormKind;
 
 /// The configuration of a training run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetectionConfig {
     /// The source of the recipe's numbers.
@@ -39,15 +40,17 @@ pub struct DetectionConfig {
 }
 
 /// The network, by name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// The implementation whose details to follow.
     pub preset: Preset,
-    /// Name of a published network (see [`detector_names`]).
+    /// Name of a published network, such as `se-resnet50`.
     pub backbone: String,
-    /// The backbone of the weights that training started from; replaces the named one.
+    /// The backbone of the weights that training started from; replaces the named one. Written by
+    /// training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub imported_backbone: Option<BackboneConfig>,
     /// Pyramid, anchors, RPN and box head of the weights that training started from; they replace the
     /// preset's.
@@ -57,8 +60,10 @@ pub struct ModelConfig {
     pub width: f64,
     /// The ratio r of the SE units that the named backbone has; 16 in the paper.
     pub se_reduction: usize,
-    /// Any field of [`SeConfig`](sedet_nn::nn::se::SeConfig), such as `se.squeeze = "max"`; overrides the backbone's.
+    /// Overrides of the SE units, such as `se.squeeze = "max"`; any field of
+    /// [`SeConfig`](sedet_nn::nn::se::SeConfig).
     #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[schemars(!default, !skip_serializing_if, with = "sedet_nn::nn::se::SeConfig")]
     pub se: Table,
     /// Norm layers when training starts from weights. Without weights they are always `batch`, since
     /// frozen statistics of 0 and 1 normalize nothing.
@@ -66,18 +71,20 @@ pub struct ModelConfig {
     /// Number of leading parts of the backbone that keep the given weights: 2 are the stem and the
     /// first stage. Without weights all parts are trained.
     pub frozen_stages: usize,
-    /// Recomputes the backbone in the backward pass instead of keeping its feature maps: less memory,
-    /// more time, the same numbers. With frozen norms only.
+    /// Whether the backward pass recomputes the backbone instead of keeping its feature maps: less
+    /// memory, more time, the same numbers. With frozen norms only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
     pub recompute: bool,
-    /// Any field of the detector's own configuration, as in a checkpoint, such as
-    /// `overrides.rpn.train_limits.post_nms = 500`.
+    /// Overrides of the detector, such as `overrides.rpn.train_limits.post_nms = 500`; any field of its
+    /// configuration in a checkpoint.
     #[serde(default)]
+    #[schemars(!default, with = "FasterRcnnConfig")]
     pub overrides: Table,
 }
 
 /// The parts of a detector after its backbone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetectorHeads {
     /// The feature pyramid.
@@ -118,7 +125,7 @@ impl DetectorHeads {
 }
 
 /// The network's input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InputConfig {
     /// Target length of the shorter side, in pixels.
@@ -131,7 +138,7 @@ pub struct InputConfig {
 }
 
 /// The data loader.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderSection {
     /// Images per batch.
@@ -140,7 +147,7 @@ pub struct LoaderSection {
     pub base_batch_size: usize,
     /// Threads that prepare batches.
     pub threads: usize,
-    /// Train on images without boxes.
+    /// Whether images without boxes are used in training.
     #[serde(default)]
     pub keep_empty: bool,
     /// Handling of images that cannot be read.
@@ -191,17 +198,21 @@ impl Recipe for DetectionConfig {
     }
 
     fn warnings(&self, settings: &[String]) -> Vec<String> {
-        let sets = |key: &str| settings.iter().any(|setting| key_of(setting) == Some(key));
+        let mut warnings: Vec<String> = optimizer_warning(&self.train, settings)
+            .into_iter()
+            .collect();
         let sizes = &self.augment.min_sizes;
-        if sizes.is_empty() || !sets("input.min_size") || sets("augment.min_sizes") {
-            return Vec::new();
+        let has_own_size =
+            is_set(settings, "input.min_size") && !is_set(settings, "augment.min_sizes");
+        if has_own_size && !sizes.is_empty() {
+            let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+            warnings.push(format!(
+                "input.min_size is used in evaluation only: in training the recipe resizes the shorter side to \
+                 augment.min_sizes ({}); set both",
+                sizes.join(", ")
+            ));
         }
-        let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
-        vec![format!(
-            "input.min_size is used in evaluation only: in training the recipe resizes the shorter side to \
-             augment.min_sizes ({}); set both",
-            sizes.join(", ")
-        )]
+        warnings
     }
 
     fn set_base_batch_size(&mut self, images: usize) {
@@ -338,7 +349,8 @@ impl DetectionConfig {
     /// the backbone that cannot be derived from tensor shapes
     /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the norms' epsilon and the
     /// scaling of pixels; of a detector also everything after the backbone. With `whole`, the complete
-    /// backbone is imported, and none has to be named. `model.overrides` and `settings` still apply.
+    /// backbone is imported, and none has to be named. From a network for images of 32 pixels, a named
+    /// backbone imports no stem; all its layers are trained. `model.overrides` and `settings` still apply.
     ///
     /// # Errors
     /// The weights' backbone is a classifier only, or `model.backbone` is unknown.
@@ -372,7 +384,14 @@ impl DetectionConfig {
                 .filter(|(key, _)| is_same_family && named.weight_details().contains(&key.as_str()))
                 .collect();
             let epsilon = Value::Float(backbone.norm().epsilon);
-            let norm = Table::from_iter([("epsilon".to_string(), epsilon)]);
+            let mut norm = Table::from_iter([("epsilon".to_string(), epsilon)]);
+            if is_same_family && backbone.pyramid_parts().is_err() {
+                // The stem is for images of 32 pixels. The detector keeps its own, whose weights are new, so
+                // that no layer may be frozen.
+                own.remove("stem");
+                own.insert("frozen_stages".into(), Value::Integer(0));
+                norm.insert("kind".into(), Value::String("batch".into()));
+            }
             own.insert("norm".into(), Value::Table(norm));
             let given = self.model.overrides.remove("backbone");
             if let Some(Value::Table(given)) = &given {
@@ -449,7 +468,7 @@ impl DetectionConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbones::resnet::{BlockKind, ResNetConfig, StemPooling};
+    use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling};
     use crate::backbones::zoo::network;
     use crate::classification::classifier::ClassifierConfig;
     use crate::config::RECIPES;
@@ -514,6 +533,94 @@ mod tests {
     }
 
     #[test]
+    fn another_optimizer_has_its_own_defaults_and_the_fields_that_are_set() {
+        use crate::config::training::OptimizerConfig;
+        let load = |recipe: &str, set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+            let config = DetectionConfig::load(recipe, &set).unwrap();
+            let warnings = config.warnings(&set);
+            (config.train.optimizer, warnings)
+        };
+        let (sgd, warnings) = load("shapes", &["train.optimizer.kind=sgd"]);
+        let expected = OptimizerConfig::Sgd {
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            nesterov: false,
+        };
+        assert_eq!(sgd, expected);
+        assert!(
+            warnings[0].contains("sgd may need another one"),
+            "{warnings:?}"
+        );
+        let set = [
+            "train.optimizer.weight_decay=0.2",
+            "train.optimizer.kind=adamw",
+        ];
+        let (adamw, warnings) = load(
+            "coco-torchvision",
+            &[&set[..], &["train.learning_rate=1e-4"]].concat(),
+        );
+        let expected = OptimizerConfig::Adamw {
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            weight_decay: 0.2,
+        };
+        assert_eq!(adamw, expected);
+        assert_eq!(warnings, [String::new(); 0]);
+        let whole = "train.optimizer={ kind = \"sgd\", momentum = 0.5, nesterov = true }";
+        let (sgd, _) = load("shapes", &[whole]);
+        assert!(matches!(
+            sgd,
+            OptimizerConfig::Sgd {
+                momentum: 0.5,
+                nesterov: true,
+                ..
+            }
+        ));
+        let (own, warnings) = load("shapes", &["train.optimizer.weight_decay=0.2"]);
+        assert!(matches!(
+            own,
+            OptimizerConfig::Adamw {
+                weight_decay: 0.2,
+                ..
+            }
+        ));
+        assert_eq!(warnings, [String::new(); 0]);
+    }
+
+    #[test]
+    fn a_schedule_of_another_kind_names_the_key_that_it_requires() {
+        let set = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+            DetectionConfig::load("shapes", &set)
+        };
+        assert!(set(&["train.schedule.decay.kind=constant"]).is_ok());
+        let message = set(&["train.schedule.decay.kind=multi_step"]).unwrap_err();
+        assert_eq!(
+            message.to_string(),
+            "setting 'train.schedule.decay.kind=multi_step': train.schedule.decay: requires the key 'milestones'"
+        );
+        let milestones = "train.schedule.decay.milestones=[3]";
+        assert!(set(&["train.schedule.decay.kind=multi_step", milestones]).is_ok());
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_section_is_answered_with_its_path() {
+        for (setting, expected) in [
+            ("epochs=3", "(did you mean 'train.epochs'?)"),
+            ("train.batch_size=3", "(did you mean 'loader.batch_size'?)"),
+            ("train.epoch=3", "(did you mean 'epochs'?)"),
+            (
+                "model.rpn.nms_threshold=1",
+                "(did you mean 'model.overrides.rpn'?)",
+            ),
+        ] {
+            let error = DetectionConfig::load("shapes", &[setting.to_string()]).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn overrides_reach_any_field_of_the_detector() {
         let config = DetectionConfig::load(
             "shapes",
@@ -536,6 +643,30 @@ mod tests {
             ),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_named_backbone_keeps_its_stem_when_the_weights_are_for_images_of_32_pixels() {
+        let weights = BackboneConfig::Resnet(ResNetConfig::cifar(3));
+        let weights = classifier(weights, Preprocess::torchvision());
+        let mut config =
+            DetectionConfig::load("shapes", &["model.backbone=resnet18".to_string()]).unwrap();
+        config.import(&weights, false, &[]).unwrap();
+        let mut backbone = config.detector(3, true).unwrap().backbone;
+        assert!(backbone.pyramid_parts().is_ok());
+        let common = backbone.common_mut();
+        assert_eq!(
+            (*common.frozen_stages, common.norm.kind),
+            (0, NormKind::Batch)
+        );
+        let BackboneConfig::Resnet(found) = backbone else {
+            panic!("{}", backbone.family());
+        };
+        assert_eq!((found.stem, found.base_channels), (Stem::Conv7x7, 16));
+        assert_eq!(found.shortcut, Shortcut::ZeroPad);
+        // The whole backbone is of no use.
+        let error = config.import(&weights, true, &[]);
+        assert!(error.unwrap_err().to_string().contains("stride"));
     }
 
     #[test]

@@ -8,27 +8,27 @@ pub const RECIPES: [(&str, Task, &str); 18] = [
     (
         "shapes",
         Task::Detection,
-        include_str!("../../../../configs/detection/shapes.toml"),
+        include_str!("../../configs/detection/shapes.toml"),
     ),
     (
         "blood-cells",
         Task::Detection,
-        include_str!("../../../../configs/detection/blood-cells.toml"),
+        include_str!("../../configs/detection/blood-cells.toml"),
     ),
     (
         "coco-torchvision",
         Task::Detection,
-        include_str!("../../../../configs/detection/coco-torchvision.toml"),
+        include_str!("../../configs/detection/coco-torchvision.toml"),
     ),
     (
         "coco-detectron2-1x",
         Task::Detection,
-        include_str!("../../../../configs/detection/coco-detectron2-1x.toml"),
+        include_str!("../../configs/detection/coco-detectron2-1x.toml"),
     ),
     (
         "small",
         Task::Detection,
-        include_str!("../../../../configs/detection/small.toml"),
+        include_str!("../../configs/detection/small.toml"),
     ),
     (
         "fine-tune",
@@ -38,62 +38,62 @@ pub const RECIPES: [(&str, Task, &str); 18] = [
     (
         "imagenet-paper",
         Task::Classification,
-        include_str!("../../../../configs/classification/imagenet-paper.toml"),
+        include_str!("../../configs/classification/imagenet-paper.toml"),
     ),
     (
         "imagenet-270",
         Task::Classification,
-        include_str!("../../../../configs/classification/imagenet-270.toml"),
+        include_str!("../../configs/classification/imagenet-270.toml"),
     ),
     (
         "imagenet-mobile",
         Task::Classification,
-        include_str!("../../../../configs/classification/imagenet-mobile.toml"),
+        include_str!("../../configs/classification/imagenet-mobile.toml"),
     ),
     (
         "imagenet-senet154",
         Task::Classification,
-        include_str!("../../../../configs/classification/imagenet-senet154.toml"),
+        include_str!("../../configs/classification/imagenet-senet154.toml"),
     ),
     (
         "places365",
         Task::Classification,
-        include_str!("../../../../configs/classification/places365.toml"),
+        include_str!("../../configs/classification/places365.toml"),
     ),
     (
         "cifar-resnet",
         Task::Classification,
-        include_str!("../../../../configs/classification/cifar-resnet.toml"),
+        include_str!("../../configs/classification/cifar-resnet.toml"),
     ),
     (
         "cifar-wrn",
         Task::Classification,
-        include_str!("../../../../configs/classification/cifar-wrn.toml"),
+        include_str!("../../configs/classification/cifar-wrn.toml"),
     ),
     (
         "cifar-short",
         Task::Classification,
-        include_str!("../../../../configs/classification/cifar-short.toml"),
+        include_str!("../../configs/classification/cifar-short.toml"),
     ),
     (
         "images",
         Task::Classification,
-        include_str!("../../../../configs/classification/images.toml"),
+        include_str!("../../configs/classification/images.toml"),
     ),
     (
         "imagenet-modern",
         Task::Classification,
-        include_str!("../../../../configs/classification/imagenet-modern.toml"),
+        include_str!("../../configs/classification/imagenet-modern.toml"),
     ),
     (
         "cifar-shake-shake",
         Task::Classification,
-        include_str!("../../../../configs/classification/cifar-shake-shake.toml"),
+        include_str!("../../configs/classification/cifar-shake-shake.toml"),
     ),
     (
         "cifar-shake-even",
         Task::Classification,
-        include_str!("../../../../configs/classification/cifar-shake-even.toml"),
+        include_str!("../../configs/classification/cifar-shake-even.toml"),
     ),
 ];
 
@@ -149,7 +149,7 @@ pub fn default_detection(
         }
         DatasetName::Shapes => ("shapes", "the default for shapes"),
         DatasetName::BloodCells => ("blood-cells", "the default for blood-cells"),
-        DatasetName::Directory(_) => ("small", "the default for own images"),
+        DatasetName::Directory(_) | DatasetName::List(_) => ("small", "the default for own images"),
     }
 }
 

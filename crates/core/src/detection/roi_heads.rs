@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::{relu, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::box_coder::BoxCoder;
@@ -21,7 +22,7 @@ use sedet_nn::nn::conv::{forward_linear, linear};
 use sedet_nn::nn::init::WeightInit;
 
 /// Initialization of the heads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadInit {
     /// PyTorch's default for `Linear`.
@@ -31,7 +32,7 @@ pub enum HeadInit {
 }
 
 /// Configuration of the second stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoiHeadsConfig {
     /// RoI pooling.

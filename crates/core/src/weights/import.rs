@@ -29,6 +29,27 @@ pub enum ImportError {
         /// The reason.
         reason: String,
     },
+    /// Tensors inside the network that sedet has no layer for: without them it would compute other
+    /// outputs.
+    #[error("{path}: {}", unknown_words(tensors, *units))]
+    UnknownTensors {
+        /// The file.
+        path: String,
+        /// What the tensors belong to, if it is known.
+        units: Option<&'static str>,
+        /// Their names in the file.
+        tensors: Vec<String>,
+    },
+    /// Negative values of a variance.
+    #[error("{path}: tensor {tensor} has {}; a variance is at least 0", sedet_data::text::count(*count, "negative value"))]
+    NegativeVariance {
+        /// The file.
+        path: String,
+        /// Its name in the file.
+        tensor: String,
+        /// The number of such values.
+        count: usize,
+    },
     /// Values are not a number or infinite.
     #[error("{path}: tensor {tensor} has {} that {} not finite", sedet_data::text::count(*count, "value"), if *count == 1 { "is" } else { "are" })]
     NotFinite {
@@ -39,6 +60,40 @@ pub enum ImportError {
         /// The number of such values.
         count: usize,
     },
+}
+
+/// Describes tensors inside the network that sedet has no layer for.
+fn unknown_words(tensors: &[String], units: Option<&str>) -> String {
+    const SHOWN: usize = 3;
+    let number = sedet_data::text::count(tensors.len(), "tensor");
+    let what = match units {
+        Some(units) => format!("{units} are not supported ({number}: "),
+        None => format!("{number} inside the network for which sedet has no layer ("),
+    };
+    let shown = tensors[..tensors.len().min(SHOWN)].join(", ");
+    match tensors.len().saturating_sub(SHOWN) {
+        0 => format!("{what}{shown})"),
+        more => format!("{what}{shown} and {more} more)"),
+    }
+}
+
+/// How a third-party file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ImportOptions {
+    /// The layout; none detects it from the tensor names.
+    pub layout: Option<Layout>,
+    /// Whether tensors inside the network that sedet has no layer for are skipped. The outputs then
+    /// differ from those in the file's framework.
+    pub skip_unknown: bool,
+}
+
+impl From<Option<Layout>> for ImportOptions {
+    fn from(layout: Option<Layout>) -> Self {
+        Self {
+            layout,
+            skip_unknown: false,
+        }
+    }
 }
 
 /// A tensor with the expected name but another shape.
@@ -75,6 +130,8 @@ pub struct ImportReport {
     /// Names in the file that are not used; constants that are not weights (counters of batch
     /// norms, detectron2's anchors and pixel mean) are not listed.
     pub skipped: Vec<String>,
+    /// The prefixes of other networks in the file; their tensors are among the skipped ones.
+    pub other_networks: Vec<String>,
 }
 
 impl ImportReport {
@@ -137,10 +194,17 @@ impl ImportReport {
                 )
             }));
         }
-        if self.skipped.len() > LISTED {
-            lines.push(format!("skipped: {}", describe(&self.skipped)));
+        let mut skipped = self.skipped.clone();
+        for prefix in &self.other_networks {
+            let before = skipped.len();
+            skipped.retain(|name| !name.starts_with(prefix.as_str()));
+            let tensors = sedet_data::text::count(before - skipped.len(), "tensor");
+            lines.push(format!("skipped: {tensors} of another network, '{prefix}'"));
+        }
+        if skipped.len() > LISTED {
+            lines.push(format!("skipped: {}", describe(&skipped)));
         } else {
-            lines.extend(self.skipped.iter().map(|name| format!("skipped: {name}")));
+            lines.extend(skipped.iter().map(|name| format!("skipped: {name}")));
         }
         lines
     }
@@ -151,9 +215,16 @@ impl ImportReport {
 /// Tensors are read one after the other: apart from the result, at most one tensor is in memory.
 ///
 /// # Errors
-/// The file is damaged, its layout is unknown, or values are not finite. Every message names the
-/// file.
-pub fn import(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, ImportError> {
+/// The file is damaged, its layout is unknown, the network has layers that sedet does not have, values are
+/// not finite, or variances are negative. Every message names the file.
+pub fn import(
+    path: &Path,
+    options: impl Into<ImportOptions>,
+) -> Result<LoadedWeights, ImportError> {
+    let ImportOptions {
+        layout,
+        skip_unknown,
+    } = options.into();
     let file = ForeignFile::open(path)?;
     let found = recognize(&file, layout).map_err(|reason| ImportError::Layout {
         path: path.display().to_string(),
@@ -180,6 +251,7 @@ pub fn import(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, Impo
         missing: Vec::new(),
         mismatched: Vec::new(),
         skipped: Vec::new(),
+        other_networks: found.other_networks,
     };
     let mut weights = NamedTensors::new();
     let mut used = BTreeSet::new();
@@ -213,6 +285,14 @@ pub fn import(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, Impo
                 count,
             });
         }
+        let count = values.iter().filter(|v| **v < 0.0).count();
+        if count > 0 && is_variance(&native) {
+            return Err(ImportError::NegativeVariance {
+                path: path.display().to_string(),
+                tensor: external,
+                count,
+            });
+        }
         let values = from_foreign(values, &shape, form);
         weights.insert(native, TensorData::new(values, shape));
         report.matched += 1;
@@ -222,6 +302,20 @@ pub fn import(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, Impo
         .filter(|(name, _)| !used.contains(*name) && !is_constant(name))
         .map(|(name, _)| name.to_string())
         .collect();
+    if !skip_unknown {
+        let is_inside = |name: &&String| {
+            let name = name.strip_prefix(&found.prefix);
+            name.is_some_and(|name| found.names.is_inside(name))
+        };
+        let tensors: Vec<String> = report.skipped.iter().filter(is_inside).cloned().collect();
+        if !tensors.is_empty() {
+            return Err(ImportError::UnknownTensors {
+                path: path.display().to_string(),
+                units: known_units(&tensors),
+                tensors,
+            });
+        }
+    }
     if !report.network_is_whole() {
         spec.missing = report.uninitialized().map(str::to_string).collect();
         let random = match &spec.network {
@@ -256,6 +350,29 @@ fn known_categories(network: &NetworkConfig) -> Vec<Category> {
             categories.collect()
         }
     }
+}
+
+/// Returns whether a native tensor is the running variance of a batch norm.
+pub(super) fn is_variance(native: &str) -> bool {
+    native.ends_with("running_var")
+}
+
+/// Names what tensors without a place in sedet's networks belong to, by the names of timm, mmdetection and
+/// torchvision.
+fn known_units(tensors: &[String]) -> Option<&'static str> {
+    const UNITS: [(&str, &str); 5] = [
+        (
+            ".se.conv.weight",
+            "efficient channel attention (ECA) units of timm's ecaresnet",
+        ),
+        (".conv2_offset.", "deformable convolutions"),
+        (".conv_offset.", "deformable convolutions"),
+        (".context_block.", "global context (GC) blocks"),
+        (".filt", "the filters of antialiased-cnns"),
+    ];
+    let is_named = |part: &str| tensors.iter().any(|name| name.contains(part));
+    let found = UNITS.into_iter().find(|(part, _)| is_named(part));
+    found.map(|(_, units)| units)
 }
 
 /// Returns whether a tensor of a state dict is not a weight.

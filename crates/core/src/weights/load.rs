@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::import::{ImportError, ImportReport, import};
+use super::import::{ImportError, ImportOptions, ImportReport, import, is_variance};
 use super::layouts::Layout;
 use super::parameters::NamedTensors;
 use crate::spec::ModelSpec;
+use sedet_data::text::count;
 
 /// The best weights of a run, relative to its directory.
 pub const BEST_CHECKPOINT: &str = "checkpoints/best.safetensors";
@@ -50,6 +51,16 @@ pub enum LoadError {
         /// The directory.
         path: PathBuf,
     },
+    /// A checkpoint with values that no network can compute with.
+    #[error("{}: tensor {tensor} has {problem}", path.display())]
+    Values {
+        /// The file.
+        path: PathBuf,
+        /// The name of the tensor.
+        tensor: String,
+        /// What is wrong with its values.
+        problem: String,
+    },
     /// A layout was given for a sedet checkpoint.
     #[error("{}: a layout was given, but this is a sedet checkpoint", path.display())]
     LayoutOfCheckpoint {
@@ -79,6 +90,8 @@ pub struct WeightsFile {
     pub layout: Option<Layout>,
     /// Whether a third-party file with missing, mismatched or unused tensors is an error.
     pub strict: bool,
+    /// Whether tensors inside the network that sedet has no layer for are skipped.
+    pub skip_unknown: bool,
 }
 
 impl WeightsFile {
@@ -88,6 +101,7 @@ impl WeightsFile {
             path: path.into(),
             layout: None,
             strict: false,
+            skip_unknown: false,
         }
     }
 
@@ -98,7 +112,11 @@ impl WeightsFile {
     /// See [`LoadError`].
     pub fn load(&self, report: &mut dyn FnMut(&ImportReport)) -> Result<LoadedWeights, LoadError> {
         let path = weights_file(&self.path)?;
-        let loaded = load_weights(&path, self.layout)?;
+        let options = ImportOptions {
+            layout: self.layout,
+            skip_unknown: self.skip_unknown,
+        };
+        let loaded = load_weights(&path, options)?;
         match &loaded.report {
             Some(found) => {
                 report(found);
@@ -148,17 +166,47 @@ impl From<Checkpoint> for LoadedWeights {
 /// Reads a sedet checkpoint or imports a third-party file. The directory of a run stands for its best
 /// checkpoint; see [`weights_file`].
 ///
-/// `layout` is the layout of a third-party file; none detects it from the tensor names. It is
+/// `options` tell how a third-party file is read, such as `None` for a layout that is detected. They are
 /// ignored for a sedet checkpoint.
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn load_weights(path: &Path, layout: Option<Layout>) -> Result<LoadedWeights, LoadError> {
+pub fn load_weights(
+    path: &Path,
+    options: impl Into<ImportOptions>,
+) -> Result<LoadedWeights, LoadError> {
     let path = weights_file(path)?;
-    if Checkpoint::is_native(&path)? {
-        return Ok(Checkpoint::load(&path)?.into());
+    if !Checkpoint::is_native(&path)? {
+        return Ok(import(&path, options)?);
     }
-    Ok(import(&path, layout)?)
+    let loaded = LoadedWeights::from(Checkpoint::load(&path)?);
+    check_values(&loaded.weights).map_err(|(tensor, problem)| LoadError::Values {
+        path,
+        tensor,
+        problem,
+    })?;
+    Ok(loaded)
+}
+
+/// Checks that all values are finite and variances are not negative. The error is the name of the first
+/// tensor with other values, and the problem.
+fn check_values(weights: &NamedTensors) -> Result<(), (String, String)> {
+    for (name, data) in weights {
+        let Ok(values) = data.as_slice::<f32>() else {
+            continue;
+        };
+        let not_finite = values.iter().filter(|v| !v.is_finite()).count();
+        if not_finite > 0 {
+            return Err((name.clone(), count(not_finite, "NaN or infinite value")));
+        }
+        let negative = values.iter().filter(|v| **v < 0.0).count();
+        if negative > 0 && is_variance(name) {
+            let values = count(negative, "negative value");
+            let problem = format!("{values}; a variance is at least 0");
+            return Err((name.clone(), problem));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

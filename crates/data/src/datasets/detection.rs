@@ -82,6 +82,7 @@ pub struct FilterSummary {
 pub struct DetectionDataset {
     store: Arc<AnnotationStore>,
     source: Box<dyn ImageSource>,
+    notes: Vec<String>,
 }
 
 impl fmt::Debug for DetectionDataset {
@@ -99,7 +100,20 @@ impl DetectionDataset {
         Self {
             store,
             source: Box::new(source),
+            notes: Vec::new(),
         }
+    }
+
+    /// Adds notes for the user.
+    pub fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
+        self.notes.extend(notes);
+        self
+    }
+
+    /// Returns notes for the user about how the dataset was read, one line each: what was dropped, and
+    /// where files were found if that is not evident. Usually empty.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Combines annotations with images that are files in a directory.

@@ -5,30 +5,86 @@
 //! extension, the EXIF orientation is applied, and every color type is converted to 8-bit RGB.
 
 use std::{
+    collections::BTreeMap,
     io::Cursor,
     path::{Path, PathBuf},
 };
 
-use image::error::{LimitError, LimitErrorKind};
 use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage,
     metadata::Orientation,
 };
 
+use super::exif;
+use super::jpeg::{JpegDamage, find_damage};
 use crate::boxes::ImageSize;
+use crate::text::count;
 
-/// File name extensions of images, in lower case.
-pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+/// File name extensions of images that are decoded, in lower case, the most common ones first.
+pub const IMAGE_EXTENSIONS: [&str; 16] = [
+    "jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "jfif", "jpe", "mpo", "ppm", "pgm",
+    "pbm", "pnm", "pam",
+];
 
-/// Returns whether a file has the extension of an image, in lower or upper case.
+/// File name extensions of images in formats that are not decoded, in lower case: their decoders would need
+/// libraries in C, or they have no fixed meaning as 8-bit RGB.
+pub const UNSUPPORTED_IMAGE_EXTENSIONS: [&str; 16] = [
+    "avif", "heic", "heif", "jp2", "j2k", "jpf", "jpx", "jxl", "tga", "ico", "dds", "exr", "hdr",
+    "psd", "dng", "svg",
+];
+
+/// Returns whether a file has the extension of an image that is decoded, in lower or upper case.
 pub fn has_image_extension(path: &Path) -> bool {
+    has_extension(path, &IMAGE_EXTENSIONS)
+}
+
+/// Returns whether a file has the extension of an image in a format that is not decoded.
+pub fn has_unsupported_image_extension(path: &Path) -> bool {
+    has_extension(path, &UNSUPPORTED_IMAGE_EXTENSIONS)
+}
+
+/// Returns whether a file has a usual extension of a format.
+pub(crate) fn has_extension_of(path: &Path, format: ImageFormat) -> bool {
+    let others: &[&str] = match format {
+        // A multi-picture file begins with a JPEG.
+        ImageFormat::Jpeg => &["jfif", "jpe", "mpo"],
+        _ => &[],
+    };
+    has_extension(path, format.extensions_str()) || has_extension(path, others)
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension()
         .and_then(|extension| extension.to_str())
         .is_some_and(|extension| {
-            IMAGE_EXTENSIONS
+            extensions
                 .iter()
                 .any(|known| known.eq_ignore_ascii_case(extension))
         })
+}
+
+/// Describes image files that are not used because their formats are not decoded: `3 images in formats that
+/// are not supported (.avif: 2, .jp2: 1)`. Returns `None` if there are none.
+pub fn unsupported_images<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Option<String> {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for path in paths {
+        if has_unsupported_image_extension(path) {
+            let extension = path.extension().unwrap_or_default().to_string_lossy();
+            *counts.entry(extension.to_lowercase()).or_default() += 1;
+        }
+    }
+    let all = counts.values().sum();
+    let each: Vec<String> = counts
+        .iter()
+        .map(|(extension, number)| format!(".{extension}: {number}"))
+        .collect();
+    (all > 0).then(|| {
+        let formats = match counts.len() {
+            1 => "a format that is not supported",
+            _ => "formats that are not supported",
+        };
+        format!("{} in {formats} ({})", count(all, "image"), each.join(", "))
+    })
 }
 
 /// The error of decoding an image; every message begins with the file's path.
@@ -43,16 +99,33 @@ pub enum DecodeError {
         source: std::io::Error,
     },
     /// The content is not in a known image format.
-    #[error("{}: not an image in a known format (JPEG, PNG, WebP, BMP, TIFF, GIF)", path.display())]
+    #[error("{}: not an image in a known format (JPEG, PNG, WebP, BMP, TIFF, GIF, PNM)", path.display())]
     NotAnImage {
         /// The file.
         path: PathBuf,
     },
-    /// The file ends before the image does.
-    #[error("{}: the JPEG is truncated (its end marker is missing)", path.display())]
+    /// The data ends before the image does, or a part of it cannot be decoded.
+    #[error("{}: the JPEG is truncated: it {damage}", path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
+        /// What is missing.
+        damage: JpegDamage,
+    },
+    /// Decoding would take too much memory.
+    #[error(
+        "{}: an image of {width}x{height} pixels would take {} MiB; the limit is {} MiB",
+        path.display(), bytes >> 20, MAX_DECODED_BYTES >> 20
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its width in pixels.
+        width: u32,
+        /// Its height in pixels.
+        height: u32,
+        /// Bytes of its pixels as they are decoded, or as RGB if these are more.
+        bytes: u64,
     },
     /// The format is known, but the content is damaged or of an unsupported type.
     #[error("{}: cannot decode the image: {source}", path.display())]
@@ -77,7 +150,7 @@ pub fn decode_image(path: &Path) -> Result<RgbImage, DecodeError> {
     decode_image_bytes(&bytes, path)
 }
 
-/// Memory limit of the decoder: 1 GiB, an RGB image of 18,900 pixels squared.
+/// Memory limit of the decoded pixels, also as 8-bit RGB: 1 GiB, an image of 18,900 pixels squared.
 const MAX_DECODED_BYTES: u64 = 1 << 30;
 
 /// Decodes as [`decode_image`], from a file in memory; `path` is used in error messages only.
@@ -111,18 +184,29 @@ pub fn inspect_image_bytes(bytes: &[u8], path: &Path) -> Result<InspectedImage, 
         source,
     };
     let (reader, format) = open_reader(bytes, path)?;
-    if format == ImageFormat::Jpeg && !jpeg_has_end_marker(bytes) {
+    if format == ImageFormat::Jpeg
+        && let Some(damage) = find_damage(bytes)
+    {
         return Err(DecodeError::Truncated {
             path: path.to_owned(),
+            damage,
         });
     }
     let mut decoder = reader.into_decoder().map_err(broken)?;
-    // A damaged header, or a hostile one, can declare a size beyond any memory.
-    if decoder.total_bytes() > MAX_DECODED_BYTES {
-        let too_large = LimitError::from_kind(LimitErrorKind::InsufficientMemory);
-        return Err(broken(ImageError::Limits(too_large)));
+    // A damaged header, or a hostile one, can declare a size beyond any memory. Gray pixels, even those of
+    // one bit, become RGB.
+    let (width, height) = decoder.dimensions();
+    let rgb_bytes = 3 * u64::from(width) * u64::from(height);
+    let bytes = decoder.total_bytes().max(rgb_bytes);
+    if bytes > MAX_DECODED_BYTES {
+        return Err(DecodeError::TooLarge {
+            path: path.to_owned(),
+            width,
+            height,
+            bytes,
+        });
     }
-    let orientation = decoder.orientation().map_err(broken)?;
+    let orientation = orientation_of(&mut decoder, format).map_err(broken)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     let stored_size = ImageSize::new(image.height() as usize, image.width() as usize);
     image.apply_orientation(orientation);
@@ -152,20 +236,36 @@ pub fn image_size_of_bytes(bytes: &[u8], path: &Path) -> Result<ImageSize, Decod
         path: path.to_owned(),
         source,
     };
-    let (reader, _) = open_reader(bytes, path)?;
+    let (reader, format) = open_reader(bytes, path)?;
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     let stored = ImageSize::new(height as usize, width as usize);
-    Ok(match decoder.orientation().map_err(broken)? {
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => ImageSize::new(stored.width, stored.height),
-        Orientation::NoTransforms
-        | Orientation::FlipHorizontal
-        | Orientation::FlipVertical
-        | Orientation::Rotate180 => stored,
-    })
+    Ok(
+        match orientation_of(&mut decoder, format).map_err(broken)? {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => ImageSize::new(stored.width, stored.height),
+            Orientation::NoTransforms
+            | Orientation::FlipHorizontal
+            | Orientation::FlipVertical
+            | Orientation::Rotate180 => stored,
+        },
+    )
+}
+
+/// Returns the EXIF orientation of an image.
+fn orientation_of(
+    decoder: &mut impl ImageDecoder,
+    format: ImageFormat,
+) -> Result<Orientation, ImageError> {
+    if format == ImageFormat::Tiff {
+        // A tag of the image itself.
+        return decoder.orientation();
+    }
+    let exif = decoder.exif_metadata()?;
+    let found = exif.and_then(|exif| exif::orientation(&exif));
+    Ok(found.unwrap_or(Orientation::NoTransforms))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, DecodeError> {
@@ -191,33 +291,6 @@ fn open_reader<'a>(bytes: &'a [u8], path: &Path) -> Result<OpenedImage<'a>, Deco
             path: path.to_owned(),
         }),
     }
-}
-
-/// Returns whether an end-of-image marker (`FF D9`) follows the first start of scan.
-///
-/// Entropy-coded data never contains `FF D9` (an `FF` in it is followed by `00` or a restart
-/// marker), so a match is the real marker. The search begins after the header because an embedded
-/// EXIF thumbnail has its own end marker; it accepts data after the marker because cameras append
-/// data there.
-fn jpeg_has_end_marker(bytes: &[u8]) -> bool {
-    const START_OF_SCAN: u8 = 0xDA;
-    let mut at = 2; // behind the start-of-image marker
-    loop {
-        match bytes.get(at..at + 2) {
-            Some([0xFF, 0xFF]) => at += 1, // fill byte
-            Some([0xFF, START_OF_SCAN]) => break,
-            // markers without a length: restart 0..7 and TEM
-            Some([0xFF, 0xD0..=0xD7 | 0x01]) => at += 2,
-            Some([0xFF, _]) => match bytes.get(at + 2..at + 4) {
-                Some(length) => at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]])),
-                None => return false,
-            },
-            // stray bytes between segments, which decoders skip
-            Some(_) => at += 1,
-            None => return false,
-        }
-    }
-    bytes[at..].windows(2).any(|pair| pair == [0xFF, 0xD9])
 }
 
 #[cfg(test)]
@@ -446,8 +519,87 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            message.contains("bomb.bmp") && message.contains("imit"),
+            message
+                == "bomb.bmp: an image of 30000x30000 pixels would take 2574 MiB; the limit is 1024 MiB",
             "{message}"
+        );
+    }
+
+    #[test]
+    fn the_limit_counts_the_bytes_of_rgb_pixels() {
+        // As gray pixels, which a PNG of one bit declares, it would be below the limit.
+        let (width, height) = (20_000, 20_000);
+        let mut bytes = png(&[0; 8], 8, 1, ExtendedColorType::L8);
+        // Width, height, bits and color type of the header, and its checksum.
+        bytes[16..20].copy_from_slice(&u32::to_be_bytes(width));
+        bytes[20..24].copy_from_slice(&u32::to_be_bytes(height));
+        bytes[24..26].copy_from_slice(&[1, 0]);
+        let mut sum = flate2::Crc::new();
+        sum.update(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&sum.sum().to_be_bytes());
+        let error = decode_image_bytes(&bytes, Path::new("bits.png")).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                DecodeError::TooLarge {
+                    bytes: 1_200_000_000,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_jpeg_that_was_cut_and_closed_is_an_error() {
+        let whole = jpeg(&test_image());
+        for kept in [whole.len() / 2, whole.len() - 20] {
+            let closed = [&whole[..kept], &[0xFF, 0xD9]].concat();
+            let message = named(&closed).unwrap_err().to_string();
+            assert_eq!(
+                message,
+                "image.bin: the JPEG is truncated: it has the data of a part of the image only"
+            );
+        }
+    }
+
+    #[test]
+    fn an_orientation_that_is_stored_as_a_long_is_applied() {
+        let mut bytes = with_exif_orientation(&jpeg(&stored_for_orientation(&test_image(), 6)), 6);
+        // The type of the entry: SHORT becomes LONG.
+        let tag = bytes
+            .windows(4)
+            .position(|w| w == [0x12, 0x01, 3, 0])
+            .unwrap();
+        bytes[tag + 2] = 4;
+        assert!(close(&named(&bytes).unwrap(), &test_image(), 12));
+        let size = image_size_of_bytes(&bytes, Path::new("image.bin")).unwrap();
+        assert_eq!(size, ImageSize::new(24, 40));
+    }
+
+    #[test]
+    fn portable_anymaps_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image.PPM");
+        let image = RgbImage::from_raw(2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        std::fs::write(&path, b"P6\n2 1\n255\n\x01\x02\x03\x04\x05\x06").unwrap();
+        assert_eq!(decode_image(&path).unwrap(), image);
+        assert!(has_image_extension(&path));
+    }
+
+    #[test]
+    fn images_of_other_formats_are_counted_by_extension() {
+        let paths = ["a.jpg", "b.AVIF", "c.jp2", "d.avif", "e.txt"].map(Path::new);
+        assert_eq!(
+            unsupported_images(paths).as_deref(),
+            Some("3 images in formats that are not supported (.avif: 2, .jp2: 1)")
+        );
+        assert_eq!(unsupported_images([Path::new("a.jpeg")]), None);
+        let known = IMAGE_EXTENSIONS.iter();
+        assert!(
+            known
+                .clone()
+                .all(|e| !UNSUPPORTED_IMAGE_EXTENSIONS.contains(e))
         );
     }
 

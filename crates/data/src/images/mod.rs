@@ -4,6 +4,10 @@
 //! them.
 
 pub mod decode;
+mod exif;
+mod jpeg;
+
+pub use jpeg::JpegDamage;
 
 use image::RgbImage;
 

@@ -302,6 +302,7 @@ mod tests {
     use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
     use crate::boxes::{BoxXyxy, ImageSize};
     use crate::images::ImageSource;
+    use crate::images::JpegDamage;
     use crate::images::decode::DecodeError;
     use crate::loading::OnBadImage;
     use image::RgbImage;
@@ -323,6 +324,7 @@ mod tests {
             if self.broken.contains(&index) {
                 return Err(DecodeError::Truncated {
                     path: self.describe(index).into(),
+                    damage: JpegDamage::NoEndMarker,
                 }
                 .into());
             }

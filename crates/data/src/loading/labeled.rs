@@ -267,6 +267,7 @@ impl BatchRecipe for ViewsRecipe {
 mod tests {
     use super::*;
     use crate::images::ImageSource;
+    use crate::images::JpegDamage;
     use crate::images::decode::DecodeError;
     use crate::loading::OnBadImage;
     use crate::loading::transforms::classify::TrainCrop;
@@ -282,6 +283,7 @@ mod tests {
             if self.broken == Some(index) {
                 return Err(DecodeError::Truncated {
                     path: self.describe(index).into(),
+                    damage: JpegDamage::NoEndMarker,
                 }
                 .into());
             }

@@ -15,6 +15,10 @@ pub enum PoolKind {
     Average,
     /// The mean without the border (TensorFlow; PyTorch's `count_include_pad=False`).
     AverageInside,
+    /// The mean weighted by a binomial filter, `[1, 2, 1] / 4` in both directions for a window of 3; the
+    /// border reflects the input. This is blur pooling (Zhang 2019, section 3.2; timm's `BlurPool2d`),
+    /// which subsamples without aliasing.
+    Blur,
 }
 
 /// Rounding of the number of windows.
@@ -54,6 +58,11 @@ impl Pool2d {
             padding: 0,
             rounding: Rounding::Down,
         }
+    }
+
+    /// Blur pooling of stride 2 with the filter `[1, 2, 1] / 4`: sizes are halved, rounded up.
+    pub const fn blur() -> Self {
+        Self::new(PoolKind::Blur, 3, 2).with_padding(1)
     }
 
     /// Sets the border.
@@ -102,7 +111,27 @@ impl Pool2d {
                     .with_count_include_pad(self.kind == PoolKind::Average)
                     .with_ceil_mode(ceil_mode),
             ),
+            PoolKind::Blur => self.blurred(x),
         }
+    }
+
+    /// Computes [`PoolKind::Blur`]: averaging pairs of neighbors `kernel - 1` times gives the binomial
+    /// filter.
+    fn blurred(&self, x: Tensor<4>) -> Tensor<4> {
+        let [_, _, height, width] = x.dims();
+        let border = self.padding;
+        // A single row or column has no neighbors that could be reflected.
+        let mode = if height.min(width) > border {
+            PadMode::Reflect
+        } else {
+            PadMode::Edge
+        };
+        let padded = x.pad((border, border, border, border), mode);
+        (1..self.kernel).fold(padded, |x, pass| {
+            let is_last = pass + 1 == self.kernel;
+            let stride = if is_last { self.stride } else { 1 };
+            avg_pool2d(x, AvgPoolOptions::new([2, 2]).with_stride([stride; 2]))
+        })
     }
 
     /// Returns the rows and columns to add below and to the right for the number of windows of
@@ -152,6 +181,7 @@ mod tests {
             Pool2d::new(PoolKind::Max, 3, 2).with_padding(1),
             Pool2d::new(PoolKind::Average, 3, 2).with_padding(1),
             Pool2d::new(PoolKind::AverageInside, 3, 1).with_padding(1),
+            Pool2d::blur(),
         ];
         for pool in pools {
             for (height, width) in [(3, 4), (5, 6), (7, 8), (9, 13)] {
@@ -174,5 +204,36 @@ mod tests {
             None,
             "no window fits"
         );
+    }
+
+    #[test]
+    fn blur_pooling_weights_the_neighbors_by_one_two_one_and_reflects_the_border() {
+        let device = Device::flex();
+        // By hand: (b + 2a + b) / 4, (b + 2c + d) / 4, ... of each row, with rows that are all the same.
+        let row = |n: usize| (0..n).map(|i| ((i * i) % 7) as f32).collect::<Vec<_>>();
+        for (height, width) in [(4, 5), (2, 6), (5, 3)] {
+            let values = row(width);
+            let rows: Vec<f32> = (0..height).flat_map(|_| values.clone()).collect();
+            let x = Tensor::<1>::from_floats(rows.as_slice(), &device);
+            let y = Pool2d::blur().forward(x.reshape([1, 1, height, width]));
+            let at = |i: isize| {
+                let last = width as isize - 1;
+                let reflected = if i > last { 2 * last - i } else { i.abs() };
+                values[reflected as usize]
+            };
+            let blurred = (0..width.div_ceil(2) as isize)
+                .map(|i| (at(2 * i - 1) + 2.0 * at(2 * i) + at(2 * i + 1)) / 4.0);
+            let expected: Vec<f32> = blurred.collect();
+            let found: Vec<f32> = y.into_data().iter::<f32>().collect();
+            for row in found.chunks(expected.len()) {
+                for (found, expected) in row.iter().zip(&expected) {
+                    assert!((found - expected).abs() < 1e-6, "{height}x{width}: {row:?}");
+                }
+            }
+        }
+        // A constant remains, even where nothing can be reflected.
+        let y = Pool2d::blur().forward(Tensor::full([1, 2, 1, 3], 2.5, &device));
+        assert_eq!(y.dims(), [1, 2, 1, 2]);
+        assert!(y.into_data().iter::<f32>().all(|v| (v - 2.5).abs() < 1e-6));
     }
 }

@@ -24,7 +24,7 @@ use sedet_data::datasets::registry::OpenedSplit;
 use sedet_nn::nn::recording::Depth;
 
 /// The detector that is shown at the first start, embedded in the program.
-const SHIPPED: &[u8] = include_bytes!("../../../../assets/shapes-se-resnet18.safetensors");
+const SHIPPED: &[u8] = include_bytes!("../../assets/shapes-se-resnet18.safetensors");
 /// The detector's name.
 const SHIPPED_NAME: &str = "shapes-se-resnet18 (shipped)";
 /// Input size for which layers and costs are listed if a network does not specify one.
@@ -420,7 +420,6 @@ impl Owner {
         let images = match &collection.images {
             Images::Boxes(dataset) => Dataset::Detection(OpenedSplit {
                 dataset: dataset.clone(),
-                annotations: None,
             }),
             Images::Labeled(dataset) => Dataset::Classification(dataset.clone()),
             Images::Files(_) => return,

@@ -111,6 +111,9 @@ impl RunKind for DetectorRun {
         context: &Context<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Prepared<DetectionTask>, RunError> {
+        for note in train.dataset.notes().iter().chain(val.dataset.notes()) {
+            observer.notice(&Notice::DatasetNote(note.clone()));
+        }
         let store = train.dataset.store();
         let network = config.detector(store.class_count(), context.launch.pretrained)?;
         let categories = store.categories().to_vec();

@@ -343,11 +343,10 @@ impl Launch {
 /// Returns a dataset's name, or the absolute path of its directory: the run may be resumed from another
 /// directory.
 fn absolute_dataset(dataset: &str) -> Result<String, RunError> {
-    if AnyDatasetName::is_named(dataset) {
-        Ok(dataset.to_string())
-    } else {
-        Ok(absolute(Path::new(dataset))?.display().to_string())
-    }
+    AnyDatasetName::absolute(dataset).map_err(|source| RunError::Launch {
+        path: dataset.into(),
+        source,
+    })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, RunError> {
@@ -780,7 +779,10 @@ fn create<K: RunKind>(
     launch.write(&run)?;
     run.write("config.toml", &config.to_toml()?)?;
     log.open(&run);
-    for warning in config.warnings(&options.settings) {
+    let mut given = options.settings.clone();
+    let rate = options.learning_rate;
+    given.extend(rate.map(|rate| format!("train.learning_rate={rate}")));
+    for warning in config.warnings(&given) {
         log.notice(&Notice::SettingWarning(warning));
     }
     let is_scaled = options.learning_rate.is_none() && from.batch_size != per_step;

@@ -52,6 +52,17 @@ pub enum ForeignError {
         /// The file.
         path: PathBuf,
     },
+    /// A pickled model in the format of PyTorch before 1.6: its classes are needed to read it.
+    #[error(
+        "{}: a pickled model (class {class}) in the format of PyTorch before 1.6, not a state dict",
+        path.display()
+    )]
+    PickledModel {
+        /// The file.
+        path: PathBuf,
+        /// The class of the model.
+        class: String,
+    },
     /// A tensor cannot be read.
     #[error("{}: tensor {tensor}: {reason}", path.display())]
     Tensor {
@@ -292,6 +303,14 @@ impl ForeignFile {
                 pytorch::texts(&self.path, dictionary)
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// Returns a string that a PyTorch file contains beside the weights; `None` for other formats.
+    pub fn text(&self, key: &str) -> Option<String> {
+        match self.container {
+            Container::PytorchZip | Container::PytorchLegacy => pytorch::text(&self.path, key),
+            _ => None,
         }
     }
 

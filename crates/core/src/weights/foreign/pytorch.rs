@@ -23,10 +23,16 @@ pub(super) fn is_pytorch(start: &[u8], file: &mut File) -> std::io::Result<bool>
 }
 
 pub(super) fn tensors(path: &Path) -> Result<(Container, Tensors), ForeignError> {
-    let reader = PytorchReader::new(path).map_err(|e| ForeignError::Format {
-        path: path.to_path_buf(),
-        format: "PyTorch",
-        reason: e.to_string(),
+    let reader = PytorchReader::new(path).map_err(|e| match pickled_class(path) {
+        Some(class) => ForeignError::PickledModel {
+            path: path.to_path_buf(),
+            class,
+        },
+        None => ForeignError::Format {
+            path: path.to_path_buf(),
+            format: "PyTorch",
+            reason: e.to_string(),
+        },
     })?;
     let container = match reader.metadata().format_type {
         FileFormat::Zip => Container::PytorchZip,
@@ -61,6 +67,33 @@ pub(super) fn tensors(path: &Path) -> Result<(Container, Tensors), ForeignError>
     Ok((container, tensors))
 }
 
+/// Returns the class of the first module that a file of PyTorch before 1.6 has pickled.
+///
+/// `torch.save` pickles the class of a module as the persistent id `("module", class, ...)`.
+fn pickled_class(path: &Path) -> Option<String> {
+    /// The first class comes before the first tensor.
+    const REACH: u64 = 1 << 20;
+    /// BINUNICODE, the length, and the string.
+    const TAG: &[u8] = b"X\x06\0\0\0module";
+    /// BINPUT and its argument, or LONG_BINPUT and its argument, are between the string and the class.
+    const LARGEST_MEMO: usize = 5;
+    let mut start = Vec::new();
+    let mut file = File::open(path).ok()?;
+    file.by_ref().take(REACH).read_to_end(&mut start).ok()?;
+    if !start.starts_with(&LEGACY_MAGIC) {
+        return None;
+    }
+    let tag = start.windows(TAG.len()).position(|bytes| bytes == TAG)?;
+    let after = &start[tag + TAG.len()..];
+    let global = after
+        .iter()
+        .take(LARGEST_MEMO + 1)
+        .position(|b| *b == b'c')?;
+    let mut lines = after[global + 1..].split(|byte| *byte == b'\n');
+    let mut line = || std::str::from_utf8(lines.next()?).ok();
+    Some(format!("{}.{}", line()?, line()?))
+}
+
 /// Returns the strings in a dictionary of the file; empty if there is no such dictionary.
 pub(super) fn texts(path: &Path, dictionary: &str) -> Vec<String> {
     match PytorchReader::read_pickle_data(path, Some(dictionary)) {
@@ -73,5 +106,46 @@ pub(super) fn texts(path: &Path, dictionary: &str) -> Vec<String> {
             .collect(),
         // Errors of the file as a whole were reported when it was opened.
         _ => Vec::new(),
+    }
+}
+
+/// Returns a string at the top level of the file.
+pub(super) fn text(path: &Path, key: &str) -> Option<String> {
+    match PytorchReader::read_pickle_data(path, Some(key)) {
+        Ok(PickleValue::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pickled_model_of_an_old_pytorch_is_named_with_its_class() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.pth");
+        // torch.save(model, path, _use_new_zipfile_serialization=False): the magic number, the protocol
+        // version, the system's properties, and the persistent id of the class with the name of its file
+        // and its source code.
+        let mut bytes = [&LEGACY_MAGIC[..], b".\x80\x02M\xe9\x03."].concat();
+        bytes.extend(b"\x80\x02}q\0X\x0d\0\0\0little_endianq\x01\x88s.");
+        bytes.extend(b"\x80\x02(X\x06\0\0\0moduleq\0cmodels.net\nTinyNet\nq\x01");
+        bytes.extend(b"X\x06\0\0\0net.pyq\x02X\x0d\0\0\0class TinyNetq\x03tq\x04Q)\x81.");
+        std::fs::write(&path, &bytes).unwrap();
+        let message = tensors(&path).err().unwrap().to_string();
+        assert!(
+            message.ends_with(
+                "model.pth: a pickled model (class models.net.TinyNet) in the format of PyTorch before \
+                 1.6, not a state dict"
+            ),
+            "{message}"
+        );
+        // A damaged state dict is not taken for one.
+        let state = bytes.split(|b| *b == b'Q').next().unwrap();
+        let state = String::from_utf8_lossy(state).replace("module", "tensor");
+        std::fs::write(&path, [&LEGACY_MAGIC[..], state.as_bytes()].concat()).unwrap();
+        let message = tensors(&path).err().unwrap().to_string();
+        assert!(message.contains("not a complete PyTorch file"), "{message}");
     }
 }

@@ -113,6 +113,29 @@ impl DetectorNames {
         };
         ExternalTensor::new(format!("{name}.{tensor}"), form)
     }
+
+    /// Returns whether a tensor belongs to the backbone, FPN, RPN or box head. `name` is without the
+    /// common prefix of all names.
+    pub fn is_inside(&self, name: &str) -> bool {
+        use DetectorDialect::{Detectron2, Mmdetection, OldTorchvision, Torchvision};
+        let modules: &[&str] = match self.dialect {
+            Torchvision | OldTorchvision => &[
+                "backbone.fpn.",
+                "rpn.head.",
+                "roi_heads.box_head.",
+                "roi_heads.box_predictor.",
+            ],
+            Detectron2 => &[
+                "backbone.",
+                "proposal_generator.rpn_head.",
+                "roi_heads.box_head.",
+                "roi_heads.box_predictor.",
+            ],
+            Mmdetection => &["neck.", "rpn_head.", "roi_head.bbox_head."],
+        };
+        let is_in_body = self.dialect != Detectron2 && self.backbone.is_inside(name);
+        is_in_body || modules.iter().any(|module| name.starts_with(module))
+    }
 }
 
 impl DetectorNames {
@@ -363,5 +386,6 @@ fn detector(
         spec: ModelSpec::new(NetworkConfig::Detection(model), preprocess),
         names: Names::Detector(names),
         assumptions,
+        other_networks: Vec::new(),
     })
 }

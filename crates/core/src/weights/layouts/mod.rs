@@ -9,6 +9,7 @@
 //! Native names are mapped to external names, which is unambiguous. The mapping is used for import
 //! and export.
 
+mod architecture;
 mod detectors;
 mod residual;
 
@@ -115,6 +116,9 @@ pub struct Recognized {
     pub names: Names,
     /// Assumptions about what cannot be derived from the tensors, as text.
     pub assumptions: Vec<String>,
+    /// The prefixes of other networks in the file, which are not used: MoCo's key encoder, or weights
+    /// beside their EMA.
+    pub other_networks: Vec<String>,
 }
 
 /// A map from native to external names.
@@ -134,6 +138,16 @@ impl Names {
             Self::Detector(names) => names.external(native),
         }
     }
+
+    /// Returns whether a tensor belongs to the layers that compute the outputs. `name` is without the
+    /// common prefix of all names. Sedet cannot compute the same outputs without such a tensor; others,
+    /// such as the mask head of a Mask R-CNN, can be skipped.
+    pub fn is_inside(&self, name: &str) -> bool {
+        match self {
+            Self::Classifier(names) => names.backbone.is_inside(name),
+            Self::Detector(names) => names.is_inside(name),
+        }
+    }
 }
 
 /// A framework, and the kind of its networks where the tensor names are ambiguous.
@@ -143,6 +157,10 @@ pub enum Layout {
     Torchvision,
     /// timm's `seresnet` and `seresnext`.
     Timm,
+    /// timm's `resnetaa`, `seresnetaa` and `seresnextaa`: anti-aliased by average pooling.
+    TimmAa,
+    /// timm's `resnetblur`: anti-aliased by blur pooling.
+    TimmBlur,
     /// Cadene's pretrained-models; timm's `legacy_`.
     Cadene,
     /// moskomule's senet.pytorch.
@@ -155,6 +173,8 @@ pub enum Layout {
     Akamaster,
     /// chenyaofo's CIFAR networks.
     Chenyaofo,
+    /// kuangliu's CIFAR networks: four stages, and shortcuts named `shortcut`.
+    Kuangliu,
     /// torchvision's Faster R-CNN, trained from a pretrained backbone.
     TorchvisionDetector,
     /// torchvision's published COCO weights, and weights fine-tuned from them: the epsilon of the
@@ -172,15 +192,18 @@ pub enum Layout {
 
 impl Layout {
     /// All layouts.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Torchvision,
         Self::Timm,
+        Self::TimmAa,
+        Self::TimmBlur,
         Self::Cadene,
         Self::Moskomule,
         Self::Mmpretrain,
         Self::MmpretrainCaffe,
         Self::Akamaster,
         Self::Chenyaofo,
+        Self::Kuangliu,
         Self::TorchvisionDetector,
         Self::TorchvisionDetectorV1,
         Self::Detectron2,
@@ -194,12 +217,15 @@ impl Layout {
         match self {
             Self::Torchvision => "torchvision",
             Self::Timm => "timm",
+            Self::TimmAa => "timm-aa",
+            Self::TimmBlur => "timm-blur",
             Self::Cadene => "cadene",
             Self::Moskomule => "moskomule",
             Self::Mmpretrain => "mmpretrain",
             Self::MmpretrainCaffe => "mmpretrain-caffe",
             Self::Akamaster => "akamaster",
             Self::Chenyaofo => "chenyaofo",
+            Self::Kuangliu => "kuangliu",
             Self::TorchvisionDetector => "torchvision-detector",
             Self::TorchvisionDetectorV1 => "torchvision-detector-v1",
             Self::Detectron2 => "detectron2",
@@ -219,12 +245,15 @@ impl Layout {
         match self {
             Self::Torchvision => "torchvision or timm ResNet",
             Self::Timm => "timm SE-ResNet",
+            Self::TimmAa => "timm ResNet, anti-aliased by average pooling (resnetaa)",
+            Self::TimmBlur => "timm ResNet, anti-aliased by blur pooling (resnetblur)",
             Self::Cadene => "Cadene (timm legacy) SE-ResNet",
             Self::Moskomule => "moskomule SE-ResNet",
             Self::Mmpretrain => "mmpretrain ResNet",
             Self::MmpretrainCaffe => "mmpretrain ResNet, style caffe",
             Self::Akamaster => "akamaster CIFAR ResNet",
             Self::Chenyaofo => "chenyaofo CIFAR ResNet",
+            Self::Kuangliu => "kuangliu CIFAR ResNet",
             Self::TorchvisionDetector => "torchvision Faster R-CNN",
             Self::TorchvisionDetectorV1 => "torchvision Faster R-CNN, from its COCO weights",
             Self::Detectron2 => "detectron2 Faster R-CNN",
@@ -239,10 +268,13 @@ impl Layout {
         match self {
             Self::Torchvision
             | Self::Timm
+            | Self::TimmAa
+            | Self::TimmBlur
             | Self::Cadene
             | Self::Moskomule
             | Self::Akamaster
-            | Self::Chenyaofo => Naming::Plain,
+            | Self::Chenyaofo
+            | Self::Kuangliu => Naming::Plain,
             Self::TorchvisionDetector | Self::TorchvisionDetectorV1 => Naming::TorchvisionDetector,
             Self::Detectron2 | Self::Detectron2Torch => Naming::Detectron2,
             Self::Mmpretrain
@@ -280,12 +312,31 @@ const ANCHORS: [(&str, Naming); 4] = [
 /// The reason why the layout is unknown or not the requested one. The message does not contain the
 /// file name.
 pub fn recognize(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognized, String> {
-    let (prefix, naming) = find_anchor(file, layout)?;
-    let tensors = Unwrapped {
+    let Anchor {
+        mut prefix,
+        mut naming,
+        other_networks,
+    } = find_anchor(file, layout)?;
+    let mut tensors = Unwrapped {
         file,
         prefix: &prefix,
     };
     let is_detector = tensors.has("neck.lateral_convs.0.conv.weight");
+    // Anybody's backbone can be in an entry `backbone`, without a head or with its own.
+    let is_mmpretrain = || {
+        tensors.has("head.fc.weight")
+            || tensors.has("backbone.layer1.0.se_layer.conv1.conv.weight")
+            || tensors.has("backbone.layer1.0.se_layer.conv1.weight")
+            || is_caffe_style(file)
+    };
+    if naming == Naming::OpenMmlab && layout.is_none() && !is_detector && !is_mmpretrain() {
+        naming = Naming::Plain;
+        prefix.push_str("backbone.");
+        tensors = Unwrapped {
+            file,
+            prefix: &prefix,
+        };
+    }
     let asks_for_detector = matches!(layout, Some(Layout::Mmdetection | Layout::MmdetectionCaffe));
     let mut recognized = match naming {
         Naming::Detectron2 => detectors::detectron2(tensors, layout)?,
@@ -301,7 +352,14 @@ pub fn recognize(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognize
         Naming::OpenMmlab => residual::mmpretrain(tensors, layout)?,
         Naming::Plain => residual::plain(tensors, layout)?,
     };
+    if !other_networks.is_empty() {
+        recognized.assumptions.push(format!(
+            "the network to use: '{prefix}', not '{}'",
+            other_networks.join("', '")
+        ));
+    }
     recognized.prefix = prefix;
+    recognized.other_networks = other_networks;
     Ok(recognized)
 }
 
@@ -317,9 +375,33 @@ fn is_caffe_style(file: &ForeignFile) -> bool {
     })
 }
 
-/// Returns the common prefix and the kind of the network in a file. If a file also contains EMA
-/// weights (timm's `state_dict_ema`), those are used.
-fn find_anchor(file: &ForeignFile, layout: Option<Layout>) -> Result<(String, Naming), String> {
+/// The position of a network in a file.
+struct Anchor {
+    /// The common prefix of its names.
+    prefix: String,
+    naming: Naming,
+    /// The prefixes of other networks with the same naming.
+    other_networks: Vec<String>,
+}
+
+/// Returns the rank of one of several networks in a file; the lowest is used. EMA weights come first
+/// (timm's `state_dict_ema`), then the networks that self-supervised methods publish: MoCo's query encoder
+/// and not its key encoder, BYOL's online network, DINO's teacher.
+fn rank(prefix: &str) -> usize {
+    let contains = |words: &[&str]| words.iter().any(|word| prefix.contains(word));
+    if contains(&["ema"]) {
+        0
+    } else if contains(&["encoder_q", "online", "teacher"]) {
+        1
+    } else if contains(&["encoder_k", "target", "student", "momentum"]) {
+        3
+    } else {
+        2
+    }
+}
+
+/// Finds the network in a file. If there are several, the one of the lowest [`rank`] is used.
+fn find_anchor(file: &ForeignFile, layout: Option<Layout>) -> Result<Anchor, String> {
     let asked = layout.map(Layout::naming);
     for (anchor, naming) in ANCHORS {
         if asked.is_some_and(|asked| asked != naming) {
@@ -331,10 +413,15 @@ fn find_anchor(file: &ForeignFile, layout: Option<Layout>) -> Result<(String, Na
             .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
             .collect();
         let best = prefixes
-            .into_iter()
-            .min_by_key(|prefix| (!prefix.contains("ema"), prefix.len()));
-        if let Some(prefix) = best {
-            return Ok((prefix.to_string(), naming));
+            .iter()
+            .min_by_key(|prefix| (rank(prefix), prefix.len()));
+        if let Some(best) = best {
+            let others = prefixes.iter().filter(|prefix| *prefix != best);
+            return Ok(Anchor {
+                prefix: best.to_string(),
+                naming,
+                other_networks: others.map(ToString::to_string).collect(),
+            });
         }
     }
     if let Some(layout) = layout {

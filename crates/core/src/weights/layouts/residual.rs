@@ -1,10 +1,13 @@
 //! ResNets and SE-ResNets: torchvision, timm, Cadene, moskomule, mmpretrain and the CIFAR networks
-//! of akamaster and chenyaofo differ in stem, SE unit and head; the names of the blocks are the
+//! of akamaster, chenyaofo and kuangliu differ in stem, SE unit and head; the names of the blocks are the
 //! same.
 
+use super::architecture::{Architecture, stated_input};
 use super::{ExternalTensor, Form, Layout, Names, Recognized, Unwrapped, is_caffe_style};
 use crate::backbones::BackboneConfig;
-use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace};
+use crate::backbones::resnet::{
+    AntiAlias, BlockKind, ResNetConfig, Shortcut, Stem, StemPooling, StridePlace,
+};
 use crate::classification::classifier::ClassifierConfig;
 use crate::spec::{ModelSpec, NetworkConfig};
 use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
@@ -22,6 +25,16 @@ enum StemNames {
     Layer0,
 }
 
+impl StemNames {
+    /// Returns the number of convolutions.
+    const fn convs(self) -> usize {
+        match self {
+            Self::Plain => 1,
+            Self::Sequential | Self::Layer0 => 3,
+        }
+    }
+}
+
 /// The external names of the tensors of a [`crate::backbones::resnet::ResNet`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResidualNames {
@@ -31,8 +44,13 @@ pub struct ResidualNames {
     /// The names of the SE unit's two layers.
     se: [&'static str; 2],
     se_has_bias: bool,
-    /// The name of the convolution in `downsample`.
+    /// The name of the shortcut: `downsample`, or `shortcut` in kuangliu's and akamaster's networks.
+    shortcut: &'static str,
+    /// The name of the convolution in the shortcut.
     shortcut_conv: usize,
+    /// The position of the stem's convolution that replaces the pooling (ResNet-RS), under the name
+    /// `maxpool`.
+    pooling_conv: Option<usize>,
 }
 
 impl ResidualNames {
@@ -43,7 +61,9 @@ impl ResidualNames {
             stem: StemNames::Plain,
             se: ["se.fc1", "se.fc2"],
             se_has_bias: true,
+            shortcut: "downsample",
             shortcut_conv: 0,
+            pooling_conv: None,
         }
     }
 
@@ -69,7 +89,7 @@ impl ResidualNames {
             }
             [layer, block, "downsample", part, tensor] => {
                 let n = self.shortcut_conv + usize::from(*part == "norm");
-                let name = format!("{body}{layer}.{block}.downsample.{n}.{tensor}");
+                let name = format!("{body}{layer}.{block}.{}.{n}.{tensor}", self.shortcut);
                 ExternalTensor::new(name, Form::AsIs)
             }
             [layer, block, "se", fc, tensor] => {
@@ -86,8 +106,25 @@ impl ResidualNames {
         }
     }
 
+    /// Returns whether a tensor belongs to the stem or to a stage. `name` is without the common prefix of
+    /// all names.
+    pub fn is_inside(&self, name: &str) -> bool {
+        let Some(name) = name.strip_prefix(self.body) else {
+            return false;
+        };
+        let module = name.split('.').next().unwrap_or(name);
+        matches!(
+            module.trim_end_matches(|c: char| c.is_ascii_digit()),
+            "conv" | "bn" | "norm" | "act" | "relu" | "prelu" | "layer" | "pool" | "maxpool"
+        )
+    }
+
     fn stem(&self, index: usize, is_norm: bool, tensor: &str) -> ExternalTensor {
         let body = self.body;
+        if self.pooling_conv == Some(index) {
+            let n = usize::from(is_norm);
+            return ExternalTensor::new(format!("{body}maxpool.{n}.{tensor}"), Form::AsIs);
+        }
         let name = match (self.stem, is_norm) {
             (StemNames::Plain, false) => format!("{body}conv{}.{tensor}", index + 1),
             (StemNames::Plain, true) => format!("{body}bn{}.{tensor}", index + 1),
@@ -146,6 +183,9 @@ impl ClassifierNames {
         if let Stem::Deep { .. } = backbone.stem {
             names.stem = StemNames::Sequential;
         }
+        if backbone.stem_pooling == StemPooling::Conv3x3 {
+            names.pooling_conv = Some(names.stem.convs());
+        }
         if backbone.shortcut == Shortcut::AveragePool {
             names.shortcut_conv = 1;
         }
@@ -164,6 +204,10 @@ impl ClassifierNames {
                     Some("a stem other than one 7x7 convolution")
                 } else if backbone.shortcut != Shortcut::Conv1x1 {
                     Some("shortcuts other than 1x1 convolutions")
+                } else if backbone.stem_pooling == StemPooling::Conv3x3 {
+                    Some("a convolution in place of the stem's pooling")
+                } else if backbone.anti_alias.is_some() {
+                    Some("anti-aliasing")
                 } else {
                     None
                 };
@@ -185,6 +229,13 @@ impl ClassifierNames {
                 if backbone.stem == Stem::Cifar || backbone.shortcut == Shortcut::ZeroPad =>
             {
                 return Err("it has no CIFAR ResNet".into());
+            }
+            Library::Timm if backbone.anti_alias.is_some() => {
+                return Err(
+                    "its anti-aliased networks have the tensors of plain ones, so that the file would be \
+                     read as another network"
+                        .into(),
+                );
             }
             Library::Timm => {}
         }
@@ -217,11 +268,10 @@ impl std::fmt::Display for Library {
 pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognized, String> {
     let head = ["fc", "last_linear", "linear", "classifier"]
         .into_iter()
-        .find(|head| tensors.has(&format!("{head}.weight")))
-        .ok_or("it contains a ResNet, but neither a classifier (fc, last_linear, linear) nor a detector")?;
+        .find(|head| matches!(tensors.shape(&format!("{head}.weight")), Some([_, _])));
     let mut names = ResidualNames::torchvision("");
     let is_cifar = matches!(tensors.shape("conv1.weight"), Some([_, 3, 3, 3]));
-    let layout = if tensors.has("layer0.conv1.weight") {
+    let mut layout = if tensors.has("layer0.conv1.weight") {
         names.stem = StemNames::Layer0;
         names.se = ["se_module.fc1", "se_module.fc2"];
         Layout::Cadene
@@ -231,7 +281,9 @@ pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recogni
         Layout::Moskomule
     } else if tensors.has("layer1.0.se.fc1.weight") {
         Layout::Timm
-    } else if is_cifar && head == "linear" {
+    } else if is_cifar && tensors.has("layer4.0.shortcut.0.weight") {
+        Layout::Kuangliu
+    } else if is_cifar && (head == Some("linear") || tensors.has("layer2.0.shortcut.0.weight")) {
         Layout::Akamaster
     } else if is_cifar {
         Layout::Chenyaofo
@@ -241,7 +293,32 @@ pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recogni
     if tensors.has("conv1.0.weight") {
         names.stem = StemNames::Sequential;
     }
-    classifier(tensors, asked.unwrap_or(layout), names, head)
+    let mut origin = None;
+    if asked.is_none()
+        && matches!(layout, Layout::Torchvision | Layout::Timm)
+        && let Some((architecture, kind)) = Architecture::of_anti_aliased(tensors.file)
+    {
+        layout = match kind {
+            AntiAlias::AveragePool => Layout::TimmAa,
+            AntiAlias::BlurPool => Layout::TimmBlur,
+        };
+        origin = Some(architecture.origin);
+    }
+    // Among the networks with these names, timm's alone can be anti-aliased.
+    let has_deep_stem = names.stem == StemNames::Sequential;
+    let mut recognized = classifier(tensors, asked.unwrap_or(layout), names, head)?;
+    let is_of_timm = matches!(
+        recognized.layout,
+        Layout::Timm | Layout::TimmAa | Layout::TimmBlur
+    );
+    if is_of_timm || has_deep_stem {
+        let how = subsampling_words(recognized.layout);
+        let from = origin.map_or(String::new(), |origin| format!(", from {origin}"));
+        recognized
+            .assumptions
+            .push(format!("subsampling: {how}{from}"));
+    }
+    Ok(recognized)
 }
 
 /// Recognizes mmpretrain's networks: prefix `backbone.`, head `head.fc`.
@@ -257,16 +334,24 @@ pub(super) fn mmpretrain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Re
     } else {
         Layout::Mmpretrain
     });
-    classifier(tensors, layout, names, "head.fc")
+    let head = tensors.has("head.fc.weight").then_some("head.fc");
+    classifier(tensors, layout, names, head)
 }
 
+/// Describes a classifier on a residual network. Without a `head` it is a backbone, whose last layer is
+/// missing.
 fn classifier(
     tensors: Unwrapped,
     layout: Layout,
     mut names: ResidualNames,
-    head: &'static str,
+    head: Option<&'static str>,
 ) -> Result<Recognized, String> {
     let mut backbone = residual_config(tensors, &mut names)?;
+    backbone.anti_alias = match layout {
+        Layout::TimmAa => Some(AntiAlias::AveragePool),
+        Layout::TimmBlur => Some(AntiAlias::BlurPool),
+        _ => None,
+    };
     if layout == Layout::MmpretrainCaffe {
         backbone.stride_place = StridePlace::Conv1x1;
     }
@@ -282,14 +367,25 @@ fn classifier(
             });
         }
     }
-    let [num_classes, _] = tensors.sizes(&format!("{head}.weight"))?;
-    let preprocess = match (layout, backbone.stem) {
+    let num_classes = match head {
+        Some(head) => tensors.sizes::<2>(&format!("{head}.weight"))?[0],
+        // The layer that the training of a classifier replaces anyway.
+        None => 1,
+    };
+    let may_be_timm = matches!(
+        layout,
+        Layout::Torchvision | Layout::Timm | Layout::TimmAa | Layout::TimmBlur
+    );
+    let stated = may_be_timm
+        .then(|| stated_input(tensors.file.path()))
+        .flatten();
+    let usual = || match (layout, backbone.stem) {
         (Layout::Chenyaofo, _) if num_classes == 100 => Preprocess {
             mean: [0.5070, 0.4865, 0.4409],
             std: [0.2673, 0.2564, 0.2761],
             ..Preprocess::torchvision().with_sizes(32, 32)
         },
-        (Layout::Chenyaofo, _) => Preprocess {
+        (Layout::Chenyaofo | Layout::Kuangliu, _) => Preprocess {
             mean: [0.4914, 0.4822, 0.4465],
             std: [0.2023, 0.1994, 0.2010],
             ..Preprocess::torchvision().with_sizes(32, 32)
@@ -297,8 +393,15 @@ fn classifier(
         (_, Stem::Cifar) => Preprocess::torchvision().with_sizes(32, 32),
         _ => imagenet_input(layout),
     };
+    let preprocess = stated.unwrap_or_else(usual);
     let mut assumptions = vec![match layout {
-        Layout::Chenyaofo => "input: RGB with the CIFAR mean and standard deviation".to_string(),
+        _ if stated.is_some() => format!(
+            "input, from the config.json beside the file: RGB with mean {:?} and std {:?}",
+            preprocess.mean, preprocess.std
+        ),
+        Layout::Chenyaofo | Layout::Kuangliu => {
+            "input: RGB with the CIFAR mean and standard deviation".to_string()
+        }
         Layout::MmpretrainCaffe => "input: BGR, 0 to 255, Caffe's mean subtracted".to_string(),
         _ => "input: RGB with the ImageNet mean and standard deviation".to_string(),
     }];
@@ -311,11 +414,17 @@ fn classifier(
         assumptions.push(format!("stride of a bottleneck: {place}"));
     }
     if backbone.stem != Stem::Cifar {
-        let pooling = match backbone.stem_pooling {
-            StemPooling::Padded => "padded by one pixel",
-            StemPooling::CeilMode => "unpadded, size rounded up",
+        let pooling = match (backbone.anti_alias, backbone.stem_pooling) {
+            (Some(AntiAlias::AveragePool), _) => "2x2 average",
+            (Some(AntiAlias::BlurPool), _) => "3x3 maximum, then blur pooling",
+            (None, StemPooling::Padded) => "padded by one pixel",
+            (None, StemPooling::CeilMode) => "unpadded, size rounded up",
+            (None, StemPooling::Conv3x3) => "a 3x3 convolution",
         };
         assumptions.push(format!("stem pooling: {pooling}"));
+    }
+    if head.is_none() {
+        assumptions.push("a backbone without its last layer".into());
     }
     Ok(Recognized {
         layout,
@@ -329,10 +438,20 @@ fn classifier(
         ),
         names: Names::Classifier(ClassifierNames {
             backbone: names,
-            head,
+            head: head.unwrap_or("fc"),
         }),
         assumptions,
+        other_networks: Vec::new(),
     })
+}
+
+/// Describes how timm's networks subsample, which their tensors do not tell.
+const fn subsampling_words(layout: Layout) -> &'static str {
+    match layout {
+        Layout::TimmAa => "average pooling (anti-aliased)",
+        Layout::TimmBlur => "blur pooling (anti-aliased)",
+        _ => "strides",
+    }
 }
 
 /// Returns the evaluation preprocessing of the frameworks' ImageNet networks, which cannot be
@@ -347,7 +466,7 @@ fn classifier(
 fn imagenet_input(layout: Layout) -> Preprocess {
     let pillow = Preprocess::imagenet_eval();
     match layout {
-        Layout::Timm => Preprocess {
+        Layout::Timm | Layout::TimmAa | Layout::TimmBlur => Preprocess {
             resize_method: ResizeMethod::PillowBicubic,
             ..pillow
         },
@@ -422,26 +541,42 @@ pub(super) fn residual_config(
             Stem::Deep { channels }
         }
     };
+    let in_first_norm = |tensor| tensors.has(&names.stem(0, true, tensor).name);
+    if in_first_norm("weight") && !in_first_norm("running_mean") {
+        return Err(
+            "its norms have no running statistics (group or layer normalization), which sedet does not \
+             support"
+                .into(),
+        );
+    }
+    if has("layer2.0.shortcut.0.weight") {
+        names.shortcut = "shortcut";
+    }
     // The second stage is the first in which the shape always changes.
-    let shortcut =
-        if let Some(shape) = tensors.shape(&format!("{body}layer2.0.downsample.0.weight")) {
-            match shape {
-                [_, _, 3, 3] => Shortcut::Conv3x3,
-                _ => Shortcut::Conv1x1,
-            }
-        } else if has("layer2.0.downsample.1.weight") {
-            Shortcut::AveragePool
-        } else if layers[1] > 0 {
-            Shortcut::ZeroPad
-        } else {
-            Shortcut::Conv1x1
-        };
+    let in_shortcut = |n: usize| {
+        let name = format!("{body}layer2.0.{}.{n}.weight", names.shortcut);
+        tensors.shape(&name)
+    };
+    let shortcut = match (in_shortcut(0), in_shortcut(1)) {
+        (Some([_, _, 3, 3]), _) => Shortcut::Conv3x3,
+        (Some(_), _) => Shortcut::Conv1x1,
+        (None, Some(_)) => Shortcut::AveragePool,
+        (None, None) if layers[1] > 0 => Shortcut::ZeroPad,
+        (None, None) => Shortcut::Conv1x1,
+    };
     if shortcut == Shortcut::AveragePool {
         names.shortcut_conv = 1;
     }
+    let stem_pooling = if has("maxpool.0.weight") {
+        names.pooling_conv = Some(names.stem.convs());
+        StemPooling::Conv3x3
+    } else {
+        StemPooling::default()
+    };
     let mut config = ResNetConfig {
         base_channels: planes,
         stem,
+        stem_pooling,
         shortcut,
         groups,
         width_per_group,

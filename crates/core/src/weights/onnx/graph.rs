@@ -15,7 +15,7 @@ use crate::backbones::resnet::{ResNet, Reshape, ResidualBlock};
 use crate::classification::classifier::Classifier;
 use sedet_nn::nn::conv::Conv2d;
 use sedet_nn::nn::norm::Norm;
-use sedet_nn::nn::pool::Rounding;
+use sedet_nn::nn::pool::{Pool2d, PoolKind, Rounding};
 use sedet_nn::nn::se::SeUnit;
 
 /// The operator set version of the nodes.
@@ -62,16 +62,12 @@ impl GraphBuilder {
             x = self.conv_norm([&names[0], &names[1]], conv, norm, &x);
             x = self.relu(&names[1], &x);
         }
-        if let Some(pooling) = network.pooling() {
-            let pool = pooling.layer();
-            let window = window(
-                [pool.kernel; 2],
-                [pool.stride; 2],
-                [(pool.padding, pool.padding); 2],
-            );
-            let rounds_up = pool.rounding == Rounding::Up;
-            let attributes = [window, vec![int("ceil_mode", rounds_up.into())]].concat();
-            x = self.node(&format!("{at}.pooling"), "MaxPool", &[&x], attributes);
+        for (n, pool) in network.pools().iter().enumerate() {
+            let name = match n {
+                0 => format!("{at}.pooling"),
+                n => format!("{at}.pooling.{n}"),
+            };
+            x = self.pool(&name, *pool, &x);
         }
         let stages = [
             &network.layer1,
@@ -105,12 +101,55 @@ impl GraphBuilder {
             if n + 1 < block.convs.len() || clamped_before_se {
                 branch = self.relu(&names[1], &branch);
             }
+            if let Some(pool) = block.pool_after(n) {
+                branch = self.pool(&format!("{at}.anti_alias"), pool, &branch);
+            }
         }
         if let Some(se) = &block.se {
             branch = self.se_unit(&format!("{at}.se"), se, &branch);
         }
         let sum = self.node(&format!("{at}.sum"), "Add", &[&branch, &shortcut], vec![]);
         self.relu(at, &sum)
+    }
+
+    /// Adds pooling over windows.
+    fn pool(&mut self, at: &str, pool: Pool2d, x: &str) -> String {
+        let (kernel, stride) = ([pool.kernel; 2], [pool.stride; 2]);
+        let padding = [(pool.padding, pool.padding); 2];
+        let mut attributes = window(kernel, stride, padding);
+        attributes.push(int("ceil_mode", (pool.rounding != Rounding::Down).into()));
+        match pool.kind {
+            PoolKind::Max => self.node(at, "MaxPool", &[x], attributes),
+            PoolKind::Average | PoolKind::AverageInside => {
+                let includes_border = pool.kind == PoolKind::Average;
+                attributes.push(int("count_include_pad", includes_border.into()));
+                self.node(at, "AveragePool", &[x], attributes)
+            }
+            PoolKind::Blur => self.blur(at, pool, x),
+        }
+    }
+
+    /// Adds blur pooling as in [`Pool2d::forward`]: the binomial filter is a mean of pairs, repeated.
+    fn blur(&mut self, at: &str, pool: Pool2d, x: &str) -> String {
+        let border = pool.padding as i64;
+        let pads = [0, 0, border, border, 0, 0, border, border];
+        let pads = self.constant(&format!("border_{border}"), &pads);
+        let reflect = AttributeProto {
+            name: "mode".into(),
+            r#type: AttributeType::String.into(),
+            s: Some(b"reflect".to_vec()),
+            ..Default::default()
+        };
+        let padded = self.node(&format!("{at}.pad"), "Pad", &[x, &pads], vec![reflect]);
+        (1..pool.kernel).fold(padded, |x, pass| {
+            let (name, stride) = if pass + 1 == pool.kernel {
+                (at.to_owned(), pool.stride)
+            } else {
+                (format!("{at}.pass{pass}"), 1)
+            };
+            let attributes = window([2; 2], [stride; 2], [(0, 0); 2]);
+            self.node(&name, "AveragePool", &[&x], attributes)
+        })
     }
 
     /// Adds the part of a shortcut that has no weights.

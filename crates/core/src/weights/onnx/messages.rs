@@ -99,6 +99,9 @@ pub struct AttributeProto {
     /// The value, if it is an integer.
     #[prost(int64, optional, tag = "3")]
     pub i: Option<i64>,
+    /// The value, if it is a string.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub s: Option<Vec<u8>>,
     /// The value, if it is a list of integers.
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
@@ -117,6 +120,8 @@ pub enum AttributeType {
     Float = 1,
     /// An integer.
     Int = 2,
+    /// A string.
+    String = 3,
     /// A list of integers.
     Ints = 7,
 }

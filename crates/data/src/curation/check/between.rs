@@ -155,7 +155,11 @@ fn not_listed(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
         let Ok(found) = list(&directory) else {
             continue;
         };
-        for name in found.images {
+        let images = found.images.into_iter();
+        let images = images.map(|name| (Kind::ImageNotListed, name));
+        let unsupported = found.unsupported.into_iter();
+        let unsupported = unsupported.map(|name| (Kind::ImageUnsupported, name));
+        for (kind, name) in images.chain(unsupported) {
             let path = directory.join(name);
             if !listed.contains(&path) {
                 let diagnostic = Diagnostic {
@@ -165,7 +169,7 @@ fn not_listed(splits: &[CheckedSplit], diagnostics: &mut Diagnostics) {
                     annotation_id: None,
                     detail: String::new(),
                 };
-                diagnostics.add(Kind::ImageNotListed, diagnostic);
+                diagnostics.add(kind, diagnostic);
             }
         }
     }

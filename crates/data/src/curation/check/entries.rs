@@ -25,6 +25,7 @@ pub(super) fn read(
         objects: Entries::default(),
         categories: Entries::default(),
         image_facts: Vec::new(),
+        lost_images: Vec::new(),
         image_moves: HashMap::new(),
         category_moves: HashMap::new(),
         image_directory: Some(collected.image_root),
@@ -57,6 +58,15 @@ pub(super) fn read(
             };
             split.objects.push(object, Verdict::Keep);
         }
+    }
+    for note in collected.notes {
+        diagnostics.add(
+            Kind::FoundElsewhere,
+            split.diagnostic(None, None, None, note),
+        );
+    }
+    for line in collected.dropped.lines() {
+        diagnostics.add(Kind::NotUsed, split.diagnostic(None, None, None, line));
     }
     for problem in collected.problems {
         // Problems of image files are found when the images are decoded.

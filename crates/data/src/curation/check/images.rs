@@ -1,6 +1,6 @@
 //! Checks of the image files of one split; all files are decoded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -12,9 +12,11 @@ use image::metadata::Orientation;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::annotations::image_files::Folder;
+use crate::annotations::layout::SplitFiles;
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
-use crate::images::decode::{DecodeError, InspectedImage, inspect_image_bytes};
+use crate::images::decode::{DecodeError, InspectedImage, has_extension_of, inspect_image_bytes};
 
 /// Size limit of an image file, so that a few files cannot exhaust the memory.
 const LARGEST_FILE: u64 = 1 << 30;
@@ -85,22 +87,20 @@ struct Decoded {
 
 pub(super) fn check(
     split: &mut CheckedSplit,
-    first_guess: Option<&Path>,
+    files: &SplitFiles,
     diagnostics: &mut Diagnostics,
     progress: &(dyn Fn(Progress) + Sync),
 ) {
-    let directory = split.image_directory.as_deref();
-    let directory = directory
-        .or(first_guess)
-        .unwrap_or(Path::new(""))
-        .to_owned();
+    let directory = split.image_directory.clone();
+    let first_guess = || files.image_directories.first().cloned();
+    let directory = directory.or_else(first_guess).unwrap_or_default();
     let listed: Vec<(usize, &str)> = split
         .images
         .kept()
         .filter_map(|(at, image)| Some((at, image.file_name.as_deref()?)))
         .collect();
     let (done, all) = (AtomicU64::new(0), listed.len() as u64);
-    let neighbors = Neighbors::default();
+    let neighbors = Neighbors::new(&directory, files);
     let inspections: Vec<(usize, Inspection)> = listed
         .into_par_iter()
         .map(|(at, name)| {
@@ -120,7 +120,7 @@ pub(super) fn check(
             diagnostics.add(kind, split.diagnostic_on_image(at, detail));
         }
         if inspection.is_lost {
-            split.images.drop(at);
+            split.lost_images.push(at);
         }
         if let Some(decoded) = inspection.decoded {
             compare_size(split, at, &decoded, &mut rotated, diagnostics);
@@ -138,6 +138,21 @@ pub(super) fn check(
         split.image_facts[at] = inspection.facts;
     }
     rotate_boxes(split, &rotated);
+}
+
+/// Drops the images that cannot be used, and their boxes.
+pub(super) fn drop_lost(split: &mut CheckedSplit) {
+    let mut ids = HashSet::new();
+    for at in std::mem::take(&mut split.lost_images) {
+        ids.extend(split.images.entries[at].id);
+        split.images.drop(at);
+    }
+    for at in 0..split.objects.len() {
+        let image = split.objects.entries[at].image_id;
+        if image.is_some_and(|id| ids.contains(&id)) {
+            split.objects.drop(at);
+        }
+    }
 }
 
 /// Compares the size with that in the annotations, and corrects what is unambiguous.
@@ -263,9 +278,13 @@ fn inspect_bytes(bytes: &[u8], path: &Path, name: &str, inspection: &mut Inspect
         Ok(Ok(inspected)) => whole_image(&inspected, name, inspection),
         Ok(Err(error)) => {
             let (kind, detail) = match error {
-                DecodeError::Truncated { .. } => {
-                    (Kind::ImageTruncated, "the JPEG has no end marker".into())
+                DecodeError::Truncated { damage, .. } => {
+                    (Kind::ImageTruncated, format!("the JPEG {damage}"))
                 }
+                DecodeError::TooLarge { width, height, .. } => (
+                    Kind::ImageBroken,
+                    format!("too large: {width}x{height} pixels"),
+                ),
                 DecodeError::NotAnImage { .. } if bytes.is_empty() => {
                     (Kind::ImageTruncated, "the file is empty".into())
                 }
@@ -307,12 +326,8 @@ fn whole_image(inspected: &InspectedImage, name: &str, inspection: &mut Inspecti
         let detail = format!("EXIF orientation {number}");
         inspection.problems.push((Kind::ImageRotated, detail));
     }
-    let extension = Path::new(name).extension().and_then(|e| e.to_str());
-    let fits = |extension: &str| {
-        let mut known = format.extensions_str().iter();
-        known.any(|known| known.eq_ignore_ascii_case(extension))
-    };
-    if extension.is_some_and(|extension| !fits(extension)) {
+    let name = Path::new(name);
+    if name.extension().is_some() && !has_extension_of(name, *format) {
         let format = format.to_mime_type();
         let detail = format!("the content is {}", format.trim_start_matches("image/"));
         inspection
@@ -341,11 +356,30 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The names of directories by their lower-case form.
+type Names = HashMap<String, String>;
+
 /// File names in directories by their lower-case form; each directory is listed only once.
-#[derive(Default)]
-struct Neighbors(Mutex<HashMap<PathBuf, HashMap<String, String>>>);
+struct Neighbors {
+    /// The directories that may contain the images, most likely first.
+    directories: Vec<PathBuf>,
+    listed: Mutex<HashMap<PathBuf, Names>>,
+}
 
 impl Neighbors {
+    fn new(directory: &Path, files: &SplitFiles) -> Self {
+        let others = files
+            .image_directories
+            .iter()
+            .filter(|other| *other != directory);
+        Self {
+            directories: std::iter::once(directory.to_owned())
+                .chain(others.cloned())
+                .collect(),
+            listed: Mutex::default(),
+        }
+    }
+
     /// Returns an existing file that a missing file name may refer to.
     fn hint(&self, directory: &Path, name: &str) -> String {
         let slashes = name.replace('\\', "/");
@@ -357,28 +391,33 @@ impl Neighbors {
             return "the name has no file part".to_owned();
         };
         let last = last.to_string_lossy();
-        let parent = directory.join(path.parent().unwrap_or(Path::new("")));
-        if let Some(other) = self.find(&parent, &last) {
-            return format!("{other} exists: upper and lower case differ");
+        let within = path.parent().unwrap_or(Path::new(""));
+        for directory in &self.directories {
+            for parent in [directory.join(within), directory.clone()] {
+                let Some(other) = self.find(&parent, &last) else {
+                    continue;
+                };
+                let found = parent.join(&other);
+                let found = found.strip_prefix(&self.directories[0]).unwrap_or(&found);
+                let found = found.display();
+                return if other != last {
+                    format!("{found} exists: upper and lower case differ")
+                } else {
+                    format!("{found} exists, in another directory")
+                };
+            }
         }
-        if directory.join(&*last).is_file() {
-            format!("{last} exists, without the directory")
-        } else {
-            format!("not in {}", directory.display())
-        }
+        format!("not in {}", directory.display())
     }
 
     fn find(&self, directory: &Path, name: &str) -> Option<String> {
-        let mut directories = self
-            .0
+        let mut listed = self
+            .listed
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let names = directories.entry(directory.to_owned()).or_insert_with(|| {
-            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-            entries
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .map(|name| (name.to_lowercase(), name))
-                .collect()
+        let names = listed.entry(directory.to_owned()).or_insert_with(|| {
+            let files = Folder::of(directory).files.into_iter();
+            files.map(|name| (name.to_lowercase(), name)).collect()
         });
         names.get(&name.to_lowercase()).cloned()
     }

@@ -65,6 +65,7 @@ pub(super) fn read(
         objects: reading.objects,
         categories: reading.categories,
         image_facts: Vec::new(),
+        lost_images: Vec::new(),
         image_moves: HashMap::new(),
         category_moves: HashMap::new(),
     })
