@@ -53,8 +53,9 @@ pub struct ModelConfig {
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub imported_backbone: Option<BackboneConfig>,
     /// Pyramid, anchors, RPN and box head of the weights that training started from; they replace the
-    /// preset's.
+    /// preset's. Written by training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub imported_heads: Option<DetectorHeads>,
     /// Multiplies the backbone's channels.
     pub width: f64,
