@@ -55,7 +55,7 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     let (table, failures) = match ablation::run(&request, &mut Console)? {
         AblationReport::Finished { table, failures } => (table, failures),
         AblationReport::Interrupted => {
-            status!("interrupted; run the same command to continue");
+            problem!("interrupted; run the same command to continue");
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -68,7 +68,7 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     if failures.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    status!("failed: {}", failures.join("; "));
+    problem!("failed: {}", failures.join("; "));
     Ok(ExitCode::FAILURE)
 }
 

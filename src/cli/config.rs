@@ -188,14 +188,11 @@ fn overview(keys: &[&KeyReference], width: usize) -> String {
     text
 }
 
-/// Formats the summary of a key with the tasks and the values of other keys that it is limited to.
+/// Formats the summary of a key with the task and the values of other keys of its table that it is limited to.
 fn meaning(key: &KeyReference) -> String {
     let conditions = key.only_with.iter().filter_map(|condition| {
-        let (other, value) = condition.split_once(" = ")?;
-        let name = other
-            .strip_prefix(key.table())
-            .and_then(|name| name.strip_prefix('.'));
-        Some(format!("{} = {value}", name.unwrap_or(other)))
+        let name = condition.strip_prefix(key.table())?.strip_prefix('.')?;
+        name.contains(" = ").then(|| name.to_string())
     });
     let conditions: Vec<String> = conditions.collect();
     let mut limits = Vec::new();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::progress::ConsoleProgress;
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, status, stop_on_ctrl_c, whole_number};
+use super::{DeviceArgs, print_out, problem, status, stop_on_ctrl_c, whole_number};
 use sedet_core::report::Evaluation;
 use sedet_core::train::engine::Outcome;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
@@ -147,11 +147,11 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         None if report.outcome == Outcome::Interrupted => {
-            status!("interrupted; progress saved; resume with: {resume}");
+            problem!("interrupted; progress saved; resume with: {resume}");
             Ok(ExitCode::FAILURE)
         }
         None => {
-            status!("interrupted; training is complete and saved; evaluate it with: {resume}");
+            problem!("interrupted; training is complete and saved; evaluate it with: {resume}");
             Ok(ExitCode::FAILURE)
         }
     }

@@ -7,10 +7,10 @@ use anyhow::bail;
 
 use super::convert::Placement;
 use super::dataset_argument;
-use crate::cli::hints::advise;
+use crate::cli::hints::{advise, usage};
 use crate::cli::print_out;
 use crate::cli::report::with_bar;
-use crate::cli::status;
+use crate::cli::{problem, status};
 use sedet_data::annotations::AnnotationStore;
 use sedet_data::annotations::coco::read_coco;
 use sedet_data::annotations::format::{DatasetFiles, SplitAnnotations};
@@ -60,11 +60,10 @@ fn share(text: &str) -> Result<f64, String> {
 
 pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     if args.val + args.test >= 1.0 {
-        bail!(
+        return Err(usage(format!(
             "--val {} and --test {} leave no images for training",
-            args.val,
-            args.test
-        );
+            args.val, args.test
+        )));
     }
     let dataset = DatasetName::parse(&args.source)?;
     let mut found = dataset.files(args.data_dir.as_deref())?;
@@ -99,7 +98,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         write_division(&files, &whole, &division, images, &args.output, progress)
     })??;
     for line in written.dropped.lines() {
-        status!("dropped: {line}");
+        problem!("dropped: {line}");
     }
     print_out(&table(&whole.store, &division))?;
     status!(

@@ -100,7 +100,7 @@ pub enum Interpolation {
 
 /// The loss.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct LossSection {
     /// Share of the target that is spread evenly over all classes, 0 to 1 (Szegedy et al. 2016).
     pub label_smoothing: f64,

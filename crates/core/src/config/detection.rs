@@ -85,7 +85,7 @@ pub struct ModelConfig {
 }
 
 /// The parts of a detector after its backbone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DetectorHeads {
     /// The feature pyramid.
