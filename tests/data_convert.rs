@@ -270,6 +270,35 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
 }
 
 #[test]
+fn annotations_alone_are_verified_and_leave_no_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let dataset = dataset(dir.path(), &[], ImageSize::new(20, 30));
+    for &format in FORMATS {
+        let output = dir.path().join(format.key());
+        write_dataset(&dataset, format, Images::Leave, &output, &mut goes_on).unwrap();
+        let mut open = vec![output];
+        let mut files = 0;
+        while let Some(directory) = open.pop() {
+            for entry in fs::read_dir(directory).unwrap().flatten() {
+                let path = entry.path();
+                assert!(!path.is_symlink(), "{}", path.display());
+                if path.is_dir() {
+                    open.push(path);
+                } else {
+                    files += 1;
+                    assert!(
+                        path.extension().is_some_and(|e| e != "png"),
+                        "{}",
+                        path.display()
+                    );
+                }
+            }
+        }
+        assert!(files >= 2, "{format}: {files}");
+    }
+}
+
+#[test]
 fn a_failed_conversion_names_the_cause_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (source, out) = (dir.path().join("coco"), dir.path().join("out"));

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use sedet::DataError;
 use sedet::annotations::AnnotationStore;
+use sedet::annotations::layout::LayoutError;
 use sedet::datasets::registry::{AnyDatasetName, DatasetName, RecognizedTask, RegistryError};
 use sedet::text::count;
 use serde_json::{Value, json};
@@ -590,6 +592,10 @@ fn outcome(root: &Path) -> String {
     });
     let text = match done {
         Ok(text) => text,
+        Err(RegistryError::Data {
+            source: DataError::Layout(error @ LayoutError::Foreign { instead, .. }),
+            ..
+        }) => format!("refused: {error}; {instead}"),
         Err(error) => format!("refused: {error}"),
     };
     text.replace(&name, "DIR")

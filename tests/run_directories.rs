@@ -127,6 +127,33 @@ fn a_dataset_that_moved_is_verified_and_the_run_ends_with_the_same_weights() {
 }
 
 #[test]
+fn a_named_dataset_is_found_in_another_data_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    write_cifar(&old.join("cifar10"), 20, 10);
+    let run = text(&dir.path().join("run"));
+    let train = format!(
+        "train --dataset cifar10 --data-dir {} --output {run} --config cifar-short --epochs 1 \
+         --batch-size 10 --set model.width=0.25 --device cpu",
+        old.display()
+    );
+    succeeds(&owned(&train));
+    fs::rename(&old, &new).unwrap();
+    let resume = format!("train --resume {run} --epochs 2 --device cpu");
+    fails_with(&words(&owned(&resume)), &["cifar10"]);
+    let moved = format!("{resume} --data-dir {}", new.display());
+    let console = stderr(&succeeds(&owned(&moved)));
+    assert!(console.contains("epoch 2/2"), "{console}");
+    let launch = fs::read_to_string(Path::new(&run).join("launch.json")).unwrap();
+    assert!(launch.contains(&text(&new)), "{launch}");
+    write_cifar(&new.join("cifar10"), 30, 10);
+    fails_with(
+        &words(&owned(&moved)),
+        &["have changed since this run began"],
+    );
+}
+
+#[test]
 fn a_run_never_begins_in_a_directory_with_other_files() {
     let classifier = Classifier::new();
     let run = classifier.run("mine");
