@@ -197,6 +197,7 @@ impl TrainTask for Toy {
         &self,
         model: &Net,
         stop: &AtomicBool,
+        _progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<EpochEvaluation>, Unplugged> {
         if self.stopped_in_evaluation.replace(false) {
             stop.store(true, Ordering::Relaxed);

@@ -21,6 +21,8 @@ pub(super) struct ConsoleProgress {
     /// The first step of this session.
     first: Option<usize>,
     last_line: Instant,
+    /// The evaluation in progress.
+    evaluation: Option<Phase>,
 }
 
 /// Time between lines where there is no terminal.
@@ -202,6 +204,7 @@ impl Default for ConsoleProgress {
             start: Instant::now(),
             first: None,
             last_line: Instant::now(),
+            evaluation: None,
         }
     }
 }
@@ -277,14 +280,34 @@ impl Observer for ConsoleProgress {
     }
 
     fn evaluating(&mut self, epoch: usize) {
-        let message = format!("epoch {}: evaluating", epoch + 1);
+        let what = format!("epoch {}: evaluating", epoch + 1);
+        self.evaluation = Some(Phase::new(&what, Unit::Images, 0, Instant::now()));
+    }
+
+    fn evaluated_images(&mut self, done: usize, all: usize) {
+        // The final evaluation is of no epoch.
+        let phase = self.evaluation.get_or_insert_with(|| {
+            Phase::new(
+                "evaluating the best checkpoint",
+                Unit::Images,
+                0,
+                Instant::now(),
+            )
+        });
+        phase.done = done as u64;
         match &self.bar {
-            Some(bar) => bar.set_message(message),
-            None => status!("{message}"),
+            Some(bar) => bar.set_message(format!("{} {done}/{all}", phase.what)),
+            None => {
+                if let Some(line) = phase.line(Some(all as u64), Instant::now()) {
+                    status!("{line}");
+                }
+            }
         }
     }
 
-    fn evaluated(&mut self, _epoch: usize, _evaluation: &EpochEvaluation, _is_best: bool) {}
+    fn evaluated(&mut self, _epoch: usize, _evaluation: &EpochEvaluation, _is_best: bool) {
+        self.evaluation = None;
+    }
 
     fn epoch(&mut self, report: &EpochReport<'_>) {
         self.line(&report.to_string());

@@ -35,7 +35,8 @@ pub struct ClassificationTask {
 }
 
 impl ClassificationTask {
-    /// Evaluates a model on the validation data. Returns `None` if `stop` was set meanwhile.
+    /// Evaluates a model on the validation data. Returns `None` if `stop` was set meanwhile. `progress` receives the numbers of finished and of all
+    /// images.
     ///
     /// # Errors
     /// A detector, or the first image that cannot be read, unless such images are skipped.
@@ -43,8 +44,10 @@ impl ClassificationTask {
         &self,
         model: &Model,
         stop: &AtomicBool,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<(ClassificationEvaluation, Vec<SkippedImage>)>, ModelError> {
-        model.classify_dataset(&self.val, Views::One, &self.evaluation, &mut |_, _| {
+        model.classify_dataset(&self.val, Views::One, &self.evaluation, &mut |done, all| {
+            progress(done, all);
             goes_on(stop)
         })
     }
@@ -90,10 +93,11 @@ impl TrainTask for ClassificationTask {
         &self,
         model: &Classifier,
         stop: &AtomicBool,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<EpochEvaluation>, ModelError> {
         let network = Network::Classifier(model.clone());
         let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
-        let Some((found, _)) = self.measure(&model, stop)? else {
+        let Some((found, _)) = self.measure(&model, stop, progress)? else {
             return Ok(None);
         };
         Ok(Some(EpochEvaluation {

@@ -57,7 +57,8 @@ impl DetectionTask {
     }
 
     /// Detects, evaluates and writes the detections. Also returns the skipped images. Returns
-    /// `None` if `stop` was set meanwhile.
+    /// `None` if `stop` was set meanwhile. `progress` receives the numbers of finished and of all
+    /// images.
     ///
     /// # Errors
     /// A classifier, an image that cannot be read, or a results file that cannot be written.
@@ -65,10 +66,13 @@ impl DetectionTask {
         &self,
         model: &Model,
         stop: &AtomicBool,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<(CocoEvaluation, Vec<SkippedImage>)>, ModelError> {
-        let found = model.detect_dataset(&self.val.dataset, self.on_bad_image, &mut |_, _| {
-            goes_on(stop)
-        })?;
+        let found =
+            model.detect_dataset(&self.val.dataset, self.on_bad_image, &mut |done, all| {
+                progress(done, all);
+                goes_on(stop)
+            })?;
         let Some(DatasetDetections { rows, skipped }) = found else {
             return Ok(None);
         };
@@ -147,10 +151,11 @@ impl TrainTask for DetectionTask {
         &self,
         model: &FasterRcnn,
         stop: &AtomicBool,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<EpochEvaluation>, ModelError> {
         let network = Network::Detector(model.clone().folded());
         let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
-        let Some((evaluation, _)) = self.measure(&model, stop)? else {
+        let Some((evaluation, _)) = self.measure(&model, stop, progress)? else {
             return Ok(None);
         };
         Ok(Some(EpochEvaluation {

@@ -120,7 +120,8 @@ pub trait TrainTask {
         let backward = losses.backward(model);
         (losses, backward)
     }
-    /// Evaluates a model in evaluation mode. Returns `None` if `stop` was set meanwhile.
+    /// Evaluates a model in evaluation mode. `progress` receives the numbers of finished and of all
+    /// images. Returns `None` if `stop` was set meanwhile.
     ///
     /// # Errors
     /// The error of the task.
@@ -128,6 +129,7 @@ pub trait TrainTask {
         &self,
         model: &Self::Model,
         stop: &AtomicBool,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<EpochEvaluation>, Self::Error>;
     /// Returns the images that were skipped so far because they cannot be read.
     fn skipped(&self) -> Vec<SkippedImage> {
@@ -593,7 +595,7 @@ impl<T: TrainTask> Engine<'_, T> {
             let mut evaluated = None;
             if due {
                 observer.evaluating(epoch);
-                let Some((evaluation, is_best)) = self.evaluate(&mut state)? else {
+                let Some((evaluation, is_best)) = self.evaluate(&mut state, observer)? else {
                     return Ok(Outcome::Interrupted);
                 };
                 log.write("eval", state.progress.iteration, &evaluation.metrics)
@@ -821,6 +823,7 @@ impl<T: TrainTask> Engine<'_, T> {
     fn evaluate(
         &self,
         state: &mut State<T::Model>,
+        observer: &mut dyn Observer,
     ) -> Result<Option<(EpochEvaluation, bool)>, TrainError<T::Error>> {
         let other_network = |source| TrainError::OtherNetwork {
             path: self.run.path.clone(),
@@ -832,7 +835,9 @@ impl<T: TrainTask> Engine<'_, T> {
             }
             _ => state.model.valid(),
         };
-        let evaluation = self.task.evaluate(&model, self.stop);
+        let evaluation = self.task.evaluate(&model, self.stop, &mut |done, all| {
+            observer.evaluated_images(done, all);
+        });
         let Some(evaluation) = evaluation.map_err(TrainError::Task)? else {
             return Ok(None);
         };

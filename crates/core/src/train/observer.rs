@@ -16,6 +16,8 @@ pub trait Observer {
     fn step(&mut self, report: &StepReport<'_>);
     /// Is called before an evaluation.
     fn evaluating(&mut self, epoch: usize);
+    /// Is called during an evaluation with the numbers of finished and of all images.
+    fn evaluated_images(&mut self, _done: usize, _all: usize) {}
     /// Is called after an evaluation.
     fn evaluated(&mut self, epoch: usize, evaluation: &EpochEvaluation, is_best: bool);
     /// Is called once for every epoch, after its evaluation if there is one.

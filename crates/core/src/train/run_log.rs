@@ -120,6 +120,10 @@ impl Observer for RunLog<'_> {
         self.inner.evaluating(epoch);
     }
 
+    fn evaluated_images(&mut self, done: usize, all: usize) {
+        self.inner.evaluated_images(done, all);
+    }
+
     fn evaluated(&mut self, epoch: usize, evaluation: &EpochEvaluation, is_best: bool) {
         self.inner.evaluated(epoch, evaluation, is_best);
     }

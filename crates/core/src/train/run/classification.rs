@@ -123,8 +123,9 @@ impl RunKind for ClassifierRun {
         task: &ClassificationTask,
         best: &Model,
         context: &Context<'_>,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<Concluded>, RunError> {
-        let Some((evaluation, skipped)) = task.measure(best, context.stop)? else {
+        let Some((evaluation, skipped)) = task.measure(best, context.stop, progress)? else {
             return Ok(None);
         };
         let evaluation = Evaluation::Classification(evaluation);

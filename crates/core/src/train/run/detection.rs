@@ -167,8 +167,9 @@ impl RunKind for DetectorRun {
         task: &DetectionTask,
         best: &Model,
         context: &Context<'_>,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<Concluded>, RunError> {
-        let Some((evaluation, skipped)) = task.measure(best, context.stop)? else {
+        let Some((evaluation, skipped)) = task.measure(best, context.stop, progress)? else {
             return Ok(None);
         };
         let evaluation = Evaluation::Detection(evaluation);

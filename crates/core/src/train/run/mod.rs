@@ -408,11 +408,13 @@ trait RunKind {
         observer: &mut dyn Observer,
     ) -> Result<Prepared<Self::Task>, RunError>;
 
-    /// Evaluates the best checkpoint and writes the report. Returns none if it was interrupted.
+    /// Evaluates the best checkpoint and writes the report. `progress` receives the numbers of finished
+    /// and of all images. Returns none if it was interrupted.
     fn conclude(
         task: &Self::Task,
         best: &Model,
         context: &Context<'_>,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<Concluded>, RunError>;
 }
 
@@ -860,7 +862,8 @@ fn conclude<K: RunKind>(
     observer: &mut dyn Observer,
 ) -> Result<Option<RunResult>, RunError> {
     let best = Model::load(context.run.best_checkpoint(), &context.device.device)?;
-    let Some(concluded) = K::conclude(task, &best, context)? else {
+    let mut progress = |done, all| observer.evaluated_images(done, all);
+    let Some(concluded) = K::conclude(task, &best, context, &mut progress)? else {
         return Ok(None);
     };
     if !concluded.skipped.is_empty() {
