@@ -35,8 +35,8 @@ pub struct ClassificationTask {
 }
 
 impl ClassificationTask {
-    /// Evaluates a model on the validation data. Returns `None` if `stop` was set meanwhile. `progress` receives the numbers of finished and of all
-    /// images.
+    /// Evaluates a model on the validation data. Returns `None` if `stop` was set meanwhile.
+    /// `progress` receives the numbers of finished and of all images.
     ///
     /// # Errors
     /// A detector, or the first image that cannot be read, unless such images are skipped.
