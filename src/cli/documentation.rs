@@ -28,6 +28,7 @@ fn commands(guide: &str) -> Vec<Vec<String>> {
     let commands = joined.lines().filter_map(|line| {
         let line = line.strip_prefix("$ ")?;
         let line = line.split(" #").next().unwrap_or(line);
+        let line = line.split(" > ").next().unwrap_or(line);
         let arguments = match line.strip_prefix("sedet ") {
             Some(arguments) => arguments,
             None if line.starts_with("cargo run") && !line.contains("--example") => {
