@@ -3,7 +3,7 @@
 //! - [`run`]: one run from start to end; [`ablation`]: a grid of runs.
 //! - [`engine`]: the loop for every task; [`detection`], [`classification`]: the tasks.
 //! - [`optimizer`], [`schedule`], [`ema`]: updates of the parameters.
-//! - [`memory`]: the memory estimate of a training step.
+//! - [`memory`]: the memory estimate of a training step; [`fit`]: the recipe for own images, fitted to them.
 //! - [`run_dir`]: the directory of a run; [`events`]: its logs; [`observer`]: progress and notices;
 //!   [`summary`]: the facts of a run at its start.
 

@@ -170,9 +170,12 @@ impl RunDir {
         let directory = path.ancestors().nth(2);
         directory
             .filter(|directory| path.ends_with(LAST_CHECKPOINT) && directory.join(LAUNCH).is_file())
-            .map(|directory| match directory.as_os_str().is_empty() {
-                true => PathBuf::from("."),
-                false => directory.to_path_buf(),
+            .map(|directory| {
+                if directory.as_os_str().is_empty() {
+                    PathBuf::from(".")
+                } else {
+                    directory.to_path_buf()
+                }
             })
             .ok_or_else(|| RunDirError::NotARun {
                 path: path.to_path_buf(),
