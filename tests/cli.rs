@@ -275,7 +275,6 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
             "outputs.safetensors",
             "none of the known networks",
             "--layout",
-            "timm-blur",
         ],
     );
     fails_with(

@@ -29,7 +29,6 @@ use sedet_core::train::run_dir::{RunDir, RunDirError};
 use sedet_core::weights::export::ExportError;
 use sedet_core::weights::foreign::ForeignError;
 use sedet_core::weights::import::ImportError;
-use sedet_core::weights::layouts::Layout;
 use sedet_core::weights::load::LoadError;
 use sedet_core::weights::onnx::OnnxError;
 use sedet_data::DataError;
@@ -210,11 +209,11 @@ const BAD_VALUES: &str = "the training that wrote them diverged; use an earlier 
 fn weights_import(error: &ImportError) -> Option<String> {
     match error {
         ImportError::File(inner) => hint_of(inner),
-        ImportError::Layout { .. } => Some(format!(
-            "`sedet weights inspect FILE` lists the tensors; --layout names the layout of a known \
-             library ({})",
-            Layout::ALL.map(Layout::key).join(", ")
-        )),
+        ImportError::Layout { .. } => Some(
+            "`sedet weights inspect FILE` lists the tensors; --layout names the layout if it is not \
+             detected"
+                .to_string(),
+        ),
         ImportError::UnknownTensors { .. } => Some(
             "as initial weights the rest may do: --skip-unknown reads the file without these tensors"
                 .to_string(),
