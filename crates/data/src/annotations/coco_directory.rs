@@ -457,7 +457,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            text.contains("a.png") && text.contains("train2017"),
+            text.contains("images not found; expected `a.png` in"),
             "{text}"
         );
         let text = files.split(Split::Test).unwrap_err().to_string();

@@ -295,7 +295,7 @@ mod tests {
             ("names: {a: b}", "not valid YAML"),
             ("names: [a]\ntrain: {x: y}", "a directory or list of images"),
             ("names: [a]\nnc: many", "not valid YAML"),
-            ("train: x\nnames: !!python/tuple\n- a", "line 2"),
+            ("train: x\nnames: !!python/tuple\n- a", "unsupported tag"),
             ("names: [a]\nkpt_shape: [17]", "not valid YAML"),
         ] {
             let message = error_of(text);

@@ -494,7 +494,7 @@ mod tests {
             (
                 r#"{"images": [{"id": 1}], "categories": [{"id": 1}],
                     "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1], "area": "9"}]}"#,
-                "annotations[0]: `area` is not a number",
+                "annotations[0]: `area` is the string \"9\"",
             ),
         ];
         for (text, part) in cases {
