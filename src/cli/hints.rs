@@ -589,10 +589,10 @@ mod tests {
             anyhow::Error::new(RegistryError::Data {
                 name: "cifar10".into(),
                 data_dir: data_dir.map(Into::into),
-                source: DataError::Labels {
+                source: Box::new(DataError::Labels {
                     origin: "data".into(),
                     problem: "empty".into(),
-                },
+                }),
             })
         };
         for (data_dir, command) in [

@@ -165,7 +165,7 @@ impl LabeledName {
         opened.map_err(|source| RegistryError::Data {
             name: self.label(),
             data_dir: data_dir.map(Path::to_path_buf),
-            source,
+            source: source.into(),
         })
     }
 }

@@ -82,7 +82,7 @@ pub enum RegistryError {
         /// The directory of the named datasets, where one was given.
         data_dir: Option<PathBuf>,
         /// The problem.
-        source: DataError,
+        source: Box<DataError>,
     },
     /// The generated scenes have no test split.
     #[error("the generated scenes have no test split, only train and val")]
@@ -361,7 +361,7 @@ impl DatasetName {
         RegistryError::Data {
             name: self.label(),
             data_dir: data_dir.map(Path::to_path_buf),
-            source,
+            source: source.into(),
         }
     }
 }
@@ -583,10 +583,10 @@ pub fn shapes_dataset(
     let store = builder.build().map_err(|source| RegistryError::Data {
         name: "shapes".into(),
         data_dir: None,
-        source: DataError::Annotations {
+        source: Box::new(DataError::Annotations {
             path: "shapes".into(),
             source,
-        },
+        }),
     })?;
     let source = ShapesSource {
         config: config.clone(),
