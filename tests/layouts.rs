@@ -754,7 +754,7 @@ fn damaged_and_unknown_files_are_reported_with_the_reason() {
         }
     }
     let huge = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
-    assert!(message("huge.safetensors", &huge).contains("unknown format"));
+    assert!(message("huge.safetensors", &huge).contains("unknown weights file format"));
     let long = [&50_000u64.to_le_bytes()[..], b"{\"a\":"].concat();
     assert!(message("long.safetensors", &long).contains("the header is truncated"));
     message("text.pth", b"import os; os.system('rm -rf /')");
