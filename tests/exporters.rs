@@ -593,11 +593,18 @@ fn outcome(root: &Path) -> String {
     });
     let text = match done {
         Ok(text) => text,
-        Err(RegistryError::Data {
-            source: DataError::Layout(error @ LayoutError::Foreign { instead, .. }),
-            ..
-        }) => format!("refused: {error}; {instead}"),
-        Err(error) => format!("refused: {error}"),
+        Err(error) => {
+            let advice = match &error {
+                RegistryError::Data { source, .. } => match &**source {
+                    DataError::Layout(LayoutError::Foreign { instead, .. }) => {
+                        format!("; {instead}")
+                    }
+                    _ => String::new(),
+                },
+                _ => String::new(),
+            };
+            format!("refused: {error}{advice}")
+        }
     };
     text.replace(&name, "DIR")
         .replace('\\', "\\\\")

@@ -348,10 +348,11 @@ impl DetectionConfig {
 
     /// Imports what given weights require to give the same outputs as in their framework: the details of
     /// the backbone that cannot be derived from tensor shapes
-    /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the norms' epsilon and the
-    /// scaling of pixels; of a detector also everything after the backbone. With `whole`, the complete
-    /// backbone is imported, and none has to be named. From a network for images of 32 pixels, a named
-    /// backbone imports no stem; all its layers are trained. `model.overrides` and `settings` still apply.
+    /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the width, the norms' epsilon
+    /// and the scaling of pixels; of a detector also everything after the backbone. With `whole`, the
+    /// complete backbone is imported, and none has to be named. From a network for images of 32 pixels, a
+    /// named backbone imports no stem; all its layers are trained. `model.overrides` and `settings` still
+    /// apply.
     ///
     /// # Errors
     /// The weights' backbone is a classifier only, or `model.backbone` is unknown.
@@ -384,6 +385,10 @@ impl DetectionConfig {
                 .into_iter()
                 .filter(|(key, _)| is_same_family && named.weight_details().contains(&key.as_str()))
                 .collect();
+            if is_same_family {
+                // Weights of another width would not fit.
+                self.model.width = backbone.width_multiplier();
+            }
             let epsilon = Value::Float(backbone.norm().epsilon);
             let mut norm = Table::from_iter([("epsilon".to_string(), epsilon)]);
             if is_same_family && backbone.pyramid_parts().is_err() {
@@ -650,8 +655,8 @@ mod tests {
     fn a_named_backbone_keeps_its_stem_when_the_weights_are_for_images_of_32_pixels() {
         let weights = BackboneConfig::Resnet(ResNetConfig::cifar(3));
         let weights = classifier(weights, Preprocess::torchvision());
-        let mut config =
-            DetectionConfig::load("shapes", &["model.backbone=resnet18".to_string()]).unwrap();
+        let settings = ["model.backbone=resnet18", "model.width=0.5"].map(String::from);
+        let mut config = DetectionConfig::load("shapes", &settings).unwrap();
         config.import(&weights, false, &[]).unwrap();
         let mut backbone = config.detector(3, true).unwrap().backbone;
         assert!(backbone.pyramid_parts().is_ok());
@@ -665,6 +670,8 @@ mod tests {
         };
         assert_eq!((found.stem, found.base_channels), (Stem::Conv7x7, 16));
         assert_eq!(found.shortcut, Shortcut::ZeroPad);
+        // The weights have the published width.
+        assert_eq!(found.width_multiplier, 1.0);
         // The whole backbone is of no use.
         let error = config.import(&weights, true, &[]);
         assert!(error.unwrap_err().to_string().contains("stride"));

@@ -88,7 +88,7 @@ pub struct AnnotationEntry {
     pub area: Option<f64>,
     /// `iscrowd`; false where it is absent.
     pub is_crowd: bool,
-    /// Which of [`EXTRAS`] have a value.
+    /// Which of the fields in `EXTRAS` have a value.
     pub extras: [bool; EXTRAS.len()],
 }
 
@@ -155,7 +155,7 @@ pub(super) struct RawEntry {
     area: Scalar,
     iscrowd: Scalar,
     name: Scalar,
-    /// Which of [`EXTRAS`] have a value.
+    /// Which of the fields in `EXTRAS` have a value.
     extras: [bool; EXTRAS.len()],
     /// The type of an entry that is not an object.
     not_an_object: Option<&'static str>,
