@@ -80,8 +80,8 @@ pub struct NamedValue {
 /// The prefix of keys that override fields of the model.
 const OVERRIDES: &str = "model.overrides.";
 
-/// Returns the keys of the recipes of both tasks, sorted by table and name. A key with another meaning for the other task, or
-/// for another value of the key that it depends on, appears several times.
+/// Returns the keys of the recipes of both tasks, sorted by table and name. A key with another meaning for the
+/// other task, or for another value of the key that it depends on, appears several times.
 pub fn key_reference() -> Vec<KeyReference> {
     let mut keys = vec![KeyReference {
         key: "task".into(),
