@@ -10,7 +10,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use sedet::shapes::{ShapesConfig, write_dataset};
-use sedet::train::engine::{Evaluation, StepReport};
+use sedet::train::engine::{EpochEvaluation, StepReport};
 use sedet::train::observer::{Notice, Observer};
 use sedet::train::{RecipeOptions, Start, TrainRequest, run};
 use sedet::{DeviceChoice, resolve_device};
@@ -81,7 +81,7 @@ impl Observer for Printer {
         println!("evaluating epoch {epoch}");
     }
 
-    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool) {
+    fn evaluated(&mut self, epoch: usize, evaluation: &EpochEvaluation, is_best: bool) {
         let best = if is_best { " (best)" } else { "" };
         println!("epoch {epoch}: score {:.3}{best}", evaluation.score);
     }

@@ -19,7 +19,7 @@ use sedet::images::ImageSource;
 use sedet::loading::{LabeledLoader, LoaderOptions};
 use sedet::model::{Model, ModelSpec};
 use sedet::train::classification::ClassificationTask;
-use sedet::train::engine::{Engine, Evaluation, Outcome, StepReport};
+use sedet::train::engine::{Engine, EpochEvaluation, Outcome, StepReport};
 use sedet::train::observer::{Notice, Observer};
 use sedet::train::run_dir::RunDir;
 use sedet::weights::checkpoint::Checkpoint;
@@ -170,7 +170,7 @@ impl Observer for StopAfter<'_> {
 
     fn evaluating(&mut self, _epoch: usize) {}
 
-    fn evaluated(&mut self, _epoch: usize, _evaluation: &Evaluation, _is_best: bool) {}
+    fn evaluated(&mut self, _epoch: usize, _evaluation: &EpochEvaluation, _is_best: bool) {}
 }
 
 /// The lock of tests that create or train networks: the random number generator is shared by the

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::command::{fails_with, sedet, text};
+use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 
 #[test]
 fn doctor_reports_the_cpu_and_never_fails() {
@@ -22,6 +22,94 @@ fn wrong_usage_is_exit_code_2() {
             .status
             .code(),
         Some(2)
+    );
+}
+
+#[test]
+fn global_options_set_the_threads_and_the_amount_of_messages() {
+    let doctor = sedet(&["--threads", "3", "doctor", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    assert_eq!(report["threads"], 3);
+    assert_eq!(sedet(&["doctor", "--threads", "0"]).status.code(), Some(2));
+    let dir = tempfile::tempdir().unwrap();
+    let scenes = |name: &str, option: &[&str]| {
+        let output = text(&dir.path().join(name));
+        let scenes = ["data", "shapes", "--output", &output, "--long-side", "64"];
+        let counts = ["--train-images", "1", "--val-images", "1"];
+        let done = sedet(&[&scenes[..], &counts, option].concat());
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        String::from_utf8(done.stderr).unwrap()
+    };
+    assert!(scenes("a", &[]).starts_with("wrote 2 scenes"));
+    assert_eq!(scenes("b", &["--quiet"]), "");
+    let verbose = scenes("c", &["-v"]);
+    assert!(
+        verbose.lines().all(|line| line.starts_with('[')),
+        "{verbose}"
+    );
+    assert!(
+        verbose.contains(" s] generating scenes: ") && verbose.contains("total: "),
+        "{verbose}"
+    );
+    // Errors are not suppressed.
+    is_wrong_usage(&["-q", "models", "vgg19"], &["'vgg19'"]);
+    assert_eq!(sedet(&["-q", "-v", "doctor"]).status.code(), Some(2));
+}
+
+#[test]
+fn completions_and_manual_pages_cover_every_subcommand() {
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let script = sedet(&["completions", shell]);
+        assert_eq!(script.status.code(), Some(0), "{script:?}");
+        let script = String::from_utf8(script.stdout).unwrap();
+        for word in ["excite", "download", "recursive"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = text(&dir.path().join("man1"));
+    let written = sedet(&["man", "--output", &output]);
+    assert_eq!(written.status.code(), Some(0), "{written:?}");
+    let pages = std::fs::read_dir(&output).unwrap().count();
+    let message = String::from_utf8(written.stderr).unwrap();
+    assert_eq!(message, format!("wrote {pages} pages to {output}\n"));
+    for (page, part) in [
+        ("sedet.1", "SEDET_DATA"),
+        ("sedet-train.1", "Examples:"),
+        ("sedet-data-download.1", "mirror"),
+    ] {
+        let page = std::fs::read_to_string(format!("{output}/{page}")).unwrap();
+        assert!(page.contains(part), "{page}");
+    }
+}
+
+#[test]
+fn the_configuration_is_listed_and_a_shown_recipe_trains() {
+    let json = sedet(&["config", "list", "train.epochs", "--json"]);
+    let keys: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(keys[0]["key"], "train.epochs");
+    assert_eq!(keys[0]["type"], "integer");
+    assert_eq!(keys[0]["summary"], "Number of epochs");
+    is_wrong_usage(
+        &["config", "list", "train.epoch"],
+        &["did you mean 'train.epochs'?"],
+    );
+    let shown = sedet(&["config", "show", "small", "--set", "train.epochs=7"]);
+    assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = text(&dir.path().join("mine.toml"));
+    std::fs::write(&file, &shown.stdout).unwrap();
+    let again = sedet(&["config", "show", &file]);
+    assert_eq!(again.stdout, shown.stdout);
+    is_wrong_usage(
+        &[
+            "config",
+            "show",
+            "small",
+            "--set",
+            "train.optimiser.kind=sgd",
+        ],
+        &["train.optimiser", "did you mean 'optimizer'?"],
     );
 }
 
@@ -64,9 +152,10 @@ fn tensors_of_unknown_layers_are_refused_with_the_option_that_skips_them() {
 fn errors_of_train_name_the_cause_and_a_hint() {
     fails_with(
         &["train", "--dataset", "no/such/directory"],
-        &["no/such/directory", "shapes"],
+        &["no/such/directory: no such file or directory"],
     );
-    fails_with(&["train", "--dataset", "coco"], &["coco", "--data-dir"]);
+    is_wrong_usage(&["train", "--dataset", "coco"], &["coco", "--data-dir"]);
+    is_wrong_usage(&["train", "--dataset", "cocoo"], &["did you mean 'coco'?"]);
     let dir = tempfile::tempdir().unwrap();
     let directory = text(dir.path());
     let run = text(&dir.path().join("run"));
@@ -86,16 +175,16 @@ fn errors_of_train_name_the_cause_and_a_hint() {
         ),
         (["--set", "train.epoch=3"], ["train.epoch=3", "epoch"]),
         (["--config", "nothing"], ["'nothing'", "blood-cells"]),
-        (
-            ["--weights", "gone.safetensors"],
-            ["gone.safetensors", "file not found"],
-        ),
+        (["--config", "smal"], ["'smal'", "did you mean 'small'?"]),
     ] {
         let arguments = shapes(&extra);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        fails_with(&arguments, &parts);
+        is_wrong_usage(&arguments, &parts);
         let _ = std::fs::remove_dir_all(&run);
     }
+    let arguments = shapes(&["--weights", "gone.safetensors"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    fails_with(&arguments, &["gone.safetensors", "file not found"]);
     fails_with(
         &["train", "--resume", &directory],
         &[&directory, "no run to resume"],
@@ -140,7 +229,7 @@ fn annotated_images_have_the_requested_format() {
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let svg = std::fs::read_to_string(dir.path().join("shapes-detections.svg")).unwrap();
     assert!(svg.contains("data:image/jpeg;base64,") && svg.contains(">ball 1.00</text>"));
-    fails_with(
+    is_wrong_usage(
         &[&predict[..], &[&classifier, "--output", &output]].concat(),
         &["--image-format requires a detector", "timm_seresnet.pt"],
     );
@@ -212,7 +301,7 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
         ],
         &["cadene_seresnet.pth", "SE units"],
     );
-    fails_with(
+    is_wrong_usage(
         &["train", "--dataset", "shapes", "--layout", "timm"],
         &["--layout", "name the checkpoint with --weights"],
     );
@@ -220,7 +309,7 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
         &["predict", "--checkpoint", &imported, "gone.jpg"],
         &["gone.jpg"],
     );
-    fails_with(
+    is_wrong_usage(
         &["eval", "--checkpoint", &imported, "--dataset", "cifar10"],
         &["--data-dir"],
     );
@@ -385,7 +474,7 @@ fn a_run_trains_evaluates_predicts_and_tolerates_a_broken_image() {
     let stderr_text = String::from_utf8_lossy(&trained.stderr).to_string();
     assert!(
         stderr_text.contains("checkpoint has 3 classes, dataset has 6")
-            && stderr_text.contains("box_head.cls_score.bias"),
+            && stderr_text.contains("prediction layers: 4 tensors"),
         "{stderr_text}"
     );
     for file in [
@@ -430,6 +519,98 @@ fn a_run_trains_evaluates_predicts_and_tolerates_a_broken_image() {
     assert!(rows.is_array());
     assert!(Path::new(&found).join("good.png").is_file());
     assert!(Path::new(&found).join("predictions.json").is_file());
+}
+
+#[test]
+fn predict_takes_lists_of_images_from_files_and_from_stdin() {
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("a/b");
+    std::fs::create_dir_all(&deep).unwrap();
+    let image_path = deep.join("x.png");
+    image::RgbImage::new(40, 30).save(&image_path).unwrap();
+    let classifier = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/layouts/timm_seresnet.pt"
+    );
+    let list = dir.path().join("list.txt");
+    std::fs::write(&list, text(&image_path)).unwrap();
+    let (root, list) = (text(dir.path()), format!("@{}", list.display()));
+    let predict = ["predict", "--checkpoint", classifier, "--json"];
+    let expected = sedet(&[&predict[..], &[&text(&image_path)]].concat()).stdout;
+    assert!(!expected.is_empty());
+    for inputs in [
+        &[root.as_str(), "--recursive"][..],
+        &[&list],
+        &[&list, &root, "-r"],
+    ] {
+        let found = sedet(&[&predict[..], inputs].concat());
+        assert_eq!(found.stdout, expected, "{inputs:?}: {found:?}");
+    }
+    fails_with(
+        &[&predict[..], &[&root]].concat(),
+        &["no images in this directory", "--recursive"],
+    );
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"))
+        .args(predict)
+        .arg("-")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(text(&image_path).as_bytes()).unwrap();
+    drop(stdin);
+    assert_eq!(child.wait_with_output().unwrap().stdout, expected);
+}
+
+#[test]
+fn onnx_is_refused_for_a_detector_and_the_recommended_format_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = text(&dir.path().join("out"));
+    let detector = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let export = |format| {
+        [
+            "weights", "export", detector, "--format", format, "-o", &output,
+        ]
+    };
+    fails_with(
+        &export("onnx"),
+        &["classifiers only", "--format safetensors"],
+    );
+    assert_eq!(sedet(&export("safetensors")).status.code(), Some(0));
+}
+
+#[test]
+fn a_warning_of_an_evaluation_is_printed_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&dir.path().join(name));
+    let (truth, results) = (at("gt.json"), at("dt.json"));
+    std::fs::write(
+        &truth,
+        r#"{"images": [{"id": 1, "file_name": "a.jpg", "width": 50, "height": 50}],
+            "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [
+                {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 20, 20], "area": 400, "iscrowd": 0},
+                {"id": 2, "image_id": 9, "category_id": 1, "bbox": [1, 1, 20, 20], "area": 400, "iscrowd": 0}]}"#,
+    )
+    .unwrap();
+    std::fs::write(
+        &results,
+        r#"[{"image_id": 1, "category_id": 1, "bbox": [1, 1, 20, 20], "score": 0.9}]"#,
+    )
+    .unwrap();
+    let evaluated = sedet(&["eval", "--results", &results, "--annotations", &truth]);
+    assert_eq!(evaluated.status.code(), Some(0), "{evaluated:?}");
+    let stderr = String::from_utf8(evaluated.stderr).unwrap();
+    assert_eq!(
+        stderr.matches("dropped 1 of 2 annotations").count(),
+        1,
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -502,8 +683,8 @@ fn models_lists_every_network_and_the_layers_of_one() {
 
 #[test]
 fn errors_of_models_name_the_cause_and_a_hint() {
-    fails_with(&["models", "vgg19"], &["'vgg19'", "vgg16-bn"]);
-    fails_with(
+    is_wrong_usage(&["models", "vgg19"], &["'vgg19'", "vgg16-bn"]);
+    is_wrong_usage(
         &["models", "inception-resnet-v2", "--size", "60"],
         &["60x60", "too small"],
     );

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use crate::common::command::{fails_with, sedet, text};
+use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::images::write_cifar;
 
 /// Options for a very short run.
@@ -52,7 +52,8 @@ fn a_classifier_is_trained_evaluated_and_classifies_images() {
     let (out, console) = succeeds(&with(&start, &["--backbone", "se-resnet20"]));
     assert!(out.contains("30 images: top-1"), "{out}");
     assert!(
-        console.contains("60 training images, 30 validation images; 10 classes: shade0"),
+        console.contains("60 training images, 30 validation images")
+            && console.contains("classes    10: shade0"),
         "{console}"
     );
     let best = format!("{run}/checkpoints/best.safetensors");
@@ -98,7 +99,7 @@ fn a_classifier_is_trained_evaluated_and_classifies_images() {
         ]
         .concat(),
     );
-    assert!(console.contains("network from "), "{console}");
+    assert!(console.contains(&format!("weights    {best}")), "{console}");
     assert!(!console.contains("randomly initialized"), "{console}");
 }
 
@@ -196,7 +197,7 @@ fn variants_are_compared_over_seeds_and_finished_runs_are_not_repeated() {
     let checkpoint = Path::new(&output).join("model.se.reduction=4/seed-1/config.toml");
     let config = std::fs::read_to_string(checkpoint).unwrap();
     assert!(config.contains("reduction = 4") && config.contains("seed = 1"));
-    fails_with(
+    is_wrong_usage(
         &with(
             &[
                 "ablate",
@@ -251,13 +252,13 @@ fn errors_of_classification_name_the_cause_and_a_hint() {
             "model.se.gate=tanh" => [&more[..], &["--backbone", "resnet20"]].concat(),
             _ => more.to_vec(),
         };
-        fails_with(&[&train[..], &more].concat(), &parts);
+        is_wrong_usage(&[&train[..], &more].concat(), &parts);
         assert!(
             !Path::new(&run).exists(),
             "nothing is left behind: {more:?}"
         );
     }
-    fails_with(
+    is_wrong_usage(
         &["train", "--dataset", "cifar10"],
         &["cifar10", "--data-dir"],
     );
@@ -278,7 +279,7 @@ fn errors_of_classification_name_the_cause_and_a_hint() {
     );
     let image_path = text(&dir.path().join("a.png"));
     image::RgbImage::new(8, 8).save(&image_path).unwrap();
-    fails_with(
+    is_wrong_usage(
         &[
             "predict",
             "--checkpoint",
@@ -329,7 +330,7 @@ fn a_directory_of_classes_is_trained_on_and_a_broken_image_stops_it_or_is_skippe
     let skip = ["--output", &run, "--set", "loader.on_bad_image=skip"];
     let (out, console) = succeeds(&[&small[..], &skip].concat());
     assert!(console.contains("no val directory"), "{console}");
-    assert!(console.contains("2 classes: apple, pear"), "{console}");
+    assert!(console.contains("classes    2: apple, pear"), "{console}");
     let is_named = console.contains("skipped in training: 1 unreadable image")
         && console.contains("broken.png");
     let is_counted = console.contains("skipped in evaluation: 1 unreadable image");

@@ -8,5 +8,6 @@ mod cli;
 mod cli_classification;
 mod faults;
 mod licenses;
+mod run_directories;
 mod shipped;
 mod soak;

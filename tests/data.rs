@@ -9,5 +9,6 @@ mod data_check;
 mod data_convert;
 mod data_sources;
 mod download;
+mod exporters;
 mod labeled_data;
 mod matching;

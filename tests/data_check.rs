@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use crate::common::command::{fails_with, sedet, text};
+use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::real_data;
 use image::{ImageFormat, RgbImage};
 use serde_json::{Value, json};
@@ -333,7 +333,7 @@ fn an_image_of_another_size_than_annotated_is_an_error() {
 }
 
 #[test]
-fn a_missing_size_is_filled_in_by_the_fix() {
+fn a_missing_size_is_that_of_the_image_and_filled_in_by_the_fix() {
     let (set, checked) = DataSet::with(|set| {
         set.train["images"][0]
             .as_object_mut()
@@ -341,11 +341,66 @@ fn a_missing_size_is_filled_in_by_the_fix() {
             .remove("width");
         set.train["images"][1]["height"] = 0.into();
     });
-    checked.has_errors(&[("size-missing", 2)]);
+    // The loader reads it from the image, too.
+    checked.has_warnings(&[("size-from-image", 2)]);
     let fixed = fix(&set, 0);
     assert_eq!(fixed["images"][0]["width"], 64);
     assert_eq!(fixed["images"][1]["height"], 48);
     assert_eq!(fixed["annotations"], set.train["annotations"]);
+}
+
+#[test]
+fn what_can_be_known_of_an_exporters_entries_is_filled_in_by_the_fix() {
+    let (set, checked) = DataSet::with(|set| {
+        for image in set.train["images"].as_array_mut().unwrap() {
+            image["width"] = (-1).into();
+            image["height"] = (-1).into();
+        }
+        for object in set.train["annotations"].as_array_mut().unwrap() {
+            object.as_object_mut().unwrap().remove("id");
+            object["area"] = "350.5".into();
+        }
+    });
+    checked.has_errors(&[("entry-malformed", 6)]);
+    let fixed = fix(&set, 0);
+    assert_eq!(fixed["images"][2]["width"], 64);
+    let boxes = fixed["annotations"].as_array().unwrap();
+    let ids: Vec<u64> = boxes.iter().map(|b| b["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, [1, 2, 3, 4, 5, 6]);
+    assert!(boxes.iter().all(|object| object["area"] == 350.5));
+}
+
+#[test]
+fn a_split_without_any_box_is_an_error() {
+    let (_, checked) = DataSet::with(|set| set.train["annotations"] = json!([]));
+    checked.has_errors(&[("no-boxes", 1)]);
+    let (_, checked) = DataSet::with(|set| {
+        for object in set.val["annotations"].as_array_mut().unwrap() {
+            object["iscrowd"] = 1.into();
+        }
+    });
+    checked.has_errors(&[("no-boxes", 1)]);
+}
+
+#[test]
+fn names_that_are_all_written_in_another_way_are_read_or_explained() {
+    let (set, checked) = DataSet::with(|set| {
+        for image in set.train["images"].as_array_mut().unwrap() {
+            let name = image["file_name"].as_str().unwrap();
+            image["file_name"] = format!("train\\{name}").into();
+        }
+    });
+    checked.has_warnings(&[("image-names-read", 1)]);
+    assert_eq!(fix(&set, 0)["images"][0]["file_name"], "train/1.jpg");
+    let (_, checked) = DataSet::with(|set| {
+        for image in set.train["images"].as_array_mut().unwrap() {
+            let name = image["file_name"].as_str().unwrap();
+            image["file_name"] = name.replace("jpg", "JPG").into();
+        }
+    });
+    checked.has_errors(&[("image-missing", 3)]);
+    let detail = checked.places("image-missing")[0]["detail"].clone();
+    assert_eq!(detail, "1.jpg exists: upper and lower case differ");
 }
 
 #[test]
@@ -859,7 +914,7 @@ fn wrong_usage_and_unsupported_datasets_are_errors() {
     );
     fails_with(&["data", "check", "no/such"], &["no/such"]);
     fails_with(&["data", "check", "shapes"], &["sedet data shapes"]);
-    fails_with(&["data", "check", "cifar10"], &["no boxes"]);
+    is_wrong_usage(&["data", "check", "cifar10"], &["no boxes"]);
     let set = DataSet::new();
     set.save();
     let directory = text(set.dir.path());
@@ -867,7 +922,7 @@ fn wrong_usage_and_unsupported_datasets_are_errors() {
         &["data", "check", &directory, "--split", "test"],
         &["no test annotations"],
     );
-    fails_with(
+    is_wrong_usage(
         &["data", "check", &directory, "--images", &directory],
         &["--images"],
     );
@@ -977,7 +1032,7 @@ fn a_voc_directory_is_checked_file_by_file() {
     );
     put(
         "Annotations/3.xml",
-        b"<annotation><filename>x</filename></annotation>",
+        b"<annotation><object><name>cat</name></object></annotation>",
     );
     std::fs::remove_file(dir.path().join("JPEGImages/4.jpg")).unwrap();
     let checked = check(&[]);

@@ -5,7 +5,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::common::command::{fails_with, sedet, text};
+use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
 use crate::common::real_data;
 use proptest::prelude::*;
 use sedet::annotations::format::{
@@ -82,6 +82,8 @@ fn dataset(directory: &Path, boxes: &[(u64, [f32; 4])], size: ImageSize) -> Anno
             store: builder.build().unwrap(),
             image_root: directory.to_owned(),
             dropped: Dropped::default(),
+            besides_boxes: Dropped::default(),
+            notes: Vec::new(),
         }
     };
     // VOC has no list of classes: each must occur.
@@ -186,7 +188,7 @@ fn coco_directory(root: &Path) {
     for name in ["train/a b.jpg", "train/sub/c.jpg"] {
         image::RgbImage::new(64, 48).save(root.join(name)).unwrap();
     }
-    let object = |id: u64, image: u64, bbox: [f64; 4], area: f64, crowd: u8| json!({"id": id, "image_id": image, "category_id": 5, "bbox": bbox, "area": area, "iscrowd": crowd});
+    let object = |id: u64, image: u64, bbox: [f64; 4], area: f64, crowd: u8| json!({"id": id, "image_id": image, "category_id": 5, "bbox": bbox, "area": area, "iscrowd": crowd, "segmentation": [], "keypoints": [1, 2, 2], "attributes": {}});
     let json = json!({
         "images": [
             {"id": 1, "file_name": "a b.jpg", "width": 64, "height": 48},
@@ -226,8 +228,9 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
     assert!(out.contains("train: 2 images, 2 boxes"), "{out}");
     for line in [
         "dropped: crowd annotations (1 object)",
-        "dropped: areas and outlines that differ from the box (1 object)",
+        "dropped: areas that differ from the box (1 object)",
         "dropped: parts of boxes outside of the image (1 object)",
+        "dropped: key points (3 objects)",
     ] {
         assert!(stderr_text.contains(line), "{stderr_text}");
     }
@@ -267,6 +270,35 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
 }
 
 #[test]
+fn annotations_alone_are_verified_and_leave_no_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let dataset = dataset(dir.path(), &[], ImageSize::new(20, 30));
+    for &format in FORMATS {
+        let output = dir.path().join(format.key());
+        write_dataset(&dataset, format, Images::Leave, &output, &mut goes_on).unwrap();
+        let mut open = vec![output];
+        let mut files = 0;
+        while let Some(directory) = open.pop() {
+            for entry in fs::read_dir(directory).unwrap().flatten() {
+                let path = entry.path();
+                assert!(!path.is_symlink(), "{}", path.display());
+                if path.is_dir() {
+                    open.push(path);
+                } else {
+                    files += 1;
+                    assert!(
+                        path.extension().is_some_and(|e| e != "png"),
+                        "{}",
+                        path.display()
+                    );
+                }
+            }
+        }
+        assert!(files >= 2, "{format}: {files}");
+    }
+}
+
+#[test]
 fn a_failed_conversion_names_the_cause_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (source, out) = (dir.path().join("coco"), dir.path().join("out"));
@@ -284,18 +316,11 @@ fn a_failed_conversion_names_the_cause_and_leaves_nothing_behind() {
         fails_with(&arguments, parts);
     };
     convert(&source, "coco", &["already in the format COCO"]);
-    // VOC has one directory for all images.
-    image::RgbImage::new(64, 48)
-        .save(source.join("train/c.png"))
-        .unwrap();
     let json = std::fs::read_to_string(source.join("train.json")).unwrap();
-    let double = json.replace("a b.jpg", "c.png");
-    std::fs::write(source.join("train.json"), double).unwrap();
-    convert(
-        &source,
-        "voc",
-        &["train/c.png", "sub/c.jpg", "would both become"],
-    );
+    let spaces = json.replace("never", "dog ");
+    let both = spaces.replacen("\"category_id\":5", "\"category_id\":9", 1);
+    std::fs::write(source.join("train.json"), both).unwrap();
+    convert(&source, "voc", &["\"dog\" and \"dog \"", "would be one"]);
     std::fs::write(
         source.join("train.json"),
         json.replace("a b.jpg", "../a.jpg"),
@@ -329,7 +354,7 @@ fn a_failed_conversion_names_the_cause_and_leaves_nothing_behind() {
             "YOLO",
         ],
     );
-    let usage = sedet(&["data", "convert", "x", "--to", "csv", "--output", "y"]);
+    let usage = sedet(&["data", "convert", "x", "--to", "tsv", "--output", "y"]);
     assert_eq!(usage.status.code(), Some(2));
 }
 
@@ -357,10 +382,11 @@ fn yolo_and_voc_directories_are_datasets() {
         &["data", "stats", &text(&voc), "--split", "val"],
         &["no val annotations", "Pascal VOC", "train"],
     );
-    std::fs::write(voc.join("Annotations/a_b.xml"), "<annotation/>").unwrap();
+    let no_box = "<annotation><object/></annotation>";
+    std::fs::write(voc.join("Annotations/a_b.xml"), no_box).unwrap();
     fails_with(
         &["data", "stats", &text(&voc)],
-        &["a_b.xml", "line 1", "<size>"],
+        &["a_b.xml", "line 1", "<bndbox>"],
     );
 }
 
@@ -469,7 +495,8 @@ fn a_dataset_is_split_by_class_the_same_for_the_same_seed() {
     let options = |name: &str, seed: &str| -> Vec<String> {
         let output = text(&out(name));
         [
-            "--val", "0.2", "--test", "0.2", "--seed", seed, "--output", &output,
+            "--val", "0.2", "--test", "0.2", "--seed", seed, "--images", "leave", "--output",
+            &output,
         ]
         .map(String::from)
         .to_vec()
@@ -527,6 +554,109 @@ fn a_dataset_is_split_by_class_the_same_for_the_same_seed() {
         &["--val", "0.6", "--test", "0.5", "--output", "x"],
     );
     assert!(String::from_utf8_lossy(&most.stderr).contains("leave no images for training"));
+}
+
+#[test]
+fn a_directory_is_split_into_a_dataset_with_its_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    std::fs::create_dir_all(&source).unwrap();
+    for id in 0..10 {
+        image::RgbImage::new(64, 48)
+            .save(source.join(format!("{id}.jpg")))
+            .unwrap();
+        let xml = format!(
+            "<annotation><object><name>cat</name><bndbox><xmin>{id}</xmin><ymin>2</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object></annotation>"
+        );
+        std::fs::write(source.join(format!("{id}.xml")), xml).unwrap();
+    }
+    let split = |source: &Path, output: &Path, extra: &[&str]| {
+        let (source, output) = (text(source), text(output));
+        sedet(&[&["data", "split", &source, "--output", &output][..], extra].concat())
+    };
+    let out = dir.path().join("out");
+    let done = split(&source, &out, &[]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let read = DatasetFiles::find(&out).unwrap().read().unwrap();
+    assert_eq!(read.format, format("voc"));
+    let counts: Vec<_> = read
+        .splits
+        .iter()
+        .map(|s| (s.split, s.store.image_count()))
+        .collect();
+    assert_eq!(counts, [(Split::Train, 8), (Split::Val, 2)]);
+    // Splits that exist are joined: the same division again.
+    let again = split(
+        &out,
+        &dir.path().join("again"),
+        &["--images", "link", "--val", "0.5"],
+    );
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("train, val are joined"));
+    let read = DatasetFiles::find(&dir.path().join("again"))
+        .unwrap()
+        .read()
+        .unwrap();
+    assert_eq!(
+        read.splits
+            .iter()
+            .map(|s| s.store.image_count())
+            .sum::<usize>(),
+        10
+    );
+    for inside in [source.join("parts"), dir.path().to_owned()] {
+        let refused = split(&source, &inside, &[]);
+        assert_eq!(refused.status.code(), Some(1));
+        let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            message.contains("part of the input") || message.contains("already exists"),
+            "{message}"
+        );
+    }
+    let refused = split(&source, &out, &[]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("already exists"));
+}
+
+#[test]
+fn a_coco_file_is_split_with_its_images_and_unknown_fields() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    let names: Vec<u64> = (1..=10).collect();
+    for id in &names {
+        let path = source.join(format!("photos/{id}.jpg"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::new(64, 48).save(path).unwrap();
+    }
+    let images: Vec<Value> = names
+        .iter()
+        .map(|id| json!({"id": id, "file_name": format!("photos/{id}.jpg"), "width": 64, "height": 48, "license": 4}))
+        .collect();
+    let boxes: Vec<Value> = names
+        .iter()
+        .map(|id| json!({"id": id, "image_id": id, "category_id": 1, "bbox": [1, 2, 3, 4]}))
+        .collect();
+    let all =
+        json!({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]});
+    std::fs::write(source.join("result.json"), all.to_string()).unwrap();
+    let out = dir.path().join("out");
+    let arguments = ["data", "split", &text(&source), "--output", &text(&out)];
+    let done = sedet(&arguments);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let read = DatasetFiles::find(&out).unwrap().read().unwrap();
+    let counts: Vec<_> = read
+        .splits
+        .iter()
+        .map(|s| (s.split, s.store.image_count()))
+        .collect();
+    assert_eq!(counts, [(Split::Train, 8), (Split::Val, 2)]);
+    for split in &read.splits {
+        for index in 0..split.store.image_count() {
+            let path = split.image_root.join(split.store.image(index).file_name);
+            assert!(path.is_file(), "{}", path.display());
+        }
+    }
+    let val = std::fs::read_to_string(out.join("val.json")).unwrap();
+    assert!(val.contains("\"license\":4"), "{val}");
 }
 
 #[test]
@@ -618,7 +748,7 @@ fn images_are_shown_as_in_training() {
     let (plain, mirrored) = (show("plain", "0.0"), show("mirrored", "1.0"));
     assert!(bright(&plain, 30) && !bright(&plain, 89));
     assert!(!bright(&mirrored, 30) && bright(&mirrored, 89));
-    fails_with(
+    is_wrong_usage(
         &[
             "data",
             "show",

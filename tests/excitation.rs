@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use burn::module::Module as _;
 use burn::tensor::{Device, Tensor};
-use common::command::{fails_with, sedet, text};
+use common::command::{fails_with, is_wrong_usage, sedet, text};
 use common::images::write_cifar;
 use common::{Fixture, assert_close, fixture_path, values};
 use image::RgbImage;
@@ -292,9 +292,9 @@ fn gates_of_a_classifier_are_measured_tabulated_and_plotted() {
     let (table, console) = succeeds(&[&excite[..], &["--output", &output]].concat());
     assert!(console.contains("45 images"), "{console}");
     let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(lines.len(), 2 + 9 + 1, "{table}");
+    assert_eq!(lines.len(), 2 + 9 + 2, "{table}");
     assert!(
-        lines[0].contains("low variance") && lines[2].starts_with("SE_2_1"),
+        lines[0].contains("low var.") && lines[2].starts_with("SE_2_1"),
         "{table}"
     );
     for name in ["class-activations", "class-std", "mean-gates"] {
@@ -371,7 +371,7 @@ fn gates_of_a_detector_are_measured_on_generated_scenes() {
     let output = text(&dir.path().join("out"));
     let excite = ["excite", "--checkpoint", DETECTOR, "--dataset", "shapes"];
     let (table, _) = succeeds(&[&excite[..], &["--limit", "3", "--output", &output]].concat());
-    assert_eq!(table.lines().count(), 2 + 8 + 1, "{table}");
+    assert_eq!(table.lines().count(), 2 + 8 + 2, "{table}");
     let found = Excitation::load(&dir.path().join("out/excitation.safetensors")).unwrap();
     assert_eq!(found.origin.images, 3);
     let names: Vec<&str> = found.blocks.iter().map(|b| b.block.name.as_str()).collect();
@@ -475,7 +475,9 @@ fn errors_of_excite_image_name_the_cause() {
             ["unknown block 'SE_9_9'", "SE_2_1"],
         ),
     ] {
-        fails_with(&[&start[..], &arguments].concat(), &parts);
+        let is_usage = arguments.len() > 3;
+        let refused = if is_usage { is_wrong_usage } else { fails_with };
+        refused(&[&start[..], &arguments].concat(), &parts);
         assert!(!Path::new(&output).exists(), "{arguments:?}");
     }
     for (arguments, parts) in [
@@ -542,7 +544,12 @@ fn errors_of_excite_name_the_cause_and_a_hint() {
         (vec![&se, "--limit", "0"], ["--limit 0", "at least 1"]),
         (vec![&se, "--channels", "0"], ["--channels 0", "at least 1"]),
     ] {
-        fails_with(&[&start[..], &more].concat(), &parts);
+        let refused = if more.len() > 1 {
+            is_wrong_usage
+        } else {
+            fails_with
+        };
+        refused(&[&start[..], &more].concat(), &parts);
         assert!(!Path::new(&output).exists(), "no output is left: {more:?}");
     }
     let deep = text(&dir.path().join("deep.safetensors"));
@@ -552,7 +559,7 @@ fn errors_of_excite_name_the_cause_and_a_hint() {
         .collect();
     let (blocks, classes) = (blocks.join(","), "0,1,2,3,4,5,6,7,8,9");
     let many = [&deep, "--blocks", &blocks, "--classes", classes];
-    fails_with(
+    is_wrong_usage(
         &[&start[..], &many].concat(),
         &["27 --blocks for 10 classes", "choose fewer"],
     );

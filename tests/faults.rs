@@ -105,7 +105,10 @@ fn two_processes_do_not_train_in_one_directory() {
     wait_for_steps(&mut first, &run, 2);
     signal(&first, "STOP");
     let owner = format!("another sedet (process {})", first.id());
-    fails_with(&words(&resume(&run)), &["shared", &owner, "--output"]);
+    fails_with(
+        &words(&resume(&run)),
+        &["shared", &owner, "wait until it has ended"],
+    );
     fails_with(&words(&classifier.start(&run)), &["already contains a run"]);
     signal(&first, "CONT");
     assert!(first.wait().unwrap().success());

@@ -327,9 +327,7 @@ fn a_backbone_without_its_last_layer_is_taken_by_a_detector() {
         "{assumptions:?}"
     );
     let mut config = DetectionConfig::load("shapes", &[]).unwrap();
-    config
-        .import(&loaded.spec.backbone(), &loaded.spec.preprocess, true)
-        .unwrap();
+    config.import(&loaded.spec, true, &[]).unwrap();
     let detector = config.detector(3, true).unwrap().init(&Device::flex());
     let in_backbone = |name: &&String| name.starts_with("backbone.");
     let wanted = named_shapes(&detector);

@@ -43,7 +43,6 @@ fn overfit(settings: &[&str]) -> f64 {
     let mut model = network.init(&device);
     let split = OpenedSplit {
         dataset: dataset.clone(),
-        annotations: None,
     };
     let results = tempfile::tempdir().unwrap();
     let task = DetectionTask {
@@ -86,7 +85,7 @@ fn overfit(settings: &[&str]) -> f64 {
         model = optimizer.step(model, gradients, rate);
     }
     let evaluation = task
-        .evaluate(&model.valid(), &AtomicBool::new(false))
+        .evaluate(&model.valid(), &AtomicBool::new(false), &mut |_, _| {})
         .unwrap()
         .unwrap();
     let ap50 = evaluation

@@ -18,7 +18,7 @@ use sedet::config::training::{Decay, EngineConfig, OptimizerConfig, ScheduleConf
 use sedet::loading::transforms::Preprocess;
 use sedet::model::{ModelSpec, NetworkConfig};
 use sedet::train::engine::{
-    Batches, Engine, Evaluation, Losses, Outcome, StepReport, TrainError, TrainTask,
+    Batches, Engine, EpochEvaluation, Losses, Outcome, StepReport, TrainError, TrainTask,
 };
 use sedet::train::observer::{Notice, Observer};
 use sedet::train::run_dir::RunDir;
@@ -193,7 +193,12 @@ impl TrainTask for Toy {
         }
     }
 
-    fn evaluate(&self, model: &Net, stop: &AtomicBool) -> Result<Option<Evaluation>, Unplugged> {
+    fn evaluate(
+        &self,
+        model: &Net,
+        stop: &AtomicBool,
+        _progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Option<EpochEvaluation>, Unplugged> {
         if self.stopped_in_evaluation.replace(false) {
             stop.store(true, Ordering::Relaxed);
             return Ok(None);
@@ -210,7 +215,7 @@ impl TrainTask for Toy {
         let error = out - Tensor::from_data(batch.targets, &device);
         let error: f32 = error.powi_scalar(2).mean().into_scalar();
         let score = self.scores.get(turn).copied().unwrap_or(-f64::from(error));
-        Ok(Some(Evaluation {
+        Ok(Some(EpochEvaluation {
             score,
             loss: None,
             metrics: vec![("score".into(), score)],
@@ -252,7 +257,7 @@ impl Observer for Watcher<'_> {
         }
     }
 
-    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool) {
+    fn evaluated(&mut self, epoch: usize, evaluation: &EpochEvaluation, is_best: bool) {
         self.evaluated.push((epoch, evaluation.score, is_best));
     }
 }

@@ -5,14 +5,19 @@ use std::process::ExitCode;
 
 use super::progress::ConsoleProgress;
 use super::train::RecipeArgs;
-use super::{hints, message, print_out, status, stop_on_ctrl_c, whole_number};
+use super::{hints, message, print_out, problem, status, stop_on_ctrl_c, whole_number};
 use sedet_core::train::RunError;
 use sedet_core::train::ablation::{
     self, AblationObserver, AblationReport, AblationRequest, Axis, RunPosition,
 };
 use sedet_core::train::observer::Observer;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet ablate --dataset cifar10 --config cifar-short --over se.reduction=2,4,8 --output runs/r";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct AblateArgs {
     /// Dataset (see `sedet train --help`)
     #[arg(long)]
@@ -50,7 +55,7 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     let (table, failures) = match ablation::run(&request, &mut Console)? {
         AblationReport::Finished { table, failures } => (table, failures),
         AblationReport::Interrupted => {
-            status!("interrupted; run the same command to continue");
+            problem!("interrupted; run the same command to continue");
             return Ok(ExitCode::FAILURE);
         }
     };
@@ -63,7 +68,7 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     if failures.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    status!("failed: {}", failures.join("; "));
+    problem!("failed: {}", failures.join("; "));
     Ok(ExitCode::FAILURE)
 }
 
@@ -96,9 +101,9 @@ impl AblationObserver for Console {
 
     fn failed(&mut self, _position: RunPosition<'_>, error: RunError) {
         let error = error.into();
-        status!("error: {}", message(&error));
+        problem!("error: {}", message(&error));
         if let Some(hint) = hints::hint_for(&error) {
-            status!("hint: {hint}");
+            problem!("hint: {hint}");
         }
     }
 }

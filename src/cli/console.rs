@@ -2,20 +2,77 @@
 
 use std::fmt::Arguments;
 use std::io::Write as _;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-/// Prints a line on stderr.
+/// The amount of messages, set once by `--quiet` and `--verbose`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::cli) enum Verbosity {
+    /// Errors and warnings.
+    Quiet,
+    /// Also status lines and progress.
+    Normal,
+    /// Also timings, and the time since the start before each line.
+    Verbose,
+}
+
+/// The verbosity and the start of the process.
+static CONSOLE: OnceLock<(Verbosity, Instant)> = OnceLock::new();
+
+/// Sets the verbosity; only the first call has an effect.
+pub(in crate::cli) fn set_verbosity(verbosity: Verbosity) {
+    CONSOLE.get_or_init(|| (verbosity, Instant::now()));
+}
+
+fn console() -> (Verbosity, Instant) {
+    *CONSOLE.get_or_init(|| (Verbosity::Normal, Instant::now()))
+}
+
+/// Returns whether status lines and progress are printed.
+pub(in crate::cli) fn shows_status() -> bool {
+    console().0 >= Verbosity::Normal
+}
+
+/// Returns the time since the start of the process.
+pub(in crate::cli) fn elapsed() -> Duration {
+    console().1.elapsed()
+}
+
+/// Prints a status line on stderr, unless `--quiet` is given.
 ///
 /// In contrast to [`eprintln!`] a closed stderr is ignored: `eprintln!` panics there, and a training
 /// run of days would end with the terminal that it was started from.
 macro_rules! status {
     ($($words:tt)*) => {
-        $crate::cli::console::line(format_args!($($words)*))
+        $crate::cli::console::line($crate::cli::console::Verbosity::Normal, format_args!($($words)*))
     };
 }
-pub(in crate::cli) use status;
 
-/// Implements [`status!`].
-pub(in crate::cli) fn line(words: Arguments<'_>) {
+/// Prints a line on stderr that `--quiet` does not suppress: an error, a warning or its hint.
+macro_rules! problem {
+    ($($words:tt)*) => {
+        $crate::cli::console::line($crate::cli::console::Verbosity::Quiet, format_args!($($words)*))
+    };
+}
+
+/// Prints a line on stderr if `--verbose` is given.
+macro_rules! debug {
+    ($($words:tt)*) => {
+        $crate::cli::console::line($crate::cli::console::Verbosity::Verbose, format_args!($($words)*))
+    };
+}
+pub(in crate::cli) use {debug, problem, status};
+
+/// Prints a line if the verbosity is at least `least`. Implements [`status!`], [`problem!`] and [`debug!`].
+pub(in crate::cli) fn line(least: Verbosity, words: Arguments<'_>) {
+    let (verbosity, start) = console();
+    if verbosity < least {
+        return;
+    }
+    let text = match verbosity {
+        Verbosity::Verbose => format!("[{:8.3} s] {words}\n", start.elapsed().as_secs_f64()),
+        Verbosity::Quiet | Verbosity::Normal => format!("{words}\n"),
+    };
     // In one write, so that the lines of several threads don't mix.
-    let _ = std::io::stderr().write_all(format!("{words}\n").as_bytes());
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -4,16 +4,26 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::print_out;
+use super::terminal::{width, wrapped};
+use super::{print_out, version};
 use sedet_core::device::probe;
 use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet doctor
+  sedet doctor --json";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
+
+/// Width of the name and the state before the details of a device.
+const DETAIL_INDENT: usize = 13;
 
 pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let devices = probe();
@@ -28,6 +38,7 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let report = json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "commit": version::COMMIT,
             "features": features,
             "os": std::env::consts::OS,
             "architecture": std::env::consts::ARCH,
@@ -45,20 +56,21 @@ pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     };
     let mut text = format!(
         "sedet {} for {} {} ({backends})\n",
-        env!("CARGO_PKG_VERSION"),
+        version::SHORT,
         std::env::consts::OS,
         std::env::consts::ARCH,
     );
     for device in devices {
         let state = if device.works { "works" } else { "no   " };
-        text += &format!("{:<5} {state}  {}\n", device.backend, device.detail);
+        let detail = wrapped(&device.detail, DETAIL_INDENT, width());
+        text += &format!("{:<5} {state}  {}", device.backend, detail.trim_start());
     }
     text += &match data {
         Some(path) if std::path::Path::new(&path).is_dir() => format!("data  works  {path}\n"),
         Some(path) => format!("data  no     {DATA_DIR_VARIABLE}={path} is not a directory\n"),
-        None => format!(
-            "data  -      {DATA_DIR_VARIABLE} is not set; --data-dir sets the directory per command\n"
-        ),
+        None => {
+            format!("data  -      {DATA_DIR_VARIABLE} is not set; each command takes --data-dir\n")
+        }
     };
     print_out(&text)?;
     Ok(ExitCode::SUCCESS)

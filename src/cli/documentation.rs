@@ -28,6 +28,7 @@ fn commands(guide: &str) -> Vec<Vec<String>> {
     let commands = joined.lines().filter_map(|line| {
         let line = line.strip_prefix("$ ")?;
         let line = line.split(" #").next().unwrap_or(line);
+        let line = line.split(" > ").next().unwrap_or(line);
         let arguments = match line.strip_prefix("sedet ") {
             Some(arguments) => arguments,
             None if line.starts_with("cargo run") && !line.contains("--example") => {
@@ -95,6 +96,62 @@ fn help_texts_are_sentences_without_a_full_stop() {
             );
         }
     });
+}
+
+/// Calls `check` with the name and the examples of every subcommand that runs something.
+fn for_each_examples(check: &mut dyn FnMut(&str, &str)) {
+    let mut command = Cli::command();
+    command.build();
+    for_each(&mut command, &mut |command| {
+        if command.has_subcommands() && command.get_name() != "sedet" {
+            return;
+        }
+        let help = command.get_after_help().map(ToString::to_string);
+        let help = help.unwrap_or_else(|| panic!("{} has no examples", command.get_name()));
+        check(command.get_name(), &help);
+    });
+}
+
+#[test]
+fn every_subcommand_has_examples_that_are_understood() {
+    let mut count = 0;
+    for_each_examples(&mut |name, help| {
+        let examples = help.lines().filter_map(|line| line.strip_prefix("  sedet"));
+        let before = count;
+        for example in examples {
+            let example = example.split(" > ").next().unwrap();
+            let words = std::iter::once("sedet").chain(example.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                let is_help = error.kind() == ErrorKind::DisplayHelp;
+                assert!(is_help, "{name}: {example}: {error}");
+            }
+            count += 1;
+        }
+        assert!(count > before, "{name} has no examples");
+    });
+    assert!(count > 40, "{count}");
+}
+
+#[test]
+fn the_long_help_lists_the_environment_variables() {
+    let help = Cli::command().render_long_help().to_string();
+    for (name, _) in super::environment::VARIABLES {
+        assert!(help.contains(name), "{name}");
+    }
+    for line in help.lines().filter(|line| !line.starts_with("Usage:")) {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
+#[test]
+fn the_version_names_commit_features_and_target() {
+    let long = Cli::command().render_long_version();
+    for part in ["commit: ", "features: ", "target: "] {
+        assert!(long.contains(part), "{long}");
+    }
+    let short = Cli::command().render_version();
+    assert_eq!(short.trim_end().lines().count(), 1, "{short}");
+    assert!(short.starts_with(concat!("sedet ", env!("CARGO_PKG_VERSION"))));
 }
 
 #[test]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
+use super::hints::usage;
 use super::report::{report_skipped, with_bar};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, status};
-use sedet_core::model::{DatasetDetections, Model, ground_truth, without_skipped};
+use super::{DeviceArgs, print_out, problem, status};
+use sedet_core::model::{DatasetDetections, Model, Task, ground_truth, without_skipped};
 use sedet_core::report::{Evaluation, write_text};
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
@@ -26,9 +27,16 @@ use sedet_data::text::count;
 /// Batch size of a classifier.
 const BATCH: usize = 100;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet eval --checkpoint best.safetensors --dataset photos/ --output results/
+  sedet eval --results detections.json --annotations instances_val2017.json
+  sedet eval --checkpoint seresnet50.pth --dataset imagenet --data-dir /data --ten-crop";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct EvalArgs {
-    /// Model to evaluate: a sedet checkpoint, or a file from torchvision, detectron2 or mmdetection
+    /// Model to evaluate: a sedet checkpoint, a run, or a file from torchvision, detectron2 or mmdetection
     #[arg(
         long,
         visible_alias = "weights",
@@ -80,7 +88,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         return classify(&args, checkpoint, &dataset);
     }
     if args.ten_crop {
-        bail!("--ten-crop requires a classification dataset");
+        return Err(usage("--ten-crop requires a classification dataset"));
     }
     let (truth, rows) = match (&args.results, &args.annotations) {
         (Some(results), Some(annotations)) => {
@@ -95,8 +103,9 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
             return Err(error.into());
         }
     };
-    for warning in truth.warnings().iter().chain(&evaluation.warnings) {
-        status!("warning: {warning}");
+    // They include those about the ground truth.
+    for warning in &evaluation.warnings {
+        problem!("warning: {warning}");
     }
     let is_near_zero = evaluation.is_near_zero();
     report(&args, &Evaluation::Detection(evaluation))?;
@@ -138,7 +147,7 @@ fn explain(truth: &GroundTruth, rows: &[ResultRow], is_results_file: bool) {
                 | Cause::CategoryIds
         );
         if is_results_file || !is_about_a_file {
-            status!("why: {diagnostic}");
+            problem!("why: {diagnostic}");
         }
     }
 }
@@ -156,15 +165,24 @@ fn write_matches(truth: &GroundTruth, rows: &[ResultRow], output: &Path) -> anyh
 /// Runs a detector on a dataset.
 fn detect(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
     let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset) else {
-        bail!("--checkpoint and --dataset, or --results and --annotations are required");
+        return Err(usage(
+            "--checkpoint and --dataset, or --results and --annotations are required",
+        ));
     };
     let device = args.device.resolve()?;
     let weights = args.foreign.load(checkpoint)?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
+    // Before the dataset is read or generated.
+    model.check_task(Task::Detection)?;
     let split = DatasetName::parse(dataset)?.open_split(args.split, args.data_dir.as_deref())?;
     let dataset = &split.dataset;
+    for note in dataset.notes() {
+        status!("note: {note}");
+    }
     status!("{} on {}", count(dataset.len(), "image"), device.name);
-    let found = with_bar(|progress| model.detect_dataset(dataset, args.on_bad_image, progress))??;
+    let found = with_bar("evaluating", |progress| {
+        model.detect_dataset(dataset, args.on_bad_image, progress)
+    })??;
     let Some(DatasetDetections { rows, skipped }) = found else {
         bail!("interrupted before all images were evaluated");
     };
@@ -178,12 +196,13 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
     let device = args.device.resolve()?;
     let weights = args.foreign.load(checkpoint)?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
+    model.check_task(Task::Classification)?;
     let images = Arc::new(dataset.open_split(args.split, args.data_dir.as_deref())?);
     for note in images.notes() {
         status!("note: {note}");
     }
     status!("{} on {}", count(images.len(), "image"), device.name);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = rayon::current_num_threads();
     let options = LoaderOptions {
         batch_size: BATCH,
         threads,
@@ -196,7 +215,9 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
     } else {
         Views::One
     };
-    let found = with_bar(|progress| model.classify_dataset(&images, views, &options, progress))??;
+    let found = with_bar("evaluating", |progress| {
+        model.classify_dataset(&images, views, &options, progress)
+    })??;
     let Some((evaluation, skipped)) = found else {
         bail!("interrupted before all images were evaluated");
     };

@@ -1,26 +1,31 @@
-//! What to do about an error, in terms of the command line.
+//! What to do about an error, in terms of the command line, and the exit code.
 //!
 //! The library's errors name no option and no subcommand, because the viewer and other programs show
 //! them too. [`hint_for`] finds the error's type in its chain of causes and returns what the command
 //! line can advise; [`main`](super::main) prints it on a line of its own after the error.
 //!
 //! To add a hint for an error of the library, write a function from that error type to
-//! `Option<String>` and add it to [`RULES`]. For an error that is created in `cli`, use [`advise`].
+//! `Option<String>` and add it to [`RULES`]. For an error that is created in `cli`, use [`advise`], or
+//! [`usage`] if an option or its value is wrong.
 
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
+use std::process::ExitCode;
 
 use super::data::dataset_argument;
+use sedet_core::backbones::summary::TooSmall;
+use sedet_core::backbones::zoo::ZooError;
+use sedet_core::config::ConfigError;
 use sedet_core::device::DeviceError;
 use sedet_core::excitation::ExcitationError;
+use sedet_core::excitation::selection::SelectionError;
 use sedet_core::model::ModelError;
 use sedet_core::train::RunError;
 use sedet_core::train::ablation::AblationError;
 use sedet_core::train::engine::TrainError;
 use sedet_core::train::memory::NotEnoughMemory;
 use sedet_core::train::run_dir::{RunDir, RunDirError};
-use sedet_core::weights::checkpoint::CheckpointError;
 use sedet_core::weights::export::ExportError;
 use sedet_core::weights::foreign::ForeignError;
 use sedet_core::weights::import::ImportError;
@@ -58,7 +63,6 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(memory),
     |cause| cause.downcast_ref().and_then(model),
     |cause| cause.downcast_ref().and_then(weights),
-    |cause| cause.downcast_ref().and_then(checkpoint),
     |cause| cause.downcast_ref().and_then(weights_import),
     |cause| cause.downcast_ref().and_then(foreign_file),
     |cause| cause.downcast_ref().and_then(weights_export),
@@ -73,7 +77,7 @@ const RULES: &[Rule] = &[
 ];
 
 fn advised(error: &Advised) -> Option<String> {
-    Some(error.hint.clone())
+    error.hint.clone()
 }
 
 fn run(error: &RunError) -> Option<String> {
@@ -110,6 +114,18 @@ fn run(error: &RunError) -> Option<String> {
              --weights {} --output NEW",
             checkpoint.display()
         )),
+        RunError::DatasetMoved { run, .. } => Some(format!(
+            "name its new place: sedet train --resume {} --dataset PATH (or --data-dir DIR)",
+            run.display()
+        )),
+        RunError::FrozenBackbone { .. } => Some(
+            "omit --backbone to train the network of the weights, or train all layers with --config small \
+             or --set model.norm=batch"
+                .to_string(),
+        ),
+        RunError::NoBoxes { dataset, .. } => {
+            Some(format!("`sedet data check {dataset}` lists what was read"))
+        }
         _ => None,
     }
 }
@@ -120,6 +136,12 @@ fn run_directory(error: &RunDirError) -> Option<String> {
             "continue it with --resume {}, or choose another --output",
             path.display()
         )),
+        RunDirError::NotEmpty { .. } => {
+            Some("choose another --output; nothing was changed".to_string())
+        }
+        RunDirError::NotARun { .. } => {
+            Some("to begin a new run from these weights: --weights FILE".to_string())
+        }
         // A directory with a run is the one that is resumed: there is no other --output to choose.
         RunDirError::Busy { path, .. } if RunDir::open(path).is_ok() => {
             Some("wait until it has ended".to_string())
@@ -172,7 +194,10 @@ fn weights(error: &LoadError) -> Option<String> {
             Some("omit --layout; it applies to third-party checkpoints only".to_string())
         }
         LoadError::NotStrict { .. } => Some("omit --strict to load what matches".to_string()),
-        LoadError::Checkpoint(inner) => hint_of(inner),
+        LoadError::NoCheckpoint { .. } => {
+            Some("give a weights file, or the directory of a run with checkpoints".to_string())
+        }
+        LoadError::Checkpoint(_) => None,
         LoadError::Import(inner) => hint_of(inner),
         LoadError::Values { .. } => Some(BAD_VALUES.to_string()),
     }
@@ -199,29 +224,14 @@ fn weights_import(error: &ImportError) -> Option<String> {
     }
 }
 
-fn checkpoint(error: &CheckpointError) -> Option<String> {
-    match error {
-        CheckpointError::Read { path, .. } => best_of_run(path),
-        _ => None,
-    }
-}
-
 fn foreign_file(error: &ForeignError) -> Option<String> {
     match error {
-        ForeignError::Read { path, .. } => best_of_run(path),
         ForeignError::PickledModel { .. } => Some(
             "write the state dict in Python: torch.save(model.state_dict(), \"weights.pth\")"
                 .to_string(),
         ),
         _ => None,
     }
-}
-
-/// Returns the hint for the directory of a run in the place of a weights file.
-fn best_of_run(path: &Path) -> Option<String> {
-    let best = RunDir::at(path).best_checkpoint();
-    best.is_file()
-        .then(|| format!("the best checkpoint of this run is {}", best.display()))
 }
 
 fn weights_export(error: &ExportError) -> Option<String> {
@@ -235,7 +245,10 @@ fn weights_export(error: &ExportError) -> Option<String> {
 
 fn onnx(error: &OnnxError) -> Option<String> {
     match error {
-        OnnxError::Detector => Some("export its weights: --format safetensors".to_string()),
+        // The names of other libraries would be refused as well for a network with SE units.
+        OnnxError::Detector | OnnxError::SeVariant | OnnxError::Family(_) => {
+            Some("export its weights: --format safetensors".to_string())
+        }
         _ => None,
     }
 }
@@ -299,7 +312,10 @@ fn download_hint(name: &str, data_dir: Option<&Path>) -> Option<String> {
 
 fn data_hint(error: &DataError) -> Option<String> {
     match error {
-        DataError::Layout(LayoutError::Ambiguous { .. }) => Some("keep one of these files".into()),
+        DataError::Layout(error) => layout_hint(error),
+        DataError::ClassNamesDiffer { .. } => {
+            Some("give the classes the same names in both".into())
+        }
         DataError::NoValidationLabels { .. } => {
             Some("`sedet data download imagenet-val-list` downloads the labels".into())
         }
@@ -311,6 +327,32 @@ fn data_hint(error: &DataError) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+fn layout_hint(error: &LayoutError) -> Option<String> {
+    Some(match error {
+        LayoutError::Ambiguous { .. } => "keep one of these files, or give one of them as the dataset".into(),
+        LayoutError::Foreign { instead, .. } => (*instead).to_owned(),
+        LayoutError::NoClassNames { .. } => {
+            "write a data.yaml with a line such as `names: [cat, dog]`, in the order of the class numbers".into()
+        }
+        LayoutError::Several { .. } => {
+            "give one of them, or several, separated by commas (their class names must be equal)".into()
+        }
+        LayoutError::OneImage { .. } => "add annotated images".into(),
+        LayoutError::NoImageFiles { is_renamed: false, .. } => {
+            "put the images into one of these directories, or correct `file_name` in the annotations".into()
+        }
+        LayoutError::NoImageFiles { .. } => {
+            "rename the files, or correct `file_name` in the annotations".into()
+        }
+        LayoutError::Unrecognized { found, .. } if !found.is_empty() => {
+            "put the annotations beside the images, or for classification the images of each class into a \
+             directory with its name"
+                .into()
+        }
+        _ => return None,
+    })
 }
 
 fn fetch_hint(error: &FetchError) -> Option<String> {
@@ -339,7 +381,10 @@ fn ground_truth_hint(error: &EvalError) -> Option<String> {
 
 fn convert_hint(error: &ConvertError) -> Option<String> {
     match error {
-        ConvertError::Exists { .. } => Some("choose another --output".into()),
+        ConvertError::Exists { .. } | ConvertError::InInput { .. } => {
+            Some("choose another --output".into())
+        }
+        ConvertError::Data(error) => data_hint(error),
         ConvertError::SameName { .. } => Some("rename one of the images".into()),
         _ => None,
     }
@@ -355,15 +400,35 @@ fn excitation(error: &ExcitationError) -> Option<String> {
 pub(super) fn advise(error: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Advised {
         message: error.to_string(),
-        hint: hint.into(),
+        hint: Some(hint.into()),
+        is_usage: false,
     })
 }
 
-/// An error of the command line with its hint.
+/// Returns the error about options that do not fit together or a value that is out of range.
+pub(super) fn usage(error: impl fmt::Display) -> anyhow::Error {
+    anyhow::Error::new(Advised {
+        message: error.to_string(),
+        hint: None,
+        is_usage: true,
+    })
+}
+
+/// Returns an error as [`usage`] with a hint.
+pub(super) fn usage_with_hint(error: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Advised {
+        message: error.to_string(),
+        hint: Some(hint.into()),
+        is_usage: true,
+    })
+}
+
+/// An error of the command line.
 #[derive(Debug)]
 struct Advised {
     message: String,
-    hint: String,
+    hint: Option<String>,
+    is_usage: bool,
 }
 
 impl fmt::Display for Advised {
@@ -373,6 +438,63 @@ impl fmt::Display for Advised {
 }
 
 impl Error for Advised {}
+
+/// The exit code of wrong usage, as that of clap.
+const USAGE: u8 = 2;
+
+/// Returns the exit code of an error: 2 if the command line is wrong (an unknown name or key, a value out of
+/// range), else 1.
+pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.chain().any(is_usage) {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Returns whether an error, without its causes, says that the command line is wrong. As in [`hint_of`], the
+/// errors inside of wrappers are inspected here.
+fn is_usage(cause: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = cause.downcast_ref::<Advised>() {
+        return error.is_usage;
+    }
+    if let Some(error) = cause.downcast_ref::<ConfigError>() {
+        return !matches!(error, ConfigError::Read { .. });
+    }
+    if let Some(error) = cause.downcast_ref::<RegistryError>() {
+        return matches!(
+            error,
+            RegistryError::Unknown { .. }
+                | RegistryError::NoDataDir { .. }
+                | RegistryError::NoBoxes { .. }
+                | RegistryError::NoTestSplit
+        );
+    }
+    if let Some(error) = cause.downcast_ref::<RunError>() {
+        return match error {
+            RunError::Config(inner) => is_usage(inner),
+            RunError::Dataset(inner) => is_usage(inner),
+            RunError::Weights(inner) => is_usage(inner),
+            RunError::InputTooSmall { .. } => true,
+            _ => false,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<AblationError>() {
+        return match error {
+            AblationError::NoSeeds => true,
+            AblationError::Dataset(inner) => is_usage(inner),
+            AblationError::Recipe(inner) => is_usage(inner.as_ref()),
+            _ => false,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<LoadError>() {
+        return matches!(error, LoadError::LayoutOfCheckpoint { .. });
+    }
+    if let Some(error) = cause.downcast_ref::<FetchError>() {
+        return matches!(error, FetchError::UnknownPart { .. });
+    }
+    cause.is::<ZooError>() || cause.is::<SelectionError>() || cause.is::<TooSmall>()
+}
 
 #[cfg(test)]
 mod tests {
@@ -385,6 +507,33 @@ mod tests {
         let error = Err::<(), _>(advise("out: not empty", "choose another --output"));
         let error = error.context("converting").context("a.json").unwrap_err();
         assert_eq!(hint_for(&error).as_deref(), Some("choose another --output"));
+    }
+
+    #[test]
+    fn the_exit_code_tells_wrong_usage_from_a_failure() {
+        let config = || ConfigError::Set("epochs".into());
+        let unknown = || RegistryError::unknown("cocoo");
+        for (error, is_wrong_usage) in [
+            (usage("--top 0"), true),
+            (
+                usage_with_hint("--top 0", "give a number").context("a.json"),
+                true,
+            ),
+            (advise("out: not empty", "choose another --output"), false),
+            (anyhow::Error::new(config()), true),
+            (RunError::from(config()).into(), true),
+            (
+                AblationError::Recipe(Box::new(config().into())).into(),
+                true,
+            ),
+            (unknown().into(), true),
+            (RunError::from(unknown()).into(), true),
+            (RegistryError::unknown("no/such/path").into(), false),
+            (anyhow::anyhow!("disk on fire"), false),
+        ] {
+            let found = exit_code(&error) == ExitCode::from(USAGE);
+            assert_eq!(found, is_wrong_usage, "{error:#}");
+        }
     }
 
     #[test]
@@ -440,10 +589,10 @@ mod tests {
             anyhow::Error::new(RegistryError::Data {
                 name: "cifar10".into(),
                 data_dir: data_dir.map(Into::into),
-                source: DataError::Labels {
+                source: Box::new(DataError::Labels {
                     origin: "data".into(),
                     problem: "empty".into(),
-                },
+                }),
             })
         };
         for (data_dir, command) in [
@@ -455,23 +604,6 @@ mod tests {
         ] {
             assert_eq!(hint_for(&error(data_dir)).as_deref(), Some(command));
         }
-    }
-
-    #[test]
-    fn the_directory_of_a_run_in_place_of_a_checkpoint_leads_to_the_best_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = || {
-            anyhow::Error::new(LoadError::from(CheckpointError::Read {
-                path: dir.path().into(),
-                source: std::io::ErrorKind::IsADirectory.into(),
-            }))
-        };
-        assert_eq!(hint_for(&error()), None);
-        let best = dir.path().join("checkpoints/best.safetensors");
-        std::fs::create_dir(dir.path().join("checkpoints")).unwrap();
-        std::fs::write(&best, "").unwrap();
-        let hint = hint_for(&error()).unwrap();
-        assert!(hint.ends_with(&best.display().to_string()), "{hint}");
     }
 
     #[test]

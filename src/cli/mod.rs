@@ -3,19 +3,26 @@
 //! Results go to stdout, logs to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage.
 
 mod ablate;
+mod completions;
+mod config;
 mod console;
 mod data;
 mod doctor;
 #[cfg(test)]
 mod documentation;
+mod environment;
 mod eval;
 mod excite;
 mod hints;
+mod inputs;
+mod man;
 mod models;
 mod predict;
 mod progress;
 mod report;
+mod terminal;
 mod train;
+mod version;
 #[cfg(feature = "viewer")]
 mod view;
 mod weights;
@@ -28,17 +35,84 @@ use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
-use console::status;
+use console::{Verbosity, debug, problem, status};
 
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
 use sedet_data::loading::OnBadImage;
+use sedet_data::text::count;
 
 /// Train, evaluate and inspect Faster R-CNN with Squeeze-and-Excitation backbones
 #[derive(Debug, Parser)]
-#[command(name = "sedet", version, arg_required_else_help = true)]
+#[command(
+    name = "sedet",
+    version = version::SHORT,
+    long_version = version::LONG,
+    arg_required_else_help = true,
+    after_help = EXAMPLES,
+    after_long_help = long_footer()
+)]
 struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
     #[command(subcommand)]
     command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sedet train --dataset shapes
+  sedet predict --checkpoint runs/shapes photo.jpg --output detections/
+  sedet help train
+
+`sedet --help` also lists the environment variables";
+
+/// Returns the end of the long help: examples and environment variables.
+fn long_footer() -> String {
+    let examples = EXAMPLES
+        .rsplit_once("\n\n")
+        .map_or(EXAMPLES, |(first, _)| first);
+    format!(
+        "{examples}\n\nEnvironment variables:\n{}",
+        environment::table()
+    )
+}
+
+/// Options of every subcommand.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+struct GlobalArgs {
+    /// Print errors and warnings only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Print timings, and the elapsed time with each line
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Number of CPU threads that compute [default: one per core]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl GlobalArgs {
+    fn apply(&self) -> anyhow::Result<()> {
+        console::set_verbosity(match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        });
+        if let Some(threads) = self.threads {
+            // All kernels run in rayon's global pool.
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads.into())
+                .build_global()
+                .context("the threads cannot be started")?;
+        }
+        debug!(
+            "sedet {}, {}",
+            version::SHORT,
+            count(rayon::current_num_threads(), "thread")
+        );
+        Ok(())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,15 +136,21 @@ enum Command {
     Data(data::DataArgs),
     /// List models with parameters and MACs, or the layers of one
     Models(models::ModelsArgs),
+    /// List the keys of recipes, or print a recipe as a file to start from
+    Config(config::ConfigArgs),
     /// Check devices and the installation
     Doctor(doctor::DoctorArgs),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
 }
 
 /// Options of every subcommand that runs a model.
 #[derive(Debug, Clone, clap::Args)]
 struct DeviceArgs {
     /// Device: auto, cpu, wgpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", help_heading = "Device")]
     device: DeviceChoice,
 }
 
@@ -91,7 +171,7 @@ fn on_bad_image() -> impl TypedValueParser<Value = OnBadImage> {
 /// Parses the arguments, runs the subcommand and prints an error with its hint.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command {
+    let done = cli.global.apply().and_then(|()| match cli.command {
         Command::Train(args) => train::run(args),
         Command::Ablate(args) => ablate::run(args),
         Command::Eval(args) => eval::run(args),
@@ -102,17 +182,21 @@ pub fn main() -> ExitCode {
         Command::Weights(args) => weights::run(args),
         Command::Data(args) => data::run(args),
         Command::Models(args) => models::run(args),
+        Command::Config(args) => config::run(args),
         Command::Doctor(args) => doctor::run(args),
-    };
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    });
+    debug!("total: {:.3} s", console::elapsed().as_secs_f64());
     match done {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            status!("error: {}", message(&error));
+            problem!("error: {}", message(&error));
             if let Some(hint) = hints::hint_for(&error) {
-                status!("hint: {hint}");
+                problem!("hint: {hint}");
             }
-            ExitCode::FAILURE
+            hints::exit_code(&error)
         }
     }
 }

@@ -6,15 +6,23 @@ use clap::Args;
 use serde::Serialize;
 
 use super::print_out;
+use super::terminal::{fitted, width, wrapped};
 use crate::cli::status;
 use sedet_core::backbones::summary::{LayerSummary, Summary, TooSmall};
 use sedet_core::backbones::zoo::{self, PublishedNetwork};
 use sedet_core::classification::classifier::ClassifierConfig;
 use sedet_data::csv::to_csv;
-use sedet_data::eval::table::{Side, aligned};
+use sedet_data::eval::table::Side;
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet models
+  sedet models se-resnet50
+  sedet models se-resnet50 --size 320 --csv";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ModelsArgs {
     /// Model whose layers to list [default: list all models]
     name: Option<String>,
@@ -131,7 +139,7 @@ fn models(args: &ModelsArgs) -> anyhow::Result<()> {
             format!("{:.2} M", row.parameters as f64 / 1e6),
             giga(row.macs),
             mebibytes(row.activation_bytes),
-            row.se.unwrap_or("-").to_string(),
+            if row.se.is_some() { "yes" } else { "-" }.to_string(),
         ]
     });
     use Side::{Left, Right};
@@ -188,13 +196,14 @@ fn layers(args: &ModelsArgs, name: &str) -> anyhow::Result<()> {
         cells,
         &[Left, Left, Right, Right, Right],
     )?;
-    print_out(&format!(
+    let total = format!(
         "{name}, input {size}x{size}, {}: {}, {} MACs, {} of activations",
         count(report.classes, "class"),
         count(report.parameters as usize, "parameter"),
         giga(report.macs),
         mebibytes(report.activation_bytes)
-    ))
+    );
+    print_out(&wrapped(&total, 0, width()))
 }
 
 fn print_table(
@@ -204,7 +213,7 @@ fn print_table(
 ) -> anyhow::Result<()> {
     let mut rows = vec![head.iter().map(ToString::to_string).collect()];
     rows.extend(cells);
-    print_out(&aligned(&rows, sides))
+    print_out(&fitted(&rows, sides, width()))
 }
 
 fn giga(count: u64) -> String {

@@ -1,32 +1,47 @@
 //! `sedet predict`.
 
 use std::collections::HashSet;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use image::RgbImage;
 use serde::Serialize;
 
+use super::hints::usage;
+use super::inputs::find_images;
+use super::progress::{Meter, Unit};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, ImageFormat, print_out, status};
+use super::{DeviceArgs, ImageFormat, print_out, problem, status};
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
 use sedet_core::render::save_boxes;
 use sedet_core::report::{drawn_detections, unique_name, write_text};
 use sedet_data::directory::create_directory;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
 use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
-use sedet_data::loading::decode::{IMAGE_EXTENSIONS, decode_image, has_image_extension};
+use sedet_data::loading::decode::decode_image;
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet predict --checkpoint best.safetensors photo.jpg --output detections/
+  sedet predict --checkpoint best.safetensors photos/ --recursive --json
+  sedet predict --checkpoint best.safetensors @list.txt --score 0.7";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct PredictArgs {
-    /// Model: a sedet checkpoint, or a file from torchvision, timm, detectron2, ...
+    /// Model: a sedet checkpoint, a run, or a file from torchvision, timm, detectron2, ...
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
-    /// Images, directories of images, or patterns such as 'photos/*.jpg'
+    /// Images, directories of images, patterns such as 'photos/*.jpg', @FILE for a list with one path
+    /// per line, or - for a list on stdin
     #[arg(required = true)]
     inputs: Vec<String>,
+    /// Also take the images of subdirectories
+    #[arg(long, short)]
+    recursive: bool,
     /// Directory for predictions.json and, with a detector, the annotated images
     #[arg(long)]
     output: Option<PathBuf>,
@@ -50,7 +65,7 @@ pub(super) struct PredictArgs {
 }
 
 pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
-    let files = find_images(&args.inputs)?;
+    let files = find_images(&args.inputs, args.recursive)?;
     let device = args.device.resolve()?;
     let weights = args.foreign.load(&args.checkpoint)?;
     check_options(&args, weights.spec.task())?;
@@ -63,16 +78,23 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
         Task::Classification => Box::new(Classes::new(&args, &model)),
     };
     let mut failed = 0;
+    // The predictions themselves show the progress on a terminal.
+    let is_silent = args.json || !std::io::stdout().is_terminal();
+    let meter = is_silent.then(|| Meter::new("predicting", Unit::Images));
     for (image_id, file) in (1..).zip(&files) {
+        if let Some(meter) = &meter {
+            meter.show(image_id - 1, Some(files.len() as u64));
+        }
         match decode_image(file) {
             Ok(image) => report.add(image_id, file, &image)?,
             Err(error) => {
                 // One bad image does not cost the others their result.
-                status!("error: {error}");
+                problem!("error: {error}");
                 failed += 1;
             }
         }
     }
+    drop(meter);
     report.finish()?;
     if let Some(output) = &args.output {
         let images = count(files.len() - failed, "image");
@@ -89,7 +111,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
         }
     }
     if failed > 0 {
-        status!(
+        problem!(
             "{failed} of {} could not be read",
             count(files.len(), "file")
         );
@@ -109,19 +131,19 @@ fn check_options(args: &PredictArgs, task: Task) -> anyhow::Result<()> {
         }
     };
     if let Some(option) = wrong {
-        bail!(
+        return Err(usage(format!(
             "{option} requires a {required}; {} is a {}",
             args.checkpoint.display(),
             task.model_name()
-        );
+        )));
     }
     if args.top == Some(0) {
-        bail!("--top 0: at least 1 is required");
+        return Err(usage("--top 0: at least 1 is required"));
     }
     match args.score {
-        Some(score) if !(0.0..=1.0).contains(&score) => {
-            bail!("--score {score}: a value from 0 to 1 is required")
-        }
+        Some(score) if !(0.0..=1.0).contains(&score) => Err(usage(format!(
+            "--score {score}: a value from 0 to 1 is required"
+        ))),
         _ => Ok(()),
     }
 }
@@ -148,8 +170,8 @@ impl<'a> Detections<'a> {
     fn new(args: &'a PredictArgs, model: &'a Model) -> anyhow::Result<Self> {
         if !args.json {
             print_out(&format!(
-                "{:<32} {:<16} {:>6}  box in pixels (x, y, width, height)",
-                "file", "class", "score"
+                "  {:<24} {:>6}  box in pixels (x, y, width, height)",
+                "class", "score"
             ))?;
         }
         Ok(Self {
@@ -168,12 +190,15 @@ impl Report for Detections<'_> {
         let mut found = self.model.detect(image)?;
         found.retain(|d| d.score >= self.min_score);
         let file_name = file.display().to_string();
+        if !self.args.json {
+            print_out(&file_name)?;
+        }
         for d in &found {
             let category = &categories[d.label];
             if !self.args.json {
                 let [x, y, w, h] = d.box_in_image.to_xywh();
                 print_out(&format!(
-                    "{file_name:<32} {:<16} {:>6.3}  {x:.1}, {y:.1}, {w:.1}, {h:.1}",
+                    "  {:<24} {:>6.3}  {x:.1}, {y:.1}, {w:.1}, {h:.1}",
                     category.name, d.score
                 ))?;
             }
@@ -185,7 +210,7 @@ impl Report for Detections<'_> {
         }
         if !self.args.json && found.is_empty() {
             let min_score = self.min_score;
-            print_out(&format!("{file_name:<32} no detections above {min_score}"))?;
+            print_out(&format!("  no detections above {min_score}"))?;
         }
         if let Some(output) = &self.args.output {
             let format = self.args.image_format.unwrap_or_default();
@@ -273,43 +298,4 @@ fn bars(file: &Path, classes: &[RankedClass]) -> String {
     });
     let rows: Vec<String> = rows.collect();
     format!("{}\n{}", file.display(), rows.join("\n"))
-}
-
-/// Returns files as given, the images of directories and the matches of patterns; sorted, without
-/// duplicates.
-fn find_images(inputs: &[String]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for input in inputs {
-        let path = Path::new(input);
-        let before = files.len();
-        if path.is_dir() {
-            let entries = std::fs::read_dir(path).with_context(|| input.clone())?;
-            for entry in entries {
-                let entry = entry.with_context(|| input.clone())?.path();
-                if has_image_extension(&entry) {
-                    files.push(entry);
-                }
-            }
-            if files.len() == before {
-                bail!(
-                    "{input}: no images in this directory ({})",
-                    IMAGE_EXTENSIONS.join(", ")
-                );
-            }
-        } else if path.exists() {
-            files.push(path.to_path_buf());
-        } else if input.contains(['*', '?', '[']) {
-            for found in glob::glob(input).with_context(|| input.clone())? {
-                files.push(found?);
-            }
-            if files.len() == before {
-                bail!("{input}: no file matches");
-            }
-        } else {
-            bail!("{input}: no such file or directory");
-        }
-    }
-    files.sort();
-    files.dedup();
-    Ok(files)
 }

@@ -1,28 +1,201 @@
-//! Progress on stderr: a bar on a terminal, plain lines elsewhere.
+//! Progress on stderr: a bar on a terminal, a line every ten seconds elsewhere, nothing with `--quiet`.
 
 use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
+use super::console::{debug, problem, shows_status, status};
 use super::report::report_skipped;
-use super::status;
-use sedet_core::train::engine::{Evaluation, StepReport};
+use sedet_core::train::engine::{EpochEvaluation, EpochReport, StepReport};
 use sedet_core::train::observer::{Notice, Observer};
 use sedet_core::train::run_dir::RunDir;
+use sedet_data::text::duration;
 
 /// Prints the progress of a training run.
 #[derive(Debug)]
 pub(super) struct ConsoleProgress {
     bar: Option<ProgressBar>,
     start: Instant,
-    /// Steps done before this session.
+    /// The first step of this session.
     first: Option<usize>,
     last_line: Instant,
+    /// The evaluation in progress.
+    evaluation: Option<Phase>,
 }
 
 /// Time between lines where there is no terminal.
-const LINE_INTERVAL: Duration = Duration::from_secs(15);
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Returns whether progress is shown as a bar.
+fn has_bar() -> bool {
+    shows_status() && std::io::stderr().is_terminal()
+}
+
+/// What the progress of an operation counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Images.
+    Images,
+    /// Bytes.
+    Bytes,
+}
+
+impl Unit {
+    /// Returns the template of a bar.
+    fn style(self) -> ProgressStyle {
+        let template = match self {
+            Self::Images => "{msg} {wide_bar} {pos}/{len} {eta}",
+            Self::Bytes => {
+                "{msg} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec} {wide_bar} {eta}"
+            }
+        };
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    }
+
+    fn amount(self, number: u64) -> String {
+        match self {
+            Self::Images => number.to_string(),
+            Self::Bytes => DecimalBytes(number).to_string(),
+        }
+    }
+}
+
+/// The progress of one operation after another.
+#[derive(Debug)]
+pub(super) struct Meter {
+    bar: Option<ProgressBar>,
+    phase: Mutex<Phase>,
+}
+
+/// The operation in progress.
+#[derive(Debug)]
+struct Phase {
+    /// What is being done, such as `evaluating`.
+    what: String,
+    unit: Unit,
+    begun: Instant,
+    /// Amount that was done at the start; it does not count for the speed.
+    first: u64,
+    done: u64,
+    last_line: Instant,
+}
+
+impl Phase {
+    fn new(what: &str, unit: Unit, first: u64, now: Instant) -> Self {
+        Self {
+            what: what.to_string(),
+            unit,
+            begun: now,
+            first,
+            done: first,
+            last_line: now,
+        }
+    }
+
+    /// Returns the line to print at this time, if the last one was long enough ago.
+    fn line(&mut self, total: Option<u64>, now: Instant) -> Option<String> {
+        if now.duration_since(self.last_line) < LINE_INTERVAL {
+            return None;
+        }
+        self.last_line = now;
+        let amount = |number| self.unit.amount(number);
+        let done = amount(self.done);
+        let noun = match self.unit {
+            Unit::Images => " images",
+            Unit::Bytes => "",
+        };
+        let Some(total) = total else {
+            return Some(format!("{}: {done}{noun}", self.what));
+        };
+        let per_second = self.done.saturating_sub(self.first) as f64
+            / now.duration_since(self.begun).as_secs_f64();
+        let left = if per_second > 0.0 {
+            let seconds = total.saturating_sub(self.done) as f64 / per_second;
+            format!(", {} left", duration(seconds))
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "{}: {done} of {}{noun} ({:.0} %){left}",
+            self.what,
+            amount(total),
+            100.0 * self.done as f64 / total.max(1) as f64
+        ))
+    }
+
+    /// Prints the time that the operation took.
+    fn report(&self) {
+        debug!("{}: {:.3} s", self.what, self.begun.elapsed().as_secs_f64());
+    }
+}
+
+impl Meter {
+    /// Begins an operation.
+    pub(super) fn new(what: &str, unit: Unit) -> Self {
+        let bar = has_bar().then(|| {
+            ProgressBar::no_length()
+                .with_style(unit.style())
+                .with_message(what.to_string())
+        });
+        Self {
+            bar,
+            phase: Mutex::new(Phase::new(what, unit, 0, Instant::now())),
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins the next operation if this is not the one in progress, of which `done` is done already.
+    pub(super) fn begin(&self, what: &str, unit: Unit, done: u64) {
+        let mut phase = self.phase();
+        if phase.what == what && done >= phase.done {
+            return;
+        }
+        if phase.what != what {
+            phase.report();
+        }
+        *phase = Phase::new(what, unit, done, Instant::now());
+        if let Some(bar) = &self.bar {
+            bar.set_style(unit.style());
+            bar.set_message(what.to_string());
+            bar.reset();
+            bar.set_position(done);
+            bar.reset_eta();
+        }
+    }
+
+    /// Shows how much is done.
+    pub(super) fn show(&self, done: u64, total: Option<u64>) {
+        let mut phase = self.phase();
+        phase.done = done;
+        match &self.bar {
+            Some(bar) => {
+                if let Some(total) = total {
+                    bar.set_length(total);
+                }
+                bar.set_position(done);
+            }
+            None => {
+                if let Some(line) = phase.line(total, Instant::now()) {
+                    status!("{line}");
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.phase().report();
+    }
+}
 
 impl Default for ConsoleProgress {
     fn default() -> Self {
@@ -31,6 +204,7 @@ impl Default for ConsoleProgress {
             start: Instant::now(),
             first: None,
             last_line: Instant::now(),
+            evaluation: None,
         }
     }
 }
@@ -51,12 +225,15 @@ impl ConsoleProgress {
         }
     }
 
+    /// Formats the time that is left, once there is a step after the first to measure it with.
     fn remaining(&self, report: &StepReport<'_>) -> String {
-        let first = self.first.unwrap_or(0);
-        let done = report.iteration.saturating_sub(first).max(1);
+        let done = report.iteration.saturating_sub(self.first.unwrap_or(0));
+        if done == 0 {
+            return String::new();
+        }
         let left = report.iterations.saturating_sub(report.iteration);
         let seconds = self.start.elapsed().as_secs_f64() / done as f64 * left as f64;
-        duration(seconds)
+        format!("  {} left", duration(seconds))
     }
 
     /// Begins at the first step: reading data and weights is not part of the speed.
@@ -64,8 +241,9 @@ impl ConsoleProgress {
         if self.first.is_some() {
             return;
         }
-        self.first = Some(report.iteration.saturating_sub(1));
-        if std::io::stderr().is_terminal() {
+        self.first = Some(report.iteration);
+        self.start = Instant::now();
+        if has_bar() {
             let style = ProgressStyle::with_template("{msg}\n{wide_bar} {pos}/{len}");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             self.bar = Some(ProgressBar::new(0).with_style(style));
@@ -80,16 +258,6 @@ impl ConsoleProgress {
     }
 }
 
-/// Formats a duration as `1 h 05 min`, `12 min 30 s` or `40 s`.
-pub(super) fn duration(seconds: f64) -> String {
-    let s = seconds.round() as u64;
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
-        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
-    }
-}
-
 impl Observer for ConsoleProgress {
     fn step(&mut self, report: &StepReport<'_>) {
         self.begin(report);
@@ -97,22 +265,7 @@ impl Observer for ConsoleProgress {
         if self.bar.is_none() && !due {
             return;
         }
-        let losses: Vec<String> = report
-            .losses
-            .iter()
-            .map(|(name, value)| format!("{name} {value:.3}"))
-            .collect();
-        let line = format!(
-            "epoch {} iteration {}/{}  {}  lr {:.2e}  {:.1} images/s  data wait {:.0} %  {} left",
-            report.epoch + 1,
-            report.iteration,
-            report.iterations,
-            losses.join("  "),
-            report.learning_rate,
-            report.images_per_second,
-            report.data_wait * 100.0,
-            self.remaining(report),
-        );
+        let line = format!("{report}{}", self.remaining(report));
         match &self.bar {
             Some(bar) => {
                 bar.set_length(report.iterations as u64);
@@ -127,27 +280,37 @@ impl Observer for ConsoleProgress {
     }
 
     fn evaluating(&mut self, epoch: usize) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("epoch {}: evaluating", epoch + 1));
+        let what = format!("epoch {}: evaluating", epoch + 1);
+        self.evaluation = Some(Phase::new(&what, Unit::Images, 0, Instant::now()));
+    }
+
+    fn evaluated_images(&mut self, done: usize, all: usize) {
+        // The final evaluation is of no epoch.
+        let phase = self.evaluation.get_or_insert_with(|| {
+            Phase::new(
+                "evaluating the best checkpoint",
+                Unit::Images,
+                0,
+                Instant::now(),
+            )
+        });
+        phase.done = done as u64;
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{} {done}/{all}", phase.what)),
+            None => {
+                if let Some(line) = phase.line(Some(all as u64), Instant::now()) {
+                    status!("{line}");
+                }
+            }
         }
     }
 
-    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool) {
-        let numbers: Vec<String> = evaluation
-            .metrics
-            .iter()
-            .filter_map(|(name, value)| match name.as_str() {
-                "AP" | "AP50" | "AP75" => Some(format!("{name} {value:.3}")),
-                "top1" => Some(format!("top-1 {value:.2} %")),
-                _ => None,
-            })
-            .collect();
-        let best = if is_best { "  (best so far)" } else { "" };
-        self.line(&format!(
-            "epoch {}: {}{best}",
-            epoch + 1,
-            numbers.join("  ")
-        ));
+    fn evaluated(&mut self, _epoch: usize, _evaluation: &EpochEvaluation, _is_best: bool) {
+        self.evaluation = None;
+    }
+
+    fn epoch(&mut self, report: &EpochReport<'_>) {
+        self.line(&report.to_string());
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -174,6 +337,10 @@ impl Observer for ConsoleProgress {
                 self.end();
                 status!("{notice}");
             }
+            Notice::SettingWarning(_) | Notice::Recovered { .. } => {
+                self.end();
+                problem!("{notice}");
+            }
             _ => self.line(&notice.to_string()),
         }
     }
@@ -184,9 +351,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_two_units_at_most() {
-        assert_eq!(duration(39.6), "40 s");
-        assert_eq!(duration(750.0), "12 min 30 s");
-        assert_eq!(duration(3900.0), "1 h 05 min");
+    fn without_a_terminal_a_line_appears_every_ten_seconds() {
+        let start = Instant::now();
+        let after = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut phase = Phase::new("evaluating", Unit::Images, 0, start);
+        let mut line_at = |seconds: u64, done: u64, total| {
+            phase.done = done;
+            phase.line(total, after(seconds))
+        };
+        assert_eq!(line_at(9, 45, Some(200)), None);
+        let line = line_at(10, 50, Some(200)).unwrap();
+        assert_eq!(line, "evaluating: 50 of 200 images (25 %), 30 s left");
+        assert_eq!(line_at(19, 95, Some(200)), None);
+        let line = line_at(25, 125, None).unwrap();
+        assert_eq!(line, "evaluating: 125 images");
+    }
+
+    #[test]
+    fn bytes_that_were_there_before_do_not_count_for_the_remaining_time() {
+        let start = Instant::now();
+        let mut phase = Phase::new("downloading train", Unit::Bytes, 5_000_000, start);
+        phase.done = 6_000_000;
+        let line = phase.line(Some(10_000_000), start + LINE_INTERVAL).unwrap();
+        assert_eq!(
+            line,
+            "downloading train: 6.00 MB of 10.00 MB (60 %), 40 s left"
+        );
     }
 }

@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use indicatif::ProgressBar;
-
-use super::{status, stop_on_ctrl_c};
+use super::console::problem;
+use super::progress::{Meter, Unit};
+use super::stop_on_ctrl_c;
 use sedet_core::train::engine::goes_on;
 use sedet_data::text::count;
 
@@ -18,29 +18,27 @@ pub(super) fn report_skipped(what: &str, reasons: &[String], all_in: Option<&Pat
     if reasons.is_empty() {
         return;
     }
-    status!("{what}: {}", count(reasons.len(), "unreadable image"));
+    problem!("{what}: {}", count(reasons.len(), "unreadable image"));
     for reason in reasons.iter().take(SKIPPED_SHOWN) {
-        status!("  {reason}");
+        problem!("  {reason}");
     }
     match (reasons.len().saturating_sub(SKIPPED_SHOWN), all_in) {
         (0, _) => {}
-        (_, Some(path)) => status!("  ... (all are listed in {})", path.display()),
-        (more, None) => status!("  ... and {more} more"),
+        (_, Some(path)) => problem!("  ... (all are listed in {})", path.display()),
+        (more, None) => problem!("  ... and {more} more"),
     }
 }
 
-/// Runs work with a progress bar. The work gets a callback that takes the numbers of finished and of
-/// all images, and ends the work after Ctrl-C.
+/// Runs work on images with progress under the name `what`. The work gets a callback that takes the numbers of
+/// finished and of all images, and ends the work after Ctrl-C.
 pub(super) fn with_bar<T>(
+    what: &str,
     work: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> T,
 ) -> anyhow::Result<T> {
     let stop = stop_on_ctrl_c()?;
-    let bar = ProgressBar::no_length();
-    let result = work(&mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
+    let meter = Meter::new(what, Unit::Images);
+    Ok(work(&mut |done, all| {
+        meter.show(done as u64, Some(all as u64));
         goes_on(&stop)
-    });
-    bar.finish_and_clear();
-    Ok(result)
+    }))
 }

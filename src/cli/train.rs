@@ -3,18 +3,29 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::progress::{ConsoleProgress, duration};
+use super::progress::ConsoleProgress;
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, status, stop_on_ctrl_c, whole_number};
+use super::{DeviceArgs, print_out, problem, status, stop_on_ctrl_c, whole_number};
 use sedet_core::report::Evaluation;
 use sedet_core::train::engine::Outcome;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
+use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::loading::OnBadImage;
-use sedet_data::text::count;
+use sedet_data::text::{count, duration};
+
+const EXAMPLES: &str = "\
+Examples:
+  sedet train --dataset shapes
+  sedet train --dataset photos/
+  sedet train --dataset photos/ --weights faster_rcnn.pth --epochs 12
+  sedet train --dataset coco --data-dir /data --backbone se-resnet50
+  sedet train --resume runs/photos";
 
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct TrainArgs {
-    /// Detection: shapes, blood-cells, coco or a directory with annotations; classification: imagenet,
+    /// Detection: shapes, blood-cells, coco, a directory with annotations, an annotation file (COCO
+    /// JSON, data.yaml, CSV), or several of them, separated by commas; classification: imagenet,
     /// places365, places365-challenge, cifar10, cifar100 or a directory of class directories
     #[arg(long, required_unless_present = "resume")]
     dataset: Option<String>,
@@ -24,9 +35,10 @@ pub(super) struct TrainArgs {
     /// Directory of the run [default: runs/DATASET]
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Continue the run in this directory
+    /// Continue a run: its directory or its checkpoints/last.safetensors; --dataset or --data-dir name
+    /// the same dataset where it has moved
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "dataset", "config", "set", "backbone", "weights", "lr", "batch_size", "seed", "output"
+        "config", "set", "backbone", "weights", "lr", "batch_size", "seed", "output"
     ])]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -35,21 +47,22 @@ pub(super) struct TrainArgs {
 
 /// The options of every subcommand that trains.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Recipe")]
 pub(super) struct RecipeArgs {
     /// Directory of the named datasets [default: $SEDET_DATA]
-    #[arg(long)]
+    #[arg(long, help_heading = None::<&str>)]
     data_dir: Option<PathBuf>,
     /// Recipe name or TOML file [default: chosen by the dataset]
     #[arg(long)]
     config: Option<String>,
-    /// Override one value of the recipe, such as train.epochs=12; repeatable
+    /// Override one value of the recipe, such as train.epochs=12; repeatable (see `sedet config list`)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Backbone, such as se-resnet50 (see `sedet models`) [default: the recipe's]
     #[arg(long)]
     backbone: Option<String>,
-    /// Initial weights: a sedet checkpoint or a file from torchvision, timm, detectron2, ...; layers
-    /// that do not fit are randomly initialized
+    /// Initial weights: a sedet checkpoint, a run, or a file from torchvision, timm, detectron2, ...;
+    /// layers that do not fit are randomly initialized
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Learning rate, used as given (no batch-size scaling)
@@ -80,7 +93,11 @@ impl RecipeArgs {
             recipe: self.config.clone(),
             settings: self.set.clone(),
             backbone: self.backbone.clone(),
-            weights: self.weights.as_deref().map(|path| self.foreign.file(path)),
+            weights: self
+                .weights
+                .as_deref()
+                .map(|path| self.foreign.file(path))
+                .transpose()?,
             learning_rate: self.lr,
             batch_size: self.batch_size,
             epochs: self.epochs,
@@ -92,11 +109,16 @@ impl RecipeArgs {
 pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let recipe = args.recipe.options()?;
     let start = match args.resume {
-        Some(run) => Start::Resume(run),
+        Some(run) => Start::Resume {
+            run,
+            dataset: args.dataset,
+        },
         None => {
             let dataset = args.dataset.unwrap_or_default();
-            let name = Path::new(&dataset).file_name().unwrap_or("run".as_ref());
-            let default = Path::new("runs").join(name);
+            let recognized =
+                AnyDatasetName::parse(&dataset)?.recognize(args.recipe.data_dir.as_deref())?;
+            status!("{dataset}: {}", recognized.kind());
+            let default = Path::new("runs").join(AnyDatasetName::short_name(&dataset));
             Start::New {
                 output: args.output.unwrap_or(default),
                 seed: args.seed,
@@ -125,11 +147,11 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         None if report.outcome == Outcome::Interrupted => {
-            status!("interrupted; progress saved; resume with: {resume}");
+            problem!("interrupted; progress saved; resume with: {resume}");
             Ok(ExitCode::FAILURE)
         }
         None => {
-            status!("interrupted; training is complete and saved; evaluate it with: {resume}");
+            problem!("interrupted; training is complete and saved; evaluate it with: {resume}");
             Ok(ExitCode::FAILURE)
         }
     }

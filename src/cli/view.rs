@@ -10,7 +10,14 @@ use super::hints::advise;
 use sedet_data::annotations::layout::Split;
 use sedet_viewer::{Opening, RendererChoice};
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet view
+  sedet view runs/shapes
+  sedet view --dataset photos/ --checkpoint best.safetensors";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ViewArgs {
     /// Run, checkpoint, image, directory, dataset, results or excitation file to open
     /// [default: the shipped detector on generated scenes]
@@ -24,7 +31,7 @@ pub(super) struct ViewArgs {
     /// Split to show: train, val or test [default: val]
     #[arg(long)]
     split: Option<Split>,
-    /// Checkpoint to run on the images
+    /// Checkpoint, or run, to use on the images
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Second checkpoint to compare with

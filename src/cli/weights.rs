@@ -8,16 +8,18 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::hints::advise;
+use super::hints::usage_with_hint;
 use super::print_out;
+use super::terminal::{fitted, width};
 use crate::cli::status;
 use sedet_core::model::ImportFacts;
 use sedet_core::weights::checkpoint::{Checkpoint, Precision};
 use sedet_core::weights::export::{export, names_for};
 use sedet_core::weights::foreign::ForeignFile;
 use sedet_core::weights::layouts::{Layout, Library, recognize};
-use sedet_core::weights::load::{LoadedWeights, WeightsFile};
+use sedet_core::weights::load::{LoadedWeights, WeightsFile, weights_file};
 use sedet_core::weights::onnx::to_onnx;
+use sedet_data::eval::table::Side;
 use sedet_data::text::count;
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +38,13 @@ enum WeightsCommand {
     Export(ExportArgs),
 }
 
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  sedet weights import seresnet50.pth --output seresnet50.safetensors
+  sedet weights import model.pth --layout timm --strict --output model.safetensors";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = IMPORT_EXAMPLES)]
 struct ImportArgs {
     /// PyTorch file (.pt, .pth, .pkl, .bin, .th), safetensors, .npz or pickle of NumPy arrays
     file: PathBuf,
@@ -49,6 +57,7 @@ struct ImportArgs {
 
 /// Options for reading third-party checkpoints, shared by all subcommands that load weights.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Third-party weights")]
 pub(super) struct ForeignArgs {
     /// Layout of a third-party checkpoint, where tensor names are ambiguous (such as
     /// torchvision-detector-v1, mmdetection-caffe)
@@ -76,7 +85,7 @@ impl ForeignArgs {
     /// Rejects the options when no weights file is given.
     pub(super) fn need(&self, file: &str, is_given: bool) -> anyhow::Result<()> {
         if !is_given && (self.layout.0.is_some() || self.strict || self.skip_unknown) {
-            return Err(advise(
+            return Err(usage_with_hint(
                 "--layout, --strict and --skip-unknown apply to a third-party checkpoint, and none is \
                  given",
                 format!("name the checkpoint with {file}"),
@@ -86,18 +95,18 @@ impl ForeignArgs {
     }
 
     /// The file with these options.
-    pub(super) fn file(&self, path: &Path) -> WeightsFile {
-        WeightsFile {
-            path: path.to_path_buf(),
+    pub(super) fn file(&self, path: &Path) -> anyhow::Result<WeightsFile> {
+        Ok(WeightsFile {
+            path: file_of(path)?,
             layout: self.layout.0,
             strict: self.strict,
             skip_unknown: self.skip_unknown,
-        }
+        })
     }
 
     /// Reads weights and prints the outcome for every tensor.
     pub(super) fn load(&self, path: &Path) -> anyhow::Result<LoadedWeights> {
-        Ok(self.file(path).load(&mut |report| {
+        Ok(self.file(path)?.load(&mut |report| {
             for line in report.lines() {
                 status!("weights: {line}");
             }
@@ -105,7 +114,21 @@ impl ForeignArgs {
     }
 }
 
+/// Returns the weights file that an argument stands for, and prints which file of a run is used.
+fn file_of(path: &Path) -> anyhow::Result<PathBuf> {
+    let file = weights_file(path)?;
+    if file != path {
+        status!("weights: {}", file.display());
+    }
+    Ok(file)
+}
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  sedet weights inspect seresnet50.pth
+  sedet weights inspect best.safetensors --json";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = INSPECT_EXAMPLES)]
 struct InspectArgs {
     /// PyTorch file, safetensors (also sedet checkpoints), .npz or pickle of NumPy arrays
     file: PathBuf,
@@ -114,7 +137,13 @@ struct InspectArgs {
     json: bool,
 }
 
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  sedet weights export best.safetensors --format safetensors --output plain.safetensors
+  sedet weights export classifier.safetensors --format onnx --output classifier.onnx";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXPORT_EXAMPLES)]
 struct ExportArgs {
     /// Checkpoint, or any file that `sedet weights import` reads
     file: PathBuf,
@@ -232,72 +261,77 @@ impl Statistics {
 }
 
 fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    let file = ForeignFile::open(&args.file)?;
-    let what = describe(&args.file, &file)?;
-    if !args.json {
-        print_out(&format!(
-            "{}: {}, {what}\n{:<56} {:<20} {:<5} {:>11} {:>11} {:>11} {:>11}",
-            args.file.display(),
-            file.container(),
+    let path = file_of(&args.file)?;
+    let file = ForeignFile::open(&path)?;
+    let what = describe(&path, &file)?;
+    let mut tensors = Vec::new();
+    for (name, info) in file.tensors() {
+        tensors.push((name, info, Statistics::of(&file.values(name)?)));
+    }
+    let total: usize = tensors.iter().map(|(_, info, _)| info.len()).sum();
+    if args.json {
+        let rows = tensors.iter().map(|(name, info, statistics)| {
+            json!({
+                "name": name,
+                "shape": info.shape,
+                "type": info.element.to_string(),
+                "mean": statistics.mean,
+                "std": statistics.std,
+                "min": statistics.min,
+                "max": statistics.max,
+                "not_finite": statistics.not_finite,
+            })
+        });
+        let document = json!({
+            "file": path.display().to_string(),
+            "container": file.container().to_string(),
+            "recognized_as": what,
+            "values": total,
+            "tensors": rows.collect::<Vec<_>>(),
+        });
+        print_out(&format!("{document:#}"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut rows = vec![
+        [
             "tensor",
             "shape",
             "type",
             "mean",
             "std",
             "min",
-            "max"
-        ))?;
-    }
-    let mut rows = Vec::new();
-    let mut total = 0;
-    for (name, info) in file.tensors() {
-        let s = Statistics::of(&file.values(name)?);
-        total += info.len();
-        if args.json {
-            rows.push(json!({
-                "name": name,
-                "shape": info.shape,
-                "type": info.element.to_string(),
-                "mean": s.mean,
-                "std": s.std,
-                "min": s.min,
-                "max": s.max,
-                "not_finite": s.not_finite,
-            }));
-            continue;
-        }
+            "max",
+            "not finite",
+        ]
+        .map(String::from)
+        .to_vec(),
+    ];
+    rows.extend(tensors.iter().map(|(name, info, statistics)| {
         let shape: Vec<String> = info.shape.iter().map(ToString::to_string).collect();
-        let warning = if s.not_finite == 0 {
-            String::new()
-        } else {
-            format!("  {} not finite", count(s.not_finite, "value"))
-        };
-        print_out(&format!(
-            "{name:<56} {:<20} {:<5} {:>11.4e} {:>11.4e} {:>11.4e} {:>11.4e}{warning}",
+        vec![
+            (*name).to_string(),
             shape.join("x"),
-            info.element,
-            s.mean,
-            s.std,
-            s.min,
-            s.max
-        ))?;
-    }
-    if args.json {
-        let document = json!({
-            "file": args.file.display().to_string(),
-            "container": file.container().to_string(),
-            "recognized_as": what,
-            "values": total,
-            "tensors": rows,
-        });
-        print_out(&format!("{document:#}"))?;
-    } else {
-        status!(
-            "{}, {}",
-            count(file.tensors().count(), "tensor"),
-            count(total, "value")
-        );
-    }
+            info.element.to_string(),
+            format!("{:.3e}", statistics.mean),
+            format!("{:.3e}", statistics.std),
+            format!("{:.3e}", statistics.min),
+            format!("{:.3e}", statistics.max),
+            statistics.not_finite.to_string(),
+        ]
+    }));
+    let mut sides = [Side::Right; 8];
+    sides[..3].fill(Side::Left);
+    print_out(&format!(
+        "{}: {}, {what}\n{}",
+        path.display(),
+        file.container(),
+        fitted(&rows, &sides, width())
+    ))?;
+    status!(
+        "{}, {}",
+        count(tensors.len(), "tensor"),
+        count(total, "value")
+    );
     Ok(ExitCode::SUCCESS)
 }
 

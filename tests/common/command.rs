@@ -14,6 +14,16 @@ pub fn sedet(arguments: &[&str]) -> Output {
 
 /// Asserts that the command fails with code 1 and that its error and hint contain all of `parts`.
 pub fn fails_with(arguments: &[&str], parts: &[&str]) {
+    exits_with(1, arguments, parts);
+}
+
+/// Asserts that the command is refused as wrong usage, with code 2, and that its error and hint contain all of
+/// `parts`.
+pub fn is_wrong_usage(arguments: &[&str], parts: &[&str]) {
+    exits_with(2, arguments, parts);
+}
+
+fn exits_with(code: i32, arguments: &[&str], parts: &[&str]) {
     let output = sedet(arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
     let error: Vec<&str> = stderr
@@ -22,7 +32,7 @@ pub fn fails_with(arguments: &[&str], parts: &[&str]) {
         .collect();
     let error = error.join("\n");
     assert!(error.starts_with("error:"), "{arguments:?}: {stderr}");
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
     for part in parts {
         assert!(
             error.contains(part),

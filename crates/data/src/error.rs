@@ -106,6 +106,17 @@ pub enum DataError {
         difference: String,
     },
 
+    /// Two datasets that are used together have different class names.
+    #[error("the class names of {first} and {second} differ: {difference}")]
+    ClassNamesDiffer {
+        /// The first dataset.
+        first: Box<str>,
+        /// The second dataset.
+        second: Box<str>,
+        /// Which names are on one side only.
+        difference: String,
+    },
+
     /// A panic occurred while an image was prepared.
     #[error("{image}: preparing this image panicked: {message}")]
     Panicked {
@@ -124,7 +135,8 @@ pub enum DataError {
 
     /// The training filter leaves no image.
     #[error(
-        "no image is left for training: {images} images, none with a usable box (crowd boxes and boxes with a side of {min_side} px or less do not count)"
+        "nothing to train on: no usable box in {} (crowd annotations and boxes with a side of {min_side} px or \
+         less do not count)", crate::text::count(*images, "image")
     )]
     NothingToTrain {
         /// Images in the dataset.

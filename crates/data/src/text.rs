@@ -1,4 +1,6 @@
-//! Counts and suggestions in messages.
+//! Counts, durations, names and suggestions in messages.
+
+use std::borrow::Cow;
 
 /// Formats a count with its noun: `1 image`, `2 images`, `3 categories`.
 ///
@@ -28,8 +30,52 @@ pub fn plural(noun: &str) -> String {
     {
         return format!("{stem}ies");
     }
-    let hisses = ["s", "x", "ch", "sh"].iter().any(|end| noun.ends_with(end));
+    // The end of `epoch` is a k.
+    let hisses =
+        ["s", "x", "ch", "sh"].iter().any(|end| noun.ends_with(end)) && !noun.ends_with("epoch");
     format!("{noun}{}", if hisses { "es" } else { "s" })
+}
+
+/// Formats a duration as `1 h 05 min`, `12 min 30 s` or `40 s`.
+pub fn duration(seconds: f64) -> String {
+    let s = seconds.round() as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+/// Returns a name as it can be printed in a line of text: control characters, line breaks and characters
+/// that change the direction of text are escaped.
+///
+/// # Examples
+/// ```
+/// use sedet_data::text::printable;
+///
+/// assert_eq!(printable("traffic light"), "traffic light");
+/// assert_eq!(printable("ca\nt\u{202e}"), "ca\\nt\\u{202e}");
+/// ```
+pub fn printable(name: &str) -> Cow<'_, str> {
+    let is_special = |character: char| {
+        character.is_control()
+            || matches!(
+                character,
+                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            )
+    };
+    if !name.contains(is_special) {
+        return Cow::Borrowed(name);
+    }
+    let mut escaped = String::with_capacity(name.len() + 8);
+    for character in name.chars() {
+        if is_special(character) {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 /// Returns ` (did you mean 'NAME'?)` for the known name that is most similar to `name`, or nothing if none is
@@ -70,12 +116,20 @@ mod tests {
             ("class", "classes"),
             ("box", "boxes"),
             ("batch", "batches"),
+            ("epoch", "epochs"),
             ("directory", "directories"),
             ("key", "keys"),
             ("image id", "image ids"),
         ] {
             assert_eq!(plural(noun), expected);
         }
+    }
+
+    #[test]
+    fn durations_have_two_units_at_most() {
+        assert_eq!(duration(39.6), "40 s");
+        assert_eq!(duration(750.0), "12 min 30 s");
+        assert_eq!(duration(3900.0), "1 h 05 min");
     }
 
     #[test]

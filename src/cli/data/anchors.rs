@@ -1,19 +1,21 @@
 //! Anchor recall: the share of a dataset's boxes that a recipe's anchors match.
 
-use rayon::prelude::*;
 use serde::Serialize;
 
-use sedet_core::config::{DetectionConfig, Recipe as _};
-use sedet_core::detection::coverage::best_iou;
+use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
+use sedet_core::detection::coverage::{AnchorRecall, input_boxes};
+use sedet_core::train::fit::{Fitted, fit_to_boxes};
 use sedet_data::annotations::AnnotationStore;
-use sedet_data::boxes::ImageSize;
 use sedet_data::datasets::detection::TargetFilter;
+use sedet_data::datasets::registry::DatasetName;
 
 /// Anchor recall in the recipe's input size.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct AnchorCoverage {
     /// Name of the recipe.
     recipe: String,
+    /// What was fitted to the boxes; empty if the recipe is used as it is.
+    fitted: String,
     /// Short side of the input.
     min_size: usize,
     /// Limit of the long side.
@@ -27,57 +29,43 @@ pub(super) struct AnchorCoverage {
 }
 
 impl AnchorCoverage {
-    /// Measures the boxes that training would use, without augmentation; None if there are none.
+    /// Measures the boxes that training would use, without augmentation; None if there are none. Without a
+    /// requested recipe it is the dataset's, fitted to the boxes as `sedet train` does.
     pub(super) fn of(
         store: &AnnotationStore,
-        recipe: &str,
-        settings: &[String],
+        requested: Option<&str>,
+        dataset: &DatasetName,
     ) -> anyhow::Result<Option<Self>> {
-        let config = DetectionConfig::load(recipe, settings)?;
-        let anchors = config.detector(1, false)?.anchors;
-        let preprocess = config.preprocess();
-        let min_side = TargetFilter::default().min_side;
-        let ious: Vec<f32> = (0..store.image_count())
-            .into_par_iter()
-            .flat_map_iter(|index| {
-                let size = store.image(index).size;
-                let input = preprocess.input_size(size);
-                let pad = |side: usize| side.next_multiple_of(preprocess.size_divisor);
-                let padded = ImageSize::new(pad(input.height), pad(input.width));
-                let (x, y) = (
-                    input.width as f32 / size.width as f32,
-                    input.height as f32 / size.height as f32,
-                );
-                let anchors = &anchors;
-                store
-                    .annotations(index)
-                    .filter(|annotation| !annotation.is_crowd)
-                    .map(move |annotation| annotation.box_in_image.clip(size))
-                    .filter(move |found| found.width() > min_side && found.height() > min_side)
-                    .map(move |found| best_iou(anchors, padded, found.scale(x, y)))
-            })
-            .collect();
-        if ious.is_empty() {
-            return Ok(None);
-        }
-        let share = |least: f32| {
-            let matched = ious.iter().filter(|iou| **iou >= least);
-            matched.count() as f64 / ious.len() as f64
+        let recipe = requested.unwrap_or(recipe_for(dataset));
+        let mut config = DetectionConfig::load(recipe, &[])?;
+        let is_own = matches!(dataset, DatasetName::Directory(_));
+        let fitted = if requested.is_none() && is_own {
+            fit_to_boxes(&mut config, store, &[])?
+        } else {
+            Fitted::default()
         };
-        Ok(Some(Self {
+        let anchors = config.detector(1, false)?.anchors;
+        let min_side = TargetFilter::default().min_side;
+        let boxes = input_boxes(store, &config.preprocess(), min_side);
+        Ok(AnchorRecall::of(&anchors, &boxes).map(|recall| Self {
             recipe: recipe.to_owned(),
+            fitted: fitted.to_string(),
             min_size: config.input.min_size,
             max_size: config.input.max_size,
-            boxes: ious.len(),
-            share_at_iou_50: share(0.5),
-            share_at_iou_70: share(0.7),
+            boxes: recall.boxes,
+            share_at_iou_50: recall.at_iou_50,
+            share_at_iou_70: recall.at_iou_70,
         }))
     }
 
     /// Formats one line.
     pub(super) fn line(&self) -> String {
+        let fitted = match self.fitted.as_str() {
+            "" => String::new(),
+            fitted => format!("; {fitted}"),
+        };
         format!(
-            "recipe {} (input {}/{}): anchor recall {:.1} % at IoU 0.5, {:.1} % at IoU 0.7",
+            "recipe {} (input {}/{}{fitted}): anchor recall {:.1} % at IoU 0.5, {:.1} % at IoU 0.7",
             self.recipe,
             self.min_size,
             self.max_size,

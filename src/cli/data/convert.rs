@@ -10,15 +10,21 @@ use super::dataset_argument;
 use crate::cli::hints::advise;
 use crate::cli::print_out;
 use crate::cli::report::with_bar;
-use crate::cli::status;
+use crate::cli::{problem, status};
 use sedet_data::annotations::format::{DatasetFiles, FORMATS, Format, format_of_key};
 use sedet_data::curation::convert::{Images, write_dataset};
-use sedet_data::datasets::registry::DatasetName;
+use sedet_data::datasets::registry::{DatasetName, Recognition};
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data convert photos/ --to coco --output photos-coco/
+  sedet data convert photos/ --to yolo --images link --output photos-yolo/";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ConvertArgs {
-    /// Directory with annotations of boxes, or blood-cells
+    /// Directory with annotations of boxes, one annotation file, or blood-cells
     source: String,
     /// Annotation format to read [default: recognized by the files]
     #[arg(long, value_parser = format())]
@@ -44,39 +50,67 @@ fn format() -> impl TypedValueParser<Value = Format> {
         .try_map(|key| format_of_key(&key).ok_or("no such annotation format"))
 }
 
+/// The values of `--images`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Placement {
+pub(super) enum Placement {
     Copy,
     Link,
     Leave,
 }
 
-pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
-    let images = match args.images {
-        Placement::Copy => Images::Copy,
-        Placement::Link => Images::Link,
-        Placement::Leave => Images::Leave,
-    };
-    let dataset = DatasetName::parse(&args.source)?;
-    let Some(root) = dataset.directory(args.data_dir.as_deref())? else {
-        return Err(advise(
+impl From<Placement> for Images {
+    fn from(placement: Placement) -> Self {
+        match placement {
+            Placement::Copy => Self::Copy,
+            Placement::Link => Self::Link,
+            Placement::Leave => Self::Leave,
+        }
+    }
+}
+
+/// Finds the files of the only source.
+fn source(args: &ConvertArgs, dataset: &DatasetName) -> anyhow::Result<DatasetFiles> {
+    let data_dir = args.data_dir.as_deref();
+    let paths = dataset.paths(data_dir)?;
+    match (paths.as_slice(), args.from) {
+        ([path], Some(format)) => Ok(DatasetFiles::of_format(format, path)?),
+        ([_], None) => Ok(dataset.files(data_dir)?.remove(0)),
+        ([], _) => Err(advise(
             format!("the scenes of {} are generated, not files", args.source),
             "write them with `sedet data shapes` and convert the output directory",
-        ));
-    };
-    let files = match args.from {
-        Some(format) => DatasetFiles::of_format(format, &root)?,
-        None => DatasetFiles::find(&root)?,
-    };
-    if files.format == args.to {
-        anyhow::bail!("{}: already in the format {}", root.display(), args.to);
+        )),
+        _ => Err(advise(
+            format!("{}: several datasets", args.source),
+            "convert each of them on its own",
+        )),
     }
-    status!("{}: {} annotations", root.display(), files.format);
+}
+
+pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
+    let images = Images::from(args.images);
+    let dataset = DatasetName::parse(&args.source)?;
+    let files = source(args, &dataset)?;
+    let root = files.root.display();
+    if files.format == args.to {
+        anyhow::bail!("{root}: already in the format {}", args.to);
+    }
+    let recognized = Recognition::of_files(std::slice::from_ref(&files));
+    status!("{root}: {}", recognized.kind());
     let read = files.read()?;
-    let written =
-        with_bar(|progress| write_dataset(&read, args.to, images, &args.output, progress))??;
+    status!(
+        "{root}: {}",
+        recognized.with_annotations(&read.splits).contents()
+    );
+    for split in &read.splits {
+        for note in &split.notes {
+            problem!("{root}: {}: {note}", split.split);
+        }
+    }
+    let written = with_bar("converting", |progress| {
+        write_dataset(&read, args.to, images, &args.output, progress)
+    })??;
     for line in written.dropped.lines() {
-        status!("dropped: {line}");
+        problem!("dropped: {line}");
     }
     for split in &written.splits {
         print_out(&format!(
@@ -86,6 +120,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
             count(split.boxes, "box")
         ))?;
     }
+    status!("read again and compared: no difference");
     if images != Images::Leave {
         status!("next: sedet data check {}", dataset_argument(&args.output));
     }

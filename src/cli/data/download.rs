@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
-use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
+use indicatif::DecimalBytes;
 
+use crate::cli::hints::usage;
 use crate::cli::print_out;
+use crate::cli::progress::{Meter, Unit};
 use crate::cli::status;
 use sedet_data::datasets::blood_cells::{BASE_URL, download_blood_cells};
 use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
@@ -16,7 +18,13 @@ use sedet_data::datasets::sources::{
 };
 use sedet_data::directory::create_directory;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data download blood-cells --data-dir data
+  sedet data download coco --only annotations,val2017 --data-dir data";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct DownloadArgs {
     /// Dataset; for imagenet (account required) prints instructions
     #[arg(value_parser = PossibleValuesParser::new(downloadable()))]
@@ -65,20 +73,21 @@ fn download_from_table(
     let parts = source.select(&args.only)?;
     let bytes = parts.iter().map(|part| part.bytes).sum();
     status!("{}; {} in all", source.terms, DecimalBytes(bytes));
-    let bar = byte_bar();
+    let meter = Meter::new("connecting", Unit::Bytes);
     let fetched = source.fetch(base, &args.only, &mut |progress| {
         let doing = match progress.step {
             FetchStep::Fetching => "downloading",
             FetchStep::Unpacking => "unpacking",
         };
-        let message = format!("{doing} {}", progress.part);
-        if bar.message() != message {
-            bar.set_message(message);
-            begin(&bar, progress.done);
-        }
-        show(&bar, progress.done, progress.total);
+        // What an earlier run downloaded does not count for the speed.
+        meter.begin(
+            &format!("{doing} {}", progress.part),
+            Unit::Bytes,
+            progress.done,
+        );
+        meter.show(progress.done, progress.total);
     })?;
-    bar.finish_and_clear();
+    drop(meter);
     for (parts, note) in [
         (&fetched.already_there, " (already there)"),
         (&fetched.new, ""),
@@ -102,7 +111,9 @@ fn download_from_table(
 /// Prints instructions to stdout and fails, since nothing was downloaded.
 fn explain_imagenet(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     if args.mirror.is_some() || !args.only.is_empty() {
-        bail!("--mirror and --only do not apply to imagenet, which is not downloaded");
+        return Err(usage(
+            "--mirror and --only do not apply to imagenet, which is not downloaded",
+        ));
     }
     print_out(&imagenet_instructions(base))?;
     status!("nothing was downloaded");
@@ -111,17 +122,20 @@ fn explain_imagenet(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode
 
 fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     if !args.only.is_empty() {
-        bail!("--only does not apply to {BLOOD_CELLS}, which has no parts");
+        return Err(usage(format!(
+            "--only does not apply to {BLOOD_CELLS}, which has no parts"
+        )));
     }
     let directory = base.join(BLOOD_CELLS);
     create_directory(base).with_context(|| base.display().to_string())?;
     status!("BCCD blood cells, MIT license, (c) 2017 shenggan; about 8 MB");
-    let bar = byte_bar();
+    let meter = Meter::new("downloading", Unit::Bytes);
     let mirror = args.mirror.as_deref().unwrap_or(BASE_URL);
     let summary = download_blood_cells(&directory, mirror, &mut |done, total| {
-        show(&bar, done, total);
+        meter.begin("downloading", Unit::Bytes, done);
+        meter.show(done, total);
     })?;
-    bar.finish_and_clear();
+    drop(meter);
     let [train, val, test] = summary.images;
     status!(
         "{}{}: {train} train, {val} val, {test} test images\nnext: sedet train --dataset blood-cells --data-dir {}",
@@ -134,30 +148,4 @@ fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
         base.display()
     );
     Ok(ExitCode::SUCCESS)
-}
-
-fn byte_bar() -> ProgressBar {
-    ProgressBar::no_length().with_style(
-        ProgressStyle::with_template(
-            "{msg} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec} {wide_bar} {eta}",
-        )
-        .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    )
-}
-
-/// Starts a bar; what an earlier run downloaded does not count for the rate.
-fn begin(bar: &ProgressBar, done: u64) {
-    bar.reset();
-    bar.set_position(done);
-    bar.reset_eta();
-}
-
-fn show(bar: &ProgressBar, done: u64, total: Option<u64>) {
-    if done < bar.position() {
-        begin(bar, done);
-    }
-    if let Some(total) = total {
-        bar.set_length(total);
-    }
-    bar.set_position(done);
 }

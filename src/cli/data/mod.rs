@@ -14,7 +14,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use sedet_data::datasets::registry::AnyDatasetName;
+use super::status;
+use sedet_data::datasets::registry::{AnyDatasetName, DatasetName};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct DataArgs {
@@ -36,7 +37,7 @@ enum DataCommand {
     Show(show::ShowArgs),
     /// Convert a dataset to another annotation format
     Convert(convert::ConvertArgs),
-    /// Split annotations into train, val and test, stratified by class
+    /// Split a dataset into train, val and test, stratified by class
     Split(split::SplitArgs),
 }
 
@@ -50,6 +51,13 @@ pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
         DataCommand::Convert(args) => convert::run(&args),
         DataCommand::Split(args) => split::run(&args),
     }
+}
+
+/// Prints what was recognized behind the name of a dataset.
+fn print_kind(name: &str, dataset: &DatasetName, data_dir: Option<&Path>) -> anyhow::Result<()> {
+    let recognized = AnyDatasetName::Detection(dataset.clone()).recognize(data_dir)?;
+    status!("{name}: {}", recognized.kind());
+    Ok(())
 }
 
 /// Formats a directory as the name of a dataset in a command: a known name becomes a path.

@@ -3,14 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use indicatif::ProgressBar;
-
 use crate::cli::hints::advise;
+use crate::cli::progress::{Meter, Unit};
 use crate::cli::status;
 use sedet_data::shapes::{ShapesConfig, write_dataset};
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data shapes --output scenes/
+  sedet data shapes --output scenes/ --train-images 50 --val-images 10 --seed 1";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ShapesArgs {
     /// Output directory
     #[arg(long)]
@@ -47,11 +52,11 @@ pub(super) fn run(args: &ShapesArgs) -> anyhow::Result<ExitCode> {
             "choose another --output",
         ));
     }
-    let bar = ProgressBar::new((args.train_images + args.val_images) as u64);
-    write_dataset(&config, &args.output, &mut |done, _| {
-        bar.set_position(done as u64);
+    let meter = Meter::new("generating scenes", Unit::Images);
+    write_dataset(&config, &args.output, &mut |done, all| {
+        meter.show(done as u64, Some(all as u64));
     })?;
-    bar.finish_and_clear();
+    drop(meter);
     status!(
         "wrote {} to {}",
         count(args.train_images + args.val_images, "scene"),

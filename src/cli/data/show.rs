@@ -5,20 +5,29 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::cli::status;
+use super::print_kind;
+use crate::cli::terminal::{fitted, width};
 use crate::cli::{ImageFormat, print_out};
+use crate::cli::{problem, status};
 use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
 use sedet_core::render::{DrawnBox, save_boxes};
+use sedet_core::train::fit::fit_to_boxes;
 use sedet_core::train::training_loader;
 use sedet_data::annotations::layout::Split;
 use sedet_data::boxes::ImageSize;
 use sedet_data::datasets::registry::DatasetName;
 use sedet_data::directory::create_directory;
-use sedet_data::eval::table::{Side, aligned};
+use sedet_data::eval::table::Side;
 use sedet_data::loading::batch::{BatchImage, DetectionBatch};
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data show photos/ --output samples/
+  sedet data show photos/ --set augment.vertical_flip=0.5 --output samples/";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ShowArgs {
     /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,
@@ -57,8 +66,15 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
     let mut settings = args.set.clone();
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
-    let config = DetectionConfig::load(recipe, &settings)?;
+    let mut config = DetectionConfig::load(recipe, &settings)?;
+    print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
     let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    for note in opened.dataset.notes() {
+        problem!("{}: {note}", args.dataset);
+    }
+    if args.config.is_none() && matches!(dataset, DatasetName::Directory(_)) {
+        fit_to_boxes(&mut config, opened.dataset.store(), &settings)?;
+    }
     let categories = opened.dataset.store().categories().to_vec();
     let preprocess = config.preprocess();
     let loader = training_loader(&config, opened.dataset, preprocess)?;
@@ -106,7 +122,7 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         }
     }
     for skipped in loader.skipped() {
-        status!("skipped: {skipped:?}");
+        problem!("skipped: {}", skipped.reason);
     }
     status!(
         "recipe {recipe}, seed {}, epoch {}: wrote {} to {}",
@@ -116,7 +132,7 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
         args.output.display()
     );
     use Side::{Left, Right};
-    print_out(&aligned(&rows, &[Left, Right, Left, Right, Right]))?;
+    print_out(&fitted(&rows, &[Left, Right, Left, Right, Right], width()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,28 +1,36 @@
 //! `sedet data split`.
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
-use crate::cli::hints::advise;
+use super::convert::Placement;
+use super::dataset_argument;
+use crate::cli::hints::{advise, usage};
 use crate::cli::print_out;
-use crate::cli::status;
+use crate::cli::report::with_bar;
+use crate::cli::{problem, status};
 use sedet_data::annotations::AnnotationStore;
-use sedet_data::annotations::coco::copy::{Copied, copy_coco};
-use sedet_data::annotations::coco::{List, read_coco};
-use sedet_data::atomic::write_atomically;
-use sedet_data::curation::split::stratified;
-use sedet_data::directory::create_directory;
+use sedet_data::annotations::coco::read_coco;
+use sedet_data::annotations::format::{DatasetFiles, SplitAnnotations};
+use sedet_data::annotations::joining::join_splits;
+use sedet_data::annotations::layout::Split;
+use sedet_data::curation::convert::Images;
+use sedet_data::curation::split::{Division, write_division};
+use sedet_data::datasets::registry::{DatasetName, Recognition};
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data split annotations.json --val 0.2 --output splits/";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct SplitArgs {
-    /// COCO JSON annotations, such as instances_all.json; not changed
-    annotations: PathBuf,
+    /// Directory with annotations of boxes, or one annotation file; not changed
+    source: String,
     /// Share of the images for validation, from 0 to 1
     #[arg(long, default_value_t = 0.2, value_parser = share)]
     val: f64,
@@ -32,9 +40,15 @@ pub(super) struct SplitArgs {
     /// Random seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Output directory for train.json, val.json and test.json; refuses to overwrite
+    /// Output directory, outside of the source; must be empty or not exist
     #[arg(long)]
     output: PathBuf,
+    /// How to place images: copy, hard-link, or leave (annotations only)
+    #[arg(long, default_value = "copy")]
+    images: Placement,
+    /// Directory of the named datasets [default: $SEDET_DATA]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -46,76 +60,86 @@ fn share(text: &str) -> Result<f64, String> {
 
 pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     if args.val + args.test >= 1.0 {
-        bail!(
+        return Err(usage(format!(
             "--val {} and --test {} leave no images for training",
-            args.val,
-            args.test
-        );
+            args.val, args.test
+        )));
     }
-    let store = read_coco(&args.annotations)?;
-    let parts: Vec<(&str, f64)> = [
-        ("train", 1.0 - args.val - args.test),
-        ("val", args.val),
-        ("test", args.test),
-    ]
-    .into_iter()
-    .filter(|(_, share)| *share > 0.0)
-    .collect();
-    let shares: Vec<f64> = parts.iter().map(|(_, share)| *share).collect();
-    let part_of = stratified(&store, &shares, args.seed);
-    let paths: Vec<PathBuf> = parts
-        .iter()
-        .map(|(name, _)| args.output.join(format!("{name}.json")))
+    let dataset = DatasetName::parse(&args.source)?;
+    let mut found = dataset.files(args.data_dir.as_deref())?;
+    let (Some(files), true) = (found.pop(), found.is_empty()) else {
+        return Err(advise(
+            format!("{}: not one dataset of files", args.source),
+            "give one directory or annotation file; `sedet data shapes` writes the generated scenes",
+        ));
+    };
+    let recognized = Recognition::of_files(std::slice::from_ref(&files));
+    status!("{}: {}", args.source, recognized.kind());
+    let images = Images::from(args.images);
+    let whole = read_whole(&files, images)?;
+    for note in &whole.notes {
+        status!("{}: {note}", args.source);
+    }
+    let shares = [
+        (Split::Train, 1.0 - args.val - args.test),
+        (Split::Val, args.val),
+        (Split::Test, args.test),
+    ];
+    let shares = shares
+        .into_iter()
+        .filter(|(_, share)| *share > 0.0)
         .collect();
-    for (part, path) in paths.iter().enumerate() {
-        if path.symlink_metadata().is_ok() {
-            return Err(advise(
-                format!("{} already exists", path.display()),
-                "choose another --output",
-            ));
-        }
-        if !part_of.contains(&part) {
-            bail!(
-                "{} cannot be split: none is left for {}",
-                count(store.image_count(), "image"),
-                parts[part].0
-            );
-        }
+    let division = Division::new(&whole, shares, args.seed);
+    if let Some(empty) = division.empty_split() {
+        let images = count(whole.store.image_count(), "image");
+        bail!("{images} cannot be split: none is left for {empty}");
     }
-    create_directory(&args.output).with_context(|| args.output.display().to_string())?;
-    for (part, path) in paths.iter().enumerate() {
-        let is_in = |image: u64| store.index_of_image(image).map(|at| part_of[at]) == Some(part);
-        write_part(&args.annotations, path, is_in)?;
-        status!("wrote {}", path.display());
+    let written = with_bar("splitting", |progress| {
+        write_division(&files, &whole, &division, images, &args.output, progress)
+    })??;
+    for line in written.dropped.lines() {
+        problem!("dropped: {line}");
     }
-    print_out(&table(&store, &parts, &part_of))?;
+    print_out(&table(&whole.store, &division))?;
+    status!(
+        "wrote {}; read again and compared: no difference",
+        args.output.display()
+    );
+    if images != Images::Leave {
+        status!("next: sedet data check {}", dataset_argument(&args.output));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Copies byte by byte the entries of the selected images and everything that belongs to no image.
-fn write_part(from: &Path, to: &Path, is_in: impl Fn(u64) -> bool) -> anyhow::Result<()> {
-    let input = File::open(from).with_context(|| from.display().to_string())?;
-    write_atomically(to, |out| {
-        copy_coco(input, out, &mut |entry, _, _| {
-            if entry.list() == List::Categories {
-                return Ok(Copied::Keep);
-            }
-            let Some(id) = entry.image_id() else {
-                let message = "the annotations changed while they were read; run again";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-            };
-            Ok(if is_in(id) {
-                Copied::Keep
-            } else {
-                Copied::Drop
-            })
-        })
-    })
-    .with_context(|| to.display().to_string())
+/// Reads all images of a dataset as one split; splits that exist are joined.
+fn read_whole(files: &DatasetFiles, images: Images) -> anyhow::Result<SplitAnnotations> {
+    if let ([single], Images::Leave) = (files.splits.as_slice(), images)
+        && let Some(json) = single.coco_json()
+    {
+        // The images need not be there.
+        return Ok(SplitAnnotations {
+            split: Split::Train,
+            store: read_coco(json)?,
+            image_root: json.parent().unwrap_or(Path::new("")).to_owned(),
+            dropped: Default::default(),
+            besides_boxes: Default::default(),
+            notes: Vec::new(),
+        });
+    }
+    let mut read = files.read()?.splits;
+    if read.len() == 1 {
+        return Ok(read.remove(0));
+    }
+    let names: Vec<String> = read.iter().map(|part| part.split.to_string()).collect();
+    status!("{} are joined and divided again", names.join(", "));
+    let parts: Vec<(&str, &SplitAnnotations)> =
+        names.iter().map(String::as_str).zip(&read).collect();
+    Ok(join_splits(Split::Train, &parts)?)
 }
 
 /// Tabulates the images and the boxes of each class in each part.
-fn table(store: &AnnotationStore, parts: &[(&str, f64)], part_of: &[usize]) -> String {
+fn table(store: &AnnotationStore, division: &Division) -> String {
+    let (parts, part_of) = (&division.shares, &division.part_of);
     let mut images = vec![0usize; parts.len()];
     let mut boxes = vec![vec![0usize; parts.len()]; store.class_count()];
     for (index, &part) in part_of.iter().enumerate() {
@@ -128,7 +152,7 @@ fn table(store: &AnnotationStore, parts: &[(&str, f64)], part_of: &[usize]) -> S
         let counts = counts.iter().map(usize::to_string);
         std::iter::once(name.to_owned()).chain(counts).collect()
     };
-    let head = parts.iter().map(|(name, _)| (*name).to_owned());
+    let head = parts.iter().map(|(split, _)| split.to_string());
     let mut rows = vec![std::iter::once("boxes".to_owned()).chain(head).collect()];
     let classes = store.categories().iter().zip(&boxes);
     rows.extend(classes.map(|(category, counts)| row(&category.name, counts)));

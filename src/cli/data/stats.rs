@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::anchors::AnchorCoverage;
+use super::print_kind;
 use crate::cli::print_out;
 use crate::cli::status;
-use sedet_core::config::recipe_for;
 use sedet_core::render::plots::{Bars, save_bars};
 use sedet_data::annotations::layout::Split;
 use sedet_data::atomic::write_atomically;
@@ -20,7 +20,13 @@ use sedet_data::directory::create_directory;
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet data stats photos/
+  sedet data stats photos/ --split val --output statistics/";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct StatsArgs {
     /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,
@@ -43,11 +49,14 @@ pub(super) struct StatsArgs {
 
 pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let dataset = DatasetName::parse(&args.dataset)?;
-    let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
+    let opened = dataset.open_whole(args.split, args.data_dir.as_deref())?;
+    for note in opened.dataset.notes() {
+        status!("{}: {note}", args.dataset);
+    }
     let store = opened.dataset.store();
     let statistics = Statistics::of(store);
-    let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
-    let anchors = AnchorCoverage::of(store, recipe, &[])?;
+    let anchors = AnchorCoverage::of(store, args.config.as_deref(), &dataset)?;
     let report = json!({
         "dataset": args.dataset,
         "split": args.split,

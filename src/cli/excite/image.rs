@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use image::RgbImage;
 use serde_json::{Value, json};
 
 use super::ExciteArgs;
+use crate::cli::hints::usage;
 use crate::cli::print_out;
+use crate::cli::terminal::{fitted, width, wrapped};
 use sedet_core::excitation::ChannelMap;
 use sedet_core::excitation::selection::choose_blocks;
 use sedet_core::model::{BlockRecording, Model, Recording, Task};
@@ -18,7 +20,7 @@ use sedet_core::report::write_text;
 use sedet_data::boxes::BoxXyxy;
 use sedet_data::directory::create_directory;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
-use sedet_data::eval::table::{Side, aligned};
+use sedet_data::eval::table::Side;
 use sedet_data::loading::decode::decode_image;
 use sedet_nn::nn::recording::Depth;
 
@@ -36,7 +38,9 @@ const NAMED: usize = 3;
 pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
     let top = args.top.unwrap_or(TOP);
     if !(1..=MOST).contains(&top) {
-        bail!("--top {top}: a number from 1 to {MOST} is required");
+        return Err(usage(format!(
+            "--top {top}: a number from 1 to {MOST} is required"
+        )));
     }
     let device = args.device.resolve()?;
     let image = decode_image(file)?;
@@ -176,5 +180,10 @@ fn to_table(network: &Model, recording: &Recording) -> String {
     }));
     let mut sides = [Side::Right; 6];
     (sides[0], sides[5]) = (Side::Left, Side::Left);
-    format!("{seen}\n{}", aligned(&rows, &sides))
+    let width = width();
+    format!(
+        "{}{}",
+        wrapped(&seen, 0, width),
+        fitted(&rows, &sides, width)
+    )
 }

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
+use super::hints::usage;
 use super::report::with_bar;
+use super::terminal::{fitted, width};
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out, status};
 use sedet_core::excitation::selection::{
@@ -21,13 +23,19 @@ use sedet_core::report::write_text;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::directory::create_directory;
-use sedet_data::eval::table::{Side, aligned};
+use sedet_data::eval::table::Side;
 use sedet_data::text::count;
 use sedet_nn::nn::se::Gate;
 
+const EXAMPLES: &str = "\
+Examples:
+  sedet excite --checkpoint best.safetensors --dataset shapes --output gates/
+  sedet excite --checkpoint best.safetensors --image photo.jpg --output gates/";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ExciteArgs {
-    /// Model: a sedet checkpoint of a classifier or a detector, or a third-party file
+    /// Model: a sedet checkpoint of a classifier or a detector, a run, or a third-party file
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
     /// Dataset to analyze
@@ -78,17 +86,17 @@ pub(super) fn run(args: ExciteArgs) -> anyhow::Result<ExitCode> {
     match (&args.dataset, &args.image) {
         (Some(dataset), None) => measure(&args, dataset),
         (None, Some(image)) => image::run(&args, image),
-        _ => bail!("either --dataset or --image is required"),
+        _ => Err(usage("either --dataset or --image is required")),
     }
 }
 
 /// Measures the gates over the images of a dataset.
 fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     if args.limit == Some(0) {
-        bail!("--limit 0: at least 1 image is required");
+        return Err(usage("--limit 0: at least 1 image is required"));
     }
     if args.channels == 0 {
-        bail!("--channels 0: at least 1 channel is required");
+        return Err(usage("--channels 0: at least 1 channel is required"));
     }
     let device = args.device.resolve()?;
     let dataset = AnyDatasetName::parse(dataset_name)?;
@@ -107,11 +115,11 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     };
     // Checked here rather than after hours of measuring.
     if blocks.len() * most_classes > MAX_PANELS {
-        bail!(
+        return Err(usage(format!(
             "{} --blocks for {most_classes} classes are more than {MAX_PANELS} plots in a figure; \
              choose fewer of either (the tables have all blocks, the file all classes)",
             blocks.len()
-        );
+        )));
     }
     create_directory(&args.output).with_context(|| args.output.display().to_string())?;
 
@@ -122,7 +130,9 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
         split: args.split,
         limit: args.limit,
     };
-    let excitation = with_bar(|progress| network.record_excitation(&images, &choice, progress))??;
+    let excitation = with_bar("measuring gates", |progress| {
+        network.record_excitation(&images, &choice, progress)
+    })??;
     let Some(excitation) = excitation else {
         bail!("interrupted before all images were measured");
     };
@@ -207,7 +217,7 @@ const HEAD: [&str; 9] = [
     "std",
     "dead",
     "saturated",
-    "low variance",
+    "low var.",
     "selectivity",
     "weak",
 ];
@@ -238,9 +248,9 @@ fn to_table(excitation: &Excitation) -> String {
     sides[0] = Side::Left;
     let limits = &excitation.thresholds;
     format!(
-        "{}dead: always at most {}; saturated: always at least {}; low variance: std below {}; weak: \
-         mean below {}\n",
-        aligned(&rows, &sides),
+        "{}dead: always at most {}; saturated: always at least {};\n\
+         low var.: std below {}; weak: mean below {}\n",
+        fitted(&rows, &sides, width()),
         limits.dead,
         limits.saturated,
         limits.low_std,

@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use sedet::curation::check::{CheckOptions, Diagnostics, Kind, check_split};
+use sedet::annotations::format::DatasetFiles;
 use sedet::annotations::layout::SplitFiles;
 use sedet::annotations::{coco, voc, yolo};
+use sedet::curation::check::{CheckOptions, Diagnostics, Kind, check_split};
 use sedet::eval::{GroundTruth, evaluate, read_results};
 use sedet::pickle::Pickle;
 
@@ -17,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
     let path = dir.path().join("instances_train.json");
     let written = || std::fs::write(&path, bytes).expect("room in memory");
-    match reader % 7 {
+    match reader % 8 {
         0 => {
             if let Ok(store) = coco::read_coco_from(bytes, Path::new("fuzz.json")) {
                 let mut text = Vec::new();
@@ -59,6 +60,15 @@ fuzz_target!(|data: &[u8]| {
         5 => {
             written();
             let _ = read_results(&path);
+        }
+        6 => {
+            // Found and read as a dataset: CSV, YAML or JSON, by the second byte.
+            let extension = ["csv", "yaml", "json", "data"]
+                [usize::from(bytes.first().copied().unwrap_or(0) % 4)];
+            let path = dir.path().join("train").with_extension(extension);
+            std::fs::write(&path, bytes.get(1..).unwrap_or_default()).expect("room in memory");
+            let _ = DatasetFiles::find(&path).and_then(|files| files.read());
+            let _ = DatasetFiles::find(dir.path());
         }
         _ => {
             let _ = Pickle::read(bytes, bytes.len() as u64);

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scaled;
@@ -129,7 +130,7 @@ impl ModuleTable {
 }
 
 /// Configuration of a [`BnInception`]; complete enough to be stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BnInceptionConfig {
     /// Multiplies all channel counts; 1 is the published network.

@@ -14,6 +14,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scaled;
@@ -34,7 +35,7 @@ use sedet_nn::nn::se::{SeConfig, SeUnit};
 const POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2);
 
 /// Configuration of an [`InceptionResnetV2`]; complete enough to be stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InceptionResnetV2Config {
     /// Residual blocks at strides 8, 16 and 32; the very last has neither scale nor ReLU.

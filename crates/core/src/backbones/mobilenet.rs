@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scaled;
@@ -54,7 +55,7 @@ const PARTS: [(&str, usize, Range<usize>); 5] = [
 ];
 
 /// Configuration of a [`Mobilenet`]; complete enough to be stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MobilenetConfig {
     /// Multiplies all channel counts; 1 is the published network.

@@ -24,8 +24,11 @@ pub mod validation;
 pub mod vgg;
 pub mod zoo;
 
+use std::borrow::Cow;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -52,7 +55,7 @@ fn scaled(channels: usize, width_multiplier: f64) -> usize {
 }
 
 /// The layers between a backbone's last feature map and the class scores.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeadConfig {
     /// Height and width that the last feature map is average-pooled to before it is flattened: 1
@@ -230,6 +233,22 @@ macro_rules! families {
             }
         }
 
+        impl JsonSchema for BackboneConfig {
+            fn schema_name() -> Cow<'static, str> {
+                "BackboneConfig".into()
+            }
+
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                let families = [
+                    $(family_schema($name, $title, <$module::$config>::json_schema(generator)),)+
+                ];
+                json_schema!({
+                    "description": "The fields of the backbone, which depend on its family.",
+                    "oneOf": families,
+                })
+            }
+        }
+
         /// Lists the published networks of all families, in the order of the families.
         fn published_networks() -> Vec<zoo::PublishedNetwork> {
             let mut networks = Vec::new();
@@ -253,6 +272,14 @@ families! { $
     Shufflenet "shufflenet" "ShuffleNet" shufflenet::{ShufflenetConfig, Shufflenet};
     PreactResnet "preact_resnet" "pre-activation ResNet" preact_resnet::{PreactResNetConfig, PreactResNet};
     ShakeShake "shake_shake" "Shake-Shake" shake_shake::{ShakeShakeConfig, ShakeShake};
+}
+
+/// Adds the key `family` to the schema of a family's configuration.
+fn family_schema(name: &str, title: &str, schema: Schema) -> Value {
+    let mut schema = schema.to_value();
+    schema["description"] = title.into();
+    schema["properties"]["family"] = serde_json::json!({ "const": name });
+    schema
 }
 
 // `remote = "Self"` makes the derived code plain functions of the type, which these call.

@@ -11,6 +11,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scaled;
@@ -23,7 +24,7 @@ use sedet_nn::nn::norm::{Norm, NormConfig, NormKind};
 use sedet_nn::nn::se::{SeConfig, SeUnit};
 
 /// The types of branches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PreactBlockKind {
     /// Two 3x3 convolutions, the first of them strided (WRN).
@@ -43,7 +44,7 @@ impl PreactBlockKind {
 }
 
 /// Configuration of a [`PreactResNet`]; complete enough to be stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PreactResNetConfig {
     /// The type of the branch.

@@ -11,6 +11,7 @@ use burn::module::Module;
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scaled;
@@ -25,7 +26,7 @@ use sedet_nn::nn::pool::{Pool2d, PoolKind, Rounding};
 use sedet_nn::nn::se::{SeConfig, SePosition, SeUnit};
 
 /// The types of residual branches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockKind {
     /// Two 3x3 convolutions (ResNet-18, -34).
@@ -47,7 +48,7 @@ impl BlockKind {
 }
 
 /// The convolution of a bottleneck that has the stride.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StridePlace {
     /// torchvision, timm.
@@ -58,7 +59,7 @@ pub enum StridePlace {
 }
 
 /// The layers before the first stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Stem {
     /// A 7x7 convolution of stride 2, then pooling.
@@ -75,7 +76,7 @@ pub enum Stem {
 
 /// The stem's 3x3 max pooling of stride 2. For even inputs the outputs have the same size and differ by
 /// a shift of one pixel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StemPooling {
     /// Padded by one pixel: torchvision, timm.
@@ -91,7 +92,7 @@ pub enum StemPooling {
 
 /// The pooling that subsamples feature maps in an anti-aliased network (Zhang 2019), in place of strides
 /// of the convolutions and of the stem's max pooling. It has no parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AntiAlias {
     /// 2x2 average pooling: timm's `resnetaa`.
@@ -126,7 +127,7 @@ impl AntiAlias {
 }
 
 /// The operation of a shortcut whose shape changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Shortcut {
     /// A strided 1x1 convolution (option B of He et al.).
@@ -142,7 +143,7 @@ pub enum Shortcut {
 }
 
 /// Configuration of a [`ResNet`]; complete enough to be stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
     /// The type of the residual branch.

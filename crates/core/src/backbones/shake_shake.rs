@@ -15,6 +15,7 @@
 use burn::module::Module;
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Distribution, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scaled;
@@ -29,7 +30,7 @@ use sedet_nn::nn::norm::{Norm, NormConfig, NormKind};
 use sedet_nn::nn::se::{SeConfig, SeUnit};
 
 /// The types of blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum ShakeBlockKind {
     /// The CIFAR-10 network's blocks: branches of ReLU, 3x3, norm, ReLU, 3x3, norm. Where the number of
@@ -48,7 +49,7 @@ pub enum ShakeBlockKind {
 }
 
 /// The mixing coefficients of the gradient.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackwardMix {
     /// Drawn separately ("Shake-Shake").
@@ -58,7 +59,7 @@ pub enum BackwardMix {
 }
 
 /// Configuration of a [`ShakeShake`]; complete enough to be stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShakeShakeConfig {
     /// The type of the blocks.

@@ -12,6 +12,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::summary::Tracer;
@@ -40,7 +41,7 @@ const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_padding(1);
 const SHORTCUT_POOL: Pool2d = Pool2d::new(PoolKind::Average, 3, 2).with_padding(1);
 
 /// Configuration of a [`Shufflenet`]; complete enough to be stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShufflenetConfig {
     /// Groups of the 1x1 convolutions (the paper's g).

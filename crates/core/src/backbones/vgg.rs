@@ -10,6 +10,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scaled;
@@ -34,7 +35,7 @@ const HIDDEN_UNITS: usize = 4096;
 const POOL: Pool2d = Pool2d::new(PoolKind::Max, 2, 2);
 
 /// Configuration of a [`Vgg`]; complete enough to be stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VggConfig {
     /// Convolutions in each of the five stages.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{BackboneConfig, published_networks};
 use sedet_data::text::did_you_mean;
-use sedet_nn::nn::norm::NormKind;
+use sedet_nn::nn::norm::{NormConfig, NormKind};
 use sedet_nn::nn::se::SeConfig;
 
 /// An unknown or unsuitable network name.
@@ -272,6 +272,31 @@ pub fn backbone(name: &str) -> Result<BackboneConfig, ZooError> {
     Ok(backbone)
 }
 
+/// Returns the name of the published network with this structure. Width, norms and frozen stages do not
+/// count, nor do the details that come with weights, such as the position of a stride.
+pub fn name_of(backbone: &BackboneConfig) -> Option<String> {
+    let structure = |mut config: BackboneConfig| {
+        let common = config.common_mut();
+        *common.width_multiplier = 1.0;
+        *common.frozen_stages = 0;
+        *common.norm = NormConfig::default();
+        if let Some(se) = common.se {
+            se.reduction = SeConfig::default().reduction;
+        }
+        let details = config.weight_details();
+        let mut fields = serde_json::to_value(config.for_detection()).ok()?;
+        for detail in details {
+            fields.as_object_mut()?.remove(*detail);
+        }
+        Some(fields)
+    };
+    let wanted = structure(backbone.clone())?;
+    let found = all()
+        .into_iter()
+        .find(|network| structure(network.backbone.clone()).as_ref() == Some(&wanted));
+    found.map(|network| network.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,12 +305,12 @@ mod tests {
     fn an_unknown_name_lists_the_known_ones() {
         let message = backbone("resnet19").unwrap_err().to_string();
         assert!(message.contains("'resnet19'") && message.contains("se-resnext50-32x4d"));
+        assert!(!message.contains("wrn"), "not a detector backbone");
         let message = network("seresnet50").unwrap_err().to_string();
         assert!(
             message.starts_with("unknown backbone 'seresnet50' (did you mean 'se-resnet50'?)"),
             "{message}"
         );
-        assert!(!message.contains("wrn"), "not a detector backbone");
         let message = network("vgg19").unwrap_err().to_string();
         assert!(message.contains("'vgg19'") && message.contains("se-vgg16-bn"));
     }
@@ -299,6 +324,22 @@ mod tests {
             ),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_network_is_recognized_at_any_width_and_with_details_of_its_weights() {
+        for name in detector_names() {
+            let mut found = backbone(&name).unwrap();
+            *found.common_mut().width_multiplier = 0.5;
+            assert_eq!(name_of(&found), Some(name));
+        }
+        let BackboneConfig::Resnet(mut odd) = backbone("resnet50").unwrap() else {
+            unreachable!("resnet50 is a ResNet");
+        };
+        odd.stride_place = crate::backbones::resnet::StridePlace::Conv1x1;
+        assert_eq!(name_of(&odd.clone().into()).as_deref(), Some("resnet50"));
+        odd.layers = [3, 4, 7, 3];
+        assert_eq!(name_of(&odd.into()), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::activation::relu;
 use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::backbones::summary::{Summary, TooSmall, Tracer};
@@ -13,7 +14,7 @@ use sedet_nn::nn::conv::linear;
 use sedet_nn::nn::init::WeightInit;
 
 /// Configuration of a [`Classifier`]; complete enough to be stored in a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierConfig {
     /// The backbone.

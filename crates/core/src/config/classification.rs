@@ -1,15 +1,17 @@
 //! The configuration of a run that trains a classifier.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::detection::IMPORTED;
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
     check_width, invalid_backbone,
 };
 use crate::backbones::BackboneConfig;
-use crate::backbones::zoo::network;
+use crate::backbones::zoo::{name_of, network};
 use crate::classification::classifier::ClassifierConfig;
 use sedet_data::loading::OnBadImage;
 use sedet_data::loading::transforms::classify::LabeledAugmentation;
@@ -18,7 +20,7 @@ use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
 use sedet_nn::nn::norm::NormKind;
 
 /// The configuration of a training run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassificationConfig {
     /// The source of the recipe's numbers.
@@ -40,24 +42,28 @@ pub struct ClassificationConfig {
 }
 
 /// The network, by name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierSection {
-    /// Name of a published network.
+    /// Name of a published network, such as `se-resnet50`.
     pub backbone: String,
     /// Multiplies the backbone's channels.
     #[serde(default = "published_width")]
     pub width: f64,
-    /// Any field of [`SeConfig`](sedet_nn::nn::se::SeConfig), such as `se.squeeze = "max"`;
-    /// overrides the backbone's.
+    /// Overrides of the SE units, such as `se.squeeze = "max"`; any field of
+    /// [`SeConfig`](sedet_nn::nn::se::SeConfig).
     #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[schemars(!default, !skip_serializing_if, with = "sedet_nn::nn::se::SeConfig")]
     pub se: Table,
-    /// Any field of the classifier's own configuration, as in a checkpoint, such as
-    /// `overrides.head.dropout = 0.2`.
+    /// Overrides of the classifier, such as `overrides.head.dropout = 0.2`; any field of its
+    /// configuration in a checkpoint.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[schemars(!default, !skip_serializing_if, with = "ClassifierConfig")]
     pub overrides: Table,
-    /// The whole network, imported from given weights; replaces `backbone` and `width`.
+    /// The whole network, imported from given weights; replaces `backbone` and `width`. Written by
+    /// training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub adopted: Option<Table>,
 }
 
@@ -66,7 +72,7 @@ fn published_width() -> f64 {
 }
 
 /// The network's input, a square.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierInput {
     /// Side of the input in pixels.
@@ -82,7 +88,7 @@ pub struct ClassifierInput {
 }
 
 /// The filter for resizing: one of Pillow's antialiased filters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
     /// The filter of torchvision.
@@ -93,15 +99,15 @@ pub enum Interpolation {
 }
 
 /// The loss.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct LossSection {
     /// Share of the target that is spread evenly over all classes, 0 to 1 (Szegedy et al. 2016).
     pub label_smoothing: f64,
 }
 
 /// The data loader.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabeledLoaderSection {
     /// Images per batch.
@@ -161,6 +167,10 @@ impl Recipe for ClassificationConfig {
 
     fn set_base_batch_size(&mut self, images: usize) {
         self.loader.base_batch_size = images;
+    }
+
+    fn loader(&self) -> (usize, OnBadImage) {
+        (self.loader.threads, self.loader.on_bad_image)
     }
 }
 
@@ -266,6 +276,9 @@ impl ClassificationConfig {
                 message: e.to_string(),
             })?;
             self.model.adopted = Some(table);
+            self.model.width = network.backbone.width_multiplier();
+            let name = name_of(&network.backbone);
+            self.model.backbone = name.unwrap_or_else(|| IMPORTED.to_string());
         }
         self.input.pixels = Some(PixelConfig {
             channel_order: preprocess.channel_order,
@@ -352,6 +365,10 @@ mod tests {
         config.adopt(&given, &preprocess, true).unwrap();
         let classifier = config.classifier(10).unwrap();
         assert_eq!(classifier.backbone, given.backbone);
+        assert_eq!(
+            config.model.backbone,
+            load("images", &[]).unwrap().model.backbone
+        );
         assert_eq!(classifier.num_classes, 10);
         let adopted = config.preprocess().unwrap();
         assert_eq!(adopted.mean, preprocess.mean);

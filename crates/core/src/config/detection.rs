@@ -1,22 +1,28 @@
 //! The configuration of a training run of a detector.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
-    check_width, invalid_backbone, key_of, merge,
+    check_width, invalid_backbone, is_set, merge, optimizer_warning,
 };
 use crate::backbones::BackboneConfig;
-use crate::backbones::zoo::{backbone, detector_names};
+use crate::backbones::zoo::{backbone, detector_names, name_of};
+use crate::detection::anchors::AnchorConfig;
 use crate::detection::faster_rcnn::{DetectorConfigError, FasterRcnnConfig, Preset};
+use crate::detection::fpn::FpnConfig;
+use crate::detection::roi_heads::RoiHeadsConfig;
+use crate::detection::rpn::RpnConfig;
+use crate::spec::{ModelSpec, NetworkConfig};
 use sedet_data::loading::OnBadImage;
 use sedet_data::loading::transforms::{Augmentation, Preprocess};
 use sedet_nn::nn::norm::NormKind;
 
 /// The configuration of a training run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetectionConfig {
     /// The source of the recipe's numbers.
@@ -34,22 +40,31 @@ pub struct DetectionConfig {
 }
 
 /// The network, by name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// The implementation whose details to follow.
     pub preset: Preset,
-    /// Name of a published network (see [`detector_names`]).
+    /// Name of a published network, such as `se-resnet50`.
     pub backbone: String,
-    /// The backbone of the weights that training started from; replaces the named one.
+    /// The backbone of the weights that training started from; replaces the named one. Written by
+    /// training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub imported_backbone: Option<BackboneConfig>,
+    /// Pyramid, anchors, RPN and box head of the weights that training started from; they replace the
+    /// preset's. Written by training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub imported_heads: Option<DetectorHeads>,
     /// Multiplies the backbone's channels.
     pub width: f64,
     /// The ratio r of the SE units that the named backbone has; 16 in the paper.
     pub se_reduction: usize,
-    /// Any field of [`SeConfig`](sedet_nn::nn::se::SeConfig), such as `se.squeeze = "max"`; overrides the backbone's.
+    /// Overrides of the SE units, such as `se.squeeze = "max"`; any field of
+    /// [`SeConfig`](sedet_nn::nn::se::SeConfig).
     #[serde(default, skip_serializing_if = "Table::is_empty")]
+    #[schemars(!default, !skip_serializing_if, with = "sedet_nn::nn::se::SeConfig")]
     pub se: Table,
     /// Norm layers when training starts from weights. Without weights they are always `batch`, since
     /// frozen statistics of 0 and 1 normalize nothing.
@@ -57,18 +72,61 @@ pub struct ModelConfig {
     /// Number of leading parts of the backbone that keep the given weights: 2 are the stem and the
     /// first stage. Without weights all parts are trained.
     pub frozen_stages: usize,
-    /// Recomputes the backbone in the backward pass instead of keeping its feature maps: less memory,
-    /// more time, the same numbers. With frozen norms only.
+    /// Whether the backward pass recomputes the backbone instead of keeping its feature maps: less
+    /// memory, more time, the same numbers. With frozen norms only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
     pub recompute: bool,
-    /// Any field of the detector's own configuration, as in a checkpoint, such as
-    /// `overrides.rpn.train_limits.post_nms = 500`.
+    /// Overrides of the detector, such as `overrides.rpn.train_limits.post_nms = 500`; any field of its
+    /// configuration in a checkpoint.
     #[serde(default)]
+    #[schemars(!default, with = "FasterRcnnConfig")]
     pub overrides: Table,
 }
 
-/// The network's input.
+/// The parts of a detector after its backbone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectorHeads {
+    /// The feature pyramid.
+    pub fpn: FpnConfig,
+    /// The anchors.
+    pub anchors: AnchorConfig,
+    /// First stage.
+    pub rpn: RpnConfig,
+    /// Second stage.
+    pub roi_heads: RoiHeadsConfig,
+}
+
+impl DetectorHeads {
+    fn of(detector: &FasterRcnnConfig) -> Self {
+        Self {
+            fpn: detector.fpn,
+            anchors: detector.anchors.clone(),
+            rpn: detector.rpn.clone(),
+            roi_heads: detector.roi_heads.clone(),
+        }
+    }
+
+    fn replace(self, detector: FasterRcnnConfig) -> FasterRcnnConfig {
+        let Self {
+            fpn,
+            anchors,
+            rpn,
+            roi_heads,
+        } = self;
+        FasterRcnnConfig {
+            fpn,
+            anchors,
+            rpn,
+            roi_heads,
+            ..detector
+        }
+    }
+}
+
+/// The network's input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InputConfig {
     /// Target length of the shorter side, in pixels.
@@ -81,7 +139,7 @@ pub struct InputConfig {
 }
 
 /// The data loader.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderSection {
     /// Images per batch.
@@ -90,13 +148,16 @@ pub struct LoaderSection {
     pub base_batch_size: usize,
     /// Threads that prepare batches.
     pub threads: usize,
-    /// Train on images without boxes.
+    /// Whether images without boxes are used in training.
     #[serde(default)]
     pub keep_empty: bool,
     /// Handling of images that cannot be read.
     #[serde(default)]
     pub on_bad_image: OnBadImage,
 }
+
+/// The name of a backbone that came with weights and is not a published one.
+pub const IMPORTED: &str = "imported";
 
 impl Recipe for DetectionConfig {
     const TASK: Task = Task::Detection;
@@ -138,21 +199,29 @@ impl Recipe for DetectionConfig {
     }
 
     fn warnings(&self, settings: &[String]) -> Vec<String> {
-        let sets = |key: &str| settings.iter().any(|setting| key_of(setting) == Some(key));
+        let mut warnings: Vec<String> = optimizer_warning(&self.train, settings)
+            .into_iter()
+            .collect();
         let sizes = &self.augment.min_sizes;
-        if sizes.is_empty() || !sets("input.min_size") || sets("augment.min_sizes") {
-            return Vec::new();
+        let has_own_size =
+            is_set(settings, "input.min_size") && !is_set(settings, "augment.min_sizes");
+        if has_own_size && !sizes.is_empty() {
+            let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+            warnings.push(format!(
+                "input.min_size is used in evaluation only: in training the recipe resizes the shorter side to \
+                 augment.min_sizes ({}); set both",
+                sizes.join(", ")
+            ));
         }
-        let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
-        vec![format!(
-            "input.min_size is used in evaluation only: in training the recipe resizes the shorter side to \
-             augment.min_sizes ({}); set both",
-            sizes.join(", ")
-        )]
+        warnings
     }
 
     fn set_base_batch_size(&mut self, images: usize) {
         self.loader.base_batch_size = images;
+    }
+
+    fn loader(&self) -> (usize, OnBadImage) {
+        (self.loader.threads, self.loader.on_bad_image)
     }
 }
 
@@ -188,6 +257,10 @@ impl DetectionConfig {
             Some(_) => "from the weights",
         };
         let detector = FasterRcnnConfig::new(self.model.preset, net.clone(), num_classes);
+        let detector = match self.model.imported_heads.clone() {
+            Some(heads) => heads.replace(detector),
+            None => detector,
+        };
         let mut detector = changed(detector, &self.model.overrides, "model.overrides")
             .map_err(|error| invalid_backbone(&net, name).unwrap_or(error))?;
         if !self.model.se.is_empty() {
@@ -273,34 +346,40 @@ impl DetectionConfig {
             || overridden.and_then(|table| table.get("layers")).is_some()
     }
 
-    /// Imports what given weights require to give the same features as in their framework: the
-    /// details of the backbone that cannot be derived from tensor shapes
-    /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the width, the norms'
-    /// epsilon and the scaling of pixels. With `whole`, the complete backbone is imported, and none has to
-    /// be named. From a network for images of 32 pixels, a named backbone imports no stem; all its layers
-    /// are trained.
+    /// Imports what given weights require to give the same outputs as in their framework: the details of
+    /// the backbone that cannot be derived from tensor shapes
+    /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the width, the norms' epsilon
+    /// and the scaling of pixels; of a detector also everything after the backbone. With `whole`, the
+    /// complete backbone is imported, and none has to be named. From a network for images of 32 pixels, a
+    /// named backbone imports no stem; all its layers are trained. `model.overrides` and `settings` still
+    /// apply.
     ///
     /// # Errors
     /// The weights' backbone is a classifier only, or `model.backbone` is unknown.
     pub fn import(
         &mut self,
-        backbone: &BackboneConfig,
-        preprocess: &Preprocess,
+        spec: &ModelSpec,
         whole: bool,
+        settings: &[String],
     ) -> Result<(), ConfigError> {
         let invalid = |message: String| ConfigError::Invalid {
             origin: "the backbone of the weights".into(),
             message,
         };
+        let mut backbone = spec.backbone();
         if whole {
             backbone
                 .pyramid_parts()
                 .map_err(|e| invalid(e.to_string()))?;
             self.model.width = backbone.width_multiplier();
-            self.model.imported_backbone = Some(backbone.clone().for_detection());
+            self.model.backbone = name_of(&backbone).unwrap_or_else(|| IMPORTED.to_string());
+            if let Some(se) = backbone.common_mut().se {
+                self.model.se_reduction = se.reduction;
+            }
+            self.model.imported_backbone = Some(backbone.for_detection());
         } else {
             let named = self.named_backbone()?;
-            let details = Table::try_from(backbone).map_err(|e| invalid(e.to_string()))?;
+            let details = Table::try_from(&backbone).map_err(|e| invalid(e.to_string()))?;
             let is_same_family = named.family() == backbone.family();
             let mut own: Table = details
                 .into_iter()
@@ -327,12 +406,67 @@ impl DetectionConfig {
             let overrides = &mut self.model.overrides;
             overrides.insert("backbone".into(), Value::Table(own));
         }
+        if let NetworkConfig::Detection(detector) = &spec.network {
+            // It also selects how images are resized.
+            if !is_set(settings, "model.preset") {
+                self.model.preset = Preset::of(detector);
+            }
+            self.model.imported_heads = Some(DetectorHeads::of(detector));
+        }
+        let preprocess = &spec.preprocess;
         self.input.pixels = Some(PixelConfig {
             channel_order: preprocess.channel_order,
             scale: preprocess.scale,
             mean: preprocess.mean,
             std: preprocess.std,
         });
+        Ok(())
+    }
+
+    /// Takes the sizes of inputs from given weights, except those that `settings` set.
+    pub fn import_input_size(&mut self, preprocess: &Preprocess, settings: &[String]) {
+        let is_min_set = is_set(settings, "input.min_size");
+        let is_max_set = is_set(settings, "input.max_size");
+        let InputConfig {
+            min_size, max_size, ..
+        } = &mut self.input;
+        // A size that is set moves the other where the two would contradict each other.
+        if !is_max_set {
+            let least = if is_min_set { *min_size } else { 0 };
+            *max_size = preprocess.max_size.max(least);
+        }
+        if !is_min_set {
+            *min_size = preprocess.min_size.min(*max_size);
+        }
+    }
+
+    /// Replaces sizes and aspect ratios of the anchors.
+    pub fn set_anchors(&mut self, anchors: &AnchorConfig) {
+        // Through text: an f32 such as 0.3 would be written as 0.30000001192092896.
+        let list = |values: &[f32]| {
+            let floats = values
+                .iter()
+                .filter_map(|value| value.to_string().parse().ok());
+            Value::Array(floats.map(Value::Float).collect())
+        };
+        let changes = Table::from_iter([
+            ("sizes".to_string(), list(&anchors.sizes)),
+            ("aspect_ratios".to_string(), list(&anchors.aspect_ratios)),
+        ]);
+        let changes = Table::from_iter([("anchors".to_string(), Value::Table(changes))]);
+        merge(&mut self.model.overrides, &changes);
+    }
+
+    /// Writes into the configuration what follows from it and from whether weights are loaded: the norm
+    /// layers, the frozen stages and the anchors that the detector has. The detector stays the same.
+    ///
+    /// # Errors
+    /// See [`detector`](Self::detector).
+    pub fn resolve(&mut self, pretrained: bool) -> Result<(), ConfigError> {
+        let detector = self.detector(1, pretrained)?;
+        self.set_anchors(&detector.anchors);
+        self.model.norm = detector.backbone.norm().kind;
+        self.model.frozen_stages = detector.backbone.frozen_stages();
         Ok(())
     }
 }
@@ -342,6 +476,7 @@ mod tests {
     use super::*;
     use crate::backbones::resnet::{BlockKind, ResNetConfig, Shortcut, Stem, StemPooling};
     use crate::backbones::zoo::network;
+    use crate::classification::classifier::ClassifierConfig;
     use crate::config::RECIPES;
     use sedet_nn::nn::se::{Gate, SeConfig, SePosition, Squeeze};
 
@@ -404,6 +539,94 @@ mod tests {
     }
 
     #[test]
+    fn another_optimizer_has_its_own_defaults_and_the_fields_that_are_set() {
+        use crate::config::training::OptimizerConfig;
+        let load = |recipe: &str, set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+            let config = DetectionConfig::load(recipe, &set).unwrap();
+            let warnings = config.warnings(&set);
+            (config.train.optimizer, warnings)
+        };
+        let (sgd, warnings) = load("shapes", &["train.optimizer.kind=sgd"]);
+        let expected = OptimizerConfig::Sgd {
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            nesterov: false,
+        };
+        assert_eq!(sgd, expected);
+        assert!(
+            warnings[0].contains("sgd may need another one"),
+            "{warnings:?}"
+        );
+        let set = [
+            "train.optimizer.weight_decay=0.2",
+            "train.optimizer.kind=adamw",
+        ];
+        let (adamw, warnings) = load(
+            "coco-torchvision",
+            &[&set[..], &["train.learning_rate=1e-4"]].concat(),
+        );
+        let expected = OptimizerConfig::Adamw {
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            weight_decay: 0.2,
+        };
+        assert_eq!(adamw, expected);
+        assert!(warnings.is_empty());
+        let whole = "train.optimizer={ kind = \"sgd\", momentum = 0.5, nesterov = true }";
+        let (sgd, _) = load("shapes", &[whole]);
+        assert!(matches!(
+            sgd,
+            OptimizerConfig::Sgd {
+                momentum: 0.5,
+                nesterov: true,
+                ..
+            }
+        ));
+        let (own, warnings) = load("shapes", &["train.optimizer.weight_decay=0.2"]);
+        assert!(matches!(
+            own,
+            OptimizerConfig::Adamw {
+                weight_decay: 0.2,
+                ..
+            }
+        ));
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn a_schedule_of_another_kind_names_the_key_that_it_requires() {
+        let set = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+            DetectionConfig::load("shapes", &set)
+        };
+        assert!(set(&["train.schedule.decay.kind=constant"]).is_ok());
+        let message = set(&["train.schedule.decay.kind=multi_step"]).unwrap_err();
+        assert_eq!(
+            message.to_string(),
+            "setting 'train.schedule.decay.kind=multi_step': train.schedule.decay: requires the key 'milestones'"
+        );
+        let milestones = "train.schedule.decay.milestones=[3]";
+        assert!(set(&["train.schedule.decay.kind=multi_step", milestones]).is_ok());
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_section_is_answered_with_its_path() {
+        for (setting, expected) in [
+            ("epochs=3", "(did you mean 'train.epochs'?)"),
+            ("train.batch_size=3", "(did you mean 'loader.batch_size'?)"),
+            ("train.epoch=3", "(did you mean 'epochs'?)"),
+            (
+                "model.rpn.nms_threshold=1",
+                "(did you mean 'model.overrides.rpn'?)",
+            ),
+        ] {
+            let error = DetectionConfig::load("shapes", &[setting.to_string()]).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn overrides_reach_any_field_of_the_detector() {
         let config = DetectionConfig::load(
             "shapes",
@@ -431,11 +654,10 @@ mod tests {
     #[test]
     fn a_named_backbone_keeps_its_stem_when_the_weights_are_for_images_of_32_pixels() {
         let weights = BackboneConfig::Resnet(ResNetConfig::cifar(3));
+        let weights = classifier(weights, Preprocess::torchvision());
         let settings = ["model.backbone=resnet18", "model.width=0.5"].map(String::from);
         let mut config = DetectionConfig::load("shapes", &settings).unwrap();
-        config
-            .import(&weights, &Preprocess::torchvision(), false)
-            .unwrap();
+        config.import(&weights, false, &[]).unwrap();
         let mut backbone = config.detector(3, true).unwrap().backbone;
         assert!(backbone.pyramid_parts().is_ok());
         let common = backbone.common_mut();
@@ -451,7 +673,7 @@ mod tests {
         // The weights have the published width.
         assert_eq!(found.width_multiplier, 1.0);
         // The whole backbone is of no use.
-        let error = config.import(&weights, &Preprocess::torchvision(), true);
+        let error = config.import(&weights, true, &[]);
         assert!(error.unwrap_err().to_string().contains("stride"));
     }
 
@@ -479,9 +701,9 @@ mod tests {
             matches!(found.as_slice(), [one] if one.contains("augment.min_sizes (640, 672")),
             "{found:?}"
         );
-        assert_eq!(warnings(&[]), [String::new(); 0]);
+        assert!(warnings(&[]).is_empty());
         let both = warnings(&["input.min_size=400", "augment.min_sizes=[400]"]);
-        assert_eq!(both, [String::new(); 0]);
+        assert!(both.is_empty());
     }
 
     #[test]
@@ -555,8 +777,10 @@ mod tests {
         ] {
             // As in a checkpoint of a classifier.
             let weights = network(name).unwrap().backbone;
-            config.import(&weights, &preprocess, true).unwrap();
+            let spec = classifier(weights, preprocess);
+            config.import(&spec, true, &[]).unwrap();
             assert!(config.has_imported_backbone());
+            assert_eq!(config.model.backbone, name);
             let text = toml::to_string(&config).unwrap();
             let read: DetectionConfig = toml::from_str(&text).unwrap();
             assert_eq!(read, config, "{name}");
@@ -566,7 +790,8 @@ mod tests {
             assert_eq!(detector.backbone, expected, "{name}");
         }
         let cifar = network("wrn-28-10").unwrap().backbone;
-        let message = config.import(&cifar, &preprocess, true).unwrap_err();
+        let spec = classifier(cifar, preprocess);
+        let message = config.import(&spec, true, &[]).unwrap_err();
         assert!(
             message.to_string().contains("no feature map of stride 8"),
             "{message}"
@@ -582,7 +807,8 @@ mod tests {
             ..ResNetConfig::new(BlockKind::Bottleneck, [3, 4, 6, 3])
         };
         let preprocess = config.preprocess();
-        config.import(&weights.into(), &preprocess, false).unwrap();
+        let spec = classifier(weights.into(), preprocess);
+        config.import(&spec, false, &[]).unwrap();
         let BackboneConfig::Resnet(found) = config.detector(3, true).unwrap().backbone else {
             unreachable!("a ResNet is named");
         };
@@ -590,8 +816,69 @@ mod tests {
         assert_eq!(found.block, BlockKind::Basic);
         assert!(found.se.is_some() && !config.has_imported_backbone());
         let other = network("mobilenet-v1").unwrap().backbone;
-        config.import(&other, &preprocess, false).unwrap();
+        let spec = classifier(other, preprocess);
+        config.import(&spec, false, &[]).unwrap();
         assert!(config.detector(3, true).is_ok());
+    }
+
+    /// Describes a classifier as weights bring it.
+    fn classifier(backbone: BackboneConfig, preprocess: Preprocess) -> ModelSpec {
+        let network = NetworkConfig::Classification(ClassifierConfig::new(backbone, 5));
+        ModelSpec::new(network, preprocess)
+    }
+
+    #[test]
+    fn the_weights_of_a_detector_bring_everything_but_the_classes() {
+        let mut given =
+            FasterRcnnConfig::new(Preset::Detectron2, backbone("resnet50").unwrap(), 90);
+        given.fpn.channels = 128;
+        given.anchors.sizes = vec![20.0, 40.0, 80.0, 160.0, 320.0];
+        given.roi_heads.representation_size = 512;
+        let preprocess = Preprocess::detectron2().with_sizes(480, 640);
+        let spec = ModelSpec::new(NetworkConfig::Detection(given.clone()), preprocess);
+        let load = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
+            let mut config = DetectionConfig::load("fine-tune", &settings).unwrap();
+            config.import(&spec, true, &settings).unwrap();
+            config.import_input_size(&preprocess, &settings);
+            config.resolve(true).unwrap();
+            let text = config.to_toml().unwrap();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let read = DetectionConfig::load(file.path().to_str().unwrap(), &[]).unwrap();
+            assert_eq!(read, config);
+            read
+        };
+        let config = load(&[]);
+        let mut expected = given.clone();
+        expected.num_classes = 3;
+        *expected.backbone.common_mut().frozen_stages = config.model.frozen_stages;
+        assert_eq!(config.detector(3, true).unwrap(), expected);
+        assert_eq!(config.model.backbone, "resnet50");
+        assert_eq!(config.preprocess(), preprocess);
+        let config = load(&[
+            "model.overrides.anchors.aspect_ratios=[0.25, 1, 4]",
+            "input.min_size=700",
+        ]);
+        let anchors = config.detector(3, true).unwrap().anchors;
+        assert_eq!(anchors.aspect_ratios, [0.25, 1.0, 4.0]);
+        assert_eq!(anchors.sizes, given.anchors.sizes);
+        assert_eq!((config.input.min_size, config.input.max_size), (700, 700));
+    }
+
+    #[test]
+    fn the_configuration_of_a_run_without_weights_names_what_is_trained() {
+        let mut config = DetectionConfig::load("coco-torchvision", &[]).unwrap();
+        let before = config.detector(3, false).unwrap();
+        config.resolve(false).unwrap();
+        assert_eq!(config.detector(3, false).unwrap(), before);
+        assert_eq!(config.model.norm, NormKind::Batch);
+        assert_eq!(config.model.frozen_stages, 0);
+        let text = config.to_toml().unwrap();
+        assert!(
+            text.contains("sizes = [32.0, 64.0, 128.0, 256.0, 512.0]"),
+            "{text}"
+        );
     }
 
     #[test]

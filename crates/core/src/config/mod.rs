@@ -5,20 +5,26 @@
 //! `task` selects detection (the default) or classification, and so the valid fields.
 
 mod classification;
+mod commented;
 mod detection;
 mod problem;
 mod recipes;
+pub mod reference;
 pub mod training;
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use classification::{ClassificationConfig, ClassifierInput, ClassifierSection};
-pub use detection::{DetectionConfig, InputConfig, LoaderSection, ModelConfig};
-pub use recipes::{RECIPES, recipe_for, recipe_for_labeled};
+pub use commented::{commented, table_of};
+pub use detection::{
+    DetectionConfig, DetectorHeads, IMPORTED, InputConfig, LoaderSection, ModelConfig,
+};
+pub use recipes::{ChosenRecipe, RECIPES, default_classification, default_detection, recipe_for};
 
 pub use crate::spec::Task;
 
@@ -26,13 +32,15 @@ use self::problem::Problem;
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::ZooError;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
+use sedet_data::loading::{LoaderOptions, OnBadImage};
+use sedet_data::text::did_you_mean;
 use training::EngineConfig;
 
 /// An error in a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The name is neither a recipe nor a file.
-    #[error("no recipe and no file '{name}'; recipes: {}", recipes.join(", "))]
+    #[error("no recipe and no file '{name}'{}; recipes: {}", did_you_mean(name, recipes), recipes.join(", "))]
     Unknown {
         /// The given name.
         name: String,
@@ -77,7 +85,7 @@ pub enum ConfigError {
 
 /// The scaling of pixels: `(value * scale - mean) / std` for values of 0 to 255, with mean and std
 /// in channel order.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PixelConfig {
     /// The channel order.
@@ -113,16 +121,33 @@ pub trait Recipe: Serialize + DeserializeOwned {
     /// Sets the number of images per step that the learning rate refers to.
     fn set_base_batch_size(&mut self, images: usize);
 
+    /// Returns the number of loader threads and the handling of images that cannot be read.
+    fn loader(&self) -> (usize, OnBadImage);
+
+    /// Returns the options of the loader of training batches.
+    fn loader_options(&self) -> LoaderOptions {
+        let (threads, on_bad_image) = self.loader();
+        LoaderOptions {
+            batch_size: self.batch_sizes().0,
+            threads,
+            prefetch: 2 * threads,
+            seed: self.training().seed,
+            on_bad_image,
+        }
+    }
+
     /// Loads a recipe by name, or a TOML file, and applies `KEY=VALUE` settings.
     ///
     /// # Errors
     /// Unknown names, unreadable files, recipes of another task, unknown or ill-typed fields. Every
     /// message names the cause.
     fn load(name: &str, settings: &[String]) -> Result<Self, ConfigError> {
-        let (origin, mut table) = read_recipe(name)?;
+        let (origin, recipe) = read_recipe(name)?;
+        let mut table = recipe.clone();
         for setting in settings {
             apply_setting(&mut table, setting)?;
         }
+        drop_replaced_fields(&mut table, &recipe, "", settings);
         let found = take_task(&mut table, &origin)?;
         if found != Self::TASK {
             return Err(ConfigError::OtherTask {
@@ -145,8 +170,10 @@ pub trait Recipe: Serialize + DeserializeOwned {
     }
 
     /// Returns warnings about settings that do not have the effect that their names suggest.
-    fn warnings(&self, _settings: &[String]) -> Vec<String> {
-        Vec::new()
+    fn warnings(&self, settings: &[String]) -> Vec<String> {
+        optimizer_warning(self.training(), settings)
+            .into_iter()
+            .collect()
     }
 
     /// Formats the configuration as TOML that [`Recipe::load`] can read.
@@ -162,14 +189,45 @@ pub trait Recipe: Serialize + DeserializeOwned {
     }
 }
 
+/// The key that selects the variant of a table, such as the optimizer.
+const KIND: &str = "kind";
+
+/// Removes the recipe's fields of a table in which a setting selects another `kind`. What the recipe chose for one
+/// optimizer is no choice for another, so the other one gets its defaults.
+fn drop_replaced_fields(table: &mut Table, recipe: &Table, path: &str, settings: &[String]) {
+    let at = |name: &str| match path {
+        "" => name.to_string(),
+        path => format!("{path}.{name}"),
+    };
+    if let (Some(new), Some(old)) = (table.get(KIND), recipe.get(KIND))
+        && new != old
+    {
+        table.retain(|name, _| name == KIND || is_set(settings, &at(name)));
+        return;
+    }
+    for (name, value) in table {
+        if let (Value::Table(inner), Some(Value::Table(recipe))) = (value, recipe.get(name)) {
+            drop_replaced_fields(inner, recipe, &at(name), settings);
+        }
+    }
+}
+
+/// Returns a warning if a setting selects another optimizer and the learning rate remains the recipe's.
+fn optimizer_warning(train: &EngineConfig, settings: &[String]) -> Option<String> {
+    let is_new = is_set(settings, "train.optimizer.kind");
+    (is_new && !is_set(settings, "train.learning_rate")).then(|| {
+        format!(
+            "train.learning_rate is {}, as the recipe has it for its own optimizer; {} may need another one",
+            train.learning_rate,
+            train.optimizer.name()
+        )
+    })
+}
+
 /// Returns the error about a key of a recipe: it names the setting that contains the key, or else the
 /// recipe.
 fn invalid_key(problem: Problem, origin: &str, settings: &[String]) -> ConfigError {
     let Problem { path, text } = problem;
-    let is_within = |inner: &str, outer: &str| {
-        let rest = inner.strip_prefix(outer);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
     // The last one counts where several set the same key.
     let setting = settings.iter().rev().find_map(|setting| {
         let key = key_of(setting)?;
@@ -185,9 +243,30 @@ fn invalid_key(problem: Problem, origin: &str, settings: &[String]) -> ConfigErr
     ConfigError::Invalid { origin, message }
 }
 
+/// Returns whether a key is another one, or within its table.
+fn is_within(inner: &str, outer: &str) -> bool {
+    let rest = inner.strip_prefix(outer);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Returns whether one of the settings sets a key, a key within it, or the table that it is in.
+pub fn is_set(settings: &[String], key: &str) -> bool {
+    let mut keys = settings.iter().filter_map(|setting| key_of(setting));
+    keys.any(|set| is_within(set, key) || is_within(key, set))
+}
+
 /// Returns the key of a `KEY=VALUE` setting.
 fn key_of(setting: &str) -> Option<&str> {
     setting.split_once('=').map(|(key, _)| key.trim())
+}
+
+/// Returns the task of a recipe or a TOML file.
+///
+/// # Errors
+/// Unknown names, unreadable files, another value of the key `task`.
+pub fn task_of(name: &str) -> Result<Task, ConfigError> {
+    let (origin, mut table) = read_recipe(name)?;
+    take_task(&mut table, &origin)
 }
 
 fn take_task(table: &mut Table, origin: &str) -> Result<Task, ConfigError> {

@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use super::reference::{key_reference, table_reference};
 use sedet_data::text::did_you_mean;
 
 /// A key that is unknown or has an unsuitable value.
@@ -22,6 +23,13 @@ impl Problem {
             .find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'))
             .unwrap_or_default();
         let message = error.message();
+        if let Some(missing) = message.strip_prefix("missing field ") {
+            let key = quoted(missing).next().unwrap_or_default();
+            return Self {
+                path: within.to_string(),
+                text: format!("requires the key '{key}'"),
+            };
+        }
         let Some(unknown) = message.strip_prefix("unknown field ") else {
             return Self {
                 path: within.to_string(),
@@ -34,11 +42,32 @@ impl Problem {
             [] => String::new(),
             known => format!("; known: {}", known.join(", ")),
         };
+        let path = path_of(table, within, key);
+        let mut suggestion = did_you_mean(key, &known);
+        if suggestion.is_empty()
+            && let Some(elsewhere) = elsewhere(&path)
+        {
+            suggestion = format!(" (did you mean '{elsewhere}'?)");
+        }
         Self {
-            path: path_of(table, within, key),
-            text: format!("unknown key{}{expected}", did_you_mean(key, &known)),
+            path,
+            text: format!("unknown key{suggestion}{expected}"),
         }
     }
+}
+
+/// Returns the path of a key or a table of recipes with the name of this one, but in another table.
+fn elsewhere(path: &str) -> Option<String> {
+    let name = path.rsplit('.').next()?;
+    // What training imports from weights is not set by users.
+    let is_it =
+        |known: &str| known.rsplit('.').next() == Some(name) && !known.contains(".imported_");
+    let keys = key_reference().into_iter().map(|key| key.key);
+    let known = keys.chain(table_reference().into_keys());
+    // The shortest path is the most general one.
+    known
+        .filter(|known| is_it(known))
+        .min_by_key(|known| known.matches('.').count())
 }
 
 /// Returns the path of a key that is somewhere below `within`. The types that are read in two steps report

@@ -4,91 +4,96 @@ use super::Task;
 use sedet_data::datasets::registry::{DatasetName, LabeledName};
 
 /// The name, task and TOML text of each recipe.
-pub const RECIPES: [(&str, Task, &str); 17] = [
+pub const RECIPES: [(&str, Task, &str); 18] = [
     (
         "shapes",
         Task::Detection,
-        include_str!("../../../../configs/detection/shapes.toml"),
+        include_str!("../../configs/detection/shapes.toml"),
     ),
     (
         "blood-cells",
         Task::Detection,
-        include_str!("../../../../configs/detection/blood-cells.toml"),
+        include_str!("../../configs/detection/blood-cells.toml"),
     ),
     (
         "coco-torchvision",
         Task::Detection,
-        include_str!("../../../../configs/detection/coco-torchvision.toml"),
+        include_str!("../../configs/detection/coco-torchvision.toml"),
     ),
     (
         "coco-detectron2-1x",
         Task::Detection,
-        include_str!("../../../../configs/detection/coco-detectron2-1x.toml"),
+        include_str!("../../configs/detection/coco-detectron2-1x.toml"),
     ),
     (
         "small",
         Task::Detection,
-        include_str!("../../../../configs/detection/small.toml"),
+        include_str!("../../configs/detection/small.toml"),
+    ),
+    (
+        "fine-tune",
+        Task::Detection,
+        include_str!("../../../../configs/detection/fine-tune.toml"),
     ),
     (
         "imagenet-paper",
         Task::Classification,
-        include_str!("../../../../configs/classification/imagenet-paper.toml"),
+        include_str!("../../configs/classification/imagenet-paper.toml"),
     ),
     (
         "imagenet-270",
         Task::Classification,
-        include_str!("../../../../configs/classification/imagenet-270.toml"),
+        include_str!("../../configs/classification/imagenet-270.toml"),
     ),
     (
         "imagenet-mobile",
         Task::Classification,
-        include_str!("../../../../configs/classification/imagenet-mobile.toml"),
+        include_str!("../../configs/classification/imagenet-mobile.toml"),
     ),
     (
         "imagenet-senet154",
         Task::Classification,
-        include_str!("../../../../configs/classification/imagenet-senet154.toml"),
+        include_str!("../../configs/classification/imagenet-senet154.toml"),
     ),
     (
         "places365",
         Task::Classification,
-        include_str!("../../../../configs/classification/places365.toml"),
+        include_str!("../../configs/classification/places365.toml"),
     ),
     (
         "cifar-resnet",
         Task::Classification,
-        include_str!("../../../../configs/classification/cifar-resnet.toml"),
+        include_str!("../../configs/classification/cifar-resnet.toml"),
     ),
     (
         "cifar-wrn",
         Task::Classification,
-        include_str!("../../../../configs/classification/cifar-wrn.toml"),
+        include_str!("../../configs/classification/cifar-wrn.toml"),
     ),
     (
         "cifar-short",
         Task::Classification,
-        include_str!("../../../../configs/classification/cifar-short.toml"),
+        include_str!("../../configs/classification/cifar-short.toml"),
     ),
     (
         "images",
         Task::Classification,
-        include_str!("../../../../configs/classification/images.toml"),
+        include_str!("../../configs/classification/images.toml"),
     ),
     (
         "imagenet-modern",
         Task::Classification,
-        include_str!("../../../../configs/classification/imagenet-modern.toml"),
+        include_str!("../../configs/classification/imagenet-modern.toml"),
     ),
     (
         "cifar-shake-shake",
         Task::Classification,
-        include_str!("../../../../configs/classification/cifar-shake-shake.toml"),
+        include_str!("../../configs/classification/cifar-shake-shake.toml"),
     ),
     (
         "cifar-shake-even",
         Task::Classification,
-        include_str!("../../../../configs/classification/cifar-shake-even.toml"),
+        include_str!("../../configs/classification/cifar-shake-even.toml"),
     ),
 ];
 
@@ -101,26 +106,65 @@ pub fn names_for(task: Task) -> Vec<&'static str> {
         .collect()
 }
 
-/// Returns the default recipe for a detection dataset.
-pub fn recipe_for(dataset: &DatasetName) -> &'static str {
-    match dataset {
-        DatasetName::Shapes => "shapes",
-        DatasetName::BloodCells => "blood-cells",
-        DatasetName::Coco => "coco-torchvision",
-        DatasetName::Directory(_) => "small",
+/// A recipe that was chosen, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenRecipe {
+    /// The name of the recipe, or a TOML file.
+    pub name: String,
+    /// The reason in a few words.
+    pub reason: &'static str,
+}
+
+impl ChosenRecipe {
+    /// Returns the recipe that was asked for, or else the default one.
+    pub fn new(requested: Option<&str>, default: (&'static str, &'static str)) -> Self {
+        match requested {
+            Some(name) => Self {
+                name: name.to_string(),
+                reason: "as requested",
+            },
+            None => Self {
+                name: default.0.to_string(),
+                reason: default.1,
+            },
+        }
     }
 }
 
-/// Returns the default recipe for a classification dataset.
-pub fn recipe_for_labeled(dataset: &LabeledName) -> &'static str {
+/// Returns the default recipe for a detection dataset without weights.
+pub fn recipe_for(dataset: &DatasetName) -> &'static str {
+    default_detection(dataset, None).0
+}
+
+/// Returns the default recipe for a detection dataset and the task of given weights, and the reason.
+pub fn default_detection(
+    dataset: &DatasetName,
+    weights: Option<Task>,
+) -> (&'static str, &'static str) {
+    match dataset {
+        // COCO's recipes are those of the published detectors, whatever they start from.
+        DatasetName::Coco => ("coco-torchvision", "the default for coco"),
+        _ if weights == Some(Task::Detection) => {
+            ("fine-tune", "the default for the weights of a detector")
+        }
+        DatasetName::Shapes => ("shapes", "the default for shapes"),
+        DatasetName::BloodCells => ("blood-cells", "the default for blood-cells"),
+        DatasetName::Directory(_) | DatasetName::List(_) => ("small", "the default for own images"),
+    }
+}
+
+/// Returns the default recipe for a classification dataset, and the reason.
+pub fn default_classification(dataset: &LabeledName) -> (&'static str, &'static str) {
     match dataset {
         LabeledName::Cifar10 | LabeledName::Cifar100 | LabeledName::CifarDirectory(_) => {
-            "cifar-resnet"
+            ("cifar-resnet", "the default for CIFAR")
         }
-        LabeledName::ImageNet | LabeledName::ImageNetDirectory(_) => "imagenet-paper",
+        LabeledName::ImageNet | LabeledName::ImageNetDirectory(_) => {
+            ("imagenet-paper", "the default for ImageNet")
+        }
         LabeledName::Places365
         | LabeledName::Places365Challenge
-        | LabeledName::Places365Directory(_) => "places365",
-        LabeledName::ImageFolder(_) => "images",
+        | LabeledName::Places365Directory(_) => ("places365", "the default for Places365"),
+        LabeledName::ImageFolder(_) => ("images", "the default for own images"),
     }
 }

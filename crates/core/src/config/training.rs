@@ -1,9 +1,10 @@
 //! The section `[train]` of a recipe: loop, optimizer and learning rate.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The settings of the training loop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EngineConfig {
     /// Number of epochs.
@@ -28,7 +29,7 @@ pub struct EngineConfig {
     /// Maximum norm of the gradient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// Decay of the EMA weights; `None` disables EMA.
+    /// Decay of the EMA weights; without it, EMA is disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema_decay: Option<f64>,
     /// Epochs between evaluations; the last epoch is always evaluated.
@@ -42,8 +43,9 @@ pub struct EngineConfig {
     pub save_minutes: f64,
     /// Random seed.
     pub seed: u64,
-    /// Whether a run that exceeds the available memory is rejected; see [`crate::train::memory`].
+    /// Whether a run that exceeds the available memory is rejected.
     #[serde(default = "checked", skip_serializing_if = "is_checked")]
+    #[schemars(extend("default" = true))]
     pub check_memory: bool,
 }
 
@@ -56,14 +58,16 @@ fn is_checked(check_memory: &bool) -> bool {
 }
 
 /// The configuration of an optimizer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum OptimizerConfig {
     /// Stochastic gradient descent, `torch.optim.SGD` (dampening 0).
     Sgd {
         /// Factor of the old velocity.
+        #[serde(default = "default_momentum")]
         momentum: f64,
         /// Weight decay: this factor times the weight is added to the gradient.
+        #[serde(default = "default_sgd_decay")]
         weight_decay: f64,
         /// Whether Nesterov momentum is used.
         #[serde(default)]
@@ -79,8 +83,34 @@ pub enum OptimizerConfig {
         epsilon: f64,
         /// Weight decay: this factor times the learning rate times the weight is subtracted per
         /// step.
+        #[serde(default = "default_adamw_decay")]
         weight_decay: f64,
     },
+}
+
+impl OptimizerConfig {
+    /// Returns the value of the key `kind`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Sgd { .. } => "sgd",
+            Self::Adamw { .. } => "adamw",
+        }
+    }
+}
+
+/// The momentum of the detectors of torchvision and detectron2.
+fn default_momentum() -> f64 {
+    0.9
+}
+
+/// The weight decay of the detectors of torchvision and detectron2.
+fn default_sgd_decay() -> f64 {
+    1e-4
+}
+
+/// The weight decay of `torch.optim.AdamW`.
+fn default_adamw_decay() -> f64 {
+    0.01
 }
 
 fn default_betas() -> [f64; 2] {
@@ -92,7 +122,7 @@ fn default_epsilon() -> f64 {
 }
 
 /// The decay after the warm-up.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Decay {
     /// No decay.
@@ -102,6 +132,7 @@ pub enum Decay {
         /// Epochs, counted from 0; fractions are allowed.
         milestones: Vec<f64>,
         /// Factor.
+        #[serde(default = "default_gamma")]
         gamma: f64,
     },
     /// Multiplies the rate by `gamma` whenever the validation loss (or the score if there is none)
@@ -109,19 +140,32 @@ pub enum Decay {
     /// `torch.optim.lr_scheduler.ReduceLROnPlateau` with a threshold of 0.
     Plateau {
         /// Factor.
+        #[serde(default = "default_gamma")]
         gamma: f64,
         /// Number of tolerated evaluations without improvement.
+        #[serde(default = "default_patience")]
         patience: usize,
     },
     /// Half a cosine from 1 to `floor` over the whole run.
     Cosine {
         /// The last factor.
+        #[serde(default)]
         floor: f64,
     },
 }
 
+/// The factor of `torch.optim.lr_scheduler.MultiStepLR` and `ReduceLROnPlateau`.
+fn default_gamma() -> f64 {
+    0.1
+}
+
+/// The patience of `torch.optim.lr_scheduler.ReduceLROnPlateau`.
+fn default_patience() -> usize {
+    10
+}
+
 /// A linear warm-up, followed by a decay.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleConfig {
     /// Iterations of the warm-up; at most those of the first epoch minus one (torchvision's

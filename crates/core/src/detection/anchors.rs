@@ -1,11 +1,12 @@
 //! Anchors: the fixed boxes that the RPN refines.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
 /// Configuration of the anchors of a feature pyramid: one size per level, the same ratios on each.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnchorConfig {
     /// Side of the square anchor of each level, in input pixels, finest first.

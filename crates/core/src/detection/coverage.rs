@@ -1,10 +1,83 @@
 //! Anchor recall: whether anchors can match the boxes of a dataset.
 
+use rayon::prelude::*;
+
 use super::anchors::AnchorConfig;
+use sedet_data::annotations::AnnotationStore;
 use sedet_data::boxes::{BoxXyxy, ImageSize};
+use sedet_data::datasets::detection::targets;
+use sedet_data::loading::transforms::Preprocess;
 
 /// Stride of P2 in input pixels; each further level doubles it.
 const FINEST_STRIDE: usize = 4;
+
+/// A box of a dataset as a detector receives it without augmentation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct InputBox {
+    /// The size of the padded input that the box is in.
+    pub padded: ImageSize,
+    /// The box in pixels of the input.
+    pub box_in_input: BoxXyxy,
+}
+
+/// Returns the boxes of a dataset that training uses, in input pixels, in the order of the dataset.
+/// `min_side` is that of [`targets`].
+pub fn input_boxes(
+    store: &AnnotationStore,
+    preprocess: &Preprocess,
+    min_side: f32,
+) -> Vec<InputBox> {
+    let boxes = (0..store.image_count())
+        .into_par_iter()
+        .flat_map_iter(|index| {
+            let size = store.image(index).size;
+            let input = preprocess.input_size(size);
+            let pad = |side: usize| side.next_multiple_of(preprocess.size_divisor);
+            let padded = ImageSize::new(pad(input.height), pad(input.width));
+            let x = input.width as f32 / size.width as f32;
+            let y = input.height as f32 / size.height as f32;
+            targets(store, index, min_side).map(move |(found, _)| InputBox {
+                padded,
+                box_in_input: found.scale(x, y),
+            })
+        });
+    boxes.collect()
+}
+
+/// The share of boxes that have an anchor of at least a given IoU.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AnchorRecall {
+    /// Number of boxes.
+    pub boxes: usize,
+    /// Share of the boxes, from 0 to 1, with an anchor of at least IoU 0.5.
+    pub at_iou_50: f64,
+    /// The same share at IoU 0.7, the RPN's threshold for positive anchors.
+    pub at_iou_70: f64,
+    /// Mean over the boxes of the IoU with the best anchor.
+    pub mean_iou: f64,
+}
+
+impl AnchorRecall {
+    /// Measures anchors on boxes. Returns none without boxes.
+    pub fn of(anchors: &AnchorConfig, boxes: &[InputBox]) -> Option<Self> {
+        if boxes.is_empty() {
+            return None;
+        }
+        // Collected first: the order of a parallel sum would change its last bits.
+        let ious: Vec<f32> = boxes
+            .par_iter()
+            .map(|b| best_iou(anchors, b.padded, b.box_in_input))
+            .collect();
+        let count = ious.len() as f64;
+        let share = |least: f32| ious.iter().filter(|iou| **iou >= least).count() as f64 / count;
+        Some(Self {
+            boxes: ious.len(),
+            at_iou_50: share(0.5),
+            at_iou_70: share(0.7),
+            mean_iou: ious.iter().map(|&iou| f64::from(iou)).sum::<f64>() / count,
+        })
+    }
+}
 
 /// Returns the best IoU of any anchor of a padded input with a box.
 ///

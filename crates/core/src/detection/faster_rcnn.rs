@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::anchors::AnchorConfig;
@@ -22,7 +23,7 @@ use crate::backbones::{AnyBackbone, BackboneConfig};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
 /// The implementations whose details a detector can follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
     /// `torchvision.models.detection.fasterrcnn_resnet50_fpn`.
@@ -54,7 +55,7 @@ pub enum DetectorConfigError {
 }
 
 /// Configuration of a [`FasterRcnn`]; complete, and stored in every checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FasterRcnnConfig {
     /// Number of classes without the background.
@@ -131,6 +132,17 @@ const MMDETECTION: PresetValues = PresetValues {
 };
 
 impl Preset {
+    /// Returns the preset that a detector follows.
+    pub fn of(detector: &FasterRcnnConfig) -> Self {
+        if !detector.roi_heads.pooler.aligned {
+            Self::Torchvision
+        } else if detector.rpn.rank == ProposalRank::Logit {
+            Self::Detectron2
+        } else {
+            Self::Mmdetection
+        }
+    }
+
     const fn values(self) -> PresetValues {
         match self {
             Self::Torchvision => TORCHVISION,

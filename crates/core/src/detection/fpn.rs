@@ -4,13 +4,14 @@ use burn::module::Module;
 use burn::tensor::module::{interpolate, max_pool2d};
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
 use sedet_nn::nn::init::WeightInit;
 
 /// Configuration of an [`Fpn`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FpnConfig {
     /// Channels of every level.

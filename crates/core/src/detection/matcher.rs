@@ -1,5 +1,6 @@
 //! Assignment of ground-truth boxes to candidate boxes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use sedet_data::boxes::BoxXyxy;
@@ -16,7 +17,7 @@ pub enum Match {
 }
 
 /// IoU thresholds; torchvision's `Matcher`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Matcher {
     /// A best IoU of at least this is a match.

@@ -2,12 +2,13 @@
 //!
 //! From the components to the detector: [`anchors`], [`matcher`], [`sampler`], [`box_coder`], [`nms`],
 //! [`losses`], [`roi_pooler`], [`fpn`], [`rpn`], [`roi_heads`], [`faster_rcnn`]; [`recompute`]: training
-//! with less memory; [`coverage`]: anchor recall.
+//! with less memory; [`coverage`]: anchor recall; [`anchor_fit`]: anchors fitted to a dataset.
 //!
 //! Discrete steps (matching, sampling, top-k, suppression) run on the host in `f32` with torchvision's
 //! order of operations; differentiable steps run on the device. Labels are contiguous
 //! `0..num_classes`; the background class exists only in [`roi_heads`].
 
+pub mod anchor_fit;
 pub mod anchors;
 pub mod box_coder;
 pub mod coverage;

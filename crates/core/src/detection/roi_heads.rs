@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::{relu, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::box_coder::BoxCoder;
@@ -21,7 +22,7 @@ use sedet_nn::nn::conv::{forward_linear, linear};
 use sedet_nn::nn::init::WeightInit;
 
 /// Initialization of the heads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadInit {
     /// PyTorch's default for `Linear`.
@@ -31,7 +32,7 @@ pub enum HeadInit {
 }
 
 /// Configuration of the second stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoiHeadsConfig {
     /// RoI pooling.
@@ -152,16 +153,7 @@ pub fn select_training_sample(
     let matches = config
         .matcher
         .match_boxes(&target.boxes_in_input, &proposals);
-    let of_kind = |wanted: fn(&Match) -> bool| -> Vec<usize> {
-        (0..matches.len())
-            .filter(|&i| wanted(&matches[i]))
-            .collect()
-    };
-    let sample = config.sampler.sample(
-        of_kind(|m| matches!(m, Match::GroundTruth(_))),
-        of_kind(|m| *m == Match::Background),
-        order,
-    );
+    let sample = config.sampler.sample_matches(&matches, order);
     let mut chosen = sample.positive;
     chosen.extend(sample.negative);
     chosen.sort_unstable();

@@ -1,13 +1,14 @@
 //! RoIAlign over a feature pyramid: every box is pooled from the level that fits its size.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use sedet_data::boxes::BoxXyxy;
 use sedet_nn::kernels::roi_align::{RoiAlignOptions, roi_align};
 
 /// Position of the small constant that assigns boxes at a boundary to the coarser level.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LevelEpsilon {
     /// Added to the level: `floor(k0 + log2(sqrt(area) / s0) + e)`; torchvision, 1e-6.
@@ -17,7 +18,7 @@ pub enum LevelEpsilon {
 }
 
 /// Configuration of pooling; the field names follow torchvision's `MultiScaleRoIAlign`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoiPooler {
     /// Height and width of the output.

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::box_coder::BoxCoder;
@@ -16,7 +17,7 @@ use sedet_nn::nn::conv::{Conv2d, Conv2dConfig};
 use sedet_nn::nn::init::WeightInit;
 
 /// Divisor of the RPN's losses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RpnNormalizer {
     /// Number of sampled anchors; torchvision.
@@ -27,7 +28,7 @@ pub enum RpnNormalizer {
 
 /// The score that proposals are ranked by. The order is the same except for probabilities so close to 1
 /// that they are equal in `f32`: such ties are in the order of the levels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProposalRank {
     /// torchvision, mmdetection.
@@ -38,7 +39,7 @@ pub enum ProposalRank {
 }
 
 /// Numbers of proposals kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProposalLimits {
     /// Anchors per level before non-maximum suppression.
@@ -48,7 +49,7 @@ pub struct ProposalLimits {
 }
 
 /// Configuration of the RPN.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RpnConfig {
     /// Assignment of ground-truth boxes to anchors.
@@ -212,16 +213,7 @@ pub fn rpn_losses(
     let (mut sampled, mut labels) = (Vec::new(), Vec::new());
     let (mut positives, mut targets) = (Vec::new(), Vec::new());
     for (image, matches) in matches.iter().enumerate() {
-        let of_kind = |wanted: fn(&Match) -> bool| -> Vec<usize> {
-            (0..matches.len())
-                .filter(|&i| wanted(&matches[i]))
-                .collect()
-        };
-        let sample = config.sampler.sample(
-            of_kind(|m| matches!(m, Match::GroundTruth(_))),
-            of_kind(|m| *m == Match::Background),
-            order,
-        );
+        let sample = config.sampler.sample_matches(matches, order);
         let offset = image * anchors.len();
         for &i in &sample.positive {
             if let Match::GroundTruth(g) = matches[i] {

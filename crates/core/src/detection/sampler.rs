@@ -3,10 +3,13 @@
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::matcher::Match;
+
 /// Sample size and largest fraction of positives; torchvision's `BalancedPositiveNegativeSampler`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BalancedSampler {
     /// Candidates per image.
@@ -54,6 +57,21 @@ pub struct Sample {
 }
 
 impl BalancedSampler {
+    /// Samples candidates by their assignment: matched ones are positive, background is negative, and
+    /// ignored ones are in neither list.
+    pub fn sample_matches(&self, matches: &[Match], order: &mut SampleOrder) -> Sample {
+        let of_kind = |wanted: fn(&Match) -> bool| -> Vec<usize> {
+            (0..matches.len())
+                .filter(|&i| wanted(&matches[i]))
+                .collect()
+        };
+        self.sample(
+            of_kind(|m| matches!(m, Match::GroundTruth(_))),
+            of_kind(|m| *m == Match::Background),
+            order,
+        )
+    }
+
     /// Samples from the indices of positives and negatives (ascending).
     pub fn sample(
         &self,

@@ -1,6 +1,7 @@
 //! The blocks and classes that the user selects for figures.
 
 use super::blocks::{SeBlock, default_blocks};
+use sedet_data::text::did_you_mean;
 
 /// The default number of classes, as in figure 6 of the SENet paper.
 pub const DEFAULT_CLASSES: usize = 4;
@@ -30,13 +31,27 @@ pub enum SelectionError {
         known: Vec<String>,
     },
     /// No class has this name.
-    #[error("unknown class '{name}'; the dataset has {}", listed(known))]
+    #[error(
+        "unknown class '{name}'{}; the dataset has {}",
+        similar_class(name, known),
+        listed(known)
+    )]
     Class {
         /// The unknown name.
         name: String,
         /// The known names.
         known: Vec<String>,
     },
+}
+
+/// Returns the question whether a class with a similar name was meant, or nothing.
+fn similar_class(name: &str, known: &[String]) -> String {
+    let lower = name.to_lowercase();
+    let known: Vec<String> = known
+        .iter()
+        .map(|name| short_name(name).to_lowercase())
+        .collect();
+    did_you_mean(&lower, &known)
 }
 
 fn listed(names: &[String]) -> String {
@@ -145,6 +160,11 @@ mod tests {
         assert_eq!(
             message.to_string(),
             "unknown class 'carp'; the dataset has tench, goldfish, 0"
+        );
+        let message = choose_classes(&names, &strings(&["Goldfsh"])).unwrap_err();
+        assert_eq!(
+            message.to_string(),
+            "unknown class 'Goldfsh' (did you mean 'goldfish'?); the dataset has tench, goldfish, 0"
         );
     }
 

@@ -69,7 +69,7 @@ impl Dataset {
     pub fn notes(&self) -> &[String] {
         match self {
             Self::Classification(dataset) => dataset.notes(),
-            Self::Detection(_) => &[],
+            Self::Detection(split) => split.dataset.notes(),
         }
     }
 

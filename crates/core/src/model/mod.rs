@@ -44,7 +44,7 @@ use crate::classification::classifier::Classifier;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::excitation::ExcitationError;
 use crate::weights::checkpoint::Checkpoint;
-use crate::weights::load::{LoadError, LoadedWeights, load_weights};
+use crate::weights::load::{LoadError, LoadedWeights, load_weights, weights_file};
 use crate::weights::parameters::{ParameterError, fill_with_tensors};
 use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
@@ -183,13 +183,14 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a checkpoint of sedet or a third-party file whose layout is detected.
+    /// Loads a checkpoint of sedet or a third-party file whose layout is detected. The directory of a
+    /// run stands for its best checkpoint.
     ///
     /// # Errors
     /// A file that can't be read, or that lacks tensors of the network.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self, ModelError> {
-        let path = path.as_ref();
-        Self::from_weights(load_weights(path, None)?, path, device)
+        let path = weights_file(path.as_ref())?;
+        Self::from_weights(load_weights(&path, None)?, &path, device)
     }
 
     /// Loads a checkpoint of sedet from memory; `name` is used in messages.
@@ -248,6 +249,18 @@ impl Model {
     /// Returns what the model predicts.
     pub fn task(&self) -> Task {
         self.spec.task()
+    }
+
+    /// Checks what the model predicts.
+    ///
+    /// # Errors
+    /// It is a model of the other task.
+    pub fn check_task(&self, required: Task) -> Result<(), ModelError> {
+        if self.task() == required {
+            Ok(())
+        } else {
+            Err(self.wrong_task(required))
+        }
     }
 
     /// Predicts the objects or the [`DEFAULT_TOP`] most probable classes of an image.

@@ -250,7 +250,10 @@ fn request_of(request: &AblationRequest, cell: &Cell, seed: u64, directory: &Pat
     let mut recipe = request.recipe.clone();
     recipe.settings.extend(cell.settings());
     let start = if RunDir::open(directory).is_ok() {
-        Start::Resume(directory.to_path_buf())
+        Start::Resume {
+            run: directory.to_path_buf(),
+            dataset: None,
+        }
     } else {
         Start::New {
             dataset: request.dataset.clone(),

@@ -3,19 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
 
-use super::engine::{Batches, Evaluation, Losses, OpenedEpoch, TrainTask, goes_on};
+use super::batches::LoaderBatches;
+use super::engine::{EpochEvaluation, Losses, OpenedEpoch, TrainTask, goes_on};
 use crate::classification::classifier::Classifier;
 use crate::classification::losses::{soft_cross_entropy, soft_targets};
 use crate::model::{Model, ModelError, ModelSpec, Network, to_device};
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::eval::classification::ClassificationEvaluation;
-use sedet_data::loading::{
-    EpochBatches, LabeledBatch, LabeledLoader, LoaderOptions, SkippedImage, Views,
-};
+use sedet_data::loading::{LabeledBatch, LabeledLoader, LoaderOptions, SkippedImage, Views};
 
 /// A classifier with its data and evaluation settings.
 #[derive(Debug)]
@@ -38,40 +36,20 @@ pub struct ClassificationTask {
 
 impl ClassificationTask {
     /// Evaluates a model on the validation data. Returns `None` if `stop` was set meanwhile.
+    /// `progress` receives the numbers of finished and of all images.
     ///
     /// # Errors
-    /// The first image that cannot be read, unless such images are skipped.
+    /// A detector, or the first image that cannot be read, unless such images are skipped.
     pub fn measure(
         &self,
-        model: &Classifier,
+        model: &Model,
         stop: &AtomicBool,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<(ClassificationEvaluation, Vec<SkippedImage>)>, ModelError> {
-        let network = Network::Classifier(model.clone());
-        let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
-        model.classify_dataset(&self.val, Views::One, &self.evaluation, &mut |_, _| {
+        model.classify_dataset(&self.val, Views::One, &self.evaluation, &mut |done, all| {
+            progress(done, all);
             goes_on(stop)
         })
-    }
-}
-
-/// The loader's batches.
-struct LoaderBatches(EpochBatches<LabeledBatch>);
-
-impl Iterator for LoaderBatches {
-    type Item = Result<LabeledBatch, ModelError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        Some(self.0.next()?.map_err(ModelError::from))
-    }
-}
-
-impl Batches<LabeledBatch, ModelError> for LoaderBatches {
-    fn waited(&self) -> Duration {
-        self.0.wait_time()
-    }
-
-    fn next_batch(&self) -> usize {
-        self.0.next_batch()
     }
 }
 
@@ -115,11 +93,14 @@ impl TrainTask for ClassificationTask {
         &self,
         model: &Classifier,
         stop: &AtomicBool,
-    ) -> Result<Option<Evaluation>, ModelError> {
-        let Some((found, _)) = self.measure(model, stop)? else {
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Option<EpochEvaluation>, ModelError> {
+        let network = Network::Classifier(model.clone());
+        let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
+        let Some((found, _)) = self.measure(&model, stop, progress)? else {
             return Ok(None);
         };
-        Ok(Some(Evaluation {
+        Ok(Some(EpochEvaluation {
             score: found.top1,
             loss: Some(found.loss),
             metrics: vec![

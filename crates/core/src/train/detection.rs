@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
 
-use super::engine::{BackwardPass, Batches, Evaluation, Losses, TrainTask, goes_on};
+use super::batches::LoaderBatches;
+use super::engine::{BackwardPass, EpochEvaluation, Losses, OpenedEpoch, TrainTask, goes_on};
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnLosses};
 use crate::detection::sampler::SampleOrder;
 use crate::detection::{ImageBatch, Target, recompute};
@@ -16,7 +16,7 @@ use crate::model::{
 use sedet_data::datasets::registry::OpenedSplit;
 use sedet_data::eval::{CocoEvaluation, GroundTruth, evaluate, write_results};
 use sedet_data::loading::batch::DetectionBatch;
-use sedet_data::loading::{DetectionLoader, EpochBatches, OnBadImage, SkippedImage};
+use sedet_data::loading::{DetectionLoader, OnBadImage, SkippedImage};
 
 /// A detector with its data and evaluation settings.
 #[derive(Debug)]
@@ -57,20 +57,22 @@ impl DetectionTask {
     }
 
     /// Detects, evaluates and writes the detections. Also returns the skipped images. Returns
-    /// `None` if `stop` was set meanwhile.
+    /// `None` if `stop` was set meanwhile. `progress` receives the numbers of finished and of all
+    /// images.
     ///
     /// # Errors
-    /// An image cannot be read, or the results file cannot be written.
+    /// A classifier, an image that cannot be read, or a results file that cannot be written.
     pub fn measure(
         &self,
-        model: &FasterRcnn,
+        model: &Model,
         stop: &AtomicBool,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<(CocoEvaluation, Vec<SkippedImage>)>, ModelError> {
-        let network = Network::Detector(model.clone().folded());
-        let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
-        let found = model.detect_dataset(&self.val.dataset, self.on_bad_image, &mut |_, _| {
-            goes_on(stop)
-        })?;
+        let found =
+            model.detect_dataset(&self.val.dataset, self.on_bad_image, &mut |done, all| {
+                progress(done, all);
+                goes_on(stop)
+            })?;
         let Some(DatasetDetections { rows, skipped }) = found else {
             return Ok(None);
         };
@@ -94,27 +96,6 @@ fn by_name(losses: FasterRcnnLosses) -> Losses {
     }
 }
 
-impl Batches<DetectionBatch, ModelError> for LoaderBatches {
-    fn waited(&self) -> Duration {
-        self.0.wait_time()
-    }
-
-    fn next_batch(&self) -> usize {
-        self.0.next_batch()
-    }
-}
-
-/// The loader's batches with the task's error.
-struct LoaderBatches(EpochBatches<DetectionBatch>);
-
-impl Iterator for LoaderBatches {
-    type Item = Result<DetectionBatch, ModelError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        Some(self.0.next()?.map_err(ModelError::from))
-    }
-}
-
 impl TrainTask for DetectionTask {
     type Model = FasterRcnn;
     type Batch = DetectionBatch;
@@ -124,14 +105,9 @@ impl TrainTask for DetectionTask {
         self.train.batches_per_epoch()
     }
 
-    fn batches(
-        &self,
-        epoch: usize,
-        first: usize,
-    ) -> Result<Box<dyn Batches<DetectionBatch, ModelError>>, ModelError> {
-        Ok(Box::new(LoaderBatches(
-            self.train.epoch(epoch as u64, first)?,
-        )))
+    fn batches(&self, epoch: usize, first: usize) -> OpenedEpoch<DetectionBatch, ModelError> {
+        let batches = self.train.epoch(epoch as u64, first)?;
+        Ok(Box::new(LoaderBatches(batches)))
     }
 
     fn batch_len(&self, batch: &DetectionBatch) -> usize {
@@ -175,11 +151,14 @@ impl TrainTask for DetectionTask {
         &self,
         model: &FasterRcnn,
         stop: &AtomicBool,
-    ) -> Result<Option<Evaluation>, ModelError> {
-        let Some((evaluation, _)) = self.measure(model, stop)? else {
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Option<EpochEvaluation>, ModelError> {
+        let network = Network::Detector(model.clone().folded());
+        let model = Model::new(network, self.spec.clone(), &self.results, &self.device);
+        let Some((evaluation, _)) = self.measure(&model, stop, progress)? else {
             return Ok(None);
         };
-        Ok(Some(Evaluation {
+        Ok(Some(EpochEvaluation {
             score: evaluation.metrics.ap,
             loss: None,
             metrics: evaluation

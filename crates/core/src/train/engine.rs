@@ -4,6 +4,7 @@
 //! is in its last checkpoint. So an interrupted and resumed run equals one that was
 //! never interrupted, bit for bit on the CPU.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,7 @@ use crate::spec::{ModelSpec, TrainingFacts};
 use crate::weights::checkpoint::{Checkpoint, CheckpointError, Precision};
 use crate::weights::parameters::{ParameterError, load_named_tensors, named_tensors};
 use sedet_data::loading::SkippedImage;
+use sedet_data::text::duration;
 
 /// The losses of one batch.
 #[derive(Debug, Clone)]
@@ -44,15 +46,30 @@ impl Losses {
     }
 }
 
-/// The result of an evaluation.
+/// The result of the evaluation after an epoch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Evaluation {
+pub struct EpochEvaluation {
     /// The score that selects the best checkpoint; higher is better.
     pub score: f64,
     /// The validation loss, if it is computed.
     pub loss: Option<f64>,
     /// The metrics by name.
     pub metrics: Vec<(String, f64)>,
+}
+
+impl fmt::Display for EpochEvaluation {
+    /// Formats the metrics that a line has room for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = self
+            .metrics
+            .iter()
+            .filter_map(|(name, value)| match name.as_str() {
+                "AP" | "AP50" | "AP75" => Some(format!("{name} {value:.3}")),
+                "top1" => Some(format!("top-1 {value:.2} %")),
+                _ => None,
+            });
+        f.write_str(&numbers.collect::<Vec<_>>().join("  "))
+    }
 }
 
 /// The batches of one epoch, and the time spent waiting for them.
@@ -103,7 +120,8 @@ pub trait TrainTask {
         let backward = losses.backward(model);
         (losses, backward)
     }
-    /// Evaluates a model in evaluation mode. Returns `None` if `stop` was set meanwhile.
+    /// Evaluates a model in evaluation mode. `progress` receives the numbers of finished and of all
+    /// images. Returns `None` if `stop` was set meanwhile.
     ///
     /// # Errors
     /// The error of the task.
@@ -111,7 +129,8 @@ pub trait TrainTask {
         &self,
         model: &Self::Model,
         stop: &AtomicBool,
-    ) -> Result<Option<Evaluation>, Self::Error>;
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Option<EpochEvaluation>, Self::Error>;
     /// Returns the images that were skipped so far because they cannot be read.
     fn skipped(&self) -> Vec<SkippedImage> {
         Vec::new()
@@ -283,6 +302,117 @@ pub struct StepReport<'a> {
     pub data_wait: f64,
 }
 
+impl fmt::Display for StepReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "epoch {} iteration {}/{}  {}  lr {:.2e}  {:.1} images/s  data wait {:.0} %",
+            self.epoch + 1,
+            self.iteration,
+            self.iterations,
+            listed(self.losses),
+            self.learning_rate,
+            self.images_per_second,
+            self.data_wait * 100.0,
+        )
+    }
+}
+
+/// Formats losses with their names.
+fn listed(losses: &[(String, f64)]) -> String {
+    let losses = losses.iter();
+    let losses = losses.map(|(name, value)| format!("{name} {value:.3}"));
+    losses.collect::<Vec<_>>().join("  ")
+}
+
+/// The report on an epoch, or on the part of it that this session trained.
+#[derive(Debug, Clone)]
+pub struct EpochReport<'a> {
+    /// The epoch, from 0.
+    pub epoch: usize,
+    /// Number of epochs of the run.
+    pub epochs: usize,
+    /// Means of the loss and its parts over the steps; empty without a step.
+    pub losses: Vec<(String, f64)>,
+    /// The learning rate of the last step.
+    pub learning_rate: f64,
+    /// Seconds of training, without the evaluation.
+    pub seconds: f64,
+    /// Number of images.
+    pub images: usize,
+    /// The evaluation after the epoch, and whether it is the best so far.
+    pub evaluation: Option<(&'a EpochEvaluation, bool)>,
+}
+
+impl fmt::Display for EpochReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epoch {}/{}", self.epoch + 1, self.epochs)?;
+        if let Some((name, value)) = self.losses.first() {
+            write!(f, "  {name} {value:.3}")?;
+        }
+        if let Some((evaluation, is_best)) = self.evaluation {
+            let best = if is_best { " (best so far)" } else { "" };
+            write!(f, "  {evaluation}{best}")?;
+        }
+        if self.images > 0 {
+            let speed = self.images as f64 / self.seconds.max(1e-9);
+            write!(
+                f,
+                "  lr {:.2e}  {speed:.1} images/s  {}",
+                self.learning_rate,
+                duration(self.seconds)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Sums over the steps of an epoch.
+#[derive(Debug, Default)]
+struct EpochSums {
+    steps: usize,
+    losses: Vec<(String, f64)>,
+    learning_rate: f64,
+    seconds: f64,
+    images: usize,
+}
+
+impl EpochSums {
+    fn add(&mut self, losses: &[(String, f64)], learning_rate: f64, seconds: f64, images: usize) {
+        if self.losses.is_empty() {
+            self.losses = losses.iter().map(|(name, _)| (name.clone(), 0.0)).collect();
+        }
+        for (sum, (_, value)) in self.losses.iter_mut().zip(losses) {
+            sum.1 += value;
+        }
+        self.steps += 1;
+        self.learning_rate = learning_rate;
+        self.seconds += seconds;
+        self.images += images;
+    }
+
+    fn report<'a>(
+        self,
+        epoch: usize,
+        epochs: usize,
+        evaluation: Option<(&'a EpochEvaluation, bool)>,
+    ) -> EpochReport<'a> {
+        let mut losses = self.losses;
+        for (_, sum) in &mut losses {
+            *sum /= self.steps as f64;
+        }
+        EpochReport {
+            epoch,
+            epochs,
+            losses,
+            learning_rate: self.learning_rate,
+            seconds: self.seconds,
+            images: self.images,
+            evaluation,
+        }
+    }
+}
+
 /// A run: a task, its directory and its settings.
 #[derive(Debug)]
 pub struct Engine<'a, T: TrainTask> {
@@ -441,12 +571,13 @@ impl<T: TrainTask> Engine<'_, T> {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError<T::Error>> {
         let started = Instant::now();
-        let evaluated = state.progress.evaluated_at == Some(state.progress.iteration);
-        let mut log = EventLog::open(&self.run.path, state.progress.iteration, evaluated)
+        let is_evaluated = state.progress.evaluated_at == Some(state.progress.iteration);
+        let mut log = EventLog::open(&self.run.path, state.progress.iteration, is_evaluated)
             .map_err(|e| self.events_error(e))?;
         while state.progress.epoch < self.config.epochs {
             let end;
-            (state, end) = self.epoch(state, started, &mut log, observer)?;
+            let mut sums = EpochSums::default();
+            (state, end) = self.epoch(state, started, &mut sums, &mut log, observer)?;
             let epoch = state.progress.epoch;
             let due = end != Stretch::EpochDone
                 || epoch + 1 == self.config.epochs
@@ -461,9 +592,10 @@ impl<T: TrainTask> Engine<'_, T> {
                 return Ok(Outcome::Interrupted);
             }
             let mut stop_early = false;
+            let mut evaluated = None;
             if due {
                 observer.evaluating(epoch);
-                let Some((evaluation, is_best)) = self.evaluate(&mut state)? else {
+                let Some((evaluation, is_best)) = self.evaluate(&mut state, observer)? else {
                     return Ok(Outcome::Interrupted);
                 };
                 log.write("eval", state.progress.iteration, &evaluation.metrics)
@@ -481,6 +613,11 @@ impl<T: TrainTask> Engine<'_, T> {
                 }
                 let patience = self.config.patience.unwrap_or(usize::MAX);
                 stop_early = state.progress.evaluations_without_gain >= patience;
+                evaluated = Some((evaluation, is_best));
+            }
+            let evaluated = evaluated.as_ref().map(|(found, is_best)| (found, *is_best));
+            if sums.steps > 0 || evaluated.is_some() {
+                observer.epoch(&sums.report(epoch, self.config.epochs, evaluated));
             }
             if end == Stretch::EpochDone {
                 state.progress.epoch += 1;
@@ -516,6 +653,7 @@ impl<T: TrainTask> Engine<'_, T> {
         &self,
         mut state: State<T::Model>,
         session: Instant,
+        sums: &mut EpochSums,
         log: &mut EventLog,
         observer: &mut dyn Observer,
     ) -> Stretched<T::Model, T::Error> {
@@ -552,7 +690,8 @@ impl<T: TrainTask> Engine<'_, T> {
                     return Err(TrainError::Task(error));
                 }
             };
-            meter.images += group.iter().map(|b| self.task.batch_len(b)).sum::<usize>();
+            let images = group.iter().map(|b| self.task.batch_len(b)).sum::<usize>();
+            meter.images += images;
             let learning_rate = self.learning_rate(&state.progress, total);
             let Some(step) = self.gradients(&state, group, learning_rate)? else {
                 if first_batch == 0 && state.progress.iteration == first_iteration {
@@ -572,7 +711,9 @@ impl<T: TrainTask> Engine<'_, T> {
             }
             state.progress.iteration += 1;
             state.progress.batch = batches.next_batch();
-            state.progress.seconds += started.elapsed().as_secs_f64();
+            let seconds = started.elapsed().as_secs_f64();
+            state.progress.seconds += seconds;
+            sums.add(&step.losses, learning_rate, seconds, images);
             let report = StepReport {
                 iteration: state.progress.iteration,
                 iterations: total,
@@ -682,7 +823,8 @@ impl<T: TrainTask> Engine<'_, T> {
     fn evaluate(
         &self,
         state: &mut State<T::Model>,
-    ) -> Result<Option<(Evaluation, bool)>, TrainError<T::Error>> {
+        observer: &mut dyn Observer,
+    ) -> Result<Option<(EpochEvaluation, bool)>, TrainError<T::Error>> {
         let other_network = |source| TrainError::OtherNetwork {
             path: self.run.path.clone(),
             source,
@@ -693,7 +835,9 @@ impl<T: TrainTask> Engine<'_, T> {
             }
             _ => state.model.valid(),
         };
-        let evaluation = self.task.evaluate(&model, self.stop);
+        let evaluation = self.task.evaluate(&model, self.stop, &mut |done, all| {
+            observer.evaluated_images(done, all);
+        });
         let Some(evaluation) = evaluation.map_err(TrainError::Task)? else {
             return Ok(None);
         };

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::engine::{Evaluation, StepReport};
+use super::engine::{EpochEvaluation, EpochReport, StepReport};
+use super::summary::RunSummary;
+use crate::detection::anchor_fit::{Unreached, WANTED_RECALL};
+use crate::weights::groups::describe;
 use crate::weights::import::ImportReport;
-use sedet_data::text::count;
+use sedet_data::text::{count, duration, printable};
 
 /// Receives the progress of a training run; the library itself prints nothing.
 pub trait Observer {
@@ -13,57 +16,46 @@ pub trait Observer {
     fn step(&mut self, report: &StepReport<'_>);
     /// Is called before an evaluation.
     fn evaluating(&mut self, epoch: usize);
+    /// Is called during an evaluation with the numbers of finished and of all images.
+    fn evaluated_images(&mut self, _done: usize, _all: usize) {}
     /// Is called after an evaluation.
-    fn evaluated(&mut self, epoch: usize, evaluation: &Evaluation, is_best: bool);
+    fn evaluated(&mut self, epoch: usize, evaluation: &EpochEvaluation, is_best: bool);
+    /// Is called once for every epoch, after its evaluation if there is one.
+    fn epoch(&mut self, _report: &EpochReport<'_>) {}
     /// Receives everything else that the user should know.
     fn notice(&mut self, notice: &Notice);
-}
-
-/// The scaling of the recipe's learning rate to the batch size.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ScaledFrom {
-    /// The learning rate of the recipe.
-    pub learning_rate: f64,
-    /// The images per step that it refers to.
-    pub batch_size: usize,
 }
 
 /// A fact about a run, for the user. [`Display`](fmt::Display) formats it as text, on one or more
 /// lines.
 #[derive(Debug, Clone)]
 pub enum Notice {
-    /// A new run was created.
-    Created {
-        /// The directory of the run.
-        run: PathBuf,
-        /// The recipe.
-        recipe: String,
-        /// The learning rate that is used.
-        learning_rate: f64,
-        /// Images per optimizer step.
-        batch_size: usize,
-        /// The recipe's learning rate, where it was scaled.
-        scaled_from: Option<ScaledFrom>,
+    /// The dataset is being opened, which takes time for large ones.
+    Opening {
+        /// The name as the user gave it.
+        dataset: String,
+    },
+    /// The run is about to begin or to continue.
+    Summary(Box<RunSummary>),
+    /// The estimate of the time that the run takes, after the first steps.
+    ExpectedTime {
+        /// Seconds per step.
+        step: f64,
+        /// Seconds of training that are left.
+        remaining: f64,
+        /// Steps that are left.
+        steps: usize,
     },
     /// An interrupted run continues.
     Resuming {
         /// The directory of the run.
         run: PathBuf,
     },
-    /// A detector is trained without pretrained weights.
-    FromScratch,
-    /// The dataset was opened.
-    Dataset {
-        /// The name as the user gave it.
-        name: String,
-        /// Number of training images.
-        train_images: usize,
-        /// Number of boxes in the training images; none for a classification dataset.
-        boxes: Option<usize>,
-        /// Number of validation images.
-        val_images: usize,
-        /// Names of the classes.
-        classes: Vec<String>,
+    /// The run continues with a dataset at another place, whose contents cannot be compared with those
+    /// that it began with: earlier versions stored no fingerprint.
+    UnverifiedDataset {
+        /// The dataset.
+        dataset: String,
     },
     /// A warning about the dataset.
     DatasetNote(String),
@@ -74,14 +66,12 @@ pub enum Notice {
         /// Boxes with a side below one pixel.
         degenerate: usize,
     },
-    /// The network was built.
-    Network {
-        /// Its name.
-        name: String,
-        /// Number of parameters.
-        parameters: usize,
-        /// The device.
-        device: String,
+    /// The anchors match too few of the boxes.
+    LowAnchorRecall {
+        /// Share of the boxes with an anchor of at least IoU 0.5, from 0 to 1.
+        recall: f64,
+        /// What most of the other boxes have in common.
+        cause: Option<Unreached>,
     },
     /// A third-party weights file was read.
     Imported(ImportReport),
@@ -142,50 +132,24 @@ pub enum Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Created {
-                run,
-                recipe,
-                learning_rate,
-                batch_size,
-                scaled_from,
-            } => {
-                write!(
-                    f,
-                    "recipe {recipe} -> {}; learning rate {learning_rate:.4}",
-                    run.display()
-                )?;
-                match scaled_from {
-                    Some(from) => write!(
-                        f,
-                        " ({} scaled from batch {} to batch {batch_size})",
-                        from.learning_rate, from.batch_size
-                    ),
-                    None => write!(f, " (batch {batch_size})"),
-                }
-            }
-            Self::Resuming { run } => write!(f, "resuming {}", run.display()),
-            Self::FromScratch => f.write_str(
-                "training from scratch: all layers trainable, batch-norm statistics updated",
+            Self::Opening { dataset } => write!(f, "opening {}", printable(dataset)),
+            Self::Summary(summary) => write!(f, "{summary}"),
+            Self::ExpectedTime {
+                step,
+                remaining,
+                steps,
+            } => write!(
+                f,
+                "expected time: {} of training for {} ({step:.2} s each), plus evaluations",
+                duration(*remaining),
+                count(*steps, "more step")
             ),
-            Self::Dataset {
-                name,
-                train_images,
-                boxes,
-                val_images,
-                classes,
-            } => {
-                write!(f, "{name}: {}", count(*train_images, "training image"))?;
-                if let Some(boxes) = boxes {
-                    write!(f, " ({})", count(*boxes, "box"))?;
-                }
-                write!(
-                    f,
-                    ", {}; {}: {}",
-                    count(*val_images, "validation image"),
-                    count(classes.len(), "class"),
-                    first_names(classes)
-                )
-            }
+            Self::Resuming { run } => write!(f, "resuming {}", run.display()),
+            Self::UnverifiedDataset { dataset } => write!(
+                f,
+                "warning: {}: cannot be compared with the data that this run began with",
+                printable(dataset)
+            ),
             Self::DatasetNote(note) => write!(f, "note: {note}"),
             Self::IgnoredAnnotations { crowds, degenerate } => write!(
                 f,
@@ -193,15 +157,18 @@ impl fmt::Display for Notice {
                 count(*crowds, "crowd annotation"),
                 count(*degenerate, "box")
             ),
-            Self::Network {
-                name,
-                parameters,
-                device,
-            } => write!(
-                f,
-                "{name}, {:.2} M parameters, on {device}",
-                *parameters as f64 / 1e6
-            ),
+            Self::LowAnchorRecall { recall, cause } => {
+                write!(
+                    f,
+                    "warning: anchor recall {:.1} % at IoU 0.5, below {:.0} %",
+                    100.0 * recall,
+                    100.0 * WANTED_RECALL
+                )?;
+                match cause {
+                    Some(cause) => write!(f, ": {cause}"),
+                    None => Ok(()),
+                }
+            }
             Self::Imported(report) => {
                 let lines = report.lines().into_iter();
                 let lines: Vec<String> = lines.map(|line| format!("weights: {line}")).collect();
@@ -226,13 +193,13 @@ impl fmt::Display for Notice {
                  those of the dataset: reinitializing the prediction layers",
             ),
             Self::RandomlyInitialized(names) => {
-                write!(f, "weights: randomly initialized: {}", tensors(names))
+                write!(f, "weights: randomly initialized: {}", describe(names))
             }
             Self::UnusedWeights(names) => {
                 write!(
                     f,
                     "weights: not in this network, skipped: {}",
-                    tensors(names)
+                    describe(names)
                 )
             }
             Self::SettingWarning(warning) => write!(f, "warning: {warning}"),
@@ -259,48 +226,15 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Number of tensors, or of groups of tensors, that a line lists.
-const LISTED: usize = 8;
-
-/// Lists a few tensors by name, and many by their number and the modules that they belong to.
-fn tensors(names: &[String]) -> String {
-    if names.len() <= LISTED {
-        return names.join(", ");
-    }
-    let mut modules: Vec<(&str, usize)> = Vec::new();
-    for name in names {
-        let module = module_of(name);
-        match modules.iter_mut().find(|(known, _)| *known == module) {
-            Some((_, tensors)) => *tensors += 1,
-            None => modules.push((module, 1)),
+impl Notice {
+    /// Returns what a list shows below the notice, one line each.
+    pub fn details(&self) -> &[String] {
+        match self {
+            Self::SkippedInTraining { reasons, .. } | Self::SkippedInEvaluation { reasons } => {
+                reasons
+            }
+            _ => &[],
         }
-    }
-    let listed = modules.iter().take(LISTED);
-    let listed: Vec<String> = listed
-        .map(|(module, tensors)| format!("{module} ({tensors})"))
-        .collect();
-    let end = if modules.len() > LISTED { ", ..." } else { "" };
-    format!(
-        "{}: {}{end}",
-        count(names.len(), "tensor"),
-        listed.join(", ")
-    )
-}
-
-/// Returns the first two parts of a tensor's name, such as `backbone.layer1`, without the name of the tensor
-/// within its module.
-fn module_of(name: &str) -> &str {
-    let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
-    let end = module.match_indices('.').nth(1).map(|(at, _)| at);
-    &module[..end.unwrap_or(module.len())]
-}
-
-/// Returns the first names of a long list.
-fn first_names(names: &[String]) -> String {
-    if names.len() > 10 {
-        format!("{}, ...", names[..8].join(", "))
-    } else {
-        names.join(", ")
     }
 }
 
@@ -309,64 +243,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dataset_is_summarized_with_correct_plurals_and_its_first_classes() {
-        let dataset = |classes: usize| Notice::Dataset {
-            name: "cells".into(),
-            train_images: 1,
-            boxes: Some(2),
-            val_images: 3,
-            classes: (0..classes).map(|n| format!("c{n}")).collect(),
+    fn many_tensors_are_listed_by_the_part_of_the_network() {
+        let names = |count: usize| -> Vec<String> {
+            (0..count)
+                .map(|block| format!("backbone.layer1.{block}.se.fc1.weight"))
+                .collect()
         };
         assert_eq!(
-            dataset(1).to_string(),
-            "cells: 1 training image (2 boxes), 3 validation images; 1 class: c0"
+            Notice::RandomlyInitialized(names(64)).to_string(),
+            "weights: randomly initialized: SE units: 64 tensors"
         );
-        let many = dataset(11).to_string();
-        assert!(many.ends_with("11 classes: c0, c1, c2, c3, c4, c5, c6, c7, ..."));
+        assert_eq!(
+            Notice::UnusedWeights(names(1)).to_string(),
+            "weights: not in this network, skipped: backbone.layer1.0.se.fc1.weight"
+        );
     }
 
     #[test]
-    fn many_tensors_are_listed_by_their_number_and_modules() {
-        let few = Notice::RandomlyInitialized(vec!["head.weight".into(), "head.bias".into()]);
-        assert_eq!(
-            few.to_string(),
-            "weights: randomly initialized: head.weight, head.bias"
-        );
-        let names = |modules: usize| -> Vec<String> {
-            let blocks = (0..modules).flat_map(|m| {
-                (0..6).map(move |block| format!("backbone.layer{m}.{block}.conv1.weight"))
-            });
-            blocks.chain(["head.weight".to_string()]).collect()
-        };
-        assert_eq!(
-            Notice::UnusedWeights(names(2)).to_string(),
-            "weights: not in this network, skipped: 13 tensors: backbone.layer0 (6), backbone.layer1 (6), \
-             head (1)"
-        );
-        let many = Notice::RandomlyInitialized(names(20)).to_string();
-        assert!(
-            many.starts_with("weights: randomly initialized: 121 tensors: "),
-            "{many}"
-        );
-        assert!(many.ends_with("backbone.layer7 (6), ..."), "{many}");
-    }
-
-    #[test]
-    fn a_scaled_learning_rate_names_both_batch_sizes() {
-        let notice = Notice::Created {
-            run: "runs/a".into(),
-            recipe: "coco-torchvision".into(),
-            learning_rate: 0.0025,
-            batch_size: 2,
-            scaled_from: Some(ScaledFrom {
-                learning_rate: 0.02,
-                batch_size: 16,
-            }),
+    fn the_expected_time_names_the_steps_that_are_left() {
+        let notice = Notice::ExpectedTime {
+            step: 0.5,
+            remaining: 0.5 * 1500.0,
+            steps: 1500,
         };
         assert_eq!(
             notice.to_string(),
-            "recipe coco-torchvision -> runs/a; learning rate 0.0025 (0.02 scaled from batch 16 to \
-             batch 2)"
+            "expected time: 12 min 30 s of training for 1500 more steps (0.50 s each), plus evaluations"
+        );
+    }
+
+    #[test]
+    fn a_low_anchor_recall_is_explained() {
+        let notice = Notice::LowAnchorRecall {
+            recall: 0.82,
+            cause: Some(Unreached::Tiny { share: 0.9 }),
+        };
+        let text = notice.to_string();
+        assert!(
+            text.starts_with(
+                "warning: anchor recall 82.0 % at IoU 0.5, below 97 %: 90 % of the other boxes"
+            ),
+            "{text}"
         );
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::weights::load::{BEST_CHECKPOINT, LAST_CHECKPOINT};
 use sedet_data::atomic::{keep_as, remove_unfinished, write_atomically};
 use sedet_data::directory::create_directory;
 
@@ -18,6 +19,20 @@ pub enum RunDirError {
     )]
     Exists {
         /// The directory.
+        path: PathBuf,
+    },
+    /// The directory contains other files than those of a run.
+    #[error("{}: not empty: contains {entry}, which is not part of a run", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// The name of one of the files.
+        entry: String,
+    },
+    /// A file from which no run can be resumed.
+    #[error("{}: a run is resumed from its directory or its {LAST_CHECKPOINT}", path.display())]
+    NotARun {
+        /// The file.
         path: PathBuf,
     },
     /// There is no run to resume.
@@ -58,6 +73,12 @@ pub struct RunDir {
 /// The subdirectories of a run.
 const SUBDIRECTORIES: [&str; 2] = ["checkpoints", "results"];
 
+/// The file that a process locks.
+const LOCK: &str = "lock";
+
+/// The record of how a run was started. It marks a directory as one of a run.
+pub(super) const LAUNCH: &str = "launch.json";
+
 impl RunDir {
     /// Returns the paths in a directory without checking its contents.
     pub fn at(path: &Path) -> Self {
@@ -89,7 +110,16 @@ impl RunDir {
         Ok(run)
     }
 
-    /// A directory in which a run was killed before its first checkpoint counts as empty.
+    /// Checks that a run can begin in a directory, without creating it.
+    ///
+    /// # Errors
+    /// It contains a run, or other files.
+    pub fn check_new(path: &Path) -> Result<(), RunDirError> {
+        Self::at(path).must_be_new()
+    }
+
+    /// A directory in which a run was killed before its first checkpoint counts as empty. Any other file
+    /// belongs to the user, and a run would overwrite it or hide among it.
     fn must_be_new(&self) -> Result<(), RunDirError> {
         let of_a_run = [
             self.last_checkpoint(),
@@ -101,7 +131,55 @@ impl RunDir {
                 path: self.path.clone(),
             });
         }
-        Ok(())
+        match self.first_entry() {
+            Some(entry) if !self.path.join(LAUNCH).is_file() => Err(RunDirError::NotEmpty {
+                path: self.path.clone(),
+                entry,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the first entry of the directory, by name, that a run does not have before its launch is
+    /// recorded. Hidden files do not count: systems and version control create them.
+    fn first_entry(&self) -> Option<String> {
+        let is_empty = |name: &str| {
+            let mut entries = fs::read_dir(self.path.join(name)).into_iter().flatten();
+            entries.next().is_none()
+        };
+        let of_a_new_run =
+            |name: &str| name == LOCK || SUBDIRECTORIES.contains(&name) && is_empty(name);
+        fs::read_dir(&self.path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| !name.starts_with('.') && !of_a_new_run(name))
+            .min()
+    }
+
+    /// Returns the directory of the run that a path stands for: the directory itself, or that of a last
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// Any other file.
+    pub fn of_path(path: &Path) -> Result<PathBuf, RunDirError> {
+        if !path.is_file() {
+            return Ok(path.to_path_buf());
+        }
+        let directory = path.ancestors().nth(2);
+        directory
+            .filter(|directory| path.ends_with(LAST_CHECKPOINT) && directory.join(LAUNCH).is_file())
+            .map(|directory| {
+                if directory.as_os_str().is_empty() {
+                    PathBuf::from(".")
+                } else {
+                    directory.to_path_buf()
+                }
+            })
+            .ok_or_else(|| RunDirError::NotARun {
+                path: path.to_path_buf(),
+            })
     }
 
     /// Opens the directory of an interrupted run for reading.
@@ -141,7 +219,7 @@ impl RunDir {
 
     /// Locks the directory for this process.
     fn lock(&mut self) -> Result<(), RunDirError> {
-        let path = self.path.join("lock");
+        let path = self.path.join(LOCK);
         let io = |source| RunDirError::Io {
             path: path.clone(),
             source,
@@ -178,9 +256,14 @@ impl RunDir {
         self.path.join("config.toml")
     }
 
+    /// Returns the path of the log, the lines that were shown to the user.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log.txt")
+    }
+
     /// Returns the checkpoint that training resumes from.
     pub fn last_checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoints/last.safetensors")
+        self.path.join(LAST_CHECKPOINT)
     }
 
     /// Returns the previous [`last_checkpoint`](Self::last_checkpoint), for the case that the last
@@ -206,7 +289,7 @@ impl RunDir {
 
     /// Returns the path of the best weights so far.
     pub fn best_checkpoint(&self) -> PathBuf {
-        self.path.join("checkpoints/best.safetensors")
+        self.path.join(BEST_CHECKPOINT)
     }
 
     /// Returns the directory for detections, metrics and images of evaluations.
@@ -250,6 +333,7 @@ mod tests {
         assert!(run.results().is_dir() && path.join("checkpoints").is_dir());
         run.write("config.toml", "[train]\n").unwrap();
         assert_eq!(fs::read_to_string(run.config()).unwrap(), "[train]\n");
+        run.write(LAUNCH, "{}").unwrap();
         drop(run);
         // The process was killed while the first checkpoint was written.
         let half = path.join("checkpoints/.last.safetensors.unfinished-7-0");
@@ -261,6 +345,43 @@ mod tests {
         for part in ["runs/first", "already contains a run"] {
             assert!(refused.contains(part), "{part}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_directory_with_other_files_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".gitignore"), "").unwrap();
+        RunDir::create(dir.path()).unwrap();
+        // The process was killed before it recorded its launch.
+        RunDir::create(dir.path()).unwrap();
+        for name in ["config.toml", "results/mine.csv", "notes.txt"] {
+            let file = dir.path().join(name);
+            fs::write(&file, "mine").unwrap();
+            let message = RunDir::create(dir.path()).unwrap_err().to_string();
+            let entry = name.split('/').next().unwrap();
+            assert!(message.contains(&format!("contains {entry},")), "{message}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+            fs::remove_file(&file).unwrap();
+        }
+        RunDir::create(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_run_is_found_by_its_directory_or_its_last_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path()).unwrap();
+        run.write(LAUNCH, "{}").unwrap();
+        for file in [run.last_checkpoint(), run.best_checkpoint()] {
+            fs::write(file, "").unwrap();
+        }
+        assert_eq!(RunDir::of_path(dir.path()).unwrap(), dir.path());
+        assert_eq!(RunDir::of_path(&run.last_checkpoint()).unwrap(), dir.path());
+        let message = RunDir::of_path(&run.best_checkpoint())
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("last.safetensors"), "{message}");
+        let missing = dir.path().join("gone");
+        assert_eq!(RunDir::of_path(&missing).unwrap(), missing);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::tensor::{Device, TensorData};
 
 use super::foreign::{Container, ForeignError, ForeignFile};
+use super::groups::{LISTED, describe};
 use super::layouts::{ExternalTensor, Form, Layout, recognize};
 use super::load::LoadedWeights;
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
@@ -165,25 +166,46 @@ impl ImportReport {
             self.mismatched.len(),
             self.skipped.len()
         ));
-        for (native, external) in &self.missing {
+        let names = |tensors: &mut dyn Iterator<Item = &String>| -> Vec<String> {
+            tensors.cloned().collect()
+        };
+        if self.missing.len() > LISTED {
+            let names = names(&mut self.missing.iter().map(|(native, _)| native));
             lines.push(format!(
-                "missing: {external} (for {native}); randomly initialized"
+                "missing: {}; randomly initialized",
+                describe(&names)
             ));
+        } else {
+            lines.extend(self.missing.iter().map(|(native, external)| {
+                format!("missing: {external} (for {native}); randomly initialized")
+            }));
         }
-        for m in &self.mismatched {
+        if self.mismatched.len() > LISTED {
+            let names = names(&mut self.mismatched.iter().map(|m| &m.native));
             lines.push(format!(
-                "another shape: {} is {:?} in the file, the network needs {:?}; randomly initialized",
-                m.external, m.found, m.expected
+                "another shape: {}; randomly initialized",
+                describe(&names)
             ));
+        } else {
+            lines.extend(self.mismatched.iter().map(|m| {
+                format!(
+                    "another shape: {} is {:?} in the file, the network needs {:?}; randomly initialized",
+                    m.external, m.found, m.expected
+                )
+            }));
         }
-        let mut skipped: Vec<&String> = self.skipped.iter().collect();
+        let mut skipped = self.skipped.clone();
         for prefix in &self.other_networks {
             let before = skipped.len();
             skipped.retain(|name| !name.starts_with(prefix.as_str()));
             let tensors = sedet_data::text::count(before - skipped.len(), "tensor");
             lines.push(format!("skipped: {tensors} of another network, '{prefix}'"));
         }
-        lines.extend(skipped.iter().map(|name| format!("skipped: {name}")));
+        if skipped.len() > LISTED {
+            lines.push(format!("skipped: {}", describe(&skipped)));
+        } else {
+            lines.extend(skipped.iter().map(|name| format!("skipped: {name}")));
+        }
         lines
     }
 }

@@ -9,6 +9,33 @@ use super::parameters::NamedTensors;
 use crate::spec::ModelSpec;
 use sedet_data::text::count;
 
+/// The best weights of a run, relative to its directory.
+pub const BEST_CHECKPOINT: &str = "checkpoints/best.safetensors";
+/// The checkpoint that a run resumes from, relative to its directory.
+pub const LAST_CHECKPOINT: &str = "checkpoints/last.safetensors";
+
+/// Returns the weights file that a path stands for: for the directory of a run, or that of its
+/// checkpoints, the best checkpoint, or before the first evaluation the last one; for anything else the
+/// path itself.
+///
+/// # Errors
+/// A directory without either checkpoint.
+pub fn weights_file(path: &Path) -> Result<PathBuf, LoadError> {
+    if !path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    let names = [BEST_CHECKPOINT, LAST_CHECKPOINT].map(Path::new);
+    let of_run = names.map(|name| path.join(name));
+    let within = names.map(|name| path.join(name.file_name().unwrap_or_default()));
+    of_run
+        .into_iter()
+        .chain(within)
+        .find(|file| file.is_file())
+        .ok_or_else(|| LoadError::NoCheckpoint {
+            path: path.to_path_buf(),
+        })
+}
+
 /// The error of reading weights; every message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -18,6 +45,12 @@ pub enum LoadError {
     /// A third-party file.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// A directory without a checkpoint of a run.
+    #[error("{}: a directory without a checkpoint (no {BEST_CHECKPOINT})", path.display())]
+    NoCheckpoint {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A checkpoint with values that no network can compute with.
     #[error("{}: tensor {tensor} has {problem}", path.display())]
     Values {
@@ -51,7 +84,7 @@ pub enum LoadError {
 /// A weights file and how to read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightsFile {
-    /// The file.
+    /// The file, or the directory of a run (see [`weights_file`]).
     pub path: PathBuf,
     /// The layout of a third-party file; none detects it from the tensor names.
     pub layout: Option<Layout>,
@@ -78,17 +111,18 @@ impl WeightsFile {
     /// # Errors
     /// See [`LoadError`].
     pub fn load(&self, report: &mut dyn FnMut(&ImportReport)) -> Result<LoadedWeights, LoadError> {
+        let path = weights_file(&self.path)?;
         let options = ImportOptions {
             layout: self.layout,
             skip_unknown: self.skip_unknown,
         };
-        let loaded = load_weights(&self.path, options)?;
+        let loaded = load_weights(&path, options)?;
         match &loaded.report {
             Some(found) => {
                 report(found);
                 if self.strict && !found.is_complete() {
                     return Err(LoadError::NotStrict {
-                        path: self.path.clone(),
+                        path,
                         missing: found.missing.len(),
                         mismatched: found.mismatched.len(),
                         unused: found.skipped.len(),
@@ -96,9 +130,7 @@ impl WeightsFile {
                 }
             }
             None if self.layout.is_some() => {
-                return Err(LoadError::LayoutOfCheckpoint {
-                    path: self.path.clone(),
-                });
+                return Err(LoadError::LayoutOfCheckpoint { path });
             }
             None => {}
         }
@@ -131,7 +163,8 @@ impl From<Checkpoint> for LoadedWeights {
     }
 }
 
-/// Reads a sedet checkpoint or imports a third-party file.
+/// Reads a sedet checkpoint or imports a third-party file. The directory of a run stands for its best
+/// checkpoint; see [`weights_file`].
 ///
 /// `options` tell how a third-party file is read, such as `None` for a layout that is detected. They are
 /// ignored for a sedet checkpoint.
@@ -142,12 +175,13 @@ pub fn load_weights(
     path: &Path,
     options: impl Into<ImportOptions>,
 ) -> Result<LoadedWeights, LoadError> {
-    if !Checkpoint::is_native(path)? {
-        return Ok(import(path, options)?);
+    let path = weights_file(path)?;
+    if !Checkpoint::is_native(&path)? {
+        return Ok(import(&path, options)?);
     }
-    let loaded = LoadedWeights::from(Checkpoint::load(path)?);
+    let loaded = LoadedWeights::from(Checkpoint::load(&path)?);
     check_values(&loaded.weights).map_err(|(tensor, problem)| LoadError::Values {
-        path: path.to_path_buf(),
+        path,
         tensor,
         problem,
     })?;
@@ -173,4 +207,31 @@ fn check_values(weights: &NamedTensors) -> Result<(), (String, String)> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_of_a_run_stands_for_its_best_checkpoint() {
+        let run = tempfile::tempdir().unwrap();
+        let path = run.path();
+        let message = weights_file(path).unwrap_err().to_string();
+        assert!(
+            message.ends_with("(no checkpoints/best.safetensors)"),
+            "{message}"
+        );
+        std::fs::create_dir(path.join("checkpoints")).unwrap();
+        for name in [LAST_CHECKPOINT, BEST_CHECKPOINT] {
+            std::fs::write(path.join(name), "").unwrap();
+            assert_eq!(weights_file(path).unwrap(), path.join(name));
+        }
+        let within = weights_file(&path.join("checkpoints")).unwrap();
+        assert_eq!(within, path.join(BEST_CHECKPOINT));
+        let file = path.join(LAST_CHECKPOINT);
+        assert_eq!(weights_file(&file).unwrap(), file);
+        let missing = path.join("gone.pth");
+        assert_eq!(weights_file(&missing).unwrap(), missing);
+    }
 }

@@ -5,11 +5,12 @@
 //! - [`foreign`]: third-party file formats; [`layouts`]: third-party tensor names; [`import`]:
 //!   their import;
 //! - [`load`]: loading of checkpoints and third-party files; [`export`]: files for other libraries;
-//!   [`onnx`]: ONNX models.
+//!   [`onnx`]: ONNX models; [`groups`]: groups of tensors in messages.
 
 pub mod checkpoint;
 pub mod export;
 pub mod foreign;
+pub mod groups;
 pub mod import;
 pub mod layouts;
 pub mod load;

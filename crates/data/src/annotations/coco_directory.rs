@@ -7,26 +7,35 @@
 //! annotations/instances_val2017.json     val2017/
 //! ```
 //!
-//! [`CocoFormat`] accepts any directory with COCO JSON annotations. For a split (train, val, test) it
-//! uses the first of these that exists, in this order:
+//! [`CocoFormat`] accepts any directory with COCO JSON annotations, and a COCO JSON file on its own. For
+//! a split (train, val, test) it uses the first of these that exists, in this order:
 //!
 //! 1. `annotations/instances_SPLIT2017.json`, else the only `annotations/instances_SPLIT*.json`
 //! 2. `annotations/SPLIT.json`
 //! 3. `instances_SPLIT.json`
 //! 4. `SPLIT.json`
 //! 5. `SPLIT/_annotations.coco.json` (Roboflow)
+//! 6. the only COCO JSON file in the directory or in `annotations` that has the split as a word of its
+//!    name, such as `train_annotations.json`
+//! 7. the only COCO JSON file in `SPLIT/`
 //!
-//! where the directory and files of `val` may also be called `valid` or `validation`. The images are looked
-//! for in `SPLIT2017/`, `SPLIT/`, `images/SPLIT2017/`, `images/SPLIT/`, `images/`, beside the JSON file,
-//! and in the directory itself; the first that contains the first listed image is used.
+//! where `train` may also be called `training`, `val` `valid` or `validation`, and `test` `testing`, in
+//! any capitals. If no split is found, the only COCO JSON file in the directory or in `annotations`,
+//! such as `result.json` (Label Studio), `instances_default.json` (CVAT) or `labels.json` (FiftyOne), is
+//! train. The images are looked for in `SPLIT2017/`, `SPLIT/`, `images/SPLIT2017/`, `images/SPLIT/`,
+//! `images/default/`, `images/`, `JPEGImages/`, `data/`, beside the JSON file, and in the directory
+//! itself; the first that contains the first listed image is used.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
 use crate::annotations::coco::write_coco_to;
+use crate::annotations::foreign::foreign_annotations;
 use crate::annotations::format::{
-    AnnotationFormat, Output, PlacedSplit, Reader, Written, WrittenSplit,
+    AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, StoredBox,
 };
+use crate::annotations::image_files::{Folder, has_extension};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles, image_directories, join};
 use crate::atomic::write_atomically;
 
@@ -44,44 +53,60 @@ impl AnnotationFormat for CocoFormat {
     }
 
     fn files(&self) -> String {
-        candidates(Split::Train)
+        let fixed = fixed_candidates("train");
+        join(std::iter::once("annotations/instances_train*.json".to_owned()).chain(fixed))
     }
 
-    fn recognize(&self, root: &Path) -> Result<bool, DataError> {
-        // Ambiguous files are COCO's, too; `splits` reports the error.
-        Ok(Split::ALL
-            .into_iter()
-            .any(|split| !matches!(find_annotations(root, split), Ok(None))))
-    }
-
-    fn splits(&self, root: &Path) -> Result<Vec<SplitFiles>, DataError> {
-        let mut splits = Vec::new();
-        for split in Split::ALL {
-            if let Some(annotations) = find_annotations(root, split)? {
-                splits.push(SplitFiles {
+    fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError> {
+        if path.is_file() {
+            // Whatever else is wrong with a JSON file, the reader says what.
+            if !has_extension(path, "json") || foreign_annotations(path).is_some() {
+                return Ok(None);
+            }
+            return Ok(Some(FoundSplits {
+                splits: vec![SplitFiles::of_file(path, None)],
+                reason: "a COCO JSON file".to_owned(),
+            }));
+        }
+        let found = find_annotations(path)?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let relative = found.iter().map(|(_, file)| {
+            let file = file.strip_prefix(path).unwrap_or(file);
+            file.display().to_string()
+        });
+        Ok(Some(FoundSplits {
+            reason: join(relative),
+            splits: found
+                .into_iter()
+                .map(|(split, annotations)| SplitFiles {
                     format: &Self,
                     split,
-                    image_directories: image_directories(root, &annotations, split),
+                    image_directories: image_directories(path, &annotations, split),
                     annotations,
-                });
-            }
-        }
-        if splits.is_empty() {
-            return Err(no_annotations(root, Split::Train).into());
-        }
-        Ok(splits)
+                })
+                .collect(),
+        }))
     }
 
     fn reader(&self) -> Reader {
         Reader::CocoJson
     }
 
+    fn stored_box(&self, found: &StoredBox) -> Result<[f64; 4], &'static str> {
+        Ok(found.xywh)
+    }
+
     fn image_path(&self, split: Split, file_name: &str) -> String {
         format!("{split}/{file_name}")
     }
 
-    fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<Written, DataError> {
-        let mut written = Written::default();
+    fn lists_classes(&self) -> bool {
+        true
+    }
+
+    fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<(), DataError> {
         for placed in splits {
             let split = placed.annotations.split;
             let prefix = format!("{split}/");
@@ -93,13 +118,8 @@ impl AnnotationFormat for CocoFormat {
             let path = output.path(&format!("annotations/instances_{split}.json"))?;
             write_atomically(&path, |mut out| write_coco_to(&store, &mut out))
                 .map_err(|source| DataError::io(&path, source))?;
-            written.splits.push(WrittenSplit {
-                split,
-                images: store.image_count(),
-                boxes: store.annotation_count(),
-            });
         }
-        Ok(written)
+        Ok(())
     }
 }
 
@@ -115,7 +135,8 @@ pub fn find_coco(data_dir: &Path, split: Split) -> Result<SplitFiles, LayoutErro
         });
     }
     if split == Split::Test {
-        return Err(no_annotations(data_dir, split));
+        let root = data_dir.to_owned();
+        return Err(LayoutError::NoTestAnnotations { root });
     }
     let annotations = data_dir
         .join("annotations")
@@ -146,69 +167,177 @@ pub fn find_coco(data_dir: &Path, split: Split) -> Result<SplitFiles, LayoutErro
     })
 }
 
-fn no_annotations(root: &Path, split: Split) -> LayoutError {
-    LayoutError::NoAnnotations {
-        root: root.to_owned(),
-        split,
-        expected: candidates(split),
+/// Returns the candidates of a split name after the `annotations/instances_SPLIT*.json` rule, in order.
+fn fixed_candidates(name: &str) -> [String; 4] {
+    [
+        format!("annotations/{name}.json"),
+        format!("instances_{name}.json"),
+        format!("{name}.json"),
+        format!("{name}/_annotations.coco.json"),
+    ]
+}
+
+/// Finds the annotation files of a directory.
+fn find_annotations(root: &Path) -> Result<Vec<(Split, PathBuf)>, LayoutError> {
+    let folders = Folders::of(root);
+    let mut found = Vec::new();
+    for split in Split::ALL {
+        found.extend(folders.find(split)?.map(|file| (split, file)));
     }
-}
-
-/// Returns the candidates after the `annotations/instances_SPLIT*.json` rule, in order.
-fn fixed_candidates(split: Split) -> impl Iterator<Item = String> {
-    let each_name =
-        move |path: fn(&str) -> String| split.names().iter().map(move |name| path(name));
-    each_name(|name| format!("annotations/{name}.json"))
-        .chain(each_name(|name| format!("instances_{name}.json")))
-        .chain(each_name(|name| format!("{name}.json")))
-        .chain(each_name(|name| format!("{name}/_annotations.coco.json")))
-}
-
-fn candidates(split: Split) -> String {
-    join(
-        std::iter::once(format!("annotations/instances_{split}*.json"))
-            .chain(fixed_candidates(split)),
-    )
-}
-
-fn find_annotations(root: &Path, split: Split) -> Result<Option<PathBuf>, LayoutError> {
-    let directory = root.join("annotations");
-    let standard = directory.join(format!("instances_{split}2017.json"));
-    if standard.is_file() {
-        return Ok(Some(standard));
+    if found.is_empty() {
+        let unnamed = folders.unnamed();
+        found.extend(only(root, Split::Train, unnamed)?.map(|file| (Split::Train, file)));
     }
-    let mut found: Vec<PathBuf> = std::fs::read_dir(&directory)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| {
-                name.starts_with(&format!("instances_{split}")) && name.ends_with(".json")
-            })
-        })
-        .collect();
-    found.sort();
-    match found.len() {
-        0 => {}
-        1 => return Ok(found.pop()),
-        _ => {
-            return Err(LayoutError::Ambiguous {
-                root: root.to_owned(),
-                split,
-                found: join(
-                    found
-                        .iter()
-                        .filter_map(|path| path.file_name())
-                        .map(Path::new)
-                        .map(Path::display),
-                ),
-            });
+    Ok(found)
+}
+
+/// The directory of a dataset and its subdirectory of annotations.
+struct Folders<'r> {
+    root: &'r Path,
+    folder: Folder,
+    annotations: Option<Folder>,
+}
+
+impl<'r> Folders<'r> {
+    fn of(root: &'r Path) -> Self {
+        let folder = Folder::of(root);
+        let annotations = folder.directory(&["annotations"]);
+        Self {
+            root,
+            annotations: annotations.map(|path| Folder::of(&path)),
+            folder,
         }
     }
-    Ok(fixed_candidates(split)
-        .map(|candidate| root.join(candidate))
-        .find(|path| path.is_file()))
+
+    /// Finds the annotation file of a split.
+    fn find(&self, split: Split) -> Result<Option<PathBuf>, LayoutError> {
+        let in_annotations: Vec<PathBuf> = self
+            .annotations
+            .iter()
+            .flat_map(|folder| folder.files_with("json"))
+            .filter(|path| stem(path).starts_with(&format!("instances_{split}")))
+            .collect();
+        let standard = format!("instances_{split}2017");
+        if let Some(standard) = in_annotations.iter().find(|path| stem(path) == standard) {
+            return Ok(Some(standard.clone()));
+        }
+        if let Some(file) = only(self.root, split, in_annotations)? {
+            return Ok(Some(file));
+        }
+        let is_split = |path: &PathBuf| Split::of_name(&stem(path)) == Some(split);
+        let annotations = self.annotations.as_ref();
+        let mut in_annotations = annotations.into_iter().flat_map(|f| f.files_with("json"));
+        let mut in_root = self.folder.files_with("json");
+        let of_instances = |path: &PathBuf| {
+            let stem = stem(path);
+            let name = stem.strip_prefix("instances_");
+            name.and_then(Split::of_name) == Some(split)
+        };
+        let directory = self.folder.split_directory(split);
+        let roboflow = directory
+            .as_ref()
+            .map(|path| path.join("_annotations.coco.json"));
+        let named = in_annotations
+            .find(is_split)
+            .or_else(|| in_root.find(of_instances))
+            .or_else(|| self.folder.files_with("json").find(is_split))
+            .or_else(|| roboflow.filter(|path| path.is_file()));
+        if named.is_some() {
+            return Ok(named);
+        }
+        let is_meant = |path: &PathBuf| Split::in_name(&stem(path)) == Some(split);
+        let by_word = self
+            .json_files()
+            .filter(is_meant)
+            .filter(|path| looks_like_coco(path));
+        if let Some(file) = only(self.root, split, by_word.collect())? {
+            return Ok(Some(file));
+        }
+        let Some(directory) = directory else {
+            return Ok(None);
+        };
+        /// A directory with more has a file for each image.
+        const FILES: usize = 8;
+        let folder = Folder::of(&directory);
+        let files: Vec<PathBuf> = folder.files_with("json").take(FILES + 1).collect();
+        if files.len() > FILES {
+            return Ok(None);
+        }
+        let files = files.into_iter().filter(|path| looks_like_coco(path));
+        only(self.root, split, files.collect())
+    }
+
+    fn json_files(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let annotations = self.annotations.iter();
+        let in_annotations = annotations.flat_map(|folder| folder.files_with("json"));
+        self.folder.files_with("json").chain(in_annotations)
+    }
+
+    /// Returns the COCO files whose name contains no split.
+    fn unnamed(&self) -> Vec<PathBuf> {
+        /// A directory with more has a file for each image.
+        const FILES: usize = 32;
+        let files: Vec<PathBuf> = self.json_files().take(FILES + 1).collect();
+        if files.len() > FILES {
+            return Vec::new();
+        }
+        let unnamed = files.into_iter();
+        unnamed
+            .filter(|path| Split::in_name(&stem(path)).is_none() && looks_like_coco(path))
+            .collect()
+    }
+}
+
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().to_lowercase()
+}
+
+/// Returns the only file, and reports several.
+fn only(
+    root: &Path,
+    split: Split,
+    mut files: Vec<PathBuf>,
+) -> Result<Option<PathBuf>, LayoutError> {
+    files.sort();
+    if files.len() > 1 {
+        let names = files.iter().filter_map(|path| path.file_name());
+        return Err(LayoutError::Ambiguous {
+            root: root.to_owned(),
+            split,
+            found: join(names.map(Path::new).map(Path::display)),
+        });
+    }
+    Ok(files.pop())
+}
+
+/// Returns whether a JSON file begins as COCO annotations of boxes do. A file of hundreds of megabytes
+/// is recognized by its beginning.
+fn looks_like_coco(path: &Path) -> bool {
+    const BEGINNING: u64 = 1 << 18;
+    let mut bytes = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    if read.is_err() {
+        return false;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let has = |key: &str| text.contains(&format!("\"{key}\""));
+    let has_list = ["images", "annotations", "categories"].map(has);
+    let is_foreign = [
+        "shapes",
+        "_via_settings",
+        "_via_img_metadata",
+        "segments_info",
+    ]
+    .map(has);
+    text.trim_start_matches('\u{feff}')
+        .trim_start()
+        .starts_with('{')
+        && !is_foreign.contains(&true)
+        && (has_list.iter().filter(|has| **has).count() >= 2
+            || (has("images") && has("file_name"))
+            || (has("annotations") && has("bbox")))
 }
 
 #[cfg(test)]
@@ -328,7 +457,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            text.contains("a.png") && text.contains("train2017"),
+            text.contains("images not found; expected `a.png` in"),
             "{text}"
         );
         let text = files.split(Split::Test).unwrap_err().to_string();

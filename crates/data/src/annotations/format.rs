@@ -9,20 +9,27 @@
 //! [`SplitEntries`], including its problems ([`Reader::Entries`]). A strict read fails with the
 //! first problem; the checker reports all of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::DataError;
-use crate::annotations::coco::read_coco;
+use crate::annotations::coco::read_coco_json;
 use crate::annotations::coco_directory::CocoFormat;
-use crate::annotations::layout::{LayoutError, Split, SplitFiles};
+use crate::annotations::csv_table::CsvFormat;
+use crate::annotations::foreign::foreign_annotations;
+use crate::annotations::image_files::{Folder, first_few, holds_images_directly};
+use crate::annotations::layout::{LayoutError, NameReading, Split, SplitFiles};
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::YoloFormat;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::boxes::ImageSize;
 use crate::directory::create_directory;
+use crate::images::decode::image_size;
 use crate::text::count;
 
 /// All annotation formats. A directory that several recognize belongs to the first of them.
@@ -30,6 +37,7 @@ pub const FORMATS: &[Format] = &[
     &CocoFormat, // a JSON file per split
     &VocFormat,  // an XML file per image
     &YoloFormat, // a text file per image
+    &CsvFormat,  // a table per split
 ];
 
 /// An entry of [`FORMATS`].
@@ -46,20 +54,22 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
     /// Returns the files by which a directory is recognized, for messages.
     fn files(&self) -> String;
 
-    /// Reports whether a directory is in this format. No annotation is read.
+    /// Finds the splits of a directory, or of one annotation file, in this format; None if it is
+    /// not in this format. No annotation is read.
     ///
     /// # Errors
     /// The directory is in this format, and its description is wrong.
-    fn recognize(&self, root: &Path) -> Result<bool, DataError>;
-
-    /// Finds the splits of a directory in this format, in the order train, val, test.
-    ///
-    /// # Errors
-    /// The directory is not in this format, or its description is wrong.
-    fn splits(&self, root: &Path) -> Result<Vec<SplitFiles>, DataError>;
+    fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError>;
 
     /// Returns how the annotations of a split are read.
     fn reader(&self) -> Reader;
+
+    /// Returns a box as the format stores it, `[x, y, width, height]` in pixels, or the reason why
+    /// it can't store it.
+    ///
+    /// # Errors
+    /// The format has no such boxes.
+    fn stored_box(&self, found: &StoredBox) -> Result<[f64; 4], &'static str>;
 
     /// Returns the path of an image in a written directory, relative to the directory.
     ///
@@ -71,11 +81,19 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
         image_path
     }
 
+    /// Returns a class name as the format stores it.
+    fn stored_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        Cow::Borrowed(name)
+    }
+
+    /// Returns whether the format lists classes without a box.
+    fn lists_classes(&self) -> bool;
+
     /// Writes the annotations of all splits; the images are already placed.
     ///
     /// # Errors
     /// A file cannot be written.
-    fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<Written, DataError>;
+    fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<(), DataError>;
 }
 
 impl PartialEq for dyn AnnotationFormat {
@@ -97,8 +115,18 @@ impl fmt::Display for dyn AnnotationFormat {
 pub enum Reader {
     /// [`SplitFiles::annotations`] is a COCO JSON file, which the shared reader reads.
     CocoJson,
-    /// A function of the format collects the contents of the split.
-    Entries(fn(&SplitFiles) -> Result<SplitEntries, DataError>),
+    /// A function of the format collects the contents of some splits of a dataset. It reads each
+    /// annotation file once.
+    Entries(fn(&DatasetFiles, &[Split]) -> Result<Vec<SplitEntries>, DataError>),
+}
+
+/// The splits that a format found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundSplits {
+    /// The splits that exist, in the order train, val, test; at least one.
+    pub splits: Vec<SplitFiles>,
+    /// The files by which the format was recognized, for a message: `data.yaml`.
+    pub reason: String,
 }
 
 /// Returns the format with the given [key](AnnotationFormat::key).
@@ -112,62 +140,148 @@ pub fn format_of_key(key: &str) -> Option<Format> {
 /// A format recognizes the directory, and its description is wrong.
 pub fn recognize(root: &Path) -> Result<Option<Format>, DataError> {
     for &format in FORMATS {
-        if format.recognize(root)? {
+        if format.find(root)?.is_some() {
             return Ok(Some(format));
         }
     }
     Ok(None)
 }
 
-/// The splits of a directory; no annotation has been read.
+/// The splits of a directory or annotation file; no annotation has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatasetFiles {
-    /// The format of the directory.
+    /// The format of the annotations.
     pub format: Format,
-    /// The directory.
+    /// The directory, or the annotation file.
     pub root: PathBuf,
     /// The splits that exist, in the order train, val, test.
     pub splits: Vec<SplitFiles>,
+    /// The files by which the format was recognized, for a message.
+    pub reason: String,
 }
 
 impl DatasetFiles {
-    /// Recognizes the format of a directory and finds its splits.
+    /// Recognizes the format of a directory or annotation file and finds its splits.
+    ///
+    /// A directory whose only content is another directory, as archives leave it, stands for that one.
     ///
     /// # Errors
-    /// The directory does not exist, no format recognizes it, or the format's description of it is wrong.
+    /// The path does not exist, no format recognizes it, or the format's description of it is wrong.
     pub fn find(root: &Path) -> Result<Self, DataError> {
-        if !root.is_dir() {
+        /// `VOCdevkit/VOC2007` in the directory of an archive.
+        const NESTED: usize = 3;
+        Self::find_within(root, NESTED)
+    }
+
+    fn find_within(root: &Path, depth: usize) -> Result<Self, DataError> {
+        if !root.exists() {
             return Err(LayoutError::NoDirectory { root: root.into() }.into());
         }
-        match recognize(root)? {
-            Some(format) => Self::of_format(format, root),
-            None => Err(LayoutError::Unrecognized { root: root.into() }.into()),
+        for (at, &format) in FORMATS.iter().enumerate() {
+            if let Some(found) = format.find(root)? {
+                let mut files = Self::of_found(format, root, found);
+                // Whoever meant the other annotations has to know.
+                for other in &FORMATS[at + 1..] {
+                    if let Ok(Some(other_found)) = other.find(root) {
+                        let unused = format!(
+                            "; {other} annotations ({}) are not used",
+                            other_found.reason
+                        );
+                        files.reason += &unused;
+                    }
+                }
+                return Ok(files);
+            }
+        }
+        if let Some(error) = foreign_annotations(root) {
+            return Err(error.into());
+        }
+        let folder = Folder::of(root);
+        let inner = || folder.directories.iter().map(|name| root.join(name));
+        if let ([name], true) = (folder.directories.as_slice(), depth > 0)
+            && folder.images().next().is_none()
+        {
+            // An error of the inner directory says more than one of the outer.
+            let mut files = Self::find_within(&root.join(name), depth - 1)?;
+            files.reason = format!("in {name}: {}", files.reason);
+            return Ok(files);
+        }
+        let datasets: Vec<String> = inner()
+            .filter(|path| matches!(recognize(path), Ok(Some(_))))
+            .map(|path| path.display().to_string())
+            .collect();
+        if !datasets.is_empty() {
+            let root = root.to_owned();
+            return Err(LayoutError::Several { root, datasets }.into());
+        }
+        let images = inner().chain([root.to_owned()]);
+        let images: Vec<String> = images
+            .filter(|path| holds_images_directly(path))
+            .map(|path| path.display().to_string())
+            .collect();
+        let found = match images.as_slice() {
+            [] => String::new(),
+            directories => {
+                let directories = first_few(directories.iter().map(String::as_str));
+                format!(" (images without annotations in {directories})")
+            }
+        };
+        let root = root.to_owned();
+        Err(LayoutError::Unrecognized { root, found }.into())
+    }
+
+    /// Finds the splits of a directory or annotation file in a known format.
+    ///
+    /// # Errors
+    /// The path is not in this format, or its description is wrong.
+    pub fn of_format(format: Format, root: &Path) -> Result<Self, DataError> {
+        if !root.exists() {
+            return Err(LayoutError::NoDirectory { root: root.into() }.into());
+        }
+        match format.find(root)? {
+            Some(found) => Ok(Self::of_found(format, root, found)),
+            None => {
+                let root = root.to_owned();
+                Err(LayoutError::NotInFormat { root, format }.into())
+            }
         }
     }
 
-    /// Finds the splits of a directory in a known format.
-    ///
-    /// # Errors
-    /// The directory is not in this format, or its description is wrong.
-    pub fn of_format(format: Format, root: &Path) -> Result<Self, DataError> {
-        Ok(Self {
+    fn of_found(format: Format, root: &Path, found: FoundSplits) -> Self {
+        Self {
             format,
             root: root.to_owned(),
-            splits: format.splits(root)?,
-        })
+            splits: found.splits,
+            reason: found.reason,
+        }
+    }
+
+    /// Describes one split on its own.
+    pub fn of_split(files: SplitFiles) -> Self {
+        Self {
+            format: files.format,
+            root: files.annotations.clone(),
+            reason: files.annotations.display().to_string(),
+            splits: vec![files],
+        }
+    }
+
+    /// Returns the splits that exist.
+    pub fn split_names(&self) -> Vec<Split> {
+        self.splits.iter().map(|files| files.split).collect()
     }
 
     /// Returns the files of a split.
     ///
     /// # Errors
-    /// The directory has no such split.
+    /// The dataset has no such split.
     pub fn split(&self, split: Split) -> Result<&SplitFiles, LayoutError> {
         let found = self.splits.iter().find(|files| files.split == split);
         found.ok_or_else(|| LayoutError::NoSplit {
             root: self.root.clone(),
             format: self.format,
             split,
-            found: self.splits.iter().map(|files| files.split).collect(),
+            found: self.split_names(),
         })
     }
 
@@ -178,12 +292,38 @@ impl DatasetFiles {
     pub fn read(&self) -> Result<AnnotatedDataset, DataError> {
         Ok(AnnotatedDataset {
             format: self.format,
-            splits: self
-                .splits
-                .iter()
-                .map(SplitFiles::read)
-                .collect::<Result<_, _>>()?,
+            splits: self.read_splits(&self.split_names())?,
         })
+    }
+
+    /// Reads some splits strictly, each annotation file once.
+    ///
+    /// # Errors
+    /// The dataset has no such split, an annotation is wrong, or the images are not found.
+    pub fn read_splits(&self, splits: &[Split]) -> Result<Vec<SplitAnnotations>, DataError> {
+        let files: Vec<&SplitFiles> = splits
+            .iter()
+            .map(|split| self.split(*split))
+            .collect::<Result<_, _>>()?;
+        match self.format.reader() {
+            Reader::CocoJson => files.into_iter().map(SplitFiles::read_json).collect(),
+            Reader::Entries(collect) => collect(self, splits)?
+                .into_iter()
+                .zip(files)
+                .map(|(entries, files)| entries.into_annotations(files))
+                .collect(),
+        }
+    }
+
+    /// Collects the entries of some splits with their problems; None for COCO JSON.
+    ///
+    /// # Errors
+    /// The description of the dataset is wrong.
+    pub(crate) fn entries(&self, splits: &[Split]) -> Result<Option<Vec<SplitEntries>>, DataError> {
+        match self.format.reader() {
+            Reader::CocoJson => Ok(None),
+            Reader::Entries(collect) => collect(self, splits).map(Some),
+        }
     }
 }
 
@@ -193,19 +333,69 @@ impl SplitFiles {
     /// # Errors
     /// An annotation is wrong, or the images are not found.
     pub fn read(&self) -> Result<SplitAnnotations, DataError> {
-        match self.format.reader() {
-            Reader::CocoJson => {
-                let store = read_coco(&self.annotations)?;
-                let image_root = self.image_directory(&store)?;
-                Ok(SplitAnnotations {
-                    split: self.split,
-                    store,
-                    image_root,
-                    dropped: Dropped::default(),
-                })
+        let mut read = DatasetFiles::of_split(self.clone()).read_splits(&[self.split])?;
+        read.pop().ok_or_else(|| {
+            let root = self.annotations.clone();
+            let (format, split) = (self.format, self.split);
+            let found = Vec::new();
+            LayoutError::NoSplit {
+                root,
+                format,
+                split,
+                found,
             }
-            Reader::Entries(collect) => collect(self)?.into_annotations(self),
+            .into()
+        })
+    }
+
+    /// Reads COCO JSON. A size that the file lacks is that of the image.
+    fn read_json(&self) -> Result<SplitAnnotations, DataError> {
+        let mut json = read_coco_json(&self.annotations)?;
+        let names = json.names();
+        let Some(first) = names.first() else {
+            let annotations = self.annotations.clone();
+            return Err(LayoutError::NoImages { annotations }.into());
+        };
+        let Some(located) = self.locate(&names) else {
+            return Err(self.images_not_found(first).into());
+        };
+        let names: Vec<String> = names
+            .iter()
+            .map(|name| located.reading.apply(name).into_owned())
+            .collect();
+        let unsized_images = json.unsized_images();
+        let sizes: Vec<(usize, ImageSize)> = unsized_images
+            .par_iter()
+            .map(|&index| Ok((index, image_size(&located.directory.join(&names[index]))?)))
+            .collect::<Result<_, DataError>>()?;
+        json.set_sizes(&sizes);
+        if located.reading != NameReading::AsWritten {
+            json.set_names(&names);
         }
+        let mut notes: Vec<String> = located
+            .reading
+            .note()
+            .map(str::to_owned)
+            .into_iter()
+            .collect();
+        if !sizes.is_empty() {
+            let images = count(sizes.len(), "image");
+            notes.push(format!(
+                "{images} without a size in the annotations: that of the file is used"
+            ));
+        }
+        let mut besides_boxes = Dropped::default();
+        for (what, number) in json.extras() {
+            besides_boxes.add(what, "object", number);
+        }
+        Ok(SplitAnnotations {
+            split: self.split,
+            store: json.build(&self.annotations)?,
+            image_root: located.directory,
+            dropped: Dropped::default(),
+            besides_boxes,
+            notes,
+        })
     }
 
     /// Returns the annotation file if it is COCO JSON.
@@ -227,6 +417,8 @@ pub struct SplitEntries {
     pub problems: Vec<EntryProblem>,
     /// Counts of what the format expresses and an [`AnnotationStore`] does not.
     pub dropped: Dropped,
+    /// How files were found where it is not evident, one line each.
+    pub notes: Vec<String>,
 }
 
 /// An image of [`SplitEntries`].
@@ -304,6 +496,8 @@ impl SplitEntries {
             store,
             image_root: self.image_root,
             dropped: self.dropped,
+            besides_boxes: Dropped::default(),
+            notes: self.notes,
         })
     }
 }
@@ -328,24 +522,98 @@ pub struct SplitAnnotations {
     pub image_root: PathBuf,
     /// Counts of what the format expresses and the store does not.
     pub dropped: Dropped,
+    /// Counts of what annotations have besides a box, which training does not need.
+    pub besides_boxes: Dropped,
+    /// How files were found where it is not evident, one line each.
+    pub notes: Vec<String>,
 }
 
 impl SplitAnnotations {
-    /// Counts what formats with only boxes drop: crowd annotations, areas and outlines.
-    pub fn beyond_boxes(&self) -> Dropped {
+    /// Returns the notes and the counts of what was dropped, one line each.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let dropped = self.dropped.lines();
+        let dropped = dropped.map(|line| format!("not used: {line}"));
+        self.notes.iter().cloned().chain(dropped)
+    }
+
+    /// Returns the boxes of each image that a format can store, and counts the others and what the
+    /// format drops of a box.
+    pub(crate) fn stored_boxes(&self, format: Format) -> (Vec<Vec<PlacedBox>>, Dropped) {
         let mut dropped = Dropped::default();
+        let mut drop_object = |what: &str| dropped.add(what, "object", 1);
+        let mut images = Vec::new();
         for index in 0..self.store.image_count() {
-            let boxes = self.store.boxes_xywh(index);
-            for (annotation, [_, _, width, height]) in self.store.annotations(index).zip(boxes) {
-                let of_box = width * height;
-                if annotation.is_crowd {
-                    dropped.add("crowd annotations", "object", 1);
-                } else if (annotation.area - of_box).abs() > 1e-3 * of_box.abs() {
-                    dropped.add("areas and outlines that differ from the box", "object", 1);
+            let size = self.store.image(index).size;
+            let mut boxes = Vec::new();
+            for (annotation, numbers) in
+                self.store.annotations(index).zip(self.store.numbers(index))
+            {
+                let (xywh, area) = numbers.as_f64();
+                let is_crowd = annotation.is_crowd;
+                match format.stored_box(&StoredBox {
+                    xywh,
+                    size,
+                    is_crowd,
+                }) {
+                    Ok(stored) => {
+                        let of_box = xywh[2] * xywh[3];
+                        if !matches!(format.reader(), Reader::CocoJson)
+                            && (area - of_box).abs() > 1e-3 * of_box.abs()
+                        {
+                            drop_object("areas that differ from the box");
+                        }
+                        if stored != xywh && is_beyond(xywh, size) {
+                            drop_object("parts of boxes outside of the image");
+                        }
+                        let class = annotation.class;
+                        boxes.push(PlacedBox {
+                            class,
+                            xywh: stored,
+                        });
+                    }
+                    Err(reason) => drop_object(reason),
                 }
             }
+            images.push(boxes);
         }
-        dropped
+        (images, dropped)
+    }
+}
+
+/// Returns whether a box exceeds its image by more than the rounding of numbers, in pixels.
+fn is_beyond([x, y, w, h]: [f64; 4], size: ImageSize) -> bool {
+    const ROUNDING: f64 = 1e-3;
+    let right = x + w - size.width as f64;
+    let bottom = y + h - size.height as f64;
+    (-x).max(-y).max(right).max(bottom) > ROUNDING
+}
+
+/// A box to be stored in a format.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredBox {
+    /// `[x, y, width, height]` in pixels.
+    pub xywh: [f64; 4],
+    /// The size of the image.
+    pub size: ImageSize,
+    /// COCO's `iscrowd`.
+    pub is_crowd: bool,
+}
+
+impl StoredBox {
+    /// Returns the box if it is a single object with an area, which is all that formats other than
+    /// COCO store.
+    ///
+    /// # Errors
+    /// The reason why it is not.
+    pub(crate) fn of_one_object(&self) -> Result<[f64; 4], &'static str> {
+        let [_, _, width, height] = self.xywh;
+        if self.is_crowd {
+            Err("crowd annotations")
+        } else if !(width > 0.0 && height > 0.0) {
+            Err("boxes without area")
+        } else {
+            Ok(self.xywh)
+        }
     }
 }
 
@@ -382,6 +650,17 @@ pub struct PlacedSplit<'a> {
     pub annotations: &'a SplitAnnotations,
     /// The [path](AnnotationFormat::image_path) of each image.
     pub image_paths: Vec<String>,
+    /// The boxes of each image that the format stores.
+    pub boxes: Vec<Vec<PlacedBox>>,
+}
+
+/// A box that a format stores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PlacedBox {
+    /// Class, a position in the categories of the store.
+    pub class: usize,
+    /// `[x, y, width, height]` in pixels.
+    pub xywh: [f64; 4],
 }
 
 /// A written dataset.
@@ -490,5 +769,49 @@ mod tests {
         ] {
             assert_eq!(without_extension(path), expected);
         }
+    }
+
+    #[test]
+    fn the_only_directory_is_entered_and_several_datasets_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "<annotation/>").unwrap();
+        };
+        put("VOCdevkit/VOC2007/Annotations/1.xml");
+        put("__MACOSX/x");
+        put("README.txt");
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(found.format.key(), "voc");
+        assert_eq!(
+            found.reason,
+            "in VOCdevkit: in VOC2007: XML files in Annotations"
+        );
+        put("VOCdevkit/VOC2012/Annotations/1.xml");
+        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+        for part in ["VOCdevkit: several datasets", "VOC2007", "VOC2012"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn annotations_of_a_second_format_are_named_as_unused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in [
+            ("1.xml", "<annotation/>"),
+            ("1.txt", "0 0.5 0.5 0.1 0.1\n"),
+            ("classes.txt", "cat\n"),
+        ] {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        image::RgbImage::new(8, 8)
+            .save(dir.path().join("1.png"))
+            .unwrap();
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(
+            found.reason,
+            "XML files beside the images; YOLO annotations (classes.txt) are not used"
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use crate::DataError;
+use crate::annotations::layout::Split;
 use crate::images::ImageSource;
 use crate::images::decode::{decode_image, has_image_extension, has_unsupported_image_extension};
 
@@ -80,6 +81,90 @@ impl ImageSource for ImageFiles {
     }
 }
 
+/// The names in a directory without hidden ones and those that are not Unicode, sorted; empty if the
+/// directory cannot be read. For recognition, which must not fail.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// Names of directories and of links to directories.
+    pub(crate) directories: Vec<String>,
+    /// Names of files.
+    pub(crate) files: Vec<String>,
+}
+
+impl Folder {
+    /// Lists a directory.
+    pub(crate) fn of(path: &Path) -> Self {
+        let mut folder = Self {
+            path: path.to_owned(),
+            directories: Vec::new(),
+            files: Vec::new(),
+        };
+        // What macOS adds to archives is no part of a dataset.
+        const ADDED: &str = "__MACOSX";
+        let listed = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        for entry in std::fs::read_dir(listed).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            if name.starts_with('.') || name == ADDED {
+                continue;
+            }
+            if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
+                folder.directories.push(name);
+            } else {
+                folder.files.push(name);
+            }
+        }
+        folder.directories.sort();
+        folder.files.sort();
+        folder
+    }
+
+    /// Returns the subdirectory with the first of these names that exists, in any capitals.
+    pub(crate) fn directory(&self, names: &[&str]) -> Option<PathBuf> {
+        let find = |wanted: &&str| {
+            let mut directories = self.directories.iter();
+            directories.find(|name| name.eq_ignore_ascii_case(wanted))
+        };
+        names.iter().find_map(find).map(|name| self.path.join(name))
+    }
+
+    /// Returns the subdirectory of a split, in any capitals.
+    pub(crate) fn split_directory(&self, split: Split) -> Option<PathBuf> {
+        self.directory(split.names())
+    }
+
+    /// Returns the paths of the files with an extension, in any capitals.
+    pub(crate) fn files_with<'f>(
+        &'f self,
+        extension: &'f str,
+    ) -> impl Iterator<Item = PathBuf> + 'f {
+        let files = self.files.iter();
+        let files = files.filter(move |name| has_extension(Path::new(name), extension));
+        files.map(|name| self.path.join(name))
+    }
+
+    /// Returns the names of the images.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &String> {
+        let files = self.files.iter();
+        files.filter(|name| has_image_extension(Path::new(name)))
+    }
+}
+
+/// Returns whether a file has an extension, in any capitals.
+pub(crate) fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension()
+        .is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
 /// The contents of a directory without hidden entries (names that begin with a dot).
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
@@ -129,7 +214,7 @@ pub(crate) fn list(directory: &Path) -> Result<Listing, DataError> {
 /// Limit of nested directories; links can lead in circles.
 const MAX_DEPTH: usize = 16;
 
-/// An image below a directory.
+/// A file below a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Found {
     /// Its directory, relative, with `/` between the parts; empty for the directory itself.
@@ -138,12 +223,49 @@ pub(crate) struct Found {
     pub(crate) name: String,
 }
 
+impl Found {
+    /// Returns the path relative to the directory, with `/` between the parts.
+    pub(crate) fn path(&self) -> String {
+        match self.within.as_str() {
+            "" => self.name.clone(),
+            within => format!("{within}/{}", self.name),
+        }
+    }
+}
+
 /// Returns all images below a directory by directory and then by name: the order of torchvision's
 /// `make_dataset`.
 ///
 /// # Errors
 /// A directory cannot be read, or directories are nested too deeply.
 pub(crate) fn images_within(directory: &Path) -> Result<Vec<Found>, DataError> {
+    files_within(directory, |path| {
+        list(path).map(|listing| (listing.directories, listing.images))
+    })
+}
+
+/// Returns all files with an extension below a directory, by directory and then by name.
+///
+/// # Errors
+/// Directories are nested too deeply.
+pub(crate) fn files_with_extension(
+    directory: &Path,
+    extension: &str,
+) -> Result<Vec<Found>, DataError> {
+    files_within(directory, |path| {
+        let mut folder = Folder::of(path);
+        let is_wanted = |name: &String| has_extension(Path::new(name), extension);
+        folder.files.retain(is_wanted);
+        Ok((folder.directories, folder.files))
+    })
+}
+
+/// Collects files below a directory; `list` returns the names of the directories and of the wanted
+/// files in a directory.
+fn files_within(
+    directory: &Path,
+    list: impl Fn(&Path) -> Result<(Vec<String>, Vec<String>), DataError>,
+) -> Result<Vec<Found>, DataError> {
     let mut found = Vec::new();
     let mut open = vec![(String::new(), 0)];
     while let Some((within, depth)) = open.pop() {
@@ -154,17 +276,12 @@ pub(crate) fn images_within(directory: &Path) -> Result<Vec<Found>, DataError> {
             );
             return Err(DataError::labels(&path, problem));
         }
-        let listing = list(&path)?;
-        open.extend(
-            listing
-                .directories
-                .into_iter()
-                .map(|name| match within.as_str() {
-                    "" => (name, depth + 1),
-                    _ => (format!("{within}/{name}"), depth + 1),
-                }),
-        );
-        found.extend(listing.images.into_iter().map(|name| Found {
+        let (directories, files) = list(&path)?;
+        open.extend(directories.into_iter().map(|name| match within.as_str() {
+            "" => (name, depth + 1),
+            _ => (format!("{within}/{name}"), depth + 1),
+        }));
+        found.extend(files.into_iter().map(|name| Found {
             within: within.clone(),
             name,
         }));

@@ -1,14 +1,16 @@
 //! The files of a split: locations of its annotations and images.
 
 use std::{
+    borrow::Cow,
+    collections::HashSet,
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use crate::annotations::AnnotationStore;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::format::{FORMATS, Format};
+use crate::annotations::image_files::Folder;
 
 /// A part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -29,10 +31,27 @@ impl Split {
     /// Returns the names used in files and directories; the first is the one that sedet writes.
     pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Train => &["train"],
+            Self::Train => &["train", "training"],
             Self::Val => &["val", "valid", "validation"],
-            Self::Test => &["test"],
+            Self::Test => &["test", "testing"],
         }
+    }
+
+    /// Returns the split that a file or directory is named after, in any capitals.
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        let name = name.to_lowercase();
+        let mut splits = Self::ALL.into_iter();
+        splits.find(|split| split.names().contains(&name.as_str()))
+    }
+
+    /// Returns the only split that is a word of a name: train for `instances_train2017` and
+    /// `Train-labels`.
+    pub(crate) fn in_name(name: &str) -> Option<Self> {
+        let words = name.split(|character: char| !character.is_alphanumeric());
+        let mut found = words
+            .filter_map(|word| Self::of_name(word.trim_end_matches(|c: char| c.is_ascii_digit())));
+        let first = found.next()?;
+        found.all(|other| other == first).then_some(first)
     }
 }
 
@@ -53,6 +72,13 @@ impl FromStr for Split {
     }
 }
 
+/// Returns whether a directory has a name that datasets give to splits, images or annotations, in any
+/// capitals. Such a directory is never a class.
+pub(crate) fn is_reserved_name(name: &str) -> bool {
+    const PARTS: [&str; 4] = ["images", "labels", "masks", "annotations"];
+    Split::of_name(name).is_some() || PARTS.contains(&name.to_lowercase().as_str())
+}
+
 /// The reason why no dataset was found in a directory.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
@@ -62,21 +88,59 @@ pub enum LayoutError {
         /// The directory.
         root: PathBuf,
     },
-    /// No format recognizes the directory.
-    #[error("{}: no annotations in a known format; expected one of {}", root.display(), known_formats())]
+    /// No format recognizes the directory or file.
+    #[error("{}: no annotations in a known format{found}; expected one of {}", root.display(), known_formats())]
     Unrecognized {
-        /// The directory.
+        /// The directory or file.
         root: PathBuf,
+        /// What the directory contains instead, in parentheses, or nothing.
+        found: String,
     },
-    /// A directory in COCO's layout without annotations of the split.
-    #[error("{}: no {split} annotations; expected one of {expected}", root.display())]
-    NoAnnotations {
+    /// The directory or file is not in the requested format.
+    #[error("{}: no {format} annotations; expected {}", root.display(), format.files())]
+    NotInFormat {
+        /// The directory or file.
+        root: PathBuf,
+        /// The format.
+        format: Format,
+    },
+    /// The annotations are in a format that is known and not read.
+    #[error("{}: {name} annotations, which sedet does not read", file.display())]
+    Foreign {
+        /// A file of the annotations.
+        file: PathBuf,
+        /// The name of the format.
+        name: &'static str,
+        /// What the program that wrote them can write instead.
+        instead: &'static str,
+    },
+    /// Label files of YOLO without the names of the classes.
+    #[error("{}: YOLO labels without class names; a data.yaml with `names` or a classes.txt is missing in {}", labels.display(), root.display())]
+    NoClassNames {
         /// The dataset's directory.
         root: PathBuf,
-        /// The split.
-        split: Split,
-        /// Candidates, relative to the directory.
-        expected: String,
+        /// A label file.
+        labels: PathBuf,
+    },
+    /// Several subdirectories are datasets.
+    #[error("{}: several datasets: {}", root.display(), datasets.join(", "))]
+    Several {
+        /// The directory.
+        root: PathBuf,
+        /// The subdirectories.
+        datasets: Vec<String>,
+    },
+    /// COCO 2017 has no annotations of the test split.
+    #[error("{}: no test annotations; the annotations of COCO's test images are not public", root.display())]
+    NoTestAnnotations {
+        /// The dataset's directory.
+        root: PathBuf,
+    },
+    /// A split of one image cannot be divided.
+    #[error("{}: no {} annotations, and one image cannot be divided into train and val", root.display(), Split::Val)]
+    OneImage {
+        /// The dataset's directory.
+        root: PathBuf,
     },
     /// The dataset has other splits.
     #[error(
@@ -109,9 +173,11 @@ pub enum LayoutError {
         /// The annotation file.
         annotations: PathBuf,
         /// The first image's file name.
-        image: String,
-        /// The inspected directories.
-        expected_in: String,
+        image: Box<str>,
+        /// The inspected directories that exist, and an image that exists instead.
+        expected_in: Box<str>,
+        /// Whether an image exists instead.
+        is_renamed: bool,
     },
     /// The annotation file lists no images.
     #[error("{}: lists no images", annotations.display())]
@@ -150,24 +216,17 @@ pub struct SplitFiles {
 impl SplitFiles {
     /// Describes a COCO JSON file on its own.
     ///
-    /// The split follows from the file's name. Images are in `images`, or else around the file.
+    /// The split follows from the file's name, and is train if it names none. Images are in `images`,
+    /// or else around the file.
     pub fn of_file(annotations: &Path, images: Option<&Path>) -> Self {
-        let stem = annotations
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let name = stem.to_lowercase();
+        let stem = annotations.file_stem().unwrap_or_default();
+        let stem = stem.to_string_lossy();
         let directory = annotations.parent().unwrap_or(Path::new(""));
-        let is_roboflow = name.starts_with("_annotations");
-        let split_name = match directory.file_name() {
-            Some(directory) if is_roboflow => directory.to_string_lossy().to_lowercase(),
-            _ => name,
-        };
-        let split = [Split::Val, Split::Test]
-            .into_iter()
-            .find(|split| split_name.contains(split.names()[0]))
-            .unwrap_or(Split::Train);
-        let root = if directory.ends_with("annotations") || is_roboflow {
+        let directory_name = directory.file_name().unwrap_or_default().to_string_lossy();
+        let around = Split::of_name(&directory_name);
+        let split = Split::in_name(&stem).or(around).unwrap_or(Split::Train);
+        let is_in_annotations = directory_name.eq_ignore_ascii_case("annotations");
+        let root = if is_in_annotations || around.is_some() {
             directory.parent().unwrap_or(directory)
         } else {
             directory
@@ -178,7 +237,8 @@ impl SplitFiles {
                 // `instances_mine.json` may describe the images of `mine`.
                 let named = stem.strip_prefix("instances_").unwrap_or(&stem);
                 let mut directories = image_directories(root, annotations, split);
-                directories.extend([root.join(named), root.join("images").join(named)]);
+                let named = [root.join(named), root.join("images").join(named)];
+                directories.extend(named.into_iter().filter(|directory| directory.is_dir()));
                 directories
             }
         };
@@ -190,52 +250,140 @@ impl SplitFiles {
         }
     }
 
-    /// Returns the directory that contains the images of a store.
-    pub(crate) fn image_directory(&self, store: &AnnotationStore) -> Result<PathBuf, LayoutError> {
-        const TRIED_IMAGES: usize = 100;
-        if store.image_count() == 0 {
-            return Err(LayoutError::NoImages {
-                annotations: self.annotations.clone(),
+    /// Finds the images of an annotation file by their names.
+    ///
+    /// A directory that contains one of the first names as it is written is taken: a missing file
+    /// does not make a directory wrong; the loader reports it. If no directory contains any, the
+    /// names are read in the other ways of [`NameReading`].
+    pub(crate) fn locate<S: AsRef<str>>(&self, names: &[S]) -> Option<Located> {
+        const TRIED: usize = 100;
+        let tried = &names[..names.len().min(TRIED)];
+        for reading in NameReading::ALL {
+            let mut read = tried.iter().map(|name| reading.apply(name.as_ref()));
+            let directory = read.find_map(|name| {
+                let mut directories = self.image_directories.iter();
+                directories.find(|directory| directory.join(&*name).is_file())
             });
+            if let Some(directory) = directory
+                && reading.is_unambiguous(names)
+            {
+                return Some(Located {
+                    directory: directory.clone(),
+                    reading,
+                });
+            }
         }
-        let names = (0..store.image_count()).map(|index| store.image(index).file_name);
-        self.directory_of(names.take(TRIED_IMAGES))
-            .map(Path::to_owned)
-            .ok_or_else(|| LayoutError::NoImageFiles {
-                annotations: self.annotations.clone(),
-                image: store.image(0).file_name.to_owned(),
-                expected_in: join(
-                    self.image_directories
-                        .iter()
-                        .map(|directory| directory.display()),
-                ),
-            })
+        None
     }
 
-    /// Returns the first directory that contains the first of these images. If that image is
-    /// missing everywhere, the next ones are tried: a missing file does not make a directory wrong;
-    /// the loader reports it.
-    pub fn directory_of<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Option<&Path> {
-        names.into_iter().find_map(|name| {
-            self.image_directories
-                .iter()
-                .find(|directory| directory.join(name).is_file())
-                .map(PathBuf::as_path)
+    /// Returns the error about images that [`Self::locate`] did not find.
+    pub(crate) fn images_not_found(&self, name: &str) -> LayoutError {
+        let directories = self.image_directories.iter();
+        let mut expected_in = join(directories.map(|directory| directory.display()));
+        let instead = self.instead_of(name);
+        if let Some(path) = &instead {
+            expected_in += &format!("; {} exists", path.display());
+        }
+        LayoutError::NoImageFiles {
+            annotations: self.annotations.clone(),
+            image: name.into(),
+            expected_in: expected_in.into(),
+            is_renamed: instead.is_some(),
+        }
+    }
+
+    /// Returns an existing file that a missing name may refer to: one whose name differs in capitals.
+    pub(crate) fn instead_of(&self, name: &str) -> Option<PathBuf> {
+        let last = NameReading::LastPart.apply(name).to_lowercase();
+        self.image_directories.iter().find_map(|directory| {
+            let folder = Folder::of(directory);
+            let found = folder.files.iter().find(|file| file.to_lowercase() == last);
+            found.map(|file| directory.join(file))
         })
     }
 }
 
-/// Returns the directories that may contain the images of a COCO JSON file.
-pub(crate) fn image_directories(root: &Path, annotations: &Path, split: Split) -> Vec<PathBuf> {
-    let mut directories = Vec::new();
-    let images = root.join("images");
-    for parent in [root, &images] {
-        for name in split.names() {
-            directories.push(parent.join(format!("{name}2017")));
-            directories.push(parent.join(name));
+/// Where the images of an annotation file are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Located {
+    /// The directory that the names are relative to.
+    pub(crate) directory: PathBuf,
+    /// How the names are read.
+    pub(crate) reading: NameReading,
+}
+
+/// How the file name of an image is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameReading {
+    /// As it is written.
+    AsWritten,
+    /// With `/` for `\`, which Windows programs write.
+    Slashes,
+    /// The part after the last `/` or `\`: annotation servers write their own paths or URLs.
+    LastPart,
+}
+
+impl NameReading {
+    /// All readings, the most literal first.
+    const ALL: [Self; 3] = [Self::AsWritten, Self::Slashes, Self::LastPart];
+
+    /// Returns the name of the file.
+    pub(crate) fn apply(self, name: &str) -> Cow<'_, str> {
+        match self {
+            Self::AsWritten => Cow::Borrowed(name),
+            Self::Slashes => Cow::Owned(name.replace('\\', "/")),
+            Self::LastPart => Cow::Borrowed(name.rsplit(['/', '\\']).next().unwrap_or(name)),
         }
     }
-    directories.push(images);
+
+    /// Returns whether no two images would have the same name.
+    fn is_unambiguous<S: AsRef<str>>(self, names: &[S]) -> bool {
+        let mut seen = HashSet::new();
+        self != Self::LastPart
+            || names
+                .iter()
+                .all(|name| seen.insert(self.apply(name.as_ref())))
+    }
+
+    /// Describes the difference from the written names for a note; None if there is none.
+    pub(crate) fn note(self) -> Option<&'static str> {
+        match self {
+            Self::AsWritten => None,
+            Self::Slashes => Some("image names are written with \\ and read with /"),
+            Self::LastPart => Some(
+                "image names lead elsewhere; the images were found by the last part of the name",
+            ),
+        }
+    }
+}
+
+/// Returns the existing directories that may contain the images of an annotation file, most likely
+/// first.
+pub(crate) fn image_directories(root: &Path, annotations: &Path, split: Split) -> Vec<PathBuf> {
+    let folder = Folder::of(root);
+    let images = folder.directory(&["images", "imgs"]);
+    let mut directories = Vec::new();
+    for parent in [Some(root.to_owned()), images.clone()]
+        .into_iter()
+        .flatten()
+    {
+        let folder = Folder::of(&parent);
+        for name in split.names() {
+            directories.extend(folder.directory(&[&format!("{name}2017")]));
+            directories.extend(folder.directory(&[name]));
+        }
+        // `train2014`, `train_images`
+        let named = folder.directories.iter();
+        let named = named.filter(|name| Split::in_name(name) == Some(split));
+        directories.extend(named.map(|name| parent.join(name)));
+    }
+    if let Some(images) = &images {
+        // CVAT names the only subset so.
+        directories.extend(Folder::of(images).directory(&["default"]));
+    }
+    directories.extend(images);
+    directories.extend(folder.directory(&["JPEGImages"]));
+    directories.extend(folder.directory(&["data"]));
     directories.extend(annotations.parent().map(Path::to_owned));
     directories.push(root.to_owned());
     let mut unique: Vec<PathBuf> = Vec::new();

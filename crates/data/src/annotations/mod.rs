@@ -2,21 +2,25 @@
 //!
 //! - [`store`]: categories, images and boxes in columns, loaded once and shared.
 //! - [`format`](mod@format): what an annotation format provides, and the table of formats.
-//! - [`coco_directory`], [`voc_directory`], [`yolo`]: one file for each format.
+//! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format.
+//! - `foreign`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
 //! - [`coco`]: COCO JSON. - [`layout`]: the files of a split.
 
 pub mod coco;
 pub mod coco_categories;
 pub mod coco_directory;
+pub mod csv_table;
+mod foreign;
 pub mod format;
 pub(crate) mod image_files;
+pub mod joining;
 pub(crate) mod json_guard;
 pub mod layout;
 pub mod store;
+pub mod stratified;
 mod text_file;
 pub mod voc;
 pub mod voc_directory;
-pub(crate) mod voc_to_coco;
 pub mod yolo;
 mod yolo_yaml;
 

@@ -338,20 +338,34 @@ impl AnnotationStore {
         }
     }
 
-    /// Returns the first `count` images with their annotations and all categories, for short runs.
-    pub fn first_images(&self, count: usize) -> Self {
-        let count = count.min(self.image_count());
-        let annotations = self.first_annotation[count] as usize;
-        let mut images = self.images.clone();
-        images.truncate(count);
+    /// Returns the images at these positions with their annotations, and all categories.
+    ///
+    /// # Panics
+    /// A position is out of range.
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let mut indices = indices.to_vec();
+        indices.sort_unstable();
+        indices.dedup();
+        let mut images = ImageColumns::default();
+        let mut first_annotation = vec![0];
+        let mut order = Vec::new();
+        for index in indices {
+            let image = self.image(index);
+            images.push(image.id, image.file_name, image.size);
+            order.extend(self.range(index).map(|at| at as u32));
+            first_annotation.push(order.len() as u32);
+        }
         Self {
             categories: self.categories.clone(),
             images,
-            first_annotation: self.first_annotation[..=count].to_vec(),
-            annotation_ids: self.annotation_ids[..annotations].to_vec(),
-            boxes: self.boxes.first(annotations),
-            classes: self.classes[..annotations].to_vec(),
-            crowd: self.crowd.first(annotations),
+            first_annotation,
+            annotation_ids: order
+                .iter()
+                .map(|&at| self.annotation_ids[at as usize])
+                .collect(),
+            boxes: self.boxes.clone().reordered(&order),
+            classes: order.iter().map(|&at| self.classes[at as usize]).collect(),
+            crowd: self.crowd.reordered(&order),
         }
     }
 }
@@ -432,6 +446,26 @@ impl AnnotationStoreBuilder {
     /// Adds an image; `size` is that of the image with its EXIF rotation applied.
     pub fn add_image(&mut self, id: u64, file_name: &str, size: ImageSize) {
         self.images.push(id, file_name, size);
+    }
+
+    /// Returns the file names of the images in the order in which they were added.
+    pub(crate) fn image_names(&self) -> impl Iterator<Item = &str> {
+        (0..self.images.ids.len()).map(|index| self.images.get(index).file_name)
+    }
+
+    /// Changes the size of an image, by its position in the order in which they were added.
+    pub(crate) fn set_image_size(&mut self, index: usize, size: ImageSize) {
+        self.images.set_size(index, size);
+    }
+
+    /// Replaces the file names, one for each image in the order in which they were added.
+    pub(crate) fn set_image_names(&mut self, names: &[String]) {
+        let mut images = ImageColumns::default();
+        for (index, name) in names.iter().enumerate().take(self.images.ids.len()) {
+            let image = self.images.get(index);
+            images.push(image.id, name, image.size);
+        }
+        self.images = images;
     }
 
     /// Adds an annotation; its image and category may follow later.
@@ -685,24 +719,6 @@ impl BoxColumns {
         }
     }
 
-    fn first(&self, count: usize) -> Self {
-        match self {
-            Self::Single { xywh, areas } => Self::Single {
-                xywh: xywh[..count].to_vec(),
-                areas: areas[..count].to_vec(),
-            },
-            Self::Double {
-                xywh,
-                areas,
-                derived,
-            } => Self::Double {
-                xywh: xywh[..count].to_vec(),
-                areas: areas[..count].to_vec(),
-                derived: derived.first(count),
-            },
-        }
-    }
-
     fn reordered(self, order: &[u32]) -> Self {
         match self {
             Self::Single { xywh, areas } => Self::Single {
@@ -768,13 +784,9 @@ impl ImageColumns {
         }
     }
 
-    fn truncate(&mut self, count: usize) {
-        self.ids.truncate(count);
-        self.name_ends.truncate(count);
-        self.widths.truncate(count);
-        self.heights.truncate(count);
-        self.file_names
-            .truncate(self.name_ends.last().copied().unwrap_or(0));
+    fn set_size(&mut self, index: usize, size: ImageSize) {
+        self.widths[index] = u32::try_from(size.width).unwrap_or(u32::MAX);
+        self.heights[index] = u32::try_from(size.height).unwrap_or(u32::MAX);
     }
 
     fn sort_by_id(&mut self) -> Result<(), AnnotationError> {
@@ -823,10 +835,6 @@ impl BitColumn {
 
     fn get(&self, index: usize) -> bool {
         self.words[index / 64] >> (index % 64) & 1 == 1
-    }
-
-    fn first(&self, count: usize) -> Self {
-        (0..count).map(|at| self.get(at)).collect()
     }
 
     fn reordered(&self, order: &[u32]) -> Self {
@@ -958,18 +966,19 @@ mod tests {
     }
 
     #[test]
-    fn the_first_images_form_a_store() {
+    fn selected_images_form_a_store() {
         let mut builder = builder();
         for (id, image) in [(1, 900), (2, 5), (3, 70), (4, 5)] {
             builder.add_annotation(annotation(id, image, 1));
         }
         let store = builder.build().unwrap();
-        let part = store.first_images(2);
+        let part = store.select(&[2, 0]);
         assert_eq!(part.image_count(), 2);
         assert_eq!(part.annotation_count(), 3);
-        assert_eq!(part.image(1), store.image(1));
-        assert!(part.annotations(1).eq(store.annotations(1)));
-        assert_eq!(store.first_images(99), store);
+        assert_eq!(part.image(1), store.image(2));
+        assert!(part.annotations(1).eq(store.annotations(2)));
+        let all: Vec<usize> = (0..store.image_count()).collect();
+        assert_eq!(store.select(&all), store);
     }
 
     #[test]

@@ -14,6 +14,14 @@ const LARGEST_FILE: u64 = 64 << 20;
 /// # Errors
 /// The file cannot be read, is larger, or is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String, DataError> {
+    text_of(read_bytes(path)?, path)
+}
+
+/// Reads a file of at most 64 MiB.
+///
+/// # Errors
+/// The file cannot be read, or is larger.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
     let io = |source| DataError::io(path, source);
     let length = std::fs::metadata(path).map_err(io)?.len();
     if length > LARGEST_FILE {
@@ -21,7 +29,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, DataError> {
         let problem = format!("{megabytes} MiB is too large for such a file (at most 64 MiB)");
         return Err(DataError::labels(path, problem));
     }
-    text_of(std::fs::read(path).map_err(io)?, path)
+    std::fs::read(path).map_err(io)
 }
 
 /// Decodes UTF-8 and removes a byte order mark; `path` is used in error messages only.

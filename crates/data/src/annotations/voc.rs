@@ -3,20 +3,26 @@
 //! Format: <http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html>. Coordinates
 //! are used as they are in the file: tools disagree on whether they count from 0 or 1.
 
+use std::borrow::Cow;
+use std::path::Path;
+
+use encoding_rs::Encoding;
+use roxmltree::{Document, Node};
+
 use crate::DataError;
 use crate::annotations::AnnotationStore;
+use crate::annotations::format::PlacedBox;
+use crate::annotations::text_file::{read_bytes, text_of};
 use crate::boxes::{BoxXyxy, ImageSize};
-use roxmltree::{Document, Node};
-use std::path::Path;
 
 /// An annotated image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VocImage {
-    /// The image's file name in the annotation; some tools omit the extension.
-    pub file_name: String,
-    /// Height and width in the annotation; some tools write 0.
-    pub size: ImageSize,
-    /// The objects, in the order of the file.
+    /// The image's file name in the annotation, if it has one; some tools omit the extension.
+    pub file_name: Option<String>,
+    /// Height and width in the annotation; none if it has none or zeros, which some tools write.
+    pub size: Option<ImageSize>,
+    /// The objects, in the order of the file. An object with several boxes is listed once for each.
     pub objects: Vec<VocObject>,
 }
 
@@ -47,18 +53,20 @@ pub fn parse(text: &str, path: &Path) -> Result<VocImage, DataError> {
         .map_err(|error| DataError::labels(path, format!("not well-formed XML: {error}")))?;
     let reader = Reader { path };
     let root = document.root_element();
-    let size = reader.child(root, "size", "<width> and <height>")?;
+    if !root.has_tag_name("annotation") {
+        let found = root.tag_name().name();
+        let problem = format!("<{found}> instead of Pascal VOC's <annotation>");
+        return Err(DataError::labels(path, problem));
+    }
+    let mut objects = Vec::new();
+    for node in root.children().filter(|node| node.has_tag_name("object")) {
+        reader.object(node, &mut objects)?;
+    }
+    let file_name = optional(root, "filename");
     Ok(VocImage {
-        file_name: reader.text(root, "filename")?.to_owned(),
-        size: ImageSize::new(
-            reader.pixels(size, "height")?,
-            reader.pixels(size, "width")?,
-        ),
-        objects: root
-            .children()
-            .filter(|node| node.has_tag_name("object"))
-            .map(|node| reader.object(node))
-            .collect::<Result<_, _>>()?,
+        file_name: file_name.map(str::to_owned),
+        size: reader.size(root)?,
+        objects,
     })
 }
 
@@ -101,6 +109,21 @@ impl Reader<'_> {
             .map_err(|_| self.error(parent, element, "a whole number of pixels"))
     }
 
+    /// Reads the size. An absent or empty one is none: the image has it.
+    fn size(&self, root: Node) -> Result<Option<ImageSize>, DataError> {
+        let Some(size) = root.children().find(|node| node.has_tag_name("size")) else {
+            return Ok(None);
+        };
+        if !["width", "height"]
+            .iter()
+            .all(|side| optional(size, side).is_some())
+        {
+            return Ok(None);
+        }
+        let (height, width) = (self.pixels(size, "height")?, self.pixels(size, "width")?);
+        Ok((height > 0 && width > 0).then_some(ImageSize::new(height, width)))
+    }
+
     fn coordinate(&self, parent: Node, element: &'static str) -> Result<f32, DataError> {
         self.text(parent, element)?
             .parse()
@@ -124,21 +147,84 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&self, node: Node) -> Result<VocObject, DataError> {
-        let corners = self.child(node, "bndbox", "<xmin>, <ymin>, <xmax> and <ymax>")?;
-        Ok(VocObject {
-            name: self.text(node, "name")?.to_owned(),
-            box_in_image: BoxXyxy::new(
-                self.coordinate(corners, "xmin")?,
-                self.coordinate(corners, "ymin")?,
-                self.coordinate(corners, "xmax")?,
-                self.coordinate(corners, "ymax")?,
-            ),
-            difficult: self.flag(node, "difficult")?,
-            truncated: self.flag(node, "truncated")?,
-            others: others(node),
-        })
+    /// Reads an object once for each of its boxes.
+    fn object(&self, node: Node, objects: &mut Vec<VocObject>) -> Result<(), DataError> {
+        const CORNERS: &str = "<xmin>, <ymin>, <xmax> and <ymax>";
+        self.child(node, "bndbox", CORNERS)?;
+        let name = self.text(node, "name")?;
+        let (difficult, truncated) = (self.flag(node, "difficult")?, self.flag(node, "truncated")?);
+        for corners in node.children().filter(|node| node.has_tag_name("bndbox")) {
+            objects.push(VocObject {
+                name: name.to_owned(),
+                box_in_image: BoxXyxy::new(
+                    self.coordinate(corners, "xmin")?,
+                    self.coordinate(corners, "ymin")?,
+                    self.coordinate(corners, "xmax")?,
+                    self.coordinate(corners, "ymax")?,
+                ),
+                difficult,
+                truncated,
+                others: others(node),
+            });
+        }
+        Ok(())
     }
+}
+
+/// Returns the text of a child element, if it has any.
+fn optional<'a>(parent: Node<'a, '_>, element: &str) -> Option<&'a str> {
+    let child = parent.children().find(|node| node.has_tag_name(element))?;
+    let text = child.text().map(str::trim);
+    text.filter(|text| !text.is_empty())
+}
+
+/// Reads an annotation file in the encoding that it declares; without a declaration it is UTF-8.
+///
+/// # Errors
+/// The file cannot be read, is too large, or is not in its encoding.
+pub(super) fn read_xml(path: &Path) -> Result<String, DataError> {
+    let bytes = read_bytes(path)?;
+    decode_xml(bytes, path)
+}
+
+/// Decodes an annotation file as [`read_xml`]; `path` is used in error messages only.
+///
+/// # Errors
+/// The bytes are not in their encoding.
+pub(super) fn decode_xml(bytes: Vec<u8>, path: &Path) -> Result<String, DataError> {
+    let declared = match Encoding::for_bom(&bytes) {
+        Some((encoding, _)) => Some(encoding),
+        None => declared_encoding(&bytes)
+            .map(|label| {
+                Encoding::for_label(label.as_bytes())
+                    .ok_or_else(|| DataError::labels(path, format!("unknown encoding `{label}`")))
+            })
+            .transpose()?,
+    };
+    match declared.filter(|encoding| *encoding != encoding_rs::UTF_8) {
+        None => text_of(bytes, path),
+        Some(encoding) => match encoding.decode(&bytes) {
+            // The declaration no longer holds; the parser does not look at it.
+            (text, _, false) => Ok(text.into_owned()),
+            (_, encoding, true) => {
+                let problem = format!("the content is not {}, as it declares", encoding.name());
+                Err(DataError::labels(path, problem))
+            }
+        },
+    }
+}
+
+/// Returns the encoding in the XML declaration.
+fn declared_encoding(bytes: &[u8]) -> Option<&str> {
+    const DECLARATION: usize = 200;
+    let start = &bytes[..bytes.len().min(DECLARATION)];
+    let end = start.windows(2).position(|pair| pair == b"?>")?;
+    let declaration = std::str::from_utf8(&start[..end]).ok()?;
+    let declaration = declaration.trim_start().strip_prefix("<?xml")?;
+    let (_, value) = declaration.split_once("encoding")?;
+    let value = value.trim_start().strip_prefix('=')?.trim_start();
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    value[1..].split_once(quote).map(|(label, _)| label)
 }
 
 /// Returns the names of the elements that have a value and are not read.
@@ -156,9 +242,13 @@ fn others(object: Node) -> Vec<String> {
         .collect()
 }
 
-/// Formats the annotation of an image, with corners to a ten-thousandth of a pixel. Crowd annotations are
-/// skipped.
-pub(super) fn format(store: &AnnotationStore, index: usize, file_name: &str) -> String {
+/// Formats the annotation of an image, with corners to a ten-thousandth of a pixel.
+pub(super) fn format(
+    store: &AnnotationStore,
+    index: usize,
+    file_name: &str,
+    boxes: &[PlacedBox],
+) -> String {
     let size = store.image(index).size;
     let mut text = format!(
         "<annotation>\n\t<folder>JPEGImages</folder>\n\t<filename>{}</filename>\n\t<size>\n\t\t<width>{}</width>\n\t\t<height>{}</height>\n\t\t<depth>3</depth>\n\t</size>\n\t<segmented>0</segmented>\n",
@@ -166,14 +256,11 @@ pub(super) fn format(store: &AnnotationStore, index: usize, file_name: &str) -> 
         size.width,
         size.height,
     );
-    for (annotation, xywh) in store.annotations(index).zip(store.boxes_xywh(index)) {
-        if annotation.is_crowd {
-            continue;
-        }
-        let [x, y, w, h] = xywh.map(f64::from);
+    for found in boxes {
+        let [x, y, w, h] = found.xywh;
         text += &format!(
             "\t<object>\n\t\t<name>{}</name>\n\t\t<pose>Unspecified</pose>\n\t\t<truncated>0</truncated>\n\t\t<difficult>0</difficult>\n\t\t<bndbox>\n\t\t\t<xmin>{}</xmin>\n\t\t\t<ymin>{}</ymin>\n\t\t\t<xmax>{}</xmax>\n\t\t\t<ymax>{}</ymax>\n\t\t</bndbox>\n\t</object>\n",
-            xml_text(&store.categories()[annotation.class].name),
+            xml_text(&store.categories()[found.class].name),
             pixels(x),
             pixels(y),
             pixels(x + w),
@@ -186,6 +273,17 @@ pub(super) fn format(store: &AnnotationStore, index: usize, file_name: &str) -> 
 fn pixels(value: f64) -> String {
     let text = format!("{value:.4}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Returns a class name as it is stored: XML 1.0 has no control characters, and readers remove the spaces
+/// around a value.
+pub(super) fn stored_name(name: &str) -> Cow<'_, str> {
+    let trimmed = name.trim();
+    if trimmed.contains(char::is_control) {
+        Cow::Owned(trimmed.replace(char::is_control, " "))
+    } else {
+        Cow::Borrowed(trimmed)
+    }
 }
 
 fn xml_text(text: &str) -> String {
@@ -206,6 +304,7 @@ fn xml_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const XML: &str = "<annotation><filename>a.jpg</filename>
 <size><width>640</width><height>480</height><depth>3</depth></size>
@@ -217,8 +316,8 @@ mod tests {
     #[test]
     fn size_and_objects_are_read_whatever_the_order_of_their_elements() {
         let image = parse(XML, Path::new("a.xml")).unwrap();
-        assert_eq!(image.file_name, "a.jpg");
-        assert_eq!(image.size, ImageSize::new(480, 640));
+        assert_eq!(image.file_name.as_deref(), Some("a.jpg"));
+        assert_eq!(image.size, Some(ImageSize::new(480, 640)));
         let object = |name: &str, box_in_image, difficult, truncated| VocObject {
             name: name.into(),
             box_in_image,
@@ -256,5 +355,69 @@ mod tests {
             assert!(message.contains("dir/a.xml"), "{message}");
             assert!(message.contains(says), "{message}");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn files_of_any_content_never_panic(mut bytes in Just(XML.as_bytes().to_vec()),
+            at in 0usize..400, with in proptest::collection::vec(any::<u8>(), 0..8)) {
+            let at = at.min(bytes.len());
+            bytes.splice(at..(at + with.len()).min(bytes.len()), with);
+            if let Ok(text) = decode_xml(bytes, Path::new("a.xml")) {
+                let _ = parse(&text, Path::new("a.xml"));
+            }
+        }
+    }
+
+    #[test]
+    fn name_and_size_may_be_missing_and_an_object_may_have_several_boxes() {
+        let corners = |x: u32| {
+            format!(
+                "<bndbox><xmin>{x}</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>5</ymax></bndbox>",
+                x + 2
+            )
+        };
+        let xml = format!(
+            "<annotation><size><width>0</width><height>9</height></size><object><name>cat</name>{}{}{}</object></annotation>",
+            corners(1),
+            corners(10),
+            corners(20)
+        );
+        let image = parse(&xml, Path::new("a.xml")).unwrap();
+        assert_eq!((image.file_name, image.size), (None, None));
+        let lefts: Vec<f32> = image.objects.iter().map(|o| o.box_in_image.x1).collect();
+        assert_eq!(lefts, [1.0, 10.0, 20.0]);
+    }
+
+    #[test]
+    fn a_file_is_read_in_the_encoding_that_it_declares() {
+        let path = Path::new("a.xml");
+        let xml = |encoding: &str, name: &[u8]| {
+            let head = format!("<?xml version=\"1.0\" encoding='{encoding}'?><name>");
+            [head.as_bytes(), name, b"</name>"].concat()
+        };
+        let decode = |bytes| decode_xml(bytes, path);
+        assert!(
+            decode(xml("gb2312", &[0xc3, 0xa8]))
+                .unwrap()
+                .contains("<name>猫<")
+        );
+        assert!(
+            decode(xml("ISO-8859-1", &[0xe9]))
+                .unwrap()
+                .contains("<name>é<")
+        );
+        assert!(
+            decode(xml("utf-8", "é".as_bytes()))
+                .unwrap()
+                .contains("<name>é<")
+        );
+        let utf16 = "\u{feff}<name>é</name>".encode_utf16();
+        let utf16: Vec<u8> = utf16.flat_map(u16::to_le_bytes).collect();
+        assert_eq!(decode(utf16).unwrap(), "<name>é</name>");
+        let message = |bytes| decode(bytes).unwrap_err().to_string();
+        assert!(message(xml("gb2312", &[0xff])).contains("not GBK"));
+        assert!(message(xml("klingon", b"")).contains("unknown encoding `klingon`"));
+        assert!(message(xml("utf-8", &[0xff])).contains("utf-8"));
     }
 }

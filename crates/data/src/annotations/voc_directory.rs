@@ -1,28 +1,38 @@
-//! Pascal VOC in a directory.
+//! Pascal VOC in a directory: an XML file for each image.
 //!
-//! A VOC directory contains `Annotations/NAME.xml`, `JPEGImages/NAME.jpg` (or another image format) and,
-//! for each split, the names in `ImageSets/Main/SPLIT.txt`. The directories may also be called
-//! `annotations` and `images`. Without `ImageSets`, all annotations belong to the training split. Boxes
-//! become `[xmin, ymin, xmax - xmin, ymax - ymin]`. Objects marked as difficult are kept like any
-//! other: COCO has no such flag, and its `iscrowd` means something else.
+//! The XML files are in one of these places; names of directories are read in any capitals:
+//!
+//! ```text
+//! Annotations/NAME.xml   JPEGImages/NAME.jpg   the original layout; also annots/ or xmls/, images/ or data/
+//! train/NAME.xml         train/NAME.jpg        a directory for each split (Roboflow)
+//! NAME.xml               NAME.jpg              beside the images (LabelImg)
+//! ```
+//!
+//! In the first layout the files `ImageSets/Main/SPLIT.txt` list the names of each split; without
+//! them, all annotations belong to the training split. Directories may have subdirectories. The image
+//! of an annotation has its name, or else the name in the annotation. An image without an annotation is
+//! not used: the format has no other way to say that an image has no objects. Boxes become
+//! `[xmin, ymin, xmax - xmin, ymax - ymin]`. Objects marked as difficult are kept like any other: COCO
+//! has no such flag, and its `iscrowd` means something else.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use crate::DataError;
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, EntryProblem, ImageEntry, Output, PlacedSplit, Reader,
-    SplitEntries, Written, WrittenSplit, last_part, without_extension,
+    AnnotationFormat, BoxEntry, DatasetFiles, EntryProblem, FoundSplits, ImageEntry, Output,
+    PlacedSplit, Reader, SplitEntries, StoredBox, last_part, without_extension,
 };
-use crate::annotations::layout::{Split, SplitFiles};
-use crate::annotations::text_file::{read_text, text_of};
+use crate::annotations::image_files::{Folder, Found, files_with_extension, images_within};
+use crate::annotations::layout::{LayoutError, Split, SplitFiles};
+use crate::annotations::text_file::read_text;
 use crate::annotations::voc::{self, VocImage};
-use crate::boxes::ImageSize;
-use crate::images::decode::{IMAGE_EXTENSIONS, image_size, image_size_of_bytes};
+use crate::images::decode::{has_image_extension, image_size};
 
 /// Pascal VOC: `Annotations/NAME.xml`, `JPEGImages/`, `ImageSets/Main/SPLIT.txt`.
 #[derive(Debug)]
@@ -38,32 +48,34 @@ impl AnnotationFormat for VocFormat {
     }
 
     fn files(&self) -> String {
-        "Annotations/*.xml, JPEGImages/, ImageSets/Main/*.txt".into()
+        "Annotations/*.xml, JPEGImages/, ImageSets/Main/*.txt, or XML files beside the images"
+            .into()
     }
 
-    fn recognize(&self, root: &Path) -> Result<bool, DataError> {
-        Ok(["Annotations", "annotations"].iter().any(|directory| {
-            let entries = std::fs::read_dir(root.join(directory));
-            let mut entries = entries.into_iter().flatten().flatten();
-            entries.any(|entry| entry.path().extension().is_some_and(|e| e == "xml"))
+    fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError> {
+        let Some(layout) = VocLayout::find(path)? else {
+            return Ok(None);
+        };
+        let splits = layout.splits.iter();
+        Ok(Some(FoundSplits {
+            splits: splits
+                .map(|split| SplitFiles {
+                    format: &Self,
+                    split: split.split,
+                    annotations: path.to_owned(),
+                    image_directories: split.image_directories.clone(),
+                })
+                .collect(),
+            reason: layout.reason,
         }))
-    }
-
-    fn splits(&self, root: &Path) -> Result<Vec<SplitFiles>, DataError> {
-        let directory = VocDirectory::OnDisk(root);
-        let splits = names_of_splits(root)?.into_iter();
-        Ok(splits
-            .map(|(split, _)| SplitFiles {
-                format: &Self,
-                split,
-                annotations: root.to_owned(),
-                image_directories: vec![root.join(directory.images())],
-            })
-            .collect())
     }
 
     fn reader(&self) -> Reader {
         Reader::Entries(collect)
+    }
+
+    fn stored_box(&self, found: &StoredBox) -> Result<[f64; 4], &'static str> {
+        found.of_one_object()
     }
 
     fn image_path(&self, _split: Split, file_name: &str) -> String {
@@ -77,285 +89,467 @@ impl AnnotationFormat for VocFormat {
         without_extension(image_path)
     }
 
-    fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<Written, DataError> {
-        let mut written = Written::default();
-        let mut used = BTreeSet::new();
-        let mut classes = 0;
+    fn stored_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        voc::stored_name(name)
+    }
+
+    fn lists_classes(&self) -> bool {
+        // The classes of a VOC directory are those of its objects.
+        false
+    }
+
+    fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<(), DataError> {
         for placed in splits {
             let store = &placed.annotations.store;
-            let split = placed.annotations.split;
-            written.dropped.merge(&placed.annotations.beyond_boxes());
-            classes = store.class_count();
-            let (mut list, mut boxes) = (String::new(), 0);
-            for (index, path) in placed.image_paths.iter().enumerate() {
+            let mut list = String::new();
+            for (index, (path, boxes)) in placed.image_paths.iter().zip(&placed.boxes).enumerate() {
                 let name = last_part(without_extension(path));
-                let annotations = store.annotations(index);
-                for annotation in annotations.filter(|annotation| !annotation.is_crowd) {
-                    boxes += 1;
-                    used.insert(annotation.class);
-                }
-                let text = voc::format(store, index, last_part(path));
+                let text = voc::format(store, index, last_part(path), boxes);
                 output.file(&format!("Annotations/{name}.xml"), &text)?;
                 list += name;
                 list.push('\n');
             }
+            let split = placed.annotations.split;
             output.file(&format!("ImageSets/Main/{split}.txt"), &list)?;
-            written.splits.push(WrittenSplit {
-                split,
-                images: store.image_count(),
-                boxes,
-            });
         }
-        // The classes of a VOC directory are those of its objects.
-        let unused = classes - used.len();
-        written
-            .dropped
-            .add("classes without a box", "class", unused);
-        Ok(written)
+        Ok(())
     }
 }
 
-/// The files of a VOC directory.
-#[derive(Debug, Clone, Copy)]
-pub enum VocDirectory<'a> {
-    /// In a directory on disk.
-    OnDisk(&'a Path),
-    /// In memory, for instance from an archive.
-    InMemory {
-        /// Bytes by path, with `/` between the parts.
-        files: &'a BTreeMap<String, Vec<u8>>,
-        /// The path of the VOC directory within `files`.
-        root: &'a str,
-    },
+/// Where the annotations and images of a directory are.
+struct VocLayout {
+    splits: Vec<VocSplit>,
+    /// The files by which the layout was recognized.
+    reason: String,
+    /// Annotations that no list contains.
+    unlisted: usize,
 }
 
-impl<'a> VocDirectory<'a> {
-    pub(super) fn path(self, name: &str) -> PathBuf {
-        match self {
-            Self::OnDisk(root) => root.join(name),
-            Self::InMemory { root, .. } => format!("{root}/{name}").into(),
-        }
-    }
+struct VocSplit {
+    split: Split,
+    /// The directory that `names` are relative to.
+    annotations: PathBuf,
+    /// Names of the annotations without extension, with `/` between directories.
+    names: Vec<String>,
+    image_directories: Vec<PathBuf>,
+}
 
-    fn contains(self, name: &str) -> bool {
-        match self {
-            Self::OnDisk(root) => root.join(name).exists(),
-            Self::InMemory { files, root } => {
-                let path = format!("{root}/{name}");
-                let from = files.range(path.clone()..).next();
-                from.is_some_and(|(found, _)| {
-                    *found == path || found.starts_with(&format!("{path}/"))
+impl VocLayout {
+    /// Finds the layout of a directory; None if it has no VOC annotations.
+    fn find(root: &Path) -> Result<Option<Self>, DataError> {
+        if !root.is_dir() {
+            return Ok(None);
+        }
+        let folder = Folder::of(root);
+        const ANNOTATIONS: [&str; 6] = [
+            "Annotations",
+            "annotation",
+            "annots",
+            "xmls",
+            "xml",
+            "labels",
+        ];
+        for name in ANNOTATIONS {
+            if let Some(directory) = folder.directory(&[name])
+                && holds_voc(&directory, |root_element| {
+                    root_element != Some("annotations")
                 })
+            {
+                return Self::with_directory(&folder, root, &directory).map(Some);
             }
         }
-    }
-
-    /// Returns the directory that exists, or else the standard one.
-    fn one_of(self, standard: &'static str, other: &'static str) -> &'static str {
-        if !self.contains(standard) && self.contains(other) {
-            other
-        } else {
-            standard
+        let mut splits = Vec::new();
+        for split in Split::ALL {
+            if let Some(directory) = folder.split_directory(split)
+                && holds_voc(&directory, is_annotation)
+            {
+                splits.push((split, directory));
+            }
         }
+        if !splits.is_empty() {
+            let names = splits
+                .iter()
+                .filter_map(|(_, directory)| directory.file_name());
+            let names: Vec<String> = names.map(|n| n.display().to_string()).collect();
+            return Ok(Some(Self {
+                reason: format!("XML files in {}", names.join(", ")),
+                splits: splits
+                    .into_iter()
+                    .map(|(split, directory)| {
+                        Ok(VocSplit {
+                            split,
+                            names: names_within(&directory)?,
+                            image_directories: vec![directory.clone()],
+                            annotations: directory,
+                        })
+                    })
+                    .collect::<Result<_, DataError>>()?,
+                unlisted: 0,
+            }));
+        }
+        if !has_voc(&folder, is_annotation) {
+            return Ok(None);
+        }
+        let files = folder.files_with("xml");
+        Ok(Some(Self {
+            splits: vec![VocSplit {
+                split: Split::Train,
+                annotations: root.to_owned(),
+                names: files
+                    .filter_map(|path| path.file_stem()?.to_str().map(str::to_owned))
+                    .collect(),
+                image_directories: vec![root.to_owned()],
+            }],
+            reason: "XML files beside the images".to_owned(),
+            unlisted: 0,
+        }))
     }
 
-    fn annotations(self) -> &'static str {
-        self.one_of("Annotations", "annotations")
-    }
-
-    fn images(self) -> &'static str {
-        self.one_of("JPEGImages", "images")
-    }
-
-    /// Returns the file name of an annotation's image: the annotation's own name with an image extension, or
-    /// else the file name in the annotation.
-    fn image_of(self, name: &str, annotated: Option<&VocImage>) -> String {
-        let directory = self.images();
-        let lower = IMAGE_EXTENSIONS
-            .iter()
-            .map(|extension| format!("{name}.{extension}"));
-        let upper = IMAGE_EXTENSIONS
-            .iter()
-            .map(|extension| format!("{name}.{}", extension.to_uppercase()));
-        lower
-            .chain(upper)
-            .chain(annotated.map(|annotated| annotated.file_name.clone()))
-            .find(|file| self.contains(&format!("{directory}/{file}")))
-            .unwrap_or_else(|| format!("{name}.jpg"))
-    }
-
-    fn bytes(self, name: &str) -> Result<Cow<'a, [u8]>, DataError> {
-        let path = self.path(name);
-        let bytes = match self {
-            Self::OnDisk(_) => std::fs::read(&path).map(Cow::Owned),
-            Self::InMemory { files, root } => files
-                .get(&format!("{root}/{name}"))
-                .map(|bytes| Cow::Borrowed(bytes.as_slice()))
-                .ok_or_else(|| io::ErrorKind::NotFound.into()),
+    /// Describes a directory with a subdirectory of annotations.
+    fn with_directory(folder: &Folder, root: &Path, annotations: &Path) -> Result<Self, DataError> {
+        const IMAGES: [&str; 5] = ["JPEGImages", "images", "imgs", "img", "data"];
+        let images = IMAGES.iter().filter_map(|name| folder.directory(&[name]));
+        let mut image_directories: Vec<PathBuf> = images.collect();
+        if image_directories.is_empty() {
+            let split_directories = Split::ALL.into_iter();
+            image_directories.extend(split_directories.filter_map(|s| folder.split_directory(s)));
+        }
+        // LabelImg may save annotations into a directory of their own, beside the images.
+        image_directories.push(annotations.to_owned());
+        image_directories.push(root.to_owned());
+        let all = names_within(annotations)?;
+        let of_split = |split, names| VocSplit {
+            split,
+            annotations: annotations.to_owned(),
+            names,
+            image_directories: image_directories.clone(),
         };
-        bytes.map_err(|source| DataError::io(&path, source))
-    }
-
-    fn text(self, name: &str) -> Result<String, DataError> {
-        match self {
-            Self::OnDisk(root) => read_text(&root.join(name)),
-            Self::InMemory { .. } => text_of(self.bytes(name)?.into_owned(), &self.path(name)),
+        let shown = annotations.file_name().unwrap_or_default().display();
+        let lists = lists_of_splits(folder)?;
+        if !lists.is_empty() {
+            let listed: BTreeSet<&String> = lists.iter().flat_map(|(_, names)| names).collect();
+            let unlisted = all.iter().filter(|name| !listed.contains(name)).count();
+            let splits = lists.into_iter();
+            return Ok(Self {
+                splits: splits
+                    .map(|(split, names)| of_split(split, names))
+                    .collect(),
+                reason: format!("XML files in {shown}, lists in ImageSets"),
+                unlisted,
+            });
         }
-    }
-
-    fn image_size(self, name: &str) -> Result<ImageSize, DataError> {
-        Ok(match self {
-            Self::OnDisk(root) => image_size(&root.join(name))?,
-            Self::InMemory { .. } => image_size_of_bytes(&self.bytes(name)?, &self.path(name))?,
+        let split_of = |name: &str| Split::of_name(name.split_once('/')?.0);
+        let is_divided = !all.is_empty() && all.iter().all(|name| split_of(name).is_some());
+        let splits = if is_divided {
+            let splits = Split::ALL.into_iter();
+            splits
+                .map(|split| {
+                    let names = all.iter().filter(|name| split_of(name) == Some(split));
+                    of_split(split, names.cloned().collect())
+                })
+                .filter(|split| !split.names.is_empty())
+                .collect()
+        } else {
+            vec![of_split(Split::Train, all)]
+        };
+        Ok(Self {
+            splits,
+            reason: format!("XML files in {shown}"),
+            unlisted: 0,
         })
-    }
-
-    /// Reads the annotation of an image.
-    fn annotation(self, name: &str) -> Result<VocImage, DataError> {
-        let file = format!("{}/{name}.xml", self.annotations());
-        voc::parse(&self.text(&file)?, &self.path(&file))
-    }
-
-    /// Returns the names in `ImageSets/Main/LIST.txt`, sorted, each once.
-    pub(super) fn listed(self, list: &str) -> Result<Vec<String>, DataError> {
-        let text = self.text(&format!("ImageSets/Main/{list}.txt"))?;
-        // VOC's lists of one class have a second column: whether the class is in the image.
-        let mut names: Vec<String> = text
-            .lines()
-            .filter_map(|line| line.split_whitespace().next())
-            .map(str::to_owned)
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        Ok(names)
     }
 }
 
-/// Returns the splits with the names of their annotations. `trainval` is used for train if there is no list
-/// of train; without any list all annotations are for training.
-fn names_of_splits(root: &Path) -> Result<Vec<(Split, Vec<String>)>, DataError> {
-    let directory = VocDirectory::OnDisk(root);
-    let mut splits = Vec::new();
-    for (split, lists) in [
-        (Split::Train, &["train", "trainval"][..]),
-        (Split::Val, &["val"]),
-        (Split::Test, &["test"]),
-    ] {
-        let list = lists
-            .iter()
-            .find(|list| directory.contains(&format!("ImageSets/Main/{list}.txt")));
-        if let Some(list) = list {
-            splits.push((split, directory.listed(list)?));
+/// Accepts the root element of VOC's annotations only: XML files beside images may be anything.
+fn is_annotation(root_element: Option<&str>) -> bool {
+    root_element == Some("annotation")
+}
+
+/// Reports whether a directory or a subdirectory contains VOC annotations, by the root elements of the
+/// first XML files.
+fn holds_voc(directory: &Path, is_voc: fn(Option<&str>) -> bool) -> bool {
+    /// `Annotations` of an archive with a directory for each sequence of images.
+    const DEPTH: usize = 3;
+    let mut open = vec![(directory.to_owned(), 0)];
+    while let Some((path, depth)) = open.pop() {
+        let folder = Folder::of(&path);
+        if folder.files_with("xml").next().is_some() {
+            return has_voc(&folder, is_voc);
+        }
+        // A directory of images has no subdirectories of annotations that matter.
+        const LOOKED_INTO: usize = 50;
+        if depth < DEPTH {
+            let inner = folder.directories.iter().take(LOOKED_INTO).rev();
+            open.extend(inner.map(|name| (path.join(name), depth + 1)));
         }
     }
-    if splits.is_empty() {
-        let path = directory.path(directory.annotations());
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&path).map_err(|source| DataError::io(&path, source))? {
-            let name = entry
-                .map_err(|source| DataError::io(&path, source))?
-                .file_name();
-            let name = name.to_string_lossy();
-            names.extend(name.strip_suffix(".xml").map(str::to_owned));
+    false
+}
+
+fn has_voc(folder: &Folder, is_voc: fn(Option<&str>) -> bool) -> bool {
+    /// One of the first files may be damaged, or of another program.
+    const TRIED: usize = 5;
+    let mut files = folder.files_with("xml").take(TRIED);
+    files.any(|path| is_voc(root_element(&path).as_deref()))
+}
+
+/// Returns the name of the root element of an XML file, or none if there is none at its beginning.
+fn root_element(path: &Path) -> Option<String> {
+    const BEGINNING: u64 = 4096;
+    let mut bytes = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(BEGINNING).read_to_end(&mut bytes).ok()?;
+    // The name is ASCII in any encoding; UTF-16 adds zeros.
+    bytes.retain(|byte| *byte != 0);
+    let text = String::from_utf8_lossy(&bytes);
+    // The declaration and comments begin with `<?` and `<!`.
+    let mut tags = text.split('<').skip(1);
+    let tag = tags.find(|tag| tag.starts_with(|first: char| first.is_alphabetic()))?;
+    let end = |character: char| character.is_whitespace() || matches!(character, '>' | '/');
+    tag.split(end).next().map(str::to_owned)
+}
+
+/// Returns the names of the annotations below a directory, without extension.
+fn names_within(directory: &Path) -> Result<Vec<String>, DataError> {
+    let files = files_with_extension(directory, "xml")?;
+    let paths = files.iter().map(Found::path);
+    Ok(paths
+        .map(|path| without_extension(&path).to_owned())
+        .collect())
+}
+
+/// Reads the lists of the splits. `trainval`, or CVAT's `default`, is used for train if there is no
+/// list of train.
+fn lists_of_splits(folder: &Folder) -> Result<Vec<(Split, Vec<String>)>, DataError> {
+    let sets = folder.directory(&["ImageSets"]);
+    let main = sets
+        .as_ref()
+        .and_then(|path| Folder::of(path).directory(&["Main"]));
+    let Some(directory) = main.or(sets) else {
+        return Ok(Vec::new());
+    };
+    let files: Vec<PathBuf> = Folder::of(&directory).files_with("txt").collect();
+    let mut splits = Vec::new();
+    for (split, lists) in [
+        (
+            Split::Train,
+            &["train", "training", "trainval", "default"][..],
+        ),
+        (Split::Val, Split::Val.names()),
+        (Split::Test, Split::Test.names()),
+    ] {
+        let named = |list: &str| {
+            let mut files = files.iter();
+            files.find(|path| {
+                path.file_stem()
+                    .is_some_and(|stem| stem.eq_ignore_ascii_case(list))
+            })
+        };
+        if let Some(path) = lists.iter().find_map(|list| named(list)) {
+            splits.push((split, listed(&read_text(path)?)));
         }
-        names.sort_unstable();
-        splits.push((Split::Train, names));
     }
     Ok(splits)
 }
 
-/// Collects a split. Its categories are the classes of all splits, sorted, so that they agree.
-fn collect(files: &SplitFiles) -> Result<SplitEntries, DataError> {
-    let directory = VocDirectory::OnDisk(&files.annotations);
-    let (mut own, mut classes) = (Vec::new(), BTreeSet::new());
-    for (split, names) in names_of_splits(&files.annotations)? {
-        let annotations: Vec<_> = names
-            .par_iter()
-            .map(|name| directory.annotation(name))
-            .collect();
-        let read = annotations.iter().flatten();
-        classes.extend(read.flat_map(|image| image.objects.iter().map(|o| o.name.clone())));
-        if split == files.split {
-            own.extend(names.into_iter().zip(annotations));
+/// Returns the names in a list, sorted, each once.
+pub(crate) fn listed(text: &str) -> Vec<String> {
+    // VOC's lists of one class have a second column: whether the class is in the image.
+    let names = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    // CVAT's lists may have the extension of the image.
+    let names = names.map(|name| {
+        if has_image_extension(Path::new(name)) {
+            without_extension(name)
+        } else {
+            name
+        }
+    });
+    let names: BTreeSet<&str> = names.collect();
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// Collects some splits. Their categories are the classes of all splits, sorted, so that they agree.
+fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, DataError> {
+    let root = match files.splits.first() {
+        Some(split) => &split.annotations,
+        None => &files.root,
+    };
+    let Some(layout) = VocLayout::find(root)? else {
+        let format = &VocFormat;
+        let root = root.to_owned();
+        return Err(LayoutError::NotInFormat { root, format }.into());
+    };
+    let read: Vec<Vec<Result<VocImage, DataError>>> = layout
+        .splits
+        .iter()
+        .map(|split| {
+            let names = split.names.par_iter();
+            names
+                .map(|name| read_annotation(&xml_path(split, name)))
+                .collect()
+        })
+        .collect();
+    let images = read.iter().flatten().flatten();
+    let classes: BTreeSet<&str> = images
+        .flat_map(|image| image.objects.iter().map(|object| object.name.as_str()))
+        .collect();
+    let classes: Vec<String> = classes.into_iter().map(str::to_owned).collect();
+    let mut collected = Vec::new();
+    for (split, annotations) in layout.splits.iter().zip(read) {
+        if wanted.contains(&split.split) {
+            let mut entries = entries(split, annotations, &classes)?;
+            let unlisted = if collected.is_empty() {
+                layout.unlisted
+            } else {
+                0
+            };
+            let what = "annotations that no list in ImageSets contains";
+            entries.dropped.add(what, "file", unlisted);
+            collected.push((split.split, entries));
         }
     }
-    let classes = classes.into_iter().collect();
-    Ok(entries(directory, own, classes, StatedSize::MustMatch))
+    // In the order that was asked for.
+    let position = |split: Split| wanted.iter().position(|wanted| *wanted == split);
+    collected.sort_by_key(|(split, _)| position(*split));
+    Ok(collected.into_iter().map(|(_, entries)| entries).collect())
 }
 
-/// The handling of the image size in an annotation; 0 always counts as missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum StatedSize {
-    /// An image of another size is a problem: the boxes would not fit it.
-    MustMatch,
-    /// Only the image's size is used, for data whose boxes and images are checked in another way.
-    Ignored,
+fn xml_path(split: &VocSplit, name: &str) -> PathBuf {
+    let upper = split.annotations.join(format!("{name}.XML"));
+    let path = split.annotations.join(format!("{name}.xml"));
+    if !path.is_file() && upper.is_file() {
+        upper
+    } else {
+        path
+    }
 }
 
-/// Collects the named annotations of a directory; an object of another class is a problem.
-pub(super) fn entries_of(
-    directory: VocDirectory,
-    names: &[String],
-    categories: Vec<String>,
-    stated_size: StatedSize,
-) -> SplitEntries {
-    let annotations = names.iter().cloned();
-    let annotations = annotations.map(|name| {
-        let annotation = directory.annotation(&name);
-        (name, annotation)
-    });
-    entries(directory, annotations.collect(), categories, stated_size)
+fn read_annotation(path: &Path) -> Result<VocImage, DataError> {
+    voc::parse(&voc::read_xml(path)?, path)
+}
+
+/// The images that annotations may belong to.
+struct Images {
+    /// The directory that paths are relative to.
+    root: PathBuf,
+    /// Paths by their part below the image directory without extension.
+    by_path: HashMap<String, Vec<String>>,
+    /// Paths by their last part without extension.
+    by_stem: HashMap<String, Vec<String>>,
+}
+
+impl Images {
+    /// Lists the images of the first directory that has any.
+    fn of(split: &VocSplit) -> Result<Self, DataError> {
+        let mut images = Self {
+            root: split
+                .image_directories
+                .first()
+                .unwrap_or(&split.annotations)
+                .clone(),
+            by_path: HashMap::new(),
+            by_stem: HashMap::new(),
+        };
+        for directory in &split.image_directories {
+            for found in images_within(directory)? {
+                let path = found.path();
+                let key = without_extension(&path);
+                let stem = last_part(key).to_owned();
+                images
+                    .by_path
+                    .entry(key.to_owned())
+                    .or_default()
+                    .push(path.clone());
+                images.by_stem.entry(stem).or_default().push(path);
+            }
+            if !images.by_path.is_empty() {
+                images.root.clone_from(directory);
+                break;
+            }
+        }
+        Ok(images)
+    }
+
+    /// Returns the path of the image of an annotation, relative to the root. `names` are the last parts
+    /// of the names of all annotations.
+    fn image_of(&self, name: &str, annotated: Option<&VocImage>, names: &HashSet<&str>) -> String {
+        let stated = annotated.and_then(|annotated| annotated.file_name.as_deref());
+        let stated = stated.map(|name| name.rsplit(['/', '\\']).next().unwrap_or(name));
+        let among = |paths: &Vec<String>| {
+            let stated = paths.iter().find(|path| Some(last_part(path)) == stated);
+            stated.or(paths.first()).cloned()
+        };
+        // `SPLIT/Annotations/a.xml` belongs to `SPLIT/images/a.jpg`, wherever in the split.
+        let only = |paths: &Vec<String>| match paths.as_slice() {
+            [path] => Some(path.clone()),
+            _ => None,
+        };
+        let by_stem = |stem: &str| self.by_stem.get(stem).and_then(only);
+        let found = self.by_path.get(name).and_then(among);
+        found
+            .or_else(|| by_stem(last_part(name)))
+            .or_else(|| {
+                // Not the image of another annotation: copied files keep the name of the first.
+                let stem = without_extension(stated?);
+                (!names.contains(stem)).then(|| by_stem(stem))?
+            })
+            .unwrap_or_else(|| match stated {
+                Some(stated) if has_image_extension(Path::new(stated)) => stated.to_owned(),
+                _ => format!("{name}.jpg"),
+            })
+    }
+
+    fn len(&self) -> usize {
+        self.by_path.values().map(Vec::len).sum()
+    }
 }
 
 fn entries(
-    directory: VocDirectory,
-    annotations: Vec<(String, Result<VocImage, DataError>)>,
-    categories: Vec<String>,
-    stated_size: StatedSize,
-) -> SplitEntries {
-    let image_directory = directory.images();
-    let sizes: Vec<_> = annotations
-        .par_iter()
+    split: &VocSplit,
+    annotations: Vec<Result<VocImage, DataError>>,
+    categories: &[String],
+) -> Result<SplitEntries, DataError> {
+    let images = Images::of(split)?;
+    let names: HashSet<&str> = split.names.iter().map(|name| last_part(name)).collect();
+    let named = split.names.par_iter().zip(&annotations);
+    let sizes: Vec<_> = named
         .map(|(name, annotated)| {
-            let file_name = directory.image_of(name, annotated.as_ref().ok());
-            let size = directory.image_size(&format!("{image_directory}/{file_name}"));
+            let file_name = images.image_of(name, annotated.as_ref().ok(), &names);
+            let size = image_size(&images.root.join(&file_name));
             (file_name, size)
         })
         .collect();
+    let numbers: HashMap<&str, usize> = (0..)
+        .zip(categories)
+        .map(|(number, name)| (name.as_str(), number))
+        .collect();
     let mut collected = SplitEntries {
-        image_root: directory.path(image_directory),
+        image_root: images.root.clone(),
+        categories: categories.to_vec(),
         ..SplitEntries::default()
     };
-    for (image, ((name, annotated), (file_name, size))) in
-        annotations.into_iter().zip(sizes).enumerate()
-    {
+    for (image, (annotated, (file_name, size))) in annotations.into_iter().zip(sizes).enumerate() {
         let problems = &mut collected.problems;
         let mut problem = |error| problems.push(EntryProblem { image, error });
-        let mut size = size.map_err(&mut problem).ok();
+        let mut size = size.map_err(|error| problem(error.into())).ok();
         let mut boxes = Vec::new();
         match annotated {
             Ok(annotated) => {
-                let stated = annotated.size;
-                let is_stated = stated.width > 0 && stated.height > 0;
-                if is_stated && stated_size == StatedSize::MustMatch {
+                if let Some(stated) = annotated.size {
                     let differing = size.replace(stated).filter(|actual| *actual != stated);
                     if let Some(decoded) = differing {
                         problem(DataError::SizeMismatch {
-                            image: collected.image_root.join(&file_name).display().to_string(),
+                            image: images.root.join(&file_name).display().to_string(),
                             decoded,
                             annotated: stated,
                         });
                     }
                 }
                 for object in annotated.objects {
-                    let class = categories.iter().position(|class| *class == object.name);
-                    let Some(class) = class else {
-                        let path =
-                            directory.path(&format!("{}/{name}.xml", directory.annotations()));
-                        let known = categories.join(", ");
-                        let unknown = object.name;
-                        let message = format!("unknown class {unknown:?}; the classes are {known}");
-                        problem(DataError::labels(&path, message));
+                    // The categories are the classes of these annotations.
+                    let Some(&class) = numbers.get(object.name.as_str()) else {
                         continue;
                     };
                     let flags = [
@@ -364,10 +558,8 @@ fn entries(
                     ];
                     let flags = flags.into_iter().filter(|(_, is_set)| *is_set);
                     let flags = flags.map(|(name, _)| format!("`{name}` flags"));
-                    let others = object
-                        .others
-                        .iter()
-                        .map(|name| format!("`{name}` elements"));
+                    let others = object.others.iter();
+                    let others = others.map(|name| format!("`{name}` elements"));
                     for what in flags.chain(others) {
                         collected.dropped.add(what, "object", 1);
                     }
@@ -385,14 +577,26 @@ fn entries(
             boxes,
         });
     }
-    collected.categories = categories;
-    collected
+    let used: BTreeSet<&str> = collected
+        .images
+        .iter()
+        .map(|i| i.file_name.as_str())
+        .collect();
+    let is_whole = split.image_directories.len() == 1;
+    if is_whole {
+        let without = images.len().saturating_sub(used.len());
+        collected
+            .dropped
+            .add("images without an annotation file", "image", without);
+    }
+    Ok(collected)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::annotations::format::DatasetFiles;
+    use crate::boxes::ImageSize;
     use std::fs;
 
     const OBJECTS: &str = "<object><name>cat</name><difficult>1</difficult>
@@ -416,7 +620,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         };
-        let mut image = io::Cursor::new(Vec::new());
+        let mut image = std::io::Cursor::new(Vec::new());
         image::RgbImage::new(12, 9)
             .write_to(&mut image, image::ImageFormat::Jpeg)
             .unwrap();
@@ -482,7 +686,7 @@ mod tests {
 
     #[test]
     fn a_strict_read_names_the_file_at_fault() {
-        type Spoil = fn(&Path) -> io::Result<()>;
+        type Spoil = fn(&Path) -> std::io::Result<()>;
         let cases: [(Spoil, &str, &str); 5] = [
             (
                 |f| fs::remove_file(f.join("Annotations/b.xml")),
@@ -527,9 +731,44 @@ mod tests {
         fs::write(directory.path().join("Annotations/a.xml"), "<x>").unwrap();
         fs::write(directory.path().join("JPEGImages/b.jpg"), "text").unwrap();
         let files = DatasetFiles::find(directory.path()).unwrap();
-        let collected = collect(files.split(Split::Train).unwrap()).unwrap();
+        let collected = collect(&files, &[Split::Train]).unwrap().remove(0);
         let places: Vec<usize> = collected.problems.iter().map(|p| p.image).collect();
         assert_eq!(places, [0, 1]);
         assert_eq!(collected.images.len(), 2);
+    }
+
+    #[test]
+    fn only_xml_files_with_annotations_make_a_dataset() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.xml");
+        for (content, expected) in [
+            (annotation(12, 9, "").into_bytes(), true),
+            (
+                b"<?xml version='1.0'?>\n<!-- x --><annotation verified=\"no\">".to_vec(),
+                true,
+            ),
+            (
+                "\u{feff}<annotation/>"
+                    .encode_utf16()
+                    .flat_map(u16::to_le_bytes)
+                    .collect(),
+                true,
+            ),
+            (
+                b"<annotations><version>1.1</version></annotations>".to_vec(),
+                false,
+            ),
+            (b"<project/>".to_vec(), false),
+            (b"".to_vec(), false),
+        ] {
+            fs::write(&path, &content).unwrap();
+            let found = VocFormat.find(dir.path()).unwrap();
+            assert_eq!(
+                found.is_some(),
+                expected,
+                "{}",
+                String::from_utf8_lossy(&content)
+            );
+        }
     }
 }

@@ -11,27 +11,36 @@
 //! (`class x1 y1 x2 y2 x3 y3 ...`); its box is used. An image without a label file has no boxes.
 //!
 //! A directory is recognized by `data.yaml` (any `.yaml` or `.yml` with `names`) whose `train`, `val` and
-//! `test` are directories or lists of images; without it by `classes.txt` or `obj.names`, one name per
-//! line, with the images in `images/SPLIT/` or `SPLIT/images/`. The path of an image's label file is that
-//! of the image with `labels` for the last directory `images`, or beside the image.
+//! `test` are directories or lists of images; without it by darknet's `obj.data`, or by a list of class
+//! names (`classes.txt`, `obj.names`) with the images in `images/SPLIT/`, `SPLIT/images/`, `SPLIT/`,
+//! `images/`, or in the directory itself. A `data.yaml` can be given on its own.
+//!
+//! Label files are found where the usual programs put them: in `labels` in the place of the directory of
+//! images (`images`, `JPEGImages`), beside the images, or in `labels/`. The place where most images of a
+//! split have a label file is used for the whole split; if no image has any, that is an error.
+//!
+//! With `kpt_shape` in `data.yaml`, a line is a box followed by key points, which are dropped.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rayon::prelude::*;
 
 use crate::DataError;
-use crate::annotations::AnnotationStore;
 use crate::annotations::format::{
-    AnnotationFormat, BoxEntry, Dropped, EntryProblem, ImageEntry, Output, PlacedSplit, Reader,
-    SplitEntries, Written, WrittenSplit, without_extension,
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
+    Output, PlacedBox, PlacedSplit, Reader, SplitEntries, StoredBox, without_extension,
 };
-use crate::annotations::image_files::{Found, images_within};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles};
+use crate::annotations::image_files::{
+    Folder, files_with_extension, has_extension, holds_images_directly, images_within,
+};
+use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
 use crate::annotations::text_file::{lines, read_text};
 use crate::annotations::yolo_yaml::DataYaml;
 use crate::boxes::ImageSize;
 use crate::images::decode::image_size;
+use crate::text::count;
 
 /// YOLO: `data.yaml`, `images/SPLIT/`, `labels/SPLIT/`.
 #[derive(Debug)]
@@ -50,28 +59,43 @@ impl AnnotationFormat for YoloFormat {
         "data.yaml or classes.txt, with images/ and labels/".into()
     }
 
-    fn recognize(&self, root: &Path) -> Result<bool, DataError> {
-        Ok(YoloDirectory::find(root)?.is_some())
-    }
-
-    fn splits(&self, root: &Path) -> Result<Vec<SplitFiles>, DataError> {
-        let splits = YoloDirectory::expect(root)?.splits.into_iter();
-        Ok(splits
-            .map(|(split, image_directories)| SplitFiles {
-                format: &Self,
-                split,
-                annotations: root.to_owned(),
-                image_directories,
-            })
-            .collect())
+    fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError> {
+        let Some(found) = YoloDirectory::find(path)? else {
+            return Ok(None);
+        };
+        let splits = found.splits.into_iter();
+        Ok(Some(FoundSplits {
+            splits: splits
+                .map(|(split, image_directories)| SplitFiles {
+                    format: &Self,
+                    split,
+                    annotations: path.to_owned(),
+                    image_directories,
+                })
+                .collect(),
+            reason: found.reason,
+        }))
     }
 
     fn reader(&self) -> Reader {
         Reader::Entries(collect)
     }
 
+    fn stored_box(&self, found: &StoredBox) -> Result<[f64; 4], &'static str> {
+        let [x, y, w, h] = found.of_one_object()?;
+        let (width, height) = (found.size.width as f64, found.size.height as f64);
+        let (left, top) = (x.max(0.0), y.max(0.0));
+        let (right, bottom) = ((x + w).min(width), (y + h).min(height));
+        if right <= left || bottom <= top {
+            return Err("boxes outside of the image");
+        }
+        Ok([left, top, right - left, bottom - top])
+    }
+
     fn image_path(&self, split: Split, file_name: &str) -> String {
-        format!("images/{split}/{file_name}")
+        // Other programs look for the labels in the place of the last directory `images`.
+        let parts = file_name.split('/').filter(|part| *part != "images");
+        format!("images/{split}/{}", parts.collect::<Vec<_>>().join("/"))
     }
 
     fn image_key<'p>(&self, image_path: &'p str) -> &'p str {
@@ -79,44 +103,40 @@ impl AnnotationFormat for YoloFormat {
         without_extension(image_path)
     }
 
-    fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<Written, DataError> {
-        let mut written = Written::default();
-        let mut cut = 0;
+    fn lists_classes(&self) -> bool {
+        true
+    }
+
+    fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<(), DataError> {
         let mut names = Vec::new();
         for placed in splits {
             let store = &placed.annotations.store;
-            written.dropped.merge(&placed.annotations.beyond_boxes());
             names = store.categories().iter().map(|c| c.name.clone()).collect();
-            let mut boxes = 0;
-            for (index, path) in placed.image_paths.iter().enumerate() {
-                let (text, cut_here) = format_labels(store, index);
-                cut += cut_here;
-                boxes += text.lines().count();
+            for (index, (path, boxes)) in placed.image_paths.iter().zip(&placed.boxes).enumerate() {
                 let stem = without_extension(path);
                 let within = stem.strip_prefix("images/").unwrap_or(stem);
+                let text = format_labels(store.image(index).size, boxes);
                 output.file(&format!("labels/{within}.txt"), &text)?;
             }
-            written.splits.push(WrittenSplit {
-                split: placed.annotations.split,
-                images: store.image_count(),
-                boxes,
-            });
         }
-        let outside = "parts of boxes outside of the image";
-        written.dropped.add(outside, "object", cut);
         let found: Vec<Split> = splits.iter().map(|s| s.annotations.split).collect();
-        output.file("data.yaml", &DataYaml::format(&names, &found))?;
-        Ok(written)
+        output.file("data.yaml", &DataYaml::format(&names, &found))
     }
 }
 
 /// A directory in YOLO's layout; images and labels are not read yet.
 #[derive(Debug)]
 struct YoloDirectory {
+    /// The directory that labels are looked for in.
+    root: PathBuf,
     /// Class names; the position is the class's number.
     names: Vec<String>,
+    /// The number of values of the key points behind each box, if lines have any.
+    key_points: Option<usize>,
     /// Directories or lists of the images of each split.
     splits: Vec<(Split, Vec<PathBuf>)>,
+    /// The files by which the layout was recognized.
+    reason: String,
 }
 
 /// A line of a label file.
@@ -126,61 +146,171 @@ pub struct YoloBox {
     pub class: usize,
     /// Center and size in fractions of the image.
     pub cxcywh: [f64; 4],
-    /// Whether the line was an outline; only its box is kept.
-    pub was_outline: bool,
+    /// What the line has besides the box.
+    pub extra: Extra,
+}
+
+/// What a line of a label file has besides the box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing.
+    None,
+    /// An outline, around which the box is.
+    Outline,
+    /// Key points.
+    KeyPoints,
 }
 
 impl YoloDirectory {
-    /// Describes a directory; None if it is not in this layout.
+    /// Describes a directory, or the directory of a `data.yaml` or `obj.data`; None if it is not in this
+    /// layout.
     ///
     /// # Errors
-    /// It is, and its description is wrong: bad YAML, a directory that does not exist.
-    fn find(root: &Path) -> Result<Option<Self>, DataError> {
-        let mut yaml_files: Vec<PathBuf> = std::fs::read_dir(root)
+    /// It is, and its description is wrong: bad YAML, a directory that does not exist, no class names.
+    fn find(path: &Path) -> Result<Option<Self>, DataError> {
+        if path.is_file() {
+            let root = path.parent().unwrap_or(Path::new(""));
+            if is_yaml(path) {
+                let described = DataYaml::parse(&read_text(path)?, path)?.ok_or_else(|| {
+                    let problem = "no `names`; a dataset's YAML file names its classes";
+                    DataError::labels(path, problem)
+                })?;
+                return Self::described(root, path, described).map(Some);
+            }
+            if has_extension(path, "data") {
+                return Self::of_darknet(root, path);
+            }
+            return Ok(None);
+        }
+        let folder = Folder::of(path);
+        if let Some((yaml, described, others)) = chosen_yaml(path, &folder)? {
+            let mut found = Self::described(path, &yaml, described)?;
+            if !others.is_empty() {
+                found.reason += &format!("; not used: {}", others.join(", "));
+            }
+            return Ok(Some(found));
+        }
+        for file in folder.files_with("data") {
+            if let Some(found) = Self::of_darknet(path, &file)? {
+                return Ok(Some(found));
+            }
+        }
+        Self::by_names(path, &folder)
+    }
+
+    /// Describes a directory with a list of class names.
+    fn by_names(root: &Path, folder: &Folder) -> Result<Option<Self>, DataError> {
+        let splits = Self::usual_splits(root, folder);
+        if splits.is_empty() {
+            return Ok(None);
+        }
+        let beside = splits.iter().flat_map(|(_, places)| places).cloned();
+        let labels = folder.directory(&["labels"]);
+        let directories = [root.to_owned()]
             .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| {
-                let extension = path.extension().and_then(|extension| extension.to_str());
-                matches!(extension, Some("yaml" | "yml")) && path.is_file()
-            })
-            .collect();
-        yaml_files.sort();
-        for path in yaml_files {
-            if let Some(described) = DataYaml::parse(&read_text(&path)?, &path)? {
-                return Self::described(root, &path, described).map(Some);
-            }
+            .chain(labels.clone())
+            .chain(beside);
+        let mut lists = directories.flat_map(|directory| {
+            [
+                "classes.txt",
+                "obj.names",
+                "class.names",
+                "predefined_classes.txt",
+            ]
+            .map(|list| directory.join(list))
+        });
+        if let Some(list) = lists.find(|path| path.is_file()) {
+            let names = class_names(&list)?;
+            let shown = list.strip_prefix(root).unwrap_or(&list).display();
+            return Ok(Some(Self {
+                root: root.to_owned(),
+                names,
+                key_points: None,
+                reason: shown.to_string(),
+                splits,
+            }));
         }
-        for list in ["classes.txt", "obj.names"] {
-            let path = root.join(list);
-            let splits = Self::usual_splits(root);
-            if path.is_file() && !splits.is_empty() {
-                let names = lines(&read_text(&path)?);
-                return Ok(Some(Self { names, splits }));
-            }
+        // A file of numbers that is named after an image is a label file.
+        let root = root.to_owned();
+        match first_label(&root, labels.as_deref(), &splits) {
+            Some(labels) => Err(LayoutError::NoClassNames { root, labels }.into()),
+            None => Ok(None),
         }
-        Ok(None)
+    }
+
+    /// Reads darknet's description of a dataset: `names`, `train` and `valid`.
+    fn of_darknet(root: &Path, path: &Path) -> Result<Option<Self>, DataError> {
+        let text = read_text(path)?;
+        let value = |key: &str| {
+            let mut pairs = text.lines().filter_map(|line| line.split_once('='));
+            let (_, value) = pairs.find(|(found, _)| found.trim() == key)?;
+            Some(value.trim())
+        };
+        let (Some(names), Some(train)) = (value("names"), value("train")) else {
+            return Ok(None);
+        };
+        let missing = |key: &str, entry: &str| {
+            DataError::labels(path, format!("`{key}` is `{entry}`, which does not exist"))
+        };
+        let find = |key, entry| found_below(root, entry, 1).ok_or_else(|| missing(key, entry));
+        let names = class_names(&find("names", names)?)?;
+        if let Some(count) = value("classes")
+            && count.parse() != Ok(names.len())
+        {
+            let problem = format!(
+                "`classes` is {count}, but `names` has {} entries",
+                names.len()
+            );
+            return Err(DataError::labels(path, problem));
+        }
+        let mut splits = vec![(Split::Train, vec![find("train", train)?])];
+        if let Some(valid) = value("valid").filter(|valid| *valid != train) {
+            // CVAT names the list of a subset that it does not write.
+            splits.extend(found_below(root, valid, 1).map(|place| (Split::Val, vec![place])));
+        }
+        Ok(Some(Self {
+            root: root.to_owned(),
+            names,
+            key_points: None,
+            splits,
+            reason: path.file_name().unwrap_or_default().display().to_string(),
+        }))
     }
 
     /// Describes a recognized directory.
     fn expect(root: &Path) -> Result<Self, DataError> {
-        Self::find(root)?.ok_or_else(|| LayoutError::Unrecognized { root: root.into() }.into())
+        Self::find(root)?.ok_or_else(|| {
+            let format = &YoloFormat;
+            let root = root.to_owned();
+            LayoutError::NotInFormat { root, format }.into()
+        })
     }
 
     fn described(root: &Path, yaml: &Path, described: DataYaml) -> Result<Self, DataError> {
         let base = root.join(described.path.as_deref().unwrap_or_default());
+        let mut reason = yaml.file_name().unwrap_or_default().display().to_string();
         let mut splits = Vec::new();
         for (split, entries) in described.splits {
             let mut places = Vec::new();
             for entry in &entries {
+                let entry = entry.replace('\\', "/");
                 // Such files are moved; Roboflow's paths begin with a ../ that leads nowhere.
                 let inside = entry.trim_start_matches("../").trim_start_matches("./");
-                let tried = [base.join(entry), root.join(entry), root.join(inside)];
-                match tried.iter().find(|path| path.exists()) {
-                    Some(found) => places.push(found.clone()),
-                    // A test split is often described but not distributed.
-                    None if split == Split::Test => {}
+                let tried = [base.join(&entry), root.join(&entry), root.join(inside)];
+                // A single directory such as `images` could be that of another split.
+                let moved = || found_below(root, &entry, 2);
+                let found = tried
+                    .iter()
+                    .find(|path| path.exists())
+                    .cloned()
+                    .or_else(moved);
+                match found {
+                    // Without the `.` of `path: .`, which every message would show.
+                    Some(found) => places.push(found.components().collect()),
+                    // Exporters describe splits that they do not write.
+                    None if split != Split::Train => {
+                        reason += &format!("; its `{split}` ({entry}) is missing");
+                    }
                     None => {
                         let missing = tried[0].display();
                         let problem = format!("`{split}` is `{entry}`, but {missing} is missing");
@@ -193,83 +323,244 @@ impl YoloDirectory {
             }
         }
         if splits.is_empty() {
-            splits = Self::usual_splits(root);
+            splits = Self::usual_splits(root, &Folder::of(root));
         }
         if splits.is_empty() {
             let problem = "no images; `train` and `val` should be directories or lists of images";
             return Err(DataError::labels(yaml, problem));
         }
+        let is_below = splits
+            .iter()
+            .flat_map(|(_, places)| places)
+            .all(|p| p.starts_with(root));
         Ok(Self {
+            root: if is_below { root.to_owned() } else { base },
             names: described.names,
+            key_points: described.key_points,
             splits,
+            reason,
         })
     }
 
-    fn usual_splits(root: &Path) -> Vec<(Split, Vec<PathBuf>)> {
+    /// Finds the images of each split without a description; names are read in any capitals.
+    fn usual_splits(root: &Path, folder: &Folder) -> Vec<(Split, Vec<PathBuf>)> {
+        let images = folder.directory(&["images", "imgs", "JPEGImages"]);
+        let in_images = images.as_ref().map(|path| Folder::of(path));
         let mut splits = Vec::new();
         for split in Split::ALL {
-            let names = split.names().iter();
-            let found = names
-                .flat_map(|name| {
-                    [
-                        root.join("images").join(name),
-                        root.join(name).join("images"),
-                        root.join(format!("{name}.txt")),
-                    ]
-                })
-                .find(|path| path.exists());
+            let own = folder.split_directory(split);
+            let inner = own
+                .as_ref()
+                .and_then(|path| Folder::of(path).directory(&["images"]));
+            let list = split
+                .names()
+                .iter()
+                .map(|name| root.join(format!("{name}.txt")));
+            let found = in_images
+                .as_ref()
+                .and_then(|images| images.split_directory(split))
+                .or(inner)
+                .or_else(|| list.into_iter().find(|path| path.is_file()))
+                .or_else(|| own.filter(|path| holds_images_directly(path)));
             splits.extend(found.map(|path| (split, vec![path])));
+        }
+        if splits.is_empty() {
+            let list = root.join("images.txt");
+            let places = [
+                images,
+                list.is_file().then_some(list),
+                folder.directory(&["obj_train_data"]),
+                folder.directory(&["data"]),
+                Some(root.to_owned()),
+            ];
+            let mut places = places.into_iter().flatten();
+            let place = places.find(|path| path.is_file() || holds_images_directly(path));
+            splits.extend(place.map(|path| (Split::Train, vec![path])));
         }
         splits
     }
 }
 
+fn is_yaml(path: &Path) -> bool {
+    has_extension(path, "yaml") || has_extension(path, "yml")
+}
+
+/// A `data.yaml` that describes a dataset, and the names of others that do.
+type ChosenYaml = (PathBuf, DataYaml, Vec<String>);
+
+/// Returns the YAML file that describes a directory: `data.yaml` or `dataset.yaml` if there are several.
+fn chosen_yaml(root: &Path, folder: &Folder) -> Result<Option<ChosenYaml>, DataError> {
+    let rank = |path: &Path| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        ["data", "dataset"]
+            .iter()
+            .position(|name| stem == *name)
+            .unwrap_or(2)
+    };
+    let files = folder.files_with("yaml").chain(folder.files_with("yml"));
+    let mut files: Vec<(usize, PathBuf)> = files.map(|path| (rank(&path), path)).collect();
+    files.sort();
+    let mut described = Vec::new();
+    for (rank, path) in files {
+        match DataYaml::parse(&read_text(&path)?, &path) {
+            Ok(Some(yaml)) => described.push((rank, path, yaml)),
+            Ok(None) => {}
+            // The error of another file does not matter beside a `data.yaml`.
+            Err(_) if described.first().is_some_and(|(first, ..)| *first < rank) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut described = described.into_iter();
+    let Some((rank, path, yaml)) = described.next() else {
+        return Ok(None);
+    };
+    let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+    let mut others = Vec::new();
+    for (other_rank, other, _) in described {
+        if other_rank == rank {
+            let found = format!("{}, {}", name(&path), name(&other));
+            let problem = format!("several files describe a dataset ({found}); give one of them");
+            return Err(DataError::labels(root, problem));
+        }
+        others.push(name(&other));
+    }
+    Ok(Some((path, yaml, others)))
+}
+
+/// Returns an existing path below a directory that ends as `entry` does, with at least so many parts:
+/// darknet's paths are relative to the directory that it runs in.
+fn found_below(root: &Path, entry: &str, parts: usize) -> Option<PathBuf> {
+    let entry = entry.replace('\\', "/");
+    let all: Vec<&str> = entry
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "." | ".."))
+        .collect();
+    let starts = 0..(all.len() + 1).checked_sub(parts)?;
+    let mut paths = starts.map(|start| root.join(all[start..].join("/")));
+    paths.find(|path| path.exists())
+}
+
+/// Reads a list of class names. Their numbers are those of the lines, so that none may be empty.
+fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
+    let text = read_text(path)?;
+    let names: Vec<String> = text
+        .trim_end()
+        .lines()
+        .map(|line| line.trim().to_owned())
+        .collect();
+    match names.iter().position(String::is_empty) {
+        Some(_) if names.len() == 1 => Err(DataError::labels(path, "no class names")),
+        Some(at) => {
+            let problem = format!("line {} is empty; a class has no name", at + 1);
+            Err(DataError::labels(path, problem))
+        }
+        None if names.is_empty() => Err(DataError::labels(path, "no class names")),
+        None => Ok(names),
+    }
+}
+
+/// Returns a file that looks like the labels of an image: named after it, with lines of numbers.
+fn first_label(
+    root: &Path,
+    labels: Option<&Path>,
+    splits: &[(Split, Vec<PathBuf>)],
+) -> Option<PathBuf> {
+    /// The first files of each directory are looked at.
+    const TRIED: usize = 20;
+    let is_label = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| !line.trim().is_empty());
+        let words = line.unwrap_or_default().split_whitespace();
+        let numbers: Option<Vec<f64>> = words.map(|word| word.parse().ok()).collect();
+        numbers.is_some_and(|numbers| numbers.len() >= 5)
+    };
+    if let Some(labels) = labels {
+        let files = files_with_extension(labels, "txt").unwrap_or_default();
+        let files = files
+            .iter()
+            .take(TRIED)
+            .map(|found| labels.join(found.path()));
+        if let Some(found) = files.into_iter().find(is_label) {
+            return Some(found);
+        }
+    }
+    let places = splits.iter().flat_map(|(_, places)| places);
+    let places = places
+        .map(PathBuf::as_path)
+        .chain([root])
+        .filter(|path| path.is_dir());
+    places.into_iter().find_map(|place| {
+        let folder = Folder::of(place);
+        let images = folder.images().take(TRIED);
+        let mut labels = images.map(|name| place.join(name).with_extension("txt"));
+        labels.find(is_label)
+    })
+}
+
 /// Lists the images of a split, sorted, each once.
-fn images_of(files: &SplitFiles) -> Result<Vec<PathBuf>, DataError> {
-    let root = &files.annotations;
+fn images_of(root: &Path, files: &SplitFiles) -> Result<Vec<PathBuf>, DataError> {
     let mut images = Vec::new();
     for place in &files.image_directories {
         if place.is_dir() {
             let found = images_within(place)?.into_iter();
-            images.extend(found.map(|Found { within, name }| place.join(within).join(name)));
+            images.extend(found.map(|found| place.join(found.path())));
         } else {
             let directory = place.parent().unwrap_or(Path::new(""));
             let listed = lines(&read_text(place)?);
             images.extend(listed.iter().map(|line| {
-                let beside = directory.join(line);
-                if beside.is_file() {
-                    beside
+                let line = line.replace('\\', "/");
+                let beside = directory.join(&line);
+                let found = if beside.is_file() {
+                    Some(beside)
                 } else {
-                    // Darknet's lists are relative to its working directory.
-                    root.join(line)
-                }
+                    found_below(root, &line, 1)
+                };
+                // The loader names the missing image.
+                found.unwrap_or_else(|| root.join(line))
             }));
         }
     }
     images.sort();
     images.dedup();
     if images.is_empty() {
-        let problem = format!("no images in the {} split", files.split);
+        let places = files.image_directories.iter();
+        let places = join(places.map(|place| place.display()));
+        let problem = format!("no images in the {} split ({places})", files.split);
         return Err(DataError::labels(root, problem));
     }
     Ok(images)
 }
 
-/// Collects the labels of a split and the sizes of its images.
-fn collect(files: &SplitFiles) -> Result<SplitEntries, DataError> {
-    let categories = YoloDirectory::expect(&files.annotations)?.names;
-    let paths = images_of(files)?;
+/// Collects the labels of some splits and the sizes of their images.
+fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, DataError> {
+    let annotations = match files.splits.first() {
+        Some(split) => &split.annotations,
+        None => &files.root,
+    };
+    let directory = YoloDirectory::expect(annotations)?;
+    wanted
+        .iter()
+        .map(|split| collect_split(&directory, files.split(*split)?))
+        .collect()
+}
+
+fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitEntries, DataError> {
+    let paths = images_of(&directory.root, files)?;
     let image_root = common_directory(&paths);
+    let place = LabelPlace::of(&directory.root, &paths);
+    let classes = directory.names.len();
     let read: Vec<_> = paths
         .par_iter()
         .map(|path| {
-            let labels = read_labels(&label_path(path), categories.len());
-            (image_size(path), labels)
+            let labels = place.path(&directory.root, path);
+            let found = read_lines(&labels, classes, directory.key_points);
+            (image_size(path), labels, found)
         })
         .collect();
     let (mut images, mut problems) = (Vec::new(), Vec::new());
-    let mut dropped = Dropped::default();
-    for (image, (path, (size, labels))) in paths.iter().zip(read).enumerate() {
+    let (mut dropped, mut notes) = (Dropped::default(), Vec::new());
+    let mut label_files = HashSet::new();
+    for (image, (path, (size, label_file, labels))) in paths.iter().zip(read).enumerate() {
         let mut problem = |error| problems.push(EntryProblem { image, error });
         let within = path.strip_prefix(&image_root).unwrap_or(path);
         if within.to_str().is_none() {
@@ -278,17 +569,25 @@ fn collect(files: &SplitFiles) -> Result<SplitEntries, DataError> {
         }
         let size = size.map_err(|error| problem(error.into())).ok();
         let mut boxes = Vec::new();
-        for found in labels {
-            match found {
-                Ok(found) => {
-                    let outline = usize::from(found.was_outline);
-                    dropped.add("outlines, of which the boxes are kept", "object", outline);
-                    boxes.push(BoxEntry {
-                        class: found.class,
-                        xywh: size.map(|size| found.xywh(size)),
-                    });
+        if let Some(labels) = labels {
+            label_files.insert(label_file);
+            for found in labels {
+                match found {
+                    Ok(found) => {
+                        match found.extra {
+                            Extra::None => {}
+                            Extra::Outline => {
+                                dropped.add("outlines, of which the boxes are kept", "object", 1);
+                            }
+                            Extra::KeyPoints => dropped.add("key points", "object", 1),
+                        }
+                        boxes.push(BoxEntry {
+                            class: found.class,
+                            xywh: size.map(|size| found.xywh(size)),
+                        });
+                    }
+                    Err(error) => problem(error),
                 }
-                Err(error) => problem(error),
             }
         }
         images.push(ImageEntry {
@@ -297,16 +596,168 @@ fn collect(files: &SplitFiles) -> Result<SplitEntries, DataError> {
             boxes,
         });
     }
+    if label_files.is_empty() {
+        let expected = LabelPlace::ALL[0].path(&directory.root, &paths[0]);
+        let problem = format!(
+            "not one of {} of the {} split has a label file; expected {} or {}",
+            count(paths.len(), "image"),
+            files.split,
+            expected.display(),
+            paths[0].with_extension("txt").display()
+        );
+        let error = DataError::labels(&directory.root, problem);
+        problems.insert(0, EntryProblem { image: 0, error });
+    } else {
+        notes.extend(place.note());
+        // Label files beside those of a list, or in one directory of all, may belong to another split.
+        let is_of_split = files.image_directories.iter().all(|place| place.is_dir())
+            && !matches!(place, LabelPlace::BelowLabels | LabelPlace::InLabels);
+        if is_of_split {
+            let what = "label files without an image that can be decoded";
+            dropped.add(what, "file", orphans(&label_files));
+        }
+    }
     Ok(SplitEntries {
         image_root,
-        categories,
+        categories: directory.names.clone(),
         images,
         problems,
         dropped,
+        notes,
     })
 }
 
+/// Counts the label files beside those that belong to images.
+fn orphans(label_files: &HashSet<PathBuf>) -> usize {
+    let directories: BTreeSet<&Path> = label_files
+        .iter()
+        .filter_map(|path| path.parent())
+        .collect();
+    let is_label = |path: &PathBuf| {
+        const LISTS: [&str; 5] = ["classes", "labels", "train", "val", "test"];
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        // The texts that exporters add.
+        !LISTS.contains(&stem.as_str()) && !stem.contains("readme") && !stem.contains("license")
+    };
+    let files = directories.into_iter().flat_map(|directory| {
+        let folder = Folder::of(directory);
+        let files: Vec<PathBuf> = folder.files_with("txt").collect();
+        files
+    });
+    let others = files.filter(|path| !label_files.contains(path));
+    others.filter(is_label).count()
+}
+
+/// Where the label file of an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LabelPlace {
+    /// In `labels` in the place of the last directory of images.
+    ForLastImages,
+    /// In `labels` in the place of the first directory of images.
+    ForFirstImages,
+    /// Beside the image.
+    Beside,
+    /// Below `labels`, at the path of the image.
+    BelowLabels,
+    /// Directly in `labels`.
+    InLabels,
+}
+
+impl LabelPlace {
+    const ALL: [Self; 5] = [
+        Self::ForLastImages,
+        Self::ForFirstImages,
+        Self::Beside,
+        Self::BelowLabels,
+        Self::InLabels,
+    ];
+
+    /// Returns the place where most of the images have a label file; the first on ties.
+    fn of(root: &Path, images: &[PathBuf]) -> Self {
+        /// A sample is enough unless it has no label file at all.
+        const SAMPLE: usize = 200;
+        let best = |images: &[&PathBuf]| {
+            let count = |place: Self| {
+                let labels = images.par_iter().map(|image| place.path(root, image));
+                labels.filter(|path| path.is_file()).count()
+            };
+            let counted = Self::ALL.map(|place| (count(place), place));
+            let most = counted.iter().map(|(count, _)| *count).max().unwrap_or(0);
+            counted.into_iter().find(|(count, _)| *count == most)
+        };
+        let step = images.len().div_ceil(SAMPLE).max(1);
+        let sample: Vec<&PathBuf> = images.iter().step_by(step).collect();
+        match best(&sample) {
+            Some((1.., place)) => place,
+            _ => {
+                let all: Vec<&PathBuf> = images.iter().collect();
+                best(&all).map_or(Self::ForLastImages, |(_, place)| place)
+            }
+        }
+    }
+
+    /// Returns the path of the label file of an image. Only directories within the dataset count: a
+    /// dataset may be below a directory `images`.
+    fn path(self, root: &Path, image: &Path) -> PathBuf {
+        let (root, within) = match image.strip_prefix(root) {
+            Ok(within) => (root, within),
+            Err(_) => (Path::new(""), image),
+        };
+        let mut parts: Vec<_> = within.components().collect();
+        let directories = parts.len().saturating_sub(1);
+        let is_images = |part: &Component| {
+            let name = part.as_os_str().to_string_lossy().to_lowercase();
+            ["images", "jpegimages", "imgs"].contains(&name.as_str())
+        };
+        let mut directories = parts[..directories].iter();
+        let labels: &std::ffi::OsStr = "labels".as_ref();
+        let found = match self {
+            Self::ForLastImages => directories.rposition(is_images),
+            Self::ForFirstImages => directories.position(is_images),
+            Self::Beside => None,
+            Self::BelowLabels => {
+                return root.join("labels").join(within).with_extension("txt");
+            }
+            Self::InLabels => {
+                let name = within.file_name().unwrap_or_default();
+                return root.join("labels").join(name).with_extension("txt");
+            }
+        };
+        if let Some(at) = found {
+            parts[at] = Component::Normal(labels);
+        }
+        root.join(parts.iter().collect::<PathBuf>())
+            .with_extension("txt")
+    }
+
+    /// Describes a place that other programs would not look in; None for the usual one.
+    fn note(self) -> Option<String> {
+        let place = match self {
+            Self::ForLastImages => return None,
+            Self::ForFirstImages => "in labels/ for the first directory images/",
+            Self::Beside => "beside the images",
+            Self::BelowLabels | Self::InLabels => "below labels/",
+        };
+        Some(format!("label files were found {place}"))
+    }
+}
+
 impl YoloBox {
+    fn new(class: usize, cxcywh: [f64; 4], extra: Extra) -> Result<Self, String> {
+        if cxcywh[2] <= 0.0 || cxcywh[3] <= 0.0 {
+            return Err("box without area".into());
+        }
+        Ok(Self {
+            class,
+            cxcywh,
+            extra,
+        })
+    }
+
     /// Returns `[x, y, width, height]` in pixels of an image.
     pub fn xywh(&self, size: ImageSize) -> [f32; 4] {
         let (width, height) = (size.width as f64, size.height as f64);
@@ -320,36 +771,34 @@ impl YoloBox {
     }
 }
 
-/// Returns the path of the label file of an image.
-pub fn label_path(image: &Path) -> PathBuf {
-    let mut parts: Vec<_> = image.components().collect();
-    let directories = parts.len().saturating_sub(1);
-    let images = parts[..directories]
-        .iter()
-        .rposition(|part| part.as_os_str() == "images");
-    if let Some(at) = images {
-        parts[at] = std::path::Component::Normal("labels".as_ref());
-    }
-    parts.iter().collect::<PathBuf>().with_extension("txt")
-}
-
 /// Reads a label file, each line independently; a missing file has no boxes.
 pub fn read_labels(path: &Path, classes: usize) -> Vec<Result<YoloBox, DataError>> {
+    read_lines(path, classes, None).unwrap_or_default()
+}
+
+/// Reads a label file; None if there is none.
+fn read_lines(
+    path: &Path,
+    classes: usize,
+    key_points: Option<usize>,
+) -> Option<Vec<Result<YoloBox, DataError>>> {
     if !path.exists() {
-        return Vec::new();
+        return None;
     }
     let text = match read_text(path) {
         Ok(text) => text,
-        Err(error) => return vec![Err(error)],
+        Err(error) => return Some(vec![Err(error)]),
     };
-    (1..)
-        .zip(text.lines())
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(number, line)| {
-            parse_line(line, classes)
-                .map_err(|problem| DataError::labels(path, format!("line {number}: {problem}")))
-        })
-        .collect()
+    let lines = (1..).zip(text.lines());
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    let read = lines.map(|(number, line)| {
+        let parsed = match key_points {
+            None => parse_line(line, classes),
+            Some(values) => parse_pose(line, classes, values),
+        };
+        parsed.map_err(|problem| DataError::labels(path, format!("line {number}: {problem}")))
+    });
+    Some(read.collect())
 }
 
 /// Parses a line of a label file for a dataset with a number of classes.
@@ -358,57 +807,80 @@ pub fn read_labels(path: &Path, classes: usize) -> Vec<Result<YoloBox, DataError
 /// Too few or too many numbers, no numbers, an unknown class, values outside of the image, a box without
 /// area; the string says which.
 pub fn parse_line(line: &str, classes: usize) -> Result<YoloBox, String> {
-    /// Upper bound of the error, beyond the image border, of a value rounded to six digits.
-    const TOLERANCE: f64 = 1e-4;
-    let numbers: Vec<f64> = line
-        .split_whitespace()
+    let numbers = numbers_of(line)?;
+    let class = class_of(&numbers, classes)?;
+    let values = &numbers[1..];
+    let (cxcywh, extra) = match *values {
+        [cx, cy, w, h] => ([cx, cy, w, h], Extra::None),
+        [_, _, _, _, _] => {
+            return Err("6 numbers; a line with a score is a prediction, not a label".into());
+        }
+        _ if values.len() >= 6 && values.len().is_multiple_of(2) => {
+            (box_around(values), Extra::Outline)
+        }
+        _ => {
+            let count = values.len() + 1;
+            return Err(format!(
+                "{count} numbers; a box has 5 (class cx cy width height)"
+            ));
+        }
+    };
+    check_fractions(values)?;
+    YoloBox::new(class, cxcywh, extra)
+}
+
+/// Parses a line of a box and key points with a number of values.
+fn parse_pose(line: &str, classes: usize, key_points: usize) -> Result<YoloBox, String> {
+    let numbers = numbers_of(line)?;
+    let class = class_of(&numbers, classes)?;
+    let (cxcywh, extra) = match numbers[1..] {
+        [cx, cy, w, h] => ([cx, cy, w, h], Extra::None),
+        [cx, cy, w, h, ..] if numbers.len() == 5 + key_points => ([cx, cy, w, h], Extra::KeyPoints),
+        _ => {
+            return Err(format!(
+                "{} numbers; with `kpt_shape` a box has 5 or {}",
+                numbers.len(),
+                5 + key_points
+            ));
+        }
+    };
+    check_fractions(&cxcywh)?;
+    YoloBox::new(class, cxcywh, extra)
+}
+
+fn numbers_of(line: &str) -> Result<Vec<f64>, String> {
+    let words = line.split_whitespace();
+    words
         .map(|word| {
             let number = word.parse::<f64>().ok().filter(|n| n.is_finite());
             number.ok_or_else(|| format!("`{word}` is not a finite number"))
         })
-        .collect::<Result<_, _>>()?;
-    let class = match numbers.first() {
+        .collect()
+}
+
+fn class_of(numbers: &[f64], classes: usize) -> Result<usize, String> {
+    match numbers.first() {
         Some(class) if class.fract() == 0.0 && *class >= 0.0 && *class < classes as f64 => {
-            *class as usize
+            Ok(*class as usize)
         }
-        Some(class) => {
-            return Err(format!(
-                "unknown class {class}; the classes are 0 to {}",
-                classes as i64 - 1
-            ));
-        }
-        None => return Err("it is empty".into()),
-    };
-    let values = &numbers[1..];
-    if let Some(outside) = values
-        .iter()
-        .find(|value| !(-TOLERANCE..=1.0 + TOLERANCE).contains(*value))
-    {
-        return Err(format!(
+        Some(class) => Err(format!(
+            "unknown class {class}; the classes are 0 to {}",
+            classes as i64 - 1
+        )),
+        None => Err("it is empty".into()),
+    }
+}
+
+fn check_fractions(values: &[f64]) -> Result<(), String> {
+    /// Upper bound of the error, beyond the image border, of a value rounded to six digits.
+    const TOLERANCE: f64 = 1e-4;
+    let mut values = values.iter();
+    match values.find(|value| !(-TOLERANCE..=1.0 + TOLERANCE).contains(*value)) {
+        None => Ok(()),
+        Some(outside) => Err(format!(
             "{outside} is not a fraction of the image; divide pixels by its width or height"
-        ));
+        )),
     }
-    let (cxcywh, was_outline) = match values.len() {
-        4 => ([values[0], values[1], values[2], values[3]], false),
-        5 => {
-            return Err("6 numbers; a line with a score is a prediction, not a label".into());
-        }
-        count if count >= 6 && count.is_multiple_of(2) => (box_around(values), true),
-        count => {
-            return Err(format!(
-                "{} numbers; a box has 5 (class cx cy width height)",
-                count + 1
-            ));
-        }
-    };
-    if cxcywh[2] <= 0.0 || cxcywh[3] <= 0.0 {
-        return Err("box without area".into());
-    }
-    Ok(YoloBox {
-        class,
-        cxcywh,
-        was_outline,
-    })
 }
 
 fn box_around(points: &[f64]) -> [f64; 4] {
@@ -428,43 +900,26 @@ fn box_around(points: &[f64]) -> [f64; 4] {
     ]
 }
 
-/// Formats the label file of an image, and counts the boxes that were clipped at the image border.
-/// Boxes outside of the image and crowd annotations are skipped.
-fn format_labels(store: &AnnotationStore, index: usize) -> (String, usize) {
-    let size = store.image(index).size;
+/// Formats the label file of an image.
+fn format_labels(size: ImageSize, boxes: &[PlacedBox]) -> String {
     let (width, height) = (size.width as f64, size.height as f64);
-    let (mut text, mut cut) = (String::new(), 0);
-    for (annotation, xywh) in store.annotations(index).zip(store.boxes_xywh(index)) {
-        if annotation.is_crowd {
-            continue;
-        }
-        let [x, y, w, h] = xywh.map(f64::from);
-        let (left, top) = (x.max(0.0), y.max(0.0));
-        let (right, bottom) = ((x + w).min(width), (y + h).min(height));
-        // Less than this, in pixels, is rounding of the numbers.
-        const ROUNDING: f64 = 1e-3;
-        let beyond = (left - x)
-            .max(top - y)
-            .max(x + w - right)
-            .max(y + h - bottom);
-        cut += usize::from(beyond > ROUNDING);
-        if right <= left || bottom <= top {
-            continue;
-        }
+    let mut text = String::new();
+    for found in boxes {
+        let [x, y, w, h] = found.xywh;
         let values = [
-            (left + right) / 2.0 / width,
-            (top + bottom) / 2.0 / height,
-            (right - left) / width,
-            (bottom - top) / height,
+            (x + w / 2.0) / width,
+            (y + h / 2.0) / height,
+            w / width,
+            h / height,
         ];
-        text += &annotation.class.to_string();
+        text += &found.class.to_string();
         for value in values {
             // Writing to a string does not fail.
             let _ = write!(text, " {}", decimal(value));
         }
         text.push('\n');
     }
-    (text, cut)
+    text
 }
 
 /// Formats a number with nine decimals, without zeros at the end: exact to a ten-thousandth of a pixel in any
@@ -494,7 +949,6 @@ fn common_directory(paths: &[PathBuf]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
     use proptest::prelude::*;
 
     #[test]
@@ -516,20 +970,83 @@ mod tests {
             assert!(problem.contains(says), "{line}: {problem}");
         }
         let outline = parse_line("1 0.1 0.2 0.5 0.2 0.3 0.6", 3).unwrap();
-        assert!(outline.was_outline);
+        assert_eq!(outline.extra, Extra::Outline);
         for (found, expected) in outline.cxcywh.iter().zip([0.3, 0.4, 0.4, 0.4]) {
             assert!((found - expected).abs() < 1e-12);
         }
     }
 
     #[test]
-    fn labels_are_found_in_place_of_images_or_beside_them() {
-        for (image, labels) in [
-            ("d/images/train/a.jpg", "d/labels/train/a.txt"),
-            ("images/x/images/a.b.png", "images/x/labels/a.b.txt"),
-            ("d/train/a.jpg", "d/train/a.txt"),
+    fn a_class_without_a_name_is_an_error_and_not_skipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("classes.txt");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            class_names(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("cat\r\ndog \n\n").unwrap(), ["cat", "dog"]);
+        assert!(
+            read("cat\n\ndog\n")
+                .unwrap_err()
+                .contains("line 2 is empty")
+        );
+        assert!(read("\n").unwrap_err().contains("no class names"));
+        assert!(read("").unwrap_err().contains("no class names"));
+    }
+
+    #[test]
+    fn paths_of_another_machine_are_found_by_their_end() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("train/images")).unwrap();
+        std::fs::create_dir(dir.path().join("images")).unwrap();
+        let find = |entry, parts| found_below(dir.path(), entry, parts);
+        let found = Some(dir.path().join("train/images"));
+        assert_eq!(find("/content/cats/train/images", 2), found);
+        assert_eq!(find("..\\train\\images", 2), found);
+        assert_eq!(find("/content/cats/valid/images", 2), None);
+        assert_eq!(find("valid/images", 1), Some(dir.path().join("images")));
+        assert_eq!(find("", 1), None);
+    }
+
+    #[test]
+    fn key_points_are_no_outline() {
+        let values = "0.5 0.5 0.2 0.4 0.3 0.3 2 0.6 0.7 1";
+        let pose = parse_pose(&format!("1 {values}"), 2, 6).unwrap();
+        assert_eq!(
+            (pose.cxcywh, pose.extra),
+            ([0.5, 0.5, 0.2, 0.4], Extra::KeyPoints)
+        );
+        let plain = parse_pose("1 0.5 0.5 0.2 0.4", 2, 6).unwrap();
+        assert_eq!(plain.extra, Extra::None);
+        let problem = parse_pose(&format!("1 {values}"), 2, 9).unwrap_err();
+        assert!(problem.contains("a box has 5 or 14"), "{problem}");
+    }
+
+    #[test]
+    fn labels_are_found_where_the_usual_programs_put_them() {
+        use LabelPlace::*;
+        for (place, image, labels) in [
+            (ForLastImages, "images/train/a.jpg", "labels/train/a.txt"),
+            (
+                ForLastImages,
+                "images/x/images/a.b.png",
+                "images/x/labels/a.b.txt",
+            ),
+            (ForLastImages, "JPEGImages/a.jpg", "labels/a.txt"),
+            (
+                ForFirstImages,
+                "images/x/images/a.png",
+                "labels/x/images/a.txt",
+            ),
+            (Beside, "images/a.jpg", "images/a.txt"),
+            (ForLastImages, "train/a.jpg", "train/a.txt"),
+            (BelowLabels, "train/a.jpg", "labels/train/a.txt"),
+            (InLabels, "images/train/a.jpg", "labels/a.txt"),
         ] {
-            assert_eq!(label_path(Path::new(image)), Path::new(labels));
+            // The directory `images` above the dataset is not part of it.
+            let root = Path::new("images/d");
+            let found = place.path(root, &root.join(image));
+            assert_eq!(found, root.join(labels), "{place:?} {image}");
         }
     }
 
@@ -550,14 +1067,9 @@ mod tests {
             let (w, h) = (c * (width as f64 - x), d * (height as f64 - y));
             prop_assume!(w > 0.01 && h > 0.01);
             let xywh = [x, y, w, h].map(|v| v as f32);
-            let mut builder = AnnotationStoreBuilder::new();
-            builder.add_category(9, "x");
-            builder.add_image(1, "a.jpg", size);
-            builder.add_annotation(NewAnnotation {
-                id: 1, image_id: 1, category_id: 9, xywh, area: None, is_crowd: false,
-            });
-            let (text, cut) = format_labels(&builder.build().unwrap(), 0);
-            prop_assert_eq!(cut, 0);
+            let stored = StoredBox { xywh: xywh.map(f64::from), size, is_crowd: false };
+            let stored = YoloFormat.stored_box(&stored).unwrap();
+            let text = format_labels(size, &[PlacedBox { class: 0, xywh: stored }]);
             let read = parse_line(text.trim(), 1).unwrap().xywh(size);
             for (read, written) in read.iter().zip(xywh) {
                 prop_assert!((read - written).abs() < 1e-3, "{:?} {:?}", read, xywh);

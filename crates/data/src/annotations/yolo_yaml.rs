@@ -19,6 +19,8 @@ pub(super) struct DataYaml {
     pub(super) splits: Vec<(Split, Vec<String>)>,
     /// Class names; the position is the class's number.
     pub(super) names: Vec<String>,
+    /// The number of values of the key points behind each box: the product of `kpt_shape`.
+    pub(super) key_points: Option<usize>,
 }
 
 /// The keys of the file. Others, such as `download` and `augment`, are skipped.
@@ -30,6 +32,7 @@ struct Keys {
     test: Option<Entries>,
     nc: Option<usize>,
     names: Option<Names>,
+    kpt_shape: Option<[usize; 2]>,
 }
 
 impl DataYaml {
@@ -38,7 +41,9 @@ impl DataYaml {
     /// # Errors
     /// The file has `names` and is not valid YAML, or its values contradict each other.
     pub(super) fn parse(text: &str, path: &Path) -> Result<Option<Self>, DataError> {
-        let keys: Keys = match serde_saphyr::from_str(text) {
+        // A tag such as `!!python/tuple` asks for a value that only one program has.
+        let options = serde_saphyr::options! { reject_unsupported_tags: true };
+        let keys: Keys = match serde_saphyr::from_str_with_options(text, options) {
             Ok(keys) => keys,
             Err(error) if has_names(text) => {
                 return Err(DataError::labels(path, in_one_line(&error)));
@@ -69,6 +74,9 @@ impl DataYaml {
                 .filter(|(_, entries)| !entries.is_empty())
                 .collect(),
             names,
+            key_points: keys
+                .kpt_shape
+                .map(|[points, values]| points.saturating_mul(values)),
         }))
     }
 
@@ -249,6 +257,7 @@ mod tests {
                 names: ["cat", "traffic light", "it's #1: x"]
                     .map(String::from)
                     .into(),
+                key_points: None,
             };
             assert_eq!(parse(&text), expected, "{names}");
             let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
@@ -286,6 +295,8 @@ mod tests {
             ("names: {a: b}", "not valid YAML"),
             ("names: [a]\ntrain: {x: y}", "a directory or list of images"),
             ("names: [a]\nnc: many", "not valid YAML"),
+            ("train: x\nnames: !!python/tuple\n- a", "unsupported tag"),
+            ("names: [a]\nkpt_shape: [17]", "not valid YAML"),
         ] {
             let message = error_of(text);
             assert!(message.starts_with("data.yaml: "), "{message}");

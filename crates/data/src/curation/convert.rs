@@ -3,16 +3,19 @@
 //! Data that both formats express is kept: images, splits, classes by name, boxes (to a thousandth
 //! of a pixel), images without boxes. Data that the written format cannot express is counted in
 //! [`Written::dropped`]. Ids exist in COCO alone: from other formats, images, boxes and classes are
-//! numbered from 1.
+//! numbered from 1. What was written is read again and compared before the output appears.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
-use crate::annotations::format::{AnnotatedDataset, Format, Output, PlacedSplit, Written};
+use crate::annotations::format::{
+    AnnotatedDataset, DatasetFiles, Dropped, Format, Output, PlacedSplit, SplitAnnotations,
+    Written, WrittenSplit,
+};
 use crate::datasets::detection::check_same_categories;
 use crate::directory::create_directory;
 
@@ -42,6 +45,22 @@ pub enum ConvertError {
         /// The directory.
         path: PathBuf,
     },
+    /// The output is in the directory that is read, or contains it.
+    #[error("{}: is or contains a part of the input {}", output.display(), input.display())]
+    InInput {
+        /// The output directory.
+        output: PathBuf,
+        /// The input.
+        input: PathBuf,
+    },
+    /// What was written is not read back as it was.
+    #[error("{}: {difference} after reading what was written; nothing is kept", output.display())]
+    NotTheSame {
+        /// The output directory.
+        output: PathBuf,
+        /// The first difference.
+        difference: String,
+    },
     /// Two images would get the same name.
     #[error("{first} and {second} would both become {name} in a {format} directory")]
     SameName {
@@ -51,6 +70,22 @@ pub enum ConvertError {
         second: String,
         /// The name of both.
         name: String,
+        /// The format to write.
+        format: Format,
+    },
+    /// Two classes would get the same name.
+    #[error("the classes {first:?} and {second:?} would be one in a {format} directory")]
+    SameClass {
+        /// A class.
+        first: String,
+        /// Another class.
+        second: String,
+        /// The format to write.
+        format: Format,
+    },
+    /// No box would be written in a format whose classes are those of the boxes.
+    #[error("no boxes: a {format} directory without boxes has no classes")]
+    NoBoxes {
         /// The format to write.
         format: Format,
     },
@@ -75,8 +110,8 @@ pub enum ConvertError {
 /// `progress` receives the number of images placed and of all images, and may stop the conversion.
 ///
 /// # Errors
-/// `output` exists and is not empty, names collide or lead out of the directory, writing fails, or the
-/// conversion was stopped.
+/// `output` exists and is not empty, names collide or lead out of the directory,
+/// writing fails, what was written is not read back as it was, or the conversion was stopped.
 pub fn write_dataset(
     dataset: &AnnotatedDataset,
     format: Format,
@@ -84,13 +119,6 @@ pub fn write_dataset(
     output: &Path,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Written, ConvertError> {
-    let exists = output.symlink_metadata().is_ok();
-    let is_empty = fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_none());
-    if exists && !is_empty {
-        return Err(ConvertError::Exists {
-            path: output.to_owned(),
-        });
-    }
     if let Some((first, others)) = dataset.splits.split_first() {
         for other in others {
             check_same_categories(
@@ -99,29 +127,195 @@ pub fn write_dataset(
             )?;
         }
     }
-    let placed = placed_splits(dataset, format)?;
-    let unfinished = unfinished(output);
-    let mut write = || {
-        create_directory(&unfinished).map_err(|source| write_error(&unfinished, source))?;
-        let directory = Output::new(&unfinished);
-        if images != Images::Leave {
-            place_images(&placed, images, directory, progress)?;
+    let (placed, mut dropped) = placed_splits(dataset, format)?;
+    write_directory(output, &mut |unfinished| {
+        let directory = Output::new(unfinished);
+        match images {
+            Images::Copy => place_images(&placed, Place::Copy, directory, progress)?,
+            Images::Link => place_images(&placed, Place::Link, directory, progress)?,
+            Images::Leave => place_images(&placed, Place::Temporary, directory, progress)?,
         }
-        let written = format.write(&placed, &directory)?;
+        format.write(&placed, &directory)?;
+        verify(&placed, format, unfinished, output)?;
+        if images == Images::Leave {
+            remove_images(&placed, unfinished)?;
+        }
+        Ok(())
+    })?;
+    for read in &dataset.splits {
+        dropped.merge(&read.dropped);
+        dropped.merge(&read.besides_boxes);
+    }
+    let splits = placed.iter().map(|placed| WrittenSplit {
+        split: placed.annotations.split,
+        images: placed.image_paths.len(),
+        boxes: placed.boxes.iter().map(Vec::len).sum(),
+    });
+    Ok(Written {
+        splits: splits.collect(),
+        dropped,
+    })
+}
+
+/// Refuses an output directory that is, contains or is within a directory that is read.
+///
+/// # Errors
+/// It is.
+pub(super) fn refuse_input(output: &Path, input: &Path) -> Result<(), ConvertError> {
+    let resolved = |path: &Path| {
+        // The output need not exist; its nearest existing parent can be resolved.
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let existing = absolute
+            .ancestors()
+            .find_map(|p| Some((p, p.canonicalize().ok()?)));
+        match existing {
+            Some((parent, real)) => match absolute.strip_prefix(parent) {
+                Ok(rest) if rest.as_os_str().is_empty() => real,
+                Ok(rest) => real.join(rest),
+                Err(_) => absolute.clone(),
+            },
+            None => absolute,
+        }
+    };
+    let (to, from) = (resolved(output), resolved(input));
+    if to.starts_with(&from) || from.starts_with(&to) {
+        return Err(ConvertError::InInput {
+            output: output.to_owned(),
+            input: input.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Creates a directory atomically: `write` fills an unfinished one, which is then renamed.
+///
+/// # Errors
+/// `output` exists and is not empty, or writing fails.
+pub(super) fn write_directory(
+    output: &Path,
+    write: &mut dyn FnMut(&Path) -> Result<(), ConvertError>,
+) -> Result<(), ConvertError> {
+    let exists = output.symlink_metadata().is_ok();
+    let is_empty = fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_none());
+    if exists && !is_empty {
+        return Err(ConvertError::Exists {
+            path: output.to_owned(),
+        });
+    }
+    let unfinished = unfinished(output);
+    let mut create = || {
+        create_directory(&unfinished).map_err(|source| write_error(&unfinished, source))?;
+        write(&unfinished)?;
         if exists {
             fs::remove_dir(output).map_err(|source| write_error(output, source))?;
         }
-        fs::rename(&unfinished, output).map_err(|source| write_error(output, source))?;
-        Ok(written)
+        fs::rename(&unfinished, output).map_err(|source| write_error(output, source))
     };
-    let mut written = write().inspect_err(|_: &ConvertError| {
+    create().inspect_err(|_| {
         // The first error is the one to report; a leftover directory is harmless.
         let _ = fs::remove_dir_all(&unfinished);
-    })?;
-    for read in &dataset.splits {
-        written.dropped.merge(&read.dropped);
+    })
+}
+
+/// Reads a written directory and compares it with what should be in it.
+fn verify(
+    placed: &[PlacedSplit],
+    format: Format,
+    written: &Path,
+    output: &Path,
+) -> Result<(), ConvertError> {
+    let differs = |difference: String| ConvertError::NotTheSame {
+        output: output.to_owned(),
+        difference,
+    };
+    // An error names the unfinished directory, which is about to be removed.
+    let readable = |error: DataError| {
+        let (unfinished, output) = (written.display().to_string(), output.display().to_string());
+        differs(error.to_string().replace(&unfinished, &output))
+    };
+    let read = DatasetFiles::of_format(format, written)
+        .and_then(|files| files.read())
+        .map_err(readable)?;
+    if read.splits.len() != placed.len() {
+        return Err(differs(format!(
+            "{} of {} splits",
+            read.splits.len(),
+            placed.len()
+        )));
     }
-    Ok(written)
+    for (expected, found) in placed.iter().zip(&read.splits) {
+        compare(expected, found, format, written).map_err(|difference| {
+            let split = expected.annotations.split;
+            differs(format!("{split}: {difference}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// Compares a split that was read with what was written; returns the first difference.
+fn compare(
+    expected: &PlacedSplit,
+    found: &SplitAnnotations,
+    format: Format,
+    root: &Path,
+) -> Result<(), String> {
+    /// Tolerance of box coordinates in pixels.
+    const TOLERANCE: f64 = 1e-3;
+    let (store, read) = (&expected.annotations.store, &found.store);
+    if expected.annotations.split != found.split {
+        return Err(format!("the split is {}", found.split));
+    }
+    if format.lists_classes() {
+        let names = |store: &crate::annotations::AnnotationStore| -> Vec<String> {
+            store
+                .categories()
+                .iter()
+                .map(|category| category.name.clone())
+                .collect()
+        };
+        if names(store) != names(read) {
+            return Err("other class names".to_owned());
+        }
+    }
+    if read.image_count() != store.image_count() {
+        return Err(format!(
+            "{} of {} images",
+            read.image_count(),
+            store.image_count()
+        ));
+    }
+    let mut positions: HashMap<PathBuf, usize> = HashMap::new();
+    for index in 0..read.image_count() {
+        positions.insert(found.image_root.join(read.image(index).file_name), index);
+    }
+    for (index, (path, boxes)) in expected.image_paths.iter().zip(&expected.boxes).enumerate() {
+        let Some(&at) = positions.get(&root.join(path)) else {
+            return Err(format!("{path} is missing"));
+        };
+        if read.image(at).size != store.image(index).size {
+            return Err(format!("{path} has the size {}", read.image(at).size));
+        }
+        if read.annotations(at).len() != boxes.len() {
+            let count = read.annotations(at).len();
+            return Err(format!("{path} has {count} of {} boxes", boxes.len()));
+        }
+        let annotations = read.annotations(at).zip(read.numbers(at));
+        for ((annotation, numbers), written) in annotations.zip(boxes) {
+            let class = &read.categories()[annotation.class].name;
+            if *class != format.stored_name(&store.categories()[written.class].name) {
+                return Err(format!("{path} has a box of the class {class:?}"));
+            }
+            let (xywh, _) = numbers.as_f64();
+            let mut pairs = xywh.iter().zip(written.xywh);
+            if !pairs.all(|(a, b)| (a - b).abs() <= TOLERANCE + b.abs() * f64::from(f32::EPSILON)) {
+                return Err(format!(
+                    "{path} has the box {xywh:?} instead of {:?}",
+                    written.xywh
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn unfinished(output: &Path) -> PathBuf {
@@ -131,47 +325,90 @@ fn unfinished(output: &Path) -> PathBuf {
     output.with_file_name(name)
 }
 
-fn write_error(path: &Path, source: io::Error) -> ConvertError {
+pub(super) fn write_error(path: &Path, source: io::Error) -> ConvertError {
     ConvertError::Write {
         path: path.to_owned(),
         source,
     }
 }
 
-/// Determines the path of each image in the output and refuses collisions.
+/// Determines the path of each image in the output and the boxes that the format stores, and counts
+/// what is dropped or changed.
 fn placed_splits(
     dataset: &AnnotatedDataset,
     format: Format,
-) -> Result<Vec<PlacedSplit<'_>>, ConvertError> {
+) -> Result<(Vec<PlacedSplit<'_>>, Dropped), ConvertError> {
     let mut taken: HashMap<String, String> = HashMap::new();
-    let mut placed = Vec::new();
+    let (mut placed, mut dropped) = (Vec::new(), Dropped::default());
+    let mut used = BTreeSet::new();
     for annotations in &dataset.splits {
+        let split = annotations.split;
         let mut image_paths = Vec::new();
         for index in 0..annotations.store.image_count() {
             let name = annotations.store.image(index).file_name;
-            let path = format.image_path(annotations.split, &inside(name)?);
-            let key = format.image_key(&path).to_owned();
             let source = annotations.image_root.join(name).display().to_string();
-            if let Some(first) = taken.insert(key.clone(), source.clone()) {
-                return Err(ConvertError::SameName {
-                    first,
-                    second: source,
-                    name: key,
-                    format,
-                });
-            }
+            let plain = inside(name)?;
+            // Where all images are in one directory, the names of two splits may collide.
+            let unique = format!("{split}_{}", plain.replace('/', "_"));
+            let path = format.image_path(split, &plain);
+            let path = match taken.get(format.image_key(&path)) {
+                None => path,
+                Some(first) => {
+                    let other = format.image_path(split, &unique);
+                    if taken.contains_key(format.image_key(&other)) {
+                        return Err(ConvertError::SameName {
+                            first: first.clone(),
+                            second: source,
+                            name: format.image_key(&path).to_owned(),
+                            format,
+                        });
+                    }
+                    dropped.add("names of images that another split has, too", "image", 1);
+                    other
+                }
+            };
+            taken.insert(format.image_key(&path).to_owned(), source);
             image_paths.push(path);
         }
+        let (boxes, of_boxes) = annotations.stored_boxes(format);
+        dropped.merge(&of_boxes);
+        used.extend(boxes.iter().flatten().map(|found| found.class));
         placed.push(PlacedSplit {
             annotations,
             image_paths,
+            boxes,
         });
     }
-    Ok(placed)
+    let first = dataset.splits.first();
+    let classes = first.map_or(0, |split| split.store.class_count());
+    if !format.lists_classes() {
+        dropped.add("classes without a box", "class", classes - used.len());
+        if used.is_empty() {
+            return Err(ConvertError::NoBoxes { format });
+        }
+    }
+    let mut names = HashMap::new();
+    let categories = first
+        .map(|split| split.store.categories())
+        .unwrap_or_default();
+    for class in used.iter().filter_map(|class| categories.get(*class)) {
+        let stored = format.stored_name(&class.name);
+        if stored != class.name {
+            dropped.add("spaces and control characters in class names", "class", 1);
+        }
+        if let Some(first) = names.insert(stored.into_owned(), &class.name) {
+            return Err(ConvertError::SameClass {
+                first: first.clone(),
+                second: class.name.clone(),
+                format,
+            });
+        }
+    }
+    Ok((placed, dropped))
 }
 
 /// Returns a relative path with `/` between its parts.
-fn inside(name: &str) -> Result<String, ConvertError> {
+pub(super) fn inside(name: &str) -> Result<String, ConvertError> {
     use std::path::Component;
     let mut parts = Vec::new();
     for part in Path::new(name).components() {
@@ -188,9 +425,46 @@ fn inside(name: &str) -> Result<String, ConvertError> {
     Ok(parts.join("/"))
 }
 
+/// How an image gets to its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Copy,
+    Link,
+    /// A symbolic link, or a copy where there are none, to be removed again.
+    Temporary,
+}
+
+impl Place {
+    /// Places one image.
+    pub(super) fn put(self, from: &Path, to: &Path) -> Result<(), ConvertError> {
+        let is_linked = match self {
+            Self::Copy => false,
+            Self::Link => fs::hard_link(from, to).is_ok(),
+            Self::Temporary => {
+                let from = std::path::absolute(from).map_err(|source| write_error(from, source))?;
+                from.is_file() && symbolic_link(&from, to).is_ok()
+            }
+        };
+        if !is_linked {
+            fs::copy(from, to).map_err(|source| write_error(from, source))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn symbolic_link(from: &Path, to: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(from, to)
+}
+
+#[cfg(not(unix))]
+fn symbolic_link(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 fn place_images(
     placed: &[PlacedSplit],
-    images: Images,
+    place: Place,
     output: Output,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<(), ConvertError> {
@@ -200,11 +474,7 @@ fn place_images(
         let read = split.annotations;
         for (index, path) in split.image_paths.iter().enumerate() {
             let from = read.image_root.join(read.store.image(index).file_name);
-            let to = output.path(path)?;
-            let is_linked = images == Images::Link && fs::hard_link(&from, &to).is_ok();
-            if !is_linked {
-                fs::copy(&from, &to).map_err(|source| write_error(&from, source))?;
-            }
+            place.put(&from, &output.path(path)?)?;
             done += 1;
             if progress(done, all).is_break() {
                 return Err(ConvertError::Stopped);
@@ -212,4 +482,98 @@ fn place_images(
         }
     }
     Ok(())
+}
+
+/// Removes the images that were placed for the verification, and directories that are empty then.
+fn remove_images(placed: &[PlacedSplit], root: &Path) -> Result<(), ConvertError> {
+    for path in placed.iter().flat_map(|split| &split.image_paths) {
+        let path = root.join(path);
+        fs::remove_file(&path).map_err(|source| write_error(&path, source))?;
+        let parents = path
+            .ancestors()
+            .skip(1)
+            .take_while(|parent| *parent != root);
+        for parent in parents {
+            // A directory with other files stays.
+            if fs::remove_dir(parent).is_err() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::annotations::format::FORMATS;
+    use crate::annotations::layout::Split;
+    use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
+    use crate::boxes::ImageSize;
+
+    #[test]
+    fn a_writer_that_changes_a_box_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        image::RgbImage::new(60, 40)
+            .save(dir.path().join("a.png"))
+            .unwrap();
+        let mut builder = AnnotationStoreBuilder::new();
+        builder.add_category(1, "cat");
+        builder.add_image(1, "a.png", ImageSize::new(40, 60));
+        builder.add_annotation(NewAnnotation {
+            id: 1,
+            image_id: 1,
+            category_id: 1,
+            xywh: [10.0, 10.0, 20.0, 15.0],
+            area: None,
+            is_crowd: false,
+        });
+        let dataset = AnnotatedDataset {
+            format: FORMATS[0],
+            splits: vec![SplitAnnotations {
+                split: Split::Train,
+                store: builder.build().unwrap(),
+                image_root: dir.path().to_owned(),
+                dropped: Dropped::default(),
+                besides_boxes: Dropped::default(),
+                notes: Vec::new(),
+            }],
+        };
+        for &format in FORMATS {
+            let root = dir.path().join(format.key());
+            let (mut placed, _) = placed_splits(&dataset, format).unwrap();
+            fs::create_dir(&root).unwrap();
+            let output = Output::new(&root);
+            place_images(&placed, Place::Copy, output, &mut |_, _| {
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            format.write(&placed, &output).unwrap();
+            verify(&placed, format, &root, &root).unwrap();
+            placed[0].boxes[0][0].xywh[2] += 0.01;
+            let message = verify(&placed, format, &root, &root)
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains("a.png has the box"), "{format}: {message}");
+            placed[0].boxes[0].clear();
+            let message = verify(&placed, format, &root, &root)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains("a.png has 1 of 0 boxes"),
+                "{format}: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_output_within_or_around_the_input_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("root/sub");
+        fs::create_dir_all(&deep).unwrap();
+        assert!(refuse_input(&deep.join("new/out"), &deep).is_err());
+        assert!(refuse_input(dir.path(), &deep).is_err());
+        assert!(refuse_input(&dir.path().join("other"), &deep).is_ok());
+        assert!(refuse_input(&dir.path().join("root/subway"), &deep).is_ok());
+    }
 }

@@ -1,165 +1,181 @@
-//! Stratified random splits of a dataset.
+//! Division of a dataset into train, val and test.
 
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
 
-use crate::annotations::AnnotationStore;
+use crate::annotations::coco::copy::{Copied, copy_coco};
+use crate::annotations::coco::{List, read_coco};
+use crate::annotations::format::{
+    AnnotatedDataset, DatasetFiles, Output, SplitAnnotations, Written, WrittenSplit,
+};
+use crate::annotations::layout::Split;
+use crate::annotations::stratified::stratified;
+use crate::atomic::write_atomically;
+use crate::curation::convert::{
+    ConvertError, Images, Place, inside, refuse_input, write_dataset, write_directory, write_error,
+};
 
-/// Assigns each image to a part: an index into `shares`, which need not sum to one.
-///
-/// Iterative stratification (Sechidis et al. 2011): the images of the rarest class are assigned
-/// first, each to the part that lacks most boxes of that class, then those of the next rarest
-/// class, and finally the images without boxes. The result is deterministic for a seed.
-pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usize> {
-    let total: f64 = shares.iter().sum();
-    let share = |part: usize| shares[part] / total;
-    let parts = shares.len();
-    let images = store.image_count();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+/// A division of images into splits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Division {
+    /// The splits with their shares of the images, which need not sum to one.
+    pub shares: Vec<(Split, f64)>,
+    /// The position of the split of each image in `shares`.
+    pub part_of: Vec<usize>,
+}
 
-    // The classes of each image with their numbers of boxes.
-    let contents: Vec<Vec<(usize, usize)>> = (0..images)
-        .map(|index| {
-            let mut counts: Vec<(usize, usize)> = Vec::new();
-            for annotation in store.annotations(index) {
-                match counts
-                    .iter_mut()
-                    .find(|(class, _)| *class == annotation.class)
-                {
-                    Some((_, count)) => *count += 1,
-                    None => counts.push((annotation.class, 1)),
+impl Division {
+    /// Divides images at random, stratified by class; the same for the same seed.
+    pub fn new(whole: &SplitAnnotations, shares: Vec<(Split, f64)>, seed: u64) -> Self {
+        let numbers: Vec<f64> = shares.iter().map(|(_, share)| *share).collect();
+        Self {
+            part_of: stratified(&whole.store, &numbers, seed),
+            shares,
+        }
+    }
+
+    /// Returns a split that gets no image, if there is one.
+    pub fn empty_split(&self) -> Option<Split> {
+        let parts = self.shares.iter().enumerate();
+        let mut empty = parts.filter(|(part, _)| !self.part_of.contains(part));
+        empty.next().map(|(_, (split, _))| *split)
+    }
+
+    /// Returns the annotations of each split.
+    pub fn apply(&self, whole: &SplitAnnotations) -> Vec<SplitAnnotations> {
+        let parts = self.shares.iter().enumerate();
+        parts
+            .map(|(part, (split, _))| {
+                let images = self.part_of.iter().enumerate();
+                let indices: Vec<usize> = images
+                    .filter(|(_, found)| **found == part)
+                    .map(|(index, _)| index)
+                    .collect();
+                SplitAnnotations {
+                    split: *split,
+                    store: whole.store.select(&indices),
+                    image_root: whole.image_root.clone(),
+                    dropped: Default::default(),
+                    besides_boxes: Default::default(),
+                    notes: Vec::new(),
                 }
-            }
-            counts
-        })
-        .collect();
-    let mut images_of_class: Vec<Vec<usize>> = vec![Vec::new(); store.class_count()];
-    let mut boxes_of_class = vec![0usize; store.class_count()];
-    let mut order: Vec<usize> = (0..images).collect();
-    order.shuffle(&mut rng);
-    for &image in &order {
-        for &(class, count) in &contents[image] {
-            images_of_class[class].push(image);
-            boxes_of_class[class] += count;
-        }
+            })
+            .collect()
     }
-    // The remaining demand of each part: boxes of each class, and images.
-    let mut lacking: Vec<Vec<f64>> = (0..parts)
-        .map(|part| {
-            let boxes = boxes_of_class.iter();
-            boxes.map(|count| *count as f64 * share(part)).collect()
-        })
-        .collect();
-    let mut lacking_images: Vec<f64> = (0..parts).map(|part| images as f64 * share(part)).collect();
-    let mut part_of: Vec<Option<usize>> = vec![None; images];
-    let mut classes: Vec<usize> = (0..store.class_count()).collect();
-    classes.sort_by_key(|&class| (images_of_class[class].len(), class));
-    for class in classes {
-        for &image in &images_of_class[class] {
-            if part_of[image].is_some() {
-                continue;
-            }
-            // Ties go to the part that lacks more images, then to a random one.
-            let ranks: Vec<u32> = (0..parts).map(|_| rng.random()).collect();
-            let part = largest(parts, |part| {
-                (lacking[part][class], lacking_images[part], ranks[part])
-            });
-            part_of[image] = Some(part);
-            lacking_images[part] -= 1.0;
-            for &(class, count) in &contents[image] {
-                lacking[part][class] -= count as f64;
-            }
-        }
-    }
-    for &image in &order {
-        if part_of[image].is_none() {
-            let part = largest(parts, |part| (lacking_images[part], 0.0, 0));
-            part_of[image] = Some(part);
-            lacking_images[part] -= 1.0;
-        }
-    }
-    part_of
-        .into_iter()
-        .map(|part| part.unwrap_or_default())
-        .collect()
 }
 
-/// Returns the part with the largest rank; the first on ties.
-fn largest(parts: usize, rank: impl Fn(usize) -> (f64, f64, u32)) -> usize {
-    let above = |a: (f64, f64, u32), b: (f64, f64, u32)| {
-        a.0.total_cmp(&b.0)
-            .then(a.1.total_cmp(&b.1))
-            .then(a.2.cmp(&b.2))
-            .is_gt()
+/// Writes the splits of a dataset into a directory of the same format. The write is atomic, and what was
+/// written is read again and compared.
+///
+/// The entries of a single COCO JSON file are copied byte by byte with all their fields, as `train.json`,
+/// `val.json` and `test.json`; the images are placed in `images/`.
+///
+/// # Errors
+/// `output` is in the input or contains it; see also [`write_dataset`].
+pub fn write_division(
+    files: &DatasetFiles,
+    whole: &SplitAnnotations,
+    division: &Division,
+    images: Images,
+    output: &Path,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Written, ConvertError> {
+    let parts = division.apply(whole);
+    if let ([single], true) = (files.splits.as_slice(), whole.notes.is_empty())
+        && let Some(json) = single.coco_json()
+    {
+        return copy_entries(json, whole, division, &parts, images, output, progress);
+    }
+    refuse_input(output, &files.root)?;
+    let dataset = AnnotatedDataset {
+        format: files.format,
+        splits: parts,
     };
-    (1..parts).fold(0, |best, part| {
-        if above(rank(part), rank(best)) {
-            part
-        } else {
-            best
-        }
-    })
+    let mut written = write_dataset(&dataset, files.format, images, output, progress)?;
+    written.dropped.merge(&whole.dropped);
+    written.dropped.merge(&whole.besides_boxes);
+    Ok(written)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
-    use crate::boxes::ImageSize;
-    use proptest::prelude::*;
-
-    fn store(images: &[Vec<u64>]) -> AnnotationStore {
-        let mut builder = AnnotationStoreBuilder::new();
-        for class in 0..4 {
-            builder.add_category(class, format!("c{class}"));
+fn copy_entries(
+    json: &Path,
+    whole: &SplitAnnotations,
+    division: &Division,
+    parts: &[SplitAnnotations],
+    images: Images,
+    output: &Path,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Written, ConvertError> {
+    let store = &whole.store;
+    refuse_input(output, json)?;
+    let place = match images {
+        Images::Copy => Some(Place::Copy),
+        Images::Link => Some(Place::Link),
+        Images::Leave => None,
+    };
+    if place.is_some() {
+        refuse_input(output, &whole.image_root)?;
+    }
+    write_directory(output, &mut |unfinished| {
+        let directory = Output::new(unfinished);
+        let count = store.image_count();
+        for index in 0..if place.is_some() { count } else { 0 } {
+            let name = inside(store.image(index).file_name)?;
+            let to = directory.path(&format!("images/{name}"))?;
+            if let Some(place) = place {
+                place.put(&whole.image_root.join(&name), &to)?;
+            }
+            if progress(index + 1, count).is_break() {
+                return Err(ConvertError::Stopped);
+            }
         }
-        let mut id = 0;
-        for (image, classes) in (1..).zip(images) {
-            builder.add_image(image, "a.jpg", ImageSize::new(10, 10));
-            for &category_id in classes {
-                id += 1;
-                builder.add_annotation(NewAnnotation {
-                    id,
-                    image_id: image,
-                    category_id,
-                    xywh: [0.0, 0.0, 5.0, 5.0],
-                    area: None,
-                    is_crowd: false,
+        for (part, expected) in parts.iter().enumerate() {
+            let path = unfinished.join(format!("{}.json", expected.split));
+            let is_in = |id: u64| {
+                let index = store.index_of_image(id);
+                index.map(|index| division.part_of[index]) == Some(part)
+            };
+            copy_part(json, &path, &is_in).map_err(|source| write_error(&path, source))?;
+            let read = read_coco(&path)?;
+            if read != expected.store {
+                return Err(ConvertError::NotTheSame {
+                    output: output.to_owned(),
+                    difference: format!("{}: other images or boxes", expected.split),
                 });
             }
         }
-        builder.build().unwrap()
-    }
+        Ok(())
+    })?;
+    let splits = parts.iter().map(|part| WrittenSplit {
+        split: part.split,
+        images: part.store.image_count(),
+        boxes: part.store.annotation_count(),
+    });
+    Ok(Written {
+        splits: splits.collect(),
+        dropped: whole.dropped.clone(),
+    })
+}
 
-    #[test]
-    fn a_rare_class_is_split_in_proportion() {
-        // 100 images of class 0, ten of which contain the rare class 3.
-        let images: Vec<Vec<u64>> = (0..100)
-            .map(|i| if i % 10 == 0 { vec![0, 3] } else { vec![0] })
-            .collect();
-        let parts = stratified(&store(&images), &[0.7, 0.2, 0.1], 5);
-        let count = |part: usize, rare: bool| {
-            let found = parts.iter().enumerate();
-            found
-                .filter(|(image, found)| **found == part && (!rare || image % 10 == 0))
-                .count()
-        };
-        assert_eq!([0, 1, 2].map(|part| count(part, true)), [7, 2, 1]);
-        assert_eq!([0, 1, 2].map(|part| count(part, false)), [70, 20, 10]);
-    }
-
-    proptest! {
-        #[test]
-        fn every_image_gets_a_part_that_depends_on_the_seed_alone(
-            images in proptest::collection::vec(proptest::collection::vec(0u64..4, 0..4), 1..60),
-            seed in any::<u64>(),
-        ) {
-            let store = store(&images);
-            let parts = stratified(&store, &[0.8, 0.2], seed);
-            prop_assert_eq!(parts.len(), images.len());
-            prop_assert!(parts.iter().all(|part| *part < 2));
-            prop_assert_eq!(stratified(&store, &[0.8, 0.2], seed), parts);
-        }
-    }
+/// Copies byte by byte the entries of the selected images and everything that belongs to no image.
+fn copy_part(from: &Path, to: &Path, is_in: &dyn Fn(u64) -> bool) -> io::Result<()> {
+    let input = File::open(from)?;
+    write_atomically(to, |out| {
+        copy_coco(input, out, &mut |entry, _, _| {
+            if entry.list() == List::Categories {
+                return Ok(Copied::Keep);
+            }
+            let Some(id) = entry.image_id() else {
+                let message = "the annotations changed while they were read; run again";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            };
+            Ok(if is_in(id) {
+                Copied::Keep
+            } else {
+                Copied::Drop
+            })
+        })
+    })
 }

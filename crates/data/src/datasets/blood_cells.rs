@@ -5,10 +5,14 @@
 //! the next, because it is packed on request, so the unpacked contents are checked instead of the
 //! archive: every image byte and every box.
 
-use crate::annotations::voc_directory::VocDirectory;
-use crate::annotations::voc_to_coco::{CocoFile, convert_split};
+use crate::DataError;
+use crate::annotations::coco::{read_coco, write_coco_to};
+use crate::annotations::voc;
+use crate::annotations::voc_directory::listed;
+use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::atomic::write_atomically;
 use crate::datasets::download::{Download, DownloadError, sha256_hex};
+use crate::images::decode::image_size_of_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
@@ -23,6 +27,8 @@ const SPLITS: [&str; 3] = ["train", "val", "test"];
 const VOC_ROOT: &str = "BCCD";
 /// The category names; ids are counted from 1 in this order.
 const CATEGORIES: [&str; 3] = ["RBC", "WBC", "Platelets"];
+/// Minimum side in pixels; boxes with a shorter side are degenerate for training.
+const MIN_SIDE: f32 = 1.0;
 /// Hash of the sorted lines `SHA-256 FILE` of all images.
 const IMAGES_SHA256: &str = "f7dc9f06dd91b5cfc8c8a4ee7b0a8c8c85864c73ad588e07772c30ee595364dd";
 /// Hash of the sorted lines `SPLIT FILE CLASS X Y WIDTH HEIGHT` of all boxes.
@@ -225,7 +231,7 @@ fn wanted(path: &Path) -> Option<String> {
 
 /// The whole dataset: annotations per split in the order of [`SPLITS`], and the image files.
 struct BloodCells {
-    splits: [CocoFile; 3],
+    splits: [AnnotationStore; 3],
     images: BTreeMap<String, Vec<u8>>,
     license: Vec<u8>,
     degenerate_boxes: Option<usize>,
@@ -236,35 +242,27 @@ impl BloodCells {
         mut files: BTreeMap<String, Vec<u8>>,
         broken: &dyn Fn(String) -> BloodCellsError,
     ) -> Result<Self, BloodCellsError> {
-        let directory = VocDirectory::InMemory {
-            files: &files,
-            root: VOC_ROOT,
-        };
-        let mut splits: [CocoFile; 3] = Default::default();
         let mut degenerate_boxes = 0;
-        for (split, coco) in SPLITS.iter().zip(&mut splits) {
-            let (converted, degenerate) = convert_split(directory, split, &CATEGORIES)
-                .map_err(|error| broken(error.to_string()))?;
+        let mut read = |split| {
+            let (store, degenerate) =
+                read_split(&files, split).map_err(|error| broken(error.to_string()))?;
             degenerate_boxes += degenerate;
-            *coco = converted;
-        }
+            Ok::<_, BloodCellsError>(store)
+        };
+        let [train, val, test] = SPLITS;
+        let splits = [read(train)?, read(val)?, read(test)?];
         let mut take = |name: &str| {
             files
                 .remove(name)
                 .ok_or_else(|| broken(format!("{name} is missing")))
         };
         let license = take("LICENSE")?;
-        let names: BTreeSet<&String> = splits
-            .iter()
-            .flat_map(|coco| coco.images.iter().map(|image| &image.file_name))
-            .collect();
+        let names: BTreeSet<&str> = splits.iter().flat_map(file_names).collect();
         let images = names
             .into_iter()
             .map(|name| {
-                Ok((
-                    name.clone(),
-                    take(&format!("{VOC_ROOT}/JPEGImages/{name}"))?,
-                ))
+                let bytes = take(&format!("{VOC_ROOT}/JPEGImages/{name}"))?;
+                Ok((name.to_owned(), bytes))
             })
             .collect::<Result<_, BloodCellsError>>()?;
         Ok(Self {
@@ -279,15 +277,13 @@ impl BloodCells {
     fn from_directory(directory: &Path) -> Option<Self> {
         fs::metadata(directory.join(SOURCE_FILE)).ok()?;
         let license = fs::read(directory.join("LICENSE")).ok()?;
-        let mut splits: [CocoFile; 3] = Default::default();
+        let read = |split| read_coco(&directory.join(format!("{split}.json"))).ok();
+        let [train, val, test] = SPLITS;
+        let splits = [read(train)?, read(val)?, read(test)?];
         let mut images = BTreeMap::new();
-        for (split, coco) in SPLITS.iter().zip(&mut splits) {
-            let text = fs::read(directory.join(format!("{split}.json"))).ok()?;
-            *coco = serde_json::from_slice(&text).ok()?;
-            for image in &coco.images {
-                let path = directory.join("images").join(&image.file_name);
-                images.insert(image.file_name.clone(), fs::read(path).ok()?);
-            }
+        for name in splits.iter().flat_map(file_names) {
+            let path = directory.join("images").join(name);
+            images.insert(name.to_owned(), fs::read(path).ok()?);
         }
         Some(Self {
             splits,
@@ -304,14 +300,17 @@ impl BloodCells {
 
     fn boxes_sha256(&self) -> String {
         let lines = SPLITS.iter().zip(&self.splits);
-        sha256_of_sorted(lines.flat_map(|(split, coco)| box_lines(split, coco)))
+        sha256_of_sorted(lines.flat_map(|(split, store)| box_lines(split, store)))
     }
 
     fn summary(&self, directory: &Path, already_there: bool) -> BloodCellsSummary {
         BloodCellsSummary {
             directory: directory.to_owned(),
-            images: self.splits.each_ref().map(|coco| coco.images.len()),
-            boxes: self.splits.each_ref().map(|coco| coco.annotations.len()),
+            images: self.splits.each_ref().map(AnnotationStore::image_count),
+            boxes: self
+                .splits
+                .each_ref()
+                .map(AnnotationStore::annotation_count),
             degenerate_boxes: self.degenerate_boxes,
             already_there,
         }
@@ -327,9 +326,9 @@ impl BloodCells {
         for (name, bytes) in &self.images {
             write_whole(&directory.join("images").join(name), bytes)?;
         }
-        for (split, coco) in SPLITS.iter().zip(&self.splits) {
+        for (split, store) in SPLITS.iter().zip(&self.splits) {
             let path = directory.join(format!("{split}.json"));
-            coco.write(&path)
+            write_atomically(&path, |mut out| write_coco_to(store, &mut out))
                 .map_err(|source| BloodCellsError::Disk { path, source })?;
         }
         Ok(())
@@ -369,27 +368,75 @@ note     not every red cell is annotated, so the precision of RBC cannot reach 1
     )
 }
 
+fn file_names(store: &AnnotationStore) -> impl Iterator<Item = &str> {
+    (0..store.image_count()).map(|index| store.image(index).file_name)
+}
+
+/// Reads the images that `ImageSets/Main/SPLIT.txt` lists. Images are sorted by name; ids count from 1.
+/// Sizes are read from the images: some annotations state others. Returns also the number of boxes that
+/// were dropped because a side is shorter than [`MIN_SIDE`].
+fn read_split(
+    files: &BTreeMap<String, Vec<u8>>,
+    split: &str,
+) -> Result<(AnnotationStore, usize), DataError> {
+    let file = |name: String| {
+        let path = format!("{VOC_ROOT}/{name}");
+        let missing = || DataError::labels(Path::new(&path), "missing");
+        let bytes = files.get(&path).ok_or_else(missing)?;
+        Ok::<_, DataError>((bytes, PathBuf::from(path)))
+    };
+    let mut builder = AnnotationStoreBuilder::new();
+    for (id, name) in (1..).zip(CATEGORIES) {
+        builder.add_category(id, name);
+    }
+    let (list, list_path) = file(format!("ImageSets/Main/{split}.txt"))?;
+    let list = String::from_utf8_lossy(list);
+    let (mut boxes, mut degenerate) = (0, 0);
+    for (image_id, name) in (1..).zip(listed(&list)) {
+        let (image, image_path) = file(format!("JPEGImages/{name}.jpg"))?;
+        let size = image_size_of_bytes(image, &image_path)?;
+        builder.add_image(image_id, &format!("{name}.jpg"), size);
+        let (xml, path) = file(format!("Annotations/{name}.xml"))?;
+        for object in voc::parse(&String::from_utf8_lossy(xml), &path)?.objects {
+            let class = CATEGORIES.iter().position(|known| *known == object.name);
+            let class = class.ok_or_else(|| {
+                DataError::labels(&path, format!("unknown class {:?}", object.name))
+            })?;
+            let xywh = object.box_in_image.to_xywh();
+            if !(xywh[2] >= MIN_SIDE && xywh[3] >= MIN_SIDE) {
+                degenerate += 1;
+                continue;
+            }
+            boxes += 1;
+            builder.add_annotation(NewAnnotation {
+                id: boxes,
+                image_id,
+                category_id: class as u64 + 1,
+                xywh,
+                area: None,
+                is_crowd: false,
+            });
+        }
+    }
+    let store = builder.build().map_err(|source| DataError::Annotations {
+        path: list_path,
+        source,
+    })?;
+    Ok((store, degenerate))
+}
+
 /// Formats `SPLIT FILE CLASS X Y WIDTH HEIGHT` for each box.
-fn box_lines(split: &str, coco: &CocoFile) -> Vec<String> {
-    let files: BTreeMap<u64, &str> = coco
-        .images
-        .iter()
-        .map(|image| (image.id, image.file_name.as_str()))
-        .collect();
-    let classes: BTreeMap<u64, &str> = coco
-        .categories
-        .iter()
-        .map(|category| (category.id, category.name.as_str()))
-        .collect();
-    coco.annotations
-        .iter()
-        .map(|annotation| {
-            let file = files.get(&annotation.image_id).unwrap_or(&"?");
-            let class = classes.get(&annotation.category_id).unwrap_or(&"?");
-            let [x, y, width, height] = annotation.bbox;
+fn box_lines(split: &str, store: &AnnotationStore) -> Vec<String> {
+    let images = 0..store.image_count();
+    let lines = images.flat_map(|index| {
+        let file = store.image(index).file_name;
+        let boxes = store.annotations(index).zip(store.boxes_xywh(index));
+        boxes.map(move |(annotation, [x, y, width, height])| {
+            let class = &store.categories()[annotation.class].name;
             format!("{split} {file} {class} {x} {y} {width} {height}\n")
         })
-        .collect()
+    });
+    lines.collect()
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ pub struct FilterSummary {
 pub struct DetectionDataset {
     store: Arc<AnnotationStore>,
     source: Box<dyn ImageSource>,
+    notes: Vec<String>,
 }
 
 impl fmt::Debug for DetectionDataset {
@@ -99,7 +100,20 @@ impl DetectionDataset {
         Self {
             store,
             source: Box::new(source),
+            notes: Vec::new(),
         }
+    }
+
+    /// Adds notes for the user.
+    pub fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
+        self.notes.extend(notes);
+        self
+    }
+
+    /// Returns notes for the user about how the dataset was read, one line each: what was dropped, and
+    /// where files were found if that is not evident. Usually empty.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Combines annotations with images that are files in a directory.
@@ -155,25 +169,20 @@ impl DetectionDataset {
     /// Returns the boxes (clipped to the image) and contiguous classes that are targets: no crowd, no box
     /// with a side of `min_side` pixels or less.
     pub fn targets(&self, index: usize, min_side: f32) -> (Vec<BoxXyxy>, Vec<usize>) {
-        let size = self.store.image(index).size;
-        self.store
-            .annotations(index)
-            .filter(|annotation| !annotation.is_crowd)
-            .map(|annotation| (annotation.box_in_image.clip(size), annotation.class))
-            .filter(|(box_in_image, _)| exceeds_min_side(*box_in_image, min_side))
-            .unzip()
+        targets(&self.store, index, min_side).unzip()
     }
 
     /// Returns the positions of the images to train on, ascending, and counts of what the filter removed.
     ///
     /// # Errors
-    /// No image is left.
+    /// No image is left, or none of them has a box.
     pub fn training_images(
         &self,
         filter: TargetFilter,
     ) -> Result<(Vec<usize>, FilterSummary), DataError> {
         let mut summary = FilterSummary::default();
         let mut kept = Vec::new();
+        let mut usable_boxes = 0;
         for index in 0..self.len() {
             let size = self.store.image(index).size;
             let mut usable = 0;
@@ -186,6 +195,7 @@ impl DetectionDataset {
                     summary.degenerate_boxes += 1;
                 }
             }
+            usable_boxes += usable;
             if usable == 0 {
                 summary.empty_images += 1;
             }
@@ -193,7 +203,8 @@ impl DetectionDataset {
                 kept.push(index);
             }
         }
-        if kept.is_empty() {
+        // Images without boxes are background, from which alone nothing can be learned.
+        if usable_boxes == 0 {
             return Err(DataError::NothingToTrain {
                 images: self.len(),
                 min_side: filter.min_side,
@@ -201,6 +212,21 @@ impl DetectionDataset {
         }
         Ok((kept, summary))
     }
+}
+
+/// Returns the boxes of an image that are targets, clipped to the image, with their contiguous classes; see
+/// [`DetectionDataset::targets`].
+pub fn targets(
+    store: &AnnotationStore,
+    index: usize,
+    min_side: f32,
+) -> impl Iterator<Item = (BoxXyxy, usize)> + '_ {
+    let size = store.image(index).size;
+    store
+        .annotations(index)
+        .filter(|annotation| !annotation.is_crowd)
+        .map(move |annotation| (annotation.box_in_image.clip(size), annotation.class))
+        .filter(move |(box_in_image, _)| exceeds_min_side(*box_in_image, min_side))
 }
 
 /// Checks that two splits have the same categories; `first` and `second` name them in the error.
@@ -287,11 +313,14 @@ mod tests {
     #[test]
     fn a_set_without_any_usable_box_is_an_error() {
         let dataset = DetectionDataset::in_directory(store(&[]), "nowhere");
-        let message = dataset
-            .training_images(TargetFilter::default())
-            .unwrap_err()
-            .to_string();
-        assert!(message.contains("no image is left"), "{message}");
+        for keep_empty in [false, true] {
+            let filter = TargetFilter {
+                keep_empty,
+                ..TargetFilter::default()
+            };
+            let message = dataset.training_images(filter).unwrap_err().to_string();
+            assert!(message.contains("no usable box in 3 images"), "{message}");
+        }
     }
 
     #[test]

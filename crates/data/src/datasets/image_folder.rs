@@ -1,6 +1,7 @@
 //! Image folders: one directory per class, with the images of the class.
 //!
-//! With splits, where `val` may also be called `valid` or `validation`:
+//! With splits, in any capitals, where `val` may also be called `valid` or `validation`, `train`
+//! `training` and `test` `testing`:
 //!
 //! ```text
 //! DIRECTORY/train/CLASS/*.jpg
@@ -16,7 +17,8 @@
 //! assignment of existing ones. Every class keeps at least one image, and at least one is held out.
 //!
 //! Classes are the sorted names of the directories, as in torchvision's `ImageFolder`; directories inside a
-//! class belong to it, hidden entries do not count. Where every directory is a synset of ImageNet
+//! class belong to it, hidden entries do not count. Directories with names of splits, `images`, `labels`,
+//! `masks` or `annotations` are never classes. Where every directory is a synset of ImageNet
 //! (Imagenette, ImageNet-100), the classes have ImageNet's names.
 
 use std::collections::BTreeSet;
@@ -28,10 +30,10 @@ use sha2::{Digest as _, Sha256};
 use crate::DataError;
 use crate::annotations::format::recognize;
 use crate::annotations::image_files::{
-    Found, ImageFiles, first_few, holds_images, holds_images_directly, images_within, list,
+    Folder, Found, ImageFiles, first_few, holds_images, holds_images_directly, images_within, list,
     unsupported_within,
 };
-use crate::annotations::layout::Split;
+use crate::annotations::layout::{Split, is_reserved_name};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::decode::unsupported_images;
@@ -50,12 +52,12 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// Finds splits in a directory. A directory `train` that contains images directly is a class, not a
-    /// split.
+    /// Finds splits in a directory. A directory `train` that contains images directly is none.
     pub fn new(root: &Path) -> Self {
+        let folder = Folder::of(root);
         let directory_of = |split: Split, is_flat: bool| {
-            let mut names = split.names().iter().map(|name| root.join(name));
-            names.find(|path| path.is_dir() && holds_images_directly(path) == is_flat)
+            let directory = folder.split_directory(split);
+            directory.filter(|path| holds_images_directly(path) == is_flat)
         };
         let splits = Split::ALL.map(|split| directory_of(split, false));
         let has_splits = splits.iter().any(Option::is_some);
@@ -82,11 +84,16 @@ impl ImageFolder {
             Some(splits) => splits.iter().flatten().map(PathBuf::as_path).collect(),
         };
         let holds_classes = |parent: &Path| {
-            let classes = list(parent).unwrap_or_default().directories;
+            let classes = class_directories(parent).unwrap_or_default();
             let with_images = classes
                 .iter()
                 .filter(|class| holds_images(&parent.join(class)));
-            with_images.take(2).count() == 2
+            let first: Vec<&String> = with_images.take(2).collect();
+            // A directory of several detection datasets is none of classes.
+            first.len() == 2
+                && !first
+                    .iter()
+                    .any(|class| holds_annotations(&parent.join(class)))
         };
         parents.into_iter().any(holds_classes).then_some(directory)
     }
@@ -133,8 +140,9 @@ impl ImageFolder {
         directory: &Path,
         train: Option<&Path>,
     ) -> Result<LabeledDataset, DataError> {
-        let classes = list(train.unwrap_or(directory))?.directories;
+        let classes = class_directories(train.unwrap_or(directory))?;
         let is_train = train == Some(directory);
+        let not_classes = not_classes(directory)?;
         let images = ClassImages::read(&self.root, directory, &classes)?;
         let empty = images.empty_classes(&classes);
         if is_train && !empty.is_empty() {
@@ -150,12 +158,13 @@ impl ImageFolder {
             )
         });
         let dataset = images.into_dataset(display_names(classes), |_, _| true)?;
-        Ok(dataset.with_notes(notes))
+        Ok(dataset.with_notes(notes).with_notes(not_classes))
     }
 
     /// Returns the held-out part (val) of a directory's images, or the rest (train).
     fn open_part(&self, directory: &Path, split: Split) -> Result<LabeledDataset, DataError> {
-        let classes = list(directory)?.directories;
+        let classes = class_directories(directory)?;
+        let not_classes = not_classes(directory)?;
         let images = ClassImages::read(&self.root, directory, &classes)?;
         let empty = images.empty_classes(&classes);
         if !empty.is_empty() {
@@ -169,7 +178,8 @@ impl ImageFolder {
             held_out[class][index] == wanted
         })?;
         let note = format!("no val directory: {count} of {all} images held out");
-        Ok(dataset.with_notes(wanted.then_some(note)))
+        let dataset = dataset.with_notes(wanted.then_some(note));
+        Ok(dataset.with_notes(if wanted { None } else { not_classes }))
     }
 }
 
@@ -193,6 +203,29 @@ pub fn holds_annotations(root: &Path) -> bool {
         || root.join("JPEGImages").is_dir()
 }
 
+/// Returns the names of the directories that may be classes, sorted.
+fn class_directories(directory: &Path) -> Result<Vec<String>, DataError> {
+    let mut names = list(directory)?.directories;
+    names.retain(|name| !is_reserved_name(name));
+    Ok(names)
+}
+
+/// Returns a note about directories of images that are no classes because of their names.
+///
+/// # Errors
+/// One of them has the name of a split: it may be meant as a class.
+fn not_classes(directory: &Path) -> Result<Option<String>, DataError> {
+    let mut names = list(directory)?.directories;
+    names.retain(|name| is_reserved_name(name) && holds_images_directly(&directory.join(name)));
+    if let Some(split) = names.iter().find(|name| Split::of_name(name).is_some()) {
+        let problem = "the name of a split is not a class; rename the directory if it is one";
+        return Err(DataError::labels(&directory.join(split), problem));
+    }
+    let names = first_few(names.iter().map(String::as_str));
+    let directory = directory.display();
+    Ok((!names.is_empty()).then(|| format!("{directory}: not a class: {names}")))
+}
+
 /// The images of every class in a directory.
 pub(crate) struct ClassImages {
     directory: PathBuf,
@@ -213,7 +246,7 @@ impl ClassImages {
         directory: &Path,
         classes: &[String],
     ) -> Result<Self, DataError> {
-        let present = list(directory)?.directories;
+        let present = class_directories(directory)?;
         let known: BTreeSet<&String> = classes.iter().collect();
         let unknown: Vec<&str> = present
             .iter()

@@ -17,7 +17,7 @@ pub struct ImageNetClass {
 }
 
 static CLASSES: LazyLock<Vec<ImageNetClass>> = LazyLock::new(|| {
-    include_str!("../../../../assets/imagenet-classes.txt")
+    include_str!("../../assets/imagenet-classes.txt")
         .lines()
         .filter_map(|line| {
             let mut fields = line.splitn(3, '\t');

@@ -82,8 +82,24 @@ impl GroundTruth {
         categories: Vec<GtCategory>,
         annotations: Vec<GtAnnotation>,
     ) -> Result<Self, EvalError> {
-        let images = unique(images, "image", |image| image.id)?;
-        let mut categories = unique(categories, "category", |category| category.id)?;
+        let images = unique(
+            images,
+            |image| image.id,
+            |image| {
+                let GtImage {
+                    id,
+                    file_name,
+                    width,
+                    height,
+                } = image;
+                format!("image id {id} ('{file_name}', {width}x{height})")
+            },
+        )?;
+        let mut categories = unique(
+            categories,
+            |category| category.id,
+            |category| format!("category id {} ('{}')", category.id, category.name),
+        )?;
         if images.is_empty() {
             return Err(EvalError::GroundTruth("it has no images".into()));
         }
@@ -302,11 +318,11 @@ fn positions(ids: impl Iterator<Item = u64>) -> HashMap<u64, usize> {
     ids.enumerate().map(|(at, id)| (id, at)).collect()
 }
 
-/// Drops exact duplicates; the same id with different contents is an error.
-fn unique<T: PartialEq + std::fmt::Debug>(
+/// Drops exact duplicates; the same id with different contents is an error, in which `describe` names both.
+fn unique<T: PartialEq>(
     items: Vec<T>,
-    what: &str,
     id_of: impl Fn(&T) -> u64,
+    describe: impl Fn(&T) -> String,
 ) -> Result<Vec<T>, EvalError> {
     let mut kept: Vec<T> = Vec::with_capacity(items.len());
     let mut at = HashMap::with_capacity(items.len());
@@ -319,9 +335,9 @@ fn unique<T: PartialEq + std::fmt::Debug>(
             Some(&first) if kept[first] == item => {}
             Some(&first) => {
                 return Err(EvalError::GroundTruth(format!(
-                    "{what} id {} appears twice: {:?} and {item:?}",
-                    id_of(&item),
-                    kept[first]
+                    "the same id is used twice: {} and {}",
+                    describe(&kept[first]),
+                    describe(&item)
                 )));
             }
         }
@@ -478,7 +494,7 @@ mod tests {
             (
                 r#"{"images": [{"id": 1}], "categories": [{"id": 1}],
                     "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1], "area": "9"}]}"#,
-                "annotations[0]: `area` is not a number",
+                "annotations[0]: `area` is the string \"9\"",
             ),
         ];
         for (text, part) in cases {
@@ -522,7 +538,10 @@ mod tests {
         };
         assert_eq!(two("cat").unwrap().images().len(), 1);
         let message = two("dog").unwrap_err().to_string();
-        assert!(message.contains("category id 3 appears twice"), "{message}");
+        assert!(
+            message.contains("used twice: category id 3 ('"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Formatting of evaluation results as tables and JSON.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::coco::{ClassMetrics, CocoEvaluation, CocoMetrics};
@@ -102,6 +104,7 @@ fn number(value: f64) -> String {
 }
 
 pub(super) use crate::text::count as counted;
+use crate::text::printable;
 
 /// The alignment of a column.
 #[derive(Clone, Copy)]
@@ -114,8 +117,12 @@ pub enum Side {
 use Side::{Left, Right};
 
 /// Formats rows as columns that are as wide as their widest cell. The first row is the header and
-/// gets a rule below it.
+/// gets a rule below it. Line breaks and other control characters in cells are escaped.
 pub fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
+    let rows: Vec<Vec<Cow<'_, str>>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| printable(cell)).collect())
+        .collect();
     let length = |cell: &str| cell.chars().count();
     let widths: Vec<usize> = (0..sides.len())
         .map(|column| {
@@ -134,8 +141,8 @@ pub fn aligned(rows: &[Vec<String>], sides: &[Side]) -> String {
                 line.push_str("  ");
             }
             match side {
-                Left => line.extend([cell.as_str(), &space]),
-                Right => line.extend([&space, cell.as_str()]),
+                Left => line.extend([cell, space.as_str()]),
+                Right => line.extend([space.as_str(), cell]),
             }
         }
         text.push_str(line.trim_end());

@@ -560,9 +560,9 @@ mod tests {
         for kept in [whole.len() / 2, whole.len() - 400] {
             let closed = [&whole[..kept], &[0xFF, 0xD9]].concat();
             let message = named(&closed).unwrap_err().to_string();
-            assert_eq!(
-                message,
-                "image.bin: the JPEG is truncated: it has the data of a part of the image only"
+            assert!(
+                message.starts_with("image.bin: the JPEG is truncated: "),
+                "{message}"
             );
         }
     }

@@ -15,16 +15,18 @@ pub(super) fn orientation(exif: &[u8]) -> Option<Orientation> {
     };
     let u16_at = |at: usize| {
         let bytes = exif.get(at..at.checked_add(2)?)?.try_into().ok()?;
-        Some(match is_big {
-            true => u16::from_be_bytes(bytes),
-            false => u16::from_le_bytes(bytes),
+        Some(if is_big {
+            u16::from_be_bytes(bytes)
+        } else {
+            u16::from_le_bytes(bytes)
         })
     };
     let u32_at = |at: usize| {
         let bytes = exif.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        Some(match is_big {
-            true => u32::from_be_bytes(bytes),
-            false => u32::from_le_bytes(bytes),
+        Some(if is_big {
+            u32::from_be_bytes(bytes)
+        } else {
+            u32::from_le_bytes(bytes)
         })
     };
     let directory = u32_at(4)? as usize;

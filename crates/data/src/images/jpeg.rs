@@ -406,9 +406,10 @@ impl<'a> Reader<'a> {
             let (column, row) = (unit % columns, unit / columns);
             for &(at, tables) in &parts {
                 let component = &mut frame.components[at];
-                let [wide, high] = match is_alone {
-                    true => [1, 1],
-                    false => [component.horizontal, component.vertical],
+                let [wide, high] = if is_alone {
+                    [1, 1]
+                } else {
+                    [component.horizontal, component.vertical]
                 };
                 for block in 0..wide * high {
                     if !frame.is_progressive {
@@ -510,10 +511,11 @@ fn progressive_block(
         at += 1;
     }
     if *run > 0 {
-        let rest = if band.refines { at..=band.last } else { 1..=0 };
-        for at in rest {
-            if *nonzero >> at & 1 == 1 {
-                bits.bit();
+        if band.refines {
+            for at in at..=band.last {
+                if *nonzero >> at & 1 == 1 {
+                    bits.bit();
+                }
             }
         }
         *run -= 1;

@@ -28,11 +28,13 @@ mod rng;
 mod scene;
 mod solids;
 mod sprite;
+mod stored;
 mod writer;
 
 use std::path::PathBuf;
 
 use image::RgbImage;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::annotations::Split;
@@ -214,6 +216,20 @@ pub fn generate_annotations(
     (composition.size(), composition.objects())
 }
 
+/// Returns size and annotations of every scene of a split. Those of the default scenes are stored with the
+/// program; others are computed, which takes milliseconds per scene.
+pub fn split_annotations(
+    config: &ShapesConfig,
+    split: Split,
+) -> Vec<(ImageSize, Vec<SceneObject>)> {
+    stored::annotations(config, split).unwrap_or_else(|| {
+        (0..config.image_count(split))
+            .into_par_iter()
+            .map(|index| generate_annotations(config, split, index))
+            .collect()
+    })
+}
+
 /// Generates the JPEG file of scene `index`; [`decode_photograph`] decodes it to the image of
 /// [`generate_scene`].
 pub(super) fn photograph_scene(config: &ShapesConfig, split: Split, index: usize) -> Vec<u8> {
@@ -235,8 +251,6 @@ fn photograph(
 
 #[cfg(test)]
 mod tests {
-    use rayon::prelude::*;
-
     use super::*;
 
     fn annotations(split: Split, count: usize) -> Vec<(ImageSize, Vec<SceneObject>)> {

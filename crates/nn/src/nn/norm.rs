@@ -4,13 +4,14 @@
 
 use burn::module::{Initializer, Module, Param, RunningState};
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::affine::{add_relu, affine, relu};
 use crate::kernels::batch_norm::batch_norm_train;
 
 /// The mode of batch norm: statistics updated by training, or fixed as loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NormKind {
     /// Batch statistics in training, running statistics otherwise. Required for random weights: frozen
@@ -22,7 +23,7 @@ pub enum NormKind {
 }
 
 /// Configuration of a [`Norm`].
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NormConfig {
     /// Trained or frozen.

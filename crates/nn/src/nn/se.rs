@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::{relu, sigmoid, tanh};
 use burn::tensor::{Device, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::conv::{Conv2d, linear};
@@ -16,7 +17,7 @@ use crate::kernels::conv2d::{Conv2dOptions, Filters, conv2d, conv2d_gated};
 use crate::kernels::excite::excite_add_relu;
 
 /// The squeeze operator (SENet paper, tables 11 and 16).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Squeeze {
     /// Global average pooling, the paper's default.
@@ -31,7 +32,7 @@ pub enum Squeeze {
 }
 
 /// The excitation operator, the activation of the second layer (SENet paper, table 12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
     /// Gates between 0 and 1, the paper's default.
@@ -44,7 +45,7 @@ pub enum Gate {
 }
 
 /// The position of the unit in a residual block (SENet paper, figure 5, tables 14 and 15).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SePosition {
     /// At the end of the branch, before the sum.
@@ -65,7 +66,7 @@ pub enum SePosition {
 ///
 /// The defaults are those of section 3 of the paper, with r = 16. The ablations of section 6 have no
 /// `bias`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SeConfig {
     /// The reduction ratio r: the hidden layer has `channels / reduction` units, at least one.
@@ -79,19 +80,24 @@ pub struct SeConfig {
     pub after_relu: bool,
     /// The squeeze operator.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "avg"))]
     pub squeeze: Squeeze,
     /// The excitation operator.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "sigmoid"))]
     pub gate: Gate,
     /// The position in a residual block.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "standard"))]
     pub position: SePosition,
     /// Which stages of a network have units; the first is stage 2 of the paper (table 13). Entries beyond
     /// the stages of a network are ignored. Networks without stages accept the default only.
     #[serde(default = "all_stages", skip_serializing_if = "is_all_stages")]
+    #[schemars(extend("default" = [true, true, true, true]))]
     pub stages: [bool; 4],
     /// Whether the two layers have biases.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[schemars(extend("default" = true))]
     pub bias: bool,
 }
 

@@ -18,12 +18,13 @@ use crate::state::{
 };
 use sedet_core::backbones::summary::Tracer;
 use sedet_core::model::{Dataset, ImageChoice, Model, NetworkConfig, Recording, Task};
+use sedet_core::weights::load::weights_file;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::OpenedSplit;
 use sedet_nn::nn::recording::Depth;
 
 /// The detector that is shown at the first start, embedded in the program.
-const SHIPPED: &[u8] = include_bytes!("../../../../assets/shapes-se-resnet18.safetensors");
+const SHIPPED: &[u8] = include_bytes!("../../assets/shapes-se-resnet18.safetensors");
 /// The detector's name.
 const SHIPPED_NAME: &str = "shapes-se-resnet18 (shipped)";
 /// Input size for which layers and costs are listed if a network does not specify one.
@@ -258,8 +259,10 @@ impl Owner {
                 Model::from_bytes(SHIPPED, SHIPPED_NAME, &self.device),
             ),
             Source::File(path) => {
-                let network = Model::load(&path, &self.device);
-                (path, network)
+                // The directory of a run stands for one of its checkpoints, which is shown.
+                let file = weights_file(&path).unwrap_or(path);
+                let network = Model::load(&file, &self.device);
+                (file, network)
             }
         };
         match network {
@@ -417,7 +420,6 @@ impl Owner {
         let images = match &collection.images {
             Images::Boxes(dataset) => Dataset::Detection(OpenedSplit {
                 dataset: dataset.clone(),
-                annotations: None,
             }),
             Images::Labeled(dataset) => Dataset::Classification(dataset.clone()),
             Images::Files(_) => return,

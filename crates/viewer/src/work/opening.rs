@@ -186,6 +186,10 @@ impl Opener {
         let read = SplitFiles::of_file(path, None)
             .read()
             .map_err(|e| e.to_string())?;
+        for note in read.lines() {
+            let name = path.display();
+            self.mailbox.send(Message::Done(format!("{name}: {note}")));
+        }
         let dataset = DetectionDataset::in_directory(read.store, read.image_root);
         self.show(
             path.display().to_string(),
@@ -307,6 +311,14 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     }
     if has_image_extension(&path) {
         return Ok(Kind::Image(path));
+    }
+    let describes_dataset = |extension: &std::ffi::OsStr| {
+        ["yaml", "yml", "csv", "data"]
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+    };
+    if path.extension().is_some_and(describes_dataset) {
+        return Ok(Kind::Dataset(what.to_owned()));
     }
     let start = first_bytes(&path).map_err(|error| format!("{what}: {error}"))?;
     let text = String::from_utf8_lossy(&start);

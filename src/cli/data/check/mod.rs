@@ -6,25 +6,32 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::anchors::AnchorCoverage;
-use crate::cli::hints::advise;
+use crate::cli::hints::{advise, usage, usage_with_hint};
 use crate::cli::print_out;
+use crate::cli::progress::{Meter, Unit};
 use crate::cli::status;
 use report::Report;
-use sedet_core::config::recipe_for;
-use sedet_data::annotations::layout::{Split, SplitFiles};
+use sedet_data::DataError;
+use sedet_data::annotations::format::DatasetFiles;
+use sedet_data::annotations::layout::{LayoutError, Split, SplitFiles};
 use sedet_data::curation::check::{
-    CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, check_split,
-    compare_splits,
+    CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, check_dataset,
+    check_split, compare_splits,
 };
 use sedet_data::curation::statistics::Statistics;
-use sedet_data::datasets::registry::DatasetName;
+use sedet_data::datasets::registry::{DatasetName, Recognition};
+
+const EXAMPLES: &str = "\
+Examples:
+  sedet data check photos/
+  sedet data check annotations.json --images photos/ --fix fixed.json";
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct CheckArgs {
-    /// Directory with annotations of boxes, one COCO JSON file, blood-cells or coco
+    /// Directory with annotations of boxes, one annotation file, blood-cells or coco
     dataset: String,
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
@@ -50,39 +57,53 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let (dataset, sources) = find(args)?;
+    let (dataset, files, splits) = find(args)?;
     if let Some(out) = &args.fix
-        && let Some((problem, hint)) = cannot_fix(out, &sources)
+        && let Some((problem, hint)) = cannot_fix(out, &files, &splits)
     {
-        status!("error: {problem}");
-        status!("hint: {hint}");
-        return Ok(ExitCode::from(2));
+        return Err(usage_with_hint(problem, hint));
     }
     let mut diagnostics = Diagnostics::default();
-    let mut splits = Vec::new();
     let options = CheckOptions {
         images: !args.skip_images,
     };
-    for (name, files) in &sources {
-        splits.push(with_bar(name, |progress| {
-            check_split(name, files, options, &mut diagnostics, progress)
-        })?);
-    }
+    let meter = Meter::new("reading annotations", Unit::Bytes);
+    let splits = check_dataset(
+        &files,
+        &splits,
+        options,
+        &mut diagnostics,
+        &|split, step| match step {
+            Progress::Reading(done, all) => {
+                meter.begin(&format!("{split}: reading annotations"), Unit::Bytes, 0);
+                meter.show(done, Some(all));
+            }
+            Progress::Images(done, all) => {
+                meter.begin(&format!("{split}: decoding images"), Unit::Images, 0);
+                meter.show(done, Some(all));
+            }
+        },
+    );
+    drop(meter);
+    let splits = splits?;
     // With one split of several, the images of the others would seem to be in no list.
     if args.split.is_none() {
         compare_splits(&splits, &mut diagnostics);
     }
-    let fixed = match (&args.fix, sources.first(), splits.first()) {
-        (Some(out), Some((_, files)), Some(split)) => Some(fix(out, files, split)?),
+    let checked = files.splits.iter().find(|of| {
+        let name = of.split.to_string();
+        splits.first().is_some_and(|split| split.name == name)
+    });
+    let fixed = match (&args.fix, checked, splits.first()) {
+        (Some(out), Some(files), Some(split)) => Some(fix(out, files, split)?),
         _ => None,
     };
-    let recipe = args.config.as_deref().unwrap_or(recipe_for(&dataset));
     let mut counted = Vec::new();
     for split in &splits {
         counted.push(match split.sound_part() {
             Err(error) => Err(error.to_string()),
             Ok(store) => {
-                let anchors = AnchorCoverage::of(&store, recipe, &[])?;
+                let anchors = AnchorCoverage::of(&store, args.config.as_deref(), &dataset)?;
                 Ok((Statistics::of(&store), anchors))
             }
         });
@@ -111,54 +132,66 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The splits to check, each with its name.
-fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, Vec<(String, SplitFiles)>)> {
+/// Finds the dataset and the splits to check.
+fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Split>)> {
     let path = Path::new(&args.dataset);
-    if path.is_file() {
+    let is_json = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    if path.is_file() && is_json {
         if args.split.is_some() || args.data_dir.is_some() {
-            anyhow::bail!("--split and --data-dir apply to a dataset, not to one annotation file");
+            return Err(usage(
+                "--split and --data-dir apply to a dataset, not to one annotation file",
+            ));
         }
-        let files = SplitFiles::of_file(path, args.images.as_deref());
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let around = path.parent().unwrap_or(Path::new("")).to_owned();
-        return Ok((
-            DatasetName::Directory(around),
-            vec![(name.into_owned(), files)],
-        ));
+        // Whatever is wrong with the file is reported by the check.
+        let files = match DatasetFiles::find(path) {
+            Err(DataError::Layout(error @ LayoutError::Foreign { .. })) => {
+                return Err(DataError::Layout(error).into());
+            }
+            _ => DatasetFiles::of_split(SplitFiles::of_file(path, args.images.as_deref())),
+        };
+        let splits = files.split_names();
+        return Ok((DatasetName::Directory(path.to_owned()), files, splits));
     }
     if args.images.is_some() {
-        anyhow::bail!(
-            "--images applies to one annotation file; in a directory the images are found"
-        );
-    }
-    let dataset = DatasetName::parse(&args.dataset)?;
-    let found = dataset.splits(args.data_dir.as_deref())?;
-    if found.is_empty() {
-        return Err(advise(
-            format!("the scenes of {} are generated, not files", args.dataset),
-            "write them with `sedet data shapes` and check the output directory",
+        return Err(usage(
+            "--images applies to one annotation file; in a directory the images are found",
         ));
     }
-    if let Some(format) = found.first().map(|files| files.format) {
-        status!("{}: {format} annotations", args.dataset);
+    let dataset = DatasetName::parse(&args.dataset)?;
+    let mut found = dataset.files(args.data_dir.as_deref())?;
+    let files = match (found.pop(), found.is_empty()) {
+        (Some(files), true) => files,
+        (Some(_), false) => {
+            return Err(advise(
+                format!("{}: several datasets", args.dataset),
+                "check each of them on its own",
+            ));
+        }
+        (None, _) => {
+            return Err(advise(
+                format!("the scenes of {} are generated, not files", args.dataset),
+                "write them with `sedet data shapes` and check the output directory",
+            ));
+        }
+    };
+    let recognized = Recognition::of_files(std::slice::from_ref(&files));
+    status!("{}: {}", args.dataset, recognized.kind());
+    let mut splits = files.split_names();
+    if splits.contains(&Split::Train) && !splits.contains(&Split::Val) {
+        status!("no val annotations: training holds out a tenth of the train images");
     }
-    let sources: Vec<_> = found
-        .into_iter()
-        .filter(|files| args.split.is_none_or(|wanted| wanted == files.split))
-        .map(|files| (files.split.to_string(), files))
-        .collect();
-    match (sources.is_empty(), args.split) {
+    splits.retain(|split| args.split.is_none_or(|wanted| wanted == *split));
+    match (splits.is_empty(), args.split) {
         (true, Some(split)) => anyhow::bail!("{}: no {split} annotations", args.dataset),
-        _ => Ok((dataset, sources)),
+        _ => Ok((dataset, files, splits)),
     }
 }
 
 /// Returns why a corrected copy cannot be written, with a hint; known before anything is read.
-fn cannot_fix(out: &Path, sources: &[(String, SplitFiles)]) -> Option<(String, String)> {
-    if let Some((_, files)) = sources
-        .iter()
-        .find(|(_, files)| files.coco_json().is_none())
-    {
+fn cannot_fix(out: &Path, files: &DatasetFiles, splits: &[Split]) -> Option<(String, String)> {
+    if files.splits.iter().any(|files| files.coco_json().is_none()) {
         return Some((
             format!(
                 "--fix writes COCO JSON and cannot correct {} annotations",
@@ -167,8 +200,8 @@ fn cannot_fix(out: &Path, sources: &[(String, SplitFiles)]) -> Option<(String, S
             "run `sedet data convert --to coco` first".into(),
         ));
     }
-    if sources.len() > 1 {
-        let names: Vec<&str> = sources.iter().map(|(name, _)| name.as_str()).collect();
+    if splits.len() > 1 {
+        let names: Vec<String> = splits.iter().map(Split::to_string).collect();
         return Some((
             format!("--fix writes one file, but there are {}", names.join(", ")),
             format!("add --split {}", names[0]),
@@ -211,32 +244,4 @@ fn fix(out: &Path, files: &SplitFiles, split: &CheckedSplit) -> anyhow::Result<F
         summary,
         left,
     })
-}
-
-/// Shows a progress bar of bytes read, then of images decoded.
-fn with_bar<T>(name: &str, work: impl FnOnce(&(dyn Fn(Progress) + Sync)) -> T) -> T {
-    let style = |template: &str| {
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-    };
-    let bar = ProgressBar::no_length().with_message(name.to_owned());
-    let reading = style("{msg}: reading annotations {wide_bar} {bytes}/{total_bytes}");
-    let decoding = style("{msg}: decoding images {wide_bar} {pos}/{len} {eta}");
-    bar.set_style(reading);
-    let is_decoding = std::sync::Once::new();
-    let done = work(&|progress| match progress {
-        Progress::Reading(done, all) => {
-            bar.set_length(all);
-            bar.set_position(done);
-        }
-        Progress::Images(done, all) => {
-            is_decoding.call_once(|| {
-                bar.set_style(decoding.clone());
-                bar.reset();
-                bar.set_length(all);
-            });
-            bar.set_position(done);
-        }
-    });
-    bar.finish_and_clear();
-    done
 }

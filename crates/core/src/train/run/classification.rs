@@ -3,19 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::module::Module as _;
-use serde_json::json;
-
-use super::{AdoptError, Concluded, Context, Prepared, RunError, RunKind, check_memory, random};
-use crate::config::{ClassificationConfig, Recipe as _, recipe_for_labeled};
-use crate::model::{Model, ModelSpec, Network, NetworkConfig};
+use super::{
+    AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
+};
+use crate::config::{ClassificationConfig, Recipe as _, default_classification};
+use crate::model::{Model, ModelSpec, NetworkConfig};
 use crate::report::Evaluation;
 use crate::train::classification::ClassificationTask;
 use crate::train::memory::StepMemory;
 use crate::train::observer::{Notice, Observer};
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::datasets::registry::LabeledName;
-use sedet_data::loading::{LabeledLoader, LoaderOptions};
+use sedet_data::loading::LabeledLoader;
 
 /// A run on this dataset.
 pub(super) struct ClassifierRun(pub(super) LabeledName);
@@ -25,21 +24,21 @@ impl RunKind for ClassifierRun {
     type Task = ClassificationTask;
     type Data = (LabeledDataset, LabeledDataset);
 
-    fn default_recipe(&self) -> &'static str {
-        recipe_for_labeled(&self.0)
+    fn default_recipe(&self, _weights: Option<&ModelSpec>) -> (&'static str, &'static str) {
+        default_classification(&self.0)
     }
 
     fn adopt(
         config: &mut ClassificationConfig,
         spec: &ModelSpec,
-        whole: bool,
+        adoption: &Adoption<'_>,
     ) -> Result<(), AdoptError> {
         let NetworkConfig::Classification(network) = &spec.network else {
             return Err(AdoptError::Unusable(
                 "a detector; a classifier cannot be trained from it",
             ));
         };
-        Ok(config.adopt(network, &spec.preprocess, whole)?)
+        Ok(config.adopt(network, &spec.preprocess, adoption.whole)?)
     }
 
     fn check(&self, config: &ClassificationConfig, _pretrained: bool) -> Result<(), RunError> {
@@ -69,22 +68,9 @@ impl RunKind for ClassifierRun {
         }
         let classes = train.class_names().to_vec();
         let train_images = train.len();
-        observer.notice(&Notice::Dataset {
-            name: context.launch.dataset.clone(),
-            train_images,
-            boxes: None,
-            val_images: val.len(),
-            classes: classes.clone(),
-        });
         let network = config.classifier(classes.len())?;
         let spec = ModelSpec::classifier(network.clone(), config.preprocess()?, classes);
-        let options = LoaderOptions {
-            batch_size: config.loader.batch_size,
-            threads: config.loader.threads,
-            prefetch: 2 * config.loader.threads,
-            seed: config.train.seed,
-            on_bad_image: config.loader.on_bad_image,
-        };
+        let options = config.loader_options();
         let loader = LabeledLoader::training(
             Arc::new(train),
             spec.preprocess,
@@ -98,25 +84,29 @@ impl RunKind for ClassifierRun {
             config.train.seed,
             &training_device,
         );
-        let parameters = model.num_params();
-        let name = match (&config.model.adopted, context.weights) {
-            (None, _) => config.model.backbone.clone(),
-            (Some(_), Some(path)) => format!("network from {}", path.display()),
-            (Some(_), None) => "network from the initial weights".to_string(),
-        };
-        observer.notice(&Notice::Network {
-            name,
-            parameters,
-            device: context.device.name.clone(),
-        });
         let (size, images) = (config.input.size, config.loader.batch_size);
-        let step = StepMemory::of_classifier(&network, size, images);
-        check_memory(context.device, step, config.training(), || {
-            format!(
+        let width = match config.model.width {
+            1.0 => String::new(),
+            width => format!(" (width {width})"),
+        };
+        let facts = TaskFacts {
+            train_images,
+            train_boxes: None,
+            val_images: val.len(),
+            network: format!("{}{width}", config.model.backbone),
+            parts: model.backbone.layers_of_parts([size; 2]),
+            frozen_parts: network.backbone.frozen_stages(),
+            input: format!(
+                "{size}x{size} px; in evaluation the center of the image at a short side of {} px",
+                config.input.resize
+            ),
+            anchors: None,
+            memory: StepMemory::of_classifier(&network, size, images),
+            advice: format!(
                 "lower loader.batch_size (now {images}) or input.size (now {size}), or use a smaller \
                  backbone"
-            )
-        })?;
+            ),
+        };
         let task = ClassificationTask {
             train: loader,
             val: Arc::new(val),
@@ -126,11 +116,6 @@ impl RunKind for ClassifierRun {
             evaluation: options,
             device: device.clone(),
         };
-        let facts = json!({
-            "dataset": context.launch.dataset,
-            "train_images": train_images,
-            "parameters": parameters,
-        });
         Ok(Prepared { task, model, facts })
     }
 
@@ -138,11 +123,9 @@ impl RunKind for ClassifierRun {
         task: &ClassificationTask,
         best: &Model,
         context: &Context<'_>,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<Concluded>, RunError> {
-        let Network::Classifier(network) = &best.network else {
-            return Err(best.wrong_task(task.spec.task()).into());
-        };
-        let Some((evaluation, skipped)) = task.measure(network, context.stop)? else {
+        let Some((evaluation, skipped)) = task.measure(best, context.stop, progress)? else {
             return Ok(None);
         };
         let evaluation = Evaluation::Classification(evaluation);

@@ -4,43 +4,61 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module as _;
-use serde_json::json;
 
-use super::{AdoptError, Concluded, Context, Prepared, RunError, RunKind, check_memory, random};
-use crate::config::{DetectionConfig, Recipe as _, recipe_for};
-use crate::model::{Model, ModelSpec, Network, ground_truth};
+use super::{
+    AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
+};
+use crate::config::{DetectionConfig, IMPORTED, Recipe as _, default_detection};
+use crate::detection::anchor_fit::{Unreached, WANTED_RECALL};
+use crate::detection::anchors::AnchorConfig;
+use crate::detection::coverage::{AnchorRecall, InputBox, input_boxes};
+use crate::model::{Model, ModelSpec, ground_truth};
 use crate::report::{Evaluation, write_samples};
+use crate::spec::Task;
 use crate::train::detection::DetectionTask;
+use crate::train::fit::{Fitted, fit_to_boxes};
 use crate::train::memory::StepMemory;
 use crate::train::observer::{Notice, Observer};
 use sedet_data::DataError;
+use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::detection::{DetectionDataset, TargetFilter};
 use sedet_data::datasets::registry::{DatasetName, OpenedSplit};
 use sedet_data::loading::transforms::Preprocess;
-use sedet_data::loading::{DetectionLoader, LoaderOptions, TrainingImages};
+use sedet_data::loading::{DetectionLoader, TrainingImages};
 use sedet_nn::nn::norm::NormKind;
 
 /// Number of validation images that are drawn at the end of a run.
 const SAMPLE_IMAGES: usize = 12;
 
-/// A run on this dataset.
-pub(super) struct DetectorRun(pub(super) DatasetName);
+/// Number of boxes that the anchor recall is measured on, evenly spaced in the dataset.
+const RECALL_BOXES: usize = 20_000;
+
+/// A run on a dataset.
+pub(super) struct DetectorRun {
+    pub(super) dataset: DatasetName,
+    /// The name of the dataset in messages.
+    pub(super) name: String,
+}
 
 impl RunKind for DetectorRun {
     type Config = DetectionConfig;
     type Task = DetectionTask;
     type Data = (OpenedSplit, OpenedSplit);
 
-    fn default_recipe(&self) -> &'static str {
-        recipe_for(&self.0)
+    fn default_recipe(&self, weights: Option<&ModelSpec>) -> (&'static str, &'static str) {
+        default_detection(&self.dataset, weights.map(ModelSpec::task))
     }
 
     fn adopt(
         config: &mut DetectionConfig,
         spec: &ModelSpec,
-        whole: bool,
+        adoption: &Adoption<'_>,
     ) -> Result<(), AdoptError> {
-        Ok(config.import(&spec.backbone(), &spec.preprocess, whole)?)
+        config.import(spec, adoption.whole, adoption.settings)?;
+        if adoption.is_default_recipe && spec.task() == Task::Detection {
+            config.import_input_size(&spec.preprocess, adoption.settings);
+        }
+        Ok(())
     }
 
     fn check(&self, config: &DetectionConfig, pretrained: bool) -> Result<(), RunError> {
@@ -49,7 +67,37 @@ impl RunKind for DetectorRun {
     }
 
     fn open(&self, data_dir: Option<&Path>) -> Result<Self::Data, RunError> {
-        Ok(self.0.open(data_dir)?)
+        let (train, val) = self.dataset.open(data_dir)?;
+        for (split, opened) in [(Split::Train, &train), (Split::Val, &val)] {
+            let store = opened.dataset.store();
+            if store.annotation_count() == 0 {
+                return Err(RunError::NoBoxes {
+                    dataset: self.name.clone(),
+                    split,
+                    images: store.image_count(),
+                });
+            }
+        }
+        Ok((train, val))
+    }
+
+    fn fit(
+        &self,
+        config: &mut DetectionConfig,
+        (train, _): &Self::Data,
+        weights: Option<&ModelSpec>,
+        settings: &[String],
+    ) -> Result<Option<String>, RunError> {
+        // The weights of a detector have learned their anchors and input size.
+        if weights.is_some_and(|spec| spec.task() == Task::Detection) {
+            return Ok(None);
+        }
+        let fitted = fit_to_boxes(config, train.dataset.store(), settings)?;
+        Ok((fitted != Fitted::default()).then(|| fitted.to_string()))
+    }
+
+    fn resolve(config: &mut DetectionConfig, pretrained: bool) -> Result<(), RunError> {
+        Ok(config.resolve(pretrained)?)
     }
 
     fn fingerprint((train, val): &Self::Data) -> String {
@@ -63,22 +111,14 @@ impl RunKind for DetectorRun {
         context: &Context<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Prepared<DetectionTask>, RunError> {
-        let launch = context.launch;
-        if !launch.pretrained && !context.is_resumed {
-            observer.notice(&Notice::FromScratch);
+        for note in train.dataset.notes().iter().chain(val.dataset.notes()) {
+            observer.notice(&Notice::DatasetNote(note.clone()));
         }
         let store = train.dataset.store();
-        let network = config.detector(store.class_count(), launch.pretrained)?;
+        let network = config.detector(store.class_count(), context.launch.pretrained)?;
         let categories = store.categories().to_vec();
         let spec = ModelSpec::detector(network.clone(), config.preprocess(), categories);
         let loader = training_loader(config, train.dataset.clone(), spec.preprocess)?;
-        observer.notice(&Notice::Dataset {
-            name: launch.dataset.clone(),
-            train_images: loader.images_per_epoch(),
-            boxes: Some(store.annotation_count()),
-            val_images: val.dataset.len(),
-            classes: spec.class_names(),
-        });
         let filtered = loader.filtered();
         if filtered.crowd_boxes + filtered.degenerate_boxes > 0 {
             observer.notice(&Notice::IgnoredAnnotations {
@@ -86,6 +126,8 @@ impl RunKind for DetectorRun {
                 degenerate: filtered.degenerate_boxes,
             });
         }
+        let boxes = input_boxes(store, &spec.preprocess, TargetFilter::default().min_side);
+        let anchors = describe_anchors(&network.anchors, &boxes, observer);
         let device = &context.device.device;
         let training_device = device.clone().autodiff();
         let model = random(
@@ -93,29 +135,21 @@ impl RunKind for DetectorRun {
             config.train.seed,
             &training_device,
         );
-        let parameters = model.num_params();
-        let name = match (config.has_imported_backbone(), context.weights) {
-            (false, _) => format!("{} FPN", config.model.backbone),
-            (true, Some(path)) => format!("FPN on the backbone from {}", path.display()),
-            (true, None) => "FPN on the backbone from the initial weights".to_string(),
-        };
-        observer.notice(&Notice::Network {
-            name,
-            parameters,
-            device: context.device.name.clone(),
-        });
         let size = [config.largest_min_size(), config.input.max_size];
         let (recompute, images) = (config.model.recompute, config.loader.batch_size);
-        let step = StepMemory::of_detector(&model, 4 * parameters as u64, recompute, size, images);
-        check_memory(context.device, step, config.training(), || {
-            advice(config, network.backbone.norm().kind)
-        })?;
-        let facts = json!({
-            "dataset": launch.dataset,
-            "train_images": store.image_count(),
-            "train_boxes": store.annotation_count(),
-            "parameters": parameters,
-        });
+        let weights = 4 * model.num_params() as u64;
+        let facts = TaskFacts {
+            train_images: loader.images_per_epoch(),
+            train_boxes: Some(store.annotation_count()),
+            val_images: val.dataset.len(),
+            network: network_name(config),
+            parts: model.backbone.layers_of_parts(size),
+            frozen_parts: network.backbone.frozen_stages(),
+            input: input_words(config),
+            anchors: Some(anchors),
+            memory: StepMemory::of_detector(&model, weights, recompute, size, images),
+            advice: advice(config, network.backbone.norm().kind),
+        };
         let task = DetectionTask {
             train: loader,
             ground_truth: ground_truth(&val)?,
@@ -133,11 +167,9 @@ impl RunKind for DetectorRun {
         task: &DetectionTask,
         best: &Model,
         context: &Context<'_>,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<Concluded>, RunError> {
-        let Network::Detector(network) = &best.network else {
-            return Err(best.wrong_task(task.spec.task()).into());
-        };
-        let Some((evaluation, skipped)) = task.measure(network, context.stop)? else {
+        let Some((evaluation, skipped)) = task.measure(best, context.stop, progress)? else {
             return Ok(None);
         };
         let evaluation = Evaluation::Detection(evaluation);
@@ -151,6 +183,65 @@ impl RunKind for DetectorRun {
             samples,
         }))
     }
+}
+
+/// Describes the anchors with their recall, and warns about a low one.
+fn describe_anchors(
+    anchors: &AnchorConfig,
+    boxes: &[InputBox],
+    observer: &mut dyn Observer,
+) -> String {
+    let list = |values: &[f32]| {
+        let values = values.iter().map(ToString::to_string);
+        values.collect::<Vec<_>>().join(", ")
+    };
+    let text = format!(
+        "{} px, height/width {}",
+        list(&anchors.sizes),
+        list(&anchors.aspect_ratios)
+    );
+    let step = boxes.len().div_ceil(RECALL_BOXES).max(1);
+    let measured: Vec<InputBox> = boxes.iter().copied().step_by(step).collect();
+    let Some(recall) = AnchorRecall::of(anchors, &measured) else {
+        return text;
+    };
+    if recall.at_iou_50 < WANTED_RECALL {
+        observer.notice(&Notice::LowAnchorRecall {
+            recall: recall.at_iou_50,
+            cause: Unreached::of(anchors, &measured),
+        });
+    }
+    format!(
+        "{text}: recall {:.1} % at IoU 0.5",
+        100.0 * recall.at_iou_50
+    )
+}
+
+/// Returns the name of the network, with the width of the backbone if it is not the published one.
+fn network_name(config: &DetectionConfig) -> String {
+    let width = match config.model.width {
+        1.0 => String::new(),
+        width => format!(" (width {width})"),
+    };
+    let name = match &config.model.imported_backbone {
+        Some(backbone) if config.model.backbone == IMPORTED => backbone.family_title(),
+        _ => &config.model.backbone,
+    };
+    format!("{name}{width} FPN")
+}
+
+fn input_words(config: &DetectionConfig) -> String {
+    let sizes = match config.augment.min_sizes.as_slice() {
+        [] => config.input.min_size.to_string(),
+        sizes => {
+            let sizes = sizes.iter().map(ToString::to_string);
+            sizes.collect::<Vec<_>>().join(", ")
+        }
+    };
+    format!(
+        "short side {sizes} px, long side at most {} px",
+        config.input.max_size
+    )
 }
 
 /// Returns what to lower where memory is short. With batch norms in training mode nothing can be
@@ -190,12 +281,6 @@ pub fn training_loader(
             },
             ..TrainingImages::default()
         },
-        LoaderOptions {
-            batch_size: config.loader.batch_size,
-            threads: config.loader.threads,
-            prefetch: 2 * config.loader.threads,
-            seed: config.train.seed,
-            on_bad_image: config.loader.on_bad_image,
-        },
+        config.loader_options(),
     )
 }

@@ -16,23 +16,29 @@ use serde_json::{Value, json};
 pub use detection::training_loader;
 
 use super::engine::{Engine, Outcome, TrainTask};
-use super::memory::{NotEnoughMemory, StepMemory};
-use super::observer::{Notice, Observer, ScaledFrom};
-use super::run_dir::{RunDir, RunDirError, environment};
+use super::memory::{NotEnoughMemory, StepMemory, free_memory};
+use super::observer::{Notice, Observer};
+use super::run_dir::{LAUNCH, RunDir, RunDirError, environment};
+use super::run_log::RunLog;
 use super::schedule::scaled_learning_rate;
-use crate::backbones::summary::TooSmall;
+use super::summary::{
+    DatasetFacts, ModelFacts, RecipeFacts, RunSummary, ScaledFrom, count_parameters,
+};
+use crate::backbones::summary::{LayerSummary, TooSmall};
 use crate::config::training::EngineConfig;
-use crate::config::{ConfigError, Recipe};
+use crate::config::{ChosenRecipe, ConfigError, Recipe};
 use crate::device::{Backend, WorkingDevice};
 use crate::model::{Model, ModelError, ModelSpec};
 use crate::render::RenderError;
 use crate::report::{Evaluation, SampleError};
-use crate::weights::load::{LoadError, LoadedWeights, WeightsFile};
+use crate::weights::load::{LoadError, LoadedWeights, WeightsFile, weights_file};
 use crate::weights::parameters::{NamedTensors, fill_with_tensors, named_tensors};
 use sedet_data::DataError;
+use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::EvalError;
 use sedet_data::loading::{OnBadImage, SkippedImage};
+use sedet_nn::nn::norm::NormKind;
 
 /// A new run, or one to continue.
 #[derive(Debug, Clone)]
@@ -46,14 +52,19 @@ pub enum Start {
         /// The directory of the run.
         output: PathBuf,
     },
-    /// Continues the run in this directory.
-    Resume(PathBuf),
+    /// Continues a run.
+    Resume {
+        /// The directory of the run, or its last checkpoint.
+        run: PathBuf,
+        /// The dataset, where it is not at the place where the run began; its contents must be the same.
+        dataset: Option<String>,
+    },
 }
 
 /// Options that determine how a model is trained.
 ///
-/// A resumed run takes only `epochs` and `on_bad_image` from here; everything else is stored in its
-/// directory.
+/// A resumed run takes only `epochs`, `on_bad_image` and `data_dir` from here; everything else is stored
+/// in its directory.
 #[derive(Debug, Clone, Default)]
 pub struct RecipeOptions {
     /// The directory of the named datasets; none for the environment variable.
@@ -188,6 +199,16 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// Initial weights without any for a backbone that needs them.
+    #[error(
+        "{}: none of its tensors fits the backbone, whose norm layers are frozen and would normalize \
+         nothing",
+        path.display()
+    )]
+    FrozenBackbone {
+        /// The file.
+        path: PathBuf,
+    },
     /// An input that is too small for the network.
     #[error("input.size {size}: {source}")]
     InputTooSmall {
@@ -206,6 +227,24 @@ pub enum RunError {
         path: PathBuf,
         /// What is wrong.
         source: std::io::Error,
+    },
+    /// A split without a box.
+    #[error("{dataset}: none of the {images} images of {split} has a box")]
+    NoBoxes {
+        /// The dataset.
+        dataset: String,
+        /// The split.
+        split: Split,
+        /// Number of images.
+        images: usize,
+    },
+    /// The dataset of a resumed run is not where it was.
+    #[error("{}: its dataset is not at its place: {source}", run.display())]
+    DatasetMoved {
+        /// The directory of the run.
+        run: PathBuf,
+        /// The error of the dataset.
+        source: RegistryError,
     },
     /// A resumed run whose data has changed.
     #[error("{dataset}: its images or annotations have changed since this run began")]
@@ -250,20 +289,12 @@ struct Launch {
     fingerprint: Option<String>,
 }
 
-const LAUNCH: &str = "launch.json";
-
 impl Launch {
     fn of_new_run(dataset: &str, recipe: &RecipeOptions) -> Result<Self, RunError> {
         // An unknown name is reported as the user wrote it, not as an absolute path.
         AnyDatasetName::parse(dataset)?;
-        let is_named = AnyDatasetName::is_named(dataset);
         Ok(Self {
-            dataset: if is_named {
-                dataset.to_string()
-            } else {
-                // The run may be resumed from another directory.
-                absolute(Path::new(dataset))?.display().to_string()
-            },
+            dataset: absolute_dataset(dataset)?,
             data_dir: recipe.data_dir.as_deref().map(absolute).transpose()?,
             pretrained: recipe.weights.is_some(),
             fingerprint: None,
@@ -278,17 +309,44 @@ impl Launch {
             .map_err(|source| RunError::Launch { path, source })
     }
 
-    /// Checks that a run continues with the data that it began with: a resumed run equals one that
-    /// was never interrupted only then.
-    fn check_data(&self, fingerprint: &str, run: &RunDir) -> Result<(), RunError> {
-        match &self.fingerprint {
-            Some(begun_with) if begun_with != fingerprint => Err(RunError::DatasetChanged {
-                dataset: self.dataset.clone(),
-                checkpoint: run.last_checkpoint(),
-            }),
-            _ => Ok(()),
+    /// Returns the launch of a resumed run with the dataset where it is now.
+    fn moved(self, dataset: Option<&str>, data_dir: Option<&Path>) -> Result<Self, RunError> {
+        if let Some(dataset) = dataset {
+            AnyDatasetName::parse(dataset)?;
+        }
+        Ok(Self {
+            dataset: dataset
+                .map(absolute_dataset)
+                .transpose()?
+                .unwrap_or(self.dataset),
+            data_dir: match data_dir {
+                Some(directory) => Some(absolute(directory)?),
+                None => self.data_dir,
+            },
+            ..self
+        })
+    }
+
+    /// Returns the error about data that is not that of the run.
+    fn changed(&self, run: &RunDir) -> RunError {
+        RunError::DatasetChanged {
+            dataset: self.dataset.clone(),
+            checkpoint: run.last_checkpoint(),
         }
     }
+
+    fn write(&self, run: &RunDir) -> Result<(), RunError> {
+        Ok(run.write(LAUNCH, &format!("{:#}\n", json!(self)))?)
+    }
+}
+
+/// Returns a dataset's name, or the absolute path of its directory: the run may be resumed from another
+/// directory.
+fn absolute_dataset(dataset: &str) -> Result<String, RunError> {
+    AnyDatasetName::absolute(dataset).map_err(|source| RunError::Launch {
+        path: dataset.into(),
+        source,
+    })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, RunError> {
@@ -307,17 +365,37 @@ trait RunKind {
     /// The training and the validation split.
     type Data;
 
-    /// Returns the recipe of the dataset.
-    fn default_recipe(&self) -> &'static str;
+    /// Returns the recipe for the dataset and given weights, and the reason for it.
+    fn default_recipe(&self, weights: Option<&ModelSpec>) -> (&'static str, &'static str);
 
-    /// Adapts the configuration to given weights; with `whole`, their network replaces the recipe's.
-    fn adopt(config: &mut Self::Config, spec: &ModelSpec, whole: bool) -> Result<(), AdoptError>;
+    /// Adapts the configuration to given weights.
+    fn adopt(
+        config: &mut Self::Config,
+        spec: &ModelSpec,
+        adoption: &Adoption<'_>,
+    ) -> Result<(), AdoptError>;
 
     /// Checks everything in the configuration that needs no data.
     fn check(&self, config: &Self::Config, pretrained: bool) -> Result<(), RunError>;
 
-    /// Opens both splits.
+    /// Opens both splits, and checks that there is something to train on and to measure with.
     fn open(&self, data_dir: Option<&Path>) -> Result<Self::Data, RunError>;
+
+    /// Fits a default recipe to own data, except what `settings` set, and returns what was fitted.
+    fn fit(
+        &self,
+        _config: &mut Self::Config,
+        _data: &Self::Data,
+        _weights: Option<&ModelSpec>,
+        _settings: &[String],
+    ) -> Result<Option<String>, RunError> {
+        Ok(None)
+    }
+
+    /// Writes into the configuration what is used in the end.
+    fn resolve(_config: &mut Self::Config, _pretrained: bool) -> Result<(), RunError> {
+        Ok(())
+    }
 
     /// Returns a fingerprint of the annotations or labels of both splits.
     fn fingerprint(data: &Self::Data) -> String;
@@ -330,12 +408,24 @@ trait RunKind {
         observer: &mut dyn Observer,
     ) -> Result<Prepared<Self::Task>, RunError>;
 
-    /// Evaluates the best checkpoint and writes the report. Returns none if it was interrupted.
+    /// Evaluates the best checkpoint and writes the report. `progress` receives the numbers of finished
+    /// and of all images. Returns none if it was interrupted.
     fn conclude(
         task: &Self::Task,
         best: &Model,
         context: &Context<'_>,
+        progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<Concluded>, RunError>;
+}
+
+/// How a configuration is adapted to given weights.
+struct Adoption<'a> {
+    /// Whether the network of the weights replaces the recipe's, because no backbone is named.
+    whole: bool,
+    /// Whether the recipe was chosen by default, so that the weights also determine the input size.
+    is_default_recipe: bool,
+    /// The settings of the user, which stay.
+    settings: &'a [String],
 }
 
 /// Why weights don't fit a configuration.
@@ -354,18 +444,37 @@ impl From<ConfigError> for AdoptError {
 struct Context<'a> {
     run: &'a RunDir,
     launch: &'a Launch,
-    /// The file of initial weights; none for a resumed run.
-    weights: Option<&'a Path>,
     is_resumed: bool,
     device: &'a WorkingDevice,
     stop: &'a AtomicBool,
 }
 
-/// A task, its network with random weights, and facts for the record.
+/// A task, its network with random weights, and what the user should know about them.
 struct Prepared<T: TrainTask> {
     task: T,
     model: T::Model,
-    facts: Value,
+    facts: TaskFacts,
+}
+
+/// What only the task knows about a run.
+struct TaskFacts {
+    train_images: usize,
+    train_boxes: Option<usize>,
+    val_images: usize,
+    /// The name of the network.
+    network: String,
+    /// The layers of each part of the backbone; an error for inputs that are too small for an estimate.
+    parts: Result<Vec<Vec<LayerSummary>>, TooSmall>,
+    /// Number of leading parts that are not trained.
+    frozen_parts: usize,
+    /// The sizes of inputs, in words.
+    input: String,
+    /// The anchors of a detector, in words.
+    anchors: Option<String>,
+    /// The memory of a step.
+    memory: Result<StepMemory, TooSmall>,
+    /// The settings to lower where memory is short.
+    advice: String,
 }
 
 /// What the final evaluation leaves.
@@ -379,29 +488,69 @@ struct Concluded {
 struct Opened<K: RunKind> {
     run: RunDir,
     launch: Launch,
+    recipe: RecipeFacts,
     config: K::Config,
     data: K::Data,
     weights: Option<(PathBuf, LoadedWeights)>,
 }
 
-/// Trains a model, or continues to, and evaluates its best checkpoint.
+/// Trains a model, or continues to, and evaluates its best checkpoint. Everything that `observer`
+/// receives is also written to the log of the run.
 ///
 /// # Errors
 /// See [`RunError`]. A mistake in the request is found before the directory of a new run is created.
 pub fn run(request: &TrainRequest, observer: &mut dyn Observer) -> Result<TrainReport, RunError> {
+    let mut log = RunLog::new(observer);
+    let outcome = dispatch(request, &mut log);
+    match &outcome {
+        Ok(report) => match &report.result {
+            Some(result) => log.line(&result.evaluation.to_text()),
+            None => log.line("interrupted; progress is saved"),
+        },
+        Err(error) => log.line(&format!("error: {error}")),
+    }
+    outcome
+}
+
+fn dispatch(request: &TrainRequest, log: &mut RunLog<'_>) -> Result<TrainReport, RunError> {
     let launch = match &request.start {
-        Start::New { dataset, .. } => Launch::of_new_run(dataset, &request.recipe)?,
-        Start::Resume(path) => Launch::read(path)?,
+        Start::New {
+            dataset, output, ..
+        } => {
+            let launch = Launch::of_new_run(dataset, &request.recipe)?;
+            RunDir::check_new(output)?;
+            launch
+        }
+        Start::Resume { run, dataset } => {
+            let launch = Launch::read(&RunDir::of_path(run)?)?;
+            launch.moved(dataset.as_deref(), request.recipe.data_dir.as_deref())?
+        }
     };
-    match AnyDatasetName::parse(&launch.dataset)? {
+    let parsed = AnyDatasetName::parse(&launch.dataset).map_err(|source| match &request.start {
+        Start::New { .. } => source.into(),
+        Start::Resume { run, .. } => RunError::DatasetMoved {
+            run: run.clone(),
+            source,
+        },
+    })?;
+    log.notice(&Notice::Opening {
+        dataset: launch.dataset.clone(),
+    });
+    match parsed {
         AnyDatasetName::Classification(dataset) => run_kind(
             &classification::ClassifierRun(dataset),
             request,
             launch,
-            observer,
+            log,
         ),
         AnyDatasetName::Detection(dataset) => {
-            run_kind(&detection::DetectorRun(dataset), request, launch, observer)
+            let name = launch.dataset.clone();
+            run_kind(
+                &detection::DetectorRun { dataset, name },
+                request,
+                launch,
+                log,
+            )
         }
     }
 }
@@ -410,8 +559,8 @@ pub fn run(request: &TrainRequest, observer: &mut dyn Observer) -> Result<TrainR
 /// Given weights may replace the network of the recipe, so that it is checked without them only.
 pub(super) fn check_recipe(dataset: &str, recipe: &RecipeOptions) -> Result<(), RunError> {
     fn check<K: RunKind>(kind: &K, options: &RecipeOptions) -> Result<(), RunError> {
-        let recipe = options.recipe.as_deref().unwrap_or(kind.default_recipe());
-        let config = K::Config::load(recipe, &options.new_settings(None))?;
+        let chosen = ChosenRecipe::new(options.recipe.as_deref(), kind.default_recipe(None));
+        let config = K::Config::load(&chosen.name, &options.new_settings(None))?;
         if options.weights.is_none() {
             kind.check(&config, false)?;
         }
@@ -421,7 +570,14 @@ pub(super) fn check_recipe(dataset: &str, recipe: &RecipeOptions) -> Result<(), 
         AnyDatasetName::Classification(dataset) => {
             check(&classification::ClassifierRun(dataset), recipe)
         }
-        AnyDatasetName::Detection(dataset) => check(&detection::DetectorRun(dataset), recipe),
+        AnyDatasetName::Detection(parsed) => {
+            let name = dataset.to_string();
+            let kind = detection::DetectorRun {
+                dataset: parsed,
+                name,
+            };
+            check(&kind, recipe)
+        }
     }
 }
 
@@ -429,30 +585,68 @@ fn run_kind<K: RunKind>(
     kind: &K,
     request: &TrainRequest,
     launch: Launch,
-    observer: &mut dyn Observer,
+    log: &mut RunLog<'_>,
 ) -> Result<TrainReport, RunError> {
     let Opened {
         run,
         launch,
+        recipe,
         config,
         data,
         weights,
     } = match &request.start {
         Start::New { seed, output, .. } => {
-            create(kind, &request.recipe, *seed, output, launch, observer)?
+            create(kind, &request.recipe, *seed, output, launch, log)?
         }
-        Start::Resume(path) => reopen(kind, &request.recipe, path, launch, observer)?,
+        Start::Resume { run, .. } => {
+            reopen(kind, &request.recipe, &RunDir::of_path(run)?, launch, log)?
+        }
     };
-    let weights_path = weights.as_ref().map(|(path, _)| path.clone());
+    let observer: &mut dyn Observer = log;
     let context = Context {
         run: &run,
         launch: &launch,
-        weights: weights_path.as_deref(),
-        is_resumed: matches!(request.start, Start::Resume(_)),
+        is_resumed: matches!(request.start, Start::Resume { .. }),
         device: &request.device,
         stop: &request.stop,
     };
     let Prepared { task, model, facts } = K::prepare(&config, data, &context, observer)?;
+    let parameters = model.num_params();
+    let memory = check_memory(&request.device, &facts, config.training())?;
+    let (all, trainable) = count_parameters(&model, &frozen_layers(&facts));
+    let origin = weights.as_ref().map(|(path, _)| path.as_path());
+    let summary = RunSummary {
+        task: task.spec().task(),
+        dataset: DatasetFacts {
+            name: launch.dataset.clone(),
+            train_images: facts.train_images,
+            train_boxes: facts.train_boxes,
+            val_images: facts.val_images,
+            classes: task.spec().class_names(),
+        },
+        recipe,
+        model: ModelFacts {
+            name: facts.network.clone(),
+            weights: match (origin, context.is_resumed) {
+                (Some(path), _) => path.display().to_string(),
+                (None, true) => "from the last checkpoint".to_string(),
+                (None, false) => "none, trained from scratch".to_string(),
+            },
+            parameters: all,
+            trainable,
+        },
+        input: facts.input.clone(),
+        anchors: facts.anchors.clone(),
+        batch_size: config.batch_sizes().0,
+        steps_per_epoch: task
+            .batches_per_epoch()
+            .div_ceil(config.training().accumulate),
+        training: config.training().clone(),
+        device: request.device.name.clone(),
+        memory,
+        run: run.path.clone(),
+    };
+    observer.notice(&Notice::Summary(Box::new(summary)));
     let engine = Engine {
         task: &task,
         config: config.training().clone(),
@@ -463,7 +657,15 @@ fn run_kind<K: RunKind>(
     let outcome = if context.is_resumed {
         engine.resume(model, observer)
     } else {
-        let environment = environment(&request.device.name, &facts);
+        let mut record = json!({
+            "dataset": launch.dataset,
+            "train_images": facts.train_images,
+            "parameters": parameters,
+        });
+        if let Some(boxes) = facts.train_boxes {
+            record["train_boxes"] = boxes.into();
+        }
+        let environment = environment(&request.device.name, &record);
         run.write("environment.json", &format!("{environment:#}\n"))?;
         let model = match weights {
             Some((path, weights)) => {
@@ -500,6 +702,18 @@ fn run_kind<K: RunKind>(
     })
 }
 
+/// Returns the beginnings of the names of the tensors of frozen parts.
+fn frozen_layers(facts: &TaskFacts) -> BTreeSet<String> {
+    let parts = facts.parts.iter().flatten().take(facts.frozen_parts);
+    let names = parts.flatten().map(|layer| layer.name.as_str());
+    names
+        .map(|name| match name.strip_prefix("backbone.") {
+            Some(_) => name.to_string(),
+            None => format!("backbone.{name}"),
+        })
+        .collect()
+}
+
 /// Begins a new run. Everything that can be wrong is checked before the directory is created, so
 /// that a mistake leaves nothing behind that blocks the next attempt.
 fn create<K: RunKind>(
@@ -508,10 +722,25 @@ fn create<K: RunKind>(
     seed: Option<u64>,
     output: &Path,
     launch: Launch,
-    observer: &mut dyn Observer,
+    log: &mut RunLog<'_>,
 ) -> Result<Opened<K>, RunError> {
-    let recipe = options.recipe.as_deref().unwrap_or(kind.default_recipe());
-    let mut config = K::Config::load(recipe, &options.new_settings(seed))?;
+    let settings = options.new_settings(seed);
+    let load = |name: &str| K::Config::load(name, &settings);
+    // Mistakes in a given recipe are reported before weights are read.
+    let requested = options.recipe.as_deref().map(load).transpose()?;
+    let weights = match &options.weights {
+        None => None,
+        Some(file) => Some((
+            weights_file(&file.path)?,
+            file.load(&mut |report| log.notice(&Notice::Imported(report.clone())))?,
+        )),
+    };
+    let spec = weights.as_ref().map(|(_, weights)| &weights.spec);
+    let chosen = ChosenRecipe::new(options.recipe.as_deref(), kind.default_recipe(spec));
+    let mut config = match requested {
+        Some(config) => config,
+        None => load(&chosen.name)?,
+    };
     let from = ScaledFrom {
         learning_rate: config.training().learning_rate,
         batch_size: config.batch_sizes().1,
@@ -522,58 +751,59 @@ fn create<K: RunKind>(
         .unwrap_or_else(|| scaled_learning_rate(from.learning_rate, from.batch_size, per_step));
     // The file of the run holds what is really used.
     config.set_base_batch_size(per_step);
-    let weights = match &options.weights {
-        None => None,
-        Some(file) => Some((
-            file.path.clone(),
-            load_for::<K>(file, &mut config, options.backbone.is_none(), observer)?,
-        )),
-    };
+    if let Some((path, weights)) = &weights {
+        let adoption = Adoption {
+            whole: options.backbone.is_none(),
+            is_default_recipe: options.recipe.is_none(),
+            settings: &settings,
+        };
+        K::adopt(&mut config, &weights.spec, &adoption).map_err(|error| match error {
+            AdoptError::Config(error) => RunError::Config(error),
+            AdoptError::Unusable(reason) => RunError::UnusableWeights {
+                path: path.clone(),
+                reason: reason.to_string(),
+            },
+        })?;
+    }
     kind.check(&config, launch.pretrained)?;
     let data = kind.open(launch.data_dir.as_deref())?;
+    let fitted = if options.recipe.is_none() && !AnyDatasetName::is_named(&launch.dataset) {
+        kind.fit(&mut config, &data, spec, &settings)?
+    } else {
+        None
+    };
+    K::resolve(&mut config, launch.pretrained)?;
     let launch = Launch {
         fingerprint: Some(K::fingerprint(&data)),
         ..launch
     };
     let run = RunDir::create(output)?;
-    run.write(LAUNCH, &format!("{:#}\n", json!(launch)))?;
+    launch.write(&run)?;
     run.write("config.toml", &config.to_toml()?)?;
-    for warning in config.warnings(&options.settings) {
-        observer.notice(&Notice::SettingWarning(warning));
+    log.open(&run);
+    let mut given = options.settings.clone();
+    let rate = options.learning_rate;
+    given.extend(rate.map(|rate| format!("train.learning_rate={rate}")));
+    for warning in config.warnings(&given) {
+        log.notice(&Notice::SettingWarning(warning));
     }
     let is_scaled = options.learning_rate.is_none() && from.batch_size != per_step;
-    observer.notice(&Notice::Created {
-        run: output.to_path_buf(),
-        recipe: recipe.to_string(),
-        learning_rate: config.training().learning_rate,
-        batch_size: per_step,
-        scaled_from: is_scaled.then_some(from),
-    });
+    let reason = match fitted {
+        Some(fitted) => format!("{}; {fitted}", chosen.reason),
+        None => chosen.reason.to_string(),
+    };
     Ok(Opened {
         run,
         launch,
+        recipe: RecipeFacts {
+            name: chosen.name,
+            reason,
+            scaled_from: is_scaled.then_some(from),
+        },
         config,
         data,
         weights,
     })
-}
-
-/// Reads initial weights and adapts the configuration to them.
-fn load_for<K: RunKind>(
-    file: &WeightsFile,
-    config: &mut K::Config,
-    whole: bool,
-    observer: &mut dyn Observer,
-) -> Result<LoadedWeights, RunError> {
-    let loaded = file.load(&mut |report| observer.notice(&Notice::Imported(report.clone())))?;
-    K::adopt(config, &loaded.spec, whole).map_err(|error| match error {
-        AdoptError::Config(error) => RunError::Config(error),
-        AdoptError::Unusable(reason) => RunError::UnusableWeights {
-            path: file.path.clone(),
-            reason: reason.to_string(),
-        },
-    })?;
-    Ok(loaded)
 }
 
 /// Opens an interrupted run.
@@ -582,23 +812,43 @@ fn reopen<K: RunKind>(
     options: &RecipeOptions,
     path: &Path,
     launch: Launch,
-    observer: &mut dyn Observer,
+    log: &mut RunLog<'_>,
 ) -> Result<Opened<K>, RunError> {
     let run = RunDir::reopen(path)?;
-    let config = K::Config::load(
-        &run.config().display().to_string(),
-        &options.later_settings(),
-    )?;
-    observer.notice(&Notice::Resuming {
+    log.open(&run);
+    let stored = run.config().display().to_string();
+    let config =
+        K::Config::load(&stored, &options.later_settings()).map_err(|error| match error {
+            // The dataset that was given is one of the other task.
+            ConfigError::OtherTask { .. } => launch.changed(&run),
+            error => error.into(),
+        })?;
+    log.notice(&Notice::Resuming {
         run: path.to_path_buf(),
     });
-    // The data may have moved; that it is the same is checked.
-    let data_dir = options.data_dir.as_deref().or(launch.data_dir.as_deref());
-    let data = kind.open(data_dir)?;
-    launch.check_data(&K::fingerprint(&data), &run)?;
+    let data = kind.open(launch.data_dir.as_deref())?;
+    // A resumed run equals one that was never interrupted only with the data that it began with.
+    let fingerprint = K::fingerprint(&data);
+    let before = Launch::read(path)?;
+    let has_moved = (&launch.dataset, &launch.data_dir) != (&before.dataset, &before.data_dir);
+    match &launch.fingerprint {
+        Some(begun_with) if *begun_with != fingerprint => return Err(launch.changed(&run)),
+        None if has_moved => log.notice(&Notice::UnverifiedDataset {
+            dataset: launch.dataset.clone(),
+        }),
+        _ => {}
+    }
+    if has_moved {
+        launch.write(&run)?;
+    }
     Ok(Opened {
         run,
         launch,
+        recipe: RecipeFacts {
+            name: stored,
+            reason: "as the run began".to_string(),
+            scaled_from: None,
+        },
         config,
         data,
         weights: None,
@@ -612,7 +862,8 @@ fn conclude<K: RunKind>(
     observer: &mut dyn Observer,
 ) -> Result<Option<RunResult>, RunError> {
     let best = Model::load(context.run.best_checkpoint(), &context.device.device)?;
-    let Some(concluded) = K::conclude(task, &best, context)? else {
+    let mut progress = |done, all| observer.evaluated_images(done, all);
+    let Some(concluded) = K::conclude(task, &best, context, &mut progress)? else {
         return Ok(None);
     };
     if !concluded.skipped.is_empty() {
@@ -691,6 +942,14 @@ fn initialize<M: Module>(
     if loaded == 0 {
         return Err(unusable("none of its tensors fits this network".into()));
     }
+    let is_of_backbone = |name: &&String| name.starts_with("backbone.");
+    let backbone = tensors.keys().filter(is_of_backbone).count();
+    let has_backbone = random.iter().filter(is_of_backbone).count() < backbone;
+    if !has_backbone && spec.backbone().norm().kind == NormKind::Frozen {
+        return Err(RunError::FrozenBackbone {
+            path: path.to_path_buf(),
+        });
+    }
     if strict {
         let replaces_layers = checkpoint != dataset || has_other_names;
         let counts = |name: &&String| {
@@ -753,16 +1012,20 @@ fn matching(model: &impl Module, given: &mut NamedTensors) -> (NamedTensors, usi
     (tensors, loaded, random)
 }
 
-/// Refuses a step on the CPU that would not fit into memory. An input that is too small for the
-/// network has no estimate; it is refused where it is used.
+/// Returns the estimated memory of a step with the free memory, and refuses a step on the CPU that would
+/// not fit. An input that is too small for the network has no estimate; it is refused where it is used.
 fn check_memory(
     device: &WorkingDevice,
-    step: Result<StepMemory, TooSmall>,
+    facts: &TaskFacts,
     config: &EngineConfig,
-    advice: impl FnOnce() -> String,
-) -> Result<(), RunError> {
-    match step {
-        Ok(step) if device.backend == Backend::Cpu => Ok(step.check(config, advice)?),
-        _ => Ok(()),
+) -> Result<Option<(u64, Option<u64>)>, RunError> {
+    let Ok(step) = &facts.memory else {
+        return Ok(None);
+    };
+    let is_cpu = device.backend == Backend::Cpu;
+    if is_cpu {
+        step.check(config, || facts.advice.clone())?;
     }
+    // The memory of the machine says nothing about that of a GPU.
+    Ok(Some((step.bytes(config), free_memory().filter(|_| is_cpu))))
 }

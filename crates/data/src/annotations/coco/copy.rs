@@ -2,7 +2,7 @@
 //! fields that sedet does not know.
 
 use std::cell::RefCell;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 
 use super::document::{DocumentError, List, Policy, Sink, parse};
 use super::entry::{Entry, FieldProblem};
@@ -42,11 +42,15 @@ pub fn copy_coco(
 ) -> io::Result<()> {
     let copy = RefCell::new(Copy {
         output,
+        outside: Vec::new(),
         entry: None,
         wrote_entry: false,
     });
     let tap = Tap {
-        inner: BufReader::with_capacity(1 << 16, GuardedJson::new(input, NotFinite::AsNull)),
+        inner: GuardedJson::new(input, NotFinite::AsNull),
+        chunk: vec![0; CHUNK],
+        at: 0,
+        end: 0,
         copy: &copy,
     };
     let mut sink = Copying {
@@ -54,7 +58,7 @@ pub fn copy_coco(
         decide,
     };
     match parse(tap, Policy::Report, &mut sink) {
-        Ok(_) => Ok(()),
+        Ok(_) => copy.into_inner().flush(),
         Err(DocumentError::Io(error)) => Err(error),
         Err(DocumentError::Json(error)) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         Err(DocumentError::Annotations(error)) => {
@@ -63,38 +67,74 @@ pub fn copy_coco(
     }
 }
 
+/// Bytes read from the input, or collected for the output, at a time.
+const CHUNK: usize = 1 << 16;
+
 struct Copy<'o> {
     output: &'o mut dyn Write,
-    /// Bytes since the last entry; `None` outside of the three lists, where bytes are written at
-    /// once.
+    /// Bytes outside of the three lists that are not written yet.
+    outside: Vec<u8>,
+    /// Bytes since the last entry; `None` outside of the three lists.
     entry: Option<Vec<u8>>,
     wrote_entry: bool,
 }
 
+impl Copy<'_> {
+    /// Records a byte that the parser has read.
+    fn record(&mut self, byte: u8) -> io::Result<()> {
+        match &mut self.entry {
+            Some(entry) if entry.len() >= LONGEST_ENTRY => {
+                let message = "an entry is longer than 256 MiB";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            Some(entry) => entry.push(byte),
+            None => {
+                self.outside.push(byte);
+                if self.outside.len() >= CHUNK {
+                    self.flush()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the bytes outside of the lists.
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.write_all(&self.outside)?;
+        self.outside.clear();
+        Ok(())
+    }
+}
+
 /// A reader that passes bytes to the parser one at a time and records them. The parser is never
 /// more than one byte ahead of what it has parsed: behind a number it has read a comma or a
-/// bracket.
+/// bracket. It reads byte by byte anyway, so that every step on the way of a byte counts.
 struct Tap<'c, 'o, R> {
     inner: R,
+    chunk: Vec<u8>,
+    /// Position of the next byte in the chunk.
+    at: usize,
+    /// End of the bytes in the chunk.
+    end: usize,
     copy: &'c RefCell<Copy<'o>>,
 }
 
 impl<R: Read> Read for Tap<'_, '_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = out.len().min(1);
-        let count = self.inner.read(&mut out[..count])?;
-        let bytes = &out[..count];
-        let mut copy = self.copy.borrow_mut();
-        let Copy { output, entry, .. } = &mut *copy;
-        match entry {
-            None => output.write_all(bytes)?,
-            Some(entry) if entry.len() >= LONGEST_ENTRY => {
-                let message = "an entry is longer than 256 MiB";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        let Some(first) = out.first_mut() else {
+            return Ok(0);
+        };
+        if self.at == self.end {
+            self.end = self.inner.read(&mut self.chunk)?;
+            self.at = 0;
+            if self.end == 0 {
+                return Ok(0);
             }
-            Some(entry) => entry.extend(bytes),
         }
-        Ok(count)
+        *first = self.chunk[self.at];
+        self.at += 1;
+        self.copy.borrow_mut().record(*first)?;
+        Ok(1)
     }
 }
 
@@ -106,6 +146,7 @@ struct Copying<'c, 'o, 'd> {
 impl Sink for Copying<'_, '_, '_> {
     fn begin(&mut self, _: List) -> io::Result<()> {
         let mut copy = self.copy.borrow_mut();
+        copy.flush()?;
         copy.entry = Some(Vec::new());
         copy.wrote_entry = false;
         Ok(())
@@ -117,6 +158,7 @@ impl Sink for Copying<'_, '_, '_> {
             output,
             entry: recorded,
             wrote_entry,
+            ..
         } = &mut *copy;
         let recorded = recorded.get_or_insert_default();
         let bytes = entry_bytes(recorded);

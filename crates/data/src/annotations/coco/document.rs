@@ -68,7 +68,8 @@ impl List {
 /// The handling of problems in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Policy {
-    /// The first problem is an error. For training: everything that is read is usable for training.
+    /// The first problem is an error. For training: everything that is read is usable for training,
+    /// but sizes of images may be missing.
     Strict,
     /// Problems that COCO's own tools tolerate are tolerated and counted: unusable values of fields
     /// that the metrics do not need, and repeated fields (the last counts). Other problems are
@@ -318,12 +319,6 @@ fn not_finite(annotation: &AnnotationEntry) -> Option<FieldProblem> {
 /// own.
 fn untrainable(entry: &Entry) -> Option<FieldProblem> {
     match entry {
-        Entry::Image(image) if image.width.is_none() => {
-            Some(FieldProblem::new("width", "is missing"))
-        }
-        Entry::Image(image) if image.height.is_none() => {
-            Some(FieldProblem::new("height", "is missing"))
-        }
         Entry::Annotation(annotation) => not_finite(annotation).or_else(|| {
             // The network's boxes are f32.
             let xywh = annotation.xywh?;

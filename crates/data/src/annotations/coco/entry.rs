@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::document::List;
-use super::value::{BoxValue, Scalar};
+use super::value::{BoxValue, HasValue, Scalar};
 use crate::boxes::ImageSize;
 
 /// An entry of one of the three lists.
@@ -88,7 +88,17 @@ pub struct AnnotationEntry {
     pub area: Option<f64>,
     /// `iscrowd`; false where it is absent.
     pub is_crowd: bool,
+    /// Which of the fields in `EXTRAS` have a value.
+    pub extras: [bool; EXTRAS.len()],
 }
+
+/// Fields of annotations that are not kept, with what they contain.
+pub const EXTRAS: [(&str, &str); 4] = [
+    ("segmentation", "outlines"),
+    ("keypoints", "key points"),
+    ("score", "scores"),
+    ("attributes", "attributes"),
+];
 
 /// An entry of `categories`; a field is `None` where it is absent or unusable.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -145,6 +155,8 @@ pub(super) struct RawEntry {
     area: Scalar,
     iscrowd: Scalar,
     name: Scalar,
+    /// Which of the fields in `EXTRAS` have a value.
+    extras: [bool; EXTRAS.len()],
     /// The type of an entry that is not an object.
     not_an_object: Option<&'static str>,
     /// A field that appears more than once; the last value counts, as in Python.
@@ -178,12 +190,13 @@ impl RawEntry {
                 height: side("height", self.height.take(), problems),
             }),
             List::Annotations => Entry::Annotation(AnnotationEntry {
-                id: id("id", self.id.take(), problems),
+                id: own_id(self.id.take(), problems),
                 image_id: id("image_id", self.image_id.take(), problems),
                 category_id: id("category_id", self.category_id.take(), problems),
                 xywh: bbox(self.bbox.take(), problems),
-                area: area(self.area.take()),
+                area: area(self.area.take(), problems),
                 is_crowd: flag("iscrowd", self.iscrowd.take(), problems),
+                extras: self.extras,
             }),
             List::Categories => Entry::Category(CategoryEntry {
                 id: id("id", self.id.take(), problems),
@@ -227,21 +240,37 @@ fn id(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) -> O
     if let Some(id) = value.as_id() {
         return Some(id);
     }
-    if let Scalar::String(string) = &value
-        && let Ok(id) = string.trim().parse()
-    {
-        let description = format_args!("is the string \"{id}\"");
-        problems.push(FieldProblem::understood(field, description));
-        return Some(id);
+    if let Scalar::String(string) = &value {
+        let number = string.trim();
+        let id = number.parse().ok();
+        let id = id.or_else(|| Scalar::Number(number.parse().ok()?).as_id());
+        if let Some(id) = id {
+            let description = format_args!("is the string \"{number}\"");
+            problems.push(FieldProblem::understood(field, description));
+            return Some(id);
+        }
     }
     unusable(field, &value, "a non-negative integer", problems)
 }
 
-/// Validates a side. A missing size is not a problem of the entry: the checker has the size of the
-/// image, and the metrics do without.
+/// Validates the id of an annotation. Nothing refers to it, so that a missing one can be replaced by
+/// any free number.
+fn own_id(value: Scalar, problems: &mut Vec<FieldProblem>) -> Option<u64> {
+    match value {
+        Scalar::Null => {
+            problems.push(FieldProblem::understood("id", "is missing"));
+            None
+        }
+        value => id("id", value, problems),
+    }
+}
+
+/// Validates a side. A missing size is not a problem of the entry: training and the checker have the
+/// size of the image, and the metrics do without. Programs that did not open the image write 0 or -1.
 fn side(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) -> Option<u64> {
     match value {
-        Scalar::Null => None,
+        Scalar::Null | Scalar::Integer(0) => None,
+        Scalar::Number(number) if number == 0.0 || number == -1.0 => None,
         value => id(field, value, problems),
     }
 }
@@ -286,12 +315,20 @@ fn bbox(value: Option<BoxValue>, problems: &mut Vec<FieldProblem>) -> Option<[f6
 }
 
 /// Validates an area. A wrong area has a separate diagnostic, so it is NaN here and not a problem
-/// of the entry.
-fn area(value: Scalar) -> Option<f64> {
+/// of the entry; a number written as a string is that number.
+fn area(value: Scalar, problems: &mut Vec<FieldProblem>) -> Option<f64> {
     match value {
         Scalar::Null => None,
         Scalar::Integer(number) => Some(number as f64),
         Scalar::Number(number) => Some(number),
+        Scalar::String(string) => match string.trim().parse() {
+            Ok(number) => {
+                let description = format_args!("is the string \"{}\"", string.trim());
+                problems.push(FieldProblem::understood("area", description));
+                Some(number)
+            }
+            Err(_) => Some(f64::NAN),
+        },
         _ => Some(f64::NAN),
     }
 }
@@ -301,10 +338,12 @@ fn flag(field: &'static str, value: Scalar, problems: &mut Vec<FieldProblem>) ->
         Scalar::Null | Scalar::Bool(false) | Scalar::Integer(0) => false,
         Scalar::Bool(true) | Scalar::Integer(1) => true,
         Scalar::Number(number) if *number == 0.0 || *number == 1.0 => *number == 1.0,
-        Scalar::String(string) if matches!(&**string, "0" | "1") => {
+        Scalar::String(string)
+            if ["0", "1", "false", "true"].contains(&string.trim().to_lowercase().as_str()) =>
+        {
             let description = format_args!("is the string \"{string}\"");
             problems.push(FieldProblem::understood(field, description));
-            &**string == "1"
+            matches!(string.trim().to_lowercase().as_str(), "1" | "true")
         }
         value => {
             let _: Option<()> = unusable(field, value, "0 or 1", problems);
@@ -326,8 +365,14 @@ const FIELDS: [&str; 10] = [
     "name",
 ];
 
-/// The position of a field in [`FIELDS`].
-struct Field(Option<usize>);
+/// A field of an entry.
+enum Field {
+    /// A position in [`FIELDS`].
+    Known(usize),
+    /// A position in [`EXTRAS`].
+    Extra(usize),
+    Unknown,
+}
 
 impl<'de> Deserialize<'de> for Field {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -338,7 +383,13 @@ impl<'de> Deserialize<'de> for Field {
                 f.write_str("the name of a field")
             }
             fn visit_str<E>(self, value: &str) -> Result<Field, E> {
-                Ok(Field(FIELDS.iter().position(|known| *known == value)))
+                let known = FIELDS.iter().position(|known| *known == value);
+                let extra = || EXTRAS.iter().position(|(extra, _)| *extra == value);
+                Ok(match (known, known.is_none().then(extra).flatten()) {
+                    (Some(position), _) => Field::Known(position),
+                    (None, Some(position)) => Field::Extra(position),
+                    (None, None) => Field::Unknown,
+                })
             }
         }
         deserializer.deserialize_identifier(FieldVisitor)
@@ -370,10 +421,17 @@ impl<'de> Visitor<'de> for EntryVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawEntry, A::Error> {
         let mut entry = RawEntry::default();
         let mut seen = [false; FIELDS.len()];
-        while let Some(Field(position)) = map.next_key()? {
-            let Some(position) = position else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
+        while let Some(field) = map.next_key()? {
+            let position = match field {
+                Field::Known(position) => position,
+                Field::Extra(position) => {
+                    entry.extras[position] = map.next_value::<HasValue>()?.0;
+                    continue;
+                }
+                Field::Unknown => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
             };
             let field = FIELDS[position];
             if std::mem::replace(&mut seen[position], true) {
@@ -436,6 +494,7 @@ mod tests {
             xywh: Some([1.0, 2.0, 3.5, 4.0]),
             area: Some(7.25),
             is_crowd: true,
+            extras: [true, false, false, false],
         };
         assert_eq!(entry, Entry::Annotation(expected));
     }
@@ -474,6 +533,10 @@ mod tests {
         assert_eq!(flag("0.0"), Some(false));
         assert_eq!(flag("true"), Some(true));
         assert_eq!(flag("null"), Some(false));
+        let json = r#"{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1], "iscrowd": "True"}"#;
+        let (entry, problems) = judged(List::Annotations, json);
+        assert!(matches!(entry, Entry::Annotation(entry) if entry.is_crowd));
+        assert_eq!(problems, ["`iscrowd` is the string \"True\""]);
         assert_eq!(flag("2"), None);
     }
 }

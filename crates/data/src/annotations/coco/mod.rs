@@ -15,6 +15,7 @@ pub(crate) mod entry;
 mod value;
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, Read, Write},
     path::Path,
@@ -27,11 +28,11 @@ pub use entry::{AnnotationEntry, CategoryEntry, Entry, ImageEntry};
 pub(crate) use value::Id;
 
 use document::{Policy, Sink, read_document};
-use entry::FieldProblem;
+use entry::{EXTRAS, FieldProblem};
 
 use crate::DataError;
 use crate::annotations::store::BoxNumbers;
-use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
+use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::boxes::ImageSize;
 
 /// Reads a COCO instances file for training; the first problem is an error. Category ids may be any
@@ -45,8 +46,7 @@ use crate::boxes::ImageSize;
 /// contradicts itself (duplicate ids, references to unknown images or categories). The message names
 /// the file and the entry.
 pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
-    let file = File::open(path).map_err(|source| DataError::io(path, source))?;
-    read_coco_from(file, path)
+    read_coco_json(path)?.build(path)
 }
 
 /// Reads as [`read_coco`], from any reader; `path` is used in error messages only.
@@ -54,36 +54,114 @@ pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
 /// # Errors
 /// As [`read_coco`].
 pub fn read_coco_from(reader: impl Read, path: &Path) -> Result<AnnotationStore, DataError> {
-    let mut columns = Columns(AnnotationStoreBuilder::new());
-    read_document(reader, path, Policy::Strict, &mut columns)?;
-    columns.0.build().map_err(|source| DataError::Annotations {
-        path: path.to_owned(),
-        source,
-    })
+    CocoJson::read(reader, path)?.build(path)
 }
 
-/// A sink of entries that the strict policy has accepted; they are complete.
-struct Columns(AnnotationStoreBuilder);
+/// Reads as [`read_coco`], up to the point where the size of an image has to be known.
+pub(super) fn read_coco_json(path: &Path) -> Result<CocoJson, DataError> {
+    let file = File::open(path).map_err(|source| DataError::io(path, source))?;
+    CocoJson::read(file, path)
+}
 
-impl Sink for Columns {
-    fn entry(&mut self, entry: Entry, _: usize, _: &[FieldProblem]) -> io::Result<()> {
+/// The entries of a COCO file. Exporters that never open the images write no sizes, or -1; those
+/// sizes can be filled in.
+#[derive(Debug)]
+pub(super) struct CocoJson {
+    builder: AnnotationStoreBuilder,
+    /// Positions and ids of images without a size.
+    unsized_images: Vec<(usize, u64)>,
+    /// Numbers of annotations with each of [`EXTRAS`].
+    extras: [usize; EXTRAS.len()],
+}
+
+impl CocoJson {
+    fn read(reader: impl Read, path: &Path) -> Result<Self, DataError> {
+        let mut json = Self {
+            builder: AnnotationStoreBuilder::new(),
+            unsized_images: Vec::new(),
+            extras: [0; EXTRAS.len()],
+        };
+        read_document(reader, path, Policy::Strict, &mut json)?;
+        Ok(json)
+    }
+
+    /// Returns the file names of the images in the order of the file.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.builder.image_names().map(str::to_owned).collect()
+    }
+
+    /// Returns what annotations have besides a box, with the number of such annotations.
+    pub(super) fn extras(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let counts = self.extras.iter().copied();
+        EXTRAS.iter().map(|(_, what)| *what).zip(counts)
+    }
+
+    /// Returns the positions of the images without a size.
+    pub(super) fn unsized_images(&self) -> Vec<usize> {
+        self.unsized_images
+            .iter()
+            .map(|(index, _)| *index)
+            .collect()
+    }
+
+    /// Fills in the sizes of images.
+    pub(super) fn set_sizes(&mut self, sizes: &[(usize, ImageSize)]) {
+        for (index, size) in sizes {
+            self.builder.set_image_size(*index, *size);
+        }
+        let known: HashSet<usize> = sizes.iter().map(|(index, _)| *index).collect();
+        self.unsized_images
+            .retain(|(index, _)| !known.contains(index));
+    }
+
+    /// Replaces the file names of all images.
+    pub(super) fn set_names(&mut self, names: &[String]) {
+        self.builder.set_image_names(names);
+    }
+
+    /// Validates the entries together.
+    pub(super) fn build(self, path: &Path) -> Result<AnnotationStore, DataError> {
+        let store = match self.unsized_images.first() {
+            None => self.builder.build(),
+            Some(&(position, id)) => Err(AnnotationError::Entry {
+                list: List::Images.name(),
+                position,
+                id: Some(id),
+                problem: "`width` or `height` is missing".to_owned(),
+            }),
+        };
+        store.map_err(|source| DataError::Annotations {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+/// A sink of entries that the strict policy has accepted; they are complete but for sizes.
+impl Sink for CocoJson {
+    fn entry(&mut self, entry: Entry, position: usize, _: &[FieldProblem]) -> io::Result<()> {
         match entry {
             Entry::Image(image) => {
-                if let (Some(id), Some(name), Some(height), Some(width)) =
-                    (image.id, image.file_name, image.height, image.width)
-                {
-                    let size = ImageSize::new(height as usize, width as usize);
-                    self.0.add_image(id, &name, size);
+                let size = image.size();
+                if let (Some(id), Some(name)) = (image.id, image.file_name) {
+                    if size.is_none() {
+                        self.unsized_images.push((position, id));
+                    }
+                    let size = size.unwrap_or(ImageSize::new(0, 0));
+                    self.builder.add_image(id, &name, size);
                 }
             }
             Entry::Annotation(annotation) => {
+                for (count, has_value) in self.extras.iter_mut().zip(annotation.extras) {
+                    *count += usize::from(has_value);
+                }
                 if let (Some(id), Some(image_id), Some(category_id), Some(xywh)) = (
                     annotation.id,
                     annotation.image_id,
                     annotation.category_id,
                     annotation.xywh,
                 ) {
-                    self.0.add_exact_annotation(NewAnnotation {
+                    self.builder.add_exact_annotation(NewAnnotation {
                         id,
                         image_id,
                         category_id,
@@ -95,7 +173,7 @@ impl Sink for Columns {
             }
             Entry::Category(category) => {
                 if let (Some(id), Some(name)) = (category.id, category.name) {
-                    self.0.add_category(id, name);
+                    self.builder.add_category(id, name);
                 }
             }
         }
@@ -244,7 +322,7 @@ mod tests {
             (
                 "\"height\": 20,",
                 "",
-                "images[1] (id 3): `height` is missing",
+                "images[1] (id 3): `width` or `height` is missing",
             ),
             (
                 "[0, 0, 10, 20]",
@@ -264,7 +342,7 @@ mod tests {
             (
                 "\"area\": 3.25",
                 "\"area\": \"3\"",
-                "annotations[0] (id 900100009): `area` is not a number",
+                "annotations[0] (id 900100009): `area` is the string \"3\"",
             ),
             (
                 "\"iscrowd\": 1",

@@ -107,6 +107,57 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
+/// Whether a field has a value: anything but `null`, `false`, and empty strings, lists and objects.
+pub(super) struct HasValue(pub(super) bool);
+
+impl<'de> Deserialize<'de> for HasValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(HasValueVisitor)
+    }
+}
+
+struct HasValueVisitor;
+
+impl<'de> Visitor<'de> for HasValueVisitor {
+    type Value = HasValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("any value")
+    }
+    fn visit_unit<E>(self) -> Result<HasValue, E> {
+        Ok(HasValue(false))
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<HasValue, E> {
+        Ok(HasValue(value))
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<HasValue, E> {
+        Ok(HasValue(true))
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<HasValue, E> {
+        Ok(HasValue(true))
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<HasValue, E> {
+        Ok(HasValue(true))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<HasValue, E> {
+        Ok(HasValue(!value.is_empty()))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<HasValue, A::Error> {
+        let mut has_value = false;
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            has_value = true;
+        }
+        Ok(HasValue(has_value))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HasValue, A::Error> {
+        let mut has_value = false;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            has_value = true;
+        }
+        Ok(HasValue(has_value))
+    }
+}
+
 /// A non-negative integer, also when written `7.0`. A string, a fraction or a negative number is an
 /// error.
 #[derive(Clone, Copy)]

@@ -86,6 +86,9 @@ kinds! {
     ListMissing Error "list-missing"
         ["list is missing or empty" "lists are missing or empty"]
         "a COCO file needs `images`, `annotations` and `categories`, each once";
+    NoBoxes Error "no-boxes"
+        ["split has no box" "splits have no box"]
+        "nothing can be trained or evaluated: check that the labels belong to these images";
     CategoriesDiffer Error "categories-differ"
         ["difference between the category tables of the splits" "differences between the category tables of the splits"]
         "give all splits the same ids and names; otherwise a class is trained under one id and evaluated under another";
@@ -95,7 +98,7 @@ kinds! {
     EntryMalformed Error "entry-malformed"
         ["entry lacks a field or has one of a wrong type" "entries lack a field or have one of a wrong type"]
         "correct the program that wrote the file"
-        fix "numbers written as strings become numbers; other such entries are dropped";
+        fix "numbers written as strings become numbers, annotations without an id get one; other such entries are dropped";
     CategoryIdTwice Error "category-id-twice"
         ["duplicate category id" "duplicate category ids"]
         "give each category an id of its own"
@@ -190,6 +193,18 @@ kinds! {
         ["area is negative, zero or not a number" "areas are negative, zero or not a number"]
         "the area decides which objects count as small, medium and large"
         fix "width times height of the box";
+    ImageNamesRead Warning "image-names-read"
+        ["annotation file names images in another way" "annotation files name images in another way"]
+        "correct `file_name` for other programs";
+    SizeFromImage Warning "size-from-image"
+        ["image has no width and height in the annotations" "images have no width and height in the annotations"]
+        "that of the file is used";
+    FoundElsewhere Warning "found-elsewhere"
+        ["remark on how the dataset was read" "remarks on how the dataset was read"]
+        "no action is required if this is what you expect";
+    NotUsed Warning "not-used"
+        ["kind of content that is not used" "kinds of content that are not used"]
+        "sedet trains on boxes of single objects";
     LeakNearDuplicate Warning "leak-near-duplicate"
         ["near-duplicate of an image in another split" "near-duplicates of images in another split"]
         "inspect each pair: copies, other sizes or frames of one video should be in one split";

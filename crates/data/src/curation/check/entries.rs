@@ -59,6 +59,15 @@ pub(super) fn read(
             split.objects.push(object, Verdict::Keep);
         }
     }
+    for note in collected.notes {
+        diagnostics.add(
+            Kind::FoundElsewhere,
+            split.diagnostic(None, None, None, note),
+        );
+    }
+    for line in collected.dropped.lines() {
+        diagnostics.add(Kind::NotUsed, split.diagnostic(None, None, None, line));
+    }
     for problem in collected.problems {
         // Problems of image files are found when the images are decoded.
         if problem.error.is_about_one_image() {

@@ -7,8 +7,10 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::DataError;
-use crate::annotations::coco::List;
+use crate::annotations::AnnotationStore;
 use crate::annotations::coco::copy::{Copied, copy_coco};
+use crate::annotations::coco::{List, read_coco};
+use crate::annotations::store::BoxNumbers;
 use crate::atomic::write_atomically;
 use crate::curation::check::{CheckedSplit, RawAnnotation, RawCategory, RawImage, Verdict};
 
@@ -59,6 +61,16 @@ impl CheckedSplit {
             })
         })
         .map_err(|source| DataError::io(path, source))?;
+        // What remains for the user makes a strict read fail; only the rest can be compared.
+        if let Ok(expected) = self.sound_part()
+            && let Some(difference) = difference(&expected, path)?
+        {
+            // The comparison is the error to report; the copy is of no use.
+            let _ = std::fs::remove_file(path);
+            let problem = format!("{difference} after reading what was written; nothing is kept");
+            let error = io::Error::new(io::ErrorKind::InvalidData, problem);
+            return Err(DataError::io(path, error));
+        }
         Ok(self.summary())
     }
 
@@ -106,6 +118,37 @@ impl CheckedSplit {
             }
         }
     }
+}
+
+/// Returns how a written copy differs from what should be in it.
+fn difference(expected: &AnnotationStore, path: &Path) -> Result<Option<String>, DataError> {
+    /// Tolerance of box coordinates in pixels: numbers are rounded.
+    const TOLERANCE: f64 = 1e-3;
+    let found = match read_coco(path) {
+        Ok(found) => found,
+        Err(error @ DataError::Io { .. }) => return Err(error),
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    if found.categories() != expected.categories() {
+        return Ok(Some("other categories".to_owned()));
+    }
+    if found.image_count() != expected.image_count() {
+        return Ok(Some(format!("{} images", found.image_count())));
+    }
+    for index in 0..expected.image_count() {
+        let image = expected.image(index);
+        let is_same_image = found.image(index) == image;
+        let mut pairs = found.numbers(index).zip(expected.numbers(index));
+        let is_same_box = |(a, b): (BoxNumbers, BoxNumbers)| {
+            let ((a, _), (b, _)) = (a.as_f64(), b.as_f64());
+            a.iter().zip(b).all(|(a, b)| (a - b).abs() <= TOLERANCE)
+        };
+        let count = |store: &AnnotationStore| store.annotations(index).len();
+        if !is_same_image || count(&found) != count(expected) || !pairs.all(is_same_box) {
+            return Ok(Some(format!("{} differs", image.file_name)));
+        }
+    }
+    Ok(None)
 }
 
 fn set(fields: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {

@@ -12,6 +12,8 @@ use image::metadata::Orientation;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::annotations::image_files::Folder;
+use crate::annotations::layout::SplitFiles;
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
 use crate::images::decode::{DecodeError, InspectedImage, has_extension_of, inspect_image_bytes};
@@ -85,22 +87,20 @@ struct Decoded {
 
 pub(super) fn check(
     split: &mut CheckedSplit,
-    first_guess: Option<&Path>,
+    files: &SplitFiles,
     diagnostics: &mut Diagnostics,
     progress: &(dyn Fn(Progress) + Sync),
 ) {
-    let directory = split.image_directory.as_deref();
-    let directory = directory
-        .or(first_guess)
-        .unwrap_or(Path::new(""))
-        .to_owned();
+    let directory = split.image_directory.clone();
+    let first_guess = || files.image_directories.first().cloned();
+    let directory = directory.or_else(first_guess).unwrap_or_default();
     let listed: Vec<(usize, &str)> = split
         .images
         .kept()
         .filter_map(|(at, image)| Some((at, image.file_name.as_deref()?)))
         .collect();
     let (done, all) = (AtomicU64::new(0), listed.len() as u64);
-    let neighbors = Neighbors::default();
+    let neighbors = Neighbors::new(&directory, files);
     let inspections: Vec<(usize, Inspection)> = listed
         .into_par_iter()
         .map(|(at, name)| {
@@ -356,11 +356,30 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The names of directories by their lower-case form.
+type Names = HashMap<String, String>;
+
 /// File names in directories by their lower-case form; each directory is listed only once.
-#[derive(Default)]
-struct Neighbors(Mutex<HashMap<PathBuf, HashMap<String, String>>>);
+struct Neighbors {
+    /// The directories that may contain the images, most likely first.
+    directories: Vec<PathBuf>,
+    listed: Mutex<HashMap<PathBuf, Names>>,
+}
 
 impl Neighbors {
+    fn new(directory: &Path, files: &SplitFiles) -> Self {
+        let others = files
+            .image_directories
+            .iter()
+            .filter(|other| *other != directory);
+        Self {
+            directories: std::iter::once(directory.to_owned())
+                .chain(others.cloned())
+                .collect(),
+            listed: Mutex::default(),
+        }
+    }
+
     /// Returns an existing file that a missing file name may refer to.
     fn hint(&self, directory: &Path, name: &str) -> String {
         let slashes = name.replace('\\', "/");
@@ -372,28 +391,33 @@ impl Neighbors {
             return "the name has no file part".to_owned();
         };
         let last = last.to_string_lossy();
-        let parent = directory.join(path.parent().unwrap_or(Path::new("")));
-        if let Some(other) = self.find(&parent, &last) {
-            return format!("{other} exists: upper and lower case differ");
+        let within = path.parent().unwrap_or(Path::new(""));
+        for directory in &self.directories {
+            for parent in [directory.join(within), directory.clone()] {
+                let Some(other) = self.find(&parent, &last) else {
+                    continue;
+                };
+                let found = parent.join(&other);
+                let found = found.strip_prefix(&self.directories[0]).unwrap_or(&found);
+                let found = found.display();
+                return if other != last {
+                    format!("{found} exists: upper and lower case differ")
+                } else {
+                    format!("{found} exists, in another directory")
+                };
+            }
         }
-        if directory.join(&*last).is_file() {
-            format!("{last} exists, without the directory")
-        } else {
-            format!("not in {}", directory.display())
-        }
+        format!("not in {}", directory.display())
     }
 
     fn find(&self, directory: &Path, name: &str) -> Option<String> {
-        let mut directories = self
-            .0
+        let mut listed = self
+            .listed
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let names = directories.entry(directory.to_owned()).or_insert_with(|| {
-            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-            entries
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .map(|name| (name.to_lowercase(), name))
-                .collect()
+        let names = listed.entry(directory.to_owned()).or_insert_with(|| {
+            let files = Folder::of(directory).files.into_iter();
+            files.map(|name| (name.to_lowercase(), name)).collect()
         });
         names.get(&name.to_lowercase()).cloned()
     }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
+use crate::text::count;
 
 /// Tolerance in pixels; a box that exceeds its image by no more is rounded, or counts from 1.
 const EDGE_TOLERANCE: f64 = 1.0;
@@ -438,7 +439,13 @@ fn check_repeated_ids(split: &mut CheckedSplit, places: &Places, diagnostics: &m
     let mut next = ids.max().map_or(1, |largest| largest.saturating_add(1));
     let mut seen = HashSet::with_capacity(split.objects.len());
     for at in 0..split.objects.len() {
-        let (true, Some(id)) = (split.objects.is_kept(at), split.objects.entries[at].id) else {
+        if !split.objects.is_kept(at) {
+            continue;
+        }
+        let Some(id) = split.objects.entries[at].id else {
+            // It was reported with the entry.
+            split.objects.change(at).id = Some(next);
+            next = next.saturating_add(1);
             continue;
         };
         if !seen.insert(id) {
@@ -471,6 +478,19 @@ fn check_unused(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
                 split.diagnostic(None, None, None, detail),
             );
         }
+    }
+}
+
+/// Checks that training and evaluation have a box to work with.
+pub(super) fn check_any_box(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
+    let mut objects = split.objects.kept().map(|(_, object)| object);
+    let is_usable = |object: &RawAnnotation| !object.is_crowd && object.xywh.is_some();
+    // Boxes that were dropped are reported with the reason.
+    let is_dropped = split.objects.kept().count() < split.objects.len();
+    if !objects.any(is_usable) && !is_dropped {
+        let file = Some(split.annotations.display().to_string());
+        let detail = format!("{} and no usable box", count(split.images.len(), "image"));
+        diagnostics.add(Kind::NoBoxes, split.diagnostic(file, None, None, detail));
     }
 }
 

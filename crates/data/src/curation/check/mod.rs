@@ -14,18 +14,22 @@ mod between;
 pub mod diagnostics;
 mod entries;
 mod fixing;
+#[cfg(test)]
+mod format_tests;
 mod images;
 mod lists;
 mod reading;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::DataError;
 use crate::annotations::coco::{CategoryEntry as RawCategory, ImageEntry as RawImage};
-use crate::annotations::format::Reader;
-use crate::annotations::layout::SplitFiles;
+use crate::annotations::format::{DatasetFiles, SplitEntries};
+use crate::annotations::layout::{Located, NameReading, Split, SplitFiles};
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
+
+use crate::images::decode::image_size;
 
 pub use between::compare_splits;
 pub use diagnostics::{Diagnostic, Diagnostics, Kind, Severity};
@@ -132,7 +136,7 @@ pub struct CheckedSplit {
     /// Whether the annotations are a COCO JSON file that could be read to its end; only then a corrected copy
     /// can be written.
     pub is_whole: bool,
-    /// Whether sizes are read from the images and cannot be missing from the annotations.
+    /// Whether sizes that cannot be read are problems of the images, which are reported as such.
     has_image_sizes: bool,
     images: Entries<RawImage>,
     objects: Entries<RawAnnotation>,
@@ -169,28 +173,64 @@ pub fn check_split(
     diagnostics: &mut Diagnostics,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<CheckedSplit, DataError> {
-    let mut split = match files.format.reader() {
-        Reader::CocoJson => reading::read(name, files, diagnostics, progress)?,
-        Reader::Entries(collect) => entries::read(name, files, collect(files)?, diagnostics),
+    let dataset = DatasetFiles::of_split(files.clone());
+    let entries = dataset
+        .entries(&[files.split])?
+        .and_then(|mut entries| entries.pop());
+    check_entries(name, files, entries, options, diagnostics, progress)
+}
+
+/// Checks some splits of a dataset, each on its own; each annotation file is read once. `progress` also
+/// receives the split.
+///
+/// # Errors
+/// As [`check_split`].
+pub fn check_dataset(
+    dataset: &DatasetFiles,
+    splits: &[Split],
+    options: CheckOptions,
+    diagnostics: &mut Diagnostics,
+    progress: &(dyn Fn(Split, Progress) + Sync),
+) -> Result<Vec<CheckedSplit>, DataError> {
+    let mut entries = dataset.entries(splits)?.map(Vec::into_iter);
+    splits
+        .iter()
+        .map(|&split| {
+            let files = dataset.split(split)?;
+            let entries = entries.as_mut().and_then(Iterator::next);
+            let name = split.to_string();
+            let progress = |step| progress(split, step);
+            check_entries(&name, files, entries, options, diagnostics, &progress)
+        })
+        .collect()
+}
+
+fn check_entries(
+    name: &str,
+    files: &SplitFiles,
+    entries: Option<SplitEntries>,
+    options: CheckOptions,
+    diagnostics: &mut Diagnostics,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<CheckedSplit, DataError> {
+    let mut split = match entries {
+        None => {
+            let mut split = reading::read(name, files, diagnostics, progress)?;
+            split.locate_images(files, diagnostics);
+            split
+        }
+        Some(entries) => entries::read(name, files, entries, diagnostics),
     };
     lists::check_categories(&mut split, diagnostics);
     lists::check_images(&mut split, diagnostics);
-    if split.image_directory.is_none() {
-        let names = split.images.entries.iter();
-        let names = names.filter_map(|image| image.file_name.as_deref());
-        split.image_directory = files.directory_of(names).map(Path::to_owned);
-    }
     if options.images {
-        let first_guess = files.image_directories.first();
-        images::check(
-            &mut split,
-            first_guess.map(PathBuf::as_path),
-            diagnostics,
-            progress,
-        );
+        images::check(&mut split, files, diagnostics, progress);
     }
     lists::drop_images_without_size(&mut split);
     lists::check_objects(&mut split, diagnostics);
+    if files.split != Split::Test {
+        lists::check_any_box(&split, diagnostics);
+    }
     images::drop_lost(&mut split);
     Ok(split)
 }
@@ -231,17 +271,60 @@ impl CheckedSplit {
             if let (Some(id), Some(image_id), Some(category_id), Some(xywh)) =
                 (object.id, object.image_id, object.category_id, object.xywh)
             {
-                builder.add_annotation(NewAnnotation {
+                builder.add_exact_annotation(NewAnnotation {
                     id,
                     image_id,
                     category_id,
-                    xywh: xywh.map(|value| value as f32),
-                    area: object.area.map(|area| area as f32),
+                    xywh,
+                    area: object.area,
                     is_crowd: object.is_crowd,
                 });
             }
         }
         builder.build()
+    }
+
+    /// Finds the directory of the images as a strict read does, and fills in sizes that the annotations
+    /// lack.
+    fn locate_images(&mut self, files: &SplitFiles, diagnostics: &mut Diagnostics) {
+        let names = self.images.entries.iter();
+        let names: Vec<Box<str>> = names.filter_map(|image| image.file_name.clone()).collect();
+        let Some(Located { directory, reading }) = files.locate(&names) else {
+            return;
+        };
+        if reading != NameReading::AsWritten {
+            for image in &mut self.images.entries {
+                if let Some(name) = &mut image.file_name {
+                    *name = reading.apply(name).into();
+                }
+            }
+            self.images.verdicts.iter_mut().for_each(Verdict::change);
+            let detail = format!(
+                "{}; for example {}",
+                reading.note().unwrap_or_default(),
+                names[0]
+            );
+            let file = Some(self.annotations.display().to_string());
+            diagnostics.add(
+                Kind::ImageNamesRead,
+                self.diagnostic(file, None, None, detail),
+            );
+        }
+        for at in 0..self.images.len() {
+            let image = &self.images.entries[at];
+            let (None, Some(name)) = (image.size(), &image.file_name) else {
+                continue;
+            };
+            // An unreadable image is reported when it is decoded.
+            if let Ok(size) = image_size(&directory.join(&**name)) {
+                let detail = format!("{size} in the file");
+                diagnostics.add(Kind::SizeFromImage, self.diagnostic_on_image(at, detail));
+                let image = self.images.change(at);
+                image.width = Some(size.width as u64);
+                image.height = Some(size.height as u64);
+            }
+        }
+        self.image_directory = Some(directory);
     }
 
     /// Returns a diagnostic about an image.

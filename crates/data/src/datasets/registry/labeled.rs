@@ -64,14 +64,15 @@ impl LabeledName {
         let is_cifar = |variant| CifarFiles::find(directory, variant).is_some();
         if let Some(named) = Self::named(name) {
             Some(named)
+        } else if ImageNetDirectory::find_official(directory).is_some() {
+            // Kaggle's copy has the boxes of the localization challenge, too.
+            Some(Self::ImageNetDirectory(directory.into()))
         } else if holds_annotations(directory) {
             None
         } else if is_cifar(CifarVariant::Cifar10) || is_cifar(CifarVariant::Cifar100) {
             Some(Self::CifarDirectory(directory.into()))
         } else if directory.join(CATEGORIES).is_file() {
             Some(Self::Places365Directory(directory.into()))
-        } else if ImageNetDirectory::find_official(directory).is_some() {
-            Some(Self::ImageNetDirectory(directory.into()))
         } else {
             ImageFolder::find(directory).map(|_| Self::ImageFolder(directory.into()))
         }
@@ -164,7 +165,7 @@ impl LabeledName {
         opened.map_err(|source| RegistryError::Data {
             name: self.label(),
             data_dir: data_dir.map(Path::to_path_buf),
-            source,
+            source: source.into(),
         })
     }
 }

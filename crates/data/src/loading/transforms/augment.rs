@@ -26,7 +26,9 @@ pub struct Sample {
 }
 
 /// Random cropping: each side is a fraction of the image's, drawn from `[min_fraction, 1]`.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct RandomCrop {
     /// Probability of cropping, 0 to 1.
@@ -38,7 +40,9 @@ pub struct RandomCrop {
 /// Random scaling, as in large-scale jitter (<https://arxiv.org/abs/2012.07177>): a factor is drawn
 /// from `[min, max]`. Below 1 the image is resized to that fraction of the input size; above 1 a
 /// crop of the inverse fraction is resized to the input size, so the input never grows.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleJitter {
     /// Smallest factor, above 0.
@@ -51,7 +55,7 @@ pub struct ScaleJitter {
 /// horizontal flip with probability 0.5.
 ///
 /// Order: flips and rotation, crop, scale, color jitter, then the input's short side.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
     /// Probability of mirroring left-right, 0 to 1.
@@ -68,7 +72,7 @@ pub struct Augmentation {
     pub scale_jitter: Option<ScaleJitter>,
     /// Color jitter.
     pub color_jitter: Option<ColorJitter>,
-    /// Short sides in pixels from which one is drawn for each image; if empty, the preprocessing's
+    /// Short sides in pixels from which one is drawn for each image; if empty, the input's
     /// `min_size`.
     pub min_sizes: Vec<usize>,
 }

@@ -9,7 +9,16 @@ use crate::DataError;
 /// Color jitter, as in torchvision. Brightness, contrast and saturation each draw a factor from
 /// `[max(0, 1 - value), 1 + value]`, the hue a shift from `[-hue, hue]` of the color circle. The
 /// order of the four is drawn, too. Zero disables an adjustment.
-#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(default, deny_unknown_fields)]
 pub struct ColorJitter {
     /// Brightness, at least 0.

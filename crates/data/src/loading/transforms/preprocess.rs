@@ -13,7 +13,17 @@ use crate::loading::transforms::resize::{ResizeMethod, resize_bilinear_plane, re
 pub const NO_LONG_SIDE_LIMIT: usize = 1 << 16;
 
 /// Order of the channels that a network was trained with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelOrder {
     /// Red first.

@@ -2,6 +2,7 @@
 
 use image::{RgbImage, imageops};
 use rand::{Rng, RngExt};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
@@ -11,11 +12,11 @@ use crate::loading::transforms::preprocess::{NO_LONG_SIDE_LIMIT, Preprocess, cen
 use crate::loading::transforms::resize::resize_rgb8;
 
 /// The crop method.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TrainCrop {
-    /// The center of the resized image, as in evaluation. (With braces, because serde accepts
-    /// unknown fields in a unit variant.)
+    /// The center of the resized image, as in evaluation.
+    // With braces, because serde accepts unknown fields in a unit variant.
     Center {},
     /// A crop of random area and aspect ratio at a random position, resized to the input
     /// (torchvision's `RandomResizedCrop`, from <https://arxiv.org/abs/1409.4842>).

@@ -1,6 +1,7 @@
 //! Color shifts of a whole image, and patches of one color.
 
 use image::RgbImage;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
@@ -36,7 +37,7 @@ pub fn lighting_shift(multiples: [f32; 3]) -> [f32; 3] {
 }
 
 /// Cutout: masks squares of an image (<https://arxiv.org/abs/1708.04552>).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cutout {
     /// Side of a square in pixels of the input, at least 2. An odd one counts as one less, as in the

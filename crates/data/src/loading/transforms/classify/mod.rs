@@ -17,6 +17,7 @@ pub mod rand_augment;
 use image::{RgbImage, imageops};
 use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
@@ -34,7 +35,7 @@ pub use rand_augment::RandAugment;
 /// Order: crop (which resizes), flip, RandAugment, color jitter, rotation, pixel jitter, lighting,
 /// cutout; then mixing of whole batches. Each transform of an image works on 8-bit pixels of the
 /// input's size and rounds to 8 bits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LabeledAugmentation {
     /// The crop that becomes the input.

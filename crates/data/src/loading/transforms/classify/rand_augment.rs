@@ -4,6 +4,7 @@
 use image::RgbImage;
 use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
@@ -16,7 +17,7 @@ use crate::loading::transforms::classify::affine::{rotate, transform};
 const MAX_MAGNITUDE: f32 = 30.0;
 
 /// Number and magnitude of the operations. The default is torchvision's.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandAugment {
     /// Number of operations to draw for each image, at least 1, with replacement.

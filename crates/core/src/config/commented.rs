@@ -1,0 +1,253 @@
+//! A configuration as commented TOML to start from.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use toml::{Table, Value};
+
+use super::reference::{KeyDefault, KeyReference, key_reference, table_reference};
+use super::{ConfigError, Recipe};
+
+/// The width of a comment in columns.
+const WIDTH: usize = 90;
+
+/// Formats a configuration as TOML with a comment for every key. Keys that are not set follow their table, in comments.
+///
+/// # Errors
+/// A value cannot be represented in TOML.
+pub fn commented<C: Recipe>(config: &C) -> Result<String, ConfigError> {
+    let table = table_of(config)?;
+    let writer = Writer {
+        keys: key_reference()
+            .into_iter()
+            .filter(|key| key.tasks.contains(&C::TASK))
+            .collect(),
+        tables: table_reference(),
+    };
+    let mut text = format!("task = \"{}\"\n", C::TASK.name());
+    writer.table("", &table, &mut text);
+    Ok(text)
+}
+
+/// Returns a configuration as a table.
+///
+/// # Errors
+/// A value cannot be represented in TOML.
+pub fn table_of<T: Serialize>(config: &T) -> Result<Table, ConfigError> {
+    let invalid = |message: String| ConfigError::Invalid {
+        origin: "the configuration".to_string(),
+        message,
+    };
+    // Through text: directly, an f32 such as 0.3 becomes the f64 0.30000001192092896.
+    let text = toml::to_string(config).map_err(|e| invalid(e.to_string()))?;
+    text.parse()
+        .map_err(|e: toml::de::Error| invalid(e.to_string()))
+}
+
+struct Writer {
+    keys: Vec<KeyReference>,
+    tables: BTreeMap<String, String>,
+}
+
+impl Writer {
+    /// Writes the values of a table, then its unset keys, then its tables.
+    fn table(&self, path: &str, table: &Table, text: &mut String) {
+        let at = |name: &str| match path {
+            "" => name.to_string(),
+            path => format!("{path}.{name}"),
+        };
+        if !path.is_empty() {
+            *text += "\n";
+            if let Some(summary) = self.summary(path, table) {
+                *text += &comment(&summary);
+            }
+            *text += &format!("[{}]\n", quoted_path(path));
+        }
+        for (name, value) in table {
+            if !is_section(value) {
+                if let Some(summary) = self.summary(&at(name), table) {
+                    *text += &comment(&summary);
+                }
+                *text += &format!("{} = {value}\n", quoted_path(name));
+            }
+        }
+        for entry in self.unset(path, table) {
+            let name = entry.name();
+            let value = match &entry.default {
+                KeyDefault::Value(value) => value.clone(),
+                _ if entry.kind == "table" => match self.form(&entry.key) {
+                    Some(form) => form,
+                    // A table that training writes.
+                    None => continue,
+                },
+                _ => format!("... ({})", entry.kind),
+            };
+            *text += &comment(&described(entry));
+            *text += &format!("# {name} = {value}\n");
+        }
+        for (name, value) in table {
+            if let Value::Table(inner) = value
+                && is_section(value)
+            {
+                self.table(&at(name), inner, text);
+            }
+        }
+    }
+
+    /// Returns the entry of a key. A key may have another meaning for another value of the key that selects the
+    /// variant of its table.
+    fn find(&self, key: &str, table: &Table) -> Option<&KeyReference> {
+        let mut entries = self.keys.iter().filter(|entry| entry.key == key);
+        entries.find(|entry| is_allowed(entry, table))
+    }
+
+    /// Returns the comment about a key or a table.
+    fn summary(&self, path: &str, table: &Table) -> Option<String> {
+        let key = self.find(path, table).map(described);
+        key.or_else(|| self.tables.get(path).cloned())
+    }
+
+    /// Returns the keys of a table in the form `{ a = ..., b = ... }`, or None if they are not known.
+    fn form(&self, path: &str) -> Option<String> {
+        let names = self.keys.iter().filter_map(|entry| {
+            let name = entry.key.strip_prefix(path)?.strip_prefix('.')?;
+            (!name.contains('.')).then(|| format!("{name} = ..."))
+        });
+        let names: Vec<String> = names.collect();
+        (!names.is_empty()).then(|| format!("{{ {} }}", names.join(", ")))
+    }
+
+    /// Returns the keys of a table that are not set.
+    fn unset(&self, path: &str, table: &Table) -> impl Iterator<Item = &KeyReference> {
+        self.keys.iter().filter(move |entry| {
+            let (parent, name) = (entry.table(), entry.name());
+            // Overrides are listed by `key_reference`; a recipe has few of some hundred.
+            let is_override =
+                parent.starts_with("model.overrides") || parent.starts_with("model.se");
+            parent == path
+                && name != "task"
+                && !is_override
+                && !table.contains_key(name)
+                && is_allowed(entry, table)
+        })
+    }
+}
+
+/// Returns whether the values of a table allow a key of it.
+fn is_allowed(entry: &KeyReference, table: &Table) -> bool {
+    let parent = entry.table();
+    let mut of_this_table = entry.only_with.iter().filter_map(|condition| {
+        let (key, value) = condition.split_once(" = ")?;
+        let name = key.strip_prefix(parent)?.strip_prefix('.')?;
+        Some(
+            table
+                .get(name)
+                .is_none_or(|found| found.to_string() == value),
+        )
+    });
+    // Several conditions are alternatives.
+    let first = of_this_table.next();
+    first.is_none_or(|first| first || of_this_table.any(|allowed| allowed))
+}
+
+/// Returns whether a value is written as a table of its own.
+fn is_section(value: &Value) -> bool {
+    value.as_table().is_some_and(|table| !table.is_empty())
+}
+
+fn described(entry: &KeyReference) -> String {
+    let values: Vec<&str> = entry
+        .values
+        .iter()
+        .map(|value| value.name.as_str())
+        .collect();
+    if values.is_empty() {
+        entry.summary.clone()
+    } else {
+        format!("{}: {}", entry.summary, values.join(", "))
+    }
+}
+
+/// Formats text as the lines of a comment.
+fn comment(text: &str) -> String {
+    let mut lines = String::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.len() + 1 + word.len() > WIDTH {
+            lines += &format!("#{line}\n");
+            line.clear();
+        }
+        line.push(' ');
+        line += word;
+    }
+    lines + &format!("#{line}\n")
+}
+
+/// Quotes the keys of a path that are not bare keys of TOML.
+fn quoted_path(path: &str) -> String {
+    let is_bare = |key: &str| {
+        !key.is_empty()
+            && key
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    };
+    let keys = path.split('.').map(|key| {
+        if is_bare(key) {
+            key.to_string()
+        } else {
+            Value::String(key.to_string()).to_string()
+        }
+    });
+    keys.collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ClassificationConfig, DetectionConfig, RECIPES, Task};
+
+    fn read_back<C: Recipe + PartialEq + std::fmt::Debug>(
+        recipe: &str,
+        settings: &[String],
+    ) -> String {
+        let config = C::load(recipe, settings).unwrap();
+        let text = commented(&config).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &text).unwrap();
+        let read = C::load(file.path().to_str().unwrap(), &[]).unwrap();
+        assert_eq!(read, config, "{recipe}:\n{text}");
+        text
+    }
+
+    #[test]
+    fn every_recipe_is_read_back_from_its_commented_form() {
+        for (name, task, _) in RECIPES {
+            let text = match task {
+                Task::Detection => read_back::<DetectionConfig>(name, &[]),
+                Task::Classification => read_back::<ClassificationConfig>(name, &[]),
+            };
+            assert!(text.contains("# Number of epochs\nepochs = "), "{text}");
+            let is_short = |line: &str| !line.starts_with('#') || line.len() < 120;
+            assert!(text.lines().all(is_short), "{text}");
+        }
+    }
+
+    #[test]
+    fn unset_keys_are_comments_and_those_of_other_variants_are_absent() {
+        let settings = [
+            "train.optimizer.kind=sgd",
+            "augment.crop={ probability = 0.5, min_fraction = 0.5 }",
+        ];
+        let text = read_back::<DetectionConfig>("small", &settings.map(String::from));
+        for expected in [
+            "\n# max_minutes = ... (number)\n",
+            "\nmomentum = 0.9\n",
+            "\n[augment.crop]\n",
+            "\n# scale_jitter = { max = ..., min = ... }\n",
+            "\n# check_memory = true\n",
+        ] {
+            assert!(text.contains(expected), "no {expected:?} in {text}");
+        }
+        assert!(!text.contains("betas"), "{text}");
+    }
+}

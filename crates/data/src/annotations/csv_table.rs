@@ -1,0 +1,566 @@
+//! CSV: a table with a row for each box.
+//!
+//! ```text
+//! filename,width,height,class,xmin,ymin,xmax,ymax
+//! a.jpg,640,480,cat,10,20,110,220
+//! ```
+//!
+//! The layout of TensorFlow's object detection API and of Roboflow's `_annotations.csv`. Columns are found
+//! by the header, in any order; `width` and `height` may be missing, and further columns are dropped.
+//! An image without boxes has a row with an empty class and box. The split follows from the file's
+//! name (`train_labels.csv`) or directory (`train/_annotations.csv`). The images are looked for as for
+//! COCO JSON.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use csv::StringRecord;
+use rayon::prelude::*;
+
+use crate::DataError;
+use crate::annotations::format::{
+    AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
+    Output, PlacedSplit, Reader, SplitEntries, StoredBox,
+};
+use crate::annotations::image_files::{Folder, has_extension};
+use crate::annotations::layout::{LayoutError, Split, SplitFiles, image_directories, join};
+use crate::annotations::text_file::read_text;
+use crate::boxes::ImageSize;
+use crate::csv::to_csv;
+use crate::images::decode::image_size;
+
+/// CSV: `SPLIT/_annotations.csv` or `SPLIT_labels.csv`.
+#[derive(Debug)]
+pub struct CsvFormat;
+
+/// The columns of a written file.
+const COLUMNS: [&str; 8] = [
+    "filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax",
+];
+
+impl AnnotationFormat for CsvFormat {
+    fn key(&self) -> &'static str {
+        "csv"
+    }
+
+    fn name(&self) -> &'static str {
+        "CSV"
+    }
+
+    fn files(&self) -> String {
+        format!("a CSV file with {}", COLUMNS.join(","))
+    }
+
+    fn find(&self, path: &Path) -> Result<Option<FoundSplits>, DataError> {
+        if path.is_file() {
+            if !is_table(path) {
+                return Ok(None);
+            }
+            let SplitFiles {
+                split,
+                image_directories,
+                ..
+            } = SplitFiles::of_file(path, None);
+            return Ok(Some(FoundSplits {
+                splits: vec![SplitFiles {
+                    format: &Self,
+                    split,
+                    annotations: path.to_owned(),
+                    image_directories,
+                }],
+                reason: "a CSV file of boxes".to_owned(),
+            }));
+        }
+        let tables = tables(path)?;
+        if tables.is_empty() {
+            return Ok(None);
+        }
+        let names = tables.iter().map(|(_, table)| {
+            let name = table.strip_prefix(path).unwrap_or(table);
+            name.display().to_string()
+        });
+        Ok(Some(FoundSplits {
+            reason: join(names),
+            splits: tables
+                .into_iter()
+                .map(|(split, annotations)| SplitFiles {
+                    format: &Self,
+                    split,
+                    image_directories: image_directories(path, &annotations, split),
+                    annotations,
+                })
+                .collect(),
+        }))
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::Entries(collect)
+    }
+
+    fn stored_box(&self, found: &StoredBox) -> Result<[f64; 4], &'static str> {
+        found.of_one_object()
+    }
+
+    fn image_path(&self, split: Split, file_name: &str) -> String {
+        format!("{split}/{file_name}")
+    }
+
+    fn stored_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        Cow::Borrowed(name.trim())
+    }
+
+    fn lists_classes(&self) -> bool {
+        false
+    }
+
+    fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<(), DataError> {
+        for placed in splits {
+            let store = &placed.annotations.store;
+            let split = placed.annotations.split;
+            let mut rows = vec![COLUMNS.map(str::to_owned)];
+            for (index, (path, boxes)) in placed.image_paths.iter().zip(&placed.boxes).enumerate() {
+                let ImageSize { width, height } = store.image(index).size;
+                let name = path.strip_prefix(&format!("{split}/")).unwrap_or(path);
+                let row = |class: &str, corners: [String; 4]| {
+                    let [xmin, ymin, xmax, ymax] = corners;
+                    let (width, height) = (width.to_string(), height.to_string());
+                    let (name, class) = (name.to_owned(), class.to_owned());
+                    [name, width, height, class, xmin, ymin, xmax, ymax]
+                };
+                if boxes.is_empty() {
+                    rows.push(row("", Default::default()));
+                }
+                for found in boxes {
+                    let [x, y, w, h] = found.xywh;
+                    let corners = [x, y, x + w, y + h].map(decimal);
+                    rows.push(row(&store.categories()[found.class].name, corners));
+                }
+            }
+            output.file(&format!("{split}/_annotations.csv"), &to_csv(rows))?;
+        }
+        Ok(())
+    }
+}
+
+/// Formats pixels to a ten-thousandth, without zeros at the end.
+fn decimal(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Finds the tables of a directory: in the directory of each split, in the directory itself, and in
+/// `annotations` or `data`.
+fn tables(root: &Path) -> Result<Vec<(Split, PathBuf)>, LayoutError> {
+    let folder = Folder::of(root);
+    let mut candidates: Vec<(Option<Split>, PathBuf)> = Vec::new();
+    for split in Split::ALL {
+        let directory = folder.split_directory(split);
+        let files = directory.iter().flat_map(|path| {
+            let folder = Folder::of(path);
+            folder.files_with("csv").collect::<Vec<_>>()
+        });
+        candidates.extend(files.map(|file| (Some(split), file)));
+    }
+    let others = [
+        folder.directory(&["annotations"]),
+        folder.directory(&["data"]),
+    ];
+    let others = others.into_iter().flatten().map(|path| Folder::of(&path));
+    for folder in others.chain([Folder::of(root)]) {
+        let files: Vec<PathBuf> = folder.files_with("csv").collect();
+        candidates.extend(files.into_iter().map(|file| {
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            (Split::in_name(&stem), file)
+        }));
+    }
+    candidates.retain(|(_, file)| is_table(file));
+    if candidates.iter().all(|(split, _)| split.is_none()) {
+        for (split, _) in &mut candidates {
+            *split = Some(Split::Train);
+        }
+    }
+    let mut found = Vec::new();
+    for split in Split::ALL {
+        let of_split = candidates.iter().filter(|(of, _)| *of == Some(split));
+        let files: Vec<&PathBuf> = of_split.map(|(_, file)| file).collect();
+        match files.as_slice() {
+            [] => {}
+            [file] => found.push((split, (*file).clone())),
+            _ => {
+                return Err(LayoutError::Ambiguous {
+                    root: root.to_owned(),
+                    split,
+                    found: join(files.iter().map(|file| file.display())),
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns whether a CSV file has the columns of boxes.
+fn is_table(path: &Path) -> bool {
+    const BEGINNING: u64 = 4096;
+    if !has_extension(path, "csv") {
+        return false;
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().next().unwrap_or_default();
+    read.is_ok() && header_of(line).is_ok_and(|header| Columns::of(&header).is_some())
+}
+
+fn header_of(line: &str) -> Result<StringRecord, csv::Error> {
+    let line = line.trim_start_matches('\u{feff}');
+    let mut reader = reader_of(line);
+    reader.headers().cloned()
+}
+
+fn reader_of(text: &str) -> csv::Reader<&[u8]> {
+    // Spreadsheets of some languages separate by semicolons.
+    let header = text.lines().next().unwrap_or_default();
+    let separators = [b',', b';', b'\t'];
+    let count = |separator: &u8| header.bytes().filter(|byte| byte == separator).count();
+    let most = separators.iter().map(count).max();
+    let separator = separators
+        .iter()
+        .find(|separator| Some(count(separator)) == most);
+    csv::ReaderBuilder::new()
+        .delimiter(separator.copied().unwrap_or(b','))
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes())
+}
+
+/// The positions of the columns.
+struct Columns {
+    name: usize,
+    class: usize,
+    corners: [usize; 4],
+    size: Option<[usize; 2]>,
+    /// Names of the columns that are not read.
+    others: Vec<String>,
+}
+
+impl Columns {
+    /// Finds the columns; None if one is missing.
+    fn of(header: &StringRecord) -> Option<Self> {
+        let find = |names: &[&str]| {
+            let mut columns = header.iter();
+            columns.position(|column| names.contains(&column.to_lowercase().as_str()))
+        };
+        let name = find(&[
+            "filename",
+            "file_name",
+            "image",
+            "image_name",
+            "image_path",
+            "path",
+        ])?;
+        let class = find(&["class", "label", "class_name", "category", "name"])?;
+        let corners = [
+            find(&["xmin", "x_min", "x1", "left"])?,
+            find(&["ymin", "y_min", "y1", "top"])?,
+            find(&["xmax", "x_max", "x2", "right"])?,
+            find(&["ymax", "y_max", "y2", "bottom"])?,
+        ];
+        let width = find(&["width", "image_width", "img_width"]);
+        let height = find(&["height", "image_height", "img_height"]);
+        let size = width.zip(height).map(|(width, height)| [width, height]);
+        let read: Vec<usize> = [name, class]
+            .into_iter()
+            .chain(corners)
+            .chain(size.into_iter().flatten())
+            .collect();
+        let others = header.iter().enumerate();
+        let others = others.filter(|(at, _)| !read.contains(at));
+        Some(Self {
+            name,
+            class,
+            corners,
+            size,
+            others: others.map(|(_, column)| column.to_owned()).collect(),
+        })
+    }
+}
+
+/// A table before its images are found.
+struct Table {
+    /// File names in order of appearance, with the size in the table.
+    images: Vec<(String, Option<ImageSize>)>,
+    /// Class and `[x, y, width, height]` of the boxes of each image.
+    boxes: Vec<Vec<(String, [f32; 4])>>,
+    problems: Vec<EntryProblem>,
+    dropped: Dropped,
+}
+
+impl Table {
+    fn read(path: &Path) -> Result<Self, DataError> {
+        Self::parse(&read_text(path)?, path)
+    }
+
+    /// Parses a table; `path` is used in error messages only.
+    fn parse(text: &str, path: &Path) -> Result<Self, DataError> {
+        let wrong =
+            |line: u64, problem: String| DataError::labels(path, format!("line {line}: {problem}"));
+        let mut reader = reader_of(text);
+        let header = reader
+            .headers()
+            .map_err(|error| wrong(1, error.to_string()))?;
+        let columns = Columns::of(header).ok_or_else(|| {
+            let expected = COLUMNS.join(",");
+            wrong(1, format!("the columns {expected} are expected"))
+        })?;
+        let mut table = Self {
+            images: Vec::new(),
+            boxes: Vec::new(),
+            problems: Vec::new(),
+            dropped: Dropped::default(),
+        };
+        let mut positions: HashMap<String, usize> = HashMap::new();
+        for (at, record) in (2..).zip(reader.records()) {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => return Err(wrong(at, error.to_string())),
+            };
+            let line = record.position().map_or(at, csv::Position::line);
+            let field = |column: usize| record.get(column).unwrap_or_default();
+            let name = field(columns.name);
+            if name.is_empty() {
+                return Err(wrong(line, "the file name is empty".to_owned()));
+            }
+            let image = *positions.entry(name.to_owned()).or_insert_with(|| {
+                table.images.push((name.to_owned(), None));
+                table.boxes.push(Vec::new());
+                table.images.len() - 1
+            });
+            let mut problem = |problem: String| {
+                let error = wrong(line, problem);
+                table.problems.push(EntryProblem { image, error });
+            };
+            if let Some(size) = columns.size {
+                match size.map(|column| whole(field(column))) {
+                    [Some(width), Some(height)] => {
+                        let size = ImageSize::new(height, width);
+                        let known = table.images[image].1.get_or_insert(size);
+                        if *known != size {
+                            problem(format!("the image is {size} here and {known} above"));
+                        }
+                    }
+                    _ if size.iter().all(|column| field(*column).is_empty()) => {}
+                    _ => problem("the image size is not two positive integers".to_owned()),
+                }
+            }
+            let class = field(columns.class);
+            let corners = columns.corners.map(field);
+            if class.is_empty() && corners.iter().all(|corner| corner.is_empty()) {
+                continue;
+            }
+            let numbers =
+                corners.map(|corner| corner.parse::<f32>().ok().filter(|n| n.is_finite()));
+            match numbers {
+                _ if class.is_empty() => problem("the class is empty".to_owned()),
+                [Some(x1), Some(y1), Some(x2), Some(y2)] => {
+                    let xywh = [x1, y1, x2 - x1, y2 - y1];
+                    table.boxes[image].push((class.to_owned(), xywh));
+                    for column in &columns.others {
+                        table
+                            .dropped
+                            .add(format!("`{column}` columns"), "object", 1);
+                    }
+                }
+                _ => problem(format!("{} are not four finite numbers", corners.join(","))),
+            }
+        }
+        Ok(table)
+    }
+}
+
+/// Parses a positive integer, also when written `640.0`.
+fn whole(text: &str) -> Option<usize> {
+    let number: f64 = text.parse().ok()?;
+    let is_whole = number >= 1.0 && number.fract() == 0.0 && number <= f64::from(u32::MAX);
+    is_whole.then_some(number as usize)
+}
+
+/// Collects some splits. Their categories are the classes of all splits, sorted, so that they agree.
+fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, DataError> {
+    let mut tables = BTreeMap::new();
+    let mut classes = BTreeSet::new();
+    for split in &files.splits {
+        let table = Table::read(&split.annotations)?;
+        let boxes = table.boxes.iter().flatten();
+        classes.extend(boxes.map(|(class, _)| class.clone()));
+        tables.insert(split.split as usize, table);
+    }
+    let classes: Vec<String> = classes.into_iter().collect();
+    wanted
+        .iter()
+        .map(|split| {
+            let files = files.split(*split)?;
+            let table = match tables.remove(&(*split as usize)) {
+                Some(table) => table,
+                None => Table::read(&files.annotations)?,
+            };
+            entries(files, table, &classes)
+        })
+        .collect()
+}
+
+fn entries(
+    files: &SplitFiles,
+    table: Table,
+    classes: &[String],
+) -> Result<SplitEntries, DataError> {
+    let names: Vec<&str> = table.images.iter().map(|(name, _)| name.as_str()).collect();
+    let Some(first) = names.first() else {
+        let annotations = files.annotations.clone();
+        return Err(LayoutError::NoImages { annotations }.into());
+    };
+    let Some(located) = files.locate(&names) else {
+        return Err(files.images_not_found(first).into());
+    };
+    let numbers: HashMap<&str, usize> = (0..)
+        .zip(classes)
+        .map(|(number, class)| (class.as_str(), number))
+        .collect();
+    let read: Vec<_> = table
+        .images
+        .par_iter()
+        .map(|(name, _)| {
+            let name = located.reading.apply(name).into_owned();
+            let size = image_size(&located.directory.join(&name));
+            (name, size)
+        })
+        .collect();
+    let mut problems = table.problems;
+    let mut images = Vec::new();
+    let stated = table.images.iter().map(|(_, size)| *size);
+    for (image, (((file_name, size), stated), boxes)) in
+        read.into_iter().zip(stated).zip(table.boxes).enumerate()
+    {
+        let mut problem = |error| problems.push(EntryProblem { image, error });
+        let mut size = size.map_err(|error| problem(error.into())).ok();
+        if let Some(stated) = stated {
+            let differing = size.replace(stated).filter(|actual| *actual != stated);
+            if let Some(decoded) = differing {
+                problem(DataError::SizeMismatch {
+                    image: located.directory.join(&file_name).display().to_string(),
+                    decoded,
+                    annotated: stated,
+                });
+            }
+        }
+        let boxes = boxes.into_iter().filter_map(|(class, xywh)| {
+            Some(BoxEntry {
+                class: *numbers.get(class.as_str())?,
+                xywh: Some(xywh),
+            })
+        });
+        images.push(ImageEntry {
+            file_name,
+            size,
+            boxes: boxes.collect(),
+        });
+    }
+    problems.sort_by_key(|problem| problem.image);
+    Ok(SplitEntries {
+        image_root: located.directory,
+        categories: classes.to_vec(),
+        images,
+        problems,
+        dropped: table.dropped,
+        notes: located
+            .reading
+            .note()
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn table(text: &str) -> Result<Table, DataError> {
+        Table::parse(text.trim_start_matches('\u{feff}'), Path::new("a.csv"))
+    }
+
+    proptest! {
+        #[test]
+        fn tables_of_any_content_never_panic(rows in proptest::collection::vec("[-a-z0-9.,\"\n ]{0,40}", 0..6)) {
+            let _ = table(&format!("{}\n{}", COLUMNS.join(","), rows.join("\n")));
+        }
+    }
+
+    #[test]
+    fn columns_are_found_by_their_names_in_any_order() {
+        let text = "\u{feff}label,score,image_path,ymax,xmax,ymin,xmin\r\ncat,1,a.jpg,30,20,10,5.5\r\n\r\n,,b.jpg,,,,\r\n";
+        let table = table(text).unwrap();
+        assert!(table.problems.is_empty());
+        assert_eq!(
+            table.images,
+            [("a.jpg".into(), None), ("b.jpg".into(), None)]
+        );
+        assert_eq!(table.boxes[0], [("cat".into(), [5.5, 10.0, 14.5, 20.0])]);
+        assert!(table.boxes[1].is_empty());
+        let dropped: Vec<String> = table.dropped.lines().collect();
+        assert_eq!(dropped, ["`score` columns (1 object)"]);
+    }
+
+    #[test]
+    fn wrong_rows_are_named_by_their_line() {
+        let header = COLUMNS.join(",");
+        for (row, says) in [
+            (
+                "a.jpg,64,48,cat,1,2,x,4",
+                "line 2: 1,2,x,4 are not four finite numbers",
+            ),
+            ("a.jpg,64,48,cat,1,2,nan,4", "not four finite numbers"),
+            ("a.jpg,64,48,cat,1,2,3", "not four finite numbers"),
+            ("a.jpg,64,48,,1,2,3,4", "the class is empty"),
+            ("a.jpg,64,0,cat,1,2,3,4", "not two positive integers"),
+        ] {
+            let table = table(&format!("{header}\n{row}\n")).unwrap();
+            let message = table.problems[0].error.to_string();
+            assert!(message.contains(says), "{row}: {message}");
+        }
+        let error = table(&format!("{header}\n,64,48,cat,1,2,3,4\n")).map(|_| ());
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("the file name is empty")
+        );
+        let rows = "a.jpg,64,48,cat,1,2,3,4\na.jpg,65,48,cat,1,2,3,4\n";
+        let table = table(&format!("{header}\n{rows}")).unwrap();
+        let message = table.problems[0].error.to_string();
+        assert!(
+            message.contains("line 3: the image is 65x48 here and 64x48 above"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn tables_of_other_contents_are_not_recognized() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, expected) in [
+            ("filename,width,height,class,xmin,ymin,xmax,ymax\n", true),
+            ("Filename,Class,XMin,YMin,XMax,YMax\n", true),
+            ("filename;class;xmin;ymin;xmax;ymax\n", true),
+            ("id,label\n1,cat\n", false),
+            ("#filename,file_size,file_attributes,region_count\n", false),
+            ("", false),
+        ] {
+            let path = dir.path().join("a.csv");
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(is_table(&path), expected, "{text}");
+        }
+    }
+}

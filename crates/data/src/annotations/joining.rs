@@ -1,0 +1,286 @@
+//! Several annotated splits as one, and the division of a split.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Component, Path, PathBuf};
+
+use crate::DataError;
+use crate::annotations::format::{Dropped, SplitAnnotations};
+use crate::annotations::layout::Split;
+use crate::annotations::store::BoxNumbers;
+use crate::annotations::stratified::stratified;
+use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
+
+/// Joins splits with equal class names into one of the given role; `names` name them in errors.
+///
+/// The category ids are those of the first split; images and boxes are numbered from 1. File names are
+/// relative to the directory that contains all images.
+///
+/// # Errors
+/// The class names differ, a class name appears twice, or the path of an image is not Unicode.
+pub fn join_splits(
+    split: Split,
+    parts: &[(&str, &SplitAnnotations)],
+) -> Result<SplitAnnotations, DataError> {
+    let roots: Vec<PathBuf> = parts
+        .iter()
+        .map(|(_, part)| absolute(&part.image_root))
+        .collect::<Result<_, _>>()?;
+    let image_root = common_root(&roots);
+    let mut builder = AnnotationStoreBuilder::new();
+    let (mut images, mut boxes) = (0, 0);
+    let (mut dropped, mut besides_boxes) = (Dropped::default(), Dropped::default());
+    let mut notes = Vec::new();
+    let Some(((first_name, first), _)) = parts.split_first() else {
+        return Err(DataError::labels(Path::new(""), "no datasets to join"));
+    };
+    let categories = first.store.categories();
+    for category in categories {
+        builder.add_category(category.id, category.name.clone());
+    }
+    for ((name, part), root) in parts.iter().zip(&roots) {
+        let ids = ids_by_class((first_name, &first.store), (name, &part.store))?;
+        let prefix = root.strip_prefix(&image_root).unwrap_or(root);
+        for index in 0..part.store.image_count() {
+            let image = part.store.image(index);
+            let path = prefix.join(image.file_name);
+            let file_name = path.to_str().ok_or_else(|| {
+                DataError::labels(&path, "its name is not Unicode (UTF-8); rename it")
+            })?;
+            images += 1;
+            builder.add_image(images, file_name, image.size);
+            let annotations = part.store.annotations(index);
+            for (annotation, numbers) in annotations.zip(part.store.numbers(index)) {
+                boxes += 1;
+                let (id, image_id, is_crowd) = (boxes, images, annotation.is_crowd);
+                let category_id = ids[annotation.class];
+                match numbers {
+                    BoxNumbers::Single(xywh, area) => builder.add_annotation(NewAnnotation {
+                        id,
+                        image_id,
+                        category_id,
+                        xywh,
+                        area: Some(area),
+                        is_crowd,
+                    }),
+                    BoxNumbers::Double(xywh, area) => builder.add_exact_annotation(NewAnnotation {
+                        id,
+                        image_id,
+                        category_id,
+                        xywh,
+                        area: Some(area),
+                        is_crowd,
+                    }),
+                }
+            }
+        }
+        dropped.merge(&part.dropped);
+        besides_boxes.merge(&part.besides_boxes);
+        notes.extend(part.notes.iter().map(|note| format!("{name}: {note}")));
+    }
+    let store = builder.build().map_err(|source| DataError::Annotations {
+        path: image_root.clone(),
+        source,
+    })?;
+    Ok(SplitAnnotations {
+        split,
+        store,
+        image_root,
+        dropped,
+        besides_boxes,
+        notes,
+    })
+}
+
+/// Returns the category ids of the first store for the classes of another, by name.
+fn ids_by_class(
+    (first_name, first): (&str, &AnnotationStore),
+    (name, store): (&str, &AnnotationStore),
+) -> Result<Vec<u64>, DataError> {
+    let ids: HashMap<&str, u64> = first
+        .categories()
+        .iter()
+        .map(|category| (category.name.as_str(), category.id))
+        .collect();
+    let own: HashSet<&str> = store.categories().iter().map(|c| c.name.as_str()).collect();
+    let only_here = own.iter().filter(|name| !ids.contains_key(*name));
+    let mut differences: Vec<String> = only_here
+        .map(|class| format!("`{class}` only in {name}"))
+        .collect();
+    let only_first = ids.keys().filter(|class| !own.contains(*class));
+    differences.extend(only_first.map(|class| format!("`{class}` only in {first_name}")));
+    if differences.is_empty() && ids.len() == first.class_count() {
+        let classes = store.categories().iter();
+        return Ok(classes
+            .filter_map(|c| ids.get(c.name.as_str()).copied())
+            .collect());
+    }
+    if differences.is_empty() {
+        differences.push(format!("a class name appears twice in {first_name}"));
+    }
+    differences.sort();
+    Err(DataError::ClassNamesDiffer {
+        first: first_name.into(),
+        second: name.into(),
+        difference: differences.join(", "),
+    })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, DataError> {
+    std::path::absolute(path).map_err(|source| DataError::io(path, source))
+}
+
+/// Returns the directory that contains all of these directories.
+fn common_root(roots: &[PathBuf]) -> PathBuf {
+    let Some((first, others)) = roots.split_first() else {
+        return PathBuf::new();
+    };
+    let mut common: Vec<Component> = first.components().collect();
+    for other in others {
+        let same = common.iter().zip(other.components());
+        let same = same.take_while(|(a, b)| **a == *b).count();
+        common.truncate(same);
+    }
+    common.iter().collect()
+}
+
+/// One in this many images is held out where there is no validation split.
+const HELD_OUT: f64 = 0.1;
+/// The seed of the division. It is fixed, so that evaluation finds the split of the training.
+const SEED: u64 = 0;
+
+/// Divides a split into training images and held-out validation images, a tenth, stratified by class.
+/// Returns None if there is only one image. The result depends on the annotations alone.
+pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnnotations)> {
+    let images = whole.store.image_count();
+    if images < 2 {
+        return None;
+    }
+    let mut parts = stratified(&whole.store, &[1.0 - HELD_OUT, HELD_OUT], SEED);
+    // Fewer than ten images may all have been assigned to one part.
+    for (missing, other) in [(1, 0), (0, 1)] {
+        if !parts.contains(&missing)
+            && let Some(last) = parts.iter().rposition(|p| *p == other)
+        {
+            parts[last] = missing;
+        }
+    }
+    let of = |part: usize| -> Vec<usize> { (0..images).filter(|&i| parts[i] == part).collect() };
+    let (train, val) = (of(0), of(1));
+    let note = format!(
+        "{} of {images} images held out of train (no val annotations; stratified by class, seed {SEED})",
+        val.len()
+    );
+    let part = |split, indices: &[usize], notes: Vec<String>, dropped: Dropped| SplitAnnotations {
+        split,
+        store: whole.store.select(indices),
+        image_root: whole.image_root.clone(),
+        dropped,
+        besides_boxes: Dropped::default(),
+        notes,
+    };
+    Some((
+        part(
+            Split::Train,
+            &train,
+            whole.notes.clone(),
+            whole.dropped.clone(),
+        ),
+        part(Split::Val, &val, vec![note], Dropped::default()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boxes::ImageSize;
+
+    fn part(root: &str, categories: &[(u64, &str)], images: &[(u64, &[u64])]) -> SplitAnnotations {
+        let mut builder = AnnotationStoreBuilder::new();
+        for (id, name) in categories {
+            builder.add_category(*id, *name);
+        }
+        let mut id = 0;
+        for (image_id, boxes) in images {
+            builder.add_image(
+                *image_id,
+                &format!("{image_id}.jpg"),
+                ImageSize::new(48, 64),
+            );
+            for category_id in *boxes {
+                id += 1;
+                builder.add_annotation(NewAnnotation {
+                    id,
+                    image_id: *image_id,
+                    category_id: *category_id,
+                    xywh: [1.0, 2.0, 3.0, 4.0],
+                    area: None,
+                    is_crowd: false,
+                });
+            }
+        }
+        SplitAnnotations {
+            split: Split::Train,
+            store: builder.build().unwrap(),
+            image_root: root.into(),
+            dropped: Dropped::default(),
+            besides_boxes: Dropped::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn joined_datasets_agree_by_class_names_whatever_their_ids() {
+        let a = part("/data/a", &[(1, "cat"), (2, "dog")], &[(1, &[1, 2])]);
+        let b = part(
+            "/data/b/images",
+            &[(0, "dog"), (7, "cat")],
+            &[(1, &[0, 7, 7])],
+        );
+        let joined = join_splits(Split::Train, &[("a", &a), ("b", &b)]).unwrap();
+        assert_eq!(joined.image_root, Path::new("/data"));
+        let names: Vec<&str> = (0..2).map(|i| joined.store.image(i).file_name).collect();
+        assert_eq!(names, ["a/1.jpg", "b/images/1.jpg"]);
+        let classes = |image: usize| -> Vec<usize> {
+            joined.store.annotations(image).map(|a| a.class).collect()
+        };
+        assert_eq!((classes(0), classes(1)), (vec![0, 1], vec![1, 0, 0]));
+        let c = part("/data/c", &[(1, "cat"), (2, "cow")], &[(1, &[])]);
+        let error = join_splits(Split::Train, &[("a", &a), ("c", &c)]).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains("`cow` only in c, `dog` only in a"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_tenth_is_held_out_and_no_class_loses_its_only_image() {
+        let images: Vec<(u64, &[u64])> = (1..=40)
+            .map(|id| (id, if id == 17 { &[1, 2][..] } else { &[1][..] }))
+            .collect();
+        let whole = part("x", &[(1, "cat"), (2, "rare")], &images);
+        let (train, val) = hold_out(&whole).unwrap();
+        assert_eq!(
+            (train.store.image_count(), val.store.image_count()),
+            (36, 4)
+        );
+        assert!(train.store.index_of_image(17).is_some());
+        let again = hold_out(&whole).unwrap();
+        assert_eq!((again.0.store, again.1.store), (train.store, val.store));
+        assert!(val.notes[0].contains("4 of 40 images held out of train"));
+    }
+
+    #[test]
+    fn both_parts_of_a_small_split_have_an_image() {
+        let images: Vec<(u64, &[u64])> = (1..=9).map(|id| (id, &[1][..])).collect();
+        for count in 2..=9 {
+            let (train, val) = hold_out(&part("x", &[(1, "cat")], &images[..count])).unwrap();
+            let (train, val) = (train.store.image_count(), val.store.image_count());
+            assert!(
+                train >= 1 && val >= 1 && train + val == count,
+                "{train} {val}"
+            );
+        }
+        assert!(hold_out(&part("x", &[(1, "cat")], &images[..1])).is_none());
+    }
+}

@@ -1,0 +1,165 @@
+//! Stratified random splits of a dataset.
+
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::annotations::AnnotationStore;
+
+/// Assigns each image to a part: an index into `shares`, which need not sum to one.
+///
+/// Iterative stratification (Sechidis et al. 2011): the images of the rarest class are assigned
+/// first, each to the part that lacks most boxes of that class, then those of the next rarest
+/// class, and finally the images without boxes. The result is deterministic for a seed.
+pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usize> {
+    let total: f64 = shares.iter().sum();
+    let share = |part: usize| shares[part] / total;
+    let parts = shares.len();
+    let images = store.image_count();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+
+    // The classes of each image with their numbers of boxes.
+    let contents: Vec<Vec<(usize, usize)>> = (0..images)
+        .map(|index| {
+            let mut counts: Vec<(usize, usize)> = Vec::new();
+            for annotation in store.annotations(index) {
+                match counts
+                    .iter_mut()
+                    .find(|(class, _)| *class == annotation.class)
+                {
+                    Some((_, count)) => *count += 1,
+                    None => counts.push((annotation.class, 1)),
+                }
+            }
+            counts
+        })
+        .collect();
+    let mut images_of_class: Vec<Vec<usize>> = vec![Vec::new(); store.class_count()];
+    let mut boxes_of_class = vec![0usize; store.class_count()];
+    let mut order: Vec<usize> = (0..images).collect();
+    order.shuffle(&mut rng);
+    for &image in &order {
+        for &(class, count) in &contents[image] {
+            images_of_class[class].push(image);
+            boxes_of_class[class] += count;
+        }
+    }
+    // The remaining demand of each part: boxes of each class, and images.
+    let mut lacking: Vec<Vec<f64>> = (0..parts)
+        .map(|part| {
+            let boxes = boxes_of_class.iter();
+            boxes.map(|count| *count as f64 * share(part)).collect()
+        })
+        .collect();
+    let mut lacking_images: Vec<f64> = (0..parts).map(|part| images as f64 * share(part)).collect();
+    let mut part_of: Vec<Option<usize>> = vec![None; images];
+    let mut classes: Vec<usize> = (0..store.class_count()).collect();
+    classes.sort_by_key(|&class| (images_of_class[class].len(), class));
+    for class in classes {
+        for &image in &images_of_class[class] {
+            if part_of[image].is_some() {
+                continue;
+            }
+            // Ties go to the part that lacks more images, then to a random one.
+            let ranks: Vec<u32> = (0..parts).map(|_| rng.random()).collect();
+            let part = largest(parts, |part| {
+                (lacking[part][class], lacking_images[part], ranks[part])
+            });
+            part_of[image] = Some(part);
+            lacking_images[part] -= 1.0;
+            for &(class, count) in &contents[image] {
+                lacking[part][class] -= count as f64;
+            }
+        }
+    }
+    for &image in &order {
+        if part_of[image].is_none() {
+            let part = largest(parts, |part| (lacking_images[part], 0.0, 0));
+            part_of[image] = Some(part);
+            lacking_images[part] -= 1.0;
+        }
+    }
+    part_of
+        .into_iter()
+        .map(|part| part.unwrap_or_default())
+        .collect()
+}
+
+/// Returns the part with the largest rank; the first on ties.
+fn largest(parts: usize, rank: impl Fn(usize) -> (f64, f64, u32)) -> usize {
+    let above = |a: (f64, f64, u32), b: (f64, f64, u32)| {
+        a.0.total_cmp(&b.0)
+            .then(a.1.total_cmp(&b.1))
+            .then(a.2.cmp(&b.2))
+            .is_gt()
+    };
+    (1..parts).fold(0, |best, part| {
+        if above(rank(part), rank(best)) {
+            part
+        } else {
+            best
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
+    use crate::boxes::ImageSize;
+    use proptest::prelude::*;
+
+    fn store(images: &[Vec<u64>]) -> AnnotationStore {
+        let mut builder = AnnotationStoreBuilder::new();
+        for class in 0..4 {
+            builder.add_category(class, format!("c{class}"));
+        }
+        let mut id = 0;
+        for (image, classes) in (1..).zip(images) {
+            builder.add_image(image, "a.jpg", ImageSize::new(10, 10));
+            for &category_id in classes {
+                id += 1;
+                builder.add_annotation(NewAnnotation {
+                    id,
+                    image_id: image,
+                    category_id,
+                    xywh: [0.0, 0.0, 5.0, 5.0],
+                    area: None,
+                    is_crowd: false,
+                });
+            }
+        }
+        builder.build().unwrap()
+    }
+
+    #[test]
+    fn a_rare_class_is_split_in_proportion() {
+        // 100 images of class 0, ten of which contain the rare class 3.
+        let images: Vec<Vec<u64>> = (0..100)
+            .map(|i| if i % 10 == 0 { vec![0, 3] } else { vec![0] })
+            .collect();
+        let parts = stratified(&store(&images), &[0.7, 0.2, 0.1], 5);
+        let count = |part: usize, rare: bool| {
+            let found = parts.iter().enumerate();
+            found
+                .filter(|(image, found)| **found == part && (!rare || image % 10 == 0))
+                .count()
+        };
+        assert_eq!([0, 1, 2].map(|part| count(part, true)), [7, 2, 1]);
+        assert_eq!([0, 1, 2].map(|part| count(part, false)), [70, 20, 10]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_image_gets_a_part_that_depends_on_the_seed_alone(
+            images in proptest::collection::vec(proptest::collection::vec(0u64..4, 0..4), 1..60),
+            seed in any::<u64>(),
+        ) {
+            let store = store(&images);
+            let parts = stratified(&store, &[0.8, 0.2], seed);
+            prop_assert_eq!(parts.len(), images.len());
+            prop_assert!(parts.iter().all(|part| *part < 2));
+            prop_assert_eq!(stratified(&store, &[0.8, 0.2], seed), parts);
+        }
+    }
+}

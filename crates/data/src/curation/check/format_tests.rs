@@ -1,0 +1,150 @@
+//! Consistency of training and the checker on the same files, for the formats with other files than JSON:
+//! what the checker passes without errors, a strict read accepts.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::{CheckOptions, Diagnostics, Severity, check_dataset};
+use crate::annotations::format::{
+    AnnotatedDataset, DatasetFiles, Dropped, FORMATS, Reader, SplitAnnotations,
+};
+use crate::annotations::layout::Split;
+use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
+use crate::boxes::ImageSize;
+use crate::curation::convert::{Images, write_dataset};
+
+fn dataset(directory: &Path) -> AnnotatedDataset {
+    let split = |split, ids: std::ops::Range<u64>| {
+        let mut builder = AnnotationStoreBuilder::new();
+        for (id, name) in [(1, "cat"), (2, "traffic light")] {
+            builder.add_category(id, name);
+        }
+        for image_id in ids {
+            let name = format!("{image_id}.png");
+            image::RgbImage::new(12, 9)
+                .save(directory.join(&name))
+                .unwrap();
+            builder.add_image(image_id, &name, ImageSize::new(9, 12));
+            for category_id in [1, 2] {
+                builder.add_annotation(NewAnnotation {
+                    id: image_id * 10 + category_id,
+                    image_id,
+                    category_id,
+                    xywh: [1.5, 2.0, 3.0, category_id as f32],
+                    area: None,
+                    is_crowd: false,
+                });
+            }
+        }
+        SplitAnnotations {
+            split,
+            store: builder.build().unwrap(),
+            image_root: directory.to_owned(),
+            dropped: Dropped::default(),
+            besides_boxes: Dropped::default(),
+            notes: Vec::new(),
+        }
+    };
+    AnnotatedDataset {
+        format: FORMATS[0],
+        splits: vec![split(Split::Train, 1..3), split(Split::Val, 3..4)],
+    }
+}
+
+/// Lists the files below a directory that are not images.
+fn texts(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(texts(&path));
+        } else if path.extension().is_some_and(|extension| extension != "png") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn mutate(bytes: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
+    const WORDS: [&str; 14] = [
+        "-1", "0", "nan", "1e39", "99", "0.5", "cat", "", " ", "\n", ",", "<", "\"", "\u{feff}",
+    ];
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let is_break = |c: char| c.is_whitespace() || matches!(c, ',' | '<' | '>' | ':');
+    match rng.random_range(0..5) {
+        0 => bytes[..rng.random_range(0..bytes.len())].to_vec(),
+        1 => {
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.remove(rng.random_range(0..lines.len()));
+            lines.join("\n").into_bytes()
+        }
+        2 => {
+            let mut bytes = bytes.to_vec();
+            let at = rng.random_range(0..bytes.len());
+            bytes[at] = rng.random();
+            bytes
+        }
+        _ => {
+            let words: Vec<&str> = text
+                .split(is_break)
+                .filter(|word| !word.is_empty())
+                .collect();
+            let (Some(word), Some(with)) = (words.choose(rng), WORDS.choose(rng)) else {
+                return Vec::new();
+            };
+            text.replacen(word, with, rng.random_range(1..3))
+                .into_bytes()
+        }
+    }
+}
+
+#[test]
+fn what_the_checker_passes_training_accepts_in_every_format() {
+    const MUTATIONS: usize = 250;
+    let mut rng = ChaCha8Rng::seed_from_u64(18);
+    let dir = tempfile::tempdir().unwrap();
+    let original = dataset(dir.path());
+    for &format in FORMATS {
+        if matches!(format.reader(), Reader::CocoJson) {
+            continue;
+        }
+        let root = dir.path().join(format.key());
+        let mut goes_on = |_, _| ControlFlow::Continue(());
+        write_dataset(&original, format, Images::Copy, &root, &mut goes_on).unwrap();
+        let files = texts(&root);
+        // Without any of these outcomes the test would show nothing.
+        let (mut passed, mut refused) = (0, 0);
+        for _ in 0..MUTATIONS {
+            let file = files.choose(&mut rng).unwrap();
+            let whole = std::fs::read(file).unwrap();
+            let mutated = mutate(&whole, &mut rng);
+            std::fs::write(file, &mutated).unwrap();
+            let shown = || format!("{}\n{}", file.display(), String::from_utf8_lossy(&mutated));
+            let mut diagnostics = Diagnostics::default();
+            let checked = DatasetFiles::of_format(format, &root).and_then(|found| {
+                let options = CheckOptions { images: true };
+                let splits = found.split_names();
+                check_dataset(&found, &splits, options, &mut diagnostics, &|_, _| {})
+            });
+            let read = DatasetFiles::of_format(format, &root).and_then(|found| found.read());
+            if checked.is_ok() && diagnostics.count(Severity::Error) == 0 {
+                passed += 1;
+                if let Err(error) = read {
+                    panic!("{error}\n{}", shown());
+                }
+            } else {
+                refused += 1;
+            }
+            std::fs::write(file, &whole).unwrap();
+        }
+        assert!(
+            passed > MUTATIONS / 20 && refused > MUTATIONS / 20,
+            "{format}: {passed} {refused}"
+        );
+    }
+}

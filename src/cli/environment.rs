@@ -1,0 +1,43 @@
+//! The environment variables that sedet and its libraries read.
+
+use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
+
+/// Name and meaning of each variable.
+pub(super) const VARIABLES: [(&str, &str); 8] = [
+    (
+        DATA_DIR_VARIABLE,
+        "Directory of the named datasets, where --data-dir is not given",
+    ),
+    (
+        "RAYON_NUM_THREADS",
+        "Number of CPU threads, where --threads is not given",
+    ),
+    ("NO_COLOR", "Disables colors in help and error messages"),
+    (
+        "CLICOLOR_FORCE",
+        "Enables colors where the output is not a terminal",
+    ),
+    (
+        "COLUMNS",
+        "Width of tables and help where the output is not a terminal",
+    ),
+    (
+        "HTTPS_PROXY",
+        "Proxy for `sedet data download`; also ALL_PROXY and NO_PROXY",
+    ),
+    (
+        "CUDA_VISIBLE_DEVICES",
+        "GPUs that `--device cuda:N` counts, in this order",
+    ),
+    ("DISPLAY", "Display of the viewer; also WAYLAND_DISPLAY"),
+];
+
+/// Formats one line per variable.
+pub(super) fn table() -> String {
+    let width = VARIABLES.iter().map(|(name, _)| name.len()).max();
+    let width = width.unwrap_or(0);
+    let lines = VARIABLES
+        .iter()
+        .map(|(name, meaning)| format!("  {name:<width$}  {meaning}"));
+    lines.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,223 @@
+//! The images that are named on the command line.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use super::hints::{advise, usage_with_hint};
+use sedet_data::loading::decode::{IMAGE_EXTENSIONS, has_image_extension};
+
+/// The input that stands for paths on stdin.
+const STDIN: &str = "-";
+/// Marks a file with one path per line.
+const LIST_MARK: char = '@';
+
+/// Returns files as given, the images of directories, the matches of patterns and the entries of lists; sorted,
+/// without duplicates.
+///
+/// # Errors
+/// An input that does not exist, matches nothing or contains no image; the message names it.
+pub(super) fn find_images(inputs: &[String], recursive: bool) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Found {
+        files: Vec::new(),
+        recursive,
+    };
+    for input in inputs {
+        if input == STDIN {
+            found.add_list(std::io::stdin().lock(), "stdin")?;
+        } else if let Some(list) = input.strip_prefix(LIST_MARK) {
+            let file = File::open(list).with_context(|| list.to_string())?;
+            found.add_list(BufReader::new(file), list)?;
+        } else {
+            found.add(input)?;
+        }
+    }
+    found.files.sort();
+    found.files.dedup();
+    Ok(found.files)
+}
+
+struct Found {
+    files: Vec<PathBuf>,
+    recursive: bool,
+}
+
+impl Found {
+    /// Adds the images of one input other than a list.
+    fn add(&mut self, input: &str) -> anyhow::Result<()> {
+        let path = Path::new(input);
+        let before = self.files.len();
+        if path.is_dir() {
+            self.add_directory(path)?;
+            if self.files.len() == before {
+                return Err(no_images(path, self.recursive));
+            }
+        } else if path.exists() {
+            if path
+                .extension()
+                .is_some_and(|end| end.eq_ignore_ascii_case("txt"))
+            {
+                return Err(usage_with_hint(
+                    format!("{input}: a text file, not an image"),
+                    format!("if it lists images, one per line: {LIST_MARK}{input}"),
+                ));
+            }
+            self.files.push(path.to_path_buf());
+        } else if input.contains(['*', '?', '[']) {
+            for found in glob::glob(input).with_context(|| input.to_string())? {
+                let found = found?;
+                if !found.is_dir() {
+                    self.files.push(found);
+                } else if self.recursive {
+                    self.add_directory(&found)?;
+                }
+            }
+            if self.files.len() == before {
+                bail!("{input}: no file matches");
+            }
+        } else {
+            bail!("{input}: no such file or directory");
+        }
+        Ok(())
+    }
+
+    /// Adds the images of a directory. Links to directories are not followed, because they can lead in a circle.
+    fn add_directory(&mut self, directory: &Path) -> anyhow::Result<()> {
+        let entries =
+            std::fs::read_dir(directory).with_context(|| directory.display().to_string())?;
+        for entry in entries {
+            let entry = entry.with_context(|| directory.display().to_string())?;
+            let path = entry.path();
+            if self.recursive && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.add_directory(&path)?;
+            } else if has_image_extension(&path) && !path.is_dir() {
+                self.files.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the entries of a list, one per line. As for any argument, relative paths refer to the current
+    /// directory.
+    fn add_list(&mut self, list: impl BufRead, name: &str) -> anyhow::Result<()> {
+        let before = self.files.len();
+        for (number, line) in (1..).zip(list.lines()) {
+            let place = || format!("{name}, line {number}");
+            let line = line.with_context(place)?;
+            let entry = line.trim_end_matches('\r');
+            if !entry.trim().is_empty() {
+                self.add(entry).with_context(place)?;
+            }
+        }
+        if self.files.len() == before {
+            bail!("{name}: no paths in this list");
+        }
+        Ok(())
+    }
+}
+
+/// Returns the error about a directory without images. The hint depends on whether its subdirectories have some.
+fn no_images(directory: &Path, recursive: bool) -> anyhow::Error {
+    let error = format!(
+        "{}: no images in this directory ({})",
+        directory.display(),
+        IMAGE_EXTENSIONS.join(", ")
+    );
+    let mut below = Found {
+        files: Vec::new(),
+        recursive: true,
+    };
+    if !recursive && below.add_directory(directory).is_ok() && !below.files.is_empty() {
+        advise(
+            error,
+            format!(
+                "--recursive also takes the images of its subdirectories ({})",
+                below.files.len()
+            ),
+        )
+    } else {
+        anyhow::anyhow!(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::hints::hint_for;
+
+    /// Creates empty files with these names and returns their directory.
+    fn tree(names: &[&str]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        directory
+    }
+
+    fn names(directory: &Path, inputs: &[String], recursive: bool) -> Vec<String> {
+        let found = find_images(inputs, recursive).unwrap();
+        let relative = |path: &PathBuf| path.strip_prefix(directory).unwrap().display().to_string();
+        found.iter().map(relative).collect()
+    }
+
+    #[test]
+    fn subdirectories_are_searched_on_request_only() {
+        let tree = tree(&["b.png", "x/a.jpg", "x/y/c.PNG", "x/notes.txt"]);
+        let root = tree.path();
+        let input = [root.display().to_string()];
+        assert_eq!(names(root, &input, false), ["b.png"]);
+        assert_eq!(names(root, &input, true), ["b.png", "x/a.jpg", "x/y/c.PNG"]);
+        let pattern = [format!("{}/*", root.display())];
+        assert_eq!(names(root, &pattern, false), ["b.png"]);
+        assert_eq!(names(root, &pattern, true), names(root, &input, true));
+        let deeper = root.join("x").join("y").display().to_string();
+        assert_eq!(names(root, &[deeper], false), ["x/y/c.PNG"]);
+    }
+
+    #[test]
+    fn images_in_subdirectories_only_are_counted_in_the_hint() {
+        let tree = tree(&["x/a.jpg", "x/y/c.png"]);
+        let input = [tree.path().display().to_string()];
+        let error = find_images(&input, false).unwrap_err();
+        assert!(error.to_string().contains("no images in this directory"));
+        let hint = hint_for(&error).unwrap();
+        assert!(
+            hint.contains("--recursive") && hint.contains("(2)"),
+            "{hint}"
+        );
+        let empty = tempfile::tempdir().unwrap();
+        let input = [empty.path().display().to_string()];
+        let error = find_images(&input, false).unwrap_err();
+        assert_eq!(hint_for(&error), None);
+    }
+
+    #[test]
+    fn a_list_has_one_path_per_line_and_errors_name_the_line() {
+        let tree = tree(&["a.jpg", "d e/b.png"]);
+        let root = tree.path();
+        let list = root.join("list.txt");
+        let at = |name: &str| root.join(name).display().to_string();
+        std::fs::write(&list, format!("{}\r\n\n{}\n", at("d e"), at("a.jpg"))).unwrap();
+        let input = [format!("@{}", list.display())];
+        assert_eq!(names(root, &input, false), ["a.jpg", "d e/b.png"]);
+        std::fs::write(&list, format!("{}\n{}\n", at("a.jpg"), at("gone.jpg"))).unwrap();
+        let error = format!("{:#}", find_images(&input, false).unwrap_err());
+        assert!(error.contains("list.txt, line 2: "), "{error}");
+        assert!(error.contains("gone.jpg: no such file"), "{error}");
+        let itself = find_images(&[list.display().to_string()], false).unwrap_err();
+        let hint = hint_for(&itself).unwrap();
+        assert!(hint.ends_with(&input[0]), "{hint}");
+        std::fs::write(&list, "\n").unwrap();
+        let error = find_images(&input, false).unwrap_err().to_string();
+        assert!(
+            error.ends_with("list.txt: no paths in this list"),
+            "{error}"
+        );
+        let error = find_images(&["@gone.txt".into()], false).unwrap_err();
+        assert_eq!(error.to_string(), "gone.txt");
+    }
+}
