@@ -363,7 +363,7 @@ fn names_that_are_all_written_in_another_way_are_read_or_explained() {
         }
     });
     checked.has_warnings(&[("image-names-read", 1)]);
-    assert_eq!(fix(&set, 0)["images"][0]["file_name"], "1.jpg");
+    assert_eq!(fix(&set, 0)["images"][0]["file_name"], "train/1.jpg");
     let (_, checked) = DataSet::with(|set| {
         for image in set.train["images"].as_array_mut().unwrap() {
             let name = image["file_name"].as_str().unwrap();

@@ -26,7 +26,8 @@ const TRAIN: [&str; 3] = ["1", "2", "3"];
 const VAL: [&str; 1] = ["4"];
 
 fn put(root: &Path, name: &str, content: impl AsRef<[u8]>) {
-    let path = root.join(name);
+    // A name in the directory itself begins with the `/` behind an empty directory.
+    let path = root.join(name.trim_start_matches('/'));
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, content).unwrap();
 }
