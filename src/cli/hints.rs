@@ -91,8 +91,16 @@ fn run(error: &RunError) -> Option<String> {
         RunError::Memory(inner) => hint_of(inner),
         RunError::Evaluation(inner) => hint_of(inner),
         RunError::Training {
+            can_be_resumed: true,
+            is_saved: false,
+            ..
+        } => Some(
+            "nothing was saved; run the same command again once the cause is removed".to_string(),
+        ),
+        RunError::Training {
             run,
             can_be_resumed: true,
+            is_saved: true,
             is_about_one_image,
             ..
         } => {
@@ -573,6 +581,7 @@ mod tests {
             source: "a.jpg: truncated".into(),
             run: "runs/a".into(),
             can_be_resumed: true,
+            is_saved: true,
             is_about_one_image: true,
         };
         let hint = hint_for(&error.into()).unwrap();
