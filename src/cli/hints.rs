@@ -324,6 +324,9 @@ fn data_hint(error: &DataError) -> Option<String> {
         DataError::ClassNamesDiffer { .. } => {
             Some("give the classes the same names in both".into())
         }
+        DataError::SameClassName { .. } => {
+            Some("give each class a name of its own, or merge the two under one id".into())
+        }
         DataError::NoValidationLabels { .. } => {
             Some("`sedet data download imagenet-val-list` downloads the labels".into())
         }

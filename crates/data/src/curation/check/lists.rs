@@ -2,14 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::boxes::ImageSize;
+use crate::boxes::{EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE};
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
 use crate::text::count;
 
-/// Tolerance in pixels; a box that exceeds its image by no more is rounded, or counts from 1.
-const EDGE_TOLERANCE: f64 = 1.0;
-/// Largest plausible side in pixels; the largest image that can be decoded has sides of 18,900.
-const LARGEST_COORDINATE: f64 = 1e6;
 /// Minimum number of boxes from which the meaning of their numbers can be inferred.
 const FEWEST_TO_JUDGE: usize = 10;
 
