@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::data::dataset_argument;
+use super::quoted;
 use sedet_core::backbones::summary::TooSmall;
 use sedet_core::backbones::zoo::ZooError;
 use sedet_core::config::ConfigError;
@@ -111,20 +112,21 @@ fn run(error: &RunError) -> Option<String> {
             };
             Some(format!(
                 "progress saved; resume with: sedet train --resume {}{skip}",
-                run.display()
+                quoted(run.display())
             ))
         }
         RunError::DatasetChanged {
             dataset,
             checkpoint,
         } => Some(format!(
-            "restore the data, or begin a new run from its weights: sedet train --dataset {dataset} \
-             --weights {} --output NEW",
-            checkpoint.display()
+            "restore the data, or begin a new run from its weights: sedet train --dataset {} --weights {} \
+             --output NEW",
+            quoted(dataset),
+            quoted(checkpoint.display())
         )),
         RunError::DatasetMoved { run, .. } => Some(format!(
             "name its new place: sedet train --resume {} --dataset PATH (or --data-dir DIR)",
-            run.display()
+            quoted(run.display())
         )),
         RunError::FrozenBackbone { .. } => Some(
             "omit --backbone to train the network of the weights, or train all layers with --config small \
@@ -132,6 +134,7 @@ fn run(error: &RunError) -> Option<String> {
                 .to_string(),
         ),
         RunError::NoBoxes { dataset, .. } => {
+            let dataset = quoted(dataset);
             Some(format!("`sedet data check {dataset}` lists what was read"))
         }
         _ => None,
@@ -142,7 +145,7 @@ fn run_directory(error: &RunDirError) -> Option<String> {
     match error {
         RunDirError::Exists { path } => Some(format!(
             "continue it with --resume {}, or choose another --output",
-            path.display()
+            quoted(path.display())
         )),
         RunDirError::NotEmpty { .. } => {
             Some("choose another --output; nothing was changed".to_string())
@@ -189,7 +192,7 @@ fn model(error: &ModelError) -> Option<String> {
     match error {
         ModelError::Untrained { path, .. } => Some(format!(
             "train it: sedet train --weights {} --dataset DATASET",
-            path.display()
+            quoted(path.display())
         )),
         ModelError::Load(inner) => hint_of(inner),
         _ => None,
@@ -305,7 +308,7 @@ fn local_directory(name: &str) -> Option<String> {
 /// Returns how to download a named dataset into the data directory that was given.
 fn download_hint(name: &str, data_dir: Option<&Path>) -> Option<String> {
     let option = match data_dir {
-        Some(directory) => format!(" --data-dir {}", directory.display()),
+        Some(directory) => format!(" --data-dir {}", quoted(directory.display())),
         None => String::new(),
     };
     let command = format!("`sedet data download {name}{option}`");
@@ -334,7 +337,7 @@ fn data_hint(error: &DataError) -> Option<String> {
         DataError::Annotations { path, .. } if path.is_file() => Some(format!(
             "`sedet data check {}` lists all problems of the file; with --fix FILE it writes a \
              corrected copy",
-            path.display()
+            quoted(path.display())
         )),
         _ => None,
     }

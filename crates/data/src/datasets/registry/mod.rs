@@ -512,7 +512,8 @@ impl AnyDatasetName {
         Ok(absolute.join(LIST_SEPARATOR))
     }
 
-    /// Returns a short name for output directories: the last part of a path, without extension.
+    /// Returns a short name for output directories: the last part of a path, without extension; for `.` and
+    /// `..` that of the directory they stand for.
     pub fn short_name(name: &str) -> String {
         let parts = match list_of(name) {
             Some(parts) if !Path::new(name).exists() => parts,
@@ -522,12 +523,15 @@ impl AnyDatasetName {
             .into_iter()
             .map(|part| {
                 let path = Path::new(part);
-                let path = match path.file_stem() {
-                    // `cells/data.yaml` is the dataset of `cells`.
-                    Some(_) if path.is_file() => path.parent().and_then(Path::file_name),
-                    _ => path.file_name(),
+                // `cells/data.yaml` is the dataset of `cells`.
+                let directory = match path.parent() {
+                    Some(parent) if path.is_file() && parent.as_os_str().is_empty() => Path::new("."),
+                    Some(parent) if path.is_file() => parent,
+                    _ => path,
                 };
-                path.map_or_else(
+                let name = directory.file_name().map(ToOwned::to_owned);
+                let name = name.or_else(|| Some(directory.canonicalize().ok()?.file_name()?.to_owned()));
+                name.map_or_else(
                     || "run".to_owned(),
                     |name| name.to_string_lossy().into_owned(),
                 )
@@ -681,6 +685,21 @@ mod tests {
             text.starts_with("y.json: no such file or directory"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_run_is_named_after_the_directory_of_the_dataset() {
+        let dir = tempfile::tempdir().unwrap();
+        let cells = dir.path().join("cells");
+        std::fs::create_dir_all(cells.join("images")).unwrap();
+        std::fs::write(cells.join("data.yaml"), "").unwrap();
+        for part in ["", ".", "data.yaml", "images/.."] {
+            let path = cells.join(part).display().to_string();
+            assert_eq!(AnyDatasetName::short_name(&path), "cells", "{path}");
+        }
+        let here = std::env::current_dir().unwrap();
+        let here = here.file_name().unwrap().to_str().unwrap();
+        assert_eq!(AnyDatasetName::short_name("."), here);
     }
 
     /// Writes an annotation file of one image, as Roboflow places it.
