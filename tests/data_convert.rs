@@ -282,8 +282,13 @@ fn a_conversion_into_its_input_is_refused() {
     ] {
         let (from, output) = (text(from), text(&output));
         fails_with(
-            &["data", "convert", &from, "--to", "yolo", "--output", &output],
-            &["is or contains a part of the input", "choose another --output"],
+            &[
+                "data", "convert", &from, "--to", "yolo", "--output", &output,
+            ],
+            &[
+                "is or contains a part of the input",
+                "choose another --output",
+            ],
         );
     }
     assert!(!source.join("yolo").exists());

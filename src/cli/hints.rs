@@ -99,19 +99,28 @@ fn run(error: &RunError) -> Option<String> {
             "nothing was saved; run the same command again once the cause is removed".to_string(),
         ),
         RunError::Training {
+            source,
+            dataset,
             run,
             can_be_resumed: true,
             is_saved: true,
             is_about_one_image,
-            ..
         } => {
-            let skip = if *is_about_one_image {
-                " (add --on-bad-image skip to skip unreadable images)"
+            // Where one size is wrong, others are usually too.
+            let (check, skipped) = if is_about_size(source.as_ref()) {
+                let dataset = quoted(dataset);
+                let check = format!("`sedet data check {dataset}` lists all such images; ");
+                (check, "such")
             } else {
-                ""
+                (String::new(), "unreadable")
+            };
+            let skip = if *is_about_one_image {
+                format!(" (add --on-bad-image skip to skip {skipped} images)")
+            } else {
+                String::new()
             };
             Some(format!(
-                "progress saved; resume with: sedet train --resume {}{skip}",
+                "{check}progress saved; resume with: sedet train --resume {}{skip}",
                 quoted(run.display())
             ))
         }
@@ -139,6 +148,16 @@ fn run(error: &RunError) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Returns whether training ended because of an image of another size than its annotations say.
+fn is_about_size(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(TrainError::Task(ModelError::Data(
+            DataError::SizeMismatch { .. }
+        )))
+    )
 }
 
 fn run_directory(error: &RunDirError) -> Option<String> {
@@ -515,6 +534,7 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+    use sedet_data::boxes::ImageSize;
 
     #[test]
     fn a_hint_is_found_below_any_context() {
@@ -585,6 +605,7 @@ mod tests {
     fn a_run_that_stopped_at_an_image_can_be_resumed_without_it() {
         let error = RunError::Training {
             source: "a.jpg: truncated".into(),
+            dataset: "cells".into(),
             run: "runs/a".into(),
             can_be_resumed: true,
             is_saved: true,
@@ -595,6 +616,46 @@ mod tests {
             hint,
             "progress saved; resume with: sedet train --resume runs/a (add --on-bad-image skip to skip \
              unreadable images)"
+        );
+    }
+
+    #[test]
+    fn a_run_that_stopped_at_a_size_is_checked_first() {
+        let size = |height| ImageSize::new(height, 40);
+        let mismatch = DataError::SizeMismatch {
+            image: "a.jpg".into(),
+            decoded: size(30),
+            annotated: size(60),
+        };
+        let error = RunError::Training {
+            source: Box::new(TrainError::Task(ModelError::Data(mismatch))),
+            dataset: "my cells".into(),
+            run: "runs/a".into(),
+            can_be_resumed: true,
+            is_saved: true,
+            is_about_one_image: true,
+        };
+        let hint = hint_for(&error.into()).unwrap();
+        assert_eq!(
+            hint,
+            "`sedet data check 'my cells'` lists all such images; progress saved; resume with: sedet train \
+             --resume runs/a (add --on-bad-image skip to skip such images)"
+        );
+    }
+
+    #[test]
+    fn a_run_without_a_checkpoint_cannot_be_resumed() {
+        let error = RunError::Training {
+            source: "disk full".into(),
+            dataset: "cells".into(),
+            run: "runs/a".into(),
+            can_be_resumed: true,
+            is_saved: false,
+            is_about_one_image: false,
+        };
+        assert_eq!(
+            hint_for(&error.into()).as_deref(),
+            Some("nothing was saved; run the same command again once the cause is removed")
         );
     }
 

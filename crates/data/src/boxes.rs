@@ -31,7 +31,7 @@ impl std::fmt::Display for ImageSize {
 }
 
 /// Largest plausible coordinate in pixels; the largest image that can be decoded has sides of 18,900.
-pub const LARGEST_COORDINATE: f64 = 1e6;
+pub(crate) const LARGEST_COORDINATE: f64 = 1e6;
 
 /// Tolerance in pixels; a box that exceeds its image by no more is rounded, or counts from 1.
 pub(crate) const EDGE_TOLERANCE: f64 = 1.0;

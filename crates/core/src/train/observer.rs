@@ -172,7 +172,10 @@ impl fmt::Display for Notice {
                 }
                 if *invalid > 0 {
                     let boxes = count(*invalid, "box");
-                    write!(f, ", {boxes} with invalid coordinates (NaN, negative sides or above 1,000,000 px)")?;
+                    write!(
+                        f,
+                        ", {boxes} with invalid coordinates (NaN, negative sides or above 1,000,000 px)"
+                    )?;
                 }
                 Ok(())
             }

@@ -255,7 +255,11 @@ pub fn suspicious(store: &AnnotationStore) -> Vec<String> {
         for annotation in store.annotations(index) {
             let b = annotation.box_in_image;
             let corners = [b.x1, b.y1, b.x2, b.y2];
-            let key = (corners.map(f32::to_bits), annotation.class, annotation.is_crowd);
+            let key = (
+                corners.map(f32::to_bits),
+                annotation.class,
+                annotation.is_crowd,
+            );
             twice += usize::from(!seen.insert(key));
             let clipped = b.clip(image.size);
             let clipped = [clipped.x1, clipped.y1, clipped.x2, clipped.y2];

@@ -259,6 +259,8 @@ pub enum RunError {
     Training {
         /// What happened.
         source: Box<dyn std::error::Error + Send + Sync>,
+        /// The dataset.
+        dataset: String,
         /// The directory of the run.
         run: PathBuf,
         /// Whether the run can go on once the cause is removed.
@@ -680,6 +682,7 @@ fn run_kind<K: RunKind>(
     };
     report_skipped(&run, &task.skipped(), observer)?;
     let outcome = outcome.map_err(|error| RunError::Training {
+        dataset: launch.dataset.clone(),
         run: run.path.clone(),
         can_be_resumed: error.can_be_resumed(),
         is_saved: RunDir::open(&run.path).is_ok(),

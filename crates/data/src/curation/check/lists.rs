@@ -480,11 +480,7 @@ fn check_unused(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
 
 /// Checks that training and evaluation have a box to work with. Training ignores boxes that the default
 /// [`TargetFilter`] drops.
-pub(super) fn check_any_box(
-    split: &CheckedSplit,
-    is_trained: bool,
-    diagnostics: &mut Diagnostics,
-) {
+pub(super) fn check_any_box(split: &CheckedSplit, is_trained: bool, diagnostics: &mut Diagnostics) {
     let places = Places::of(split);
     let min_side = f64::from(TargetFilter::default().min_side);
     let mut objects = split.objects.kept().map(|(_, object)| object);

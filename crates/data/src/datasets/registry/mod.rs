@@ -525,12 +525,15 @@ impl AnyDatasetName {
                 let path = Path::new(part);
                 // `cells/data.yaml` is the dataset of `cells`.
                 let directory = match path.parent() {
-                    Some(parent) if path.is_file() && parent.as_os_str().is_empty() => Path::new("."),
+                    Some(parent) if path.is_file() && parent.as_os_str().is_empty() => {
+                        Path::new(".")
+                    }
                     Some(parent) if path.is_file() => parent,
                     _ => path,
                 };
                 let name = directory.file_name().map(ToOwned::to_owned);
-                let name = name.or_else(|| Some(directory.canonicalize().ok()?.file_name()?.to_owned()));
+                let name =
+                    name.or_else(|| Some(directory.canonicalize().ok()?.file_name()?.to_owned()));
                 name.map_or_else(
                     || "run".to_owned(),
                     |name| name.to_string_lossy().into_owned(),
@@ -741,10 +744,15 @@ mod tests {
         let twice = [annotation(1), annotation(2)].join(",");
         write_coco(&dir.path().join("train"), category, &twice);
         write_coco(&dir.path().join("valid"), category, &annotation(1));
-        let (train, val) = DatasetName::Directory(dir.path().into()).open(None).unwrap();
+        let (train, val) = DatasetName::Directory(dir.path().into())
+            .open(None)
+            .unwrap();
         let expected = "train: 1 box is a duplicate";
         let notes = train.dataset.notes();
-        assert!(notes.iter().any(|note| note.starts_with(expected)), "{notes:?}");
+        assert!(
+            notes.iter().any(|note| note.starts_with(expected)),
+            "{notes:?}"
+        );
         assert_eq!(val.dataset.notes(), [""; 0]);
     }
 
@@ -762,8 +770,11 @@ mod tests {
         let images = dir.path().join("images");
         std::fs::create_dir(&images).unwrap();
         RgbImage::new(40, 30).save(images.join("a.png")).unwrap();
-        let (_, val) = DatasetName::Directory(dir.path().into()).open(None).unwrap();
-        let expected = "val: 1 of 1 image is also in train, so that the metrics are those of training images";
+        let (_, val) = DatasetName::Directory(dir.path().into())
+            .open(None)
+            .unwrap();
+        let expected =
+            "val: 1 of 1 image is also in train, so that the metrics are those of training images";
         let notes = val.dataset.notes();
         assert!(notes.iter().any(|note| note == expected), "{notes:?}");
     }
