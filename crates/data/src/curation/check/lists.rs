@@ -483,6 +483,11 @@ fn check_unused(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
 pub(super) fn check_any_box(split: &CheckedSplit, is_trained: bool, diagnostics: &mut Diagnostics) {
     let places = Places::of(split);
     let min_side = f64::from(TargetFilter::default().min_side);
+    // The numbers of such a file are no pixels, which is reported.
+    let is_in_pixels = ![Kind::BoxesAreCorners, Kind::BoxesAreFractions]
+        .iter()
+        .filter_map(|kind| diagnostics.of(*kind))
+        .any(|group| group.by_split.iter().any(|(name, _)| *name == split.name));
     let mut objects = split.objects.kept().map(|(_, object)| object);
     let is_large = |object: &RawAnnotation, xywh| {
         let size = places
@@ -495,7 +500,7 @@ pub(super) fn check_any_box(split: &CheckedSplit, is_trained: bool, diagnostics:
     };
     let is_usable = |object: &RawAnnotation| {
         let xywh = object.xywh.filter(|_| !object.is_crowd);
-        xywh.is_some_and(|xywh| !is_trained || is_large(object, xywh))
+        xywh.is_some_and(|xywh| !(is_trained && is_in_pixels) || is_large(object, xywh))
     };
     // Boxes that were dropped are reported with the reason.
     let is_dropped = split.objects.kept().count() < split.objects.len();
