@@ -73,6 +73,12 @@ fn completions_and_manual_pages_cover_every_subcommand() {
     let pages = std::fs::read_dir(&output).unwrap().count();
     let message = String::from_utf8(written.stderr).unwrap();
     assert_eq!(message, format!("wrote {pages} pages to {output}\n"));
+    let again = sedet(&["man", "--output", &output]);
+    let message = String::from_utf8(again.stderr).unwrap();
+    assert_eq!(
+        message,
+        format!("wrote {pages} pages to {output}; replaced {pages} earlier pages\n")
+    );
     for (page, part) in [
         ("sedet.1", "SEDET_DATA"),
         ("sedet-train.1", "Examples:"),

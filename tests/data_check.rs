@@ -383,6 +383,25 @@ fn a_split_without_any_box_is_an_error() {
 }
 
 #[test]
+fn a_split_with_nothing_but_boxes_that_training_ignores_is_an_error() {
+    let (_, checked) = DataSet::with(|set| {
+        for object in set.train["annotations"].as_array_mut().unwrap() {
+            object["bbox"][2] = 0.5.into();
+            object["area"] = 0.5.into();
+        }
+    });
+    checked.has_errors(&[("no-boxes", 1)]);
+    // Such boxes count in an evaluation.
+    let (_, checked) = DataSet::with(|set| {
+        for object in set.val["annotations"].as_array_mut().unwrap() {
+            object["bbox"][2] = 0.5.into();
+            object["area"] = 0.5.into();
+        }
+    });
+    checked.has_errors(&[]);
+}
+
+#[test]
 fn names_that_are_all_written_in_another_way_are_read_or_explained() {
     let (set, checked) = DataSet::with(|set| {
         for image in set.train["images"].as_array_mut().unwrap() {

@@ -270,6 +270,31 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
 }
 
 #[test]
+fn a_conversion_into_its_input_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("coco");
+    coco_directory(&source);
+    let json = source.join("train.json");
+    for (from, output) in [
+        (&source, source.join("yolo")),
+        (&json, source.join("yolo")),
+        (&source, dir.path().to_owned()),
+    ] {
+        let (from, output) = (text(from), text(&output));
+        fails_with(
+            &[
+                "data", "convert", &from, "--to", "yolo", "--output", &output,
+            ],
+            &[
+                "is or contains a part of the input",
+                "choose another --output",
+            ],
+        );
+    }
+    assert!(!source.join("yolo").exists());
+}
+
+#[test]
 fn annotations_alone_are_verified_and_leave_no_image() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = dataset(dir.path(), &[], ImageSize::new(20, 30));
@@ -448,7 +473,8 @@ fn malicious_xml_is_rejected_in_one_line() {
     let photo = image::RgbImage::new(8, 8);
     photo.save(dir.path().join("JPEGImages/a.jpg")).unwrap();
     let path = dir.path().join("Annotations/a.xml");
-    let out = text(&dir.path().join("out"));
+    let outside = tempfile::tempdir().unwrap();
+    let out = text(&outside.path().join("out"));
     let bomb = "<!DOCTYPE a [<!ENTITY b \"xxxxxxxxxx\"><!ENTITY c \"&b;&b;&b;&b;\">]><annotation>&c;</annotation>";
     for xml in [
         bomb.to_owned(),

@@ -148,6 +148,32 @@ fn a_checkpoint_that_cannot_be_written_leaves_the_previous_one() {
 }
 
 #[test]
+fn a_run_without_any_checkpoint_does_not_claim_one() {
+    let classifier = Classifier::new();
+    let run = classifier.run("never");
+    let limited = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_sedet"))
+        .args(classifier.start(&run))
+        .output()
+        .unwrap();
+    assert_eq!(limited.status.code(), Some(1), "{limited:?}");
+    let stderr_text = stderr(&limited);
+    assert!(
+        stderr_text.contains("last.safetensors: checkpoint not written")
+            && stderr_text.contains("hint: nothing was saved; run the same command again"),
+        "{stderr_text}"
+    );
+    for claim in ["intact", "progress saved", "--resume"] {
+        assert!(!stderr_text.contains(claim), "{claim} in {stderr_text}");
+    }
+    assert!(!run.join("checkpoints/last.safetensors").exists());
+    // The hint holds: the same command begins the run.
+    succeeds(&classifier.start(&run));
+    assert_same(&Ended::of(&run), &classifier.uninterrupted());
+}
+
+#[test]
 fn a_read_only_directory_is_reported_before_training() {
     let classifier = Classifier::new();
     let start = classifier.start(Path::new("/proc/sedet-run"));

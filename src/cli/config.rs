@@ -8,7 +8,9 @@ use toml::{Table, Value};
 use super::hints::usage;
 use super::print_out;
 use super::terminal::{self, wrapped};
-use sedet_core::config::reference::{KeyDefault, KeyReference, key_reference, table_reference};
+use sedet_core::config::reference::{
+    KeyDefault, KeyReference, key_reference, same_name_elsewhere, table_reference,
+};
 use sedet_core::config::{
     ClassificationConfig, ConfigError, DetectionConfig, RECIPES, Recipe, Task, commented, table_of,
     task_of,
@@ -126,10 +128,13 @@ fn list(args: &ListArgs) -> anyhow::Result<String> {
         known.extend(tables.keys().map(String::as_str));
         return Err(match all.iter().find(|key| is_within(&key.key, wanted)) {
             Some(key) => usage(format!("{wanted} is a key of {} only", names(&key.tasks))),
-            None => usage(format!(
-                "unknown key '{wanted}'{}",
-                did_you_mean(wanted, &known)
-            )),
+            None => {
+                let suggestion = match same_name_elsewhere(wanted) {
+                    Some(elsewhere) => format!(" (did you mean '{elsewhere}'?)"),
+                    None => did_you_mean(wanted, &known),
+                };
+                usage(format!("unknown key '{wanted}'{suggestion}"))
+            }
         });
     }
     if args.json {
@@ -360,6 +365,10 @@ mod tests {
         assert_eq!(
             message,
             "unknown key 'train.epoch' (did you mean 'train.epochs'?)"
+        );
+        assert_eq!(
+            keys("optimizer").unwrap_err(),
+            "unknown key 'optimizer' (did you mean 'train.optimizer'?)"
         );
     }
 

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::data::dataset_argument;
+use super::quoted;
 use sedet_core::backbones::summary::TooSmall;
 use sedet_core::backbones::zoo::ZooError;
 use sedet_core::config::ConfigError;
@@ -91,32 +92,50 @@ fn run(error: &RunError) -> Option<String> {
         RunError::Memory(inner) => hint_of(inner),
         RunError::Evaluation(inner) => hint_of(inner),
         RunError::Training {
+            can_be_resumed: true,
+            is_saved: false,
+            ..
+        } => Some(
+            "nothing was saved; run the same command again once the cause is removed".to_string(),
+        ),
+        RunError::Training {
+            source,
+            dataset,
             run,
             can_be_resumed: true,
+            is_saved: true,
             is_about_one_image,
-            ..
         } => {
-            let skip = if *is_about_one_image {
-                " (add --on-bad-image skip to skip unreadable images)"
+            // Where one size is wrong, others are usually too.
+            let (check, skipped) = if is_about_size(source.as_ref()) {
+                let dataset = quoted(dataset);
+                let check = format!("`sedet data check {dataset}` lists all such images; ");
+                (check, "such")
             } else {
-                ""
+                (String::new(), "unreadable")
+            };
+            let skip = if *is_about_one_image {
+                format!(" (add --on-bad-image skip to skip {skipped} images)")
+            } else {
+                String::new()
             };
             Some(format!(
-                "progress saved; resume with: sedet train --resume {}{skip}",
-                run.display()
+                "{check}progress saved; resume with: sedet train --resume {}{skip}",
+                quoted(run.display())
             ))
         }
         RunError::DatasetChanged {
             dataset,
             checkpoint,
         } => Some(format!(
-            "restore the data, or begin a new run from its weights: sedet train --dataset {dataset} \
-             --weights {} --output NEW",
-            checkpoint.display()
+            "restore the data, or begin a new run from its weights: sedet train --dataset {} --weights {} \
+             --output NEW",
+            quoted(dataset),
+            quoted(checkpoint.display())
         )),
         RunError::DatasetMoved { run, .. } => Some(format!(
             "name its new place: sedet train --resume {} --dataset PATH (or --data-dir DIR)",
-            run.display()
+            quoted(run.display())
         )),
         RunError::FrozenBackbone { .. } => Some(
             "omit --backbone to train the network of the weights, or train all layers with --config small \
@@ -124,17 +143,28 @@ fn run(error: &RunError) -> Option<String> {
                 .to_string(),
         ),
         RunError::NoBoxes { dataset, .. } => {
+            let dataset = quoted(dataset);
             Some(format!("`sedet data check {dataset}` lists what was read"))
         }
         _ => None,
     }
 }
 
+/// Returns whether training ended because of an image of another size than its annotations say.
+fn is_about_size(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(TrainError::Task(ModelError::Data(
+            DataError::SizeMismatch { .. }
+        )))
+    )
+}
+
 fn run_directory(error: &RunDirError) -> Option<String> {
     match error {
         RunDirError::Exists { path } => Some(format!(
             "continue it with --resume {}, or choose another --output",
-            path.display()
+            quoted(path.display())
         )),
         RunDirError::NotEmpty { .. } => {
             Some("choose another --output; nothing was changed".to_string())
@@ -181,7 +211,7 @@ fn model(error: &ModelError) -> Option<String> {
     match error {
         ModelError::Untrained { path, .. } => Some(format!(
             "train it: sedet train --weights {} --dataset DATASET",
-            path.display()
+            quoted(path.display())
         )),
         ModelError::Load(inner) => hint_of(inner),
         _ => None,
@@ -297,7 +327,7 @@ fn local_directory(name: &str) -> Option<String> {
 /// Returns how to download a named dataset into the data directory that was given.
 fn download_hint(name: &str, data_dir: Option<&Path>) -> Option<String> {
     let option = match data_dir {
-        Some(directory) => format!(" --data-dir {}", directory.display()),
+        Some(directory) => format!(" --data-dir {}", quoted(directory.display())),
         None => String::new(),
     };
     let command = format!("`sedet data download {name}{option}`");
@@ -316,6 +346,9 @@ fn data_hint(error: &DataError) -> Option<String> {
         DataError::ClassNamesDiffer { .. } => {
             Some("give the classes the same names in both".into())
         }
+        DataError::SameClassName { .. } => {
+            Some("give each class a name of its own, or merge the two under one id".into())
+        }
         DataError::NoValidationLabels { .. } => {
             Some("`sedet data download imagenet-val-list` downloads the labels".into())
         }
@@ -323,7 +356,7 @@ fn data_hint(error: &DataError) -> Option<String> {
         DataError::Annotations { path, .. } if path.is_file() => Some(format!(
             "`sedet data check {}` lists all problems of the file; with --fix FILE it writes a \
              corrected copy",
-            path.display()
+            quoted(path.display())
         )),
         _ => None,
     }
@@ -501,6 +534,7 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+    use sedet_data::boxes::ImageSize;
 
     #[test]
     fn a_hint_is_found_below_any_context() {
@@ -571,8 +605,10 @@ mod tests {
     fn a_run_that_stopped_at_an_image_can_be_resumed_without_it() {
         let error = RunError::Training {
             source: "a.jpg: truncated".into(),
+            dataset: "cells".into(),
             run: "runs/a".into(),
             can_be_resumed: true,
+            is_saved: true,
             is_about_one_image: true,
         };
         let hint = hint_for(&error.into()).unwrap();
@@ -580,6 +616,46 @@ mod tests {
             hint,
             "progress saved; resume with: sedet train --resume runs/a (add --on-bad-image skip to skip \
              unreadable images)"
+        );
+    }
+
+    #[test]
+    fn a_run_that_stopped_at_a_size_is_checked_first() {
+        let size = |height| ImageSize::new(height, 40);
+        let mismatch = DataError::SizeMismatch {
+            image: "a.jpg".into(),
+            decoded: size(30),
+            annotated: size(60),
+        };
+        let error = RunError::Training {
+            source: Box::new(TrainError::Task(ModelError::Data(mismatch))),
+            dataset: "my cells".into(),
+            run: "runs/a".into(),
+            can_be_resumed: true,
+            is_saved: true,
+            is_about_one_image: true,
+        };
+        let hint = hint_for(&error.into()).unwrap();
+        assert_eq!(
+            hint,
+            "`sedet data check 'my cells'` lists all such images; progress saved; resume with: sedet train \
+             --resume runs/a (add --on-bad-image skip to skip such images)"
+        );
+    }
+
+    #[test]
+    fn a_run_without_a_checkpoint_cannot_be_resumed() {
+        let error = RunError::Training {
+            source: "disk full".into(),
+            dataset: "cells".into(),
+            run: "runs/a".into(),
+            can_be_resumed: true,
+            is_saved: false,
+            is_about_one_image: false,
+        };
+        assert_eq!(
+            hint_for(&error.into()).as_deref(),
+            Some("nothing was saved; run the same command again once the cause is removed")
         );
     }
 

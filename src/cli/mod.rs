@@ -229,6 +229,17 @@ fn plain(message: &str) -> String {
         .replace("Permission denied (os error 13)", "permission denied")
 }
 
+/// Quotes an argument of a command that is shown to be copied, if a shell would split or expand it.
+fn quoted(argument: impl std::fmt::Display) -> String {
+    let text = argument.to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./+:,@%=\\".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 /// Parses the value of an option that is a whole number.
 fn whole_number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
     text.parse()
@@ -296,6 +307,20 @@ fn print_out(text: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arguments_that_a_shell_would_split_are_quoted() {
+        for (argument, expected) in [
+            ("runs/cells", "runs/cells"),
+            ("runs/größe_2,b", "runs/größe_2,b"),
+            ("my photos/", "'my photos/'"),
+            ("it's", "'it'\\''s'"),
+            ("~/a", "'~/a'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(argument), expected);
+        }
+    }
 
     #[test]
     fn a_cause_appears_once_whether_or_not_the_error_quotes_it() {

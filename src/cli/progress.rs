@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 use super::console::{debug, problem, shows_status, status};
+use super::quoted;
 use super::report::report_skipped;
 use sedet_core::train::engine::{EpochEvaluation, EpochReport, StepReport};
 use sedet_core::train::observer::{Notice, Observer};
@@ -329,8 +330,8 @@ impl Observer for ConsoleProgress {
                 self.line(&format!(
                     "hint: to train longer: sedet train --resume {} --epochs N with N above {epochs}; for a new \
                      run: sedet train --weights {} --dataset DATASET --output NEW",
-                    run.display(),
-                    best.display()
+                    quoted(run.display()),
+                    quoted(best.display())
                 ));
             }
             Notice::StoppedEarly | Notice::TimeLimit => {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::progress::ConsoleProgress;
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, problem, status, stop_on_ctrl_c, whole_number};
+use super::{DeviceArgs, print_out, problem, quoted, status, stop_on_ctrl_c, whole_number};
 use sedet_core::report::Evaluation;
 use sedet_core::train::engine::Outcome;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
@@ -136,7 +136,7 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let report = train::run(&request, &mut progress);
     drop(progress);
     let report = report?;
-    let resume = format!("sedet train --resume {}", report.run.path.display());
+    let resume = format!("sedet train --resume {}", quoted(report.run.path.display()));
     if report.outcome == Outcome::TimeUp {
         status!("resume with: {resume}");
     }
@@ -160,9 +160,10 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
 /// Formats where the results are and the commands that use them.
 fn next_steps(report: &TrainReport, result: &RunResult) -> String {
     let best = report.run.best_checkpoint();
-    let best = best.display();
+    let shown = best.display();
+    let best = quoted(&shown);
     let mut text = format!(
-        "best checkpoint (after {} of training): {best}\n",
+        "best checkpoint (after {} of training): {shown}\n",
         duration(result.seconds)
     );
     if let Some(directory) = result.samples.first().and_then(|file| file.parent()) {
@@ -174,12 +175,12 @@ fn next_steps(report: &TrainReport, result: &RunResult) -> String {
         Evaluation::Classification(_) => "",
     };
     let data_dir = match &report.data_dir {
-        Some(directory) => format!(" --data-dir {}", directory.display()),
+        Some(directory) => format!(" --data-dir {}", quoted(directory.display())),
         None => String::new(),
     };
     text + &format!(
         "\nnext:\n  sedet predict --checkpoint {best} IMAGE...{output}\n  \
          sedet eval --checkpoint {best} --dataset {}{data_dir}",
-        report.dataset
+        quoted(&report.dataset)
     )
 }

@@ -30,6 +30,12 @@ impl std::fmt::Display for ImageSize {
     }
 }
 
+/// Largest plausible coordinate in pixels; the largest image that can be decoded has sides of 18,900.
+pub(crate) const LARGEST_COORDINATE: f64 = 1e6;
+
+/// Tolerance in pixels; a box that exceeds its image by no more is rounded, or counts from 1.
+pub(crate) const EDGE_TOLERANCE: f64 = 1.0;
+
 /// An axis-aligned box, top-left and bottom-right corner, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct BoxXyxy {
@@ -84,6 +90,19 @@ impl BoxXyxy {
         [self.x1, self.y1, self.x2, self.y2]
             .iter()
             .all(|v| v.is_finite())
+    }
+
+    /// Returns whether a coordinate is NaN, infinite or implausible, or a side is negative.
+    pub fn is_invalid(self) -> bool {
+        let values = self.to_xywh();
+        let is_plausible = |value: f32| f64::from(value).abs() <= LARGEST_COORDINATE;
+        !values.into_iter().all(is_plausible) || self.width() < 0.0 || self.height() < 0.0
+    }
+
+    /// Returns whether no part of the box is in an image.
+    pub fn is_outside(self, size: ImageSize) -> bool {
+        let (w, h) = (size.width as f32, size.height as f32);
+        self.x1 >= w || self.y1 >= h || self.x2 <= 0.0 || self.y2 <= 0.0
     }
 
     /// Clips the box to an image, as torchvision's `clip_boxes_to_image`.

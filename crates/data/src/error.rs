@@ -117,6 +117,19 @@ pub enum DataError {
         difference: String,
     },
 
+    /// Two classes of a dataset have the same name.
+    #[error("{dataset}: two classes have the name `{class}` (ids {first} and {second})")]
+    SameClassName {
+        /// The dataset.
+        dataset: String,
+        /// The name.
+        class: String,
+        /// The id of the first class.
+        first: u64,
+        /// The id of the second class.
+        second: u64,
+    },
+
     /// A panic occurred while an image was prepared.
     #[error("{image}: preparing this image panicked: {message}")]
     Panicked {

@@ -12,7 +12,7 @@ use crate::cli::print_out;
 use crate::cli::report::with_bar;
 use crate::cli::{problem, status};
 use sedet_data::annotations::format::{DatasetFiles, FORMATS, Format, format_of_key};
-use sedet_data::curation::convert::{Images, write_dataset};
+use sedet_data::curation::convert::{Images, refuse_input, write_dataset};
 use sedet_data::datasets::registry::{DatasetName, Recognition};
 use sedet_data::text::count;
 
@@ -32,7 +32,7 @@ pub(super) struct ConvertArgs {
     /// Annotation format to write
     #[arg(long, value_parser = format())]
     to: Format,
-    /// Output directory; must be empty or not exist
+    /// Output directory, outside of the source; must be empty or not exist
     #[arg(long)]
     output: PathBuf,
     /// How to place images: copy, hard-link, or leave (annotations only)
@@ -94,6 +94,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     if files.format == args.to {
         anyhow::bail!("{root}: already in the format {}", args.to);
     }
+    refuse_input(&args.output, &files.root)?;
     let recognized = Recognition::of_files(std::slice::from_ref(&files));
     status!("{root}: {}", recognized.kind());
     let read = files.read()?;
@@ -102,6 +103,9 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         recognized.with_annotations(&read.splits).contents()
     );
     for split in &read.splits {
+        if images != Images::Leave {
+            refuse_input(&args.output, &split.image_root)?;
+        }
         for note in &split.notes {
             problem!("{root}: {}: {note}", split.split);
         }

@@ -10,7 +10,7 @@ use indicatif::DecimalBytes;
 use crate::cli::hints::usage;
 use crate::cli::print_out;
 use crate::cli::progress::{Meter, Unit};
-use crate::cli::status;
+use crate::cli::{quoted, status};
 use sedet_data::datasets::blood_cells::{BASE_URL, download_blood_cells};
 use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
 use sedet_data::datasets::sources::{
@@ -103,7 +103,7 @@ fn download_from_table(
     status!(
         "next: {} --data-dir {}",
         source.next_command,
-        base.display()
+        quoted(base.display())
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -145,7 +145,7 @@ fn download_bccd(base: &Path, args: &DownloadArgs) -> anyhow::Result<ExitCode> {
         } else {
             ""
         },
-        base.display()
+        quoted(base.display())
     );
     Ok(ExitCode::SUCCESS)
 }

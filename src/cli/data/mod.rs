@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::status;
+use super::{quoted, status};
 use sedet_data::datasets::registry::{AnyDatasetName, DatasetName};
 
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ pub(super) fn dataset_argument(directory: &Path) -> String {
     if AnyDatasetName::is_named(&name) {
         format!("./{name}")
     } else {
-        name
+        quoted(name)
     }
 }
 
@@ -81,6 +81,7 @@ mod tests {
             ("cifar10", "./cifar10"),
             ("out/coco", "out/coco"),
             ("cells", "cells"),
+            ("my cells", "'my cells'"),
         ] {
             assert_eq!(dataset_argument(Path::new(directory)), expected);
         }

@@ -302,6 +302,22 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_the_other_task_is_named_as_such() {
+        let message = |setting: &str| {
+            let loaded = ClassificationConfig::load("cifar-short", &[setting.to_string()]);
+            loaded.unwrap_err().to_string()
+        };
+        let text = message("input.max_size=96");
+        assert!(
+            text.starts_with(
+                "setting 'input.max_size=96': unknown key (it belongs to detection recipes); known: "
+            ),
+            "{text}"
+        );
+        assert!(!text.contains("did you mean"), "{text}");
+    }
+
+    #[test]
     fn every_recipe_builds_its_network_and_survives_being_written_down() {
         let mut count = 0;
         for (name, task, _) in RECIPES {

@@ -1,8 +1,10 @@
 //! Messages for values and keys that a configuration does not accept.
 
+use std::collections::BTreeSet;
+
 use toml::{Table, Value};
 
-use super::reference::{key_reference, table_reference};
+use super::reference::{key_reference, same_name_elsewhere};
 use sedet_data::text::did_you_mean;
 
 /// A key that is unknown or has an unsuitable value.
@@ -43,9 +45,9 @@ impl Problem {
             known => format!("; known: {}", known.join(", ")),
         };
         let path = path_of(table, within, key);
-        let mut suggestion = did_you_mean(key, &known);
+        let mut suggestion = other_recipes(&path).unwrap_or_else(|| did_you_mean(key, &known));
         if suggestion.is_empty()
-            && let Some(elsewhere) = elsewhere(&path)
+            && let Some(elsewhere) = same_name_elsewhere(&path)
         {
             suggestion = format!(" (did you mean '{elsewhere}'?)");
         }
@@ -56,18 +58,26 @@ impl Problem {
     }
 }
 
-/// Returns the path of a key or a table of recipes with the name of this one, but in another table.
-fn elsewhere(path: &str) -> Option<String> {
-    let name = path.rsplit('.').next()?;
-    // What training imports from weights is not set by users.
-    let is_it =
-        |known: &str| known.rsplit('.').next() == Some(name) && !known.contains(".imported_");
-    let keys = key_reference().into_iter().map(|key| key.key);
-    let known = keys.chain(table_reference().into_keys());
-    // The shortest path is the most general one.
-    known
-        .filter(|known| is_it(known))
-        .min_by_key(|known| known.matches('.').count())
+/// Returns the recipes that a key belongs to, in parentheses, if it exists under just this path but not in the
+/// recipe at hand.
+fn other_recipes(path: &str) -> Option<String> {
+    let keys = key_reference();
+    let same: Vec<_> = keys.iter().filter(|key| key.key == path).collect();
+    let first = same.first()?;
+    let task = match first.tasks.as_slice() {
+        [task] if same.iter().all(|key| key.tasks == first.tasks) => format!("{} ", task.name()),
+        _ => String::new(),
+    };
+    let conditions: BTreeSet<&str> = same
+        .iter()
+        .flat_map(|key| key.only_with.iter().map(String::as_str))
+        .collect();
+    let conditions: Vec<&str> = conditions.into_iter().collect();
+    let with = match conditions.as_slice() {
+        [] => String::new(),
+        conditions => format!(" with {}", conditions.join(" or ")),
+    };
+    Some(format!(" (it belongs to {task}recipes{with})"))
 }
 
 /// Returns the path of a key that is somewhere below `within`. The types that are read in two steps report

@@ -80,6 +80,21 @@ pub struct NamedValue {
 /// The prefix of keys that override fields of the model.
 const OVERRIDES: &str = "model.overrides.";
 
+/// Returns the path of a key or a table of recipes with the name of this one, but in another table.
+pub fn same_name_elsewhere(path: &str) -> Option<String> {
+    let name = path.rsplit('.').next()?;
+    // What training imports from weights is not set by users.
+    let is_it = |known: &str| {
+        known != path && known.rsplit('.').next() == Some(name) && !known.contains(".imported_")
+    };
+    let keys = key_reference().into_iter().map(|key| key.key);
+    let known = keys.chain(table_reference().into_keys());
+    // The shortest path is the most general one.
+    known
+        .filter(|known| is_it(known))
+        .min_by_key(|known| known.matches('.').count())
+}
+
 /// Returns the keys of the recipes of both tasks, sorted by table and name. A key with another meaning for the
 /// other task, or for another value of the key that it depends on, appears several times.
 pub fn key_reference() -> Vec<KeyReference> {

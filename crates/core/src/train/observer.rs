@@ -65,6 +65,10 @@ pub enum Notice {
         crowds: usize,
         /// Boxes with a side below one pixel.
         degenerate: usize,
+        /// Boxes outside of their images.
+        outside: usize,
+        /// Boxes with coordinates that are not finite or implausible, or with a negative side.
+        invalid: usize,
     },
     /// The anchors match too few of the boxes.
     LowAnchorRecall {
@@ -151,12 +155,30 @@ impl fmt::Display for Notice {
                 printable(dataset)
             ),
             Self::DatasetNote(note) => write!(f, "note: {note}"),
-            Self::IgnoredAnnotations { crowds, degenerate } => write!(
-                f,
-                "ignored in training: {}, {} below 1 px",
-                count(*crowds, "crowd annotation"),
-                count(*degenerate, "box")
-            ),
+            Self::IgnoredAnnotations {
+                crowds,
+                degenerate,
+                outside,
+                invalid,
+            } => {
+                write!(
+                    f,
+                    "ignored in training: {}, {} below 1 px",
+                    count(*crowds, "crowd annotation"),
+                    count(*degenerate, "box")
+                )?;
+                if *outside > 0 {
+                    write!(f, ", {} outside of the image", count(*outside, "box"))?;
+                }
+                if *invalid > 0 {
+                    let boxes = count(*invalid, "box");
+                    write!(
+                        f,
+                        ", {boxes} with invalid coordinates (NaN, negative sides or above 1,000,000 px)"
+                    )?;
+                }
+                Ok(())
+            }
             Self::LowAnchorRecall { recall, cause } => {
                 write!(
                     f,
@@ -269,6 +291,28 @@ mod tests {
         assert_eq!(
             notice.to_string(),
             "expected time: 12 min 30 s of training for 1500 more steps (0.50 s each), plus evaluations"
+        );
+    }
+
+    #[test]
+    fn ignored_boxes_are_counted_as_what_they_are() {
+        let notice = |outside, invalid| {
+            let notice = Notice::IgnoredAnnotations {
+                crowds: 1,
+                degenerate: 2,
+                outside,
+                invalid,
+            };
+            notice.to_string()
+        };
+        let usual = "ignored in training: 1 crowd annotation, 2 boxes below 1 px";
+        assert_eq!(notice(0, 0), usual);
+        assert_eq!(
+            notice(3, 1),
+            format!(
+                "{usual}, 3 boxes outside of the image, 1 box with invalid coordinates (NaN, negative sides or \
+                 above 1,000,000 px)"
+            )
         );
     }
 

@@ -72,10 +72,15 @@ impl Checksums {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// Disk full, no permission, no directory.
-    #[error("{}: checkpoint not written: {source}; the previous one is intact", path.display())]
+    #[error(
+        "{}: checkpoint not written: {source}{}", path.display(),
+        if *has_previous { "; the previous one is intact" } else { "" }
+    )]
     Write {
         /// The file.
         path: PathBuf,
+        /// Whether an earlier file of this name is left.
+        has_previous: bool,
         /// The system error.
         source: std::io::Error,
     },
@@ -103,6 +108,16 @@ pub enum CheckpointError {
         /// The reason.
         source: SpecError,
     },
+}
+
+impl CheckpointError {
+    fn not_written(path: &Path, source: std::io::Error) -> Self {
+        Self::Write {
+            path: path.to_path_buf(),
+            has_previous: path.is_file(),
+            source,
+        }
+    }
 }
 
 /// Returns the message for a part whose checksum differs.
@@ -205,10 +220,7 @@ pub(super) fn write_safetensors<V: View>(
             other => std::io::Error::other(other),
         })
     })
-    .map_err(|source| CheckpointError::Write {
-        path: path.to_path_buf(),
-        source,
-    })
+    .map_err(|source| CheckpointError::not_written(path, source))
 }
 
 impl Checkpoint {
@@ -241,10 +253,7 @@ impl Checkpoint {
         let mut description = self
             .spec
             .to_header()
-            .map_err(|source| CheckpointError::Write {
-                path: path.to_path_buf(),
-                source: source.into(),
-            })?;
+            .map_err(|source| CheckpointError::not_written(path, source.into()))?;
         if let Some(progress) = &self.progress {
             description[PROGRESS] = progress.clone();
         }
@@ -589,6 +598,21 @@ mod tests {
             .save(&path, Precision::Full)
             .unwrap_err()
             .to_string();
-        assert!(message.contains("missing/a.safetensors") && message.contains("previous one"));
+        assert!(message.contains("missing/a.safetensors"), "{message}");
+        assert!(!message.contains("previous one"), "{message}");
+    }
+
+    #[test]
+    fn only_a_file_that_exists_is_called_intact() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.safetensors");
+        let message = || {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            CheckpointError::not_written(&path, full).to_string()
+        };
+        assert!(!message().contains("intact"), "{}", message());
+        sample().save(&path, Precision::Full).unwrap();
+        let text = message();
+        assert!(text.ends_with("; the previous one is intact"), "{text}");
     }
 }

@@ -161,7 +161,7 @@ pub fn write_dataset(
 ///
 /// # Errors
 /// It is.
-pub(super) fn refuse_input(output: &Path, input: &Path) -> Result<(), ConvertError> {
+pub fn refuse_input(output: &Path, input: &Path) -> Result<(), ConvertError> {
     let resolved = |path: &Path| {
         // The output need not exist; its nearest existing parent can be resolved.
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

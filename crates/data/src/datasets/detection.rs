@@ -1,15 +1,18 @@
 //! Detection datasets: annotations with their images.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::{fmt, sync::Arc};
 
 use image::RgbImage;
 
-use crate::boxes::{BoxXyxy, ImageSize};
+use crate::boxes::{BoxXyxy, EDGE_TOLERANCE, ImageSize};
 
 use crate::DataError;
 use crate::annotations::{AnnotationStore, category_difference};
 use crate::images::ImageSource;
 use crate::images::decode::decode_image;
+use crate::text::count;
 
 /// Images in a directory, identified by the file names in the annotations.
 #[derive(Debug, Clone)]
@@ -72,7 +75,11 @@ impl Default for TargetFilter {
 pub struct FilterSummary {
     /// Annotations dropped because they mark a crowd.
     pub crowd_boxes: usize,
-    /// Annotations dropped because a side is too short or a coordinate is not finite.
+    /// Annotations dropped because a coordinate is not finite or implausible, or a side is negative.
+    pub invalid_boxes: usize,
+    /// Annotations dropped because they are outside of the image.
+    pub outside_boxes: usize,
+    /// Annotations dropped because a side of the part in the image is too short.
     pub degenerate_boxes: usize,
     /// Images without remaining boxes, dropped unless `keep_empty`.
     pub empty_images: usize,
@@ -191,6 +198,10 @@ impl DetectionDataset {
                     summary.crowd_boxes += 1;
                 } else if exceeds_min_side(annotation.box_in_image.clip(size), filter.min_side) {
                     usable += 1;
+                } else if annotation.box_in_image.is_invalid() {
+                    summary.invalid_boxes += 1;
+                } else if annotation.box_in_image.is_outside(size) {
+                    summary.outside_boxes += 1;
                 } else {
                     summary.degenerate_boxes += 1;
                 }
@@ -227,6 +238,99 @@ pub fn targets(
         .filter(|annotation| !annotation.is_crowd)
         .map(move |annotation| (annotation.box_in_image.clip(size), annotation.class))
         .filter(move |(box_in_image, _)| exceeds_min_side(*box_in_image, min_side))
+}
+
+/// Returns a line for each kind of error in the annotations of a split that training can work around: what a
+/// validation of the dataset reports as errors.
+///
+/// Boxes that are ignored in training are not part of it; see [`FilterSummary`].
+pub fn suspicious(store: &AnnotationStore) -> Vec<String> {
+    let (mut twice, mut over_edge) = (0, 0);
+    let mut listed = HashSet::with_capacity(store.image_count());
+    let mut seen = HashSet::new();
+    for index in 0..store.image_count() {
+        let image = store.image(index);
+        listed.insert(image.file_name);
+        seen.clear();
+        for annotation in store.annotations(index) {
+            let b = annotation.box_in_image;
+            let corners = [b.x1, b.y1, b.x2, b.y2];
+            let key = (
+                corners.map(f32::to_bits),
+                annotation.class,
+                annotation.is_crowd,
+            );
+            twice += usize::from(!seen.insert(key));
+            let clipped = b.clip(image.size);
+            let clipped = [clipped.x1, clipped.y1, clipped.x2, clipped.y2];
+            let beyond = corners.iter().zip(clipped).map(|(a, b)| (a - b).abs());
+            let is_over = beyond.fold(0.0, f32::max) > EDGE_TOLERANCE as f32;
+            over_edge += usize::from(is_over && !b.is_invalid() && !b.is_outside(image.size));
+        }
+    }
+    let twice_listed = store.image_count() - listed.len();
+    let lines = [
+        (
+            twice_listed,
+            "is listed under two ids; the objects of one entry are background for the other",
+            "are listed under two ids; the objects of one entry are background for the other",
+            "image",
+        ),
+        (
+            twice,
+            "is a duplicate: same image, class and coordinates as another",
+            "are duplicates: same image, class and coordinates as another",
+            "box",
+        ),
+        (
+            over_edge,
+            "exceeds the image bounds and is clipped",
+            "exceed the image bounds and are clipped",
+            "box",
+        ),
+    ];
+    let found = lines.into_iter().filter(|(number, ..)| *number > 0);
+    found
+        .map(|(number, one, many, what)| {
+            let verb = if number == 1 { one } else { many };
+            format!("{} {verb}", count(number, what))
+        })
+        .collect()
+}
+
+/// Returns the number of images of one split that are also in another. Directories are those of the images.
+pub fn shared_images(
+    (first_directory, first): (&Path, &AnnotationStore),
+    (second_directory, second): (&Path, &AnnotationStore),
+) -> usize {
+    let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let paths = |directory: &Path, store: &AnnotationStore| -> HashSet<PathBuf> {
+        let directory = resolved(directory);
+        let names = (0..store.image_count()).map(|index| store.image(index).file_name);
+        names.map(|name| directory.join(name)).collect()
+    };
+    let first = paths(first_directory, first);
+    let second = paths(second_directory, second);
+    second.iter().filter(|path| first.contains(*path)).count()
+}
+
+/// Checks that no two classes have the same name: they would be learned as two. `name` is that of the dataset.
+///
+/// # Errors
+/// Two classes have the same name.
+pub fn check_class_names(name: &str, store: &AnnotationStore) -> Result<(), DataError> {
+    let mut ids = HashMap::new();
+    for category in store.categories() {
+        if let Some(first) = ids.insert(category.name.as_str(), category.id) {
+            return Err(DataError::SameClassName {
+                dataset: name.to_owned(),
+                class: category.name.clone(),
+                first,
+                second: category.id,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Checks that two splits have the same categories; `first` and `second` name them in the error.
@@ -285,6 +389,8 @@ mod tests {
                 (2, [99.5, 10.0, 20.0, 20.0], false), // half a pixel inside
                 (2, [10.0, 10.0, -5.0, 20.0], false), // negative
                 (2, [f32::INFINITY, 10.0, f32::NEG_INFINITY, 20.0], false),
+                (3, [1e30, 10.0, 20.0, 20.0], false),
+                (3, [300.0, 10.0, 20.0, 20.0], false),
             ]),
             "nowhere",
         );
@@ -299,7 +405,9 @@ mod tests {
             summary,
             FilterSummary {
                 crowd_boxes: 1,
-                degenerate_boxes: 4,
+                invalid_boxes: 3,
+                outside_boxes: 1,
+                degenerate_boxes: 2,
                 empty_images: 2
             }
         );
@@ -308,6 +416,56 @@ mod tests {
             ..TargetFilter::default()
         };
         assert_eq!(dataset.training_images(keep_empty).unwrap().0, [0, 1, 2]);
+    }
+
+    #[test]
+    fn errors_that_training_works_around_are_counted() {
+        let sound = store(&[(1, [1.0, 2.0, 30.0, 40.0], false)]);
+        assert_eq!(suspicious(&sound), [""; 0]);
+        let wrong = store(&[
+            (1, [1.0, 2.0, 30.0, 40.0], false),
+            (1, [1.0, 2.0, 30.0, 40.0], false),
+            (1, [1.0, 2.0, 30.0, 40.0], true), // a crowd is no duplicate
+            (2, [1.0, 2.0, 30.0, 40.0], false),
+            (2, [90.0, 2.0, 10.9, 40.0], false), // rounded
+            (2, [90.0, 2.0, 30.0, 40.0], false),
+            (2, [-20.0, 2.0, 30.0, 40.0], false),
+            (3, [200.0, 2.0, 30.0, 40.0], false), // outside: ignored in training
+        ]);
+        assert_eq!(
+            suspicious(&wrong),
+            [
+                "1 box is a duplicate: same image, class and coordinates as another",
+                "2 boxes exceed the image bounds and are clipped",
+            ]
+        );
+    }
+
+    #[test]
+    fn images_of_the_same_path_are_shared_by_two_splits() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::create_dir(&a).unwrap();
+        std::fs::create_dir(&b).unwrap();
+        let same = dir.path().join("b/../a");
+        let store = store(&[]);
+        assert_eq!(shared_images((&a, &store), (&same, &store)), 3);
+        assert_eq!(shared_images((&a, &store), (&b, &store)), 0);
+    }
+
+    #[test]
+    fn two_classes_with_one_name_are_an_error_that_names_them() {
+        let mut builder = AnnotationStoreBuilder::new();
+        for (id, name) in [(1, "cat"), (4, "dog"), (9, "cat")] {
+            builder.add_category(id, name);
+        }
+        builder.add_image(1, "1.png", ImageSize::new(50, 100));
+        let error = check_class_names("pets", &builder.build().unwrap()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "pets: two classes have the name `cat` (ids 1 and 9)"
+        );
+        assert!(check_class_names("pets", &store(&[])).is_ok());
     }
 
     #[test]

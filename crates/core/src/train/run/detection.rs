@@ -120,10 +120,13 @@ impl RunKind for DetectorRun {
         let spec = ModelSpec::detector(network.clone(), config.preprocess(), categories);
         let loader = training_loader(config, train.dataset.clone(), spec.preprocess)?;
         let filtered = loader.filtered();
-        if filtered.crowd_boxes + filtered.degenerate_boxes > 0 {
+        let wrong = filtered.degenerate_boxes + filtered.outside_boxes + filtered.invalid_boxes;
+        if filtered.crowd_boxes + wrong > 0 {
             observer.notice(&Notice::IgnoredAnnotations {
                 crowds: filtered.crowd_boxes,
                 degenerate: filtered.degenerate_boxes,
+                outside: filtered.outside_boxes,
+                invalid: filtered.invalid_boxes,
             });
         }
         let boxes = input_boxes(store, &spec.preprocess, TargetFilter::default().min_side);

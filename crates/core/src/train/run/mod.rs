@@ -259,10 +259,14 @@ pub enum RunError {
     Training {
         /// What happened.
         source: Box<dyn std::error::Error + Send + Sync>,
+        /// The dataset.
+        dataset: String,
         /// The directory of the run.
         run: PathBuf,
-        /// Whether progress is saved and the run can continue once the cause is removed.
+        /// Whether the run can go on once the cause is removed.
         can_be_resumed: bool,
+        /// Whether there is a checkpoint to resume from.
+        is_saved: bool,
         /// Whether a single image is the cause.
         is_about_one_image: bool,
     },
@@ -678,8 +682,10 @@ fn run_kind<K: RunKind>(
     };
     report_skipped(&run, &task.skipped(), observer)?;
     let outcome = outcome.map_err(|error| RunError::Training {
+        dataset: launch.dataset.clone(),
         run: run.path.clone(),
         can_be_resumed: error.can_be_resumed(),
+        is_saved: RunDir::open(&run.path).is_ok(),
         is_about_one_image: error.is_about_one_image::<K::Task>(),
         source: error.into(),
     })?;

@@ -2,14 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::boxes::ImageSize;
+use crate::boxes::{EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE};
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
+use crate::datasets::detection::TargetFilter;
 use crate::text::count;
 
-/// Tolerance in pixels; a box that exceeds its image by no more is rounded, or counts from 1.
-const EDGE_TOLERANCE: f64 = 1.0;
-/// Largest plausible side in pixels; the largest image that can be decoded has sides of 18,900.
-const LARGEST_COORDINATE: f64 = 1e6;
 /// Minimum number of boxes from which the meaning of their numbers can be inferred.
 const FEWEST_TO_JUDGE: usize = 10;
 
@@ -481,10 +478,30 @@ fn check_unused(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// Checks that training and evaluation have a box to work with.
-pub(super) fn check_any_box(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
+/// Checks that training and evaluation have a box to work with. Training ignores boxes that the default
+/// [`TargetFilter`] drops.
+pub(super) fn check_any_box(split: &CheckedSplit, is_trained: bool, diagnostics: &mut Diagnostics) {
+    let places = Places::of(split);
+    let min_side = f64::from(TargetFilter::default().min_side);
+    // The numbers of such a file are no pixels, which is reported.
+    let is_in_pixels = ![Kind::BoxesAreCorners, Kind::BoxesAreFractions]
+        .iter()
+        .filter_map(|kind| diagnostics.of(*kind))
+        .any(|group| group.by_split.iter().any(|(name, _)| *name == split.name));
     let mut objects = split.objects.kept().map(|(_, object)| object);
-    let is_usable = |object: &RawAnnotation| !object.is_crowd && object.xywh.is_some();
+    let is_large = |object: &RawAnnotation, xywh| {
+        let size = places
+            .image(object)
+            .and_then(|at| split.images.entries[at].size());
+        size.is_none_or(|size| {
+            let ([_, _, w, h], _) = clip_to_image(xywh, size);
+            w > min_side && h > min_side
+        })
+    };
+    let is_usable = |object: &RawAnnotation| {
+        let xywh = object.xywh.filter(|_| !object.is_crowd);
+        xywh.is_some_and(|xywh| !(is_trained && is_in_pixels) || is_large(object, xywh))
+    };
     // Boxes that were dropped are reported with the reason.
     let is_dropped = split.objects.kept().count() < split.objects.len();
     if !objects.any(is_usable) && !is_dropped {

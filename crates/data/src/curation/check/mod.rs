@@ -229,7 +229,7 @@ fn check_entries(
     lists::drop_images_without_size(&mut split);
     lists::check_objects(&mut split, diagnostics);
     if files.split != Split::Test {
-        lists::check_any_box(&split, diagnostics);
+        lists::check_any_box(&split, files.split == Split::Train, diagnostics);
     }
     images::drop_lost(&mut split);
     Ok(split)

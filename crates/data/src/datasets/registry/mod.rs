@@ -17,12 +17,14 @@ use crate::annotations::format::{DatasetFiles, SplitAnnotations};
 use crate::annotations::joining::{hold_out, join_splits};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
-use crate::datasets::detection::{DetectionDataset, check_same_categories};
+use crate::datasets::detection::{
+    DetectionDataset, check_class_names, check_same_categories, shared_images, suspicious,
+};
 use crate::images::ImageSource;
 use crate::shapes::{
     self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph, photograph_scene,
 };
-use crate::text::nearest;
+use crate::text::{count, nearest};
 
 /// The environment variable with the directory of all datasets.
 pub const DATA_DIR_VARIABLE: &str = "SEDET_DATA";
@@ -229,9 +231,15 @@ impl DatasetName {
             let opened = |split| self.open_split(split, data_dir);
             (opened(Split::Train)?, opened(Split::Val)?)
         } else {
-            let (train, val) = self
+            let (mut train, mut val) = self
                 .read_both(&files)
                 .map_err(|error| self.error(error, data_dir))?;
+            check_class_names(&self.label(), &train.store)
+                .map_err(|error| self.error(error, data_dir))?;
+            val.notes.extend(leak_note(&train, &val));
+            for read in [&mut train, &mut val] {
+                read.notes.extend(suspicious(&read.store));
+            }
             (OpenedSplit::of(train), OpenedSplit::of(val))
         };
         check_same_categories(
@@ -366,6 +374,22 @@ impl DatasetName {
     }
 }
 
+/// Returns the note on images of val that are also in train, if there are any.
+fn leak_note(train: &SplitAnnotations, val: &SplitAnnotations) -> Option<String> {
+    let shared = shared_images(
+        (&train.image_root, &train.store),
+        (&val.image_root, &val.store),
+    );
+    let all = val.store.image_count();
+    (shared > 0).then(|| {
+        let verb = if shared == 1 { "is" } else { "are" };
+        format!(
+            "{shared} of {} {verb} also in train, so that the metrics are those of training images",
+            count(all, "image")
+        )
+    })
+}
+
 /// Separates the datasets of a list.
 const LIST_SEPARATOR: &str = ",";
 
@@ -488,7 +512,8 @@ impl AnyDatasetName {
         Ok(absolute.join(LIST_SEPARATOR))
     }
 
-    /// Returns a short name for output directories: the last part of a path, without extension.
+    /// Returns a short name for output directories: the last part of a path, without extension; for `.` and
+    /// `..` that of the directory they stand for.
     pub fn short_name(name: &str) -> String {
         let parts = match list_of(name) {
             Some(parts) if !Path::new(name).exists() => parts,
@@ -498,12 +523,18 @@ impl AnyDatasetName {
             .into_iter()
             .map(|part| {
                 let path = Path::new(part);
-                let path = match path.file_stem() {
-                    // `cells/data.yaml` is the dataset of `cells`.
-                    Some(_) if path.is_file() => path.parent().and_then(Path::file_name),
-                    _ => path.file_name(),
+                // `cells/data.yaml` is the dataset of `cells`.
+                let directory = match path.parent() {
+                    Some(parent) if path.is_file() && parent.as_os_str().is_empty() => {
+                        Path::new(".")
+                    }
+                    Some(parent) if path.is_file() => parent,
+                    _ => path,
                 };
-                path.map_or_else(
+                let name = directory.file_name().map(ToOwned::to_owned);
+                let name =
+                    name.or_else(|| Some(directory.canonicalize().ok()?.file_name()?.to_owned()));
+                name.map_or_else(
                     || "run".to_owned(),
                     |name| name.to_string_lossy().into_owned(),
                 )
@@ -657,6 +688,95 @@ mod tests {
             text.starts_with("y.json: no such file or directory"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_run_is_named_after_the_directory_of_the_dataset() {
+        let dir = tempfile::tempdir().unwrap();
+        let cells = dir.path().join("cells");
+        std::fs::create_dir_all(cells.join("images")).unwrap();
+        std::fs::write(cells.join("data.yaml"), "").unwrap();
+        for part in ["", ".", "data.yaml", "images/.."] {
+            let path = cells.join(part).display().to_string();
+            assert_eq!(AnyDatasetName::short_name(&path), "cells", "{path}");
+        }
+        let here = std::env::current_dir().unwrap();
+        let here = here.file_name().unwrap().to_str().unwrap();
+        assert_eq!(AnyDatasetName::short_name("."), here);
+    }
+
+    /// Writes an annotation file of one image, as Roboflow places it.
+    fn write_coco(directory: &Path, categories: &str, annotations: &str) {
+        std::fs::create_dir_all(directory).unwrap();
+        RgbImage::new(40, 30).save(directory.join("a.png")).unwrap();
+        let json = format!(
+            r#"{{"images":[{{"id":1,"file_name":"a.png","width":40,"height":30}}],
+                "categories":[{categories}],"annotations":[{annotations}]}}"#
+        );
+        std::fs::write(directory.join("_annotations.coco.json"), json).unwrap();
+    }
+
+    fn annotation(id: u64) -> String {
+        format!(
+            r#"{{"id":{id},"image_id":1,"category_id":1,"bbox":[1,2,10,10],"area":100,"iscrowd":0}}"#
+        )
+    }
+
+    #[test]
+    fn two_classes_with_one_name_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let categories = r#"{"id":1,"name":"cat"},{"id":2,"name":"cat"}"#;
+        for split in ["train", "valid"] {
+            write_coco(&dir.path().join(split), categories, &annotation(1));
+        }
+        let name = DatasetName::Directory(dir.path().into());
+        let message = name.open(None).unwrap_err().to_string();
+        assert!(
+            message.ends_with("two classes have the name `cat` (ids 1 and 2)"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn boxes_that_are_there_twice_are_noted_where_training_opens_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let category = r#"{"id":1,"name":"cat"}"#;
+        let twice = [annotation(1), annotation(2)].join(",");
+        write_coco(&dir.path().join("train"), category, &twice);
+        write_coco(&dir.path().join("valid"), category, &annotation(1));
+        let (train, val) = DatasetName::Directory(dir.path().into())
+            .open(None)
+            .unwrap();
+        let expected = "train: 1 box is a duplicate";
+        let notes = train.dataset.notes();
+        assert!(
+            notes.iter().any(|note| note.starts_with(expected)),
+            "{notes:?}"
+        );
+        assert_eq!(val.dataset.notes(), [""; 0]);
+    }
+
+    #[test]
+    fn images_that_are_in_train_and_val_are_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("data.yaml", "train: images\nval: images\nnames: [cat]\n"),
+            ("labels/a.txt", "0 0.5 0.5 0.25 0.25\n"),
+        ] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let images = dir.path().join("images");
+        std::fs::create_dir(&images).unwrap();
+        RgbImage::new(40, 30).save(images.join("a.png")).unwrap();
+        let (_, val) = DatasetName::Directory(dir.path().into())
+            .open(None)
+            .unwrap();
+        let expected =
+            "val: 1 of 1 image is also in train, so that the metrics are those of training images";
+        let notes = val.dataset.notes();
+        assert!(notes.iter().any(|note| note == expected), "{notes:?}");
     }
 
     #[test]
