@@ -22,7 +22,7 @@ use crate::annotations::coco::read_coco_json;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::CsvFormat;
 use crate::annotations::foreign::foreign_annotations;
-use crate::annotations::image_files::{Folder, first_few, holds_images_directly};
+use crate::annotations::image_files::{Folder, first_few, holds_images, holds_images_directly};
 use crate::annotations::layout::{LayoutError, NameReading, Split, SplitFiles};
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::YoloFormat;
@@ -206,13 +206,37 @@ impl DatasetFiles {
             files.reason = format!("in {name}: {}", files.reason);
             return Ok(files);
         }
-        let datasets: Vec<String> = inner()
-            .filter(|path| matches!(recognize(path), Ok(Some(_))))
-            .map(|path| path.display().to_string())
-            .collect();
-        if !datasets.is_empty() {
-            let root = root.to_owned();
-            return Err(LayoutError::Several { root, datasets }.into());
+        let (datasets, others): (Vec<PathBuf>, Vec<PathBuf>) =
+            inner().partition(|path| matches!(recognize(path), Ok(Some(_))));
+        let shown = |path: &PathBuf| path.display().to_string();
+        match datasets.as_slice() {
+            [] => {}
+            [only] if depth > 0 => {
+                let others: Vec<String> = others
+                    .iter()
+                    .filter(|path| holds_images(path))
+                    .map(shown)
+                    .collect();
+                if !others.is_empty() {
+                    return Err(LayoutError::OneOfSeveral {
+                        root: root.to_owned(),
+                        dataset: shown(only),
+                        images: first_few(others.iter().map(String::as_str)),
+                    }
+                    .into());
+                }
+                let mut files = Self::find_within(only, depth - 1)?;
+                let name = only.file_name().unwrap_or_default().display();
+                files.reason = format!("in {name}, the only dataset: {}", files.reason);
+                return Ok(files);
+            }
+            several => {
+                return Err(LayoutError::Several {
+                    root: root.to_owned(),
+                    datasets: several.iter().map(shown).collect(),
+                }
+                .into());
+            }
         }
         let images = inner().chain([root.to_owned()]);
         let images: Vec<String> = images
@@ -793,6 +817,33 @@ mod tests {
         for part in ["VOCdevkit: several datasets", "VOC2007", "VOC2012"] {
             assert!(message.contains(part), "{message}");
         }
+    }
+
+    #[test]
+    fn the_only_dataset_of_several_directories_is_entered_unless_others_have_images() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "<annotation/>").unwrap();
+        };
+        // The layout of TensorFlow's tutorial.
+        put("annotations/label_map.pbtxt");
+        put("images/train/1.xml");
+        put("images/test/2.xml");
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(
+            found.reason,
+            "in images, the only dataset: XML files in train, test"
+        );
+        assert_eq!(found.split_names(), [Split::Train, Split::Test]);
+        fs::create_dir(dir.path().join("more")).unwrap();
+        image::RgbImage::new(8, 8)
+            .save(dir.path().join("more/1.png"))
+            .unwrap();
+        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("images is a dataset"), "{message}");
+        assert!(message.ends_with("more"), "{message}");
     }
 
     #[test]

@@ -243,6 +243,16 @@ pub enum LayoutError {
         /// The subdirectories.
         datasets: Vec<String>,
     },
+    /// One of several subdirectories with images is a dataset.
+    #[error("{}: {dataset} is a dataset, and there are images without annotations in {images}", root.display())]
+    OneOfSeveral {
+        /// The directory.
+        root: PathBuf,
+        /// The subdirectory with annotations.
+        dataset: String,
+        /// The other subdirectories.
+        images: String,
+    },
     /// COCO 2017 has no annotations of the test split.
     #[error("{}: no test annotations; the annotations of COCO's test images are not public", root.display())]
     NoTestAnnotations {
