@@ -500,6 +500,11 @@ pub(crate) fn image_directories(root: &Path, annotations: &Path, split: Split) -
         let named = named.filter(|name| Split::in_name(name) == Some(split));
         directories.extend(named.map(|name| parent.join(name)));
     }
+    if let Some(directory) = annotations.parent().filter(|parent| *parent != root) {
+        // FiftyOne writes `train/labels.json` and `train/data/`.
+        directories.extend(Folder::of(directory).directory(&["data"]));
+        directories.extend(Folder::of(directory).directory(&["images"]));
+    }
     if let Some(images) = &images {
         // CVAT names the only subset so.
         directories.extend(Folder::of(images).directory(&["default"]));
