@@ -319,7 +319,7 @@ fn annotations_of_the_images_in_class_directories_are_refused_by_the_name_of_a_f
     assert!(message.contains("LabelMe annotations"), "{message}");
     // Lists and a few descriptions are no annotations.
     let dir = tree(&images);
-    for file in ["classes.txt", "train.txt", "cat/readme.txt", "dog/3.json"] {
+    for file in ["classes.txt", "cat/readme.txt", "dog/3.json"] {
         write(dir.path(), file, b"");
     }
     assert_eq!(open(dir.path(), Split::Train).class_names(), ["cat", "dog"]);
