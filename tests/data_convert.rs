@@ -295,6 +295,41 @@ fn a_conversion_into_its_input_is_refused() {
 }
 
 #[test]
+fn images_that_voc_cannot_name_as_before_are_counted_by_their_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("coco");
+    let write = |split: &str, names: &[&str]| {
+        let mut images = Vec::new();
+        let mut annotations = Vec::new();
+        for (id, name) in (1..).zip(names) {
+            let path = root.join(split).join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image::RgbImage::new(30, 20).save(path).unwrap();
+            images.push(json!({"id": id, "file_name": name, "width": 30, "height": 20}));
+            annotations.push(json!({"id": id, "image_id": id, "category_id": 1,
+                "bbox": [1, 2, 10, 10], "area": 100, "iscrowd": 0}));
+        }
+        let categories = json!([{"id": 1, "name": "cat"}]);
+        let json = json!({"images": images, "annotations": annotations, "categories": categories});
+        fs::write(root.join(format!("{split}.json")), json.to_string()).unwrap();
+    };
+    write("train", &["a.png", "b c.png", "x/d.png", "y/d.png"]);
+    write("val", &["e.png"]);
+    let (_, stderr) = convert(&root, "voc", &dir.path().join("voc"));
+    for line in [
+        "dropped: directories and spaces of image names (2 images)",
+        "dropped: names of images that differ from others only in what is not stored (1 image)",
+    ] {
+        assert!(stderr.contains(line), "{stderr}");
+    }
+    assert!(!stderr.contains("another split"), "{stderr}");
+    write("val", &["a.png"]);
+    let (_, stderr) = convert(&root, "voc", &dir.path().join("voc2"));
+    let line = "dropped: names of images that another split has, too (1 image)";
+    assert!(stderr.contains(line), "{stderr}");
+}
+
+#[test]
 fn annotations_alone_are_verified_and_leave_no_image() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = dataset(dir.path(), &[], ImageSize::new(20, 30));

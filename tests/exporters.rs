@@ -352,6 +352,17 @@ const EXPORTS: &[Export] = &[
     ),
     (
         "FiftyOne",
+        "COCODetectionDataset for each split: `train/data/`, `train/labels.json`",
+        |root| {
+            for (directory, names) in [("train", &TRAIN[..]), ("validation", &VAL)] {
+                images(root, &format!("{directory}/data"), names);
+                let labels = coco(names, plain, SIZE);
+                put(root, &format!("{directory}/labels.json"), labels);
+            }
+        },
+    ),
+    (
+        "FiftyOne",
         "YOLOv5Dataset: `dataset.yaml`, `images/train/`, `labels/train/`",
         |root| {
             for (directory, names) in [("train", &TRAIN[..]), ("val", &VAL)] {

@@ -266,6 +266,66 @@ fn a_directory_with_boxes_is_never_detected_as_class_folders() {
 }
 
 #[test]
+fn splits_under_other_names_are_no_classes_and_the_classes_below_them_are_found() {
+    for [train, val] in [
+        ["training_set", "test_set"],
+        ["seg_train/seg_train", "seg_test/seg_test"],
+        ["Train1", "Val1"],
+    ] {
+        let [outer_train, outer_val] = [train, val].map(|path| path.split('/').next().unwrap());
+        let flat = tree(&[format!("{outer_train}/1.jpg"), format!("{outer_val}/2.jpg")]);
+        assert_eq!(LabeledName::parse(&text(flat.path())), None, "{train}");
+        let directories = [train, val]
+            .map(|split| ["cats", "dogs"].map(|class| format!("{split}/{class}/1.jpg")));
+        let dir = tree(&directories.concat());
+        let (opened, held_out) = parse(dir.path()).open(None).unwrap();
+        assert_eq!(opened.class_names(), ["cats", "dogs"], "{train}");
+        let expected = ["cats/1.jpg", "dogs/1.jpg"];
+        assert_eq!(paths(&dir.path().join(train), &opened), expected);
+        assert_eq!(paths(&dir.path().join(val), &held_out), expected);
+    }
+    let classes = ["beaker", "flask", "funnel", "test_tube", "train_ticket"];
+    let dir = tree(&classes.map(|class| format!("{class}/1.jpg")));
+    assert_eq!(open(dir.path(), Split::Train).class_names(), classes);
+}
+
+#[test]
+fn annotations_of_the_images_in_class_directories_are_refused_by_the_name_of_a_file() {
+    let images: Vec<String> = (0..6)
+        .flat_map(|i| [format!("cat/{i}.jpg"), format!("dog/{i}.jpg")])
+        .collect();
+    for pattern in [
+        "cat/#.json",
+        "dog/#.txt",
+        "labelTxt/#.txt",
+        "gt/#.txt",
+        "#.csv",
+    ] {
+        let files = (0..6).map(|i| pattern.replace('#', &i.to_string()));
+        let dir = tree(&images.iter().cloned().chain(files).collect::<Vec<_>>());
+        let message = error(dir.path(), Split::Train);
+        let first = dir.path().join(pattern.replace('#', "0"));
+        assert!(
+            message.starts_with(&format!("{}: annotations beside images", text(&first))),
+            "{message}"
+        );
+    }
+    let dir = tree(&images);
+    let labelme = br#"{"shapes": [], "imagePath": "0.jpg"}"#;
+    for i in 0..6 {
+        write(dir.path(), &format!("cat/{i}.json"), labelme);
+    }
+    let message = error(dir.path(), Split::Train);
+    assert!(message.contains("LabelMe annotations"), "{message}");
+    // Lists and a few descriptions are no annotations.
+    let dir = tree(&images);
+    for file in ["classes.txt", "cat/readme.txt", "dog/3.json"] {
+        write(dir.path(), file, b"");
+    }
+    assert_eq!(open(dir.path(), Split::Train).class_names(), ["cat", "dog"]);
+}
+
+#[test]
 fn names_are_of_one_kind_and_unknown_ones_list_all() {
     for name in LabeledName::NAMES {
         let any = AnyDatasetName::parse(name).unwrap();

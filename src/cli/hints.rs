@@ -372,6 +372,9 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
         LayoutError::Several { .. } => {
             "give one of them, or several, separated by commas (their class names must be equal)".into()
         }
+        LayoutError::OneOfSeveral { dataset, .. } => {
+            format!("give {dataset} as the dataset, or annotate the other images")
+        }
         LayoutError::OneImage { .. } => "add annotated images".into(),
         LayoutError::NoImageFiles { is_renamed: false, .. } => {
             "put the images into one of these directories, or correct `file_name` in the annotations".into()

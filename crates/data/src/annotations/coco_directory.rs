@@ -23,7 +23,7 @@
 //! any capitals. If no split is found, the only COCO JSON file in the directory or in `annotations`,
 //! such as `result.json` (Label Studio), `instances_default.json` (CVAT) or `labels.json` (FiftyOne), is
 //! train. The images are looked for in `SPLIT2017/`, `SPLIT/`, `images/SPLIT2017/`, `images/SPLIT/`,
-//! `images/default/`, `images/`, `JPEGImages/`, `data/`, beside the JSON file, and in the directory
+//! `data/` beside the JSON file in `SPLIT/` (FiftyOne), `images/default/`, `images/`, `JPEGImages/`, `data/`, beside the JSON file, and in the directory
 //! itself; the first that contains the first listed image is used.
 
 use std::io::Read as _;
@@ -395,6 +395,11 @@ mod tests {
     #[test]
     fn every_layout_of_coco_json_is_found() {
         for (files, split, expected) in [
+            (
+                &["train/labels.json", "train/data/a.png"][..],
+                Split::Train,
+                "train/data/a.png",
+            ),
             (
                 &["instances_train.json", "images/a.png"][..],
                 Split::Train,

@@ -203,15 +203,30 @@ fn tables(root: &Path) -> Result<Vec<(Split, PathBuf)>, LayoutError> {
 
 /// Returns whether a CSV file has the columns of boxes.
 fn is_table(path: &Path) -> bool {
+    columns_of(path).is_some_and(|columns| columns.is_ok())
+}
+
+/// Describes a CSV file without the columns of boxes, by those that are missing; None for any other file.
+pub(super) fn unread_table(path: &Path) -> Option<String> {
+    let missing = columns_of(path)?.err()?;
+    let missing = join(missing.iter().map(|column| format!("`{column}`")));
+    Some(format!("{}: the header lacks {missing}", path.display()))
+}
+
+/// Returns the columns of a CSV file, or the names of those that are missing; None if it is unreadable or no
+/// CSV file.
+fn columns_of(path: &Path) -> Option<Result<Columns, Vec<&'static str>>> {
     const BEGINNING: u64 = 4096;
     if !has_extension(path, "csv") {
-        return false;
+        return None;
     }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    read.ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let line = text.lines().next().unwrap_or_default();
-    read.is_ok() && header_of(line).is_ok_and(|header| Columns::of(&header).is_some())
+    let header = header_of(line).ok()?;
+    Some(Columns::of(&header))
 }
 
 fn header_of(line: &str) -> Result<StringRecord, csv::Error> {
@@ -247,27 +262,42 @@ struct Columns {
 }
 
 impl Columns {
-    /// Finds the columns; None if one is missing.
-    fn of(header: &StringRecord) -> Option<Self> {
+    /// Finds the columns; the error lists the names of those that are missing.
+    fn of(header: &StringRecord) -> Result<Self, Vec<&'static str>> {
         let find = |names: &[&str]| {
             let mut columns = header.iter();
             columns.position(|column| names.contains(&column.to_lowercase().as_str()))
         };
-        let name = find(&[
-            "filename",
-            "file_name",
-            "image",
-            "image_name",
-            "image_path",
-            "path",
-        ])?;
-        let class = find(&["class", "label", "class_name", "category", "name"])?;
-        let corners = [
-            find(&["xmin", "x_min", "x1", "left"])?,
-            find(&["ymin", "y_min", "y1", "top"])?,
-            find(&["xmax", "x_max", "x2", "right"])?,
-            find(&["ymax", "y_max", "y2", "bottom"])?,
+        const NEEDED: [&[&str]; 6] = [
+            &[
+                "filename",
+                "file_name",
+                "image",
+                "image_name",
+                "image_path",
+                "path",
+            ],
+            &["class", "label", "class_name", "category", "name"],
+            &["xmin", "x_min", "x1", "left"],
+            &["ymin", "y_min", "y1", "top"],
+            &["xmax", "x_max", "x2", "right"],
+            &["ymax", "y_max", "y2", "bottom"],
         ];
+        let found = NEEDED.map(find);
+        let [
+            Some(name),
+            Some(class),
+            Some(x1),
+            Some(y1),
+            Some(x2),
+            Some(y2),
+        ] = found
+        else {
+            let missing = NEEDED.iter().zip(found);
+            let missing = missing.filter(|(_, found)| found.is_none());
+            return Err(missing.map(|(names, _)| names[0]).collect());
+        };
+        let corners = [x1, y1, x2, y2];
         let width = find(&["width", "image_width", "img_width"]);
         let height = find(&["height", "image_height", "img_height"]);
         let size = width.zip(height).map(|(width, height)| [width, height]);
@@ -278,7 +308,7 @@ impl Columns {
             .collect();
         let others = header.iter().enumerate();
         let others = others.filter(|(at, _)| !read.contains(at));
-        Some(Self {
+        Ok(Self {
             name,
             class,
             corners,
@@ -311,7 +341,7 @@ impl Table {
         let header = reader
             .headers()
             .map_err(|error| wrong(1, error.to_string()))?;
-        let columns = Columns::of(header).ok_or_else(|| {
+        let columns = Columns::of(header).map_err(|_| {
             let expected = COLUMNS.join(",");
             wrong(1, format!("the columns {expected} are expected"))
         })?;

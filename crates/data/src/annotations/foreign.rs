@@ -134,7 +134,7 @@ fn has(text: &str, keys: &[&str]) -> bool {
 
 /// Returns the error about annotations in a format that is known and not read: of a file, or of a
 /// directory that contains such a file, directly or in the directory of a split or of annotations.
-pub(super) fn foreign_annotations(path: &Path) -> Option<LayoutError> {
+pub(crate) fn foreign_annotations(path: &Path) -> Option<LayoutError> {
     /// The first files of each kind are looked at.
     const TRIED: usize = 5;
     if path.is_file() {

@@ -20,9 +20,11 @@ use rayon::prelude::*;
 use crate::DataError;
 use crate::annotations::coco::read_coco_json;
 use crate::annotations::coco_directory::CocoFormat;
-use crate::annotations::csv_table::CsvFormat;
+use crate::annotations::csv_table::{CsvFormat, unread_table};
 use crate::annotations::foreign::foreign_annotations;
-use crate::annotations::image_files::{Folder, first_few, holds_images_directly};
+use crate::annotations::image_files::{
+    Folder, first_few, has_extension, holds_images, holds_images_directly,
+};
 use crate::annotations::layout::{LayoutError, NameReading, Split, SplitFiles};
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::YoloFormat;
@@ -201,30 +203,64 @@ impl DatasetFiles {
         if let ([name], true) = (folder.directories.as_slice(), depth > 0)
             && folder.images().next().is_none()
         {
-            // An error of the inner directory says more than one of the outer.
-            let mut files = Self::find_within(&root.join(name), depth - 1)?;
-            files.reason = format!("in {name}: {}", files.reason);
-            return Ok(files);
+            match Self::find_within(&root.join(name), depth - 1) {
+                // The outer directory is the one that was given, and may have other files.
+                Err(DataError::Layout(LayoutError::Unrecognized { .. }))
+                    if !folder.files.is_empty() => {}
+                // Any other error of the inner directory says more than one of the outer.
+                inner => {
+                    let mut files = inner?;
+                    files.reason = format!("in {name}: {}", files.reason);
+                    return Ok(files);
+                }
+            }
         }
-        let datasets: Vec<String> = inner()
-            .filter(|path| matches!(recognize(path), Ok(Some(_))))
-            .map(|path| path.display().to_string())
-            .collect();
-        if !datasets.is_empty() {
-            let root = root.to_owned();
-            return Err(LayoutError::Several { root, datasets }.into());
+        let (datasets, others): (Vec<PathBuf>, Vec<PathBuf>) =
+            inner().partition(|path| matches!(recognize(path), Ok(Some(_))));
+        let shown = |path: &PathBuf| path.display().to_string();
+        match datasets.as_slice() {
+            [] => {}
+            [only] if depth > 0 => {
+                let others: Vec<String> = others
+                    .iter()
+                    .filter(|path| holds_images(path))
+                    .map(shown)
+                    .collect();
+                if !others.is_empty() {
+                    return Err(LayoutError::OneOfSeveral {
+                        root: root.to_owned(),
+                        dataset: shown(only),
+                        images: first_few(others.iter().map(String::as_str)),
+                    }
+                    .into());
+                }
+                let mut files = Self::find_within(only, depth - 1)?;
+                let name = only.file_name().unwrap_or_default().display();
+                files.reason = format!("in {name}, the only dataset: {}", files.reason);
+                return Ok(files);
+            }
+            several => {
+                return Err(LayoutError::Several {
+                    root: root.to_owned(),
+                    datasets: several.iter().map(shown).collect(),
+                }
+                .into());
+            }
         }
         let images = inner().chain([root.to_owned()]);
         let images: Vec<String> = images
             .filter(|path| holds_images_directly(path))
             .map(|path| path.display().to_string())
             .collect();
-        let found = match images.as_slice() {
+        let mut found = Vec::new();
+        if !images.is_empty() {
+            let directories = first_few(images.iter().map(String::as_str));
+            found.push(format!("images without annotations in {directories}"));
+        }
+        found.extend(unread_files(root));
+        let found = match found.as_slice() {
             [] => String::new(),
-            directories => {
-                let directories = first_few(directories.iter().map(String::as_str));
-                format!(" (images without annotations in {directories})")
-            }
+            found => format!(" ({})", found.join("; ")),
         };
         let root = root.to_owned();
         Err(LayoutError::Unrecognized { root, found }.into())
@@ -325,6 +361,51 @@ impl DatasetFiles {
             Reader::Entries(collect) => collect(self, splits).map(Some),
         }
     }
+}
+
+/// Describes the first CSV and text files that are named like annotations, or are tables, and in no format
+/// that is read.
+fn unread_files(root: &Path) -> Vec<String> {
+    /// More would hide the rest of the message.
+    const SHOWN: usize = 2;
+    if root.is_file() {
+        return unread_table(root).into_iter().collect();
+    }
+    let folder = Folder::of(root);
+    let inner = Split::ALL.map(|split| folder.split_directory(split));
+    let others = [
+        folder.directory(&["annotations"]),
+        folder.directory(&["data"]),
+    ];
+    let inner = inner.into_iter().chain(others).flatten();
+    let directories = [root.to_owned()].into_iter().chain(inner);
+    let files = directories.flat_map(|directory| {
+        let folder = Folder::of(&directory);
+        let names = folder.files.into_iter();
+        names.map(move |name| directory.join(name))
+    });
+    let unread = files.filter_map(|path| unread_table(&path).or_else(|| unread_text(&path)));
+    unread.take(SHOWN).collect()
+}
+
+fn unread_text(path: &Path) -> Option<String> {
+    let stem = path.file_stem()?.to_string_lossy().to_lowercase();
+    let mut words = stem.split(|character: char| !character.is_alphanumeric());
+    let is_meant = words.any(|word| {
+        [
+            "annotation",
+            "annotations",
+            "label",
+            "labels",
+            "bbox",
+            "boxes",
+            "gt",
+        ]
+        .contains(&word)
+    });
+    let is_text = has_extension(path, "txt") && (is_meant || Split::in_name(&stem).is_some());
+    let shown = path.display();
+    is_text.then(|| format!("{shown}: not annotations in a format that is read"))
 }
 
 impl SplitFiles {
@@ -792,6 +873,69 @@ mod tests {
         let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
         for part in ["VOCdevkit: several datasets", "VOC2007", "VOC2012"] {
             assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_only_dataset_of_several_directories_is_entered_unless_others_have_images() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "<annotation/>").unwrap();
+        };
+        // The layout of TensorFlow's tutorial.
+        put("annotations/label_map.pbtxt");
+        put("images/train/1.xml");
+        put("images/test/2.xml");
+        let found = DatasetFiles::find(dir.path()).unwrap();
+        assert_eq!(
+            found.reason,
+            "in images, the only dataset: XML files in train, test"
+        );
+        assert_eq!(found.split_names(), [Split::Train, Split::Test]);
+        fs::create_dir(dir.path().join("more")).unwrap();
+        image::RgbImage::new(8, 8)
+            .save(dir.path().join("more/1.png"))
+            .unwrap();
+        let message = DatasetFiles::find(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("images is a dataset"), "{message}");
+        assert!(message.ends_with("more"), "{message}");
+    }
+
+    #[test]
+    fn a_table_or_text_that_is_not_read_is_named_below_the_path_that_was_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir(root.join("images")).unwrap();
+        image::RgbImage::new(8, 8)
+            .save(root.join("images/1.png"))
+            .unwrap();
+        for (file, content, expected) in [
+            (
+                "train_labels.csv",
+                "image_id,width,height,class,xmin,ymin,xmax,ymax\n",
+                "the header lacks `filename`",
+            ),
+            (
+                "boxes.csv",
+                "filename,class,x,y,w,h\n",
+                "the header lacks `xmin`, `ymin`, `xmax`, `ymax`",
+            ),
+            ("train.txt", "images/1.png 1,2,3,4,0\n", "not annotations"),
+        ] {
+            let path = root.join(file);
+            fs::write(&path, content).unwrap();
+            let message = DatasetFiles::find(root).unwrap_err().to_string();
+            let start = format!("{}: no annotations", root.display());
+            assert!(message.starts_with(&start), "{message}");
+            let named = format!("{}: {expected}", path.display());
+            assert!(message.contains(&named), "{message}");
+            if file.ends_with("csv") {
+                let message = DatasetFiles::find(&path).unwrap_err().to_string();
+                assert!(message.contains(expected), "{message}");
+            }
+            fs::remove_file(path).unwrap();
         }
     }
 

@@ -79,6 +79,119 @@ pub(crate) fn is_reserved_name(name: &str) -> bool {
     Split::of_name(name).is_some() || PARTS.contains(&name.to_lowercase().as_str())
 }
 
+/// What a directory with a name such as `train_set`, `images2` or `obj_valid_data` contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum PartKind {
+    Train,
+    Val,
+    Test,
+    Images,
+    Masks,
+    Annotations,
+}
+
+/// The part of a dataset that the words of a directory's name stand for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PartName {
+    kind: PartKind,
+    /// The name without the word of the split: equal for `seg_train` and `seg_test`.
+    rest: String,
+    /// Whether all words are names of parts: `train_images`, but not `freight_train`.
+    is_whole: bool,
+}
+
+impl PartName {
+    /// Reads a name; None if no word is that of a part.
+    fn of(name: &str) -> Option<Self> {
+        let lower = name.to_lowercase();
+        let mut kinds = Vec::new();
+        let (mut rest, mut is_whole) = (Vec::new(), true);
+        let words = lower.split(|character: char| !character.is_alphanumeric());
+        for word in words.filter(|word| !word.is_empty()) {
+            let kind = part_of_word(word);
+            let is_split = matches!(kind, Some(PartKind::Train | PartKind::Val | PartKind::Test));
+            if !is_split {
+                rest.push(word);
+            }
+            is_whole &= kind.is_some() || is_filler(word);
+            kinds.extend(kind);
+        }
+        // The split says more than the kind of files: `train_images` is of train.
+        let kind = kinds.into_iter().min()?;
+        Some(Self {
+            kind,
+            rest: rest.join(" "),
+            is_whole,
+        })
+    }
+}
+
+/// Returns whether a word says nothing about the contents of a directory: `set`, `data`, a number.
+fn is_filler(word: &str) -> bool {
+    matches!(word, "set" | "split" | "data" | "obj" | "part")
+        || word.chars().all(|character| character.is_ascii_digit())
+}
+
+/// Returns the part that a word stands for: train for `training`, `trainset` and `train2017`.
+fn part_of_word(word: &str) -> Option<PartKind> {
+    let word = word.trim_matches(|character: char| character.is_ascii_digit());
+    let cut = ["set", "split"].into_iter().find_map(|affix| {
+        word.strip_suffix(affix)
+            .or_else(|| word.strip_prefix(affix))
+    });
+    let word = cut.filter(|word| !word.is_empty()).unwrap_or(word);
+    Some(match word {
+        "train" | "training" | "trainval" => PartKind::Train,
+        "val" | "valid" | "validation" | "validate" | "eval" | "evaluation" | "dev" => {
+            PartKind::Val
+        }
+        "test" | "testing" => PartKind::Test,
+        "images" | "image" | "imgs" | "img" | "jpegimages" => PartKind::Images,
+        "masks" | "mask" => PartKind::Masks,
+        "labels" | "lbls" | "lbl" | "annotations" | "annotation" | "labeltxt" => {
+            PartKind::Annotations
+        }
+        _ => return None,
+    })
+}
+
+/// Returns whether the directories beside each other are splits, images or annotations of one dataset
+/// instead of classes.
+///
+/// A name decides nothing on its own: `test_tube` may be a class, and so may `with_mask` and
+/// `without_mask`. They are parts if all names are those of parts, of different ones, or if two differ by
+/// the name of the split only: `seg_train` and `seg_test`.
+pub(crate) fn are_parts(names: &[String]) -> bool {
+    let parts: Vec<PartName> = names.iter().filter_map(|name| PartName::of(name)).collect();
+    let Some(first) = parts.first() else {
+        return false;
+    };
+    let are_different = parts.iter().any(|part| part.kind != first.kind);
+    let are_whole = parts.iter().all(|part| part.is_whole);
+    if parts.len() == names.len() && (are_different || are_whole) {
+        return true;
+    }
+    let of_train = parts.iter().filter(|part| part.kind == PartKind::Train);
+    let mut others = of_train.flat_map(|train| parts.iter().map(move |other| (train, other)));
+    others.any(|(train, other)| {
+        matches!(other.kind, PartKind::Val | PartKind::Test) && train.rest == other.rest
+    })
+}
+
+/// Returns the only one of the names that stands for a split: `training_set` for train.
+pub(crate) fn only_part_of(names: &[String], split: Split) -> Option<&str> {
+    let kind = match split {
+        Split::Train => PartKind::Train,
+        Split::Val => PartKind::Val,
+        Split::Test => PartKind::Test,
+    };
+    let mut found = names
+        .iter()
+        .filter(|name| PartName::of(name).is_some_and(|part| part.kind == kind));
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
 /// The reason why no dataset was found in a directory.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
@@ -129,6 +242,16 @@ pub enum LayoutError {
         root: PathBuf,
         /// The subdirectories.
         datasets: Vec<String>,
+    },
+    /// One of several subdirectories with images is a dataset.
+    #[error("{}: {dataset} is a dataset, and there are images without annotations in {images}", root.display())]
+    OneOfSeveral {
+        /// The directory.
+        root: PathBuf,
+        /// The subdirectory with annotations.
+        dataset: String,
+        /// The other subdirectories.
+        images: String,
     },
     /// COCO 2017 has no annotations of the test split.
     #[error("{}: no test annotations; the annotations of COCO's test images are not public", root.display())]
@@ -377,6 +500,11 @@ pub(crate) fn image_directories(root: &Path, annotations: &Path, split: Split) -
         let named = named.filter(|name| Split::in_name(name) == Some(split));
         directories.extend(named.map(|name| parent.join(name)));
     }
+    if let Some(directory) = annotations.parent().filter(|parent| *parent != root) {
+        // FiftyOne writes `train/labels.json` and `train/data/`.
+        directories.extend(Folder::of(directory).directory(&["data"]));
+        directories.extend(Folder::of(directory).directory(&["images"]));
+    }
     if let Some(images) = &images {
         // CVAT names the only subset so.
         directories.extend(Folder::of(images).directory(&["default"]));
@@ -401,4 +529,49 @@ pub(crate) fn join(parts: impl Iterator<Item = impl fmt::Display>) -> String {
         .map(|part| part.to_string())
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_beside_each_other_decide_whether_directories_are_parts_or_classes() {
+        let decided = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            are_parts(&names)
+        };
+        for names in [
+            &["trainsplit", "testsplit"][..],
+            &["train2017", "val2017", "annotations"],
+            &["train1", "val1"],
+            &["Train_Set", "Valid_Set"],
+            &["obj_train_data", "obj_valid_data"],
+            &["images_train", "images_val"],
+            &["train_images", "test_images"],
+            &["VisDrone2019-DET-train", "VisDrone2019-DET-val"],
+            &["training_set", "test_set"],
+            &["seg_train", "seg_test", "seg_pred"],
+            &["dev", "trainval"],
+            &["eval", "validate"],
+            &["img", "mask"],
+            &["imgs", "lbls"],
+        ] {
+            assert!(decided(names), "{names:?}");
+        }
+        for names in [
+            &["cat", "dog"][..],
+            &["test_tube", "beaker", "flask", "funnel"],
+            &["train", "bus", "car"],
+            &["express_train", "test_tube", "image_frame", "cat"],
+            &["with_mask", "without_mask"],
+            &["mask", "no_mask"],
+            &["real_images", "fake_images"],
+            &["freight_train", "passenger_train"],
+            &["settee", "settrain_x", "splitter"],
+            &[],
+        ] {
+            assert!(!decided(names), "{names:?}");
+        }
+    }
 }

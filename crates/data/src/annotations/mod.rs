@@ -10,7 +10,7 @@ pub mod coco;
 pub mod coco_categories;
 pub mod coco_directory;
 pub mod csv_table;
-mod foreign;
+pub(crate) mod foreign;
 pub mod format;
 pub(crate) mod image_files;
 pub mod joining;

@@ -238,23 +238,38 @@ impl YoloDirectory {
         }
     }
 
-    /// Reads darknet's description of a dataset: `names`, `train` and `valid`.
+    /// Reads darknet's description of a dataset: `names` and the list of each split, in any capitals. None
+    /// if the file has none of its keys.
     fn of_darknet(root: &Path, path: &Path) -> Result<Option<Self>, DataError> {
         let text = read_text(path)?;
-        let value = |key: &str| {
-            let mut pairs = text.lines().filter_map(|line| line.split_once('='));
-            let (_, value) = pairs.find(|(found, _)| found.trim() == key)?;
-            Some(value.trim())
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        let pairs: Vec<(String, &str)> = pairs
+            .map(|(key, value)| (key.trim().to_lowercase(), value.trim()))
+            .collect();
+        let value = |is_meant: &dyn Fn(&str) -> bool| {
+            let found = pairs.iter().find(|(key, _)| is_meant(key))?;
+            Some((found.0.as_str(), found.1))
         };
-        let (Some(names), Some(train)) = (value("names"), value("train")) else {
-            return Ok(None);
+        let of_split = |split| value(&move |key| Split::of_name(key) == Some(split));
+        let names = value(&|key| key == "names");
+        let train = of_split(Split::Train);
+        let (Some((_, names)), Some((train_key, train))) = (names, train) else {
+            if names.is_none() && train.is_none() {
+                return Ok(None);
+            }
+            let missing = if names.is_none() { "names" } else { "train" };
+            let problem =
+                format!("no `{missing}`; darknet's description needs `names` and `train`");
+            return Err(DataError::labels(path, problem));
         };
-        let missing = |key: &str, entry: &str| {
-            DataError::labels(path, format!("`{key}` is `{entry}`, which does not exist"))
+        let find = |key: &str, entry: &str| {
+            found_below(root, entry, 1).ok_or_else(|| {
+                let problem = format!("`{key}` is `{entry}`, which does not exist");
+                DataError::labels(path, problem)
+            })
         };
-        let find = |key, entry| found_below(root, entry, 1).ok_or_else(|| missing(key, entry));
         let names = class_names(&find("names", names)?)?;
-        if let Some(count) = value("classes")
+        if let Some((_, count)) = value(&|key| key == "classes")
             && count.parse() != Ok(names.len())
         {
             let problem = format!(
@@ -263,17 +278,24 @@ impl YoloDirectory {
             );
             return Err(DataError::labels(path, problem));
         }
-        let mut splits = vec![(Split::Train, vec![find("train", train)?])];
-        if let Some(valid) = value("valid").filter(|valid| *valid != train) {
-            // CVAT names the list of a subset that it does not write.
-            splits.extend(found_below(root, valid, 1).map(|place| (Split::Val, vec![place])));
+        let mut reason = path.file_name().unwrap_or_default().display().to_string();
+        let mut splits = vec![(Split::Train, vec![find(train_key, train)?])];
+        for split in [Split::Val, Split::Test] {
+            let Some((key, entry)) = of_split(split).filter(|(_, entry)| *entry != train) else {
+                continue;
+            };
+            match found_below(root, entry, 1) {
+                Some(place) => splits.push((split, vec![place])),
+                // CVAT names the list of a subset that it does not write.
+                None => reason += &format!("; its `{key}` ({entry}) is missing"),
+            }
         }
         Ok(Some(Self {
             root: root.to_owned(),
             names,
             key_points: None,
             splits,
-            reason: path.file_name().unwrap_or_default().display().to_string(),
+            reason,
         }))
     }
 
@@ -320,6 +342,19 @@ impl YoloDirectory {
             }
             if !places.is_empty() {
                 splits.push((split, places));
+            }
+        }
+        for (key, entries) in &described.others {
+            let places = entries.iter().map(|entry| entry.replace('\\', "/"));
+            // A name may be that of a file, but only these hold images.
+            let holds_images = |path: &Path| path.is_dir() || has_extension(path, "txt");
+            let mut places = places.filter(|entry| !entry.is_empty() && entry != ".");
+            let place = places.find(|entry| {
+                let tried = [base.join(entry), root.join(entry)];
+                tried.iter().any(|path| path.exists() && holds_images(path))
+            });
+            if let Some(place) = place {
+                reason += &format!("; its `{key}` ({place}) is not used");
             }
         }
         if splits.is_empty() {
@@ -950,6 +985,56 @@ fn common_directory(paths: &[PathBuf]) -> PathBuf {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_description_of_darknet_is_read_in_any_capitals_and_never_passed_over_in_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let put = |name: &str, text: &str| std::fs::write(root.join(name), text).unwrap();
+        put("obj.names", "cat\n");
+        put("train.txt", "a.png\n");
+        put("valid.txt", "b.png\n");
+        image::RgbImage::new(4, 4).save(root.join("a.png")).unwrap();
+        for (keys, splits, reason) in [
+            (
+                "Train=train.txt\nValidation = valid.txt\nNames=obj.names\n",
+                &[Split::Train, Split::Val][..],
+                "obj.data",
+            ),
+            (
+                "train=train.txt\nval=gone.txt\nnames=obj.names\n",
+                &[Split::Train],
+                "obj.data; its `val` (gone.txt) is missing",
+            ),
+        ] {
+            put("obj.data", keys);
+            let found = YoloDirectory::expect(root).unwrap();
+            let names: Vec<Split> = found.splits.iter().map(|(split, _)| *split).collect();
+            assert_eq!((names.as_slice(), found.reason.as_str()), (splits, reason));
+        }
+        put("obj.data", "classes=1\ntrain=train.txt\n");
+        let message = YoloDirectory::expect(root).unwrap_err().to_string();
+        assert!(message.contains("obj.data: no `names`"), "{message}");
+    }
+
+    #[test]
+    fn other_keys_of_a_data_yaml_that_lead_to_images_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for split in ["train", "valid", "holdout"] {
+            std::fs::create_dir_all(root.join("images").join(split)).unwrap();
+        }
+        let yaml = "train: images/train\nValid: images/valid\nholdout: images/holdout\n\
+            author: someone\nnames: [cat]\n";
+        std::fs::write(root.join("data.yaml"), yaml).unwrap();
+        let found = YoloDirectory::expect(root).unwrap();
+        let names: Vec<Split> = found.splits.iter().map(|(split, _)| *split).collect();
+        assert_eq!(names, [Split::Train, Split::Val]);
+        assert_eq!(
+            found.reason,
+            "data.yaml; its `holdout` (images/holdout) is not used"
+        );
+    }
 
     #[test]
     fn wrong_lines_say_what_is_wrong() {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::DataError;
 use crate::annotations::layout::Split;
@@ -21,18 +21,140 @@ pub(super) struct DataYaml {
     pub(super) names: Vec<String>,
     /// The number of values of the key points behind each box: the product of `kpt_shape`.
     pub(super) key_points: Option<usize>,
+    /// Keys that are not read, and their strings; the caller knows whether they are paths.
+    pub(super) others: Vec<(String, Vec<String>)>,
 }
 
-/// The keys of the file. Others, such as `download` and `augment`, are skipped.
-#[derive(Deserialize)]
+/// The keys of the file.
+#[derive(Default)]
 struct Keys {
     path: Option<String>,
-    train: Option<Entries>,
-    val: Option<Entries>,
-    test: Option<Entries>,
+    /// The entries of train, val and test, whose keys have the names of [`Split::of_name`].
+    splits: [Option<Entries>; 3],
     nc: Option<usize>,
     names: Option<Names>,
     kpt_shape: Option<[usize; 2]>,
+    /// Other keys, such as `download` and `augment`.
+    others: Vec<(String, Vec<String>)>,
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeysVisitor;
+        impl<'de> Visitor<'de> for KeysVisitor {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping with `names`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                let mut keys = Keys::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "path" => keys.path = map.next_value()?,
+                        "nc" => keys.nc = map.next_value()?,
+                        "names" => keys.names = map.next_value()?,
+                        "kpt_shape" => keys.kpt_shape = map.next_value()?,
+                        _ => match Split::of_name(&key) {
+                            Some(split) => {
+                                let entries = map.next_value::<Option<Entries>>()?;
+                                let place = &mut keys.splits[split as usize];
+                                if let (Some(Entries(first)), Some(Entries(second))) =
+                                    (&*place, &entries)
+                                    && first != second
+                                {
+                                    let problem = format!("`{key}` is another `{split}`");
+                                    return Err(A::Error::custom(problem));
+                                }
+                                *place = entries.or(place.take());
+                            }
+                            None => {
+                                let Strings(values) = map.next_value()?;
+                                keys.others.push((key, values));
+                            }
+                        },
+                    }
+                }
+                Ok(keys)
+            }
+        }
+        deserializer.deserialize_map(KeysVisitor)
+    }
+}
+
+/// The strings of a value of any type: itself, or the elements of a list.
+struct Strings(Vec<String>);
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StringsVisitor;
+        impl<'de> Visitor<'de> for StringsVisitor {
+            type Value = Strings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Strings, E> {
+                Ok(Strings(vec![value.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Strings, A::Error> {
+                let mut strings = Vec::new();
+                while let Some(Strings(inner)) = sequence.next_element()? {
+                    strings.extend(inner);
+                }
+                Ok(Strings(strings))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Strings(Vec::new()))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Strings, E> {
+                Ok(Strings(Vec::new()))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Strings, E> {
+                Ok(Strings(Vec::new()))
+            }
+
+            fn visit_i128<E>(self, _: i128) -> Result<Strings, E> {
+                Ok(Strings(Vec::new()))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Strings, E> {
+                Ok(Strings(Vec::new()))
+            }
+
+            fn visit_u128<E>(self, _: u128) -> Result<Strings, E> {
+                Ok(Strings(Vec::new()))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Strings, E> {
+                Ok(Strings(Vec::new()))
+            }
+
+            fn visit_bytes<E>(self, _: &[u8]) -> Result<Strings, E> {
+                Ok(Strings(Vec::new()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Strings, E> {
+                Ok(Strings(Vec::new()))
+            }
+
+            fn visit_none<E>(self) -> Result<Strings, E> {
+                Ok(Strings(Vec::new()))
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Strings, D::Error> {
+                Strings::deserialize(inner)
+            }
+        }
+        deserializer.deserialize_any(StringsVisitor)
+    }
 }
 
 impl DataYaml {
@@ -61,15 +183,11 @@ impl DataYaml {
             let problem = format!("`nc` is {count}, but `names` has {} entries", names.len());
             return Err(DataError::labels(path, problem));
         }
-        let splits = [
-            (Split::Train, keys.train),
-            (Split::Val, keys.val),
-            (Split::Test, keys.test),
-        ];
         Ok(Some(Self {
             path: keys.path,
-            splits: splits
+            splits: Split::ALL
                 .into_iter()
+                .zip(keys.splits)
                 .filter_map(|(split, entries)| Some((split, entries?.0)))
                 .filter(|(_, entries)| !entries.is_empty())
                 .collect(),
@@ -77,6 +195,7 @@ impl DataYaml {
             key_points: keys
                 .kpt_shape
                 .map(|[points, values]| points.saturating_mul(values)),
+            others: keys.others,
         }))
     }
 
@@ -258,11 +377,39 @@ mod tests {
                     .map(String::from)
                     .into(),
                 key_points: None,
+                others: Vec::new(),
+            };
+            let parse = |text: &str| DataYaml {
+                others: Vec::new(),
+                ..parse(text)
             };
             assert_eq!(parse(&text), expected, "{names}");
             let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
             assert_eq!(parse(&windows), expected, "{names}");
         }
+    }
+
+    #[test]
+    fn splits_have_their_usual_names_in_any_capitals_and_other_strings_are_kept() {
+        for [train, val, test] in [
+            ["train", "val", "test"],
+            ["Train", "Validation", "TEST"],
+            ["training", "valid", "testing"],
+        ] {
+            let text = format!("{train}: a\n{val}: [b, c]\n{test}:\nnames: [x]\n");
+            let expected = [
+                (Split::Train, vec!["a".to_owned()]),
+                (Split::Val, vec!["b".to_owned(), "c".to_owned()]),
+            ];
+            assert_eq!(parse(&text).splits, expected, "{text}");
+        }
+        assert_eq!(parse("val: a\nvalid: a\nnames: [x]").splits.len(), 1);
+        let message = error_of("val: a\nvalid: b\nnames: [x]");
+        assert!(message.contains("`valid` is another `val`"), "{message}");
+        let text = "names: [x]\nholdout: [a, 1]\nn: 2\nroboflow: {url: u}\nz: 1.5\nw: true\nv:\n";
+        let others = parse(text).others.into_iter();
+        let others: Vec<_> = others.filter(|(key, _)| key == "holdout").collect();
+        assert_eq!(others[0].1[0], "a");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, Format, Output, PlacedSplit, SplitAnnotations,
     Written, WrittenSplit,
 };
+use crate::annotations::layout::Split;
 use crate::datasets::detection::check_same_categories;
 use crate::directory::create_directory;
 
@@ -338,7 +339,7 @@ fn placed_splits(
     dataset: &AnnotatedDataset,
     format: Format,
 ) -> Result<(Vec<PlacedSplit<'_>>, Dropped), ConvertError> {
-    let mut taken: HashMap<String, String> = HashMap::new();
+    let mut taken: HashMap<String, (Split, String)> = HashMap::new();
     let (mut placed, mut dropped) = (Vec::new(), Dropped::default());
     let mut used = BTreeSet::new();
     for annotations in &dataset.splits {
@@ -352,8 +353,13 @@ fn placed_splits(
             let unique = format!("{split}_{}", plain.replace('/', "_"));
             let path = format.image_path(split, &plain);
             let path = match taken.get(format.image_key(&path)) {
-                None => path,
-                Some(first) => {
+                None => {
+                    if !path.ends_with(&format!("/{plain}")) {
+                        dropped.add("directories and spaces of image names", "image", 1);
+                    }
+                    path
+                }
+                Some((of, first)) => {
                     let other = format.image_path(split, &unique);
                     if taken.contains_key(format.image_key(&other)) {
                         return Err(ConvertError::SameName {
@@ -363,11 +369,16 @@ fn placed_splits(
                             format,
                         });
                     }
-                    dropped.add("names of images that another split has, too", "image", 1);
+                    let what = if *of == split {
+                        "names of images that differ from others only in what is not stored"
+                    } else {
+                        "names of images that another split has, too"
+                    };
+                    dropped.add(what, "image", 1);
                     other
                 }
             };
-            taken.insert(format.image_key(&path).to_owned(), source);
+            taken.insert(format.image_key(&path).to_owned(), (split, source));
             image_paths.push(path);
         }
         let (boxes, of_boxes) = annotations.stored_boxes(format);

@@ -18,22 +18,24 @@
 //!
 //! Classes are the sorted names of the directories, as in torchvision's `ImageFolder`; directories inside a
 //! class belong to it, hidden entries do not count. Directories with names of splits, `images`, `labels`,
-//! `masks` or `annotations` are never classes. Where every directory is a synset of ImageNet
+//! `masks` or `annotations` are never classes, and neither are those whose names have such words if the
+//! directories beside them show it: `training_set` and `test_set` are splits. Where every directory is a synset of ImageNet
 //! (Imagenette, ImageNet-100), the classes have ImageNet's names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use crate::DataError;
-use crate::annotations::format::recognize;
+use crate::annotations::foreign::foreign_annotations;
+use crate::annotations::format::{recognize, without_extension};
 use crate::annotations::image_files::{
-    Folder, Found, ImageFiles, first_few, holds_images, holds_images_directly, images_within, list,
-    unsupported_within,
+    Folder, Found, ImageFiles, first_few, has_extension, holds_images, holds_images_directly,
+    images_within, list, unsupported_within,
 };
-use crate::annotations::layout::{Split, is_reserved_name};
+use crate::annotations::layout::{Split, are_parts, is_reserved_name, only_part_of};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::decode::unsupported_images;
@@ -59,7 +61,17 @@ impl ImageFolder {
             let directory = folder.split_directory(split);
             directory.filter(|path| holds_images_directly(path) == is_flat)
         };
-        let splits = Split::ALL.map(|split| directory_of(split, false));
+        // `training_set` and `test_set`.
+        let names = &folder.directories;
+        let like = |split: Split| {
+            let name = only_part_of(names, split).filter(|_| are_parts(names))?;
+            let directory = classes_within(root.join(name), name);
+            (!holds_images_directly(&directory)).then_some(directory)
+        };
+        let splits = Split::ALL.map(|split| match folder.split_directory(split) {
+            Some(_) => directory_of(split, false),
+            None => like(split),
+        });
         let has_splits = splits.iter().any(Option::is_some);
         Self {
             root: root.to_owned(),
@@ -108,6 +120,7 @@ impl ImageFolder {
             let problem = "it contains images instead of class directories; move each image into the directory of its class";
             return Err(DataError::labels(flat, problem));
         }
+        self.refuse_annotations()?;
         let [train, val, test] = match &self.splits {
             None => [Some(self.root.as_path()), None, None],
             Some(splits) => splits.each_ref().map(Option::as_deref),
@@ -123,6 +136,22 @@ impl ImageFolder {
             (Split::Test, _) => self.open_whole(self.expect(test, split)?, train),
             (_, None) => self.open_part(self.expect(train, Split::Train)?, split),
         }
+    }
+
+    /// Refuses a dataset whose images have files of annotations: it is meant for detection, in a
+    /// format that was not recognized.
+    fn refuse_annotations(&self) -> Result<(), DataError> {
+        let mut parents = vec![self.root.as_path()];
+        let splits = self.splits.iter().flatten().flatten();
+        parents.extend(splits.map(PathBuf::as_path));
+        let Some(file) = parents.into_iter().find_map(annotations_of_images) else {
+            return Ok(());
+        };
+        if let Some(foreign) = foreign_annotations(&file) {
+            return Err(foreign.into());
+        }
+        let problem = "annotations beside images in class directories; move these files away if the directories are the classes";
+        Err(DataError::labels(&file, problem))
     }
 
     fn expect<'a>(&self, directory: Option<&'a Path>, split: Split) -> Result<&'a Path, DataError> {
@@ -183,6 +212,63 @@ impl ImageFolder {
     }
 }
 
+/// Returns a file that looks like the annotations of an image: named after it, in a directory of images
+/// in which at least half of them have one, or in a directory of annotations.
+fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
+    /// The first classes show it.
+    const CLASSES: usize = 20;
+    /// Fewer files may be lists and descriptions.
+    const FEW: usize = 5;
+    let folder = Folder::of(parent);
+    let mut stems = HashSet::new();
+    let (mut images, mut files) = (0, Vec::new());
+    let of_class = folder.directories.iter().take(CLASSES);
+    for path in of_class.map(|class| parent.join(class)) {
+        let class = Folder::of(&path);
+        let of_images: HashSet<String> = class.images().map(|name| stem(name)).collect();
+        images += of_images.len();
+        let annotations = class.files.iter().filter(|name| is_annotation_name(name));
+        let annotations = annotations.filter(|name| of_images.contains(&stem(name)));
+        files.extend(annotations.map(|name| path.join(name)));
+        stems.extend(of_images);
+    }
+    if !files.is_empty() && 2 * files.len() >= images {
+        return files.into_iter().next();
+    }
+    const ANNOTATIONS: [&str; 5] = ["labels", "labelTxt", "gt", "annotations", "annotation"];
+    let named = ANNOTATIONS
+        .iter()
+        .filter_map(|name| folder.directory(&[name]));
+    let mut directories = named.chain([parent.to_owned()]);
+    directories.find_map(|path| {
+        let folder = Folder::of(&path);
+        let files = folder.files.iter();
+        let mut files =
+            files.filter(|name| is_annotation_name(name) && stems.contains(&stem(name)));
+        let first = files.next()?;
+        (files.count() >= FEW).then(|| path.join(first))
+    })
+}
+
+fn is_annotation_name(name: &str) -> bool {
+    let extensions = ["txt", "xml", "json", "csv"];
+    let mut extensions = extensions.into_iter();
+    extensions.any(|extension| has_extension(Path::new(name), extension))
+}
+
+fn stem(name: &str) -> String {
+    without_extension(name).to_owned()
+}
+
+/// Returns the directory of the classes of a split: an archive's `seg_train/seg_train` stands for
+/// the outer directory.
+fn classes_within(directory: PathBuf, name: &str) -> PathBuf {
+    match Folder::of(&directory).directories.as_slice() {
+        [only] if only == name => directory.join(only),
+        _ => directory,
+    }
+}
+
 /// Returns whether a directory has annotations of boxes: COCO's in a known layout or, to be safe, anything
 /// that looks like them; VOC's.
 pub fn holds_annotations(root: &Path) -> bool {
@@ -206,6 +292,9 @@ pub fn holds_annotations(root: &Path) -> bool {
 /// Returns the names of the directories that may be classes, sorted.
 fn class_directories(directory: &Path) -> Result<Vec<String>, DataError> {
     let mut names = list(directory)?.directories;
+    if are_parts(&names) {
+        names.clear();
+    }
     names.retain(|name| !is_reserved_name(name));
     Ok(names)
 }
