@@ -36,7 +36,7 @@ use crate::annotations::format::{
     AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, StoredBox,
 };
 use crate::annotations::image_files::{Folder, has_extension};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles, image_directories, join};
+use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
 use crate::atomic::write_atomically;
 
 /// COCO: `annotations/instances_SPLIT.json` and directories of images.
@@ -68,26 +68,7 @@ impl AnnotationFormat for CocoFormat {
                 reason: "a COCO JSON file".to_owned(),
             }));
         }
-        let found = find_annotations(path)?;
-        if found.is_empty() {
-            return Ok(None);
-        }
-        let relative = found.iter().map(|(_, file)| {
-            let file = file.strip_prefix(path).unwrap_or(file);
-            file.display().to_string()
-        });
-        Ok(Some(FoundSplits {
-            reason: join(relative),
-            splits: found
-                .into_iter()
-                .map(|(split, annotations)| SplitFiles {
-                    format: &Self,
-                    split,
-                    image_directories: image_directories(path, &annotations, split),
-                    annotations,
-                })
-                .collect(),
-        }))
+        Ok(FoundSplits::of_files(&Self, path, find_annotations(path)?))
     }
 
     fn reader(&self) -> Reader {

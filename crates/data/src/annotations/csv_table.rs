@@ -26,7 +26,7 @@ use crate::annotations::format::{
     Output, PlacedSplit, Reader, SplitEntries, StoredBox,
 };
 use crate::annotations::image_files::{Folder, has_extension};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles, image_directories, join};
+use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
 use crate::annotations::text_file::read_text;
 use crate::boxes::ImageSize;
 use crate::csv::to_csv;
@@ -74,26 +74,7 @@ impl AnnotationFormat for CsvFormat {
                 reason: "a CSV file of boxes".to_owned(),
             }));
         }
-        let tables = tables(path)?;
-        if tables.is_empty() {
-            return Ok(None);
-        }
-        let names = tables.iter().map(|(_, table)| {
-            let name = table.strip_prefix(path).unwrap_or(table);
-            name.display().to_string()
-        });
-        Ok(Some(FoundSplits {
-            reason: join(names),
-            splits: tables
-                .into_iter()
-                .map(|(split, annotations)| SplitFiles {
-                    format: &Self,
-                    split,
-                    image_directories: image_directories(path, &annotations, split),
-                    annotations,
-                })
-                .collect(),
-        }))
+        Ok(FoundSplits::of_files(&Self, path, tables(path)?))
     }
 
     fn reader(&self) -> Reader {

@@ -25,7 +25,9 @@ use crate::annotations::foreign::foreign_annotations;
 use crate::annotations::image_files::{
     Folder, first_few, has_extension, holds_images, holds_images_directly,
 };
-use crate::annotations::layout::{LayoutError, NameReading, Split, SplitFiles};
+use crate::annotations::layout::{
+    LayoutError, NameReading, Split, SplitFiles, image_directories, join,
+};
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::YoloFormat;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
@@ -129,6 +131,29 @@ pub struct FoundSplits {
     pub splits: Vec<SplitFiles>,
     /// The files by which the format was recognized, for a message: `data.yaml`.
     pub reason: String,
+}
+
+impl FoundSplits {
+    /// Returns the splits of a format with one annotation file for each split, or none without files.
+    pub(super) fn of_files(
+        format: Format,
+        root: &Path,
+        found: Vec<(Split, PathBuf)>,
+    ) -> Option<Self> {
+        let names = found.iter().map(|(_, file)| {
+            let name = file.strip_prefix(root).unwrap_or(file);
+            name.display().to_string()
+        });
+        let reason = join(names);
+        let splits = found.into_iter().map(|(split, annotations)| SplitFiles {
+            format,
+            split,
+            image_directories: image_directories(root, &annotations, split),
+            annotations,
+        });
+        let splits: Vec<SplitFiles> = splits.collect();
+        (!splits.is_empty()).then_some(Self { splits, reason })
+    }
 }
 
 /// Returns the format with the given [key](AnnotationFormat::key).

@@ -462,7 +462,7 @@ fn chosen_yaml(root: &Path, folder: &Folder) -> Result<Option<ChosenYaml>, DataE
     Ok(Some((path, yaml, others)))
 }
 
-/// Returns an existing path below a directory that ends as `entry` does, with at least so many parts:
+/// Returns an existing path below a directory that has at least `parts` parts in common with the end of `entry`:
 /// darknet's paths are relative to the directory that it runs in.
 fn found_below(root: &Path, entry: &str, parts: usize) -> Option<PathBuf> {
     let entry = entry.replace('\\', "/");

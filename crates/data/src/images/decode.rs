@@ -46,7 +46,7 @@ pub fn has_unsupported_image_extension(path: &Path) -> bool {
 /// Returns whether a file has a usual extension of a format.
 pub(crate) fn has_extension_of(path: &Path, format: ImageFormat) -> bool {
     let others: &[&str] = match format {
-        // A multi-picture file begins with a JPEG.
+        // A file in Multi-Picture Format begins with a JPEG.
         ImageFormat::Jpeg => &["jfif", "jpe", "mpo"],
         _ => &[],
     };

@@ -322,7 +322,7 @@ pub fn recognize(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognize
         prefix: &prefix,
     };
     let is_detector = tensors.has("neck.lateral_convs.0.conv.weight");
-    // Anybody's backbone can be in an entry `backbone`, without a head or with its own.
+    // The backbone of any framework can be in an entry `backbone`, without a head or with its own.
     let is_mmpretrain = || {
         tensors.has("head.fc.weight")
             || tensors.has("backbone.layer1.0.se_layer.conv1.conv.weight")

@@ -200,7 +200,7 @@ kinds! {
         ["image has no width and height in the annotations" "images have no width and height in the annotations"]
         "that of the file is used";
     FoundElsewhere Warning "found-elsewhere"
-        ["remark on how the dataset was read" "remarks on how the dataset was read"]
+        ["note on how the dataset was read" "notes on how the dataset was read"]
         "no action is required if this is what you expect";
     NotUsed Warning "not-used"
         ["kind of content that is not used" "kinds of content that are not used"]
