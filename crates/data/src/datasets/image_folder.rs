@@ -219,12 +219,23 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
     const CLASSES: usize = 20;
     /// Fewer files may be lists and descriptions.
     const FEW: usize = 5;
+    const ANNOTATIONS: [&str; 5] = ["labels", "labelTxt", "gt", "annotations", "annotation"];
     let folder = Folder::of(parent);
     let mut stems = HashSet::new();
     let (mut images, mut files) = (0, Vec::new());
     let of_class = folder.directories.iter().take(CLASSES);
     for path in of_class.map(|class| parent.join(class)) {
         let class = Folder::of(&path);
+        // Sequences of MOT: `img1/` and `gt/gt.txt` in each.
+        let own = ANNOTATIONS.iter().find_map(|name| class.directory(&[name]));
+        if let Some(own) = own
+            && let Some(name) = Folder::of(&own)
+                .files
+                .iter()
+                .find(|n| is_annotation_name(n))
+        {
+            return Some(own.join(name));
+        }
         let of_images: HashSet<String> = class.images().map(|name| stem(name)).collect();
         images += of_images.len();
         let annotations = class.files.iter().filter(|name| is_annotation_name(name));
@@ -235,7 +246,6 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
     if !files.is_empty() && 2 * files.len() >= images {
         return files.into_iter().next();
     }
-    const ANNOTATIONS: [&str; 5] = ["labels", "labelTxt", "gt", "annotations", "annotation"];
     let named = ANNOTATIONS
         .iter()
         .filter_map(|name| folder.directory(&[name]));
@@ -490,4 +500,25 @@ fn path_hash(class: &str, image: &Found) -> u64 {
     first_eight
         .iter()
         .fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_within_a_directory_of_images_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        put("MOT17-02/img1/1.jpg");
+        put("MOT17-04/img1/1.jpg");
+        assert_eq!(annotations_of_images(dir.path()), None);
+        put("MOT17-04/gt/gt.txt");
+        let found = dir.path().join("MOT17-04/gt/gt.txt");
+        assert_eq!(annotations_of_images(dir.path()), Some(found));
+    }
 }
