@@ -57,6 +57,36 @@ fn global_options_set_the_threads_and_the_amount_of_messages() {
 }
 
 #[test]
+fn recipes_and_keys_of_the_paper_s_commands_exist() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/paper.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let commands: Vec<&str> = page
+        .split('`')
+        .filter(|span| span.starts_with("sedet train") || span.starts_with("sedet ablate"))
+        .collect();
+    assert!(commands.len() > 20);
+    for command in commands {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let after = |option: &str| {
+            let at = words.iter().position(|word| *word == option)?;
+            words.get(at + 1).copied()
+        };
+        let mut arguments = vec!["config", "show", after("--config").unwrap()];
+        let backbone = after("--backbone").map(|name| format!("model.backbone={name}"));
+        arguments.extend(backbone.iter().flat_map(|set| ["--set", set]));
+        for (at, _) in words
+            .iter()
+            .enumerate()
+            .filter(|(_, word)| **word == "--set")
+        {
+            arguments.extend(["--set", words[at + 1]]);
+        }
+        let shown = sedet(&arguments);
+        assert_eq!(shown.status.code(), Some(0), "{command}: {shown:?}");
+    }
+}
+
+#[test]
 fn completions_and_manual_pages_cover_every_subcommand() {
     for shell in ["bash", "zsh", "fish", "powershell"] {
         let script = sedet(&["completions", shell]);
