@@ -16,6 +16,7 @@ use sedet_core::model::ImportFacts;
 use sedet_core::weights::checkpoint::{Checkpoint, Precision};
 use sedet_core::weights::export::{export, names_for};
 use sedet_core::weights::foreign::ForeignFile;
+use sedet_core::weights::grafted::to_units_of_the_paper;
 use sedet_core::weights::layouts::{Layout, Library, recognize};
 use sedet_core::weights::load::{LoadedWeights, WeightsFile, weights_file};
 use sedet_core::weights::onnx::to_onnx;
@@ -201,7 +202,10 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    let loaded = args.foreign.load(&args.file)?;
+    let mut loaded = args.foreign.load(&args.file)?;
+    if args.format == Format::Timm {
+        to_units_of_the_paper(&mut loaded.spec, &mut loaded.weights);
+    }
     let missing = loaded.spec.missing.len();
     if missing > 0 {
         bail!(

@@ -31,6 +31,7 @@ use crate::device::{Backend, WorkingDevice};
 use crate::model::{Model, ModelError, ModelSpec};
 use crate::render::RenderError;
 use crate::report::{Evaluation, SampleError};
+use crate::weights::groups::is_of_unit;
 use crate::weights::load::{LoadError, LoadedWeights, WeightsFile, weights_file};
 use crate::weights::parameters::{NamedTensors, fill_with_tensors, named_tensors};
 use sedet_data::DataError;
@@ -39,6 +40,7 @@ use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::EvalError;
 use sedet_data::loading::{OnBadImage, SkippedImage};
 use sedet_nn::nn::norm::NormKind;
+use sedet_nn::nn::se::{SeConfig, SeStart};
 
 /// A new run, or one to continue.
 #[derive(Debug, Clone)]
@@ -991,6 +993,23 @@ fn initialize<M: Module>(
     } else if has_other_names {
         observer.notice(&Notice::OtherClassNames);
     }
+    let starts_as_identity = |units: &SeConfig| units.start == SeStart::Identity;
+    let random = if given.spec.backbone().se().is_none()
+        && spec.backbone().se().is_some_and(starts_as_identity)
+    {
+        let (units, random): (Vec<_>, Vec<_>) =
+            random.into_iter().partition(|name| is_of_unit(name));
+        observer.notice(&Notice::GraftedUnits {
+            units: units
+                .iter()
+                .filter(|name| name.ends_with(".fc1.weight"))
+                .count(),
+            keeps_outputs: !random.iter().any(|name| is_of_backbone(&name)),
+        });
+        random
+    } else {
+        random
+    };
     if !random.is_empty() {
         observer.notice(&Notice::RandomlyInitialized(random));
     }
