@@ -93,7 +93,7 @@ impl RecipeOptions {
     /// Returns what determines the result of a run, to compare two runs. The handling of unreadable
     /// images is not part of it: an interrupted comparison may continue with another.
     pub(super) fn identity(&self) -> Value {
-        json!({
+        let mut identity = json!({
             "config": self.recipe,
             "set": self.settings,
             "backbone": self.backbone,
@@ -104,7 +104,16 @@ impl RecipeOptions {
             "lr": self.learning_rate,
             "batch_size": self.batch_size,
             "epochs": self.epochs,
-        })
+        });
+        // Left out otherwise, so that comparisons that were begun earlier can be continued.
+        if let Some(network) = self
+            .weights
+            .as_ref()
+            .and_then(|weights| weights.network.as_ref())
+        {
+            identity["network"] = json!(network);
+        }
+        identity
     }
 
     /// Returns the settings of a new run.
