@@ -775,14 +775,20 @@ fn reference_detector(network: &NetworkConfig) -> BTreeMap<String, TensorData> {
 
 #[test]
 fn torchvision_detectors_of_old_and_new_names_have_the_same_weights() {
-    for (file, layout) in [
-        ("faster_rcnn.safetensors", Layout::TorchvisionDetector),
+    for (file, layout, options) in [
+        // The fixture also has the gradients of the network.
+        (
+            "faster_rcnn.safetensors",
+            Layout::TorchvisionDetector,
+            of_network("weights"),
+        ),
         (
             "layouts/torchvision_old_detector.pth",
             Layout::TorchvisionDetectorV1,
+            ImportOptions::default(),
         ),
     ] {
-        let imported = import(&fixture_path(file), None).unwrap_or_else(|e| panic!("{e}"));
+        let imported = import(&fixture_path(file), options).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(report(&imported).layout, layout, "{file}");
         assert!(report(&imported).network_is_whole(), "{file}");
         assert_eq!(
@@ -794,7 +800,11 @@ fn torchvision_detectors_of_old_and_new_names_have_the_same_weights() {
     // The epsilon can be given by the layout, as the names do not determine it.
     let epsilon = |layout| {
         let file = fixture_path("faster_rcnn.safetensors");
-        match import(&file, layout).unwrap().spec.network {
+        let options = ImportOptions {
+            layout,
+            ..of_network("weights")
+        };
+        match import(&file, options).unwrap().spec.network {
             NetworkConfig::Detection(model) => model.backbone.norm().epsilon,
             NetworkConfig::Classification(_) => panic!("a classifier"),
         }
