@@ -110,11 +110,14 @@ fn se_units_are_added_to_a_trained_network_without_changing_it_and_then_learn() 
     write_cifar(Path::new(&data), 60, 30);
     let [plain, grafted, paper, gates] =
         ["plain", "grafted", "paper", "gates"].map(|name| text(&dir.path().join(name)));
-    let start = ["train", "--dataset", &data, "--output"];
-    let train = |more: &[&str]| succeeds(&with(&start, more)).1;
-    train(&[&plain, "--backbone", "resnet20"]);
+    let start = ["train", "--dataset", &data];
+    let train = |run: &str, more: &[&str]| {
+        let more = [&["--output", run], more].concat();
+        succeeds(&with(&start, &more)).1
+    };
+    train(&plain, &["--backbone", "resnet20"]);
     let graft = ["--backbone", "se-resnet20", "--weights", &plain];
-    let console = train(&[&[grafted.as_str()], &graft[..]].concat());
+    let console = train(&grafted, &graft);
     let line = "weights: 9 SE units not in the checkpoint: start as identity, so that the backbone \
                 computes the same as without them";
     assert!(console.contains(line), "{console}");
@@ -146,7 +149,7 @@ fn se_units_are_added_to_a_trained_network_without_changing_it_and_then_learn() 
     );
     // Asked for, they start as in the paper.
     let paper_start = ["--set", "model.se.start=paper"];
-    let console = train(&[&[paper.as_str()], &graft[..], &paper_start].concat());
+    let console = train(&paper, &[&graft[..], &paper_start].concat());
     assert!(
         console.contains("randomly initialized: SE units: 36 tensors"),
         "{console}"
