@@ -170,17 +170,17 @@ fn tensors_of_unknown_layers_are_refused_with_the_option_that_skips_them() {
         &[
             "gated.safetensors: 1 tensor inside",
             "layer2.0.gate.weight",
-            "--skip-unknown",
+            "--allow-unused",
         ],
     );
     assert!(!Path::new(&output).exists());
-    let done = sedet(&[&import[..], &["--skip-unknown"]].concat());
+    let done = sedet(&[&import[..], &["--allow-unused"]].concat());
     let stderr = String::from_utf8_lossy(&done.stderr);
     assert!(
         done.status.success() && stderr.contains("skipped: layer2.0.gate.weight"),
         "{stderr}"
     );
-    let both = sedet(&[&import[..], &["--skip-unknown", "--strict"]].concat());
+    let both = sedet(&[&import[..], &["--allow-unused", "--strict"]].concat());
     assert_eq!(both.status.code(), Some(2));
 }
 

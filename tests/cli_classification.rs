@@ -104,6 +104,59 @@ fn a_classifier_is_trained_evaluated_and_classifies_images() {
 }
 
 #[test]
+fn se_units_are_added_to_a_trained_network_without_changing_it_and_then_learn() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = text(&dir.path().join("cifar10"));
+    write_cifar(Path::new(&data), 60, 30);
+    let [plain, grafted, paper, gates] =
+        ["plain", "grafted", "paper", "gates"].map(|name| text(&dir.path().join(name)));
+    let start = ["train", "--dataset", &data];
+    let train = |run: &str, more: &[&str]| {
+        let more = [&["--output", run], more].concat();
+        succeeds(&with(&start, &more)).1
+    };
+    train(&plain, &["--backbone", "resnet20"]);
+    let graft = ["--backbone", "se-resnet20", "--weights", &plain];
+    let console = train(&grafted, &graft);
+    let line = "weights: 9 SE units not in the checkpoint: start as identity, so that the backbone \
+                computes the same as without them";
+    assert!(console.contains(line), "{console}");
+    assert!(!console.contains("randomly initialized"), "{console}");
+    let config = std::fs::read_to_string(format!("{grafted}/config.toml")).unwrap();
+    assert!(config.contains("start = \"identity\""), "{config}");
+    // The gates, which were 1 for every image, differ after the first steps.
+    let excite = [
+        "excite",
+        "--checkpoint",
+        &grafted,
+        "--dataset",
+        &data,
+        "--output",
+        &gates,
+    ];
+    let (out, _) = succeeds(&[&excite[..], &["--json"]].concat());
+    let summary: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let blocks = summary["blocks"].as_array().unwrap();
+    let means: Vec<f64> = blocks.iter().map(|b| b["mean"].as_f64().unwrap()).collect();
+    assert_eq!(means.len(), 9);
+    assert!(
+        means.iter().all(|mean| (0.2..1.8).contains(mean)),
+        "{means:?}"
+    );
+    assert!(
+        means.iter().any(|mean| (mean - 1.0).abs() > 1e-4),
+        "{means:?}"
+    );
+    // Asked for, they start as in the paper.
+    let paper_start = ["--set", "model.se.start=paper"];
+    let console = train(&paper, &[&graft[..], &paper_start].concat());
+    assert!(
+        console.contains("randomly initialized: SE units: 36 tensors"),
+        "{console}"
+    );
+}
+
+#[test]
 fn a_trained_backbone_initializes_a_detector() {
     let dir = tempfile::tempdir().unwrap();
     let data = text(&dir.path().join("cifar10"));

@@ -369,20 +369,77 @@ fn a_network_in_an_entry_backbone_is_read_with_the_names_of_its_own() {
     assert_eq!(imported.weights, original.weights);
 }
 
-#[test]
-fn of_the_two_encoders_of_moco_the_query_encoder_is_used() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("moco.safetensors");
-    rewrite("torchvision_resnext.safetensors", &file, |tensors| {
+/// Writes a network twice, with these prefixes: the second copy has zeros for weights.
+fn write_twice(file: &Path, [first, second]: [&str; 2]) {
+    rewrite("torchvision_resnext.safetensors", file, |tensors| {
         for (name, (shape, values)) in std::mem::take(tensors) {
             let zeros = vec![0.0; values.len()];
-            tensors.insert(format!("module.encoder_q.{name}"), (shape.clone(), values));
-            tensors.insert(format!("module.encoder_k.{name}"), (shape, zeros));
+            tensors.insert(format!("{first}{name}"), (shape.clone(), values));
+            tensors.insert(format!("{second}{name}"), (shape, zeros));
         }
     });
-    let imported = import(&file, None).unwrap();
+}
+
+fn of_network(name: &str) -> ImportOptions {
+    ImportOptions {
+        network: Some(name.to_string()),
+        ..ImportOptions::default()
+    }
+}
+
+#[test]
+fn of_two_networks_in_a_file_one_has_to_be_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("two.safetensors");
     let original = import(&path("torchvision_resnext.safetensors"), None).unwrap();
-    assert_eq!(imported.weights, original.weights);
+    for (prefixes, network, listed) in [
+        (
+            ["module.encoder_q.", "module.encoder_k."],
+            "encoder_q",
+            "it contains 2 networks: module.encoder_k, module.encoder_q",
+        ),
+        (
+            ["teacher.backbone.", "student.module.backbone."],
+            "teacher",
+            "it contains 2 networks: student.module.backbone, teacher.backbone",
+        ),
+        (
+            ["backbone.", "encoder_k.0."],
+            "backbone",
+            "it contains 2 networks: backbone, encoder_k.0",
+        ),
+    ] {
+        write_twice(&file, prefixes);
+        let error = import(&file, None).unwrap_err();
+        assert!(matches!(error, ImportError::Networks { .. }), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.ends_with(&format!("two.safetensors: {listed}")),
+            "{message}"
+        );
+        let imported = import(&file, of_network(network)).unwrap();
+        assert_eq!(imported.weights, original.weights, "{network}");
+        let message = import(&file, of_network("decoder"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("it contains no network 'decoder'"),
+            "{message}"
+        );
+    }
+    // The EMA weights are those of the same network.
+    write_twice(&file, ["state_dict_ema.", "state_dict."]);
+    assert_eq!(import(&file, None).unwrap().weights, original.weights);
+    let plain = import(&file, of_network("state_dict")).unwrap();
+    assert_ne!(plain.weights, original.weights);
+}
+
+#[test]
+fn the_networks_that_are_not_used_are_listed_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("moco.safetensors");
+    write_twice(&file, ["module.encoder_q.", "module.encoder_k."]);
+    let imported = import(&file, of_network("encoder_q")).unwrap();
     let lines = report(&imported).lines().join("\n");
     for words in [
         "'module.encoder_q.', not 'module.encoder_k.'",
@@ -391,6 +448,232 @@ fn of_the_two_encoders_of_moco_the_query_encoder_is_used() {
         assert!(lines.contains(words), "{lines}");
     }
     assert!(!lines.contains("encoder_k.conv1"), "{lines}");
+}
+
+/// Renames the tensors of torchvision's network as Hugging Face's transformers name them.
+fn transformers_names(tensors: &mut Tensors, head: &str) {
+    for (name, tensor) in std::mem::take(tensors) {
+        let own = name.strip_prefix("state_dict.module.").unwrap_or(&name);
+        let parts: Vec<&str> = own.split('.').collect();
+        let layer = |name: &str| {
+            let is_norm = name.starts_with("bn") || name == "1";
+            if is_norm {
+                "normalization"
+            } else {
+                "convolution"
+            }
+        };
+        let index = |name: &str| {
+            let number: usize = name[name.len() - 1..].parse().unwrap();
+            number - 1
+        };
+        let name = match parts.as_slice() {
+            ["fc", tensor] => format!("{head}.{tensor}"),
+            [stem, tensor] => format!("resnet.embedder.embedder.{}.{tensor}", layer(stem)),
+            [stage, block, "downsample", part, tensor] => format!(
+                "resnet.encoder.stages.{}.layers.{block}.shortcut.{}.{tensor}",
+                index(stage),
+                layer(part)
+            ),
+            [stage, block, part, tensor] => format!(
+                "resnet.encoder.stages.{}.layers.{block}.layer.{}.{}.{tensor}",
+                index(stage),
+                index(part),
+                layer(part)
+            ),
+            other => panic!("{other:?}"),
+        };
+        tensors.insert(name, tensor);
+    }
+}
+
+#[test]
+fn a_network_of_transformers_is_the_one_of_torchvision_under_other_names() {
+    for fixture in ["torchvision_basic.pth", "torchvision_resnext.safetensors"] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("model.safetensors");
+        rewrite(fixture, &file, |tensors| {
+            transformers_names(tensors, "classifier.1")
+        });
+        let imported = import(&file, None).unwrap();
+        let original = import(&path(fixture), None).unwrap();
+        assert_eq!(report(&imported).layout, Layout::Transformers);
+        assert!(
+            report(&imported).is_complete(),
+            "{:?}",
+            report(&imported).lines()
+        );
+        assert_eq!(imported.weights, original.weights, "{fixture}");
+        assert_eq!(imported.spec.network, original.spec.network, "{fixture}");
+        let assumptions = report(&imported).assumptions.join("; ");
+        assert!(assumptions.contains("activations: ReLU"), "{assumptions}");
+        // ResNetModel has neither a head nor the prefix.
+        rewrite(fixture, &file, |tensors| {
+            transformers_names(tensors, "classifier.1");
+            for (name, tensor) in std::mem::take(tensors) {
+                if let Some(name) = name.strip_prefix("resnet.") {
+                    tensors.insert(name.to_string(), tensor);
+                }
+            }
+        });
+        let headless = import(&file, None).unwrap();
+        assert_eq!(headless.spec.missing, ["fc.bias", "fc.weight"]);
+    }
+}
+
+#[test]
+fn the_configuration_of_transformers_completes_or_refuses_a_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("model.safetensors");
+    rewrite("torchvision_resnext.safetensors", &file, |tensors| {
+        transformers_names(tensors, "classifier.1");
+    });
+    let with = |name: &str, text: &str| {
+        std::fs::write(file.with_file_name(name), text).unwrap();
+        import(&file, None)
+    };
+    let names = r#""id2label": {"0": "a", "1": "b", "3": "d", "4": "e", "2": "c"}"#;
+    let stated = with(
+        "config.json",
+        &format!(r#"{{"model_type": "resnet", "downsample_in_bottleneck": true, {names}}}"#),
+    )
+    .unwrap();
+    assert_eq!(resnet(&stated).stride_place, StridePlace::Conv1x1);
+    assert_eq!(stated.spec.class_names(), ["a", "b", "c", "d", "e"]);
+    let stated = with(
+        "preprocessor_config.json",
+        r#"{"feature_extractor_type": "ConvNextFeatureExtractor", "size": 160, "crop_pct": 0.875,
+            "resample": 2, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.5]}"#,
+    );
+    let input = stated.unwrap().spec.preprocess;
+    assert_eq!((input.mean, input.std), ([0.5, 0.4, 0.3], [0.2, 0.25, 0.5]));
+    assert_eq!((input.min_size, input.center_crop), (182, Some(160)));
+    assert_eq!(input.resize_method, ResizeMethod::Pillow);
+    for (text, part) in [
+        (
+            r#"{"model_type": "resnet", "hidden_act": "gelu"}"#,
+            "its activation is gelu",
+        ),
+        (
+            r#"{"model_type": "resnet", "downsample_in_first_stage": true}"#,
+            "its first stage has a stride of 2",
+        ),
+    ] {
+        let message = with("config.json", text).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+    }
+    // Its RegNets have the same names.
+    rewrite("torchvision_resnext.safetensors", &file, |tensors| {
+        transformers_names(tensors, "classifier.1");
+        let stem = "resnet.embedder.embedder.convolution.weight";
+        tensors.insert(stem.into(), (vec![4, 3, 3, 3], vec![0.0; 108]));
+    });
+    let message = import(&file, None).unwrap_err().to_string();
+    assert!(message.contains("has a 7x7 convolution"), "{message}");
+}
+
+#[test]
+fn safetensors_in_several_files_are_read_through_their_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = |number: usize| {
+        dir.path()
+            .join(format!("model-0000{number}-of-00002.safetensors"))
+    };
+    let mut map = serde_json::Map::new();
+    for number in [1, 2] {
+        rewrite(
+            "torchvision_resnext.safetensors",
+            &shard(number),
+            |tensors| {
+                tensors.retain(|name, _| name.starts_with("layer3.") == (number == 2));
+                for name in tensors.keys() {
+                    let file = shard(number)
+                        .file_name()
+                        .unwrap()
+                        .to_string_lossy()
+                        .into_owned();
+                    map.insert(name.clone(), file.into());
+                }
+            },
+        );
+    }
+    let original = import(&path("torchvision_resnext.safetensors"), None).unwrap();
+    let index = dir.path().join("model.safetensors.index.json");
+    // Without the index a part of the network is missing, which is said.
+    let part = import(&shard(1), None).unwrap();
+    assert!(!part.spec.missing.is_empty());
+    let document = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map});
+    std::fs::write(&index, document.to_string()).unwrap();
+    for file in [&index, &shard(1), &shard(2)] {
+        let loaded = load_weights(file, None).unwrap();
+        assert!(report(&loaded).is_complete(), "{}", file.display());
+        assert_eq!(report(&loaded).container, Container::Safetensors);
+        assert_eq!(loaded.weights, original.weights);
+    }
+    std::fs::remove_file(shard(2)).unwrap();
+    let message = import(&index, None).unwrap_err().to_string();
+    assert!(
+        message.contains("model-00002-of-00002.safetensors: cannot be read"),
+        "{message}"
+    );
+}
+
+#[test]
+fn networks_that_contain_a_resnet_and_compute_something_else_are_refused_by_their_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("other.safetensors");
+    for (prefix, other, name) in [
+        (
+            "backbone.body.",
+            "head.classification_head.cls_logits.weight",
+            "a RetinaNet (torchvision)",
+        ),
+        (
+            "backbone.",
+            "bbox_head.retina_cls.weight",
+            "a RetinaNet (mmdetection)",
+        ),
+        (
+            "backbone.bottom_up.",
+            "head.cls_subnet.0.weight",
+            "a RetinaNet (detectron2)",
+        ),
+        (
+            "backbone.",
+            "aux_classifier.4.weight",
+            "with a dilated backbone (torchvision)",
+        ),
+        (
+            "model.backbone.",
+            "model.classifier.0.convs.0.0.weight",
+            "a DeepLabV3",
+        ),
+    ] {
+        rewrite("torchvision_resnext.safetensors", &file, |tensors| {
+            for (name, tensor) in std::mem::take(tensors) {
+                tensors.insert(format!("{prefix}{name}"), tensor);
+            }
+            tensors.insert(other.to_string(), (vec![1], vec![0.5]));
+        });
+        let message = import(&file, None).unwrap_err().to_string();
+        assert!(message.contains("other.safetensors: it is "), "{message}");
+        assert!(message.contains(name), "{message}");
+    }
+    // The backbone alone is read on request.
+    let imported = import(&file, Some(Layout::Torchvision)).unwrap();
+    let original = import(&path("torchvision_resnext.safetensors"), None).unwrap();
+    assert_eq!(imported.weights, original.weights);
+}
+
+#[test]
+fn the_assumption_that_a_network_subsamples_by_strides_is_printed() {
+    let said = |file: &str| {
+        let imported = import(&path(file), None).unwrap();
+        let assumptions = report(&imported).assumptions.join("; ");
+        assumptions.contains("subsampling: strides")
+    };
+    assert!(said("torchvision_basic.pth") && said("timm_seresnet_d.pth"));
+    assert!(!said("akamaster_resnet.th"));
 }
 
 #[test]
@@ -492,14 +775,20 @@ fn reference_detector(network: &NetworkConfig) -> BTreeMap<String, TensorData> {
 
 #[test]
 fn torchvision_detectors_of_old_and_new_names_have_the_same_weights() {
-    for (file, layout) in [
-        ("faster_rcnn.safetensors", Layout::TorchvisionDetector),
+    for (file, layout, options) in [
+        // The fixture also has the gradients of the network.
+        (
+            "faster_rcnn.safetensors",
+            Layout::TorchvisionDetector,
+            of_network("weights"),
+        ),
         (
             "layouts/torchvision_old_detector.pth",
             Layout::TorchvisionDetectorV1,
+            ImportOptions::default(),
         ),
     ] {
-        let imported = import(&fixture_path(file), None).unwrap_or_else(|e| panic!("{e}"));
+        let imported = import(&fixture_path(file), options).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(report(&imported).layout, layout, "{file}");
         assert!(report(&imported).network_is_whole(), "{file}");
         assert_eq!(
@@ -511,7 +800,11 @@ fn torchvision_detectors_of_old_and_new_names_have_the_same_weights() {
     // The epsilon can be given by the layout, as the names do not determine it.
     let epsilon = |layout| {
         let file = fixture_path("faster_rcnn.safetensors");
-        match import(&file, layout).unwrap().spec.network {
+        let options = ImportOptions {
+            layout,
+            ..of_network("weights")
+        };
+        match import(&file, options).unwrap().spec.network {
             NetworkConfig::Detection(model) => model.backbone.norm().epsilon,
             NetworkConfig::Classification(_) => panic!("a classifier"),
         }

@@ -220,9 +220,9 @@ fn model(error: &ModelError) -> Option<String> {
 
 fn weights(error: &LoadError) -> Option<String> {
     match error {
-        LoadError::LayoutOfCheckpoint { .. } => {
-            Some("omit --layout; it applies to third-party checkpoints only".to_string())
-        }
+        LoadError::LayoutOfCheckpoint { .. } => Some(
+            "omit --layout and --network; they apply to third-party checkpoints only".to_string(),
+        ),
         LoadError::NotStrict { .. } => Some("omit --strict to load what matches".to_string()),
         LoadError::NoCheckpoint { .. } => {
             Some("give a weights file, or the directory of a run with checkpoints".to_string())
@@ -244,8 +244,21 @@ fn weights_import(error: &ImportError) -> Option<String> {
              detected"
                 .to_string(),
         ),
+        ImportError::Networks { networks, .. } => {
+            let is_in_others = |part: &str, own: &String| {
+                let mut others = networks.iter().filter(|network| *network != own);
+                others.any(|other| other.split('.').any(|found| found == part))
+            };
+            let parts = networks.iter().filter_map(|network| {
+                let mut parts = network.split('.');
+                parts.find(|part| !part.contains(' ') && !is_in_others(part, network))
+            });
+            let options: Vec<String> = parts.map(|part| format!("--network {part}")).collect();
+            (!options.is_empty())
+                .then(|| format!("name the one to read: {}", options.join(" or ")))
+        }
         ImportError::UnknownTensors { .. } => Some(
-            "as initial weights the rest may do: --skip-unknown reads the file without these tensors"
+            "as initial weights the rest may do: --allow-unused reads the file without these tensors"
                 .to_string(),
         ),
         ImportError::NegativeVariance { .. } | ImportError::NotFinite { .. } => {
@@ -258,6 +271,19 @@ fn foreign_file(error: &ForeignError) -> Option<String> {
     match error {
         ForeignError::PickledModel { .. } => Some(
             "write the state dict in Python: torch.save(model.state_dict(), \"weights.pth\")"
+                .to_string(),
+        ),
+        ForeignError::Program {
+            kind: "TorchScript",
+            ..
+        } => Some(
+            "write the state dict in Python: torch.save(torch.jit.load(\"FILE\").state_dict(), \
+             \"weights.pth\")"
+                .to_string(),
+        ),
+        ForeignError::Program { .. } => Some(
+            "write the state dict in Python: torch.save(torch.export.load(\"FILE\").state_dict, \
+             \"weights.pth\")"
                 .to_string(),
         ),
         _ => None,

@@ -16,6 +16,7 @@ use sedet_core::model::ImportFacts;
 use sedet_core::weights::checkpoint::{Checkpoint, Precision};
 use sedet_core::weights::export::{export, names_for};
 use sedet_core::weights::foreign::ForeignFile;
+use sedet_core::weights::grafted::to_units_of_the_paper;
 use sedet_core::weights::layouts::{Layout, Library, recognize};
 use sedet_core::weights::load::{LoadedWeights, WeightsFile, weights_file};
 use sedet_core::weights::onnx::to_onnx;
@@ -68,8 +69,15 @@ pub(super) struct ForeignArgs {
     #[arg(long)]
     strict: bool,
     /// Skip tensors of layers that sedet does not have; the outputs then differ from those of the origin
-    #[arg(long, conflicts_with = "strict")]
+    #[arg(
+        long = "allow-unused",
+        alias = "skip-unknown",
+        conflicts_with = "strict"
+    )]
     skip_unknown: bool,
+    /// Network to read from a file with several, by a part of its tensor names (such as encoder_q, teacher)
+    #[arg(long, value_name = "NAME")]
+    network: Option<String>,
 }
 
 /// A layout, or `None` to detect it.
@@ -84,10 +92,12 @@ fn layout_parser() -> impl clap::builder::TypedValueParser<Value = LayoutChoice>
 impl ForeignArgs {
     /// Rejects the options when no weights file is given.
     pub(super) fn need(&self, file: &str, is_given: bool) -> anyhow::Result<()> {
-        if !is_given && (self.layout.0.is_some() || self.strict || self.skip_unknown) {
+        let is_used =
+            self.layout.0.is_some() || self.strict || self.skip_unknown || self.network.is_some();
+        if !is_given && is_used {
             return Err(usage_with_hint(
-                "--layout, --strict and --skip-unknown apply to a third-party checkpoint, and none is \
-                 given",
+                "--layout, --strict, --allow-unused and --network apply to a third-party checkpoint, and \
+                 none is given",
                 format!("name the checkpoint with {file}"),
             ));
         }
@@ -101,6 +111,7 @@ impl ForeignArgs {
             layout: self.layout.0,
             strict: self.strict,
             skip_unknown: self.skip_unknown,
+            network: self.network.clone(),
         })
     }
 
@@ -201,7 +212,10 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    let loaded = args.foreign.load(&args.file)?;
+    let mut loaded = args.foreign.load(&args.file)?;
+    if args.format == Format::Timm {
+        to_units_of_the_paper(&mut loaded.spec, &mut loaded.weights);
+    }
     let missing = loaded.spec.missing.len();
     if missing > 0 {
         bail!(
@@ -345,6 +359,6 @@ fn describe(path: &Path, file: &ForeignFile) -> anyhow::Result<String> {
             found.layout.name().to_string()
         }
         Ok(found) => format!("{} ({})", found.layout.name(), found.layout.key()),
-        Err(reason) => reason,
+        Err(error) => error.to_string(),
     })
 }

@@ -25,7 +25,6 @@ use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::directory::create_directory;
 use sedet_data::eval::table::Side;
 use sedet_data::text::count;
-use sedet_nn::nn::se::Gate;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -223,7 +222,7 @@ const HEAD: [&str; 9] = [
 ];
 
 fn to_table(excitation: &Excitation) -> String {
-    let gate = excitation.gate;
+    let saturation = excitation.saturation();
     let row = |block: BlockSummary| {
         vec![
             block.block,
@@ -231,9 +230,9 @@ fn to_table(excitation: &Excitation) -> String {
             format!("{:.3}", block.mean),
             format!("{:.3}", block.std),
             block.dead.to_string(),
-            match gate {
-                Gate::Relu => "-".to_string(),
-                Gate::Sigmoid | Gate::Tanh => block.saturated.to_string(),
+            match saturation {
+                Some(_) => block.saturated.to_string(),
+                None => "-".to_string(),
             },
             block.low_variance.to_string(),
             block
@@ -252,7 +251,7 @@ fn to_table(excitation: &Excitation) -> String {
          low var.: std below {}; weak: mean below {}\n",
         fitted(&rows, &sides, width()),
         limits.dead,
-        limits.saturated,
+        saturation.unwrap_or(limits.saturated),
         limits.low_std,
         limits.weak
     )

@@ -2,13 +2,14 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use toml::Table;
+use toml::{Table, Value};
 
+use super::adoption::{adopt_units, details};
 use super::detection::IMPORTED;
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
-    check_width, invalid_backbone,
+    check_width, invalid_backbone, merge,
 };
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::{name_of, network};
@@ -211,6 +212,36 @@ impl ClassificationConfig {
         }
     }
 
+    /// Imports what a named backbone needs from given weights.
+    fn adopt_details(&mut self, given: &BackboneConfig) -> Result<(), ConfigError> {
+        let named = network(&self.model.backbone)?.backbone;
+        let is_of_one_kind = named.pyramid_parts().is_ok() == given.pyramid_parts().is_ok();
+        if named.family() != given.family() || !is_of_one_kind {
+            return Ok(());
+        }
+        // Weights of another width would not fit.
+        self.model.width = given.width_multiplier();
+        let mut own = details(&named, given)?;
+        let epsilon = Value::Float(given.norm().epsilon);
+        let norm = Table::from_iter([("epsilon".to_string(), epsilon)]);
+        own.insert("norm".into(), Value::Table(norm));
+        let overridden = self.model.overrides.remove("backbone");
+        let overridden = overridden.and_then(|backbone| match backbone {
+            Value::Table(table) => Some(table),
+            _ => None,
+        });
+        let units = overridden.as_ref().and_then(|backbone| backbone.get("se"));
+        let is_unit_set = |key: &str| units.is_some_and(|units| units.get(key).is_some());
+        adopt_units(&mut self.model.se, &named, given, is_unit_set)?;
+        if let Some(overridden) = &overridden {
+            merge(&mut own, overridden);
+        }
+        self.model
+            .overrides
+            .insert("backbone".into(), Value::Table(own));
+        Ok(())
+    }
+
     fn change_se(&self, backbone: &mut BackboneConfig) -> Result<(), ConfigError> {
         if self.model.se.is_empty() {
             return Ok(());
@@ -260,10 +291,13 @@ impl ClassificationConfig {
     }
 
     /// Imports what given weights require to give the same outputs as in their framework: the pixel
-    /// normalization and, with `whole`, the network.
+    /// normalization and, with `whole`, the network. Otherwise a named backbone of the same family, for images
+    /// of the same kind, takes the width, the norms' epsilon and the details that no tensor shape shows
+    /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)). Its SE units compute as in the
+    /// weights, or start as identity if the weights have none.
     ///
     /// # Errors
-    /// Never for a description from a checkpoint.
+    /// `model.backbone` is unknown.
     pub fn adopt(
         &mut self,
         network: &ClassifierConfig,
@@ -279,6 +313,8 @@ impl ClassificationConfig {
             self.model.width = network.backbone.width_multiplier();
             let name = name_of(&network.backbone);
             self.model.backbone = name.unwrap_or_else(|| IMPORTED.to_string());
+        } else {
+            self.adopt_details(&network.backbone)?;
         }
         self.input.pixels = Some(PixelConfig {
             channel_order: preprocess.channel_order,

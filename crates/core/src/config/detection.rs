@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use super::adoption::{adopt_units, details};
 use super::training::EngineConfig;
 use super::{
     ConfigError, PixelConfig, Recipe, Task, changed, check_at_least_one, check_training,
@@ -349,7 +350,8 @@ impl DetectionConfig {
     /// Imports what given weights require to give the same outputs as in their framework: the details of
     /// the backbone that cannot be derived from tensor shapes
     /// ([`WEIGHT_DETAILS`](crate::backbones::BackboneFamily::WEIGHT_DETAILS)), the width, the norms' epsilon
-    /// and the scaling of pixels; of a detector also everything after the backbone. With `whole`, the
+    /// and the scaling of pixels; of a detector also everything after the backbone. SE units of a named backbone
+    /// compute as in the weights, or start as identity if the weights have none. With `whole`, the
     /// complete backbone is imported, and none has to be named. From a network for images of 32 pixels, a
     /// named backbone imports no stem; all its layers are trained. `model.overrides` and `settings` still
     /// apply.
@@ -379,12 +381,15 @@ impl DetectionConfig {
             self.model.imported_backbone = Some(backbone.for_detection());
         } else {
             let named = self.named_backbone()?;
-            let details = Table::try_from(&backbone).map_err(|e| invalid(e.to_string()))?;
             let is_same_family = named.family() == backbone.family();
-            let mut own: Table = details
-                .into_iter()
-                .filter(|(key, _)| is_same_family && named.weight_details().contains(&key.as_str()))
-                .collect();
+            let mut own = details(&named, &backbone)?;
+            let overridden = self.model.overrides.get("backbone");
+            let overridden = overridden.and_then(|backbone| backbone.get("se"));
+            let is_unit_set = |key: &str| {
+                let is_reduction = key == "reduction" && is_set(settings, "model.se_reduction");
+                is_reduction || overridden.is_some_and(|units| units.get(key).is_some())
+            };
+            adopt_units(&mut self.model.se, &named, &backbone, is_unit_set)?;
             if is_same_family {
                 // Weights of another width would not fit.
                 self.model.width = backbone.width_multiplier();

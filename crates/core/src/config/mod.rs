@@ -4,6 +4,7 @@
 //! file. Every field of a recipe is used, and an unknown field is an error. The top-level key
 //! `task` selects detection (the default) or classification, and so the valid fields.
 
+mod adoption;
 mod classification;
 mod commented;
 mod detection;

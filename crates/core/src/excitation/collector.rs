@@ -9,7 +9,7 @@ use super::statistics::{
     gate_range,
 };
 use sedet_nn::nn::recording::RecordedUnit;
-use sedet_nn::nn::se::Gate;
+use sedet_nn::nn::se::GateFunction;
 
 /// A measured image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,7 +203,7 @@ fn bin(gate: f32, [start, end]: [f32; 2]) -> usize {
 /// images, and 80 bytes per channel for the images with extreme gates.
 #[derive(Debug, Clone)]
 pub struct Collector {
-    gate: Gate,
+    gate: GateFunction,
     images: u64,
     blocks: Vec<Accumulator>,
 }
@@ -213,10 +213,15 @@ impl Collector {
     ///
     /// # Errors
     /// [`ExcitationError::NoBlocks`] if there are no blocks.
-    pub fn new(blocks: Vec<SeBlock>, gate: Gate, classes: usize) -> Result<Self, ExcitationError> {
+    pub fn new(
+        blocks: Vec<SeBlock>,
+        gate: impl Into<GateFunction>,
+        classes: usize,
+    ) -> Result<Self, ExcitationError> {
         if blocks.is_empty() {
             return Err(ExcitationError::NoBlocks);
         }
+        let gate = gate.into();
         let accumulator = |block| Accumulator::new(block, gate_range(gate), classes);
         Ok(Self {
             gate,
@@ -298,6 +303,7 @@ pub(crate) fn gate_rows(gates: Tensor<4>) -> Vec<f32> {
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sedet_nn::nn::se::{Gate, SeStart};
 
     pub(crate) fn block(name: &str, channels: usize) -> SeBlock {
         SeBlock {
@@ -331,7 +337,7 @@ pub(crate) mod tests {
 
     /// Collects the gates `rows` of images with these classes, in batches of this size.
     pub(crate) fn gathered(
-        gate: Gate,
+        gate: impl Into<GateFunction>,
         rows: &[Vec<f32>],
         classes: &[Vec<usize>],
         class_count: usize,
@@ -443,12 +449,19 @@ pub(crate) mod tests {
 
     #[test]
     fn a_histogram_covers_the_range_of_the_gate_and_clamps_larger_relu_gates() {
+        let paper = GateFunction::from;
+        let grafted = GateFunction {
+            start: SeStart::Identity,
+            ..GateFunction::default()
+        };
         for (gate, value, expected) in [
-            (Gate::Sigmoid, 0.0, 0),
-            (Gate::Sigmoid, 1.0, BINS - 1),
-            (Gate::Tanh, -1.0, 0),
-            (Gate::Tanh, 0.01, BINS / 2),
-            (Gate::Relu, 1e9, BINS - 1),
+            (paper(Gate::Sigmoid), 0.0, 0),
+            (paper(Gate::Sigmoid), 1.0, BINS - 1),
+            (grafted, 1.0, BINS / 2),
+            (grafted, 2.0, BINS - 1),
+            (paper(Gate::Tanh), -1.0, 0),
+            (paper(Gate::Tanh), 0.01, BINS / 2),
+            (paper(Gate::Relu), 1e9, BINS - 1),
         ] {
             let found = gathered(gate, &[vec![value]], &[vec![]], 0, 1);
             let filled = found.blocks[0].histogram.iter().position(|&n| n == 1);

@@ -17,7 +17,7 @@ use super::statistics::{
     gate_range,
 };
 use sedet_data::atomic::replace_atomically;
-use sedet_nn::nn::se::Gate;
+use sedet_nn::nn::se::{Gate, GateFunction, SeStart};
 
 /// The header entry with the JSON description.
 pub const KEY: &str = "sedet-excitation";
@@ -61,9 +61,17 @@ struct Header {
     format: u32,
     origin: Origin,
     gate: Gate,
+    /// Left out for the paper's, so that files of networks without grafted units stay the same.
+    #[serde(default, skip_serializing_if = "is_of_the_paper")]
+    start: SeStart,
     histogram_range: [f32; 2],
     thresholds: Thresholds,
     blocks: Vec<SeBlock>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes references
+fn is_of_the_paper(start: &SeStart) -> bool {
+    *start == SeStart::Paper
 }
 
 /// A tensor to be written.
@@ -166,7 +174,8 @@ impl Excitation {
         let header = Header {
             format: FORMAT,
             origin: self.origin.clone(),
-            gate: self.gate,
+            gate: self.gate.activation,
+            start: self.gate.start,
             histogram_range: gate_range(self.gate),
             thresholds: self.thresholds,
             blocks: self.blocks.iter().map(|b| b.block.clone()).collect(),
@@ -218,7 +227,11 @@ fn parse(bytes: &[u8]) -> Result<Excitation, String> {
         ));
     }
     let header: Header = serde_json::from_value(value).map_err(|e| e.to_string())?;
-    if header.histogram_range != gate_range(header.gate) {
+    let gate = GateFunction {
+        activation: header.gate,
+        start: header.start,
+    };
+    if header.histogram_range != gate_range(gate) {
         return Err(format!(
             "the histogram range {:?} does not match the gate function",
             header.histogram_range
@@ -237,7 +250,7 @@ fn parse(bytes: &[u8]) -> Result<Excitation, String> {
             .map(block)
             .collect::<Result<_, _>>()?,
         origin: header.origin,
-        gate: header.gate,
+        gate,
         thresholds: header.thresholds,
     })
 }

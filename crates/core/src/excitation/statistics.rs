@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::blocks::SeBlock;
-use sedet_nn::nn::se::Gate;
+use sedet_nn::nn::se::GateFunction;
 
 /// The number of histogram bins per channel.
 pub const BINS: usize = 50;
@@ -19,12 +19,9 @@ const WEAKEST: usize = 10;
 
 /// Returns the smallest and the largest value of a gate, which are the limits of its histogram. Larger ReLU
 /// gates are counted in the last bin.
-pub fn gate_range(gate: Gate) -> [f32; 2] {
-    match gate {
-        Gate::Sigmoid => [0.0, 1.0],
-        Gate::Tanh => [-1.0, 1.0],
-        Gate::Relu => [0.0, RELU_END],
-    }
+pub fn gate_range(gate: GateFunction) -> [f32; 2] {
+    let (lowest, highest) = gate.limits();
+    [lowest, highest.unwrap_or(RELU_END)]
 }
 
 /// The thresholds of [`ChannelFlags`] and of weak channels. They apply to absolute values, which differ from
@@ -34,8 +31,9 @@ pub fn gate_range(gate: Gate) -> [f32; 2] {
 pub struct Thresholds {
     /// The gate of a dead channel is at most this for every image.
     pub dead: f32,
-    /// The gate of a saturated channel is at least this for every image, with the same sign. ReLU gates have
-    /// no upper limit and never saturate.
+    /// The gate of a saturated channel is at least this share of its limit for every image, with the same sign.
+    /// The limit is 1, and 2 for units that started as identity. ReLU gates have no upper limit and never
+    /// saturate.
     pub saturated: f32,
     /// The standard deviation over images of a low-variance channel is below this.
     pub low_std: f32,
@@ -51,6 +49,13 @@ impl Default for Thresholds {
             low_std: 0.01,
             weak: 0.1,
         }
+    }
+}
+
+impl Thresholds {
+    fn saturation(&self, gate: GateFunction) -> Option<f32> {
+        let (_, limit) = gate.limits();
+        Some(self.saturated * limit?)
     }
 }
 
@@ -101,7 +106,7 @@ pub struct Excitation {
     /// The network and the images.
     pub origin: Origin,
     /// The gate function.
-    pub gate: Gate,
+    pub gate: GateFunction,
     /// The thresholds of flagged and weak channels.
     pub thresholds: Thresholds,
     /// The SE blocks in the order of the forward pass; at least one.
@@ -120,6 +125,11 @@ impl Excitation {
     /// If the block does not exist.
     pub fn channel_flags(&self, block: usize) -> Vec<ChannelFlags> {
         self.blocks[block].channel_flags(self.gate, &self.thresholds)
+    }
+
+    /// Returns the gate from which a channel counts as saturated; none for ReLU gates.
+    pub fn saturation(&self) -> Option<f32> {
+        self.thresholds.saturation(self.gate)
     }
 
     /// Summarizes each block.
@@ -290,26 +300,26 @@ impl BlockStatistics {
     }
 
     /// Returns the flags of each channel.
-    fn channel_flags(&self, gate: Gate, thresholds: &Thresholds) -> Vec<ChannelFlags> {
+    fn channel_flags(&self, gate: GateFunction, thresholds: &Thresholds) -> Vec<ChannelFlags> {
         let ChannelStatistics {
             std,
             minimum,
             maximum,
             ..
         } = &self.all;
+        let saturation = thresholds.saturation(gate);
         let flags = |channel: usize| {
             let (smallest, largest) = (minimum[channel], maximum[channel]);
-            let limit = thresholds.saturated;
             ChannelFlags {
                 dead: smallest.abs().max(largest.abs()) <= thresholds.dead,
-                saturated: gate != Gate::Relu && (smallest >= limit || largest <= -limit),
+                saturated: saturation.is_some_and(|limit| smallest >= limit || largest <= -limit),
                 low_variance: std[channel] < thresholds.low_std,
             }
         };
         (0..self.block.channels).map(flags).collect()
     }
 
-    fn summary(&self, gate: Gate, thresholds: &Thresholds) -> BlockSummary {
+    fn summary(&self, gate: GateFunction, thresholds: &Thresholds) -> BlockSummary {
         let ChannelStatistics { mean, std, .. } = &self.all;
         let channels = self.block.channels;
         let flags = self.channel_flags(gate, thresholds);
@@ -322,10 +332,9 @@ impl BlockStatistics {
             .collect();
         weakest.sort_by(|a, b| a.mean.abs().total_cmp(&b.mean.abs()));
         weakest.truncate(WEAKEST);
-        let selectivity: Option<Vec<f32>> = match gate {
-            Gate::Tanh => None,
-            Gate::Sigmoid | Gate::Relu => Some(self.selectivity().into_iter().flatten().collect()),
-        };
+        let (lowest, _) = gate.limits();
+        let selectivity: Option<Vec<f32>> =
+            (lowest >= 0.0).then(|| self.selectivity().into_iter().flatten().collect());
         BlockSummary {
             block: self.block.name.clone(),
             path: self.block.path.clone(),
@@ -351,8 +360,13 @@ fn mean_of(values: &[f32]) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::excitation::collector::tests::gathered;
+    use sedet_nn::nn::se::{Gate, SeStart};
 
-    fn summary(gate: Gate, rows: &[Vec<f32>], classes: &[Vec<usize>]) -> BlockSummary {
+    fn summary(
+        gate: impl Into<GateFunction>,
+        rows: &[Vec<f32>],
+        classes: &[Vec<usize>],
+    ) -> BlockSummary {
         let mut found = gathered(gate, rows, classes, 3, 2).summaries();
         found.remove(0)
     }
@@ -392,5 +406,14 @@ mod tests {
         assert_eq!(summary(Gate::Relu, &rows, &classes).saturated, 0);
         let closed = [vec![-1.0], vec![-0.995]];
         assert_eq!(summary(Gate::Tanh, &closed, &classes).saturated, 1);
+        // Gates of units that started as identity are 1 in the beginning and reach to 2.
+        let grafted = GateFunction {
+            start: SeStart::Identity,
+            ..GateFunction::default()
+        };
+        for (gate, saturated) in [(1.0, 0), (1.97, 0), (1.99, 1)] {
+            let found = summary(grafted, &[vec![gate], vec![gate]], &classes);
+            assert_eq!(found.saturated, saturated, "{gate}");
+        }
     }
 }

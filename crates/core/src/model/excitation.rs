@@ -14,7 +14,7 @@ use sedet_data::loading::batch::pad_images;
 use sedet_data::loading::prefetch::{PrefetchLimits, with_prefetch};
 use sedet_data::loading::transforms::{PreparedImage, Preprocess, prepare};
 use sedet_nn::nn::recording::{Depth, record};
-use sedet_nn::nn::se::Gate;
+use sedet_nn::nn::se::{GateFunction, SeConfig};
 
 /// Batch size of a classifier.
 const CLASSIFIER_BATCH: usize = 32;
@@ -58,9 +58,10 @@ impl Model {
         }
     }
 
-    fn gate(&self) -> Gate {
+    fn gate(&self) -> GateFunction {
         let backbone = self.spec.backbone();
-        backbone.se().map(|se| se.gate).unwrap_or_default()
+        let units = backbone.se();
+        units.map(SeConfig::gate_function).unwrap_or_default()
     }
 
     /// Detectors process large images one at a time.

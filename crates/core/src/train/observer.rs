@@ -97,6 +97,14 @@ pub enum Notice {
     OtherClassNames,
     /// Tensors that the given weights do not provide.
     RandomlyInitialized(Vec<String>),
+    /// SE units that the given weights do not have start as identity.
+    GraftedUnits {
+        /// The number of units.
+        units: usize,
+        /// Whether the weights have the rest of the backbone, so that its outputs are the same as without the
+        /// units.
+        keeps_outputs: bool,
+    },
     /// Tensors of the given weights that the network does not have.
     UnusedWeights(Vec<String>),
     /// A setting does not have the effect that its name suggests.
@@ -217,6 +225,20 @@ impl fmt::Display for Notice {
             Self::RandomlyInitialized(names) => {
                 write!(f, "weights: randomly initialized: {}", describe(names))
             }
+            Self::GraftedUnits {
+                units,
+                keeps_outputs,
+            } => {
+                let units = count(*units, "SE unit");
+                write!(
+                    f,
+                    "weights: {units} not in the checkpoint: start as identity"
+                )?;
+                if *keeps_outputs {
+                    f.write_str(", so that the backbone computes the same as without them")?;
+                }
+                Ok(())
+            }
             Self::UnusedWeights(names) => {
                 write!(
                     f,
@@ -274,6 +296,19 @@ mod tests {
         assert_eq!(
             Notice::RandomlyInitialized(names(64)).to_string(),
             "weights: randomly initialized: SE units: 64 tensors"
+        );
+        let grafted = |keeps_outputs| {
+            let notice = Notice::GraftedUnits {
+                units: 16,
+                keeps_outputs,
+            };
+            notice.to_string()
+        };
+        let start = "weights: 16 SE units not in the checkpoint: start as identity";
+        assert_eq!(grafted(false), start);
+        assert_eq!(
+            grafted(true),
+            format!("{start}, so that the backbone computes the same as without them")
         );
         assert_eq!(
             Notice::UnusedWeights(names(1)).to_string(),

@@ -51,6 +51,11 @@ const PARTS: [(&str, &str); 8] = [
 /// The group of the SE units, wherever they are.
 const UNITS: &str = "SE units";
 
+/// Returns whether a tensor belongs to an SE unit, by its native name.
+pub fn is_of_unit(name: &str) -> bool {
+    name.split('.').any(|part| part == "se")
+}
+
 fn is_part(group: &str) -> bool {
     group == UNITS || PARTS.iter().any(|(_, part)| *part == group)
 }
@@ -58,10 +63,9 @@ fn is_part(group: &str) -> bool {
 /// Returns the part of the network, or else the first part of the name, without the name of the tensor
 /// itself.
 fn group_of(name: &str) -> String {
-    let is_unit = name.split('.').any(|part| part == "se");
     let part = PARTS.iter().find(|(start, _)| name.starts_with(start));
     match part {
-        _ if is_unit => UNITS.to_string(),
+        _ if is_of_unit(name) => UNITS.to_string(),
         Some((_, part)) => (*part).to_string(),
         None => name.split('.').next().unwrap_or(name).to_string(),
     }

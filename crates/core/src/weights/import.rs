@@ -7,7 +7,7 @@ use burn::tensor::{Device, TensorData};
 
 use super::foreign::{Container, ForeignError, ForeignFile};
 use super::groups::{LISTED, describe};
-use super::layouts::{ExternalTensor, Form, Layout, recognize};
+use super::layouts::{ExternalTensor, Form, Layout, RecognizeError, recognize};
 use super::load::LoadedWeights;
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
 use crate::spec::NetworkConfig;
@@ -28,6 +28,16 @@ pub enum ImportError {
         path: String,
         /// The reason.
         reason: String,
+    },
+    /// The file contains several networks, and none or another one was requested.
+    #[error("{path}: {reason}")]
+    Networks {
+        /// The file.
+        path: String,
+        /// What it contains.
+        reason: String,
+        /// What the names of the tensors of each begin with.
+        networks: Vec<String>,
     },
     /// Tensors inside the network that sedet has no layer for: without them it would compute other
     /// outputs.
@@ -78,10 +88,13 @@ fn unknown_words(tensors: &[String], units: Option<&str>) -> String {
 }
 
 /// How a third-party file is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImportOptions {
     /// The layout; none detects it from the tensor names.
     pub layout: Option<Layout>,
+    /// Which of several networks in the file, by a part of the names of its tensors, such as `encoder_q`,
+    /// `teacher` or `state_dict_ema`.
+    pub network: Option<String>,
     /// Whether tensors inside the network that sedet has no layer for are skipped. The outputs then
     /// differ from those in the file's framework.
     pub skip_unknown: bool,
@@ -91,7 +104,7 @@ impl From<Option<Layout>> for ImportOptions {
     fn from(layout: Option<Layout>) -> Self {
         Self {
             layout,
-            skip_unknown: false,
+            ..Self::default()
         }
     }
 }
@@ -221,17 +234,25 @@ pub fn import(
     path: &Path,
     options: impl Into<ImportOptions>,
 ) -> Result<LoadedWeights, ImportError> {
-    let ImportOptions {
-        layout,
-        skip_unknown,
-    } = options.into();
+    let options = options.into();
+    let skip_unknown = options.skip_unknown;
     let file = ForeignFile::open(path)?;
-    let found = recognize(&file, layout).map_err(|reason| ImportError::Layout {
-        path: path.display().to_string(),
-        reason,
+    let found = recognize(&file, options).map_err(|error| {
+        let (path, reason) = (path.display().to_string(), error.to_string());
+        match error {
+            RecognizeError::Layout(_) => ImportError::Layout { path, reason },
+            RecognizeError::SeveralNetworks { networks }
+            | RecognizeError::NoSuchNetwork { networks, .. } => ImportError::Networks {
+                path,
+                reason,
+                networks,
+            },
+        }
     })?;
     let mut spec = found.spec;
-    spec.categories = known_categories(&spec.network);
+    if spec.categories.is_empty() {
+        spec.categories = known_categories(&spec.network);
+    }
     // Tensors may have a size of zero.
     spec.validate().map_err(|error| ImportError::Layout {
         path: path.display().to_string(),

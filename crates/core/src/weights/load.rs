@@ -61,8 +61,8 @@ pub enum LoadError {
         /// What is wrong with its values.
         problem: String,
     },
-    /// A layout was given for a sedet checkpoint.
-    #[error("{}: a layout was given, but this is a sedet checkpoint", path.display())]
+    /// A layout, or one of several networks, was given for a sedet checkpoint.
+    #[error("{}: a layout or a network was given, but this is a sedet checkpoint", path.display())]
     LayoutOfCheckpoint {
         /// The file.
         path: PathBuf,
@@ -92,6 +92,8 @@ pub struct WeightsFile {
     pub strict: bool,
     /// Whether tensors inside the network that sedet has no layer for are skipped.
     pub skip_unknown: bool,
+    /// Which of several networks in a third-party file; see [`ImportOptions::network`].
+    pub network: Option<String>,
 }
 
 impl WeightsFile {
@@ -102,6 +104,7 @@ impl WeightsFile {
             layout: None,
             strict: false,
             skip_unknown: false,
+            network: None,
         }
     }
 
@@ -114,6 +117,7 @@ impl WeightsFile {
         let path = weights_file(&self.path)?;
         let options = ImportOptions {
             layout: self.layout,
+            network: self.network.clone(),
             skip_unknown: self.skip_unknown,
         };
         let loaded = load_weights(&path, options)?;
@@ -129,7 +133,7 @@ impl WeightsFile {
                     });
                 }
             }
-            None if self.layout.is_some() => {
+            None if self.layout.is_some() || self.network.is_some() => {
                 return Err(LoadError::LayoutOfCheckpoint { path });
             }
             None => {}

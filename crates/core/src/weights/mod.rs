@@ -5,11 +5,13 @@
 //! - [`foreign`]: third-party file formats; [`layouts`]: third-party tensor names; [`import`]:
 //!   their import;
 //! - [`load`]: loading of checkpoints and third-party files; [`export`]: files for other libraries;
-//!   [`onnx`]: ONNX models; [`groups`]: groups of tensors in messages.
+//!   [`onnx`]: ONNX models; [`grafted`]: SE units that start as identity, for export; [`groups`]: groups of tensors
+//!   in messages.
 
 pub mod checkpoint;
 pub mod export;
 pub mod foreign;
+pub mod grafted;
 pub mod groups;
 pub mod import;
 pub mod layouts;

@@ -15,6 +15,8 @@ pub enum WeightInit {
     PytorchDefault,
     /// `N(0, std)`: RPN head and detectron2's predictors.
     Normal(f64),
+    /// Zero: the last layer of SE units that start as identity.
+    Zeros,
 }
 
 impl WeightInit {
@@ -41,6 +43,7 @@ impl WeightInit {
                 fan_out_only: false,
             },
             Self::Normal(std) => Initializer::Normal { mean: 0.0, std },
+            Self::Zeros => Initializer::Zeros,
         };
         initializer.init_with(shape, Some(fan_in), Some(fan_out), device)
     }

@@ -44,6 +44,69 @@ pub enum Gate {
     Relu,
 }
 
+/// The initial state of the units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SeStart {
+    /// Both layers begin with random weights, so that the gates begin near the middle of their range.
+    #[default]
+    Paper,
+    /// The second layer begins at zero and every gate at 1, so that a unit passes its input on: for units that
+    /// are added to a trained network.
+    Identity,
+}
+
+/// The function from the output of the second layer to the gates.
+///
+/// | activation | [`SeStart::Paper`] | [`SeStart::Identity`] |
+/// |---|---|---|
+/// | sigmoid | `sigmoid(x)`, 0 to 1 | `2 * sigmoid(x)`, 0 to 2 |
+/// | tanh | `tanh(x)`, -1 to 1 | `1 + tanh(x)`, 0 to 2 |
+/// | ReLU | `relu(x)`, 0 or more | `relu(1 + x)`, 0 or more |
+///
+/// With [`SeStart::Identity`] a gate is 1 at `x = 0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GateFunction {
+    /// The excitation operator.
+    pub activation: Gate,
+    /// The initial state of the units.
+    pub start: SeStart,
+}
+
+impl From<Gate> for GateFunction {
+    /// The paper's function of this activation.
+    fn from(activation: Gate) -> Self {
+        Self {
+            activation,
+            start: SeStart::Paper,
+        }
+    }
+}
+
+impl GateFunction {
+    /// Returns the smallest and the largest gate; no upper limit for ReLU.
+    pub const fn limits(self) -> (f32, Option<f32>) {
+        match (self.activation, self.start) {
+            (Gate::Sigmoid, SeStart::Paper) => (0.0, Some(1.0)),
+            (Gate::Tanh, SeStart::Paper) => (-1.0, Some(1.0)),
+            (Gate::Sigmoid | Gate::Tanh, SeStart::Identity) => (0.0, Some(2.0)),
+            (Gate::Relu, _) => (0.0, None),
+        }
+    }
+
+    /// Computes the gates from the output of the second layer, of the same shape.
+    pub fn forward(self, x: Tensor<4>) -> Tensor<4> {
+        match (self.activation, self.start) {
+            (Gate::Sigmoid, SeStart::Paper) => sigmoid(x),
+            (Gate::Sigmoid, SeStart::Identity) => sigmoid(x) * 2.0,
+            (Gate::Tanh, SeStart::Paper) => tanh(x),
+            (Gate::Tanh, SeStart::Identity) => tanh(x) + 1.0,
+            (Gate::Relu, SeStart::Paper) => relu(x),
+            (Gate::Relu, SeStart::Identity) => relu(x + 1.0),
+        }
+    }
+}
+
 /// The position of the unit in a residual block (SENet paper, figure 5, tables 14 and 15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -99,6 +162,12 @@ pub struct SeConfig {
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     #[schemars(extend("default" = true))]
     pub bias: bool,
+    /// The initial state of the units. Units that are added to the weights of a plain network start as
+    /// `identity`: the network then computes what it computed without them. The choice stays part of the
+    /// network, since the gates of `identity` reach from 0 to 2 (`2 * sigmoid`, `1 + tanh`, `relu(1 + x)`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "paper"))]
+    pub start: SeStart,
 }
 
 fn one() -> usize {
@@ -172,6 +241,15 @@ impl SeConfig {
             position: SePosition::Standard,
             stages: ALL_STAGES,
             bias: true,
+            start: SeStart::Paper,
+        }
+    }
+
+    /// Returns the function from the output of the second layer to the gates.
+    pub const fn gate_function(&self) -> GateFunction {
+        GateFunction {
+            activation: self.gate,
+            start: self.start,
         }
     }
 
@@ -246,17 +324,21 @@ impl SeConfig {
 
     /// Initializes the unit for a number of channels.
     pub fn init(&self, channels: usize, device: &Device) -> SeUnit {
-        let layer = |d_in, d_out| {
-            let layer = linear(d_in, d_out, WeightInit::PytorchDefault, device);
+        let layer = |d_in, d_out, init| {
+            let layer = linear(d_in, d_out, init, device);
             Linear {
                 bias: layer.bias.filter(|_| self.bias),
                 ..layer
             }
         };
         let hidden = self.hidden(channels);
+        let last = match self.start {
+            SeStart::Paper => WeightInit::PytorchDefault,
+            SeStart::Identity => WeightInit::Zeros,
+        };
         SeUnit {
-            fc1: layer(channels, hidden),
-            fc2: layer(hidden, channels),
+            fc1: layer(channels, hidden, WeightInit::PytorchDefault),
+            fc2: layer(hidden, channels, last),
             config: *self,
         }
     }
@@ -307,11 +389,7 @@ impl SeUnit {
     }
 
     fn gate(&self, excitation: Tensor<4>) -> Tensor<4> {
-        match self.config.gate {
-            Gate::Sigmoid => sigmoid(excitation),
-            Gate::Tanh => tanh(excitation),
-            Gate::Relu => relu(excitation),
-        }
+        self.config.gate_function().forward(excitation)
     }
 
     /// Multiplies every channel (with [`Squeeze::None`] every value) of `x` by its gate. Recorded by
@@ -434,11 +512,61 @@ mod tests {
             position: SePosition::Conv3x3,
             stages: [false, true, true, false],
             bias: false,
+            start: SeStart::Identity,
             ..SeConfig::default()
         };
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<SeConfig>(&text).unwrap(), config);
         assert!(!config.is_published() && SeConfig::new(3).is_published());
+        let grafted = SeConfig {
+            start: SeStart::Identity,
+            ..SeConfig::default()
+        };
+        assert!(!grafted.is_published());
+    }
+
+    #[test]
+    fn units_that_start_as_identity_pass_their_input_on_and_then_learn() {
+        let device = Device::flex().autodiff();
+        for gate in [Gate::Sigmoid, Gate::Tanh, Gate::Relu] {
+            for (squeeze, bias) in [
+                (Squeeze::Average, true),
+                (Squeeze::Max, false),
+                (Squeeze::None, true),
+            ] {
+                let config = SeConfig {
+                    gate,
+                    squeeze,
+                    bias,
+                    start: SeStart::Identity,
+                    ..SeConfig::new(2)
+                };
+                let mut unit = config.init(6, &device);
+                // Positive, so that no hidden unit begins dead.
+                unit.fc1.weight = unit
+                    .fc1
+                    .weight
+                    .map(|w| (w.abs() + 0.1).detach().require_grad());
+                let x = wave([2, 6, 3, 4], 0.37, &device).abs() + 0.1;
+                let y = unit.forward(x.clone());
+                assert_eq!(y.clone().into_data(), x.clone().into_data(), "{config:?}");
+                let gradients = (y * wave([2, 6, 3, 4], 0.91, &device)).sum().backward();
+                let last = unit.fc2.weight.val().grad(&gradients).unwrap();
+                let largest: f32 = last.clone().abs().max().into_scalar();
+                assert!(largest > 1e-3, "{config:?}: {largest}");
+                // After one step the first layer has gradients, too.
+                unit.fc2.weight = unit
+                    .fc2
+                    .weight
+                    .map(|w| (w - Tensor::from_inner(last) * 0.1).detach().require_grad());
+                let gradients = unit.forward(x).sum().backward();
+                let first = unit.fc1.weight.val().grad(&gradients).unwrap();
+                let largest: f32 = first.abs().max().into_scalar();
+                assert!(largest > 1e-5, "{config:?}: {largest}");
+                let (lowest, highest) = config.gate_function().limits();
+                assert_eq!((lowest, highest.is_none()), (0.0, gate == Gate::Relu));
+            }
+        }
     }
 
     #[test]

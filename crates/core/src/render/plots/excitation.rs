@@ -14,7 +14,7 @@ use crate::excitation::statistics::gate_range;
 use crate::excitation::{BlockStatistics, Excitation, Selection};
 use crate::render::RenderError;
 use crate::render::palette::viridis;
-use sedet_nn::nn::se::Gate;
+use sedet_nn::nn::se::GateFunction;
 
 /// Width and height of a panel in pixels.
 const PANEL: (i32, i32) = (360, 250);
@@ -138,9 +138,9 @@ pub fn save_gates(rows: &[(String, Vec<f32>)], path: &Path) -> Result<(), Render
 fn mean_range(excitation: &Excitation) -> [f32; 2] {
     let [start, end] = gate_range(excitation.gate);
     let means = excitation.blocks.iter().flat_map(|b| &b.all.mean);
-    match excitation.gate {
-        Gate::Sigmoid | Gate::Tanh => [start, end],
-        Gate::Relu => [
+    match excitation.gate.limits() {
+        (_, Some(_)) => [start, end],
+        (_, None) => [
             start,
             means.fold(0.1, |largest: f32, &mean| mean.max(largest)),
         ],
@@ -178,14 +178,13 @@ fn points(channels: &[usize], value: impl Fn(usize) -> f32) -> Vec<(f64, f64)> {
 }
 
 /// Returns the y range of a panel: the range of the gate function, for ReLU up to the largest value.
-fn shown_range(gate: Gate, lines: &[Line]) -> std::ops::Range<f64> {
+fn shown_range(gate: GateFunction, lines: &[Line]) -> std::ops::Range<f64> {
     let values = lines.iter().flat_map(|line| &line.points).map(|(_, y)| *y);
     let [start, end] = gate_range(gate).map(f64::from);
-    match gate {
+    match gate.limits() {
         // Slightly larger, so that lines at the limits are not on the frame.
-        Gate::Sigmoid => start..end * 1.02,
-        Gate::Tanh => start * 1.02..end * 1.02,
-        Gate::Relu => start..values.fold(0.1, f64::max) * 1.1,
+        (_, Some(_)) => start * 1.02..end * 1.02,
+        (_, None) => start..values.fold(0.1, f64::max) * 1.1,
     }
 }
 
@@ -211,7 +210,7 @@ fn panel<B: DrawingBackend>(
     bounds: Bounds,
     title: &str,
     channels: &[usize],
-    gate: Gate,
+    gate: GateFunction,
     lines: &[Line],
 ) -> Drawn<B> {
     let axes = Axes {
@@ -433,6 +432,7 @@ fn shade(share: f32) -> RGBColor {
 mod tests {
     use super::*;
     use crate::excitation::collector::tests::gathered;
+    use sedet_nn::nn::se::Gate;
 
     fn excitation(gate: Gate) -> Excitation {
         let rows: Vec<Vec<f32>> = (0..6u8)

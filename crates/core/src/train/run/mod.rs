@@ -31,6 +31,7 @@ use crate::device::{Backend, WorkingDevice};
 use crate::model::{Model, ModelError, ModelSpec};
 use crate::render::RenderError;
 use crate::report::{Evaluation, SampleError};
+use crate::weights::groups::is_of_unit;
 use crate::weights::load::{LoadError, LoadedWeights, WeightsFile, weights_file};
 use crate::weights::parameters::{NamedTensors, fill_with_tensors, named_tensors};
 use sedet_data::DataError;
@@ -39,6 +40,7 @@ use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::EvalError;
 use sedet_data::loading::{OnBadImage, SkippedImage};
 use sedet_nn::nn::norm::NormKind;
+use sedet_nn::nn::se::{SeConfig, SeStart};
 
 /// A new run, or one to continue.
 #[derive(Debug, Clone)]
@@ -91,7 +93,7 @@ impl RecipeOptions {
     /// Returns what determines the result of a run, to compare two runs. The handling of unreadable
     /// images is not part of it: an interrupted comparison may continue with another.
     pub(super) fn identity(&self) -> Value {
-        json!({
+        let mut identity = json!({
             "config": self.recipe,
             "set": self.settings,
             "backbone": self.backbone,
@@ -102,7 +104,16 @@ impl RecipeOptions {
             "lr": self.learning_rate,
             "batch_size": self.batch_size,
             "epochs": self.epochs,
-        })
+        });
+        // Left out otherwise, so that comparisons that were begun earlier can be continued.
+        if let Some(network) = self
+            .weights
+            .as_ref()
+            .and_then(|weights| weights.network.as_ref())
+        {
+            identity["network"] = json!(network);
+        }
+        identity
     }
 
     /// Returns the settings of a new run.
@@ -991,6 +1002,23 @@ fn initialize<M: Module>(
     } else if has_other_names {
         observer.notice(&Notice::OtherClassNames);
     }
+    let starts_as_identity = |units: &SeConfig| units.start == SeStart::Identity;
+    let random = if given.spec.backbone().se().is_none()
+        && spec.backbone().se().is_some_and(starts_as_identity)
+    {
+        let (units, random): (Vec<_>, Vec<_>) =
+            random.into_iter().partition(|name| is_of_unit(name));
+        observer.notice(&Notice::GraftedUnits {
+            units: units
+                .iter()
+                .filter(|name| name.ends_with(".fc1.weight"))
+                .count(),
+            keeps_outputs: !random.iter().any(|name| is_of_backbone(&name)),
+        });
+        random
+    } else {
+        random
+    };
     if !random.is_empty() {
         observer.notice(&Notice::RandomlyInitialized(random));
     }

@@ -1,5 +1,5 @@
-//! Weight files of other programs, read tensor by tensor: PyTorch (zip, legacy, tar), safetensors,
-//! NumPy's `.npz` and pickles of arrays. A pickle is parsed, never executed.
+//! Weight files of other programs, read tensor by tensor: PyTorch (zip, legacy, tar), safetensors (also in
+//! several files with an index), NumPy's `.npz` and pickles of arrays. A pickle is parsed, never executed.
 //!
 //! Opening a file reads names, types and shapes only. Inspecting or converting a file requires
 //! little more memory than its largest tensor.
@@ -8,6 +8,7 @@ mod npz;
 mod numpy_pickle;
 mod pytorch;
 mod safetensors;
+mod shards;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -62,6 +63,14 @@ pub enum ForeignError {
         path: PathBuf,
         /// The class of the model.
         class: String,
+    },
+    /// A program, not weights.
+    #[error("{}: a program ({kind}), not a state dict", path.display())]
+    Program {
+        /// The file.
+        path: PathBuf,
+        /// What wrote it: TorchScript or torch.export.
+        kind: &'static str,
     },
     /// A tensor cannot be read.
     #[error("{}: tensor {tensor}: {reason}", path.display())]
@@ -206,8 +215,8 @@ impl TensorInfo {
 
 enum Source {
     Pytorch(pytorch_reader::Tensor),
-    /// The byte range in the file.
-    Bytes(std::ops::Range<u64>),
+    /// The number of the file, and the byte range in it.
+    Bytes(usize, std::ops::Range<u64>),
     /// The name of its entry in the archive.
     Entry(String),
     Pickled(PickledArray),
@@ -218,8 +227,8 @@ pub struct ForeignFile {
     path: PathBuf,
     container: Container,
     tensors: BTreeMap<String, (TensorInfo, Source)>,
-    /// The reader for tensors that are not in an archive.
-    file: Mutex<File>,
+    /// The readers for tensors; several for safetensors with an index.
+    files: Vec<Mutex<File>>,
 }
 
 impl fmt::Debug for ForeignFile {
@@ -233,11 +242,21 @@ impl fmt::Debug for ForeignFile {
 }
 
 impl ForeignFile {
-    /// Opens a file: detects its format and reads the descriptions of its tensors.
+    /// Opens a file: detects its format and reads the descriptions of its tensors. The index of safetensors in
+    /// several files, or one of these files beside its index, stands for all of them.
     ///
     /// # Errors
     /// See [`ForeignError`]; every message names the file.
     pub fn open(path: &Path) -> Result<Self, ForeignError> {
+        if let Some(index) = shards::index_of(path) {
+            let (files, tensors) = shards::open(&index)?;
+            return Ok(Self {
+                path: index,
+                container: Container::Safetensors,
+                tensors,
+                files: files.into_iter().map(Mutex::new).collect(),
+            });
+        }
         let read_error = |source| ForeignError::Read {
             path: path.to_path_buf(),
             source,
@@ -253,7 +272,7 @@ impl ForeignFile {
         let (container, tensors) = if start.starts_with(b"PK") && npz::is_npz(&file) {
             (Container::Npz, npz::tensors(path, &file)?)
         } else if safetensors::is_safetensors(&start, size) {
-            let tensors = safetensors::tensors(path, &mut file)?;
+            let tensors = safetensors::tensors(path, &mut file, 0)?;
             (Container::Safetensors, tensors)
         } else if pytorch::is_pytorch(&start, &mut file).map_err(read_error)? {
             pytorch::tensors(path)?
@@ -269,7 +288,7 @@ impl ForeignFile {
             path: path.to_path_buf(),
             container,
             tensors,
-            file: Mutex::new(file),
+            files: vec![Mutex::new(file)],
         })
     }
 
@@ -330,7 +349,11 @@ impl ForeignFile {
             .ok_or_else(|| bad("not in the file".into()))?;
         let io = |e: std::io::Error| bad(e.to_string());
         // A panic while seeking leaves no inconsistent state: every read seeks first.
-        let file = || self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = |number: usize| {
+            self.files[number]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
         let values = match source {
             Source::Pytorch(tensor) => {
                 let mut bytes = tensor.read().map_err(io)?;
@@ -341,15 +364,15 @@ impl ForeignFile {
                 }
                 info.element.decode(&bytes)
             }
-            Source::Bytes(range) => {
-                let mut file = file();
+            Source::Bytes(number, range) => {
+                let mut file = file(*number);
                 file.seek(SeekFrom::Start(range.start)).map_err(io)?;
                 let mut bytes = vec![0; (range.end - range.start) as usize];
                 file.read_exact(&mut bytes).map_err(io)?;
                 info.element.decode(&bytes)
             }
             Source::Entry(entry) => {
-                let mut file = file();
+                let mut file = file(0);
                 file.rewind().map_err(io)?;
                 let mut archive =
                     ZipArchive::new(BufReader::new(&mut *file)).map_err(|e| bad(e.to_string()))?;
@@ -357,7 +380,7 @@ impl ForeignFile {
                 npz::values(entry, info).map_err(bad)?
             }
             Source::Pickled(array) => {
-                numpy_pickle::values(array, &mut file(), info).map_err(bad)?
+                numpy_pickle::values(array, &mut file(0), info).map_err(bad)?
             }
         };
         if values.len() == info.len() {

@@ -1,8 +1,10 @@
 //! PyTorch's file formats.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
+
+use zip::ZipArchive;
 
 use pytorch_reader::{DType, FileFormat, PickleValue, PytorchReader};
 
@@ -22,7 +24,30 @@ pub(super) fn is_pytorch(start: &[u8], file: &mut File) -> std::io::Result<bool>
     Ok(start.starts_with(b"PK") || start.starts_with(&LEGACY_MAGIC) || magic == b"ustar")
 }
 
+/// Returns what wrote a program instead of a state dict, by the entries of its archive.
+fn program_kind(path: &Path) -> Option<&'static str> {
+    let archive = ZipArchive::new(BufReader::new(File::open(path).ok()?)).ok()?;
+    let mut kinds = archive.file_names().filter_map(|name| {
+        let name = name.ok()?;
+        // All entries are in a directory, which has the name of the model.
+        let (_, entry) = name.split_once('/')?;
+        match entry {
+            // PyTorch 1.0 wrote the program in JSON.
+            "constants.pkl" | "model.json" => Some("TorchScript"),
+            "archive_format" | "serialized_exported_program.json" => Some("torch.export"),
+            _ => entry.starts_with("code/").then_some("TorchScript"),
+        }
+    });
+    kinds.next()
+}
+
 pub(super) fn tensors(path: &Path) -> Result<(Container, Tensors), ForeignError> {
+    if let Some(kind) = program_kind(path) {
+        return Err(ForeignError::Program {
+            path: path.to_path_buf(),
+            kind,
+        });
+    }
     let reader = PytorchReader::new(path).map_err(|e| match pickled_class(path) {
         Some(class) => ForeignError::PickledModel {
             path: path.to_path_buf(),
@@ -120,6 +145,33 @@ pub(super) fn text(path: &Path, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_refused_by_its_name() {
+        use std::io::Write as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.pt");
+        for (entry, expected) in [
+            ("model/constants.pkl", Some("TorchScript")),
+            ("model/code/__torch__.py", Some("TorchScript")),
+            ("model/archive_format", Some("torch.export")),
+            ("model/data.pkl", None),
+        ] {
+            let mut archive = zip::ZipWriter::new(File::create(&path).unwrap());
+            let options = zip::write::SimpleFileOptions::default();
+            archive.start_file(entry, options).unwrap();
+            archive.write_all(b"x").unwrap();
+            archive.finish().unwrap();
+            let message = tensors(&path).err().unwrap().to_string();
+            match expected {
+                Some(kind) => {
+                    let expected = format!("model.pt: a program ({kind}), not a state dict");
+                    assert!(message.ends_with(&expected), "{message}");
+                }
+                None => assert!(!message.contains("program"), "{message}"),
+            }
+        }
+    }
 
     #[test]
     fn a_pickled_model_of_an_old_pytorch_is_named_with_its_class() {

@@ -20,7 +20,12 @@ pub(super) fn is_safetensors(start: &[u8], size: u64) -> bool {
     start.get(8) == Some(&b'{') && header <= MAX_SAFETENSORS_HEADER && size >= 8
 }
 
-pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignError> {
+/// Returns the tensors of a file, which is the one of this `number` in the sources.
+pub(super) fn tensors(
+    path: &Path,
+    file: &mut File,
+    number: usize,
+) -> Result<Tensors, ForeignError> {
     let bad = |reason: String| ForeignError::Format {
         path: path.to_path_buf(),
         format: "safetensors",
@@ -75,7 +80,7 @@ pub(super) fn tensors(path: &Path, file: &mut File) -> Result<Tensors, ForeignEr
             shape: entry.shape.clone(),
             element,
         };
-        tensors.insert(name.clone(), (info, Source::Bytes(range)));
+        tensors.insert(name.clone(), (info, Source::Bytes(number, range)));
     }
     Ok(tensors)
 }

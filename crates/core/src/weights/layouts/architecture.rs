@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::super::foreign::ForeignFile;
 use crate::backbones::resnet::AntiAlias;
+use sedet_data::annotations::Category;
 use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
 
 /// The size limit of a `config.json`, to which timm and the Hugging Face Hub add nothing large.
@@ -55,13 +56,131 @@ impl Architecture {
     }
 }
 
-/// Returns the `config.json` of timm's networks on the Hugging Face Hub, in the directory of the file.
+/// Returns the `config.json` of networks on the Hugging Face Hub, in the directory of the file.
 fn config(path: &Path) -> Option<Value> {
-    let config = path.with_file_name("config.json");
+    json_beside(path, "config.json")
+}
+
+fn json_beside(path: &Path, name: &str) -> Option<Value> {
+    let config = path.with_file_name(name);
     if std::fs::metadata(&config).ok()?.len() > MAX_CONFIG_BYTES {
         return None;
     }
     serde_json::from_str(&std::fs::read_to_string(&config).ok()?).ok()
+}
+
+/// What the `config.json` of transformers' `ResNetForImageClassification` tells about a network and its tensors
+/// do not.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct TransformersConfig {
+    /// Whether the first 1x1 convolution of a bottleneck has the stride, instead of the 3x3.
+    pub(super) downsample_in_bottleneck: bool,
+    downsample_in_first_stage: bool,
+    hidden_act: String,
+    /// The names of the classes by their number.
+    labels: Vec<(usize, String)>,
+}
+
+impl TransformersConfig {
+    /// Returns the configuration beside a file; `None` if there is none, or one of another program.
+    pub(super) fn beside(path: &Path) -> Option<Self> {
+        let config = config(path)?;
+        if config.get("model_type")?.as_str()? != "resnet" {
+            return None;
+        }
+        // Keys that are absent have their default.
+        let is_set = |key: &str| config.get(key).and_then(Value::as_bool).unwrap_or(false);
+        let labels = config.get("id2label").and_then(Value::as_object);
+        let labels = labels
+            .into_iter()
+            .flatten()
+            .filter_map(|(number, name)| Some((number.parse().ok()?, name.as_str()?.to_string())));
+        let hidden_act = config.get("hidden_act").and_then(Value::as_str);
+        Some(Self {
+            downsample_in_bottleneck: is_set("downsample_in_bottleneck"),
+            downsample_in_first_stage: is_set("downsample_in_first_stage"),
+            hidden_act: hidden_act.unwrap_or("relu").to_string(),
+            labels: labels.collect(),
+        })
+    }
+
+    /// Returns why sedet has no such network.
+    pub(super) fn unsupported(&self) -> Option<String> {
+        if self.hidden_act != "relu" {
+            return Some(format!(
+                "its activation is {} (config.json beside the file); sedet's ResNets have ReLU",
+                self.hidden_act
+            ));
+        }
+        self.downsample_in_first_stage.then(|| {
+            "its first stage has a stride of 2 (config.json beside the file), that of sedet's ResNets has none"
+                .to_string()
+        })
+    }
+
+    /// Returns the classes; none if there is no name for one of them, and for the placeholders `LABEL_0`, ...
+    pub(super) fn categories(mut self, classes: usize) -> Vec<Category> {
+        self.labels.sort();
+        let is_named = |(position, (number, name)): (usize, &(usize, String))| {
+            position == *number && !name.starts_with("LABEL_")
+        };
+        if self.labels.len() != classes || !self.labels.iter().enumerate().all(is_named) {
+            return Vec::new();
+        }
+        let categories = self.labels.into_iter().map(|(number, name)| Category {
+            id: number as u64,
+            name,
+        });
+        categories.collect()
+    }
+}
+
+/// Returns the evaluation preprocessing in the `preprocessor_config.json` beside a file of transformers. `None` if
+/// there is none, or if it is of a kind that sedet does not have.
+///
+/// The preprocessing is that of ConvNeXt, which transformers' ResNets have: below 384 pixels the short side is
+/// resized to `size / crop_pct`, and the center of `size` is cropped.
+pub(super) fn preprocessor_input(path: &Path) -> Option<Preprocess> {
+    const LARGEST_CROPPED: u64 = 383;
+    let config = json_beside(path, "preprocessor_config.json")?;
+    let kind = ["image_processor_type", "feature_extractor_type"]
+        .into_iter()
+        .find_map(|key| config.get(key)?.as_str())?;
+    let size = config.get("size")?;
+    let side = size
+        .as_u64()
+        .or_else(|| size.get("shortest_edge")?.as_u64())?;
+    let crop_share = config
+        .get("crop_pct")
+        .and_then(Value::as_f64)
+        .unwrap_or(224.0 / 256.0);
+    let is_known = kind.starts_with("ConvNext") && (1..=LARGEST_CROPPED).contains(&side);
+    if !is_known || !(0.1..=1.0).contains(&crop_share) {
+        return None;
+    }
+    let side = usize::try_from(side).ok()?;
+    let input = Preprocess {
+        mean: triple(config.get("image_mean")?)?,
+        std: triple(config.get("image_std")?)?,
+        min_size: (side as f64 / crop_share) as usize,
+        center_crop: Some(side),
+        // Pillow's numbers of its filters.
+        resize_method: match config.get("resample")?.as_u64()? {
+            2 => ResizeMethod::Pillow,
+            3 => ResizeMethod::PillowBicubic,
+            _ => return None,
+        },
+        ..Preprocess::imagenet_eval()
+    };
+    input.validate().ok()?;
+    Some(input)
+}
+
+/// Returns three numbers of a list.
+fn triple(list: &Value) -> Option<[f32; 3]> {
+    let values = list.as_array()?.iter();
+    let values: Option<Vec<f32>> = values.map(|v| Some(v.as_f64()? as f32)).collect();
+    values?.try_into().ok()
 }
 
 fn in_config(path: &Path) -> Option<Architecture> {
@@ -76,11 +195,6 @@ fn in_config(path: &Path) -> Option<Architecture> {
 pub(super) fn stated_input(path: &Path) -> Option<Preprocess> {
     let config = config(path)?;
     let stated = config.get("pretrained_cfg")?;
-    let triple = |key: &str| -> Option<[f32; 3]> {
-        let values = stated.get(key)?.as_array()?.iter();
-        let values: Option<Vec<f32>> = values.map(|v| Some(v.as_f64()? as f32)).collect();
-        values?.try_into().ok()
-    };
     let sizes: Vec<u64> = serde_json::from_value(stated.get("input_size")?.clone()).ok()?;
     let &[3, height, width] = sizes.as_slice() else {
         return None;
@@ -92,8 +206,8 @@ pub(super) fn stated_input(path: &Path) -> Option<Preprocess> {
     }
     let side = usize::try_from(height).ok()?;
     let input = Preprocess {
-        mean: triple("mean")?,
-        std: triple("std")?,
+        mean: triple(stated.get("mean")?)?,
+        std: triple(stated.get("std")?)?,
         // timm's `scale_size`.
         min_size: (side as f64 / crop_share).floor() as usize,
         center_crop: Some(side),

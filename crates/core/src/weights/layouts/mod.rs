@@ -13,9 +13,8 @@ mod architecture;
 mod detectors;
 mod residual;
 
-use std::collections::BTreeSet;
-
 use super::foreign::{ForeignFile, TensorInfo};
+use super::import::ImportOptions;
 use crate::spec::ModelSpec;
 
 pub use detectors::{DetectorDialect, DetectorNames};
@@ -163,6 +162,8 @@ pub enum Layout {
     TimmBlur,
     /// Cadene's pretrained-models; timm's `legacy_`.
     Cadene,
+    /// Hugging Face's transformers, `ResNetForImageClassification`.
+    Transformers,
     /// moskomule's senet.pytorch.
     Moskomule,
     /// OpenMMLab's mmpretrain, style `pytorch`.
@@ -192,12 +193,13 @@ pub enum Layout {
 
 impl Layout {
     /// All layouts.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Torchvision,
         Self::Timm,
         Self::TimmAa,
         Self::TimmBlur,
         Self::Cadene,
+        Self::Transformers,
         Self::Moskomule,
         Self::Mmpretrain,
         Self::MmpretrainCaffe,
@@ -220,6 +222,7 @@ impl Layout {
             Self::TimmAa => "timm-aa",
             Self::TimmBlur => "timm-blur",
             Self::Cadene => "cadene",
+            Self::Transformers => "transformers",
             Self::Moskomule => "moskomule",
             Self::Mmpretrain => "mmpretrain",
             Self::MmpretrainCaffe => "mmpretrain-caffe",
@@ -248,6 +251,7 @@ impl Layout {
             Self::TimmAa => "timm ResNet, anti-aliased by average pooling (resnetaa)",
             Self::TimmBlur => "timm ResNet, anti-aliased by blur pooling (resnetblur)",
             Self::Cadene => "Cadene (timm legacy) SE-ResNet",
+            Self::Transformers => "Hugging Face transformers ResNet",
             Self::Moskomule => "moskomule SE-ResNet",
             Self::Mmpretrain => "mmpretrain ResNet",
             Self::MmpretrainCaffe => "mmpretrain ResNet, style caffe",
@@ -275,6 +279,7 @@ impl Layout {
             | Self::Akamaster
             | Self::Chenyaofo
             | Self::Kuangliu => Naming::Plain,
+            Self::Transformers => Naming::Transformers,
             Self::TorchvisionDetector | Self::TorchvisionDetectorV1 => Naming::TorchvisionDetector,
             Self::Detectron2 | Self::Detectron2Torch => Naming::Detectron2,
             Self::Mmpretrain
@@ -290,12 +295,13 @@ enum Naming {
     Detectron2,
     TorchvisionDetector,
     OpenMmlab,
+    Transformers,
     Plain,
 }
 
 /// The names by which networks are recognized: the first convolution of the first block. The
 /// longest names come first, because the others are their suffixes.
-const ANCHORS: [(&str, Naming); 4] = [
+const ANCHORS: [(&str, Naming); 6] = [
     ("backbone.bottom_up.res2.0.conv1.weight", Naming::Detectron2),
     (
         "backbone.body.layer1.0.conv1.weight",
@@ -303,20 +309,95 @@ const ANCHORS: [(&str, Naming); 4] = [
     ),
     ("backbone.layer1.0.conv1.weight", Naming::OpenMmlab),
     ("layer1.0.conv1.weight", Naming::Plain),
+    (
+        "resnet.encoder.stages.0.layers.0.layer.0.convolution.weight",
+        Naming::Transformers,
+    ),
+    (
+        "encoder.stages.0.layers.0.layer.0.convolution.weight",
+        Naming::Transformers,
+    ),
 ];
 
-/// Recognizes the network in a file. `layout` overrides detection; SE units, stem and classes are read
-/// from names and shapes in any case.
+/// Networks that contain a ResNet and compute something else: a part of the name of a tensor that only they
+/// have, and what they are. The backbones of the segmentation networks are dilated, which no tensor shows.
+const OTHER_NETWORKS: [(&str, &str); 11] = [
+    (
+        "head.regression_head.bbox_ctrness.",
+        "an FCOS detector (torchvision)",
+    ),
+    ("head.classification_head.", "a RetinaNet (torchvision)"),
+    ("head.cls_subnet.", "a RetinaNet (detectron2)"),
+    ("bbox_head.retina_cls.", "a RetinaNet (mmdetection)"),
+    (
+        "bbox_head.conv_centerness.",
+        "an FCOS detector (mmdetection)",
+    ),
+    ("roi_head.bbox_head.0.", "a Cascade R-CNN (mmdetection)"),
+    ("roi_heads.box_predictor.0.", "a Cascade R-CNN (detectron2)"),
+    (
+        "classifier.0.convs.0.0.",
+        "a DeepLabV3 with a dilated backbone (torchvision)",
+    ),
+    ("classifier.aspp.", "a DeepLabV3 with a dilated backbone"),
+    (
+        "aux_classifier.",
+        "a segmentation network with a dilated backbone (torchvision)",
+    ),
+    ("decode_head.", "a segmentation network (mmsegmentation)"),
+];
+
+/// Why the network in a file is not recognized. The message does not contain the file name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecognizeError {
+    /// The layout is unknown, or not the requested one.
+    #[error("{0}")]
+    Layout(String),
+    /// The file contains several networks, and none of them is preferred.
+    #[error("it contains {} networks: {}", networks.len(), networks.join(", "))]
+    SeveralNetworks {
+        /// What the names of the tensors of each begin with, without the last dot.
+        networks: Vec<String>,
+    },
+    /// The requested network is not in the file.
+    #[error("it contains no network '{wanted}'; it contains: {}", networks.join(", "))]
+    NoSuchNetwork {
+        /// The requested network.
+        wanted: String,
+        /// What the names of the tensors of each network begin with, without the last dot.
+        networks: Vec<String>,
+    },
+}
+
+impl From<String> for RecognizeError {
+    fn from(reason: String) -> Self {
+        Self::Layout(reason)
+    }
+}
+
+/// Recognizes the network in a file. A layout in `options` overrides detection; SE units, stem and classes are
+/// read from names and shapes in any case.
 ///
 /// # Errors
-/// The reason why the layout is unknown or not the requested one. The message does not contain the
-/// file name.
-pub fn recognize(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognized, String> {
+/// See [`RecognizeError`].
+pub fn recognize(
+    file: &ForeignFile,
+    options: impl Into<ImportOptions>,
+) -> Result<Recognized, RecognizeError> {
+    let ImportOptions {
+        layout, network, ..
+    } = options.into();
+    // The backbone alone can be read by the names of a backbone.
+    let asks_for_backbone = layout.is_some_and(|layout| layout.naming() == Naming::Plain);
+    if !asks_for_backbone && let Some(other) = other_network(file) {
+        let reason = format!("it is {other}; sedet reads ResNets and Faster R-CNN");
+        return Err(reason.into());
+    }
     let Anchor {
         mut prefix,
         mut naming,
         other_networks,
-    } = find_anchor(file, layout)?;
+    } = find_anchor(file, layout, network.as_deref())?;
     let mut tensors = Unwrapped {
         file,
         prefix: &prefix,
@@ -342,14 +423,16 @@ pub fn recognize(file: &ForeignFile, layout: Option<Layout>) -> Result<Recognize
         Naming::Detectron2 => detectors::detectron2(tensors, layout)?,
         Naming::TorchvisionDetector => detectors::torchvision(tensors, layout)?,
         Naming::OpenMmlab if layout.is_some() && asks_for_detector != is_detector => {
-            return Err(if is_detector {
-                "it is a detector (mmdetection)".into()
+            let reason = if is_detector {
+                "it is a detector (mmdetection)"
             } else {
-                "it is a classifier (mmpretrain)".into()
-            });
+                "it is a classifier (mmpretrain)"
+            };
+            return Err(reason.to_string().into());
         }
         Naming::OpenMmlab if is_detector => detectors::mmdetection(tensors, layout)?,
         Naming::OpenMmlab => residual::mmpretrain(tensors, layout)?,
+        Naming::Transformers => residual::transformers(tensors)?,
         Naming::Plain => residual::plain(tensors, layout)?,
     };
     if !other_networks.is_empty() {
@@ -384,63 +467,131 @@ struct Anchor {
     other_networks: Vec<String>,
 }
 
-/// Returns the rank of one of several networks in a file; the lowest is used. EMA weights come first
-/// (timm's `state_dict_ema`), then the networks that self-supervised methods publish: MoCo's query encoder
-/// and not its key encoder, BYOL's online network, DINO's teacher.
-fn rank(prefix: &str) -> usize {
-    let contains = |words: &[&str]| words.iter().any(|word| prefix.contains(word));
-    if contains(&["ema"]) {
-        0
-    } else if contains(&["encoder_q", "online", "teacher"]) {
-        1
-    } else if contains(&["encoder_k", "target", "student", "momentum"]) {
-        3
-    } else {
-        2
+/// Returns what a file contains instead of a ResNet or a Faster R-CNN.
+fn other_network(file: &ForeignFile) -> Option<&'static str> {
+    let has = |part: &str| {
+        let is_within = |name: &str| {
+            // From the start of a module's name, so that `x.decode_head.` counts and `undecode_head.` does not.
+            let mut places = name.match_indices(part);
+            places.any(|(at, _)| at == 0 || name[..at].ends_with('.'))
+        };
+        file.tensors().any(|(name, _)| is_within(name))
+    };
+    let found = OTHER_NETWORKS.into_iter().find(|(part, _)| has(part));
+    found.map(|(_, network)| network)
+}
+
+/// A network in a file.
+struct Candidate<'a> {
+    /// What the names of its tensors begin with, up to the first stage of its backbone; the last dot included.
+    path: &'a str,
+    /// What comes before the name that it was found by.
+    prefix: &'a str,
+    naming: Naming,
+}
+
+impl<'a> Candidate<'a> {
+    /// Returns the network whose first block has this tensor.
+    fn of(name: &'a str, asked: Option<Naming>) -> Option<Self> {
+        let mut anchors = ANCHORS
+            .into_iter()
+            .filter(|(_, naming)| asked.is_none_or(|asked| asked == *naming));
+        anchors.find_map(|(anchor, naming)| {
+            let prefix = name.strip_suffix(anchor)?;
+            if !prefix.is_empty() && !prefix.ends_with('.') {
+                return None;
+            }
+            let stage = ["layer1.", "res2.", "encoder."]
+                .into_iter()
+                .find_map(|stage| anchor.find(stage))?;
+            Some(Self {
+                path: &name[..prefix.len() + stage],
+                prefix,
+                naming,
+            })
+        })
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &'a str> {
+        self.path.split('.').filter(|part| !part.is_empty())
+    }
+
+    /// Returns whether a user means this network, by one part of its names or by all.
+    fn is_called(&self, wanted: &str) -> bool {
+        self.path.trim_end_matches('.') == wanted || self.parts().any(|part| part == wanted)
+    }
+
+    /// Returns whether its weights are the EMA of others (timm's `state_dict_ema`).
+    fn is_ema(&self) -> bool {
+        self.parts()
+            .any(|part| part == "ema" || part.ends_with("_ema") || part.starts_with("ema_"))
+    }
+
+    /// Returns the name by which it can be requested.
+    fn title(&self) -> String {
+        match self.path.trim_end_matches('.') {
+            "" => "(without a prefix)".to_string(),
+            path => path.to_string(),
+        }
     }
 }
 
-/// Finds the network in a file. If there are several, the one of the lowest [`rank`] is used.
-fn find_anchor(file: &ForeignFile, layout: Option<Layout>) -> Result<Anchor, String> {
+/// Finds the network in a file. Of several it is the one that is asked for, or else the only EMA, whose weights
+/// are those of the same network. Of any others, such as MoCo's two encoders and DINO's student and teacher, none
+/// is preferred.
+fn find_anchor(
+    file: &ForeignFile,
+    layout: Option<Layout>,
+    network: Option<&str>,
+) -> Result<Anchor, RecognizeError> {
     let asked = layout.map(Layout::naming);
-    for (anchor, naming) in ANCHORS {
-        if asked.is_some_and(|asked| asked != naming) {
-            continue;
-        }
-        let prefixes: BTreeSet<&str> = file
-            .tensors()
-            .filter_map(|(name, _)| name.strip_suffix(anchor))
-            .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
-            .collect();
-        let best = prefixes
-            .iter()
-            .min_by_key(|prefix| (rank(prefix), prefix.len()));
-        if let Some(best) = best {
-            let others = prefixes.iter().filter(|prefix| *prefix != best);
+    let names = file.tensors().map(|(name, _)| name);
+    let found: Vec<Candidate> = names
+        .filter_map(|name| Candidate::of(name, asked))
+        .collect();
+    let titles = || found.iter().map(Candidate::title).collect();
+    let is_chosen = |candidate: &&Candidate| match network {
+        Some(wanted) => candidate.is_called(wanted),
+        None => found.len() == 1 || candidate.is_ema(),
+    };
+    let chosen: Vec<&Candidate> = found.iter().filter(is_chosen).collect();
+    match (chosen.as_slice(), network) {
+        ([one], _) => {
+            let others = found.iter().filter(|other| other.path != one.path);
             return Ok(Anchor {
-                prefix: best.to_string(),
-                naming,
-                other_networks: others.map(ToString::to_string).collect(),
+                prefix: one.prefix.to_string(),
+                naming: one.naming,
+                other_networks: others.map(|other| other.path.to_string()).collect(),
             });
         }
+        ([], _) if found.is_empty() => {}
+        ([], Some(wanted)) => {
+            return Err(RecognizeError::NoSuchNetwork {
+                wanted: wanted.to_string(),
+                networks: titles(),
+            });
+        }
+        _ => return Err(RecognizeError::SeveralNetworks { networks: titles() }),
     }
     if let Some(layout) = layout {
         let anchor = ANCHORS
             .into_iter()
             .find(|(_, naming)| asked == Some(*naming));
-        return Err(format!(
+        let reason = format!(
             "not of layout {}: no tensor is named like {}",
             layout.key(),
             anchor.map_or("", |(name, _)| name)
-        ));
+        );
+        return Err(reason.into());
     }
     let some: Vec<&str> = file.tensors().map(|(name, _)| name).take(3).collect();
-    Err(if some.is_empty() {
-        "it contains no tensors".into()
+    let reason = if some.is_empty() {
+        "it contains no tensors".to_string()
     } else {
         format!(
             "none of the known networks: no tensor is named like layer1.0.conv1.weight (it has {}, ...)",
             some.join(", ")
         )
-    })
+    };
+    Err(reason.into())
 }

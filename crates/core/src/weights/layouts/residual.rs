@@ -2,7 +2,7 @@
 //! of akamaster, chenyaofo and kuangliu differ in stem, SE unit and head; the names of the blocks are the
 //! same.
 
-use super::architecture::{Architecture, stated_input};
+use super::architecture::{Architecture, TransformersConfig, preprocessor_input, stated_input};
 use super::{ExternalTensor, Form, Layout, Names, Recognized, Unwrapped, is_caffe_style};
 use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{
@@ -23,16 +23,27 @@ enum StemNames {
     Sequential,
     /// `layer0.conv1`, `layer0.bn1`, `layer0.conv2`, ...
     Layer0,
+    /// `embedder.embedder.convolution`, `embedder.embedder.normalization`.
+    Embedder,
 }
 
 impl StemNames {
     /// Returns the number of convolutions.
     const fn convs(self) -> usize {
         match self {
-            Self::Plain => 1,
+            Self::Plain | Self::Embedder => 1,
             Self::Sequential | Self::Layer0 => 3,
         }
     }
+}
+
+/// The names of the stages and of the layers of their blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BlockNames {
+    /// `layer1.0.conv1`, `layer1.0.bn1`, `layer1.0.downsample.0`.
+    Torchvision,
+    /// `encoder.stages.0.layers.0.layer.0.convolution`, `...normalization`, `...shortcut.convolution`.
+    Transformers,
 }
 
 /// The external names of the tensors of a [`crate::backbones::resnet::ResNet`].
@@ -40,6 +51,7 @@ impl StemNames {
 pub struct ResidualNames {
     /// The prefix of `layer1`.
     body: &'static str,
+    blocks: BlockNames,
     stem: StemNames,
     /// The names of the SE unit's two layers.
     se: [&'static str; 2],
@@ -58,6 +70,7 @@ impl ResidualNames {
     pub const fn torchvision(body: &'static str) -> Self {
         Self {
             body,
+            blocks: BlockNames::Torchvision,
             stem: StemNames::Plain,
             se: ["se.fc1", "se.fc2"],
             se_has_bias: true,
@@ -65,6 +78,22 @@ impl ResidualNames {
             shortcut_conv: 0,
             pooling_conv: None,
         }
+    }
+
+    /// Returns the names of Hugging Face's transformers with this prefix.
+    const fn transformers(body: &'static str) -> Self {
+        Self {
+            blocks: BlockNames::Transformers,
+            stem: StemNames::Embedder,
+            ..Self::torchvision(body)
+        }
+    }
+
+    /// Returns the name of a tensor in a block of transformers' networks.
+    fn in_transformers_block(&self, layer: &str, block: &str, rest: &str) -> ExternalTensor {
+        let stage = number(layer.trim_start_matches("layer")).saturating_sub(1);
+        let name = format!("{}encoder.stages.{stage}.layers.{block}.{rest}", self.body);
+        ExternalTensor::new(name, Form::AsIs)
     }
 
     /// Returns the external tensor for a native name without `backbone.`.
@@ -76,6 +105,18 @@ impl ResidualNames {
             ["bn1", tensor] => self.stem(0, true, tensor),
             ["stem_convs", n, tensor] => self.stem(number(n) + 1, false, tensor),
             ["stem_norms", n, tensor] => self.stem(number(n) + 1, true, tensor),
+            [layer, block, part @ ("convs" | "norms"), n, tensor]
+                if self.blocks == BlockNames::Transformers =>
+            {
+                let part = transformers_layer(*part == "norms");
+                self.in_transformers_block(layer, block, &format!("layer.{n}.{part}.{tensor}"))
+            }
+            [layer, block, "downsample", part, tensor]
+                if self.blocks == BlockNames::Transformers =>
+            {
+                let part = transformers_layer(*part == "norm");
+                self.in_transformers_block(layer, block, &format!("shortcut.{part}.{tensor}"))
+            }
             [layer, block, "convs", n, tensor] => {
                 let n = number(n) + 1;
                 ExternalTensor::new(
@@ -113,6 +154,9 @@ impl ResidualNames {
             return false;
         };
         let module = name.split('.').next().unwrap_or(name);
+        if self.blocks == BlockNames::Transformers {
+            return matches!(module, "embedder" | "encoder");
+        }
         matches!(
             module.trim_end_matches(|c: char| c.is_ascii_digit()),
             "conv" | "bn" | "norm" | "act" | "relu" | "prelu" | "layer" | "pool" | "maxpool"
@@ -134,8 +178,23 @@ impl ResidualNames {
             }
             (StemNames::Layer0, false) => format!("{body}layer0.conv{}.{tensor}", index + 1),
             (StemNames::Layer0, true) => format!("{body}layer0.bn{}.{tensor}", index + 1),
+            (StemNames::Embedder, _) => {
+                format!(
+                    "{body}embedder.embedder.{}.{tensor}",
+                    transformers_layer(is_norm)
+                )
+            }
         };
         ExternalTensor::new(name, Form::AsIs)
+    }
+}
+
+/// Returns transformers' name of a convolution or of the norm after it.
+const fn transformers_layer(is_norm: bool) -> &'static str {
+    if is_norm {
+        "normalization"
+    } else {
+        "convolution"
     }
 }
 
@@ -304,14 +363,12 @@ pub(super) fn plain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recogni
         };
         origin = Some(architecture.origin);
     }
-    // Among the networks with these names, timm's alone can be anti-aliased.
-    let has_deep_stem = names.stem == StemNames::Sequential;
     let mut recognized = classifier(tensors, asked.unwrap_or(layout), names, head)?;
-    let is_of_timm = matches!(
+    // Networks with these names can be anti-aliased ones of timm, which no tensor shows.
+    if matches!(
         recognized.layout,
-        Layout::Timm | Layout::TimmAa | Layout::TimmBlur
-    );
-    if is_of_timm || has_deep_stem {
+        Layout::Torchvision | Layout::Timm | Layout::TimmAa | Layout::TimmBlur
+    ) {
         let how = subsampling_words(recognized.layout);
         let from = origin.map_or(String::new(), |origin| format!(", from {origin}"));
         recognized
@@ -338,6 +395,44 @@ pub(super) fn mmpretrain(tensors: Unwrapped, asked: Option<Layout>) -> Result<Re
     classifier(tensors, layout, names, head)
 }
 
+/// Recognizes `ResNetForImageClassification` of Hugging Face's transformers, and its `ResNetModel`, which has no
+/// last layer.
+pub(super) fn transformers(tensors: Unwrapped) -> Result<Recognized, String> {
+    let of_classifier = "resnet.encoder.stages.0.layers.0.layer.0.convolution.weight";
+    let body = if tensors.has(of_classifier) {
+        "resnet."
+    } else {
+        ""
+    };
+    let names = ResidualNames::transformers(body);
+    // Its RegNets have the same names and another stem.
+    let stem = names.stem(0, false, "weight").name;
+    match tensors.sizes::<4>(&stem)? {
+        [_, 3, 7, 7] => {}
+        shape => {
+            return Err(format!(
+                "its stem {stem} has the shape {shape:?}; a ResNet of transformers has a 7x7 convolution \
+                 of 3 channels"
+            ));
+        }
+    }
+    let stated = TransformersConfig::beside(tensors.file.path());
+    if let Some(reason) = stated.as_ref().and_then(TransformersConfig::unsupported) {
+        return Err(reason);
+    }
+    let head =
+        matches!(tensors.shape("classifier.1.weight"), Some([_, _])).then_some("classifier.1");
+    let mut recognized = classifier(tensors, Layout::Transformers, names, head)?;
+    match stated {
+        None => recognized.assumptions.push("activations: ReLU".into()),
+        Some(stated) => {
+            let classes = recognized.spec.num_classes();
+            recognized.spec.categories = stated.categories(classes);
+        }
+    }
+    Ok(recognized)
+}
+
 /// Describes a classifier on a residual network. Without a `head` it is a backbone, whose last layer is
 /// missing.
 fn classifier(
@@ -352,7 +447,11 @@ fn classifier(
         Layout::TimmBlur => Some(AntiAlias::BlurPool),
         _ => None,
     };
-    if layout == Layout::MmpretrainCaffe {
+    let strides_in_1x1 = || {
+        let stated = TransformersConfig::beside(tensors.file.path());
+        stated.is_some_and(|stated| stated.downsample_in_bottleneck)
+    };
+    if layout == Layout::MmpretrainCaffe || layout == Layout::Transformers && strides_in_1x1() {
         backbone.stride_place = StridePlace::Conv1x1;
     }
     if layout == Layout::Cadene {
@@ -376,9 +475,14 @@ fn classifier(
         layout,
         Layout::Torchvision | Layout::Timm | Layout::TimmAa | Layout::TimmBlur
     );
-    let stated = may_be_timm
-        .then(|| stated_input(tensors.file.path()))
-        .flatten();
+    let path = tensors.file.path();
+    let stated = match layout {
+        Layout::Transformers => {
+            preprocessor_input(path).map(|input| (input, "preprocessor_config.json"))
+        }
+        _ if may_be_timm => stated_input(path).map(|input| (input, "config.json")),
+        _ => None,
+    };
     let usual = || match (layout, backbone.stem) {
         (Layout::Chenyaofo, _) if num_classes == 100 => Preprocess {
             mean: [0.5070, 0.4865, 0.4409],
@@ -393,16 +497,16 @@ fn classifier(
         (_, Stem::Cifar) => Preprocess::torchvision().with_sizes(32, 32),
         _ => imagenet_input(layout),
     };
-    let preprocess = stated.unwrap_or_else(usual);
-    let mut assumptions = vec![match layout {
-        _ if stated.is_some() => format!(
-            "input, from the config.json beside the file: RGB with mean {:?} and std {:?}",
+    let preprocess = stated.map_or_else(usual, |(input, _)| input);
+    let mut assumptions = vec![match (layout, stated) {
+        (_, Some((_, from))) => format!(
+            "input, from the {from} beside the file: RGB with mean {:?} and std {:?}",
             preprocess.mean, preprocess.std
         ),
-        Layout::Chenyaofo | Layout::Kuangliu => {
+        (Layout::Chenyaofo | Layout::Kuangliu, _) => {
             "input: RGB with the CIFAR mean and standard deviation".to_string()
         }
-        Layout::MmpretrainCaffe => "input: BGR, 0 to 255, Caffe's mean subtracted".to_string(),
+        (Layout::MmpretrainCaffe, _) => "input: BGR, 0 to 255, Caffe's mean subtracted".to_string(),
         _ => "input: RGB with the ImageNet mean and standard deviation".to_string(),
     }];
     assumptions.extend(resize_words(&preprocess));
@@ -466,7 +570,7 @@ const fn subsampling_words(layout: Layout) -> &'static str {
 fn imagenet_input(layout: Layout) -> Preprocess {
     let pillow = Preprocess::imagenet_eval();
     match layout {
-        Layout::Timm | Layout::TimmAa | Layout::TimmBlur => Preprocess {
+        Layout::Timm | Layout::TimmAa | Layout::TimmBlur | Layout::Transformers => Preprocess {
             resize_method: ResizeMethod::PillowBicubic,
             ..pillow
         },
@@ -524,13 +628,15 @@ pub(super) fn residual_config(
         groups,
         width_per_group,
     } = block_shapes(tensors, |stage, block, conv| {
-        format!("{body}layer{}.{block}.conv{conv}.weight", stage + 1)
+        let native = format!("layer{}.{block}.convs.{}.weight", stage + 1, conv - 1);
+        names.external(&native).name
     })?;
     let stem = match names.stem {
         StemNames::Plain => match tensors.sizes(&format!("{body}conv1.weight"))? {
             [_, _, 3, 3] => Stem::Cifar,
             [_, _, _, _] => Stem::Conv7x7,
         },
+        StemNames::Embedder => Stem::Conv7x7,
         StemNames::Layer0 if !has("layer0.conv2.weight") => Stem::Conv7x7,
         _ => {
             let mut channels = [0; 3];
@@ -553,9 +659,16 @@ pub(super) fn residual_config(
         names.shortcut = "shortcut";
     }
     // The second stage is the first in which the shape always changes.
-    let in_shortcut = |n: usize| {
-        let name = format!("{body}layer2.0.{}.{n}.weight", names.shortcut);
-        tensors.shape(&name)
+    let in_shortcut = |n: usize| match names.blocks {
+        BlockNames::Torchvision => {
+            let name = format!("{body}layer2.0.{}.{n}.weight", names.shortcut);
+            tensors.shape(&name)
+        }
+        // Its shortcuts are 1x1 convolutions.
+        BlockNames::Transformers => {
+            let name = names.external("layer2.0.downsample.conv.weight").name;
+            tensors.shape(&name).filter(|_| n == 0)
+        }
     };
     let shortcut = match (in_shortcut(0), in_shortcut(1)) {
         (Some([_, _, 3, 3]), _) => Shortcut::Conv3x3,

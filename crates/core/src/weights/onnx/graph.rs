@@ -16,7 +16,7 @@ use crate::classification::classifier::Classifier;
 use sedet_nn::nn::conv::Conv2d;
 use sedet_nn::nn::norm::Norm;
 use sedet_nn::nn::pool::{Pool2d, PoolKind, Rounding};
-use sedet_nn::nn::se::SeUnit;
+use sedet_nn::nn::se::{SeStart, SeUnit};
 
 /// The operator set version of the nodes.
 pub(super) const OPSET: i64 = 17;
@@ -186,7 +186,14 @@ impl GraphBuilder {
         let hidden = self.linear(&fc1, &fc1, &se.fc1, &squeezed);
         let hidden = self.relu(&fc1, &hidden);
         let scores = self.linear(&fc2, &fc2, &se.fc2, &hidden);
-        let gates = self.node(&format!("{at}.gates"), "Sigmoid", &[&scores], vec![]);
+        let gates = match se.config().start {
+            SeStart::Paper => self.node(&format!("{at}.gates"), "Sigmoid", &[&scores], vec![]),
+            SeStart::Identity => {
+                let half = self.node(&format!("{at}.gates.half"), "Sigmoid", &[&scores], vec![]);
+                let factor = self.scalar("grafted_gate_factor", 2.0);
+                self.node(&format!("{at}.gates"), "Mul", &[&half, &factor], vec![])
+            }
+        };
         let axes = self.constant(SPATIAL_AXES.0, &SPATIAL_AXES.1);
         let maps = format!("{at}.gates.maps");
         let gates = self.node(&maps, "Unsqueeze", &[&gates, &axes], vec![]);
@@ -262,6 +269,19 @@ impl GraphBuilder {
             op_type: operator.to_owned(),
             attribute,
         });
+        name.to_owned()
+    }
+
+    /// Adds a constant number. A name that already exists refers to the same constant.
+    fn scalar(&mut self, name: &str, value: f32) -> String {
+        if !self.constants.iter().any(|known| known.name == name) {
+            self.constants.push(TensorProto {
+                dims: vec![],
+                data_type: DataType::Float.into(),
+                name: name.to_owned(),
+                raw_data: value.to_le_bytes().to_vec(),
+            });
+        }
         name.to_owned()
     }
 

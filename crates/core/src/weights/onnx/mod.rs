@@ -22,6 +22,7 @@ use self::messages::{
 };
 use super::parameters::{NamedTensors, ParameterError, check_named_tensors};
 use crate::spec::{ModelSpec, NetworkConfig, SpecError};
+use sedet_nn::nn::se::{SeConfig, SeStart};
 
 /// Version of the file format: that of ONNX 1.12, which introduced [`OPSET`].
 const IR_VERSION: i64 = 8;
@@ -92,7 +93,14 @@ fn model_proto(spec: &ModelSpec, weights: &NamedTensors) -> Result<ModelProto, O
     let NetworkConfig::Classification(model) = &spec.network else {
         return Err(OnnxError::Detector);
     };
-    if model.backbone.se().is_some_and(|se| !se.is_published()) {
+    let is_variant = |se: &SeConfig| {
+        let paper = SeConfig {
+            start: SeStart::Paper,
+            ..*se
+        };
+        !paper.is_published()
+    };
+    if model.backbone.se().is_some_and(is_variant) {
         return Err(OnnxError::SeVariant);
     }
     spec.validate()?;

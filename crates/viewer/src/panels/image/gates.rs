@@ -120,11 +120,13 @@ fn bars(ui: &mut Ui, state: &mut ViewerState, block: &BlockGates, reference: Opt
         _ => block.gates[channel],
     };
     let selected = state.gates.channel;
+    // ReLU gates and those of added units can be above 1.
+    let largest = block.gates.iter().copied().fold(1.0, f32::max);
     let bars = channels.iter().enumerate().map(|(position, &channel)| {
         let fill = if selected == Some(channel) {
             ui.visuals().selection.bg_fill
         } else {
-            color(viridis(block.gates[channel]))
+            color(viridis(block.gates[channel] / largest))
         };
         Bar::new(position as f64, f64::from(value(channel)))
             .width(1.0)
