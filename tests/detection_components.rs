@@ -336,7 +336,9 @@ fn rpn_losses_and_their_gradients_agree_in_both_presets() {
                 box_deltas: deltas.clone(),
                 anchors_of_level: ANCHORS_OF_LEVEL.to_vec(),
             };
-            let losses = rpn_losses(&rpn, &output, &anchors, &truth, &mut SampleOrder::InOrder);
+            let sizes = [ImageSize::new(60, 90), ImageSize::new(64, 80)];
+            let order = &mut SampleOrder::InOrder;
+            let losses = rpn_losses(&rpn, &output, &anchors, &sizes, &truth, order);
             let key = |what: &str| format!("{case}.{name}_{what}");
             let score = values(losses.objectness.clone().inner());
             assert_close(
@@ -376,13 +378,15 @@ fn head_losses_and_their_gradients_agree_in_both_presets() {
     let fixture = fixture();
     for case in ["fast_rcnn_loss_mixed", "fast_rcnn_loss_background"] {
         let labels = indices(&fixture.ints(&format!("{case}.labels")));
+        // Any proposal does: encoding gives the targets again.
+        let proposal = BoxXyxy::new(3.0, 5.0, 35.0, 29.0);
         let sample = TrainingSample {
-            proposals: vec![BoxXyxy::default(); labels.len()],
+            proposals: vec![proposal; labels.len()],
             labels,
-            box_targets: fixture
+            ground_truth: fixture
                 .floats(&format!("{case}.regression_targets"))
                 .chunks_exact(4)
-                .map(|d| [d[0], d[1], d[2], d[3]])
+                .map(|d| BoxCoder::ROI.decode(proposal, [d[0], d[1], d[2], d[3]]))
                 .collect(),
         };
         for (preset, name) in PRESETS {
@@ -460,9 +464,11 @@ fn the_head_s_training_sample_agrees() {
         if image == 0 {
             // The loss ignores background rows; torchvision sets them anyway.
             let expected = fixture.floats(&key("regression_targets"));
-            for (row, target) in sample.box_targets.iter().enumerate() {
+            let pairs = sample.proposals.iter().zip(&sample.ground_truth);
+            for (row, (proposal, truth)) in pairs.enumerate() {
                 if sample.labels[row] > 0 {
-                    assert_close("targets", target, &expected[row * 4..row * 4 + 4], 1e-5);
+                    let target = BoxCoder::ROI.encode(*proposal, *truth);
+                    assert_close("targets", &target, &expected[row * 4..row * 4 + 4], 1e-5);
                 }
             }
         }

@@ -65,6 +65,9 @@ impl NetworkConfig {
     pub fn prediction_layers(&self) -> &'static [&'static str] {
         match self {
             Self::Classification(_) => &["fc."],
+            Self::Detection(model) if model.roi_heads.box_head.class_agnostic => {
+                &["box_head.cls_score."]
+            }
             Self::Detection(_) => &["box_head.cls_score.", "box_head.bbox_pred."],
         }
     }

@@ -68,7 +68,8 @@ pub struct ModelConfig {
     #[schemars(!default, !skip_serializing_if, with = "sedet_nn::nn::se::SeConfig")]
     pub se: Table,
     /// Norm layers when training starts from weights. Without weights they are always `batch`, since
-    /// frozen statistics of 0 and 1 normalize nothing.
+    /// frozen statistics of 0 and 1 normalize nothing. So are those of pyramid and box head unless the
+    /// weights are those of a detector.
     pub norm: NormKind,
     /// Number of leading parts of the backbone that keep the given weights: 2 are the stem and the
     /// first stage. Without weights all parts are trained.
@@ -258,10 +259,16 @@ impl DetectionConfig {
             Some(_) => "from the weights",
         };
         let detector = FasterRcnnConfig::new(self.model.preset, net.clone(), num_classes);
-        let detector = match self.model.imported_heads.clone() {
+        let mut detector = match self.model.imported_heads.clone() {
             Some(heads) => heads.replace(detector),
             None => detector,
         };
+        // Norms without imported statistics are always trained, as in the backbone.
+        detector.set_head_norms(if pretrained && self.model.imported_heads.is_some() {
+            self.model.norm
+        } else {
+            NormKind::Batch
+        });
         let mut detector = changed(detector, &self.model.overrides, "model.overrides")
             .map_err(|error| invalid_backbone(&net, name).unwrap_or(error))?;
         if !self.model.se.is_empty() {
@@ -322,7 +329,7 @@ impl DetectionConfig {
     /// Returns the conversion from images to the network's input.
     pub fn preprocess(&self) -> Preprocess {
         let preset = match self.model.preset {
-            Preset::Torchvision => Preprocess::torchvision(),
+            Preset::Torchvision | Preset::TorchvisionV2 => Preprocess::torchvision(),
             Preset::Detectron2 => Preprocess::detectron2(),
             Preset::Mmdetection => Preprocess::mmdetection(),
         };

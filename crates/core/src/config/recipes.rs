@@ -4,7 +4,7 @@ use super::Task;
 use sedet_data::datasets::registry::{DatasetName, LabeledName};
 
 /// The name, task and TOML text of each recipe.
-pub const RECIPES: [(&str, Task, &str); 18] = [
+pub const RECIPES: [(&str, Task, &str); 21] = [
     (
         "shapes",
         Task::Detection,
@@ -24,6 +24,21 @@ pub const RECIPES: [(&str, Task, &str); 18] = [
         "coco-detectron2-1x",
         Task::Detection,
         include_str!("../../configs/detection/coco-detectron2-1x.toml"),
+    ),
+    (
+        "coco-detectron2-3x",
+        Task::Detection,
+        include_str!("../../configs/detection/coco-detectron2-3x.toml"),
+    ),
+    (
+        "coco-paper-2x",
+        Task::Detection,
+        include_str!("../../configs/detection/coco-paper-2x.toml"),
+    ),
+    (
+        "coco-torchvision-v2",
+        Task::Detection,
+        include_str!("../../configs/detection/coco-torchvision-v2.toml"),
     ),
     (
         "small",

@@ -10,7 +10,8 @@ use super::fpn::{Fpn, FpnConfig};
 use super::losses::BoxLoss;
 use super::matcher::Matcher;
 use super::roi_heads::{
-    BoxHead, HeadInit, RoiHeadsConfig, detections, roi_losses, select_training_sample,
+    BoxHead, BoxHeadConfig, HeadInit, RoiHeadsConfig, detections, roi_losses,
+    select_training_sample,
 };
 use super::roi_pooler::{LevelEpsilon, PooledLevels, RoiPooler};
 use super::rpn::{
@@ -21,6 +22,7 @@ use super::{Detection, ImageBatch, Target};
 use crate::backbones::validation::{BackboneConfigError, LARGEST_COUNT};
 use crate::backbones::{AnyBackbone, BackboneConfig};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
+use sedet_nn::nn::norm::{NormConfig, NormKind};
 
 /// The implementations whose details a detector can follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,12 +30,19 @@ use sedet_data::boxes::{BoxXyxy, ImageSize};
 pub enum Preset {
     /// `torchvision.models.detection.fasterrcnn_resnet50_fpn`.
     Torchvision,
+    /// `torchvision.models.detection.fasterrcnn_resnet50_fpn_v2`: norms in the pyramid, two convolutions in
+    /// the RPN, and a box head of four convolutions with norms.
+    TorchvisionV2,
     /// detectron2's `Base-RCNN-FPN`.
     Detectron2,
     /// mmdetection's `faster-rcnn_r50_fpn`: as detectron2, except for the order of proposals and the
     /// rounding of a box's level.
     Mmdetection,
 }
+
+/// The largest number of convolutions of RPN and box head. A header with a huge number must not exhaust
+/// the memory.
+const MOST_CONVOLUTIONS: usize = 64;
 
 /// Levels of the feature pyramid, P2..P6.
 const PYRAMID_LEVELS: usize = 5;
@@ -74,6 +83,11 @@ pub struct FasterRcnnConfig {
 
 /// The values in which the presets differ.
 struct PresetValues {
+    /// Norms after the convolutions of pyramid and box head.
+    norm: Option<NormConfig>,
+    rpn_convolutions: usize,
+    box_head_convolutions: &'static [usize],
+    hidden_layers: usize,
     box_loss: BoxLoss,
     /// Whether anchors are rounded to whole pixels.
     rounded_anchors: bool,
@@ -94,6 +108,10 @@ struct PresetValues {
 }
 
 const TORCHVISION: PresetValues = PresetValues {
+    norm: None,
+    rpn_convolutions: 1,
+    box_head_convolutions: &[],
+    hidden_layers: 2,
     box_loss: BoxLoss::SmoothL1 { beta: 1.0 / 9.0 },
     rounded_anchors: true,
     anchor_strides: None,
@@ -106,6 +124,14 @@ const TORCHVISION: PresetValues = PresetValues {
     level_epsilon: LevelEpsilon::OnLevel(1e-6),
     head_init: HeadInit::Torchvision,
     detection_min_side: 1e-2,
+};
+
+const TORCHVISION_V2: PresetValues = PresetValues {
+    norm: Some(NormConfig::new(NormKind::Batch)),
+    rpn_convolutions: 2,
+    box_head_convolutions: &[256; 4],
+    hidden_layers: 1,
+    ..TORCHVISION
 };
 
 const DETECTRON2: PresetValues = PresetValues {
@@ -122,6 +148,7 @@ const DETECTRON2: PresetValues = PresetValues {
     level_epsilon: LevelEpsilon::InLog(1e-8),
     head_init: HeadInit::Detectron2,
     detection_min_side: 0.0,
+    ..TORCHVISION
 };
 
 const MMDETECTION: PresetValues = PresetValues {
@@ -134,18 +161,22 @@ const MMDETECTION: PresetValues = PresetValues {
 impl Preset {
     /// Returns the preset that a detector follows.
     pub fn of(detector: &FasterRcnnConfig) -> Self {
-        if !detector.roi_heads.pooler.aligned {
-            Self::Torchvision
+        if detector.fpn.norm.is_some() {
+            Self::TorchvisionV2
         } else if detector.rpn.rank == ProposalRank::Logit {
+            // Also without aligned pooling, as in Detectron.
             Self::Detectron2
-        } else {
+        } else if detector.roi_heads.pooler.aligned {
             Self::Mmdetection
+        } else {
+            Self::Torchvision
         }
     }
 
     const fn values(self) -> PresetValues {
         match self {
             Self::Torchvision => TORCHVISION,
+            Self::TorchvisionV2 => TORCHVISION_V2,
             Self::Detectron2 => DETECTRON2,
             Self::Mmdetection => MMDETECTION,
         }
@@ -153,20 +184,33 @@ impl Preset {
 }
 
 impl FasterRcnnConfig {
+    /// Sets the mode of the norms of pyramid and box head, if there are any.
+    pub fn set_head_norms(&mut self, kind: NormKind) {
+        let norms = [&mut self.fpn.norm, &mut self.roi_heads.box_head.norm];
+        for norm in norms.into_iter().flatten() {
+            norm.kind = kind;
+        }
+    }
+
     /// Returns a detector with the published values of a preset and this backbone.
     pub fn new(preset: Preset, backbone: impl Into<BackboneConfig>, num_classes: usize) -> Self {
         let values = preset.values();
         Self {
             num_classes,
             backbone: backbone.into(),
-            fpn: FpnConfig::default(),
+            fpn: FpnConfig {
+                norm: values.norm,
+                ..FpnConfig::default()
+            },
             anchors: AnchorConfig {
                 rounded: values.rounded_anchors,
                 strides: values.anchor_strides.map(Vec::from),
                 ..AnchorConfig::default()
             },
             rpn: RpnConfig {
+                convolutions: values.rpn_convolutions,
                 matcher: Matcher::RPN,
+                straddle_threshold: None,
                 sampler: BalancedSampler {
                     batch_size_per_image: 256,
                     positive_fraction: 0.5,
@@ -183,6 +227,7 @@ impl FasterRcnnConfig {
                 nms_threshold: 0.7,
                 min_side: values.proposal_min_side,
                 box_loss: values.box_loss,
+                box_loss_weight: 1.0,
                 normalizer: values.rpn_normalizer,
             },
             roi_heads: RoiHeadsConfig {
@@ -199,9 +244,16 @@ impl FasterRcnnConfig {
                     batch_size_per_image: 512,
                     positive_fraction: 0.25,
                 },
+                box_head: BoxHeadConfig {
+                    convolutions: values.box_head_convolutions.to_vec(),
+                    norm: values.norm,
+                    hidden_layers: values.hidden_layers,
+                    class_agnostic: false,
+                },
                 representation_size: 1024,
                 init: values.head_init,
                 box_loss: values.box_loss,
+                box_loss_weight: 1.0,
                 score_threshold: 0.05,
                 nms_threshold: 0.5,
                 max_detections: 100,
@@ -268,6 +320,73 @@ impl FasterRcnnConfig {
         {
             let problem = format!("is {count}; it must be between 1 and {LARGEST_COUNT}");
             return invalid(field, problem);
+        }
+        let convolutions = [
+            ("rpn.convolutions", rpn.convolutions, 1),
+            (
+                "roi_heads.box_head.convolutions",
+                heads.box_head.convolutions.len(),
+                0,
+            ),
+        ];
+        if let Some((field, count, least)) = convolutions
+            .into_iter()
+            .find(|(_, count, least)| !(*least..=MOST_CONVOLUTIONS).contains(count))
+        {
+            let problem = format!(
+                "has {count} convolutions; it must have between {least} and {MOST_CONVOLUTIONS}"
+            );
+            return invalid(field, problem);
+        }
+        let channels = &heads.box_head.convolutions;
+        if !channels.iter().all(|c| (1..=LARGEST_COUNT).contains(c)) {
+            let problem = format!("must be channels between 1 and {LARGEST_COUNT}");
+            return invalid("roi_heads.box_head.convolutions", problem);
+        }
+        if !(1..=2).contains(&heads.box_head.hidden_layers) {
+            let problem = format!("is {}; it must be 1 or 2", heads.box_head.hidden_layers);
+            return invalid("roi_heads.box_head.hidden_layers", problem);
+        }
+        if rpn
+            .straddle_threshold
+            .is_some_and(|t| t.is_nan() || t < 0.0)
+        {
+            return invalid("rpn.straddle_threshold", "must be at least 0".into());
+        }
+        let norms = [
+            ("fpn.norm", self.fpn.norm),
+            ("roi_heads.box_head.norm", heads.box_head.norm),
+        ];
+        for (field, norm) in norms {
+            let Some(NormConfig {
+                epsilon, momentum, ..
+            }) = norm
+            else {
+                continue;
+            };
+            if !(epsilon.is_finite() && epsilon >= 0.0 && (0.0..=1.0).contains(&momentum)) {
+                let problem = "has an epsilon below 0, or a momentum outside 0 to 1";
+                return invalid(field, problem.into());
+            }
+        }
+        for (field, loss) in [
+            ("rpn.box_loss", rpn.box_loss),
+            ("roi_heads.box_loss", heads.box_loss),
+        ] {
+            if let BoxLoss::SmoothL1 { beta } = loss
+                && !(beta.is_finite() && beta > 0.0)
+            {
+                let problem = format!("has beta {beta}; it must be above 0 (`l1` has none)");
+                return invalid(field, problem);
+            }
+        }
+        for (field, weight) in [
+            ("rpn.box_loss_weight", rpn.box_loss_weight),
+            ("roi_heads.box_loss_weight", heads.box_loss_weight),
+        ] {
+            if !(weight.is_finite() && weight >= 0.0) {
+                return invalid(field, format!("is {weight}; it must be at least 0"));
+            }
         }
         let shares = [
             ("rpn.nms_threshold", rpn.nms_threshold),
@@ -371,12 +490,14 @@ impl FasterRcnn {
         &self.config
     }
 
-    /// Returns the detector for inference, with the backbone's norms folded into its convolutions.
-    /// Its detections differ by rounding.
+    /// Returns the detector for inference, with the norms folded into the convolutions. Its detections
+    /// differ by rounding.
     #[must_use]
     pub fn folded(self) -> Self {
         Self {
             backbone: self.backbone.folded(),
+            fpn: self.fpn.folded(),
+            box_head: self.box_head.folded(),
             ..self
         }
     }
@@ -441,7 +562,15 @@ impl FasterRcnn {
             &levels.anchors,
             &batch.input_sizes,
         );
-        let rpn = rpn_losses(&self.config.rpn, &output, &flat_anchors, &boxes, order);
+        let sizes = &batch.input_sizes;
+        let rpn = rpn_losses(
+            &self.config.rpn,
+            &output,
+            &flat_anchors,
+            sizes,
+            &boxes,
+            order,
+        );
         let samples: Vec<_> = proposals
             .into_iter()
             .zip(&targets)
@@ -547,8 +676,30 @@ mod tests {
     use crate::backbones::zoo::backbone;
 
     #[test]
+    fn keys_of_later_versions_are_not_written_at_their_defaults() {
+        let config = FasterRcnnConfig::new(Preset::Detectron2, backbone("resnet18").unwrap(), 3);
+        let written = serde_json::to_value(&config).unwrap();
+        for (table, key) in [
+            ("/fpn", "norm"),
+            ("/rpn", "convolutions"),
+            ("/rpn", "box_loss_weight"),
+            ("/rpn", "straddle_threshold"),
+            ("/roi_heads", "box_head"),
+            ("/roi_heads", "box_loss_weight"),
+        ] {
+            assert_eq!(written.pointer(table).unwrap().get(key), None, "{key}");
+        }
+        let read: FasterRcnnConfig = serde_json::from_value(written).unwrap();
+        assert_eq!(read, config);
+    }
+
+    #[test]
     fn impossible_values_are_refused_by_their_key() {
-        let valid = FasterRcnnConfig::new(Preset::Torchvision, backbone("resnet18").unwrap(), 3);
+        let mut valid =
+            FasterRcnnConfig::new(Preset::TorchvisionV2, backbone("resnet18").unwrap(), 3);
+        // Not written at their defaults.
+        valid.rpn.box_loss_weight = 2.0;
+        valid.rpn.straddle_threshold = Some(0.0);
         assert_eq!(valid.validate(), Ok(()));
         let written = serde_json::to_value(&valid).unwrap();
         for (key, value) in [
@@ -565,13 +716,25 @@ mod tests {
             ("roi_heads.pooler.output_size", json!(0)),
             ("roi_heads.representation_size", json!(u64::MAX)),
             ("roi_heads.score_threshold", json!(2.0)),
+            ("rpn.convolutions", json!(0)),
+            ("rpn.convolutions", json!(u64::MAX)),
+            ("rpn.box_loss_weight", json!(-1.0)),
+            ("rpn.straddle_threshold", json!(-0.5)),
+            ("roi_heads.box_loss", json!({"smooth_l1": {"beta": 0.0}})),
+            ("roi_heads.box_head.convolutions", json!([256, 0])),
+            ("roi_heads.box_head.convolutions", json!(vec![8; 65])),
+            ("roi_heads.box_head.hidden_layers", json!(3)),
+            ("fpn.norm.epsilon", json!(-1e-5)),
+            ("roi_heads.box_head.norm.momentum", json!(1.5)),
         ] {
             let mut crafted: Value = written.clone();
             let pointer = format!("/{}", key.replace('.', "/"));
             *crafted.pointer_mut(&pointer).unwrap() = value;
             let config: FasterRcnnConfig = serde_json::from_value(crafted).unwrap();
             let message = config.validate().unwrap_err().to_string();
-            assert!(message.starts_with(key), "{key}: {message}");
+            let parent = key.trim_end_matches(".epsilon");
+            let parent = parent.trim_end_matches(".momentum");
+            assert!(message.starts_with(parent), "{key}: {message}");
         }
     }
 }

@@ -11,15 +11,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::box_coder::BoxCoder;
-use super::losses::{BoxLoss, cross_entropy_sum};
+use super::losses::{BoxLoss, BoxPairs, cross_entropy_sum};
 use super::matcher::{Match, Matcher};
 use super::nms::nms;
 use super::roi_pooler::{PooledLevels, RoiPooler};
+use super::rpn::{is_unweighted, unweighted};
 use super::sampler::{BalancedSampler, SampleOrder};
 use super::{Detection, Target, host};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
-use sedet_nn::nn::conv::{forward_linear, linear};
+use sedet_nn::nn::conv::{Conv2d, Conv2dConfig, forward_linear, linear};
+use sedet_nn::nn::conv_norm::{fold_all, forward_normed};
 use sedet_nn::nn::init::WeightInit;
+use sedet_nn::nn::norm::{Norm, NormConfig};
 
 /// Initialization of the heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +32,44 @@ pub enum HeadInit {
     Torchvision,
     /// `c2_xavier_fill` in the hidden layers, `N(0, 0.01)` for classes, `N(0, 0.001)` for boxes.
     Detectron2,
+}
+
+/// Layers of the second stage; the default is torchvision's `TwoMLPHead`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BoxHeadConfig {
+    /// Channels of 3x3 convolutions with ReLU before the hidden layers (torchvision's
+    /// `FastRCNNConvFCHead`).
+    pub convolutions: Vec<usize>,
+    /// Batch norm after every convolution, which then has no bias. Without it, there are no norms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm: Option<NormConfig>,
+    /// Number of hidden layers, 1 or 2.
+    pub hidden_layers: usize,
+    /// Whether all classes share their box deltas (detectron2's `CLS_AGNOSTIC_BBOX_REG`).
+    pub class_agnostic: bool,
+}
+
+impl Default for BoxHeadConfig {
+    fn default() -> Self {
+        Self {
+            convolutions: Vec::new(),
+            norm: None,
+            hidden_layers: 2,
+            class_agnostic: false,
+        }
+    }
+}
+
+impl BoxHeadConfig {
+    /// Returns the index of the four deltas of a class, with the background as class 0.
+    fn regressor(&self, class: usize) -> usize {
+        if self.class_agnostic { 0 } else { class }
+    }
+}
+
+fn is_default(head: &BoxHeadConfig) -> bool {
+    *head == BoxHeadConfig::default()
 }
 
 /// Configuration of the second stage.
@@ -41,12 +82,18 @@ pub struct RoiHeadsConfig {
     pub matcher: Matcher,
     /// Sampling of the proposals that the loss is computed on.
     pub sampler: BalancedSampler,
-    /// Units of the two hidden layers.
+    /// Layers before the predictions.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub box_head: BoxHeadConfig,
+    /// Units of each hidden layer.
     pub representation_size: usize,
     /// Initialization.
     pub init: HeadInit,
-    /// Loss of the box deltas.
+    /// Loss of box regression.
     pub box_loss: BoxLoss,
+    /// Factor of the box loss; detectron2's `BBOX_REG_LOSS_WEIGHT`.
+    #[serde(default = "unweighted", skip_serializing_if = "is_unweighted")]
+    pub box_loss_weight: f64,
     /// Detections with a lower score are dropped.
     pub score_threshold: f32,
     /// IoU threshold of non-maximum suppression within a class.
@@ -72,27 +119,56 @@ impl RoiHeadsConfig {
                 WeightInit::Normal(0.001),
             ),
         };
+        let head = &self.box_head;
         let size = self.representation_size;
+        let mut channels = channels;
+        let mut convs = Vec::with_capacity(head.convolutions.len());
+        let mut norms = Vec::new();
+        for &channels_out in &head.convolutions {
+            // He initialization in both presets.
+            let conv = Conv2dConfig {
+                bias: head.norm.is_none(),
+                ..Conv2dConfig::new(channels, channels_out, 3)
+            };
+            convs.push(conv.init(device));
+            norms.extend(head.norm.map(|norm| norm.init(channels_out, device)));
+            channels = channels_out;
+        }
         let pooled = channels * self.pooler.output_size * self.pooler.output_size;
+        let fc6 = linear(pooled, size, hidden, device);
+        let has_second = head.hidden_layers > 1;
+        let fc7 = has_second.then(|| linear(size, size, hidden, device));
+        let regressors = if head.class_agnostic {
+            1
+        } else {
+            num_classes + 1
+        };
         BoxHead {
-            fc6: linear(pooled, size, hidden, device),
-            fc7: linear(size, size, hidden, device),
+            convs,
+            norms,
+            fc6,
+            fc7,
             cls_score: linear(size, num_classes + 1, classes, device),
-            bbox_pred: linear(size, (num_classes + 1) * 4, boxes, device),
+            bbox_pred: linear(size, regressors * 4, boxes, device),
         }
     }
 }
 
-/// The heads: two hidden layers, a classifier, and a box regressor per class.
+/// The heads: convolutions, hidden layers, a classifier, and a box regressor per class or for all.
 #[derive(Module, Debug)]
 pub struct BoxHead {
-    /// First hidden layer, on the pooled feature map flattened in the order channels, rows, columns.
+    /// 3x3 convolutions with ReLU; usually none.
+    pub convs: Vec<Conv2d>,
+    /// Batch norms of the convolutions; empty without norms.
+    pub norms: Vec<Norm>,
+    /// First hidden layer, on the feature map flattened in the order channels, rows, columns.
     pub fc6: Linear,
     /// Second hidden layer.
-    pub fc7: Linear,
+    pub fc7: Option<Linear>,
     /// `num_classes + 1` logits, background first.
     pub cls_score: Linear,
-    /// Four deltas for each of `num_classes + 1` classes; those of the background are unused.
+    /// Four deltas for each of `num_classes + 1` classes, where those of the background are unused, or
+    /// four for all classes.
     pub bbox_pred: Linear,
 }
 
@@ -101,7 +177,7 @@ pub struct BoxHead {
 pub struct BoxHeadOutput {
     /// `[proposals, num_classes + 1]`.
     pub class_logits: Tensor<2>,
-    /// `[proposals, (num_classes + 1) * 4]`.
+    /// `[proposals, (num_classes + 1) * 4]`, or `[proposals, 4]` for all classes.
     pub box_deltas: Tensor<2>,
 }
 
@@ -114,15 +190,41 @@ impl BoxHead {
     /// Computes logits and deltas in the order of the boxes.
     pub fn forward_levels(&self, pooled: PooledLevels) -> BoxHeadOutput {
         let [_, size] = self.fc6.weight.lazy_shape().dims();
+        // Batch statistics are those of the boxes of all levels.
+        let pooled = if self.norms.is_empty() {
+            pooled
+        } else {
+            pooled.merged()
+        };
         self.forward_hidden(pooled.joined([0, size], |pooled| self.hidden(pooled)))
     }
 
-    fn hidden(&self, pooled: Tensor<4>) -> Tensor<2> {
-        relu(forward_linear(&self.fc6, pooled.flatten(1, 3)))
+    /// Returns the heads for inference, with the norms folded into the convolutions.
+    #[must_use]
+    pub fn folded(self) -> Self {
+        let (convs, norms) = fold_all(self.convs, self.norms);
+        Self {
+            convs,
+            norms,
+            ..self
+        }
     }
 
-    fn forward_hidden(&self, x: Tensor<2>) -> BoxHeadOutput {
-        let x = relu(forward_linear(&self.fc7, x));
+    fn hidden(&self, pooled: Tensor<4>) -> Tensor<2> {
+        let mut x = pooled;
+        for (n, conv) in self.convs.iter().enumerate() {
+            x = match self.norms.get(n) {
+                Some(norm) => forward_normed(conv, norm, x, None, true),
+                None => conv.forward_relu(x),
+            };
+        }
+        relu(forward_linear(&self.fc6, x.flatten(1, 3)))
+    }
+
+    fn forward_hidden(&self, mut x: Tensor<2>) -> BoxHeadOutput {
+        if let Some(fc7) = &self.fc7 {
+            x = relu(forward_linear(fc7, x));
+        }
         BoxHeadOutput {
             class_logits: forward_linear(&self.cls_score, x.clone()),
             box_deltas: forward_linear(&self.bbox_pred, x),
@@ -137,8 +239,8 @@ pub struct TrainingSample {
     pub proposals: Vec<BoxXyxy>,
     /// 0 for background, class + 1 otherwise.
     pub labels: Vec<usize>,
-    /// The target deltas; zeros for background.
-    pub box_targets: Vec<[f32; 4]>,
+    /// The matched ground-truth boxes; unused for background.
+    pub ground_truth: Vec<BoxXyxy>,
 }
 
 /// Samples proposals for training; torchvision's `select_training_samples`. The ground-truth boxes are
@@ -162,11 +264,10 @@ pub fn select_training_sample(
         out.proposals.push(proposals[i]);
         if let Match::GroundTruth(g) = matches[i] {
             out.labels.push(target.labels[g] + 1);
-            out.box_targets
-                .push(BoxCoder::ROI.encode(proposals[i], target.boxes_in_input[g]));
+            out.ground_truth.push(target.boxes_in_input[g]);
         } else {
             out.labels.push(0);
-            out.box_targets.push([0.0; 4]);
+            out.ground_truth.push(BoxXyxy::default());
         }
     }
     out
@@ -205,26 +306,32 @@ pub fn roi_losses(
     let class_of_row = indices(labels.iter().map(|&l| l as i64).collect());
     let classifier = cross_entropy_sum(output.class_logits, class_of_row) / count as f64;
 
-    let classes = output.box_deltas.dims()[1] / 4;
+    let regressors = output.box_deltas.dims()[1] / 4;
     let mut rows = Vec::new();
-    let mut targets: Vec<f32> = Vec::new();
-    let all_targets = samples.iter().flat_map(|s| &s.box_targets);
-    for (row, (&label, target)) in labels.iter().zip(all_targets).enumerate() {
+    let (mut proposals, mut ground_truth) = (Vec::new(), Vec::new());
+    let pairs = samples
+        .iter()
+        .flat_map(|s| s.proposals.iter().zip(&s.ground_truth));
+    for (row, (&label, (proposal, truth))) in labels.iter().zip(pairs).enumerate() {
         if label > 0 {
-            rows.push((row * classes + label) as i64);
-            targets.extend(target);
+            rows.push((row * regressors + config.box_head.regressor(label)) as i64);
+            proposals.push(*proposal);
+            ground_truth.push(*truth);
         }
     }
-    let positives = rows.len();
-    let box_deltas = if positives == 0 {
+    let box_deltas = if rows.is_empty() {
         Tensor::zeros([1], &device)
     } else {
         let predicted = output
             .box_deltas
-            .reshape([count * classes, 4])
+            .reshape([count * regressors, 4])
             .select(0, indices(rows));
-        let targets = Tensor::from_data(TensorData::new(targets, [positives, 4]), &plain);
-        config.box_loss.sum(predicted, targets) / count as f64
+        let pairs = BoxPairs {
+            coder: BoxCoder::ROI,
+            references: &proposals,
+            ground_truth: &ground_truth,
+        };
+        config.box_loss.sum(predicted, pairs) * config.box_loss_weight / count as f64
     };
     RoiLosses {
         classifier,
@@ -240,6 +347,7 @@ pub fn detections(
     input_sizes: &[ImageSize],
 ) -> Vec<Vec<Detection>> {
     let [_, classes] = output.class_logits.dims();
+    let regressors = output.box_deltas.dims()[1] / 4;
     let scores = host(softmax(output.class_logits, 1));
     let deltas = host(output.box_deltas);
     let mut row = 0;
@@ -252,7 +360,7 @@ pub fn detections(
                 for class in 1..classes {
                     let score = scores[row * classes + class];
                     if score > config.score_threshold {
-                        let at = (row * classes + class) * 4;
+                        let at = (row * regressors + config.box_head.regressor(class)) * 4;
                         let d = [deltas[at], deltas[at + 1], deltas[at + 2], deltas[at + 3]];
                         let b = BoxCoder::ROI.decode(*proposal, d).clip(*size);
                         if b.has_sides_of(config.min_side) {

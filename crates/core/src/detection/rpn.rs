@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::box_coder::BoxCoder;
 use super::host;
-use super::losses::{BoxLoss, binary_cross_entropy_sum};
+use super::losses::{BoxLoss, BoxPairs, binary_cross_entropy_sum};
 use super::matcher::{Match, Matcher};
 use super::nms::{nms, top_k};
 use super::sampler::{BalancedSampler, SampleOrder};
@@ -52,8 +52,16 @@ pub struct ProposalLimits {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RpnConfig {
+    /// Number of 3x3 convolutions of the head, each with ReLU: 1, or 2 in torchvision's
+    /// `fasterrcnn_resnet50_fpn_v2`.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub convolutions: usize,
     /// Assignment of ground-truth boxes to anchors.
     pub matcher: Matcher,
+    /// Pixels by which an anchor may exceed its image in training; others are ignored. Without it, all
+    /// anchors are used. 0 in Detectron (`RPN_STRADDLE_THRESH`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub straddle_threshold: Option<f32>,
     /// Sampling of the anchors that the loss is computed on.
     pub sampler: BalancedSampler,
     /// Limits in training.
@@ -67,13 +75,66 @@ pub struct RpnConfig {
     pub nms_threshold: f32,
     /// Proposals with a smaller side are dropped, in input pixels.
     pub min_side: f32,
-    /// Loss of the box deltas.
+    /// Loss of box regression.
     pub box_loss: BoxLoss,
+    /// Factor of the box loss; detectron2's `BBOX_REG_LOSS_WEIGHT`.
+    #[serde(default = "unweighted", skip_serializing_if = "is_unweighted")]
+    pub box_loss_weight: f64,
     /// Divisor of both losses.
     pub normalizer: RpnNormalizer,
 }
 
+fn one() -> usize {
+    1
+}
+
+fn is_one(count: &usize) -> bool {
+    *count == 1
+}
+
+/// Returns the default factor of a loss.
+pub(super) fn unweighted() -> f64 {
+    1.0
+}
+
+/// Returns whether a loss has its default factor.
+pub(super) fn is_unweighted(weight: &f64) -> bool {
+    *weight == 1.0
+}
+
 impl RpnConfig {
+    /// Assigns the ground-truth boxes of an image of this size to anchors.
+    fn match_anchors(
+        &self,
+        ground_truth: &[BoxXyxy],
+        anchors: &[BoxXyxy],
+        size: ImageSize,
+    ) -> Vec<Match> {
+        let Some(threshold) = self.straddle_threshold else {
+            return self.matcher.match_boxes(ground_truth, anchors);
+        };
+        let (width, height) = (size.width as f32, size.height as f32);
+        let is_inside = |b: &BoxXyxy| {
+            b.x1 >= -threshold
+                && b.y1 >= -threshold
+                && b.x2 <= width + threshold
+                && b.y2 <= height + threshold
+        };
+        let (places, inside): (Vec<usize>, Vec<BoxXyxy>) = anchors
+            .iter()
+            .enumerate()
+            .filter(|(_, anchor)| is_inside(anchor))
+            .map(|(place, anchor)| (place, *anchor))
+            .unzip();
+        // The best anchor of a ground-truth box is one of those inside.
+        let mut matches = vec![Match::Ignored; anchors.len()];
+        let found = self.matcher.match_boxes(ground_truth, &inside);
+        for (place, found) in places.into_iter().zip(found) {
+            matches[place] = found;
+        }
+        matches
+    }
+
     /// Builds the head for pyramid levels with `channels`.
     pub fn init(&self, channels: usize, anchors_per_location: usize, device: &Device) -> RpnHead {
         let conv = |channels_out: usize, kernel: usize| {
@@ -83,6 +144,7 @@ impl RpnConfig {
         };
         RpnHead {
             conv: conv(channels, 3),
+            further_convs: (1..self.convolutions).map(|_| conv(channels, 3)).collect(),
             cls_logits: conv(anchors_per_location, 1),
             bbox_pred: conv(anchors_per_location * 4, 1),
         }
@@ -94,6 +156,8 @@ impl RpnConfig {
 pub struct RpnHead {
     /// 3x3 with ReLU.
     pub conv: Conv2d,
+    /// The 3x3 convolutions after the first one, each with ReLU.
+    pub further_convs: Vec<Conv2d>,
     /// 1x1, one logit per anchor.
     pub cls_logits: Conv2d,
     /// 1x1, four deltas per anchor.
@@ -119,7 +183,10 @@ impl RpnHead {
         let mut box_deltas = Vec::with_capacity(levels.len());
         let mut anchors_of_level = Vec::with_capacity(levels.len());
         for level in levels {
-            let hidden = self.conv.forward_relu(level.clone());
+            let mut hidden = self.conv.forward_relu(level.clone());
+            for conv in &self.further_convs {
+                hidden = conv.forward_relu(hidden);
+            }
             let logits = self.cls_logits.forward(hidden.clone());
             let [batch, anchors, height, width] = logits.dims();
             let count = anchors * height * width;
@@ -196,22 +263,25 @@ pub struct RpnLosses {
 }
 
 /// Matches and samples anchors and computes the losses; torchvision's `assign_targets_to_anchors` and
-/// `compute_loss`. `anchors` has all levels concatenated. There is one list of ground-truth boxes per
-/// image; if it is empty, all anchors are background.
+/// `compute_loss`. `anchors` has all levels concatenated. There is one size and one list of ground-truth
+/// boxes per image; if the list is empty, all anchors are background.
 pub fn rpn_losses(
     config: &RpnConfig,
     output: &RpnOutput,
     anchors: &[BoxXyxy],
+    input_sizes: &[ImageSize],
     ground_truth: &[Vec<BoxXyxy>],
     order: &mut SampleOrder,
 ) -> RpnLosses {
     let device = output.objectness.device();
     let matches: Vec<Vec<Match>> = ground_truth
         .par_iter()
-        .map(|boxes| config.matcher.match_boxes(boxes, anchors))
+        .zip(input_sizes)
+        .map(|(boxes, size)| config.match_anchors(boxes, anchors, *size))
         .collect();
     let (mut sampled, mut labels) = (Vec::new(), Vec::new());
-    let (mut positives, mut targets) = (Vec::new(), Vec::new());
+    let mut positives = Vec::new();
+    let (mut references, mut targets) = (Vec::new(), Vec::new());
     for (image, matches) in matches.iter().enumerate() {
         let sample = config.sampler.sample_matches(matches, order);
         let offset = image * anchors.len();
@@ -220,7 +290,8 @@ pub fn rpn_losses(
                 sampled.push((offset + i) as i64);
                 labels.push(1.0f32);
                 positives.push((offset + i) as i64);
-                targets.extend(BoxCoder::RPN.encode(anchors[i], ground_truth[image][g]));
+                references.push(anchors[i]);
+                targets.push(ground_truth[image][g]);
             }
         }
         for &i in &sample.negative {
@@ -242,7 +313,6 @@ pub fn rpn_losses(
         Tensor::<1>::from_data(TensorData::new(values, [count]), &plain)
     };
     let [batch, count] = output.objectness.dims();
-    let positive_count = positives.len();
     let objectness = if sampled.is_empty() {
         Tensor::zeros([1], &device)
     } else {
@@ -253,7 +323,7 @@ pub fn rpn_losses(
             .select(0, indices(sampled));
         binary_cross_entropy_sum(logits, floats(labels)) / divisor
     };
-    let box_deltas = if positive_count == 0 {
+    let box_deltas = if positives.is_empty() {
         Tensor::zeros([1], &device)
     } else {
         let predicted = output
@@ -261,8 +331,12 @@ pub fn rpn_losses(
             .clone()
             .reshape([batch * count, 4])
             .select(0, indices(positives));
-        let targets = floats(targets).reshape([positive_count, 4]);
-        config.box_loss.sum(predicted, targets) / divisor
+        let pairs = BoxPairs {
+            coder: BoxCoder::RPN,
+            references: &references,
+            ground_truth: &targets,
+        };
+        config.box_loss.sum(predicted, pairs) * config.box_loss_weight / divisor
     };
     RpnLosses {
         objectness,

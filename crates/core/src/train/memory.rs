@@ -13,7 +13,7 @@ use crate::config::training::EngineConfig;
 use crate::config::training::OptimizerConfig;
 use crate::detection::faster_rcnn::FasterRcnn;
 use crate::memory::SPARE;
-use sedet_nn::nn::norm::NormKind;
+use sedet_nn::nn::norm::{NormConfig, NormKind};
 
 /// A training step that needs more memory than is available.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -79,13 +79,23 @@ impl StepMemory {
             kept_of_parts.sum()
         };
         // P2 to P6 have a third more pixels than P2 alone; the top-down sums have the same size.
-        let pyramid = (size[0] / 4 * (size[1] / 4) * 4 / 3 * config.fpn.channels * 4 * 2) as u64;
+        let level = (size[0] / 4 * (size[1] / 4) * 4 / 3 * config.fpn.channels * 4) as u64;
+        // A trained norm also keeps its input.
+        let maps = |norm: Option<NormConfig>| match norm {
+            Some(norm) if norm.kind == NormKind::Batch => 2,
+            _ => 1,
+        };
+        let further = config.rpn.convolutions.saturating_sub(1) as u64;
+        let pyramid = level * (2 * maps(config.fpn.norm) + further);
         let side = config.roi_heads.pooler.output_size;
         let sampled = config.roi_heads.sampler.batch_size_per_image;
-        let pooled = (sampled * side * side * config.fpn.channels * 4) as u64;
+        let pooled = |channels: usize| (sampled * side * side * channels * 4) as u64;
+        let head = &config.roi_heads.box_head;
+        let convolutions = head.convolutions.iter().map(|channels| pooled(*channels));
+        let box_head = convolutions.sum::<u64>() * maps(head.norm);
         Ok(Self {
             weights,
-            kept_of_image: backbone + pyramid + pooled,
+            kept_of_image: backbone + pyramid + pooled(config.fpn.channels) + box_head,
             images,
         })
     }

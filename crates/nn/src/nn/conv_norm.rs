@@ -66,8 +66,12 @@ pub fn fold(conv: Conv2d, norm: Norm) -> (Conv2d, Norm) {
     (conv, norm.into_folded())
 }
 
-/// Applies [`fold`] to convolutions that are each followed by one of the norms.
+/// Applies [`fold`] to convolutions that are each followed by one of the norms. Without norms, the
+/// convolutions stay as they are.
 pub fn fold_all(convs: Vec<Conv2d>, norms: Vec<Norm>) -> (Vec<Conv2d>, Vec<Norm>) {
+    if norms.is_empty() {
+        return (convs, norms);
+    }
     let pairs = convs.into_iter().zip(norms);
     pairs.map(|(conv, norm)| fold(conv, norm)).unzip()
 }

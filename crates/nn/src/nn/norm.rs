@@ -29,9 +29,25 @@ pub struct NormConfig {
     /// Trained or frozen.
     pub kind: NormKind,
     /// Value added to the variance.
+    #[serde(default = "default_epsilon")]
     pub epsilon: f64,
     /// Weight of the new batch in the running statistics, as in PyTorch.
+    #[serde(default = "default_momentum")]
     pub momentum: f64,
+}
+
+/// PyTorch's default.
+const EPSILON: f64 = 1e-5;
+
+/// PyTorch's default.
+const MOMENTUM: f64 = 0.1;
+
+fn default_epsilon() -> f64 {
+    EPSILON
+}
+
+fn default_momentum() -> f64 {
+    MOMENTUM
 }
 
 impl Default for NormConfig {
@@ -45,8 +61,8 @@ impl NormConfig {
     pub const fn new(kind: NormKind) -> Self {
         Self {
             kind,
-            epsilon: 1e-5,
-            momentum: 0.1,
+            epsilon: EPSILON,
+            momentum: MOMENTUM,
         }
     }
 

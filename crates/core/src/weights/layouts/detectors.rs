@@ -8,10 +8,11 @@ use super::{
 use crate::backbones::BackboneConfig;
 use crate::backbones::resnet::{ResNetConfig, StridePlace};
 use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
+use crate::detection::roi_heads::BoxHeadConfig;
 use crate::spec::{ModelSpec, NetworkConfig};
 use sedet_data::loading::transforms::Preprocess;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
-use sedet_nn::nn::norm::NormKind;
+use sedet_nn::nn::norm::{NormConfig, NormKind};
 
 /// The naming scheme of a detector's tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,16 @@ pub enum DetectorDialect {
     Mmdetection,
 }
 
+/// What the names of a box head depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeadShape {
+    /// Whether torchvision's head is a `FastRCNNConvFCHead`, whose layers are numbered, with this number of
+    /// convolutions.
+    pub numbered_convs: Option<usize>,
+    /// Whether all classes share their box deltas.
+    pub class_agnostic: bool,
+}
+
 /// The external names of the tensors of a detector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetectorNames {
@@ -33,6 +44,8 @@ pub struct DetectorNames {
     pub dialect: DetectorDialect,
     /// The names of the backbone's tensors; unused for detectron2.
     pub backbone: ResidualNames,
+    /// The box head.
+    pub head: HeadShape,
 }
 
 impl DetectorNames {
@@ -48,6 +61,11 @@ impl DetectorNames {
                     Detectron2 => as_is(detectron2_backbone(&parts[1..])),
                     _ => self.backbone.external(&rest),
                 }
+            }
+            // Only in torchvision's v2: other frameworks' detectors with norms there are refused.
+            ["fpn", norms @ ("inner_norms" | "layer_norms"), n, tensor] => {
+                let blocks = norms.replace("norms", "blocks");
+                as_is(format!("backbone.fpn.{blocks}.{n}.1.{tensor}"))
             }
             ["fpn", blocks, n, tensor] => {
                 let is_inner = *blocks == "inner_blocks";
@@ -66,6 +84,10 @@ impl DetectorNames {
                     }
                 })
             }
+            ["rpn", "further_convs", n, tensor] => {
+                let n = n.parse::<usize>().unwrap_or(0) + 1;
+                as_is(format!("rpn.head.conv.{n}.0.{tensor}"))
+            }
             ["rpn", part, tensor] => {
                 let part = match (self.dialect, *part) {
                     (Torchvision, "conv") => "rpn.head.conv.0.0",
@@ -81,6 +103,10 @@ impl DetectorNames {
                 };
                 as_is(format!("{part}.{tensor}"))
             }
+            ["box_head", layer @ ("convs" | "norms"), n, tensor] => {
+                let part = usize::from(*layer == "norms");
+                as_is(format!("roi_heads.box_head.{n}.{part}.{tensor}"))
+            }
             ["box_head", layer, tensor] => self.box_head(layer, tensor),
             _ => as_is(native.to_string()),
         }
@@ -89,7 +115,13 @@ impl DetectorNames {
     fn box_head(&self, layer: &str, tensor: &str) -> ExternalTensor {
         use DetectorDialect::{Detectron2, Mmdetection, OldTorchvision, Torchvision};
         let name = match (self.dialect, layer) {
-            (Torchvision | OldTorchvision, "fc6" | "fc7") => format!("roi_heads.box_head.{layer}"),
+            (Torchvision | OldTorchvision, "fc6" | "fc7") => match self.head.numbered_convs {
+                Some(convs) => {
+                    let n = numbered_linear(convs, layer == "fc7");
+                    format!("roi_heads.box_head.{n}")
+                }
+                None => format!("roi_heads.box_head.{layer}"),
+            },
             (Torchvision | OldTorchvision | Detectron2, "cls_score" | "bbox_pred") => {
                 format!("roi_heads.box_predictor.{layer}")
             }
@@ -102,12 +134,13 @@ impl DetectorNames {
             (_, other) => other.to_string(),
         };
         let background_is_first = matches!(self.dialect, Torchvision | OldTorchvision);
+        let has_no_background = !background_is_first && !self.head.class_agnostic;
         let is_weight = tensor == "weight";
         let form = match (layer, is_weight) {
             ("cls_score", true) if !background_is_first => Form::BackgroundLast,
             ("cls_score", false) if !background_is_first => Form::BackgroundLastBias,
-            ("bbox_pred", true) if !background_is_first => Form::NoBackground,
-            ("bbox_pred", false) if !background_is_first => Form::NoBackgroundBias,
+            ("bbox_pred", true) if has_no_background => Form::NoBackground,
+            ("bbox_pred", false) if has_no_background => Form::NoBackgroundBias,
             (_, true) => Form::Matrix,
             (_, false) => Form::AsIs,
         };
@@ -154,11 +187,27 @@ impl DetectorNames {
         if model.roi_heads.pooler.aligned || !model.anchors.rounded {
             return Err("it has no detector with detectron2's anchors and pooling".into());
         }
+        let head = &model.roi_heads.box_head;
+        if head.class_agnostic {
+            return Err("it has no class-agnostic detector".into());
+        }
+        // `TwoMLPHead` has names for its two layers.
+        let is_two_layers = head.convolutions.is_empty() && head.hidden_layers == 2;
         Ok(Self {
             dialect: DetectorDialect::Torchvision,
             backbone: ResidualNames::torchvision("backbone.body."),
+            head: HeadShape {
+                numbered_convs: (!is_two_layers).then_some(head.convolutions.len()),
+                class_agnostic: false,
+            },
         })
     }
+}
+
+/// Returns the number of a linear layer in torchvision's `FastRCNNConvFCHead`: after the convolutions comes
+/// a layer that flattens, and after the first linear layer its ReLU.
+fn numbered_linear(convs: usize, is_second: bool) -> usize {
+    convs + if is_second { 3 } else { 1 }
 }
 
 /// Returns detectron2's name of a backbone tensor: stages are numbered from `res2`, and a norm is
@@ -190,13 +239,6 @@ fn detectron2_backbone(native: &[&str]) -> String {
 }
 
 pub(super) fn torchvision(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognized, String> {
-    if tensors.has("rpn.head.conv.1.0.weight") {
-        return Err(
-            "it is torchvision's fasterrcnn_resnet50_fpn_v2, whose head of four convolutions sedet \
-             does not have"
-                .into(),
-        );
-    }
     // Names without the inner block are those of torchvision's published weights.
     let (dialect, layout) = if tensors.has("rpn.head.conv.weight") {
         (
@@ -212,14 +254,82 @@ pub(super) fn torchvision(tensors: Unwrapped, asked: Option<Layout>) -> Result<R
     if layout == Layout::TorchvisionDetectorV1 {
         net.norm.epsilon = 0.0;
     }
-    let epsilon = format!("epsilon of the frozen batch norms: {}", net.norm.epsilon);
+    // The frozen norms of v1 have no counter.
+    let is_live = tensors.has("backbone.body.bn1.num_batches_tracked");
+    let kind = if is_live {
+        NormKind::Batch
+    } else {
+        NormKind::Frozen
+    };
+    net.norm.kind = kind;
+    let epsilon = format!("epsilon of the batch norms: {}", net.norm.epsilon);
+    let layers = torchvision_layers(tensors)?;
+    let preset = match layers.norm_of_pyramid {
+        Some(_) => Preset::TorchvisionV2,
+        None => Preset::Torchvision,
+    };
     let source = Source {
         layout,
-        names: DetectorNames { dialect, backbone },
-        preset: Preset::Torchvision,
+        names: DetectorNames {
+            dialect,
+            backbone,
+            head: layers.head,
+        },
+        preset,
+        layers,
         assumptions: vec![epsilon],
     };
     detector(tensors, source, net, Preprocess::torchvision())
+}
+
+/// Reads the layers of torchvision's FPN, RPN and box head from their names and shapes.
+fn torchvision_layers(tensors: Unwrapped) -> Result<HeadLayers, String> {
+    let norm = |name: &str| -> Result<Option<NormConfig>, String> {
+        if !tensors.has(&format!("{name}.weight")) {
+            return Ok(None);
+        }
+        if !tensors.has(&format!("{name}.running_mean")) {
+            return Err(format!(
+                "{name} is not a batch norm: it has no running_mean"
+            ));
+        }
+        let is_live = tensors.has(&format!("{name}.num_batches_tracked"));
+        Ok(Some(NormConfig::new(if is_live {
+            NormKind::Batch
+        } else {
+            NormKind::Frozen
+        })))
+    };
+    let count =
+        |name: &dyn Fn(usize) -> String| (0..).take_while(|n| tensors.has(&name(*n))).count();
+    let rpn = count(&|n| format!("rpn.head.conv.{n}.0.weight"));
+    let mut layers = HeadLayers {
+        norm_of_pyramid: norm("backbone.fpn.inner_blocks.0.1")?,
+        rpn_convolutions: rpn.max(1),
+        ..HeadLayers::default()
+    };
+    if tensors.has("roi_heads.box_head.fc6.weight") {
+        return Ok(layers);
+    }
+    let convs = count(&|n| format!("roi_heads.box_head.{n}.0.weight"));
+    let linear = |is_second: bool| {
+        let n = numbered_linear(convs, is_second);
+        tensors.has(&format!("roi_heads.box_head.{n}.weight"))
+    };
+    if !linear(false) {
+        return Err(
+            "its box head is neither torchvision's TwoMLPHead nor its FastRCNNConvFCHead".into(),
+        );
+    }
+    layers.head.numbered_convs = Some(convs);
+    let head = &mut layers.box_head;
+    head.hidden_layers = if linear(true) { 2 } else { 1 };
+    head.norm = norm("roi_heads.box_head.0.1")?;
+    for n in 0..convs {
+        let [channels, ..] = tensors.sizes::<4>(&format!("roi_heads.box_head.{n}.0.weight"))?;
+        head.convolutions.push(channels);
+    }
+    Ok(layers)
 }
 
 pub(super) fn detectron2(tensors: Unwrapped, asked: Option<Layout>) -> Result<Recognized, String> {
@@ -227,6 +337,7 @@ pub(super) fn detectron2(tensors: Unwrapped, asked: Option<Layout>) -> Result<Re
     let names = DetectorNames {
         dialect: DetectorDialect::Detectron2,
         backbone: ResidualNames::torchvision(""),
+        head: HeadShape::default(),
     };
     let shapes = block_shapes(tensors, |stage, block, conv| {
         let stage = stage + 2;
@@ -269,10 +380,12 @@ pub(super) fn detectron2(tensors: Unwrapped, asked: Option<Layout>) -> Result<Re
     if let Some(std) = tensors.triple("pixel_std") {
         preprocess.std = std;
     }
+    net.norm.kind = NormKind::Frozen;
     let source = Source {
         layout,
         names,
         preset: Preset::Detectron2,
+        layers: HeadLayers::default(),
         assumptions: vec![stride_words(&net), input_words(&preprocess)],
     };
     detector(tensors, source, net, preprocess)
@@ -291,6 +404,7 @@ pub(super) fn mmdetection(tensors: Unwrapped, asked: Option<Layout>) -> Result<R
     });
     let mut backbone = ResidualNames::torchvision("backbone.");
     let mut net = residual_config(tensors, &mut backbone)?;
+    net.norm.kind = NormKind::Frozen;
     let mut preprocess = Preprocess::mmdetection();
     if layout == Layout::MmdetectionCaffe {
         net.stride_place = StridePlace::Conv1x1;
@@ -304,8 +418,10 @@ pub(super) fn mmdetection(tensors: Unwrapped, asked: Option<Layout>) -> Result<R
         names: DetectorNames {
             dialect: DetectorDialect::Mmdetection,
             backbone,
+            head: HeadShape::default(),
         },
         preset: Preset::Mmdetection,
+        layers: HeadLayers::default(),
         assumptions: vec![stride_words(&net), input_words(&preprocess)],
     };
     detector(tensors, source, net, preprocess)
@@ -330,27 +446,47 @@ fn input_words(preprocess: &Preprocess) -> String {
     )
 }
 
+/// The layers of a detector after its backbone; the default is those of all but torchvision's v2.
+struct HeadLayers {
+    norm_of_pyramid: Option<NormConfig>,
+    rpn_convolutions: usize,
+    box_head: BoxHeadConfig,
+    head: HeadShape,
+}
+
+impl Default for HeadLayers {
+    fn default() -> Self {
+        Self {
+            norm_of_pyramid: None,
+            rpn_convolutions: 1,
+            box_head: BoxHeadConfig::default(),
+            head: HeadShape::default(),
+        }
+    }
+}
+
 /// The origin of a detector.
 struct Source {
     layout: Layout,
     names: DetectorNames,
     preset: Preset,
+    layers: HeadLayers,
     assumptions: Vec<String>,
 }
 
 fn detector(
     tensors: Unwrapped,
     source: Source,
-    mut backbone: ResNetConfig,
+    backbone: ResNetConfig,
     preprocess: Preprocess,
 ) -> Result<Recognized, String> {
     let Source {
         layout,
-        names,
+        mut names,
         preset,
+        layers,
         assumptions,
     } = source;
-    backbone.norm.kind = NormKind::Frozen;
     let at = |native: &str| names.external(native).name;
     let [rows, hidden] = tensors.sizes(&at("box_head.cls_score.weight"))?;
     let [_, pooled] = tensors.sizes(&at("box_head.fc6.weight"))?;
@@ -363,12 +499,17 @@ fn detector(
         .ok_or("its classifier has no class except the background")?;
     let mut model = FasterRcnnConfig::new(preset, backbone, num_classes);
     model.fpn.channels = fpn_channels;
+    model.fpn.norm = layers.norm_of_pyramid;
+    model.rpn.convolutions = layers.rpn_convolutions;
+    model.roi_heads.box_head = layers.box_head;
     model.roi_heads.representation_size = hidden;
-    let cells = pooled / fpn_channels.max(1);
+    let channels = model.roi_heads.box_head.convolutions.last();
+    let channels = *channels.unwrap_or(&fpn_channels);
+    let cells = pooled / channels.max(1);
     model.roi_heads.pooler.output_size = cells.isqrt();
-    if cells.isqrt().pow(2) * fpn_channels != pooled {
+    if cells.isqrt().pow(2) * channels != pooled {
         return Err(format!(
-            "its box head has {pooled} inputs, which is not a square number of pixels with {fpn_channels} channels"
+            "its box head has {pooled} inputs, which is not a square number of pixels with {channels} channels"
         ));
     }
     if anchors != model.anchors.per_location() {
@@ -377,8 +518,16 @@ fn detector(
             model.anchors.per_location()
         ));
     }
+    // With a single class and no background, four deltas are those of the class.
     if deltas == 4 {
-        return Err("its box head is class-agnostic, which sedet does not support".into());
+        if matches!(preset, Preset::Torchvision | Preset::TorchvisionV2) {
+            return Err(
+                "its box head is class-agnostic, which torchvision's detectors are not".into(),
+            );
+        }
+        let class_agnostic = num_classes > 1;
+        names.head.class_agnostic = class_agnostic;
+        model.roi_heads.box_head.class_agnostic = class_agnostic;
     }
     Ok(Recognized {
         layout,

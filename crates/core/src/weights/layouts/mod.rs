@@ -17,7 +17,7 @@ use super::foreign::{ForeignFile, TensorInfo};
 use super::import::ImportOptions;
 use crate::spec::ModelSpec;
 
-pub use detectors::{DetectorDialect, DetectorNames};
+pub use detectors::{DetectorDialect, DetectorNames, HeadShape};
 pub use residual::{ClassifierNames, Library, ResidualNames};
 
 /// How the values of a native tensor are arranged in the external tensor.
