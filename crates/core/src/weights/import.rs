@@ -9,6 +9,7 @@ use super::foreign::{Container, ForeignError, ForeignFile};
 use super::groups::{LISTED, describe};
 use super::layouts::{ExternalTensor, Form, Layout, recognize};
 use super::load::LoadedWeights;
+use super::named::NamedWeights;
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
 use crate::spec::NetworkConfig;
 use sedet_data::annotations::Category;
@@ -210,7 +211,8 @@ impl ImportReport {
     }
 }
 
-/// Reads a third-party file as a network. The layout is detected, or the given one.
+/// Reads a third-party file as a network. The layout is the given one, that of the named weights of
+/// which the file is the download, or detected.
 ///
 /// Tensors are read one after the other: apart from the result, at most one tensor is in memory.
 ///
@@ -226,10 +228,17 @@ pub fn import(
         skip_unknown,
     } = options.into();
     let file = ForeignFile::open(path)?;
-    let found = recognize(&file, layout).map_err(|reason| ImportError::Layout {
+    let named = NamedWeights::of_file(path);
+    let layout = layout.or(named.map(|named| named.layout));
+    let mut found = recognize(&file, layout).map_err(|reason| ImportError::Layout {
         path: path.display().to_string(),
         reason,
     })?;
+    if let Some(named) = named
+        && named.layout == found.layout
+    {
+        named.complete(&mut found);
+    }
     let mut spec = found.spec;
     spec.categories = known_categories(&spec.network);
     // Tensors may have a size of zero.
@@ -395,7 +404,7 @@ pub(super) fn foreign_shape(native: &[usize], form: Form) -> Vec<usize> {
 
 /// Returns whether an external shape corresponds to a native one. Whether a matrix is written as a 1x1 convolution makes no
 /// difference: frameworks changed that over time.
-fn fits(foreign: &[usize], native: &[usize], form: Form) -> bool {
+pub(super) fn fits(foreign: &[usize], native: &[usize], form: Form) -> bool {
     let plain = |shape: &[usize]| match (form, shape) {
         (Form::Matrix | Form::Pointwise, [a, b, 1, 1]) => vec![*a, *b],
         _ => shape.to_vec(),

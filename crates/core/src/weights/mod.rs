@@ -5,7 +5,8 @@
 //! - [`foreign`]: third-party file formats; [`layouts`]: third-party tensor names; [`import`]:
 //!   their import;
 //! - [`load`]: loading of checkpoints and third-party files; [`export`]: files for other libraries;
-//!   [`onnx`]: ONNX models; [`groups`]: groups of tensors in messages.
+//!   [`onnx`]: ONNX models; [`groups`]: groups of tensors in messages;
+//! - [`named`]: published weights by name, and their downloads.
 
 pub mod checkpoint;
 pub mod export;
@@ -14,5 +15,6 @@ pub mod groups;
 pub mod import;
 pub mod layouts;
 pub mod load;
+pub mod named;
 pub mod onnx;
 pub mod parameters;
