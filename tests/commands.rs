@@ -8,6 +8,7 @@ mod cli;
 mod cli_classification;
 mod faults;
 mod licenses;
+mod named_weights;
 mod run_directories;
 mod shipped;
 mod soak;

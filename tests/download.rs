@@ -3,7 +3,7 @@
 use crate::common::http_server::{Fault, Reply, Request, Server};
 use crate::common::real_data;
 use sedet::datasets::blood_cells::{BloodCellsError, download_blood_cells};
-use sedet::datasets::download::{Download, DownloadError, sha256_hex};
+use sedet::datasets::download::{Checksum, Download, DownloadError, sha256_hex};
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 impl Server {
     fn download(&self, directory: &Path) -> Download {
         Download {
-            sha256: Some(sha256_hex(&content())),
+            checksum: Some(Checksum::Sha256(sha256_hex(&content()))),
             ..Download::new(
                 format!("{}/file.bin", self.url),
                 directory.join("deep/file.bin"),
@@ -210,7 +210,7 @@ fn truncation_is_detected_without_a_content_length() {
         _ => Reply::whole(&content()).chunked(),
     });
     let download = Download {
-        sha256: None,
+        checksum: None,
         ..server.download(directory.path())
     };
     let mut reported = Vec::new();
@@ -279,7 +279,7 @@ fn a_file_of_another_length_than_expected_is_refused_and_leaves_nothing() {
             ..Reply::file(request, &content(), "\"v1\"")
         });
         let mut download = Download {
-            sha256: None,
+            checksum: None,
             expected_bytes: Some(expected),
             ..server.download(directory.path())
         };

@@ -6,7 +6,7 @@ use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
 pub(super) const VARIABLES: [(&str, &str); 8] = [
     (
         DATA_DIR_VARIABLE,
-        "Directory of the named datasets, where --data-dir is not given",
+        "Directory of named datasets (where --data-dir is not given) and weights",
     ),
     (
         "RAYON_NUM_THREADS",
@@ -23,7 +23,7 @@ pub(super) const VARIABLES: [(&str, &str); 8] = [
     ),
     (
         "HTTPS_PROXY",
-        "Proxy for `sedet data download`; also ALL_PROXY and NO_PROXY",
+        "Proxy for downloads of datasets and weights; also ALL_PROXY and NO_PROXY",
     ),
     (
         "CUDA_VISIBLE_DEVICES",

@@ -36,7 +36,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct EvalArgs {
-    /// Model to evaluate: a sedet checkpoint, a run, or a file from torchvision, detectron2 or mmdetection
+    /// Model to evaluate: a sedet checkpoint, a run, a file from torchvision, detectron2 or mmdetection,
+    /// or the name of published weights (see `sedet weights list`)
     #[arg(
         long,
         visible_alias = "weights",

@@ -31,6 +31,7 @@ use sedet_core::weights::export::ExportError;
 use sedet_core::weights::foreign::ForeignError;
 use sedet_core::weights::import::ImportError;
 use sedet_core::weights::load::LoadError;
+use sedet_core::weights::named::NamedError;
 use sedet_core::weights::onnx::OnnxError;
 use sedet_data::DataError;
 use sedet_data::annotations::layout::LayoutError;
@@ -64,6 +65,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(memory),
     |cause| cause.downcast_ref().and_then(model),
     |cause| cause.downcast_ref().and_then(weights),
+    |cause| cause.downcast_ref().and_then(named_weights),
     |cause| cause.downcast_ref().and_then(weights_import),
     |cause| cause.downcast_ref().and_then(foreign_file),
     |cause| cause.downcast_ref().and_then(weights_export),
@@ -230,6 +232,26 @@ fn weights(error: &LoadError) -> Option<String> {
         LoadError::Checkpoint(_) => None,
         LoadError::Import(inner) => hint_of(inner),
         LoadError::Values { .. } => Some(BAD_VALUES.to_string()),
+    }
+}
+
+fn named_weights(error: &NamedError) -> Option<String> {
+    match error {
+        NamedError::NotDownloaded { weights } => Some(format!(
+            "download it ({} MB, license {}): sedet weights download {}",
+            weights.megabytes,
+            weights.publisher.license(),
+            weights.name
+        )),
+        NamedError::Changed { name, .. } => {
+            Some(format!("download it again: sedet weights download {name}"))
+        }
+        NamedError::Replaced { record, .. } => Some(format!(
+            "if its publisher replaced the file: remove {} and download it again",
+            record.display()
+        )),
+        NamedError::NoDirectory => Some(format!("set {DATA_DIR_VARIABLE} to a directory")),
+        NamedError::Download(_) | NamedError::File { .. } => None,
     }
 }
 

@@ -17,6 +17,7 @@ mod hints;
 mod inputs;
 mod man;
 mod models;
+mod named;
 mod predict;
 mod progress;
 mod report;
@@ -130,7 +131,7 @@ enum Command {
     View(view::ViewArgs),
     /// Run detection or classification on images
     Predict(predict::PredictArgs),
-    /// Inspect, import and export weights
+    /// List, download, inspect, import and export weights
     Weights(weights::WeightsArgs),
     /// Download, check, convert, split and inspect datasets
     Data(data::DataArgs),

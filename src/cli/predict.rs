@@ -9,11 +9,12 @@ use anyhow::Context as _;
 use image::RgbImage;
 use serde::Serialize;
 
-use super::hints::usage;
+use super::hints::{usage, usage_with_hint};
 use super::inputs::find_images;
+use super::named::USUAL_DETECTOR;
 use super::progress::{Meter, Unit};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, ImageFormat, print_out, problem, status};
+use super::{DeviceArgs, ImageFormat, print_out, problem, quoted, status};
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
 use sedet_core::render::save_boxes;
 use sedet_core::report::{drawn_detections, unique_name, write_text};
@@ -25,6 +26,7 @@ use sedet_data::text::count;
 
 const EXAMPLES: &str = "\
 Examples:
+  sedet predict photo.jpg --weights fasterrcnn-resnet50-fpn-coco
   sedet predict --checkpoint best.safetensors photo.jpg --output detections/
   sedet predict --checkpoint best.safetensors photos/ --recursive --json
   sedet predict --checkpoint best.safetensors @list.txt --score 0.7";
@@ -32,9 +34,10 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PredictArgs {
-    /// Model: a sedet checkpoint, a run, or a file from torchvision, timm, detectron2, ...
+    /// Model: a sedet checkpoint, a run, a file from torchvision, timm, detectron2, ..., or the name of
+    /// published weights (see `sedet weights list`)
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
-    checkpoint: PathBuf,
+    checkpoint: Option<PathBuf>,
     /// Images, directories of images, patterns such as 'photos/*.jpg', @FILE for a list with one path
     /// per line, or - for a list on stdin
     #[arg(required = true)]
@@ -65,11 +68,14 @@ pub(super) struct PredictArgs {
 }
 
 pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
+    let Some(checkpoint) = &args.checkpoint else {
+        return Err(no_model(&args.inputs));
+    };
     let files = find_images(&args.inputs, args.recursive)?;
     let device = args.device.resolve()?;
-    let weights = args.foreign.load(&args.checkpoint)?;
-    check_options(&args, weights.spec.task())?;
-    let model = Model::from_weights(weights, &args.checkpoint, &device.device)?;
+    let weights = args.foreign.load(checkpoint)?;
+    check_options(&args, checkpoint, weights.spec.task())?;
+    let model = Model::from_weights(weights, checkpoint, &device.device)?;
     if let Some(output) = &args.output {
         create_directory(output).with_context(|| output.display().to_string())?;
     }
@@ -120,8 +126,21 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Returns the error about a command without a model. The hint is a command that works.
+fn no_model(inputs: &[String]) -> anyhow::Error {
+    let inputs: Vec<String> = inputs.iter().map(quoted).collect();
+    usage_with_hint(
+        "no model is given",
+        format!(
+            "for COCO's 80 classes: sedet predict {} --weights {USUAL_DETECTOR}; for a model of your own: \
+             --checkpoint runs/NAME",
+            inputs.join(" ")
+        ),
+    )
+}
+
 /// Refuses options of the other task and values out of range.
-fn check_options(args: &PredictArgs, task: Task) -> anyhow::Result<()> {
+fn check_options(args: &PredictArgs, checkpoint: &Path, task: Task) -> anyhow::Result<()> {
     let (wrong, required) = match task {
         Task::Detection => (args.top.is_some().then_some("--top"), "classifier"),
         Task::Classification => {
@@ -133,7 +152,7 @@ fn check_options(args: &PredictArgs, task: Task) -> anyhow::Result<()> {
     if let Some(option) = wrong {
         return Err(usage(format!(
             "{option} requires a {required}; {} is a {}",
-            args.checkpoint.display(),
+            checkpoint.display(),
             task.model_name()
         )));
     }

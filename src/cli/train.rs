@@ -17,7 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   sedet train --dataset shapes
   sedet train --dataset photos/
-  sedet train --dataset photos/ --weights faster_rcnn.pth --epochs 12
+  sedet train --dataset photos/ --weights fasterrcnn-resnet50-fpn-coco --epochs 12
   sedet train --dataset coco --data-dir /data --backbone se-resnet50
   sedet train --resume runs/photos";
 
@@ -61,8 +61,9 @@ pub(super) struct RecipeArgs {
     /// Backbone, such as se-resnet50 (see `sedet models`) [default: the recipe's]
     #[arg(long)]
     backbone: Option<String>,
-    /// Initial weights: a sedet checkpoint, a run, or a file from torchvision, timm, detectron2, ...;
-    /// layers that do not fit are randomly initialized
+    /// Initial weights: a sedet checkpoint, a run, a file from torchvision, timm, detectron2, ..., or the
+    /// name of published weights (see `sedet weights list`); layers that do not fit are randomly
+    /// initialized
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Learning rate, used as given (no batch-size scaling)

@@ -1,12 +1,14 @@
 //! `sedet view`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 
 use super::DeviceArgs;
 use super::hints::advise;
+use super::named::path_or_named;
+use sedet_core::weights::named::NamedWeights;
 use sedet_data::annotations::layout::Split;
 use sedet_viewer::{Opening, RendererChoice};
 
@@ -31,7 +33,7 @@ pub(super) struct ViewArgs {
     /// Split to show: train, val or test [default: val]
     #[arg(long)]
     split: Option<Split>,
-    /// Checkpoint, or run, to use on the images
+    /// Checkpoint, run, or name of published weights to use on the images
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Second checkpoint to compare with
@@ -60,13 +62,22 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
         ));
     }
     let device = args.device.resolve()?;
+    let named = |path: Option<PathBuf>| path.map(|path| path_or_named(&path)).transpose();
+    // Other words can be names of datasets.
+    let what = match args.path {
+        Some(what) if NamedWeights::of_name(&what).is_ok() => {
+            let path = path_or_named(Path::new(&what))?;
+            Some(path.display().to_string())
+        }
+        what => what,
+    };
     let opening = Opening {
-        what: args.path,
+        what,
         dataset: args.dataset,
         split: args.split,
         data_dir: args.data_dir,
-        checkpoint: args.checkpoint,
-        compare: args.compare,
+        checkpoint: named(args.checkpoint)?,
+        compare: named(args.compare)?,
         results: args.results,
     };
     sedet_viewer::run(opening, device.device, args.renderer)

@@ -9,6 +9,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::hints::usage_with_hint;
+use super::named::{DownloadArgs, ListArgs, download, list, path_or_named};
 use super::print_out;
 use super::terminal::{fitted, width};
 use crate::cli::status;
@@ -31,6 +32,10 @@ pub(super) struct WeightsArgs {
 
 #[derive(Debug, Subcommand)]
 enum WeightsCommand {
+    /// List the published weights that can be named
+    List(ListArgs),
+    /// Download published weights
+    Download(DownloadArgs),
     /// Convert a third-party checkpoint to a sedet checkpoint
     Import(ImportArgs),
     /// List the tensors of a weights file
@@ -47,7 +52,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = IMPORT_EXAMPLES)]
 struct ImportArgs {
-    /// PyTorch file (.pt, .pth, .pkl, .bin, .th), safetensors, .npz or pickle of NumPy arrays
+    /// PyTorch file (.pt, .pth, .pkl, .bin, .th), safetensors, .npz, pickle of NumPy arrays, or the name
+    /// of published weights (see `sedet weights list`)
     file: PathBuf,
     /// Checkpoint to write
     #[arg(short, long)]
@@ -125,9 +131,10 @@ impl ForeignArgs {
     }
 }
 
-/// Returns the weights file that an argument stands for, and prints which file of a run is used.
+/// Returns the weights file that an argument stands for, and prints which file of a run, or which download of
+/// named weights, is used.
 fn file_of(path: &Path) -> anyhow::Result<PathBuf> {
-    let file = weights_file(path)?;
+    let file = weights_file(&path_or_named(path)?)?;
     if file != path {
         status!("weights: {}", file.display());
     }
@@ -141,7 +148,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = INSPECT_EXAMPLES)]
 struct InspectArgs {
-    /// PyTorch file, safetensors (also sedet checkpoints), .npz or pickle of NumPy arrays
+    /// PyTorch file, safetensors (also sedet checkpoints), .npz, pickle of NumPy arrays, or the name of
+    /// published weights
     file: PathBuf,
     /// Print JSON instead of a table
     #[arg(long)]
@@ -156,7 +164,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
 struct ExportArgs {
-    /// Checkpoint, or any file that `sedet weights import` reads
+    /// Checkpoint, or anything that `sedet weights import` reads
     file: PathBuf,
     /// Naming scheme of the tensors, or a whole model as ONNX
     #[arg(long, value_enum)]
@@ -182,6 +190,8 @@ enum Format {
 
 pub(super) fn run(args: WeightsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
+        WeightsCommand::List(args) => list(&args),
+        WeightsCommand::Download(args) => download(&args),
         WeightsCommand::Import(args) => import(&args),
         WeightsCommand::Inspect(args) => inspect(&args),
         WeightsCommand::Export(args) => export_file(&args),

@@ -34,7 +34,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ExciteArgs {
-    /// Model: a sedet checkpoint of a classifier or a detector, a run, or a third-party file
+    /// Model: a sedet checkpoint of a classifier or a detector, a run, a third-party file, or the name of
+    /// published weights (see `sedet weights list`)
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
     /// Dataset to analyze

@@ -9,6 +9,7 @@ use super::foreign::{Container, ForeignError, ForeignFile};
 use super::groups::{LISTED, describe};
 use super::layouts::{ExternalTensor, Form, Layout, RecognizeError, recognize};
 use super::load::LoadedWeights;
+use super::named::NamedWeights;
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
 use crate::spec::NetworkConfig;
 use sedet_data::annotations::Category;
@@ -223,7 +224,8 @@ impl ImportReport {
     }
 }
 
-/// Reads a third-party file as a network. The layout is detected, or the given one.
+/// Reads a third-party file as a network. The layout is the given one, that of the named weights of
+/// which the file is the download, or detected.
 ///
 /// Tensors are read one after the other: apart from the result, at most one tensor is in memory.
 ///
@@ -234,10 +236,12 @@ pub fn import(
     path: &Path,
     options: impl Into<ImportOptions>,
 ) -> Result<LoadedWeights, ImportError> {
-    let options = options.into();
+    let mut options = options.into();
     let skip_unknown = options.skip_unknown;
     let file = ForeignFile::open(path)?;
-    let found = recognize(&file, options).map_err(|error| {
+    let named = NamedWeights::of_file(path);
+    options.layout = options.layout.or(named.map(|named| named.layout));
+    let mut found = recognize(&file, options).map_err(|error| {
         let (path, reason) = (path.display().to_string(), error.to_string());
         match error {
             RecognizeError::Layout(_) => ImportError::Layout { path, reason },
@@ -249,6 +253,11 @@ pub fn import(
             },
         }
     })?;
+    if let Some(named) = named
+        && named.layout == found.layout
+    {
+        named.complete(&mut found);
+    }
     let mut spec = found.spec;
     if spec.categories.is_empty() {
         spec.categories = known_categories(&spec.network);
@@ -416,7 +425,7 @@ pub(super) fn foreign_shape(native: &[usize], form: Form) -> Vec<usize> {
 
 /// Returns whether an external shape corresponds to a native one. Whether a matrix is written as a 1x1 convolution makes no
 /// difference: frameworks changed that over time.
-fn fits(foreign: &[usize], native: &[usize], form: Form) -> bool {
+pub(super) fn fits(foreign: &[usize], native: &[usize], form: Form) -> bool {
     let plain = |shape: &[usize]| match (form, shape) {
         (Form::Matrix | Form::Pointwise, [a, b, 1, 1]) => vec![*a, *b],
         _ => shape.to_vec(),

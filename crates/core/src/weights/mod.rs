@@ -6,7 +6,8 @@
 //!   their import;
 //! - [`load`]: loading of checkpoints and third-party files; [`export`]: files for other libraries;
 //!   [`onnx`]: ONNX models; [`grafted`]: SE units that start as identity, for export; [`groups`]: groups of tensors
-//!   in messages.
+//!   in messages;
+//! - [`named`]: published weights by name, and their downloads.
 
 pub mod checkpoint;
 pub mod export;
@@ -16,5 +17,6 @@ pub mod groups;
 pub mod import;
 pub mod layouts;
 pub mod load;
+pub mod named;
 pub mod onnx;
 pub mod parameters;

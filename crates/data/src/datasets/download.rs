@@ -5,6 +5,7 @@
 //! sections 13.1.5 and 14), so a resource that changed in between is downloaded again instead of
 //! being combined from two versions. `NAME` is created only when the download is complete.
 
+use md5::Md5;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -25,14 +26,55 @@ pub struct Download {
     pub url: String,
     /// The destination; missing directories are created.
     pub destination: PathBuf,
-    /// The SHA-256 of the complete file in hexadecimal, if known.
-    pub sha256: Option<String>,
+    /// The checksum of the complete file, if known.
+    pub checksum: Option<Checksum>,
     /// The length of the complete file in bytes, if known.
     pub expected_bytes: Option<u64>,
     /// The maximum length in bytes; longer files are refused.
     pub max_bytes: Option<u64>,
     /// The timeout: a server that sends no data for this long counts as a dropped connection.
     pub silence: Duration,
+}
+
+/// The checksum that a file must have: the digest in hexadecimal, or its first digits, which
+/// publishers of weights put into file names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checksum {
+    /// SHA-256.
+    Sha256(String),
+    /// MD5, against transmission errors only.
+    Md5(String),
+}
+
+impl Checksum {
+    /// Returns the name of the algorithm.
+    pub const fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "SHA-256",
+            Self::Md5(_) => "MD5",
+        }
+    }
+
+    /// Returns the expected digits.
+    pub fn digits(&self) -> &str {
+        match self {
+            Self::Sha256(digits) | Self::Md5(digits) => digits.trim(),
+        }
+    }
+
+    /// Returns the digest of a file if it differs, and `None` if the file is the expected one.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn difference(&self, path: &Path) -> io::Result<Option<String>> {
+        let found = match self {
+            Self::Sha256(_) => digest_of_file::<Sha256>(path)?,
+            Self::Md5(_) => digest_of_file::<Md5>(path)?,
+        };
+        let expected = self.digits().to_ascii_lowercase();
+        let is_expected = !expected.is_empty() && found.starts_with(&expected);
+        Ok((!is_expected).then_some(found))
+    }
 }
 
 /// The reason why a download failed.
@@ -88,12 +130,14 @@ pub enum DownloadError {
     },
     /// The checksum is wrong; the file was removed.
     #[error(
-        "{url}: wrong checksum, expected SHA-256 {expected}, got {found}; the file was removed, run again to fetch it again"
+        "{url}: wrong checksum, expected {algorithm} {expected}, got {found}; the file was removed, run again to fetch it again"
     )]
     Checksum {
         /// The address.
         url: String,
-        /// Expected checksum, in hexadecimal.
+        /// The name of the algorithm.
+        algorithm: &'static str,
+        /// Expected checksum in hexadecimal, or its first digits.
         expected: String,
         /// Actual checksum, in hexadecimal.
         found: String,
@@ -141,7 +185,7 @@ impl Download {
         Self {
             url: url.into(),
             destination: destination.into(),
-            sha256: None,
+            checksum: None,
             expected_bytes: None,
             max_bytes: None,
             silence: SILENCE,
@@ -215,12 +259,7 @@ impl Download {
         Ok(self
             .expected_bytes
             .is_none_or(|bytes| bytes == metadata.len())
-            && match &self.sha256 {
-                None => true,
-                Some(expected) => self
-                    .hash(&self.destination)?
-                    .eq_ignore_ascii_case(expected.trim()),
-            })
+            && self.wrong_checksum(&self.destination)?.is_none())
     }
 
     /// Sends one request and reads its body as far as possible; `Ok` if the partial file is
@@ -343,16 +382,14 @@ impl Download {
         {
             return Err(self.wrong_length(expected, found));
         }
-        if let Some(expected) = &self.sha256 {
-            let found = self.hash(&part)?;
-            if !found.eq_ignore_ascii_case(expected.trim()) {
-                self.forget_part();
-                return Err(DownloadError::Checksum {
-                    url: self.url.clone(),
-                    expected: expected.clone(),
-                    found,
-                });
-            }
+        if let Some((expected, found)) = self.wrong_checksum(&part)? {
+            self.forget_part();
+            return Err(DownloadError::Checksum {
+                url: self.url.clone(),
+                algorithm: expected.algorithm(),
+                expected: expected.digits().to_owned(),
+                found,
+            });
         }
         fs::rename(&part, &self.destination)
             .map_err(|source| self.disk(&self.destination, source))?;
@@ -442,8 +479,14 @@ impl Download {
         let _ = fs::remove_file(self.beside("part"));
     }
 
-    fn hash(&self, path: &Path) -> Result<String, DownloadError> {
-        sha256_of_file(path).map_err(|source| self.disk(path, source))
+    /// Returns the expected checksum and that of the file, if they differ.
+    fn wrong_checksum(&self, path: &Path) -> Result<Option<(&Checksum, String)>, DownloadError> {
+        let Some(expected) = &self.checksum else {
+            return Ok(None);
+        };
+        let difference = expected.difference(path);
+        let found = difference.map_err(|source| self.disk(path, source))?;
+        Ok(found.map(|found| (expected, found)))
     }
 }
 
@@ -462,7 +505,12 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// # Errors
 /// The file cannot be read.
 pub fn sha256_of_file(path: &Path) -> io::Result<String> {
-    let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
+    digest_of_file::<Sha256>(path)
+}
+
+/// Returns the digest of a file in lower-case hexadecimal.
+fn digest_of_file<D: Digest>(path: &Path) -> io::Result<String> {
+    let (mut file, mut hasher) = (File::open(path)?, D::new());
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match file.read(&mut buffer) {

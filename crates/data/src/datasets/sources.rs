@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::DecimalBytes;
 
-use crate::datasets::download::{Download, DownloadError};
+use crate::datasets::download::{Checksum, Download, DownloadError};
 use crate::datasets::unpack::{ArchiveKind, UnpackError, unpack};
 
 /// Block size of the file system: a file takes up to this many bytes more than its length.
@@ -230,7 +230,7 @@ impl DataSource {
                 part,
                 directory: &directory,
                 download: Download {
-                    sha256: Some(part.sha256.clone()),
+                    checksum: Some(Checksum::Sha256(part.sha256.clone())),
                     expected_bytes: Some(part.bytes),
                     ..Download::new(self.url(part), directory.join(part.file_name()))
                 },
