@@ -601,23 +601,72 @@ fn predict_takes_lists_of_images_from_files_and_from_stdin() {
 }
 
 #[test]
-fn onnx_is_refused_for_a_detector_and_the_recommended_format_works() {
+fn an_exported_detector_detects_the_same_and_raw_outputs_are_for_detectors_in_onnx() {
     let dir = tempfile::tempdir().unwrap();
-    let output = text(&dir.path().join("out"));
+    let at = |name: &str| text(&dir.path().join(name));
     let detector = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/assets/shapes-se-resnet18.safetensors"
     );
-    let export = |format| {
-        [
-            "weights", "export", detector, "--format", format, "-o", &output,
-        ]
+    let export = |file: &str, options: &str, output: &str| {
+        let line = format!("weights export {file} {options} -o {output}");
+        line.split(' ').map(String::from).collect::<Vec<_>>()
     };
-    fails_with(
-        &export("onnx"),
-        &["classifiers only", "--format safetensors"],
+    let photo = at("photo.png");
+    image::RgbImage::from_fn(90, 70, |x, y| {
+        image::Rgb([(x * 2) as u8, (y * 3) as u8, 90])
+    })
+    .save(&photo)
+    .unwrap();
+    let detections = |file: &str| {
+        let line = [
+            "predict",
+            "--weights",
+            file,
+            &photo,
+            "--json",
+            "--score",
+            "0",
+        ];
+        let done = sedet(&line);
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        done.stdout
+    };
+    let (full, half) = (at("full.safetensors"), at("half.safetensors"));
+    let run = |arguments: &[String]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        sedet(&arguments)
+    };
+    for (file, precision) in [(&full, "f32"), (&half, "f16")] {
+        let options = format!("--format safetensors --precision {precision}");
+        let done = run(&export(detector, &options, file));
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+    }
+    assert!(detections(&full) == detections(detector));
+    detections(&half);
+    let size = |file: &str| std::fs::metadata(file).unwrap().len();
+    assert!(size(&half) * 10 < size(&full) * 6);
+
+    let model = at("model.onnx");
+    let done = run(&export(
+        detector,
+        "--format onnx --raw --precision f16",
+        &model,
+    ));
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let words = export(detector, "--format torchvision --raw", &model);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    is_wrong_usage(&words, &["--raw", "--format onnx"]);
+    let classifier = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/layouts/torchvision_basic.pth"
     );
-    assert_eq!(sedet(&export("safetensors")).status.code(), Some(0));
+    let words = export(classifier, "--format onnx --raw", &model);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    is_wrong_usage(
+        &words,
+        &["torchvision_basic.pth is a classifier", "omit --raw"],
+    );
 }
 
 #[test]

@@ -971,7 +971,7 @@ fn an_export_is_read_back_unchanged_and_has_the_shapes_of_its_library() {
         let imported = import(&fixture_path(file), None).unwrap();
         let names = names_for(library, &imported.spec.network).unwrap();
         let path = dir.path().join("export.safetensors");
-        export(&imported.weights, Some(&names), &path).unwrap();
+        export(&imported.weights, &names, Precision::Full, &path).unwrap();
         let back = import(&path, None).unwrap();
         assert!(
             report(&back).is_complete(),
@@ -1069,7 +1069,7 @@ fn a_nan_value_is_an_error_that_names_the_tensor() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("nan.safetensors");
     let names = names_for(Library::Torchvision, &imported.spec.network).unwrap();
-    export(&weights, Some(&names), &file).unwrap();
+    export(&weights, &names, Precision::Full, &file).unwrap();
     let message = import(&file, None).unwrap_err().to_string();
     assert!(
         message.contains("nan.safetensors")

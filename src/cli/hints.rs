@@ -323,9 +323,8 @@ fn weights_export(error: &ExportError) -> Option<String> {
 
 fn onnx(error: &OnnxError) -> Option<String> {
     match error {
-        // The names of other libraries would be refused as well for a network with SE units.
-        OnnxError::Detector | OnnxError::SeVariant | OnnxError::Family(_) => {
-            Some("export its weights: --format safetensors".to_string())
+        OnnxError::TooLarge { .. } => {
+            Some("store the weights in half the size: --precision f16".to_string())
         }
         _ => None,
     }

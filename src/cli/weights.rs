@@ -13,14 +13,14 @@ use super::named::{DownloadArgs, ListArgs, download, list, path_or_named};
 use super::print_out;
 use super::terminal::{fitted, width};
 use crate::cli::status;
-use sedet_core::model::ImportFacts;
+use sedet_core::model::{ImportFacts, Task};
 use sedet_core::weights::checkpoint::{Checkpoint, Precision};
-use sedet_core::weights::export::{export, names_for};
+use sedet_core::weights::export::{export, export_native, names_for};
 use sedet_core::weights::foreign::ForeignFile;
 use sedet_core::weights::grafted::to_units_of_the_paper;
 use sedet_core::weights::layouts::{Layout, Library, recognize};
 use sedet_core::weights::load::{LoadedWeights, WeightsFile, weights_file};
-use sedet_core::weights::onnx::to_onnx;
+use sedet_core::weights::onnx::{OnnxOptions, to_onnx};
 use sedet_data::eval::table::Side;
 use sedet_data::text::count;
 
@@ -158,8 +158,9 @@ struct InspectArgs {
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
-  sedet weights export best.safetensors --format safetensors --output plain.safetensors
-  sedet weights export classifier.safetensors --format onnx --output classifier.onnx";
+  sedet weights export best.safetensors --format onnx --output detector.onnx
+  sedet weights export best.safetensors --format onnx --raw --output boxes-and-scores.onnx
+  sedet weights export best.safetensors --format torchvision --precision f16 --output half.safetensors";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
@@ -172,20 +173,43 @@ struct ExportArgs {
     /// Safetensors or ONNX file to write
     #[arg(short, long)]
     output: PathBuf,
+    /// Precision of filters and matrices; norms and biases keep 32 bits
+    #[arg(long, value_enum, default_value_t = ExportPrecision::F32)]
+    precision: ExportPrecision,
+    /// ONNX detectors: output boxes and scores of all proposals, before score threshold and NMS
+    #[arg(long)]
+    raw: bool,
     #[command(flatten)]
     foreign: ForeignArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Native sedet names
+    /// Native sedet names with the description of the model
     Safetensors,
     /// torchvision ResNet or Faster R-CNN
     Torchvision,
     /// timm resnet, seresnet or legacy_seresnet
     Timm,
-    /// Classifier as an ONNX model
+    /// ONNX model
     Onnx,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExportPrecision {
+    /// 32 bits
+    F32,
+    /// 16 bits: half the size, rounded to 11 significant bits
+    F16,
+}
+
+impl From<ExportPrecision> for Precision {
+    fn from(precision: ExportPrecision) -> Self {
+        match precision {
+            ExportPrecision::F32 => Self::Full,
+            ExportPrecision::F16 => Self::Half,
+        }
+    }
 }
 
 pub(super) fn run(args: WeightsArgs) -> anyhow::Result<ExitCode> {
@@ -222,7 +246,22 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    if args.raw && args.format != Format::Onnx {
+        return Err(usage_with_hint(
+            "--raw applies to ONNX models",
+            "omit --raw, or give --format onnx",
+        ));
+    }
     let mut loaded = args.foreign.load(&args.file)?;
+    if args.raw && loaded.spec.task() != Task::Detection {
+        return Err(usage_with_hint(
+            format!(
+                "--raw applies to detectors; {} is a classifier",
+                args.file.display()
+            ),
+            "omit --raw",
+        ));
+    }
     if args.format == Format::Timm {
         to_units_of_the_paper(&mut loaded.spec, &mut loaded.weights);
     }
@@ -235,16 +274,23 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let file = || args.file.display().to_string();
+    let precision = args.precision.into();
     let for_library = |library| {
         let names = names_for(library, &loaded.spec.network).with_context(file)?;
-        Ok::<_, anyhow::Error>(export(&loaded.weights, Some(&names), &args.output)?)
+        Ok::<_, anyhow::Error>(export(&loaded.weights, &names, precision, &args.output)?)
     };
     match args.format {
-        Format::Safetensors => export(&loaded.weights, None, &args.output)?,
+        Format::Safetensors => {
+            export_native(&loaded.spec, &loaded.weights, precision, &args.output)?;
+        }
         Format::Torchvision => for_library(Library::Torchvision)?,
         Format::Timm => for_library(Library::Timm)?,
         Format::Onnx => {
-            let model = to_onnx(&loaded.spec, &loaded.weights).with_context(file)?;
+            let options = OnnxOptions {
+                precision,
+                raw: args.raw,
+            };
+            let model = to_onnx(&loaded.spec, &loaded.weights, options).with_context(file)?;
             model.save(&args.output)?;
         }
     }

@@ -28,7 +28,7 @@ use sedet_nn::nn::pool::{Pool2d, PoolKind, Rounding};
 use sedet_nn::nn::se::{SeConfig, SeUnit};
 
 /// The pooling after the stem's first and last convolution.
-const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_rounding(Rounding::Up);
+pub(crate) const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_rounding(Rounding::Up);
 
 /// The pooling in the modules of stride 2. Equal to Caffe's pooling for even sizes; for odd sizes
 /// Caffe's would give fewer pixels than the convolutions that its output is concatenated with.
@@ -269,6 +269,12 @@ pub struct BnInception {
     pub modules: Vec<InceptionModule>,
 }
 
+/// Returns the indices of the modules in a part.
+pub(crate) fn modules_of(part: usize) -> Range<usize> {
+    let (.., modules) = &PARTS[part];
+    modules.clone()
+}
+
 impl Backbone for BnInception {
     const PARTS: usize = PARTS.len();
 
@@ -281,8 +287,7 @@ impl Backbone for BnInception {
             2 => STEM_POOL.forward(x),
             _ => x,
         };
-        let (.., modules) = PARTS[part].clone();
-        self.modules[modules]
+        self.modules[modules_of(part)]
             .iter()
             .fold(x, |x, module| module.forward(x))
     }
@@ -299,8 +304,7 @@ impl Backbone for BnInception {
             2 => tracer.pool("stem.2.pool", STEM_POOL),
             _ => {}
         }
-        let (.., modules) = PARTS[part].clone();
-        for index in modules {
+        for index in modules_of(part) {
             let module = &self.modules[index];
             tracer.within(format!("modules.{index}"), |tracer| {
                 tracer.branches("branches", &module.branches);

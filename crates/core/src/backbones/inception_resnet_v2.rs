@@ -321,8 +321,10 @@ pub struct Block {
     pub conv: Conv2d,
     /// The SE unit on its output, in SE networks.
     pub se: Option<SeUnit>,
-    scale: f64,
-    with_relu: bool,
+    /// Factor of the branch before the sum.
+    pub(crate) scale: f64,
+    /// Whether a ReLU follows the sum.
+    pub(crate) with_relu: bool,
 }
 
 impl Block {
@@ -359,12 +361,13 @@ pub struct InceptionResnetV2 {
     pub stages: Vec<Stage>,
     /// 1x1 to the last feature map.
     pub last: ConvNorm,
+    /// The max pooling of the stem.
     #[module(skip)]
-    pool: Pool2d,
+    pub(crate) pool: Pool2d,
 }
 
 /// Returns the indices of the stem's convolutions in a part.
-fn stem_of(part: usize) -> std::ops::Range<usize> {
+pub(crate) fn stem_of(part: usize) -> std::ops::Range<usize> {
     match part {
         0 => 0..3,
         1 => 3..5,

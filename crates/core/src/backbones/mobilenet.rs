@@ -175,6 +175,12 @@ pub struct Mobilenet {
     pub blocks: Vec<SeparableBlock>,
 }
 
+/// Returns the indices of the blocks in a part.
+pub(crate) fn blocks_of(part: usize) -> Range<usize> {
+    let (.., blocks) = &PARTS[part];
+    blocks.clone()
+}
+
 impl Backbone for Mobilenet {
     const PARTS: usize = PARTS.len();
 
@@ -195,8 +201,7 @@ impl Backbone for Mobilenet {
             0 => self.stem.forward(x),
             _ => x,
         };
-        let (.., blocks) = PARTS[part].clone();
-        self.blocks[blocks]
+        self.blocks[blocks_of(part)]
             .iter()
             .fold(x, |x, block| block.forward(x))
     }
@@ -205,8 +210,7 @@ impl Backbone for Mobilenet {
         if part == 0 {
             tracer.conv_norm("stem", &self.stem);
         }
-        let (.., blocks) = PARTS[part].clone();
-        for index in blocks {
+        for index in blocks_of(part) {
             tracer.within(format!("blocks.{index}"), |tracer| {
                 self.blocks[index].trace(tracer);
             });

@@ -389,7 +389,8 @@ pub struct ShakeBlock {
     pub shortcut: Option<ShakeShortcut>,
     /// The SE unit on the mixture, in SE networks.
     pub se: Option<SeUnit>,
-    is_preact: bool,
+    /// Whether the block begins with a ReLU.
+    pub(crate) is_preact: bool,
 }
 
 impl ShakeBlock {
@@ -451,7 +452,8 @@ pub struct ShakeShake {
     pub layer3: Vec<ShakeBlock>,
     #[module(skip)]
     backward: BackwardMix,
-    is_preact: bool,
+    /// Whether blocks begin with a ReLU.
+    pub(crate) is_preact: bool,
 }
 
 impl ShakeShake {

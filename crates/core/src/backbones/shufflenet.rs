@@ -35,10 +35,11 @@ const UNITS: [usize; 3] = [4, 8, 4];
 /// Output channels of a unit divided by its inner channels.
 const EXPANSION: usize = 4;
 
-const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_padding(1);
+/// The pooling after the first convolution.
+pub(crate) const STEM_POOL: Pool2d = Pool2d::new(PoolKind::Max, 3, 2).with_padding(1);
 
 /// The pooling on the shortcut of a unit of stride 2.
-const SHORTCUT_POOL: Pool2d = Pool2d::new(PoolKind::Average, 3, 2).with_padding(1);
+pub(crate) const SHORTCUT_POOL: Pool2d = Pool2d::new(PoolKind::Average, 3, 2).with_padding(1);
 
 /// Configuration of a [`Shufflenet`]; complete enough to be stored in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -199,8 +200,10 @@ pub struct ShuffleUnit {
     pub expand: ConvNorm,
     /// The SE unit on its output, in SE networks.
     pub se: Option<SeUnit>,
-    groups: usize,
-    halves: bool,
+    /// Groups of the 1x1 convolutions.
+    pub(crate) groups: usize,
+    /// Whether the unit has stride 2.
+    pub(crate) halves: bool,
 }
 
 impl ShuffleUnit {
@@ -242,7 +245,7 @@ pub struct Shufflenet {
 }
 
 /// Returns the indices of the units in a part.
-fn units_of(part: usize) -> std::ops::Range<usize> {
+pub(crate) fn units_of(part: usize) -> std::ops::Range<usize> {
     let [first, second, third] = UNITS;
     match part {
         2 => 0..first,

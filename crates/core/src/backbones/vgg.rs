@@ -32,7 +32,7 @@ const STAGE_CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
 const HIDDEN_UNITS: usize = 4096;
 
 /// The pooling after every stage.
-const POOL: Pool2d = Pool2d::new(PoolKind::Max, 2, 2);
+pub(crate) const POOL: Pool2d = Pool2d::new(PoolKind::Max, 2, 2);
 
 /// Configuration of a [`Vgg`]; complete enough to be stored in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -509,7 +509,7 @@ impl FasterRcnn {
     }
 
     /// Returns the parts of the backbone whose outputs are C2..C5.
-    pub(super) fn pyramid_parts(&self) -> &[usize] {
+    pub(crate) fn pyramid_parts(&self) -> &[usize] {
         &self.pyramid_parts
     }
 

@@ -42,6 +42,11 @@ impl RoiPooler {
     /// Returns the index of the level (0 is P2) that a box is pooled from, given `levels` levels.
     pub fn level_of(&self, box_in_input: BoxXyxy, levels: usize) -> usize {
         let ratio = box_in_input.area().max(0.0).sqrt() / self.canonical_scale;
+        self.level_of_ratio(ratio, levels)
+    }
+
+    /// Returns the level of a box by the side of a square of its area, divided by the canonical scale.
+    fn level_of_ratio(&self, ratio: f32, levels: usize) -> usize {
         let k0 = self.canonical_level as f32;
         let level = match self.level_epsilon {
             LevelEpsilon::OnLevel(e) => (k0 + ratio.log2() + e).floor(),
@@ -50,6 +55,27 @@ impl RoiPooler {
         let finest = FINEST_LEVEL as f32;
         // An empty box has log2(0) = -inf and is assigned to the finest level.
         (level.clamp(finest, finest + levels as f32 - 1.0) - finest) as usize
+    }
+
+    /// Returns the smallest ratio, as [`level_of`](Self::level_of) computes it from a box, of each level
+    /// after the finest: `sqrt(area) / canonical_scale` at or above it is pooled from this level or a
+    /// coarser one. Comparing with these numbers needs no logarithm, whose rounding differs between
+    /// libraries.
+    pub fn level_thresholds(&self, levels: usize) -> Vec<f32> {
+        let smallest = |level| {
+            // Floats of 0 and more are in the order of their bits.
+            let (mut below, mut reached) = (0, f32::MAX.to_bits());
+            while reached - below > 1 {
+                let middle = below + (reached - below) / 2;
+                if self.level_of_ratio(f32::from_bits(middle), levels) >= level {
+                    reached = middle;
+                } else {
+                    below = middle;
+                }
+            }
+            f32::from_bits(reached)
+        };
+        (1..levels).map(smallest).collect()
     }
 
     /// Pools every box of every image, in the order of the images.
@@ -157,5 +183,44 @@ fn plain(device: &Device) -> Device {
         device.clone().inner()
     } else {
         device.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comparing_with_the_thresholds_gives_the_level_of_every_box() {
+        for (level_epsilon, first) in [
+            // Half of the canonical scale, less what the epsilon adds.
+            (LevelEpsilon::OnLevel(1e-6), 0.5 * (1.0 - 1e-6)),
+            (LevelEpsilon::InLog(1e-8), 0.5),
+        ] {
+            let pooler = RoiPooler {
+                output_size: 7,
+                sampling_ratio: 2,
+                aligned: false,
+                canonical_scale: 224.0,
+                canonical_level: 4,
+                level_epsilon,
+            };
+            let thresholds = pooler.level_thresholds(4);
+            assert_eq!(thresholds.len(), 3);
+            assert!((thresholds[0] - first).abs() < 5e-7, "{thresholds:?}");
+            let near = [0.5f32, 1.0, 2.0].map(|ratio| 224.0 * ratio);
+            let sides = near
+                .into_iter()
+                .flat_map(|side| {
+                    (-20..=20).map(move |n| f32::from_bits((side.to_bits() as i32 + n) as u32))
+                })
+                .chain((0..900).map(|n| n as f32 * 0.7));
+            for side in sides {
+                let found = BoxXyxy::new(0.0, 0.0, side, side);
+                let ratio = found.area().sqrt() / 224.0;
+                let above = thresholds.iter().filter(|t| ratio >= **t).count();
+                assert_eq!(above, pooler.level_of(found, 4), "{side}");
+            }
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::spec::{ModelSpec, SpecError};
 use sedet_data::atomic::replace_atomically;
 
 /// The header entry that contains the JSON document.
-const METADATA_KEY: &str = "sedet";
+pub(super) const METADATA_KEY: &str = "sedet";
 
 /// The start of the JSON document: the checksums of the rest of the document (as text) and of every
 /// tensor. Older files have no checksums and are read without verification. The checksums are no
@@ -111,7 +111,7 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    fn not_written(path: &Path, source: std::io::Error) -> Self {
+    pub(super) fn not_written(path: &Path, source: std::io::Error) -> Self {
         Self::Write {
             path: path.to_path_buf(),
             has_previous: path.is_file(),
@@ -137,9 +137,10 @@ fn checksum(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> u32 {
 }
 
 /// The precision of stored weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Unchanged.
+    #[default]
     Full,
     /// Half precision: half the size, weights rounded to 11 bits. Tensors with values above 65504,
     /// the largest value of half precision, are stored unchanged.

@@ -1,17 +1,19 @@
 //! Export of weights with the tensor names of another library.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use burn::tensor::TensorData;
+use half::f16;
 use safetensors::tensor::{Dtype, View};
 
-use super::checkpoint::{CheckpointError, write_safetensors};
+use super::checkpoint::{CheckpointError, METADATA_KEY, Precision, write_safetensors};
 use super::import::{foreign_shape, to_foreign};
 use super::layouts::{ClassifierNames, DetectorNames, Form, Library, Names};
 use super::parameters::NamedTensors;
 use crate::backbones::BackboneConfig;
-use crate::spec::NetworkConfig;
+use crate::spec::{ModelSpec, NetworkConfig};
 
 /// An error in exporting weights.
 #[derive(Debug, thiserror::Error)]
@@ -31,14 +33,24 @@ pub enum ExportError {
 
 /// A tensor of the export. Its values are rearranged when they are written.
 struct Ready<'a> {
-    values: &'a burn::tensor::TensorData,
+    values: &'a TensorData,
     shape: Vec<usize>,
     form: Form,
+    dtype: Dtype,
+}
+
+/// Returns whether a tensor is exported in half precision: filters and matrices of numbers that half
+/// precision reaches. Biases and norms are few numbers, and statistics close to zero would become zero.
+pub(super) fn is_half(values: &TensorData, precision: Precision) -> bool {
+    let largest = f16::MAX.to_f32();
+    precision == Precision::Half
+        && values.shape().len() > 1
+        && values.iter::<f32>().all(|value| value.abs() <= largest)
 }
 
 impl View for Ready<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.dtype
     }
     fn shape(&self) -> &[usize] {
         &self.shape
@@ -46,10 +58,16 @@ impl View for Ready<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         let values: Vec<f32> = self.values.iter::<f32>().collect();
         let values = to_foreign(&values, self.values.shape(), self.form);
-        Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        let values = values.into_iter();
+        Cow::Owned(match self.dtype {
+            Dtype::F16 => values
+                .flat_map(|v| f16::from_f32(v).to_le_bytes())
+                .collect(),
+            _ => values.flat_map(f32::to_le_bytes).collect(),
+        })
     }
     fn data_len(&self) -> usize {
-        4 * self.shape.iter().product::<usize>()
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
     }
 }
 
@@ -76,14 +94,43 @@ pub fn names_for(library: Library, network: &NetworkConfig) -> Result<Names, Exp
     names.map_err(|reason| ExportError::NoSuchNetwork { library, reason })
 }
 
-/// Writes weights as safetensors with the names of another library, or with native names if `names`
-/// is `None`. `load_state_dict(load_file(path), strict=True)` loads the file.
+/// Writes weights as safetensors with the names of another library. `load_state_dict(load_file(path),
+/// strict=True)` loads the file.
 ///
 /// # Errors
 /// The system error.
 pub fn export(
     weights: &NamedTensors,
+    names: &Names,
+    precision: Precision,
+    path: &Path,
+) -> Result<(), ExportError> {
+    write(weights, Some(names), precision, None, path)
+}
+
+/// Writes weights as safetensors with native names. The description of the model is in the file's
+/// metadata, so that the file is a checkpoint for inference.
+///
+/// # Errors
+/// The system error.
+pub fn export_native(
+    spec: &ModelSpec,
+    weights: &NamedTensors,
+    precision: Precision,
+    path: &Path,
+) -> Result<(), ExportError> {
+    let description = spec
+        .to_header()
+        .map_err(|source| CheckpointError::not_written(path, source.into()))?;
+    let header = HashMap::from([(METADATA_KEY.to_string(), description.to_string())]);
+    write(weights, None, precision, Some(header), path)
+}
+
+fn write(
+    weights: &NamedTensors,
     names: Option<&Names>,
+    precision: Precision,
+    header: Option<HashMap<String, String>>,
     path: &Path,
 ) -> Result<(), ExportError> {
     let tensors: BTreeMap<String, Ready<'_>> = weights
@@ -100,10 +147,15 @@ pub fn export(
                 shape: foreign_shape(values.shape(), form),
                 values,
                 form,
+                dtype: if is_half(values, precision) {
+                    Dtype::F16
+                } else {
+                    Dtype::F32
+                },
             };
             (form != Form::Absent).then_some((name, ready))
         })
         .collect();
-    write_safetensors(path, tensors, None)?;
+    write_safetensors(path, tensors, header)?;
     Ok(())
 }

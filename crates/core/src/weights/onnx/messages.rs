@@ -1,4 +1,4 @@
-//! The protobuf messages of an ONNX file that classifiers require.
+//! The protobuf messages of an ONNX file that sedet writes.
 //!
 //! Field numbers are those of ONNX's `onnx.proto`; a decoder skips unknown fields. Lists of
 //! integers are unpacked where that file (proto2 syntax) does not declare them packed.
@@ -136,6 +136,8 @@ pub enum DataType {
     Float = 1,
     /// 64-bit integer.
     Int64 = 7,
+    /// 16-bit float.
+    Float16 = 10,
 }
 
 /// A tensor with its values.

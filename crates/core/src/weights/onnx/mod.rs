@@ -1,11 +1,13 @@
-//! Export of classifiers to ONNX, for runtimes other than burn.
+//! Export of models to ONNX, for runtimes other than burn.
 //!
-//! The graph is derived from the layers of the module (`graph.rs`); the weights keep their names
-//! and values. Batch, height and width are dynamic. The preprocessing of images is described in the
-//! file's metadata. burn-onnx also has an export (experimental feature `export`), but it traces
-//! tensor operations and does not support slicing an axis of unknown length, which CIFAR networks
-//! require.
+//! The graph is derived from the layers of the module (`graph.rs`, `backbones.rs`, `detector.rs`);
+//! the weights keep their names and values. Sizes are dynamic. The preprocessing of images is
+//! described in the file's metadata. burn-onnx also has an export (experimental feature `export`),
+//! but it traces tensor operations and does not support slicing an axis of unknown length, which
+//! CIFAR networks require.
 
+mod backbones;
+mod detector;
 mod graph;
 pub mod messages;
 mod stream;
@@ -15,14 +17,17 @@ pub use stream::{OnnxModel, OnnxWriteError};
 use burn::tensor::Device;
 
 use self::Extent::{Fixed, Free};
-use self::graph::{GraphBuilder, INPUT, OPSET, OUTPUT};
+use self::detector::{BOXES, LABELS, SCORES};
+use self::graph::{GraphBuilder, INPUT, LOGITS, OPSET};
 use self::messages::{
     DataType, DimensionProto, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
+use super::checkpoint::Precision;
 use super::parameters::{NamedTensors, ParameterError, check_named_tensors};
+use crate::classification::classifier::ClassifierConfig;
+use crate::detection::faster_rcnn::FasterRcnnConfig;
 use crate::spec::{ModelSpec, NetworkConfig, SpecError};
-use sedet_nn::nn::se::{SeConfig, SeStart};
 
 /// Version of the file format: that of ONNX 1.12, which introduced [`OPSET`].
 const IR_VERSION: i64 = 8;
@@ -33,17 +38,9 @@ const MAX_BYTES: usize = i32::MAX as usize;
 /// An error in exporting an ONNX file.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
-    /// The model is a detector. Proposals and non-maximum suppression differ between runtimes, so
-    /// only classifiers are exported.
-    #[error("ONNX export supports classifiers only; this model is a detector")]
-    Detector,
-    /// The network has a variant of the SE unit, from the ablations of the SE paper, which is not
-    /// supported.
-    #[error("ONNX export does not support variants of the SE unit")]
-    SeVariant,
-    /// The network is of an unsupported family.
-    #[error("ONNX export supports ResNet and SE-ResNet only; this network is {0}")]
-    Family(&'static str),
+    /// The outputs before non-maximum suppression of a model without it.
+    #[error("a classifier has no outputs before non-maximum suppression")]
+    RawClassifier,
     /// The model description is inconsistent.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -61,21 +58,43 @@ pub enum OnnxError {
     },
 }
 
-/// Returns a classifier as an ONNX model (opset 17) from `pixels` `[batch, 3, height, width]` to
-/// `logits` `[batch, classes]`. All tensors are float32; batch, height and width are dynamic.
+/// Options of [`to_onnx`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OnnxOptions {
+    /// Precision of the stored filters and matrices. The computation is in 32 bits.
+    pub precision: Precision,
+    /// Whether a detector ends with the boxes and scores of all proposals and classes, for programs
+    /// that filter them on their own.
+    pub raw: bool,
+}
+
+/// Returns a model as ONNX (opset 17). All tensors except labels are float32.
 ///
-/// The metadata has two entries, both JSON: `preprocess`, the fields of
+/// # Shapes
+/// - Classifier: `pixels` `[batch, 3, height, width]` to `logits` `[batch, classes]`.
+/// - Detector: `pixels` `[1, 3, height, width]`, one image without padding, to `boxes`
+///   `[detections, 4]` (left, top, right, bottom in pixels of the input), `labels` `[detections]`
+///   (64-bit indices of the category names) and `scores` `[detections]`, by decreasing score: the
+///   result of [`FasterRcnn::detect`](crate::detection::faster_rcnn::FasterRcnn::detect). With
+///   [`OnnxOptions::raw`] to `boxes` `[proposals, classes, 4]` and `scores` `[proposals, classes]`,
+///   before score threshold and non-maximum suppression within classes; that of the RPN is part of
+///   the graph.
+///
+/// The metadata has JSON entries: `preprocess`, the fields of
 /// [`Preprocess`](sedet_data::loading::transforms::Preprocess), and `categories`, the names in the
-/// order of the logits, if the spec has categories. The same input gives the same bytes.
+/// order of the classes, if the spec has categories; for detectors also `category_ids`, their ids in
+/// the dataset. The same input gives the same bytes.
 ///
 /// # Errors
-/// The model is a detector, has a variant of the SE unit, or has 2 GiB or more; the weights or
-/// category names do not match the network.
+/// The model has 2 GiB or more, the weights or category names do not match the network, or raw
+/// outputs of a classifier are asked for.
 pub fn to_onnx<'a>(
     spec: &ModelSpec,
     weights: &'a NamedTensors,
+    options: OnnxOptions,
 ) -> Result<OnnxModel<'a>, OnnxError> {
-    let model = OnnxModel::new(model_proto(spec, weights)?, weights);
+    let model = model_proto(spec, weights, options.raw)?;
+    let model = OnnxModel::new(model, weights, options.precision);
     check_size(model.len())?;
     Ok(model)
 }
@@ -89,60 +108,40 @@ fn check_size(bytes: usize) -> Result<(), OnnxError> {
 }
 
 /// Returns the model without its weights.
-fn model_proto(spec: &ModelSpec, weights: &NamedTensors) -> Result<ModelProto, OnnxError> {
-    let NetworkConfig::Classification(model) = &spec.network else {
-        return Err(OnnxError::Detector);
-    };
-    let is_variant = |se: &SeConfig| {
-        let paper = SeConfig {
-            start: SeStart::Paper,
-            ..*se
-        };
-        !paper.is_published()
-    };
-    if model.backbone.se().is_some_and(is_variant) {
-        return Err(OnnxError::SeVariant);
-    }
+fn model_proto(
+    spec: &ModelSpec,
+    weights: &NamedTensors,
+    is_raw: bool,
+) -> Result<ModelProto, OnnxError> {
     spec.validate()?;
-    // Only the structure is used: initial values are drawn lazily.
-    let layers = model.init(&Device::flex());
-    check_named_tensors(&layers, weights)?;
-    let mut metadata_props = vec![StringStringEntryProto {
-        key: "preprocess".into(),
-        value: serde_json::to_string(&spec.preprocess)?,
-    }];
+    let graph = match &spec.network {
+        NetworkConfig::Classification(_) if is_raw => return Err(OnnxError::RawClassifier),
+        NetworkConfig::Classification(model) => classifier(model, weights)?,
+        NetworkConfig::Detection(model) => {
+            detector(model, weights, spec.preprocess.size_divisor, is_raw)?
+        }
+    };
+    let entry = |key: &str, value: String| StringStringEntryProto {
+        key: key.into(),
+        value,
+    };
+    let mut metadata_props = vec![entry(
+        "preprocess",
+        serde_json::to_string(&spec.preprocess)?,
+    )];
     if !spec.categories.is_empty() {
         let names: Vec<&str> = spec.categories.iter().map(|c| c.name.as_str()).collect();
-        metadata_props.push(StringStringEntryProto {
-            key: "categories".into(),
-            value: serde_json::to_string(&names)?,
-        });
+        metadata_props.push(entry("categories", serde_json::to_string(&names)?));
+        if let NetworkConfig::Detection(_) = spec.network {
+            let ids: Vec<u64> = spec.categories.iter().map(|c| c.id).collect();
+            metadata_props.push(entry("category_ids", serde_json::to_string(&ids)?));
+        }
     }
-    let GraphBuilder { nodes, constants } = GraphBuilder::classifier(&layers)
-        .ok_or(OnnxError::Family(model.backbone.family_title()))?;
     Ok(ModelProto {
         ir_version: Some(IR_VERSION),
         // Without a version, so that a file depends on the network only.
         producer_name: "sedet".into(),
-        graph: Some(GraphProto {
-            node: nodes,
-            name: "classifier".into(),
-            initializer: constants,
-            input: vec![ValueInfoProto {
-                doc_string:
-                    "RGB or BGR planes of (value * scale - mean) / std with values of 0 to \
-                             255; see the metadata entry `preprocess`"
-                        .into(),
-                ..float_tensor(
-                    INPUT,
-                    [Free("batch"), Fixed(3), Free("height"), Free("width")],
-                )
-            }],
-            output: vec![float_tensor(
-                OUTPUT,
-                [Free("batch"), Fixed(model.num_classes)],
-            )],
-        }),
+        graph: Some(graph),
         opset_import: vec![OperatorSetIdProto {
             domain: String::new(),
             version: Some(OPSET),
@@ -151,15 +150,95 @@ fn model_proto(spec: &ModelSpec, weights: &NamedTensors) -> Result<ModelProto, O
     })
 }
 
+fn classifier(model: &ClassifierConfig, weights: &NamedTensors) -> Result<GraphProto, OnnxError> {
+    // Only the structure is used: initial values are drawn lazily.
+    let layers = model.init(&Device::flex());
+    check_named_tensors(&layers, weights)?;
+    let GraphBuilder { nodes, constants } = GraphBuilder::classifier(&layers);
+    let input = tensor(
+        INPUT,
+        DataType::Float,
+        &[Free("batch"), Fixed(3), Free("height"), Free("width")],
+    );
+    let logits = [Free("batch"), Fixed(model.num_classes)];
+    Ok(GraphProto {
+        node: nodes,
+        name: "classifier".into(),
+        initializer: constants,
+        input: vec![ValueInfoProto {
+            doc_string: "RGB or BGR planes of (value * scale - mean) / std with values of 0 to \
+                             255; see the metadata entry `preprocess`"
+                .into(),
+            ..input
+        }],
+        output: vec![tensor(LOGITS, DataType::Float, &logits)],
+    })
+}
+
+fn detector(
+    model: &FasterRcnnConfig,
+    weights: &NamedTensors,
+    size_divisor: usize,
+    is_raw: bool,
+) -> Result<GraphProto, OnnxError> {
+    let layers = model.init(&Device::flex());
+    check_named_tensors(&layers, weights)?;
+    let GraphBuilder { nodes, constants } = GraphBuilder::detector(&layers, size_divisor, is_raw);
+    let input = tensor(
+        INPUT,
+        DataType::Float,
+        &[Fixed(1), Fixed(3), Free("height"), Free("width")],
+    );
+    let rows = Free(if is_raw { "proposals" } else { "detections" });
+    let classes = Fixed(model.num_classes);
+    let output = if is_raw {
+        vec![
+            tensor(BOXES, DataType::Float, &[rows, classes, Fixed(4)]),
+            tensor(SCORES, DataType::Float, &[rows, classes]),
+        ]
+    } else {
+        vec![
+            tensor(BOXES, DataType::Float, &[rows, Fixed(4)]),
+            tensor(LABELS, DataType::Int64, &[rows]),
+            tensor(SCORES, DataType::Float, &[rows]),
+        ]
+    };
+    let documented = |value: ValueInfoProto| {
+        let doc = match value.name.as_str() {
+            BOXES => "left, top, right, bottom in pixels of the input",
+            LABELS => "index of the class in the metadata entry `categories`",
+            _ => "probability of the class",
+        };
+        ValueInfoProto {
+            doc_string: doc.into(),
+            ..value
+        }
+    };
+    Ok(GraphProto {
+        node: nodes,
+        name: "detector".into(),
+        initializer: constants,
+        input: vec![ValueInfoProto {
+            doc_string: "an image resized to a short side of `min_size` pixels, the long side at most \
+                         `max_size`, without padding: RGB or BGR planes of (value * scale - mean) / std \
+                         with values of 0 to 255; see the metadata entry `preprocess`"
+                .into(),
+            ..input
+        }],
+        output: output.into_iter().map(documented).collect(),
+    })
+}
+
 /// A dimension of an input or output.
+#[derive(Debug, Clone, Copy)]
 enum Extent {
     Fixed(usize),
-    /// Chosen by the caller; dimensions of the same name have the same size.
+    /// Chosen by the caller or the network; dimensions of the same name have the same size.
     Free(&'static str),
 }
 
-fn float_tensor<const D: usize>(name: &str, shape: [Extent; D]) -> ValueInfoProto {
-    let dim = shape.map(|extent| match extent {
+fn tensor(name: &str, element: DataType, shape: &[Extent]) -> ValueInfoProto {
+    let dim = shape.iter().map(|extent| match *extent {
         Fixed(value) => DimensionProto {
             dim_value: Some(value as i64),
             dim_param: None,
@@ -173,8 +252,8 @@ fn float_tensor<const D: usize>(name: &str, shape: [Extent; D]) -> ValueInfoProt
         name: name.into(),
         r#type: Some(TypeProto {
             tensor_type: Some(TensorTypeProto {
-                elem_type: DataType::Float.into(),
-                shape: Some(TensorShapeProto { dim: dim.into() }),
+                elem_type: element.into(),
+                shape: Some(TensorShapeProto { dim: dim.collect() }),
             }),
         }),
         doc_string: String::new(),

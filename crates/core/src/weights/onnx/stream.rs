@@ -8,10 +8,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
+use half::f16;
 use prost::Message as _;
 use prost::{encode_length_delimiter, length_delimiter_len};
 
+use super::graph::cast;
 use super::messages::{DataType, ModelProto, TensorProto};
+use crate::weights::checkpoint::Precision;
+use crate::weights::export::is_half;
 use crate::weights::parameters::NamedTensors;
 use sedet_data::atomic::write_atomically;
 
@@ -50,11 +54,17 @@ struct Weight<'a> {
     /// The encoded tensor without the values.
     header: Vec<u8>,
     values: &'a TensorData,
+    is_half: bool,
 }
 
 impl Weight<'_> {
     fn value_bytes(&self) -> usize {
-        size_of::<f32>() * self.values.num_elements()
+        let size = if self.is_half {
+            size_of::<f16>()
+        } else {
+            size_of::<f32>()
+        };
+        size * self.values.num_elements()
     }
 
     fn len(&self) -> usize {
@@ -64,23 +74,42 @@ impl Weight<'_> {
 
 impl<'a> OnnxModel<'a> {
     /// Creates a model. `weights` are the inputs of the graph's nodes; they become initializers of
-    /// the graph.
-    pub(super) fn new(mut model: ModelProto, weights: &'a NamedTensors) -> Self {
-        let graph = model.graph.take().unwrap_or_default();
-        let weights = weights.iter().map(|(name, values)| Weight {
-            header: TensorProto {
+    /// the graph. Those in half precision have the suffix `.f16`, and a node converts them.
+    pub(super) fn new(
+        mut model: ModelProto,
+        weights: &'a NamedTensors,
+        precision: Precision,
+    ) -> Self {
+        let mut graph = model.graph.take().unwrap_or_default();
+        let mut conversions = Vec::new();
+        let mut initializers = Vec::with_capacity(weights.len());
+        for (name, values) in weights {
+            let is_half = is_half(values, precision);
+            let (stored, data_type) = if is_half {
+                let stored = format!("{name}.f16");
+                conversions.push(cast(name, DataType::Float, &stored));
+                (stored, DataType::Float16)
+            } else {
+                (name.clone(), DataType::Float)
+            };
+            let header = TensorProto {
                 dims: values.shape().iter().map(|&extent| extent as i64).collect(),
-                data_type: DataType::Float.into(),
-                name: name.clone(),
+                data_type: data_type.into(),
+                name: stored,
                 raw_data: Vec::new(),
-            }
-            .encode_to_vec(),
-            values,
-        });
+            };
+            initializers.push(Weight {
+                header: header.encode_to_vec(),
+                values,
+                is_half,
+            });
+        }
+        conversions.append(&mut graph.node);
+        graph.node = conversions;
         Self {
             model: model.encode_to_vec(),
             graph: graph.encode_to_vec(),
-            weights: weights.collect(),
+            weights: initializers,
         }
     }
 
@@ -114,7 +143,11 @@ impl<'a> OnnxModel<'a> {
             out.write_all(&weight.header)?;
             start_field(out, TENSOR_RAW_DATA, weight.value_bytes())?;
             for value in weight.values.iter::<f32>() {
-                out.write_all(&value.to_le_bytes())?;
+                if weight.is_half {
+                    out.write_all(&f16::from_f32(value).to_le_bytes())?;
+                } else {
+                    out.write_all(&value.to_le_bytes())?;
+                }
             }
         }
         Ok(())
