@@ -41,7 +41,7 @@ enum WeightsCommand {
 const IMPORT_EXAMPLES: &str = "\
 Examples:
   sedet weights import seresnet50.pth --output seresnet50.safetensors
-  sedet weights import model.pth --layout timm --strict --output model.safetensors";
+  sedet weights import model.pth --layout timm --strict --output m.safetensors";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = IMPORT_EXAMPLES)]
@@ -139,8 +139,8 @@ struct InspectArgs {
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
-  sedet weights export best.safetensors --format safetensors --output plain.safetensors
-  sedet weights export classifier.safetensors --format onnx --output classifier.onnx";
+  sedet weights export runs/photos --format safetensors --output my.safetensors
+  sedet weights export classifier.safetensors --format onnx --output c.onnx";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
@@ -177,7 +177,23 @@ pub(super) fn run(args: WeightsArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Refuses an output that is the file itself: what the new file does not have would be lost.
+fn check_output(file: &Path, output: &Path) -> anyhow::Result<()> {
+    let is_same = match (file.canonicalize(), output.canonicalize()) {
+        (Ok(file), Ok(output)) => file == output,
+        _ => false,
+    };
+    if is_same {
+        return Err(usage_with_hint(
+            format!("--output: {} is the file that is read", output.display()),
+            "choose another --output",
+        ));
+    }
+    Ok(())
+}
+
 fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    check_output(&args.file, &args.output)?;
     let mut loaded = args.foreign.load(&args.file)?;
     let Some(found) = &loaded.report else {
         bail!("{}: is already a sedet checkpoint", args.file.display());
@@ -201,6 +217,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    check_output(&args.file, &args.output)?;
     let loaded = args.foreign.load(&args.file)?;
     let missing = loaded.spec.missing.len();
     if missing > 0 {

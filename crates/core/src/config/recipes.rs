@@ -33,7 +33,7 @@ pub const RECIPES: [(&str, Task, &str); 18] = [
     (
         "fine-tune",
         Task::Detection,
-        include_str!("../../../../configs/detection/fine-tune.toml"),
+        include_str!("../../configs/detection/fine-tune.toml"),
     ),
     (
         "imagenet-paper",

@@ -220,8 +220,8 @@ fn parse(bytes: &[u8]) -> Result<Excitation, String> {
     let header: Header = serde_json::from_value(value).map_err(|e| e.to_string())?;
     if header.histogram_range != gate_range(header.gate) {
         return Err(format!(
-            "the histogram range {:?} does not match the gate function",
-            header.histogram_range
+            "the histogram range {} to {} does not match the gate function",
+            header.histogram_range[0], header.histogram_range[1]
         ));
     }
     if header.blocks.is_empty() {
@@ -253,7 +253,7 @@ fn read_block(
         let tensor = tensors.tensor(&name).map_err(|e| format!("{name}: {e}"))?;
         if tensor.dtype() != dtype || tensor.shape() != shape {
             return Err(format!(
-                "{name} is {:?} {:?}, expected {dtype:?} {shape:?}",
+                "{name} is {} {:?}, expected {dtype} {shape:?}",
                 tensor.dtype(),
                 tensor.shape()
             ));
