@@ -150,6 +150,156 @@ fn the_configuration_is_listed_and_a_shown_recipe_trains() {
 }
 
 #[test]
+fn mistakes_are_answered_with_one_line_and_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = text(dir.path());
+    let results = text(&dir.path().join("results.json"));
+    std::fs::write(&results, "[]").unwrap();
+    let recipe = text(&dir.path().join("broken.toml"));
+    std::fs::write(&recipe, "[train]\nepochs = \n").unwrap();
+    let study = |more: &[&'static str]| -> Vec<&'static str> {
+        let all = ["ablate", "--dataset", "shapes", "--output", "no/such/study"];
+        [&all[..], more].concat()
+    };
+    let excite = ["excite", "--checkpoint", "a", "--output", "b"];
+    let at = |option, value| ["train", "--dataset", "shapes", option, value];
+    let cases: [(Vec<&str>, &[&str]); 11] = [
+        (
+            at("--device", "cuda").to_vec(),
+            &[
+                "this build does not support cuda",
+                "--features cuda",
+                "--device cpu",
+            ],
+        ),
+        (
+            at("--lr", "fast").to_vec(),
+            &["'fast'", "expected a number"],
+        ),
+        (
+            [&at("--epochs", "2")[..], &["--set", "train.epochs=3"]].concat(),
+            &["setting 'train.epochs=3': train.epochs is also given as 2"],
+        ),
+        (
+            at("--lr", "0").to_vec(),
+            &["learning rate 0: it must be above 0"],
+        ),
+        (
+            at("--config", &recipe).to_vec(),
+            &["broken.toml: line 2, column "],
+        ),
+        (
+            vec!["models", "--size", "0"],
+            &["'0'", "a whole number from 1 to 65535"],
+        ),
+        (excite.to_vec(), &["--dataset <DATASET>|--image <FILE>"]),
+        (
+            vec!["config", "list", "nonsense"],
+            &["'nonsense'", "hint: `sedet config list`"],
+        ),
+        (
+            vec!["eval", "--results", &results, "--annotations", &directory],
+            &["--annotations", "a directory, not a file", "hint: "],
+        ),
+        (
+            study(&["--over", "train.epochs=1,2", "--seeds", "0,0"]),
+            &["seed 0 is listed twice", "hint: "],
+        ),
+        (
+            study(&["--over", "train.epochs=1,2", "--epochs", "3"]),
+            &["train.epochs is varied, and also set"],
+        ),
+    ];
+    for (arguments, parts) in cases {
+        if cfg!(feature = "cuda") && arguments.contains(&"cuda") {
+            continue;
+        }
+        is_wrong_usage(&arguments, parts);
+    }
+    fails_with(
+        &["train", "--resume", "no/such/run"],
+        &["no/such/run: file not found"],
+    );
+    let weights = ["--over", "train.epochs=1", "--weights", "gone.pth"];
+    fails_with(&study(&weights), &["gone.pth: file not found"]);
+    assert!(!Path::new("no/such/study").exists());
+}
+
+#[test]
+fn annotated_images_never_replace_the_images_that_they_are_made_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let photo = dir.path().join("a.png");
+    image::RgbImage::new(40, 30).save(&photo).unwrap();
+    let before = std::fs::read(&photo).unwrap();
+    let checkpoint = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let (image, directory) = (text(&photo), text(dir.path()));
+    let predict = ["predict", "--checkpoint", checkpoint, &image, "--output"];
+    is_wrong_usage(
+        &[&predict[..], &[&format!("{directory}/.")]].concat(),
+        &[
+            "a.png is in this directory",
+            "hint: choose another --output",
+        ],
+    );
+    assert_eq!(std::fs::read(&photo).unwrap(), before);
+    let inside = format!("{directory}/annotated");
+    let done = sedet(&[&predict[..], &[&inside]].concat());
+    assert!(done.status.success(), "{done:?}");
+    assert!(Path::new(&inside).join("a.png").is_file());
+}
+
+#[test]
+fn images_of_formats_that_are_not_decoded_are_named_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let boxes = (1..=2).map(|id| {
+        image::RgbImage::new(40, 30)
+            .save(at(&format!("{id}.png")))
+            .unwrap();
+        serde_json::json!({
+            "id": id, "image_id": id, "category_id": 1, "bbox": [1, 2, 10, 10], "area": 100, "iscrowd": 0
+        })
+    });
+    let boxes: Vec<serde_json::Value> = boxes.collect();
+    let images = (1..=2).map(|id| {
+        serde_json::json!({"id": id, "file_name": format!("{id}.png"), "width": 40, "height": 30})
+    });
+    let document = serde_json::json!({
+        "images": images.collect::<Vec<_>>(), "annotations": boxes,
+        "categories": [{"id": 1, "name": "cat"}],
+    });
+    std::fs::write(at("train.json"), document.to_string()).unwrap();
+    for name in ["3.avif", "4.HEIC", "5.heic"] {
+        std::fs::write(at(name), "").unwrap();
+    }
+    let skipped = "skipped 3 images in formats that are not supported (.avif: 1, .heic: 2)";
+    let directory = text(dir.path());
+    let checkpoint = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    for (arguments, line) in [
+        (
+            vec!["data", "stats", &directory],
+            format!("{directory}: train: {skipped}"),
+        ),
+        (
+            vec!["-q", "predict", "--checkpoint", checkpoint, &directory],
+            format!("warning: {skipped}"),
+        ),
+    ] {
+        let done = sedet(&arguments);
+        let console = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(0), "{console}");
+        let lines = console.lines().filter(|found| *found == line);
+        assert_eq!(lines.count(), 1, "{console}");
+    }
+}
+
+#[test]
 fn tensors_of_unknown_layers_are_refused_with_the_option_that_skips_them() {
     let fixture = format!(
         "{}/tests/fixtures/layouts/torchvision_resnext.safetensors",
@@ -289,6 +439,12 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
         (String::from_utf8_lossy(&output.stdout).to_string(), stderr)
     };
+    for command in [
+        &["weights", "import", &file, "-o", &file][..],
+        &["weights", "export", &odd, "--format", "timm", "-o", &odd],
+    ] {
+        is_wrong_usage(command, &["is the file that is read", "hint: "]);
+    }
     let (_, stderr_text) = done(&["weights", "import", &file, "-o", &imported, "--strict"]);
     assert!(
         stderr_text.contains("Cadene") && stderr_text.contains(" 0 missing"),

@@ -2,8 +2,9 @@
 
 use crate::common::http_server::{Fault, Reply, Request, Server};
 use crate::common::real_data;
-use sedet::datasets::blood_cells::{BloodCellsError, download_blood_cells};
+use sedet::datasets::blood_cells::download_blood_cells;
 use sedet::datasets::download::{Checksum, Download, DownloadError, sha256_hex};
+use sedet::datasets::sources::FetchError;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
@@ -491,7 +492,7 @@ fn the_directory_of_another_dataset_is_unchanged() {
     std::fs::write(directory.path().join("train.json"), b"mine").unwrap();
     let error =
         download_blood_cells(directory.path(), "http://unused", &mut |_, _| ()).unwrap_err();
-    assert!(matches!(error, BloodCellsError::Occupied { .. }), "{error}");
+    assert!(matches!(error, FetchError::OtherDataset { .. }), "{error}");
     assert_eq!(names_in(directory.path()), ["train.json"]);
 }
 

@@ -245,6 +245,67 @@ fn the_weights_of_a_detector_keep_everything_but_the_prediction_layers() {
 }
 
 #[test]
+fn a_recipe_with_other_sizes_than_the_weights_is_named_with_the_one_that_keeps_them() {
+    let scenes = Scenes::with_images(2, 1);
+    let data = text(&scenes.dir.path().join("data"));
+    let shown = succeeds(&owned("config show small"));
+    let recipe = String::from_utf8(shown.stdout).unwrap();
+    let narrow = recipe.replace("channels = 48", "channels = 32");
+    assert_ne!(narrow, recipe);
+    let file = text(&scenes.dir.path().join("narrow.toml"));
+    fs::write(&file, narrow).unwrap();
+    let run = text(&scenes.dir.path().join("run"));
+    let train = format!(
+        "-q train --dataset {data} --weights {SHIPPED} --config {file} --output {run} --epochs 1 --device cpu \
+         --set input.min_size=96 --set input.max_size=128 --set model.width=0.5"
+    );
+    let done = succeeds(&owned(&train));
+    let console = stderr(&done);
+    let lost: Vec<&str> = console
+        .lines()
+        .filter(|line| line.contains("the network has other sizes there"))
+        .collect();
+    let [lost] = lost.as_slice() else {
+        panic!("{console}");
+    };
+    for part in [
+        "FPN: ",
+        "RPN: ",
+        &format!("the recipe {file}; the recipe fine-tune keeps those of the weights"),
+    ] {
+        assert!(lost.contains(part), "{lost}");
+    }
+    let width = "warning: the setting model.width=0.5 has no effect: the value is 0.25, that of the weights";
+    assert!(console.lines().any(|line| line == width), "{console}");
+    let is_warning = |line: &str| line.starts_with("warning: ");
+    assert!(console.lines().all(is_warning), "{console}");
+    // Without messages the result is one line for programs.
+    let output = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(output.lines().count(), 1, "{output}");
+    let result: serde_json::Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(result["run"], run);
+    assert!(result["metrics"]["AP50"].is_number(), "{output}");
+}
+
+#[test]
+fn a_backbone_that_a_setting_names_is_trained_with_weights_too() {
+    let scenes = Scenes::with_images(2, 1);
+    let data = text(&scenes.dir.path().join("data"));
+    let run = text(&scenes.dir.path().join("run"));
+    let train = format!(
+        "train --dataset {data} --weights {SHIPPED} --output {run} --epochs 1 --device cpu --set input.max_size=96 \
+         --set model.backbone=resnet18"
+    );
+    let console = stderr(&succeeds(&owned(&train)));
+    for part in [
+        "model      resnet18 (width 0.25) FPN",
+        "input.min_size is 96 as input.max_size",
+    ] {
+        assert!(console.contains(part), "{part}: {console}");
+    }
+}
+
+#[test]
 fn the_recipe_for_own_images_fits_wide_images_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("strips");

@@ -520,7 +520,7 @@ fn the_curves_of_a_run_in_progress_are_updated() {
     let scenes = Scenes::new();
     let run = scenes.at("run");
     std::fs::create_dir_all(&run).unwrap();
-    let launch = serde_json::json!({ "dataset": scenes.text("scenes") });
+    let launch = serde_json::json!({ "dataset": scenes.text("scenes"), "pretrained": false });
     std::fs::write(run.join("launch.json"), launch.to_string()).unwrap();
     let line = |iteration: usize, loss: f64| {
         format!("{{\"event\":\"train\",\"iteration\":{iteration},\"time\":1,\"loss\":{loss}}}\n")

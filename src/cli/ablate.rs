@@ -11,26 +11,28 @@ use sedet_core::train::ablation::{
     self, AblationObserver, AblationReport, AblationRequest, Axis, RunPosition,
 };
 use sedet_core::train::observer::Observer;
+use sedet_data::text::count;
 
 const EXAMPLES: &str = "\
 Examples:
-  sedet ablate --dataset cifar10 --config cifar-short --over se.reduction=2,4,8 --output runs/r";
+  sedet ablate --dataset cifar10 --over se.reduction=2,4,8 --output runs/r
+  sedet ablate --dataset shapes --over model.width=0.25,0.5 --output runs/width";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct AblateArgs {
     /// Dataset (see `sedet train --help`)
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     dataset: String,
     /// Setting to vary, such as se.reduction=2,4,8 or model.backbone=resnet20,se-resnet20; several form
     /// a grid
-    #[arg(long, value_name = "KEY=VALUES", required = true)]
+    #[arg(long, value_name = "KEY=A,B", required = true)]
     over: Vec<Axis>,
     /// Random seeds that every setting is trained with
     #[arg(long, value_delimiter = ',', default_value = "0,1,2", value_parser = whole_number::<u64>)]
     seeds: Vec<u64>,
     /// Directory of all runs; finished runs in it are not trained again
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Print JSON instead of a table
     #[arg(long)]
@@ -68,7 +70,11 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     if failures.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    problem!("failed: {}", failures.join("; "));
+    problem!(
+        "error: {} failed: {}",
+        count(failures.len(), "run"),
+        failures.join("; ")
+    );
     Ok(ExitCode::FAILURE)
 }
 

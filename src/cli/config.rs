@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use toml::{Table, Value};
 
-use super::hints::usage;
+use super::hints::{usage, usage_with_hint};
 use super::print_out;
 use super::terminal::{self, wrapped};
 use sedet_core::config::reference::{
@@ -133,7 +133,10 @@ fn list(args: &ListArgs) -> anyhow::Result<String> {
                     Some(elsewhere) => format!(" (did you mean '{elsewhere}'?)"),
                     None => did_you_mean(wanted, &known),
                 };
-                usage(format!("unknown key '{wanted}'{suggestion}"))
+                usage_with_hint(
+                    format!("unknown key '{wanted}'{suggestion}"),
+                    "`sedet config list` lists all keys",
+                )
             }
         });
     }

@@ -1,5 +1,6 @@
 //! The environment variables that sedet and its libraries read.
 
+use super::terminal::wrapped;
 use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
 
 /// Name and meaning of each variable.
@@ -32,12 +33,13 @@ pub(super) const VARIABLES: [(&str, &str); 8] = [
     ("DISPLAY", "Display of the viewer; also WAYLAND_DISPLAY"),
 ];
 
-/// Formats one line per variable.
-pub(super) fn table() -> String {
-    let width = VARIABLES.iter().map(|(name, _)| name.len()).max();
-    let width = width.unwrap_or(0);
-    let lines = VARIABLES
-        .iter()
-        .map(|(name, meaning)| format!("  {name:<width$}  {meaning}"));
+/// Formats the variables with their meanings in a second column, in lines of at most this width.
+pub(super) fn table(width: usize) -> String {
+    let names = VARIABLES.iter().map(|(name, _)| name.len()).max();
+    let names = names.unwrap_or(0);
+    let lines = VARIABLES.iter().map(|(name, meaning)| {
+        let meaning = wrapped(meaning, names + 4, width);
+        format!("  {name:<names$}  {}", meaning.trim())
+    });
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
-use super::hints::usage;
+use super::hints::{usage, usage_with_hint};
 use super::report::{report_skipped, with_bar};
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, print_out, problem, status};
@@ -31,7 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   sedet eval --checkpoint best.safetensors --dataset photos/ --output results/
   sedet eval --results detections.json --annotations instances_val2017.json
-  sedet eval --checkpoint seresnet50.pth --dataset imagenet --data-dir /data --ten-crop";
+  sedet eval --checkpoint seresnet50.pth --dataset imagenet --ten-crop";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -50,7 +50,7 @@ pub(super) struct EvalArgs {
     #[arg(long, required_unless_present = "results")]
     dataset: Option<String>,
     /// Directory of the named datasets [default: $SEDET_DATA]
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Split: val, train or, where it exists, test
     #[arg(long, default_value_t = Split::Val)]
@@ -63,7 +63,7 @@ pub(super) struct EvalArgs {
     annotations: Option<PathBuf>,
     /// Directory for metrics.json and figures; for detectors also detections.json, confusion.csv and
     /// boxes.csv (every box with its match)
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long)]
@@ -93,6 +93,8 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     }
     let (truth, rows) = match (&args.results, &args.annotations) {
         (Some(results), Some(annotations)) => {
+            check_is_file("--results", results)?;
+            check_is_file("--annotations", annotations)?;
             (GroundTruth::from_file(annotations)?, read_results(results)?)
         }
         _ => detect(&args)?,
@@ -118,6 +120,17 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         explain(&truth, &rows, args.results.is_some());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a directory where a file is required.
+fn check_is_file(option: &str, path: &Path) -> anyhow::Result<()> {
+    if path.is_dir() {
+        return Err(usage_with_hint(
+            format!("{option} {}: a directory, not a file", path.display()),
+            "name the JSON file; the dataset of a directory is evaluated with --checkpoint and --dataset",
+        ));
+    }
+    Ok(())
 }
 
 /// Writes and prints the metrics.

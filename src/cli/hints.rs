@@ -198,6 +198,7 @@ fn training(error: &TrainError<ModelError>) -> Option<String> {
 fn ablation(error: &AblationError) -> Option<String> {
     match error {
         AblationError::NoSeeds => Some("list at least one, such as --seeds 0,1,2".to_string()),
+        AblationError::Twice { .. } => Some("list each value and each seed once".to_string()),
         AblationError::OtherOptions { .. } => Some("choose another --output".to_string()),
         AblationError::Dataset(inner) => hint_of(inner),
         AblationError::Recipe(inner) => run(inner),
@@ -411,7 +412,9 @@ fn data_hint(error: &DataError) -> Option<String> {
 
 fn layout_hint(error: &LayoutError) -> Option<String> {
     Some(match error {
-        LayoutError::Ambiguous { .. } => "keep one of these files, or give one of them as the dataset".into(),
+        LayoutError::Ambiguous { .. } => {
+            "keep one of these files, give one of them as the dataset, or join several in a list: a.json,b.json".into()
+        }
         LayoutError::Foreign { instead, .. } => (*instead).to_owned(),
         LayoutError::NoClassNames { .. } => {
             "write a data.yaml with a line such as `names: [cat, dog]`, in the order of the class numbers".into()
@@ -451,6 +454,10 @@ fn fetch_hint(error: &FetchError) -> Option<String> {
                 disk.into()
             })
         }
+        FetchError::Archive { .. } => {
+            Some("run the command again, without --mirror if it was given".into())
+        }
+        FetchError::OtherDataset { .. } => Some("choose another --data-dir".into()),
         _ => None,
     }
 }
@@ -564,7 +571,9 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
     }
     if let Some(error) = cause.downcast_ref::<AblationError>() {
         return match error {
-            AblationError::NoSeeds => true,
+            AblationError::NoSeeds | AblationError::Twice { .. } | AblationError::Fixed { .. } => {
+                true
+            }
             AblationError::Dataset(inner) => is_usage(inner),
             AblationError::Recipe(inner) => is_usage(inner.as_ref()),
             _ => false,
@@ -576,6 +585,12 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
     if let Some(error) = cause.downcast_ref::<FetchError>() {
         return matches!(error, FetchError::UnknownPart { .. });
     }
+    if let Some(error) = cause.downcast_ref::<DeviceError>() {
+        return matches!(
+            error,
+            DeviceError::NotCompiledIn { .. } | DeviceError::NoSuchCard { .. }
+        );
+    }
     cause.is::<ZooError>() || cause.is::<SelectionError>() || cause.is::<TooSmall>()
 }
 
@@ -584,6 +599,7 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+    use sedet_core::device::Backend;
     use sedet_data::boxes::ImageSize;
 
     #[test]
@@ -613,6 +629,21 @@ mod tests {
             (unknown().into(), true),
             (RunError::from(unknown()).into(), true),
             (RegistryError::unknown("no/such/path").into(), false),
+            (
+                DeviceError::NotCompiledIn {
+                    backend: Backend::Cuda,
+                }
+                .into(),
+                true,
+            ),
+            (
+                DeviceError::Broken {
+                    name: "wgpu".into(),
+                    reason: "0 instead of 1".into(),
+                }
+                .into(),
+                false,
+            ),
             (anyhow::anyhow!("disk on fire"), false),
         ] {
             let found = exit_code(&error) == ExitCode::from(USAGE);

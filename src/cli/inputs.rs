@@ -6,24 +6,31 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::hints::{advise, usage_with_hint};
-use sedet_data::loading::decode::{IMAGE_EXTENSIONS, has_image_extension};
+use super::hints::{advise, usage, usage_with_hint};
+use sedet_data::loading::decode::{
+    IMAGE_EXTENSIONS, has_image_extension, has_unsupported_image_extension, unsupported_images,
+};
 
 /// The input that stands for paths on stdin.
 const STDIN: &str = "-";
 /// Marks a file with one path per line.
 const LIST_MARK: char = '@';
 
-/// Returns files as given, the images of directories, the matches of patterns and the entries of lists; sorted,
-/// without duplicates.
+/// The images that inputs stand for.
+#[derive(Debug)]
+pub(super) struct InputImages {
+    /// The files, sorted, without duplicates.
+    pub(super) files: Vec<PathBuf>,
+    /// The images in directories that are not used because of their formats, in words.
+    pub(super) unsupported: Option<String>,
+}
+
+/// Returns files as given, the images of directories, the matches of patterns and the entries of lists.
 ///
 /// # Errors
 /// An input that does not exist, matches nothing or contains no image; the message names it.
-pub(super) fn find_images(inputs: &[String], recursive: bool) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Found {
-        files: Vec::new(),
-        recursive,
-    };
+pub(super) fn find_images(inputs: &[String], recursive: bool) -> anyhow::Result<InputImages> {
+    let mut found = Found::new(recursive);
     for input in inputs {
         if input == STDIN {
             found.add_list(std::io::stdin().lock(), "stdin")?;
@@ -34,17 +41,32 @@ pub(super) fn find_images(inputs: &[String], recursive: bool) -> anyhow::Result<
             found.add(input)?;
         }
     }
-    found.files.sort();
-    found.files.dedup();
-    Ok(found.files)
+    for files in [&mut found.files, &mut found.unsupported] {
+        files.sort();
+        files.dedup();
+    }
+    Ok(InputImages {
+        unsupported: unsupported_images(found.unsupported.iter().map(PathBuf::as_path)),
+        files: found.files,
+    })
 }
 
 struct Found {
     files: Vec<PathBuf>,
+    /// Images in directories whose formats are not decoded.
+    unsupported: Vec<PathBuf>,
     recursive: bool,
 }
 
 impl Found {
+    fn new(recursive: bool) -> Self {
+        Self {
+            files: Vec::new(),
+            unsupported: Vec::new(),
+            recursive,
+        }
+    }
+
     /// Adds the images of one input other than a list.
     fn add(&mut self, input: &str) -> anyhow::Result<()> {
         let path = Path::new(input);
@@ -66,7 +88,9 @@ impl Found {
             }
             self.files.push(path.to_path_buf());
         } else if input.contains(['*', '?', '[']) {
-            for found in glob::glob(input).with_context(|| input.to_string())? {
+            let matches = glob::glob(input)
+                .map_err(|error| usage(format!("{input}: not a valid pattern: {}", error.msg)))?;
+            for found in matches {
                 let found = found?;
                 if !found.is_dir() {
                     self.files.push(found);
@@ -94,6 +118,8 @@ impl Found {
                 self.add_directory(&path)?;
             } else if has_image_extension(&path) && !path.is_dir() {
                 self.files.push(path);
+            } else if has_unsupported_image_extension(&path) && !path.is_dir() {
+                self.unsupported.push(path);
             }
         }
         Ok(())
@@ -120,16 +146,20 @@ impl Found {
 
 /// Returns the error about a directory without images. The hint depends on whether its subdirectories have some.
 fn no_images(directory: &Path, recursive: bool) -> anyhow::Error {
+    let mut below = Found::new(true);
+    let is_listed = below.add_directory(directory).is_ok();
+    let unsupported = below.unsupported.iter().map(PathBuf::as_path);
+    let here = unsupported.filter(|path| recursive || path.parent() == Some(directory));
+    let instead = match unsupported_images(here) {
+        Some(images) => format!(", but {images}"),
+        None => String::new(),
+    };
     let error = format!(
-        "{}: no images in this directory ({})",
+        "{}: no images in this directory ({}){instead}",
         directory.display(),
         IMAGE_EXTENSIONS.join(", ")
     );
-    let mut below = Found {
-        files: Vec::new(),
-        recursive: true,
-    };
-    if !recursive && below.add_directory(directory).is_ok() && !below.files.is_empty() {
+    if !recursive && is_listed && !below.files.is_empty() {
         advise(
             error,
             format!(
@@ -161,7 +191,42 @@ mod tests {
     fn names(directory: &Path, inputs: &[String], recursive: bool) -> Vec<String> {
         let found = find_images(inputs, recursive).unwrap();
         let relative = |path: &PathBuf| path.strip_prefix(directory).unwrap().display().to_string();
-        found.iter().map(relative).collect()
+        found.files.iter().map(relative).collect()
+    }
+
+    #[test]
+    fn images_of_unsupported_formats_are_counted() {
+        let tree = tree(&["a.jpg", "b.avif", "x/c.jp2", "x/d.HEIC", "y/notes.txt"]);
+        let at = |name: &str| tree.path().join(name).display().to_string();
+        let unsupported = |names: &[&str], recursive| {
+            let inputs: Vec<String> = names.iter().map(|name| at(name)).collect();
+            find_images(&inputs, recursive).map(|found| found.unsupported)
+        };
+        assert_eq!(
+            unsupported(&["", "."], false).unwrap().as_deref(),
+            Some("1 image in a format that is not supported (.avif: 1)")
+        );
+        assert_eq!(
+            unsupported(&[""], true).unwrap().as_deref(),
+            Some("3 images in formats that are not supported (.avif: 1, .heic: 1, .jp2: 1)")
+        );
+        assert_eq!(unsupported(&["a.jpg"], false).unwrap(), None);
+        let error = unsupported(&["x"], false).unwrap_err().to_string();
+        assert!(
+            error.ends_with("but 2 images in formats that are not supported (.heic: 1, .jp2: 1)"),
+            "{error}"
+        );
+        let error = unsupported(&["y"], false).unwrap_err().to_string();
+        assert!(error.ends_with("pam)"), "{error}");
+    }
+
+    #[test]
+    fn an_invalid_pattern_is_wrong_usage() {
+        let error = find_images(&["photos/[".into()], false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "photos/[: not a valid pattern: invalid range pattern"
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct ManArgs {
     /// Directory for sedet.1 and one page per subcommand; pages of the same name are replaced
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     output: PathBuf,
 }
 

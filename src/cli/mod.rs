@@ -28,7 +28,10 @@ mod version;
 mod view;
 mod weights;
 
+use std::fmt;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -74,7 +77,7 @@ fn long_footer() -> String {
         .map_or(EXAMPLES, |(first, _)| first);
     format!(
         "{examples}\n\nEnvironment variables:\n{}",
-        environment::table()
+        environment::table(terminal::DEFAULT_WIDTH)
     )
 }
 
@@ -89,7 +92,7 @@ struct GlobalArgs {
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     verbose: bool,
     /// Number of CPU threads that compute [default: one per core]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, global = true, value_name = "N", value_parser = whole_number_within(1..=1024_u16))]
     threads: Option<u16>,
 }
 
@@ -135,7 +138,7 @@ enum Command {
     Weights(weights::WeightsArgs),
     /// Download, check, convert, split and inspect datasets
     Data(data::DataArgs),
-    /// List models with parameters and MACs, or the layers of one
+    /// List models with parameters and multiply-accumulate operations (MACs), or the layers of one
     Models(models::ModelsArgs),
     /// List the keys of recipes, or print a recipe as a file to start from
     Config(config::ConfigArgs),
@@ -222,6 +225,10 @@ fn plain(message: &str) -> String {
         .replace("No such file or directory (os error 2)", "file not found")
         .replace("cannot be read: file not found", "file not found")
         .replace(
+            "not written: file not found",
+            "not written: its directory does not exist",
+        )
+        .replace(
             "Not a directory (os error 20)",
             "a part of the path is a file",
         )
@@ -231,7 +238,7 @@ fn plain(message: &str) -> String {
 }
 
 /// Quotes an argument of a command that is shown to be copied, if a shell would split or expand it.
-fn quoted(argument: impl std::fmt::Display) -> String {
+fn quoted(argument: impl fmt::Display) -> String {
     let text = argument.to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "-_./+:,@%=\\".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -242,9 +249,30 @@ fn quoted(argument: impl std::fmt::Display) -> String {
 }
 
 /// Parses the value of an option that is a whole number.
-fn whole_number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+fn whole_number<N: FromStr>(text: &str) -> Result<N, String> {
     text.parse()
         .map_err(|_| "expected a whole number".to_string())
+}
+
+/// Parses the value of an option that is a whole number within limits.
+fn whole_number_within<N>(limits: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone
+where
+    N: FromStr + PartialOrd + fmt::Display + Clone,
+{
+    move |text| {
+        let number = text.parse::<N>().ok();
+        number
+            .filter(|number| limits.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = (limits.start(), limits.end());
+                format!("expected a whole number from {least} to {most}")
+            })
+    }
+}
+
+/// Parses the value of an option that is a number.
+fn number<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| "expected a number".to_string())
 }
 
 /// Returns whether the reader of the output is gone, as in `sedet ... | head`, which is not a failure.
@@ -320,6 +348,23 @@ mod tests {
             ("", "''"),
         ] {
             assert_eq!(quoted(argument), expected);
+        }
+    }
+
+    #[test]
+    fn causes_of_the_operating_system_are_in_plain_words() {
+        let missing = std::fs::read("no/such/file").unwrap_err();
+        for (message, expected) in [
+            (
+                format!("a.pth: cannot be read: {missing}"),
+                "a.pth: file not found",
+            ),
+            (
+                format!("b/c.st: checkpoint not written: {missing}"),
+                "b/c.st: checkpoint not written: its directory does not exist",
+            ),
+        ] {
+            assert_eq!(plain(&message), expected);
         }
     }
 

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::print_out;
 use super::terminal::{fitted, width, wrapped};
+use super::{print_out, whole_number_within};
 use crate::cli::status;
 use sedet_core::backbones::summary::{LayerSummary, Summary, TooSmall};
 use sedet_core::backbones::zoo::{self, PublishedNetwork};
@@ -27,10 +27,10 @@ pub(super) struct ModelsArgs {
     /// Model whose layers to list [default: list all models]
     name: Option<String>,
     /// Side of the square input in pixels [default: the published size]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole_number_within(1..=u16::MAX))]
     size: Option<u16>,
     /// Number of classes [default: the published number]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = whole_number_within(1..=1_000_000_u32))]
     classes: Option<u32>,
     /// Print JSON instead of a table
     #[arg(long)]

@@ -10,11 +10,11 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::hints::{usage, usage_with_hint};
-use super::inputs::find_images;
+use super::inputs::{InputImages, find_images};
 use super::named::USUAL_DETECTOR;
 use super::progress::{Meter, Unit};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, ImageFormat, print_out, problem, quoted, status};
+use super::{DeviceArgs, ImageFormat, number, print_out, problem, quoted, status, whole_number};
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
 use sedet_core::render::save_boxes;
 use sedet_core::report::{drawn_detections, unique_name, write_text};
@@ -46,17 +46,17 @@ pub(super) struct PredictArgs {
     #[arg(long, short)]
     recursive: bool,
     /// Directory for predictions.json and, with a detector, the annotated images
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Detectors: format of the annotated images; SVG keeps boxes and labels as vector graphics
     /// [default: png]
     #[arg(long, value_enum, value_name = "FORMAT", requires = "output")]
     image_format: Option<ImageFormat>,
     /// Detectors: minimum score of reported detections [default: 0.5]
-    #[arg(long)]
+    #[arg(long, value_parser = number::<f32>)]
     score: Option<f32>,
     /// Classifiers: number of top classes to report [default: 5]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = whole_number::<usize>)]
     top: Option<usize>,
     /// Print predictions as JSON
     #[arg(long)]
@@ -71,13 +71,21 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     let Some(checkpoint) = &args.checkpoint else {
         return Err(no_model(&args.inputs));
     };
-    let files = find_images(&args.inputs, args.recursive)?;
+    let InputImages { files, unsupported } = find_images(&args.inputs, args.recursive)?;
+    if let Some(images) = unsupported {
+        problem!("warning: skipped {images}");
+    }
     let device = args.device.resolve()?;
     let weights = args.foreign.load(checkpoint)?;
     check_options(&args, checkpoint, weights.spec.task())?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
     if let Some(output) = &args.output {
         create_directory(output).with_context(|| output.display().to_string())?;
+        // No image that is read is an SVG.
+        let format = args.image_format.unwrap_or_default();
+        if model.task() == Task::Detection && !matches!(format, ImageFormat::Svg) {
+            check_output(output, &files)?;
+        }
     }
     let mut report: Box<dyn Report> = match model.task() {
         Task::Detection => Box::new(Detections::new(&args, &model)?),
@@ -164,6 +172,30 @@ fn check_options(args: &PredictArgs, checkpoint: &Path, task: Task) -> anyhow::R
             "--score {score}: a value from 0 to 1 is required"
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Refuses an output directory whose images annotated ones would replace.
+fn check_output(output: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
+    let output = output
+        .canonicalize()
+        .with_context(|| output.display().to_string())?;
+    let is_within = |file: &&PathBuf| {
+        let directory = file.parent().map(|directory| match directory {
+            current if current.as_os_str().is_empty() => Path::new("."),
+            other => other,
+        });
+        directory.is_some_and(|directory| directory.canonicalize().is_ok_and(|d| d == output))
+    };
+    match files.iter().find(is_within) {
+        Some(file) => Err(usage_with_hint(
+            format!(
+                "--output: {} is in this directory, and annotated images could replace it",
+                file.display()
+            ),
+            "choose another --output",
+        )),
+        None => Ok(()),
     }
 }
 

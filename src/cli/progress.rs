@@ -338,7 +338,11 @@ impl Observer for ConsoleProgress {
                 self.end();
                 status!("{notice}");
             }
-            Notice::SettingWarning(_) | Notice::Recovered { .. } => {
+            Notice::SettingWarning(_)
+            | Notice::OtherShapes { .. }
+            | Notice::LowAnchorRecall { .. }
+            | Notice::UnverifiedDataset { .. }
+            | Notice::Recovered { .. } => {
                 self.end();
                 problem!("{notice}");
             }

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use sedet_data::eval::table::{Side, aligned};
 
 /// The width of a small terminal, and of output that is not a terminal.
-const DEFAULT_WIDTH: usize = 80;
+pub(super) const DEFAULT_WIDTH: usize = 80;
 /// The indentation of a row that continues below its first cell.
 const INDENT: &str = "  ";
 

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde_json::json;
+
+use super::console::shows_status;
 use super::progress::ConsoleProgress;
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, problem, quoted, status, stop_on_ctrl_c, whole_number};
+use super::{DeviceArgs, number, print_out, problem, quoted, status, stop_on_ctrl_c, whole_number};
 use sedet_core::report::Evaluation;
 use sedet_core::train::engine::Outcome;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
@@ -33,7 +36,7 @@ pub(super) struct TrainArgs {
     #[arg(long, value_parser = whole_number::<u64>)]
     seed: Option<u64>,
     /// Directory of the run [default: runs/DATASET]
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Continue a run: its directory or its checkpoints/last.safetensors; --dataset or --data-dir name
     /// the same dataset where it has moved
@@ -50,7 +53,7 @@ pub(super) struct TrainArgs {
 #[command(next_help_heading = "Recipe")]
 pub(super) struct RecipeArgs {
     /// Directory of the named datasets [default: $SEDET_DATA]
-    #[arg(long, help_heading = None::<&str>)]
+    #[arg(long, value_name = "DIR", help_heading = None::<&str>)]
     data_dir: Option<PathBuf>,
     /// Recipe name or TOML file [default: chosen by the dataset]
     #[arg(long)]
@@ -67,7 +70,7 @@ pub(super) struct RecipeArgs {
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Learning rate, used as given (no batch-size scaling)
-    #[arg(long)]
+    #[arg(long, value_parser = number::<f64>)]
     lr: Option<f64>,
     /// Images per batch [default: the recipe's]
     #[arg(long, value_parser = whole_number::<usize>)]
@@ -142,6 +145,10 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
         status!("resume with: {resume}");
     }
     match &report.result {
+        Some(result) if !shows_status() => {
+            print_out(&result_line(&report, result))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(result) => {
             print_out(&result.evaluation.to_text())?;
             status!("\n{}", next_steps(&report, result));
@@ -156,6 +163,23 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Formats the result as one line of JSON, for programs that read the output of `--quiet`.
+fn result_line(report: &TrainReport, result: &RunResult) -> String {
+    let metrics: serde_json::Map<String, serde_json::Value> = result
+        .evaluation
+        .metrics()
+        .into_iter()
+        .map(|(name, value)| (name.to_string(), json!(value)))
+        .collect();
+    json!({
+        "run": report.run.path,
+        "checkpoint": report.run.best_checkpoint(),
+        "seconds": result.seconds,
+        "metrics": metrics,
+    })
+    .to_string()
 }
 
 /// Formats where the results are and the commands that use them.

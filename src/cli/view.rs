@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 
 use super::DeviceArgs;
 use super::hints::advise;
 use super::named::path_or_named;
 use sedet_core::weights::named::NamedWeights;
 use sedet_data::annotations::layout::Split;
+use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_viewer::{Opening, RendererChoice};
 
 const EXAMPLES: &str = "\
@@ -27,8 +28,8 @@ pub(super) struct ViewArgs {
     /// Dataset to show: a name or a directory (see `sedet train --help`)
     #[arg(long)]
     dataset: Option<String>,
-    /// Directory that holds the named datasets [default: $SEDET_DATA]
-    #[arg(long)]
+    /// Directory of the named datasets [default: $SEDET_DATA]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Split to show: train, val or test [default: val]
     #[arg(long)]
@@ -54,8 +55,12 @@ pub(super) struct ViewArgs {
 const DISPLAYS: [&str; 3] = ["DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"];
 
 pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
+    check_paths(&args)?;
     #[cfg(all(unix, not(target_os = "macos")))]
-    if DISPLAYS.iter().all(|name| std::env::var_os(name).is_none()) {
+    if DISPLAYS
+        .iter()
+        .all(|name| std::env::var_os(name).is_none_or(|value| value.is_empty()))
+    {
         return Err(advise(
             "no display for the viewer's window (DISPLAY and WAYLAND_DISPLAY are not set)",
             "sedet predict, eval and excite write the same figures without a display",
@@ -80,7 +85,42 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
         compare: named(args.compare)?,
         results: args.results,
     };
-    sedet_viewer::run(opening, device.device, args.renderer)
-        .map_err(|error| anyhow!("the viewer's window cannot be opened: {error}"))?;
+    sedet_viewer::run(opening, device.device, args.renderer).map_err(|error| {
+        let reason = without_source_location(&error.to_string());
+        anyhow!("the viewer's window cannot be opened: {reason}")
+    })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks what is named before a window opens.
+fn check_paths(args: &ViewArgs) -> anyhow::Result<()> {
+    let paths = args.path.iter().chain(&args.dataset);
+    for name in paths.filter(|name| !Path::new(name).exists()) {
+        AnyDatasetName::parse(name)?;
+    }
+    if let Some(results) = &args.results {
+        std::fs::metadata(results).with_context(|| results.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Returns the reason in a message of winit, which names the place in its source code:
+/// `winit EventLoopError: os error at /.../mod.rs:765: no display`.
+fn without_source_location(message: &str) -> String {
+    let reason = message
+        .split_once("os error at ")
+        .and_then(|(_, rest)| rest.split_once(": "));
+    reason.map_or(message, |(_, reason)| reason).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_why_no_window_opens_has_no_source_location() {
+        let message = "winit EventLoopError: os error at /a/winit/src/mod.rs:765: no display";
+        assert_eq!(without_source_location(message), "no display");
+        assert_eq!(without_source_location("no OpenGL"), "no OpenGL");
+    }
 }

@@ -47,7 +47,7 @@ enum WeightsCommand {
 const IMPORT_EXAMPLES: &str = "\
 Examples:
   sedet weights import seresnet50.pth --output seresnet50.safetensors
-  sedet weights import model.pth --layout timm --strict --output model.safetensors";
+  sedet weights import model.pth --layout timm --strict --output m.safetensors";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = IMPORT_EXAMPLES)]
@@ -158,7 +158,7 @@ struct InspectArgs {
 
 const EXPORT_EXAMPLES: &str = "\
 Examples:
-  sedet weights export best.safetensors --format onnx --output detector.onnx
+  sedet weights export runs/photos --format onnx --output detector.onnx
   sedet weights export best.safetensors --format onnx --raw --output boxes-and-scores.onnx
   sedet weights export best.safetensors --format torchvision --precision f16 --output half.safetensors";
 
@@ -222,7 +222,23 @@ pub(super) fn run(args: WeightsArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Refuses an output that is the file itself: what the new file does not have would be lost.
+fn check_output(file: &Path, output: &Path) -> anyhow::Result<()> {
+    let is_same = match (file.canonicalize(), output.canonicalize()) {
+        (Ok(file), Ok(output)) => file == output,
+        _ => false,
+    };
+    if is_same {
+        return Err(usage_with_hint(
+            format!("--output: {} is the file that is read", output.display()),
+            "choose another --output",
+        ));
+    }
+    Ok(())
+}
+
 fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
+    check_output(&args.file, &args.output)?;
     let mut loaded = args.foreign.load(&args.file)?;
     let Some(found) = &loaded.report else {
         bail!("{}: is already a sedet checkpoint", args.file.display());
@@ -246,6 +262,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    check_output(&args.file, &args.output)?;
     if args.raw && args.format != Format::Onnx {
         return Err(usage_with_hint(
             "--raw applies to ONNX models",

@@ -355,7 +355,11 @@ fn computes(device: &Device) -> Result<(), String> {
     if product == [19.0, 22.0, 43.0, 50.0] {
         Ok(())
     } else {
-        Err(format!("a matrix product is {product:?}"))
+        let numbers: Vec<String> = product.iter().map(ToString::to_string).collect();
+        let numbers = numbers.join(", ");
+        Err(format!(
+            "a matrix product is {numbers} instead of 19, 22, 43, 50"
+        ))
     }
 }
 

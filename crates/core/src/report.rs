@@ -37,6 +37,22 @@ impl Evaluation {
         }
     }
 
+    /// Returns the main metrics by name; none for a metric without objects.
+    pub fn metrics(&self) -> Vec<(&'static str, Option<f64>)> {
+        match self {
+            Self::Detection(found) => {
+                let named = found.metrics.named().into_iter();
+                let defined = |(name, value)| (name, (value >= 0.0).then_some(value));
+                named.map(defined).collect()
+            }
+            Self::Classification(found) => vec![
+                ("top1", Some(found.top1)),
+                ("top5", Some(found.top5)),
+                ("loss", Some(found.loss)),
+            ],
+        }
+    }
+
     /// Formats the metrics as JSON.
     pub fn to_json(&self) -> String {
         match self {

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use crate::cli::hints::advise;
 use crate::cli::progress::{Meter, Unit};
-use crate::cli::status;
+use crate::cli::{status, whole_number};
 use sedet_data::shapes::{ShapesConfig, write_dataset};
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\
 Examples:
   sedet data shapes --output scenes/
-  sedet data shapes --output scenes/ --train-images 50 --val-images 10 --seed 1";
+  sedet data shapes --output scenes/ --train-images 50 --val-images 10";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -21,16 +21,32 @@ pub(super) struct ShapesArgs {
     #[arg(long)]
     output: PathBuf,
     /// Number of training scenes
-    #[arg(long, default_value_t = ShapesConfig::default().train_images)]
+    #[arg(
+        long,
+        default_value_t = ShapesConfig::default().train_images,
+        value_parser = whole_number::<usize>
+    )]
     train_images: usize,
     /// Number of validation scenes
-    #[arg(long, default_value_t = ShapesConfig::default().val_images)]
+    #[arg(
+        long,
+        default_value_t = ShapesConfig::default().val_images,
+        value_parser = whole_number::<usize>
+    )]
     val_images: usize,
     /// Longer side of an image in pixels
-    #[arg(long, default_value_t = ShapesConfig::default().long_side)]
+    #[arg(
+        long,
+        default_value_t = ShapesConfig::default().long_side,
+        value_parser = whole_number::<u32>
+    )]
     long_side: u32,
     /// Random seed
-    #[arg(long, default_value_t = ShapesConfig::default().seed)]
+    #[arg(
+        long,
+        default_value_t = ShapesConfig::default().seed,
+        value_parser = whole_number::<u64>
+    )]
     seed: u64,
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::print_kind;
 use crate::cli::terminal::{fitted, width};
 use crate::cli::{ImageFormat, print_out};
-use crate::cli::{problem, status};
+use crate::cli::{problem, status, whole_number, whole_number_within};
 use sedet_core::config::{DetectionConfig, Recipe as _, recipe_for};
 use sedet_core::render::{DrawnBox, save_boxes};
 use sedet_core::train::fit::fit_to_boxes;
@@ -35,10 +35,10 @@ pub(super) struct ShowArgs {
     #[arg(long)]
     output: PathBuf,
     /// Number of images
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 12, value_parser = whole_number_within(1..=u32::MAX))]
     count: u32,
     /// Epoch to show (order and augmentation depend on it)
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole_number::<u64>)]
     epoch: u64,
     /// Recipe name or TOML file [default: by dataset]
     #[arg(long)]
@@ -47,7 +47,7 @@ pub(super) struct ShowArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Seed of order and augmentation [default: the recipe's]
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<u64>)]
     seed: Option<u64>,
     /// Split to show: train, val or test
     #[arg(long, default_value_t = Split::Train)]

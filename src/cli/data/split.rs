@@ -10,7 +10,7 @@ use super::dataset_argument;
 use crate::cli::hints::{advise, usage};
 use crate::cli::print_out;
 use crate::cli::report::with_bar;
-use crate::cli::{problem, status};
+use crate::cli::{problem, status, whole_number};
 use sedet_data::annotations::AnnotationStore;
 use sedet_data::annotations::coco::read_coco;
 use sedet_data::annotations::format::{DatasetFiles, SplitAnnotations};
@@ -38,7 +38,7 @@ pub(super) struct SplitArgs {
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     test: f64,
     /// Random seed
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole_number::<u64>)]
     seed: u64,
     /// Output directory, outside of the source; must be empty or not exist
     #[arg(long)]

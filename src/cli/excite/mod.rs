@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use clap::ArgGroup;
 use serde_json::json;
 
 use super::hints::usage;
 use super::report::with_bar;
 use super::terminal::{fitted, width};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, status};
+use super::{DeviceArgs, print_out, status, whole_number};
 use sedet_core::excitation::selection::{
     DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
 };
@@ -31,28 +32,42 @@ Examples:
   sedet excite --checkpoint best.safetensors --dataset shapes --output gates/
   sedet excite --checkpoint best.safetensors --image photo.jpg --output gates/";
 
+/// The usual line would not fit a small terminal.
+const USAGE: &str = "sedet excite [OPTIONS] --checkpoint <FILE> --output <DIR>
+                    <--dataset <DATASET>|--image <FILE>>";
+
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    group = ArgGroup::new("subject").required(true),
+    override_usage = USAGE
+)]
 pub(super) struct ExciteArgs {
     /// Model: a sedet checkpoint of a classifier or a detector, a run, a third-party file, or the name of
     /// published weights (see `sedet weights list`)
     #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: PathBuf,
-    /// Dataset to analyze
-    #[arg(long, required_unless_present = "image", conflicts_with = "image")]
+    /// Dataset to analyze (see `sedet train --help`)
+    #[arg(long, group = "subject")]
     dataset: Option<String>,
     /// Single image to analyze: its gates and the feature maps of the most active channels
     #[arg(
         long,
         value_name = "FILE",
+        group = "subject",
         conflicts_with_all = ["data_dir", "split", "classes", "channels", "limit"]
     )]
     image: Option<PathBuf>,
     /// With --image: most active channels to show per block [default: 8]
-    #[arg(long, value_name = "K", conflicts_with = "dataset")]
+    #[arg(
+        long,
+        value_name = "K",
+        conflicts_with = "dataset",
+        value_parser = whole_number::<usize>
+    )]
     top: Option<usize>,
     /// Directory of the named datasets [default: $SEDET_DATA]
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Split: val, train or, where it exists, test
     #[arg(long, default_value_t = Split::Val)]
@@ -64,14 +79,14 @@ pub(super) struct ExciteArgs {
     #[arg(long, value_delimiter = ',', value_name = "SE_2_3,...")]
     blocks: Vec<String>,
     /// Channels per block in the figures, evenly spaced
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole_number::<usize>)]
     channels: usize,
     /// Number of images, evenly spaced in the split [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number::<usize>)]
     limit: Option<usize>,
     /// Directory for excitation.safetensors, statistics.csv, summary.json and the figures; with --image
     /// for gates.csv and the figures
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Print summary.json, or with --image the gates as JSON, instead of a table
     #[arg(long)]

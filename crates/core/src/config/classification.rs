@@ -51,12 +51,12 @@ pub struct ClassifierSection {
     /// Multiplies the backbone's channels.
     #[serde(default = "published_width")]
     pub width: f64,
-    /// Overrides of the SE units, such as `se.squeeze = "max"`; any field of
+    /// Overrides of the SE units, such as `model.se.squeeze = "max"`. Any field of
     /// [`SeConfig`](sedet_nn::nn::se::SeConfig).
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     #[schemars(!default, !skip_serializing_if, with = "sedet_nn::nn::se::SeConfig")]
     pub se: Table,
-    /// Overrides of the classifier, such as `overrides.head.dropout = 0.2`; any field of its
+    /// Overrides of the classifier, such as `model.overrides.head.dropout = 0.2`; any field of its
     /// configuration in a checkpoint.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     #[schemars(!default, !skip_serializing_if, with = "ClassifierConfig")]

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::reference::{KeyDefault, KeyReference, key_reference, table_reference};
+use super::reference::{KeyDefault, KeyOrder, KeyReference, key_reference, table_reference};
 use super::{ConfigError, Recipe};
 
-/// The width of a comment in columns.
-const WIDTH: usize = 90;
+/// The width of a line in columns.
+const WIDTH: usize = 80;
 
 /// Formats a configuration as TOML with a comment for every key. Keys that are not set follow their table, in comments.
 ///
 /// # Errors
 /// A value cannot be represented in TOML.
-pub fn commented<C: Recipe>(config: &C) -> Result<String, ConfigError> {
+pub fn commented<C: Recipe + JsonSchema>(config: &C) -> Result<String, ConfigError> {
     let table = table_of(config)?;
     let writer = Writer {
         keys: key_reference()
@@ -23,6 +24,7 @@ pub fn commented<C: Recipe>(config: &C) -> Result<String, ConfigError> {
             .filter(|key| key.tasks.contains(&C::TASK))
             .collect(),
         tables: table_reference(),
+        order: KeyOrder::of_task::<C>(),
     };
     let mut text = format!("task = \"{}\"\n", C::TASK.name());
     writer.table("", &table, &mut text);
@@ -47,6 +49,7 @@ pub fn table_of<T: Serialize>(config: &T) -> Result<Table, ConfigError> {
 struct Writer {
     keys: Vec<KeyReference>,
     tables: BTreeMap<String, String>,
+    order: KeyOrder,
 }
 
 impl Writer {
@@ -63,12 +66,14 @@ impl Writer {
             }
             *text += &format!("[{}]\n", quoted_path(path));
         }
-        for (name, value) in table {
+        let mut entries: Vec<(&String, &Value)> = table.iter().collect();
+        entries.sort_by_cached_key(|(name, _)| self.order.of_path(&at(name)));
+        for &(name, value) in &entries {
             if !is_section(value) {
                 if let Some(summary) = self.summary(&at(name), table) {
                     *text += &comment(&summary);
                 }
-                *text += &format!("{} = {value}\n", quoted_path(name));
+                *text += &assignment(name, value);
             }
         }
         for entry in self.unset(path, table) {
@@ -85,7 +90,7 @@ impl Writer {
             *text += &comment(&described(entry));
             *text += &format!("# {name} = {value}\n");
         }
-        for (name, value) in table {
+        for (name, value) in entries {
             if let Value::Table(inner) = value
                 && is_section(value)
             {
@@ -168,12 +173,51 @@ fn described(entry: &KeyReference) -> String {
     }
 }
 
+/// Formats a key with its value. A list or a string that is too long for a line continues on others.
+fn assignment(name: &str, value: &Value) -> String {
+    let name = quoted_path(name);
+    let line = format!("{name} = {value}\n");
+    if line.chars().count() <= WIDTH {
+        return line;
+    }
+    match value {
+        Value::Array(items) => {
+            let items = items.iter().map(|item| format!("    {item},\n"));
+            format!("{name} = [\n{}]\n", items.collect::<String>())
+        }
+        // In a basic string of several lines, a backslash at the end of a line joins the next one to it.
+        Value::String(string) if is_plain(string) => {
+            let mut lines = format!("{name} = \"\"\"\\\n");
+            let mut line = String::from("    ");
+            for word in string.split_inclusive(' ') {
+                // The last line ends with three quotes.
+                if line.chars().count() + word.chars().count() + 3 > WIDTH {
+                    lines += &format!("{line}\\\n");
+                    line = String::from("    ");
+                }
+                line += word;
+            }
+            lines + &format!("{line}\"\"\"\n")
+        }
+        _ => line,
+    }
+}
+
+/// Returns whether a string can be divided between its words, and no character has to be escaped.
+fn is_plain(string: &str) -> bool {
+    !string.contains(['"', '\\'])
+        && !string.contains("  ")
+        && !string.starts_with(' ')
+        && !string.contains(char::is_control)
+}
+
 /// Formats text as the lines of a comment.
 fn comment(text: &str) -> String {
     let mut lines = String::new();
     let mut line = String::new();
     for word in text.split_whitespace() {
-        if !line.is_empty() && line.len() + 1 + word.len() > WIDTH {
+        // The line begins with `#`.
+        if !line.is_empty() && line.chars().count() + word.chars().count() + 2 > WIDTH {
             lines += &format!("#{line}\n");
             line.clear();
         }
@@ -206,7 +250,7 @@ mod tests {
     use super::*;
     use crate::config::{ClassificationConfig, DetectionConfig, RECIPES, Task};
 
-    fn read_back<C: Recipe + PartialEq + std::fmt::Debug>(
+    fn read_back<C: Recipe + JsonSchema + PartialEq + std::fmt::Debug>(
         recipe: &str,
         settings: &[String],
     ) -> String {
@@ -227,8 +271,11 @@ mod tests {
                 Task::Classification => read_back::<ClassificationConfig>(name, &[]),
             };
             assert!(text.contains("# Number of epochs\nepochs = "), "{text}");
-            let is_short = |line: &str| !line.starts_with('#') || line.len() < 120;
-            assert!(text.lines().all(is_short), "{text}");
+            let long: Vec<&str> = text
+                .lines()
+                .filter(|line| line.chars().count() > WIDTH)
+                .collect();
+            assert_eq!(long, [""; 0], "{name}");
         }
     }
 
@@ -249,5 +296,33 @@ mod tests {
             assert!(text.contains(expected), "no {expected:?} in {text}");
         }
         assert!(!text.contains("betas"), "{text}");
+        let place = |part: &str| {
+            text.find(part)
+                .unwrap_or_else(|| panic!("no {part} in {text}"))
+        };
+        assert!(place("\n[model]\n") < place("\n[input]\n"));
+        assert!(place("\nmin_size = ") < place("\nmax_size = "));
+        assert!(place("\nepochs = ") < place("\nlearning_rate = "));
+    }
+
+    #[test]
+    fn long_values_continue_on_other_lines() {
+        let words = "squeeze and excitation ".repeat(8);
+        let list: Vec<String> = (0..30).map(|number| format!("{number}.0")).collect();
+        let table: Table = format!(
+            "s = \"{words}\"\nquoted = '\"{words}'\nl = [{}]",
+            list.join(", ")
+        )
+        .parse()
+        .unwrap();
+        for (name, value) in &table {
+            let text = assignment(name, value);
+            let is_divided = text.lines().count() > 1;
+            assert_eq!(is_divided, name != "quoted", "{text}");
+            let fits = |line: &str| line.chars().count() <= WIDTH;
+            assert!(!is_divided || text.lines().all(fits), "{text}");
+            let read: Table = text.parse().unwrap();
+            assert_eq!(read.get(name), Some(value));
+        }
     }
 }

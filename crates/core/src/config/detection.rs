@@ -62,7 +62,7 @@ pub struct ModelConfig {
     pub width: f64,
     /// The ratio r of the SE units that the named backbone has; 16 in the paper.
     pub se_reduction: usize,
-    /// Overrides of the SE units, such as `se.squeeze = "max"`; any field of
+    /// Overrides of the SE units, such as `model.se.squeeze = "max"`. Any field of
     /// [`SeConfig`](sedet_nn::nn::se::SeConfig).
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     #[schemars(!default, !skip_serializing_if, with = "sedet_nn::nn::se::SeConfig")]
@@ -79,7 +79,7 @@ pub struct ModelConfig {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schemars(extend("default" = false))]
     pub recompute: bool,
-    /// Overrides of the detector, such as `overrides.rpn.train_limits.post_nms = 500`; any field of its
+    /// Overrides of the detector, such as `model.overrides.rpn.train_limits.post_nms = 500`; any field of its
     /// configuration in a checkpoint.
     #[serde(default)]
     #[schemars(!default, with = "FasterRcnnConfig")]
@@ -182,10 +182,21 @@ impl Recipe for DetectionConfig {
         } = self.input;
         if max_size < min_size {
             return Err(format!(
-                "input.max_size {max_size} is below input.min_size {min_size}"
+                "input.max_size {max_size} is below input.min_size {min_size}; set both"
             ));
         }
         Ok(())
+    }
+
+    /// A limit of the longer side alone lowers the length of the shorter side to the limit: the longer side of
+    /// every image then has that length.
+    fn fit_settings(&mut self, settings: &[String]) {
+        let InputConfig {
+            min_size, max_size, ..
+        } = &mut self.input;
+        if has_limit_alone(settings) && *max_size > 0 {
+            *min_size = (*min_size).min(*max_size);
+        }
     }
 
     fn training(&self) -> &EngineConfig {
@@ -204,6 +215,14 @@ impl Recipe for DetectionConfig {
         let mut warnings: Vec<String> = optimizer_warning(&self.train, settings)
             .into_iter()
             .collect();
+        let InputConfig {
+            min_size, max_size, ..
+        } = self.input;
+        if has_limit_alone(settings) && min_size == max_size {
+            warnings.push(format!(
+                "input.min_size is {min_size} as input.max_size: the longer side of every image has that length"
+            ));
+        }
         let sizes = &self.augment.min_sizes;
         let has_own_size =
             is_set(settings, "input.min_size") && !is_set(settings, "augment.min_sizes");
@@ -225,6 +244,11 @@ impl Recipe for DetectionConfig {
     fn loader(&self) -> (usize, OnBadImage) {
         (self.loader.threads, self.loader.on_bad_image)
     }
+}
+
+/// Returns whether the limit of the longer side is set, and the length of the shorter side is not.
+fn has_limit_alone(settings: &[String]) -> bool {
+    is_set(settings, "input.max_size") && !is_set(settings, "input.min_size")
 }
 
 impl DetectionConfig {
@@ -547,6 +571,38 @@ mod tests {
             "train.learning_rate=-1",
         ] {
             assert!(set(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_the_longer_side_alone_lowers_the_shorter_side() {
+        let load = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+            let config = DetectionConfig::load("fine-tune", &settings);
+            config.map(|config| {
+                let InputConfig {
+                    min_size, max_size, ..
+                } = config.input;
+                (min_size, max_size, config.warnings(&settings))
+            })
+        };
+        let (min_size, max_size, warnings) = load(&["input.max_size=600"]).unwrap();
+        assert_eq!((min_size, max_size), (600, 600));
+        assert_eq!(
+            warnings,
+            [
+                "input.min_size is 600 as input.max_size: the longer side of every image has that length"
+            ]
+        );
+        let unchanged = load(&["input.max_size=1000"]).unwrap();
+        assert_eq!(unchanged, (800, 1000, Vec::new()));
+        let contradictions: [&[&str]; 2] = [
+            &["input.min_size=1500"],
+            &["input.max_size=600", "input.min_size=700"],
+        ];
+        for contradiction in contradictions {
+            let message = load(contradiction).unwrap_err().to_string();
+            assert!(message.ends_with("; set both"), "{message}");
         }
     }
 

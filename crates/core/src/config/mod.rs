@@ -29,7 +29,7 @@ pub use recipes::{ChosenRecipe, RECIPES, default_classification, default_detecti
 
 pub use crate::spec::Task;
 
-use self::problem::Problem;
+use self::problem::{Problem, invalid_toml};
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::ZooError;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
@@ -100,7 +100,7 @@ pub struct PixelConfig {
 }
 
 /// The configuration of a training run for one task.
-pub trait Recipe: Serialize + DeserializeOwned {
+pub trait Recipe: Clone + Serialize + DeserializeOwned {
     /// The task of the recipe.
     const TASK: Task;
 
@@ -109,6 +109,9 @@ pub trait Recipe: Serialize + DeserializeOwned {
     /// # Errors
     /// A message of one line that names the field.
     fn validate(&self) -> Result<(), String>;
+
+    /// Changes values of the recipe that contradict a setting, so that a setting works alone.
+    fn fit_settings(&mut self, _settings: &[String]) {}
 
     /// Returns the settings of the training loop.
     fn training(&self) -> &EngineConfig;
@@ -159,7 +162,9 @@ pub trait Recipe: Serialize + DeserializeOwned {
             });
         }
         let read: Result<Self, toml::de::Error> = table.clone().try_into();
-        let config = read.map_err(|e| invalid_key(Problem::of(&e, &table), &origin, settings))?;
+        let mut config =
+            read.map_err(|e| invalid_key(Problem::of(&e, &table), &origin, settings))?;
+        config.fit_settings(settings);
         config.validate().map_err(|message| ConfigError::Invalid {
             origin: match settings {
                 [] => origin,
@@ -256,6 +261,31 @@ pub fn is_set(settings: &[String], key: &str) -> bool {
     keys.any(|set| is_within(set, key) || is_within(key, set))
 }
 
+/// Returns the settings whose values are not those of the configuration, each with the value that it has. Tables are
+/// not compared.
+///
+/// # Errors
+/// A value cannot be represented in TOML.
+pub(crate) fn replaced_settings<C: Recipe>(
+    before: &C,
+    after: &C,
+    settings: &[String],
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let (before, after) = (table_of(before)?, table_of(after)?);
+    let value_of = |table: &Table, key: &str| {
+        let mut keys = key.split('.').map(str::trim);
+        let first = table.get(keys.next()?)?.clone();
+        let found = keys.try_fold(first, |value, key| value.get(key).cloned())?;
+        (!found.is_table()).then_some(found)
+    };
+    let replaced = settings.iter().filter_map(|setting| {
+        let key = key_of(setting)?;
+        let (old, new) = (value_of(&before, key)?, value_of(&after, key)?);
+        (old != new).then(|| (setting.clone(), new.to_string()))
+    });
+    Ok(replaced.collect())
+}
+
 /// Returns the key of a `KEY=VALUE` setting.
 fn key_of(setting: &str) -> Option<&str> {
     setting.split_once('=').map(|(key, _)| key.trim())
@@ -300,7 +330,7 @@ fn read_recipe(name: &str) -> Result<(String, Table), ConfigError> {
     };
     let table = toml::from_str(&text).map_err(|e| ConfigError::Invalid {
         origin: origin.clone(),
-        message: e.to_string(),
+        message: invalid_toml(&e, &text),
     })?;
     Ok((origin, table))
 }

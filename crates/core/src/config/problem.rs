@@ -58,6 +58,21 @@ impl Problem {
     }
 }
 
+/// Formats an error in the syntax of TOML in one line, with its position in the text.
+pub(super) fn invalid_toml(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message();
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => {
+            let line = before.matches('\n').count() + 1;
+            let start = before.rfind('\n').map_or(0, |end| end + 1);
+            let column = before[start..].chars().count() + 1;
+            format!("line {line}, column {column}: {message}")
+        }
+        None => message.to_string(),
+    }
+}
+
 /// Returns the recipes that a key belongs to, in parentheses, if it exists under just this path but not in the
 /// recipe at hand.
 fn other_recipes(path: &str) -> Option<String> {
@@ -192,6 +207,20 @@ mod tests {
             ("dropout must be below 1", "dropout must be below 1"),
         ] {
             assert_eq!(in_words(message), expected);
+        }
+    }
+
+    #[test]
+    fn invalid_toml_is_described_in_one_line() {
+        for (text, expected) in [
+            ("hello", "line 1, column "),
+            ("a = 1\nbü = [1,\n", "line "),
+            ("[x]\ny = 1\ny = 2\n", "line 3, column 1: "),
+        ] {
+            let error = toml::from_str::<Table>(text).unwrap_err();
+            let message = invalid_toml(&error, text);
+            assert!(message.starts_with(expected), "{message}");
+            assert!(!message.contains('\n'), "{message}");
         }
     }
 

@@ -48,7 +48,7 @@ pub const RECIPES: [(&str, Task, &str); 21] = [
     (
         "fine-tune",
         Task::Detection,
-        include_str!("../../../../configs/detection/fine-tune.toml"),
+        include_str!("../../configs/detection/fine-tune.toml"),
     ),
     (
         "imagenet-paper",

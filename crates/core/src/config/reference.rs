@@ -4,8 +4,9 @@
 //! descriptions are the doc comments. So the reference cannot differ from the code; the doc comments of
 //! configuration fields are written for users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, schema_for};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -95,7 +96,7 @@ pub fn same_name_elsewhere(path: &str) -> Option<String> {
         .min_by_key(|known| known.matches('.').count())
 }
 
-/// Returns the keys of the recipes of both tasks, sorted by table and name. A key with another meaning for the
+/// Returns the keys of the recipes of both tasks, by table. A key with another meaning for the
 /// other task, or for another value of the key that it depends on, appears several times.
 pub fn key_reference() -> Vec<KeyReference> {
     let mut keys = vec![KeyReference {
@@ -144,8 +145,74 @@ pub fn key_reference() -> Vec<KeyReference> {
         }
     }
     // By table, so that the keys of a table are not interrupted by those of a table in it.
-    keys.sort_by(|a, b| (a.table(), &a.key).cmp(&(b.table(), &b.key)));
+    let order = KeyOrder::of_all();
+    keys.sort_by_cached_key(|key| (order.of_path(key.table()), order.of_path(&key.key)));
     keys
+}
+
+/// The order of keys: by table those that every recipe has, as the types declare them, and then the optional ones by
+/// name.
+#[derive(Debug, Default)]
+pub(super) struct KeyOrder(HashMap<String, usize>);
+
+impl KeyOrder {
+    /// Returns the order of the keys of one task.
+    pub(super) fn of_task<C: JsonSchema>() -> Self {
+        let mut order = Self::default();
+        order.add::<C>();
+        order
+    }
+
+    /// Returns the order of the keys of both tasks.
+    fn of_all() -> Self {
+        let mut order = Self::default();
+        order.add::<DetectionConfig>();
+        order.add::<ClassificationConfig>();
+        order
+    }
+
+    /// Adds the keys of a type. In the schema of what is written, `required` has the keys that are always written, in the
+    /// order of the declaration; the properties are sorted by name.
+    fn add<C: JsonSchema>(&mut self) {
+        let settings = SchemaSettings::default().for_serialize();
+        let schema = settings.into_generator().into_root_schema_for::<C>();
+        let schema = schema.to_value();
+        self.walk("", &schema, &schema["$defs"]);
+    }
+
+    fn walk(&mut self, path: &str, schema: &Value, definitions: &Value) {
+        let (schema, _) = not_null(schema);
+        let name = schema["$ref"].as_str();
+        if let Some(name) = name.and_then(|name| name.strip_prefix("#/$defs/")) {
+            return self.walk(path, &definitions[name], definitions);
+        }
+        for variant in schema["oneOf"].as_array().into_iter().flatten() {
+            self.walk(path, variant, definitions);
+        }
+        let required = schema["required"].as_array().into_iter().flatten();
+        for (position, name) in required.filter_map(Value::as_str).enumerate() {
+            self.0.entry(join(path, name)).or_insert(position);
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            self.walk(&join(path, name), property, definitions);
+        }
+    }
+
+    /// Returns a value by which paths are sorted: the position and the name of each part.
+    pub(super) fn of_path(&self, path: &str) -> Vec<(usize, String)> {
+        if path.is_empty() {
+            return Vec::new();
+        }
+        let ends = path.match_indices('.').map(|(end, _)| end);
+        ends.chain([path.len()])
+            .map(|end| {
+                let within = &path[..end];
+                let name = within.rsplit('.').next().unwrap_or_default();
+                let position = self.0.get(within).copied().unwrap_or(usize::MAX);
+                (position, name.to_string())
+            })
+            .collect()
+    }
 }
 
 /// Returns the descriptions of tables by path, such as `train`.
@@ -564,6 +631,29 @@ mod tests {
             });
         }
         assert!(count > 300, "{count}");
+    }
+
+    #[test]
+    fn keys_have_the_order_of_the_types_with_optional_ones_last() {
+        let keys = key_reference();
+        let of_table = |table: &str| -> Vec<String> {
+            let keys = keys.iter().filter(|key| key.table() == table);
+            keys.map(|key| key.name().to_string()).collect()
+        };
+        let train = of_table("train");
+        let last = train.iter().position(|name| name == "seed").unwrap();
+        assert_eq!(train[..3], ["epochs", "accumulate", "learning_rate"]);
+        assert_eq!(train[last + 1], "check_memory", "{train:?}");
+        assert_eq!(of_table("input")[..2], ["min_size", "max_size"]);
+        let optimizer = of_table("train.optimizer");
+        assert_eq!(optimizer[0], "kind", "{optimizer:?}");
+        let mut tables: Vec<&str> = keys.iter().map(KeyReference::table).collect();
+        tables.dedup();
+        assert_eq!(tables[..2], ["", "model"]);
+        let all = tables.len();
+        tables.sort_unstable();
+        tables.dedup();
+        assert_eq!(tables.len(), all, "no table is interrupted");
     }
 
     #[test]

@@ -233,8 +233,8 @@ fn parse(bytes: &[u8]) -> Result<Excitation, String> {
     };
     if header.histogram_range != gate_range(gate) {
         return Err(format!(
-            "the histogram range {:?} does not match the gate function",
-            header.histogram_range
+            "the histogram range {} to {} does not match the gate function",
+            header.histogram_range[0], header.histogram_range[1]
         ));
     }
     if header.blocks.is_empty() {
@@ -266,7 +266,7 @@ fn read_block(
         let tensor = tensors.tensor(&name).map_err(|e| format!("{name}: {e}"))?;
         if tensor.dtype() != dtype || tensor.shape() != shape {
             return Err(format!(
-                "{name} is {:?} {:?}, expected {dtype:?} {shape:?}",
+                "{name} is {} {:?}, expected {dtype} {shape:?}",
                 tensor.dtype(),
                 tensor.shape()
             ));

@@ -1,5 +1,6 @@
 //! Ablation studies: a grid of settings, several seeds each, and the mean with its standard deviation.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::run_dir::RunDir;
 use crate::device::WorkingDevice;
 use crate::render::RenderError;
 use crate::report::write_text;
+use crate::weights::load::weights_file;
 use sedet_data::csv::to_csv;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::directory::create_directory;
@@ -65,6 +67,18 @@ pub enum AblationError {
     /// No seed.
     #[error("no seeds to train with")]
     NoSeeds,
+    /// A value or a seed that is listed twice: its runs would count twice in the statistics.
+    #[error("{what} is listed twice")]
+    Twice {
+        /// The value or the seed.
+        what: String,
+    },
+    /// A key that is varied and also has one value for all runs.
+    #[error("{key} is varied, and also set to one value for all runs")]
+    Fixed {
+        /// The key.
+        key: String,
+    },
     /// The dataset.
     #[error(transparent)]
     Dataset(#[from] RegistryError),
@@ -77,10 +91,10 @@ pub enum AblationError {
         /// The directory.
         path: PathBuf,
     },
-    /// The directory cannot be created.
+    /// The directory cannot be created, or the initial weights cannot be read.
     #[error("{}: {source}", path.display())]
-    Directory {
-        /// The directory.
+    Io {
+        /// The directory or file.
         path: PathBuf,
         /// The system error.
         source: std::io::Error,
@@ -167,13 +181,21 @@ pub fn run(
     request: &AblationRequest,
     observer: &mut dyn AblationObserver,
 ) -> Result<AblationReport, AblationError> {
-    if request.seeds.is_empty() {
-        return Err(AblationError::NoSeeds);
-    }
-    let measures = match AnyDatasetName::parse(&request.dataset)? {
+    check_lists(request)?;
+    let dataset = AnyDatasetName::parse(&request.dataset)?;
+    let measures = match &dataset {
         AnyDatasetName::Classification(_) => CLASSIFIER,
         AnyDatasetName::Detection(_) => DETECTOR,
     };
+    // What every run would fail with is reported once, before the first of them.
+    dataset.recognize(request.recipe.data_dir.as_deref())?;
+    if let Some(weights) = &request.recipe.weights {
+        let path = weights_file(&weights.path)
+            .map_err(|error| AblationError::Recipe(Box::new(error.into())))?;
+        if let Err(source) = std::fs::metadata(&path) {
+            return Err(AblationError::Io { path, source });
+        }
+    }
     let cells = grid(&request.axes);
     for cell in &cells {
         let mut recipe = request.recipe.clone();
@@ -221,6 +243,36 @@ pub fn run(
     Ok(AblationReport::Finished { table, failures })
 }
 
+/// Checks that there are seeds, that no seed, key or value is listed twice, and that no varied key also has one
+/// value for all runs, which would decide.
+fn check_lists(request: &AblationRequest) -> Result<(), AblationError> {
+    if request.seeds.is_empty() {
+        return Err(AblationError::NoSeeds);
+    }
+    let seeds = request.seeds.iter().map(|seed| format!("seed {seed}"));
+    let keys = request.axes.iter().map(|axis| axis.key.clone());
+    let values = request.axes.iter().flat_map(|axis| {
+        let values = axis.values.iter();
+        values.map(|value| format!("{}={value}", axis.key))
+    });
+    let mut seen = BTreeSet::new();
+    for what in seeds.chain(keys).chain(values) {
+        if !seen.insert(what.clone()) {
+            return Err(AblationError::Twice { what });
+        }
+    }
+    for seed in &request.seeds {
+        let checked = request.recipe.check(Some(*seed));
+        checked.map_err(|error| AblationError::Recipe(Box::new(error.into())))?;
+    }
+    let fixed = request.recipe.fixed_keys();
+    let mut keys = request.axes.iter().map(|axis| &axis.key);
+    match keys.find(|key| fixed.contains(*key)) {
+        Some(key) => Err(AblationError::Fixed { key: key.clone() }),
+        None => Ok(()),
+    }
+}
+
 /// Checks that the finished runs in the directory were trained with the same options.
 fn check_options(request: &AblationRequest) -> Result<(), AblationError> {
     let output = &request.output;
@@ -234,7 +286,7 @@ fn check_options(request: &AblationRequest) -> Result<(), AblationError> {
             path: output.clone(),
         });
     }
-    create_directory(output).map_err(|source| AblationError::Directory {
+    create_directory(output).map_err(|source| AblationError::Io {
         path: output.clone(),
         source,
     })?;
@@ -528,6 +580,7 @@ impl std::fmt::Display for Statistic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::{DeviceChoice, resolve};
 
     #[test]
     fn an_axis_is_a_key_with_values_and_brackets_are_not_split() {
@@ -541,6 +594,74 @@ mod tests {
         for wrong in ["se.reduction", "=2", "se.reduction=", "se.reduction=2,,4"] {
             let message = wrong.parse::<Axis>().unwrap_err().to_string();
             assert!(message.starts_with(&format!("'{wrong}'")), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_would_count_twice_or_have_no_effect_is_refused() {
+        let check = |axes: &[&str], seeds: &[u64], settings: &[&str], epochs: Option<usize>| {
+            let request = AblationRequest {
+                dataset: "shapes".into(),
+                axes: axes.iter().map(|axis| axis.parse().unwrap()).collect(),
+                seeds: seeds.to_vec(),
+                output: "out".into(),
+                recipe: RecipeOptions {
+                    settings: settings.iter().map(ToString::to_string).collect(),
+                    epochs,
+                    ..RecipeOptions::default()
+                },
+                device: resolve(DeviceChoice::Cpu).unwrap(),
+                stop: Arc::default(),
+            };
+            let checked = check_lists(&request);
+            checked.err().map(|error| error.to_string())
+        };
+        let two = "train.epochs=1,2";
+        assert_eq!(check(&[two], &[0, 1], &["train.patience=3"], None), None);
+        let cases: [(&[&str], &[u64], &[&str], Option<usize>, &str); 9] = [
+            (&[two], &[], &[], None, "no seeds"),
+            (&[two], &[0, 1, 0], &[], None, "seed 0 is listed twice"),
+            (
+                &["train.epochs=1,2,1"],
+                &[0],
+                &[],
+                None,
+                "train.epochs=1 is",
+            ),
+            (
+                &[two, "train.epochs=3"],
+                &[0],
+                &[],
+                None,
+                "train.epochs is listed",
+            ),
+            (&[two], &[0], &[], Some(3), "train.epochs is varied"),
+            (
+                &[two],
+                &[0],
+                &["train.epochs=3"],
+                None,
+                "train.epochs is varied",
+            ),
+            (&["train.seed=1,2"], &[0], &[], None, "train.seed is varied"),
+            (
+                &[two],
+                &[0, 1],
+                &["train.seed=0"],
+                None,
+                "setting 'train.seed=0': train.seed is also given as 1",
+            ),
+            (
+                &["train.patience=1,2"],
+                &[0],
+                &["train.epochs=2"],
+                Some(3),
+                "setting 'train.epochs=2': train.epochs is also given as 3",
+            ),
+        ];
+        for (axes, seeds, settings, epochs, expected) in cases {
+            let message = check(axes, seeds, settings, epochs).unwrap();
+            assert!(message.starts_with(expected), "{message}");
         }
     }
 

@@ -7,6 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+/// The log of a run in its directory, one JSON object per line.
+pub const EVENTS: &str = "events.jsonl";
+
 /// Both logs of a run.
 #[derive(Debug)]
 pub struct EventLog {
@@ -22,7 +25,7 @@ impl EventLog {
     /// # Errors
     /// The system error.
     pub fn open(directory: &Path, iteration: usize, evaluated: bool) -> io::Result<Self> {
-        let path = directory.join("events.jsonl");
+        let path = directory.join(EVENTS);
         let resumed = path.exists();
         if resumed {
             let kept: String = fs::read_to_string(&path)?
@@ -194,7 +197,7 @@ mod tests {
     use super::*;
 
     fn lines(directory: &Path) -> Vec<Value> {
-        fs::read_to_string(directory.join("events.jsonl"))
+        fs::read_to_string(directory.join(EVENTS))
             .unwrap()
             .lines()
             .map(|l| serde_json::from_str(l).unwrap())

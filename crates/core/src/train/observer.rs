@@ -95,6 +95,15 @@ pub enum Notice {
     },
     /// The weights are of a model with as many classes, but other names or another order.
     OtherClassNames,
+    /// Tensors of the given weights that have another shape in the network, besides prediction layers of other classes.
+    OtherShapes {
+        /// Their names.
+        tensors: Vec<String>,
+        /// The recipe of the run, by name or file.
+        recipe: String,
+        /// The recipe that keeps the shapes of the weights, if it is another one.
+        keeping: Option<&'static str>,
+    },
     /// Tensors that the given weights do not provide.
     RandomlyInitialized(Vec<String>),
     /// SE units that the given weights do not have start as identity.
@@ -222,6 +231,25 @@ impl fmt::Display for Notice {
                 "weights: the classes of the checkpoint have other names or another order than \
                  those of the dataset: reinitializing the prediction layers",
             ),
+            Self::OtherShapes {
+                tensors,
+                recipe,
+                keeping,
+            } => {
+                write!(
+                    f,
+                    "warning: weights: not used, because the network has other sizes there: {}",
+                    describe(tensors)
+                )?;
+                match keeping {
+                    Some(keeping) => write!(
+                        f,
+                        "; these sizes are those of the recipe {}; the recipe {keeping} keeps those of the weights",
+                        printable(recipe)
+                    ),
+                    None => Ok(()),
+                }
+            }
             Self::RandomlyInitialized(names) => {
                 write!(f, "weights: randomly initialized: {}", describe(names))
             }
@@ -313,6 +341,25 @@ mod tests {
         assert_eq!(
             Notice::UnusedWeights(names(1)).to_string(),
             "weights: not in this network, skipped: backbone.layer1.0.se.fc1.weight"
+        );
+    }
+
+    #[test]
+    fn weights_that_the_sizes_of_a_recipe_exclude_are_named_with_the_recipe_that_keeps_them() {
+        let notice = |keeping| Notice::OtherShapes {
+            tensors: vec!["fpn.inner_blocks.0.weight".into()],
+            recipe: "small".into(),
+            keeping,
+        };
+        let text = "warning: weights: not used, because the network has other sizes there: \
+                    fpn.inner_blocks.0.weight";
+        assert_eq!(notice(None).to_string(), text);
+        assert_eq!(
+            notice(Some("fine-tune")).to_string(),
+            format!(
+                "{text}; these sizes are those of the recipe small; the recipe fine-tune keeps those of the \
+                 weights"
+            )
         );
     }
 

@@ -4,8 +4,10 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::events::EVENTS;
 use crate::weights::load::{BEST_CHECKPOINT, LAST_CHECKPOINT};
 use sedet_data::atomic::{keep_as, remove_unfinished, write_atomically};
 use sedet_data::directory::create_directory;
@@ -61,6 +63,21 @@ pub enum RunDirError {
     },
 }
 
+/// What a run was started with. It is stored beside the configuration, so that the directory of a run is
+/// enough to resume it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The name of the dataset, or its absolute path.
+    pub dataset: String,
+    /// The directory of the named datasets, where one was given.
+    pub data_dir: Option<PathBuf>,
+    /// Whether training started from weights.
+    pub pretrained: bool,
+    /// The fingerprint of the annotations or labels; runs of earlier versions lack it.
+    #[serde(default)]
+    pub fingerprint: Option<String>,
+}
+
 /// The paths of a run.
 #[derive(Debug, Clone)]
 pub struct RunDir {
@@ -86,6 +103,24 @@ impl RunDir {
             path: path.to_path_buf(),
             lock: None,
         }
+    }
+
+    /// Returns whether a directory is that of a run, which may not have a checkpoint yet.
+    pub fn is_run(path: &Path) -> bool {
+        [LAUNCH, EVENTS]
+            .iter()
+            .any(|name| path.join(name).is_file())
+    }
+
+    /// Reads what the run was started with.
+    ///
+    /// # Errors
+    /// The record is missing or damaged.
+    pub fn launch(&self) -> Result<Launch, RunDirError> {
+        let path = self.path.join(LAUNCH);
+        fs::read_to_string(&path)
+            .and_then(|text| Ok(serde_json::from_str(&text)?))
+            .map_err(|source| RunDirError::Io { path, source })
     }
 
     /// Creates a directory and locks it for this process. A directory in which a process was killed
@@ -185,14 +220,16 @@ impl RunDir {
     /// Opens the directory of an interrupted run for reading.
     ///
     /// # Errors
-    /// There is no checkpoint to resume from.
+    /// The directory does not exist, or there is no checkpoint to resume from.
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
         let run = Self::at(path);
         if run.last_checkpoint().is_file() || run.previous_checkpoint().is_file() {
             Ok(run)
         } else {
-            Err(RunDirError::NothingToResume {
-                path: path.to_path_buf(),
+            let path = path.to_path_buf();
+            Err(match fs::metadata(&path) {
+                Ok(_) => RunDirError::NothingToResume { path },
+                Err(source) => RunDirError::Io { path, source },
             })
         }
     }

@@ -398,7 +398,7 @@ impl Checkpoint {
                     .iter()
                     .map(|b| f16::from_le_bytes(*b).to_f32())
                     .collect(),
-                other => return Err(bad(format!("tensor {name} is {other:?}, not a float"))),
+                other => return Err(bad(format!("tensor {name} is {other}, not a float"))),
             };
             let data = TensorData::new(values, info.shape.clone());
             let (map, name) = if let Some(name) = name.strip_prefix(OPTIMIZER) {

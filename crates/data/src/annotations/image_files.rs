@@ -1,6 +1,6 @@
 //! Lists of image files, and directory listings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
@@ -8,7 +8,9 @@ use image::RgbImage;
 use crate::DataError;
 use crate::annotations::layout::Split;
 use crate::images::ImageSource;
-use crate::images::decode::{decode_image, has_image_extension, has_unsupported_image_extension};
+use crate::images::decode::{
+    decode_image, has_image_extension, has_unsupported_image_extension, unsupported_images,
+};
 
 /// Paths of images. Each takes about 30 bytes, regardless of the length of the directory names: the
 /// largest datasets have eight million images.
@@ -305,6 +307,40 @@ pub(crate) fn unsupported_within(directory: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// Describes the images in the directories of listed images that are not listed themselves, because their
+/// formats are not decoded. `names` are relative to `root`. Directories in `seen` are skipped, and those that
+/// were listed are added to it: several splits can have their images in one directory.
+pub(crate) fn unsupported_beside<'a>(
+    root: &Path,
+    names: impl IntoIterator<Item = &'a str>,
+    seen: &mut BTreeSet<PathBuf>,
+) -> Option<String> {
+    let mut listed = HashSet::new();
+    let mut directories = BTreeSet::new();
+    let mut last = None;
+    for name in names {
+        let path = Path::new(name);
+        if has_unsupported_image_extension(path) {
+            listed.insert(root.join(path));
+        }
+        let directory = path.parent();
+        if last != Some(directory) {
+            last = Some(directory);
+            directories.insert(directory.map_or_else(|| root.to_owned(), |d| root.join(d)));
+        }
+    }
+    let mut found = Vec::new();
+    for directory in directories {
+        if seen.insert(directory.clone()) {
+            // Images in a directory that cannot be read are reported where they are loaded.
+            let names = list(&directory).unwrap_or_default().unsupported;
+            found.extend(names.into_iter().map(|name| directory.join(name)));
+        }
+    }
+    found.retain(|path| !listed.contains(path));
+    unsupported_images(found.iter().map(PathBuf::as_path))
 }
 
 /// Reports whether there is an image below a directory; stops at the first.

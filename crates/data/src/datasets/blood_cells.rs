@@ -11,7 +11,8 @@ use crate::annotations::voc;
 use crate::annotations::voc_directory::listed;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::atomic::write_atomically;
-use crate::datasets::download::{Download, DownloadError, sha256_hex};
+use crate::datasets::download::{Download, sha256_hex};
+use crate::datasets::sources::FetchError;
 use crate::images::decode::image_size_of_bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -55,64 +56,18 @@ pub struct BloodCellsSummary {
     pub already_there: bool,
 }
 
-/// The reason why the dataset could not be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum BloodCellsError {
-    /// The archive could not be fetched.
-    #[error(transparent)]
-    Download(#[from] DownloadError),
-    /// The archive could not be unpacked, is incomplete, or contains an unreadable file.
-    #[error("{url}: the archive is broken ({reason}); it was removed, run again to fetch it again")]
-    Archive {
-        /// The address.
-        url: String,
-        /// The problem.
-        reason: String,
-    },
-    /// The unpacked contents are not the expected dataset.
-    #[error(
-        "{url}: the {what} are not those of BCCD at commit {COMMIT} (SHA-256 {found}, expected {expected}); the archive was removed, run again, or fetch from {BASE_URL}"
-    )]
-    Content {
-        /// The address.
-        url: String,
-        /// `images` or `boxes`.
-        what: &'static str,
-        /// Expected hash, in hexadecimal.
-        found: String,
-        /// Actual hash, in hexadecimal.
-        expected: &'static str,
-    },
-    /// The directory contains another dataset.
-    #[error(
-        "{} already exists and is not from BCCD; choose an empty directory", path.display()
-    )]
-    Occupied {
-        /// The conflicting file or directory.
-        path: PathBuf,
-    },
-    /// A file could not be written.
-    #[error("cannot write {}: {source}; check free space and permissions", path.display())]
-    Disk {
-        /// The file.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-}
-
 /// Downloads BCCD from `base_url` ([`BASE_URL`], or a mirror) into `directory`, verifies it and
 /// converts it to COCO. A complete directory is recognized by its content and kept; an interrupted
 /// download is resumed where possible. `progress` receives the number of bytes received and the
 /// total length, if known.
 ///
 /// # Errors
-/// See [`BloodCellsError`]. Nothing but the archive is written before its content has been checked.
+/// See [`FetchError`]. Nothing but the archive is written before its content has been checked.
 pub fn download_blood_cells(
     directory: &Path,
     base_url: &str,
     progress: &mut dyn FnMut(u64, Option<u64>),
-) -> Result<BloodCellsSummary, BloodCellsError> {
+) -> Result<BloodCellsSummary, FetchError> {
     if let Some(there) = BloodCells::from_directory(directory)
         && there.images_sha256() == IMAGES_SHA256
         && there.boxes_sha256() == BOXES_SHA256
@@ -133,11 +88,11 @@ pub fn download_blood_cells(
     }
     .run(progress)?;
     let cells = fs::read(&archive)
-        .map_err(|source| BloodCellsError::Disk {
+        .map_err(|source| FetchError::Disk {
             path: archive.clone(),
             source,
         })
-        .and_then(|bytes| checked(&bytes, &url));
+        .and_then(|bytes| checked(&bytes, &archive));
     let cells = match cells {
         Ok(cells) => cells,
         Err(error) => {
@@ -153,7 +108,7 @@ pub fn download_blood_cells(
 
 /// Fails if the directory contains files that are not from BCCD (according to its `SOURCE.txt`);
 /// only files of an earlier download may be replaced.
-fn refuse_another_dataset(directory: &Path) -> Result<(), BloodCellsError> {
+fn refuse_another_dataset(directory: &Path) -> Result<(), FetchError> {
     let is_bccd = fs::read_to_string(directory.join(SOURCE_FILE))
         .is_ok_and(|text| text.starts_with(SOURCE_TITLE));
     let mut names = SPLITS.map(|split| format!("{split}.json")).to_vec();
@@ -163,29 +118,28 @@ fn refuse_another_dataset(directory: &Path) -> Result<(), BloodCellsError> {
         .map(|name| directory.join(name))
         .find(|path| path.exists());
     match in_the_way {
-        Some(path) if !is_bccd => Err(BloodCellsError::Occupied { path }),
+        Some(path) if !is_bccd => Err(FetchError::OtherDataset { path, name: "BCCD" }),
         _ => Ok(()),
     }
 }
 
-fn checked(archive: &[u8], url: &str) -> Result<BloodCells, BloodCellsError> {
-    let broken = |reason: String| BloodCellsError::Archive {
-        url: url.to_owned(),
+/// Unpacks the bytes of the archive in `file`, and compares the contents with those that are expected.
+fn checked(bytes: &[u8], file: &Path) -> Result<BloodCells, FetchError> {
+    let unusable = |reason: String| FetchError::Archive {
+        archive: file.to_owned(),
         reason,
     };
-    let files = unpack(archive).map_err(|error| broken(error.to_string()))?;
+    let broken = |reason: String| unusable(format!("the archive is broken ({reason})"));
+    let files = unpack(bytes).map_err(|error| broken(error.to_string()))?;
     let cells = BloodCells::from_files(files, &broken)?;
     for (what, found, expected) in [
         ("images", cells.images_sha256(), IMAGES_SHA256),
         ("boxes", cells.boxes_sha256(), BOXES_SHA256),
     ] {
         if found != expected {
-            return Err(BloodCellsError::Content {
-                url: url.to_owned(),
-                what,
-                found,
-                expected,
-            });
+            return Err(unusable(format!(
+                "the {what} are not those of BCCD at commit {COMMIT} (SHA-256 {found}, expected {expected})"
+            )));
         }
     }
     Ok(cells)
@@ -240,14 +194,14 @@ struct BloodCells {
 impl BloodCells {
     fn from_files(
         mut files: BTreeMap<String, Vec<u8>>,
-        broken: &dyn Fn(String) -> BloodCellsError,
-    ) -> Result<Self, BloodCellsError> {
+        broken: &dyn Fn(String) -> FetchError,
+    ) -> Result<Self, FetchError> {
         let mut degenerate_boxes = 0;
         let mut read = |split| {
             let (store, degenerate) =
                 read_split(&files, split).map_err(|error| broken(error.to_string()))?;
             degenerate_boxes += degenerate;
-            Ok::<_, BloodCellsError>(store)
+            Ok::<_, FetchError>(store)
         };
         let [train, val, test] = SPLITS;
         let splits = [read(train)?, read(val)?, read(test)?];
@@ -264,7 +218,7 @@ impl BloodCells {
                 let bytes = take(&format!("{VOC_ROOT}/JPEGImages/{name}"))?;
                 Ok((name.to_owned(), bytes))
             })
-            .collect::<Result<_, BloodCellsError>>()?;
+            .collect::<Result<_, FetchError>>()?;
         Ok(Self {
             splits,
             images,
@@ -316,7 +270,7 @@ impl BloodCells {
         }
     }
 
-    fn write(&self, directory: &Path) -> Result<(), BloodCellsError> {
+    fn write(&self, directory: &Path) -> Result<(), FetchError> {
         // Written first, so that the next run recognizes the files of an interrupted one.
         write_whole(
             &directory.join(SOURCE_FILE),
@@ -329,7 +283,7 @@ impl BloodCells {
         for (split, store) in SPLITS.iter().zip(&self.splits) {
             let path = directory.join(format!("{split}.json"));
             write_atomically(&path, |mut out| write_coco_to(store, &mut out))
-                .map_err(|source| BloodCellsError::Disk { path, source })?;
+                .map_err(|source| FetchError::Disk { path, source })?;
         }
         Ok(())
     }
@@ -342,14 +296,14 @@ fn sha256_of_sorted(lines: impl Iterator<Item = String>) -> String {
 }
 
 /// Writes a file atomically and creates its directory.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BloodCellsError> {
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FetchError> {
     let write = || {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
         write_atomically(path, |out| out.write_all(bytes))
     };
-    write().map_err(|source| BloodCellsError::Disk {
+    write().map_err(|source| FetchError::Disk {
         path: path.to_owned(),
         source,
     })

@@ -137,6 +137,14 @@ pub enum FetchError {
         /// Number of files that it should have.
         expected: u64,
     },
+    /// The directory contains another dataset.
+    #[error("{} already exists and is not from {name}; choose an empty directory", path.display())]
+    OtherDataset {
+        /// The conflicting file or directory.
+        path: PathBuf,
+        /// The dataset.
+        name: &'static str,
+    },
     /// Not enough disk space.
     #[error(
         "{}: not enough disk space: downloading and unpacking needs {}, {} are free",
@@ -155,7 +163,7 @@ pub enum FetchError {
     /// A file could not be fetched.
     #[error(transparent)]
     Download(#[from] DownloadError),
-    /// The archive has the correct checksum, but cannot be used.
+    /// The archive was received completely, but cannot be used.
     #[error("{}: {reason}; the archive was not used and was removed", archive.display())]
     Archive {
         /// The archive.

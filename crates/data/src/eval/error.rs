@@ -19,7 +19,7 @@ pub enum EvalError {
         source: Box<Self>,
     },
     /// The file can't be opened or read.
-    #[error("cannot read {}: {reason}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,

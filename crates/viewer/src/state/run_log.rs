@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use sedet_core::train::events::EVENTS;
 use sedet_data::csv::to_csv;
 use serde_json::Value;
 
@@ -41,7 +42,7 @@ impl RunLog {
     /// The file cannot be read.
     pub fn update(&mut self) -> std::io::Result<bool> {
         use std::io::{Read as _, Seek as _, SeekFrom};
-        let mut file = std::fs::File::open(self.directory.join("events.jsonl"))?;
+        let mut file = std::fs::File::open(self.directory.join(EVENTS))?;
         let length = file.metadata()?.len();
         if length < self.bytes_read {
             *self = Self::new(std::mem::take(&mut self.directory));

@@ -13,9 +13,11 @@ use crate::state::{Collection, Images, Pane, RunLog};
 use sedet_core::excitation::Excitation;
 use sedet_core::excitation::file::KEY as EXCITATION_KEY;
 use sedet_core::model::Dataset;
-use sedet_data::annotations::layout::{Split, SplitFiles};
+use sedet_core::train::events::EVENTS;
+use sedet_core::train::run_dir::RunDir;
+use sedet_data::DataError;
+use sedet_data::annotations::layout::{LayoutError, Split, SplitFiles};
 use sedet_data::datasets::detection::DetectionDataset;
-use sedet_data::datasets::image_folder::{ImageFolder, holds_annotations};
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::read_results;
 use sedet_data::loading::decode::has_image_extension;
@@ -93,7 +95,8 @@ struct Opener {
 pub(super) enum Kind {
     Run(PathBuf),
     Dataset(String),
-    ImageDirectory(PathBuf),
+    /// Images without annotations in a known format, and why other annotations are not read.
+    ImageDirectory(PathBuf, Option<String>),
     Image(PathBuf),
     Annotations(PathBuf),
     Results(PathBuf),
@@ -125,8 +128,16 @@ impl Opener {
         match kind_of(what)? {
             Kind::Run(directory) => self.open_run(&directory, opening),
             Kind::Dataset(name) => self.open_dataset(&name, opening),
-            Kind::ImageDirectory(directory) => {
-                let mut files = images_in(&directory)?;
+            Kind::ImageDirectory(directory, unread) => {
+                let mut files = match (images_in(&directory), unread) {
+                    (Ok(files), None) => files,
+                    (Ok(files), Some(unread)) => {
+                        self.mailbox.send(Message::Done(unread));
+                        files
+                    }
+                    (Err(_), Some(unread)) => return Err(unread),
+                    (Err(error), None) => return Err(error),
+                };
                 files.sort();
                 self.show(directory.display().to_string(), None, Images::Files(files));
                 Ok(())
@@ -139,7 +150,7 @@ impl Opener {
             Kind::Results(path) => {
                 // The launch file of a run names the dataset of its results.
                 if opening.dataset.is_none()
-                    && let Some(run) = path.ancestors().skip(1).find(|p| is_run(p))
+                    && let Some(run) = path.ancestors().skip(1).find(|p| RunDir::is_run(p))
                 {
                     self.open_data_of_run(run, opening)?;
                 }
@@ -208,7 +219,7 @@ impl Opener {
 
     /// Opens the curves, the best model and the dataset of a run.
     fn open_run(&self, directory: &Path, opening: &Opening) -> Result<(), String> {
-        let run = sedet_core::train::run_dir::RunDir::at(directory);
+        let run = RunDir::at(directory);
         self.watch(directory);
         if opening.checkpoint.is_none() {
             let checkpoints = [run.best_checkpoint(), run.last_checkpoint()];
@@ -223,28 +234,14 @@ impl Opener {
     }
 
     fn open_data_of_run(&self, directory: &Path, opening: &Opening) -> Result<(), String> {
-        let path = directory.join("launch.json");
-        let launch = std::fs::read(&path)
-            .map_err(|e| e.to_string())
-            .and_then(|bytes| {
-                serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|e| e.to_string())
-            })
-            .map_err(|error| {
-                let path = path.display();
-                format!("{path}: {error}; the dataset of this run is unknown, open it first")
-            })?;
-        let Some(dataset) = launch["dataset"].as_str() else {
-            return Err(format!(
-                "{}: names no dataset; open the dataset of this run first",
-                path.display()
-            ));
-        };
-        let data_dir = launch["data_dir"].as_str().map(PathBuf::from);
+        let launch = RunDir::at(directory).launch().map_err(|error| {
+            format!("{error}; the dataset of this run is unknown, open it first")
+        })?;
         let opening = Opening {
-            data_dir: opening.data_dir.clone().or(data_dir),
+            data_dir: opening.data_dir.clone().or(launch.data_dir),
             ..opening.clone()
         };
-        self.open_dataset(dataset, &opening)
+        self.open_dataset(&launch.dataset, &opening)
     }
 
     /// Sends the curves now and whenever they grow, until another run is opened.
@@ -260,7 +257,7 @@ impl Opener {
                 }
             }
             Err(error) => {
-                let error = format!("{}: {error}", run.directory.join("events.jsonl").display());
+                let error = format!("{}: {error}", run.directory.join(EVENTS).display());
                 if last_error.as_ref() != Some(&error) {
                     mailbox.send(Message::Failed(error.clone()));
                     last_error = Some(error);
@@ -278,34 +275,26 @@ impl Opener {
     }
 }
 
-fn is_run(directory: &Path) -> bool {
-    directory.join("events.jsonl").is_file() || directory.join("launch.json").is_file()
-}
-
 /// Determines the kind of a path or name.
 pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     let path = PathBuf::from(what);
-    if AnyDatasetName::is_named(what) && !path.exists() {
-        return Ok(Kind::Dataset(what.to_owned()));
-    }
     if path.is_dir() {
-        return Ok(if is_run(&path) {
+        return Ok(if RunDir::is_run(&path) {
             Kind::Run(path)
-        } else if holds_annotations(&path) || ImageFolder::find(&path).is_some() {
-            Kind::Dataset(what.to_owned())
         } else {
-            Kind::ImageDirectory(path)
+            kind_of_directory(path, what)
         });
     }
-    if !path.is_file() {
-        return Err(match RegistryError::unknown(what) {
-            error @ RegistryError::Unknown { .. } => {
-                format!("{what}: no such file or directory; {error}")
+    if !path.exists() {
+        return match AnyDatasetName::parse(what) {
+            Ok(_) => Ok(Kind::Dataset(what.to_owned())),
+            Err(error @ RegistryError::Unknown { .. }) => {
+                Err(format!("{what}: no such file or directory; {error}"))
             }
-            error => error.to_string(),
-        });
+            Err(error) => Err(error.to_string()),
+        };
     }
-    if path.file_name().is_some_and(|name| name == "events.jsonl") {
+    if path.file_name().is_some_and(|name| name == EVENTS) {
         let directory = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         return Ok(Kind::Run(directory));
     }
@@ -332,6 +321,29 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     }
     // The reader of checkpoints reports what is wrong with anything else.
     Ok(Kind::Checkpoint(path))
+}
+
+/// Determines whether a directory is a dataset, as training recognizes it, or has only images.
+fn kind_of_directory(path: PathBuf, what: &str) -> Kind {
+    // A directory with the name of a known dataset stands for itself.
+    let name = if AnyDatasetName::is_named(what) {
+        Path::new(".").join(what).display().to_string()
+    } else {
+        what.to_owned()
+    };
+    let recognized = AnyDatasetName::parse(&name).and_then(|dataset| dataset.recognize(None));
+    let error = match recognized {
+        Ok(_) => return Kind::Dataset(name),
+        Err(error) => error,
+    };
+    let has_no_annotations = match &error {
+        RegistryError::Data { source, .. } => matches!(
+            source.as_ref(),
+            DataError::Layout(LayoutError::Unrecognized { .. })
+        ),
+        _ => false,
+    };
+    Kind::ImageDirectory(path, (!has_no_annotations).then(|| error.to_string()))
 }
 
 /// Reads enough of a file to determine its kind. The header of an excitation file may begin with its
@@ -405,7 +417,8 @@ mod tests {
         let image = at("photos/p.jpg", "");
         assert_eq!(kind(&image), Ok(Kind::Image(image.clone())));
         let photos = image.parent().unwrap();
-        assert_eq!(kind(photos), Ok(Kind::ImageDirectory(photos.into())));
+        let images = Kind::ImageDirectory(photos.into(), None);
+        assert_eq!(kind(photos), Ok(images));
         let events = at("run/events.jsonl", "");
         let run = events.parent().unwrap();
         assert_eq!(kind(run), Ok(Kind::Run(run.into())));
@@ -414,6 +427,32 @@ mod tests {
         assert_eq!(kind(&weights), Ok(Kind::Checkpoint(weights.clone())));
         let missing = kind(&directory.path().join("nothing")).unwrap_err();
         assert!(missing.contains("no such file or directory"), "{missing}");
+    }
+
+    #[test]
+    fn directories_are_recognized_as_training_recognizes_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        put("classes/cat/a.jpg", "");
+        put("classes/dog/b.jpg", "");
+        put("cifar/cifar-10-python.tar.gz", "");
+        put("two/a/Annotations/1.xml", "<annotation/>");
+        put("two/b/Annotations/1.xml", "<annotation/>");
+        let list = [at("two/a"), at("two/b")].join(",");
+        for name in [at("classes"), at("cifar"), at("two/a"), list] {
+            assert_eq!(kind_of(&name), Ok(Kind::Dataset(name.clone())));
+        }
+        match kind_of(&at("two")) {
+            Ok(Kind::ImageDirectory(_, Some(unread))) => {
+                assert!(unread.contains("two: several datasets: "), "{unread}");
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::{
     AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
+    report_notes,
 };
 use crate::config::{ClassificationConfig, Recipe as _, default_classification};
 use crate::model::{Model, ModelSpec, NetworkConfig};
 use crate::report::Evaluation;
 use crate::train::classification::ClassificationTask;
 use crate::train::memory::StepMemory;
-use crate::train::observer::{Notice, Observer};
+use crate::train::observer::Observer;
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::datasets::registry::LabeledName;
 use sedet_data::loading::LabeledLoader;
@@ -63,9 +64,7 @@ impl RunKind for ClassifierRun {
         context: &Context<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Prepared<ClassificationTask>, RunError> {
-        for note in train.notes().iter().chain(val.notes()) {
-            observer.notice(&Notice::DatasetNote(note.clone()));
-        }
+        report_notes(train.notes().iter().chain(val.notes()), observer);
         let classes = train.class_names().to_vec();
         let train_images = train.len();
         let network = config.classifier(classes.len())?;

@@ -7,6 +7,7 @@ use burn::module::Module as _;
 
 use super::{
     AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
+    report_notes,
 };
 use crate::config::{DetectionConfig, IMPORTED, Recipe as _, default_detection};
 use crate::detection::anchor_fit::{Unreached, WANTED_RECALL};
@@ -111,9 +112,8 @@ impl RunKind for DetectorRun {
         context: &Context<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Prepared<DetectionTask>, RunError> {
-        for note in train.dataset.notes().iter().chain(val.dataset.notes()) {
-            observer.notice(&Notice::DatasetNote(note.clone()));
-        }
+        let notes = train.dataset.notes().iter().chain(val.dataset.notes());
+        report_notes(notes, observer);
         let store = train.dataset.store();
         let network = config.detector(store.class_count(), context.launch.pretrained)?;
         let categories = store.categories().to_vec();

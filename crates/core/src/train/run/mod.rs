@@ -10,7 +10,6 @@ use std::sync::atomic::AtomicBool;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use detection::training_loader;
@@ -18,7 +17,7 @@ pub use detection::training_loader;
 use super::engine::{Engine, Outcome, TrainTask};
 use super::memory::{NotEnoughMemory, StepMemory, free_memory};
 use super::observer::{Notice, Observer};
-use super::run_dir::{LAUNCH, RunDir, RunDirError, environment};
+use super::run_dir::{LAUNCH, Launch, RunDir, RunDirError, environment};
 use super::run_log::RunLog;
 use super::schedule::scaled_learning_rate;
 use super::summary::{
@@ -26,7 +25,7 @@ use super::summary::{
 };
 use crate::backbones::summary::{LayerSummary, TooSmall};
 use crate::config::training::EngineConfig;
-use crate::config::{ChosenRecipe, ConfigError, Recipe};
+use crate::config::{ChosenRecipe, ConfigError, Recipe, is_set, replaced_settings};
 use crate::device::{Backend, WorkingDevice};
 use crate::model::{Model, ModelError, ModelSpec};
 use crate::render::RenderError;
@@ -131,6 +130,54 @@ impl RecipeOptions {
         set
     }
 
+    /// Checks the learning rate, and that no setting contradicts another option, which would decide.
+    pub(super) fn check(&self, seed: Option<u64>) -> Result<(), ConfigError> {
+        if let Some(rate) = self.learning_rate
+            && !(rate.is_finite() && rate > 0.0)
+        {
+            return Err(ConfigError::Invalid {
+                origin: format!("learning rate {rate}"),
+                message: "it must be above 0".to_string(),
+            });
+        }
+        let without_settings = Self {
+            settings: Vec::new(),
+            ..self.clone()
+        };
+        let mut options = without_settings.new_settings(seed);
+        let rate = self.learning_rate;
+        options.extend(rate.map(|rate| format!("train.learning_rate={rate}")));
+        let options = options.iter().filter_map(|option| option.split_once('='));
+        for (key, value) in options {
+            let contradicts = |setting: &&String| {
+                let parts = setting.split_once('=');
+                parts.is_some_and(|(set, other)| {
+                    set.trim() == key && other.trim().trim_matches('"') != value
+                })
+            };
+            if let Some(setting) = self.settings.iter().find(contradicts) {
+                return Err(ConfigError::Invalid {
+                    origin: format!("setting '{setting}'"),
+                    message: format!("{key} is also given as {value}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the keys to which these options give one value, with those that every run has.
+    pub(super) fn fixed_keys(&self) -> BTreeSet<String> {
+        let settings = self.new_settings(Some(0));
+        let keys = settings
+            .iter()
+            .filter_map(|setting| setting.split_once('='));
+        let rate = self.learning_rate.map(|_| "train.learning_rate");
+        keys.map(|(key, _)| key.trim())
+            .chain(rate)
+            .map(str::to_string)
+            .collect()
+    }
+
     /// Returns the settings that a resumed run accepts too.
     fn later_settings(&self) -> Vec<String> {
         let epochs = self.epochs.map(|n| format!("train.epochs={n}"));
@@ -231,10 +278,10 @@ pub enum RunError {
     /// A training step that needs more memory than is free.
     #[error(transparent)]
     Memory(#[from] NotEnoughMemory),
-    /// The record of how the run was started.
+    /// A path that cannot be made absolute.
     #[error("{}: {source}", path.display())]
     Launch {
-        /// The file.
+        /// The path.
         path: PathBuf,
         /// What is wrong.
         source: std::io::Error,
@@ -292,18 +339,6 @@ pub enum RunError {
     Samples(#[from] SampleError),
 }
 
-/// What a run was started with. It is stored beside the configuration, so that the directory of a
-/// run is enough to resume it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Launch {
-    dataset: String,
-    data_dir: Option<PathBuf>,
-    pretrained: bool,
-    /// Of the annotations or labels; runs of earlier versions lack it.
-    #[serde(default)]
-    fingerprint: Option<String>,
-}
-
 impl Launch {
     fn of_new_run(dataset: &str, recipe: &RecipeOptions) -> Result<Self, RunError> {
         // An unknown name is reported as the user wrote it, not as an absolute path.
@@ -314,14 +349,6 @@ impl Launch {
             pretrained: recipe.weights.is_some(),
             fingerprint: None,
         })
-    }
-
-    fn read(run: &Path) -> Result<Self, RunError> {
-        RunDir::open(run)?;
-        let path = run.join(LAUNCH);
-        let text = std::fs::read_to_string(&path);
-        text.and_then(|text| Ok(serde_json::from_str(&text)?))
-            .map_err(|source| RunError::Launch { path, source })
     }
 
     /// Returns the launch of a resumed run with the dataset where it is now.
@@ -435,7 +462,7 @@ trait RunKind {
 
 /// How a configuration is adapted to given weights.
 struct Adoption<'a> {
-    /// Whether the network of the weights replaces the recipe's, because no backbone is named.
+    /// Whether the network of the weights replaces the recipe's, because no setting names a backbone.
     whole: bool,
     /// Whether the recipe was chosen by default, so that the weights also determine the input size.
     is_default_recipe: bool,
@@ -537,7 +564,7 @@ fn dispatch(request: &TrainRequest, log: &mut RunLog<'_>) -> Result<TrainReport,
             launch
         }
         Start::Resume { run, dataset } => {
-            let launch = Launch::read(&RunDir::of_path(run)?)?;
+            let launch = RunDir::open(&RunDir::of_path(run)?)?.launch()?;
             launch.moved(dataset.as_deref(), request.recipe.data_dir.as_deref())?
         }
     };
@@ -574,6 +601,7 @@ fn dispatch(request: &TrainRequest, log: &mut RunLog<'_>) -> Result<TrainReport,
 /// Given weights may replace the network of the recipe, so that it is checked without them only.
 pub(super) fn check_recipe(dataset: &str, recipe: &RecipeOptions) -> Result<(), RunError> {
     fn check<K: RunKind>(kind: &K, options: &RecipeOptions) -> Result<(), RunError> {
+        options.check(None)?;
         let chosen = ChosenRecipe::new(options.recipe.as_deref(), kind.default_recipe(None));
         let config = K::Config::load(&chosen.name, &options.new_settings(None))?;
         if options.weights.is_none() {
@@ -630,6 +658,18 @@ fn run_kind<K: RunKind>(
     let memory = check_memory(&request.device, &facts, config.training())?;
     let (all, trainable) = count_parameters(&model, &frozen_layers(&facts));
     let origin = weights.as_ref().map(|(path, _)| path.as_path());
+    let sizes = SizesOf {
+        recipe: recipe.name.clone(),
+        keeping: weights.as_ref().and_then(|(_, weights)| {
+            let (keeping, _) = kind.default_recipe(Some(&weights.spec));
+            let options = &request.recipe;
+            let sets_sizes = ["model.backbone", "model.overrides"]
+                .iter()
+                .any(|key| is_set(&options.settings, key));
+            let is_other = keeping != recipe.name && options.backbone.is_none() && !sets_sizes;
+            is_other.then_some(keeping)
+        }),
+    };
     let summary = RunSummary {
         task: task.spec().task(),
         dataset: DatasetFacts {
@@ -685,7 +725,12 @@ fn run_kind<K: RunKind>(
         let model = match weights {
             Some((path, weights)) => {
                 let strict = request.recipe.weights.as_ref().is_some_and(|w| w.strict);
-                initialize(model, weights, &path, strict, task.spec(), observer)?
+                let from = InitialWeights {
+                    path: &path,
+                    strict,
+                    sizes,
+                };
+                initialize(model, weights, &from, task.spec(), observer)?
             }
             None => model,
         };
@@ -741,6 +786,7 @@ fn create<K: RunKind>(
     launch: Launch,
     log: &mut RunLog<'_>,
 ) -> Result<Opened<K>, RunError> {
+    options.check(seed)?;
     let settings = options.new_settings(seed);
     let load = |name: &str| K::Config::load(name, &settings);
     // Mistakes in a given recipe are reported before weights are read.
@@ -768,9 +814,11 @@ fn create<K: RunKind>(
         .unwrap_or_else(|| scaled_learning_rate(from.learning_rate, from.batch_size, per_step));
     // The file of the run holds what is really used.
     config.set_base_batch_size(per_step);
+    let mut warnings = Vec::new();
     if let Some((path, weights)) = &weights {
+        let requested = config.clone();
         let adoption = Adoption {
-            whole: options.backbone.is_none(),
+            whole: !is_set(&settings, "model.backbone"),
             is_default_recipe: options.recipe.is_none(),
             settings: &settings,
         };
@@ -781,6 +829,11 @@ fn create<K: RunKind>(
                 reason: reason.to_string(),
             },
         })?;
+        for (setting, value) in replaced_settings(&requested, &config, &settings)? {
+            warnings.push(format!(
+                "the setting {setting} has no effect: the value is {value}, that of the weights"
+            ));
+        }
     }
     kind.check(&config, launch.pretrained)?;
     let data = kind.open(launch.data_dir.as_deref())?;
@@ -801,7 +854,8 @@ fn create<K: RunKind>(
     let mut given = options.settings.clone();
     let rate = options.learning_rate;
     given.extend(rate.map(|rate| format!("train.learning_rate={rate}")));
-    for warning in config.warnings(&given) {
+    warnings.extend(config.warnings(&given));
+    for warning in warnings {
         log.notice(&Notice::SettingWarning(warning));
     }
     let is_scaled = options.learning_rate.is_none() && from.batch_size != per_step;
@@ -846,7 +900,7 @@ fn reopen<K: RunKind>(
     let data = kind.open(launch.data_dir.as_deref())?;
     // A resumed run equals one that was never interrupted only with the data that it began with.
     let fingerprint = K::fingerprint(&data);
-    let before = Launch::read(path)?;
+    let before = run.launch()?;
     let has_moved = (&launch.dataset, &launch.data_dir) != (&before.dataset, &before.data_dir);
     match &launch.fingerprint {
         Some(begun_with) if *begun_with != fingerprint => return Err(launch.changed(&run)),
@@ -916,6 +970,32 @@ fn report_skipped(
     Ok(())
 }
 
+/// Reports the notes on the splits of a dataset. Both splits have those on their common directory.
+fn report_notes<'a>(notes: impl Iterator<Item = &'a String>, observer: &mut dyn Observer) {
+    let mut reported = BTreeSet::new();
+    for note in notes {
+        if reported.insert(note) {
+            observer.notice(&Notice::DatasetNote(note.clone()));
+        }
+    }
+}
+
+/// Where initial weights come from, and how they are used.
+struct InitialWeights<'a> {
+    path: &'a Path,
+    /// Whether every tensor has to match.
+    strict: bool,
+    sizes: SizesOf,
+}
+
+/// What gives the layers their sizes.
+struct SizesOf {
+    /// The recipe, by name or file.
+    recipe: String,
+    /// The recipe that keeps the sizes of the weights, if it is another one.
+    keeping: Option<&'static str>,
+}
+
 /// Builds a network with random weights from a seed. Parameters are drawn when they are first used;
 /// all are used here, in the order of the structure.
 fn random<M: Module>(init: impl FnOnce(&Device) -> M, seed: u64, device: &Device) -> M {
@@ -933,11 +1013,11 @@ fn random<M: Module>(init: impl FnOnce(&Device) -> M, seed: u64, device: &Device
 fn initialize<M: Module>(
     model: M,
     mut given: LoadedWeights,
-    path: &Path,
-    strict: bool,
+    from: &InitialWeights<'_>,
     spec: &ModelSpec,
     observer: &mut dyn Observer,
 ) -> Result<M, RunError> {
+    let path = from.path;
     let unusable = |reason: String| RunError::UnusableWeights {
         path: path.to_path_buf(),
         reason,
@@ -967,8 +1047,8 @@ fn initialize<M: Module>(
             path: path.to_path_buf(),
         });
     }
-    if strict {
-        let replaces_layers = checkpoint != dataset || has_other_names;
+    let replaces_layers = checkpoint != dataset || has_other_names;
+    if from.strict {
         let counts = |name: &&String| {
             if is_other_task {
                 name.starts_with("backbone.")
@@ -1019,6 +1099,19 @@ fn initialize<M: Module>(
     } else {
         random
     };
+    // Prediction layers of other classes were named above.
+    let has_other_shape = |name: &String| {
+        known.contains(name)
+            && !(replaces_layers && layers.iter().any(|layer| name.starts_with(layer)))
+    };
+    let (reshaped, random): (Vec<_>, Vec<_>) = random.into_iter().partition(has_other_shape);
+    if !reshaped.is_empty() {
+        observer.notice(&Notice::OtherShapes {
+            tensors: reshaped,
+            recipe: from.sizes.recipe.clone(),
+            keeping: from.sizes.keeping,
+        });
+    }
     if !random.is_empty() {
         observer.notice(&Notice::RandomlyInitialized(random));
     }

@@ -69,7 +69,7 @@ pub(super) fn tensors(
             Dtype::U16 => ElementType::U16,
             Dtype::U8 => ElementType::U8,
             Dtype::BOOL => ElementType::Bool,
-            other => return Err(tensor_error(format!("unsupported element type {other:?}"))),
+            other => return Err(tensor_error(format!("unsupported element type {other}"))),
         };
         let range =
             data_start + entry.data_offsets.0 as u64..data_start + entry.data_offsets.1 as u64;

@@ -3,6 +3,7 @@
 mod labeled;
 mod recognition;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -14,6 +15,7 @@ pub use recognition::{Recognition, RecognizedSplit, RecognizedTask};
 use crate::DataError;
 use crate::annotations::coco_directory::{CocoFormat, find_coco};
 use crate::annotations::format::{DatasetFiles, SplitAnnotations};
+use crate::annotations::image_files::unsupported_beside;
 use crate::annotations::joining::{hold_out, join_splits};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
@@ -237,8 +239,10 @@ impl DatasetName {
             check_class_names(&self.label(), &train.store)
                 .map_err(|error| self.error(error, data_dir))?;
             val.notes.extend(leak_note(&train, &val));
+            let mut seen = BTreeSet::new();
             for read in [&mut train, &mut val] {
                 read.notes.extend(suspicious(&read.store));
+                read.notes.extend(unused_images(read, &mut seen));
             }
             (OpenedSplit::of(train), OpenedSplit::of(val))
         };
@@ -294,7 +298,7 @@ impl DatasetName {
         }
         let read = self.read_split(&files, split);
         let read = read.map_err(|source| self.error(source, data_dir))?;
-        Ok(OpenedSplit::of(read))
+        Ok(OpenedSplit::of_one(read))
     }
 
     fn read_split(
@@ -336,7 +340,7 @@ impl DatasetName {
         }
         let read = self.read_whole(&files, split);
         let read = read.map_err(|source| self.error(source, data_dir))?;
-        Ok(OpenedSplit::of(read))
+        Ok(OpenedSplit::of_one(read))
     }
 
     /// Reads splits. Those of COCO have to be there; the error names what is missing.
@@ -388,6 +392,13 @@ fn leak_note(train: &SplitAnnotations, val: &SplitAnnotations) -> Option<String>
             count(all, "image")
         )
     })
+}
+
+/// Returns the note on images beside those of a split that are not used because of their format.
+fn unused_images(read: &SplitAnnotations, seen: &mut BTreeSet<PathBuf>) -> Option<String> {
+    let store = &read.store;
+    let names = (0..store.image_count()).map(|index| store.image(index).file_name);
+    unsupported_beside(&read.image_root, names, seen).map(|images| format!("skipped {images}"))
 }
 
 /// Separates the datasets of a list.
@@ -568,6 +579,13 @@ pub struct OpenedSplit {
 }
 
 impl OpenedSplit {
+    /// Opens a split on its own.
+    fn of_one(mut read: SplitAnnotations) -> Self {
+        read.notes
+            .extend(unused_images(&read, &mut BTreeSet::new()));
+        Self::of(read)
+    }
+
     fn of(read: SplitAnnotations) -> Self {
         let split = read.split;
         let notes: Vec<String> = read
@@ -754,6 +772,37 @@ mod tests {
             "{notes:?}"
         );
         assert_eq!(val.dataset.notes(), [""; 0]);
+    }
+
+    #[test]
+    fn images_of_unsupported_formats_beside_the_others_are_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        put("data.yaml", b"train: images\nnames: [cat]\n");
+        std::fs::create_dir_all(dir.path().join("images/night")).unwrap();
+        for name in ["a", "b", "night/c"] {
+            let image = dir.path().join("images").join(format!("{name}.png"));
+            RgbImage::new(40, 30).save(image).unwrap();
+            put(&format!("labels/{name}.txt"), b"0 0.5 0.5 0.25 0.25\n");
+        }
+        put("images/d.avif", b"");
+        put("images/night/e.JP2", b"");
+        put("images/night/f.jp2", b"");
+        put("elsewhere/g.avif", b"");
+        let expected =
+            "train: skipped 3 images in formats that are not supported (.avif: 1, .jp2: 2)";
+        let name = DatasetName::Directory(dir.path().into());
+        let (train, val) = name.open(None).unwrap();
+        let notes = [train.dataset.notes(), val.dataset.notes()].concat();
+        let skipped = |note: &&String| note.contains("skipped");
+        let skipped: Vec<&String> = notes.iter().filter(skipped).collect();
+        assert_eq!(skipped, [expected]);
+        let whole = name.open_whole(Split::Train, None).unwrap();
+        assert_eq!(whole.dataset.notes(), [expected]);
     }
 
     #[test]
