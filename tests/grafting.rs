@@ -10,12 +10,13 @@ use sedet::config::{ClassificationConfig, DetectionConfig, Recipe as _};
 use sedet::loading::transforms::Preprocess;
 use sedet::model::{Model, ModelSpec, NetworkConfig};
 use sedet::nn::se::{SeConfig, SePosition, SeStart};
+use sedet::weights::checkpoint::Precision;
 use sedet::weights::export::{export, names_for};
 use sedet::weights::grafted::to_units_of_the_paper;
 use sedet::weights::import::import;
 use sedet::weights::layouts::Library;
 use sedet::weights::load::{LoadedWeights, load_weights};
-use sedet::weights::onnx::to_onnx;
+use sedet::weights::onnx::{OnnxOptions, to_onnx};
 use sedet::weights::parameters::{NamedTensors, load_named_tensors, named_tensors};
 
 /// Returns the recipe of a small classifier with these settings.
@@ -278,7 +279,7 @@ fn an_export_of_added_units_computes_the_same_in_timm_s_form_or_is_refused() {
     let (mut paper, mut folded) = (spec.clone(), weights.clone());
     assert!(to_units_of_the_paper(&mut paper, &mut folded));
     let names = names_for(Library::Timm, &paper.network).unwrap();
-    export(&folded, Some(&names), &path).unwrap();
+    export(&folded, &names, Precision::Full, &path).unwrap();
     let back = import(&path, None).unwrap();
     let NetworkConfig::Classification(read) = &back.spec.network else {
         panic!("a detector");
@@ -302,9 +303,12 @@ fn an_onnx_file_of_added_units_has_the_factor_of_their_gates() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("grafted.onnx");
     let has_factor = |spec: &ModelSpec, weights: &NamedTensors| {
-        to_onnx(spec, weights).unwrap().save(&path).unwrap();
+        to_onnx(spec, weights, OnnxOptions::default())
+            .unwrap()
+            .save(&path)
+            .unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        let name = b"grafted_gate_factor";
+        let name = b"gates.grafted";
         bytes.windows(name.len()).any(|found| found == name)
     };
     let (mut spec, mut weights) = grafted_resnet(SePosition::Standard);

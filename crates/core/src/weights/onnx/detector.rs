@@ -15,6 +15,8 @@ use crate::detection::fpn::Fpn;
 use crate::detection::roi_heads::{BoxHead, RoiHeadsConfig};
 use crate::detection::roi_pooler::RoiPooler;
 use crate::detection::rpn::{ProposalRank, RpnConfig, RpnHead};
+use sedet_nn::nn::conv::Conv2d;
+use sedet_nn::nn::norm::Norm;
 
 /// Name of the output with boxes.
 pub(super) const BOXES: &str = "boxes";
@@ -107,7 +109,9 @@ impl GraphBuilder {
         let blocks = fpn.inner_blocks.iter().zip(&fpn.layer_blocks);
         for (n, (map, (inner, layer))) in maps.iter().zip(blocks).enumerate().rev() {
             let name = format!("{at}.inner_blocks.{n}");
-            let mut merged = self.conv(&name, &name, inner, map);
+            let norm = format!("{at}.inner_norms.{n}");
+            let mut merged =
+                self.optionally_normed([&name, &norm], inner, fpn.inner_norms.get(n), map);
             if let Some(coarser) = top_down {
                 // Nearest neighbors at the exact size of the finer feature map.
                 let size = self.shape(&format!("{at}.size.{n}"), &merged, 0..4);
@@ -122,7 +126,10 @@ impl GraphBuilder {
                 merged = self.node(&sum, "Add", &[&merged, &coarser], vec![]);
             }
             let name = format!("{at}.layer_blocks.{n}");
-            levels.push(self.conv(&name, &name, layer, &merged));
+            let norm = format!("{at}.layer_norms.{n}");
+            let level =
+                self.optionally_normed([&name, &norm], layer, fpn.layer_norms.get(n), &merged);
+            levels.push(level);
             top_down = Some(merged);
         }
         levels.reverse();
@@ -230,7 +237,13 @@ impl GraphBuilder {
     fn rpn_hidden(&mut self, at: &str, head: &RpnHead, map: &str) -> String {
         let name = format!("{at}.conv");
         let hidden = self.conv(&name, "rpn.conv", &head.conv, map);
-        self.relu(&name, &hidden)
+        let mut hidden = self.relu(&name, &hidden);
+        for (n, conv) in head.further_convs.iter().enumerate() {
+            let name = format!("{at}.further_convs.{n}");
+            hidden = self.conv(&name, &format!("rpn.further_convs.{n}"), conv, &hidden);
+            hidden = self.relu(&name, &hidden);
+        }
+        hidden
     }
 
     /// Adds `1 / (1 + exp(-x))`. Runtimes approximate `Sigmoid`: ONNX Runtime's has the same value for all
@@ -353,9 +366,19 @@ impl GraphBuilder {
 
     /// Adds the hidden layers of the box head.
     fn hidden_layers(&mut self, at: &str, head: &BoxHead, pooled: &str) -> String {
+        let mut maps = pooled.to_owned();
+        for (n, conv) in head.convs.iter().enumerate() {
+            let (name, norm) = (format!("{at}.convs.{n}"), format!("{at}.norms.{n}"));
+            maps = self.optionally_normed([&name, &norm], conv, head.norms.get(n), &maps);
+            maps = self.relu(&name, &maps);
+        }
         let flat = format!("{at}.flat");
-        let mut x = self.node(&flat, "Flatten", &[pooled], vec![int("axis", 1)]);
-        for (name, layer) in [("fc6", &head.fc6), ("fc7", &head.fc7)] {
+        let mut x = self.node(&flat, "Flatten", &[&maps], vec![int("axis", 1)]);
+        let layers = [("fc6", Some(&head.fc6)), ("fc7", head.fc7.as_ref())];
+        for (name, layer) in layers
+            .into_iter()
+            .filter_map(|(name, layer)| Some((name, layer?)))
+        {
             let name = format!("{at}.{name}");
             x = self.linear(&name, &name, layer, &x);
             x = self.relu(&name, &x);
@@ -379,15 +402,31 @@ impl GraphBuilder {
         let scores = self.foreground("box_head.scores", &scores);
         let deltas = "box_head.bbox_pred";
         let deltas = self.linear(deltas, deltas, &head.bbox_pred, hidden);
+        let [_, deltas_of_row] = head.bbox_pred.weight.lazy_shape().dims();
+        let is_class_agnostic = deltas_of_row == 4;
+        let regressors = if is_class_agnostic {
+            1
+        } else {
+            classes as i64 + 1
+        };
         // A zero keeps the number of proposals.
-        let by_class = self.constant("deltas_by_class", &[0, classes as i64 + 1, 4]);
+        let by_class = self.constant("deltas_by_class", &[0, regressors, 4]);
         let all = "box_head.deltas.all";
         let all = self.node(all, "Reshape", &[&deltas, &by_class], vec![]);
-        let deltas = self.foreground("box_head.deltas", &all);
+        let deltas = if is_class_agnostic {
+            all
+        } else {
+            self.foreground("box_head.deltas", &all)
+        };
         let second = self.constant("second_axis", &[1]);
         let inputs = [proposals, second.as_str()];
         let reference = self.node("proposals.by_class", "Unsqueeze", &inputs, vec![]);
-        let boxes = self.decoded("box_head.boxes", BoxCoder::ROI, &reference, &deltas, limits);
+        let mut boxes = self.decoded("box_head.boxes", BoxCoder::ROI, &reference, &deltas, limits);
+        if is_class_agnostic {
+            let every_class = self.constant("every_class", &[1, classes as i64, 1]);
+            let name = "box_head.boxes.by_class";
+            boxes = self.node(name, "Expand", &[&boxes, &every_class], vec![]);
+        }
         ScoredBoxes { boxes, scores }
     }
 
@@ -498,6 +537,20 @@ impl GraphBuilder {
     fn sides(&mut self, at: &str, boxes: &str) -> String {
         let [low, high] = self.halves(at, boxes);
         self.node(at, "Sub", &[&high, &low], vec![])
+    }
+
+    /// Adds a convolution with its norm, if it has one.
+    fn optionally_normed(
+        &mut self,
+        [conv_name, norm_name]: [&str; 2],
+        conv: &Conv2d,
+        norm: Option<&Norm>,
+        x: &str,
+    ) -> String {
+        match norm {
+            Some(norm) => self.normed([conv_name, norm_name], conv, norm, x),
+            None => self.conv(conv_name, conv_name, conv, x),
+        }
     }
 
     /// Adds whether both sides of boxes `[.., 4]` are at least `min_side`.

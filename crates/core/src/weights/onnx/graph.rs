@@ -119,7 +119,9 @@ impl GraphBuilder {
         // Where units start as identity, the activation is shifted or scaled so that it is 1 at 0.
         let is_grafted = config.start == SeStart::Identity;
         let scores = match config.gate {
-            Gate::Relu if is_grafted => self.with_scalar(&format!("{at}.scores"), "Add", &scores, 1.0),
+            Gate::Relu if is_grafted => {
+                self.with_scalar(&format!("{at}.scores"), "Add", &scores, 1.0)
+            }
             _ => scores,
         };
         let mut gates = self.node(&format!("{at}.gates"), gate, &[&scores], vec![]);
