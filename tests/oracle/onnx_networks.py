@@ -126,12 +126,11 @@ def difference(expected, found):
 class Pictures:
     """Images as PNG files and as arrays."""
 
-    def __init__(self, folder, files):
+    def __init__(self, folder, files, size_of=lambda size: size):
         self.files, self.arrays = [], []
-        for file in files:
-            self.add(folder, Image.open(file).convert("RGB"))
-        for size in [(640, 480), (301, 97)]:
-            self.add(folder, Image.new("RGB", size))
+        images = [Image.open(file).convert("RGB") for file in files]
+        for image in images + [Image.new("RGB", size) for size in [(640, 480), (301, 97)]]:
+            self.add(folder, image.resize(size_of(image.size), Image.BICUBIC))
 
     def add(self, folder, image):
         path = folder / f"{len(self.files):03}.png"
@@ -150,42 +149,44 @@ def compare_detector(binary, checkpoint, pictures, folder):
     """Returns the number of detections, and the largest differences of boxes and scores on all images."""
     running = session(export(binary, checkpoint, folder / "detector.onnx"))
     rows = json.loads(run(binary, "predict", "--weights", checkpoint, "--json", "--score", 0, *pictures.files))
-    total, worst, failures = 0, (0.0, 0.0), []
+    total, worst, failures = 0, (0.0, 0.0), {}
     for n, image in enumerate(pictures.arrays):
         expected = [row for row in rows if row["image_id"] == n + 1]
         total += len(expected)
         found = difference(expected, detections(running, image))
         if isinstance(found, str):
-            failures.append(f"{pictures.files[n].name}: {found}")
+            failures[n] = f"{pictures.files[n].name}: {found}"
         else:
             worst = tuple(map(max, worst, found))
             if found[0] > BOX_TOLERANCE:
-                failures.append(f"{pictures.files[n].name}: boxes {found[0]:.4f} px")
-    loader = compare_loader(checkpoint, pictures, rows)
-    if loader is not None:
-        print(f"load_in_torch.py: boxes {loader:.5f} px")
+                failures[n] = f"{pictures.files[n].name}: boxes {found[0]:.4f} px"
+    failures |= compare_loader(checkpoint, pictures, rows)
     return total, worst, failures
 
 
 def compare_loader(checkpoint, pictures, rows):
-    """Returns the largest difference of boxes that docs/load_in_torch.py finds; None for a model that it refuses."""
+    """Compares docs/load_in_torch.py with sedet, and returns the failures. Nothing is compared for a model that it
+    refuses."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
     import load_in_torch
 
     try:
         model, categories = load_in_torch.load(checkpoint)
     except SystemExit:
-        return None
-    worst = 0.0
+        return {}
+    worst, failures = 0.0, {}
     for n, image in enumerate(pictures.arrays):
         found = load_in_torch.detect(model, categories, torch.from_numpy(image.copy()).permute(2, 0, 1))
         boxes = np.array([row["bbox"] for row in found]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         ids, scores = [row["category_id"] for row in found], [row["score"] for row in found]
         different = difference([row for row in rows if row["image_id"] == n + 1], (boxes, ids, scores))
-        assert not isinstance(different, str), (checkpoint, different)
-        worst = max(worst, different[0])
-    return worst
+        if isinstance(different, str) or different[0] > BOX_TOLERANCE:
+            failures[n] = f"{pictures.files[n].name}: load_in_torch.py: {different}"
+        else:
+            worst = max(worst, different[0])
+    print(f"load_in_torch.py: boxes {worst:.5f} px")
+    return failures
 
 
 def check_raw(binary, checkpoint, pictures, folder):
@@ -312,15 +313,33 @@ def compare_classifier(binary, checkpoint, pictures, folder):
     return worst
 
 
-def networks(binary, directory, pictures, folder):
+def input_size(checkpoint):
+    """Returns the function from the size of an image to that of the model's input, width first."""
+    with safetensors.safe_open(checkpoint, "pt") as file:
+        preprocess = json.loads(file.metadata()["sedet"])["preprocess"]
+    if "center_crop" in preprocess:
+        return lambda size: (preprocess["center_crop"],) * 2
+    limits = preprocess["min_size"], preprocess["max_size"]
+    scale = lambda size: min(limits[0] / min(size), limits[1] / max(size))
+    return lambda size: tuple(round(side * scale(size)) for side in size)
+
+
+def networks(binary, directory, files, folder):
     failed = []
     for checkpoint in sorted(Path(directory).glob("*.safetensors")):
+        # Of the input's size, so that nothing is resized: levels of 8 bits differ by one between Pillow and others,
+        # and networks with random weights are sensitive to that.
+        pictures = Pictures(folder, files, input_size(checkpoint))
         path, is_detector = scaled_network(binary, checkpoint, pictures.arrays[0], folder)
         if is_detector:
             total, (box, score), failures = compare_detector(binary, path, pictures, folder)
             check_raw(binary, path, pictures, folder)
             line = f"{total} detections, boxes {box:.5f} px, scores {score:.1e}"
-            failures += ["no detections"] * (total == 0)
+            # Anchors on a black image have equal scores up to rounding, which decides among them where a network has
+            # not learned to reject them all.
+            ties = [failures.pop(n) for n in list(failures) if n >= len(files)]
+            line += f"; among ties: {ties}" * bool(ties)
+            failures = [*failures.values(), *["no detections"] * (total == 0)]
         else:
             worst = compare_classifier(binary, path, pictures, folder)
             line = f"probabilities {worst:.1e}"
@@ -330,10 +349,11 @@ def networks(binary, directory, pictures, folder):
     assert not failed, failed
 
 
-def detector(binary, checkpoint, pictures, folder):
+def detector(binary, checkpoint, files, folder):
+    pictures = Pictures(folder, files)
     total, (box, score), failures = compare_detector(binary, checkpoint, pictures, folder)
     print(f"{len(pictures.files)} images, {total} detections: boxes {box:.5f} px, scores {score:.1e}")
-    print(*failures, sep="\n")
+    print(*failures.values(), sep="\n")
     check_raw(binary, checkpoint, pictures, folder)
     whole = session(folder / "detector.onnx")
     half = export(binary, checkpoint, folder / "half.onnx", "--precision", "f16")
@@ -362,9 +382,8 @@ def main():
     task, binary, model, *images = sys.argv[1:]
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        pictures = Pictures(folder, images)
-        {"detector": detector, "networks": networks}[task](Path(binary).resolve(), Path(model), pictures, folder)
+        function = {"detector": detector, "networks": networks}[task]
+        function(Path(binary).resolve(), Path(model), images, Path(folder))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,6 @@ pub(super) const SCORES: &str = "scores";
 struct Input {
     /// Pixels with zeros below and at the right.
     padded: String,
-    /// Height and width with these zeros.
-    padded_size: String,
     /// Width, height, width and height without them, as floats.
     limits: String,
 }
@@ -85,7 +83,6 @@ impl GraphBuilder {
         if divisor <= 1 {
             return Input {
                 padded: INPUT.to_owned(),
-                padded_size: size,
                 limits,
             };
         }
@@ -94,10 +91,9 @@ impl GraphBuilder {
         // The sign of a remainder is that of the divisor.
         let border = self.node("border", "Mod", &[&negative, &multiple], vec![]);
         let none = self.constant("no_border", &[0; 6]);
-        let pads = self.concat("border.pads", 0, &[none, border.clone()]);
+        let pads = self.concat("border.pads", 0, &[none, border]);
         Input {
             padded: self.node("padded", "Pad", &[INPUT, &pads], vec![]),
-            padded_size: self.node("padded_size", "Add", &[&size, &border], vec![]),
             limits,
         }
     }
@@ -153,7 +149,7 @@ impl GraphBuilder {
         let (mut boxes, mut scores) = (Vec::new(), Vec::new());
         for (level, map) in levels.iter().enumerate() {
             let at = format!("rpn.p{}", level + 2);
-            let anchors = self.anchors(&at, &config.anchors, level, map, &input.padded_size);
+            let anchors = self.anchors(&at, &config.anchors, level, map, &input.padded);
             let found = self.rpn_level(&at, &config.rpn, head, map, &anchors, &input.limits);
             boxes.push(found.boxes);
             scores.push(found.scores);
@@ -263,7 +259,7 @@ impl GraphBuilder {
         config: &AnchorConfig,
         level: usize,
         map: &str,
-        padded_size: &str,
+        padded: &str,
     ) -> String {
         let of = |part: &str| format!("{at}.anchors.{part}");
         let grid = self.shape(&of("grid"), map, 2..4);
@@ -271,8 +267,9 @@ impl GraphBuilder {
         let strides = match fixed {
             Some(&stride) => self.floats(&of("strides"), vec![2], &[stride as f32; 2]),
             None => {
+                let size = self.shape(&of("padded_size"), padded, 2..4);
                 let quotient = of("strides.int");
-                let quotient = self.node(&quotient, "Div", &[padded_size, &grid], vec![]);
+                let quotient = self.node(&quotient, "Div", &[&size, &grid], vec![]);
                 self.cast(&of("strides"), DataType::Float, &quotient)
             }
         };
