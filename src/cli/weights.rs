@@ -159,8 +159,8 @@ struct InspectArgs {
 const EXPORT_EXAMPLES: &str = "\
 Examples:
   sedet weights export runs/photos --format onnx --output detector.onnx
-  sedet weights export best.safetensors --format onnx --raw --output boxes-and-scores.onnx
-  sedet weights export best.safetensors --format torchvision --precision f16 --output half.safetensors";
+  sedet weights export best.safetensors --format onnx --raw --output raw.onnx
+  sedet weights export a.pth --format timm --precision f16 -o b.safetensors";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
