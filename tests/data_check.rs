@@ -424,6 +424,95 @@ fn names_that_are_all_written_in_another_way_are_read_or_explained() {
 }
 
 #[test]
+fn names_in_other_capitals_become_those_of_the_files_by_the_fix() {
+    // All names, some names, and one whose file is listed under its own name.
+    let rename = |set: &mut DataSet, images: std::ops::Range<usize>| {
+        for at in images {
+            let name = set.train["images"][at]["file_name"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            set.train["images"][at]["file_name"] = name.replace("jpg", "JPG").into();
+        }
+    };
+    for images in [0..3, 1..2] {
+        let (set, checked) = DataSet::with(|set| rename(set, images.clone()));
+        checked.has_errors(&[("image-missing", images.len() as u64)]);
+        let fixed = fix(&set, 0);
+        for (at, id) in (0..3).zip(1..) {
+            assert_eq!(fixed["images"][at]["file_name"], format!("{id}.jpg"));
+        }
+        assert_eq!(fixed["annotations"], set.train["annotations"]);
+    }
+    let (set, _) = DataSet::with(|set| {
+        let images = set.train["images"].as_array_mut().unwrap();
+        let mut again = images[0].clone();
+        again["id"] = 77.into();
+        again["file_name"] = "1.JPG".into();
+        images.push(again);
+    });
+    assert_eq!(fix(&set, 0)["images"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn text_in_an_encoding_that_json_cannot_have_is_named() {
+    for (bytes, says) in [
+        (
+            "\u{feff}{}"
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect(),
+            "line 1: UTF-16 text, but JSON has to be UTF-8",
+        ),
+        (
+            b"{\"images\": [{\"id\": 1, \"file_name\": \"M\xf6we.jpg\"}]}".to_vec(),
+            "not UTF-8 text",
+        ),
+    ] {
+        let bytes: Vec<u8> = bytes;
+        let (_, checked) = DataSet::with(|set| {
+            set.save();
+            set.write("train.json", &bytes);
+        });
+        let detail = checked.places("file-broken")[0]["detail"].clone();
+        assert!(detail.as_str().unwrap().contains(says), "{detail}");
+    }
+}
+
+#[test]
+fn lines_fit_the_terminal() {
+    let (set, _) = DataSet::with(|set| {
+        let boxes = set.train["annotations"].as_array_mut().unwrap();
+        boxes.push(annotation(900, 1, 3, [60.0, 40.0, 1234.5678, 2345.6789]));
+        boxes.push(annotation(901, 1, 3, [60.0, 40.0, 1234.5678, 2345.6789]));
+        boxes.push(annotation(902, 1, 3, [1.0, 1.0, -5.0, 4.0]));
+        let images = set.train["images"].as_array_mut().unwrap();
+        images.push(json!({"id": 9, "file_name": "gone.jpg", "width": 64, "height": 48}));
+    });
+    let output = |arguments: &[&str]| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"))
+            .args(arguments)
+            .current_dir(set.dir.path())
+            .env("COLUMNS", "80")
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned()
+    };
+    let out = ["--split", "train", "--fix", "fixed.json"];
+    for arguments in [
+        &["data", "check", "."][..],
+        &[&["data", "check", "."][..], &out].concat(),
+        &["data", "stats", ".", "--split", "val"],
+    ] {
+        let text = output(arguments);
+        assert!(text.lines().count() > 10, "{text}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{arguments:?}: {line}");
+        }
+    }
+}
+
+#[test]
 fn invalid_boxes_are_found_by_kind() {
     let (set, checked) = DataSet::with(|set| {
         let boxes = set.train["annotations"].as_array_mut().unwrap();
@@ -498,7 +587,7 @@ fn nan_and_infinity_are_read_though_json_has_neither() {
             &shipped(),
         ],
         &[
-            "train.json: annotations[6] (id 900): `bbox` is [NaN, 1.0, inf, -inf], not four finite numbers",
+            "train.json: annotations[6] (id 900): `bbox` is [NaN, 1, inf, -inf], not four finite numbers",
             "hint: `sedet data check",
         ],
     );
@@ -1002,6 +1091,25 @@ fn a_yolo_directory_is_checked_line_by_line() {
             .unwrap()
             .ends_with("labels/train/1.txt")
     );
+    // What cannot be corrected is not offered to be.
+    let shown = sedet(&["data", "check", &text(dir.path())]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(!shown.contains("--fix"), "{shown}");
+    let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("there is no automatic fix for YOLO annotations"),
+        "{shown}"
+    );
+    put(
+        "images/train/2.png",
+        &encoded(&image_of(9, 64, 48), ImageFormat::Png),
+    );
+    check().has_errors(&[
+        ("contradiction", 1),
+        ("entry-malformed", 2),
+        ("box-twice", 1),
+    ]);
+    std::fs::remove_file(dir.path().join("images/train/2.png")).unwrap();
     put("labels/train/1.txt", b"0 0.5 0.5 0.2 0.2\n");
     let jpeg = std::fs::read(dir.path().join("images/val/3.jpg")).unwrap();
     put("images/val/3.jpg", &jpeg[..jpeg.len() / 2]);

@@ -378,7 +378,7 @@ fn a_failed_conversion_names_the_cause_and_leaves_nothing_behind() {
     let spaces = json.replace("never", "dog ");
     let both = spaces.replacen("\"category_id\":5", "\"category_id\":9", 1);
     std::fs::write(source.join("train.json"), both).unwrap();
-    convert(&source, "voc", &["\"dog\" and \"dog \"", "would be one"]);
+    convert(&source, "voc", &["`dog` and `dog `", "would be one"]);
     std::fs::write(
         source.join("train.json"),
         json.replace("a b.jpg", "../a.jpg"),
@@ -716,6 +716,56 @@ fn a_coco_file_is_split_with_its_images_and_unknown_fields() {
     }
     let val = std::fs::read_to_string(out.join("val.json")).unwrap();
     assert!(val.contains("\"license\":4"), "{val}");
+}
+
+#[test]
+fn splits_that_share_images_are_joined_without_copies_and_outlines_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    fs::create_dir_all(source.join("images")).unwrap();
+    let json = |ids: std::ops::Range<u64>| {
+        let images: Vec<Value> = ids
+            .clone()
+            .map(
+                |id| json!({"id": id, "file_name": format!("{id}.png"), "width": 64, "height": 48}),
+            )
+            .collect();
+        let boxes: Vec<Value> = ids
+            .map(|id| json!({"id": id, "image_id": id, "category_id": 1, "bbox": [1, 2, 3, 4], "segmentation": [[1, 2, 4, 2, 4, 6]]}))
+            .collect();
+        json!({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]})
+            .to_string()
+    };
+    for id in 1..=10 {
+        let path = source.join(format!("images/{id}.png"));
+        image::RgbImage::new(64, 48).save(path).unwrap();
+    }
+    fs::write(source.join("train.json"), json(1..9)).unwrap();
+    fs::write(source.join("val.json"), json(7..11)).unwrap();
+    let out = dir.path().join("out");
+    let done = sedet(&["data", "split", &text(&source), "--output", &text(&out)]);
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(0), "{stderr}");
+    for line in [
+        "2 images of several parts, with equal boxes in each: taken once",
+        "dropped: outlines (12 objects)",
+    ] {
+        assert!(stderr.contains(line), "{stderr}");
+    }
+    let read = DatasetFiles::find(&out).unwrap().read().unwrap();
+    let images = read.splits.iter().map(|split| split.store.image_count());
+    assert_eq!(images.sum::<usize>(), 10);
+    // Other boxes of one image contradict each other.
+    fs::write(
+        source.join("val.json"),
+        json(7..11).replacen("[1,2,3,4]", "[1,2,3,9]", 1),
+    )
+    .unwrap();
+    let out = text(&dir.path().join("other"));
+    fails_with(
+        &["data", "split", &text(&source), "--output", &out],
+        &["7.png: its boxes differ in train and val", "hint: correct"],
+    );
 }
 
 #[test]

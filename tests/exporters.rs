@@ -32,11 +32,16 @@ fn put(root: &Path, name: &str, content: impl AsRef<[u8]>) {
     std::fs::write(path, content).unwrap();
 }
 
+/// Writes images of a color that follows from the name: the same content twice is reported.
 fn images(root: &Path, directory: &str, names: &[&str]) {
     for name in names {
         let path = root.join(directory).join(format!("{name}.jpg"));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        image::RgbImage::new(WIDTH, HEIGHT).save(path).unwrap();
+        let gray = name
+            .bytes()
+            .fold(0, |sum: u8, byte| sum.wrapping_mul(31).wrapping_add(byte));
+        let image = image::RgbImage::from_pixel(WIDTH, HEIGHT, image::Rgb([gray; 3]));
+        image.save(path).unwrap();
     }
 }
 
@@ -307,6 +312,17 @@ const EXPORTS: &[Export] = &[
     ),
     (
         "Roboflow",
+        "YOLO Darknet: `train/_darknet.labels`, labels beside the images",
+        |root| {
+            for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
+                images(root, directory, names);
+                yolo(root, directory, names);
+                put(root, &format!("{directory}/_darknet.labels"), "cat\ndog\n");
+            }
+        },
+    ),
+    (
+        "Roboflow",
         "Pascal VOC: XML files beside the images in `train/`, `valid/`",
         |root| {
             for (directory, names) in [("train", &TRAIN[..]), ("valid", &VAL)] {
@@ -522,6 +538,103 @@ const EXPORTS: &[Export] = &[
         for name in TRAIN {
             let label = json!({"version": "5.0", "shapes": [], "imagePath": plain(name)});
             put(root, &format!("train/{name}.json"), label.to_string());
+        }
+    }),
+    (
+        "Datumaro",
+        "`annotations/default.json`, `images/default/`",
+        |root| {
+            images(root, "images/default", &ALL);
+            let label = json!({"id": 0, "type": "bbox", "label_id": 0, "bbox": [10, 10, 30, 20]});
+            let items = json!([{"id": "1", "annotations": [label], "image": {"path": "1.jpg"}}]);
+            let categories = json!({"label": {"labels": [{"name": "cat"}]}});
+            let content = json!({"info": {}, "categories": categories, "items": items});
+            put(root, "annotations/default.json", content.to_string());
+        },
+    ),
+    (
+        "Datumaro",
+        "with splits: `annotations/train.json`, `images/train/`",
+        |root| {
+            images(root, "images/train", &TRAIN);
+            images(root, "images/val", &VAL);
+            for split in ["train", "val"] {
+                let content = json!({"info": {}, "categories": {"label": {}}, "items": []});
+                put(
+                    root,
+                    &format!("annotations/{split}.json"),
+                    content.to_string(),
+                );
+            }
+        },
+    ),
+    (
+        "Supervisely",
+        "`meta.json`, `ds0/img/`, `ds0/ann/`",
+        |root| {
+            put(
+                root,
+                "meta.json",
+                json!({"classes": [{"title": "cat"}], "tags": [], "projectType": "images"})
+                    .to_string(),
+            );
+            for (directory, names) in [("ds0", &TRAIN[..]), ("ds1", &VAL)] {
+                images(root, &format!("{directory}/img"), names);
+                for name in names {
+                    let content = json!({"description": "", "tags": [], "size": {}, "objects": []});
+                    put(
+                        root,
+                        &format!("{directory}/ann/{name}.jpg.json"),
+                        content.to_string(),
+                    );
+                }
+            }
+        },
+    ),
+    ("VoTT", "JSON: a file for each asset", |root| {
+        images(root, "", &ALL);
+        put(
+            root,
+            "1f2e-asset.json",
+            json!({"asset": {"name": "1.jpg"}, "regions": []}).to_string(),
+        );
+    }),
+    ("Labelbox", "NDJSON", |root| {
+        images(root, "images", &ALL);
+        put(
+            root,
+            "export.ndjson",
+            json!({"data_row": {"external_id": "1.jpg"}, "projects": {}}).to_string(),
+        );
+    }),
+    ("V7", "Darwin JSON: a file for each image", |root| {
+        images(root, "images", &ALL);
+        let label = json!({"name": "cat", "bounding_box": {"x": 1, "y": 2, "w": 3, "h": 4}});
+        let content = json!({"version": "2.0", "item": {}, "annotations": [label]});
+        put(root, "annotations/1.json", content.to_string());
+    }),
+    (
+        "KITTI",
+        "`training/image_2/`, `training/label_2/`",
+        |root| {
+            images(root, "training/image_2", &ALL);
+            for name in ALL {
+                put(
+                    root,
+                    &format!("training/label_2/{name}.txt"),
+                    "Car 0.00 0 -1.57 10 10 40 30 2.85 2.63 12.34 0.47 1.49 69.44 -1.56\n",
+                );
+            }
+        },
+    ),
+    ("DOTA", "`images/`, `labelTxt/`", |root| {
+        images(root, "images", &ALL);
+        for name in ALL {
+            put(
+                root,
+                &format!("labelTxt/{name}.txt"),
+                "imagesource:x\ngsd:0.1\n10 10 40 10 40 30 10 30 cat 0\n",
+            );
         }
     }),
     (

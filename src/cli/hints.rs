@@ -357,6 +357,7 @@ fn dataset_hint(error: &RegistryError) -> Option<String> {
             (!hints.is_empty()).then(|| hints.join("; "))
         }),
         RegistryError::NoTestSplit => Some("use --split val".into()),
+        RegistryError::TwiceInList { .. } => Some("name each dataset once".into()),
         _ => None,
     }
 }
@@ -401,12 +402,38 @@ fn data_hint(error: &DataError) -> Option<String> {
             Some("`sedet data download imagenet-val-list` downloads the labels".into())
         }
         // A file with one problem often has others.
-        DataError::Annotations { path, .. } if path.is_file() => Some(format!(
+        DataError::Annotations { path, .. } if is_json(path) => Some(format!(
             "`sedet data check {}` lists all problems of the file; with --fix FILE it writes a \
              corrected copy",
             quoted(path.display())
         )),
+        DataError::Contradiction { path, .. } => Some(contradiction_hint(path)),
+        DataError::Encoding { path, .. } => Some(format!(
+            "save {} as UTF-8 (Windows Notepad: Save as, Encoding: UTF-8)",
+            quoted(path.display())
+        )),
         _ => None,
+    }
+}
+
+/// Returns whether a file can be COCO annotations, which `sedet data check` corrects.
+fn is_json(path: &Path) -> bool {
+    let extension = path.extension();
+    path.is_file() && extension.is_some_and(|found| found.eq_ignore_ascii_case("json"))
+}
+
+/// Returns what to do about a file that contradicts another.
+fn contradiction_hint(path: &Path) -> String {
+    let extension = path.extension().unwrap_or_default();
+    let is_yaml = ["yaml", "yml"]
+        .iter()
+        .any(|yaml| extension.eq_ignore_ascii_case(yaml));
+    if is_yaml {
+        let path = quoted(path.display());
+        format!("correct or remove one of the two, or give {path} as the dataset if it is right")
+    } else {
+        "correct, rename or remove one of the two; `sedet data check DIR` lists all such files"
+            .to_owned()
     }
 }
 
@@ -557,6 +584,8 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
             RegistryError::Unknown { .. }
                 | RegistryError::NoDataDir { .. }
                 | RegistryError::NoBoxes { .. }
+                | RegistryError::NotInList { .. }
+                | RegistryError::TwiceInList { .. }
                 | RegistryError::NoTestSplit
         );
     }

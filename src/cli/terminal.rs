@@ -71,9 +71,41 @@ pub(super) fn wrapped(text: &str, indent: usize, width: usize) -> String {
     lines + &format!("{:indent$}{line}\n", "")
 }
 
+/// Formats text behind a prefix, as lines of at most `width` columns; further lines begin below the text.
+pub(super) fn hanging(prefix: &str, text: &str, width: usize) -> String {
+    let indent = prefix.chars().count();
+    let lines = wrapped(text, indent, width);
+    format!("{prefix}{}", lines.get(indent..).unwrap_or_default())
+}
+
+/// Formats one message as lines of at most `width` columns; further lines are indented. It has no line break at its
+/// end.
+pub(super) fn continued(text: &str, width: usize) -> String {
+    let indent = INDENT.len();
+    let lines = wrapped(text, indent, width);
+    lines
+        .get(indent..)
+        .unwrap_or_default()
+        .trim_end()
+        .to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_message_continues_with_an_indentation() {
+        assert_eq!(continued("ab cd efghijk", 8), "ab cd\n  efghijk");
+        assert_eq!(continued("", 8), "");
+    }
+
+    #[test]
+    fn text_hangs_below_the_end_of_its_prefix() {
+        assert_eq!(hanging("-> ", "ab cd efghijk", 8), "-> ab cd\n   efghijk\n");
+        assert_eq!(hanging("", "ab cd", 3), "ab\ncd\n");
+        assert_eq!(hanging("é ", "", 3), "é \n");
+    }
 
     #[test]
     fn text_is_wrapped_between_words() {

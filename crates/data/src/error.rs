@@ -37,6 +37,24 @@ pub enum DataError {
         source: serde_json::Error,
     },
 
+    /// A text file is not in UTF-8, nor in an encoding that it declares.
+    #[error("{}: {problem}", path.display())]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// The line, and the encoding that is likely.
+        problem: String,
+    },
+
+    /// Two files say different things, of which only one can be right.
+    #[error("{}: {problem}", path.display())]
+    Contradiction {
+        /// One of the files.
+        path: PathBuf,
+        /// What the files say; names the other one.
+        problem: String,
+    },
+
     /// Annotations contradict themselves.
     #[error("{}: {source}", path.display())]
     Annotations {
@@ -190,6 +208,14 @@ impl DataError {
     pub(crate) fn labels(path: &Path, problem: impl Into<String>) -> Self {
         Self::Labels {
             origin: path.display().to_string(),
+            problem: problem.into(),
+        }
+    }
+
+    /// Returns an error about a file that contradicts another.
+    pub(crate) fn contradiction(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Contradiction {
+            path: path.to_owned(),
             problem: problem.into(),
         }
     }

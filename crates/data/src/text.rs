@@ -78,6 +78,24 @@ pub fn printable(name: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// Formats numbers as a list: `[1, 2.5, NaN, 4]`.
+///
+/// # Examples
+/// ```
+/// use sedet_data::text::numbers;
+///
+/// assert_eq!(numbers(&[1.0, 2.5, f64::NAN, 1e200]), "[1, 2.5, NaN, 1e200]");
+/// ```
+pub fn numbers(values: &[f64]) -> String {
+    let values = values.iter().map(|value| match value.abs() {
+        // Without an exponent, this many digits hide the other numbers.
+        1e15.. | 1e-300..1e-9 => format!("{value:e}"),
+        _ => value.to_string(),
+    });
+    let values: Vec<String> = values.collect();
+    format!("[{}]", values.join(", "))
+}
+
 /// Returns ` (did you mean 'NAME'?)` for the known name that is most similar to `name`, or nothing if none is
 /// similar.
 ///

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::terminal::{continued, width};
 use super::{quoted, status};
 use sedet_data::datasets::registry::{AnyDatasetName, DatasetName};
 
@@ -56,7 +57,8 @@ pub(super) fn run(args: DataArgs) -> anyhow::Result<ExitCode> {
 /// Prints what was recognized behind the name of a dataset.
 fn print_kind(name: &str, dataset: &DatasetName, data_dir: Option<&Path>) -> anyhow::Result<()> {
     let recognized = AnyDatasetName::Detection(dataset.clone()).recognize(data_dir)?;
-    status!("{name}: {}", recognized.kind());
+    let line = format!("{name}: {}", recognized.kind());
+    status!("{}", continued(&line, width()));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use super::anchors::AnchorCoverage;
 use super::print_kind;
 use crate::cli::print_out;
 use crate::cli::status;
+use crate::cli::terminal::{continued, fitted, hanging, width};
 use sedet_core::render::plots::{Bars, save_bars};
 use sedet_data::annotations::layout::Split;
 use sedet_data::atomic::write_atomically;
@@ -17,7 +18,7 @@ use sedet_data::csv::to_csv;
 use sedet_data::curation::statistics::{Histogram, Statistics};
 use sedet_data::datasets::registry::DatasetName;
 use sedet_data::directory::create_directory;
-use sedet_data::eval::table::{Side, aligned};
+use sedet_data::eval::table::Side;
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\
@@ -52,7 +53,8 @@ pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
     let opened = dataset.open_whole(args.split, args.data_dir.as_deref())?;
     for note in opened.dataset.notes() {
-        status!("{}: {note}", args.dataset);
+        let line = format!("{}: {note}", args.dataset);
+        status!("{}", continued(&line, width()));
     }
     let store = opened.dataset.store();
     let statistics = Statistics::of(store);
@@ -70,9 +72,10 @@ pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
         print_out(&serde_json::to_string_pretty(&report)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    print_out(&text(&statistics))?;
+    let width = width();
+    print_out(&text(&statistics, width))?;
     if let Some(anchors) = anchors {
-        print_out(&anchors.line())?;
+        print_out(&hanging("", &anchors.line(), width))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -121,15 +124,16 @@ fn classes(statistics: &Statistics) -> Vec<&sedet_data::curation::statistics::Cl
     classes
 }
 
-fn text(statistics: &Statistics) -> String {
-    let mut text = format!(
-        "{} ({} empty), {}, {}, {}\n\n",
+fn text(statistics: &Statistics, width: usize) -> String {
+    let contents = format!(
+        "{} ({} empty), {}, {}, {}",
         count(statistics.images, "image"),
         statistics.empty_images,
         count(statistics.boxes, "box"),
         count(statistics.crowd_regions, "crowd region"),
         count(statistics.classes.len(), "class"),
     );
+    let mut text = hanging("", &contents, width) + "\n";
     use Side::{Left, Right};
     let share =
         |count: usize, of: usize| format!("{:.1} %", 100.0 * count as f64 / of.max(1) as f64);
@@ -148,7 +152,7 @@ fn text(statistics: &Statistics) -> String {
             class.crowd_regions.to_string(),
         ]
     }));
-    text += &aligned(&table, &[Left, Right, Right, Right, Right, Right]);
+    text += &fitted(&table, &[Left, Right, Right, Right, Right, Right], width);
     let sizes = statistics.sizes;
     let mut table = vec![
         ["size", "area", "boxes", "share"]
@@ -169,7 +173,9 @@ fn text(statistics: &Statistics) -> String {
         table.push(cells.to_vec());
     }
     text += "\n";
-    text += &aligned(&table, &[Left, Left, Right, Right]);
+    text += &fitted(&table, &[Left, Left, Right, Right], width);
+    // The other columns have up to 50.
+    let longest = width.saturating_sub(50).clamp(5, 30);
     for (name, histogram, whole) in histograms(statistics) {
         let all = histogram.counts.iter().sum();
         let most = histogram.counts.iter().copied().max().unwrap_or(0).max(1);
@@ -185,13 +191,12 @@ fn text(statistics: &Statistics) -> String {
         ]];
         for (label, count) in histogram.labels(whole).into_iter().zip(&histogram.counts) {
             if *count > 0 {
-                const WIDTH: usize = 30;
-                let bar = "█".repeat((count * WIDTH).div_ceil(most));
+                let bar = "█".repeat((count * longest).div_ceil(most));
                 table.push(vec![label, count.to_string(), share(*count, all), bar]);
             }
         }
         text += "\n";
-        text += &aligned(&table, &[Right, Right, Right, Left]);
+        text += &fitted(&table, &[Right, Right, Right, Left], width);
     }
     text
 }

@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
     let path = dir.path().join("instances_train.json");
     let written = || std::fs::write(&path, bytes).expect("room in memory");
-    match reader % 8 {
+    match reader % 9 {
         0 => {
             if let Ok(store) = coco::read_coco_from(bytes, Path::new("fuzz.json")) {
                 let mut text = Vec::new();
@@ -69,6 +69,20 @@ fuzz_target!(|data: &[u8]| {
             std::fs::write(&path, bytes.get(1..).unwrap_or_default()).expect("room in memory");
             let _ = DatasetFiles::find(&path).and_then(|files| files.read());
             let _ = DatasetFiles::find(dir.path());
+        }
+        7 => {
+            // Class names, labels and the text of another program, in any encoding.
+            let at = bytes.iter().position(|byte| *byte == b'|');
+            let (names, labels) = bytes.split_at(at.unwrap_or(bytes.len()));
+            for (name, content) in [
+                ("a.png", &b""[..]),
+                ("classes.txt", names),
+                ("a.txt", labels.get(1..).unwrap_or_default()),
+                ("a.json", labels),
+            ] {
+                std::fs::write(dir.path().join(name), content).expect("room in memory");
+            }
+            let _ = DatasetFiles::find(dir.path()).and_then(|files| files.read());
         }
         _ => {
             let _ = Pickle::read(bytes, bytes.len() as u64);

@@ -180,6 +180,15 @@ pub fn default_classification(dataset: &LabeledName) -> (&'static str, &'static 
         LabeledName::Places365
         | LabeledName::Places365Challenge
         | LabeledName::Places365Directory(_) => ("places365", "the default for Places365"),
+        // Datasets of one kind have the recipe of that kind.
+        LabeledName::List(parts) => {
+            let mut recipes = parts.iter().map(default_classification);
+            let first = recipes.next();
+            let is_one = recipes.all(|recipe| Some(recipe) == first);
+            first
+                .filter(|_| is_one)
+                .unwrap_or(("images", "the default for own images"))
+        }
         LabeledName::ImageFolder(_) => ("images", "the default for own images"),
     }
 }

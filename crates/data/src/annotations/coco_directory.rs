@@ -26,18 +26,17 @@
 //! `data/` beside the JSON file in `SPLIT/` (FiftyOne), `images/default/`, `images/`, `JPEGImages/`, `data/`, beside the JSON file, and in the directory
 //! itself; the first that contains the first listed image is used.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
 use crate::annotations::coco::write_coco_to;
-use crate::annotations::foreign::foreign_annotations;
+use crate::annotations::foreign::{foreign_annotations, foreign_file};
 use crate::annotations::format::{
     AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, StoredBox,
 };
 use crate::annotations::image_files::{Folder, has_extension};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
-use crate::atomic::write_atomically;
+use crate::annotations::text_file::beginning;
 
 /// COCO: `annotations/instances_SPLIT.json` and directories of images.
 #[derive(Debug)]
@@ -96,9 +95,9 @@ impl AnnotationFormat for CocoFormat {
                 .map(|path| path.strip_prefix(&prefix).unwrap_or(path))
                 .collect();
             let store = placed.annotations.store.with_file_names(&names);
-            let path = output.path(&format!("annotations/instances_{split}.json"))?;
-            write_atomically(&path, |mut out| write_coco_to(&store, &mut out))
-                .map_err(|source| DataError::io(&path, source))?;
+            output.write(&format!("annotations/instances_{split}.json"), |mut out| {
+                write_coco_to(&store, &mut out)
+            })?;
         }
         Ok(())
     }
@@ -205,7 +204,10 @@ impl<'r> Folders<'r> {
         if let Some(file) = only(self.root, split, in_annotations)? {
             return Ok(Some(file));
         }
-        let is_split = |path: &PathBuf| Split::of_name(&stem(path)) == Some(split);
+        // Datumaro and others name their files so, too.
+        let is_split = |path: &PathBuf| {
+            Split::of_name(&stem(path)) == Some(split) && foreign_file(path).is_none()
+        };
         let annotations = self.annotations.as_ref();
         let mut in_annotations = annotations.into_iter().flat_map(|f| f.files_with("json"));
         let mut in_root = self.folder.files_with("json");
@@ -296,13 +298,9 @@ fn only(
 /// is recognized by its beginning.
 fn looks_like_coco(path: &Path) -> bool {
     const BEGINNING: u64 = 1 << 18;
-    let mut bytes = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
-    if read.is_err() {
+    let Some(text) = beginning(path, BEGINNING) else {
         return false;
-    }
-    let text = String::from_utf8_lossy(&bytes);
+    };
     let has = |key: &str| text.contains(&format!("\"{key}\""));
     let has_list = ["images", "annotations", "categories"].map(has);
     let is_foreign = [
@@ -312,13 +310,12 @@ fn looks_like_coco(path: &Path) -> bool {
         "segments_info",
     ]
     .map(has);
-    text.trim_start_matches('\u{feff}')
-        .trim_start()
-        .starts_with('{')
+    text.trim_start().starts_with('{')
         && !is_foreign.contains(&true)
         && (has_list.iter().filter(|has| **has).count() >= 2
             || (has("images") && has("file_name"))
             || (has("annotations") && has("bbox")))
+        && foreign_file(path).is_none()
 }
 
 #[cfg(test)]

@@ -13,8 +13,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
@@ -27,7 +25,7 @@ use crate::annotations::format::{
 };
 use crate::annotations::image_files::{Folder, has_extension};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
-use crate::annotations::text_file::read_text;
+use crate::annotations::text_file::{beginning, read_text};
 use crate::boxes::ImageSize;
 use crate::csv::to_csv;
 use crate::images::decode::image_size;
@@ -201,10 +199,7 @@ fn columns_of(path: &Path) -> Option<Result<Columns, Vec<&'static str>>> {
     if !has_extension(path, "csv") {
         return None;
     }
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
-    read.ok()?;
-    let text = String::from_utf8_lossy(&bytes);
+    let text = beginning(path, BEGINNING)?;
     let line = text.lines().next().unwrap_or_default();
     let header = header_of(line).ok()?;
     Some(Columns::of(&header))

@@ -1,11 +1,10 @@
 //! Annotation formats that are known and not read, so that they can be refused by their name.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::annotations::image_files::{Folder, has_extension};
 use crate::annotations::layout::{LayoutError, Split};
+use crate::annotations::text_file::beginning;
 
 /// A format that is not read.
 struct Foreign {
@@ -24,7 +23,9 @@ const FORMATS: &[Foreign] = &[
         instead: "export the dataset as COCO JSON, Pascal VOC or YOLO",
         extension: "json",
         is_in: |name, text| {
+            // RectLabel names the image `imagefilename`.
             name.contains("createml")
+                || (text.starts_with('[') && has(text, &["coordinates", "label"]))
                 || (text.starts_with('[') && has(text, &["image", "coordinates"]))
         },
     },
@@ -67,7 +68,10 @@ const FORMATS: &[Foreign] = &[
         name: "Datumaro",
         instead: "convert them with `datum convert -f coco`",
         extension: "json",
-        is_in: |_, text| has(text, &["items", "label_cat"]) || has(text, &["dm_format_version"]),
+        is_in: |_, text| {
+            has(text, &["dm_format_version"])
+                || (has(text, &["items", "categories"]) && !has(text, &["images"]))
+        },
     },
     Foreign {
         name: "FiftyOne dataset",
@@ -85,9 +89,77 @@ const FORMATS: &[Foreign] = &[
         name: "Supervisely",
         instead: "export the project from Supervisely as COCO or Pascal VOC",
         extension: "json",
-        is_in: |_, text| {
-            has(text, &["classTitle", "points"]) || has(text, &["classes", "projectType"])
+        is_in: |name, text| {
+            has(text, &["classTitle", "points"])
+                || has(text, &["classes", "projectType"])
+                || (name == "meta.json" && has(text, &["classes", "tags"]))
+                // An image without objects.
+                || has(text, &["tags", "size", "objects"])
         },
+    },
+    Foreign {
+        name: "V7 Darwin",
+        instead: "export the dataset from V7 as COCO or Pascal VOC",
+        extension: "json",
+        is_in: |_, text| has(text, &["annotations", "bounding_box"]) && !has(text, &["images"]),
+    },
+    Foreign {
+        name: "Labelbox",
+        instead: "convert them to COCO, Pascal VOC or YOLO with the labelbox package",
+        extension: "json",
+        is_in: |_, text| {
+            has(text, &["data_row", "projects"]) || has(text, &["Labeled Data", "Label"])
+        },
+    },
+    Foreign {
+        name: "Labelbox",
+        instead: "convert them to COCO, Pascal VOC or YOLO with the labelbox package",
+        extension: "ndjson",
+        is_in: |_, text| has(text, &["data_row"]),
+    },
+    Foreign {
+        name: "VoTT",
+        instead: "export the project from VoTT as Pascal VOC or CSV",
+        extension: "json",
+        is_in: |_, text| {
+            has(text, &["asset", "regions"]) || has(text, &["assets", "securityToken"])
+        },
+    },
+    Foreign {
+        name: "SuperAnnotate",
+        instead: "convert them to COCO with the superannotate package",
+        extension: "json",
+        is_in: |_, text| has(text, &["metadata", "instances"]),
+    },
+    Foreign {
+        name: "SageMaker manifest",
+        instead: "convert them to COCO JSON",
+        extension: "manifest",
+        is_in: |_, text| has(text, &["source-ref"]),
+    },
+    Foreign {
+        name: "KITTI",
+        instead: "convert them to COCO, Pascal VOC or YOLO",
+        extension: "txt",
+        is_in: |_, text| is_kitti(text),
+    },
+    Foreign {
+        name: "DOTA",
+        instead: "convert them to COCO, Pascal VOC or YOLO (upright boxes)",
+        extension: "txt",
+        is_in: |_, text| is_dota(text),
+    },
+    Foreign {
+        name: "MOT",
+        instead: "convert them to COCO, Pascal VOC or YOLO",
+        extension: "txt",
+        is_in: |name, text| name == "gt.txt" && numbers_by_comma(text).is_some_and(|n| n >= 9),
+    },
+    Foreign {
+        name: "VisDrone",
+        instead: "convert them to COCO, Pascal VOC or YOLO",
+        extension: "txt",
+        is_in: |_, text| numbers_by_comma(text) == Some(8),
     },
     Foreign {
         name: "BDD100K",
@@ -127,6 +199,36 @@ const FORMATS: &[Foreign] = &[
     },
 ];
 
+/// Returns whether the first line is `class truncated occluded alpha x1 y1 x2 y2 ...`: 15 columns, and a score
+/// in predictions.
+fn is_kitti(text: &str) -> bool {
+    let line = text.lines().next().unwrap_or_default();
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    let is_number = |column: &&str| column.parse::<f64>().is_ok();
+    matches!(columns.as_slice(), [class, numbers @ ..]
+        if [14, 15].contains(&numbers.len()) && !is_number(class) && numbers.iter().all(is_number))
+}
+
+/// Returns whether the first line of objects is `x1 y1 x2 y2 x3 y3 x4 y4 class difficult`.
+fn is_dota(text: &str) -> bool {
+    let is_head = |line: &&str| line.starts_with("imagesource:") || line.starts_with("gsd:");
+    let line = text.lines().find(|line| !is_head(line)).unwrap_or_default();
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    let is_number = |column: &&str| column.parse::<f64>().is_ok();
+    matches!(columns.as_slice(), [numbers @ .., class, "0" | "1" | "2"]
+        if numbers.len() == 8 && !is_number(class) && numbers.iter().all(is_number))
+}
+
+/// Returns the number of columns of a table of numbers, separated by commas.
+fn numbers_by_comma(text: &str) -> Option<usize> {
+    let line = text.lines().next()?.trim().trim_end_matches(',');
+    let columns: Vec<&str> = line.split(',').collect();
+    let mut numbers = columns.iter().map(|column| column.trim().parse::<f64>());
+    numbers
+        .all(|number| number.is_ok())
+        .then_some(columns.len())
+}
+
 /// Returns whether a JSON text has all of these keys.
 fn has(text: &str, keys: &[&str]) -> bool {
     keys.iter().all(|key| text.contains(&format!("\"{key}\"")))
@@ -144,13 +246,35 @@ pub(crate) fn foreign_annotations(path: &Path) -> Option<LayoutError> {
     let inner = Split::ALL
         .into_iter()
         .filter_map(|split| folder.split_directory(split));
-    let named = ["annotations", "ann", "labels", "ds"];
+    let named = [
+        "annotations",
+        "ann",
+        "labels",
+        "ds",
+        "ds0",
+        "json",
+        "labelme",
+        "images",
+        "label_2",
+        "labelTxt",
+        "gt",
+    ];
     let named = named.iter().filter_map(|name| folder.directory(&[name]));
-    let directories: Vec<PathBuf> = [path.to_owned()]
+    let outer: Vec<PathBuf> = [path.to_owned()]
         .into_iter()
         .chain(inner)
         .chain(named)
         .collect();
+    // `annotations/train/`, `train/ann/`, `training/label_2/`
+    let nested = outer.iter().skip(1).flat_map(|directory| {
+        let folder = Folder::of(directory);
+        let splits = Split::ALL.into_iter();
+        let mut nested: Vec<PathBuf> = splits.filter_map(|s| folder.split_directory(s)).collect();
+        let named = ["ann", "annotations", "label_2", "labelTxt", "labels"];
+        nested.extend(named.iter().filter_map(|name| folder.directory(&[name])));
+        nested
+    });
+    let directories: Vec<PathBuf> = outer.iter().cloned().chain(nested).collect();
     directories.iter().find_map(|directory| {
         let folder = Folder::of(directory);
         FORMATS.iter().find_map(|format| {
@@ -160,7 +284,8 @@ pub(crate) fn foreign_annotations(path: &Path) -> Option<LayoutError> {
     })
 }
 
-fn foreign_file(path: &Path) -> Option<LayoutError> {
+/// Returns the error about a file of annotations in a format that is known and not read.
+pub(crate) fn foreign_file(path: &Path) -> Option<LayoutError> {
     let format = FORMATS.iter().find(|format| is_file_of(format, path))?;
     Some(error(format, path.to_owned()))
 }
@@ -170,13 +295,13 @@ fn is_file_of(format: &Foreign, path: &Path) -> bool {
     if !has_extension(path, format.extension) {
         return false;
     }
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
-    let text = String::from_utf8_lossy(&bytes);
-    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let Some(text) = beginning(path, BEGINNING) else {
+        return false;
+    };
+    let text = text.trim_start();
     let name = path.file_name().unwrap_or_default();
     let name = name.to_string_lossy().to_lowercase();
-    read.is_ok() && (format.is_in)(&name, text)
+    (format.is_in)(&name, text)
 }
 
 fn error(format: &Foreign, file: PathBuf) -> LayoutError {
@@ -190,6 +315,7 @@ fn error(format: &Foreign, file: PathBuf) -> LayoutError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn files_of_other_programs_are_named() {
@@ -226,6 +352,48 @@ mod tests {
                 "<?xml version=\"1.0\"?><annotations><version>1.1",
                 "CVAT XML",
             ),
+            (
+                "default.json",
+                r#"{"info": {}, "categories": {"label": {"labels": [{"name": "cat"}]}}, "items": []}"#,
+                "Datumaro",
+            ),
+            (
+                "boxes.json",
+                r#"[{"imagefilename": "a.jpg", "annotation": [{"coordinates": {}, "label": "cat"}]}]"#,
+                "CreateML",
+            ),
+            (
+                "meta.json",
+                r#"{"classes": [{"title": "cat", "shape": "rectangle"}], "tags": []}"#,
+                "Supervisely",
+            ),
+            (
+                "a.jpg.json",
+                r#"{"description": "", "tags": [], "size": {"height": 1}, "objects": []}"#,
+                "Supervisely",
+            ),
+            (
+                "x-asset.json",
+                r#"{"asset": {"format": "jpg"}, "regions": []}"#,
+                "VoTT",
+            ),
+            (
+                "export.ndjson",
+                r#"{"data_row": {"id": "x"}, "projects": {}}"#,
+                "Labelbox",
+            ),
+            (
+                "000001.txt",
+                "Car 0.00 0 -1.57 599.41 156.40 629.75 189.25 2.85 2.63 12.34 0.47 1.49 69.44 -1.56\n",
+                "KITTI",
+            ),
+            (
+                "P0001.txt",
+                "imagesource:x\ngsd:0.1\n1 2 3 4 5 6 7 8 small-vehicle 0\n",
+                "DOTA",
+            ),
+            ("gt.txt", "1,1,912,484,97,109,0,7,1\n", "MOT"),
+            ("0000001.txt", "684,8,273,116,0,0,0,0,\n", "VisDrone"),
             ("a.tfrecord", "\0", "TFRecord"),
             (
                 "train.csv",
@@ -246,12 +414,45 @@ mod tests {
     }
 
     #[test]
+    fn annotations_in_the_directories_of_their_program_are_found() {
+        for file in [
+            "ds0/ann/a.jpg.json",
+            "annotations/train/a.json",
+            "train/ann/a.json",
+            "images/a.json",
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, r#"{"shapes": [], "imagePath": "a.jpg"}"#).unwrap();
+            assert!(foreign_annotations(dir.path()).is_some(), "{file}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_of_any_kind_is_told_apart_without_a_panic(text in "[-a-z0-9., :\"{}\\[\\]\n]{0,80}") {
+            for format in FORMATS {
+                let _ = (format.is_in)("gt.txt", &text);
+            }
+        }
+    }
+
+    #[test]
     fn other_files_are_not_taken_for_annotations() {
         let dir = tempfile::tempdir().unwrap();
         for (file, text) in [
             ("config.json", "{\"a\": 1}"),
             ("train.csv", "id,label\n"),
             ("x.xml", "<x/>"),
+            ("1.txt", "0 0.5 0.5 0.1 0.1\n"),
+            ("train.txt", "images/1.jpg\n"),
+            ("classes.txt", "cat\ndog\n"),
+            (
+                "instances.json",
+                r#"{"images": [], "annotations": [{"bbox": []}], "categories": [], "items": []}"#,
+            ),
+            ("notes.json", r#"{"categories": [], "info": {}}"#),
         ] {
             std::fs::write(dir.path().join(file), text).unwrap();
         }

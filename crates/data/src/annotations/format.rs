@@ -12,7 +12,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -216,6 +217,12 @@ impl DatasetFiles {
                         );
                         files.reason += &unused;
                     }
+                }
+                if root.is_dir()
+                    && let Some(LayoutError::Foreign { file, name, .. }) = foreign_annotations(root)
+                {
+                    let file = file.strip_prefix(root).unwrap_or(&file).display();
+                    files.reason += &format!("; {name} annotations ({file}) are not used");
                 }
                 return Ok(files);
             }
@@ -801,6 +808,11 @@ impl<'a> Output<'a> {
         Self { root }
     }
 
+    /// Returns the directory.
+    pub(crate) fn root(&self) -> &'a Path {
+        self.root
+    }
+
     /// Returns the path of a file and creates its directory.
     ///
     /// # Errors
@@ -811,6 +823,25 @@ impl<'a> Output<'a> {
             create_directory(directory).map_err(|source| DataError::io(directory, source))?;
         }
         Ok(path)
+    }
+
+    /// Writes a file with a function. It is not synced to the disk: the directory appears when it is complete, and a
+    /// sync would also wait for the images that were copied before.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), DataError> {
+        let path = self.path(name)?;
+        let written = File::create(&path).and_then(|file| {
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            out.flush()
+        });
+        written.map_err(|source| DataError::io(&path, source))
     }
 
     /// Writes a file.

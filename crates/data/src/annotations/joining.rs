@@ -9,14 +9,16 @@ use crate::annotations::layout::Split;
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::stratified::stratified;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
+use crate::text::count;
 
 /// Joins splits with equal class names into one of the given role; `names` name them in errors.
 ///
 /// The category ids are those of the first split; images and boxes are numbered from 1. File names are
-/// relative to the directory that contains all images.
+/// relative to the directory that contains all images. An image of several splits is taken once.
 ///
 /// # Errors
-/// The class names differ, a class name appears twice, or the path of an image is not Unicode.
+/// The class names differ, a class name appears twice, the path of an image is not Unicode, or an image of two
+/// splits has other boxes in each.
 pub fn join_splits(
     split: Split,
     parts: &[(&str, &SplitAnnotations)],
@@ -37,7 +39,9 @@ pub fn join_splits(
     for category in categories {
         builder.add_category(category.id, category.name.clone());
     }
-    for ((name, part), root) in parts.iter().zip(&roots) {
+    let mut known: HashMap<String, (usize, usize)> = HashMap::new();
+    let mut repeated = 0;
+    for (of, ((name, part), root)) in parts.iter().zip(&roots).enumerate() {
         let ids = ids_by_class((first_name, &first.store), (name, &part.store))?;
         let prefix = root.strip_prefix(&image_root).unwrap_or(root);
         for index in 0..part.store.image_count() {
@@ -46,6 +50,19 @@ pub fn join_splits(
             let file_name = path.to_str().ok_or_else(|| {
                 DataError::labels(&path, "its name is not Unicode (UTF-8); rename it")
             })?;
+            if let Some(&(first, at)) = known.get(file_name) {
+                let (first_name, first) = parts[first];
+                if boxes_by_class(&first.store, at) != boxes_by_class(&part.store, index) {
+                    let problem = format!("its boxes differ in {first_name} and {name}");
+                    return Err(DataError::contradiction(
+                        &root.join(image.file_name),
+                        problem,
+                    ));
+                }
+                repeated += 1;
+                continue;
+            }
+            known.insert(file_name.to_owned(), (of, index));
             images += 1;
             builder.add_image(images, file_name, image.size);
             let annotations = part.store.annotations(index);
@@ -77,6 +94,12 @@ pub fn join_splits(
         besides_boxes.merge(&part.besides_boxes);
         notes.extend(part.notes.iter().map(|note| format!("{name}: {note}")));
     }
+    if repeated > 0 {
+        let images = count(repeated, "image");
+        notes.push(format!(
+            "{images} of several parts, with equal boxes in each: taken once"
+        ));
+    }
     let store = builder.build().map_err(|source| DataError::Annotations {
         path: image_root.clone(),
         source,
@@ -89,6 +112,19 @@ pub fn join_splits(
         besides_boxes,
         notes,
     })
+}
+
+/// Returns the boxes of an image with their class names, as bits, so that they can be compared and sorted.
+fn boxes_by_class(store: &AnnotationStore, index: usize) -> Vec<(&str, bool, [u32; 4])> {
+    let boxes = store.annotations(index).zip(store.boxes_xywh(index));
+    let mut boxes: Vec<_> = boxes
+        .map(|(annotation, xywh)| {
+            let name = store.categories()[annotation.class].name.as_str();
+            (name, annotation.is_crowd, xywh.map(f32::to_bits))
+        })
+        .collect();
+    boxes.sort_unstable();
+    boxes
 }
 
 /// Returns the category ids of the first store for the classes of another, by name.
@@ -250,6 +286,34 @@ mod tests {
         assert!(
             message.contains("`cow` only in c, `dog` only in a"),
             "{message}"
+        );
+    }
+
+    #[test]
+    fn an_image_of_two_parts_is_taken_once_and_other_boxes_are_an_error() {
+        let a = part(
+            "/data/a",
+            &[(1, "cat"), (2, "dog")],
+            &[(1, &[1, 2][..]), (2, &[1][..])],
+        );
+        let b = part(
+            "/data/a",
+            &[(7, "dog"), (9, "cat")],
+            &[(2, &[9][..]), (3, &[7][..])],
+        );
+        let joined = join_splits(Split::Train, &[("a", &a), ("b", &b)]).unwrap();
+        let names: Vec<&str> = (0..3).map(|i| joined.store.image(i).file_name).collect();
+        assert_eq!(names, ["1.jpg", "2.jpg", "3.jpg"]);
+        assert_eq!(joined.store.annotation_count(), 4);
+        assert_eq!(
+            joined.notes,
+            ["1 image of several parts, with equal boxes in each: taken once"]
+        );
+        let c = part("/data/a", &[(1, "cat"), (2, "dog")], &[(2, &[2])]);
+        let error = join_splits(Split::Train, &[("a", &a), ("c", &c)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/data/a/2.jpg: its boxes differ in a and c"
         );
     }
 

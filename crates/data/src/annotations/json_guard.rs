@@ -110,6 +110,12 @@ impl<R: Read> GuardedJson<R> {
         }
         let mut bytes = &raw[..count];
         if std::mem::take(&mut self.at_start) {
+            if [[0xFF, 0xFE], [0xFE, 0xFF]]
+                .iter()
+                .any(|mark| bytes.starts_with(mark))
+            {
+                return self.wrong("UTF-16 text, but JSON has to be UTF-8; save the file as UTF-8");
+            }
             bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
         }
         for &byte in bytes {

@@ -10,7 +10,7 @@ use std::{
 
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::format::{FORMATS, Format};
-use crate::annotations::image_files::Folder;
+use crate::annotations::image_files::{AnyCapitals, Folder};
 
 /// A part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -148,7 +148,7 @@ fn part_of_word(word: &str) -> Option<PartKind> {
         "test" | "testing" => PartKind::Test,
         "images" | "image" | "imgs" | "img" | "jpegimages" => PartKind::Images,
         "masks" | "mask" => PartKind::Masks,
-        "labels" | "lbls" | "lbl" | "annotations" | "annotation" | "labeltxt" => {
+        "labels" | "label" | "lbls" | "lbl" | "annotations" | "annotation" | "labeltxt" => {
             PartKind::Annotations
         }
         _ => return None,
@@ -379,8 +379,7 @@ impl SplitFiles {
     /// does not make a directory wrong; the loader reports it. If no directory contains any, the
     /// names are read in the other ways of [`NameReading`].
     pub(crate) fn locate<S: AsRef<str>>(&self, names: &[S]) -> Option<Located> {
-        const TRIED: usize = 100;
-        let tried = &names[..names.len().min(TRIED)];
+        let tried = &names[..names.len().min(TRIED_NAMES)];
         for reading in NameReading::ALL {
             let mut read = tried.iter().map(|name| reading.apply(name.as_ref()));
             let directory = read.find_map(|name| {
@@ -397,6 +396,20 @@ impl SplitFiles {
             }
         }
         None
+    }
+
+    /// Returns the directory that contains an image of the first names, if names are read in any capitals.
+    pub(crate) fn locate_in_any_capitals<S: AsRef<str>>(&self, names: &[S]) -> Option<PathBuf> {
+        let capitals = AnyCapitals::default();
+        let mut tried = names.iter().take(TRIED_NAMES);
+        tried.find_map(|name| {
+            let mut directories = self.image_directories.iter();
+            let holds = |directory: &&PathBuf| {
+                let found = capitals.find(directory, &directory.join(name.as_ref()));
+                found.is_some_and(|path| path.is_file())
+            };
+            directories.find(holds).cloned()
+        })
     }
 
     /// Returns the error about images that [`Self::locate`] did not find.
@@ -425,6 +438,9 @@ impl SplitFiles {
         })
     }
 }
+
+/// The number of names by which the directory of the images is found.
+const TRIED_NAMES: usize = 100;
 
 /// Where the images of an annotation file are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -556,6 +572,7 @@ mod tests {
             &["eval", "validate"],
             &["img", "mask"],
             &["imgs", "lbls"],
+            &["image_2", "image_3", "label_2"],
         ] {
             assert!(decided(names), "{names:?}");
         }

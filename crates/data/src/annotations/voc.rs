@@ -418,6 +418,6 @@ mod tests {
         let message = |bytes| decode(bytes).unwrap_err().to_string();
         assert!(message(xml("gb2312", &[0xff])).contains("not GBK"));
         assert!(message(xml("klingon", b"")).contains("unknown encoding `klingon`"));
-        assert!(message(xml("utf-8", &[0xff])).contains("utf-8"));
+        assert!(message(xml("utf-8", &[0xff])).contains("not UTF-8"));
     }
 }

@@ -10,7 +10,8 @@
 //!
 //! In the first layout the files `ImageSets/Main/SPLIT.txt` list the names of each split; without
 //! them, all annotations belong to the training split. Directories may have subdirectories. The image
-//! of an annotation has its name, or else the name in the annotation. An image without an annotation is
+//! of an annotation has its name, in any capitals, or else the name in the annotation. An annotation that is the
+//! only one to name an image, and has the name of another, is an error. An image without an annotation is
 //! not used: the format has no other way to say that an image has no objects. Boxes become
 //! `[xmin, ymin, xmax - xmin, ymax - ymin]`. Objects marked as difficult are kept like any other: COCO
 //! has no such flag, and its `iscrowd` means something else.
@@ -28,11 +29,14 @@ use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, EntryProblem, FoundSplits, ImageEntry, Output,
     PlacedSplit, Reader, SplitEntries, StoredBox, last_part, without_extension,
 };
-use crate::annotations::image_files::{Folder, Found, files_with_extension, images_within};
+use crate::annotations::image_files::{
+    AnyCapitals, Folder, Found, files_with_extension, images_within,
+};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles};
 use crate::annotations::text_file::read_text;
 use crate::annotations::voc::{self, VocImage};
 use crate::images::decode::{has_image_extension, image_size};
+use crate::text::count;
 
 /// Pascal VOC: `Annotations/NAME.xml`, `JPEGImages/`, `ImageSets/Main/SPLIT.txt`.
 #[derive(Debug)]
@@ -227,8 +231,10 @@ impl VocLayout {
         let shown = annotations.file_name().unwrap_or_default().display();
         let lists = lists_of_splits(folder)?;
         if !lists.is_empty() {
-            let listed: BTreeSet<&String> = lists.iter().flat_map(|(_, names)| names).collect();
-            let unlisted = all.iter().filter(|name| !listed.contains(name)).count();
+            let listed = lists.iter().flat_map(|(_, names)| names);
+            let listed: BTreeSet<String> = listed.map(|name| name.to_lowercase()).collect();
+            let is_unlisted = |name: &&String| !listed.contains(&name.to_lowercase());
+            let unlisted = all.iter().filter(is_unlisted).count();
             let splits = lists.into_iter();
             return Ok(Self {
                 splits: splits
@@ -381,13 +387,14 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
         let root = root.to_owned();
         return Err(LayoutError::NotInFormat { root, format }.into());
     };
+    let capitals = AnyCapitals::default();
     let read: Vec<Vec<Result<VocImage, DataError>>> = layout
         .splits
         .iter()
         .map(|split| {
             let names = split.names.par_iter();
             names
-                .map(|name| read_annotation(&xml_path(split, name)))
+                .map(|name| read_annotation(&xml_path(split, name, &capitals)))
                 .collect()
         })
         .collect();
@@ -396,10 +403,11 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
         .flat_map(|image| image.objects.iter().map(|object| object.name.as_str()))
         .collect();
     let classes: Vec<String> = classes.into_iter().map(str::to_owned).collect();
+    let stated = stated_names(&layout.splits, &read);
     let mut collected = Vec::new();
     for (split, annotations) in layout.splits.iter().zip(read) {
         if wanted.contains(&split.split) {
-            let mut entries = entries(split, annotations, &classes)?;
+            let mut entries = entries(split, annotations, &classes, &stated, &capitals)?;
             let unlisted = if collected.is_empty() {
                 layout.unlisted
             } else {
@@ -416,14 +424,13 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
     Ok(collected.into_iter().map(|(_, entries)| entries).collect())
 }
 
-fn xml_path(split: &VocSplit, name: &str) -> PathBuf {
-    let upper = split.annotations.join(format!("{name}.XML"));
+/// Returns the file of an annotation; a list may name it in other capitals.
+fn xml_path(split: &VocSplit, name: &str, capitals: &AnyCapitals) -> PathBuf {
     let path = split.annotations.join(format!("{name}.xml"));
-    if !path.is_file() && upper.is_file() {
-        upper
-    } else {
-        path
+    if path.is_file() {
+        return path;
     }
+    capitals.find(&split.annotations, &path).unwrap_or(path)
 }
 
 fn read_annotation(path: &Path) -> Result<VocImage, DataError> {
@@ -438,6 +445,70 @@ struct Images {
     by_path: HashMap<String, Vec<String>>,
     /// Paths by their last part without extension.
     by_stem: HashMap<String, Vec<String>>,
+    /// Paths by their part below the image directory without extension, in lower case.
+    by_lower_path: HashMap<String, Vec<String>>,
+    /// Paths by their last part without extension, in lower case.
+    by_lower_stem: HashMap<String, Vec<String>>,
+    /// Paths by their last part.
+    by_file_name: HashMap<String, Vec<String>>,
+}
+
+/// The image of an annotation.
+struct ImageOf {
+    /// The path, relative to the root of the images.
+    path: String,
+    /// Whether its name differs from that of the annotation in capitals.
+    is_in_other_capitals: bool,
+    /// The other image that the annotation names.
+    other: Option<String>,
+    /// Why another image may be meant.
+    contradiction: Option<String>,
+}
+
+/// The last part of the file name in an annotation.
+fn stated_name(annotated: &VocImage) -> Option<&str> {
+    let stated = annotated.file_name.as_deref()?;
+    stated.rsplit(['/', '\\']).next()
+}
+
+/// What the annotations say together.
+struct Annotated<'a> {
+    /// The last parts of the names in the split.
+    names: HashSet<&'a str>,
+    /// The same in lower case.
+    lower_names: HashSet<String>,
+    /// The number of annotations of all splits that state a file name.
+    stated: &'a HashMap<String, usize>,
+}
+
+impl<'a> Annotated<'a> {
+    fn of(names: &'a [String], stated: &'a HashMap<String, usize>) -> Self {
+        let lower_names = names.iter().map(|name| last_part(name).to_lowercase());
+        Self {
+            names: names.iter().map(|name| last_part(name)).collect(),
+            lower_names: lower_names.collect(),
+            stated,
+        }
+    }
+}
+
+/// Counts the annotations that state a file name; one that several lists contain is one.
+fn stated_names(
+    splits: &[VocSplit],
+    read: &[Vec<Result<VocImage, DataError>>],
+) -> HashMap<String, usize> {
+    let mut seen = HashSet::new();
+    let mut stated = HashMap::new();
+    for (split, annotations) in splits.iter().zip(read) {
+        for (name, annotated) in split.names.iter().zip(annotations) {
+            let is_new = seen.insert((&split.annotations, name));
+            let file_name = annotated.as_ref().ok().and_then(stated_name);
+            if let (Some(file_name), true) = (file_name, is_new) {
+                *stated.entry(file_name.to_owned()).or_insert(0) += 1;
+            }
+        }
+    }
+    stated
 }
 
 impl Images {
@@ -451,18 +522,24 @@ impl Images {
                 .clone(),
             by_path: HashMap::new(),
             by_stem: HashMap::new(),
+            by_lower_path: HashMap::new(),
+            by_lower_stem: HashMap::new(),
+            by_file_name: HashMap::new(),
         };
         for directory in &split.image_directories {
             for found in images_within(directory)? {
                 let path = found.path();
                 let key = without_extension(&path);
-                let stem = last_part(key).to_owned();
-                images
-                    .by_path
-                    .entry(key.to_owned())
-                    .or_default()
-                    .push(path.clone());
-                images.by_stem.entry(stem).or_default().push(path);
+                let stem = last_part(key);
+                for (paths, key) in [
+                    (&mut images.by_path, key.to_owned()),
+                    (&mut images.by_stem, stem.to_owned()),
+                    (&mut images.by_lower_path, key.to_lowercase()),
+                    (&mut images.by_lower_stem, stem.to_lowercase()),
+                    (&mut images.by_file_name, last_part(&path).to_owned()),
+                ] {
+                    paths.entry(key).or_default().push(path.clone());
+                }
             }
             if !images.by_path.is_empty() {
                 images.root.clone_from(directory);
@@ -472,33 +549,72 @@ impl Images {
         Ok(images)
     }
 
-    /// Returns the path of the image of an annotation, relative to the root. `names` are the last parts
-    /// of the names of all annotations.
-    fn image_of(&self, name: &str, annotated: Option<&VocImage>, names: &HashSet<&str>) -> String {
-        let stated = annotated.and_then(|annotated| annotated.file_name.as_deref());
-        let stated = stated.map(|name| name.rsplit(['/', '\\']).next().unwrap_or(name));
-        let among = |paths: &Vec<String>| {
-            let stated = paths.iter().find(|path| Some(last_part(path)) == stated);
-            stated.or(paths.first()).cloned()
+    /// Finds the image of an annotation.
+    fn image_of(&self, name: &str, annotated: Option<&VocImage>, all: &Annotated) -> ImageOf {
+        let stated = annotated.and_then(stated_name);
+        let found = |path: &String| ImageOf {
+            path: path.clone(),
+            is_in_other_capitals: false,
+            other: None,
+            contradiction: None,
         };
         // `SPLIT/Annotations/a.xml` belongs to `SPLIT/images/a.jpg`, wherever in the split.
-        let only = |paths: &Vec<String>| match paths.as_slice() {
-            [path] => Some(path.clone()),
-            _ => None,
+        let by_stem = |stem: &str| only(self.by_stem.get(stem));
+        let own = self.by_path.get(name).map(Vec::as_slice);
+        let own = own.or_else(|| Some(std::slice::from_ref(by_stem(last_part(name))?)));
+        if let Some(own) = own {
+            let is_stated = |path: &&String| Some(last_part(path)) == stated;
+            return match (own.iter().find(is_stated), own) {
+                (Some(path), _) => found(path),
+                (None, [path]) => {
+                    let other = stated.and_then(|stated| {
+                        let named = only(self.by_file_name.get(stated));
+                        let other = named.or_else(|| by_stem(without_extension(stated)))?;
+                        (other != path).then_some((stated, other))
+                    });
+                    match other {
+                        Some((stated, other)) => named_otherwise(found(path), stated, other, all),
+                        None => found(path),
+                    }
+                }
+                (None, several) => ImageOf {
+                    contradiction: Some(format!(
+                        "{} have its name, and its <filename> is none of them",
+                        several.join(" and ")
+                    )),
+                    ..found(&several[0])
+                },
+            };
+        }
+        let lower = name.to_lowercase();
+        let in_other_capitals = only(self.by_lower_path.get(&lower))
+            .or_else(|| only(self.by_lower_stem.get(last_part(&lower))))
+            .filter(|path| !all.names.contains(last_part(without_extension(path))));
+        // Not the image of another annotation: copied files keep the name of the first.
+        let of_stated = || {
+            let stem = without_extension(stated?);
+            let lower = stem.to_lowercase();
+            let is_free = !all.names.contains(stem) && !all.lower_names.contains(&lower);
+            let path = by_stem(stem).or_else(|| only(self.by_lower_stem.get(&lower)));
+            path.filter(|_| is_free)
         };
-        let by_stem = |stem: &str| self.by_stem.get(stem).and_then(only);
-        let found = self.by_path.get(name).and_then(among);
-        found
-            .or_else(|| by_stem(last_part(name)))
-            .or_else(|| {
-                // Not the image of another annotation: copied files keep the name of the first.
-                let stem = without_extension(stated?);
-                (!names.contains(stem)).then(|| by_stem(stem))?
-            })
-            .unwrap_or_else(|| match stated {
+        if let Some(path) = in_other_capitals {
+            ImageOf {
+                is_in_other_capitals: true,
+                ..found(path)
+            }
+        } else if let Some(path) = of_stated() {
+            ImageOf {
+                is_in_other_capitals: stated != Some(last_part(path))
+                    && stated.is_some_and(|s| s.eq_ignore_ascii_case(last_part(path))),
+                ..found(path)
+            }
+        } else {
+            found(&match stated {
                 Some(stated) if has_image_extension(Path::new(stated)) => stated.to_owned(),
                 _ => format!("{name}.jpg"),
             })
+        }
     }
 
     fn len(&self) -> usize {
@@ -506,20 +622,71 @@ impl Images {
     }
 }
 
+/// Decides about an annotation that names another image than the one with its own name. Several that name one image
+/// are copies of its annotation; the only one that names an image may have been renamed.
+fn named_otherwise(image: ImageOf, stated: &str, other: &str, all: &Annotated) -> ImageOf {
+    let is_copy = all.stated.get(stated).is_some_and(|times| *times > 1);
+    let contradiction = (!is_copy).then(|| {
+        let path = &image.path;
+        format!("its <filename> is {stated}, but {path} has its name; both images exist")
+    });
+    ImageOf {
+        other: Some(other.to_owned()),
+        contradiction,
+        ..image
+    }
+}
+
+/// Returns the only one of some paths.
+fn only(paths: Option<&Vec<String>>) -> Option<&String> {
+    match paths?.as_slice() {
+        [path] => Some(path),
+        _ => None,
+    }
+}
+
+/// Describes images that were found by their name in other capitals, or that another image's name is stated for.
+fn notes_on(names: &[String], found: &[ImageOf]) -> Vec<String> {
+    let with_names = || names.iter().zip(found);
+    let capitals: Vec<_> = with_names()
+        .filter(|(_, of)| of.is_in_other_capitals)
+        .collect();
+    let copies: Vec<_> = with_names()
+        .filter_map(|(name, of)| Some((name, of.other.as_ref()?)))
+        .collect();
+    let mut notes = Vec::new();
+    if let Some((name, of)) = capitals.first() {
+        notes.push(format!(
+            "{} found by a name in other capitals than that of the annotation, such as {} for {name}.xml",
+            count(capitals.len(), "image"),
+            of.path
+        ));
+    }
+    if let Some((name, other)) = copies.first() {
+        notes.push(format!(
+            "{} with another image as <filename>, such as {other} in {name}.xml: the name of the file is used",
+            count(copies.len(), "annotation")
+        ));
+    }
+    notes
+}
+
 fn entries(
     split: &VocSplit,
     annotations: Vec<Result<VocImage, DataError>>,
     categories: &[String],
+    stated: &HashMap<String, usize>,
+    capitals: &AnyCapitals,
 ) -> Result<SplitEntries, DataError> {
     let images = Images::of(split)?;
-    let names: HashSet<&str> = split.names.iter().map(|name| last_part(name)).collect();
+    let all = Annotated::of(&split.names, stated);
     let named = split.names.par_iter().zip(&annotations);
-    let sizes: Vec<_> = named
-        .map(|(name, annotated)| {
-            let file_name = images.image_of(name, annotated.as_ref().ok(), &names);
-            let size = image_size(&images.root.join(&file_name));
-            (file_name, size)
-        })
+    let found: Vec<ImageOf> = named
+        .map(|(name, annotated)| images.image_of(name, annotated.as_ref().ok(), &all))
+        .collect();
+    let sizes: Vec<_> = found
+        .par_iter()
+        .map(|of| image_size(&images.root.join(&of.path)))
         .collect();
     let numbers: HashMap<&str, usize> = (0..)
         .zip(categories)
@@ -528,11 +695,18 @@ fn entries(
     let mut collected = SplitEntries {
         image_root: images.root.clone(),
         categories: categories.to_vec(),
+        notes: notes_on(&split.names, &found),
         ..SplitEntries::default()
     };
-    for (image, (annotated, (file_name, size))) in annotations.into_iter().zip(sizes).enumerate() {
+    let found = found.into_iter().zip(sizes);
+    for (image, (annotated, (of, size))) in annotations.into_iter().zip(found).enumerate() {
         let problems = &mut collected.problems;
         let mut problem = |error| problems.push(EntryProblem { image, error });
+        if let Some(contradiction) = of.contradiction {
+            let path = xml_path(split, &split.names[image], capitals);
+            problem(DataError::contradiction(&path, contradiction));
+        }
+        let file_name = of.path;
         let mut size = size.map_err(|error| problem(error.into())).ok();
         let mut boxes = Vec::new();
         match annotated {
@@ -696,7 +870,7 @@ mod tests {
             (
                 |f| fs::write(f.join("Annotations/a.xml"), [0xff]),
                 "Annotations/a.xml",
-                "utf-8",
+                "not UTF-8",
             ),
             (
                 |f| fs::write(f.join("JPEGImages/a.jpg"), b"text"),
@@ -723,6 +897,115 @@ mod tests {
             assert!(message.contains(says), "{message}");
             assert_eq!(message.lines().count(), 1, "{message}");
         }
+    }
+
+    /// Writes images, and annotations with a `<filename>`; an empty one is left out.
+    fn beside(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, stated) in files {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if has_image_extension(&path) {
+                image::RgbImage::new(12, 9)
+                    .save_with_format(&path, image::ImageFormat::Png)
+                    .unwrap();
+                continue;
+            }
+            let xml = annotation(12, 9, OBJECTS);
+            let stated = match *stated {
+                "" => String::new(),
+                stated => format!("<filename>{stated}</filename>"),
+            };
+            fs::write(path, xml.replace("<filename>a</filename>", &stated)).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn an_annotation_that_names_another_image_is_an_error_unless_it_is_a_copy() {
+        let images = [("a.png", ""), ("b.png", ""), ("c.png", "")];
+        for (annotations, expected) in [
+            (
+                &[("a.xml", "a.png"), ("b.xml", "b.jpg"), ("c.xml", "z.png")][..],
+                Ok(0),
+            ),
+            (
+                &[("a.xml", "b.png"), ("b.xml", "a.png")],
+                Err("a.xml: its <filename> is b.png, but a.png has its name; both images exist"),
+            ),
+            (
+                &[("a.xml", "a.png"), ("b.xml", "c.png")],
+                Err("b.xml: its <filename> is c.png, but b.png has its name"),
+            ),
+            // The first file was copied for similar images.
+            (
+                &[("a.xml", "a.png"), ("b.xml", "a.png"), ("c.xml", "a.png")],
+                Ok(1),
+            ),
+        ] {
+            let dir = beside(&[&images[..], annotations].concat());
+            match (read(dir.path()), expected) {
+                (Ok(read), Ok(notes)) => {
+                    assert_eq!(read[0].notes.len(), notes, "{:?}", read[0].notes);
+                    let names: Vec<&str> = (0..annotations.len())
+                        .map(|image| read[0].store.image(image).file_name)
+                        .collect();
+                    assert_eq!(names, ["a.png", "b.png", "c.png"][..annotations.len()]);
+                }
+                (Err(error), Err(says)) => {
+                    let message = error.to_string();
+                    assert!(message.contains(says), "{message}");
+                }
+                (read, _) => panic!("{annotations:?}: {read:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_images_with_the_name_of_an_annotation_its_filename_decides() {
+        let read_with = |stated: &str| {
+            let dir = beside(&[("a.png", ""), ("a.jpg", ""), ("a.xml", stated)]);
+            let read = read(dir.path()).map_err(|error| error.to_string())?;
+            Ok::<_, String>(read[0].store.image(0).file_name.to_owned())
+        };
+        assert_eq!(read_with("a.png").unwrap(), "a.png");
+        assert_eq!(read_with("C:\\x\\a.jpg").unwrap(), "a.jpg");
+        for stated in ["", "a", "b.jpg"] {
+            let message = read_with(stated).unwrap_err();
+            let says = "a.xml: a.jpg and a.png have its name, and its <filename> is none of them";
+            assert!(message.ends_with(says), "{message}");
+        }
+    }
+
+    #[test]
+    fn images_and_annotations_in_other_capitals_are_found_and_counted() {
+        for files in [
+            &[
+                ("IMG1.JPG", ""),
+                ("img1.xml", ""),
+                ("img2.png", ""),
+                ("IMG2.xml", ""),
+            ][..],
+            &[
+                ("IMG1.JPG", ""),
+                ("img1.xml", "img1.jpg"),
+                ("a.PNG", ""),
+                ("A.XML", "A.png"),
+            ],
+        ] {
+            let dir = beside(files);
+            let read = read(dir.path()).unwrap();
+            assert_eq!(read[0].store.image_count(), 2);
+            let note = &read[0].notes[0];
+            assert!(
+                note.starts_with("2 images found by a name in other capitals"),
+                "{note}"
+            );
+        }
+        let dir = directory();
+        fs::write(dir.path().join("ImageSets/Main/val.txt"), "A\n").unwrap();
+        let read = read(dir.path()).unwrap();
+        assert_eq!(read[1].store.image(0).file_name, "a.jpg");
     }
 
     #[test]

@@ -17,11 +17,15 @@
 //!
 //! Label files are found where the usual programs put them: in `labels` in the place of the directory of
 //! images (`images`, `JPEGImages`), beside the images, or in `labels/`. The place where most images of a
-//! split have a label file is used for the whole split; if no image has any, that is an error.
+//! split have a label file is used for the whole split; if no image has any, that is an error. Names may differ
+//! from those of the images in capitals.
+//!
+//! Files that contradict each other are errors: lists of class names with other names, label files of one image
+//! in two places with other boxes, one label file for two images.
 //!
 //! With `kpt_shape` in `data.yaml`, a line is a box followed by key points, which are dropped.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -33,14 +37,14 @@ use crate::annotations::format::{
     Output, PlacedBox, PlacedSplit, Reader, SplitEntries, StoredBox, without_extension,
 };
 use crate::annotations::image_files::{
-    Folder, files_with_extension, has_extension, holds_images_directly, images_within,
+    AnyCapitals, Folder, files_with_extension, has_extension, holds_images_directly, images_within,
 };
 use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
 use crate::annotations::text_file::{lines, read_text};
 use crate::annotations::yolo_yaml::DataYaml;
 use crate::boxes::ImageSize;
 use crate::images::decode::image_size;
-use crate::text::count;
+use crate::text::{count, printable};
 
 /// YOLO: `data.yaml`, `images/SPLIT/`, `labels/SPLIT/`.
 #[derive(Debug)]
@@ -175,7 +179,13 @@ impl YoloDirectory {
                     let problem = "no `names`; a dataset's YAML file names its classes";
                     DataError::labels(path, problem)
                 })?;
-                return Self::described(root, path, described).map(Some);
+                let mut found = Self::described(root, path, described)?;
+                // Whoever gives the file has chosen its names.
+                if let Some((list, _)) = found.other_names(root, path) {
+                    let list = list.strip_prefix(root).unwrap_or(&list).display();
+                    found.reason += &format!("; {list} names other classes and is not used");
+                }
+                return Ok(Some(found));
             }
             if has_extension(path, "data") {
                 return Self::of_darknet(root, path);
@@ -185,6 +195,7 @@ impl YoloDirectory {
         let folder = Folder::of(path);
         if let Some((yaml, described, others)) = chosen_yaml(path, &folder)? {
             let mut found = Self::described(path, &yaml, described)?;
+            found.check_names(path, &yaml)?;
             if !others.is_empty() {
                 found.reason += &format!("; not used: {}", others.join(", "));
             }
@@ -211,24 +222,21 @@ impl YoloDirectory {
             .chain(labels.clone())
             .chain(beside);
         let mut lists = directories.flat_map(|directory| {
-            [
-                "classes.txt",
-                "obj.names",
-                "class.names",
-                "predefined_classes.txt",
-            ]
-            .map(|list| directory.join(list))
+            let names = NAME_LISTS.iter().chain(&["predefined_classes.txt"]);
+            names.map(|list| directory.join(list)).collect::<Vec<_>>()
         });
         if let Some(list) = lists.find(|path| path.is_file()) {
-            let names = class_names(&list)?;
+            let ClassList { names, is_numbered } = ClassList::read(&list)?;
             let shown = list.strip_prefix(root).unwrap_or(&list).display();
-            return Ok(Some(Self {
+            let found = Self {
                 root: root.to_owned(),
                 names,
                 key_points: None,
-                reason: shown.to_string(),
+                reason: format!("{shown}{}", without_numbers(is_numbered)),
                 splits,
-            }));
+            };
+            found.check_names(root, &list)?;
+            return Ok(Some(found));
         }
         // A file of numbers that is named after an image is a label file.
         let root = root.to_owned();
@@ -268,7 +276,8 @@ impl YoloDirectory {
                 DataError::labels(path, problem)
             })
         };
-        let names = class_names(&find("names", names)?)?;
+        let list = find("names", names)?;
+        let ClassList { names, is_numbered } = ClassList::read(&list)?;
         if let Some((_, count)) = value(&|key| key == "classes")
             && count.parse() != Ok(names.len())
         {
@@ -279,6 +288,7 @@ impl YoloDirectory {
             return Err(DataError::labels(path, problem));
         }
         let mut reason = path.file_name().unwrap_or_default().display().to_string();
+        reason += without_numbers(is_numbered);
         let mut splits = vec![(Split::Train, vec![find(train_key, train)?])];
         for split in [Split::Val, Split::Test] {
             let Some((key, entry)) = of_split(split).filter(|(_, entry)| *entry != train) else {
@@ -290,13 +300,62 @@ impl YoloDirectory {
                 None => reason += &format!("; its `{key}` ({entry}) is missing"),
             }
         }
-        Ok(Some(Self {
+        let found = Self {
             root: root.to_owned(),
             names,
             key_points: None,
             splits,
             reason,
-        }))
+        };
+        found.check_names(root, &list)?;
+        Ok(Some(found))
+    }
+
+    /// Checks that no other list of class names in a directory contradicts the names, which are those of `chosen`.
+    fn check_names(&self, root: &Path, chosen: &Path) -> Result<(), DataError> {
+        match self.other_names(root, chosen) {
+            None => Ok(()),
+            Some((_, problem)) => Err(DataError::contradiction(chosen, problem)),
+        }
+    }
+
+    /// Returns a list of class names in a directory, other than `chosen`, that names a class differently, and the
+    /// difference. A list with more classes is no contradiction.
+    fn other_names(&self, root: &Path, chosen: &Path) -> Option<(PathBuf, String)> {
+        let places = self.splits.iter().flat_map(|(_, places)| places);
+        let labels = places
+            .clone()
+            .filter_map(|place| Folder::of(place.parent()?).directory(&["labels"]));
+        let below = Folder::of(root).directory(&["labels"]);
+        let of_splits = below.iter().flat_map(|labels| {
+            let folder = Folder::of(labels);
+            Split::ALL.map(|split| folder.split_directory(split))
+        });
+        let directories: BTreeSet<PathBuf> = [root.to_owned()]
+            .into_iter()
+            .chain(of_splits.flatten())
+            .chain(below.clone())
+            .chain(labels)
+            .chain(places.cloned())
+            .collect();
+        let lists = directories
+            .iter()
+            .flat_map(|directory| NAME_LISTS.map(|list| directory.join(list)));
+        let mut lists = lists.filter(|list| list != chosen && list.is_file());
+        lists.find_map(|list| {
+            // A list that cannot be read is not used, and contradicts nothing.
+            let names = ClassList::read(&list).ok()?.names;
+            let mut pairs = (0..).zip(self.names.iter().zip(&names));
+            let (class, (name, other)) =
+                pairs.find(|(_, (name, other))| name.to_lowercase() != other.to_lowercase())?;
+            let problem = format!(
+                "class {class} is `{}`, but `{}` in {}",
+                printable(name),
+                printable(other),
+                list.display()
+            );
+            Some((list, problem))
+        })
     }
 
     /// Describes a recognized directory.
@@ -475,7 +534,82 @@ fn found_below(root: &Path, entry: &str, parts: usize) -> Option<PathBuf> {
     paths.find(|path| path.exists())
 }
 
-/// Reads a list of class names. Their numbers are those of the lines, so that none may be empty.
+/// The files that list the class names of a dataset; the last is Roboflow's.
+const NAME_LISTS: [&str; 4] = ["classes.txt", "obj.names", "class.names", "_darknet.labels"];
+
+/// A list of class names.
+#[derive(Debug, PartialEq)]
+struct ClassList {
+    names: Vec<String>,
+    /// Whether each line begins with the number of its class, which is no part of the name.
+    is_numbered: bool,
+}
+
+impl ClassList {
+    /// Reads a list of class names.
+    ///
+    /// # Errors
+    /// See [`class_names`]; the lines begin with other numbers than those of their classes.
+    fn read(path: &Path) -> Result<Self, DataError> {
+        let names = class_names(path)?;
+        let numbered: Option<Vec<_>> = names.iter().map(|line| numbered_name(line)).collect();
+        let Some(numbered) = numbered else {
+            let is_numbered = false;
+            return Ok(Self { names, is_numbered });
+        };
+        let numbers = || numbered.iter().map(|(number, ..)| *number);
+        if numbers().eq(0..numbered.len()) {
+            return Ok(Self {
+                names: numbered
+                    .iter()
+                    .map(|(.., name)| (*name).to_owned())
+                    .collect(),
+                is_numbered: true,
+            });
+        }
+        // `1 euro`, `2 euro` and `5 cent` are names; `1: cat` is not, and neither are the numbers in another order.
+        let mut sorted: Vec<usize> = numbers().collect();
+        sorted.sort_unstable();
+        let has_marks = numbered.iter().all(|(_, has_mark, _)| *has_mark);
+        if has_marks || sorted.into_iter().eq(0..numbered.len()) {
+            let wrong = (0..).zip(numbers()).find(|(at, number)| at != number);
+            let (line, number) = wrong.unwrap_or_default();
+            let problem = format!(
+                "line {} has the number {number}, but its class is {line}: the classes are the lines, counted from 0",
+                line + 1
+            );
+            return Err(DataError::labels(path, problem));
+        }
+        let is_numbered = false;
+        Ok(Self { names, is_numbered })
+    }
+}
+
+/// Splits `0 cat`, `0: cat` or `0, cat` into the number and the name; None for any other line. The second value is
+/// whether there is more than a space between them.
+fn numbered_name(line: &str) -> Option<(usize, bool, &str)> {
+    let end = line.find(|character: char| !character.is_ascii_digit())?;
+    let number = line[..end].parse().ok()?;
+    let rest = &line[end..];
+    let after_mark = rest
+        .trim_start()
+        .strip_prefix([':', '=', ',', ';', ')'])
+        .or_else(|| rest.strip_prefix(". "))
+        .or_else(|| rest.strip_prefix('\t'));
+    let name = after_mark.or_else(|| rest.strip_prefix(' '))?.trim();
+    (!name.is_empty()).then_some((number, after_mark.is_some(), name))
+}
+
+/// Describes a list whose lines begin with numbers.
+fn without_numbers(is_numbered: bool) -> &'static str {
+    if is_numbered {
+        " without the numbers before the class names"
+    } else {
+        ""
+    }
+}
+
+/// Returns the lines of a list of class names. Their numbers are those of the lines, so that none may be empty.
 fn class_names(path: &Path) -> Result<Vec<String>, DataError> {
     let text = read_text(path)?;
     let names: Vec<String> = text
@@ -502,13 +636,7 @@ fn first_label(
 ) -> Option<PathBuf> {
     /// The first files of each directory are looked at.
     const TRIED: usize = 20;
-    let is_label = |path: &PathBuf| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let line = text.lines().find(|line| !line.trim().is_empty());
-        let words = line.unwrap_or_default().split_whitespace();
-        let numbers: Option<Vec<f64>> = words.map(|word| word.parse().ok()).collect();
-        numbers.is_some_and(|numbers| numbers.len() >= 5)
-    };
+    let is_label = |path: &PathBuf| looks_like_labels(&read_text(path).unwrap_or_default());
     if let Some(labels) = labels {
         let files = files_with_extension(labels, "txt").unwrap_or_default();
         let files = files
@@ -530,6 +658,14 @@ fn first_label(
         let mut labels = images.map(|name| place.join(name).with_extension("txt"));
         labels.find(is_label)
     })
+}
+
+/// Returns whether the first line of a text is that of a box or an outline.
+fn looks_like_labels(text: &str) -> bool {
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    let words = line.unwrap_or_default().split_whitespace();
+    let numbers: Option<Vec<f64>> = words.map(|word| word.parse().ok()).collect();
+    numbers.is_some_and(|numbers| numbers.len() >= 5)
 }
 
 /// Lists the images of a split, sorted, each once.
@@ -582,20 +718,25 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
 fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitEntries, DataError> {
     let paths = images_of(&directory.root, files)?;
     let image_root = common_directory(&paths);
-    let place = LabelPlace::of(&directory.root, &paths);
+    let capitals = AnyCapitals::default();
+    let place = LabelPlace::of(&directory.root, &paths, &capitals);
+    let found_labels = LabelFiles::find(&directory.root, place, &paths, &capitals);
     let classes = directory.names.len();
-    let read: Vec<_> = paths
-        .par_iter()
-        .map(|path| {
-            let labels = place.path(&directory.root, path);
-            let found = read_lines(&labels, classes, directory.key_points);
-            (image_size(path), labels, found)
+    let with_labels = paths.par_iter().zip(&found_labels.paths);
+    let read: Vec<_> = with_labels
+        .map(|(path, label_file)| {
+            let found = read_lines(label_file, classes, directory.key_points);
+            let contradiction = LabelPlace::contradiction(&directory.root, path, label_file);
+            (image_size(path), label_file, found, contradiction)
         })
         .collect();
     let (mut images, mut problems) = (Vec::new(), Vec::new());
     let (mut dropped, mut notes) = (Dropped::default(), Vec::new());
-    let mut label_files = HashSet::new();
-    for (image, (path, (size, label_file, labels))) in paths.iter().zip(read).enumerate() {
+    let mut label_files: HashSet<PathBuf> = HashSet::new();
+    let mut image_of: HashMap<&PathBuf, &PathBuf> = HashMap::new();
+    for (image, (path, (size, label_file, labels, contradiction))) in
+        paths.iter().zip(read).enumerate()
+    {
         let mut problem = |error| problems.push(EntryProblem { image, error });
         let within = path.strip_prefix(&image_root).unwrap_or(path);
         if within.to_str().is_none() {
@@ -603,9 +744,17 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
             problem(DataError::labels(path, advice));
         }
         let size = size.map_err(|error| problem(error.into())).ok();
+        if let Some(error) = contradiction {
+            problem(error);
+        }
         let mut boxes = Vec::new();
         if let Some(labels) = labels {
-            label_files.insert(label_file);
+            label_files.insert(label_file.clone());
+            if let Some(first) = image_of.insert(label_file, path) {
+                let (first, second) = (first.display(), path.display());
+                let both = format!("the label file of two images, {first} and {second}");
+                problem(DataError::contradiction(label_file, both));
+            }
             for found in labels {
                 match found {
                     Ok(found) => {
@@ -644,6 +793,7 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
         problems.insert(0, EntryProblem { image: 0, error });
     } else {
         notes.extend(place.note());
+        notes.extend(found_labels.note);
         // Label files beside those of a list, or in one directory of all, may belong to another split.
         let is_of_split = files.image_directories.iter().all(|place| place.is_dir())
             && !matches!(place, LabelPlace::BelowLabels | LabelPlace::InLabels);
@@ -711,14 +861,20 @@ impl LabelPlace {
         Self::InLabels,
     ];
 
-    /// Returns the place where most of the images have a label file; the first on ties.
-    fn of(root: &Path, images: &[PathBuf]) -> Self {
+    /// Returns the place where most of the images have a label file; the first on ties. Names in other capitals
+    /// count if there are no others.
+    fn of(root: &Path, images: &[PathBuf], capitals: &AnyCapitals) -> Self {
         /// A sample is enough unless it has no label file at all.
         const SAMPLE: usize = 200;
-        let best = |images: &[&PathBuf]| {
+        type IsLabel<'a> = &'a (dyn Fn(&Path, &Path) -> bool + Sync);
+        let is_exact = |_: &Path, path: &Path| path.is_file();
+        let is_in_any_capitals =
+            |image: &Path, path: &Path| in_any_capitals(root, image, path, capitals).is_some();
+        let best = |images: &[&PathBuf], is_label: IsLabel| {
             let count = |place: Self| {
-                let labels = images.par_iter().map(|image| place.path(root, image));
-                labels.filter(|path| path.is_file()).count()
+                let images = images.par_iter();
+                let labels = images.filter(|image| is_label(image, &place.path(root, image)));
+                labels.count()
             };
             let counted = Self::ALL.map(|place| (count(place), place));
             let most = counted.iter().map(|(count, _)| *count).max().unwrap_or(0);
@@ -726,13 +882,39 @@ impl LabelPlace {
         };
         let step = images.len().div_ceil(SAMPLE).max(1);
         let sample: Vec<&PathBuf> = images.iter().step_by(step).collect();
-        match best(&sample) {
-            Some((1.., place)) => place,
-            _ => {
-                let all: Vec<&PathBuf> = images.iter().collect();
-                best(&all).map_or(Self::ForLastImages, |(_, place)| place)
-            }
+        if let Some((1.., place)) = best(&sample, &is_exact) {
+            return place;
         }
+        let all: Vec<&PathBuf> = images.iter().collect();
+        match best(&all, &is_exact) {
+            Some((1.., place)) => place,
+            _ => best(&all, &is_in_any_capitals).map_or(Self::ForLastImages, |(_, place)| place),
+        }
+    }
+
+    /// Returns the error about a label file of an image that is in another place, and differs from `chosen`, which
+    /// need not exist.
+    fn contradiction(root: &Path, image: &Path, chosen: &Path) -> Option<DataError> {
+        let others = Self::ALL.iter().map(|place| place.path(root, image));
+        let mut others = others.filter(|other| other != chosen && other.is_file());
+        others.find_map(|other| {
+            let text = read_text(&other).ok()?;
+            if !looks_like_labels(&text) {
+                return None;
+            }
+            if !chosen.is_file() {
+                let problem = format!(
+                    "the label file of {}, but {} is missing, where those of most images are",
+                    image.display(),
+                    chosen.display()
+                );
+                return Some(DataError::contradiction(&other, problem));
+            }
+            // One that cannot be read is a problem of its own.
+            let is_same = lines(&read_text(chosen).ok()?) == lines(&text);
+            let problem = format!("the same image has other boxes in {}", other.display());
+            (!is_same).then(|| DataError::contradiction(chosen, problem))
+        })
     }
 
     /// Returns the path of the label file of an image. Only directories within the dataset count: a
@@ -779,6 +961,73 @@ impl LabelPlace {
         };
         Some(format!("label files were found {place}"))
     }
+}
+
+/// The label files of images.
+struct LabelFiles {
+    /// The file of each image; where there is none, the path where it was expected.
+    paths: Vec<PathBuf>,
+    /// The number of files whose names differ from those of their images in capitals, with an example.
+    note: Option<String>,
+}
+
+impl LabelFiles {
+    /// Finds the label files in a place. A file in other capitals is used if it is not that of another image.
+    fn find(root: &Path, place: LabelPlace, images: &[PathBuf], capitals: &AnyCapitals) -> Self {
+        let found: Vec<(PathBuf, Option<PathBuf>)> = images
+            .par_iter()
+            .map(|image| {
+                let path = place.path(root, image);
+                let other = if path.is_file() {
+                    None
+                } else {
+                    in_any_capitals(root, image, &path, capitals)
+                };
+                (path, other)
+            })
+            .collect();
+        let exact: HashSet<&PathBuf> = found
+            .iter()
+            .filter(|(path, other)| other.is_none() && path.is_file())
+            .map(|(path, _)| path)
+            .collect();
+        let is_free = |other: &&PathBuf| !exact.contains(other);
+        let (mut number, mut example) = (0, None);
+        let mut paths = Vec::new();
+        for (image, (path, other)) in images.iter().zip(&found) {
+            let other = other.as_ref().filter(is_free);
+            if let Some(other) = other {
+                number += 1;
+                example.get_or_insert((image, other));
+            }
+            paths.push(other.unwrap_or(path).clone());
+        }
+        let note = example.map(|(image, other)| {
+            format!(
+                "{} found by a name in other capitals than that of the image, such as {} for {}",
+                count(number, "label file"),
+                other.strip_prefix(root).unwrap_or(other).display(),
+                image.strip_prefix(root).unwrap_or(image).display()
+            )
+        });
+        Self { paths, note }
+    }
+}
+
+/// Returns the only label file that differs from the expected path in capitals.
+fn in_any_capitals(
+    root: &Path,
+    image: &Path,
+    expected: &Path,
+    capitals: &AnyCapitals,
+) -> Option<PathBuf> {
+    let base = if expected.starts_with(root) {
+        root
+    } else {
+        image.parent()?
+    };
+    let found = capitals.find(base, expected)?;
+    found.is_file().then_some(found)
 }
 
 impl YoloBox {
@@ -984,6 +1233,7 @@ fn common_directory(paths: &[PathBuf]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::decode::has_image_extension;
     use proptest::prelude::*;
 
     #[test]
@@ -1080,6 +1330,215 @@ mod tests {
     }
 
     #[test]
+    fn numbers_before_class_names_are_no_part_of_them_and_have_to_be_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("classes.txt");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let list = ClassList::read(&path).map_err(|error| error.to_string())?;
+            Ok::<_, String>((list.names, list.is_numbered))
+        };
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        for text in [
+            "0 cat\n1 traffic light\n",
+            "0: cat\n1:traffic light\n",
+            "0, cat\n1, traffic light",
+            "0\tcat\n1\ttraffic light\n",
+            "0. cat\n1. traffic light\n",
+        ] {
+            let expected = (names(&["cat", "traffic light"]), true);
+            assert_eq!(read(text).unwrap(), expected, "{text}");
+        }
+        for plain in [
+            &["1 euro", "2 euro"][..],
+            &["10 cent", "20 cent", "1 euro"],
+            &["cat", "0 dog"],
+            &["3d printer", "7-up", "100"],
+        ] {
+            let expected = (names(plain), false);
+            assert_eq!(read(&plain.join("\n")).unwrap(), expected);
+        }
+        for wrong in ["1: cat\n2: dog\n", "1 cat\n0 dog\n", "0: cat\n2: dog\n"] {
+            let message = read(wrong).unwrap_err();
+            assert!(message.contains("counted from 0"), "{wrong}: {message}");
+        }
+    }
+
+    /// Writes images and other files.
+    fn put_all(root: &Path, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if has_image_extension(&path) {
+                // The format is that of the content.
+                image::RgbImage::new(8, 8)
+                    .save_with_format(&path, image::ImageFormat::Png)
+                    .unwrap();
+            } else {
+                std::fs::write(path, text).unwrap();
+            }
+        }
+    }
+
+    fn read_train(root: &Path) -> Result<crate::annotations::format::SplitAnnotations, String> {
+        let read = DatasetFiles::find(root).and_then(|files| files.read());
+        let read = read.map_err(|error| error.to_string())?;
+        Ok(read.splits.into_iter().next().unwrap())
+    }
+
+    #[test]
+    fn lists_with_other_class_names_are_an_error_unless_one_is_given() {
+        for (chosen, other) in [
+            ("data.yaml", "classes.txt"),
+            ("data.yaml", "labels/classes.txt"),
+            ("data.yaml", "labels/train/classes.txt"),
+            ("obj.data", "classes.txt"),
+            ("classes.txt", "labels/classes.txt"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path();
+            put_all(
+                root,
+                &[
+                    ("images/train/a.png", ""),
+                    ("labels/train/a.txt", "0 0.5 0.5 0.1 0.1\n"),
+                    ("train.txt", "images/train/a.png\n"),
+                ],
+            );
+            match chosen {
+                "data.yaml" => put_all(
+                    root,
+                    &[(chosen, "train: images/train\nnames: [cat, dog]\n")],
+                ),
+                "obj.data" => put_all(
+                    root,
+                    &[
+                        (chosen, "train=train.txt\nnames=obj.names\n"),
+                        ("obj.names", "cat\ndog\n"),
+                    ],
+                ),
+                _ => put_all(root, &[(chosen, "cat\ndog\n")]),
+            }
+            for same in ["cat\ndog\n", "Cat\ndog\nowl\n", "0: cat\n"] {
+                put_all(root, &[(other, same)]);
+                assert!(read_train(root).is_ok(), "{chosen}, {other}: {same}");
+            }
+            put_all(root, &[(other, "cat\nowl\n")]);
+            let message = read_train(root).unwrap_err();
+            let expected = format!(
+                "class 1 is `dog`, but `owl` in {}",
+                root.join(other).display()
+            );
+            assert!(message.ends_with(&expected), "{message}");
+            if chosen == "data.yaml" {
+                let found = DatasetFiles::find(&root.join(chosen)).unwrap();
+                let expected = format!("{other} names other classes and is not used");
+                assert!(found.reason.ends_with(&expected), "{}", found.reason);
+            }
+        }
+    }
+
+    #[test]
+    fn label_files_that_contradict_each_other_are_errors_that_name_them() {
+        let label = "0 0.5 0.5 0.25 0.25\n";
+        let base: &[(&str, &str)] = &[
+            ("classes.txt", "cat\n"),
+            ("images/a.png", ""),
+            ("labels/a.txt", label),
+            ("images/b.png", ""),
+            ("labels/b.txt", label),
+        ];
+        for (more, expected) in [
+            (&[("images/a.txt", "0 0.5 0.5 0.25 0.25")][..], None),
+            (&[("images/a.txt", "a cat on a mat")], None),
+            (
+                &[("images/a.txt", "0 0.5 0.5 0.5 0.5\n")],
+                Some((
+                    "labels/a.txt: the same image has other boxes in",
+                    "images/a.txt",
+                )),
+            ),
+            (
+                &[("images/c.png", ""), ("images/c.txt", label)],
+                Some(("images/c.txt: the label file of", "labels/c.txt is missing")),
+            ),
+            (
+                &[("images/a.jpg", "")],
+                Some(("labels/a.txt: the label file of two images", "images/a.png")),
+            ),
+            (&[("images/c.png", ""), ("images/c.jpg", "")], None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            put_all(dir.path(), base);
+            put_all(dir.path(), more);
+            match (read_train(dir.path()), expected) {
+                (Ok(_), None) => {}
+                (Err(message), Some((says, names))) => {
+                    assert!(message.contains(says), "{message}");
+                    assert!(message.contains(names), "{message}");
+                }
+                (read, _) => panic!("{more:?}: {read:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn label_files_in_other_capitals_are_found_and_counted() {
+        let label = "0 0.5 0.5 0.25 0.25\n";
+        for (files, note) in [
+            (
+                &[
+                    ("images/IMG1.JPG", ""),
+                    ("images/IMG2.JPG", ""),
+                    ("labels/img1.txt", label),
+                    ("labels/img2.txt", label),
+                ][..],
+                "2 label files found by a name in other capitals than that of the image, such as \
+                 labels/img1.txt for images/IMG1.JPG",
+            ),
+            (
+                &[
+                    ("Images/a.png", ""),
+                    ("Images/b.png", ""),
+                    ("Labels/a.txt", label),
+                    ("Labels/B.TXT", label),
+                ],
+                "2 label files found by",
+            ),
+            (
+                &[
+                    ("images/a.png", ""),
+                    ("images/b.png", ""),
+                    ("labels/a.txt", label),
+                    ("labels/B.txt", label),
+                ],
+                "1 label file found by",
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            put_all(dir.path(), &[("classes.txt", "cat\n")]);
+            put_all(dir.path(), files);
+            let read = read_train(dir.path()).unwrap();
+            assert_eq!(read.store.annotation_count(), 2, "{files:?}");
+            let notes = &read.notes;
+            assert!(notes.iter().any(|line| line.starts_with(note)), "{notes:?}");
+        }
+        // The file of another image is not taken.
+        let dir = tempfile::tempdir().unwrap();
+        put_all(
+            dir.path(),
+            &[
+                ("classes.txt", "cat\n"),
+                ("images/a.png", ""),
+                ("images/A.png", ""),
+                ("labels/a.txt", label),
+            ],
+        );
+        let read = read_train(dir.path()).unwrap();
+        assert_eq!((read.store.annotation_count(), read.notes.len()), (1, 0));
+    }
+
+    #[test]
     fn paths_of_another_machine_are_found_by_their_end() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("train/images")).unwrap();
@@ -1139,6 +1598,20 @@ mod tests {
         #[test]
         fn label_lines_of_any_kind_never_panic(line in ".{0,60}", classes in 0usize..4) {
             let _ = parse_line(&line, classes);
+            let _ = looks_like_labels(&line);
+        }
+
+        #[test]
+        fn class_lists_of_any_kind_have_a_name_for_each_line_or_an_error(
+            text in "([0-9]{0,2}[:., \t]{0,2}[a-z ]{0,4}\n){0,5}",
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("classes.txt");
+            std::fs::write(&path, &text).unwrap();
+            if let Ok(list) = ClassList::read(&path) {
+                prop_assert_eq!(list.names.len(), text.trim_end().lines().count());
+                prop_assert!(list.names.iter().all(|name| !name.is_empty()));
+            }
         }
 
         #[test]

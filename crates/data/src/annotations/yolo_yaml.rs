@@ -52,13 +52,21 @@ impl<'de> Deserialize<'de> for Keys {
                 let mut keys = Keys::default();
                 while let Some(key) = map.next_key::<String>()? {
                     match key.as_str() {
-                        "path" => keys.path = map.next_value()?,
-                        "nc" => keys.nc = map.next_value()?,
+                        "path" => {
+                            keys.path = map
+                                .next_value()
+                                .map_err(|_| A::Error::custom("`path` is not a string"))?;
+                        }
+                        "nc" => keys.nc = class_count(&mut map)?,
                         "names" => keys.names = map.next_value()?,
-                        "kpt_shape" => keys.kpt_shape = map.next_value()?,
+                        "kpt_shape" => keys.kpt_shape = key_point_shape(&mut map)?,
                         _ => match Split::of_name(&key) {
                             Some(split) => {
-                                let entries = map.next_value::<Option<Entries>>()?;
+                                let entries: Option<Entries> = map.next_value().map_err(|_| {
+                                    A::Error::custom(format!(
+                                        "`{key}` is not a directory or list of images, or a sequence of them"
+                                    ))
+                                })?;
                                 let place = &mut keys.splits[split as usize];
                                 if let (Some(Entries(first)), Some(Entries(second))) =
                                     (&*place, &entries)
@@ -80,6 +88,32 @@ impl<'de> Deserialize<'de> for Keys {
             }
         }
         deserializer.deserialize_map(KeysVisitor)
+    }
+}
+
+/// Reads the value of `nc`.
+fn class_count<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<usize>, A::Error> {
+    const PROBLEM: &str = "`nc` is not a whole number";
+    // As a string, the value can be shown.
+    let text: Option<String> = map.next_value().map_err(|_| A::Error::custom(PROBLEM))?;
+    text.map(|text| {
+        let problem = || A::Error::custom(format!("`nc` is `{text}`, not a whole number"));
+        text.parse().map_err(|_| problem())
+    })
+    .transpose()
+}
+
+/// Reads the value of `kpt_shape`: the number of key points, and of the values of each.
+fn key_point_shape<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<[usize; 2]>, A::Error> {
+    let problem = || A::Error::custom("`kpt_shape` is not two whole numbers, such as [17, 3]");
+    let words: Option<Vec<String>> = map.next_value().map_err(|_| problem())?;
+    let Some(words) = words else {
+        return Ok(None);
+    };
+    let numbers: Option<Vec<usize>> = words.iter().map(|word| word.parse().ok()).collect();
+    match numbers.as_deref() {
+        Some(&[points, values]) => Ok(Some([points, values])),
+        _ => Err(problem()),
     }
 }
 
@@ -164,11 +198,17 @@ impl DataYaml {
     /// The file has `names` and is not valid YAML, or its values contradict each other.
     pub(super) fn parse(text: &str, path: &Path) -> Result<Option<Self>, DataError> {
         // A tag such as `!!python/tuple` asks for a value that only one program has.
-        let options = serde_saphyr::options! { reject_unsupported_tags: true };
-        let keys: Keys = match serde_saphyr::from_str_with_options(text, options) {
+        let options = || serde_saphyr::options! { reject_unsupported_tags: true };
+        let keys: Keys = match serde_saphyr::from_str_with_options(text, options()) {
             Ok(keys) => keys,
             Err(error) if has_names(text) => {
-                return Err(DataError::labels(path, in_one_line(&error)));
+                // A value of an unexpected type is valid YAML.
+                let parsed = serde_saphyr::from_str_with_options::<IgnoredAny>(text, options());
+                let problem = match parsed {
+                    Ok(_) => in_one_line(&error),
+                    Err(syntax) => format!("not valid YAML: {}", in_one_line(&syntax)),
+                };
+                return Err(DataError::labels(path, problem));
             }
             // Configuration of another program.
             Err(_) => return Ok(None),
@@ -227,8 +267,10 @@ fn has_names(text: &str) -> bool {
 fn in_one_line(error: &serde_saphyr::Error) -> String {
     let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
     let message = message.lines().next().unwrap_or_default();
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    format!("not valid YAML: {message}")
+    message
+        .strip_prefix("error: ")
+        .unwrap_or(message)
+        .to_owned()
 }
 
 /// Formats a YAML string in double quotes.
@@ -286,6 +328,11 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
+/// Returns the error about a class whose name is a list or a mapping.
+fn not_a_name<E: serde::de::Error>(class: usize) -> E {
+    E::custom(format!("`names` has no string for class {class}"))
+}
+
 /// A list of names, or a mapping from class numbers to names, in any order and without gaps.
 struct Names(Vec<String>);
 
@@ -302,7 +349,10 @@ impl<'de> Deserialize<'de> for Names {
             fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Names, A::Error> {
                 let mut names = Vec::new();
                 // As strings, a name such as `no`, `1` or `1.0` keeps its spelling.
-                while let Some(name) = sequence.next_element::<String>()? {
+                while let Some(name) = sequence
+                    .next_element::<String>()
+                    .map_err(|_| not_a_name(names.len()))?
+                {
                     names.push(name);
                 }
                 Ok(Names(names))
@@ -310,7 +360,13 @@ impl<'de> Deserialize<'de> for Names {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
                 let mut numbered = Vec::new();
-                while let Some((class, name)) = map.next_entry::<u64, String>()? {
+                while let Some(key) = map.next_key::<String>()? {
+                    let Ok(class) = key.parse::<u64>() else {
+                        let problem =
+                            format!("`names` has the key `{key}`, not the number of a class");
+                        return Err(A::Error::custom(problem));
+                    };
+                    let name = map.next_value().map_err(|_| not_a_name(class as usize))?;
                     numbered.push((class, name));
                 }
                 numbered.sort();
@@ -438,17 +494,42 @@ mod tests {
             ("names: [a]\ntrain: x\nnames: [b]", "duplicate"),
             ("names: [a", "not valid YAML"),
             ("names: cat", "a list of class names"),
-            ("names: [[a]]", "not valid YAML"),
-            ("names: {a: b}", "not valid YAML"),
+            ("names: [[a]]", "`names` has no string for class 0"),
+            (
+                "names: {0: a, 1: {b: c}}",
+                "`names` has no string for class 1",
+            ),
+            (
+                "names: {a: b}",
+                "`names` has the key `a`, not the number of a class",
+            ),
             ("names: [a]\ntrain: {x: y}", "a directory or list of images"),
-            ("names: [a]\nnc: many", "not valid YAML"),
+            ("names: [a]\nnc: many", "`nc` is `many`, not a whole number"),
+            ("names: [a]\nnc: [1]", "`nc` is not a whole number"),
+            ("names: [a]\npath: [x]", "`path` is not a string"),
             ("train: x\nnames: !!python/tuple\n- a", "unsupported tag"),
-            ("names: [a]\nkpt_shape: [17]", "not valid YAML"),
+            (
+                "names: [a]\nkpt_shape: [17]",
+                "`kpt_shape` is not two whole numbers",
+            ),
+            (
+                "names: [a]\nkpt_shape: x",
+                "`kpt_shape` is not two whole numbers",
+            ),
         ] {
             let message = error_of(text);
             assert!(message.starts_with("data.yaml: "), "{message}");
             assert!(message.contains(says), "{text}: {message}");
             assert_eq!(message.lines().count(), 1, "{message}");
+            // Only the text is not YAML; the other problems are those of values.
+            let is_yaml = ![
+                "names: [a",
+                "names: {0: a, 0: b}",
+                "names: [a]\ntrain: x\nnames: [b]",
+            ]
+            .contains(&text)
+                && !text.contains("!!");
+            assert!(!is_yaml || !message.contains("not valid YAML"), "{message}");
         }
     }
 

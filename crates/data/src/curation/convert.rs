@@ -11,14 +11,17 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::DataError;
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, Format, Output, PlacedSplit, SplitAnnotations,
-    Written, WrittenSplit,
+    Written, WrittenSplit, last_part,
 };
 use crate::annotations::layout::Split;
 use crate::datasets::detection::check_same_categories;
 use crate::directory::create_directory;
+use crate::text::{self, printable};
 
 /// How images are placed in a converted dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +78,11 @@ pub enum ConvertError {
         format: Format,
     },
     /// Two classes would get the same name.
-    #[error("the classes {first:?} and {second:?} would be one in a {format} directory")]
+    #[error(
+        "the classes `{}` and `{}` would be one in a {format} directory",
+        printable(first),
+        printable(second)
+    )]
     SameClass {
         /// A class.
         first: String,
@@ -304,14 +311,16 @@ fn compare(
         for ((annotation, numbers), written) in annotations.zip(boxes) {
             let class = &read.categories()[annotation.class].name;
             if *class != format.stored_name(&store.categories()[written.class].name) {
-                return Err(format!("{path} has a box of the class {class:?}"));
+                let class = printable(class);
+                return Err(format!("{path} has a box of the class `{class}`"));
             }
             let (xywh, _) = numbers.as_f64();
             let mut pairs = xywh.iter().zip(written.xywh);
             if !pairs.all(|(a, b)| (a - b).abs() <= TOLERANCE + b.abs() * f64::from(f32::EPSILON)) {
                 return Err(format!(
-                    "{path} has the box {xywh:?} instead of {:?}",
-                    written.xywh
+                    "{path} has the box {} instead of {}",
+                    text::numbers(&xywh),
+                    text::numbers(&written.xywh)
                 ));
             }
         }
@@ -326,7 +335,7 @@ fn unfinished(output: &Path) -> PathBuf {
     output.with_file_name(name)
 }
 
-pub(super) fn write_error(path: &Path, source: io::Error) -> ConvertError {
+fn write_error(path: &Path, source: io::Error) -> ConvertError {
     ConvertError::Write {
         path: path.to_owned(),
         source,
@@ -479,15 +488,43 @@ fn place_images(
     output: Output,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<(), ConvertError> {
-    let all = placed.iter().map(|split| split.image_paths.len()).sum();
+    let images: Vec<(PathBuf, String)> = placed
+        .iter()
+        .flat_map(|split| {
+            let read = split.annotations;
+            let paths = split.image_paths.iter().enumerate();
+            paths.map(|(index, path)| {
+                let from = read.image_root.join(read.store.image(index).file_name);
+                (from, path.clone())
+            })
+        })
+        .collect();
+    put_all(place, &images, output, progress)
+}
+
+/// Places images, some at a time: most of the time is spent waiting for the file system.
+pub(super) fn put_all(
+    place: Place,
+    images: &[(PathBuf, String)],
+    output: Output,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<(), ConvertError> {
+    /// Between two calls of `progress`, a moment.
+    const AT_A_TIME: usize = 64;
+    let directories: BTreeSet<&str> = images
+        .iter()
+        .map(|(_, path)| &path[..path.len() - last_part(path).len()])
+        .collect();
+    for directory in directories {
+        output.path(&format!("{directory}x"))?;
+    }
     let mut done = 0;
-    for split in placed {
-        let read = split.annotations;
-        for (index, path) in split.image_paths.iter().enumerate() {
-            let from = read.image_root.join(read.store.image(index).file_name);
-            place.put(&from, &output.path(path)?)?;
+    for some in images.chunks(AT_A_TIME) {
+        some.par_iter()
+            .try_for_each(|(from, to)| place.put(from, &output.root().join(to)))?;
+        for _ in some {
             done += 1;
-            if progress(done, all).is_break() {
+            if progress(done, images.len()).is_break() {
                 return Err(ConvertError::Stopped);
             }
         }

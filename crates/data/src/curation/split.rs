@@ -1,9 +1,9 @@
 //! Division of a dataset into train, val and test.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::annotations::coco::copy::{Copied, copy_coco};
 use crate::annotations::coco::{List, read_coco};
@@ -12,9 +12,8 @@ use crate::annotations::format::{
 };
 use crate::annotations::layout::Split;
 use crate::annotations::stratified::stratified;
-use crate::atomic::write_atomically;
 use crate::curation::convert::{
-    ConvertError, Images, Place, inside, refuse_input, write_dataset, write_directory, write_error,
+    ConvertError, Images, Place, inside, put_all, refuse_input, write_dataset, write_directory,
 };
 
 /// A division of images into splits.
@@ -121,15 +120,14 @@ fn copy_entries(
     write_directory(output, &mut |unfinished| {
         let directory = Output::new(unfinished);
         let count = store.image_count();
-        for index in 0..if place.is_some() { count } else { 0 } {
-            let name = inside(store.image(index).file_name)?;
-            let to = directory.path(&format!("images/{name}"))?;
-            if let Some(place) = place {
-                place.put(&whole.image_root.join(&name), &to)?;
-            }
-            if progress(index + 1, count).is_break() {
-                return Err(ConvertError::Stopped);
-            }
+        if let Some(place) = place {
+            let images: Vec<(PathBuf, String)> = (0..count)
+                .map(|index| {
+                    let name = inside(store.image(index).file_name)?;
+                    Ok((whole.image_root.join(&name), format!("images/{name}")))
+                })
+                .collect::<Result<_, ConvertError>>()?;
+            put_all(place, &images, directory, progress)?;
         }
         for (part, expected) in parts.iter().enumerate() {
             let path = unfinished.join(format!("{}.json", expected.split));
@@ -137,7 +135,8 @@ fn copy_entries(
                 let index = store.index_of_image(id);
                 index.map(|index| division.part_of[index]) == Some(part)
             };
-            copy_part(json, &path, &is_in).map_err(|source| write_error(&path, source))?;
+            let name = format!("{}.json", expected.split);
+            directory.write(&name, |out| copy_part(json, out, &is_in))?;
             let read = read_coco(&path)?;
             if read != expected.store {
                 return Err(ConvertError::NotTheSame {
@@ -160,22 +159,20 @@ fn copy_entries(
 }
 
 /// Copies byte by byte the entries of the selected images and everything that belongs to no image.
-fn copy_part(from: &Path, to: &Path, is_in: &dyn Fn(u64) -> bool) -> io::Result<()> {
+fn copy_part(from: &Path, out: &mut dyn Write, is_in: &dyn Fn(u64) -> bool) -> io::Result<()> {
     let input = File::open(from)?;
-    write_atomically(to, |out| {
-        copy_coco(input, out, &mut |entry, _, _| {
-            if entry.list() == List::Categories {
-                return Ok(Copied::Keep);
-            }
-            let Some(id) = entry.image_id() else {
-                let message = "the annotations changed while they were read; run again";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-            };
-            Ok(if is_in(id) {
-                Copied::Keep
-            } else {
-                Copied::Drop
-            })
+    copy_coco(input, out, &mut |entry, _, _| {
+        if entry.list() == List::Categories {
+            return Ok(Copied::Keep);
+        }
+        let Some(id) = entry.image_id() else {
+            let message = "the annotations changed while they were read; run again";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        };
+        Ok(if is_in(id) {
+            Copied::Keep
+        } else {
+            Copied::Drop
         })
     })
 }

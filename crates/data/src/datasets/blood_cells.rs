@@ -14,6 +14,7 @@ use crate::atomic::write_atomically;
 use crate::datasets::download::{Download, sha256_hex};
 use crate::datasets::sources::FetchError;
 use crate::images::decode::image_size_of_bytes;
+use crate::text::printable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
@@ -354,7 +355,10 @@ fn read_split(
         for object in voc::parse(&String::from_utf8_lossy(xml), &path)?.objects {
             let class = CATEGORIES.iter().position(|known| *known == object.name);
             let class = class.ok_or_else(|| {
-                DataError::labels(&path, format!("unknown class {:?}", object.name))
+                DataError::labels(
+                    &path,
+                    format!("unknown class `{}`", printable(&object.name)),
+                )
             })?;
             let xywh = object.box_in_image.to_xywh();
             if !(xywh[2] >= MIN_SIDE && xywh[3] >= MIN_SIDE) {

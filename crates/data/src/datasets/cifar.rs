@@ -20,7 +20,7 @@ use flate2::read::GzDecoder;
 use image::RgbImage;
 
 use crate::DataError;
-use crate::annotations::layout::Split;
+use crate::annotations::layout::{Split, join};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::ImageSource;
 use crate::pickle::Pickle;
@@ -407,9 +407,10 @@ fn python_batch(mut bytes: Vec<u8>, labels_key: &str) -> Result<Batch, String> {
     let is_usable = array.element_code == "u1" && !array.is_fortran;
     if array.shape != [count, PIXELS] || !is_usable {
         return Err(format!(
-            "its 'data' has the shape {:?} and type {}; {count} labels need [{count}, {PIXELS}] and u1, by rows; \
+            "its 'data' has the shape [{}] and type {}; {count} labels need [{count}, {PIXELS}] and u1, by rows; \
              {FETCH_AGAIN}",
-            array.shape, array.element_code
+            join(array.shape.iter()),
+            array.element_code
         ));
     }
     let damaged = || format!("its 'data' is damaged; {FETCH_AGAIN}");

@@ -245,7 +245,7 @@ pub fn targets(
 ///
 /// Boxes that are ignored in training are not part of it; see [`FilterSummary`].
 pub fn suspicious(store: &AnnotationStore) -> Vec<String> {
-    let (mut twice, mut over_edge) = (0, 0);
+    let (mut twice, mut over_edge, mut wrong_areas) = (0, 0, 0);
     let mut listed = HashSet::with_capacity(store.image_count());
     let mut seen = HashSet::new();
     for index in 0..store.image_count() {
@@ -266,6 +266,8 @@ pub fn suspicious(store: &AnnotationStore) -> Vec<String> {
             let beyond = corners.iter().zip(clipped).map(|(a, b)| (a - b).abs());
             let is_over = beyond.fold(0.0, f32::max) > EDGE_TOLERANCE as f32;
             over_edge += usize::from(is_over && !b.is_invalid() && !b.is_outside(image.size));
+            // The area of a box without one is zero, too.
+            wrong_areas += usize::from(annotation.area <= 0.0 && b.x2 > b.x1 && b.y2 > b.y1);
         }
     }
     let twice_listed = store.image_count() - listed.len();
@@ -288,12 +290,54 @@ pub fn suspicious(store: &AnnotationStore) -> Vec<String> {
             "exceed the image bounds and are clipped",
             "box",
         ),
+        (
+            wrong_areas,
+            "is negative or zero: its object counts as small in the metrics",
+            "are negative or zero: their objects count as small in the metrics",
+            "area",
+        ),
     ];
-    let found = lines.into_iter().filter(|(number, ..)| *number > 0);
+    counted(&lines)
+}
+
+/// Returns a line for each kind of box of an evaluated split that no detection can match, so that it counts as
+/// missed. In training such boxes are ignored; see [`FilterSummary`].
+pub fn unmatchable(store: &AnnotationStore) -> Vec<String> {
+    let (mut outside, mut without_area) = (0, 0);
+    for index in 0..store.image_count() {
+        let size = store.image(index).size;
+        for annotation in store.annotations(index).filter(|a| !a.is_crowd) {
+            let b = annotation.box_in_image;
+            if b.is_invalid() || b.x1 == b.x2 || b.y1 == b.y2 {
+                without_area += 1;
+            } else if b.is_outside(size) {
+                outside += 1;
+            }
+        }
+    }
+    counted(&[
+        (
+            outside,
+            "is outside of its image, and counts as missed in every evaluation",
+            "are outside of their images, and count as missed in every evaluation",
+            "box",
+        ),
+        (
+            without_area,
+            "has no area or a negative side, and counts as missed in every evaluation",
+            "have no area or a negative side, and count as missed in every evaluation",
+            "box",
+        ),
+    ])
+}
+
+/// Formats the counts that are not zero: the number, the words for one and for many, and the noun.
+fn counted(lines: &[(usize, &str, &str, &str)]) -> Vec<String> {
+    let found = lines.iter().filter(|(number, ..)| *number > 0);
     found
         .map(|(number, one, many, what)| {
-            let verb = if number == 1 { one } else { many };
-            format!("{} {verb}", count(number, what))
+            let words = if *number == 1 { one } else { many };
+            format!("{} {words}", count(*number, what))
         })
         .collect()
 }
@@ -437,6 +481,43 @@ mod tests {
             [
                 "1 box is a duplicate: same image, class and coordinates as another",
                 "2 boxes exceed the image bounds and are clipped",
+            ]
+        );
+    }
+
+    #[test]
+    fn wrong_areas_and_boxes_that_no_detection_can_match_are_counted() {
+        let mut builder = AnnotationStoreBuilder::new();
+        builder.add_category(7, "thing");
+        builder.add_image(1, "1.png", ImageSize::new(50, 100));
+        let boxes = [
+            ([1.0, 2.0, 30.0, 40.0], None, false),
+            ([2.0, 2.0, 30.0, 40.0], Some(0.0), false),
+            ([3.0, 2.0, 30.0, 40.0], Some(-5.0), false),
+            ([4.0, 2.0, 0.0, 40.0], None, false),
+            ([200.0, 2.0, 30.0, 40.0], None, false),
+            ([200.0, 2.0, 30.0, 40.0], None, true),
+        ];
+        for (id, (xywh, area, is_crowd)) in (0..).zip(boxes) {
+            builder.add_annotation(NewAnnotation {
+                id,
+                image_id: 1,
+                category_id: 7,
+                xywh,
+                area,
+                is_crowd,
+            });
+        }
+        let store = builder.build().unwrap();
+        assert_eq!(
+            suspicious(&store),
+            ["2 areas are negative or zero: their objects count as small in the metrics"]
+        );
+        assert_eq!(
+            unmatchable(&store),
+            [
+                "1 box is outside of its image, and counts as missed in every evaluation",
+                "1 box has no area or a negative side, and counts as missed in every evaluation",
             ]
         );
     }

@@ -29,7 +29,7 @@ use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use crate::DataError;
-use crate::annotations::foreign::foreign_annotations;
+use crate::annotations::foreign::{foreign_annotations, foreign_file};
 use crate::annotations::format::{recognize, without_extension};
 use crate::annotations::image_files::{
     Folder, Found, ImageFiles, first_few, has_extension, holds_images, holds_images_directly,
@@ -144,6 +144,10 @@ impl ImageFolder {
         let mut parents = vec![self.root.as_path()];
         let splits = self.splits.iter().flatten().flatten();
         parents.extend(splits.map(PathBuf::as_path));
+        // The description of a Supervisely project, whose datasets look like classes.
+        if let Some(foreign) = foreign_file(&self.root.join("meta.json")) {
+            return Err(foreign.into());
+        }
         let Some(file) = parents.into_iter().find_map(annotations_of_images) else {
             return Ok(());
         };
@@ -219,7 +223,14 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
     const CLASSES: usize = 20;
     /// Fewer files may be lists and descriptions.
     const FEW: usize = 5;
-    const ANNOTATIONS: [&str; 5] = ["labels", "labelTxt", "gt", "annotations", "annotation"];
+    const ANNOTATIONS: [&str; 6] = [
+        "labels",
+        "labelTxt",
+        "gt",
+        "annotations",
+        "annotation",
+        "ann",
+    ];
     let folder = Folder::of(parent);
     let mut stems = HashSet::new();
     let (mut images, mut files) = (0, Vec::new());

@@ -1,11 +1,14 @@
 //! Images with one class each, for classifiers.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::path::Path;
 
 use image::RgbImage;
 
 use crate::DataError;
 use crate::annotations::Fingerprint;
+use crate::annotations::image_files::first_few;
 use crate::images::ImageSource;
 
 /// One split of a classification dataset.
@@ -59,6 +62,31 @@ impl LabeledDataset {
             source: Box::new(source),
             notes: Vec::new(),
         })
+    }
+
+    /// Joins datasets with equal class names, whatever their order; the labels are those of the first. Names of the
+    /// datasets are for errors and notes.
+    ///
+    /// # Errors
+    /// There are no datasets, their class names differ, or a class name appears twice, so that classes of another
+    /// order cannot be assigned.
+    pub fn join(parts: Vec<(String, Self)>) -> Result<Self, DataError> {
+        let Some((first_name, first)) = parts.first() else {
+            return Err(DataError::labels(Path::new(""), "no datasets to join"));
+        };
+        let class_names = first.class_names.clone();
+        let (mut labels, mut ends, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, part) in &parts {
+            let own = labels_of_classes((first_name, &class_names), (name, &part.class_names))?;
+            labels.extend(part.labels.iter().map(|label| own[*label as usize]));
+            ends.push(labels.len());
+            notes.extend(part.notes.iter().map(|note| format!("{name}: {note}")));
+        }
+        let origin = parts.iter().map(|(name, _)| name.as_str());
+        let origin = origin.collect::<Vec<_>>().join(", ");
+        let parts = parts.into_iter().map(|(_, part)| part).collect();
+        let joined = Self::new(&origin, class_names, labels, JoinedImages { parts, ends })?;
+        Ok(joined.with_notes(notes))
     }
 
     /// Adds notes for the user.
@@ -134,6 +162,74 @@ impl LabeledDataset {
     }
 }
 
+/// Returns the labels of a dataset's classes in another dataset, by name.
+fn labels_of_classes(
+    (first_name, first): (&str, &[String]),
+    (name, own): (&str, &[String]),
+) -> Result<Vec<u32>, DataError> {
+    if first == own {
+        return Ok((0..own.len() as u32).collect());
+    }
+    let labels: HashMap<&String, u32> = first.iter().zip(0..).collect();
+    let own_names: HashSet<&String> = own.iter().collect();
+    let only_here = own_names
+        .iter()
+        .filter(|class| !labels.contains_key(*class));
+    let mut differences: Vec<String> = only_here
+        .map(|class| format!("`{class}` only in {name}"))
+        .collect();
+    let only_first = labels.keys().filter(|class| !own_names.contains(*class));
+    differences.extend(only_first.map(|class| format!("`{class}` only in {first_name}")));
+    for (dataset, names, distinct) in [
+        (first_name, first, labels.len()),
+        (name, own, own_names.len()),
+    ] {
+        if distinct < names.len() {
+            differences.push(format!("a class name appears twice in {dataset}"));
+        }
+    }
+    if differences.is_empty() {
+        return Ok(own
+            .iter()
+            .filter_map(|class| labels.get(class).copied())
+            .collect());
+    }
+    differences.sort();
+    Err(DataError::ClassNamesDiffer {
+        first: first_name.into(),
+        second: name.into(),
+        difference: first_few(differences.iter().map(String::as_str)),
+    })
+}
+
+/// The images of several datasets, one after the other.
+struct JoinedImages {
+    parts: Vec<LabeledDataset>,
+    /// The end of each dataset in the joined one.
+    ends: Vec<usize>,
+}
+
+impl JoinedImages {
+    /// Returns the dataset of an image, and the position of the image in it.
+    fn part(&self, index: usize) -> (&LabeledDataset, usize) {
+        let at = self.ends.partition_point(|end| *end <= index);
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        (&self.parts[at], index - start)
+    }
+}
+
+impl ImageSource for JoinedImages {
+    fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        let (part, index) = self.part(index);
+        part.load_image(index)
+    }
+
+    fn describe(&self, index: usize) -> String {
+        let (part, index) = self.part(index);
+        part.describe(index)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +261,44 @@ mod tests {
             beyond,
             "image number 3 is out of range: the dataset has 3 images"
         );
+    }
+
+    #[test]
+    fn joined_datasets_agree_by_class_names_in_any_order() {
+        let named = |names: [&str; 2], labels| {
+            let names = names.map(String::from).to_vec();
+            LabeledDataset::new("x", names, labels, Gray).unwrap()
+        };
+        let part = |name: &str, names, labels| (name.to_owned(), named(names, labels));
+        let joined = LabeledDataset::join(vec![
+            part("a", ["cat", "dog"], vec![0, 1]),
+            part("b", ["dog", "cat"], vec![0, 0, 1]),
+        ])
+        .unwrap();
+        let labels: Vec<usize> = (0..joined.len()).map(|index| joined.label(index)).collect();
+        assert_eq!(labels, [0, 1, 1, 1, 0]);
+        assert_eq!(joined.class_names(), ["cat", "dog"]);
+        let described: Vec<String> = (0..5).map(|index| joined.describe(index)).collect();
+        assert_eq!(
+            described,
+            ["gray 0", "gray 1", "gray 0", "gray 1", "gray 2"]
+        );
+        assert!(joined.load_image(4).is_ok());
+        for (names, says) in [
+            (["cat", "cow"], "`cow` only in b, `dog` only in a"),
+            (
+                ["dog", "dog"],
+                "`cat` only in a, a class name appears twice in b",
+            ),
+        ] {
+            let parts = vec![
+                part("a", ["cat", "dog"], vec![0]),
+                part("b", names, vec![1]),
+            ];
+            let message = LabeledDataset::join(parts).unwrap_err().to_string();
+            assert!(message.ends_with(says), "{message}");
+        }
+        assert!(LabeledDataset::join(Vec::new()).is_err());
     }
 
     #[test]

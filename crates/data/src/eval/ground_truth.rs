@@ -12,6 +12,7 @@ use crate::annotations::AnnotationStore;
 use crate::annotations::coco::Entry;
 use crate::annotations::coco::document::{Policy, Sink, read_document};
 use crate::annotations::coco::entry::FieldProblem;
+use crate::text::numbers;
 
 /// An image of the ground truth.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,8 +112,11 @@ impl GroundTruth {
             let finite = annotation.bbox.iter().all(|v| v.is_finite());
             if !finite || !annotation.area.is_finite() {
                 return Err(EvalError::GroundTruth(format!(
-                    "annotation {} on image {} has bbox {:?} and area {}, which must be finite",
-                    annotation.id, annotation.image_id, annotation.bbox, annotation.area
+                    "annotation {} on image {} has bbox {} and area {}, which must be finite",
+                    annotation.id,
+                    annotation.image_id,
+                    numbers(&annotation.bbox),
+                    annotation.area
                 )));
             }
         }
@@ -485,7 +489,7 @@ mod tests {
             (
                 r#"{"images": [{"id": 1}], "categories": [{"id": 1}],
                     "annotations": [{"image_id": 1, "category_id": 1, "bbox": [NaN, 1, 1, 1]}]}"#,
-                "`bbox` is [NaN, 1.0, 1.0, 1.0], not four finite numbers",
+                "`bbox` is [NaN, 1, 1, 1], not four finite numbers",
             ),
             (
                 r#"{"images": [{"id": 1}, {"id": "2"}], "categories": [], "annotations": []}"#,

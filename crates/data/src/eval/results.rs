@@ -13,6 +13,7 @@ use crate::annotations::json_guard::{GuardedJson, NotFinite};
 use crate::annotations::{MAX_ANNOTATIONS, check_count};
 use crate::atomic::write_atomically;
 use crate::boxes::BoxXyxy;
+use crate::text::numbers;
 
 /// A detection of a COCO results file.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -129,8 +130,9 @@ impl ResultRow {
         }
         if !self.bbox.iter().all(|v| v.is_finite()) {
             return wrong(format!(
-                "bbox {:?} (image_id {}): coordinates must be finite",
-                self.bbox, self.image_id
+                "bbox {} (image_id {}): coordinates must be finite",
+                numbers(&self.bbox),
+                self.image_id
             ));
         }
         Ok(())

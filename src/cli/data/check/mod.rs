@@ -12,6 +12,7 @@ use crate::cli::hints::{advise, usage, usage_with_hint};
 use crate::cli::print_out;
 use crate::cli::progress::{Meter, Unit};
 use crate::cli::status;
+use crate::cli::terminal::{continued, width};
 use report::Report;
 use sedet_data::DataError;
 use sedet_data::annotations::format::DatasetFiles;
@@ -115,6 +116,8 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         counted: &counted,
         fixed: fixed.as_ref(),
         images: options.images,
+        cannot_fix: other_way_out(&files),
+        width: width(),
     };
     if args.json {
         print_out(&serde_json::to_string_pretty(&report.json())?)?;
@@ -177,7 +180,8 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
         }
     };
     let recognized = Recognition::of_files(std::slice::from_ref(&files));
-    status!("{}: {}", args.dataset, recognized.kind());
+    let line = format!("{}: {}", args.dataset, recognized.kind());
+    status!("{}", continued(&line, width()));
     let mut splits = files.split_names();
     if splits.contains(&Split::Train) && !splits.contains(&Split::Val) {
         status!("no val annotations: training holds out a tenth of the train images");
@@ -187,6 +191,18 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
         (true, Some(split)) => anyhow::bail!("{}: no {split} annotations", args.dataset),
         _ => Ok((dataset, files, splits)),
     }
+}
+
+/// Returns what to do about errors in annotations that `--fix` cannot correct; None if it can.
+fn other_way_out(files: &DatasetFiles) -> Option<String> {
+    let is_json = files.splits.iter().all(|files| files.coco_json().is_some());
+    (!is_json).then(|| {
+        format!(
+            "correct the files named above, or convert the dataset (`sedet data convert --to coco`) and correct \
+             the copy: there is no automatic fix for {} annotations",
+            files.format
+        )
+    })
 }
 
 /// Returns why a corrected copy cannot be written, with a hint; known before anything is read.

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{AnchorCoverage, Fixed};
+use crate::cli::terminal::{fitted, hanging};
 use sedet_data::curation::check::diagnostics::{Group, KEPT_PER_KIND};
 use sedet_data::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, Severity};
 use sedet_data::curation::statistics::Statistics;
-use sedet_data::eval::table::{Side, aligned};
+use sedet_data::eval::table::Side;
 use sedet_data::text::count;
 
 /// The statistics of the sound part of a split, or why there are none.
@@ -19,6 +20,10 @@ pub(super) struct Report<'a> {
     pub counted: &'a [Counted],
     pub fixed: Option<&'a Fixed>,
     pub images: bool,
+    /// What keeps a corrected copy from being written, if anything does.
+    pub cannot_fix: Option<String>,
+    /// The number of columns of the text.
+    pub width: usize,
 }
 
 /// Number of examples of a kind in the summary.
@@ -121,7 +126,7 @@ impl Report<'_> {
             ]
         }));
         use Side::{Left, Right};
-        aligned(&rows, &[Left, Right, Right, Right, Left])
+        fitted(&rows, &[Left, Right, Right, Right, Left], self.width)
     }
 
     fn group(&self, kind: Kind, group: &Group) -> String {
@@ -129,14 +134,15 @@ impl Report<'_> {
             Severity::Error => ("error", ERROR_EXAMPLES),
             Severity::Warning => ("warning", WARNING_EXAMPLES),
         };
-        let mut text = format!(
-            "{word}: {} {} [{}]\n",
+        let title = format!(
+            "{} {} [{}]",
             group.count,
             kind.title(group.count),
             kind.key()
         );
+        let mut text = hanging(&format!("{word}: "), &title, self.width);
         for diagnostic in group.kept.iter().take(examples) {
-            text += &format!("  {}\n", place(diagnostic));
+            text += &hanging("  ", &place(diagnostic), self.width);
         }
         let more = group.count.saturating_sub(examples);
         if more > 0 {
@@ -145,11 +151,13 @@ impl Report<'_> {
                 .iter()
                 .map(|(split, count)| format!("{count} in {split}"))
                 .collect();
-            text += &format!("  ... and {more} more ({})\n", by_split.join(", "));
+            let more = format!("... and {more} more ({})", by_split.join(", "));
+            text += &hanging("  ", &more, self.width);
         }
-        text += &format!("  -> {}\n", kind.advice());
-        if let (Severity::Error, Some(fix)) = (kind.severity(), kind.fix()) {
-            text += &format!("     --fix: {fix}\n");
+        text += &hanging("  -> ", kind.advice(), self.width);
+        if let (Severity::Error, Some(fix), None) = (kind.severity(), kind.fix(), &self.cannot_fix)
+        {
+            text += &hanging("     --fix: ", fix, self.width);
         }
         text
     }
@@ -198,7 +206,7 @@ impl Report<'_> {
         };
         rows.extend(by_class.iter().take(SHOWN_CLASSES).map(row));
         let hidden = by_class.len().saturating_sub(SHOWN_CLASSES);
-        let mut text = aligned(&rows, &sides);
+        let mut text = fitted(&rows, &sides, self.width);
         if hidden > 0 {
             text += &format!(
                 "and {} with fewer boxes (`sedet data stats` shows all)\n",
@@ -214,21 +222,23 @@ impl Report<'_> {
             let (statistics, anchors) = match counted {
                 Ok(counted) => counted,
                 Err(problem) => {
-                    text += &format!("{}: no statistics: {problem}\n", split.name);
+                    let problem = format!("{}: no statistics: {problem}", split.name);
+                    text += &hanging("", &problem, self.width);
                     continue;
                 }
             };
             let share = |count: usize| 100.0 * count as f64 / statistics.boxes.max(1) as f64;
             let sizes = statistics.sizes;
-            text += &format!(
-                "{}: {:.1} % of the boxes small (below 32x32), {:.1} % medium, {:.1} % large (96x96 and more)\n",
-                split.name,
+            let name = format!("{}: ", split.name);
+            let sizes = format!(
+                "{:.1} % of the boxes small (below 32x32), {:.1} % medium, {:.1} % large (96x96 and more)",
                 share(sizes.small),
                 share(sizes.medium),
                 share(sizes.large),
             );
+            text += &hanging(&name, &sizes, self.width);
             if let Some(anchors) = anchors {
-                text += &format!("{}: {}\n", split.name, anchors.line());
+                text += &hanging(&name, &anchors.line(), self.width);
             }
         }
         text
@@ -242,54 +252,59 @@ impl Report<'_> {
             text += "; images were not decoded";
         }
         if let Some(fixed) = self.fixed {
-            text += &fixed_text(fixed);
-        } else if errors == 0 {
+            return hanging("", &text, self.width) + &self.fixed_text(fixed);
+        }
+        if errors == 0 {
             text += ": ready for training";
         } else {
             let kinds = self.diagnostics.groups().map(|(kind, _)| kind);
             let (fixable, manual): (Vec<Kind>, Vec<Kind>) = kinds
                 .filter(|kind| kind.severity() == Severity::Error)
                 .partition(|kind| kind.fix().is_some());
-            text += if fixable.is_empty() {
-                "; no automatic fix: resolve manually"
-            } else {
-                "; --fix OUT.json writes a corrected copy of the annotations"
+            text += &match (&self.cannot_fix, fixable.is_empty()) {
+                (Some(way_out), _) => format!("; {way_out}"),
+                (None, true) => "; no automatic fix: resolve manually".to_owned(),
+                (None, false) => {
+                    "; --fix OUT.json writes a corrected copy of the annotations".to_owned()
+                }
             };
-            if !fixable.is_empty() && !manual.is_empty() {
+            if self.cannot_fix.is_none() && !fixable.is_empty() && !manual.is_empty() {
                 let manual: Vec<&str> = manual.iter().map(|kind| kind.key()).collect();
                 text += &format!("; resolve manually: {}", manual.join(", "));
             }
         }
-        text + "\n"
+        hanging("", &text, self.width)
     }
-}
 
-fn fixed_text(fixed: &Fixed) -> String {
-    let done = &fixed.summary;
-    let mut text = format!(
-        "\nwrote {}: {} ({} dropped, {} changed), {} ({} dropped, {} changed)",
-        fixed.path.display(),
-        count(done.images, "image"),
-        done.images_dropped,
-        done.images_changed,
-        count(done.annotations, "box"),
-        done.annotations_dropped,
-        done.annotations_changed,
-    );
-    if done.categories_dropped > 0 {
-        let dropped = count(done.categories_dropped, "category");
-        text += &format!(", {dropped} dropped");
+    /// Describes the corrected copy.
+    fn fixed_text(&self, fixed: &Fixed) -> String {
+        let done = &fixed.summary;
+        let mut text = hanging("", &format!("wrote {}:", fixed.path.display()), self.width);
+        let mut contents = format!(
+            "{} ({} dropped, {} changed), {} ({} dropped, {} changed)",
+            count(done.images, "image"),
+            done.images_dropped,
+            done.images_changed,
+            count(done.annotations, "box"),
+            done.annotations_dropped,
+            done.annotations_changed,
+        );
+        if done.categories_dropped > 0 {
+            let dropped = count(done.categories_dropped, "category");
+            contents += &format!(", {dropped} dropped");
+        }
+        text += &hanging("  ", &contents, self.width);
+        let left = if fixed.left.is_empty() {
+            "checked again: 0 errors".to_owned()
+        } else {
+            let left = fixed.left.iter();
+            let left: Vec<String> = left
+                .map(|(kind, count)| format!("{count} {kind}"))
+                .collect();
+            format!("resolve manually: {}", left.join(", "))
+        };
+        text + &hanging("  ", &left, self.width)
     }
-    if fixed.left.is_empty() {
-        text += "; checked again: 0 errors";
-    } else {
-        let left = fixed.left.iter();
-        let left: Vec<String> = left
-            .map(|(kind, count)| format!("{count} {kind}"))
-            .collect();
-        text += &format!("; resolve manually: {}", left.join(", "));
-    }
-    text
 }
 
 /// Formats where a problem is: `train images/a.jpg (image 17, annotation 3): detail`.

@@ -17,7 +17,7 @@ use super::entry::{AnnotationEntry, Entry, FieldProblem, ImageEntry, RawEntry};
 use crate::DataError;
 use crate::annotations::json_guard::{GuardedJson, NotFinite};
 use crate::annotations::{AnnotationError, MAX_ANNOTATIONS, check_count};
-use crate::text;
+use crate::text::{self, numbers};
 
 /// The three lists of a COCO document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,6 +150,14 @@ pub(crate) fn read_document(
     let guarded = GuardedJson::new(reader, NotFinite::Mark);
     let buffered = BufReader::with_capacity(1 << 16, guarded);
     parse(buffered, policy, sink).map_err(|error| match error {
+        DocumentError::Json(source) if is_encoding(&source) => DataError::Encoding {
+            path: path.to_owned(),
+            problem: format!(
+                "line {}, column {}: not UTF-8 text",
+                source.line(),
+                source.column()
+            ),
+        },
         DocumentError::Json(source) => DataError::Json {
             path: path.to_owned(),
             source,
@@ -160,6 +168,11 @@ pub(crate) fn read_document(
         },
         DocumentError::Io(source) => DataError::io(path, source),
     })
+}
+
+/// Returns whether a string is not UTF-8. The parser has no kind of error for it.
+fn is_encoding(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with("invalid unicode code point")
 }
 
 /// Reads a document from a guarded reader, which is read byte by byte.
@@ -306,7 +319,7 @@ fn not_finite(annotation: &AnnotationEntry) -> Option<FieldProblem> {
     if let Some(xywh) = annotation.xywh
         && !xywh.iter().all(|value| value.is_finite())
     {
-        let description = format_args!("is {xywh:?}, not four finite numbers");
+        let description = format!("is {}, not four finite numbers", numbers(&xywh));
         return Some(FieldProblem::new("bbox", description));
     }
     match annotation.area {
@@ -323,7 +336,10 @@ fn untrainable(entry: &Entry) -> Option<FieldProblem> {
             // The network's boxes are f32.
             let xywh = annotation.xywh?;
             let fits = xywh.iter().all(|value| (*value as f32).is_finite());
-            (!fits).then(|| FieldProblem::new("bbox", format_args!("is {xywh:?}, out of range")))
+            (!fits).then(|| {
+                let description = format!("is {}, out of range", numbers(&xywh));
+                FieldProblem::new("bbox", description)
+            })
         }),
         _ => None,
     }

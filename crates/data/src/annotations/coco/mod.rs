@@ -332,12 +332,12 @@ mod tests {
             (
                 "[0, 0, 10, 20]",
                 "[0, 0, NaN, 20]",
-                "annotations[1] (id 4): `bbox` is [0.0, 0.0, NaN, 20.0], not four finite numbers",
+                "annotations[1] (id 4): `bbox` is [0, 0, NaN, 20], not four finite numbers",
             ),
             (
                 "[0, 0, 10, 20]",
                 "[0, 0, 1e200, 20]",
-                "annotations[1] (id 4): `bbox` is [0.0, 0.0, 1e200, 20.0], out of range",
+                "annotations[1] (id 4): `bbox` is [0, 0, 1e200, 20], out of range",
             ),
             (
                 "\"area\": 3.25",

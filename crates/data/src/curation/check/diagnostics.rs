@@ -99,6 +99,9 @@ kinds! {
         ["entry lacks a field or has one of a wrong type" "entries lack a field or have one of a wrong type"]
         "correct the program that wrote the file"
         fix "numbers written as strings become numbers, annotations without an id get one; other such entries are dropped";
+    Contradiction Error "contradiction"
+        ["file contradicts another" "files contradict others"]
+        "correct, rename or remove one of the two: which of them is right cannot be known here";
     CategoryIdTwice Error "category-id-twice"
         ["duplicate category id" "duplicate category ids"]
         "give each category an id of its own"
@@ -122,7 +125,7 @@ kinds! {
     ImageMissing Error "image-missing"
         ["image is missing" "images are missing"]
         "copy or download the missing files, or correct `file_name`"
-        fix "such images are dropped, with their boxes";
+        fix "a name becomes that of the only file that differs from it in capitals alone; other such images are dropped, with their boxes";
     ImageUnreadable Error "image-unreadable"
         ["unreadable image file" "unreadable image files"]
         "check permissions and the disk"

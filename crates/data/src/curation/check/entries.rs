@@ -73,8 +73,15 @@ pub(super) fn read(
         if problem.error.is_about_one_image() {
             continue;
         }
+        let kind = match problem.error {
+            DataError::Contradiction { .. } => Kind::Contradiction,
+            _ => Kind::EntryMalformed,
+        };
         let (file, detail) = match problem.error {
             DataError::Labels { origin, problem } => (Some(origin), problem),
+            DataError::Encoding { path, problem } | DataError::Contradiction { path, problem } => {
+                (Some(path.display().to_string()), problem)
+            }
             DataError::Io { path, source } => {
                 (Some(path.display().to_string()), source.to_string())
             }
@@ -82,7 +89,7 @@ pub(super) fn read(
         };
         let image_id = Some(problem.image as u64 + 1);
         let diagnostic = split.diagnostic(file, image_id, None, detail);
-        diagnostics.add(Kind::EntryMalformed, diagnostic);
+        diagnostics.add(kind, diagnostic);
     }
     split
 }

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use image::RgbImage;
@@ -12,7 +11,7 @@ use image::metadata::Orientation;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::annotations::image_files::Folder;
+use crate::annotations::image_files::AnyCapitals;
 use crate::annotations::layout::SplitFiles;
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
@@ -76,6 +75,8 @@ struct Inspection {
     problems: Vec<(Kind, String)>,
     /// Whether the image cannot be used.
     is_lost: bool,
+    /// The name of the file, if it differs from that in the annotations in capitals only.
+    renamed: Option<String>,
     decoded: Option<Decoded>,
 }
 
@@ -112,6 +113,8 @@ pub(super) fn check(
             (at, inspection)
         })
         .collect();
+    let entries = split.images.entries.iter();
+    let mut named: HashSet<Box<str>> = entries.filter_map(|i| i.file_name.clone()).collect();
     split.image_facts = vec![ImageFacts::default(); split.images.len()];
     let mut rotated = HashMap::new();
     let mut by_content: HashMap<[u8; 32], usize> = HashMap::new();
@@ -119,7 +122,16 @@ pub(super) fn check(
         for (kind, detail) in inspection.problems {
             diagnostics.add(kind, split.diagnostic_on_image(at, detail));
         }
-        if inspection.is_lost {
+        // A file that is listed under its own name has boxes of its own.
+        let is_taken = match inspection.renamed {
+            Some(name) if named.insert(name.as_str().into()) => {
+                split.images.change(at).file_name = Some(name.into());
+                false
+            }
+            Some(_) => true,
+            None => false,
+        };
+        if inspection.is_lost || is_taken {
             split.lost_images.push(at);
         }
         if let Some(decoded) = inspection.decoded {
@@ -240,7 +252,16 @@ fn inspect(directory: &Path, name: &str, neighbors: &Neighbors) -> Inspection {
         Err(Unread::Missing) => {
             let detail = neighbors.hint(directory, name);
             inspection.problems.push((Kind::ImageMissing, detail));
-            inspection.is_lost = true;
+            let other = neighbors.in_other_capitals(directory, name);
+            match other.map(|other| (read(&directory.join(&other)), other)) {
+                Some((Ok(bytes), other)) => {
+                    let path = directory.join(&other);
+                    inspection.facts.content = Some(Sha256::digest(&bytes).into());
+                    inspect_bytes(&bytes, &path, &other, &mut inspection);
+                    inspection.renamed = Some(other);
+                }
+                _ => inspection.is_lost = true,
+            }
         }
         Err(Unread::Other(detail)) => {
             inspection.problems.push((Kind::ImageUnreadable, detail));
@@ -356,14 +377,11 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The names of directories by their lower-case form.
-type Names = HashMap<String, String>;
-
-/// File names in directories by their lower-case form; each directory is listed only once.
+/// The files around the images, for those that are missing under their name.
 struct Neighbors {
     /// The directories that may contain the images, most likely first.
     directories: Vec<PathBuf>,
-    listed: Mutex<HashMap<PathBuf, Names>>,
+    capitals: AnyCapitals,
 }
 
 impl Neighbors {
@@ -376,8 +394,15 @@ impl Neighbors {
             directories: std::iter::once(directory.to_owned())
                 .chain(others.cloned())
                 .collect(),
-            listed: Mutex::default(),
+            capitals: AnyCapitals::default(),
         }
+    }
+
+    /// Returns the name of the only file that differs from a missing one in capitals only.
+    fn in_other_capitals(&self, directory: &Path, name: &str) -> Option<String> {
+        let found = self.capitals.find(directory, &directory.join(name))?;
+        let within = found.strip_prefix(directory).ok()?.to_str()?;
+        found.is_file().then(|| within.replace('\\', "/"))
     }
 
     /// Returns an existing file that a missing file name may refer to.
@@ -390,36 +415,24 @@ impl Neighbors {
         let Some(last) = path.file_name() else {
             return "the name has no file part".to_owned();
         };
-        let last = last.to_string_lossy();
         let within = path.parent().unwrap_or(Path::new(""));
         for directory in &self.directories {
             for parent in [directory.join(within), directory.clone()] {
-                let Some(other) = self.find(&parent, &last) else {
+                let found = self.capitals.find(directory, &parent.join(last));
+                let Some(found) = found.filter(|path| path.is_file()) else {
                     continue;
                 };
-                let found = parent.join(&other);
-                let found = found.strip_prefix(&self.directories[0]).unwrap_or(&found);
-                let found = found.display();
-                return if other != last {
-                    format!("{found} exists: upper and lower case differ")
+                let is_renamed = found.file_name() != Some(last);
+                let shown = found.strip_prefix(&self.directories[0]).unwrap_or(&found);
+                let shown = shown.display();
+                return if is_renamed || self.directories[0].join(&slashes) == parent.join(last) {
+                    format!("{shown} exists: upper and lower case differ")
                 } else {
-                    format!("{found} exists, in another directory")
+                    format!("{shown} exists, in another directory")
                 };
             }
         }
         format!("not in {}", directory.display())
-    }
-
-    fn find(&self, directory: &Path, name: &str) -> Option<String> {
-        let mut listed = self
-            .listed
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let names = listed.entry(directory.to_owned()).or_insert_with(|| {
-            let files = Folder::of(directory).files.into_iter();
-            files.map(|name| (name.to_lowercase(), name)).collect()
-        });
-        names.get(&name.to_lowercase()).cloned()
     }
 }
 

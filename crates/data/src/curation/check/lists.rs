@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::boxes::{EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE};
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
 use crate::datasets::detection::TargetFilter;
-use crate::text::count;
+use crate::text::{count, numbers};
 
 /// Minimum number of boxes from which the meaning of their numbers can be inferred.
 const FEWEST_TO_JUDGE: usize = 10;
@@ -147,7 +147,7 @@ pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnost
             _ => Kind::BoxesAreFractions,
         };
         let first = split.objects.kept().find_map(|(_, object)| object.xywh);
-        let detail = format!("for example {:?}", first.unwrap_or_default());
+        let detail = format!("for example {}", numbers(&first.unwrap_or_default()));
         let file = Some(split.annotations.display().to_string());
         diagnostics.add(kind, split.diagnostic(file, None, None, detail));
     }
@@ -272,15 +272,15 @@ fn check_box(
     };
     if let Some(kind) = impossible(xywh, size, meaning) {
         let detail = match kind {
-            Kind::BoxOutside => format!("bbox {} on an image of {size}", Numbers(xywh)),
-            _ => format!("bbox {}", Numbers(xywh)),
+            Kind::BoxOutside => format!("bbox {} on an image of {size}", numbers(&xywh)),
+            _ => format!("bbox {}", numbers(&xywh)),
         };
         diagnostics.add(kind, split.diagnostic_on_object(places, at, detail));
         split.objects.drop(at);
         return;
     }
     if object.is_crowd {
-        let detail = format!("bbox {}", Numbers(xywh));
+        let detail = format!("bbox {}", numbers(&xywh));
         diagnostics.add(Kind::Crowd, split.diagnostic_on_object(places, at, detail));
     }
     check_area(split, places, at, xywh, diagnostics);
@@ -291,7 +291,7 @@ fn check_box(
     if beyond > EDGE_TOLERANCE {
         let detail = format!(
             "bbox {} exceeds an image of {size} by {beyond:.1} pixels",
-            Numbers(xywh)
+            numbers(&xywh)
         );
         diagnostics.add(
             Kind::BoxOverEdge,
@@ -308,7 +308,7 @@ fn check_box(
     }
     // The loader uses the size of the clipped box, however small the clipped part is.
     if clipped[2] <= 1.0 || clipped[3] <= 1.0 {
-        let detail = format!("bbox {}", Numbers(xywh));
+        let detail = format!("bbox {}", numbers(&xywh));
         diagnostics.add(
             Kind::BoxUnderPixel,
             split.diagnostic_on_object(places, at, detail),
@@ -407,7 +407,7 @@ fn check_repeated_boxes(split: &mut CheckedSplit, places: &Places, diagnostics: 
         if (image, bits, crowd) != (image2, bits2, crowd2) {
             continue;
         }
-        let xywh = Numbers(bits.map(f64::from_bits));
+        let xywh = numbers(&bits.map(f64::from_bits));
         let first_id = split.objects.entries[first].id.unwrap_or_default();
         if class == class2 {
             let detail = format!("bbox {xywh} is equal to that of annotation {first_id}");
@@ -533,15 +533,5 @@ impl CheckedSplit {
         let image = places.image(object).map(|at| &self.images.entries[at]);
         let file = image.and_then(|image| image.file_name.as_deref().map(str::to_owned));
         self.diagnostic(file, object.image_id, object.id, detail)
-    }
-}
-
-/// Wrapper that displays a box as `[1, 2.5, NaN, 4]`.
-struct Numbers([f64; 4]);
-
-impl std::fmt::Display for Numbers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [x, y, w, h] = self.0;
-        write!(f, "[{x}, {y}, {w}, {h}]")
     }
 }

@@ -290,6 +290,8 @@ impl CheckedSplit {
         let names = self.images.entries.iter();
         let names: Vec<Box<str>> = names.filter_map(|image| image.file_name.clone()).collect();
         let Some(Located { directory, reading }) = files.locate(&names) else {
+            // Each image is reported, with the name of its file.
+            self.image_directory = files.locate_in_any_capitals(&names);
             return;
         };
         if reading != NameReading::AsWritten {

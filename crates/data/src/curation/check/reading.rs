@@ -48,6 +48,10 @@ pub(super) fn read(
             reading.file_diagnostic(Kind::FileBroken, source.to_string());
             false
         }
+        Err(DataError::Encoding { problem, .. }) => {
+            reading.file_diagnostic(Kind::FileBroken, problem);
+            false
+        }
         Err(DataError::Io { source, .. }) => {
             reading.file_diagnostic(Kind::FileBroken, source.to_string());
             false

@@ -9,7 +9,7 @@ use crate::datasets::image_folder::{ImageFolder, holds_annotations};
 use crate::datasets::imagenet::ImageNetDirectory;
 use crate::datasets::labeled::LabeledDataset;
 use crate::datasets::places365::{CATEGORIES, PlacesTrain, open_places365};
-use crate::datasets::registry::{RegistryError, directory_of};
+use crate::datasets::registry::{LIST_SEPARATOR, RegistryError, directory_of};
 
 /// A classification dataset: a known name or a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum LabeledName {
     Places365Directory(PathBuf),
     /// Any directory with a subdirectory for each class.
     ImageFolder(PathBuf),
+    /// Several directories with equal class names.
+    List(Vec<LabeledName>),
 }
 
 impl LabeledName {
@@ -90,10 +92,25 @@ impl LabeledName {
             | Self::ImageNetDirectory(path)
             | Self::Places365Directory(path)
             | Self::ImageFolder(path) => path.display().to_string(),
+            Self::List(parts) => {
+                let labels: Vec<String> = parts.iter().map(Self::label).collect();
+                labels.join(LIST_SEPARATOR)
+            }
         }
     }
 
-    /// Returns the directory of the files.
+    /// Returns whether this is a directory, not a known name or a list.
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(
+            self,
+            Self::CifarDirectory(_)
+                | Self::ImageNetDirectory(_)
+                | Self::Places365Directory(_)
+                | Self::ImageFolder(_)
+        )
+    }
+
+    /// Returns the directory of the files; of a list, that of the first dataset.
     ///
     /// # Errors
     /// A named dataset has no data directory.
@@ -115,6 +132,10 @@ impl LabeledName {
             | Self::ImageNetDirectory(path)
             | Self::Places365Directory(path)
             | Self::ImageFolder(path) => Ok(path.clone()),
+            Self::List(parts) => match parts.first() {
+                Some(first) => first.directory(data_dir),
+                None => Err(RegistryError::unknown("")),
+            },
         }
     }
 
@@ -161,12 +182,23 @@ impl LabeledName {
                 open_places365(&directory, PlacesTrain::in_directory(&directory), split)
             }
             Self::ImageFolder(_) => ImageFolder::new(&directory).open(split),
+            Self::List(parts) => {
+                let parts = parts.iter().map(|part| {
+                    let opened = part.open_split(split, data_dir)?;
+                    Ok((part.label(), opened))
+                });
+                LabeledDataset::join(parts.collect::<Result<_, RegistryError>>()?)
+            }
         };
-        opened.map_err(|source| RegistryError::Data {
+        opened.map_err(|source| self.error(source, data_dir))
+    }
+
+    fn error(&self, source: DataError, data_dir: Option<&Path>) -> RegistryError {
+        RegistryError::Data {
             name: self.label(),
             data_dir: data_dir.map(Path::to_path_buf),
             source: source.into(),
-        })
+        }
     }
 }
 

@@ -21,7 +21,9 @@ use crate::annotations::layout::{LayoutError, Split, SplitFiles};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::datasets::detection::{
     DetectionDataset, check_class_names, check_same_categories, shared_images, suspicious,
+    unmatchable,
 };
+use crate::datasets::repeated_images::RepeatedImages;
 use crate::images::ImageSource;
 use crate::shapes::{
     self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph, photograph_scene,
@@ -60,15 +62,25 @@ pub enum RegistryError {
         /// The question whether a similar name was meant, or nothing.
         suggestion: String,
     },
-    /// A list of datasets that contains a classification dataset or a named one.
+    /// A list of datasets that contains a named one, or datasets of both tasks.
     #[error(
-        "'{name}': a list of datasets takes directories and annotation files of boxes, not '{part}'"
+        "'{name}': a list of datasets takes directories of one task (with boxes, or of classes), not '{part}'"
     )]
     NotInList {
         /// The list.
         name: String,
         /// The dataset that cannot be joined.
         part: String,
+    },
+    /// A list that contains a dataset twice.
+    #[error("'{name}': '{first}' and '{second}' are the same dataset")]
+    TwiceInList {
+        /// The list.
+        name: String,
+        /// A dataset.
+        first: String,
+        /// The same dataset.
+        second: String,
     },
     /// A classification dataset where a detection dataset is required.
     #[error(
@@ -244,6 +256,10 @@ impl DatasetName {
                 read.notes.extend(suspicious(&read.store));
                 read.notes.extend(unused_images(read, &mut seen));
             }
+            val.notes.extend(unmatchable(&val.store));
+            let repeated = RepeatedImages::of(&train, &val);
+            train.notes.extend(repeated.in_train);
+            val.notes.extend(repeated.in_val);
             (OpenedSplit::of(train), OpenedSplit::of(val))
         };
         check_same_categories(
@@ -297,6 +313,19 @@ impl DatasetName {
             });
         }
         let read = self.read_split(&files, split);
+        self.opened(read, data_dir)
+    }
+
+    /// Checks the class names of a split that was read on its own, as those of train and val are checked.
+    fn opened(
+        &self,
+        read: Result<SplitAnnotations, DataError>,
+        data_dir: Option<&Path>,
+    ) -> Result<OpenedSplit, RegistryError> {
+        let read = read.and_then(|read| {
+            check_class_names(&self.label(), &read.store)?;
+            Ok(read)
+        });
         let read = read.map_err(|source| self.error(source, data_dir))?;
         Ok(OpenedSplit::of_one(read))
     }
@@ -339,8 +368,7 @@ impl DatasetName {
             return self.open_split(split, data_dir);
         }
         let read = self.read_whole(&files, split);
-        let read = read.map_err(|source| self.error(source, data_dir))?;
-        Ok(OpenedSplit::of_one(read))
+        self.opened(read, data_dir)
     }
 
     /// Reads splits. Those of COCO have to be there; the error names what is missing.
@@ -489,19 +517,49 @@ impl AnyDatasetName {
         } else if path.exists() {
             Ok(Self::Detection(DatasetName::Directory(path.into())))
         } else if let Some(parts) = list_of(name) {
-            let path_of = |part: &str| match Self::parse(part)? {
-                Self::Detection(DatasetName::Directory(path)) => Ok(path),
-                _ => Err(RegistryError::NotInList {
-                    name: name.into(),
-                    part: part.into(),
-                }),
-            };
-            let paths = parts.into_iter().map(path_of);
-            let paths = paths.collect::<Result<_, _>>()?;
-            Ok(Self::Detection(DatasetName::List(paths)))
+            Self::parse_list(name, &parts)
         } else {
             Err(RegistryError::unknown(name))
         }
+    }
+
+    /// Parses the parts of a list of datasets.
+    fn parse_list(name: &str, parts: &[&str]) -> Result<Self, RegistryError> {
+        let real: Vec<Option<PathBuf>> = parts
+            .iter()
+            .map(|part| Path::new(part).canonicalize().ok())
+            .collect();
+        for (at, path) in real.iter().enumerate() {
+            let first = real[..at].iter().position(|first| first == path);
+            if let (Some(_), Some(first)) = (path, first) {
+                return Err(RegistryError::TwiceInList {
+                    name: name.into(),
+                    first: parts[first].into(),
+                    second: parts[at].into(),
+                });
+            }
+        }
+        let not_in_list = |part: &str| RegistryError::NotInList {
+            name: name.into(),
+            part: part.into(),
+        };
+        let (mut detection, mut classification) = (Vec::new(), Vec::new());
+        for part in parts {
+            match Self::parse(part)? {
+                Self::Detection(DatasetName::Directory(path)) if classification.is_empty() => {
+                    detection.push(path);
+                }
+                Self::Classification(labeled) if labeled.is_directory() && detection.is_empty() => {
+                    classification.push(labeled);
+                }
+                _ => return Err(not_in_list(part)),
+            }
+        }
+        Ok(if classification.is_empty() {
+            Self::Detection(DatasetName::List(detection))
+        } else {
+            Self::Classification(LabeledName::List(classification))
+        })
     }
 
     /// Returns a name that stands for the same dataset in any working directory: paths become absolute.
@@ -723,10 +781,12 @@ mod tests {
         assert_eq!(AnyDatasetName::short_name("."), here);
     }
 
-    /// Writes an annotation file of one image, as Roboflow places it.
+    /// Writes an annotation file of one image, as Roboflow places it; each directory has an image of its own.
     fn write_coco(directory: &Path, categories: &str, annotations: &str) {
         std::fs::create_dir_all(directory).unwrap();
-        RgbImage::new(40, 30).save(directory.join("a.png")).unwrap();
+        let name = directory.file_name().unwrap().as_encoded_bytes();
+        let image = RgbImage::from_pixel(40, 30, image::Rgb([name[0], name[1], name[2]]));
+        image.save(directory.join("a.png")).unwrap();
         let json = format!(
             r#"{{"images":[{{"id":1,"file_name":"a.png","width":40,"height":30}}],
                 "categories":[{categories}],"annotations":[{annotations}]}}"#
@@ -748,10 +808,114 @@ mod tests {
             write_coco(&dir.path().join(split), categories, &annotation(1));
         }
         let name = DatasetName::Directory(dir.path().into());
-        let message = name.open(None).unwrap_err().to_string();
+        for error in [
+            name.open(None).unwrap_err(),
+            name.open_split(Split::Val, None).unwrap_err(),
+            name.open_whole(Split::Train, None).unwrap_err(),
+        ] {
+            let message = error.to_string();
+            assert!(
+                message.ends_with("two classes have the name `cat` (ids 1 and 2)"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_checker_finds_in_val_and_in_image_files_is_noted_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let category = r#"{"id":1,"name":"cat"}"#;
+        let outside = annotation(1).replace("[1,2,10,10]", "[90,2,10,10]");
+        let negative = annotation(2).replace("\"area\":100", "\"area\":-3");
+        write_coco(&dir.path().join("train"), category, &negative);
+        write_coco(&dir.path().join("valid"), category, &outside);
+        let open = || {
+            let name = DatasetName::Directory(dir.path().into());
+            let (train, val) = name.open(None).unwrap();
+            let notes = |opened: &OpenedSplit| opened.dataset.notes().to_vec();
+            (notes(&train), notes(&val))
+        };
+        let (train, val) = open();
+        assert_eq!(
+            train,
+            ["train: 1 area is negative or zero: its object counts as small in the metrics"]
+        );
+        assert_eq!(
+            val,
+            ["val: 1 box is outside of its image, and counts as missed in every evaluation"]
+        );
+        std::fs::copy(
+            dir.path().join("train/a.png"),
+            dir.path().join("valid/a.png"),
+        )
+        .unwrap();
+        let (_, val) = open();
+        let expected = "val: 1 image has the content of a train image";
+        assert!(val.iter().any(|note| note.starts_with(expected)), "{val:?}");
+    }
+
+    #[test]
+    fn a_list_has_datasets_of_one_task_each_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let category = r#"{"id":1,"name":"cat"}"#;
+        write_coco(&dir.path().join("boxes/train"), category, &annotation(1));
+        for (part, classes) in [
+            ("a", ["cat", "dog"]),
+            ("b", ["dog", "cat"]),
+            ("c", ["cat", "cow"]),
+        ] {
+            for (shade, class) in (0..).zip(classes) {
+                for number in 0..12 {
+                    let path = dir.path().join(format!("{part}/{class}/{number}.png"));
+                    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    let image = RgbImage::from_pixel(4, 4, image::Rgb([shade, number, 0]));
+                    image.save(path).unwrap();
+                }
+            }
+        }
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let parse = |parts: &[&str]| {
+            let paths: Vec<String> = parts.iter().map(|part| path(part)).collect();
+            AnyDatasetName::parse(&paths.join(","))
+        };
+        let open = |parts: &[&str]| match parse(parts).unwrap() {
+            AnyDatasetName::Classification(name) => name.open(None),
+            AnyDatasetName::Detection(_) => panic!("{parts:?} is for detection"),
+        };
+        let (train, val) = open(&["a", "b"]).unwrap();
+        assert_eq!(train.class_names(), ["cat", "dog"]);
+        assert_eq!(train.len() + val.len(), 48);
+        assert!(val.len() >= 2, "{}", val.len());
+        for index in 0..train.len() {
+            let class = &train.class_names()[train.label(index)];
+            let described = train.describe(index);
+            assert!(described.contains(&format!("/{class}/")), "{described}");
+        }
+        let message = open(&["a", "c"]).unwrap_err().to_string();
         assert!(
-            message.ends_with("two classes have the name `cat` (ids 1 and 2)"),
+            message.contains("`cow` only in") && message.contains("`dog` only in"),
             "{message}"
+        );
+        for (parts, says) in [
+            (&["a", "a"][..], "are the same dataset"),
+            (&["boxes", "boxes/../boxes"], "are the same dataset"),
+            (
+                &["a", "boxes"],
+                "a list of datasets takes directories of one task",
+            ),
+            (
+                &["boxes", "a"],
+                "a list of datasets takes directories of one task",
+            ),
+        ] {
+            let message = parse(parts).unwrap_err().to_string();
+            assert!(message.contains(says), "{message}");
+        }
+        let name = parse(&["a", "b"]).unwrap();
+        let recognized = name.recognize(None).unwrap().to_string();
+        assert!(
+            recognized.contains("classification dataset, a directory for each class ("),
+            "{recognized}"
         );
     }
 

@@ -72,10 +72,13 @@ impl AnyDatasetName {
             Self::Detection(name) => Recognition::of_files(&name.files(data_dir)?),
             Self::Classification(name) => Recognition {
                 task: RecognizedTask::Classification,
-                format: name.format().to_owned(),
+                format: name.format(),
                 splits: Vec::new(),
                 classes: Vec::new(),
-                reason: name.directory(data_dir)?.display().to_string(),
+                reason: match name {
+                    LabeledName::List(_) => name.label(),
+                    _ => name.directory(data_dir)?.display().to_string(),
+                },
             },
         })
     }
@@ -83,13 +86,19 @@ impl AnyDatasetName {
 
 impl LabeledName {
     /// Returns the name of the layout of the files.
-    fn format(&self) -> &'static str {
-        match self {
+    fn format(&self) -> String {
+        let format = match self {
             Self::Cifar10 | Self::Cifar100 | Self::CifarDirectory(_) => "CIFAR",
             Self::ImageNet | Self::ImageNetDirectory(_) => "ImageNet",
             Self::Places365 | Self::Places365Challenge | Self::Places365Directory(_) => "Places365",
             Self::ImageFolder(_) => "a directory for each class",
-        }
+            Self::List(parts) => {
+                let mut formats: Vec<String> = parts.iter().map(Self::format).collect();
+                formats.dedup();
+                return formats.join(" and ");
+            }
+        };
+        format.to_owned()
     }
 }
 
