@@ -659,6 +659,18 @@ fn networks_that_contain_a_resnet_and_compute_something_else_are_refused_by_thei
         assert!(message.contains("other.safetensors: it is "), "{message}");
         assert!(message.contains(name), "{message}");
     }
+    rewrite("torchvision_resnext.safetensors", &file, |tensors| {
+        for (name, tensor) in std::mem::take(tensors) {
+            tensors.insert(format!("backbone.{name}"), tensor);
+        }
+        let last = (vec![2, 4, 1, 1], vec![0.5; 8]);
+        tensors.insert("classifier.4.weight".into(), last);
+    });
+    let message = import(&file, None).unwrap_err().to_string();
+    assert!(
+        message.contains("it is an FCN with a dilated backbone"),
+        "{message}"
+    );
     // The backbone alone is read on request.
     let imported = import(&file, Some(Layout::Torchvision)).unwrap();
     let original = import(&path("torchvision_resnext.safetensors"), None).unwrap();

@@ -478,7 +478,20 @@ fn other_network(file: &ForeignFile) -> Option<&'static str> {
         file.tensors().any(|(name, _)| is_within(name))
     };
     let found = OTHER_NETWORKS.into_iter().find(|(part, _)| has(part));
-    found.map(|(_, network)| network)
+    // The last layer of torchvision's FCN is a convolution. A linear layer of this name is somebody's own head.
+    let is_fcn = || {
+        let block = "backbone.layer1.0.conv1.weight";
+        file.tensors().any(|(name, _)| {
+            let prefix = name.strip_suffix(block);
+            let last = prefix.map(|prefix| format!("{prefix}classifier.4.weight"));
+            let last = last.and_then(|name| file.info(&name));
+            last.is_some_and(|info| info.shape.len() == 4)
+        })
+    };
+    match found {
+        Some((_, network)) => Some(network),
+        None => is_fcn().then_some("an FCN with a dilated backbone (torchvision)"),
+    }
 }
 
 /// A network in a file.
