@@ -6,6 +6,7 @@ use crate::common::{Fixture, assert_close, assert_close_to_largest, gradients_by
 use burn::tensor::{Device, Tensor, TensorData};
 use sedet::backbones::resnet::{BlockKind, ResNetConfig};
 use sedet::boxes::{BoxXyxy, ImageSize};
+use sedet::config::{DetectionConfig, Recipe as _};
 use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig, Preset};
 use sedet::detection::sampler::SampleOrder;
 use sedet::detection::{ImageBatch, Target};
@@ -117,6 +118,45 @@ fn losses_equal_torchvision_s_with_and_without_se_and_with_an_image_without_boxe
                     "{name} {case} {external}: {actual} instead of {expected}"
                 );
             }
+        }
+    }
+}
+
+/// Anchors over the edge of the image are ignored, the boxes' loss is quadratic up to 1, and pooling is not
+/// aligned.
+#[test]
+fn the_recipe_of_the_paper_has_the_losses_of_detectron() {
+    let fixture = Fixture::open("faster_rcnn.safetensors");
+    let expected = Fixture::open("detectron_losses.safetensors");
+    let recipe = DetectionConfig::load("coco-paper-2x", &[]).unwrap();
+    let small = config("plain");
+    let mut config = recipe.detector(3, true).unwrap();
+    config.backbone = small.backbone;
+    config.fpn = small.fpn;
+    config.anchors.sizes = small.anchors.sizes;
+    config.rpn.train_limits = small.rpn.train_limits;
+    config.rpn.sampler = small.rpn.sampler;
+    config.roi_heads.sampler = small.roi_heads.sampler;
+    config.roi_heads.representation_size = small.roi_heads.representation_size;
+    let model = config.init(&crate::common::device().autodiff());
+    let tensors = weights(&named_tensors(&model), &fixture, &["weights."]);
+    let model = load_named_tensors(model, &tensors).unwrap();
+    for case in ["both", "one_empty"] {
+        let mut input = batch(&fixture);
+        input.pixels = Tensor::from_inner(input.pixels);
+        let losses = model.losses(input, &targets(&fixture, case), &mut SampleOrder::InOrder);
+        for (native, external) in [
+            (losses.classifier, "loss_classifier"),
+            (losses.box_reg, "loss_box_reg"),
+            (losses.objectness, "loss_objectness"),
+            (losses.rpn_box, "loss_rpn_box_reg"),
+        ] {
+            let expected = expected.floats(&format!("{case}.{external}"))[0];
+            let actual = values(native.inner())[0];
+            assert!(
+                (actual - expected).abs() <= 1e-4 * expected.abs(),
+                "{case} {external}: {actual} instead of {expected}"
+            );
         }
     }
 }

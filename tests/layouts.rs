@@ -834,15 +834,16 @@ fn image_of(planes: &[u8], height: u32, width: u32) -> image::RgbImage {
     })
 }
 
-/// Compares boxes to 0.01 pixels and scores to 1e-4. The labels of the reference begin with this
-/// number.
+/// Compares boxes to 0.01 pixels and scores to 1e-4, and returns the largest differences of both. The
+/// labels of the reference begin with this number.
 fn assert_detections(
     case: &str,
     found: &[ImageDetection],
     outputs: &Fixture,
     name: &str,
     first_label: i64,
-) {
+) -> (f32, f32) {
+    let (mut of_boxes, mut of_scores) = (0.0f32, 0.0f32);
     let scores = outputs.floats(&format!("{name}.scores"));
     let boxes = outputs.floats(&format!("{name}.boxes"));
     let labels = outputs.ints(&format!("{name}.labels"));
@@ -850,24 +851,37 @@ fn assert_detections(
     for (n, detection) in found.iter().enumerate() {
         let label = detection.label as i64 + first_label;
         assert_eq!(label, labels[n], "{case} {n}");
-        assert!((detection.score - scores[n]).abs() < 1e-4, "{case} {n}");
+        let difference = (detection.score - scores[n]).abs();
+        assert!(difference < 1e-4, "{case} {n}");
+        of_scores = of_scores.max(difference);
         let b = detection.box_in_image;
         for (native_values, external) in [b.x1, b.y1, b.x2, b.y2].iter().zip(&boxes[4 * n..]) {
-            assert!(
-                (native_values - external).abs() < 0.01,
-                "{case} {n}: {native_values} {external}"
-            );
+            let difference = (native_values - external).abs();
+            assert!(difference < 0.01, "{case} {n}: {native_values} {external}");
+            of_boxes = of_boxes.max(difference);
         }
     }
+    (of_boxes, of_scores)
 }
 
 #[test]
 fn detectron2_and_mmdetection_detectors_have_the_same_detections_as_in_their_framework() {
     let outputs = Fixture::open("layouts/detectors.safetensors");
+    let agnostic = Fixture::open("layouts/agnostic_detectors.safetensors");
     let (height, width) = (203, 317);
     let image = image_of(&outputs.bytes("image"), height, width);
     for (case, file, layout) in [
         ("detectron2", "detectron2_detector.pkl", Layout::Detectron2),
+        (
+            "detectron2_agnostic",
+            "detectron2_agnostic_detector.pkl",
+            Layout::Detectron2,
+        ),
+        (
+            "mmdetection_agnostic",
+            "mmdetection_agnostic_detector.pth",
+            Layout::Mmdetection,
+        ),
         (
             "mmdetection",
             "mmdetection_detector.pth",
@@ -884,12 +898,56 @@ fn detectron2_and_mmdetection_detectors_have_the_same_detections_as_in_their_fra
         let report = loaded.report.as_ref().unwrap();
         assert_eq!(report.layout, layout);
         assert!(report.is_complete(), "{file}: {:?}", report.lines());
+        let is_agnostic = case.ends_with("_agnostic");
+        let NetworkConfig::Detection(model) = &loaded.spec.network else {
+            panic!("{file}: a classifier");
+        };
+        let head = &model.roi_heads.box_head;
+        assert_eq!(head.class_agnostic, is_agnostic, "{file}");
+        let outputs = if is_agnostic { &agnostic } else { &outputs };
         let mut detector = Model::from_weights(loaded, &path, &Device::flex()).unwrap();
         let preprocess = detector.spec.preprocess;
         detector.spec.preprocess = preprocess.with_sizes(height as usize, width as usize);
         let found = detector.detect(&image).unwrap();
-        assert_detections(case, &found, &outputs, case, 0);
+        assert_detections(case, &found, outputs, case, 0);
     }
+}
+
+/// Four deltas without a background are those of the only class, not of all classes.
+#[test]
+fn a_detectron2_detector_with_one_class_is_imported_with_the_deltas_of_its_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("one.safetensors");
+    rewrite("detectron2_detector.pkl", &file, |tensors| {
+        for (name, (shape, values)) in tensors.iter_mut() {
+            // The classes are the first rows, the background is the last.
+            let per_row: usize = shape.iter().skip(1).product();
+            if name.contains("box_predictor.cls_score") {
+                let background = values.split_off(values.len() - per_row);
+                values.truncate(per_row);
+                values.extend(background);
+                shape[0] = 2;
+            } else if name.contains("box_predictor.bbox_pred") {
+                values.truncate(4 * per_row);
+                shape[0] = 4;
+            }
+        }
+    });
+    let (one, three) = (
+        import(&file, None).unwrap(),
+        import(&path("detectron2_detector.pkl"), None).unwrap(),
+    );
+    assert!(report(&one).is_complete(), "{:?}", report(&one).lines());
+    let NetworkConfig::Detection(model) = &one.spec.network else {
+        panic!("a classifier");
+    };
+    assert_eq!(model.num_classes, 1);
+    assert!(!model.roi_heads.box_head.class_agnostic);
+    let biases = |imported: &LoadedWeights| -> Vec<f32> {
+        let tensor = &imported.weights["box_head.bbox_pred.bias"];
+        tensor.iter::<f32>().collect()
+    };
+    assert_eq!(biases(&one), biases(&three)[..8]);
 }
 
 #[test]
@@ -1148,12 +1206,22 @@ fn full_size_networks_give_the_outputs_of_their_origin() {
         assert_close_to_largest(name, &logits, &outputs.floats(&case), 1e-4);
         networks += 1;
     }
-    assert!(networks >= 11, "only {networks} networks");
-    let path = directory.join("torchvision_detector.pth");
-    let detector = Model::load(&path, &device).unwrap();
+    // The script writes all of them, or with `--detectors` none.
+    assert!(
+        networks == 0 || networks >= 11,
+        "only {networks} classifiers"
+    );
     let image = image_of(&outputs.bytes("image"), 203, 317);
-    let found = detector.detect(&image).unwrap();
-    assert_detections("detector", &found, &outputs, "detector", 1);
+    for name in ["detector", "detector_v2"] {
+        let path = directory.join(format!("torchvision_{name}.pth"));
+        let detector = Model::load(&path, &device).unwrap();
+        let found = detector.detect(&image).unwrap();
+        let (pixels, score) = assert_detections(name, &found, &outputs, name, 1);
+        eprintln!(
+            "{name}: {} detections, boxes within {pixels} px, scores within {score}",
+            found.len()
+        );
+    }
 }
 
 /// Python's reader would run a program.

@@ -8,6 +8,7 @@ mod backbones;
 mod cifar_networks;
 mod detection_components;
 mod faster_rcnn;
+mod faster_rcnn_v2;
 mod grafting;
 mod layouts;
 mod onnx;

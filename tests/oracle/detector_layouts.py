@@ -1,7 +1,9 @@
 """detectron2's and mmdetection's Faster R-CNN: files as written by those libraries, and their detections.
 
 Run from the repository's root:  python tests/oracle/detector_layouts.py
-Writes tests/fixtures/layouts/{detectron2,mmdetection,mmdetection_caffe}_detector.* and detectors.safetensors.
+Writes tests/fixtures/layouts/{detectron2,mmdetection,mmdetection_caffe}_detector.* and detectors.safetensors, and
+{detectron2,mmdetection}_agnostic_detector.* with agnostic_detectors.safetensors (only these with the argument
+`agnostic`).
 
 Neither library is on the package index, so the networks are written here from their published sources ("by
 formula"), with their names as the modules' own: detectron2 keeps a norm inside its convolution and numbers stages
@@ -17,6 +19,7 @@ detections do not depend on it: the runs are repeated in float64 with weights an
 import copy
 import math
 import pickle
+import sys
 
 import numpy
 import safetensors.torch
@@ -107,7 +110,9 @@ def named(module, **children):
 
 
 class Detectron2(nn.Module):
-    def __init__(self):
+    """`regressors` is 1 where all classes share their box deltas (CLS_AGNOSTIC_BBOX_REG)."""
+
+    def __init__(self, regressors=CLASSES):
         super().__init__()
         bottom_up = named(nn.Module(), stem=named(nn.Module(), conv1=ConvWithNorm(3, PLANES, 7, stride=2, padding=3)))
         for name, stage in stages(Detectron2Block, ("res", 2)):
@@ -127,7 +132,7 @@ class Detectron2(nn.Module):
             nn.Module(),
             box_head=named(nn.Module(), fc1=nn.Linear(FPN * 49, HIDDEN), fc2=nn.Linear(HIDDEN, HIDDEN)),
             box_predictor=named(
-                nn.Module(), cls_score=nn.Linear(HIDDEN, CLASSES + 1), bbox_pred=nn.Linear(HIDDEN, 4 * CLASSES)
+                nn.Module(), cls_score=nn.Linear(HIDDEN, CLASSES + 1), bbox_pred=nn.Linear(HIDDEN, 4 * regressors)
             ),
         )
 
@@ -154,7 +159,9 @@ class Detectron2(nn.Module):
 
 
 class Mmdetection(nn.Module):
-    def __init__(self, style):
+    """`regressors` is 1 for `reg_class_agnostic`."""
+
+    def __init__(self, style, regressors=CLASSES):
         super().__init__()
         self.style = style
         self.backbone = named(
@@ -181,7 +188,7 @@ class Mmdetection(nn.Module):
             nn.Module(),
             shared_fcs=nn.ModuleList([nn.Linear(FPN * 49, HIDDEN), nn.Linear(HIDDEN, HIDDEN)]),
             fc_cls=nn.Linear(HIDDEN, CLASSES + 1),
-            fc_reg=nn.Linear(HIDDEN, 4 * CLASSES),
+            fc_reg=nn.Linear(HIDDEN, 4 * regressors),
         )
         self.roi_head = named(nn.Module(), bbox_head=bbox_head)
 
@@ -273,7 +280,7 @@ def detect(model, image, noise=0.0):
         pooled[mine] = roi_align(pyramid[level], [proposals[mine]], 7, scale, sampling_ratio=-1, aligned=True)
     t = fc2(fc1(pooled.flatten(1)).relu()).relu()
     probabilities = cls_score(t).softmax(1)[:, :-1]
-    deltas = bbox_pred(t).reshape(-1, CLASSES, 4)
+    deltas = bbox_pred(t).reshape(len(proposals), -1, 4).expand(-1, CLASSES, 4)
     found = [decode(proposals, deltas[:, c], (10, 10, 5, 5), (HEIGHT, WIDTH)) for c in range(CLASSES)]
     found = torch.stack(found, 1)
     rows, labels = (probabilities > 0.05).nonzero(as_tuple=True)
@@ -345,27 +352,48 @@ def chosen(build, image, start):
     raise SystemExit("no seed gives a stable network")
 
 
+def save_detector(name, model):
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    if isinstance(model, Detectron2):
+        state = {key: value.numpy() for key, value in state.items() if "num_batches" not in key}
+        path = FOLDER / f"{name}_detector.pkl"
+        with open(path, "wb") as file:
+            pickle.dump({"model": state, "__author__": "Detectron2 Model Zoo"}, file, protocol=4)
+    else:
+        config = f"model = dict(type='FasterRCNN', backbone=dict(type='ResNet', depth=50, style='{model.style}'))\n"
+        path = FOLDER / f"{name}_detector.pth"
+        torch.save({"meta": {"epoch": 12, "config": config, "time": "now"}, "state_dict": state}, path)
+    path.chmod(0o644)
+    print(path.name, path.stat().st_size // 1024, "KiB")
+
+
+def detector_cases(cases, image, first_seed):
+    """Saves a detector of each case. Returns what they detect."""
+    outputs = {}
+    for start, (name, build) in enumerate(cases.items()):
+        model, found = chosen(build, image, first_seed + 10000 * start)
+        outputs |= {f"{name}.{key}": value for key, value in found.items()}
+        save_detector(name, model)
+    return outputs
+
+
+def save_outputs(file_name, outputs):
+    path = FOLDER / file_name
+    safetensors.torch.save_file({key: value.contiguous() for key, value in outputs.items()}, path)
+    path.chmod(0o644)
+    print(path.name, path.stat().st_size // 1024, "KiB")
+
+
 def main():
     common.seed(7)
     image = picture()
-    outputs = {"image": image}
+    agnostic = {"detectron2_agnostic": lambda: Detectron2(1), "mmdetection_agnostic": lambda: Mmdetection("pytorch", 1)}
+    save_outputs("agnostic_detectors.safetensors", detector_cases(agnostic, image, 50000))
+    if sys.argv[1:] == ["agnostic"]:
+        return
     cases = {"detectron2": Detectron2, "mmdetection": lambda: Mmdetection("pytorch")}
     cases["mmdetection_caffe"] = lambda: Mmdetection("caffe")
-    for start, (name, build) in enumerate(cases.items()):
-        model, found = chosen(build, image, 10000 * (start + 1))
-        outputs |= {f"{name}.{key}": value for key, value in found.items()}
-        state = {key: value.clone() for key, value in model.state_dict().items()}
-        if name == "detectron2":
-            state = {key: value.numpy() for key, value in state.items() if "num_batches" not in key}
-            path = FOLDER / "detectron2_detector.pkl"
-            with open(path, "wb") as file:
-                pickle.dump({"model": state, "__author__": "Detectron2 Model Zoo"}, file, protocol=4)
-        else:
-            config = f"model = dict(type='FasterRCNN', backbone=dict(type='ResNet', depth=50, style='{model.style}'))\n"
-            path = FOLDER / f"{name}_detector.pth"
-            torch.save({"meta": {"epoch": 12, "config": config, "time": "now"}, "state_dict": state}, path)
-        path.chmod(0o644)
-        print(path.name, path.stat().st_size // 1024, "KiB")
+    save_outputs("detectors.safetensors", {"image": image} | detector_cases(cases, image, 10000))
     # The same arrays as written by other protocols.
     rows = numpy.arange(6, dtype="f4").reshape(2, 3)
     kinds = {"rows": rows, "columns": numpy.asfortranarray(rows), "big_endian": rows.astype(">f4"), "half": rows.astype("f2")}
@@ -379,10 +407,6 @@ def main():
     path = FOLDER / "twenty_one_characters.pth"
     torch.save({"rows": torch.arange(6.0), "more": torch.ones(2)}, path)
     path.chmod(0o644)
-    path = FOLDER / "detectors.safetensors"
-    safetensors.torch.save_file({key: value.contiguous() for key, value in outputs.items()}, path)
-    path.chmod(0o644)
-    print(path.name, path.stat().st_size // 1024, "KiB")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Run from the repository's root, then compare with sedet:
     python tests/oracle/layouts_full.py DIR
     SEDET_FULL_LAYOUTS=DIR cargo test --release --test networks full_size -- --ignored
 
-Writes about 1.5 GB to DIR: a weights file for each network, and outputs.safetensors with logits for an input of
+Writes about 1.7 GB to DIR: a weights file for each network, and outputs.safetensors with logits for an input of
 3x203x317 pixels (odd sizes reveal padding and pooling mistakes) and the detections of an image.
 """
 
@@ -51,33 +51,41 @@ def randomise(network):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("folder", type=Path)
-    folder = arguments.parse_args().folder
+    arguments.add_argument("--detectors", action="store_true", help="no classifiers")
+    arguments = arguments.parse_args()
+    folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
     common.seed(5)
     x = torch.randn(1, 3, 203, 317)
     outputs = {"input": x}
-    for number, (name, build) in enumerate(CLASSIFIERS.items()):
+    classifiers = {} if arguments.detectors else CLASSIFIERS
+    for number, (name, build) in enumerate(classifiers.items()):
         common.seed(200 + number)
         network = randomise(build())
         with torch.no_grad():
             outputs[f"{name}.logits"] = network(x)
         torch.save(network.state_dict(), folder / f"{name}.pth")
         print(name, (folder / f"{name}.pth").stat().st_size // 2**20, "MiB", outputs[f"{name}.logits"].std().item())
-    # torchvision's whole detector: 91 outputs, frozen norms. The scores are spread so that there are detections.
+    # torchvision's whole detectors: 91 outputs. The scores are spread so that there are detections.
     common.seed(300)
-    detector = models.detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
-    randomise(detector)
-    with torch.no_grad():
-        detector.roi_heads.box_predictor.cls_score.weight.mul_(40)
-        detector.rpn.head.cls_logits.weight.mul_(5)
-        image = torch.rand(1, 3, 10, 14)
-        image = nn.functional.interpolate(image, size=(203, 317), mode="bicubic").clamp(0, 1)
-        image = (255 * image[0]).round()
-        found = detector([image / 255])[0]
+    image = torch.rand(1, 3, 10, 14)
+    image = nn.functional.interpolate(image, size=(203, 317), mode="bicubic").clamp(0, 1)
+    image = (255 * image[0]).round()
     outputs["image"] = image.to(torch.uint8)
-    outputs |= {f"detector.{key}": value for key, value in found.items()}
-    print("detector", len(found["scores"]), "detections", found["scores"][:3].tolist())
-    torch.save(detector.state_dict(), folder / "torchvision_detector.pth")
+    for name, build, spread in (
+        ("detector", models.detection.fasterrcnn_resnet50_fpn, 40),
+        ("detector_v2", models.detection.fasterrcnn_resnet50_fpn_v2, 12),
+    ):
+        common.seed(301)
+        detector = build(weights=None, weights_backbone=None, num_classes=91)
+        randomise(detector)
+        with torch.no_grad():
+            detector.roi_heads.box_predictor.cls_score.weight.mul_(spread)
+            detector.rpn.head.cls_logits.weight.mul_(5)
+            found = detector([image / 255])[0]
+        outputs |= {f"{name}.{key}": value for key, value in found.items()}
+        print(name, len(found["scores"]), "detections", found["scores"][:3].tolist())
+        torch.save(detector.state_dict(), folder / f"torchvision_{name}.pth")
     safetensors.torch.save_file({k: v.contiguous() for k, v in outputs.items()}, folder / "outputs.safetensors")
 
 
