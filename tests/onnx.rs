@@ -17,7 +17,7 @@ use sedet::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use sedet::loading::transforms::Preprocess;
 use sedet::model::{ModelSpec, NetworkConfig};
 use sedet::nn::norm::NormKind;
-use sedet::nn::se::{Gate, SeConfig, SePosition, Squeeze};
+use sedet::nn::se::{Gate, SeConfig, SePosition, SeStart, Squeeze};
 use sedet::weights::checkpoint::{Checkpoint, Precision};
 use sedet::weights::import::import;
 use sedet::weights::load::{LoadedWeights, load_weights};
@@ -327,6 +327,10 @@ fn classifiers() -> Vec<(String, ModelSpec)> {
     let at = |position| SeConfig { position, ..paper };
     let squeezed = |squeeze| SeConfig { squeeze, ..paper };
     let gated = |gate| SeConfig { gate, ..paper };
+    let grafted = |gate| SeConfig {
+        start: SeStart::Identity,
+        ..gated(gate)
+    };
     let variants = [
         ("pre", at(SePosition::Pre)),
         ("post", at(SePosition::Post)),
@@ -336,6 +340,9 @@ fn classifiers() -> Vec<(String, ModelSpec)> {
         ("none", squeezed(Squeeze::None)),
         ("tanh", gated(Gate::Tanh)),
         ("relu", gated(Gate::Relu)),
+        ("grafted-sigmoid", grafted(Gate::Sigmoid)),
+        ("grafted-tanh", grafted(Gate::Tanh)),
+        ("grafted-relu", grafted(Gate::Relu)),
         (
             "no-bias",
             SeConfig {
@@ -365,12 +372,10 @@ fn classifiers() -> Vec<(String, ModelSpec)> {
 
 /// Returns a narrow detector of every backbone with every preset, by name.
 fn detectors() -> Vec<(String, ModelSpec)> {
+    let torchvision = Preprocess::torchvision();
     let presets = [
-        (
-            "torchvision",
-            Preset::Torchvision,
-            Preprocess::torchvision(),
-        ),
+        ("torchvision", Preset::Torchvision, torchvision),
+        ("torchvision-v2", Preset::TorchvisionV2, torchvision),
         ("detectron2", Preset::Detectron2, Preprocess::detectron2()),
         (
             "mmdetection",
@@ -385,9 +390,18 @@ fn detectors() -> Vec<(String, ModelSpec)> {
             let mut model = FasterRcnnConfig::new(preset, backbone, 3);
             model.fpn.channels = 16;
             model.roi_heads.representation_size = 32;
-            let preprocess = preprocess.with_sizes(160, 256);
-            let spec = ModelSpec::detector(model, preprocess, categories(&["a", "b", "c"]));
-            all.push((format!("{name}-{preset_name}"), spec));
+            model.roi_heads.box_head.convolutions.fill(16);
+            let described = |model: FasterRcnnConfig| {
+                let preprocess = preprocess.with_sizes(160, 256);
+                ModelSpec::detector(model, preprocess, categories(&["a", "b", "c"]))
+            };
+            if name == "se-resnet18" {
+                let mut agnostic = model.clone();
+                agnostic.roi_heads.box_head.class_agnostic = true;
+                let name = format!("{name}-class-agnostic-{preset_name}");
+                all.push((name, described(agnostic)));
+            }
+            all.push((format!("{name}-{preset_name}"), described(model)));
         }
     }
     all
@@ -492,7 +506,9 @@ fn every_detector_has_a_complete_graph_with_the_operators_of_its_preset() {
         );
         // One per level of the RPN, and one for the classes.
         assert_eq!(count(&graph, "NonMaxSuppression"), 6, "{name}");
-        let is_torchvision = name.ends_with("torchvision");
+        let is_torchvision = name.contains("torchvision");
+        let is_agnostic = name.contains("class-agnostic");
+        assert_eq!(count(&graph, "Expand"), usize::from(is_agnostic), "{name}");
         for (level, scale) in [0.25, 0.125, 0.0625, 0.03125].into_iter().enumerate() {
             let pooled = node(&graph, &format!("roi.p{}.pooled", level + 2));
             assert_eq!(attribute(pooled, "spatial_scale").f, Some(scale));
