@@ -286,6 +286,8 @@ def scaled_network(binary, checkpoint, image, folder):
         pixels = model_input(metadata(session(model))["preprocess"], image)
         for layers, deviation in step:
             for layer in layers:
+                if f"{layer}.bias" not in weights:
+                    layer = layer.replace("_blocks", "_norms")  # a convolution with a norm
                 output = {"fc": "logits"}.get(layer, layer.replace("rpn.", "rpn.p4.") if is_detector else layer)
                 (values,) = outputs_of(model, [output], pixels)
                 factor = float(deviation / values.std())
@@ -294,7 +296,7 @@ def scaled_network(binary, checkpoint, image, folder):
                 weights[f"{layer}.bias"] *= factor
     if is_detector:
         # The background is likely.
-        weights["box_head.cls_score.bias"][0] += 4.0
+        weights["box_head.cls_score.bias"][0] += 2.0
     save(path, weights, header)
     return path, is_detector
 
