@@ -192,7 +192,7 @@ fn mistakes_are_answered_with_one_line_and_the_way_out() {
             vec!["models", "--size", "0"],
             &["'0'", "a whole number from 1 to 65535"],
         ),
-        (excite.to_vec(), &["--dataset <DATASET>|--image <FILE>"]),
+        (excite.to_vec(), &["required arguments were not provided"]),
         (
             vec!["config", "list", "nonsense"],
             &["'nonsense'", "hint: `sedet config list`"],
@@ -294,8 +294,9 @@ fn images_of_formats_that_are_not_decoded_are_named_in_one_line() {
         let done = sedet(&arguments);
         let console = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(0), "{console}");
-        let lines = console.lines().filter(|found| *found == line);
-        assert_eq!(lines.count(), 1, "{console}");
+        // Long lines are wrapped.
+        let words: Vec<&str> = console.split_whitespace().collect();
+        assert_eq!(words.join(" ").matches(&line).count(), 1, "{console}");
     }
 }
 
@@ -666,7 +667,7 @@ fn a_run_trains_evaluates_predicts_and_tolerates_a_broken_image() {
     let stderr_text = String::from_utf8_lossy(&trained.stderr).to_string();
     assert!(
         stderr_text.contains("checkpoint has 3 classes, dataset has 6")
-            && stderr_text.contains("prediction layers: 4 tensors"),
+            && stderr_text.contains("randomly initialized: box_head.bbox_pred.bias"),
         "{stderr_text}"
     );
     for file in [

@@ -21,8 +21,9 @@ use sedet::loading::transforms::PreparedImage;
 use sedet::model::NetworkConfig;
 use sedet::nn::norm::NormKind;
 use sedet::train::optimizer::Optimizer;
+use sedet::weights::checkpoint::Precision;
 use sedet::weights::export::{export, names_for};
-use sedet::weights::import::import;
+use sedet::weights::import::{ImportOptions, import};
 use sedet::weights::layouts::{Form, Library, Names};
 use sedet::weights::load::LoadedWeights;
 use sedet::weights::parameters::{load_named_tensors, named_tensors};
@@ -30,9 +31,17 @@ use sedet::weights::parameters::{load_named_tensors, named_tensors};
 const FILE: &str = "faster_rcnn_v2.safetensors";
 const IMAGE_SIZES: [ImageSize; 2] = [ImageSize::new(46, 71), ImageSize::new(60, 41)];
 
+/// The fixture also has the gradients of all weights.
+fn of_weights() -> ImportOptions {
+    ImportOptions {
+        network: Some("weights".into()),
+        ..ImportOptions::default()
+    }
+}
+
 /// Imports the fixture as a user imports a state dict.
 fn imported() -> (LoadedWeights, FasterRcnnConfig) {
-    let imported = import(&fixture_path(FILE), None).unwrap_or_else(|e| panic!("{e}"));
+    let imported = import(&fixture_path(FILE), of_weights()).unwrap_or_else(|e| panic!("{e}"));
     let NetworkConfig::Detection(mut config) = imported.spec.network.clone() else {
         panic!("a classifier");
     };
@@ -269,7 +278,7 @@ fn an_export_of_the_second_version_has_the_tensors_of_torchvision() {
     let (imported, _) = imported();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("export.safetensors");
-    export(&imported.weights, Some(&names()), &path).unwrap();
+    export(&imported.weights, &names(), Precision::Full, &path).unwrap();
     let (fixture, exported) = (Fixture::open(FILE), Fixture::open_file(&path));
     let is_weight = |name: &&str| !name.ends_with("num_batches_tracked");
     let in_fixture = fixture.names();

@@ -190,7 +190,12 @@ fn overview(keys: &[&KeyReference], width: usize) -> String {
             }
             table = Some(of);
         }
-        text += &format!("{}: {}, {}\n", key.key, key.kind, default_text(key));
+        let kind = format!("{}, {}", key.kind, default_text(key));
+        let line = format!("{}: {kind}\n", key.key);
+        text += &match line.chars().count() - 1 {
+            length if length <= width => line,
+            _ => format!("{}:\n{}", key.key, wrapped(&kind, 4, width)),
+        };
         text += &wrapped(&meaning(key), 4, width);
     }
     text

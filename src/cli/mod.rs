@@ -127,7 +127,7 @@ enum Command {
     Ablate(ablate::AblateArgs),
     /// Evaluate a checkpoint or a COCO results file
     Eval(eval::EvalArgs),
-    /// Measure SE gates over a dataset or for one image (SENet paper, section 7.2)
+    /// Measure SE gates over a dataset or for one image
     Excite(excite::ExciteArgs),
     /// Open the viewer: images, detections, errors, SE gates, training curves
     #[cfg(feature = "viewer")]

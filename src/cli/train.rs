@@ -20,7 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   sedet train --dataset shapes
   sedet train --dataset photos/
-  sedet train --dataset photos/ --weights fasterrcnn-resnet50-fpn-coco --epochs 12
+  sedet train --dataset photos/ --weights fasterrcnn-resnet50-fpn-coco
   sedet train --dataset coco --data-dir /data --backbone se-resnet50
   sedet train --resume runs/photos";
 

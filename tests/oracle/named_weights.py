@@ -17,7 +17,12 @@ import timm
 import torch
 import torchvision
 from torchvision import models
-from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, fasterrcnn_resnet50_fpn
+from torchvision.models.detection import (
+    FasterRCNN_ResNet50_FPN_V2_Weights,
+    FasterRCNN_ResNet50_FPN_Weights,
+    fasterrcnn_resnet50_fpn,
+    fasterrcnn_resnet50_fpn_v2,
+)
 
 import common
 
@@ -119,14 +124,17 @@ def detectron2(build):
 
 def main():
     weights = {}
-    published = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
-    build = lambda: fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
-    weights["fasterrcnn-resnet50-fpn-coco"] = {
-        "url": published.url,
-        "mebibytes": published.meta["_file_size"],
-        "box_ap": published.meta["_metrics"]["COCO-val2017"]["box_map"],
-        "tensors": [(before_0_13(name), shape) for name, shape in shapes(build)],
-    }
+    for name, builder, published, rename in (
+        ("fasterrcnn-resnet50-fpn-coco", fasterrcnn_resnet50_fpn, FasterRCNN_ResNet50_FPN_Weights.COCO_V1, before_0_13),
+        ("fasterrcnn-resnet50-fpn-v2-coco", fasterrcnn_resnet50_fpn_v2, FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1, str),
+    ):
+        build = lambda builder=builder: builder(weights=None, weights_backbone=None)
+        weights[name] = {
+            "url": published.url,
+            "mebibytes": published.meta["_file_size"],
+            "box_ap": published.meta["_metrics"]["COCO-val2017"]["box_map"],
+            "tensors": [(rename(tensor), shape) for tensor, shape in shapes(build)],
+        }
     for name, build in DETECTRON2.items():
         weights[name] = {"tensors": detectron2(build)}
     for name, (build, published) in TORCHVISION.items():

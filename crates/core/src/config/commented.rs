@@ -119,7 +119,15 @@ impl Writer {
             (!name.contains('.')).then(|| format!("{name} = ..."))
         });
         let names: Vec<String> = names.collect();
-        (!names.is_empty()).then(|| format!("{{ {} }}", names.join(", ")))
+        let form = format!("{{ {} }}", names.join(", "));
+        let commented = path.rsplit('.').next().unwrap_or(path).chars().count() + "#  = ".len();
+        // Several keys do not fit with their values.
+        let form = if form.chars().count() + commented <= WIDTH {
+            form
+        } else {
+            form.replace(" = ...", "")
+        };
+        (!names.is_empty()).then_some(form)
     }
 
     /// Returns the keys of a table that are not set.
@@ -290,7 +298,7 @@ mod tests {
             "\n# max_minutes = ... (number)\n",
             "\nmomentum = 0.9\n",
             "\n[augment.crop]\n",
-            "\n# scale_jitter = { max = ..., min = ... }\n",
+            "\n# scale_jitter = { min = ..., max = ... }\n",
             "\n# check_memory = true\n",
         ] {
             assert!(text.contains(expected), "no {expected:?} in {text}");

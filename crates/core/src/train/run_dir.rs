@@ -426,7 +426,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("none");
         let message = RunDir::open(&missing).unwrap_err().to_string();
-        assert!(message.contains("none: no run to resume"), "{message}");
+        assert!(message.contains("none: No such file"), "{message}");
         let run = RunDir::create(dir.path()).unwrap();
         assert!(RunDir::open(dir.path()).is_err());
         fs::write(run.last_checkpoint(), "").unwrap();

@@ -365,7 +365,7 @@ pub fn import(
 
 /// Returns the usual classes of a network without class names, by the number of classes: COCO's for
 /// a detector, ImageNet's for a classifier with 1000 classes.
-fn known_categories(network: &NetworkConfig) -> Vec<Category> {
+pub(super) fn known_categories(network: &NetworkConfig) -> Vec<Category> {
     match network {
         NetworkConfig::Detection(model) => categories_by_count(model.num_classes),
         NetworkConfig::Classification(model) => {

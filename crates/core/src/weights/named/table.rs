@@ -15,7 +15,7 @@ const GLUON: &str = "rwightman/pytorch-pretrained-gluonresnet/releases/download/
 /// Origin of the facts: torchvision's `WeightsEnum` classes (0.27); timm's `default_cfgs` (1.0.31), with
 /// the size and crop that its `results/results-imagenet.csv` states beside the accuracy; detectron2's
 /// `MODEL_ZOO.md`. A test compares them with the installed packages where these have them.
-pub(super) const TABLE: [NamedWeights; 41] = [
+pub(super) const TABLE: [NamedWeights; 42] = [
     NamedWeights {
         name: "fasterrcnn-resnet50-fpn-coco",
         publisher: Publisher::Torchvision,
@@ -24,6 +24,17 @@ pub(super) const TABLE: [NamedWeights; 41] = [
         layout: Layout::TorchvisionDetectorV1,
         input: None,
         result: PublishedResult::BoxAp(37.0),
+    },
+    NamedWeights {
+        name: "fasterrcnn-resnet50-fpn-v2-coco",
+        publisher: Publisher::Torchvision,
+        sources: &[Source::pytorch(
+            "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
+        )],
+        megabytes: 175,
+        layout: Layout::TorchvisionDetector,
+        input: None,
+        result: PublishedResult::BoxAp(46.7),
     },
     NamedWeights {
         name: "detectron2-r50-fpn-1x",

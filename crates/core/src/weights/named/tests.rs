@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::*;
 use crate::spec::NetworkConfig;
 use crate::weights::foreign::ForeignFile;
-use crate::weights::import::fits;
+use crate::weights::import::{fits, known_categories};
 use crate::weights::layouts::{ExternalTensor, recognize};
 use crate::weights::parameters::named_shapes;
 
@@ -152,7 +152,11 @@ fn every_file_of_the_table_is_recognized_and_has_every_tensor() {
         let mut found = recognize(&file, Some(weights.layout)).unwrap();
         assert_eq!(found.spec.network, detected.spec.network, "{name}");
         weights.complete(&mut found);
-        found.spec.validate().unwrap();
+        found.spec.categories = known_categories(&found.spec.network);
+        found
+            .spec
+            .validate()
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
 
         let (shapes, classes) = match &found.spec.network {
             NetworkConfig::Classification(model) => {

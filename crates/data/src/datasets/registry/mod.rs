@@ -948,7 +948,7 @@ mod tests {
         };
         put("data.yaml", b"train: images\nnames: [cat]\n");
         std::fs::create_dir_all(dir.path().join("images/night")).unwrap();
-        for name in ["a", "b", "night/c"] {
+        for name in ["a", "b", "night/c", "night/k"] {
             let image = dir.path().join("images").join(format!("{name}.png"));
             RgbImage::new(40, 30).save(image).unwrap();
             put(&format!("labels/{name}.txt"), b"0 0.5 0.5 0.25 0.25\n");
