@@ -134,7 +134,8 @@ fn every_subcommand_has_examples_that_are_understood() {
 
 #[test]
 fn the_long_help_lists_the_environment_variables() {
-    let help = Cli::command().render_long_help().to_string();
+    let mut command = Cli::command().term_width(COLUMNS);
+    let help = command.render_long_help().to_string();
     for (name, _) in super::environment::VARIABLES {
         assert!(help.contains(name), "{name}");
     }
