@@ -618,7 +618,15 @@ mod tests {
         };
         let two = "train.epochs=1,2";
         assert_eq!(check(&[two], &[0, 1], &["train.patience=3"], None), None);
-        let cases: [(&[&str], &[u64], &[&str], Option<usize>, &str); 9] = [
+        // Axes, seeds, settings and epochs of an ablation, and the beginning of the message.
+        type Case<'a> = (
+            &'a [&'a str],
+            &'a [u64],
+            &'a [&'a str],
+            Option<usize>,
+            &'a str,
+        );
+        let cases: [Case; 9] = [
             (&[two], &[], &[], None, "no seeds"),
             (&[two], &[0, 1, 0], &[], None, "seed 0 is listed twice"),
             (
