@@ -198,8 +198,7 @@ fn other_way_out(files: &DatasetFiles) -> Option<String> {
     let is_json = files.splits.iter().all(|files| files.coco_json().is_some());
     (!is_json).then(|| {
         format!(
-            "correct the files named above, or convert the dataset (`sedet data convert --to coco`) and correct \
-             the copy: there is no automatic fix for {} annotations",
+            "correct the files named above: there is no automatic fix for {} annotations",
             files.format
         )
     })
@@ -213,7 +212,9 @@ fn cannot_fix(out: &Path, files: &DatasetFiles, splits: &[Split]) -> Option<(Str
                 "--fix writes COCO JSON and cannot correct {} annotations",
                 files.format
             ),
-            "run `sedet data convert --to coco` first".into(),
+            "correct the files that the check without --fix names; annotations that can be read are converted by \
+             `sedet data convert DATASET --to coco --output DIRECTORY`, and --fix corrects that copy"
+                .into(),
         ));
     }
     if splits.len() > 1 {
