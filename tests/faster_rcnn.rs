@@ -47,7 +47,7 @@ fn model(fixture: &Fixture, name: &str, device: &Device) -> FasterRcnn {
     load_named_tensors(model, &tensors).unwrap()
 }
 
-fn prepared(fixture: &Fixture) -> Vec<PreparedImage> {
+pub(crate) fn prepared(fixture: &Fixture) -> Vec<PreparedImage> {
     (0..2)
         .map(|i| {
             let shape = fixture.shape(&format!("transform.image_{i}"));
@@ -60,7 +60,7 @@ fn prepared(fixture: &Fixture) -> Vec<PreparedImage> {
         .collect()
 }
 
-fn batch(fixture: &Fixture) -> ImageBatch {
+pub(crate) fn batch(fixture: &Fixture) -> ImageBatch {
     let images = prepared(fixture);
     let (pixels, shape) = pad_images(&images, 32);
     ImageBatch {
@@ -69,7 +69,7 @@ fn batch(fixture: &Fixture) -> ImageBatch {
     }
 }
 
-fn boxes(fixture: &Fixture, key: &str) -> Vec<BoxXyxy> {
+pub(crate) fn boxes(fixture: &Fixture, key: &str) -> Vec<BoxXyxy> {
     fixture
         .floats(key)
         .chunks_exact(4)
@@ -77,7 +77,7 @@ fn boxes(fixture: &Fixture, key: &str) -> Vec<BoxXyxy> {
         .collect()
 }
 
-fn targets(fixture: &Fixture, batch: &str) -> Vec<Target> {
+pub(crate) fn targets(fixture: &Fixture, batch: &str) -> Vec<Target> {
     prepared(fixture)
         .iter()
         .enumerate()

@@ -5,6 +5,7 @@ use crate::common::torchvision::transposed;
 use crate::common::{
     Fixture, assert_close, assert_close_to_largest, fixture_path, gradients_by_name, values,
 };
+use crate::faster_rcnn::{batch, boxes, prepared, targets};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use sedet::boxes::{BoxXyxy, ImageSize};
@@ -15,9 +16,6 @@ use sedet::detection::faster_rcnn::{FasterRcnn, FasterRcnnConfig, FasterRcnnLoss
 use sedet::detection::losses::{BoxLoss, BoxPairs};
 use sedet::detection::roi_heads::{BoxHeadOutput, TrainingSample, detections, roi_losses};
 use sedet::detection::sampler::SampleOrder;
-use sedet::detection::{ImageBatch, Target};
-use sedet::loading::batch::pad_images;
-use sedet::loading::transforms::PreparedImage;
 use sedet::model::NetworkConfig;
 use sedet::nn::norm::NormKind;
 use sedet::train::optimizer::Optimizer;
@@ -29,7 +27,6 @@ use sedet::weights::load::LoadedWeights;
 use sedet::weights::parameters::{load_named_tensors, named_tensors};
 
 const FILE: &str = "faster_rcnn_v2.safetensors";
-const IMAGE_SIZES: [ImageSize; 2] = [ImageSize::new(46, 71), ImageSize::new(60, 41)];
 
 /// The fixture also has the gradients of all weights.
 fn of_weights() -> ImportOptions {
@@ -67,48 +64,6 @@ fn names() -> Names {
 /// The inputs are those of the first version's fixture.
 fn inputs() -> Fixture {
     Fixture::open("faster_rcnn.safetensors")
-}
-
-fn prepared(fixture: &Fixture) -> Vec<PreparedImage> {
-    (0..2)
-        .map(|i| {
-            let shape = fixture.shape(&format!("transform.image_{i}"));
-            PreparedImage {
-                pixels: fixture.floats(&format!("transform.image_{i}")),
-                image_size: IMAGE_SIZES[i],
-                input_size: ImageSize::new(shape[1], shape[2]),
-            }
-        })
-        .collect()
-}
-
-fn batch(fixture: &Fixture) -> ImageBatch {
-    let images = prepared(fixture);
-    let (pixels, shape) = pad_images(&images, 32);
-    ImageBatch {
-        pixels: Tensor::from_data(TensorData::new(pixels, shape), &crate::common::device()),
-        input_sizes: images.iter().map(|i| i.input_size).collect(),
-    }
-}
-
-fn boxes(fixture: &Fixture, key: &str) -> Vec<BoxXyxy> {
-    let row = |b: &[f32]| BoxXyxy::new(b[0], b[1], b[2], b[3]);
-    fixture.floats(key).chunks_exact(4).map(row).collect()
-}
-
-fn targets(fixture: &Fixture, batch: &str) -> Vec<Target> {
-    let images = prepared(fixture).into_iter().enumerate();
-    let target = |(i, image): (usize, PreparedImage)| {
-        let boxes = boxes(fixture, &format!("input.{batch}.boxes_{i}")).into_iter();
-        let labels = fixture
-            .ints(&format!("input.{batch}.labels_{i}"))
-            .into_iter();
-        Target {
-            boxes_in_input: boxes.map(|b| image.to_input(b)).collect(),
-            labels: labels.map(|l| l as usize - 1).collect(),
-        }
-    };
-    images.map(target).collect()
 }
 
 fn losses(model: &FasterRcnn, case: &str) -> FasterRcnnLosses {

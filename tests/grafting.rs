@@ -343,16 +343,7 @@ fn a_real_data_network_with_added_units_has_the_logits_of_its_origin() {
     let grafted = Model::from_weights(grafted, &path, &Device::flex()).unwrap();
     let bytes = std::fs::read(directory.join("reference_resnet20.safetensors")).unwrap();
     let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let planes = reference.tensor("images").unwrap().data().to_vec();
-    let images: Vec<image::RgbImage> = planes
-        .chunks_exact(3 * 1024)
-        .map(|p| {
-            image::RgbImage::from_fn(32, 32, |x, y| {
-                let at = (y * 32 + x) as usize;
-                image::Rgb([p[at], p[1024 + at], p[2048 + at]])
-            })
-        })
-        .collect();
+    let images = crate::layouts::cifar_images(&reference);
     let found: Vec<f32> = grafted.logits(&images).unwrap().concat();
     let expected: Vec<f32> = reference
         .tensor("logits_resnet56")

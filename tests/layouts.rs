@@ -1148,22 +1148,25 @@ fn a_nan_value_is_an_error_that_names_the_tensor() {
     );
 }
 
+/// Returns the images of 32x32 in a reference file, which stores their channels one after the other.
+pub(crate) fn cifar_images(reference: &safetensors::SafeTensors) -> Vec<image::RgbImage> {
+    let planes = reference.tensor("images").unwrap();
+    let image = |p: &[u8]| {
+        image::RgbImage::from_fn(32, 32, |x, y| {
+            let at = (y * 32 + x) as usize;
+            image::Rgb([p[at], p[1024 + at], p[2048 + at]])
+        })
+    };
+    planes.data().chunks_exact(3 * 1024).map(image).collect()
+}
+
 #[test]
 #[ignore = "needs SEDET_REAL_DATA"]
 fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_data() {
     let directory = real_data("weights_cifar10_resnet");
     let bytes = std::fs::read(directory.join("reference_resnet20.safetensors")).unwrap();
     let reference = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let planes = reference.tensor("images").unwrap().data().to_vec();
-    let images: Vec<image::RgbImage> = planes
-        .chunks_exact(3 * 1024)
-        .map(|p| {
-            image::RgbImage::from_fn(32, 32, |x, y| {
-                let at = (y * 32 + x) as usize;
-                image::Rgb([p[at], p[1024 + at], p[2048 + at]])
-            })
-        })
-        .collect();
+    let images = cifar_images(&reference);
     for (file, key) in [
         ("resnet20-12fca82f.safetensors", "logits_resnet20"),
         ("resnet56-4bfd9763.safetensors", "logits_resnet56"),

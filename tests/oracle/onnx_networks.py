@@ -72,21 +72,21 @@ def model_input(preprocess, image):
         return resize([planes])[0].tensors.numpy()
     height, width = image.shape[:2]
     if method == "pillow":
-        picture = transforms.Resize(side)(Image.fromarray(image))
-        picture = transforms.CenterCrop(preprocess["center_crop"])(picture)
+        resized = transforms.Resize(side)(Image.fromarray(image))
+        resized = transforms.CenterCrop(preprocess["center_crop"])(resized)
     elif method in ("detectron2", "mmdetection"):
         scale = min(side / min(height, width), limit / max(height, width))
         size = (int(height * scale + 0.5), int(width * scale + 0.5))
         if method == "detectron2":
-            picture = Image.fromarray(image).resize(size[::-1], Image.BILINEAR)
+            resized = Image.fromarray(image).resize(size[::-1], Image.BILINEAR)
         else:
             # OpenCV's bilinear interpolation of 8-bit pixels, whose levels sedet rounds to nearest.
             planes = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
             planes = torch.nn.functional.interpolate(planes, size=size, mode="bilinear", align_corners=False)
-            picture = (planes[0] + 0.5).floor().clamp(0, 255).permute(1, 2, 0).numpy()
+            resized = (planes[0] + 0.5).floor().clamp(0, 255).permute(1, 2, 0).numpy()
     else:
         raise AssertionError(method)
-    values = np.asarray(picture, "f4") * np.float32(preprocess["scale"])
+    values = np.asarray(resized, "f4") * np.float32(preprocess["scale"])
     return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1)[None])
 
 
@@ -123,7 +123,7 @@ def difference(expected, found):
     return worst, worst_score
 
 
-class Pictures:
+class ImageSet:
     """Images as PNG files and as arrays."""
 
     def __init__(self, folder, files, size_of=lambda size: size):
@@ -145,26 +145,26 @@ def export(binary, checkpoint, path, *options):
     return path
 
 
-def compare_detector(binary, checkpoint, pictures, folder):
+def compare_detector(binary, checkpoint, image_set, folder):
     """Returns the number of detections, and the largest differences of boxes and scores on all images."""
     running = session(export(binary, checkpoint, folder / "detector.onnx"))
-    rows = json.loads(run(binary, "predict", "--weights", checkpoint, "--json", "--score", 0, *pictures.files))
+    rows = json.loads(run(binary, "predict", "--weights", checkpoint, "--json", "--score", 0, *image_set.files))
     total, worst, failures = 0, (0.0, 0.0), {}
-    for n, image in enumerate(pictures.arrays):
+    for n, image in enumerate(image_set.arrays):
         expected = [row for row in rows if row["image_id"] == n + 1]
         total += len(expected)
         found = difference(expected, detections(running, image))
         if isinstance(found, str):
-            failures[n] = f"{pictures.files[n].name}: {found}"
+            failures[n] = f"{image_set.files[n].name}: {found}"
         else:
             worst = tuple(map(max, worst, found))
             if found[0] > BOX_TOLERANCE:
-                failures[n] = f"{pictures.files[n].name}: boxes {found[0]:.4f} px"
-    failures |= compare_loader(checkpoint, pictures, rows)
+                failures[n] = f"{image_set.files[n].name}: boxes {found[0]:.4f} px"
+    failures |= compare_loader(checkpoint, image_set, rows)
     return total, worst, failures
 
 
-def compare_loader(checkpoint, pictures, rows):
+def compare_loader(checkpoint, image_set, rows):
     """Compares docs/load_in_torch.py with sedet, and returns the failures. Nothing is compared for a model that it
     refuses."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
@@ -175,21 +175,21 @@ def compare_loader(checkpoint, pictures, rows):
     except SystemExit:
         return {}
     worst, failures = 0.0, {}
-    for n, image in enumerate(pictures.arrays):
+    for n, image in enumerate(image_set.arrays):
         found = load_in_torch.detect(model, categories, torch.from_numpy(image.copy()).permute(2, 0, 1))
         boxes = np.array([row["bbox"] for row in found]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         ids, scores = [row["category_id"] for row in found], [row["score"] for row in found]
         different = difference([row for row in rows if row["image_id"] == n + 1], (boxes, ids, scores))
         if isinstance(different, str) or different[0] > BOX_TOLERANCE:
-            failures[n] = f"{pictures.files[n].name}: load_in_torch.py: {different}"
+            failures[n] = f"{image_set.files[n].name}: load_in_torch.py: {different}"
         else:
             worst = max(worst, different[0])
     print(f"load_in_torch.py: boxes {worst:.5f} px")
     return failures
 
 
-def check_raw(binary, checkpoint, pictures, folder):
+def check_raw(binary, checkpoint, image_set, folder):
     """Detections from the raw outputs by torchvision's operators equal those of the graph."""
     from torchvision.ops import batched_nms
 
@@ -197,7 +197,7 @@ def check_raw(binary, checkpoint, pictures, folder):
     raw = session(export(binary, checkpoint, folder / "raw.onnx", "--raw"))
     with safetensors.safe_open(checkpoint, "pt") as file:
         heads = json.loads(file.metadata()["sedet"])["model"]["roi_heads"]
-    pixels = model_input(metadata(raw)["preprocess"], pictures.arrays[0])
+    pixels = model_input(metadata(raw)["preprocess"], image_set.arrays[0])
     boxes, scores = map(torch.from_numpy, raw.run(["boxes", "scores"], {"pixels": pixels}))
     assert boxes.shape == (*scores.shape, 4), (boxes.shape, scores.shape)
     sides = boxes[..., 2:] - boxes[..., :2]
@@ -301,12 +301,12 @@ def scaled_network(binary, checkpoint, image, folder):
     return path, is_detector
 
 
-def compare_classifier(binary, checkpoint, pictures, folder):
+def compare_classifier(binary, checkpoint, image_set, folder):
     running = session(export(binary, checkpoint, folder / "classifier.onnx"))
     classes = running.get_outputs()[0].shape[1]
-    rows = json.loads(run(binary, "predict", "--weights", checkpoint, "--json", "--top", classes, *pictures.files))
+    rows = json.loads(run(binary, "predict", "--weights", checkpoint, "--json", "--top", classes, *image_set.files))
     worst = 0.0
-    for row, image in zip(rows, pictures.arrays):
+    for row, image in zip(rows, image_set.arrays):
         pixels = model_input(metadata(running)["preprocess"], image)
         (logits,) = running.run(["logits"], {"pixels": pixels})
         expected = {entry["label"]: entry["probability"] for entry in row["classes"]}
@@ -331,11 +331,11 @@ def networks(binary, directory, files, folder):
     for checkpoint in sorted(Path(directory).glob("*.safetensors")):
         # Of the input's size, so that nothing is resized: levels of 8 bits differ by one between Pillow and others,
         # and networks with random weights are sensitive to that.
-        pictures = Pictures(folder, files, input_size(checkpoint))
-        path, is_detector = scaled_network(binary, checkpoint, pictures.arrays[0], folder)
+        image_set = ImageSet(folder, files, input_size(checkpoint))
+        path, is_detector = scaled_network(binary, checkpoint, image_set.arrays[0], folder)
         if is_detector:
-            total, (box, score), failures = compare_detector(binary, path, pictures, folder)
-            check_raw(binary, path, pictures, folder)
+            total, (box, score), failures = compare_detector(binary, path, image_set, folder)
+            check_raw(binary, path, image_set, folder)
             line = f"{total} detections, boxes {box:.5f} px, scores {score:.1e}"
             # Anchors on a black image have equal scores up to rounding, which decides among them where a network has
             # not learned to reject them all.
@@ -343,7 +343,7 @@ def networks(binary, directory, files, folder):
             line += f"; among ties: {ties}" * bool(ties)
             failures = [*failures.values(), *["no detections"] * (total == 0)]
         else:
-            worst = compare_classifier(binary, path, pictures, folder)
+            worst = compare_classifier(binary, path, image_set, folder)
             line = f"probabilities {worst:.1e}"
             failures = [line] * (worst > SCORE_TOLERANCE)
         print(f"{checkpoint.stem}: {line}", *failures, sep="\n    ", flush=True)
@@ -352,17 +352,17 @@ def networks(binary, directory, files, folder):
 
 
 def detector(binary, checkpoint, files, folder):
-    pictures = Pictures(folder, files)
-    total, (box, score), failures = compare_detector(binary, checkpoint, pictures, folder)
-    print(f"{len(pictures.files)} images, {total} detections: boxes {box:.5f} px, scores {score:.1e}")
+    image_set = ImageSet(folder, files)
+    total, (box, score), failures = compare_detector(binary, checkpoint, image_set, folder)
+    print(f"{len(image_set.files)} images, {total} detections: boxes {box:.5f} px, scores {score:.1e}")
     print(*failures.values(), sep="\n")
-    check_raw(binary, checkpoint, pictures, folder)
+    check_raw(binary, checkpoint, image_set, folder)
     whole = session(folder / "detector.onnx")
     half = export(binary, checkpoint, folder / "half.onnx", "--precision", "f16")
     sizes = [(folder / name).stat().st_size for name in ("detector.onnx", "half.onnx")]
     moved, changed, lost = [0.0], [0.0], 0
     running = session(half)
-    for image in pictures.arrays:
+    for image in image_set.arrays:
         boxes, ids, scores = detections(whole, image)
         others, other_ids, other_scores = detections(running, image)
         for box, label, score in zip(boxes, ids, scores):

@@ -478,7 +478,7 @@ fn other_network(file: &ForeignFile) -> Option<&'static str> {
         file.tensors().any(|(name, _)| is_within(name))
     };
     let found = OTHER_NETWORKS.into_iter().find(|(part, _)| has(part));
-    // The last layer of torchvision's FCN is a convolution. A linear layer of this name is somebody's own head.
+    // The last layer of torchvision's FCN is a convolution. A linear layer of this name is the head of a user's network.
     let is_fcn = || {
         let block = "backbone.layer1.0.conv1.weight";
         file.tensors().any(|(name, _)| {
