@@ -43,5 +43,5 @@ fn the_blood_cell_detector_has_its_ap_on_real_data() {
         "blood-cells-se-resnet18.safetensors",
         &directory.display().to_string(),
     );
-    assert_near(found, (0.586, 0.911));
+    assert_near(found, (0.587, 0.911));
 }
