@@ -358,6 +358,14 @@ fn dataset_hint(error: &RegistryError) -> Option<String> {
         }),
         RegistryError::NoTestSplit => Some("use --split val".into()),
         RegistryError::TwiceInList { .. } => Some("name each dataset once".into()),
+        RegistryError::EmptyInList { name } => {
+            let parts = name
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
+            let parts: Vec<&str> = parts.collect();
+            (!parts.is_empty()).then(|| format!("write {}", quoted(parts.join(","))))
+        }
         _ => None,
     }
 }
@@ -407,7 +415,11 @@ fn data_hint(error: &DataError) -> Option<String> {
              corrected copy",
             quoted(path.display())
         )),
-        DataError::Contradiction { path, .. } => Some(contradiction_hint(path)),
+        DataError::Contradiction { path, .. } => {
+            let check = if is_yaml(path) { "" } else { LISTED_BY_CHECK };
+            Some(contradiction_hint(path) + check)
+        }
+        DataError::SeveralFiles { .. } => Some(format!("{RENAME}{LISTED_BY_CHECK}")),
         DataError::Encoding { path, .. } => Some(format!(
             "save {} as UTF-8 (Windows Notepad: Save as, Encoding: UTF-8)",
             quoted(path.display())
@@ -422,19 +434,43 @@ fn is_json(path: &Path) -> bool {
     path.is_file() && extension.is_some_and(|found| found.eq_ignore_ascii_case("json"))
 }
 
+/// Whether other files have the same problem.
+const LISTED_BY_CHECK: &str = "; `sedet data check DIR` lists all such files";
+
+/// What to do about a name that several files fit.
+const RENAME: &str = "rename or remove the files that are not meant, or write the exact name";
+
 /// Returns what to do about a file that contradicts another.
 fn contradiction_hint(path: &Path) -> String {
-    let extension = path.extension().unwrap_or_default();
-    let is_yaml = ["yaml", "yml"]
-        .iter()
-        .any(|yaml| extension.eq_ignore_ascii_case(yaml));
-    if is_yaml {
+    if is_yaml(path) {
         let path = quoted(path.display());
         format!("correct or remove one of the two, or give {path} as the dataset if it is right")
     } else {
-        "correct, rename or remove one of the two; `sedet data check DIR` lists all such files"
-            .to_owned()
+        "correct, rename or remove one of the two".to_owned()
     }
+}
+
+fn is_yaml(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    let mut yaml = ["yaml", "yml"].iter();
+    yaml.any(|yaml| extension.eq_ignore_ascii_case(yaml))
+}
+
+/// Returns an error of `sedet data check`, whose hint does not recommend this command.
+pub(super) fn of_check(error: anyhow::Error) -> anyhow::Error {
+    let data = error.chain().find_map(|cause| {
+        let wrapped = cause.downcast_ref::<RegistryError>();
+        match wrapped {
+            Some(RegistryError::Data { source, .. }) => Some(&**source),
+            _ => cause.downcast_ref::<DataError>(),
+        }
+    });
+    let hint = match data {
+        Some(DataError::Contradiction { path, .. }) => contradiction_hint(path),
+        Some(DataError::SeveralFiles { .. }) => RENAME.to_owned(),
+        _ => return error,
+    };
+    advise(format!("{error:#}"), hint)
 }
 
 fn layout_hint(error: &LayoutError) -> Option<String> {
@@ -454,10 +490,10 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
         }
         LayoutError::OneImage { .. } => "add annotated images".into(),
         LayoutError::NoImageFiles { is_renamed: false, .. } => {
-            "put the images into one of these directories, or correct `file_name` in the annotations".into()
+            "put the images into one of these directories, or correct the names in the annotations".into()
         }
         LayoutError::NoImageFiles { .. } => {
-            "rename the files, or correct `file_name` in the annotations".into()
+            "rename the files, or correct the names in the annotations".into()
         }
         LayoutError::Unrecognized { found, .. } if !found.is_empty() => {
             "put the annotations beside the images, or for classification the images of each class into a \
@@ -586,6 +622,7 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
                 | RegistryError::NoBoxes { .. }
                 | RegistryError::NotInList { .. }
                 | RegistryError::TwiceInList { .. }
+                | RegistryError::EmptyInList { .. }
                 | RegistryError::NoTestSplit
         );
     }

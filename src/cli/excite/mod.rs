@@ -239,18 +239,21 @@ const HEAD: [&str; 9] = [
 
 fn to_table(excitation: &Excitation) -> String {
     let saturation = excitation.saturation();
+    // One image has no deviation.
+    let has_deviation = excitation.origin.images > 1;
+    let deviation = |text: String| if has_deviation { text } else { "-".to_string() };
     let row = |block: BlockSummary| {
         vec![
             block.block,
             block.channels.to_string(),
             format!("{:.3}", block.mean),
-            format!("{:.3}", block.std),
+            deviation(format!("{:.3}", block.std)),
             block.dead.to_string(),
             match saturation {
                 Some(_) => block.saturated.to_string(),
                 None => "-".to_string(),
             },
-            block.low_variance.to_string(),
+            deviation(block.low_variance.to_string()),
             block
                 .selectivity
                 .map_or_else(|| "-".to_string(), |s| format!("{s:.3}")),
@@ -264,11 +267,15 @@ fn to_table(excitation: &Excitation) -> String {
     let limits = &excitation.thresholds;
     format!(
         "{}dead: always at most {}; saturated: always at least {};\n\
-         low var.: std below {}; weak: mean below {}\n",
+         low var.: {}; weak: mean below {}\n",
         fitted(&rows, &sides, width()),
         limits.dead,
         saturation.unwrap_or(limits.saturated),
-        limits.low_std,
+        if has_deviation {
+            format!("std below {}", limits.low_std)
+        } else {
+            "std of more than one image".to_string()
+        },
         limits.weak
     )
 }
