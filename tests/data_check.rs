@@ -1357,6 +1357,90 @@ fn a_voc_directory_is_checked_file_by_file() {
 }
 
 #[test]
+fn what_follows_from_an_error_or_was_just_run_is_not_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let xml = |stated: &str, class: &str| {
+        format!(
+            "<annotation><filename>{stated}</filename><object><name>{class}</name><bndbox><xmin>2</xmin>
+            <ymin>2</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object></annotation>"
+        )
+    };
+    for (number, name) in [
+        "swapped/a",
+        "swapped/b",
+        "latin/a",
+        "latin/b",
+        "names/images/a",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let jpeg = encoded(&image_of(number as u32, 64, 48), ImageFormat::Jpeg);
+        put(&format!("{name}.jpg"), &jpeg);
+    }
+    let check = |name: &str| {
+        let directory = text(&dir.path().join(name));
+        let done = sedet(&["data", "check", &directory]);
+        let shown = [done.stdout, done.stderr].concat();
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        assert_eq!(done.status.code(), Some(1), "{shown}");
+        shown.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    // Of two annotations with each other's name, neither is a harmless copy.
+    put("swapped/a.xml", xml("b.jpg", "cat").as_bytes());
+    put("swapped/b.xml", xml("a.jpg", "cat").as_bytes());
+    let shown = check("swapped");
+    assert!(shown.contains("2 files contradict others"), "{shown}");
+    assert!(!shown.contains("no action is required"), "{shown}");
+    // The boxes of a file that cannot be read are not known.
+    for name in ["a", "b"] {
+        let latin1 = [xml(name, "M").as_bytes(), b"<x>\xf6</x>"].concat();
+        put(&format!("latin/{name}.xml"), &latin1);
+    }
+    let shown = check("latin");
+    assert!(
+        shown.contains("2 annotation files are in another encoding"),
+        "{shown}"
+    );
+    for follows in ["no usable box", "image-empty", "images have no box"] {
+        assert!(!shown.contains(follows), "{follows}: {shown}");
+    }
+    // The command that was just run is not the hint.
+    put("names/classes.txt", b"cat\ndog\n");
+    put("names/labels/classes.txt", b"cat\nowl\n");
+    put("names/labels/a.txt", b"0 0.5 0.5 0.25 0.25\n");
+    let shown = check("names");
+    assert!(
+        shown.ends_with("hint: correct, rename or remove one of the two"),
+        "{shown}"
+    );
+    let directory = text(&dir.path().join("names"));
+    fails_with(
+        &["train", "--dataset", &directory],
+        &[
+            "class 1 is `dog`",
+            "`sedet data check DIR` lists all such files",
+        ],
+    );
+}
+
+#[test]
+fn a_list_of_datasets_with_an_empty_name_is_wrong_usage() {
+    is_wrong_usage(
+        &["train", "--dataset", "photos,"],
+        &[
+            "'photos,': a list of datasets with an empty name",
+            "hint: write photos",
+        ],
+    );
+}
+
+#[test]
 #[ignore = "needs SEDET_REAL_DATA"]
 fn real_data_has_its_known_errors() {
     let check = |name: &str| {

@@ -790,6 +790,45 @@ fn splits_that_share_images_are_joined_without_copies_and_keep_all_fields() {
 }
 
 #[test]
+fn outlines_of_a_yolo_directory_are_kept_by_a_split() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    let put = |name: &str, content: &str| {
+        let path = source.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    put(
+        "data.yaml",
+        "train: images/train\nval: images/val\nnames: [cat, dog]\n",
+    );
+    let outline = |number: usize| format!("1 0.{number}0 0.2 0.95 0.2 0.6 0.75");
+    for number in 1..=8 {
+        let split = if number <= 5 { "train" } else { "val" };
+        let image = source.join(format!("images/{split}/{number}.png"));
+        fs::create_dir_all(image.parent().unwrap()).unwrap();
+        image::RgbImage::new(64, 48).save(image).unwrap();
+        let text = format!("{}\n0 0.5 0.5 0.25 0.25\n", outline(number));
+        put(&format!("labels/{split}/{number}.txt"), &text);
+    }
+    let out = dir.path().join("out");
+    let done = sedet(&["data", "split", &text(&source), "--output", &text(&out)]);
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(0), "{stderr}");
+    assert!(!stderr.contains("dropped"), "{stderr}");
+    let mut found = Vec::new();
+    for split in ["train", "val"] {
+        for entry in fs::read_dir(out.join("labels").join(split)).unwrap() {
+            let label = fs::read_to_string(entry.unwrap().path()).unwrap();
+            found.extend(label.lines().next().map(str::to_owned));
+        }
+    }
+    // Images of two splits with equal names are renamed; the lines tell them apart.
+    found.sort();
+    assert_eq!(found, (1..=8).map(outline).collect::<Vec<_>>());
+}
+
+#[test]
 fn statistics_come_as_table_json_csv_and_images() {
     let dir = tempfile::tempdir().unwrap();
     coco_directory(dir.path());

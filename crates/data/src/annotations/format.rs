@@ -737,6 +737,17 @@ impl Dropped {
         }
     }
 
+    /// Removes `number` items of a kind.
+    pub(crate) fn remove(&mut self, what: &str, noun: &'static str, number: usize) {
+        let key = (what.to_owned(), noun);
+        if let Some(count) = self.0.get_mut(&key) {
+            *count = count.saturating_sub(number);
+            if *count == 0 {
+                self.0.remove(&key);
+            }
+        }
+    }
+
     /// Adds the counts of another instance.
     pub fn merge(&mut self, other: &Self) {
         for ((what, noun), number) in &other.0 {

@@ -121,10 +121,8 @@ impl AnnotationFormat for YoloFormat {
             let store = &placed.annotations.store;
             names = store.categories().iter().map(|c| c.name.clone()).collect();
             for (index, (path, boxes)) in placed.image_paths.iter().zip(&placed.boxes).enumerate() {
-                let stem = without_extension(path);
-                let within = stem.strip_prefix("images/").unwrap_or(stem);
                 let text = format_labels(store.image(index).size, boxes);
-                output.file(&format!("labels/{within}.txt"), &text)?;
+                output.file(&label_path(path), &text)?;
             }
         }
         let found: Vec<Split> = splits.iter().map(|s| s.annotations.split).collect();
@@ -411,6 +409,12 @@ impl YoloDirectory {
         lists
             .filter(|list| *list != self.names_file && list.is_file())
             .collect()
+    }
+
+    /// Describes the directory of a dataset.
+    fn of_dataset(files: &DatasetFiles) -> Result<Self, DataError> {
+        let first = files.splits.first();
+        Self::expect(first.map_or(&files.root, |split| &split.annotations))
     }
 
     /// Describes a recognized directory.
@@ -947,11 +951,7 @@ fn images_of_list_not_found(
 
 /// Collects the labels of some splits and the sizes of their images.
 fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, DataError> {
-    let annotations = match files.splits.first() {
-        Some(split) => &split.annotations,
-        None => &files.root,
-    };
-    let directory = YoloDirectory::expect(annotations)?;
+    let directory = YoloDirectory::of_dataset(files)?;
     let mut collected: Vec<SplitEntries> = wanted
         .iter()
         .map(|split| collect_split(&directory, files.split(*split)?))
@@ -970,9 +970,7 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
         mut ambiguous,
     } = SplitImages::of(&directory.root, files)?;
     let image_root = common_directory(&paths);
-    let capitals = AnyCapitals::default();
-    let place = LabelPlace::of(&directory.root, &paths, &capitals);
-    let found_labels = LabelFiles::find(&directory.root, place, &paths, &capitals);
+    let (place, found_labels) = directory.label_files(&paths);
     let with_labels = paths.par_iter().zip(&found_labels.paths);
     let read: Vec<_> = with_labels
         .map(|(path, label_file)| {
@@ -1035,9 +1033,7 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
                     Ok(found) => {
                         match found.extra {
                             Extra::None => {}
-                            Extra::Outline => {
-                                dropped.add("outlines, of which the boxes are kept", "object", 1);
-                            }
+                            Extra::Outline => dropped.add(OUTLINES, "object", 1),
                             Extra::KeyPoints => dropped.add("key points", "object", 1),
                         }
                         boxes.push(BoxEntry {
@@ -1121,6 +1117,72 @@ fn orphans(label_files: &HashSet<PathBuf>) -> usize {
     });
     let others = files.filter(|path| !label_files.contains(path));
     others.filter(is_label).count()
+}
+
+/// The description of the objects of which only the boxes are read.
+pub(crate) const OUTLINES: &str = "outlines, of which the boxes are kept";
+
+/// Copies the label files with outlines over those that were written, which have boxes only. Returns the number of
+/// outlines that are kept so.
+///
+/// `files` is the dataset that the splits are parts of.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub(crate) fn copy_outlines(
+    files: &DatasetFiles,
+    splits: &[PlacedSplit],
+    output: &Output,
+) -> Result<usize, DataError> {
+    /// The difference in pixels that the verification of a written dataset allows, too.
+    const UNCHANGED: f64 = 1e-3;
+    let directory = YoloDirectory::of_dataset(files)?;
+    let absolute =
+        |path: &Path| std::path::absolute(path).map_err(|source| DataError::io(path, source));
+    let mut labels_of: HashMap<PathBuf, PathBuf> = HashMap::new();
+    for split in &files.splits {
+        let images = SplitImages::of(&directory.root, split)?.paths;
+        let labels = directory.label_files(&images).1.paths;
+        for (image, labels) in images.iter().zip(labels) {
+            labels_of.entry(absolute(image)?).or_insert(labels);
+        }
+    }
+    let mut kept = 0;
+    for placed in splits {
+        let read = placed.annotations;
+        for (index, (path, boxes)) in placed.image_paths.iter().zip(&placed.boxes).enumerate() {
+            let image = read.store.image(index);
+            let source = absolute(&read.image_root.join(image.file_name))?;
+            let Some(labels) = labels_of.get(&source).filter(|labels| labels.is_file()) else {
+                continue;
+            };
+            let text = read_text(labels)?;
+            let lines = directory.parse_lines(labels, &text).into_iter();
+            let lines: Vec<YoloBox> = lines.collect::<Result<_, _>>()?;
+            let outlines = lines.iter().filter(|line| line.extra == Extra::Outline);
+            let outlines = outlines.count();
+            // Boxes that were clipped or dropped differ from the lines.
+            let is_written = |(line, written): (&YoloBox, &PlacedBox)| {
+                let found = line.xywh(image.size).map(f64::from);
+                let mut pairs = found.iter().zip(written.xywh);
+                line.class == written.class && pairs.all(|(a, b)| (a - b).abs() <= UNCHANGED)
+            };
+            let mut pairs = lines.iter().zip(boxes);
+            let is_unchanged = lines.len() == boxes.len() && pairs.all(is_written);
+            if outlines > 0 && is_unchanged {
+                output.file(&label_path(path), &text)?;
+                kept += outlines;
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// Returns the path of the label file of a written image.
+fn label_path(image_path: &str) -> String {
+    let stem = without_extension(image_path);
+    let within = stem.strip_prefix("images/").unwrap_or(stem);
+    format!("labels/{within}.txt")
 }
 
 /// Where the label file of an image is.
@@ -1479,6 +1541,14 @@ impl YoloBox {
 }
 
 impl YoloDirectory {
+    /// Finds the label files of images.
+    fn label_files(&self, images: &[PathBuf]) -> (LabelPlace, LabelFiles) {
+        let capitals = AnyCapitals::default();
+        let place = LabelPlace::of(&self.root, images, &capitals);
+        let labels = LabelFiles::find(&self.root, place, images, &capitals);
+        (place, labels)
+    }
+
     /// Reads a label file, each line independently; None if there is none.
     fn read_lines(&self, path: &Path) -> Option<Vec<Result<YoloBox, DataError>>> {
         if !path.exists() {
@@ -1922,7 +1992,7 @@ mod tests {
             (&[("images/a.txt", "0 0.5 0.5 0.25 0.25")][..], None),
             (&[("images/a.txt", "a cat on a mat")], None),
             (
-                &[("images/a.txt", "0 0.5 0.5 0.5 0.5\n")],
+                &[("images/a.txt", "0 0.5 0.5 0.9 0.9\n")],
                 Some((
                     "labels/a.txt: the same image has other boxes in",
                     "images/a.txt",

@@ -12,13 +12,15 @@ use crate::DataError;
 use crate::annotations::coco::copy::{Copied, copy_coco};
 use crate::annotations::coco::{Entry, List, read_coco};
 use crate::annotations::format::{
-    AnnotatedDataset, DatasetFiles, Dropped, Output, SplitAnnotations, Written, WrittenSplit,
+    AnnotatedDataset, AnnotationFormat as _, DatasetFiles, Dropped, Output, SplitAnnotations,
+    Written, WrittenSplit,
 };
 use crate::annotations::joining::{JoinedIds, join_with_ids};
 use crate::annotations::layout::Split;
 use crate::annotations::stratified::stratified;
+use crate::annotations::yolo::{OUTLINES, YoloFormat, copy_outlines};
 use crate::curation::convert::{
-    ConvertError, Images, Place, inside, put_all, refuse_input, write_dataset, write_directory,
+    ConvertError, Images, Place, inside, put_all, refuse_input, write_amended, write_directory,
 };
 
 /// All images of a dataset as one split.
@@ -114,9 +116,10 @@ impl Division {
 ///
 /// The entries of COCO JSON files are copied with all their fields, as `train.json`, `val.json` and `test.json`; the
 /// images are placed in `images/`. Entries of a single file are copied byte by byte; those of several get new ids.
+/// YOLO's label files with outlines are copied.
 ///
 /// # Errors
-/// `output` is in the input or contains it; see also [`write_dataset`].
+/// `output` is in the input or contains it; see also [`write_dataset`](crate::curation::convert::write_dataset).
 pub fn write_division(
     files: &DatasetFiles,
     whole: &Whole,
@@ -140,9 +143,22 @@ pub fn write_division(
         format: files.format,
         splits: parts,
     };
-    let mut written = write_dataset(&dataset, files.format, images, output, progress)?;
+    let mut outlines = 0;
+    let mut written = write_amended(
+        &dataset,
+        files.format,
+        images,
+        output,
+        &mut |placed, written| {
+            if files.format.key() == YoloFormat.key() {
+                outlines = copy_outlines(files, placed, written)?;
+            }
+            Ok(())
+        },
+        progress,
+    )?;
     written.dropped.merge(&whole.annotations.dropped);
-    written.dropped.merge(&whole.annotations.besides_boxes);
+    written.dropped.remove(OUTLINES, "object", outlines);
     Ok(written)
 }
 
