@@ -465,12 +465,14 @@ pub(super) fn of_check(error: anyhow::Error) -> anyhow::Error {
             _ => cause.downcast_ref::<DataError>(),
         }
     });
-    let hint = match data {
-        Some(DataError::Contradiction { path, .. }) => contradiction_hint(path),
-        Some(DataError::SeveralFiles { .. }) => RENAME.to_owned(),
+    let (message, hint) = match data {
+        Some(found @ DataError::Contradiction { path, .. }) => {
+            (found.to_string(), contradiction_hint(path))
+        }
+        Some(found @ DataError::SeveralFiles { .. }) => (found.to_string(), RENAME.to_owned()),
         _ => return error,
     };
-    advise(format!("{error:#}"), hint)
+    advise(message, hint)
 }
 
 fn layout_hint(error: &LayoutError) -> Option<String> {
