@@ -451,9 +451,41 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
         stderr_text.contains("Cadene") && stderr_text.contains(" 0 missing"),
         "{stderr_text}"
     );
-    done(&[
+    let export = [
         "weights", "export", &imported, "--format", "timm", "-o", &exported,
-    ]);
+    ];
+    let (_, stderr_text) = done(&export);
+    assert!(
+        stderr_text
+            .contains("timm has no constructor for this network: its networks have 64 channels")
+            && stderr_text.contains("not in the file: class names, input size and normalization"),
+        "{stderr_text}"
+    );
+    // What exists is not replaced, and a name does not promise another format.
+    let import = ["weights", "import", &file, "-o", &imported];
+    for command in [&export[..], &import] {
+        fails_with(
+            command,
+            &["safetensors: already exists", "choose another --output"],
+        );
+    }
+    for (format, name, renamed) in [
+        ("onnx", "a.pth", "a.onnx"),
+        ("timm", "a.onnx", "a.safetensors"),
+        ("safetensors", "a", "a.safetensors"),
+    ] {
+        let output = at(name);
+        let export = [
+            "weights", "export", &file, "--format", format, "-o", &output,
+        ];
+        let hint = format!("hint: --output {}", at(renamed));
+        is_wrong_usage(&export, &[&format!("{name} does not end in ."), &hint]);
+    }
+    let directory = text(dir.path());
+    is_wrong_usage(
+        &["weights", "import", &file, "-o", &directory],
+        &["is a directory", "weights.safetensors"],
+    );
     let (json, _) = done(&["weights", "inspect", &exported, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["container"], "safetensors");
@@ -463,7 +495,7 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
     assert!(table.contains("backbone.layer1.0.se.fc1.weight"), "{table}");
 
     fails_with(
-        &["weights", "import", &odd, "-o", &imported],
+        &["weights", "import", &odd, "-o", &at("c.safetensors")],
         &[
             "outputs.safetensors",
             "none of the known networks",
@@ -478,7 +510,7 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
             "--layout",
             "detectron2",
             "-o",
-            &imported,
+            &at("c.safetensors"),
         ],
         &["cadene_seresnet.pth", "not of layout detectron2"],
     );
@@ -490,7 +522,7 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
             "--format",
             "torchvision",
             "-o",
-            &exported,
+            &at("c.safetensors"),
         ],
         &["cadene_seresnet.pth", "SE units"],
     );
@@ -589,27 +621,39 @@ fn weights_of_other_classes_or_networks_are_noticed() {
     ];
     let train = [&train[..], &["--batch-size", "2", "--device", "cpu"]].concat();
     let train = [&train[..], &["--weights", shipped, "--output", &run]].concat();
+    // Another network, even if parts of it would fit.
+    for backbone in ["se-mobilenet-v1", "resnet34", "se-resnet50"] {
+        fails_with(
+            &[&train[..], &["--backbone", backbone]].concat(),
+            &[
+                "shapes-se-resnet18.safetensors: not the weights of ",
+                backbone,
+                "the backbone in this file is se-resnet18 (width 0.25)",
+                " tensors fit, and ",
+                "omit --backbone",
+                "--allow-unused",
+            ],
+        );
+        assert!(!Path::new(&run).exists(), "nothing is left behind");
+    }
     let strict = [&train[..], &["--strict"]].concat();
     fails_with(
-        &[&strict[..], &["--backbone", "se-mobilenet-v1"]].concat(),
-        &["not every tensor was matched", "unused", "omit --strict"],
+        &[&strict[..], &["--set", "model.overrides.fpn.channels=16"]].concat(),
+        &[
+            "not every tensor was matched",
+            "of another shape",
+            "omit --strict",
+        ],
     );
     let foreign = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/fixtures/layouts/cadene_seresnet18.pth"
     );
-    let other = [
-        "train",
-        "--dataset",
-        &data,
-        "--config",
-        "shapes",
-        "--strict",
-    ];
+    let other = ["train", "--dataset", &data, "--config", "shapes"];
     let other = [&other[..], &["--weights", foreign, "--output", &run]].concat();
     fails_with(
         &[&other[..], &["--backbone", "se-resnet34"]].concat(),
-        &["not every tensor was matched"],
+        &["cadene_seresnet18.pth: not the weights of se-resnet34"],
     );
     // The layers that the classes replace are no mismatch.
     let trained = sedet(&strict);
