@@ -393,13 +393,115 @@ fn errors_of_predict_name_the_file() {
     );
     fails_with(
         &["predict", "--checkpoint", &checkpoint, "gone.jpg"],
-        &["gone.jpg"],
+        &["gone.jpg", "hint: give images"],
+    );
+    is_wrong_usage(
+        &["predict", &image_path, &checkpoint],
+        &[
+            "a model among the images",
+            &format!("sedet predict --checkpoint {checkpoint} {image_path}"),
+        ],
+    );
+    is_wrong_usage(
+        &[
+            "predict",
+            &image_path,
+            "--checkpoint",
+            &checkpoint,
+            "--score",
+            "-0.5",
+        ],
+        &["--score -0.5: a value from 0 to 1"],
     );
     std::fs::remove_file(&image_path).unwrap();
     fails_with(
         &["predict", "--checkpoint", &checkpoint, &directory],
         &["no image"],
     );
+}
+
+#[test]
+fn a_file_that_is_no_whole_weights_file_is_refused_by_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = |name: &str| {
+        let path = format!(
+            "{}/tests/fixtures/layouts/{name}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        std::fs::read(path).unwrap()
+    };
+    let archive = fixture("torchvision_basic.pth");
+    let legacy = fixture("timm_seresnet.pt");
+    let shards = fixture("torchvision_resnext.safetensors");
+    let photo = text(&dir.path().join("a.png"));
+    image::RgbImage::new(40, 30).save(&photo).unwrap();
+    let again = "hint: copy or download the file again";
+    for (name, content, parts) in [
+        (
+            "a.onnx",
+            &b"\x08\x08\x12\x05sedet"[..],
+            [
+                "an ONNX model",
+                "hint: give the checkpoint that was exported",
+            ],
+        ),
+        (
+            "page.pth",
+            b"<!doctype html><title>a.pth</title>",
+            ["a web page (HTML)", "hint: download the file itself"],
+        ),
+        (
+            "pointer.pt",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            ["a Git LFS pointer", "git lfs pull"],
+        ),
+        ("empty.pth", b"", ["an empty file", again]),
+        (
+            "half.pth",
+            &archive[..archive.len() / 2],
+            ["not a complete PyTorch file: it ends early", again],
+        ),
+        (
+            "half.pt",
+            &legacy[..legacy.len() / 2],
+            ["not a complete PyTorch file: ", again],
+        ),
+        (
+            "half.safetensors",
+            &shards[..shards.len() / 2],
+            ["not a complete safetensors file: it ends early", again],
+        ),
+    ] {
+        let path = text(&dir.path().join(name));
+        std::fs::write(&path, content).unwrap();
+        let output = text(&dir.path().join("out"));
+        let parts = [&[name][..], &parts].concat();
+        for command in [
+            &["predict", &photo, "--checkpoint", &path][..],
+            &["eval", "--dataset", "shapes", "--checkpoint", &path],
+            &[
+                "excite",
+                "--image",
+                &photo,
+                "--output",
+                &output,
+                "--checkpoint",
+                &path,
+            ],
+            &["weights", "inspect", &path],
+        ] {
+            fails_with(command, &parts);
+        }
+        // Before a window opens, and whether or not there is a display.
+        #[cfg(feature = "viewer")]
+        for command in [
+            &["view", &path][..],
+            &["view", "--checkpoint", &path],
+            &["view", "--compare", &path],
+        ] {
+            fails_with(command, &parts);
+        }
+    }
 }
 
 #[test]
@@ -629,7 +731,7 @@ fn weights_of_other_classes_or_networks_are_noticed() {
                 "shapes-se-resnet18.safetensors: not the weights of ",
                 backbone,
                 "the backbone in this file is se-resnet18 (width 0.25)",
-                " tensors fit, and ",
+                " tensors fit",
                 "omit --backbone",
                 "--allow-unused",
             ],

@@ -261,9 +261,9 @@ pub enum RunError {
     },
     /// Initial weights of another backbone.
     #[error(
-        "{}: not the weights of {wanted}: the backbone in this file is {given}; {fitting} of {all} tensors fit, \
-         and {unused} more are in the file",
-        path.display()
+        "{}: not the weights of {wanted}: the backbone in this file is {given}; {fitting} of {all} tensors fit{}",
+        path.display(),
+        if *unused > 0 { format!(", and {unused} more are in the file") } else { String::new() }
     )]
     OtherBackbone {
         /// The file.
@@ -1218,8 +1218,13 @@ fn title_of(backbone: &BackboneConfig) -> String {
     if let Some(units) = published.common_mut().se {
         *units = SeConfig::default();
     }
-    let name =
-        name_of(&published).unwrap_or_else(|| format!("another {}", backbone.family_title()));
+    let name = name_of(&published).unwrap_or_else(|| match backbone {
+        BackboneConfig::Resnet(net) => {
+            let blocks = net.layers.map(|blocks| blocks.to_string());
+            format!("a ResNet with {} blocks", blocks.join(", "))
+        }
+        other => format!("a {}", other.family_title()),
+    });
     match backbone.width_multiplier() {
         1.0 => name,
         width => format!("{name} (width {width})"),
