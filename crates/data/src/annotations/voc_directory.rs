@@ -899,7 +899,7 @@ mod tests {
         }
     }
 
-    /// Writes images, and annotations with a `<filename>`; an empty one is left out.
+    /// Writes images, and annotations with a `<filename>`, unless it is empty.
     fn beside(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (file, stated) in files {

@@ -2,7 +2,7 @@
 //!
 //! Computing them means to trace every object of every scene, which takes longer than a user waits for the
 //! first line of a training. They are a fact of the published dataset that never changes. A test compares
-//! them with the generator; with `UPDATE_SHAPES=1` it writes the file anew.
+//! them with the generator; with `UPDATE_SHAPES=1` it writes the file again.
 
 use std::io::Read as _;
 
