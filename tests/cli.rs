@@ -407,7 +407,10 @@ fn errors_of_predict_name_the_file() {
             "predict",
             &image_path,
             "--checkpoint",
-            &checkpoint,
+            concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/assets/shapes-se-resnet18.safetensors"
+            ),
             "--score",
             "-0.5",
         ],
@@ -964,7 +967,7 @@ fn an_exported_detector_detects_the_same_and_raw_outputs_are_for_detectors_in_on
         env!("CARGO_MANIFEST_DIR"),
         "/tests/fixtures/layouts/torchvision_basic.pth"
     );
-    let words = export(classifier, "--format onnx --raw", &model);
+    let words = export(classifier, "--format onnx --raw", &at("classifier.onnx"));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     is_wrong_usage(
         &words,

@@ -169,8 +169,12 @@ fn the_list_shows_which_local_files_are_not_the_right_ones() {
     std::fs::write(user.stored("resnet18-imagenet-v1.pth"), b"mine").unwrap();
     let (code, table, console) = user.run(&["-q", "weights", "list"]);
     assert_eq!(code, Some(0), "{console}");
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
     for name in ["seresnet50-a1 ", "resnet18-imagenet-v1 "] {
-        assert_eq!(row(&table, name), "changed");
+        assert_eq!(row(&table, name), "wrong");
     }
     assert!(
         console.contains("hint: replace by the published file: sedet weights download resnet18-imagenet-v1 seresnet50-a1\n"),
@@ -208,6 +212,12 @@ fn a_file_that_was_copied_by_hand_is_verified_and_adopted_or_refused() {
 
     // Nothing tells whether this one is right.
     std::fs::write(user.stored(&format!("{UNCHECKED}.pth")), small_network()).unwrap();
+    let (_, table, _) = user.run(&["weights", "list"]);
+    let row = table
+        .lines()
+        .find(|line| line.starts_with(UNCHECKED))
+        .unwrap();
+    assert!(row.ends_with(" yes?"), "{row}");
     let (code, _, console) = user.run(&["-q", "weights", "inspect", UNCHECKED]);
     assert_eq!(code, Some(0), "{console}");
     assert!(
@@ -421,7 +431,7 @@ fn a_file_without_the_published_checksum_is_refused() {
 /// The question before a download, asked on a terminal that `script` of util-linux provides.
 #[cfg(target_os = "linux")]
 mod on_a_terminal {
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
     use std::process::Stdio;
 
     use super::*;
@@ -442,12 +452,21 @@ mod on_a_terminal {
         script.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = script.spawn().expect("script of util-linux is installed");
         let mut input = child.stdin.take().unwrap();
-        input.write_all(answer).unwrap();
-        // At the end of its input, `script` ends the input of the command, too.
-        let output = child.wait_with_output().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let (mut shown, mut byte) = (Vec::new(), [0]);
+        // An answer before the question could be read, or interrupt, before the command begins.
+        while output.read(&mut byte).unwrap() > 0 {
+            shown.push(byte[0]);
+            if shown.ends_with(b"? [Y/n] ") {
+                input.write_all(answer).unwrap();
+                input.flush().unwrap();
+            }
+        }
+        // At the end of its own input `script` would end that of the command.
+        let status = child.wait().unwrap();
         drop(input);
-        let shown = String::from_utf8_lossy(&output.stdout).replace('\r', "");
-        (output.status.code(), shown)
+        let shown = String::from_utf8_lossy(&shown).replace('\r', "");
+        (status.code(), shown)
     }
 
     #[test]

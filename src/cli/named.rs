@@ -113,7 +113,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     );
     if !wrong.is_empty() {
         problem!(
-            "warning: changed: not the downloaded or published file: {}",
+            "warning: wrong, not the downloaded or published file: {}",
             wrong.join(", ")
         );
         problem!(
@@ -124,13 +124,14 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the word for whether weights are on this machine.
+/// Returns the word for whether weights are on this machine. Longer words would not fit 80 columns.
 const fn local_words(presence: Presence) -> &'static str {
     match presence {
         Presence::Absent => "",
         Presence::Verified => "yes",
-        Presence::Changed => "changed",
-        Presence::Unreadable => "unreadable",
+        Presence::Unverified => "yes?",
+        Presence::Changed => "wrong",
+        Presence::Unreadable => "error",
     }
 }
 
@@ -184,7 +185,7 @@ fn facts(weights: &NamedWeights, presence: Presence) -> Value {
         "input": input,
         "result": result,
         "sources": sources,
-        "local": presence == Presence::Verified,
+        "local": matches!(presence, Presence::Verified | Presence::Unverified),
         "changed": presence == Presence::Changed,
     })
 }

@@ -65,8 +65,8 @@ pub(super) struct RecipeArgs {
     #[arg(long)]
     backbone: Option<String>,
     /// Initial weights: a sedet checkpoint, a run, a file from torchvision, timm, detectron2, ..., or the
-    /// name of published weights (see `sedet weights list`); layers that do not fit are randomly
-    /// initialized
+    /// name of published weights (see `sedet weights list`); layers behind the backbone that do not fit
+    /// are randomly initialized
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Learning rate, used as given (no batch-size scaling)

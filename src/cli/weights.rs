@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
@@ -333,11 +333,14 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     }
     let missing = loaded.spec.missing.len();
     if missing > 0 {
-        bail!(
-            "{}: {} of the model missing or mismatched; nothing was written",
-            args.file.display(),
-            count(missing, "tensor")
-        );
+        return Err(advise(
+            format!(
+                "{}: {} of the model missing or mismatched; nothing was written",
+                args.file.display(),
+                count(missing, "tensor")
+            ),
+            "train the network first: `sedet train --weights` takes such a file",
+        ));
     }
     let file = || args.file.display().to_string();
     let precision = args.precision.into();

@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 use super::{NamedWeights, Source};
 use sedet_data::atomic::write_atomically;
 use sedet_data::datasets::download::{Checksum, Download, DownloadError, sha256_of_file};
-use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
+use sedet_data::datasets::registry::{DATA_DIR_VARIABLE, data_dir_of_user};
 
 /// The directory of weights inside of the data directory.
 pub const WEIGHTS_DIRECTORY: &str = "weights";
@@ -186,6 +186,8 @@ pub enum Presence {
     Absent,
     /// The file has the checksum of its download, or the published one.
     Verified,
+    /// The file was copied by hand, and no checksum is published.
+    Unverified,
     /// The file has neither.
     Changed,
     /// The file cannot be read.
@@ -219,8 +221,7 @@ impl Store {
     /// # Errors
     /// There is neither.
     pub fn of_user() -> Result<Self, NamedError> {
-        let data = std::env::var_os(DATA_DIR_VARIABLE).filter(|value| !value.is_empty());
-        let data = data.map(|data| Path::new(&data).join(WEIGHTS_DIRECTORY));
+        let data = data_dir_of_user().map(|data| data.join(WEIGHTS_DIRECTORY));
         let cache = dirs::cache_dir().map(|cache| cache.join("sedet").join(WEIGHTS_DIRECTORY));
         let directories: Vec<PathBuf> = data.into_iter().chain(cache).collect();
         if directories.is_empty() {
@@ -246,6 +247,13 @@ impl Store {
         };
         if self.files(weights).any(is_unchanged) {
             return Presence::Verified;
+        }
+        // A use adopts such a file and says so.
+        let cannot_be_compared = |(source, path): (&Source, PathBuf)| {
+            path.is_file() && source.checksum().is_none() && Record::of(&path).is_none()
+        };
+        if self.files(weights).any(cannot_be_compared) {
+            return Presence::Unverified;
         }
         match self.find(weights) {
             Ok(_) => Presence::Verified,
