@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::common::command::sedet;
 use crate::common::real_data;
 use proptest::prelude::*;
 use sedet::eval::{CocoEvaluation, GroundTruth, ResultRow, evaluate, read_results};
@@ -104,6 +105,56 @@ fn written_results_have_the_same_metrics_as_those_in_memory() {
         evaluate(&ground_truth, &read).unwrap(),
         evaluate(&ground_truth, &results).unwrap()
     );
+}
+
+#[test]
+fn eval_prints_the_intervals_of_metrics_and_of_differences() {
+    let [truth, results] = ["coco_eval_gt.json", "coco_eval_dt.json"].map(fixture);
+    let directory = tempfile::tempdir().unwrap();
+    let better = directory.path().join("better.json");
+    let (ground_truth, rows) = edge_case_set();
+    let perfect: Vec<ResultRow> = ground_truth
+        .annotations()
+        .iter()
+        .map(|object| ResultRow {
+            image_id: object.image_id,
+            category_id: object.category_id,
+            bbox: object.bbox,
+            score: 0.99,
+        })
+        .chain(rows)
+        .collect();
+    sedet::eval::write_results(&better, &perfect).unwrap();
+    let eval = |options: &[&str]| {
+        let files = [&better, &truth].map(|path| path.to_str().unwrap());
+        let given = ["eval", "--results", files[0], "--annotations", files[1]];
+        sedet(&[&given, options].concat())
+    };
+    let against = ["--against", results.to_str().unwrap(), "--bootstrap", "100"];
+
+    let output = eval(&against);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("bootstrap over 36 images: 100 samples, seed 0"),
+        "{text}"
+    );
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("AP50 ") && line.contains('+'));
+    assert!(line.unwrap().ends_with("100 %"), "{text}");
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+
+    let output = eval(&[&against[..], &["--json"]].concat());
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ap = &json["bootstrap"]["metrics"][0];
+    assert_eq!(ap["metric"], "AP");
+    assert_eq!(ap["value"], json["AP"]);
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&ap["low"]) < number(&ap["value"]));
+    assert!(number(&ap["difference"]["low"]) > 0.1, "{ap}");
+
+    let output = eval(&["--bootstrap", "5"]);
+    assert_eq!(output.status.code(), Some(2));
 }
 
 /// Returns the set of edge cases with ties broken, so that the order is irrelevant.

@@ -68,8 +68,12 @@ fn shipped(name: &str) -> PathBuf {
 }
 
 fn viewer(settings: Settings, opening: Opening) -> Viewer {
+    viewer_of_size([1280.0, 860.0], settings, opening)
+}
+
+fn viewer_of_size(size: [f32; 2], settings: Settings, opening: Opening) -> Viewer {
     let mut viewer = Harness::builder()
-        .with_size([1280.0, 860.0])
+        .with_size(size)
         .with_max_steps(200)
         .build_eframe(|creation| {
             ViewerApp::with_settings(&creation.egui_ctx, settings, opening, Device::flex())
@@ -673,6 +677,47 @@ fn the_light_theme_is_readable() {
     click(&mut viewer, "Light");
     assert!(!viewer.state().state().settings.dark);
     compare(&mut viewer, "light");
+}
+
+/// `cargo test --release --features wgpu --test viewer guides -- --ignored`, after a change of what they show.
+#[test]
+#[cfg(feature = "wgpu")]
+#[ignore = "writes the screenshots of the guides"]
+fn the_screenshots_of_the_guides_are_renewed() {
+    let opening = Opening::default();
+    let mut viewer = viewer_of_size([1440.0, 900.0], Settings::default(), opening);
+    let save = |viewer: &mut Viewer, name: &str| {
+        viewer.hover_at(egui::pos2(2.0, 890.0));
+        settle(viewer);
+        let image = image::DynamicImage::from(viewer.render().unwrap()).to_rgb8();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("assets")
+            .join(name);
+        let file = std::fs::File::create(path).unwrap();
+        let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(file, 85);
+        encoder.encode_image(&image).unwrap();
+    };
+    press(&mut viewer, Key::D);
+    for _ in 0..4 {
+        press(&mut viewer, Key::ArrowRight);
+    }
+    // The units from the last to SE_3_1, and its fifth channel.
+    for _ in 0..5 {
+        press(&mut viewer, Key::B);
+    }
+    for _ in 0..5 {
+        press(&mut viewer, Key::K);
+    }
+    viewer
+        .query_all_by_label_contains("detection 1: ")
+        .next()
+        .unwrap()
+        .click();
+    settle(&mut viewer);
+    save(&mut viewer, "view-image.jpg");
+    click(&mut viewer, "Data");
+    click(&mut viewer, "Evaluate");
+    save(&mut viewer, "view-data.jpg");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use anyhow::bail;
 use super::hints::{usage, usage_with_hint};
 use super::report::{report_skipped, with_bar};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, output_directory, print_out, problem, status};
+use super::{DeviceArgs, output_directory, print_out, problem, status, whole_number_within};
 use sedet_core::model::{DatasetDetections, Model, Task, ground_truth, without_skipped};
 use sedet_core::report::{Evaluation, write_text};
 use sedet_data::annotations::layout::Split;
@@ -18,7 +18,8 @@ use sedet_data::eval::confusion::{
     Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_image, verdicts_csv,
 };
 use sedet_data::eval::{
-    Cause, GroundTruth, ResultRow, diagnose, evaluate, read_results, write_results,
+    Bootstrap, BootstrapConfig, Cause, GroundTruth, ResultRow, diagnose, evaluate, read_results,
+    write_results,
 };
 use sedet_data::loading::{LoaderOptions, OnBadImage, SkippedImage, Views};
 use sedet_data::text::count;
@@ -30,6 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   sedet eval --checkpoint best.safetensors --dataset photos/ --output results/
   sedet eval --results detections.json --annotations instances_val2017.json
+  sedet eval --results b.json --against a.json --annotations val.json
   sedet eval --checkpoint seresnet50.pth --dataset imagenet --ten-crop";
 
 #[derive(Debug, clap::Args)]
@@ -60,6 +62,12 @@ pub(super) struct EvalArgs {
     /// Ground truth of --results
     #[arg(long, value_name = "FILE", requires = "results")]
     annotations: Option<PathBuf>,
+    /// Add 95 % intervals from N bootstrap samples of the images [default: 1000 with --against]
+    #[arg(long, value_name = "N", value_parser = whole_number_within(100..=100_000_usize))]
+    bootstrap: Option<usize>,
+    /// COCO results file of another detector on the same images: prints the differences and their intervals
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
     /// Directory for metrics.json and figures; for detectors also detections.json, confusion.csv and
     /// boxes.csv (every box with its match)
     #[arg(long, value_name = "DIR")]
@@ -85,6 +93,9 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
     if let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset)
         && let AnyDatasetName::Classification(dataset) = AnyDatasetName::parse(dataset)?
     {
+        if args.against.is_some() {
+            return Err(usage("--against compares detectors"));
+        }
         return classify(&args, checkpoint, &dataset);
     }
     if args.ten_crop {
@@ -113,7 +124,10 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         problem!("warning: {warning}");
     }
     let is_near_zero = evaluation.is_near_zero();
-    report(&args, &Evaluation::Detection(evaluation))?;
+    let Some(bootstrap) = bootstrap(&args, &truth, &rows)? else {
+        bail!("interrupted before all bootstrap samples were evaluated");
+    };
+    report(&args, &Evaluation::Detection(evaluation), bootstrap)?;
     if let Some(output) = &args.output {
         write_results(&output.join("detections.json"), &rows)?;
         write_matches(&truth, &rows, output)?;
@@ -135,17 +149,72 @@ fn check_is_file(option: &str, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes and prints the metrics.
-fn report(args: &EvalArgs, evaluation: &Evaluation) -> anyhow::Result<()> {
+impl EvalArgs {
+    /// Returns the bootstrap that was asked for.
+    fn bootstrap_config(&self) -> Option<BootstrapConfig> {
+        let compared = self.against.as_ref().map(|_| BootstrapConfig::SAMPLES);
+        let samples = self.bootstrap.or(compared)?;
+        Some(BootstrapConfig { samples, seed: 0 })
+    }
+}
+
+/// Computes the intervals of a detector's metrics, if they were asked for; `None` after Ctrl-C.
+fn bootstrap(
+    args: &EvalArgs,
+    truth: &GroundTruth,
+    rows: &[ResultRow],
+) -> anyhow::Result<Option<Option<Bootstrap>>> {
+    let Some(config) = args.bootstrap_config() else {
+        return Ok(Some(None));
+    };
+    let against = match &args.against {
+        Some(path) => {
+            check_is_file("--against", path)?;
+            Some(read_results(path)?)
+        }
+        None => None,
+    };
+    let found = with_bar("bootstrap", |progress| {
+        Bootstrap::of_detections(truth, rows, against.as_deref(), config, progress)
+    })??;
+    Ok(found.map(Some))
+}
+
+/// Writes and prints the metrics and their intervals.
+fn report(
+    args: &EvalArgs,
+    evaluation: &Evaluation,
+    bootstrap: Option<Bootstrap>,
+) -> anyhow::Result<()> {
     if let Some(output) = &args.output {
         output_directory(output)?;
         evaluation.write(output)?;
+        if let Some(bootstrap) = &bootstrap {
+            let text = serde_json::to_string_pretty(bootstrap)?;
+            write_text(&output.join("bootstrap.json"), &text)?;
+        }
     }
+    let Some(bootstrap) = bootstrap else {
+        return print_out(&if args.json {
+            evaluation.to_json()
+        } else {
+            evaluation.to_text()
+        });
+    };
     if args.json {
-        print_out(&evaluation.to_json())
-    } else {
-        print_out(&evaluation.to_text())
+        let mut json: serde_json::Value = serde_json::from_str(&evaluation.to_json())?;
+        json["bootstrap"] = serde_json::to_value(bootstrap)?;
+        return print_out(&serde_json::to_string_pretty(&json)?);
     }
+    let digits = match evaluation {
+        Evaluation::Detection(_) => 3,
+        Evaluation::Classification(_) => 2,
+    };
+    print_out(&format!(
+        "{}\n{}",
+        evaluation.to_text().trim_end(),
+        bootstrap.to_text(digits)
+    ))
 }
 
 /// Prints the likely causes of an average precision near zero.
@@ -238,7 +307,12 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
         bail!("interrupted before all images were evaluated");
     };
     report_not_evaluated(&skipped);
-    report(args, &Evaluation::Classification(evaluation))?;
+    let bootstrap = args.bootstrap_config().map(|config| {
+        let diagonal = evaluation.confusion.iter().enumerate();
+        let right: u32 = diagonal.map(|(label, row)| row[label]).sum();
+        Bootstrap::of_share("top1", right as usize, evaluation.images, config)
+    });
+    report(args, &Evaluation::Classification(evaluation), bootstrap)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -239,9 +239,7 @@ pub fn evaluate(
         ));
     }
 
-    let (stats, accumulated) = run_engine(ground_truth, &known)?;
-    let metrics = CocoMetrics::from_stats(&stats)
-        .ok_or_else(|| EvalError::Engine(format!("it returned {} metrics, not 12", stats.len())))?;
+    let (metrics, accumulated) = run_engine(ground_truth, &known)?;
     let per_class = class_table(ground_truth, &known, &accumulated);
     let curves = PrecisionRecall::mean(per_class.iter().filter_map(|class| class.curves.as_ref()));
     Ok(CocoEvaluation {
@@ -255,7 +253,11 @@ pub fn evaluate(
     })
 }
 
-fn check_rows(ground_truth: &GroundTruth, results: &[ResultRow]) -> Result<(), EvalError> {
+/// Refuses rows of unknown images and numbers that are not finite.
+pub(super) fn check_rows(
+    ground_truth: &GroundTruth,
+    results: &[ResultRow],
+) -> Result<(), EvalError> {
     for (position, row) in results.iter().enumerate() {
         row.check_finite(position)?;
     }
@@ -275,12 +277,20 @@ fn check_rows(ground_truth: &GroundTruth, results: &[ResultRow]) -> Result<(), E
     }
 }
 
+/// Computes the twelve metrics only, of rows of known images and categories.
+pub(super) fn metrics(
+    ground_truth: &GroundTruth,
+    results: &[&ResultRow],
+) -> Result<CocoMetrics, EvalError> {
+    run_engine(ground_truth, results).map(|(metrics, _)| metrics)
+}
+
 /// Runs the engine; rows must refer to known images and categories, because the engine prints
 /// warnings about others.
 fn run_engine(
     ground_truth: &GroundTruth,
     results: &[&ResultRow],
-) -> Result<(Vec<f64>, AccumulatedEval), EvalError> {
+) -> Result<(CocoMetrics, AccumulatedEval), EvalError> {
     let refused = |error: hotcoco::Error| EvalError::Engine(error.to_string());
     let dataset = Dataset {
         images: ground_truth
@@ -341,10 +351,12 @@ fn run_engine(
     // Computes the twelve metrics; the returned lines (pycocotools' printed summary) are not
     // needed.
     engine.summarize_lines();
-    match (engine.stats(), engine.accumulated()) {
-        (Some(stats), Some(accumulated)) => Ok((stats.to_vec(), accumulated.clone())),
-        _ => Err(EvalError::Engine("it returned no metrics".into())),
-    }
+    let (Some(stats), Some(accumulated)) = (engine.stats(), engine.accumulated()) else {
+        return Err(EvalError::Engine("it returned no metrics".into()));
+    };
+    let metrics = CocoMetrics::from_stats(stats)
+        .ok_or_else(|| EvalError::Engine(format!("it returned {} metrics, not 12", stats.len())))?;
+    Ok((metrics, accumulated.clone()))
 }
 
 fn class_table(

@@ -5,11 +5,13 @@
 //! - [`results`]: COCO results files.
 //! - [`coco`]: the twelve COCO metrics, the class table and the precision-recall curves.
 //! - [`table`]: the metrics as tables and JSON.
+//! - [`bootstrap`]: intervals of metrics, and of the differences between two detectors.
 //! - [`classification`]: accuracy, confusion matrix and calibration of a classifier.
 //! - [`confusion`]: the confusion matrix of a detector, and the outcome of every box.
 //! - [`matching`]: matching of detections and objects of one image, with error types.
 //! - [`mod@diagnose`]: causes of an AP near zero, with the numbers that support them.
 
+pub mod bootstrap;
 pub mod classification;
 pub mod coco;
 pub mod confusion;
@@ -21,6 +23,7 @@ pub mod matching;
 pub mod results;
 pub mod table;
 
+pub use bootstrap::{Bootstrap, BootstrapConfig};
 pub use coco::{ClassMetrics, CocoEvaluation, CocoMetrics, PrecisionRecall, evaluate};
 pub use diagnose::{Cause, Diagnostic, diagnose};
 pub use error::EvalError;
