@@ -120,13 +120,9 @@ class Backbone(nn.Module):
 
 def check(description):
     """Raises an error for what torchvision's parts do not compute."""
-    backbone = description["model"].get("backbone", {})
-    se, heads = backbone.get("se") or {}, description["model"].get("roi_heads", {})
-    has_v2_layers = (
-        description["model"].get("fpn", {}).get("norm")
-        or description["model"].get("rpn", {}).get("convolutions", 1) != 1
-        or heads.get("box_head")
-    )
+    model = description["model"]
+    backbone, heads, rpn = (model.get(key) or {} for key in ("backbone", "roi_heads", "rpn"))
+    se, pooler, anchors = backbone.get("se") or {}, heads.get("pooler", {}), model.get("anchors", {})
     published = {"squeeze": "avg", "gate": "sigmoid", "position": "standard", "after_relu": False, "bias": True}
     problems = {
         "not a detector": description["task"] != "detection",
@@ -136,7 +132,18 @@ def check(description):
         "other shortcuts than 1x1 convolutions": backbone.get("shortcut", "conv1x1") != "conv1x1",
         "an anti-aliased network": backbone.get("anti_alias") is not None,
         "a variant of the SE unit": any(se.get(key, value) != value for key, value in published.items()),
-        "not the preset torchvision": heads.get("pooler", {}).get("aligned", False) or has_v2_layers,
+        "the layers of fasterrcnn_resnet50_fpn_v2": model.get("fpn", {}).get("norm")
+        or rpn.get("convolutions", 1) != 1
+        or heads.get("box_head"),
+        "not the anchors of torchvision": not anchors.get("rounded", True)
+        or anchors.get("strides")
+        or anchors.get("quantized")
+        or anchors.get("offset"),
+        "not the pooling of torchvision": pooler.get("aligned", False)
+        or "on_level" not in pooler.get("level_epsilon", {"on_level": 1e-6}),
+        "another smallest side of boxes": abs(rpn.get("min_side", 1e-3) - 1e-3) > 1e-6
+        or abs(heads.get("min_side", 1e-2) - 1e-2) > 1e-6,
+        "another resize method": description["preprocess"]["resize_method"] != "torchvision",
     }
     for problem, applies in problems.items():
         if applies:

@@ -122,8 +122,8 @@ fn losses_equal_torchvision_s_with_and_without_se_and_with_an_image_without_boxe
     }
 }
 
-/// Anchors over the edge of the image are ignored, the boxes' loss is quadratic up to 1, and pooling is not
-/// aligned.
+/// Anchors are quantized, those over the edge of the image are ignored, the boxes' loss is quadratic up to 1,
+/// and pooling is not aligned.
 #[test]
 fn the_recipe_of_the_paper_has_the_losses_of_detectron() {
     let fixture = Fixture::open("faster_rcnn.safetensors");
@@ -131,6 +131,12 @@ fn the_recipe_of_the_paper_has_the_losses_of_detectron() {
     let recipe = DetectionConfig::load("coco-paper-2x", &[]).unwrap();
     let small = config("plain");
     let mut config = recipe.detector(3, true).unwrap();
+    let corners = |b: BoxXyxy| [b.x1, b.y1, b.x2, b.y2];
+    let cells: Vec<f32> = (0..5)
+        .flat_map(|level| config.anchors.cell_anchors(level))
+        .flat_map(corners)
+        .collect();
+    assert_eq!(cells, expected.floats("anchors.cells"));
     config.backbone = small.backbone;
     config.fpn = small.fpn;
     config.anchors.sizes = small.anchors.sizes;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::common::foreign::{Tensors, tensors_of, to_safetensors};
 use crate::common::{
     Fixture, assert_close_to_largest, fixture_path, real_data, torchvision, values,
 };
@@ -200,31 +201,11 @@ fn name_prefixes_are_reported_and_ema_weights_preferred() {
     assert_eq!(prefix("timm_seresnet_d.pth"), "state_dict_ema.");
 }
 
-/// Tensors of a file: shapes and values by name.
-type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-
 /// Writes the tensors of a fixture as safetensors after a change.
 fn rewrite(fixture: &str, to: &Path, change: impl FnOnce(&mut Tensors)) {
-    let file = ForeignFile::open(&path(fixture)).unwrap();
-    let mut tensors: Tensors = file
-        .tensors()
-        .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
-        .map(|(name, info)| {
-            let values = file.values(name).unwrap();
-            (name.to_string(), (info.shape.clone(), values))
-        })
-        .collect();
+    let mut tensors = tensors_of(&path(fixture));
     change(&mut tensors);
-    let bytes: BTreeMap<&String, Vec<u8>> = tensors
-        .iter()
-        .map(|(name, (_, values))| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-        .collect();
-    let views = tensors.iter().map(|(name, (shape, _))| {
-        let dtype = safetensors::Dtype::F32;
-        let view = safetensors::tensor::TensorView::new(dtype, shape.clone(), &bytes[name]);
-        (name, view.unwrap())
-    });
-    safetensors::serialize_to_file(views, None, to).unwrap();
+    std::fs::write(to, to_safetensors(&tensors)).unwrap();
 }
 
 #[test]

@@ -1,15 +1,14 @@
 //! Published weights by name: the table, downloads from a local server, and names in place of files.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::common::command::text;
 use crate::common::fixture_path;
+use crate::common::foreign::{tensors_of, to_safetensors};
 use crate::common::http_server::{Reply, Request, Server};
 use sedet::datasets::download::sha256_hex;
 use sedet::loading::transforms::ResizeMethod;
-use sedet::weights::foreign::ForeignFile;
 use sedet::weights::load::load_weights;
 use sedet::weights::named::NamedWeights;
 
@@ -576,21 +575,11 @@ fn a_command_without_weights_or_with_an_unknown_name_says_what_to_type() {
     assert!(console.contains("unknown weights file format"), "{console}");
 }
 
-/// Tensors of a file: shapes and values by name.
-type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-
 /// Returns torchvision's small detector of the fixtures with COCO's 91 outputs, of which it always chooses
 /// this one.
 fn coco_detector(class: usize) -> Vec<u8> {
     const OUTPUTS: usize = 91;
-    let file = ForeignFile::open(&fixture_path("layouts/torchvision_old_detector.pth")).unwrap();
-    let mut tensors: Tensors = file
-        .tensors()
-        .map(|(name, info)| {
-            let values = file.values(name).unwrap();
-            (name.to_string(), (info.shape.clone(), values))
-        })
-        .collect();
+    let mut tensors = tensors_of(&fixture_path("layouts/torchvision_old_detector.pth"));
     let hidden = tensors["roi_heads.box_predictor.cls_score.weight"].0[1];
     for (layer, rows) in [("cls_score", OUTPUTS), ("bbox_pred", 4 * OUTPUTS)] {
         let name = |tensor| format!("roi_heads.box_predictor.{layer}.{tensor}");
@@ -604,16 +593,7 @@ fn coco_detector(class: usize) -> Vec<u8> {
         );
         tensors.insert(name("bias"), (vec![rows], bias));
     }
-    let bytes: BTreeMap<&String, Vec<u8>> = tensors
-        .iter()
-        .map(|(name, (_, values))| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-        .collect();
-    let views = tensors.iter().map(|(name, (shape, _))| {
-        let dtype = safetensors::Dtype::F32;
-        let view = safetensors::tensor::TensorView::new(dtype, shape.clone(), &bytes[name]);
-        (name, view.unwrap())
-    });
-    safetensors::serialize(views, None).unwrap()
+    to_safetensors(&tensors)
 }
 
 #[test]

@@ -5,6 +5,9 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use sedet::config::training::{Decay, OptimizerConfig, ScheduleConfig};
+use sedet::config::{DetectionConfig, Recipe as _};
+use sedet::nn::conv::{Conv2d, Conv2dConfig};
+use sedet::nn::norm::{Norm, NormConfig, NormKind};
 use sedet::train::optimizer::{Optimizer, average_and_clip};
 
 const TOLERANCE: f32 = 2e-6;
@@ -58,26 +61,90 @@ fn cases() -> Vec<(&'static str, OptimizerConfig)> {
     ]
 }
 
+/// Compares the parameters after each step with those of a case of the fixture.
+fn assert_steps(fixture: &Fixture, name: &str, mut optimizer: Optimizer) {
+    let rates = fixture.floats("rates");
+    let weights = fixture.floats(&format!("{name}.weight"));
+    let biases = fixture.floats(&format!("{name}.bias"));
+    let mut model = layer(fixture);
+    for step in 0..STEPS {
+        let gradients = gradients(fixture, &model, step);
+        model = optimizer.step(model, gradients, f64::from(rates[step]));
+        let label = format!("{name}, step {step}");
+        let expected = &weights[step * 15..(step + 1) * 15];
+        assert_close(&label, &values(model.weight.val()), expected, TOLERANCE);
+        let expected = &biases[step * 3..(step + 1) * 3];
+        assert_close(&label, &values(model.bias.val()), expected, TOLERANCE);
+    }
+    assert!(model.weight.val().is_require_grad(), "{name}");
+}
+
 #[test]
 fn every_step_equals_torch() {
     let fixture = Fixture::open("optimizer.safetensors");
-    let rates = fixture.floats("rates");
     for (name, config) in cases() {
-        let weights = fixture.floats(&format!("{name}.weight"));
-        let biases = fixture.floats(&format!("{name}.bias"));
-        let mut model = layer(&fixture);
-        let mut optimizer = Optimizer::new(config, true);
-        for step in 0..STEPS {
-            let gradients = gradients(&fixture, &model, step);
-            model = optimizer.step(model, gradients, f64::from(rates[step]));
-            let label = format!("{name}, step {step}");
-            let expected = &weights[step * 15..(step + 1) * 15];
-            assert_close(&label, &values(model.weight.val()), expected, TOLERANCE);
-            let expected = &biases[step * 3..(step + 1) * 3];
-            assert_close(&label, &values(model.bias.val()), expected, TOLERANCE);
-        }
-        assert!(model.weight.val().is_require_grad(), "{name}");
+        assert_steps(&fixture, name, Optimizer::new(config, true));
     }
+}
+
+fn optimizer_of(recipe: &str, settings: &[&str]) -> Optimizer {
+    let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+    Optimizer::of(&DetectionConfig::load(recipe, &settings).unwrap().train)
+}
+
+#[test]
+fn rate_and_decay_of_biases_are_those_of_parameter_groups_in_torch() {
+    let fixture = Fixture::open("optimizer.safetensors");
+    for (name, recipe) in [
+        ("sgd_detectron", "coco-paper-2x"),
+        ("sgd_decayed_biases", "coco-detectron2-1x"),
+        ("sgd_strong_decay", "coco-torchvision"),
+    ] {
+        let optimizer = optimizer_of(recipe, &["train.optimizer.weight_decay=0.1"]);
+        assert_steps(&fixture, name, optimizer);
+    }
+}
+
+#[derive(Module, Debug)]
+struct Normed {
+    conv: Conv2d,
+    norm: Norm,
+}
+
+#[test]
+fn the_shift_of_a_norm_is_not_a_bias() {
+    let device = Device::flex().autodiff();
+    let conv = Conv2dConfig {
+        bias: true,
+        ..Conv2dConfig::new(1, 1, 1)
+    };
+    let mut model = Normed {
+        conv: conv.init(&device),
+        norm: NormConfig::new(NormKind::Batch).init(1, &device),
+    };
+    let one = || Tensor::<1>::full([1], 1.0, &device);
+    let bias = Param::from_tensor(one());
+    let mut gradients = GradientsParams::new();
+    for id in [bias.id, model.norm.weight.id, model.norm.bias.id] {
+        gradients.register::<1>(id, one().inner());
+    }
+    model.conv.bias = Some(bias);
+    let settings = [
+        "train.optimizer.momentum=0",
+        "train.optimizer.weight_decay=0.5",
+        "train.decay_biases=true",
+        "train.bias_learning_rate_factor=3",
+    ];
+    let mut optimizer = optimizer_of("coco-detectron2-1x", &settings);
+    let model = optimizer.step(model, gradients, 0.1);
+    let of = |tensor: Tensor<1>| values(tensor)[0];
+    let moved = [
+        of(model.conv.bias.unwrap().val()),
+        of(model.norm.weight.val()),
+        of(model.norm.bias.val()),
+    ];
+    // The bias begins at 1: 1 - 3 * 0.1 * (1 + 0.5 * 1).
+    assert_close("parameters", &moved, &[0.55, 0.9, -0.1], TOLERANCE);
 }
 
 #[test]

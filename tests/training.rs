@@ -279,6 +279,8 @@ fn sgd() -> EngineConfig {
             nesterov: true,
         },
         decay_norms: true,
+        decay_biases: None,
+        bias_learning_rate_factor: 1.0,
         schedule: ScheduleConfig {
             warmup_iterations: 3,
             warmup_epochs: None,

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its own part
 
 pub mod command;
+pub mod foreign;
 pub mod http_server;
 pub mod images;
 pub mod runs;

@@ -7,10 +7,14 @@ Weights and inputs are those of faster_rcnn.safetensors. torchvision's model is 
 (configs/12_2017_baselines/e2e_faster_rcnn_R-50-FPN_2x.yaml, detectron/roi_data/rpn.py, detectron/modeling/FPN.py) differs,
 "by formula": anchors that exceed their image are neither positive nor negative, and the best anchor of an object is one of the
 others; both losses of the RPN are divided by the sample size times the number of images; the box loss of the second stage is
-quadratic up to 1. Anchors are detectron2's: not rounded, strides 4 to 64.
+quadratic up to 1. Anchors are those of detectron/modeling/generate_anchors.py: the sides of an anchor as large as the stride
+are whole pixels and are multiplied by size / stride; centers are in the middle of the cells of a grid with strides 4 to 64.
+Detectron's corners are the first and the last pixel of a box, here the last corner is one pixel further.
+
+`anchors.cells` [5, 3, 4] are the anchors of the first cell for sizes 32 to 512.
 """
 
-import math
+import numpy
 
 import safetensors.torch
 import torch
@@ -18,25 +22,34 @@ import torch.nn.functional as F
 from torchvision.models.detection import roi_heads
 
 import common
-from faster_rcnn import build, train_step
+from faster_rcnn import build
+from tiny_faster_rcnn import train_step
 
 STRIDES = (4, 8, 16, 32, 64)
 SIZES = (8, 16, 32, 64, 128)
+
+
+def cell_anchors(size, stride):
+    """The anchors of the first cell, [3, 4]."""
+    cell = []
+    for ratio in (0.5, 1.0, 2.0):
+        width = numpy.round(numpy.sqrt(stride * stride / ratio))
+        height = numpy.round(width * ratio)
+        width, height = width * size / stride, height * size / stride
+        first_and_last = (stride - 1) / 2 + numpy.array([-width + 1, -height + 1, width - 1, height - 1]) / 2
+        cell.append(first_and_last + [0, 0, 1, 1])
+    return torch.tensor(numpy.array(cell), dtype=torch.float32)
 
 
 def anchors(images, features):
     """All anchors of an image, and the size of each image for the assignment."""
     out = []
     for size, stride, feature in zip(SIZES, STRIDES, features):
-        cell = []
-        for ratio in (0.5, 1.0, 2.0):
-            w = math.sqrt(size * size / ratio)
-            h = w * ratio
-            cell.append([-w / 2, -h / 2, w / 2, h / 2])
+        cell = cell_anchors(size, stride)
         rows, columns = feature.shape[-2:]
         y, x = torch.meshgrid(torch.arange(rows) * stride, torch.arange(columns) * stride, indexing="ij")
         shifts = torch.stack([x, y, x, y], -1).reshape(-1, 1, 4)
-        out.append((shifts + torch.tensor(cell)).reshape(-1, 4))
+        out.append((shifts + cell).reshape(-1, 4))
     anchors.sizes = images.image_sizes
     return [torch.cat(out)] * len(images.image_sizes)
 
@@ -91,7 +104,7 @@ def main():
     change(model.rpn)
     roi_heads.fastrcnn_loss = box_head_losses
     images = [fixture[f"input.image_{i}"] for i in range(2)]
-    out = {}
+    out = {"anchors.cells": torch.stack([cell_anchors(4 * size, stride) for size, stride in zip(SIZES, STRIDES)])}
     for batch in ("both", "one_empty"):
         targets = [{key: fixture[f"input.{batch}.{key}_{i}"] for key in ("boxes", "labels")} for i in range(2)]
         losses, _ = train_step(model, images, targets)

@@ -19,19 +19,23 @@ import torch
 from timm.models import resnet as timm_resnet
 from torch import nn
 from torchvision.models import resnet as torchvision_resnet
-from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 import common
+from tiny_faster_rcnn import (
+    CLASSES,
+    FPN_CHANNELS,
+    LEVELS,
+    WIDTH,
+    as_double,
+    check_no_ties,
+    detect,
+    detector,
+    head_outputs,
+    train_step,
+)
 from tiny_resnet import TinyResNet, TinySeResNet, randomise
-
-WIDTH = 4
-FPN_CHANNELS = 16
-CLASSES = 4  # background and three
-LEVELS = ("0", "1", "2", "3")
 
 
 def build(se=False, canonical_scale=224):
@@ -39,26 +43,11 @@ def build(se=False, canonical_scale=224):
         body = TinySeResNet(timm_resnet.BasicBlock, WIDTH, reduction=4, norm_layer=FrozenBatchNorm2d)
     else:
         body = TinyResNet(torchvision_resnet.BasicBlock, WIDTH, norm_layer=FrozenBatchNorm2d)
-    backbone = BackboneWithFPN(
+    return detector(
         body,
-        return_layers={f"layer{i + 1}": level for i, level in enumerate(LEVELS)},
-        in_channels_list=[WIDTH * 2**i for i in range(4)],
-        out_channels=FPN_CHANNELS,
-    )
-    return FasterRCNN(
-        backbone,
-        min_size=64,
-        max_size=100,
-        rpn_anchor_generator=AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((0.5, 1.0, 2.0),) * 5),
-        rpn_pre_nms_top_n_train=80,
-        rpn_post_nms_top_n_train=60,
-        rpn_pre_nms_top_n_test=40,
-        rpn_post_nms_top_n_test=24,
-        rpn_batch_size_per_image=64,
         box_roi_pool=MultiScaleRoIAlign(LEVELS, output_size=7, sampling_ratio=2, canonical_scale=canonical_scale),
         box_head=TwoMLPHead(FPN_CHANNELS * 7 * 7, 32),
         box_predictor=FastRCNNPredictor(32, CLASSES),
-        box_batch_size_per_image=32,
     )
 
 
@@ -102,27 +91,6 @@ def inputs():
     return images, {"one_empty": [landscape, nothing], "both": [landscape, portrait]}
 
 
-def train_step(model, images, targets):
-    model.train()
-    model.zero_grad()
-    with common.sampling_without_randomness():
-        losses = model(images, [dict(t) for t in targets])
-    sum(losses.values()).backward()
-    return losses, {name: p.grad.clone() for name, p in model.named_parameters()}
-
-
-def detect(model, images):
-    model.eval()
-    with torch.no_grad(), common.recorded_outputs(
-        {"transform": model.transform, "fpn": model.backbone, "head": model.rpn.head, "rpn": model.rpn}
-    ) as seen:
-        return model(images), seen
-
-
-def as_double(images, targets):
-    return [i.double() for i in images], [{"boxes": t["boxes"].double(), "labels": t["labels"]} for t in targets]
-
-
 def check_against_float64(model, images, batches):
     """The float32 reference itself is good to 1e-4 (of the largest gradient of each parameter, of 100 pixels)."""
     worst = difference(model, copy.deepcopy(model).double(), images, batches)
@@ -159,19 +127,6 @@ def difference(model, double, images, batches):
         worst = max(worst, (one["boxes"] - other["boxes"]).abs().max().item() / 100)
         worst = max(worst, (one["scores"] - other["scores"]).abs().max().item())
     return worst
-
-
-def check_no_ties(model, seen, detections):
-    """Per level the logits around the top-k limits, and the scores of the detections, are apart."""
-    logits, _ = seen["head"]
-    limits = {model.rpn._pre_nms_top_n["training"], model.rpn._pre_nms_top_n["testing"]}
-    for level in logits:
-        for image in level.flatten(1):
-            ordered = image.sort(descending=True).values[: max(limits) + 1]
-            assert ordered.diff().abs().min() > 1e-4, "objectness logits tie"
-    for image in detections:
-        assert image["scores"].diff().abs().min() > 5e-5, "detection scores tie"
-        assert 10 <= len(image["scores"]) <= 80, len(image["scores"])
 
 
 def store_case(out, name, model, images, batches, gradients_of):
@@ -216,14 +171,7 @@ def store_intermediates(out, name, seen):
         padding = batch.tensors[image].clone()
         padding[:, :height, :width] = 0
         assert padding.abs().max() == 0
-    for level, feature in seen["fpn"].items():
-        # Four channels of the largest level, to keep the file small; the objectness of that level sees them all.
-        out[f"{name}.fpn_{level}"] = feature[:, :4] if level == "0" else feature
-    logits, deltas = seen["head"]
-    for level, (logit, delta) in enumerate(zip(logits, deltas)):
-        out[f"{name}.objectness_{level}"] = logit
-        if level > 0:  # the largest level would double the size of the file
-            out[f"{name}.rpn_deltas_{level}"] = delta
+    out |= {f"{name}.{key}": value for key, value in head_outputs(seen).items()}
     proposals, _ = seen["rpn"]
     for image, boxes in enumerate(proposals):
         out[f"{name}.proposals_{image}"] = boxes

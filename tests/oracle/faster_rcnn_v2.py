@@ -4,7 +4,7 @@ Run from the repository's root, after faster_rcnn.py:  python tests/oracle/faste
 Needs torch, torchvision and timm as in requirements.txt. Writes tests/fixtures/faster_rcnn_v2.safetensors and
 tests/fixtures/box_losses.safetensors.
 
-The detector is torchvision's FasterRCNN over the narrow ResNet of faster_rcnn.py with live batch norm, an FPN with
+The detector is torchvision's FasterRCNN over the narrow ResNet of tiny_faster_rcnn.py with live batch norm, an FPN with
 batch norm, an RPN head of two convolutions and a FastRCNNConvFCHead with batch norm; its inputs are those of
 faster_rcnn.safetensors. One training step (SGD) is taken: losses, gradients, statistics of the norms after the
 forward pass, and losses after the step. Only the detections use the running statistics.
@@ -19,45 +19,36 @@ import safetensors.torch
 import torch
 from torch import nn
 from torchvision.models import resnet as torchvision_resnet
-from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BoxCoder
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss
 
 import common
-from faster_rcnn import CLASSES, FPN_CHANNELS, LEVELS, WIDTH, as_double, check_no_ties, detect, train_step
+from tiny_faster_rcnn import (
+    CLASSES,
+    FPN_CHANNELS,
+    WIDTH,
+    as_double,
+    check_no_ties,
+    detect,
+    detector,
+    head_outputs,
+    train_step,
+)
 from tiny_resnet import TinyResNet, randomise
 
 RATE, MOMENTUM, DECAY = 0.02, 0.9, 1e-4
-LEVEL_NAMES = LEVELS + ("pool",)
 
 
 def build():
     body = TinyResNet(torchvision_resnet.BasicBlock, WIDTH, norm_layer=nn.BatchNorm2d)
-    backbone = BackboneWithFPN(
+    return detector(
         body,
-        return_layers={f"layer{i + 1}": level for i, level in enumerate(LEVELS)},
-        in_channels_list=[WIDTH * 2**i for i in range(4)],
-        out_channels=FPN_CHANNELS,
         norm_layer=nn.BatchNorm2d,
-    )
-    return FasterRCNN(
-        backbone,
-        min_size=64,
-        max_size=100,
-        rpn_anchor_generator=AnchorGenerator(((8,), (16,), (32,), (64,), (128,)), ((0.5, 1.0, 2.0),) * 5),
         rpn_head=RPNHead(FPN_CHANNELS, 3, conv_depth=2),
-        rpn_pre_nms_top_n_train=80,
-        rpn_post_nms_top_n_train=60,
-        rpn_pre_nms_top_n_test=40,
-        rpn_post_nms_top_n_test=24,
-        rpn_batch_size_per_image=64,
         box_head=FastRCNNConvFCHead((FPN_CHANNELS, 7, 7), [16, 12, 12, 8], [32], norm_layer=nn.BatchNorm2d),
         box_predictor=FastRCNNPredictor(32, CLASSES),
-        box_batch_size_per_image=32,
     )
 
 
@@ -106,14 +97,14 @@ def agree(a, b, images, batches, limit):
     """Whether two networks that should differ by rounding take the same decisions."""
     doubled = (lambda model, i, t: (i, t) if next(model.parameters()).dtype == torch.float32 else as_double(i, t))
     for targets in batches.values():
-        ours, theirs = (step(model, *doubled(model, images, targets)) for model in (a, b))
-        for first, second in zip(ours, theirs):
+        these, those = (step(model, *doubled(model, images, targets)) for model in (a, b))
+        for first, second in zip(these, those):
             for key in first:
                 scale = max(second[key].abs().max().item(), 1e-9)
                 if (first[key] - second[key]).abs().max().item() > limit * scale:
                     return False
-    ours, theirs = (detect(copy.deepcopy(model), doubled(model, images, [])[0])[0] for model in (a, b))
-    for one, other in zip(ours, theirs):
+    these, those = (detect(copy.deepcopy(model), doubled(model, images, [])[0])[0] for model in (a, b))
+    for one, other in zip(these, those):
         if not torch.equal(one["labels"], other["labels"]):
             return False
         if (one["boxes"] - other["boxes"]).abs().max() > 1e-3 or (one["scores"] - other["scores"]).abs().max() > 1e-5:
@@ -164,14 +155,7 @@ def detector_case():
             out |= {f"{batch}.after.{key}": value for key, value in after.items()}
         print(batch, {key: round(value.item(), 4) for key, value in losses.items()})
     detections, seen = detect(copy.deepcopy(model), images)
-    for level, feature in seen["fpn"].items():
-        # Four channels of the largest level, to keep the file small.
-        out[f"fpn_{level}"] = feature[:, :4] if level == "0" else feature
-    logits, deltas = seen["head"]
-    for level, (logit, delta) in enumerate(zip(logits, deltas)):
-        out[f"objectness_{level}"] = logit
-        if level > 0:  # the largest level would double the size of the file
-            out[f"rpn_deltas_{level}"] = delta
+    out |= head_outputs(seen)
     for image, found in enumerate(detections):
         out |= {f"detections_{image}.{key}": found[key] for key in ("boxes", "labels", "scores")}
     print("seed", number, [len(found["scores"]) for found in detections], "detections")

@@ -20,6 +20,8 @@ CASES = {
     "adamw": lambda p: AdamW(p, lr=1.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),
     "adamw_other": lambda p: AdamW(p, lr=1.0, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.3),
 }
+# Biases have their own learning rate and weight decay: factor and decay, as in Detectron and detectron2.
+BIASES = {"sgd_detectron": (2.0, 0.0), "sgd_decayed_biases": (1.0, 0.1)}
 CLIP = 1.5
 
 
@@ -40,6 +42,22 @@ def optimizers(out):
             optimiser.param_groups[0]["lr"] = rate
             optimiser.step()
             for values, parameter in zip(history, parameters):
+                values.append(parameter.detach().clone())
+        out[f"{name}.weight"], out[f"{name}.bias"] = map(torch.stack, history)
+
+
+def biases(out):
+    for name, (factor, decay) in BIASES.items():
+        weight, bias = (out[key].clone().requires_grad_() for key in ("weight", "bias"))
+        optimizer = SGD([{"params": [weight]}, {"params": [bias], "weight_decay": decay}], 1.0, 0.9, weight_decay=0.1)
+        history = [[], []]
+        for step, rate in enumerate(RATES):
+            weight.grad = out["weight_grads"][step].clone()
+            bias.grad = None if step == 2 else out["bias_grads"][step].clone()
+            for group, scale in zip(optimizer.param_groups, (1.0, factor)):
+                group["lr"] = rate * scale
+            optimizer.step()
+            for values, parameter in zip(history, (weight, bias)):
                 values.append(parameter.detach().clone())
         out[f"{name}.weight"], out[f"{name}.bias"] = map(torch.stack, history)
 
@@ -87,6 +105,7 @@ def cosine_schedule(optimiser):
 seed(20)
 out = {}
 optimizers(out)
+biases(out)
 clipping(out)
 out["rates.multi_step"] = rates(detection_schedule, 49)
 out["rates.cosine"] = rates(cosine_schedule, 41)

@@ -6,7 +6,9 @@ definition (target size, then Pillow's BILINEAR on 8-bit pixels, BGR, mean on a 
     python tests/oracle/resize.py    # needs torch, torchvision, pillow, numpy, safetensors
 
 Writes tests/fixtures/resize.safetensors: `image` [height, width, 3] u8 and, for each pair of
-sizes, `torchvision/MIN-MAX` and `detectron2/MIN-MAX`, [3, height, width] f32.
+sizes, `torchvision/MIN-MAX` and `detectron2/MIN-MAX`, [3, height, width] f32; and `row`, `column`
+(images of one row and one column with `row/torchvision`, `column/torchvision` for sizes 800-1066),
+which show how the source positions of a large image are rounded.
 """
 
 from pathlib import Path
@@ -22,7 +24,7 @@ HEIGHT, WIDTH = 23, 37
 SIZES = [(40, 80), (40, 50), (17, 40), (7, 40), (23, 37)]
 
 
-def picture() -> np.ndarray:
+def test_image() -> np.ndarray:
     rng = np.random.default_rng(7)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     smooth = np.stack([x * 6, y * 10, (x + y) * 4], axis=-1)
@@ -51,13 +53,19 @@ def detectron2_input(image: np.ndarray, min_size: int, max_size: int) -> torch.T
 
 
 def main() -> None:
-    image = picture()
+    image = test_image()
     tensors = {"image": torch.from_numpy(image)}
     for min_size, max_size in SIZES:
         tensors[f"torchvision/{min_size}-{max_size}"] = torchvision_input(image, min_size, max_size)
         tensors[f"detectron2/{min_size}-{max_size}"] = detectron2_input(image, min_size, max_size)
+    rng = np.random.default_rng(8)
+    for name, shape in [("row", (1, 640, 3)), ("column", (480, 1, 3))]:
+        line = rng.integers(0, 256, shape).astype(np.uint8)
+        tensors[name] = torch.from_numpy(line)
+        tensors[f"{name}/torchvision"] = torchvision_input(line, 800, 1066)
     path = Path(__file__).parents[1] / "fixtures" / "resize.safetensors"
     save_file(tensors, path)
+    path.chmod(0o644)
     print(path.stat().st_size, {name: list(t.shape) for name, t in tensors.items()})
 
 

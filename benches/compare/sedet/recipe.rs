@@ -48,7 +48,7 @@ pub fn steps(arguments: &Arguments) -> anyhow::Result<Value> {
     let device = Device::flex().autodiff();
     let mut model = detector_for_training(arguments.weights()?, |_| detector.clone())?;
     let config = &recipe.train;
-    let mut optimizer = Optimizer::new(config.optimizer, config.decay_norms);
+    let mut optimizer = Optimizer::of(config);
     let mut average = Ema::new(config.ema_decay.context("the recipe has no average")?);
     let mut epoch = 0;
     let mut batches = loader.epoch(epoch, 0)?;

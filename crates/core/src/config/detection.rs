@@ -569,6 +569,8 @@ mod tests {
             "train.epochs=0",
             "augment.vertical_flip=1.5",
             "train.learning_rate=-1",
+            "train.bias_learning_rate_factor=-1",
+            "train.bias_learning_rate_factor=nan",
         ] {
             assert!(set(wrong).is_err(), "{wrong}");
         }

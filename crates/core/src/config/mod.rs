@@ -352,10 +352,16 @@ fn check_training(train: &EngineConfig) -> Result<(), String> {
         ("train.log_every", train.log_every),
     ])?;
     let rate = train.learning_rate;
-    if rate.is_finite() && rate > 0.0 {
+    if !(rate.is_finite() && rate > 0.0) {
+        return Err(format!("train.learning_rate is {rate}; it must be above 0"));
+    }
+    let factor = train.bias_learning_rate_factor;
+    if factor.is_finite() && factor >= 0.0 {
         Ok(())
     } else {
-        Err(format!("train.learning_rate is {rate}; it must be above 0"))
+        Err(format!(
+            "train.bias_learning_rate_factor is {factor}; it must be at least 0"
+        ))
     }
 }
 

@@ -24,6 +24,15 @@ pub struct EngineConfig {
     pub optimizer: OptimizerConfig,
     /// Whether weight decay also applies to norm scales and biases.
     pub decay_norms: bool,
+    /// Whether weight decay applies to the biases of convolutions and linear layers, if other than
+    /// `decay_norms`. detectron2 decays them and no norms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay_biases: Option<bool>,
+    /// Factor of the learning rate for the biases of convolutions and linear layers; 2 in Detectron
+    /// (detectron2's `BIAS_LR_FACTOR`).
+    #[serde(default = "common_rate", skip_serializing_if = "is_common_rate")]
+    #[schemars(extend("default" = 1.0))]
+    pub bias_learning_rate_factor: f64,
     /// The learning rate over time.
     pub schedule: ScheduleConfig,
     /// Maximum norm of the gradient.
@@ -55,6 +64,14 @@ fn checked() -> bool {
 
 fn is_checked(check_memory: &bool) -> bool {
     *check_memory
+}
+
+fn common_rate() -> f64 {
+    1.0
+}
+
+fn is_common_rate(factor: &f64) -> bool {
+    *factor == 1.0
 }
 
 /// The configuration of an optimizer.

@@ -21,6 +21,24 @@ pub struct AnchorConfig {
     /// detectron2.
     #[serde(default)]
     pub strides: Option<Vec<usize>>,
+    /// Detectron's anchors: whole pixels for an anchor as large as the stride, multiplied by the
+    /// quotient of size and stride. With size 32, stride 4 and ratio 0.5 the anchor is 48 x 24 instead of
+    /// 45.3 x 22.6. Requires `strides`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub quantized: bool,
+    /// Distance from the corner of a grid cell to the center of its anchors, in strides: 0 is
+    /// torchvision's and detectron2's, 0.5 Detectron's (detectron2's `ANCHOR_GENERATOR.OFFSET`). Requires
+    /// `strides`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offset: f32,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+fn is_zero(value: &f32) -> bool {
+    *value == 0.0
 }
 
 impl Default for AnchorConfig {
@@ -31,6 +49,8 @@ impl Default for AnchorConfig {
             aspect_ratios: vec![0.5, 1.0, 2.0],
             rounded: true,
             strides: None,
+            quantized: false,
+            offset: 0.0,
         }
     }
 }
@@ -41,15 +61,27 @@ impl AnchorConfig {
         self.aspect_ratios.len()
     }
 
-    /// Returns the anchors of one level centered at the origin, in the order of the ratios.
+    /// Returns the anchors of the first grid cell of a level, in the order of the ratios.
     pub fn cell_anchors(&self, level: usize) -> Vec<BoxXyxy> {
+        let stride = self.stride(level);
+        let center = stride.map_or(0.0, |stride| self.offset * stride);
         self.aspect_ratios
             .iter()
             .map(|ratio| {
-                let height_ratio = ratio.sqrt();
-                let width = (1.0 / height_ratio) * self.sizes[level];
-                let height = height_ratio * self.sizes[level];
+                let [width, height] = match stride {
+                    Some(stride) if self.quantized => {
+                        // Half to even, as numpy.round does.
+                        let width = (stride / ratio.sqrt()).round_ties_even();
+                        let height = (width * ratio).round_ties_even();
+                        [width, height].map(|side| side * (self.sizes[level] / stride))
+                    }
+                    _ => {
+                        let height_ratio = ratio.sqrt();
+                        [1.0 / height_ratio, height_ratio].map(|side| side * self.sizes[level])
+                    }
+                };
                 let corners = [-width / 2.0, -height / 2.0, width / 2.0, height / 2.0];
+                let corners = corners.map(|corner| corner + center);
                 // Half to even, as torch.round does.
                 let [x1, y1, x2, y2] = if self.rounded {
                     corners.map(f32::round_ties_even)
@@ -61,6 +93,12 @@ impl AnchorConfig {
             .collect()
     }
 
+    /// Returns the fixed distance between the anchors of a level, in input pixels.
+    fn stride(&self, level: usize) -> Option<f32> {
+        let stride = self.strides.as_ref()?.get(level)?;
+        Some(*stride as f32)
+    }
+
     /// Returns all anchors of a padded input by level; within a level row by row, then by ratio.
     ///
     /// `grid_sizes` are the sizes of the feature maps.
@@ -70,11 +108,9 @@ impl AnchorConfig {
             .enumerate()
             .map(|(level, grid)| {
                 let cell = self.cell_anchors(level);
-                let fixed = self.strides.as_ref().and_then(|strides| strides.get(level));
-                let stride = |padded: usize, grid: usize| match fixed {
-                    Some(stride) => *stride as f32,
-                    None => (padded / grid) as f32,
-                };
+                let fixed = self.stride(level);
+                let stride =
+                    |padded: usize, grid: usize| fixed.unwrap_or_else(|| (padded / grid) as f32);
                 let stride_y = stride(padded.height, grid.height);
                 let stride_x = stride(padded.width, grid.width);
                 let mut anchors = Vec::with_capacity(grid.height * grid.width * cell.len());

@@ -145,10 +145,14 @@ mod tests {
             (rows, columns) in (1usize..8, 1usize..10),
             rounded in any::<bool>(),
             fixed in any::<bool>(),
+            quantized in any::<bool>(),
+            offset in 0.0f32..1.0,
         ) {
             let anchors = AnchorConfig {
                 rounded,
                 strides: fixed.then(|| vec![4, 8, 16, 32, 64]),
+                quantized,
+                offset,
                 ..AnchorConfig::default()
             };
             let padded = ImageSize::new(32 * rows, 32 * columns);

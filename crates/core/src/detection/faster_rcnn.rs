@@ -276,7 +276,9 @@ impl FasterRcnnConfig {
             sizes,
             aspect_ratios,
             strides,
-            ..
+            rounded,
+            quantized,
+            offset,
         } = &self.anchors;
         let levels =
             |count: usize| format!("has {count} values, one for each of P2..P6 is required");
@@ -298,6 +300,24 @@ impl FasterRcnnConfig {
             if strides.contains(&0) {
                 return invalid("anchors.strides", "must be at least 1".into());
             }
+        }
+        if !(0.0..1.0).contains(offset) {
+            let problem = format!("is {offset}; it must be at least 0 and below 1");
+            return invalid("anchors.offset", problem);
+        }
+        let requires = [
+            ("anchors.quantized", *quantized),
+            ("anchors.offset", *offset != 0.0),
+        ];
+        if let Some((field, _)) = requires
+            .into_iter()
+            .find(|(_, is_set)| *is_set && strides.is_none())
+        {
+            return invalid("anchors.strides", format!("must be set for {field}"));
+        }
+        if *quantized && *rounded {
+            let problem = "and anchors.quantized are two ways of rounding; one can be true";
+            return invalid("anchors.rounded", problem.into());
         }
         let (rpn, heads) = (&self.rpn, &self.roi_heads);
         let counts = [
@@ -681,6 +701,8 @@ mod tests {
         let written = serde_json::to_value(&config).unwrap();
         for (table, key) in [
             ("/fpn", "norm"),
+            ("/anchors", "quantized"),
+            ("/anchors", "offset"),
             ("/rpn", "convolutions"),
             ("/rpn", "box_loss_weight"),
             ("/rpn", "straddle_threshold"),
@@ -700,6 +722,10 @@ mod tests {
         // Not written at their defaults.
         valid.rpn.box_loss_weight = 2.0;
         valid.rpn.straddle_threshold = Some(0.0);
+        valid.anchors.strides = Some(vec![4, 8, 16, 32, 64]);
+        valid.anchors.offset = 0.5;
+        valid.anchors.rounded = false;
+        valid.anchors.quantized = true;
         assert_eq!(valid.validate(), Ok(()));
         let written = serde_json::to_value(&valid).unwrap();
         for (key, value) in [
@@ -710,6 +736,9 @@ mod tests {
             ("anchors.aspect_ratios", json!([])),
             ("anchors.strides", json!([4, 8, 16, 32])),
             ("anchors.strides", json!([4, 8, 16, 32, 0])),
+            ("anchors.strides", Value::Null),
+            ("anchors.offset", json!(1.0)),
+            ("anchors.rounded", json!(true)),
             ("rpn.nms_threshold", json!(1.5)),
             ("rpn.sampler.batch_size_per_image", json!(0)),
             ("roi_heads.sampler.positive_fraction", json!(-0.5)),

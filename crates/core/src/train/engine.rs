@@ -459,7 +459,7 @@ impl<T: TrainTask> Engine<'_, T> {
     ) -> Result<Outcome, TrainError<T::Error>> {
         let state = State {
             model,
-            optimizer: Optimizer::new(self.config.optimizer, self.config.decay_norms),
+            optimizer: Optimizer::of(&self.config),
             ema: self.config.ema_decay.map(Ema::new),
             progress: Progress::default(),
         };
@@ -490,7 +490,7 @@ impl<T: TrainTask> Engine<'_, T> {
         };
         let model = load_named_tensors(model, &checkpoint.weights).map_err(other_network)?;
         let plain = self.device.clone().inner();
-        let mut optimizer = Optimizer::new(self.config.optimizer, self.config.decay_norms);
+        let mut optimizer = Optimizer::of(&self.config);
         optimizer
             .import(&checkpoint.optimizer, &model)
             .map_err(other_network)?;

@@ -219,6 +219,16 @@ mod tests {
     }
 
     fn megabytes(name: &str, frozen: Option<usize>, side: usize, images: usize) -> f64 {
+        megabytes_of(Preset::Torchvision, name, frozen, side, images)
+    }
+
+    fn megabytes_of(
+        preset: Preset,
+        name: &str,
+        frozen: Option<usize>,
+        side: usize,
+        images: usize,
+    ) -> f64 {
         let mut net = backbone(name).unwrap();
         let common = net.common_mut();
         common.norm.kind = match frozen {
@@ -226,7 +236,7 @@ mod tests {
             None => NormKind::Batch,
         };
         *common.frozen_stages = frozen.unwrap_or(0);
-        let model = FasterRcnnConfig::new(Preset::Torchvision, net, 90).init(&Device::flex());
+        let model = FasterRcnnConfig::new(preset, net, 90).init(&Device::flex());
         let weights = 4 * model.num_params() as u64;
         let step = StepMemory::of_detector(&model, weights, false, [side; 2], images).unwrap();
         step.bytes(&config(&[])) as f64 / 1e6
@@ -249,6 +259,24 @@ mod tests {
             megabytes("resnet50", None, 512, 2),
         );
         assert!(trained > frozen + 400.0, "{frozen} {trained}");
+    }
+
+    /// Peaks of `sedet train --config coco-torchvision-v2` with `input.min_size` and `max_size` of this
+    /// side, square images and no scale jitter.
+    #[test]
+    fn the_estimate_is_near_the_measured_peak_of_torchvision_v2() {
+        for (name, side, images, measured) in [
+            ("resnet18", 320, 4, 2232.9),
+            ("resnet50", 320, 1, 1232.8),
+            ("resnet50", 512, 2, 2461.9),
+        ] {
+            let estimate = megabytes_of(Preset::TorchvisionV2, name, None, side, images);
+            let ratio = estimate / measured;
+            assert!(
+                (0.9..1.25).contains(&ratio),
+                "{name} {side}: {estimate}, {ratio}"
+            );
+        }
     }
 
     #[test]

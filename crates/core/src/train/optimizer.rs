@@ -9,21 +9,36 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::config::training::OptimizerConfig;
+use crate::config::training::{EngineConfig, OptimizerConfig};
 use crate::weights::parameters::{ModulePath, NamedTensors, ParameterError};
 
 /// An optimizer with its state.
 #[derive(Debug, Clone)]
 pub struct Optimizer {
     config: OptimizerConfig,
-    /// Whether weight decay also applies to norm layers and biases. torchvision decays everything;
-    /// detectron2 excludes the norms.
+    /// Whether weight decay also applies to norm layers. torchvision decays everything; detectron2
+    /// excludes the norms.
     decay_norms: bool,
+    /// Whether weight decay also applies to the biases of convolutions and linear layers.
+    decay_biases: bool,
+    /// Factor of the learning rate for these biases.
+    bias_rate_factor: f64,
     /// Number of updates of each parameter, for AdamW's bias correction. PyTorch also counts per
     /// parameter: the correction starts at the first gradient.
     steps: BTreeMap<String, u32>,
     /// Flattened tensors by slot and parameter path.
     state: BTreeMap<(Slot, String), Tensor<1>>,
+}
+
+/// The kind of a parameter, on which weight decay and learning rate depend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ParameterKind {
+    /// A filter or a matrix.
+    Weight,
+    /// The bias of a convolution or a linear layer.
+    Bias,
+    /// Scale or shift of a norm.
+    Norm,
 }
 
 /// The state tensors of a parameter.
@@ -51,8 +66,19 @@ impl Optimizer {
         Self {
             config,
             decay_norms,
+            decay_biases: decay_norms,
+            bias_rate_factor: 1.0,
             steps: BTreeMap::new(),
             state: BTreeMap::new(),
+        }
+    }
+
+    /// Creates the optimizer of a training with an empty state.
+    pub fn of(config: &EngineConfig) -> Self {
+        Self {
+            decay_biases: config.decay_biases.unwrap_or(config.decay_norms),
+            bias_rate_factor: config.bias_learning_rate_factor,
+            ..Self::new(config.optimizer, config.decay_norms)
         }
     }
 
@@ -68,6 +94,7 @@ impl Optimizer {
             gradients,
             learning_rate,
             path: ModulePath::default(),
+            container: String::new(),
         })
     }
 
@@ -76,10 +103,14 @@ impl Optimizer {
         path: String,
         weight: Tensor<1>,
         gradient: Tensor<1>,
-        is_vector: bool,
+        kind: ParameterKind,
         learning_rate: f64,
     ) -> Tensor<1> {
-        let decays = self.decay_norms || !is_vector;
+        let (decays, learning_rate) = match kind {
+            ParameterKind::Weight => (true, learning_rate),
+            ParameterKind::Norm => (self.decay_norms, learning_rate),
+            ParameterKind::Bias => (self.decay_biases, learning_rate * self.bias_rate_factor),
+        };
         match self.config {
             OptimizerConfig::Sgd {
                 momentum,
@@ -240,11 +271,27 @@ struct Step<'a> {
     gradients: GradientsParams,
     learning_rate: f64,
     path: ModulePath,
+    /// The type of the module that was entered last: when a parameter is visited, that of its module.
+    container: String,
+}
+
+/// burn's name of the type of norm layers.
+const NORM: &str = "Struct:Norm";
+
+impl Step<'_> {
+    fn kind_of(&self, dimensions: usize) -> ParameterKind {
+        match dimensions {
+            1 if self.container == NORM => ParameterKind::Norm,
+            1 => ParameterKind::Bias,
+            _ => ParameterKind::Weight,
+        }
+    }
 }
 
 impl ModuleMapper for Step<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
+        container.clone_into(&mut self.container);
     }
 
     fn exit_module(&mut self, _: &str, container: &str) {
@@ -255,6 +302,7 @@ impl ModuleMapper for Step<'_> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else {
             return param;
         };
+        let kind = self.kind_of(D);
         let (id, tensor, mapper) = param.consume();
         let shape = tensor.shape();
         let size = shape.num_elements();
@@ -264,7 +312,7 @@ impl ModuleMapper for Step<'_> {
             self.path.name(),
             tensor.inner().reshape([size]),
             gradient.reshape([size]),
-            D == 1,
+            kind,
             self.learning_rate,
         );
         let mut moved = Tensor::from_inner(moved.reshape(shape));

@@ -184,7 +184,8 @@ impl DetectorNames {
             ));
         };
         ClassifierNames::for_export(Library::Torchvision, backbone)?;
-        if model.roi_heads.pooler.aligned || !model.anchors.rounded {
+        let anchors = &model.anchors;
+        if model.roi_heads.pooler.aligned || !anchors.rounded || anchors.strides.is_some() {
             return Err("it has no detector with detectron2's anchors and pooling".into());
         }
         let head = &model.roi_heads.box_head;
