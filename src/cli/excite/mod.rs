@@ -5,7 +5,7 @@ mod image;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ArgGroup;
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use super::hints::usage;
 use super::report::with_bar;
 use super::terminal::{fitted, width};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, status, whole_number};
+use super::{DeviceArgs, output_directory, print_out, status, whole_number};
 use sedet_core::excitation::selection::{
     DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
 };
@@ -23,7 +23,6 @@ use sedet_core::render::{MAX_PANELS, save_excitation_figures};
 use sedet_core::report::write_text;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
-use sedet_data::directory::create_directory;
 use sedet_data::eval::table::Side;
 use sedet_data::text::count;
 
@@ -136,7 +135,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
             blocks.len()
         )));
     }
-    create_directory(&args.output).with_context(|| args.output.display().to_string())?;
+    output_directory(&args.output)?;
 
     let number = args.limit.unwrap_or(usize::MAX).min(images.len());
     status!("{} on {}", count(number, "image"), device.name);

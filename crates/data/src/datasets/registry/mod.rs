@@ -631,11 +631,17 @@ fn list_of(name: &str) -> Option<Vec<&str>> {
     (parts.len() > 1 && parts.iter().all(|part| !part.is_empty())).then_some(parts)
 }
 
+/// Returns the data directory that the environment names. An empty value is none: it would mean the current
+/// directory.
+pub fn data_dir_of_user() -> Option<PathBuf> {
+    let value = std::env::var_os(DATA_DIR_VARIABLE)?;
+    (!value.is_empty()).then(|| value.into())
+}
+
 /// Returns the directory of a named dataset: the subdirectory of that name in the data directory,
 /// or else the data directory itself.
 fn directory_of(name: &str, data_dir: Option<&Path>) -> Result<PathBuf, RegistryError> {
-    let variable = std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from);
-    let base = data_dir.map(Path::to_path_buf).or(variable);
+    let base = data_dir.map(Path::to_path_buf).or_else(data_dir_of_user);
     let base = base.ok_or_else(|| RegistryError::NoDataDir { name: name.into() })?;
     let inside = base.join(name);
     Ok(if inside.is_dir() { inside } else { base })
