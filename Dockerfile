@@ -1,13 +1,18 @@
 # The command without the viewer, in a small image:
 #   docker build -t sedet .
-#   docker run --rm -v "$PWD:/data" sedet predict --checkpoint model.safetensors photo.jpg
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" sedet predict --checkpoint model.safetensors photo.jpg
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
+# Without .git (see .dockerignore), so that `sedet --version` has no commit.
 COPY . .
-RUN cargo build --release --locked --no-default-features
+# The default members of the workspace include the viewer: --bin builds the command only.
+RUN cargo build --release --locked --bin sedet --no-default-features
 
+# The same Debian as in the first stage: the binary needs its C library and libgcc, which this image has.
 FROM debian:bookworm-slim
 COPY --from=build /src/target/release/sedet /usr/local/bin/sedet
 COPY LICENSE-MIT LICENSE-APACHE /usr/local/share/doc/sedet/
 WORKDIR /data
+# Downloaded weights and named datasets are kept in the mounted directory.
+ENV SEDET_DATA=/data
 ENTRYPOINT ["sedet"]

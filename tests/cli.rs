@@ -393,13 +393,118 @@ fn errors_of_predict_name_the_file() {
     );
     fails_with(
         &["predict", "--checkpoint", &checkpoint, "gone.jpg"],
-        &["gone.jpg"],
+        &["gone.jpg", "hint: give images"],
+    );
+    is_wrong_usage(
+        &["predict", &image_path, &checkpoint],
+        &[
+            "a model among the images",
+            &format!("sedet predict --checkpoint {checkpoint} {image_path}"),
+        ],
+    );
+    is_wrong_usage(
+        &[
+            "predict",
+            &image_path,
+            "--checkpoint",
+            concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/assets/shapes-se-resnet18.safetensors"
+            ),
+            "--score",
+            "-0.5",
+        ],
+        &["--score -0.5: a value from 0 to 1"],
     );
     std::fs::remove_file(&image_path).unwrap();
     fails_with(
         &["predict", "--checkpoint", &checkpoint, &directory],
         &["no image"],
     );
+}
+
+#[test]
+fn a_file_that_is_no_whole_weights_file_is_refused_by_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = |name: &str| {
+        let path = format!(
+            "{}/tests/fixtures/layouts/{name}",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        std::fs::read(path).unwrap()
+    };
+    let archive = fixture("torchvision_basic.pth");
+    let legacy = fixture("timm_seresnet.pt");
+    let shards = fixture("torchvision_resnext.safetensors");
+    let photo = text(&dir.path().join("a.png"));
+    image::RgbImage::new(40, 30).save(&photo).unwrap();
+    let again = "hint: copy or download the file again";
+    for (name, content, parts) in [
+        (
+            "a.onnx",
+            &b"\x08\x08\x12\x05sedet"[..],
+            [
+                "an ONNX model",
+                "hint: give the checkpoint that was exported",
+            ],
+        ),
+        (
+            "page.pth",
+            b"<!doctype html><title>a.pth</title>",
+            ["a web page (HTML)", "hint: download the file itself"],
+        ),
+        (
+            "pointer.pt",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            ["a Git LFS pointer", "git lfs pull"],
+        ),
+        ("empty.pth", b"", ["an empty file", again]),
+        (
+            "half.pth",
+            &archive[..archive.len() / 2],
+            ["not a complete PyTorch file: it ends early", again],
+        ),
+        (
+            "half.pt",
+            &legacy[..legacy.len() / 2],
+            ["not a complete PyTorch file: ", again],
+        ),
+        (
+            "half.safetensors",
+            &shards[..shards.len() / 2],
+            ["not a complete safetensors file: it ends early", again],
+        ),
+    ] {
+        let path = text(&dir.path().join(name));
+        std::fs::write(&path, content).unwrap();
+        let output = text(&dir.path().join("out"));
+        let parts = [&[name][..], &parts].concat();
+        for command in [
+            &["predict", &photo, "--checkpoint", &path][..],
+            &["eval", "--dataset", "shapes", "--checkpoint", &path],
+            &[
+                "excite",
+                "--image",
+                &photo,
+                "--output",
+                &output,
+                "--checkpoint",
+                &path,
+            ],
+            &["weights", "inspect", &path],
+        ] {
+            fails_with(command, &parts);
+        }
+        // Before a window opens, and whether or not there is a display.
+        #[cfg(feature = "viewer")]
+        for command in [
+            &["view", &path][..],
+            &["view", "--checkpoint", &path],
+            &["view", "--compare", &path],
+        ] {
+            fails_with(command, &parts);
+        }
+    }
 }
 
 #[test]
@@ -451,9 +556,41 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
         stderr_text.contains("Cadene") && stderr_text.contains(" 0 missing"),
         "{stderr_text}"
     );
-    done(&[
+    let export = [
         "weights", "export", &imported, "--format", "timm", "-o", &exported,
-    ]);
+    ];
+    let (_, stderr_text) = done(&export);
+    assert!(
+        stderr_text
+            .contains("timm has no constructor for this network: its networks have 64 channels")
+            && stderr_text.contains("not in the file: class names, input size and normalization"),
+        "{stderr_text}"
+    );
+    // What exists is not replaced, and a name does not promise another format.
+    let import = ["weights", "import", &file, "-o", &imported];
+    for command in [&export[..], &import] {
+        fails_with(
+            command,
+            &["safetensors: already exists", "choose another --output"],
+        );
+    }
+    for (format, name, renamed) in [
+        ("onnx", "a.pth", "a.onnx"),
+        ("timm", "a.onnx", "a.safetensors"),
+        ("safetensors", "a", "a.safetensors"),
+    ] {
+        let output = at(name);
+        let export = [
+            "weights", "export", &file, "--format", format, "-o", &output,
+        ];
+        let hint = format!("hint: --output {}", at(renamed));
+        is_wrong_usage(&export, &[&format!("{name} does not end in ."), &hint]);
+    }
+    let directory = text(dir.path());
+    is_wrong_usage(
+        &["weights", "import", &file, "-o", &directory],
+        &["is a directory", "weights.safetensors"],
+    );
     let (json, _) = done(&["weights", "inspect", &exported, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["container"], "safetensors");
@@ -463,7 +600,7 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
     assert!(table.contains("backbone.layer1.0.se.fc1.weight"), "{table}");
 
     fails_with(
-        &["weights", "import", &odd, "-o", &imported],
+        &["weights", "import", &odd, "-o", &at("c.safetensors")],
         &[
             "outputs.safetensors",
             "none of the known networks",
@@ -478,7 +615,7 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
             "--layout",
             "detectron2",
             "-o",
-            &imported,
+            &at("c.safetensors"),
         ],
         &["cadene_seresnet.pth", "not of layout detectron2"],
     );
@@ -490,7 +627,7 @@ fn weights_are_imported_inspected_exported_and_errors_reported() {
             "--format",
             "torchvision",
             "-o",
-            &exported,
+            &at("c.safetensors"),
         ],
         &["cadene_seresnet.pth", "SE units"],
     );
@@ -589,27 +726,39 @@ fn weights_of_other_classes_or_networks_are_noticed() {
     ];
     let train = [&train[..], &["--batch-size", "2", "--device", "cpu"]].concat();
     let train = [&train[..], &["--weights", shipped, "--output", &run]].concat();
+    // Another network, even if parts of it would fit.
+    for backbone in ["se-mobilenet-v1", "resnet34", "se-resnet50"] {
+        fails_with(
+            &[&train[..], &["--backbone", backbone]].concat(),
+            &[
+                "shapes-se-resnet18.safetensors: not the weights of ",
+                backbone,
+                "the backbone in this file is se-resnet18 (width 0.25)",
+                " tensors fit",
+                "omit --backbone",
+                "--allow-unused",
+            ],
+        );
+        assert!(!Path::new(&run).exists(), "nothing is left behind");
+    }
     let strict = [&train[..], &["--strict"]].concat();
     fails_with(
-        &[&strict[..], &["--backbone", "se-mobilenet-v1"]].concat(),
-        &["not every tensor was matched", "unused", "omit --strict"],
+        &[&strict[..], &["--set", "model.overrides.fpn.channels=16"]].concat(),
+        &[
+            "not every tensor was matched",
+            "of another shape",
+            "omit --strict",
+        ],
     );
     let foreign = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/fixtures/layouts/cadene_seresnet18.pth"
     );
-    let other = [
-        "train",
-        "--dataset",
-        &data,
-        "--config",
-        "shapes",
-        "--strict",
-    ];
+    let other = ["train", "--dataset", &data, "--config", "shapes"];
     let other = [&other[..], &["--weights", foreign, "--output", &run]].concat();
     fails_with(
         &[&other[..], &["--backbone", "se-resnet34"]].concat(),
-        &["not every tensor was matched"],
+        &["cadene_seresnet18.pth: not the weights of se-resnet34"],
     );
     // The layers that the classes replace are no mismatch.
     let trained = sedet(&strict);
@@ -818,7 +967,7 @@ fn an_exported_detector_detects_the_same_and_raw_outputs_are_for_detectors_in_on
         env!("CARGO_MANIFEST_DIR"),
         "/tests/fixtures/layouts/torchvision_basic.pth"
     );
-    let words = export(classifier, "--format onnx --raw", &model);
+    let words = export(classifier, "--format onnx --raw", &at("classifier.onnx"));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     is_wrong_usage(
         &words,

@@ -213,16 +213,17 @@ fn missing_images_are_reported_with_similar_file_names() {
         std::fs::rename(set.path("train/2.jpg"), set.path("train/sub/2.jpg")).unwrap();
         std::fs::remove_file(set.path("val/4.jpg")).unwrap();
     });
-    checked.has_errors(&[("image-missing", 3)]);
+    checked.has_errors(&[("image-missing", 2)]);
+    // Training finds the first image, too.
+    assert_eq!(
+        checked.kinds("warning"),
+        BTreeMap::from([("image-names-read", 1)])
+    );
     let places = checked.places("image-missing");
     let detail = |at: usize| places[at]["detail"].as_str().unwrap();
-    assert!(
-        detail(0).contains("1.JPG exists: upper and lower case"),
-        "{places:?}"
-    );
-    assert!(detail(1).contains("sub/2.jpg exists"), "{places:?}");
-    assert_eq!(places[2]["split"], "val");
-    assert_eq!(places[2]["image_id"], 4);
+    assert!(detail(0).contains("sub/2.jpg exists"), "{places:?}");
+    assert_eq!(places[1]["split"], "val");
+    assert_eq!(places[1]["image_id"], 4);
 }
 
 #[test]
@@ -412,19 +413,10 @@ fn names_that_are_all_written_in_another_way_are_read_or_explained() {
     });
     checked.has_warnings(&[("image-names-read", 1)]);
     assert_eq!(fix(&set, 0)["images"][0]["file_name"], "train/1.jpg");
-    let (_, checked) = DataSet::with(|set| {
-        for image in set.train["images"].as_array_mut().unwrap() {
-            let name = image["file_name"].as_str().unwrap();
-            image["file_name"] = name.replace("jpg", "JPG").into();
-        }
-    });
-    checked.has_errors(&[("image-missing", 3)]);
-    let detail = checked.places("image-missing")[0]["detail"].clone();
-    assert_eq!(detail, "1.jpg exists: upper and lower case differ");
 }
 
 #[test]
-fn names_in_other_capitals_become_those_of_the_files_by_the_fix() {
+fn names_in_other_capitals_are_read_and_become_those_of_the_files_by_the_fix() {
     // All names, some names, and one whose file is listed under its own name.
     let rename = |set: &mut DataSet, images: std::ops::Range<usize>| {
         for at in images {
@@ -437,21 +429,203 @@ fn names_in_other_capitals_become_those_of_the_files_by_the_fix() {
     };
     for images in [0..3, 1..2] {
         let (set, checked) = DataSet::with(|set| rename(set, images.clone()));
-        checked.has_errors(&[("image-missing", images.len() as u64)]);
+        checked.has_warnings(&[("image-names-read", 1)]);
+        let detail = checked.places("image-names-read")[0]["detail"].clone();
+        let (number, first) = (images.len(), images.start + 1);
+        let noun = if number == 1 { "image" } else { "images" };
+        assert_eq!(
+            detail,
+            format!(
+                "{number} {noun} found by a name in other capitals than that in the annotations, such as \
+                 {first}.jpg for {first}.JPG"
+            )
+        );
         let fixed = fix(&set, 0);
         for (at, id) in (0..3).zip(1..) {
             assert_eq!(fixed["images"][at]["file_name"], format!("{id}.jpg"));
         }
         assert_eq!(fixed["annotations"], set.train["annotations"]);
     }
-    let (set, _) = DataSet::with(|set| {
+    let (set, checked) = DataSet::with(|set| {
         let images = set.train["images"].as_array_mut().unwrap();
         let mut again = images[0].clone();
         again["id"] = 77.into();
         again["file_name"] = "1.JPG".into();
         images.push(again);
     });
+    assert_eq!(
+        checked.kinds("error"),
+        BTreeMap::from([("image-missing", 1)])
+    );
+    let detail = checked.places("image-missing")[0]["detail"].clone();
+    assert_eq!(detail, "1.jpg exists: upper and lower case differ");
     assert_eq!(fix(&set, 0)["images"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_name_that_several_files_fit_is_an_error_that_names_them() {
+    let (set, checked) = DataSet::with(|set| {
+        for name in ["a.jpg", "A.jpg"] {
+            std::fs::copy(set.path("train/1.jpg"), set.path("train").join(name)).unwrap();
+        }
+        set.train["images"][0]["file_name"] = "a.JPG".into();
+    });
+    assert_eq!(
+        checked.kinds("error"),
+        BTreeMap::from([("image-ambiguous", 1)])
+    );
+    let place = &checked.places("image-ambiguous")[0];
+    assert_eq!(
+        place["detail"],
+        "A.jpg and a.jpg differ from it in capitals only"
+    );
+    let directory = text(set.dir.path());
+    fails_with(
+        &["train", "--dataset", &directory],
+        &[
+            "a.JPG: no such file; A.jpg and a.jpg differ from it in capitals only",
+            "hint: rename or remove the files that are not meant",
+        ],
+    );
+    assert_eq!(fix(&set, 0)["images"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_list_of_images_and_a_table_in_other_capitals_are_passed_and_converted() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let mut table = "filename,width,height,class,xmin,ymin,xmax,ymax\n".to_owned();
+    let mut list = String::new();
+    for number in 0..3 {
+        let jpeg = encoded(&image_of(number, 64, 48), ImageFormat::Jpeg);
+        put(&format!("csv/img{number}.jpg"), &jpeg);
+        put(&format!("yolo/images/img{number}.jpg"), &jpeg);
+        put(
+            &format!("yolo/labels/img{number}.txt"),
+            b"0 0.5 0.5 0.25 0.25\n",
+        );
+        table += &format!("IMG{number}.JPG,64,48,cat,24,18,40,30\n");
+        list += &format!("images/IMG{number}.JPG\n");
+    }
+    put("csv/_annotations.csv", table.as_bytes());
+    put("yolo/train.txt", list.as_bytes());
+    put("yolo/data.yaml", b"train: train.txt\nnames: [cat]\n");
+    for name in ["csv", "yolo"] {
+        let source = text(&dir.path().join(name));
+        let checked = Checked::of(&sedet(&["data", "check", &source, "--json"]));
+        checked.has_warnings(&[("found-elsewhere", 1)]);
+        let detail = checked.places("found-elsewhere")[0]["detail"].clone();
+        let detail = detail.as_str().unwrap();
+        assert!(
+            detail.starts_with("3 images found by a name in other capitals"),
+            "{detail}"
+        );
+        let out = dir.path().join(format!("{name}-coco"));
+        let done = sedet(&[
+            "data",
+            "convert",
+            &source,
+            "--to",
+            "coco",
+            "--output",
+            &text(&out),
+        ]);
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(0), "{stderr}");
+        assert!(stderr.contains("3 images found by a name"), "{stderr}");
+        let json = std::fs::read_to_string(out.join("annotations/instances_train.json")).unwrap();
+        assert!(json.contains("img2.jpg\""), "{json}");
+    }
+}
+
+#[test]
+fn the_command_after_a_fix_trains_on_the_copy_wherever_it_is() {
+    let set = DataSet::new();
+    std::fs::create_dir(set.path("photos")).unwrap();
+    for id in 1..=3 {
+        std::fs::rename(
+            set.path(&format!("train/{id}.jpg")),
+            set.path(&format!("photos/{id}.jpg")),
+        )
+        .unwrap();
+    }
+    let mut train = set.train.clone();
+    train["annotations"][0]["area"] = (-3).into();
+    set.write("photos/boxes.json", train.to_string());
+    for directory in ["elsewhere", "out/annotations", "out/train", "photos/fixed"] {
+        std::fs::create_dir_all(set.path(directory)).unwrap();
+    }
+    let run = |arguments: &[&str]| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"))
+            .args(arguments)
+            .current_dir(set.dir.path())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(0), "{arguments:?}: {stderr}");
+        stderr
+    };
+    for (out, name) in [
+        ("photos/fixed.json", "1.jpg"),
+        ("fixed.json", "photos/1.jpg"),
+        ("elsewhere/fixed.json", "../photos/1.jpg"),
+        ("out/annotations/fixed.json", "../../photos/1.jpg"),
+        ("out/train/fixed.json", "../../photos/1.jpg"),
+        ("photos/fixed/my boxes.json", "../1.jpg"),
+    ] {
+        let stderr = run(&[
+            "data",
+            "check",
+            "photos/boxes.json",
+            "--images",
+            "photos",
+            "--fix",
+            out,
+        ]);
+        let fixed: Value =
+            serde_json::from_str(&std::fs::read_to_string(set.path(out)).unwrap()).unwrap();
+        assert_eq!(fixed["images"][0]["file_name"], name, "{out}");
+        let next = stderr
+            .lines()
+            .find_map(|line| line.strip_prefix("next: sedet "));
+        let next = next.unwrap_or_else(|| panic!("{out}: {stderr}"));
+        let command: Vec<&str> = next
+            .split(['\'', ' '])
+            .filter(|word| !word.is_empty())
+            .collect();
+        let ["train", "--dataset", path @ ..] = command.as_slice() else {
+            panic!("{next}");
+        };
+        assert_eq!(path.join(" "), out);
+        // This very command, with little to do.
+        if ["elsewhere/fixed.json", "photos/fixed/my boxes.json"].contains(&out) {
+            let limits = [
+                "--epochs",
+                "1",
+                "--set",
+                "input.min_size=48",
+                "--set",
+                "input.max_size=64",
+            ];
+            let output = ["--output", &format!("run-{}", out.len())];
+            run(&[&["train", "--dataset", out][..], &output, &limits].concat());
+        }
+    }
+    // Without the extension, the copy would be no dataset.
+    is_wrong_usage(
+        &[
+            "data",
+            "check",
+            &text(&set.path("photos/boxes.json")),
+            "--fix",
+            "fixed",
+        ],
+        &["not the name of a JSON file", "hint: write fixed.json"],
+    );
 }
 
 #[test]
@@ -898,6 +1072,7 @@ fn missing_and_invalid_lists_are_reported() {
             "file-broken",
         ),
         ("[]", "file-broken"),
+        ("<html>", "file-broken"),
         ("", "file-broken"),
         ("\u{feff}not json", "file-broken"),
     ] {
@@ -1083,7 +1258,7 @@ fn a_yolo_directory_is_checked_line_by_line() {
     let place = &checked.places("entry-malformed")[0];
     assert_eq!(
         place["detail"],
-        "line 2: unknown class 5; the classes are 0 to 1"
+        "line 2: unknown class 5; data.yaml names the classes 0 to 1"
     );
     assert!(
         place["file"]
@@ -1179,6 +1354,90 @@ fn a_voc_directory_is_checked_file_by_file() {
     );
     let annotations_only = check(&["--skip-images"]);
     annotations_only.has_errors(&[("entry-malformed", 1), ("box-zero", 1)]);
+}
+
+#[test]
+fn what_follows_from_an_error_or_was_just_run_is_not_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let xml = |stated: &str, class: &str| {
+        format!(
+            "<annotation><filename>{stated}</filename><object><name>{class}</name><bndbox><xmin>2</xmin>
+            <ymin>2</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object></annotation>"
+        )
+    };
+    for (number, name) in [
+        "swapped/a",
+        "swapped/b",
+        "latin/a",
+        "latin/b",
+        "names/images/a",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let jpeg = encoded(&image_of(number as u32, 64, 48), ImageFormat::Jpeg);
+        put(&format!("{name}.jpg"), &jpeg);
+    }
+    let check = |name: &str| {
+        let directory = text(&dir.path().join(name));
+        let done = sedet(&["data", "check", &directory]);
+        let shown = [done.stdout, done.stderr].concat();
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        assert_eq!(done.status.code(), Some(1), "{shown}");
+        shown.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    // Of two annotations with each other's name, neither is a harmless copy.
+    put("swapped/a.xml", xml("b.jpg", "cat").as_bytes());
+    put("swapped/b.xml", xml("a.jpg", "cat").as_bytes());
+    let shown = check("swapped");
+    assert!(shown.contains("2 files contradict others"), "{shown}");
+    assert!(!shown.contains("no action is required"), "{shown}");
+    // The boxes of a file that cannot be read are not known.
+    for name in ["a", "b"] {
+        let latin1 = [xml(name, "M").as_bytes(), b"<x>\xf6</x>"].concat();
+        put(&format!("latin/{name}.xml"), &latin1);
+    }
+    let shown = check("latin");
+    assert!(
+        shown.contains("2 annotation files are in another encoding"),
+        "{shown}"
+    );
+    for follows in ["no usable box", "image-empty", "images have no box"] {
+        assert!(!shown.contains(follows), "{follows}: {shown}");
+    }
+    // The command that was just run is not the hint.
+    put("names/classes.txt", b"cat\ndog\n");
+    put("names/labels/classes.txt", b"cat\nowl\n");
+    put("names/labels/a.txt", b"0 0.5 0.5 0.25 0.25\n");
+    let shown = check("names");
+    assert!(
+        shown.ends_with("hint: correct, rename or remove one of the two"),
+        "{shown}"
+    );
+    let directory = text(&dir.path().join("names"));
+    fails_with(
+        &["train", "--dataset", &directory],
+        &[
+            "class 1 is `dog`",
+            "`sedet data check DIR` lists all such files",
+        ],
+    );
+}
+
+#[test]
+fn a_list_of_datasets_with_an_empty_name_is_wrong_usage() {
+    is_wrong_usage(
+        &["train", "--dataset", "photos,"],
+        &[
+            "'photos,': a list of datasets with an empty name",
+            "hint: write photos",
+        ],
+    );
 }
 
 #[test]

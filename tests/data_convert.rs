@@ -719,46 +719,67 @@ fn a_coco_file_is_split_with_its_images_and_unknown_fields() {
 }
 
 #[test]
-fn splits_that_share_images_are_joined_without_copies_and_outlines_are_counted() {
+fn splits_that_share_images_are_joined_without_copies_and_keep_all_fields() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     fs::create_dir_all(source.join("images")).unwrap();
-    let json = |ids: std::ops::Range<u64>| {
+    let json = |ids: std::ops::Range<u64>, category: u64| {
         let images: Vec<Value> = ids
             .clone()
             .map(
-                |id| json!({"id": id, "file_name": format!("{id}.png"), "width": 64, "height": 48}),
+                |id| json!({"id": id, "file_name": format!("{id}.png"), "width": 64, "height": 48, "license": 4}),
             )
             .collect();
         let boxes: Vec<Value> = ids
-            .map(|id| json!({"id": id, "image_id": id, "category_id": 1, "bbox": [1, 2, 3, 4], "segmentation": [[1, 2, 4, 2, 4, 6]]}))
+            .map(|id| json!({"id": id, "image_id": id, "category_id": category, "bbox": [1, 2, 3, 4], "segmentation": [[id, 2, 4, 2, 4, 6]]}))
             .collect();
-        json!({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]})
+        json!({"info": {"of": category}, "licenses": [{"id": 4}], "images": images, "annotations": boxes,
+            "categories": [{"id": category, "name": "cat"}]})
             .to_string()
     };
     for id in 1..=10 {
         let path = source.join(format!("images/{id}.png"));
         image::RgbImage::new(64, 48).save(path).unwrap();
     }
-    fs::write(source.join("train.json"), json(1..9)).unwrap();
-    fs::write(source.join("val.json"), json(7..11)).unwrap();
+    fs::write(source.join("train.json"), json(1..9, 1)).unwrap();
+    fs::write(source.join("val.json"), json(7..11, 5)).unwrap();
     let out = dir.path().join("out");
     let done = sedet(&["data", "split", &text(&source), "--output", &text(&out)]);
     let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
     assert_eq!(done.status.code(), Some(0), "{stderr}");
     for line in [
         "2 images of several parts, with equal boxes in each: taken once",
-        "dropped: outlines (12 objects)",
+        "dropped: `info` of files besides the first (1 file)",
     ] {
         assert!(stderr.contains(line), "{stderr}");
     }
+    assert!(!stderr.contains("outlines"), "{stderr}");
+    let mut outlines = Vec::new();
+    for split in ["train", "val"] {
+        let part = fs::read_to_string(out.join(format!("{split}.json"))).unwrap();
+        let part: Value = serde_json::from_str(&part).unwrap();
+        assert_eq!(part["info"], json!({"of": 1}));
+        assert_eq!(part["licenses"], json!([{"id": 4}]));
+        for object in part["annotations"].as_array().unwrap() {
+            assert_eq!(object["category_id"], 1);
+            let mut images = part["images"].as_array().unwrap().iter();
+            let image = images.find(|image| image["id"] == object["image_id"]);
+            let image = image.unwrap();
+            assert_eq!(image["license"], 4);
+            let id = object["segmentation"][0][0].as_u64().unwrap();
+            assert_eq!(image["file_name"], format!("{id}.png"));
+            outlines.push(id);
+        }
+    }
+    outlines.sort_unstable();
+    assert_eq!(outlines, (1..=10).collect::<Vec<_>>());
     let read = DatasetFiles::find(&out).unwrap().read().unwrap();
     let images = read.splits.iter().map(|split| split.store.image_count());
     assert_eq!(images.sum::<usize>(), 10);
     // Other boxes of one image contradict each other.
     fs::write(
         source.join("val.json"),
-        json(7..11).replacen("[1,2,3,4]", "[1,2,3,9]", 1),
+        json(7..11, 5).replacen("[1,2,3,4]", "[1,2,3,9]", 1),
     )
     .unwrap();
     let out = text(&dir.path().join("other"));
@@ -766,6 +787,48 @@ fn splits_that_share_images_are_joined_without_copies_and_outlines_are_counted()
         &["data", "split", &text(&source), "--output", &out],
         &["7.png: its boxes differ in train and val", "hint: correct"],
     );
+}
+
+#[test]
+fn outlines_of_a_yolo_directory_are_kept_by_a_split() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    let put = |name: &str, content: &str| {
+        let path = source.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    put(
+        "data.yaml",
+        "train: images/train\nval: images/val\nnames: [cat, dog]\n",
+    );
+    let outline = |number: usize| format!("1 0.{number}0 0.2 0.95 0.2 0.6 0.75");
+    for number in 1..=8 {
+        let split = if number <= 5 { "train" } else { "val" };
+        let image = source.join(format!("images/{split}/{number}.png"));
+        fs::create_dir_all(image.parent().unwrap()).unwrap();
+        image::RgbImage::new(64, 48).save(image).unwrap();
+        let text = format!("{}\n0 0.5 0.5 0.25 0.25\n", outline(number));
+        put(&format!("labels/{split}/{number}.txt"), &text);
+    }
+    let out = dir.path().join("out");
+    let done = sedet(&["data", "split", &text(&source), "--output", &text(&out)]);
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(0), "{stderr}");
+    assert!(!stderr.contains("dropped"), "{stderr}");
+    let mut found = Vec::new();
+    // The joined splits keep their directories.
+    for split in ["train", "val"] {
+        for of in ["train", "val"] {
+            let labels = fs::read_dir(out.join("labels").join(split).join(of));
+            for entry in labels.into_iter().flatten() {
+                let label = fs::read_to_string(entry.unwrap().path()).unwrap();
+                found.extend(label.lines().next().map(str::to_owned));
+            }
+        }
+    }
+    found.sort();
+    assert_eq!(found, (1..=8).map(outline).collect::<Vec<_>>());
 }
 
 #[test]

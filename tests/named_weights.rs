@@ -136,6 +136,120 @@ fn the_list_fits_a_small_terminal_and_has_every_name() {
 }
 
 #[test]
+fn the_list_shows_which_local_files_are_not_the_right_ones() {
+    let user = User::new();
+    let row = |table: &str, name: &str| {
+        let found = table.lines().find(|line| line.starts_with(name)).unwrap();
+        found.split_whitespace().last().unwrap().to_string()
+    };
+    user.store("seresnet50-a1.safetensors", b"any");
+    let record = user.stored("seresnet50-a1.safetensors.sha256");
+    let before = std::fs::read_to_string(&record).unwrap();
+    let (_, table, _) = user.run(&["weights", "list"]);
+    assert_eq!(row(&table, "seresnet50-a1 "), "yes");
+    // The comparison is recorded, so that the next list does not read the file.
+    let after = std::fs::read_to_string(&record).unwrap();
+    let stamp = after.strip_prefix(&before).unwrap();
+    assert!(
+        stamp.starts_with("# compared: 3 bytes, modified "),
+        "{stamp}"
+    );
+    let file = user.stored("seresnet50-a1.safetensors");
+    let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
+    let times = std::fs::FileTimes::new().set_modified(modified);
+    std::fs::write(&file, b"ant").unwrap();
+    let opened = std::fs::File::options().append(true).open(&file).unwrap();
+    opened.set_times(times).unwrap();
+    let (_, table, _) = user.run(&["weights", "list"]);
+    assert_eq!(row(&table, "seresnet50-a1 "), "yes");
+
+    // Changed after its download, and copied by hand under the name of a file with a published checksum.
+    std::fs::write(&file, b"other").unwrap();
+    std::fs::write(user.stored("resnet18-imagenet-v1.pth"), b"mine").unwrap();
+    let (code, table, console) = user.run(&["-q", "weights", "list"]);
+    assert_eq!(code, Some(0), "{console}");
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
+    for name in ["seresnet50-a1 ", "resnet18-imagenet-v1 "] {
+        assert_eq!(row(&table, name), "wrong");
+    }
+    assert!(
+        console.contains("hint: replace by the published file: sedet weights download resnet18-imagenet-v1 seresnet50-a1\n"),
+        "{console}"
+    );
+    let (_, json, _) = user.run(&["weights", "list", "--json"]);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let found = rows.iter().filter(|row| row["changed"] == true);
+    assert_eq!(found.count(), 2);
+    assert!(rows.iter().all(|row| row["local"] == false));
+}
+
+/// A text whose MD5 begins with the six digits that detectron2 publishes for this file.
+const WITH_PUBLISHED_DIGITS: (&str, &str) = ("detectron2-r50-fpn-1x", "copied by hand 6622273");
+
+#[test]
+fn a_file_that_was_copied_by_hand_is_verified_and_adopted_or_refused() {
+    let user = User::new();
+    std::fs::create_dir_all(user.stored("")).unwrap();
+    let (name, content) = WITH_PUBLISHED_DIGITS;
+    std::fs::write(user.stored(&format!("{name}.pkl")), content).unwrap();
+    let (code, _, console) = user.run(&["weights", "download", name]);
+    assert_eq!(code, Some(0), "{console}");
+    for part in ["published MD5 b275ba... confirmed", "(already there)"] {
+        assert!(console.contains(part), "no '{part}' in: {console}");
+    }
+    let record = std::fs::read_to_string(user.stored(&format!("{name}.pkl.sha256"))).unwrap();
+    assert!(
+        record.starts_with(&sha256_hex(content.as_bytes())),
+        "{record}"
+    );
+    // From now on it is known.
+    let (_, _, console) = user.run(&["weights", "download", name]);
+    assert!(!console.contains("confirmed"), "{console}");
+
+    // Nothing tells whether this one is right.
+    std::fs::write(user.stored(&format!("{UNCHECKED}.pth")), small_network()).unwrap();
+    let (_, table, _) = user.run(&["weights", "list"]);
+    let row = table
+        .lines()
+        .find(|line| line.starts_with(UNCHECKED))
+        .unwrap();
+    assert!(row.ends_with(" yes?"), "{row}");
+    let (code, _, console) = user.run(&["-q", "weights", "inspect", UNCHECKED]);
+    assert_eq!(code, Some(0), "{console}");
+    assert!(
+        console.contains(&format!("{UNCHECKED}.pth: SHA-256 "))
+            && console.contains("none is published"),
+        "{console}"
+    );
+
+    let wrong = "resnet18-imagenet-v1";
+    let file = user.stored(&format!("{wrong}.pth"));
+    std::fs::write(&file, "mine").unwrap();
+    let (code, _, console) = user.run(&["weights", "inspect", wrong]);
+    assert_eq!(code, Some(1), "{console}");
+    let found = sha256_hex(b"mine");
+    for part in [
+        format!(
+            "not the published file: its SHA-256 is {found}, that of {wrong} begins with f37072fd"
+        ),
+        format!(
+            "hint: replace it by the published file: sedet weights download {wrong}; or give its path"
+        ),
+    ] {
+        assert!(console.contains(&part), "no '{part}' in: {console}");
+    }
+    // A download that fails leaves it.
+    let server = Server::start(|_, _| Reply::status(404));
+    let (code, console) = user.download(&server, wrong);
+    assert_eq!(code, Some(1), "{console}");
+    assert!(console.contains("a download replaces it"), "{console}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+}
+
+#[test]
 fn a_download_is_recorded_and_its_facts_are_used() {
     let user = User::new();
     let server = Server::start(|request, before| {
@@ -164,7 +278,10 @@ fn a_download_is_recorded_and_its_facts_are_used() {
         [file.clone(), format!("{file}.sha256")]
     );
     let record = std::fs::read_to_string(user.stored(&format!("{file}.sha256"))).unwrap();
-    assert_eq!(record, format!("{hash}  {file}\n"));
+    assert!(
+        record.starts_with(&format!("{hash}  {file}\n# compared: ")),
+        "{record}"
+    );
 
     // The layout alone would mean a bilinear filter, and would be an assumption.
     let loaded = load_weights(&user.stored(&file), None).unwrap();
@@ -266,14 +383,29 @@ fn a_file_without_the_published_checksum_is_refused() {
     ] {
         let (code, console) = user.download(&server, name);
         assert_eq!(code, Some(1), "{console}");
-        let expected = format!("wrong checksum, expected {algorithm} {digits}, got ");
-        assert!(console.contains(&expected), "{console}");
+        for part in [
+            format!(
+                "error: {name}: the mirror {} does not have the file: ",
+                server.url
+            ),
+            format!("(another file: its {algorithm} is "),
+            format!(", the published one begins with {digits})"),
+            format!(
+                "hint: check the mirror, or download from the publisher: sedet weights download {name}\n"
+            ),
+        ] {
+            assert!(console.contains(&part), "no '{part}' in: {console}");
+        }
     }
     assert!(user.stored_names().is_empty());
     let missing = Server::start(|_, _| Reply::status(404));
     let (code, console) = user.download(&missing, "seresnet50-a1");
     assert_eq!(code, Some(1), "{console}");
-    assert!(console.contains("no such file (404)"), "{console}");
+    assert_eq!(
+        console.matches("(no such file, 404)").count(),
+        3,
+        "{console}"
+    );
     let paths: Vec<String> = missing
         .seen
         .lock()
@@ -289,6 +421,92 @@ fn a_file_without_the_published_checksum_is_refused() {
             "/timm/seresnet50.a1_in1k/resolve/main/model.safetensors",
         ]
     );
+    for path in paths {
+        let address = format!("{}{path}", missing.url);
+        assert!(console.contains(&address), "no {address} in: {console}");
+    }
+}
+
+/// The question before a download, asked on a terminal that `script` of util-linux provides.
+#[cfg(target_os = "linux")]
+mod on_a_terminal {
+    use std::io::{Read as _, Write as _};
+    use std::process::Stdio;
+
+    use super::*;
+
+    /// Runs a command on a terminal, answers its question, and returns its exit code and what the terminal showed.
+    fn answered(user: &User, arguments: &str, answer: &[u8]) -> (Option<i32>, String) {
+        let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_sedet"));
+        let sedet = user.command();
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+        script.current_dir(user.work()).env("TERM", "dumb");
+        for (name, value) in sedet.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
+        script.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = script.spawn().expect("script of util-linux is installed");
+        let mut input = child.stdin.take().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let (mut shown, mut byte) = (Vec::new(), [0]);
+        // An answer before the question could be read, or interrupt, before the command begins.
+        while output.read(&mut byte).unwrap() > 0 {
+            shown.push(byte[0]);
+            if shown.ends_with(b"? [Y/n] ") {
+                input.write_all(answer).unwrap();
+                input.flush().unwrap();
+            }
+        }
+        // At the end of its own input `script` would end that of the command.
+        let status = child.wait().unwrap();
+        drop(input);
+        let shown = String::from_utf8_lossy(&shown).replace('\r', "");
+        (status.code(), shown)
+    }
+
+    #[test]
+    fn a_download_begins_after_a_yes_only() {
+        let server = serve(small_network());
+        let download = format!("weights download {UNCHECKED} --mirror {}", server.url);
+        for (answer, agrees) in [
+            (&b"n\n"[..], false),
+            (b"later\n", false),
+            // Ctrl-D and Ctrl-C.
+            (b"\x04", false),
+            (b"\x03", false),
+            (b"y\n", true),
+            (b"\n", true),
+        ] {
+            let user = User::new();
+            let (code, shown) = answered(&user, &download, answer);
+            assert!(shown.contains("download 67 MB to "), "{shown}");
+            assert!(shown.contains("? [Y/n] "), "{shown}");
+            assert_eq!(code == Some(0), agrees, "{answer:?}: {code:?} {shown}");
+            let is_there = user.stored(&format!("{UNCHECKED}.pth")).exists();
+            assert_eq!(is_there, agrees, "{answer:?}: {shown}");
+        }
+        assert_eq!(server.range_starts().len(), 2);
+    }
+
+    #[test]
+    fn a_name_in_place_of_a_file_is_asked_for_and_refused_with_the_command() {
+        let user = User::new();
+        let inspect = format!("weights inspect {UNCHECKED}");
+        let (code, shown) = answered(&user, &inspect, b"n\n");
+        assert_eq!(code, Some(1), "{shown}");
+        assert!(
+            shown.contains(&format!("\nerror: {UNCHECKED}: not downloaded\n")),
+            "{shown}"
+        );
+        assert!(
+            shown.contains(&format!("sedet weights download {UNCHECKED}")),
+            "{shown}"
+        );
+    }
 }
 
 #[test]
@@ -312,7 +530,13 @@ fn without_a_terminal_a_name_is_no_reason_to_download() {
         ],
         &["weights", "inspect", DETECTOR],
         &[
-            "weights", "export", DETECTOR, "--format", "timm", "--output", "o",
+            "weights",
+            "export",
+            DETECTOR,
+            "--format",
+            "timm",
+            "--output",
+            "o.safetensors",
         ],
     ];
     for arguments in commands {

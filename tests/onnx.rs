@@ -687,9 +687,9 @@ fn export_by_command(file: &Path, output: &Path) -> (Option<i32>, String) {
 #[test]
 fn the_command_writes_models_and_refuses_a_path_that_cannot_be_written() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("out.onnx");
     for model in ["torchvision_basic.pth", "torchvision_old_detector.pth"] {
         let file = layout(model);
+        let path = directory.path().join(model).with_extension("onnx");
         let (code, line) = export_by_command(&file, &path);
         assert_eq!(code, Some(0), "{line}");
         let imported = import(&file, None).unwrap();

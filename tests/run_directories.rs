@@ -372,6 +372,13 @@ fn a_frozen_backbone_without_weights_is_refused() {
     );
     fails_with(
         &words(&owned(&train)),
+        &["not the weights of mobilenet-v1", "omit --backbone"],
+    );
+    // What fits, the heads of the detector, is not enough for frozen norms.
+    let partly = format!("{train} --allow-unused");
+    fails_with(
+        &words(&owned(&partly)),
         &["none of its tensors fits the backbone", "omit --backbone"],
     );
+    assert!(!run.exists());
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::terminal::{width, wrapped};
 use super::{print_out, version};
 use sedet_core::device::probe;
-use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
+use sedet_data::datasets::registry::{DATA_DIR_VARIABLE, data_dir_of_user};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +27,7 @@ const DETAIL_INDENT: usize = 13;
 
 pub(super) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let devices = probe();
-    let data = std::env::var(DATA_DIR_VARIABLE).ok();
+    let data = data_dir_of_user().map(|path| path.display().to_string());
     let features: Vec<&str> = [
         (cfg!(feature = "wgpu"), "wgpu"),
         (cfg!(feature = "cuda"), "cuda"),

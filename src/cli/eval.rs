@@ -4,17 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::hints::{usage, usage_with_hint};
 use super::report::{report_skipped, with_bar};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, problem, status, whole_number_within};
+use super::{DeviceArgs, output_directory, print_out, problem, status, whole_number_within};
 use sedet_core::model::{DatasetDetections, Model, Task, ground_truth, without_skipped};
 use sedet_core::report::{Evaluation, write_text};
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::{AnyDatasetName, DatasetName, LabeledName};
-use sedet_data::directory::create_directory;
 use sedet_data::eval::confusion::{
     Confusion, DEFAULT_IOU, DEFAULT_SCORE, boxes_by_image, verdicts_csv,
 };
@@ -100,7 +99,10 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         return classify(&args, checkpoint, &dataset);
     }
     if args.ten_crop {
-        return Err(usage("--ten-crop requires a classification dataset"));
+        return Err(usage_with_hint(
+            "--ten-crop requires a classification dataset",
+            "omit --ten-crop",
+        ));
     }
     let (truth, rows) = match (&args.results, &args.annotations) {
         (Some(results), Some(annotations)) => {
@@ -185,7 +187,7 @@ fn report(
     bootstrap: Option<Bootstrap>,
 ) -> anyhow::Result<()> {
     if let Some(output) = &args.output {
-        create_directory(output).with_context(|| output.display().to_string())?;
+        output_directory(output)?;
         evaluation.write(output)?;
         if let Some(bootstrap) = &bootstrap {
             let text = serde_json::to_string_pretty(bootstrap)?;

@@ -10,6 +10,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,17 +22,18 @@ use sedet_core::config::ConfigError;
 use sedet_core::device::DeviceError;
 use sedet_core::excitation::ExcitationError;
 use sedet_core::excitation::selection::SelectionError;
-use sedet_core::model::ModelError;
+use sedet_core::model::{ModelError, Task};
 use sedet_core::train::RunError;
 use sedet_core::train::ablation::AblationError;
 use sedet_core::train::engine::TrainError;
 use sedet_core::train::memory::NotEnoughMemory;
 use sedet_core::train::run_dir::{RunDir, RunDirError};
+use sedet_core::weights::checkpoint::CheckpointError;
 use sedet_core::weights::export::ExportError;
-use sedet_core::weights::foreign::ForeignError;
+use sedet_core::weights::foreign::{ForeignError, OtherContent};
 use sedet_core::weights::import::ImportError;
 use sedet_core::weights::load::LoadError;
-use sedet_core::weights::named::NamedError;
+use sedet_core::weights::named::{Attempt, AttemptFailure, NamedError, NamedWeights};
 use sedet_core::weights::onnx::OnnxError;
 use sedet_data::DataError;
 use sedet_data::annotations::layout::LayoutError;
@@ -62,6 +64,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(run_directory),
     |cause| cause.downcast_ref().and_then(training),
     |cause| cause.downcast_ref().and_then(ablation),
+    |cause| cause.downcast_ref().and_then(recipe),
     |cause| cause.downcast_ref().and_then(memory),
     |cause| cause.downcast_ref().and_then(model),
     |cause| cause.downcast_ref().and_then(weights),
@@ -139,6 +142,13 @@ fn run(error: &RunError) -> Option<String> {
             "name its new place: sedet train --resume {} --dataset PATH (or --data-dir DIR)",
             quoted(run.display())
         )),
+        RunError::OtherBackbone { wanted, .. } => {
+            let plain = wanted.strip_prefix("se-").unwrap_or(wanted);
+            Some(format!(
+                "omit --backbone to train the network of the weights, or give weights of {plain}; \
+                 --allow-unused loads the tensors that fit"
+            ))
+        }
         RunError::FrozenBackbone { .. } => Some(
             "omit --backbone to train the network of the weights, or train all layers with --config small \
              or --set model.norm=batch"
@@ -181,9 +191,20 @@ fn run_directory(error: &RunDirError) -> Option<String> {
         RunDirError::Busy { .. } => {
             Some("wait until it has ended, or choose another --output".to_string())
         }
-        RunDirError::NothingToResume { .. } | RunDirError::Io { .. } => None,
+        RunDirError::NothingToResume { .. } => Some(TO_RESUME.to_string()),
+        RunDirError::Io { source, .. } => match source.kind() {
+            ErrorKind::NotFound => Some(TO_RESUME.to_string()),
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::PermissionDenied => {
+                Some("choose another --output".to_string())
+            }
+            _ => None,
+        },
     }
 }
+
+/// What to do about a run that is not there.
+const TO_RESUME: &str =
+    "give the directory of a run, such as runs/photos; without --resume a new run begins";
 
 fn training(error: &TrainError<ModelError>) -> Option<String> {
     match error {
@@ -206,6 +227,16 @@ fn ablation(error: &AblationError) -> Option<String> {
     }
 }
 
+fn recipe(error: &ConfigError) -> Option<String> {
+    match error {
+        ConfigError::Read { .. } => Some(
+            "give the name of a recipe or a TOML file; `sedet config show small` prints one to start from"
+                .to_string(),
+        ),
+        _ => None,
+    }
+}
+
 fn memory(_: &NotEnoughMemory) -> Option<String> {
     Some("to try anyway: --set train.check_memory=false".to_string())
 }
@@ -217,6 +248,17 @@ fn model(error: &ModelError) -> Option<String> {
             quoted(path.display())
         )),
         ModelError::Load(inner) => hint_of(inner),
+        ModelError::WrongTask { required, .. } => Some(match required {
+            Task::Detection => {
+                "a classifier needs classes: a directory with one subdirectory per class, \
+                                or cifar10, cifar100, imagenet, places365"
+                    .to_string()
+            }
+            Task::Classification => {
+                "a detector needs boxes: a directory with annotations, or shapes, blood-cells, coco"
+                    .to_string()
+            }
+        }),
         _ => None,
     }
 }
@@ -227,14 +269,26 @@ fn weights(error: &LoadError) -> Option<String> {
             "omit --layout and --network; they apply to third-party checkpoints only".to_string(),
         ),
         LoadError::NotStrict { .. } => Some("omit --strict to load what matches".to_string()),
-        LoadError::NoCheckpoint { .. } => {
-            Some("give a weights file, or the directory of a run with checkpoints".to_string())
+        LoadError::NoCheckpoint { .. } => Some(WEIGHTS.to_string()),
+        LoadError::Checkpoint(CheckpointError::Read { source, .. }) => missing_weights(source),
+        // A damaged tensor is reported with what to do.
+        LoadError::Checkpoint(CheckpointError::Format { reason, .. }) => {
+            (!reason.contains("copy it again")).then(|| CUT_OFF.to_string())
         }
         LoadError::Checkpoint(_) => None,
         LoadError::Import(inner) => hint_of(inner),
         LoadError::Values { .. } => Some(BAD_VALUES.to_string()),
     }
 }
+
+/// Returns where weights come from if there is no such file.
+fn missing_weights(source: &std::io::Error) -> Option<String> {
+    (source.kind() == ErrorKind::NotFound).then(|| WEIGHTS.to_string())
+}
+
+/// What can be given as weights.
+const WEIGHTS: &str =
+    "give a weights file, a run such as runs/photos, or a name from `sedet weights list`";
 
 fn named_weights(error: &NamedError) -> Option<String> {
     match error {
@@ -247,14 +301,49 @@ fn named_weights(error: &NamedError) -> Option<String> {
         NamedError::Changed { name, .. } => {
             Some(format!("download it again: sedet weights download {name}"))
         }
-        NamedError::Replaced { record, .. } => Some(format!(
-            "if its publisher replaced the file: remove {} and download it again",
-            record.display()
+        NamedError::NotPublished { path, name, .. } => Some(format!(
+            "replace it by the published file: sedet weights download {name}; or give its path, {}, to use it \
+             as it is",
+            quoted(path.display())
         )),
+        NamedError::Unavailable {
+            weights,
+            mirror,
+            attempts,
+        } => Some(unavailable(weights, mirror.as_deref(), attempts)),
         NamedError::NoDirectory => Some(format!("set {DATA_DIR_VARIABLE} to a directory")),
         NamedError::Download(_) | NamedError::File { .. } => None,
     }
 }
+
+/// Returns what to do about weights that no address has.
+fn unavailable(weights: &NamedWeights, mirror: Option<&str>, attempts: &[Attempt]) -> String {
+    let mut hints = Vec::new();
+    let replaced = attempts.iter().find_map(|attempt| match &attempt.failure {
+        AttemptFailure::Replaced { record, .. } => Some(record),
+        _ => None,
+    });
+    if let Some(record) = replaced {
+        hints.push(format!(
+            "if its publisher replaced the file: remove {} and download it again",
+            record.display()
+        ));
+    }
+    if mirror.is_some() {
+        hints.push(format!(
+            "check the mirror, or download from the publisher: sedet weights download {}",
+            weights.name
+        ));
+    } else if replaced.is_none() {
+        hints.push(
+            "try again later, or name a mirror with --mirror; nothing was kept of what was received".to_string(),
+        );
+    }
+    hints.join("; ")
+}
+
+/// What to do about a file that is not whole.
+const CUT_OFF: &str = "copy or download the file again";
 
 /// What to do about weights that no network can compute with.
 const BAD_VALUES: &str = "the training that wrote them diverged; use an earlier checkpoint";
@@ -304,6 +393,26 @@ fn foreign_file(error: &ForeignError) -> Option<String> {
              \"weights.pth\")"
                 .to_string(),
         ),
+        ForeignError::Read { source, .. } => missing_weights(source),
+        ForeignError::Unknown { .. } => Some(WEIGHTS.to_string()),
+        ForeignError::OtherContent { content, .. } => Some(
+            match content {
+                OtherContent::Onnx => {
+                    "give the checkpoint that was exported: a run such as runs/photos, or the weights of its framework"
+                }
+                OtherContent::WebPage | OtherContent::Xml => {
+                    "download the file itself, not the page about it; `sedet weights download NAME` downloads \
+                     published weights"
+                }
+                OtherContent::GitLfsPointer => "fetch the file in its repository: git lfs pull",
+                OtherContent::Nothing => CUT_OFF,
+                OtherContent::Hdf5 => {
+                    "convert it to safetensors or to a PyTorch state dict with the names of timm or torchvision"
+                }
+            }
+            .to_string(),
+        ),
+        ForeignError::Format { .. } => Some(CUT_OFF.to_string()),
         ForeignError::Program { .. } => Some(
             "write the state dict in Python: torch.save(torch.export.load(\"FILE\").state_dict, \
              \"weights.pth\")"
@@ -358,6 +467,14 @@ fn dataset_hint(error: &RegistryError) -> Option<String> {
         }),
         RegistryError::NoTestSplit => Some("use --split val".into()),
         RegistryError::TwiceInList { .. } => Some("name each dataset once".into()),
+        RegistryError::EmptyInList { name } => {
+            let parts = name
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
+            let parts: Vec<&str> = parts.collect();
+            (!parts.is_empty()).then(|| format!("write {}", quoted(parts.join(","))))
+        }
         _ => None,
     }
 }
@@ -407,7 +524,14 @@ fn data_hint(error: &DataError) -> Option<String> {
              corrected copy",
             quoted(path.display())
         )),
-        DataError::Contradiction { path, .. } => Some(contradiction_hint(path)),
+        DataError::Json { .. } => Some(
+            "give a COCO JSON file, such as instances_val2017.json; if it is one, export or copy it again".into(),
+        ),
+        DataError::Contradiction { path, .. } => {
+            let check = if is_yaml(path) { "" } else { LISTED_BY_CHECK };
+            Some(contradiction_hint(path) + check)
+        }
+        DataError::SeveralFiles { .. } => Some(format!("{RENAME}{LISTED_BY_CHECK}")),
         DataError::Encoding { path, .. } => Some(format!(
             "save {} as UTF-8 (Windows Notepad: Save as, Encoding: UTF-8)",
             quoted(path.display())
@@ -422,19 +546,45 @@ fn is_json(path: &Path) -> bool {
     path.is_file() && extension.is_some_and(|found| found.eq_ignore_ascii_case("json"))
 }
 
+/// Whether other files have the same problem.
+const LISTED_BY_CHECK: &str = "; `sedet data check DIR` lists all such files";
+
+/// What to do about a name that several files fit.
+const RENAME: &str = "rename or remove the files that are not meant, or write the exact name";
+
 /// Returns what to do about a file that contradicts another.
 fn contradiction_hint(path: &Path) -> String {
-    let extension = path.extension().unwrap_or_default();
-    let is_yaml = ["yaml", "yml"]
-        .iter()
-        .any(|yaml| extension.eq_ignore_ascii_case(yaml));
-    if is_yaml {
+    if is_yaml(path) {
         let path = quoted(path.display());
         format!("correct or remove one of the two, or give {path} as the dataset if it is right")
     } else {
-        "correct, rename or remove one of the two; `sedet data check DIR` lists all such files"
-            .to_owned()
+        "correct, rename or remove one of the two".to_owned()
     }
+}
+
+fn is_yaml(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    let mut yaml = ["yaml", "yml"].iter();
+    yaml.any(|yaml| extension.eq_ignore_ascii_case(yaml))
+}
+
+/// Returns an error of `sedet data check`, whose hint does not recommend this command.
+pub(super) fn of_check(error: anyhow::Error) -> anyhow::Error {
+    let data = error.chain().find_map(|cause| {
+        let wrapped = cause.downcast_ref::<RegistryError>();
+        match wrapped {
+            Some(RegistryError::Data { source, .. }) => Some(&**source),
+            _ => cause.downcast_ref::<DataError>(),
+        }
+    });
+    let (message, hint) = match data {
+        Some(found @ DataError::Contradiction { path, .. }) => {
+            (found.to_string(), contradiction_hint(path))
+        }
+        Some(found @ DataError::SeveralFiles { .. }) => (found.to_string(), RENAME.to_owned()),
+        _ => return error,
+    };
+    advise(message, hint)
 }
 
 fn layout_hint(error: &LayoutError) -> Option<String> {
@@ -454,12 +604,17 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
         }
         LayoutError::OneImage { .. } => "add annotated images".into(),
         LayoutError::NoImageFiles { is_renamed: false, .. } => {
-            "put the images into one of these directories, or correct `file_name` in the annotations".into()
+            "put the images into one of these directories, or correct the names in the annotations".into()
         }
         LayoutError::NoImageFiles { .. } => {
-            "rename the files, or correct `file_name` in the annotations".into()
+            "rename the files, or correct the names in the annotations".into()
         }
-        LayoutError::Unrecognized { found, .. } if !found.is_empty() => {
+        LayoutError::Unrecognized { found, .. } if found.is_empty() => {
+            "give the directory that contains the annotations and the images, or for classification one \
+             subdirectory per class"
+                .into()
+        }
+        LayoutError::Unrecognized { .. } => {
             "put the annotations beside the images, or for classification the images of each class into a \
              directory with its name"
                 .into()
@@ -586,6 +741,7 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
                 | RegistryError::NoBoxes { .. }
                 | RegistryError::NotInList { .. }
                 | RegistryError::TwiceInList { .. }
+                | RegistryError::EmptyInList { .. }
                 | RegistryError::NoTestSplit
         );
     }

@@ -15,6 +15,8 @@ use sedet_data::loading::decode::{
 const STDIN: &str = "-";
 /// Marks a file with one path per line.
 const LIST_MARK: char = '@';
+/// The hint about an input that stands for nothing.
+const INPUTS: &str = "give images, directories of images, patterns such as 'photos/*.jpg', or @FILE for a list of paths";
 
 /// The images that inputs stand for.
 #[derive(Debug)]
@@ -35,7 +37,12 @@ pub(super) fn find_images(inputs: &[String], recursive: bool) -> anyhow::Result<
         if input == STDIN {
             found.add_list(std::io::stdin().lock(), "stdin")?;
         } else if let Some(list) = input.strip_prefix(LIST_MARK) {
-            let file = File::open(list).with_context(|| list.to_string())?;
+            let file = File::open(list).map_err(|error| {
+                advise(
+                    format!("{list}: {error}"),
+                    "after @ comes a file with one path per line",
+                )
+            })?;
             found.add_list(BufReader::new(file), list)?;
         } else {
             found.add(input)?;
@@ -99,10 +106,13 @@ impl Found {
                 }
             }
             if self.files.len() == before {
-                bail!("{input}: no file matches");
+                return Err(advise(format!("{input}: no file matches"), INPUTS));
             }
         } else {
-            bail!("{input}: no such file or directory");
+            return Err(advise(
+                format!("{input}: no such file or directory"),
+                INPUTS,
+            ));
         }
         Ok(())
     }
@@ -283,6 +293,7 @@ mod tests {
             "{error}"
         );
         let error = find_images(&["@gone.txt".into()], false).unwrap_err();
-        assert_eq!(error.to_string(), "gone.txt");
+        assert!(error.to_string().starts_with("gone.txt: "), "{error}");
+        assert!(hint_for(&error).unwrap().contains("one path per line"));
     }
 }

@@ -30,6 +30,7 @@ mod weights;
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +43,7 @@ use clap::{Parser, Subcommand};
 use console::{Verbosity, debug, problem, status};
 
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
+use sedet_data::directory::create_directory;
 use sedet_data::loading::OnBadImage;
 use sedet_data::text::count;
 
@@ -207,8 +209,8 @@ pub fn main() -> ExitCode {
 
 /// Formats the error and its causes in one line, without causes that an outer message already quotes.
 fn message(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |outer, cause| {
-        let cause = plain(&cause.to_string());
+    let joined = error.chain().fold(String::new(), |outer, cause| {
+        let cause = cause.to_string();
         if outer.is_empty() {
             cause
         } else if outer.contains(&cause) {
@@ -216,7 +218,8 @@ fn message(error: &anyhow::Error) -> String {
         } else {
             format!("{outer}: {cause}")
         }
-    })
+    });
+    plain(&joined)
 }
 
 /// Replaces the operating system's wording of common causes.
@@ -273,6 +276,16 @@ where
 /// Parses the value of an option that is a number.
 fn number<N: FromStr>(text: &str) -> Result<N, String> {
     text.parse().map_err(|_| "expected a number".to_string())
+}
+
+/// Creates the directory of an output.
+fn output_directory(path: &Path) -> anyhow::Result<()> {
+    create_directory(path).map_err(|error| {
+        hints::advise(
+            format!("{}: {error}", path.display()),
+            "choose another --output",
+        )
+    })
 }
 
 /// Returns whether the reader of the output is gone, as in `sedet ... | head`, which is not a failure.
@@ -375,5 +388,12 @@ mod tests {
         assert_eq!(message(&bare), "a.json: disk on fire");
         let naming = anyhow::Error::new(cause()).context("a.json: disk on fire; call for help");
         assert_eq!(message(&naming), "a.json: disk on fire; call for help");
+        let missing = std::fs::read("no/such/file").unwrap_err();
+        let context = format!("b/c.st: not written: {missing}");
+        let quoting = anyhow::Error::new(missing).context(context);
+        assert_eq!(
+            message(&quoting),
+            "b/c.st: not written: its directory does not exist"
+        );
     }
 }

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::hints::usage_with_hint;
 use super::progress::{Meter, Unit};
 use super::terminal::{fitted, width};
-use super::{print_out, status};
+use super::{print_out, problem, status};
 use sedet_core::weights::named::{
-    Downloaded, NamedError, NamedWeights, PublishedResult, Source, Store, UnknownWeights,
+    Downloaded, NamedError, NamedWeights, Origin, Presence, PublishedResult, Source, Store,
+    UnknownWeights,
 };
 use sedet_data::eval::table::Side;
 use sedet_data::loading::transforms::{Preprocess, ResizeMethod};
@@ -61,15 +62,19 @@ fn weights_of_name(name: &str) -> Result<&'static NamedWeights, UnknownWeights> 
 pub(super) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     // Without a place for downloads the table is of use, too.
     let store = Store::of_user().ok();
-    let has = |weights| store.as_ref().is_some_and(|store| store.has(weights));
+    let presence = |weights| {
+        let store = store.as_ref();
+        store.map_or(Presence::Absent, |store| store.presence(weights))
+    };
     if args.json {
         let rows: Vec<Value> = NamedWeights::all()
             .iter()
-            .map(|weights| facts(weights, has(weights)))
+            .map(|weights| facts(weights, presence(weights)))
             .collect();
         print_out(&serde_json::to_string_pretty(&rows)?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut wrong = Vec::new();
     let mut rows = vec![
         ["name", "size", "result", "input", "license", "local"]
             .map(String::from)
@@ -80,14 +85,17 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
             PublishedResult::Accuracy { top1, .. } => format!("top-1 {top1:.2}"),
             PublishedResult::BoxAp(ap) => format!("box AP {ap:.1}"),
         };
-        let local = if has(weights) { "yes" } else { "" };
+        let presence = presence(weights);
+        if presence == Presence::Changed {
+            wrong.push(weights.name);
+        }
         vec![
             weights.name.to_string(),
             size(weights),
             result,
             input_side(weights).to_string(),
             weights.publisher.license().to_string(),
-            local.to_string(),
+            local_words(presence).to_string(),
         ]
     }));
     let sides = [
@@ -103,7 +111,28 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
         "{}; published results in percent: box AP on COCO val2017, top-1 accuracy on ImageNet",
         count(rows.len() - 1, "file")
     );
+    if !wrong.is_empty() {
+        problem!(
+            "warning: wrong, not the downloaded or published file: {}",
+            wrong.join(", ")
+        );
+        problem!(
+            "hint: replace by the published file: sedet weights download {}",
+            wrong.join(" ")
+        );
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the word for whether weights are on this machine. Longer words would not fit 80 columns.
+const fn local_words(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Absent => "",
+        Presence::Verified => "yes",
+        Presence::Unverified => "yes?",
+        Presence::Changed => "wrong",
+        Presence::Unreadable => "error",
+    }
 }
 
 /// Returns the short side of a detector's images, or the side of a classifier's.
@@ -118,7 +147,7 @@ fn size(weights: &NamedWeights) -> String {
 }
 
 /// Returns what the table tells, as JSON.
-fn facts(weights: &NamedWeights, is_local: bool) -> Value {
+fn facts(weights: &NamedWeights, presence: Presence) -> Value {
     let source = |source: &Source| {
         let checksum = source.checksum();
         json!({
@@ -156,7 +185,8 @@ fn facts(weights: &NamedWeights, is_local: bool) -> Value {
         "input": input,
         "result": result,
         "sources": sources,
-        "local": is_local,
+        "local": matches!(presence, Presence::Verified | Presence::Unverified),
+        "changed": presence == Presence::Changed,
     })
 }
 
@@ -166,14 +196,20 @@ pub(super) fn download(args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     for &weights in &args.names {
         match store.find(weights) {
             Ok(found) => {
+                report_adopted(&found);
                 status!("{} (already there)", found.path.display());
                 continue;
             }
-            // The download replaces a file that changed.
-            Err(NamedError::NotDownloaded { .. } | NamedError::Changed { .. }) => {}
+            Err(NamedError::NotDownloaded { .. }) => {}
+            Err(error) if error.is_settled_by_download() => {
+                problem!("warning: {error}; a download replaces it");
+            }
             Err(error) => return Err(error.into()),
         }
         describe(weights);
+        if let Some(mirror) = &args.mirror {
+            status!("from the mirror {mirror}");
+        }
         if !args.yes && is_terminal() && !confirm(weights, &store)? {
             bail!("{}: nothing was downloaded", weights.name);
         }
@@ -230,7 +266,33 @@ fn file_of(weights: &'static NamedWeights) -> anyhow::Result<PathBuf> {
         }
         found => found?,
     };
+    report_adopted(&found);
     Ok(found.path)
+}
+
+/// Prints that a file without a record was taken for the weights whose name it has.
+fn report_adopted(found: &Downloaded) {
+    if found.origin != Origin::Adopted {
+        return;
+    }
+    match &found.published {
+        Some(_) => status!("{}: {}", found.path.display(), comparison(found)),
+        // Nothing shows that it is the right one.
+        None => problem!("warning: {}: {}", found.path.display(), comparison(found)),
+    }
+}
+
+/// Describes what the SHA-256 of a file was compared with.
+fn comparison(found: &Downloaded) -> String {
+    let compared = match &found.published {
+        Some(published) => format!(
+            "published {} {}... confirmed",
+            published.algorithm(),
+            published.digits()
+        ),
+        None => "none is published; later uses are compared with this one".to_string(),
+    };
+    format!("SHA-256 {} ({compared})", found.sha256)
 }
 
 /// Prints license and origin.
@@ -255,19 +317,7 @@ fn fetch(
         meter.show(done, total);
     })?;
     drop(meter);
-    let checked = match &found.published {
-        Some(published) => format!(
-            "published {} {}... confirmed",
-            published.algorithm(),
-            published.digits()
-        ),
-        None => "none is published; later uses are compared with this one".to_string(),
-    };
-    status!(
-        "{}: SHA-256 {} ({checked})",
-        found.path.display(),
-        found.sha256
-    );
+    status!("{}: {}", found.path.display(), comparison(&found));
     Ok(found)
 }
 
@@ -287,8 +337,12 @@ fn confirm(weights: &NamedWeights, store: &Store) -> anyhow::Result<bool> {
     )?;
     err.flush()?;
     let mut answer = String::new();
-    // The end of the input is no answer.
-    Ok(std::io::stdin().read_line(&mut answer)? > 0 && is_yes(&answer))
+    let is_answered = std::io::stdin().read_line(&mut answer)? > 0;
+    if !answer.ends_with('\n') {
+        // At the end of the input, Ctrl-D, the terminal stays in the line of the question.
+        writeln!(err)?;
+    }
+    Ok(is_answered && is_yes(&answer))
 }
 
 fn is_yes(answer: &str) -> bool {

@@ -14,11 +14,14 @@ use super::inputs::{InputImages, find_images};
 use super::named::USUAL_DETECTOR;
 use super::progress::{Meter, Unit};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, ImageFormat, number, print_out, problem, quoted, status, whole_number};
+use super::{
+    DeviceArgs, ImageFormat, number, output_directory, print_out, problem, quoted, status,
+    whole_number,
+};
 use sedet_core::model::{DEFAULT_TOP, Model, RankedClass, Task};
 use sedet_core::render::save_boxes;
 use sedet_core::report::{drawn_detections, unique_name, write_text};
-use sedet_data::directory::create_directory;
+use sedet_core::train::run_dir::RunDir;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
 use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
 use sedet_data::loading::decode::decode_image;
@@ -53,7 +56,7 @@ pub(super) struct PredictArgs {
     #[arg(long, value_enum, value_name = "FORMAT", requires = "output")]
     image_format: Option<ImageFormat>,
     /// Detectors: minimum score of reported detections [default: 0.5]
-    #[arg(long, value_parser = number::<f32>)]
+    #[arg(long, value_parser = number::<f32>, allow_negative_numbers = true)]
     score: Option<f32>,
     /// Classifiers: number of top classes to report [default: 5]
     #[arg(long, value_name = "K", value_parser = whole_number::<usize>)]
@@ -80,7 +83,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     check_options(&args, checkpoint, weights.spec.task())?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
     if let Some(output) = &args.output {
-        create_directory(output).with_context(|| output.display().to_string())?;
+        output_directory(output)?;
         // No image that is read is an SVG.
         let format = args.image_format.unwrap_or_default();
         if model.task() == Task::Detection && !matches!(format, ImageFormat::Svg) {
@@ -136,7 +139,19 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
 
 /// Returns the error about a command without a model. The hint is a command that works.
 fn no_model(inputs: &[String]) -> anyhow::Error {
-    let inputs: Vec<String> = inputs.iter().map(quoted).collect();
+    let (models, inputs): (Vec<&String>, Vec<&String>) =
+        inputs.iter().partition(|input| is_model(input));
+    let inputs: Vec<String> = inputs.into_iter().map(quoted).collect();
+    if let Some(model) = models.first() {
+        let images = match inputs.as_slice() {
+            [] => "IMAGE".to_string(),
+            inputs => inputs.join(" "),
+        };
+        return usage_with_hint(
+            format!("{model}: a model among the images"),
+            format!("sedet predict --checkpoint {} {images}", quoted(model)),
+        );
+    }
     usage_with_hint(
         "no model is given",
         format!(
@@ -145,6 +160,15 @@ fn no_model(inputs: &[String]) -> anyhow::Error {
             inputs.join(" ")
         ),
     )
+}
+
+/// Returns whether an input is a weights file or a run rather than images.
+fn is_model(input: &str) -> bool {
+    let path = Path::new(input);
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    let extension = extension.to_lowercase();
+    ["safetensors", "pth", "pt", "onnx"].contains(&extension.as_str())
+        || path.is_dir() && RunDir::is_run(path)
 }
 
 /// Refuses options of the other task and values out of range.
@@ -158,11 +182,14 @@ fn check_options(args: &PredictArgs, checkpoint: &Path, task: Task) -> anyhow::R
         }
     };
     if let Some(option) = wrong {
-        return Err(usage(format!(
-            "{option} requires a {required}; {} is a {}",
-            checkpoint.display(),
-            task.model_name()
-        )));
+        return Err(usage_with_hint(
+            format!(
+                "{option} requires a {required}; {} is a {}",
+                checkpoint.display(),
+                task.model_name()
+            ),
+            format!("omit {option}"),
+        ));
     }
     if args.top == Some(0) {
         return Err(usage("--top 0: at least 1 is required"));

@@ -33,7 +33,7 @@ pub(super) struct TrainArgs {
     #[arg(long, required_unless_present = "resume")]
     dataset: Option<String>,
     /// Random seed of weights, order, augmentation and sampling [default: the recipe's]
-    #[arg(long, value_parser = whole_number::<u64>)]
+    #[arg(long, value_parser = whole_number::<u64>, allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Directory of the run [default: runs/DATASET]
     #[arg(long, value_name = "DIR")]
@@ -65,18 +65,18 @@ pub(super) struct RecipeArgs {
     #[arg(long)]
     backbone: Option<String>,
     /// Initial weights: a sedet checkpoint, a run, a file from torchvision, timm, detectron2, ..., or the
-    /// name of published weights (see `sedet weights list`); layers that do not fit are randomly
-    /// initialized
+    /// name of published weights (see `sedet weights list`); layers behind the backbone that do not fit
+    /// are randomly initialized
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Learning rate, used as given (no batch-size scaling)
-    #[arg(long, value_parser = number::<f64>)]
+    #[arg(long, value_parser = number::<f64>, allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Images per batch [default: the recipe's]
-    #[arg(long, value_parser = whole_number::<usize>)]
+    #[arg(long, value_parser = whole_number::<usize>, allow_negative_numbers = true)]
     batch_size: Option<usize>,
     /// Number of epochs [default: the recipe's]
-    #[arg(long, value_parser = whole_number::<usize>)]
+    #[arg(long, value_parser = whole_number::<usize>, allow_negative_numbers = true)]
     epochs: Option<usize>,
     /// What to do with unreadable images: stop, or skip them and list them at the end; also applies to
     /// --resume [default: the recipe's]

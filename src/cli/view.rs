@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow};
 use super::DeviceArgs;
 use super::hints::advise;
 use super::named::path_or_named;
+use sedet_core::weights::load::check_weights;
 use sedet_core::weights::named::NamedWeights;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
@@ -56,23 +57,11 @@ const DISPLAYS: [&str; 3] = ["DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"];
 
 pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
     check_paths(&args)?;
-    #[cfg(all(unix, not(target_os = "macos")))]
-    if DISPLAYS
-        .iter()
-        .all(|name| std::env::var_os(name).is_none_or(|value| value.is_empty()))
-    {
-        return Err(advise(
-            "no display for the viewer's window (DISPLAY and WAYLAND_DISPLAY are not set)",
-            "sedet predict, eval and excite write the same figures without a display",
-        ));
-    }
-    let device = args.device.resolve()?;
-    let named = |path: Option<PathBuf>| path.map(|path| path_or_named(&path)).transpose();
+    let named = |path: Option<PathBuf>| path.map(|path| file_of(&path)).transpose();
     // Other words can be names of datasets.
     let what = match args.path {
         Some(what) if NamedWeights::of_name(&what).is_ok() => {
-            let path = path_or_named(Path::new(&what))?;
-            Some(path.display().to_string())
+            Some(file_of(Path::new(&what))?.display().to_string())
         }
         what => what,
     };
@@ -85,11 +74,42 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
         compare: named(args.compare)?,
         results: args.results,
     };
+    for checkpoint in opening.checkpoints() {
+        check_weights(&checkpoint)?;
+    }
+    check_display()?;
+    let device = args.device.resolve()?;
     sedet_viewer::run(opening, device.device, args.renderer).map_err(|error| {
         let reason = without_source_location(&error.to_string());
         anyhow!("the viewer's window cannot be opened: {reason}")
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the file that an argument stands for. Without a display nothing is downloaded.
+fn file_of(path: &Path) -> anyhow::Result<PathBuf> {
+    let is_name = path
+        .to_str()
+        .is_some_and(|name| NamedWeights::of_name(name).is_ok());
+    if is_name && !path.exists() {
+        check_display()?;
+    }
+    path_or_named(path)
+}
+
+/// Checks that a window can open.
+fn check_display() -> anyhow::Result<()> {
+    #[cfg(all(unix, not(target_os = "macos")))]
+    if DISPLAYS
+        .iter()
+        .all(|name| std::env::var_os(name).is_none_or(|value| value.is_empty()))
+    {
+        return Err(advise(
+            "no display for the viewer's window (DISPLAY and WAYLAND_DISPLAY are not set)",
+            "sedet predict, eval and excite write the same figures without a display",
+        ));
+    }
+    Ok(())
 }
 
 /// Checks what is named before a window opens.

@@ -3,22 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::hints::usage_with_hint;
+use super::hints::{advise, usage_with_hint};
 use super::named::{DownloadArgs, ListArgs, download, list, path_or_named};
-use super::print_out;
 use super::terminal::{fitted, width};
+use super::{print_out, quoted};
 use crate::cli::status;
-use sedet_core::model::{ImportFacts, Task};
+use sedet_core::model::{ImportFacts, NetworkConfig, Task};
 use sedet_core::weights::checkpoint::{Checkpoint, Precision};
 use sedet_core::weights::export::{export, export_native, names_for};
 use sedet_core::weights::foreign::ForeignFile;
 use sedet_core::weights::grafted::to_units_of_the_paper;
-use sedet_core::weights::layouts::{Layout, Library, recognize};
+use sedet_core::weights::layouts::{Layout, Library, recognize, timm_constructor};
 use sedet_core::weights::load::{LoadedWeights, WeightsFile, weights_file};
 use sedet_core::weights::onnx::{OnnxOptions, to_onnx};
 use sedet_data::eval::table::Side;
@@ -74,7 +74,8 @@ pub(super) struct ForeignArgs {
     /// Fail on missing, mismatched or unused tensors
     #[arg(long)]
     strict: bool,
-    /// Skip tensors of layers that sedet does not have; the outputs then differ from those of the origin
+    /// Skip tensors of layers that sedet, or the backbone to train, does not have; the outputs then differ
+    /// from those of the origin
     #[arg(
         long = "allow-unused",
         alias = "skip-unknown",
@@ -222,8 +223,11 @@ pub(super) fn run(args: WeightsArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Refuses an output that is the file itself: what the new file does not have would be lost.
-fn check_output(file: &Path, output: &Path) -> anyhow::Result<()> {
+/// The extension of files in the safetensors format.
+const SAFETENSORS: &str = "safetensors";
+
+/// Refuses an output that is the file itself, or an existing one, or one with the extension of another format.
+fn check_output(file: &Path, output: &Path, extension: &str) -> anyhow::Result<()> {
     let is_same = match (file.canonicalize(), output.canonicalize()) {
         (Ok(file), Ok(output)) => file == output,
         _ => false,
@@ -234,14 +238,55 @@ fn check_output(file: &Path, output: &Path) -> anyhow::Result<()> {
             "choose another --output",
         ));
     }
+    if output.is_dir() {
+        let file = output.join("weights").with_extension(extension);
+        return Err(usage_with_hint(
+            format!("--output: {} is a directory", output.display()),
+            format!("name a file in it, such as {}", quoted(file.display())),
+        ));
+    }
+    let has_extension = output
+        .extension()
+        .is_some_and(|found| found.eq_ignore_ascii_case(extension));
+    if !has_extension {
+        let renamed = output.with_extension(extension);
+        return Err(usage_with_hint(
+            format!(
+                "--output: {} does not end in .{extension}, the format that is written",
+                output.display()
+            ),
+            format!("--output {}", quoted(renamed.display())),
+        ));
+    }
+    let parent = output
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+        return Err(advise(
+            format!(
+                "{}: not written: its directory does not exist",
+                output.display()
+            ),
+            format!("mkdir -p {}", quoted(parent.display())),
+        ));
+    }
+    if output.exists() {
+        return Err(advise(
+            format!("{}: already exists", output.display()),
+            "choose another --output, or remove the file",
+        ));
+    }
     Ok(())
 }
 
 fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
-    check_output(&args.file, &args.output)?;
+    check_output(&args.file, &args.output, SAFETENSORS)?;
     let mut loaded = args.foreign.load(&args.file)?;
     let Some(found) = &loaded.report else {
-        bail!("{}: is already a sedet checkpoint", args.file.display());
+        return Err(advise(
+            format!("{}: is already a sedet checkpoint", args.file.display()),
+            "use it as it is: --checkpoint and --weights take it",
+        ));
     };
     let name = args.file.file_name().unwrap_or(args.file.as_os_str());
     loaded.spec.imported = Some(ImportFacts {
@@ -262,13 +307,17 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    check_output(&args.file, &args.output)?;
     if args.raw && args.format != Format::Onnx {
         return Err(usage_with_hint(
             "--raw applies to ONNX models",
             "omit --raw, or give --format onnx",
         ));
     }
+    let extension = match args.format {
+        Format::Onnx => "onnx",
+        Format::Safetensors | Format::Torchvision | Format::Timm => SAFETENSORS,
+    };
+    check_output(&args.file, &args.output, extension)?;
     let mut loaded = args.foreign.load(&args.file)?;
     if args.raw && loaded.spec.task() != Task::Detection {
         return Err(usage_with_hint(
@@ -284,11 +333,14 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     }
     let missing = loaded.spec.missing.len();
     if missing > 0 {
-        bail!(
-            "{}: {} of the model missing or mismatched; nothing was written",
-            args.file.display(),
-            count(missing, "tensor")
-        );
+        return Err(advise(
+            format!(
+                "{}: {} of the model missing or mismatched; nothing was written",
+                args.file.display(),
+                count(missing, "tensor")
+            ),
+            "train the network first: `sedet train --weights` takes such a file",
+        ));
     }
     let file = || args.file.display().to_string();
     let precision = args.precision.into();
@@ -316,6 +368,17 @@ fn export_file(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         count(loaded.weights.len(), "tensor"),
         args.output.display()
     );
+    if args.format == Format::Timm
+        && let NetworkConfig::Classification(network) = &loaded.spec.network
+    {
+        match timm_constructor(network) {
+            Ok(call) => status!("in Python: import functools, timm; model = {call}"),
+            Err(reason) => status!("note: timm has no constructor for this network: {reason}"),
+        }
+    }
+    if matches!(args.format, Format::Timm | Format::Torchvision) {
+        status!("not in the file: class names, input size and normalization");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

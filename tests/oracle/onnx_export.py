@@ -44,6 +44,7 @@ def sedet(binary, *arguments):
 def with_epsilon(binary, source, folder):
     """Writes a checkpoint of the file with another epsilon, trainable norms, and class names."""
     plain, changed = folder / "plain.safetensors", folder / "changed.safetensors"
+    plain.unlink(missing_ok=True)
     sedet(binary, "import", source, "-o", plain)
     with safetensors.safe_open(plain, "pt") as file:
         header = json.loads(file.metadata()["sedet"])
@@ -59,6 +60,7 @@ def with_epsilon(binary, source, folder):
 def prove(binary, case, source, network, x, folder):
     """Exports one file, asserts that its outputs equal the network's, and returns its hash."""
     path = folder / f"{case}.onnx"
+    path.unlink(missing_ok=True)
     sedet(binary, "export", source, "--format", "onnx", "-o", path)
     onnx.checker.check_model(str(path), full_check=True)
     model = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True, data_prop=True)

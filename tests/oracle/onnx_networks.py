@@ -140,6 +140,7 @@ class ImageSet:
 
 
 def export(binary, checkpoint, path, *options):
+    path.unlink(missing_ok=True)
     run(binary, "weights", "export", checkpoint, "--format", "onnx", "-o", path, *options)
     onnx.checker.check_model(str(path), full_check=True)
     return path

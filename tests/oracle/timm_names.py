@@ -72,7 +72,7 @@ def outcome(binary, name, folder):
     """'equal', 'refused' or anything else, and the details."""
     torch.manual_seed(len(name))
     network = randomise(timm.create_model(name, num_classes=10))
-    file, checkpoint, model = (folder / f"{name}{end}" for end in (".safetensors", ".sedet", ".onnx"))
+    file, checkpoint, model = (folder / f"{name}{end}" for end in (".safetensors", ".sedet.safetensors", ".onnx"))
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     safetensors.torch.save_file(state, file)
     inputs = [torch.randn(size) for size in SIZES]

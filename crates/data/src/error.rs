@@ -46,6 +46,15 @@ pub enum DataError {
         problem: String,
     },
 
+    /// No file has the name in an annotation, and several differ from it in capitals only.
+    #[error("{}: no such file; {found} differ from it in capitals only", path.display())]
+    SeveralFiles {
+        /// The path as it is written.
+        path: PathBuf,
+        /// The names of the files.
+        found: String,
+    },
+
     /// Two files say different things, of which only one can be right.
     #[error("{}: {problem}", path.display())]
     Contradiction {

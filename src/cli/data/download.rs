@@ -12,7 +12,7 @@ use crate::cli::print_out;
 use crate::cli::progress::{Meter, Unit};
 use crate::cli::{quoted, status};
 use sedet_data::datasets::blood_cells::{BASE_URL, download_blood_cells};
-use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
+use sedet_data::datasets::registry::data_dir_of_user;
 use sedet_data::datasets::sources::{
     DataSource, FetchStep, data_source, data_sources, imagenet_instructions,
 };
@@ -53,7 +53,7 @@ pub(super) fn run(args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     let base = args
         .data_dir
         .clone()
-        .or_else(|| std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from))
+        .or_else(data_dir_of_user)
         .unwrap_or_else(|| "data".into());
     match data_source(&args.name) {
         Some(source) => download_from_table(source, &base, args),

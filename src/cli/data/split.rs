@@ -14,10 +14,9 @@ use crate::cli::{problem, status, whole_number};
 use sedet_data::annotations::AnnotationStore;
 use sedet_data::annotations::coco::read_coco;
 use sedet_data::annotations::format::{DatasetFiles, SplitAnnotations};
-use sedet_data::annotations::joining::join_splits;
 use sedet_data::annotations::layout::Split;
 use sedet_data::curation::convert::Images;
-use sedet_data::curation::split::{Division, write_division};
+use sedet_data::curation::split::{Division, Whole, write_division};
 use sedet_data::datasets::registry::{DatasetName, Recognition};
 use sedet_data::eval::table::{Side, aligned};
 use sedet_data::text::count;
@@ -77,7 +76,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     status!("{}: {}", args.source, recognized.kind());
     let images = Images::from(args.images);
     let whole = read_whole(&files, images)?;
-    for note in &whole.notes {
+    for note in &whole.annotations.notes {
         status!("{}: {note}", args.source);
     }
     let shares = [
@@ -89,9 +88,10 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         .into_iter()
         .filter(|(_, share)| *share > 0.0)
         .collect();
-    let division = Division::new(&whole, shares, args.seed);
+    let store = &whole.annotations.store;
+    let division = Division::new(&whole.annotations, shares, args.seed);
     if let Some(empty) = division.empty_split() {
-        let images = count(whole.store.image_count(), "image");
+        let images = count(store.image_count(), "image");
         bail!("{images} cannot be split: none is left for {empty}");
     }
     let written = with_bar("splitting", |progress| {
@@ -100,7 +100,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     for line in written.dropped.lines() {
         problem!("dropped: {line}");
     }
-    print_out(&table(&whole.store, &division))?;
+    print_out(&table(store, &division))?;
     status!(
         "wrote {}; read again and compared: no difference",
         args.output.display()
@@ -112,29 +112,25 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Reads all images of a dataset as one split; splits that exist are joined.
-fn read_whole(files: &DatasetFiles, images: Images) -> anyhow::Result<SplitAnnotations> {
+fn read_whole(files: &DatasetFiles, images: Images) -> anyhow::Result<Whole> {
     if let ([single], Images::Leave) = (files.splits.as_slice(), images)
         && let Some(json) = single.coco_json()
     {
         // The images need not be there.
-        return Ok(SplitAnnotations {
+        return Ok(Whole::of_one(SplitAnnotations {
             split: Split::Train,
             store: read_coco(json)?,
             image_root: json.parent().unwrap_or(Path::new("")).to_owned(),
             dropped: Default::default(),
             besides_boxes: Default::default(),
             notes: Vec::new(),
-        });
+        }));
     }
-    let mut read = files.read()?.splits;
-    if read.len() == 1 {
-        return Ok(read.remove(0));
+    let names: Vec<String> = files.split_names().iter().map(Split::to_string).collect();
+    if names.len() > 1 {
+        status!("{} are joined and divided again", names.join(", "));
     }
-    let names: Vec<String> = read.iter().map(|part| part.split.to_string()).collect();
-    status!("{} are joined and divided again", names.join(", "));
-    let parts: Vec<(&str, &SplitAnnotations)> =
-        names.iter().map(String::as_str).zip(&read).collect();
-    Ok(join_splits(Split::Train, &parts)?)
+    Ok(Whole::read(files)?)
 }
 
 /// Tabulates the images and the boxes of each class in each part.

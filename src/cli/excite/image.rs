@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use image::RgbImage;
 use serde_json::{Value, json};
 
 use super::ExciteArgs;
 use crate::cli::hints::usage;
-use crate::cli::print_out;
 use crate::cli::terminal::{fitted, width, wrapped};
+use crate::cli::{output_directory, print_out};
 use sedet_core::excitation::ChannelMap;
 use sedet_core::excitation::selection::choose_blocks;
 use sedet_core::model::{BlockRecording, Model, Recording, Task};
@@ -18,7 +17,6 @@ use sedet_core::render::feature_maps::{Tile, grid, overlay, tile_sized};
 use sedet_core::render::{save_gates, save_image};
 use sedet_core::report::write_text;
 use sedet_data::boxes::BoxXyxy;
-use sedet_data::directory::create_directory;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
 use sedet_data::eval::table::Side;
 use sedet_data::loading::decode::decode_image;
@@ -51,7 +49,7 @@ pub(super) fn run(args: &ExciteArgs, file: &Path) -> anyhow::Result<ExitCode> {
     let recording = network.record(&image, Depth::GatesAndFeatureMaps)?;
 
     let output = &args.output;
-    create_directory(output).with_context(|| output.display().to_string())?;
+    output_directory(output)?;
     write_text(&output.join("gates.csv"), &recording.gates_csv())?;
     for name in ["gates.png", "gates.svg"] {
         save_gates(&recording.gate_rows(), &output.join(name))?;

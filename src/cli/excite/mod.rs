@@ -5,7 +5,7 @@ mod image;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ArgGroup;
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use super::hints::usage;
 use super::report::with_bar;
 use super::terminal::{fitted, width};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, print_out, status, whole_number};
+use super::{DeviceArgs, output_directory, print_out, status, whole_number};
 use sedet_core::excitation::selection::{
     DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
 };
@@ -23,7 +23,6 @@ use sedet_core::render::{MAX_PANELS, save_excitation_figures};
 use sedet_core::report::write_text;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::AnyDatasetName;
-use sedet_data::directory::create_directory;
 use sedet_data::eval::table::Side;
 use sedet_data::text::count;
 
@@ -136,7 +135,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
             blocks.len()
         )));
     }
-    create_directory(&args.output).with_context(|| args.output.display().to_string())?;
+    output_directory(&args.output)?;
 
     let number = args.limit.unwrap_or(usize::MAX).min(images.len());
     status!("{} on {}", count(number, "image"), device.name);
@@ -239,18 +238,21 @@ const HEAD: [&str; 9] = [
 
 fn to_table(excitation: &Excitation) -> String {
     let saturation = excitation.saturation();
+    // One image has no deviation.
+    let has_deviation = excitation.origin.images > 1;
+    let deviation = |text: String| if has_deviation { text } else { "-".to_string() };
     let row = |block: BlockSummary| {
         vec![
             block.block,
             block.channels.to_string(),
             format!("{:.3}", block.mean),
-            format!("{:.3}", block.std),
+            deviation(format!("{:.3}", block.std)),
             block.dead.to_string(),
             match saturation {
                 Some(_) => block.saturated.to_string(),
                 None => "-".to_string(),
             },
-            block.low_variance.to_string(),
+            deviation(block.low_variance.to_string()),
             block
                 .selectivity
                 .map_or_else(|| "-".to_string(), |s| format!("{s:.3}")),
@@ -264,11 +266,15 @@ fn to_table(excitation: &Excitation) -> String {
     let limits = &excitation.thresholds;
     format!(
         "{}dead: always at most {}; saturated: always at least {};\n\
-         low var.: std below {}; weak: mean below {}\n",
+         low var.: {}; weak: mean below {}\n",
         fitted(&rows, &sides, width()),
         limits.dead,
         saturation.unwrap_or(limits.saturated),
-        limits.low_std,
+        if has_deviation {
+            format!("std below {}", limits.low_std)
+        } else {
+            "std of more than one image".to_string()
+        },
         limits.weak
     )
 }

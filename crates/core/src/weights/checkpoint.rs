@@ -321,6 +321,34 @@ impl Checkpoint {
         Self::read(&mut file, size, path)
     }
 
+    /// Checks the length of a file and the description in its header, without reading its tensors.
+    ///
+    /// # Errors
+    /// The file is no checkpoint, or not all of one. The message names it.
+    pub fn check(path: &Path) -> Result<(), CheckpointError> {
+        let bad = |reason: String| CheckpointError::Format {
+            path: path.to_path_buf(),
+            reason,
+        };
+        let read = || {
+            let mut file = File::open(path)?;
+            let size = file.metadata()?.len();
+            read_header(&mut file, size)
+        };
+        let header = read().map_err(|source| CheckpointError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let (description, _) = description(&header.map_err(bad)?).map_err(bad)?;
+        match ModelSpec::from_header(&description) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(CheckpointError::Spec {
+                path: path.to_path_buf(),
+                source,
+            }),
+        }
+    }
+
     /// Reads a checkpoint from bytes, such as one that is embedded in the program. `name` is used
     /// in messages.
     ///
@@ -345,15 +373,8 @@ impl Checkpoint {
             source,
         };
         let header = read_header(file, size).map_err(read_error)?.map_err(bad)?;
-        let json = header
-            .metadata()
-            .as_ref()
-            .and_then(|entries| entries.get(METADATA_KEY))
-            .ok_or_else(|| bad("its header has no 'sedet' entry".into()))?;
-        let (json, checksums) = Checksums::split(json).map_err(bad)?;
+        let (mut description, checksums) = description(&header).map_err(bad)?;
         let mut checksums = checksums.map(|c| c.tensors);
-        let mut description: Value = serde_json::from_str(&json)
-            .map_err(|e| bad(format!("its metadata is not JSON ({e})")))?;
         let spec =
             ModelSpec::from_header(&description).map_err(|source| CheckpointError::Spec {
                 path: path.to_path_buf(),
@@ -415,6 +436,20 @@ impl Checkpoint {
         }
         Ok(out)
     }
+}
+
+/// Returns the JSON document in the header of a checkpoint, and the checksums, if there are any; or the reason why
+/// there is no document.
+fn description(header: &Metadata) -> Result<(Value, Option<Checksums>), String> {
+    let json = header
+        .metadata()
+        .as_ref()
+        .and_then(|entries| entries.get(METADATA_KEY))
+        .ok_or("its header has no 'sedet' entry")?;
+    let (json, checksums) = Checksums::split(json)?;
+    let description =
+        serde_json::from_str(&json).map_err(|e| format!("its metadata is not JSON ({e})"))?;
+    Ok((description, checksums))
 }
 
 /// Returns the header of a safetensors file whose size matches its header, or the reason why the

@@ -7,7 +7,7 @@ use burn::tensor::{Device, TensorData};
 
 use super::foreign::{Container, ForeignError, ForeignFile};
 use super::groups::{LISTED, describe};
-use super::layouts::{ExternalTensor, Form, Layout, RecognizeError, recognize};
+use super::layouts::{ExternalTensor, Form, Layout, RecognizeError, Recognized, recognize};
 use super::load::LoadedWeights;
 use super::named::NamedWeights;
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
@@ -236,37 +236,11 @@ pub fn import(
     path: &Path,
     options: impl Into<ImportOptions>,
 ) -> Result<LoadedWeights, ImportError> {
-    let mut options = options.into();
+    let options = options.into();
     let skip_unknown = options.skip_unknown;
     let file = ForeignFile::open(path)?;
-    let named = NamedWeights::of_file(path);
-    options.layout = options.layout.or(named.map(|named| named.layout));
-    let mut found = recognize(&file, options).map_err(|error| {
-        let (path, reason) = (path.display().to_string(), error.to_string());
-        match error {
-            RecognizeError::Layout(_) => ImportError::Layout { path, reason },
-            RecognizeError::SeveralNetworks { networks }
-            | RecognizeError::NoSuchNetwork { networks, .. } => ImportError::Networks {
-                path,
-                reason,
-                networks,
-            },
-        }
-    })?;
-    if let Some(named) = named
-        && named.layout == found.layout
-    {
-        named.complete(&mut found);
-    }
+    let found = recognized(&file, path, options)?;
     let mut spec = found.spec;
-    if spec.categories.is_empty() {
-        spec.categories = known_categories(&spec.network);
-    }
-    // Tensors may have a size of zero.
-    spec.validate().map_err(|error| ImportError::Layout {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })?;
     let device = Device::flex();
     let shapes = match &spec.network {
         NetworkConfig::Classification(model) => named_shapes(&model.init(&device)),
@@ -361,6 +335,52 @@ pub fn import(
         weights,
         report: Some(report),
     })
+}
+
+/// Checks that a third-party file contains a known network, without reading its tensors.
+///
+/// # Errors
+/// The file is damaged, or its layout is unknown. Every message names the file.
+pub fn check(path: &Path) -> Result<(), ImportError> {
+    let file = ForeignFile::open(path)?;
+    recognized(&file, path, ImportOptions::default()).map(|_| ())
+}
+
+/// Recognizes the network in a file. The layout is the given one, that of the named weights of which the file is
+/// the download, or detected.
+fn recognized(
+    file: &ForeignFile,
+    path: &Path,
+    mut options: ImportOptions,
+) -> Result<Recognized, ImportError> {
+    let named = NamedWeights::of_file(path);
+    options.layout = options.layout.or(named.map(|named| named.layout));
+    let mut found = recognize(file, options).map_err(|error| {
+        let (path, reason) = (path.display().to_string(), error.to_string());
+        match error {
+            RecognizeError::Layout(_) => ImportError::Layout { path, reason },
+            RecognizeError::SeveralNetworks { networks }
+            | RecognizeError::NoSuchNetwork { networks, .. } => ImportError::Networks {
+                path,
+                reason,
+                networks,
+            },
+        }
+    })?;
+    if let Some(named) = named
+        && named.layout == found.layout
+    {
+        named.complete(&mut found);
+    }
+    if found.spec.categories.is_empty() {
+        found.spec.categories = known_categories(&found.spec.network);
+    }
+    // Tensors may have a size of zero.
+    found.spec.validate().map_err(|error| ImportError::Layout {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    Ok(found)
 }
 
 /// Returns the usual classes of a network without class names, by the number of classes: COCO's for

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::import::{ImportError, ImportOptions, ImportReport, import, is_variance};
+use super::import::{self, ImportError, ImportOptions, ImportReport, is_variance};
 use super::layouts::Layout;
 use super::parameters::NamedTensors;
 use crate::spec::ModelSpec;
@@ -90,7 +90,8 @@ pub struct WeightsFile {
     pub layout: Option<Layout>,
     /// Whether a third-party file with missing, mismatched or unused tensors is an error.
     pub strict: bool,
-    /// Whether tensors inside the network that sedet has no layer for are skipped.
+    /// Whether tensors inside the network that sedet has no layer for are skipped, and whether weights of
+    /// another backbone than the one to train initialize what fits.
     pub skip_unknown: bool,
     /// Which of several networks in a third-party file; see [`ImportOptions::network`].
     pub network: Option<String>,
@@ -181,7 +182,7 @@ pub fn load_weights(
 ) -> Result<LoadedWeights, LoadError> {
     let path = weights_file(path)?;
     if !Checkpoint::is_native(&path)? {
-        return Ok(import(&path, options)?);
+        return Ok(import::import(&path, options)?);
     }
     let loaded = LoadedWeights::from(Checkpoint::load(&path)?);
     check_values(&loaded.weights).map_err(|(tensor, problem)| LoadError::Values {
@@ -190,6 +191,19 @@ pub fn load_weights(
         problem,
     })?;
     Ok(loaded)
+}
+
+/// Checks that [`load_weights`] can read a file, as far as that shows without reading its tensors.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn check_weights(path: &Path) -> Result<(), LoadError> {
+    let path = weights_file(path)?;
+    if Checkpoint::is_native(&path)? {
+        Ok(Checkpoint::check(&path)?)
+    } else {
+        Ok(import::check(&path)?)
+    }
 }
 
 /// Checks that all values are finite and variances are not negative. The error is the name of the first

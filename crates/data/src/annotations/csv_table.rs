@@ -427,23 +427,29 @@ fn entries(
         let annotations = files.annotations.clone();
         return Err(LayoutError::NoImages { annotations }.into());
     };
-    let Some(located) = files.locate(&names) else {
+    let Some(found) = files.find_images(&names) else {
         return Err(files.images_not_found(first).into());
     };
     let numbers: HashMap<&str, usize> = (0..)
         .zip(classes)
         .map(|(number, class)| (class.as_str(), number))
         .collect();
-    let read: Vec<_> = table
-        .images
-        .par_iter()
-        .map(|(name, _)| {
-            let name = located.reading.apply(name).into_owned();
-            let size = image_size(&located.directory.join(&name));
+    let directory = found.directory;
+    let read: Vec<_> = found
+        .matched
+        .names
+        .into_par_iter()
+        .map(|name| {
+            let size = image_size(&directory.join(&name));
             (name, size)
         })
         .collect();
-    let mut problems = table.problems;
+    // Before the problems of the same image, which follow from it.
+    let ambiguous = found.matched.ambiguous.into_iter();
+    let mut problems: Vec<EntryProblem> = ambiguous
+        .map(|(image, error)| EntryProblem { image, error })
+        .collect();
+    problems.extend(table.problems);
     let mut images = Vec::new();
     let stated = table.images.iter().map(|(_, size)| *size);
     for (image, (((file_name, size), stated), boxes)) in
@@ -455,7 +461,7 @@ fn entries(
             let differing = size.replace(stated).filter(|actual| *actual != stated);
             if let Some(decoded) = differing {
                 problem(DataError::SizeMismatch {
-                    image: located.directory.join(&file_name).display().to_string(),
+                    image: directory.join(&file_name).display().to_string(),
                     decoded,
                     annotated: stated,
                 });
@@ -475,17 +481,12 @@ fn entries(
     }
     problems.sort_by_key(|problem| problem.image);
     Ok(SplitEntries {
-        image_root: located.directory,
+        image_root: directory,
         categories: classes.to_vec(),
         images,
         problems,
         dropped: table.dropped,
-        notes: located
-            .reading
-            .note()
-            .map(str::to_owned)
-            .into_iter()
-            .collect(),
+        notes: found.notes,
     })
 }
 
@@ -549,6 +550,47 @@ mod tests {
         let message = table.problems[0].error.to_string();
         assert!(
             message.contains("line 3: the image is 65x48 here and 64x48 above"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn images_in_other_capitals_are_found_unless_several_are_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = |name: &str| {
+            let path = dir.path().join(name);
+            image::RgbImage::new(64, 48)
+                .save_with_format(path, image::ImageFormat::Png)
+                .unwrap();
+        };
+        let rows = "IMG0.JPG,64,48,cat,1,2,30,40\nIMG1.JPG,64,48,cat,1,2,30,40\n";
+        let table = format!("{}\n{rows}", COLUMNS.join(","));
+        std::fs::write(dir.path().join("_annotations.csv"), table).unwrap();
+        image("img0.jpg");
+        image("img1.jpg");
+        let read = || DatasetFiles::find(dir.path()).and_then(|files| files.read());
+        let split = read().unwrap().splits.remove(0);
+        assert_eq!(split.store.image(1).file_name, "img1.jpg");
+        assert_eq!(
+            split.notes,
+            [
+                "2 images found by a name in other capitals than that in the annotations, such as img0.jpg for IMG0.JPG"
+            ]
+        );
+        image("Img1.jpg");
+        let message = read().unwrap_err().to_string();
+        assert!(
+            message.ends_with(
+                "IMG1.JPG: no such file; Img1.jpg and img1.jpg differ from it in capitals only"
+            ),
+            "{message}"
+        );
+        for name in ["img0.jpg", "img1.jpg", "Img1.jpg"] {
+            std::fs::rename(dir.path().join(name), dir.path().join(format!("x{name}"))).unwrap();
+        }
+        let message = read().unwrap_err().to_string();
+        assert!(
+            message.contains("images not found; expected `IMG0.JPG` in"),
             "{message}"
         );
     }

@@ -26,9 +26,7 @@ use crate::annotations::foreign::foreign_annotations;
 use crate::annotations::image_files::{
     Folder, first_few, has_extension, holds_images, holds_images_directly,
 };
-use crate::annotations::layout::{
-    LayoutError, NameReading, Split, SplitFiles, image_directories, join,
-};
+use crate::annotations::layout::{LayoutError, Split, SplitFiles, image_directories, join};
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::YoloFormat;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
@@ -469,28 +467,25 @@ impl SplitFiles {
             let annotations = self.annotations.clone();
             return Err(LayoutError::NoImages { annotations }.into());
         };
-        let Some(located) = self.locate(&names) else {
+        let Some(found) = self.find_images(&names) else {
             return Err(self.images_not_found(first).into());
         };
-        let names: Vec<String> = names
-            .iter()
-            .map(|name| located.reading.apply(name).into_owned())
-            .collect();
+        let mut matched = found.matched;
+        if !matched.ambiguous.is_empty() {
+            return Err(matched.ambiguous.swap_remove(0).1);
+        }
+        let directory = found.directory;
+        if matched.names != names {
+            json.set_names(&matched.names);
+        }
+        let names = matched.names;
         let unsized_images = json.unsized_images();
         let sizes: Vec<(usize, ImageSize)> = unsized_images
             .par_iter()
-            .map(|&index| Ok((index, image_size(&located.directory.join(&names[index]))?)))
+            .map(|&index| Ok((index, image_size(&directory.join(&names[index]))?)))
             .collect::<Result<_, DataError>>()?;
         json.set_sizes(&sizes);
-        if located.reading != NameReading::AsWritten {
-            json.set_names(&names);
-        }
-        let mut notes: Vec<String> = located
-            .reading
-            .note()
-            .map(str::to_owned)
-            .into_iter()
-            .collect();
+        let mut notes = found.notes;
         if !sizes.is_empty() {
             let images = count(sizes.len(), "image");
             notes.push(format!(
@@ -504,7 +499,7 @@ impl SplitFiles {
         Ok(SplitAnnotations {
             split: self.split,
             store: json.build(&self.annotations)?,
-            image_root: located.directory,
+            image_root: directory,
             dropped: Dropped::default(),
             besides_boxes,
             notes,
@@ -739,6 +734,17 @@ impl Dropped {
     pub fn add(&mut self, what: impl Into<String>, noun: &'static str, number: usize) {
         if number > 0 {
             *self.0.entry((what.into(), noun)).or_default() += number;
+        }
+    }
+
+    /// Removes `number` items of a kind.
+    pub(crate) fn remove(&mut self, what: &str, noun: &'static str, number: usize) {
+        let key = (what.to_owned(), noun);
+        if let Some(count) = self.0.get_mut(&key) {
+            *count = count.saturating_sub(number);
+            if *count == 0 {
+                self.0.remove(&key);
+            }
         }
     }
 

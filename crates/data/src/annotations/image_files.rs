@@ -1,8 +1,7 @@
 //! Lists of image files, and directory listings.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
@@ -159,56 +158,6 @@ impl Folder {
     pub(crate) fn images(&self) -> impl Iterator<Item = &String> {
         let files = self.files.iter();
         files.filter(|name| has_image_extension(Path::new(name)))
-    }
-}
-
-/// Files and directories by their names in any capitals. Each directory is listed once.
-///
-/// Annotations from a file system that does not distinguish capitals may name files in others than they have.
-#[derive(Debug, Default)]
-pub(crate) struct AnyCapitals {
-    listed: Mutex<HashMap<PathBuf, Arc<NamesByLowerCase>>>,
-}
-
-/// The names in a directory by their lower-case form.
-type NamesByLowerCase = HashMap<String, Vec<String>>;
-
-impl AnyCapitals {
-    /// Returns the only existing path that is equal to `path` below `root` but for capitals; None if there is
-    /// none, or more than one.
-    pub(crate) fn find(&self, root: &Path, path: &Path) -> Option<PathBuf> {
-        let mut found = root.to_owned();
-        for part in path.strip_prefix(root).ok()?.components() {
-            let Component::Normal(name) = part else {
-                return None;
-            };
-            let exact = found.join(name);
-            found = if exact.exists() {
-                exact
-            } else {
-                let names = self.names_in(&found);
-                match names.get(&name.to_str()?.to_lowercase())?.as_slice() {
-                    [only] => found.join(only),
-                    _ => return None,
-                }
-            };
-        }
-        Some(found)
-    }
-
-    fn names_in(&self, directory: &Path) -> Arc<NamesByLowerCase> {
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(names) = listed.get(directory) {
-            return names.clone();
-        }
-        let folder = Folder::of(directory);
-        let mut names = NamesByLowerCase::new();
-        for name in folder.directories.into_iter().chain(folder.files) {
-            names.entry(name.to_lowercase()).or_default().push(name);
-        }
-        let names = Arc::new(names);
-        listed.insert(directory.to_owned(), names.clone());
-        names
     }
 }
 
@@ -436,40 +385,5 @@ pub(crate) fn first_few<'a>(names: impl IntoIterator<Item = &'a str>) -> String 
     match names.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_in_other_capitals_are_found_unless_several_are_meant() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path();
-        for name in [
-            "Labels/Train/IMG.TXT",
-            "Labels/Train/a.txt",
-            "Labels/Train/A.txt",
-        ] {
-            let path = root.join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "").unwrap();
-        }
-        let capitals = AnyCapitals::default();
-        let find = |name: &str| {
-            let found = capitals.find(root, &root.join(name))?;
-            Some(found.strip_prefix(root).unwrap().display().to_string())
-        };
-        let found = Some("Labels/Train/IMG.TXT".to_owned());
-        assert_eq!(find("labels/train/img.txt"), found);
-        assert_eq!(
-            find("Labels/Train/a.txt").as_deref(),
-            Some("Labels/Train/a.txt")
-        );
-        assert_eq!(find("Labels/Train/a.TXT"), None);
-        assert_eq!(find("labels/train/b.txt"), None);
-        assert_eq!(find("labels/../Labels"), None);
-        assert_eq!(capitals.find(root, Path::new("/elsewhere")), None);
     }
 }

@@ -1,9 +1,11 @@
 //! Several annotated splits as one, and the division of a split.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use crate::DataError;
+use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::format::{Dropped, SplitAnnotations};
 use crate::annotations::layout::Split;
 use crate::annotations::store::BoxNumbers;
@@ -16,6 +18,8 @@ use crate::text::count;
 /// The category ids are those of the first split; images and boxes are numbered from 1. File names are
 /// relative to the directory that contains all images. An image of several splits is taken once.
 ///
+/// Boxes that differ by rounding, by at most a pixel, are the same; those of the first split are taken.
+///
 /// # Errors
 /// The class names differ, a class name appears twice, the path of an image is not Unicode, or an image of two
 /// splits has other boxes in each.
@@ -23,6 +27,25 @@ pub fn join_splits(
     split: Split,
     parts: &[(&str, &SplitAnnotations)],
 ) -> Result<SplitAnnotations, DataError> {
+    join_with_ids(split, parts).map(|(joined, _)| joined)
+}
+
+/// The ids of a split in the splits that it was joined into.
+#[derive(Debug, Default)]
+pub(crate) struct JoinedIds {
+    /// New ids of images; those that an earlier split has, too, are missing.
+    pub(crate) images: HashMap<u64, u64>,
+    /// New ids of the annotations of these images.
+    pub(crate) annotations: HashMap<u64, u64>,
+    /// New ids of categories.
+    pub(crate) categories: HashMap<u64, u64>,
+}
+
+/// Joins splits as [`join_splits`], and returns the new ids of each.
+pub(crate) fn join_with_ids(
+    split: Split,
+    parts: &[(&str, &SplitAnnotations)],
+) -> Result<(SplitAnnotations, Vec<JoinedIds>), DataError> {
     let roots: Vec<PathBuf> = parts
         .iter()
         .map(|(_, part)| absolute(&part.image_root))
@@ -40,9 +63,15 @@ pub fn join_splits(
         builder.add_category(category.id, category.name.clone());
     }
     let mut known: HashMap<String, (usize, usize)> = HashMap::new();
-    let mut repeated = 0;
+    let (mut repeated, mut rounded) = (0, 0);
+    let mut all_ids = Vec::new();
     for (of, ((name, part), root)) in parts.iter().zip(&roots).enumerate() {
         let ids = ids_by_class((first_name, &first.store), (name, &part.store))?;
+        let own = part.store.categories().iter().map(|category| category.id);
+        let mut new_ids = JoinedIds {
+            categories: own.zip(ids.iter().copied()).collect(),
+            ..JoinedIds::default()
+        };
         let prefix = root.strip_prefix(&image_root).unwrap_or(root);
         for index in 0..part.store.image_count() {
             let image = part.store.image(index);
@@ -52,22 +81,29 @@ pub fn join_splits(
             })?;
             if let Some(&(first, at)) = known.get(file_name) {
                 let (first_name, first) = parts[first];
-                if boxes_by_class(&first.store, at) != boxes_by_class(&part.store, index) {
+                let copies = [(&first.store, at), (&part.store, index)];
+                let [a, b] = copies.map(|(store, index)| boxes_by_class(store, index));
+                if a == b {
+                    repeated += 1;
+                } else if are_same_but_for_rounding(&a, &b) {
+                    rounded += 1;
+                } else {
                     let problem = format!("its boxes differ in {first_name} and {name}");
                     return Err(DataError::contradiction(
                         &root.join(image.file_name),
                         problem,
                     ));
                 }
-                repeated += 1;
                 continue;
             }
             known.insert(file_name.to_owned(), (of, index));
             images += 1;
+            new_ids.images.insert(image.id, images);
             builder.add_image(images, file_name, image.size);
             let annotations = part.store.annotations(index);
             for (annotation, numbers) in annotations.zip(part.store.numbers(index)) {
                 boxes += 1;
+                new_ids.annotations.insert(annotation.id, boxes);
                 let (id, image_id, is_crowd) = (boxes, images, annotation.is_crowd);
                 let category_id = ids[annotation.class];
                 match numbers {
@@ -90,6 +126,7 @@ pub fn join_splits(
                 }
             }
         }
+        all_ids.push(new_ids);
         dropped.merge(&part.dropped);
         besides_boxes.merge(&part.besides_boxes);
         notes.extend(part.notes.iter().map(|note| format!("{name}: {note}")));
@@ -100,30 +137,37 @@ pub fn join_splits(
             "{images} of several parts, with equal boxes in each: taken once"
         ));
     }
+    if rounded > 0 {
+        let images = count(rounded, "image");
+        notes.push(format!(
+            "{images} of several parts, whose boxes differ by rounding (at most 1 px): those of the first are taken"
+        ));
+    }
     let store = builder.build().map_err(|source| DataError::Annotations {
         path: image_root.clone(),
         source,
     })?;
-    Ok(SplitAnnotations {
+    let joined = SplitAnnotations {
         split,
         store,
         image_root,
         dropped,
         besides_boxes,
         notes,
-    })
+    };
+    Ok((joined, all_ids))
 }
 
-/// Returns the boxes of an image with their class names, as bits, so that they can be compared and sorted.
-fn boxes_by_class(store: &AnnotationStore, index: usize) -> Vec<(&str, bool, [u32; 4])> {
+/// Returns the boxes of an image with their class names, sorted.
+fn boxes_by_class(store: &AnnotationStore, index: usize) -> Vec<((&str, bool), [f64; 4])> {
     let boxes = store.annotations(index).zip(store.boxes_xywh(index));
     let mut boxes: Vec<_> = boxes
         .map(|(annotation, xywh)| {
             let name = store.categories()[annotation.class].name.as_str();
-            (name, annotation.is_crowd, xywh.map(f32::to_bits))
+            ((name, annotation.is_crowd), xywh.map(f64::from))
         })
         .collect();
-    boxes.sort_unstable();
+    boxes.sort_unstable_by_key(|(class, xywh)| (*class, xywh.map(f64::to_bits)));
     boxes
 }
 
@@ -166,7 +210,7 @@ fn absolute(path: &Path) -> Result<PathBuf, DataError> {
 }
 
 /// Returns the directory that contains all of these directories.
-fn common_root(roots: &[PathBuf]) -> PathBuf {
+pub(crate) fn common_root(roots: &[PathBuf]) -> PathBuf {
     let Some((first, others)) = roots.split_first() else {
         return PathBuf::new();
     };
@@ -184,8 +228,9 @@ const HELD_OUT: f64 = 0.1;
 /// The seed of the division. It is fixed, so that evaluation finds the split of the training.
 const SEED: u64 = 0;
 
-/// Divides a split into training images and held-out validation images, a tenth, stratified by class.
-/// Returns None if there is only one image. The result depends on the annotations alone.
+/// Divides a split into training images and held-out validation images, a tenth, stratified by class; more if a class
+/// with at least two images would have none in validation. Returns None if there is only one image. The result depends
+/// on the annotations alone.
 pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnnotations)> {
     let images = whole.store.image_count();
     if images < 2 {
@@ -200,6 +245,7 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
             parts[last] = missing;
         }
     }
+    hold_out_every_class(&whole.store, &mut parts);
     let of = |part: usize| -> Vec<usize> { (0..images).filter(|&i| parts[i] == part).collect() };
     let (train, val) = (of(0), of(1));
     let note = format!(
@@ -223,6 +269,47 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
         ),
         part(Split::Val, &val, vec![note], Dropped::default()),
     ))
+}
+
+/// Moves training images (part 0) to validation (part 1), so that each class with at least two images has one in both
+/// where that is possible.
+fn hold_out_every_class(store: &AnnotationStore, parts: &mut [usize]) {
+    let classes_of: Vec<BTreeSet<usize>> = (0..store.image_count())
+        .map(|image| store.annotations(image).map(|a| a.class).collect())
+        .collect();
+    // The numbers of images of each class in both parts.
+    let mut counts = vec![[0usize; 2]; store.class_count()];
+    let mut images_of: Vec<Vec<usize>> = vec![Vec::new(); store.class_count()];
+    for (image, classes) in classes_of.iter().enumerate() {
+        for &class in classes {
+            counts[class][parts[image]] += 1;
+            images_of[class].push(image);
+        }
+    }
+    let mut rarest: Vec<usize> = (0..counts.len()).collect();
+    rarest.sort_by_key(|&class| (images_of[class].len(), class));
+    for class in rarest {
+        if counts[class][1] > 0 {
+            continue;
+        }
+        let is_spare = |&&image: &&usize| {
+            parts[image] == 0 && classes_of[image].iter().all(|&class| counts[class][0] > 1)
+        };
+        // The image that helps most other classes, and the first of those.
+        let spare = images_of[class].iter().filter(is_spare);
+        let helped = |image: usize| {
+            let classes = classes_of[image].iter();
+            classes.filter(|&&class| counts[class][1] == 0).count()
+        };
+        let best = spare.max_by_key(|&&image| (helped(image), Reverse(image)));
+        if let Some(&image) = best {
+            parts[image] = 1;
+            for &class in &classes_of[image] {
+                counts[class][0] -= 1;
+                counts[class][1] += 1;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -309,6 +396,34 @@ mod tests {
             joined.notes,
             ["1 image of several parts, with equal boxes in each: taken once"]
         );
+        let mut rounded = part("/data/a", &[(1, "cat"), (2, "dog")], &[(2, &[1])]);
+        let moved = |pixels: f32| NewAnnotation {
+            id: 1,
+            image_id: 2,
+            category_id: 1,
+            xywh: [1.0 + pixels, 2.0, 3.0, 4.0],
+            area: None,
+            is_crowd: false,
+        };
+        for (pixels, is_same) in [(0.9, true), (1.1, false)] {
+            let mut builder = AnnotationStoreBuilder::new();
+            builder.add_category(1, "cat");
+            builder.add_category(2, "dog");
+            builder.add_image(2, "2.jpg", ImageSize::new(48, 64));
+            builder.add_annotation(moved(pixels));
+            rounded.store = builder.build().unwrap();
+            let joined = join_splits(Split::Train, &[("a", &a), ("rounded", &rounded)]);
+            assert_eq!(joined.is_ok(), is_same, "{pixels}");
+            if let Ok(joined) = joined {
+                assert_eq!(
+                    joined.store.boxes_xywh(1).next(),
+                    Some([1.0, 2.0, 3.0, 4.0])
+                );
+                let note = "1 image of several parts, whose boxes differ by rounding (at most 1 px): \
+                    those of the first are taken";
+                assert_eq!(joined.notes, [note]);
+            }
+        }
         let c = part("/data/a", &[(1, "cat"), (2, "dog")], &[(2, &[2])]);
         let error = join_splits(Split::Train, &[("a", &a), ("c", &c)]).unwrap_err();
         assert_eq!(
@@ -332,6 +447,39 @@ mod tests {
         let again = hold_out(&whole).unwrap();
         assert_eq!((again.0.store, again.1.store), (train.store, val.store));
         assert!(val.notes[0].contains("4 of 40 images held out of train"));
+    }
+
+    #[test]
+    fn each_class_of_at_least_two_images_is_held_out_and_trained() {
+        // 24 images of three classes, of which a tenth would be two images.
+        let images: Vec<(u64, Vec<u64>)> = (1..=24).map(|id| (id, vec![1 + id % 3])).collect();
+        // A class of two images, one of which is the only one of another class; and a class of one image.
+        let mut rare = images.clone();
+        rare[3].1 = vec![4];
+        rare[7].1 = vec![4, 5];
+        let names = [
+            (1, "cat"),
+            (2, "dog"),
+            (3, "owl"),
+            (4, "pair"),
+            (5, "single"),
+        ];
+        for (images, classes) in [(images, 3), (rare, 5)] {
+            let images: Vec<(u64, &[u64])> = images.iter().map(|(id, of)| (*id, &**of)).collect();
+            let (train, val) = hold_out(&part("x", &names[..classes], &images)).unwrap();
+            let has = |part: &SplitAnnotations, class: usize| {
+                let mut images = 0..part.store.image_count();
+                images.any(|image| part.store.annotations(image).any(|a| a.class == class))
+            };
+            for class in 0..classes {
+                assert!(has(&train, class), "{class}");
+                assert_eq!(has(&val, class), class != 4, "{class}");
+            }
+            let number = val.store.image_count();
+            assert!((3..=4).contains(&number), "{number}");
+            let note = format!("{number} of 24 images held out of train");
+            assert!(val.notes[0].starts_with(&note), "{:?}", val.notes);
+        }
     }
 
     #[test]

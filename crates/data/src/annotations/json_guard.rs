@@ -3,9 +3,12 @@
 //! A parser keeps some memory for every open bracket and for every string, so that a hostile or
 //! broken file of ten gigabytes could fill the memory of the machine. [`GuardedJson`] refuses deep
 //! nesting and long strings, naming the line. It also handles two deviations from JSON: a byte order
-//! mark at the beginning (skipped) and Python's `NaN` and `Infinity`.
+//! mark at the beginning (skipped) and Python's `NaN` and `Infinity`. A file that is no JSON at all is refused by
+//! its beginning.
 
 use std::io::{self, Read};
+
+use crate::text::printable;
 
 /// The deepest nesting of brackets. COCO needs five; the parser itself would stop at 128.
 const MAX_DEPTH: usize = 64;
@@ -56,6 +59,8 @@ pub(crate) struct GuardedJson<R> {
     /// The start of a word that is not valid JSON, or a minus that may start one.
     word: Vec<u8>,
     at_start: bool,
+    /// Whether something but whitespace was read.
+    has_begun: bool,
     at_end: bool,
 }
 
@@ -76,6 +81,7 @@ impl<R: Read> GuardedJson<R> {
             string_length: 0,
             word: Vec::new(),
             at_start: true,
+            has_begun: false,
             at_end: false,
         }
     }
@@ -106,6 +112,9 @@ impl<R: Read> GuardedJson<R> {
         };
         if count == 0 {
             self.at_end = true;
+            if !self.has_begun {
+                return Err(not_json("the file is empty"));
+            }
             return self.finish_word();
         }
         let mut bytes = &raw[..count];
@@ -117,6 +126,13 @@ impl<R: Read> GuardedJson<R> {
                 return self.wrong("UTF-16 text, but JSON has to be UTF-8; save the file as UTF-8");
             }
             bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+        }
+        let beginning = bytes.trim_ascii_start();
+        if !self.has_begun && !beginning.is_empty() {
+            self.has_begun = true;
+            if !beginning.starts_with(b"{") && !beginning.starts_with(b"[") {
+                return Err(not_json(&begins_with(beginning)));
+            }
         }
         for &byte in bytes {
             self.scan(byte)?;
@@ -194,6 +210,20 @@ impl<R: Read> GuardedJson<R> {
         }
         Ok(())
     }
+}
+
+/// Returns the error about a file that is neither an object nor a list, as annotations and results are.
+fn not_json(found: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not JSON: {found}"))
+}
+
+fn begins_with(bytes: &[u8]) -> String {
+    /// More would hide the rest of the message.
+    const SHOWN: usize = 20;
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * SHOWN)]);
+    let line = text.lines().next().unwrap_or_default();
+    let shown: String = line.chars().take(SHOWN).collect();
+    format!("the file begins with `{}`", printable(&shown))
 }
 
 impl<R: Read> Read for GuardedJson<R> {
@@ -274,10 +304,32 @@ mod tests {
             through(&brackets_in_string, 999, NotFinite::Refuse).unwrap(),
             brackets_in_string
         );
-        let endless = io::Read::chain(&b"\""[..], io::repeat(b'x'));
+        let endless = io::Read::chain(&b"[\""[..], io::repeat(b'x'));
         let mut guarded = GuardedJson::new(endless, NotFinite::Refuse);
         let error = io::copy(&mut guarded, &mut io::sink()).unwrap_err();
         assert!(error.to_string().contains("more than 16 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_json_is_named_by_its_beginning() {
+        for (text, expected) in [
+            (&b""[..], "not JSON: the file is empty"),
+            (b"\xEF\xBB\xBF \n ", "not JSON: the file is empty"),
+            (b"\n<html>\n404", "not JSON: the file begins with `<html>`"),
+            (
+                b"filename,class,xmin,ymin,xmax,ymax\n",
+                "not JSON: the file begins with `filename,class,xmin,`",
+            ),
+            (
+                b"\x89PNG\r\n",
+                "not JSON: the file begins with `\u{fffd}PNG`",
+            ),
+            (b"12", "not JSON: the file begins with `12`"),
+        ] {
+            let error = through(text, 1000, NotFinite::Mark).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+        assert!(through(b"  {}", 3, NotFinite::Mark).is_ok());
     }
 
     proptest! {

@@ -9,8 +9,9 @@ use std::{
 };
 
 use crate::annotations::coco_directory::CocoFormat;
+use crate::annotations::file_names::{AnyCapitals, FileMatch, MatchedNames};
 use crate::annotations::format::{FORMATS, Format};
-use crate::annotations::image_files::{AnyCapitals, Folder};
+use crate::annotations::image_files::Folder;
 
 /// A part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -373,18 +374,53 @@ impl SplitFiles {
         }
     }
 
-    /// Finds the images of an annotation file by their names.
+    /// Finds the images of an annotation file by their names; None if no directory contains any of them.
+    pub(crate) fn find_images<S: AsRef<str>>(&self, names: &[S]) -> Option<FoundImages> {
+        let Located { directory, reading } = self.locate(names)?;
+        let read: Vec<String> = names
+            .iter()
+            .map(|name| reading.apply(name.as_ref()).into_owned())
+            .collect();
+        let mut pairs = names.iter().map(AsRef::as_ref).zip(&read);
+        let example = pairs.find(|(name, read)| name != read);
+        let of_reading = reading.note().zip(example);
+        let of_reading = of_reading.map(|(note, (name, _))| format!("{note}, such as {name}"));
+        let matched = MatchedNames::of(&directory, read);
+        let notes = [of_reading, matched.note(names)];
+        Some(FoundImages {
+            directory,
+            notes: notes.into_iter().flatten().collect(),
+            matched,
+        })
+    }
+
+    /// Finds the directory of the images.
     ///
     /// A directory that contains one of the first names as it is written is taken: a missing file
     /// does not make a directory wrong; the loader reports it. If no directory contains any, the
-    /// names are read in the other ways of [`NameReading`].
-    pub(crate) fn locate<S: AsRef<str>>(&self, names: &[S]) -> Option<Located> {
+    /// names are read in the other ways of [`NameReading`], and then all of them in any capitals.
+    fn locate<S: AsRef<str>>(&self, names: &[S]) -> Option<Located> {
+        let capitals = AnyCapitals::default();
+        let is_exact = |_: &Path, path: &Path| path.is_file();
+        let is_alike =
+            |directory: &Path, path: &Path| capitals.file(directory, path) != FileMatch::Missing;
+        self.located_by(names, &is_exact)
+            .or_else(|| self.located_by(names, &is_alike))
+    }
+
+    /// Finds the directory that contains one of the first names, in the first reading for which there is one.
+    /// `contains` gets a directory and a path in it.
+    fn located_by<S: AsRef<str>>(
+        &self,
+        names: &[S],
+        contains: &dyn Fn(&Path, &Path) -> bool,
+    ) -> Option<Located> {
         let tried = &names[..names.len().min(TRIED_NAMES)];
         for reading in NameReading::ALL {
             let mut read = tried.iter().map(|name| reading.apply(name.as_ref()));
             let directory = read.find_map(|name| {
                 let mut directories = self.image_directories.iter();
-                directories.find(|directory| directory.join(&*name).is_file())
+                directories.find(|directory| contains(directory, &directory.join(&*name)))
             });
             if let Some(directory) = directory
                 && reading.is_unambiguous(names)
@@ -398,21 +434,7 @@ impl SplitFiles {
         None
     }
 
-    /// Returns the directory that contains an image of the first names, if names are read in any capitals.
-    pub(crate) fn locate_in_any_capitals<S: AsRef<str>>(&self, names: &[S]) -> Option<PathBuf> {
-        let capitals = AnyCapitals::default();
-        let mut tried = names.iter().take(TRIED_NAMES);
-        tried.find_map(|name| {
-            let mut directories = self.image_directories.iter();
-            let holds = |directory: &&PathBuf| {
-                let found = capitals.find(directory, &directory.join(name.as_ref()));
-                found.is_some_and(|path| path.is_file())
-            };
-            directories.find(holds).cloned()
-        })
-    }
-
-    /// Returns the error about images that [`Self::locate`] did not find.
+    /// Returns the error about images that [`Self::find_images`] did not find.
     pub(crate) fn images_not_found(&self, name: &str) -> LayoutError {
         let directories = self.image_directories.iter();
         let mut expected_in = join(directories.map(|directory| directory.display()));
@@ -442,13 +464,21 @@ impl SplitFiles {
 /// The number of names by which the directory of the images is found.
 const TRIED_NAMES: usize = 100;
 
-/// Where the images of an annotation file are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Located {
+/// The images of an annotation file.
+#[derive(Debug)]
+pub(crate) struct FoundImages {
     /// The directory that the names are relative to.
     pub(crate) directory: PathBuf,
-    /// How the names are read.
-    pub(crate) reading: NameReading,
+    /// The names of the files.
+    pub(crate) matched: MatchedNames,
+    /// How the names differ from the written ones, one line each.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Where the images of an annotation file are.
+struct Located {
+    directory: PathBuf,
+    reading: NameReading,
 }
 
 /// How the file name of an image is read.

@@ -3,13 +3,16 @@
 //! - [`store`]: categories, images and boxes in columns, loaded once and shared.
 //! - [`format`](mod@format): what an annotation format provides, and the table of formats.
 //! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format.
+//! - `copies`: two annotations of one image. - `file_names`: how a name in an annotation becomes a file.
 //! - `foreign`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
 //! - [`coco`]: COCO JSON. - [`layout`]: the files of a split.
 
 pub mod coco;
 pub mod coco_categories;
 pub mod coco_directory;
+mod copies;
 pub mod csv_table;
+pub(crate) mod file_names;
 pub(crate) mod foreign;
 pub mod format;
 pub(crate) mod image_files;

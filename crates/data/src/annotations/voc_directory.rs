@@ -25,13 +25,12 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::DataError;
+use crate::annotations::file_names::{AnyCapitals, FileMatch, file_names};
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, EntryProblem, FoundSplits, ImageEntry, Output,
     PlacedSplit, Reader, SplitEntries, StoredBox, last_part, without_extension,
 };
-use crate::annotations::image_files::{
-    AnyCapitals, Folder, Found, files_with_extension, images_within,
-};
+use crate::annotations::image_files::{Folder, Found, files_with_extension, images_within};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles};
 use crate::annotations::text_file::read_text;
 use crate::annotations::voc::{self, VocImage};
@@ -232,8 +231,15 @@ impl VocLayout {
         let lists = lists_of_splits(folder)?;
         if !lists.is_empty() {
             let listed = lists.iter().flat_map(|(_, names)| names);
-            let listed: BTreeSet<String> = listed.map(|name| name.to_lowercase()).collect();
-            let is_unlisted = |name: &&String| !listed.contains(&name.to_lowercase());
+            let exact: HashSet<&String> = listed.collect();
+            let lower: HashSet<String> = exact.iter().map(|name| name.to_lowercase()).collect();
+            // A list means a file in other capitals only where there is none with the exact name.
+            let found = all.iter().filter(|name| exact.contains(name));
+            let found: HashSet<String> = found.map(|name| name.to_lowercase()).collect();
+            let is_unlisted = |name: &&String| {
+                let alike = name.to_lowercase();
+                !exact.contains(name) && (found.contains(&alike) || !lower.contains(&alike))
+            };
             let unlisted = all.iter().filter(is_unlisted).count();
             let splits = lists.into_iter();
             return Ok(Self {
@@ -394,7 +400,7 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
         .map(|split| {
             let names = split.names.par_iter();
             names
-                .map(|name| read_annotation(&xml_path(split, name, &capitals)))
+                .map(|name| read_annotation(&xml_path(split, name, &capitals)?))
                 .collect()
         })
         .collect();
@@ -425,12 +431,20 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
 }
 
 /// Returns the file of an annotation; a list may name it in other capitals.
-fn xml_path(split: &VocSplit, name: &str, capitals: &AnyCapitals) -> PathBuf {
+///
+/// # Errors
+/// No file has the name, and several differ from it in capitals only.
+fn xml_path(split: &VocSplit, name: &str, capitals: &AnyCapitals) -> Result<PathBuf, DataError> {
     let path = split.annotations.join(format!("{name}.xml"));
-    if path.is_file() {
-        return path;
+    let FileMatch::OtherCapitals(mut found) = capitals.file(&split.annotations, &path) else {
+        return Ok(path);
+    };
+    if let [_, _, ..] = found.as_slice() {
+        let found = file_names(&found);
+        let problem = format!("no such file; {found} differ from it in capitals only");
+        return Err(DataError::contradiction(&path, problem));
     }
-    capitals.find(&split.annotations, &path).unwrap_or(path)
+    Ok(found.pop().unwrap_or(path))
 }
 
 fn read_annotation(path: &Path) -> Result<VocImage, DataError> {
@@ -587,9 +601,36 @@ impl Images {
             };
         }
         let lower = name.to_lowercase();
-        let in_other_capitals = only(self.by_lower_path.get(&lower))
-            .or_else(|| only(self.by_lower_stem.get(last_part(&lower))))
-            .filter(|path| !all.names.contains(last_part(without_extension(path))));
+        let alike = self.by_lower_path.get(&lower);
+        let alike = alike.or_else(|| self.by_lower_stem.get(last_part(&lower)));
+        let is_free = |path: &&String| !all.names.contains(last_part(without_extension(path)));
+        let (free, taken): (Vec<&String>, Vec<&String>) =
+            alike.into_iter().flatten().partition(is_free);
+        let in_other_capitals = |path| ImageOf {
+            is_in_other_capitals: true,
+            ..found(path)
+        };
+        match free.as_slice() {
+            [] => {}
+            [only] => return in_other_capitals(only),
+            several => {
+                let is_stated = |path: &&&String| {
+                    stated.is_some_and(|s| s.eq_ignore_ascii_case(last_part(path)))
+                };
+                let named: Vec<&&String> = several.iter().filter(is_stated).collect();
+                if let [path] = named.as_slice() {
+                    return in_other_capitals(path);
+                }
+                let names: Vec<&str> = several.iter().map(|path| path.as_str()).collect();
+                return ImageOf {
+                    contradiction: Some(format!(
+                        "{} differ from its name in capitals only",
+                        names.join(" and ")
+                    )),
+                    ..found(several[0])
+                };
+            }
+        }
         // Not the image of another annotation: copied files keep the name of the first.
         let of_stated = || {
             let stem = without_extension(stated?);
@@ -598,22 +639,25 @@ impl Images {
             let path = by_stem(stem).or_else(|| only(self.by_lower_stem.get(&lower)));
             path.filter(|_| is_free)
         };
-        if let Some(path) = in_other_capitals {
-            ImageOf {
-                is_in_other_capitals: true,
-                ..found(path)
-            }
-        } else if let Some(path) = of_stated() {
-            ImageOf {
+        if let Some(path) = of_stated() {
+            return ImageOf {
                 is_in_other_capitals: stated != Some(last_part(path))
                     && stated.is_some_and(|s| s.eq_ignore_ascii_case(last_part(path))),
                 ..found(path)
-            }
-        } else {
-            found(&match stated {
-                Some(stated) if has_image_extension(Path::new(stated)) => stated.to_owned(),
-                _ => format!("{name}.jpg"),
-            })
+            };
+        }
+        let missing = match stated {
+            Some(stated) if has_image_extension(Path::new(stated)) => stated.to_owned(),
+            _ => format!("{name}.jpg"),
+        };
+        ImageOf {
+            contradiction: taken.first().map(|path| {
+                let other = without_extension(path);
+                format!(
+                    "{path} differs from its name in capitals only, but is the image of {other}.xml"
+                )
+            }),
+            ..found(&missing)
         }
     }
 
@@ -651,7 +695,9 @@ fn notes_on(names: &[String], found: &[ImageOf]) -> Vec<String> {
     let capitals: Vec<_> = with_names()
         .filter(|(_, of)| of.is_in_other_capitals)
         .collect();
+    // A contradiction is an error of its own.
     let copies: Vec<_> = with_names()
+        .filter(|(_, of)| of.contradiction.is_none())
         .filter_map(|(name, of)| Some((name, of.other.as_ref()?)))
         .collect();
     let mut notes = Vec::new();
@@ -699,12 +745,22 @@ fn entries(
         ..SplitEntries::default()
     };
     let found = found.into_iter().zip(sizes);
+    let mut names: HashSet<&str> = HashSet::new();
     for (image, (annotated, (of, size))) in annotations.into_iter().zip(found).enumerate() {
         let problems = &mut collected.problems;
         let mut problem = |error| problems.push(EntryProblem { image, error });
-        if let Some(contradiction) = of.contradiction {
-            let path = xml_path(split, &split.names[image], capitals);
-            problem(DataError::contradiction(&path, contradiction));
+        let name = split.names[image].as_str();
+        // An error about the path is that of the annotation, too.
+        if let Ok(path) = xml_path(split, name, capitals) {
+            if let Some(contradiction) = of.contradiction {
+                problem(DataError::contradiction(&path, contradiction));
+            }
+            // `a.xml` and `a.XML`
+            if !names.insert(name) {
+                let others = file_names(&capitals.twins(&path));
+                let both = format!("{others} has the same name in other capitals");
+                problem(DataError::contradiction(&path, both));
+            }
         }
         let file_name = of.path;
         let mut size = size.map_err(|error| problem(error.into())).ok();

@@ -26,18 +26,22 @@
 //! With `kpt_shape` in `data.yaml`, a line is a box followed by key points, which are dropped.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt::Write as _;
-use std::path::{Component, Path, PathBuf};
+use std::fmt::{self, Write as _};
+use std::path::{Component, Display, Path, PathBuf};
 
 use rayon::prelude::*;
 
 use crate::DataError;
+use crate::annotations::copies::are_same_but_for_rounding;
+use crate::annotations::file_names::{
+    AnyCapitals, FileMatch, file_names, found_in_other_capitals, several_files,
+};
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
     Output, PlacedBox, PlacedSplit, Reader, SplitEntries, StoredBox, without_extension,
 };
 use crate::annotations::image_files::{
-    AnyCapitals, Folder, files_with_extension, has_extension, holds_images_directly, images_within,
+    Folder, files_with_extension, has_extension, holds_images_directly, images_within,
 };
 use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
 use crate::annotations::text_file::{lines, read_text};
@@ -117,10 +121,8 @@ impl AnnotationFormat for YoloFormat {
             let store = &placed.annotations.store;
             names = store.categories().iter().map(|c| c.name.clone()).collect();
             for (index, (path, boxes)) in placed.image_paths.iter().zip(&placed.boxes).enumerate() {
-                let stem = without_extension(path);
-                let within = stem.strip_prefix("images/").unwrap_or(stem);
                 let text = format_labels(store.image(index).size, boxes);
-                output.file(&format!("labels/{within}.txt"), &text)?;
+                output.file(&label_path(path), &text)?;
             }
         }
         let found: Vec<Split> = splits.iter().map(|s| s.annotations.split).collect();
@@ -135,12 +137,16 @@ struct YoloDirectory {
     root: PathBuf,
     /// Class names; the position is the class's number.
     names: Vec<String>,
+    /// The file that lists the class names.
+    names_file: PathBuf,
     /// The number of values of the key points behind each box, if lines have any.
     key_points: Option<usize>,
     /// Directories or lists of the images of each split.
     splits: Vec<(Split, Vec<PathBuf>)>,
     /// The files by which the layout was recognized.
     reason: String,
+    /// What the class names of other files differ in, one line each.
+    notes: Vec<String>,
 }
 
 /// A line of a label file.
@@ -181,9 +187,11 @@ impl YoloDirectory {
                 })?;
                 let mut found = Self::described(root, path, described)?;
                 // Whoever gives the file has chosen its names.
-                if let Some((list, _)) = found.other_names(root, path) {
+                if let Some((list, _)) = found.other_names(root) {
                     let list = list.strip_prefix(root).unwrap_or(&list).display();
                     found.reason += &format!("; {list} names other classes and is not used");
+                } else {
+                    found.note_counts(root);
                 }
                 return Ok(Some(found));
             }
@@ -195,7 +203,7 @@ impl YoloDirectory {
         let folder = Folder::of(path);
         if let Some((yaml, described, others)) = chosen_yaml(path, &folder)? {
             let mut found = Self::described(path, &yaml, described)?;
-            found.check_names(path, &yaml)?;
+            found.check_names(path)?;
             if !others.is_empty() {
                 found.reason += &format!("; not used: {}", others.join(", "));
             }
@@ -228,14 +236,16 @@ impl YoloDirectory {
         if let Some(list) = lists.find(|path| path.is_file()) {
             let ClassList { names, is_numbered } = ClassList::read(&list)?;
             let shown = list.strip_prefix(root).unwrap_or(&list).display();
-            let found = Self {
+            let mut found = Self {
                 root: root.to_owned(),
                 names,
                 key_points: None,
                 reason: format!("{shown}{}", without_numbers(is_numbered)),
                 splits,
+                notes: Vec::new(),
+                names_file: list,
             };
-            found.check_names(root, &list)?;
+            found.check_names(root)?;
             return Ok(Some(found));
         }
         // A file of numbers that is named after an image is a label file.
@@ -270,13 +280,19 @@ impl YoloDirectory {
                 format!("no `{missing}`; darknet's description needs `names` and `train`");
             return Err(DataError::labels(path, problem));
         };
-        let find = |key: &str, entry: &str| {
-            found_below(root, entry, 1).ok_or_else(|| {
-                let problem = format!("`{key}` is `{entry}`, which does not exist");
-                DataError::labels(path, problem)
-            })
+        let capitals = AnyCapitals::default();
+        let mut renamed = String::new();
+        let mut find = |key: &str, entry: &str| -> Result<Option<PathBuf>, DataError> {
+            let found = FoundPath::below(root, entry, 1, &|root, path| capitals.any(root, path));
+            let only = found.map(|found| found.only(root, key, entry, &mut renamed));
+            let only = only.transpose();
+            only.map_err(|problem| DataError::labels(path, problem))
         };
-        let list = find("names", names)?;
+        let missing = |key: &str, entry: &str| {
+            let problem = format!("`{key}` is `{entry}`, which does not exist");
+            DataError::labels(path, problem)
+        };
+        let list = find("names", names)?.ok_or_else(|| missing("names", names))?;
         let ClassList { names, is_numbered } = ClassList::read(&list)?;
         if let Some((_, count)) = value(&|key| key == "classes")
             && count.parse() != Ok(names.len())
@@ -289,39 +305,88 @@ impl YoloDirectory {
         }
         let mut reason = path.file_name().unwrap_or_default().display().to_string();
         reason += without_numbers(is_numbered);
-        let mut splits = vec![(Split::Train, vec![find(train_key, train)?])];
+        let images = find(train_key, train)?.ok_or_else(|| missing(train_key, train))?;
+        let mut splits = vec![(Split::Train, vec![images])];
         for split in [Split::Val, Split::Test] {
             let Some((key, entry)) = of_split(split).filter(|(_, entry)| *entry != train) else {
                 continue;
             };
-            match found_below(root, entry, 1) {
+            match find(key, entry)? {
                 Some(place) => splits.push((split, vec![place])),
                 // CVAT names the list of a subset that it does not write.
                 None => reason += &format!("; its `{key}` ({entry}) is missing"),
             }
         }
-        let found = Self {
+        reason += &renamed;
+        let mut found = Self {
             root: root.to_owned(),
             names,
             key_points: None,
             splits,
             reason,
+            notes: Vec::new(),
+            names_file: list,
         };
-        found.check_names(root, &list)?;
+        found.check_names(root)?;
         Ok(Some(found))
     }
 
-    /// Checks that no other list of class names in a directory contradicts the names, which are those of `chosen`.
-    fn check_names(&self, root: &Path, chosen: &Path) -> Result<(), DataError> {
-        match self.other_names(root, chosen) {
-            None => Ok(()),
-            Some((_, problem)) => Err(DataError::contradiction(chosen, problem)),
+    /// Checks that no other list of class names in a directory contradicts the names, and notes those with more or
+    /// fewer classes.
+    fn check_names(&mut self, root: &Path) -> Result<(), DataError> {
+        if let Some((_, problem)) = self.other_names(root) {
+            return Err(DataError::contradiction(&self.names_file, problem));
+        }
+        self.note_counts(root);
+        Ok(())
+    }
+
+    /// Notes the lists of class names in a directory that have more or fewer classes.
+    fn note_counts(&mut self, root: &Path) {
+        let shown = |path: &Path| {
+            path.strip_prefix(root)
+                .unwrap_or(path)
+                .display()
+                .to_string()
+        };
+        let chosen = shown(&self.names_file);
+        for list in self.name_lists(root) {
+            // A list that cannot be read is not used.
+            let Ok(ClassList { names, .. }) = ClassList::read(&list) else {
+                continue;
+            };
+            if names.len() != self.names.len() {
+                self.notes.push(format!(
+                    "{} has {} and {chosen} {}: {chosen} is used",
+                    shown(&list),
+                    count(names.len(), "class name"),
+                    self.names.len(),
+                ));
+            }
         }
     }
 
-    /// Returns a list of class names in a directory, other than `chosen`, that names a class differently, and the
-    /// difference. A list with more classes is no contradiction.
-    fn other_names(&self, root: &Path, chosen: &Path) -> Option<(PathBuf, String)> {
+    /// Returns a list of class names in a directory, other than that of the dataset, that names a class differently,
+    /// and the difference. A list with more classes is no contradiction.
+    fn other_names(&self, root: &Path) -> Option<(PathBuf, String)> {
+        self.name_lists(root).into_iter().find_map(|list| {
+            // A list that cannot be read is not used, and contradicts nothing.
+            let names = ClassList::read(&list).ok()?.names;
+            let mut pairs = (0..).zip(self.names.iter().zip(&names));
+            let (class, (name, other)) =
+                pairs.find(|(_, (name, other))| name.to_lowercase() != other.to_lowercase())?;
+            let problem = format!(
+                "class {class} is `{}`, but `{}` in {}",
+                printable(name),
+                printable(other),
+                list.display()
+            );
+            Some((list, problem))
+        })
+    }
+
+    /// Returns the lists of class names in a directory, other than that of the dataset.
+    fn name_lists(&self, root: &Path) -> Vec<PathBuf> {
         let places = self.splits.iter().flat_map(|(_, places)| places);
         let labels = places
             .clone()
@@ -341,21 +406,15 @@ impl YoloDirectory {
         let lists = directories
             .iter()
             .flat_map(|directory| NAME_LISTS.map(|list| directory.join(list)));
-        let mut lists = lists.filter(|list| list != chosen && list.is_file());
-        lists.find_map(|list| {
-            // A list that cannot be read is not used, and contradicts nothing.
-            let names = ClassList::read(&list).ok()?.names;
-            let mut pairs = (0..).zip(self.names.iter().zip(&names));
-            let (class, (name, other)) =
-                pairs.find(|(_, (name, other))| name.to_lowercase() != other.to_lowercase())?;
-            let problem = format!(
-                "class {class} is `{}`, but `{}` in {}",
-                printable(name),
-                printable(other),
-                list.display()
-            );
-            Some((list, problem))
-        })
+        lists
+            .filter(|list| *list != self.names_file && list.is_file())
+            .collect()
+    }
+
+    /// Describes the directory of a dataset.
+    fn of_dataset(files: &DatasetFiles) -> Result<Self, DataError> {
+        let first = files.splits.first();
+        Self::expect(first.map_or(&files.root, |split| &split.annotations))
     }
 
     /// Describes a recognized directory.
@@ -371,20 +430,26 @@ impl YoloDirectory {
         let base = root.join(described.path.as_deref().unwrap_or_default());
         let mut reason = yaml.file_name().unwrap_or_default().display().to_string();
         let mut splits = Vec::new();
+        let capitals = AnyCapitals::default();
         for (split, entries) in described.splits {
             let mut places = Vec::new();
             for entry in &entries {
                 let entry = entry.replace('\\', "/");
                 // Such files are moved; Roboflow's paths begin with a ../ that leads nowhere.
                 let inside = entry.trim_start_matches("../").trim_start_matches("./");
-                let tried = [base.join(&entry), root.join(&entry), root.join(inside)];
+                let tried = [
+                    (&*base, base.join(&entry)),
+                    (root, root.join(&entry)),
+                    (root, root.join(inside)),
+                ];
+                let missing = tried[0].1.clone();
                 // A single directory such as `images` could be that of another split.
-                let moved = || found_below(root, &entry, 2);
-                let found = tried
-                    .iter()
-                    .find(|path| path.exists())
-                    .cloned()
-                    .or_else(moved);
+                let moved = ends_below(root, &entry, 2).into_iter();
+                let tried = tried.into_iter().chain(moved.map(|path| (root, path)));
+                let found = FoundPath::first(tried, &|root, path| capitals.any(root, path))
+                    .map(|found| found.only(root, &split.to_string(), &entry, &mut reason))
+                    .transpose()
+                    .map_err(|problem| DataError::labels(yaml, problem))?;
                 match found {
                     // Without the `.` of `path: .`, which every message would show.
                     Some(found) => places.push(found.components().collect()),
@@ -393,7 +458,7 @@ impl YoloDirectory {
                         reason += &format!("; its `{split}` ({entry}) is missing");
                     }
                     None => {
-                        let missing = tried[0].display();
+                        let missing = missing.display();
                         let problem = format!("`{split}` is `{entry}`, but {missing} is missing");
                         return Err(DataError::labels(yaml, problem));
                     }
@@ -430,9 +495,11 @@ impl YoloDirectory {
         Ok(Self {
             root: if is_below { root.to_owned() } else { base },
             names: described.names,
+            names_file: yaml.to_owned(),
             key_points: described.key_points,
             splits,
             reason,
+            notes: Vec::new(),
         })
     }
 
@@ -521,17 +588,87 @@ fn chosen_yaml(root: &Path, folder: &Folder) -> Result<Option<ChosenYaml>, DataE
     Ok(Some((path, yaml, others)))
 }
 
-/// Returns an existing path below a directory that has at least `parts` parts in common with the end of `entry`:
-/// darknet's paths are relative to the directory that it runs in.
-fn found_below(root: &Path, entry: &str, parts: usize) -> Option<PathBuf> {
+/// What exists for a path in a description or a list.
+struct FoundPath {
+    /// The path, or those that differ from it in capitals.
+    paths: Vec<PathBuf>,
+    is_exact: bool,
+}
+
+impl FoundPath {
+    /// Looks for the first of some paths that exists, each below a root; if none does, for the first that exists in
+    /// other capitals.
+    fn first<'r>(
+        tried: impl IntoIterator<Item = (&'r Path, PathBuf)>,
+        look: &dyn Fn(&Path, &Path) -> FileMatch,
+    ) -> Option<Self> {
+        let mut alike = None;
+        for (root, path) in tried {
+            match look(root, &path) {
+                FileMatch::Exact => {
+                    let (paths, is_exact) = (vec![path], true);
+                    return Some(Self { paths, is_exact });
+                }
+                FileMatch::OtherCapitals(paths) => {
+                    let is_exact = false;
+                    alike.get_or_insert(Self { paths, is_exact });
+                }
+                FileMatch::Missing => {}
+            }
+        }
+        alike
+    }
+
+    /// Looks for the end of a path below a directory; see [`ends_below`].
+    fn below(
+        root: &Path,
+        entry: &str,
+        parts: usize,
+        look: &dyn Fn(&Path, &Path) -> FileMatch,
+    ) -> Option<Self> {
+        let paths = ends_below(root, entry, parts).into_iter();
+        Self::first(paths.map(|path| (root, path)), look)
+    }
+
+    /// Returns the only path for a key of a description, and adds to `reason` how it differs from the written one.
+    ///
+    /// # Errors
+    /// There are several; the string names them.
+    fn only(
+        self,
+        root: &Path,
+        key: &str,
+        entry: &str,
+        reason: &mut String,
+    ) -> Result<PathBuf, String> {
+        match <[PathBuf; 1]>::try_from(self.paths) {
+            Ok([path]) => {
+                if !self.is_exact {
+                    let shown = path.strip_prefix(root).unwrap_or(&path).display();
+                    *reason += &format!("; its `{key}` ({entry}) is {shown}");
+                }
+                Ok(path)
+            }
+            Err(several) => Err(format!(
+                "`{key}` is `{entry}`, but {} differ from it in capitals only",
+                file_names(&several)
+            )),
+        }
+    }
+}
+
+/// Returns the paths below a directory that have at least `parts` parts in common with the end of `entry`, longest
+/// first: darknet's paths are relative to the directory that it runs in.
+fn ends_below(root: &Path, entry: &str, parts: usize) -> Vec<PathBuf> {
     let entry = entry.replace('\\', "/");
     let all: Vec<&str> = entry
         .split('/')
         .filter(|part| !matches!(*part, "" | "." | ".."))
         .collect();
-    let starts = 0..(all.len() + 1).checked_sub(parts)?;
-    let mut paths = starts.map(|start| root.join(all[start..].join("/")));
-    paths.find(|path| path.exists())
+    let starts = 0..(all.len() + 1).saturating_sub(parts);
+    starts
+        .map(|start| root.join(all[start..].join("/")))
+        .collect()
 }
 
 /// The files that list the class names of a dataset; the last is Roboflow's.
@@ -668,84 +805,220 @@ fn looks_like_labels(text: &str) -> bool {
     numbers.is_some_and(|numbers| numbers.len() >= 5)
 }
 
-/// Lists the images of a split, sorted, each once.
-fn images_of(root: &Path, files: &SplitFiles) -> Result<Vec<PathBuf>, DataError> {
-    let mut images = Vec::new();
-    for place in &files.image_directories {
-        if place.is_dir() {
-            let found = images_within(place)?.into_iter();
-            images.extend(found.map(|found| place.join(found.path())));
-        } else {
-            let directory = place.parent().unwrap_or(Path::new(""));
-            let listed = lines(&read_text(place)?);
-            images.extend(listed.iter().map(|line| {
-                let line = line.replace('\\', "/");
-                let beside = directory.join(&line);
-                let found = if beside.is_file() {
-                    Some(beside)
-                } else {
-                    found_below(root, &line, 1)
-                };
+/// The images of a split.
+#[derive(Default)]
+struct SplitImages {
+    /// Sorted, each once.
+    paths: Vec<PathBuf>,
+    /// How many were found in other capitals, if any.
+    note: Option<String>,
+    /// The errors of the paths that several files fit.
+    ambiguous: HashMap<PathBuf, DataError>,
+}
+
+impl SplitImages {
+    /// Lists the images of the directories and lists of a split.
+    fn of(root: &Path, files: &SplitFiles) -> Result<Self, DataError> {
+        let mut images = Self::default();
+        let mut listed = Vec::new();
+        let capitals = AnyCapitals::default();
+        for place in &files.image_directories {
+            if place.is_dir() {
+                let found = images_within(place)?.into_iter();
+                let found = found.map(|found| place.join(found.path()));
+                images.paths.extend(found);
+            } else {
+                let directory = place.parent().unwrap_or(Path::new(""));
+                let lines = lines(&read_text(place)?);
+                let found: Vec<ListedImage> = lines
+                    .into_par_iter()
+                    .map(|line| ListedImage::find(root, directory, line, &capitals))
+                    .collect();
+                // The labels of images that are not there are not there either.
+                if let Some(first) = found.first()
+                    && found.iter().all(|image| image.found.is_none())
+                {
+                    let annotations = place.clone();
+                    return Err(images_of_list_not_found(
+                        annotations,
+                        root,
+                        directory,
+                        first,
+                    ));
+                }
+                listed.extend(found);
+            }
+        }
+        images.add_listed(root, listed);
+        images.paths.sort();
+        images.paths.dedup();
+        if images.paths.is_empty() {
+            let places = files.image_directories.iter();
+            let places = join(places.map(|place| place.display()));
+            let problem = format!("no images in the {} split ({places})", files.split);
+            return Err(DataError::labels(root, problem));
+        }
+        Ok(images)
+    }
+
+    /// Adds the images of lists. One in other capitals is taken if no line names it exactly.
+    fn add_listed(&mut self, root: &Path, listed: Vec<ListedImage>) {
+        let exact = listed.iter().filter_map(|image| image.found.as_ref());
+        let exact = exact.filter(|found| found.is_exact);
+        let taken: HashSet<PathBuf> = exact.flat_map(|found| found.paths.clone()).collect();
+        let mut renamed = BTreeSet::new();
+        let mut example = None;
+        for ListedImage {
+            line,
+            written,
+            found,
+        } in listed
+        {
+            let Some(mut found) = found else {
                 // The loader names the missing image.
-                found.unwrap_or_else(|| root.join(line))
-            }));
+                self.paths.push(written);
+                continue;
+            };
+            if found.is_exact {
+                self.paths.append(&mut found.paths);
+                continue;
+            }
+            found.paths.retain(|path| !taken.contains(path));
+            match found.paths.as_slice() {
+                // Another line for the same image.
+                [] => {}
+                [only] => {
+                    let shown = only.strip_prefix(root).unwrap_or(only).display();
+                    example.get_or_insert_with(|| (shown.to_string(), line));
+                    renamed.insert(only.clone());
+                    self.paths.push(only.clone());
+                }
+                several => {
+                    let error = several_files(&written, several);
+                    self.ambiguous.insert(written.clone(), error);
+                    self.paths.push(written);
+                }
+            }
+        }
+        self.note =
+            example.map(|(found, line)| found_in_other_capitals(renamed.len(), &found, &line));
+    }
+}
+
+/// A line of a list of images.
+struct ListedImage {
+    line: String,
+    /// The path as it is written.
+    written: PathBuf,
+    found: Option<FoundPath>,
+}
+
+impl ListedImage {
+    /// Finds the image of a line: beside the list, or else by the end of its path below the dataset.
+    fn find(root: &Path, directory: &Path, line: String, capitals: &AnyCapitals) -> Self {
+        let path = line.replace('\\', "/");
+        let beside = (directory, directory.join(&path));
+        let below = ends_below(root, &path, 1).into_iter();
+        let tried = std::iter::once(beside).chain(below.map(|path| (root, path)));
+        let found = FoundPath::first(tried, &|root, path| capitals.file(root, path));
+        Self {
+            written: root.join(path),
+            line,
+            found,
         }
     }
-    images.sort();
-    images.dedup();
-    if images.is_empty() {
-        let places = files.image_directories.iter();
-        let places = join(places.map(|place| place.display()));
-        let problem = format!("no images in the {} split ({places})", files.split);
-        return Err(DataError::labels(root, problem));
+}
+
+/// Returns the error about a list of which not one image exists.
+fn images_of_list_not_found(
+    annotations: PathBuf,
+    root: &Path,
+    directory: &Path,
+    first: &ListedImage,
+) -> DataError {
+    let mut directories = vec![directory.display().to_string()];
+    if root != directory {
+        directories.push(root.display().to_string());
     }
-    Ok(images)
+    LayoutError::NoImageFiles {
+        annotations,
+        image: first.line.as_str().into(),
+        expected_in: directories.join(", ").into(),
+        is_renamed: false,
+    }
+    .into()
 }
 
 /// Collects the labels of some splits and the sizes of their images.
 fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, DataError> {
-    let annotations = match files.splits.first() {
-        Some(split) => &split.annotations,
-        None => &files.root,
-    };
-    let directory = YoloDirectory::expect(annotations)?;
-    wanted
+    let directory = YoloDirectory::of_dataset(files)?;
+    let mut collected: Vec<SplitEntries> = wanted
         .iter()
         .map(|split| collect_split(&directory, files.split(*split)?))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    // The class names are those of all splits.
+    if let Some(first) = collected.first_mut() {
+        first.notes.extend(directory.notes);
+    }
+    Ok(collected)
 }
 
 fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitEntries, DataError> {
-    let paths = images_of(&directory.root, files)?;
+    let SplitImages {
+        paths,
+        note: note_on_images,
+        mut ambiguous,
+    } = SplitImages::of(&directory.root, files)?;
     let image_root = common_directory(&paths);
-    let capitals = AnyCapitals::default();
-    let place = LabelPlace::of(&directory.root, &paths, &capitals);
-    let found_labels = LabelFiles::find(&directory.root, place, &paths, &capitals);
-    let classes = directory.names.len();
+    let (place, found_labels) = directory.label_files(&paths);
     let with_labels = paths.par_iter().zip(&found_labels.paths);
     let read: Vec<_> = with_labels
         .map(|(path, label_file)| {
-            let found = read_lines(label_file, classes, directory.key_points);
-            let contradiction = LabelPlace::contradiction(&directory.root, path, label_file);
-            (image_size(path), label_file, found, contradiction)
+            let size = image_size(path);
+            let found = directory.read_lines(label_file);
+            let copies = LabelCopies {
+                directory,
+                size: size.as_ref().ok().copied(),
+                chosen: label_file,
+                found: found.as_deref(),
+            };
+            let twins = found_labels.twins_of(label_file);
+            let outcome = copies.compare(path, twins);
+            (size, label_file, found, outcome)
         })
         .collect();
     let (mut images, mut problems) = (Vec::new(), Vec::new());
-    let (mut dropped, mut notes) = (Dropped::default(), Vec::new());
+    let mut dropped = Dropped::default();
+    let mut notes: Vec<String> = note_on_images.into_iter().collect();
     let mut label_files: HashSet<PathBuf> = HashSet::new();
     let mut image_of: HashMap<&PathBuf, &PathBuf> = HashMap::new();
-    for (image, (path, (size, label_file, labels, contradiction))) in
-        paths.iter().zip(read).enumerate()
-    {
+    let (mut rounded, mut twins) = (CountedPair::default(), CountedPair::default());
+    for (image, (path, (size, label_file, labels, copies))) in paths.iter().zip(read).enumerate() {
         let mut problem = |error| problems.push(EntryProblem { image, error });
+        // Before the problems of the same image, which follow from it.
+        if let Some(error) = ambiguous.remove(path) {
+            problem(error);
+        }
         let within = path.strip_prefix(&image_root).unwrap_or(path);
         if within.to_str().is_none() {
             let advice = "its name is not Unicode (UTF-8); rename it";
             problem(DataError::labels(path, advice));
         }
         let size = size.map_err(|error| problem(error.into())).ok();
-        if let Some(error) = contradiction {
-            problem(error);
+        if let Some(several) = found_labels.several.get(path) {
+            problem(label_file_is_unclear(label_file, several));
+        }
+        match copies {
+            Ok(copies) => {
+                for other in &copies.rounded {
+                    rounded.add(label_file, other);
+                }
+                for other in copies.twins {
+                    twins.add(label_file, &other);
+                    label_files.insert(other);
+                }
+            }
+            Err(error) => problem(error),
         }
         let mut boxes = Vec::new();
         if let Some(labels) = labels {
@@ -760,9 +1033,7 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
                     Ok(found) => {
                         match found.extra {
                             Extra::None => {}
-                            Extra::Outline => {
-                                dropped.add("outlines, of which the boxes are kept", "object", 1);
-                            }
+                            Extra::Outline => dropped.add(OUTLINES, "object", 1),
                             Extra::KeyPoints => dropped.add("key points", "object", 1),
                         }
                         boxes.push(BoxEntry {
@@ -794,6 +1065,17 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
     } else {
         notes.extend(place.note());
         notes.extend(found_labels.note);
+        notes.extend(rounded.note(&directory.root, |number, used, other| {
+            format!(
+                "{number} with a copy whose boxes differ by rounding (at most 1 px), such as {used}, which is used, and {other}"
+            )
+        }));
+        notes.extend(twins.note(&directory.root, |number, used, other| {
+            format!(
+                "{number} with another that differs from it in capitals only and has the same boxes, such as \
+                 {used}, which is used, and {other}"
+            )
+        }));
         // Label files beside those of a list, or in one directory of all, may belong to another split.
         let is_of_split = files.image_directories.iter().all(|place| place.is_dir())
             && !matches!(place, LabelPlace::BelowLabels | LabelPlace::InLabels);
@@ -837,6 +1119,72 @@ fn orphans(label_files: &HashSet<PathBuf>) -> usize {
     others.filter(is_label).count()
 }
 
+/// The description of the objects of which only the boxes are read.
+pub(crate) const OUTLINES: &str = "outlines, of which the boxes are kept";
+
+/// Copies the label files with outlines over those that were written, which have boxes only. Returns the number of
+/// outlines that are kept so.
+///
+/// `files` is the dataset that the splits are parts of.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub(crate) fn copy_outlines(
+    files: &DatasetFiles,
+    splits: &[PlacedSplit],
+    output: &Output,
+) -> Result<usize, DataError> {
+    /// The difference in pixels that the verification of a written dataset allows, too.
+    const UNCHANGED: f64 = 1e-3;
+    let directory = YoloDirectory::of_dataset(files)?;
+    let absolute =
+        |path: &Path| std::path::absolute(path).map_err(|source| DataError::io(path, source));
+    let mut labels_of: HashMap<PathBuf, PathBuf> = HashMap::new();
+    for split in &files.splits {
+        let images = SplitImages::of(&directory.root, split)?.paths;
+        let labels = directory.label_files(&images).1.paths;
+        for (image, labels) in images.iter().zip(labels) {
+            labels_of.entry(absolute(image)?).or_insert(labels);
+        }
+    }
+    let mut kept = 0;
+    for placed in splits {
+        let read = placed.annotations;
+        for (index, (path, boxes)) in placed.image_paths.iter().zip(&placed.boxes).enumerate() {
+            let image = read.store.image(index);
+            let source = absolute(&read.image_root.join(image.file_name))?;
+            let Some(labels) = labels_of.get(&source).filter(|labels| labels.is_file()) else {
+                continue;
+            };
+            let text = read_text(labels)?;
+            let lines = directory.parse_lines(labels, &text).into_iter();
+            let lines: Vec<YoloBox> = lines.collect::<Result<_, _>>()?;
+            let outlines = lines.iter().filter(|line| line.extra == Extra::Outline);
+            let outlines = outlines.count();
+            // Boxes that were clipped or dropped differ from the lines.
+            let is_written = |(line, written): (&YoloBox, &PlacedBox)| {
+                let found = line.xywh(image.size).map(f64::from);
+                let mut pairs = found.iter().zip(written.xywh);
+                line.class == written.class && pairs.all(|(a, b)| (a - b).abs() <= UNCHANGED)
+            };
+            let mut pairs = lines.iter().zip(boxes);
+            let is_unchanged = lines.len() == boxes.len() && pairs.all(is_written);
+            if outlines > 0 && is_unchanged {
+                output.file(&label_path(path), &text)?;
+                kept += outlines;
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// Returns the path of the label file of a written image.
+fn label_path(image_path: &str) -> String {
+    let stem = without_extension(image_path);
+    let within = stem.strip_prefix("images/").unwrap_or(stem);
+    format!("labels/{within}.txt")
+}
+
 /// Where the label file of an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LabelPlace {
@@ -868,8 +1216,9 @@ impl LabelPlace {
         const SAMPLE: usize = 200;
         type IsLabel<'a> = &'a (dyn Fn(&Path, &Path) -> bool + Sync);
         let is_exact = |_: &Path, path: &Path| path.is_file();
-        let is_in_any_capitals =
-            |image: &Path, path: &Path| in_any_capitals(root, image, path, capitals).is_some();
+        let is_in_any_capitals = |image: &Path, path: &Path| {
+            look_for_label(root, image, path, capitals) != FileMatch::Missing
+        };
         let best = |images: &[&PathBuf], is_label: IsLabel| {
             let count = |place: Self| {
                 let images = images.par_iter();
@@ -890,31 +1239,6 @@ impl LabelPlace {
             Some((1.., place)) => place,
             _ => best(&all, &is_in_any_capitals).map_or(Self::ForLastImages, |(_, place)| place),
         }
-    }
-
-    /// Returns the error about a label file of an image that is in another place, and differs from `chosen`, which
-    /// need not exist.
-    fn contradiction(root: &Path, image: &Path, chosen: &Path) -> Option<DataError> {
-        let others = Self::ALL.iter().map(|place| place.path(root, image));
-        let mut others = others.filter(|other| other != chosen && other.is_file());
-        others.find_map(|other| {
-            let text = read_text(&other).ok()?;
-            if !looks_like_labels(&text) {
-                return None;
-            }
-            if !chosen.is_file() {
-                let problem = format!(
-                    "the label file of {}, but {} is missing, where those of most images are",
-                    image.display(),
-                    chosen.display()
-                );
-                return Some(DataError::contradiction(&other, problem));
-            }
-            // One that cannot be read is a problem of its own.
-            let is_same = lines(&read_text(chosen).ok()?) == lines(&text);
-            let problem = format!("the same image has other boxes in {}", other.display());
-            (!is_same).then(|| DataError::contradiction(chosen, problem))
-        })
     }
 
     /// Returns the path of the label file of an image. Only directories within the dataset count: a
@@ -967,6 +1291,11 @@ impl LabelPlace {
 struct LabelFiles {
     /// The file of each image; where there is none, the path where it was expected.
     paths: Vec<PathBuf>,
+    /// The files that an image without an exact one may have, by the path of the image.
+    several: HashMap<PathBuf, Vec<PathBuf>>,
+    /// Files beside that of an image that differ from it in capitals only and belong to no other image, by the file
+    /// of the image.
+    twins: HashMap<PathBuf, Vec<PathBuf>>,
     /// The number of files whose names differ from those of their images in capitals, with an example.
     note: Option<String>,
 }
@@ -974,60 +1303,216 @@ struct LabelFiles {
 impl LabelFiles {
     /// Finds the label files in a place. A file in other capitals is used if it is not that of another image.
     fn find(root: &Path, place: LabelPlace, images: &[PathBuf], capitals: &AnyCapitals) -> Self {
-        let found: Vec<(PathBuf, Option<PathBuf>)> = images
+        let found: Vec<(PathBuf, FileMatch)> = images
             .par_iter()
             .map(|image| {
                 let path = place.path(root, image);
-                let other = if path.is_file() {
-                    None
-                } else {
-                    in_any_capitals(root, image, &path, capitals)
-                };
-                (path, other)
+                let found = look_for_label(root, image, &path, capitals);
+                (path, found)
             })
             .collect();
         let exact: HashSet<&PathBuf> = found
             .iter()
-            .filter(|(path, other)| other.is_none() && path.is_file())
+            .filter(|(_, found)| *found == FileMatch::Exact)
             .map(|(path, _)| path)
             .collect();
-        let is_free = |other: &&PathBuf| !exact.contains(other);
         let (mut number, mut example) = (0, None);
-        let mut paths = Vec::new();
-        for (image, (path, other)) in images.iter().zip(&found) {
-            let other = other.as_ref().filter(is_free);
-            if let Some(other) = other {
-                number += 1;
-                example.get_or_insert((image, other));
+        let mut labels = Self {
+            paths: Vec::new(),
+            several: HashMap::new(),
+            twins: HashMap::new(),
+            note: None,
+        };
+        for (image, (path, found)) in images.iter().zip(&found) {
+            let mut others = match found {
+                FileMatch::Exact => capitals.twins(path),
+                FileMatch::OtherCapitals(others) => others.clone(),
+                FileMatch::Missing => Vec::new(),
+            };
+            others.retain(|other| !exact.contains(other));
+            match (found, others.as_slice()) {
+                (_, []) => labels.paths.push(path.clone()),
+                (FileMatch::Exact, _) => {
+                    labels.twins.insert(path.clone(), others);
+                    labels.paths.push(path.clone());
+                }
+                (_, [only]) => {
+                    number += 1;
+                    example.get_or_insert_with(|| (image, only.clone()));
+                    labels.paths.push(only.clone());
+                }
+                _ => {
+                    labels.several.insert(image.clone(), others);
+                    labels.paths.push(path.clone());
+                }
             }
-            paths.push(other.unwrap_or(path).clone());
         }
-        let note = example.map(|(image, other)| {
+        labels.note = example.map(|(image, other)| {
             format!(
                 "{} found by a name in other capitals than that of the image, such as {} for {}",
                 count(number, "label file"),
-                other.strip_prefix(root).unwrap_or(other).display(),
+                other.strip_prefix(root).unwrap_or(&other).display(),
                 image.strip_prefix(root).unwrap_or(image).display()
             )
         });
-        Self { paths, note }
+        labels
+    }
+
+    fn twins_of(&self, label_file: &Path) -> &[PathBuf] {
+        self.twins.get(label_file).map_or(&[], Vec::as_slice)
     }
 }
 
-/// Returns the only label file that differs from the expected path in capitals.
-fn in_any_capitals(
-    root: &Path,
-    image: &Path,
-    expected: &Path,
-    capitals: &AnyCapitals,
-) -> Option<PathBuf> {
+/// Looks for the label file of an image.
+fn look_for_label(root: &Path, image: &Path, expected: &Path, capitals: &AnyCapitals) -> FileMatch {
     let base = if expected.starts_with(root) {
-        root
+        Some(root)
     } else {
-        image.parent()?
+        image.parent()
     };
-    let found = capitals.find(base, expected)?;
-    found.is_file().then_some(found)
+    base.map_or(FileMatch::Missing, |base| capitals.file(base, expected))
+}
+
+fn label_file_is_unclear(expected: &Path, several: &[PathBuf]) -> DataError {
+    let problem = format!(
+        "no such label file; {} differ from it in capitals only",
+        file_names(several)
+    );
+    DataError::contradiction(expected, problem)
+}
+
+/// The label file of an image, to be compared with others of the same image.
+struct LabelCopies<'a> {
+    directory: &'a YoloDirectory,
+    /// The size of the image, if it is known.
+    size: Option<ImageSize>,
+    /// The path of the label file, which need not exist.
+    chosen: &'a Path,
+    /// Its lines.
+    found: Option<&'a [Result<YoloBox, DataError>]>,
+}
+
+/// Other label files of an image with the same boxes.
+#[derive(Default)]
+struct SameLabels {
+    /// Files in other places whose boxes differ by rounding.
+    rounded: Vec<PathBuf>,
+    /// Files that differ in the capitals of their name only.
+    twins: Vec<PathBuf>,
+}
+
+impl LabelCopies<'_> {
+    /// Compares with the label files of the image in other places, and with `twins`.
+    ///
+    /// # Errors
+    /// One has other boxes, or there is one in another place only.
+    fn compare(&self, image: &Path, twins: &[PathBuf]) -> Result<SameLabels, DataError> {
+        let mut same = SameLabels::default();
+        let others = LabelPlace::ALL.map(|place| place.path(&self.directory.root, image));
+        let others: BTreeSet<&PathBuf> = others
+            .iter()
+            .filter(|other| **other != self.chosen && other.is_file())
+            .collect();
+        for other in others {
+            // One that cannot be read is not used, and may be any text.
+            let Ok(text) = read_text(other) else {
+                continue;
+            };
+            if !looks_like_labels(&text) {
+                continue;
+            }
+            if self.found.is_none() {
+                let problem = format!(
+                    "the label file of {}, but {} is missing, where those of most images are",
+                    image.display(),
+                    self.chosen.display()
+                );
+                return Err(DataError::contradiction(other, problem));
+            }
+            match self.is_same(other, &text) {
+                Same::Text => {}
+                Same::Boxes => same.rounded.push(other.clone()),
+                Same::No => return Err(self.contradiction(other)),
+            }
+        }
+        for twin in twins {
+            let Ok(text) = read_text(twin) else {
+                continue;
+            };
+            match self.is_same(twin, &text) {
+                Same::No => return Err(self.contradiction(twin)),
+                _ => same.twins.push(twin.clone()),
+            }
+        }
+        Ok(same)
+    }
+
+    fn contradiction(&self, other: &Path) -> DataError {
+        let problem = format!("the same image has other boxes in {}", other.display());
+        DataError::contradiction(self.chosen, problem)
+    }
+
+    /// Compares the boxes with those of another file, whose content is `text`.
+    fn is_same(&self, other: &Path, text: &str) -> Same {
+        // A label file that cannot be read is a problem of its own.
+        let Ok(chosen) = read_text(self.chosen) else {
+            return Same::Text;
+        };
+        if lines(&chosen) == lines(text) {
+            return Same::Text;
+        }
+        let boxes = |lines: &[Result<YoloBox, DataError>]| -> Option<Vec<(usize, [f64; 4])>> {
+            let size = self.size?;
+            let boxes = lines.iter().map(|line| {
+                let found = line.as_ref().ok()?;
+                Some((found.class, found.xywh(size).map(f64::from)))
+            });
+            boxes.collect()
+        };
+        let others = self.directory.parse_lines(other, text);
+        let both = boxes(self.found.unwrap_or_default()).zip(boxes(&others));
+        match both {
+            Some((first, second)) if are_same_but_for_rounding(&first, &second) => Same::Boxes,
+            _ => Same::No,
+        }
+    }
+}
+
+/// How two label files agree.
+enum Same {
+    /// Line by line.
+    Text,
+    /// But for rounding.
+    Boxes,
+    No,
+}
+
+/// A number of pairs of label files, and the first pair.
+#[derive(Default)]
+struct CountedPair {
+    number: usize,
+    first: Option<(PathBuf, PathBuf)>,
+}
+
+impl CountedPair {
+    fn add(&mut self, used: &Path, other: &Path) {
+        self.number += 1;
+        self.first
+            .get_or_insert_with(|| (used.to_owned(), other.to_owned()));
+    }
+
+    /// Formats the number and the first pair with a function, if there is one.
+    fn note(
+        &self,
+        root: &Path,
+        format: impl Fn(&str, Display<'_>, Display<'_>) -> String,
+    ) -> Option<String> {
+        let (used, other) = self.first.as_ref()?;
+        let shown = |path: &'_ Path| path.strip_prefix(root).unwrap_or(path).to_owned();
+        let (used, other) = (shown(used), shown(other));
+        let number = count(self.number, "label file");
+        Some(format(&number, used.display(), other.display()))
+    }
 }
 
 impl YoloBox {
@@ -1055,34 +1540,86 @@ impl YoloBox {
     }
 }
 
-/// Reads a label file, each line independently; a missing file has no boxes.
-pub fn read_labels(path: &Path, classes: usize) -> Vec<Result<YoloBox, DataError>> {
-    read_lines(path, classes, None).unwrap_or_default()
-}
-
-/// Reads a label file; None if there is none.
-fn read_lines(
-    path: &Path,
-    classes: usize,
-    key_points: Option<usize>,
-) -> Option<Vec<Result<YoloBox, DataError>>> {
-    if !path.exists() {
-        return None;
+impl YoloDirectory {
+    /// Finds the label files of images.
+    fn label_files(&self, images: &[PathBuf]) -> (LabelPlace, LabelFiles) {
+        let capitals = AnyCapitals::default();
+        let place = LabelPlace::of(&self.root, images, &capitals);
+        let labels = LabelFiles::find(&self.root, place, images, &capitals);
+        (place, labels)
     }
-    let text = match read_text(path) {
-        Ok(text) => text,
-        Err(error) => return Some(vec![Err(error)]),
-    };
-    let lines = (1..).zip(text.lines());
-    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
-    let read = lines.map(|(number, line)| {
-        let parsed = match key_points {
-            None => parse_line(line, classes),
+
+    /// Reads a label file, each line independently; None if there is none.
+    fn read_lines(&self, path: &Path) -> Option<Vec<Result<YoloBox, DataError>>> {
+        if !path.exists() {
+            return None;
+        }
+        Some(match read_text(path) {
+            Ok(text) => self.parse_lines(path, &text),
+            Err(error) => vec![Err(error)],
+        })
+    }
+
+    /// Parses the text of a label file; `path` is used in error messages only.
+    fn parse_lines(&self, path: &Path, text: &str) -> Vec<Result<YoloBox, DataError>> {
+        let lines = (1..).zip(text.lines());
+        let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+        let read = lines.map(|(number, line)| {
+            self.parse_line(line)
+                .map_err(|problem| DataError::labels(path, format!("line {number}: {problem}")))
+        });
+        read.collect()
+    }
+
+    fn parse_line(&self, line: &str) -> Result<YoloBox, String> {
+        let classes = self.names.len();
+        let parsed = match self.key_points {
+            None => parse_box(line, classes),
             Some(values) => parse_pose(line, classes, values),
         };
-        parsed.map_err(|problem| DataError::labels(path, format!("line {number}: {problem}")))
-    });
-    Some(read.collect())
+        parsed.map_err(|problem| match problem {
+            LineProblem::UnknownClass { class, last } => {
+                let list = self.names_file.file_name().unwrap_or_default();
+                let list = list.display();
+                format!("unknown class {class}; {list} names the classes 0 to {last}")
+            }
+            LineProblem::Other(problem) => problem,
+        })
+    }
+}
+
+/// What is wrong with a line of a label file.
+#[derive(Debug)]
+enum LineProblem {
+    /// The class is not one of 0 to `last`.
+    UnknownClass {
+        class: f64,
+        last: i64,
+    },
+    Other(String),
+}
+
+impl fmt::Display for LineProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownClass { class, last } => {
+                write!(f, "unknown class {class}; the classes are 0 to {last}")
+            }
+            Self::Other(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl From<String> for LineProblem {
+    fn from(problem: String) -> Self {
+        Self::Other(problem)
+    }
+}
+
+impl From<&str> for LineProblem {
+    fn from(problem: &str) -> Self {
+        Self::Other(problem.to_owned())
+    }
 }
 
 /// Parses a line of a label file for a dataset with a number of classes.
@@ -1091,6 +1628,10 @@ fn read_lines(
 /// Too few or too many numbers, no numbers, an unknown class, values outside of the image, a box without
 /// area; the string says which.
 pub fn parse_line(line: &str, classes: usize) -> Result<YoloBox, String> {
+    parse_box(line, classes).map_err(|problem| problem.to_string())
+}
+
+fn parse_box(line: &str, classes: usize) -> Result<YoloBox, LineProblem> {
     let numbers = numbers_of(line)?;
     let class = class_of(&numbers, classes)?;
     let values = &numbers[1..];
@@ -1104,17 +1645,15 @@ pub fn parse_line(line: &str, classes: usize) -> Result<YoloBox, String> {
         }
         _ => {
             let count = values.len() + 1;
-            return Err(format!(
-                "{count} numbers; a box has 5 (class cx cy width height)"
-            ));
+            return Err(format!("{count} numbers; a box has 5 (class cx cy width height)").into());
         }
     };
     check_fractions(values)?;
-    YoloBox::new(class, cxcywh, extra)
+    Ok(YoloBox::new(class, cxcywh, extra)?)
 }
 
 /// Parses a line of a box and key points with a number of values.
-fn parse_pose(line: &str, classes: usize, key_points: usize) -> Result<YoloBox, String> {
+fn parse_pose(line: &str, classes: usize, key_points: usize) -> Result<YoloBox, LineProblem> {
     let numbers = numbers_of(line)?;
     let class = class_of(&numbers, classes)?;
     let (cxcywh, extra) = match numbers[1..] {
@@ -1125,11 +1664,12 @@ fn parse_pose(line: &str, classes: usize, key_points: usize) -> Result<YoloBox, 
                 "{} numbers; with `kpt_shape` a box has 5 or {}",
                 numbers.len(),
                 5 + key_points
-            ));
+            )
+            .into());
         }
     };
     check_fractions(&cxcywh)?;
-    YoloBox::new(class, cxcywh, extra)
+    Ok(YoloBox::new(class, cxcywh, extra)?)
 }
 
 fn numbers_of(line: &str) -> Result<Vec<f64>, String> {
@@ -1142,15 +1682,15 @@ fn numbers_of(line: &str) -> Result<Vec<f64>, String> {
         .collect()
 }
 
-fn class_of(numbers: &[f64], classes: usize) -> Result<usize, String> {
+fn class_of(numbers: &[f64], classes: usize) -> Result<usize, LineProblem> {
     match numbers.first() {
         Some(class) if class.fract() == 0.0 && *class >= 0.0 && *class < classes as f64 => {
             Ok(*class as usize)
         }
-        Some(class) => Err(format!(
-            "unknown class {class}; the classes are 0 to {}",
-            classes as i64 - 1
-        )),
+        Some(&class) => Err(LineProblem::UnknownClass {
+            class,
+            last: classes as i64 - 1,
+        }),
         None => Err("it is empty".into()),
     }
 }
@@ -1452,7 +1992,7 @@ mod tests {
             (&[("images/a.txt", "0 0.5 0.5 0.25 0.25")][..], None),
             (&[("images/a.txt", "a cat on a mat")], None),
             (
-                &[("images/a.txt", "0 0.5 0.5 0.5 0.5\n")],
+                &[("images/a.txt", "0 0.5 0.5 0.9 0.9\n")],
                 Some((
                     "labels/a.txt: the same image has other boxes in",
                     "images/a.txt",
@@ -1539,11 +2079,218 @@ mod tests {
     }
 
     #[test]
+    fn label_files_that_differ_in_capitals_are_both_named() {
+        let label = "0 0.5 0.5 0.25 0.25\n";
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        put_all(
+            root,
+            &[
+                ("classes.txt", "cat\n"),
+                ("images/img0.png", ""),
+                ("labels/img0.txt", label),
+                ("labels/IMG0.txt", "0 0.5001 0.5 0.25 0.25\n"),
+                ("images/img1.png", ""),
+                ("labels/img1.txt", label),
+            ],
+        );
+        let read = read_train(root).unwrap();
+        assert_eq!(
+            read.notes,
+            [
+                "1 label file with another that differs from it in capitals only and has the same boxes, such as \
+                 labels/img0.txt, which is used, and labels/IMG0.txt"
+            ]
+        );
+        // It is no file without an image.
+        assert_eq!(read.dropped.lines().count(), 0);
+        for other in ["", "0 0.5 0.5 0.9 0.9\n"] {
+            put_all(root, &[("labels/IMG0.txt", other)]);
+            let message = read_train(root).unwrap_err();
+            assert!(
+                message.contains("labels/img0.txt: the same image has other boxes in"),
+                "{message}"
+            );
+            assert!(message.ends_with("labels/IMG0.txt"), "{message}");
+        }
+        std::fs::rename(root.join("labels/img0.txt"), root.join("labels/Img0.txt")).unwrap();
+        let message = read_train(root).unwrap_err();
+        assert!(
+            message.ends_with(
+                "labels/img0.txt: no such label file; IMG0.txt and Img0.txt differ from it in capitals only"
+            ),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn copies_of_labels_may_differ_by_rounding() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        put_all(
+            root,
+            &[
+                ("classes.txt", "cat\ndog\n"),
+                ("images/a.png", ""),
+                ("images/b.png", ""),
+            ],
+        );
+        // The images have 8 pixels a side: an eighth is a pixel.
+        let written = |other: &str| {
+            put_all(
+                root,
+                &[
+                    (
+                        "labels/a.txt",
+                        "0 0.500000 0.5 0.25 0.25\n1 0.25 0.25 0.5 0.5\n",
+                    ),
+                    ("labels/b.txt", ""),
+                    ("images/a.txt", other),
+                ],
+            );
+            read_train(root)
+        };
+        let exact = "0 0.500000 0.5 0.25 0.25\n1 0.25 0.25 0.5 0.5\n";
+        assert_eq!(written(exact).unwrap().notes, [""; 0]);
+        for same in [
+            "0 0.5004 0.5 0.25 0.25\n1 0.25 0.25 0.5 0.5\n",
+            "1 0.25 0.25 0.5 0.5\n0 0.6 0.5 0.25 0.25\n",
+        ] {
+            let read = written(same).unwrap();
+            assert_eq!(read.store.annotation_count(), 2);
+            assert_eq!(
+                read.notes,
+                [
+                    "1 label file with a copy whose boxes differ by rounding (at most 1 px), such as labels/a.txt, \
+                     which is used, and images/a.txt"
+                ]
+            );
+        }
+        for other in [
+            "0 0.65 0.5 0.25 0.25\n1 0.25 0.25 0.5 0.5\n",
+            "1 0.5004 0.5 0.25 0.25\n1 0.25 0.25 0.5 0.5\n",
+            "0 0.5004 0.5 0.25 0.25\n",
+            "0 0.5004 0.5 0.25 0.25\n5 0.25 0.25 0.5 0.5\n",
+        ] {
+            let message = written(other).unwrap_err();
+            assert!(
+                message.contains("the same image has other boxes in"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn images_of_a_list_are_found_in_other_capitals() {
+        let label = "0 0.5 0.5 0.25 0.25\n";
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        put_all(
+            root,
+            &[
+                (
+                    "data.yaml",
+                    "train: Lists/train.txt\nval: IMAGES/val\nnames: [cat]\n",
+                ),
+                (
+                    "lists/train.txt",
+                    "images/IMG0.PNG\n./images/img1.png\nimages/img1.PNG\n",
+                ),
+                ("images/img0.png", ""),
+                ("images/img1.png", ""),
+                ("images/val/img2.png", ""),
+                ("labels/img0.txt", label),
+                ("labels/img1.txt", label),
+                ("labels/val/img2.txt", label),
+            ],
+        );
+        let found = DatasetFiles::find(root).unwrap();
+        assert_eq!(
+            found.reason,
+            "data.yaml; its `train` (Lists/train.txt) is lists/train.txt; its `val` (IMAGES/val) is images/val"
+        );
+        assert_eq!(found.split_names(), [Split::Train, Split::Val]);
+        let read = read_train(root).unwrap();
+        let names: Vec<&str> = (0..2)
+            .map(|image| read.store.image(image).file_name)
+            .collect();
+        assert_eq!(names, ["img0.png", "img1.png"]);
+        assert_eq!(read.store.annotation_count(), 2);
+        assert_eq!(
+            read.notes,
+            [
+                "1 image found by a name in other capitals than that in the annotations, such as \
+                 images/img0.png for images/IMG0.PNG"
+            ]
+        );
+        put_all(root, &[("images/Img0.png", "")]);
+        let message = read_train(root).unwrap_err();
+        assert!(
+            message.ends_with("images/IMG0.PNG: no such file; Img0.png and img0.png differ from it in capitals only"),
+            "{message}"
+        );
+        put_all(root, &[("lists/train.txt", "elsewhere/a.png\n")]);
+        let message = read_train(root).unwrap_err();
+        assert!(
+            message.contains("train.txt: images not found; expected `elsewhere/a.png` in"),
+            "{message}"
+        );
+        put_all(root, &[("Images/val/img3.png", "")]);
+        let message = read_train(root).unwrap_err();
+        assert!(
+            message.ends_with("data.yaml: `val` is `IMAGES/val`, but Images/val and images/val differ from it in capitals only"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn lists_of_more_or_fewer_classes_are_noted_and_classes_without_a_name_named() {
+        let label = "0 0.5 0.5 0.25 0.25\n";
+        for (yaml, list, expected) in [
+            (
+                "[cat, dog]",
+                "cat\ndog\nowl\n",
+                "classes.txt has 3 class names and data.yaml 2: data.yaml is used",
+            ),
+            (
+                "[cat, dog]",
+                "cat\n",
+                "classes.txt has 1 class name and data.yaml 2: data.yaml is used",
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let yaml = format!("train: images\nnames: {yaml}\n");
+            put_all(
+                dir.path(),
+                &[
+                    ("data.yaml", &*yaml),
+                    ("classes.txt", list),
+                    ("images/a.png", ""),
+                    ("labels/a.txt", label),
+                ],
+            );
+            assert_eq!(read_train(dir.path()).unwrap().notes, [expected]);
+            put_all(dir.path(), &[("labels/a.txt", "2 0.5 0.5 0.25 0.25\n")]);
+            let message = read_train(dir.path()).unwrap_err();
+            assert!(
+                message.ends_with("line 1: unknown class 2; data.yaml names the classes 0 to 1"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
     fn paths_of_another_machine_are_found_by_their_end() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("train/images")).unwrap();
         std::fs::create_dir(dir.path().join("images")).unwrap();
-        let find = |entry, parts| found_below(dir.path(), entry, parts);
+        let capitals = AnyCapitals::default();
+        let find = |entry, parts| {
+            let look = |root: &Path, path: &Path| capitals.any(root, path);
+            let found = FoundPath::below(dir.path(), entry, parts, &look)?;
+            assert!(found.is_exact);
+            found.paths.into_iter().next()
+        };
         let found = Some(dir.path().join("train/images"));
         assert_eq!(find("/content/cats/train/images", 2), found);
         assert_eq!(find("..\\train\\images", 2), found);
@@ -1562,7 +2309,9 @@ mod tests {
         );
         let plain = parse_pose("1 0.5 0.5 0.2 0.4", 2, 6).unwrap();
         assert_eq!(plain.extra, Extra::None);
-        let problem = parse_pose(&format!("1 {values}"), 2, 9).unwrap_err();
+        let problem = parse_pose(&format!("1 {values}"), 2, 9)
+            .unwrap_err()
+            .to_string();
         assert!(problem.contains("a box has 5 or 14"), "{problem}");
     }
 

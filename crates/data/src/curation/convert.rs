@@ -127,6 +127,25 @@ pub fn write_dataset(
     output: &Path,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Written, ConvertError> {
+    write_amended(
+        dataset,
+        format,
+        images,
+        output,
+        &mut |_, _| Ok(()),
+        progress,
+    )
+}
+
+/// Writes a dataset as [`write_dataset`]; `amend` may change what was written before it is verified.
+pub(super) fn write_amended(
+    dataset: &AnnotatedDataset,
+    format: Format,
+    images: Images,
+    output: &Path,
+    amend: &mut dyn FnMut(&[PlacedSplit], &Output) -> Result<(), DataError>,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Written, ConvertError> {
     if let Some((first, others)) = dataset.splits.split_first() {
         for other in others {
             check_same_categories(
@@ -144,6 +163,7 @@ pub fn write_dataset(
             Images::Leave => place_images(&placed, Place::Temporary, directory, progress)?,
         }
         format.write(&placed, &directory)?;
+        amend(&placed, &directory)?;
         verify(&placed, format, unfinished, output)?;
         if images == Images::Leave {
             remove_images(&placed, unfinished)?;

@@ -1,20 +1,66 @@
 //! Division of a dataset into train, val and test.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
+
+use crate::DataError;
 use crate::annotations::coco::copy::{Copied, copy_coco};
-use crate::annotations::coco::{List, read_coco};
+use crate::annotations::coco::{Entry, List, read_coco};
 use crate::annotations::format::{
-    AnnotatedDataset, DatasetFiles, Output, SplitAnnotations, Written, WrittenSplit,
+    AnnotatedDataset, AnnotationFormat as _, DatasetFiles, Dropped, Output, SplitAnnotations,
+    Written, WrittenSplit,
 };
+use crate::annotations::joining::{JoinedIds, join_with_ids};
 use crate::annotations::layout::Split;
 use crate::annotations::stratified::stratified;
+use crate::annotations::yolo::{OUTLINES, YoloFormat, copy_outlines};
 use crate::curation::convert::{
-    ConvertError, Images, Place, inside, put_all, refuse_input, write_dataset, write_directory,
+    ConvertError, Images, Place, inside, put_all, refuse_input, write_amended, write_directory,
 };
+
+/// All images of a dataset as one split.
+#[derive(Debug)]
+pub struct Whole {
+    /// The annotations.
+    pub annotations: SplitAnnotations,
+    /// The ids of the splits that were joined; empty if there was only one.
+    joined: Vec<JoinedIds>,
+}
+
+impl Whole {
+    /// Reads all splits of a dataset and joins them.
+    ///
+    /// # Errors
+    /// A file is wrong, or the splits cannot be joined; see
+    /// [`join_splits`](crate::annotations::joining::join_splits).
+    pub fn read(files: &DatasetFiles) -> Result<Self, DataError> {
+        let mut read = files.read()?.splits;
+        if read.len() == 1 {
+            return Ok(Self::of_one(read.remove(0)));
+        }
+        let names: Vec<String> = read.iter().map(|part| part.split.to_string()).collect();
+        let parts: Vec<(&str, &SplitAnnotations)> =
+            names.iter().map(String::as_str).zip(&read).collect();
+        let (annotations, joined) = join_with_ids(Split::Train, &parts)?;
+        Ok(Self {
+            annotations,
+            joined,
+        })
+    }
+
+    /// Wraps the annotations of the only split.
+    pub fn of_one(annotations: SplitAnnotations) -> Self {
+        Self {
+            annotations,
+            joined: Vec::new(),
+        }
+    }
+}
 
 /// A division of images into splits.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,94 +114,271 @@ impl Division {
 /// Writes the splits of a dataset into a directory of the same format. The write is atomic, and what was
 /// written is read again and compared.
 ///
-/// The entries of a single COCO JSON file are copied byte by byte with all their fields, as `train.json`,
-/// `val.json` and `test.json`; the images are placed in `images/`.
+/// The entries of COCO JSON files are copied with all their fields, as `train.json`, `val.json` and `test.json`; the
+/// images are placed in `images/`. Entries of a single file are copied byte by byte; those of several get new ids.
+/// YOLO's label files with outlines are copied.
 ///
 /// # Errors
-/// `output` is in the input or contains it; see also [`write_dataset`].
+/// `output` is in the input or contains it; see also [`write_dataset`](crate::curation::convert::write_dataset).
 pub fn write_division(
     files: &DatasetFiles,
-    whole: &SplitAnnotations,
+    whole: &Whole,
     division: &Division,
     images: Images,
     output: &Path,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Written, ConvertError> {
-    let parts = division.apply(whole);
-    if let ([single], true) = (files.splits.as_slice(), whole.notes.is_empty())
-        && let Some(json) = single.coco_json()
-    {
-        return copy_entries(json, whole, division, &parts, images, output, progress);
+    let parts = division.apply(&whole.annotations);
+    let json = files.splits.iter().map(|files| files.coco_json());
+    if let Some(json) = json.collect::<Option<Vec<&Path>>>() {
+        let source = CocoSource {
+            files: json,
+            joined: &whole.joined,
+            annotations: &whole.annotations,
+        };
+        return source.write(files, division, &parts, images, output, progress);
     }
     refuse_input(output, &files.root)?;
     let dataset = AnnotatedDataset {
         format: files.format,
         splits: parts,
     };
-    let mut written = write_dataset(&dataset, files.format, images, output, progress)?;
-    written.dropped.merge(&whole.dropped);
-    written.dropped.merge(&whole.besides_boxes);
+    let mut outlines = 0;
+    let mut written = write_amended(
+        &dataset,
+        files.format,
+        images,
+        output,
+        &mut |placed, written| {
+            if files.format.key() == YoloFormat.key() {
+                outlines = copy_outlines(files, placed, written)?;
+            }
+            Ok(())
+        },
+        progress,
+    )?;
+    written.dropped.merge(&whole.annotations.dropped);
+    written.dropped.remove(OUTLINES, "object", outlines);
     Ok(written)
 }
 
-fn copy_entries(
-    json: &Path,
-    whole: &SplitAnnotations,
-    division: &Division,
-    parts: &[SplitAnnotations],
-    images: Images,
-    output: &Path,
-    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Written, ConvertError> {
-    let store = &whole.store;
-    refuse_input(output, json)?;
-    let place = match images {
-        Images::Copy => Some(Place::Copy),
-        Images::Link => Some(Place::Link),
-        Images::Leave => None,
-    };
-    if place.is_some() {
-        refuse_input(output, &whole.image_root)?;
-    }
-    write_directory(output, &mut |unfinished| {
-        let directory = Output::new(unfinished);
-        let count = store.image_count();
-        if let Some(place) = place {
-            let images: Vec<(PathBuf, String)> = (0..count)
-                .map(|index| {
-                    let name = inside(store.image(index).file_name)?;
-                    Ok((whole.image_root.join(&name), format!("images/{name}")))
-                })
-                .collect::<Result<_, ConvertError>>()?;
-            put_all(place, &images, directory, progress)?;
+/// COCO JSON files whose entries are copied.
+struct CocoSource<'a> {
+    files: Vec<&'a Path>,
+    /// The new ids of each file; empty for a single file, which keeps its ids.
+    joined: &'a [JoinedIds],
+    annotations: &'a SplitAnnotations,
+}
+
+impl CocoSource<'_> {
+    /// Writes the parts of a division.
+    fn write(
+        &self,
+        files: &DatasetFiles,
+        division: &Division,
+        parts: &[SplitAnnotations],
+        images: Images,
+        output: &Path,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Written, ConvertError> {
+        let store = &self.annotations.store;
+        for json in &self.files {
+            refuse_input(output, json)?;
         }
-        for (part, expected) in parts.iter().enumerate() {
-            let path = unfinished.join(format!("{}.json", expected.split));
-            let is_in = |id: u64| {
-                let index = store.index_of_image(id);
-                index.map(|index| division.part_of[index]) == Some(part)
+        if self.files.len() > 1 {
+            refuse_input(output, &files.root)?;
+        }
+        let place = match images {
+            Images::Copy => Some(Place::Copy),
+            Images::Link => Some(Place::Link),
+            Images::Leave => None,
+        };
+        if place.is_some() {
+            refuse_input(output, &self.annotations.image_root)?;
+        }
+        let mut dropped = self.annotations.dropped.clone();
+        write_directory(output, &mut |unfinished| {
+            let directory = Output::new(unfinished);
+            let count = store.image_count();
+            if let Some(place) = place {
+                let root = &self.annotations.image_root;
+                let images: Vec<(PathBuf, String)> = (0..count)
+                    .map(|index| {
+                        let name = inside(store.image(index).file_name)?;
+                        Ok((root.join(&name), format!("images/{name}")))
+                    })
+                    .collect::<Result<_, ConvertError>>()?;
+                put_all(place, &images, directory, progress)?;
+            }
+            let (others, not_kept) = self.other_fields()?;
+            dropped.merge(&not_kept);
+            for (part, expected) in parts.iter().enumerate() {
+                let path = unfinished.join(format!("{}.json", expected.split));
+                let is_in = |id: u64| {
+                    let index = store.index_of_image(id);
+                    index.map(|index| division.part_of[index]) == Some(part)
+                };
+                let name = format!("{}.json", expected.split);
+                directory.write(&name, |out| match self.files.as_slice() {
+                    // Without notes, the names and sizes are those in the file.
+                    [json] if self.annotations.notes.is_empty() => copy_part(json, out, &is_in),
+                    _ => self.write_part(&others, out, &is_in),
+                })?;
+                let read = read_coco(&path)?;
+                if read != expected.store {
+                    return Err(ConvertError::NotTheSame {
+                        output: output.to_owned(),
+                        difference: format!("{}: other images or boxes", expected.split),
+                    });
+                }
+            }
+            Ok(())
+        })?;
+        let splits = parts.iter().map(|part| WrittenSplit {
+            split: part.split,
+            images: part.store.image_count(),
+            boxes: part.store.annotation_count(),
+        });
+        Ok(Written {
+            splits: splits.collect(),
+            dropped,
+        })
+    }
+
+    /// Returns the fields of the first document besides the three lists, and counts those of the others that differ.
+    fn other_fields(&self) -> Result<(Map<String, Value>, Dropped), DataError> {
+        let mut dropped = Dropped::default();
+        let mut first: Option<Map<String, Value>> = None;
+        for json in &self.files {
+            let fields = other_fields_of(json).map_err(|source| DataError::io(json, source))?;
+            let Some(first) = &first else {
+                first = Some(fields);
+                continue;
             };
-            let name = format!("{}.json", expected.split);
-            directory.write(&name, |out| copy_part(json, out, &is_in))?;
-            let read = read_coco(&path)?;
-            if read != expected.store {
-                return Err(ConvertError::NotTheSame {
-                    output: output.to_owned(),
-                    difference: format!("{}: other images or boxes", expected.split),
-                });
+            for (key, value) in fields {
+                if first.get(&key) != Some(&value) {
+                    let what = format!("`{key}` of files besides the first");
+                    dropped.add(what, "file", 1);
+                }
             }
         }
-        Ok(())
+        Ok((first.unwrap_or_default(), dropped))
+    }
+
+    /// Writes the entries of the selected images with their new ids, names and sizes, and all their other fields.
+    fn write_part(
+        &self,
+        others: &Map<String, Value>,
+        out: &mut dyn Write,
+        is_in: &dyn Fn(u64) -> bool,
+    ) -> io::Result<()> {
+        write!(out, "{{")?;
+        for (key, value) in others {
+            serde_json::to_writer(&mut *out, key)?;
+            write!(out, ":")?;
+            serde_json::to_writer(&mut *out, value)?;
+            writeln!(out, ",")?;
+        }
+        for list in List::ALL {
+            write!(out, "\"{}\":[", list.name())?;
+            let mut comma = "";
+            for (at, json) in self.files.iter().enumerate() {
+                // The categories of all files are the same but for their ids.
+                if at > 0 && list == List::Categories {
+                    continue;
+                }
+                let ids = self.joined.get(at);
+                copy_coco(
+                    File::open(json)?,
+                    &mut io::sink(),
+                    &mut |entry, _, bytes| {
+                        if entry.list() == list
+                            && let Some(entry) = self.moved(ids, entry, bytes, is_in)?
+                        {
+                            writeln!(out, "{comma}")?;
+                            out.write_all(&entry)?;
+                            comma = ",";
+                        }
+                        Ok(Copied::Drop)
+                    },
+                )?;
+            }
+            writeln!(out, "{}", if list == List::Categories { "]" } else { "]," })?;
+        }
+        write!(out, "}}")
+    }
+
+    /// Returns an entry as it is written, or None if it belongs to an image that is not selected.
+    fn moved(
+        &self,
+        ids: Option<&JoinedIds>,
+        entry: &Entry,
+        bytes: &[u8],
+        is_in: &dyn Fn(u64) -> bool,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let list = entry.list();
+        let new_id = |of: fn(&JoinedIds) -> &HashMap<u64, u64>, id: u64| match ids {
+            None => Some(id),
+            Some(ids) => of(ids).get(&id).copied(),
+        };
+        let mut fields: Map<String, Value> = serde_json::from_slice(bytes)?;
+        if list == List::Categories {
+            return Ok(Some(serde_json::to_vec(&fields)?));
+        }
+        let image = entry.image_id().ok_or_else(changed_meanwhile)?;
+        // An image that an earlier file has, too, is taken from there.
+        let Some(image) = new_id(|ids| &ids.images, image).filter(|image| is_in(*image)) else {
+            return Ok(None);
+        };
+        match list {
+            List::Images => {
+                let index = self.annotations.store.index_of_image(image);
+                let known = self
+                    .annotations
+                    .store
+                    .image(index.ok_or_else(changed_meanwhile)?);
+                fields.insert("id".into(), image.into());
+                fields.insert("file_name".into(), known.file_name.into());
+                fields.insert("width".into(), known.size.width.into());
+                fields.insert("height".into(), known.size.height.into());
+            }
+            _ => {
+                let Entry::Annotation(annotation) = entry else {
+                    return Ok(None);
+                };
+                let id = annotation
+                    .id
+                    .and_then(|id| new_id(|ids| &ids.annotations, id));
+                let category = annotation.category_id;
+                let category = category.and_then(|id| new_id(|ids| &ids.categories, id));
+                fields.insert("id".into(), id.ok_or_else(changed_meanwhile)?.into());
+                fields.insert("image_id".into(), image.into());
+                fields.insert(
+                    "category_id".into(),
+                    category.ok_or_else(changed_meanwhile)?.into(),
+                );
+            }
+        }
+        Ok(Some(serde_json::to_vec(&fields)?))
+    }
+}
+
+fn changed_meanwhile() -> io::Error {
+    let message = "the annotations changed while they were read; run again";
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+/// Returns the fields of a document besides the three lists.
+fn other_fields_of(json: &Path) -> io::Result<Map<String, Value>> {
+    let mut rest = Vec::new();
+    copy_coco(File::open(json)?, &mut rest, &mut |_, _, _| {
+        Ok(Copied::Drop)
     })?;
-    let splits = parts.iter().map(|part| WrittenSplit {
-        split: part.split,
-        images: part.store.image_count(),
-        boxes: part.store.annotation_count(),
-    });
-    Ok(Written {
-        splits: splits.collect(),
-        dropped: whole.dropped.clone(),
-    })
+    let mut fields: Map<String, Value> = serde_json::from_slice(&rest)?;
+    for list in List::ALL {
+        fields.remove(list.name());
+    }
+    Ok(fields)
 }
 
 /// Copies byte by byte the entries of the selected images and everything that belongs to no image.
@@ -165,10 +388,7 @@ fn copy_part(from: &Path, out: &mut dyn Write, is_in: &dyn Fn(u64) -> bool) -> i
         if entry.list() == List::Categories {
             return Ok(Copied::Keep);
         }
-        let Some(id) = entry.image_id() else {
-            let message = "the annotations changed while they were read; run again";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        };
+        let id = entry.image_id().ok_or_else(changed_meanwhile)?;
         Ok(if is_in(id) {
             Copied::Keep
         } else {

@@ -9,6 +9,7 @@ use image::RgbImage;
 use crate::boxes::{BoxXyxy, EDGE_TOLERANCE, ImageSize};
 
 use crate::DataError;
+use crate::annotations::image_files::first_few;
 use crate::annotations::{AnnotationStore, category_difference};
 use crate::images::ImageSource;
 use crate::images::decode::decode_image;
@@ -331,6 +332,48 @@ pub fn unmatchable(store: &AnnotationStore) -> Vec<String> {
     ])
 }
 
+/// Returns why the scores on a validation split say little, in one line; None if nothing speaks against them. `images` is
+/// its number of images, and `missing` are the classes that no image shows.
+pub fn says_little(images: usize, missing: &[&str]) -> Option<String> {
+    /// With fewer images, one more correct image changes the score by more than 5 %.
+    const FEW: usize = 20;
+    let classes = match missing {
+        [] => String::new(),
+        [class] => format!("the class {class}"),
+        several => format!("the classes {}", first_few(several.iter().copied())),
+    };
+    match (images < FEW, classes.is_empty()) {
+        (false, true) => None,
+        (true, true) => Some(format!(
+            "the scores of {} say little",
+            count(images, "image")
+        )),
+        (true, false) => Some(format!(
+            "the scores of {} say little, and nothing about {classes}",
+            count(images, "image")
+        )),
+        (false, false) => Some(format!(
+            "the scores say nothing about {classes}: no image shows one"
+        )),
+    }
+}
+
+/// Returns the classes with boxes in one split and none in another.
+pub fn missing_classes<'a>(there: &'a AnnotationStore, here: &AnnotationStore) -> Vec<&'a str> {
+    let shown = |store: &AnnotationStore| -> HashSet<usize> {
+        let images = 0..store.image_count();
+        images
+            .flat_map(|image| store.annotations(image).map(|a| a.class))
+            .collect()
+    };
+    let (there_shown, here_shown) = (shown(there), shown(here));
+    let categories = there.categories().iter().enumerate();
+    categories
+        .filter(|(class, _)| there_shown.contains(class) && !here_shown.contains(class))
+        .map(|(_, category)| category.name.as_str())
+        .collect()
+}
+
 /// Formats the counts that are not zero: the number, the words for one and for many, and the noun.
 fn counted(lines: &[(usize, &str, &str, &str)]) -> Vec<String> {
     let found = lines.iter().filter(|(number, ..)| *number > 0);
@@ -520,6 +563,30 @@ mod tests {
                 "1 box has no area or a negative side, and counts as missed in every evaluation",
             ]
         );
+    }
+
+    #[test]
+    fn the_scores_of_few_images_or_without_a_class_say_little() {
+        for (images, missing, expected) in [
+            (20, &[][..], None),
+            (1, &[], Some("the scores of 1 image say little")),
+            (
+                19,
+                &["dog"],
+                Some("the scores of 19 images say little, and nothing about the class dog"),
+            ),
+            (
+                20,
+                &["dog", "owl"],
+                Some("the scores say nothing about the classes dog, owl: no image shows one"),
+            ),
+        ] {
+            assert_eq!(says_little(images, missing).as_deref(), expected);
+        }
+        let shown = store(&[(1, [1.0, 2.0, 30.0, 40.0], false)]);
+        assert_eq!(missing_classes(&shown, &store(&[])), ["thing"]);
+        assert_eq!(missing_classes(&shown, &shown), [""; 0]);
+        assert_eq!(missing_classes(&store(&[]), &store(&[])), [""; 0]);
     }
 
     #[test]

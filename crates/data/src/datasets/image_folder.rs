@@ -14,7 +14,8 @@
 //! out when the first eight bytes of the SHA-256 of its path from the class directories' directory
 //! (`CLASS/name.jpg`, with `/` between the parts) are, as a big-endian number, a multiple of ten.
 //! So the same images are held out on every machine, and adding images does not change the
-//! assignment of existing ones. Every class keeps at least one image, and at least one is held out.
+//! assignment of existing ones, except in a class without a held-out image: of two or more images, that with the
+//! smallest number is held out. Every class keeps at least one image.
 //!
 //! Classes are the sorted names of the directories, as in torchvision's `ImageFolder`; directories inside a
 //! class belong to it, hidden entries do not count. Directories with names of splits, `images`, `labels`,
@@ -487,15 +488,14 @@ fn held_out(classes: &[String], of_class: &[Vec<Found>]) -> Vec<Vec<bool>> {
             *first = false;
         }
     }
-    if !held_out.iter().flatten().any(|held| *held) {
-        // From a class with more than one image.
-        let spare = hashes.iter().enumerate().filter(|(_, of)| of.len() > 1);
-        let places = spare.flat_map(|(class, of)| {
-            let with_place = of.iter().enumerate();
-            with_place.map(move |(index, hash)| (hash, class, index))
-        });
-        if let Some((_, class, index)) = places.min() {
-            held_out[class][index] = true;
+    // The score of a class without an image would be missing.
+    for (held, hashes) in held_out.iter_mut().zip(&hashes) {
+        let first = hashes.iter().enumerate().min_by_key(|(_, hash)| *hash);
+        if let Some((first, _)) = first
+            && held.len() > 1
+            && !held.contains(&true)
+        {
+            held[first] = true;
         }
     }
     held_out

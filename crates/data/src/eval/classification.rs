@@ -219,13 +219,22 @@ impl ClassificationEvaluation {
         format!("{:#}", serde_json::json!(self))
     }
 
+    /// Returns whether there are more than five classes: of fewer, each image has its class among the first five.
+    pub fn has_top5(&self) -> bool {
+        self.classes.len() > 5
+    }
+
     /// Formats two lines: the accuracy, and the loss and calibration.
     pub fn summary(&self) -> String {
+        let top5 = if self.has_top5() {
+            format!(", top-5 {:.2} %", self.top5)
+        } else {
+            String::new()
+        };
         format!(
-            "{}: top-1 {:.2} %, top-5 {:.2} %\nloss {:.4}, calibration error {:.2} %",
+            "{}: top-1 {:.2} %{top5}\nloss {:.4}, calibration error {:.2} %",
             super::table::counted(self.images, "image"),
             self.top1,
-            self.top5,
             self.loss,
             self.calibration_error
         )
@@ -272,6 +281,17 @@ mod tests {
         let confused = found.classes[4].confused_with.as_ref();
         assert_eq!(confused.map(|c| c.name.as_str()), Some("c1"));
         assert_eq!(found.classes[1].confused_with, None);
+    }
+
+    #[test]
+    fn top_5_is_shown_for_more_than_five_classes() {
+        for (classes, shown) in [(5, false), (6, true)] {
+            let mut scores = ClassificationScores::new(classes);
+            scores.add(&vec![0.5; classes], 0);
+            let summary = scores.evaluation(&names(classes)).summary();
+            assert_eq!(summary.contains("top-5"), shown, "{summary}");
+            assert!(summary.starts_with("1 image: top-1 100.00 %"), "{summary}");
+        }
     }
 
     #[test]

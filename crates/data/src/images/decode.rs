@@ -17,6 +17,7 @@ use image::{
 
 use super::exif;
 use super::jpeg::{JpegDamage, find_damage};
+use super::jpeg_pixels;
 use crate::boxes::ImageSize;
 use crate::text::count;
 
@@ -197,17 +198,21 @@ pub fn inspect_image_bytes(bytes: &[u8], path: &Path) -> Result<InspectedImage, 
     // one bit, become RGB.
     let (width, height) = decoder.dimensions();
     let rgb_bytes = 3 * u64::from(width) * u64::from(height);
-    let bytes = decoder.total_bytes().max(rgb_bytes);
-    if bytes > MAX_DECODED_BYTES {
+    let decoded_bytes = decoder.total_bytes().max(rgb_bytes);
+    if decoded_bytes > MAX_DECODED_BYTES {
         return Err(DecodeError::TooLarge {
             path: path.to_owned(),
             width,
             height,
-            bytes,
+            bytes: decoded_bytes,
         });
     }
     let orientation = orientation_of(&mut decoder, format).map_err(broken)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    let mut image = match format {
+        ImageFormat::Jpeg => jpeg_pixels::decode(bytes).map(DynamicImage::from),
+        _ => DynamicImage::from_decoder(decoder),
+    }
+    .map_err(broken)?;
     let stored_size = ImageSize::new(image.height() as usize, image.width() as usize);
     image.apply_orientation(orientation);
     Ok(InspectedImage {

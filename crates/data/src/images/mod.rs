@@ -6,6 +6,7 @@
 pub mod decode;
 mod exif;
 mod jpeg;
+pub(crate) mod jpeg_pixels;
 
 pub use jpeg::JpegDamage;
 

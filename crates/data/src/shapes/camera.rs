@@ -1,9 +1,10 @@
 //! Camera model, from linear light to a JPEG file: blur, exposure, tone, vignette, sensor noise,
 //! compression.
 
+use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
-use image::{ImageFormat, RgbImage};
 
+use crate::images::jpeg_pixels;
 use crate::shapes::canvas::{Canvas, bell_kernel};
 use crate::shapes::math::Vec3;
 use crate::shapes::rng::Rng;
@@ -125,7 +126,5 @@ impl Camera {
 
 /// Decodes the pixels of a file created by [`Camera::jpeg`].
 pub(crate) fn decode(jpeg: &[u8]) -> RgbImage {
-    image::load_from_memory_with_format(jpeg, ImageFormat::Jpeg)
-        .expect("the encoder above wrote these bytes")
-        .into_rgb8()
+    jpeg_pixels::decode(jpeg).expect("the encoder above wrote these bytes")
 }

@@ -51,6 +51,16 @@ impl Opening {
         }
     }
 
+    /// Returns the files of weights that are named, so that they can be checked before a window opens.
+    pub fn checkpoints(&self) -> Vec<PathBuf> {
+        let named = match self.what.as_deref().map(kind_of) {
+            Some(Ok(Kind::Checkpoint(path))) => Some(path),
+            _ => None,
+        };
+        let given = [&self.checkpoint, &self.compare];
+        given.into_iter().flatten().cloned().chain(named).collect()
+    }
+
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }

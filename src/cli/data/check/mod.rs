@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::anchors::AnchorCoverage;
-use crate::cli::hints::{advise, usage, usage_with_hint};
+use crate::cli::data::dataset_argument;
+use crate::cli::hints::{advise, of_check, usage, usage_with_hint};
 use crate::cli::print_out;
 use crate::cli::progress::{Meter, Unit};
 use crate::cli::status;
@@ -22,6 +23,7 @@ use sedet_data::curation::check::{
     check_split, compare_splits,
 };
 use sedet_data::curation::statistics::Statistics;
+use sedet_data::datasets::detection::{DetectionDataset, TargetFilter};
 use sedet_data::datasets::registry::{DatasetName, Recognition};
 
 const EXAMPLES: &str = "\
@@ -58,6 +60,10 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    check(args).map_err(of_check)
+}
+
+fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (dataset, files, splits) = find(args)?;
     if let Some(out) = &args.fix
         && let Some((problem, hint)) = cannot_fix(out, &files, &splits)
@@ -123,6 +129,11 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         print_out(&serde_json::to_string_pretty(&report.json())?)?;
     } else {
         print_out(&report.text())?;
+    }
+    if let (Some(fixed), Some(split), Some(files)) = (&fixed, splits.first(), checked) {
+        if let Some(command) = next_step(fixed, split, files.split) {
+            status!("next: {command}");
+        }
     }
     let is_clean = match &fixed {
         Some(fixed) => fixed.left.is_empty(),
@@ -224,10 +235,19 @@ fn cannot_fix(out: &Path, files: &DatasetFiles, splits: &[Split]) -> Option<(Str
             format!("add --split {}", names[0]),
         ));
     }
-    out.symlink_metadata().is_ok().then(|| {
-        (
+    if out.symlink_metadata().is_ok() {
+        return Some((
             format!("{} already exists", out.display()),
             "choose another file for --fix".into(),
+        ));
+    }
+    let is_json = out
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    (!is_json).then(|| {
+        (
+            format!("--fix {}: not the name of a JSON file", out.display()),
+            format!("write {}", out.with_extension("json").display()),
         )
     })
 }
@@ -244,9 +264,16 @@ pub(super) struct Fixed {
 fn fix(out: &Path, files: &SplitFiles, split: &CheckedSplit) -> anyhow::Result<Fixed> {
     let summary = split.write_fixed(out)?;
     let mut again = Diagnostics::default();
-    let written = SplitFiles {
-        annotations: out.to_owned(),
-        ..files.clone()
+    let written = if summary.names_changed {
+        SplitFiles {
+            split: files.split,
+            ..SplitFiles::of_file(out, None)
+        }
+    } else {
+        SplitFiles {
+            annotations: out.to_owned(),
+            ..files.clone()
+        }
     };
     let options = CheckOptions { images: false };
     check_split(&split.name, &written, options, &mut again, &|_| {})
@@ -261,4 +288,20 @@ fn fix(out: &Path, files: &SplitFiles, split: &CheckedSplit) -> anyhow::Result<F
         summary,
         left,
     })
+}
+
+/// Returns a command that uses the corrected copy; None if it has errors, or not enough for a training.
+fn next_step(fixed: &Fixed, split: &CheckedSplit, role: Split) -> Option<String> {
+    if !fixed.left.is_empty() {
+        return None;
+    }
+    let copy = dataset_argument(&fixed.path);
+    if role != Split::Train {
+        return Some(format!("sedet data check {copy}"));
+    }
+    let images = split.image_directory.as_ref()?;
+    let dataset = DetectionDataset::in_directory(split.sound_part().ok()?, images);
+    let (usable, _) = dataset.training_images(TargetFilter::default()).ok()?;
+    // One image cannot be divided into train and val.
+    (usable.len() > 1).then(|| format!("sedet train --dataset {copy}"))
 }

@@ -294,6 +294,10 @@ impl Report<'_> {
             contents += &format!(", {dropped} dropped");
         }
         text += &hanging("  ", &contents, self.width);
+        if done.names_changed {
+            let changed = "image names lead from this file to the images";
+            text += &hanging("  ", changed, self.width);
+        }
         let left = if fixed.left.is_empty() {
             "checked again: 0 errors".to_owned()
         } else {

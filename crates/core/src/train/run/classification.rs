@@ -7,7 +7,8 @@ use super::{
     AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
     report_notes,
 };
-use crate::config::{ClassificationConfig, Recipe as _, default_classification};
+use crate::backbones::BackboneConfig;
+use crate::config::{ClassificationConfig, ConfigError, Recipe as _, default_classification};
 use crate::model::{Model, ModelSpec, NetworkConfig};
 use crate::report::Evaluation;
 use crate::train::classification::ClassificationTask;
@@ -48,6 +49,13 @@ impl RunKind for ClassifierRun {
         summary
             .map(|_| ())
             .map_err(|source| RunError::InputTooSmall { size, source })
+    }
+
+    fn backbone(
+        config: &ClassificationConfig,
+        _pretrained: bool,
+    ) -> Result<BackboneConfig, ConfigError> {
+        Ok(config.classifier(1)?.backbone)
     }
 
     fn open(&self, data_dir: Option<&Path>) -> Result<Self::Data, RunError> {

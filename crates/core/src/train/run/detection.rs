@@ -9,7 +9,8 @@ use super::{
     AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
     report_notes,
 };
-use crate::config::{DetectionConfig, IMPORTED, Recipe as _, default_detection};
+use crate::backbones::BackboneConfig;
+use crate::config::{ConfigError, DetectionConfig, IMPORTED, Recipe as _, default_detection};
 use crate::detection::anchor_fit::{Unreached, WANTED_RECALL};
 use crate::detection::anchors::AnchorConfig;
 use crate::detection::coverage::{AnchorRecall, InputBox, input_boxes};
@@ -65,6 +66,10 @@ impl RunKind for DetectorRun {
     fn check(&self, config: &DetectionConfig, pretrained: bool) -> Result<(), RunError> {
         config.detector(1, pretrained)?;
         Ok(())
+    }
+
+    fn backbone(config: &DetectionConfig, pretrained: bool) -> Result<BackboneConfig, ConfigError> {
+        Ok(config.detector(1, pretrained)?.backbone)
     }
 
     fn open(&self, data_dir: Option<&Path>) -> Result<Self::Data, RunError> {

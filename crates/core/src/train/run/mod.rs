@@ -23,7 +23,9 @@ use super::schedule::scaled_learning_rate;
 use super::summary::{
     DatasetFacts, ModelFacts, RecipeFacts, RunSummary, ScaledFrom, count_parameters,
 };
+use crate::backbones::BackboneConfig;
 use crate::backbones::summary::{LayerSummary, TooSmall};
+use crate::backbones::zoo::name_of;
 use crate::config::training::EngineConfig;
 use crate::config::{ChosenRecipe, ConfigError, Recipe, is_set, replaced_settings};
 use crate::device::{Backend, WorkingDevice};
@@ -32,7 +34,7 @@ use crate::render::RenderError;
 use crate::report::{Evaluation, SampleError};
 use crate::weights::groups::is_of_unit;
 use crate::weights::load::{LoadError, LoadedWeights, WeightsFile, weights_file};
-use crate::weights::parameters::{NamedTensors, fill_with_tensors, named_tensors};
+use crate::weights::parameters::{NamedTensors, fill_with_tensors, named_shapes, named_tensors};
 use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
@@ -257,6 +259,26 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// Initial weights of another backbone.
+    #[error(
+        "{}: not the weights of {wanted}: the backbone in this file is {given}; {fitting} of {all} tensors fit{}",
+        path.display(),
+        if *unused > 0 { format!(", and {unused} more are in the file") } else { String::new() }
+    )]
+    OtherBackbone {
+        /// The file.
+        path: PathBuf,
+        /// The backbone to train.
+        wanted: String,
+        /// The backbone in the file.
+        given: String,
+        /// Number of tensors of the backbone to train that the file has in the same shape.
+        fitting: usize,
+        /// Number of all tensors of the backbone to train, without those of SE units.
+        all: usize,
+        /// Number of tensors of the backbone in the file that the one to train does not have.
+        unused: usize,
+    },
     /// Initial weights without any for a backbone that needs them.
     #[error(
         "{}: none of its tensors fits the backbone, whose norm layers are frozen and would normalize \
@@ -419,6 +441,9 @@ trait RunKind {
 
     /// Checks everything in the configuration that needs no data.
     fn check(&self, config: &Self::Config, pretrained: bool) -> Result<(), RunError>;
+
+    /// Returns the backbone of the network that the configuration describes.
+    fn backbone(config: &Self::Config, pretrained: bool) -> Result<BackboneConfig, ConfigError>;
 
     /// Opens both splits, and checks that there is something to train on and to measure with.
     fn open(&self, data_dir: Option<&Path>) -> Result<Self::Data, RunError>;
@@ -815,7 +840,7 @@ fn create<K: RunKind>(
     // The file of the run holds what is really used.
     config.set_base_batch_size(per_step);
     let mut warnings = Vec::new();
-    if let Some((path, weights)) = &weights {
+    if let (Some((path, weights)), Some(file)) = (&weights, &options.weights) {
         let requested = config.clone();
         let adoption = Adoption {
             whole: !is_set(&settings, "model.backbone"),
@@ -834,8 +859,18 @@ fn create<K: RunKind>(
                 "the setting {setting} has no effect: the value is {value}, that of the weights"
             ));
         }
+        kind.check(&config, launch.pretrained)?;
+        let backbone = K::backbone(&config, launch.pretrained)?;
+        // A file that lacks tensors of its own network was reported when it was read.
+        let missing: &[String] = if adoption.whole {
+            &[]
+        } else {
+            &weights.spec.missing
+        };
+        check_backbone(&backbone, weights, missing, path, file.skip_unknown)?;
+    } else {
+        kind.check(&config, launch.pretrained)?;
     }
-    kind.check(&config, launch.pretrained)?;
     let data = kind.open(launch.data_dir.as_deref())?;
     let fitted = if options.recipe.is_none() && !AnyDatasetName::is_named(&launch.dataset) {
         kind.fit(&mut config, &data, spec, &settings)?
@@ -1040,13 +1075,6 @@ fn initialize<M: Module>(
         return Err(unusable("none of its tensors fits this network".into()));
     }
     let is_of_backbone = |name: &&String| name.starts_with("backbone.");
-    let backbone = tensors.keys().filter(is_of_backbone).count();
-    let has_backbone = random.iter().filter(is_of_backbone).count() < backbone;
-    if !has_backbone && spec.backbone().norm().kind == NormKind::Frozen {
-        return Err(RunError::FrozenBackbone {
-            path: path.to_path_buf(),
-        });
-    }
     let replaces_layers = checkpoint != dataset || has_other_names;
     if from.strict {
         let counts = |name: &&String| {
@@ -1120,6 +1148,87 @@ fn initialize<M: Module>(
         observer.notice(&Notice::UnusedWeights(names));
     }
     fill_with_tensors(model, tensors).map_err(|error| unusable(error.to_string()))
+}
+
+/// Checks that initial weights are those of the backbone to train, tensor by tensor. SE units may be missing: they are
+/// added to the weights of a plain network. `missing` tensors of the file are random. With `allows_other`, the tensors that
+/// fit are enough.
+///
+/// A network of another depth shares some names and shapes: of a deeper one a part would be loaded, and of a shallower
+/// one all between layers with random weights.
+fn check_backbone(
+    backbone: &BackboneConfig,
+    weights: &LoadedWeights,
+    missing: &[String],
+    path: &Path,
+    allows_other: bool,
+) -> Result<(), RunError> {
+    /// The side of an input that is large enough for every backbone, in pixels.
+    const SIDE: usize = 512;
+    let given = weights.spec.backbone();
+    let network = backbone.init(&Device::flex());
+    // A backbone for images of 32 pixels has another stem than one of a detector, which keeps its own.
+    let stem: Vec<String> = if given.pyramid_parts().is_err() && backbone.pyramid_parts().is_ok() {
+        let parts = network.layers_of_parts([SIDE; 2]).unwrap_or_default();
+        let layers = parts.into_iter().take(1).flatten();
+        layers.map(|layer| format!("{}.", layer.name)).collect()
+    } else {
+        Vec::new()
+    };
+    let shapes = named_shapes(&network);
+    let required = shapes.iter().filter(|(name, _)| {
+        !is_of_unit(name) && !stem.iter().any(|layer| name.starts_with(layer.as_str()))
+    });
+    let fits = |name: &str, shape: &[usize]| {
+        let name = format!("backbone.{name}");
+        let found = weights.weights.get(&name);
+        !missing.contains(&name) && found.is_some_and(|found| found.shape().iter().eq(shape))
+    };
+    let (mut all, mut fitting) = (0, 0);
+    for (name, shape) in required {
+        all += 1;
+        fitting += usize::from(fits(name, shape));
+    }
+    let in_file = weights.weights.keys();
+    let in_file = in_file.filter_map(|name| name.strip_prefix("backbone."));
+    let unused = in_file
+        .filter(|name| !is_of_unit(name) && !shapes.contains_key(*name))
+        .count();
+    if (fitting < all || unused > 0) && !allows_other {
+        return Err(RunError::OtherBackbone {
+            path: path.to_path_buf(),
+            wanted: title_of(backbone),
+            given: title_of(&given),
+            fitting,
+            all,
+            unused,
+        });
+    }
+    if fitting == 0 && backbone.norm().kind == NormKind::Frozen {
+        return Err(RunError::FrozenBackbone {
+            path: path.to_path_buf(),
+        });
+    }
+    Ok(())
+}
+
+/// Returns the name of a backbone, with its width if it is not the published one, or else that of its family.
+fn title_of(backbone: &BackboneConfig) -> String {
+    let mut published = backbone.clone();
+    if let Some(units) = published.common_mut().se {
+        *units = SeConfig::default();
+    }
+    let name = name_of(&published).unwrap_or_else(|| match backbone {
+        BackboneConfig::Resnet(net) => {
+            let blocks = net.layers.map(|blocks| blocks.to_string());
+            format!("a ResNet with {} blocks", blocks.join(", "))
+        }
+        other => format!("a {}", other.family_title()),
+    });
+    match backbone.width_multiplier() {
+        1.0 => name,
+        width => format!("{name} (width {width})"),
+    }
 }
 
 /// Returns the tensors of a model with those of given weights wherever name and shape agree, the

@@ -6,6 +6,7 @@
 
 mod npz;
 mod numpy_pickle;
+mod other;
 mod pytorch;
 mod safetensors;
 mod shards;
@@ -21,6 +22,8 @@ use half::{bf16, f16};
 use zip::ZipArchive;
 
 use sedet_data::pickle::PickledArray;
+
+pub use other::OtherContent;
 
 /// An error in reading a third-party weights file.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,14 @@ pub enum ForeignError {
     Unknown {
         /// The file.
         path: PathBuf,
+    },
+    /// Something else than weights.
+    #[error("{}: {content}", path.display())]
+    OtherContent {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        content: OtherContent,
     },
     /// A pickled model in the format of PyTorch before 1.6: its classes are needed to read it.
     #[error(
@@ -265,7 +276,7 @@ impl ForeignFile {
         let size = file.metadata().map_err(read_error)?.len();
         let mut start = Vec::new();
         file.by_ref()
-            .take(16)
+            .take(other::START_BYTES)
             .read_to_end(&mut start)
             .map_err(read_error)?;
         file.rewind().map_err(read_error)?;
@@ -280,8 +291,10 @@ impl ForeignFile {
             let tensors = numpy_pickle::tensors(path, &mut file)?;
             (Container::NumpyPickle, tensors)
         } else {
-            return Err(ForeignError::Unknown {
-                path: path.to_path_buf(),
+            let path = path.to_path_buf();
+            return Err(match OtherContent::of(&path, &start) {
+                Some(content) => ForeignError::OtherContent { path, content },
+                None => ForeignError::Unknown { path },
             });
         };
         Ok(Self {

@@ -5,6 +5,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use zip::ZipArchive;
+use zip::result::ZipError;
 
 use pytorch_reader::{DType, FileFormat, PickleValue, PytorchReader};
 
@@ -24,9 +25,11 @@ pub(super) fn is_pytorch(start: &[u8], file: &mut File) -> std::io::Result<bool>
     Ok(start.starts_with(b"PK") || start.starts_with(&LEGACY_MAGIC) || magic == b"ustar")
 }
 
+/// A zip archive of which the file has the beginning, but not the directory at its end.
+const CUT_OFF: &str = "it ends early (the directory at the end of the zip archive is missing)";
+
 /// Returns what wrote a program instead of a state dict, by the entries of its archive.
-fn program_kind(path: &Path) -> Option<&'static str> {
-    let archive = ZipArchive::new(BufReader::new(File::open(path).ok()?)).ok()?;
+fn program_kind(archive: &ZipArchive<BufReader<File>>) -> Option<&'static str> {
     let mut kinds = archive.file_names().filter_map(|name| {
         let name = name.ok()?;
         // All entries are in a directory, which has the name of the model.
@@ -42,11 +45,28 @@ fn program_kind(path: &Path) -> Option<&'static str> {
 }
 
 pub(super) fn tensors(path: &Path) -> Result<(Container, Tensors), ForeignError> {
-    if let Some(kind) = program_kind(path) {
-        return Err(ForeignError::Program {
-            path: path.to_path_buf(),
-            kind,
-        });
+    let mut file = File::open(path).map_err(|source| ForeignError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let mut start = [0; 2];
+    let is_zip = file.read_exact(&mut start).is_ok() && &start == b"PK";
+    if is_zip {
+        let archive =
+            ZipArchive::new(BufReader::new(file)).map_err(|error| ForeignError::Format {
+                path: path.to_path_buf(),
+                format: "PyTorch",
+                reason: match error {
+                    ZipError::InvalidArchive(_) => CUT_OFF.into(),
+                    other => other.to_string(),
+                },
+            })?;
+        if let Some(kind) = program_kind(&archive) {
+            return Err(ForeignError::Program {
+                path: path.to_path_buf(),
+                kind,
+            });
+        }
     }
     let reader = PytorchReader::new(path).map_err(|e| match pickled_class(path) {
         Some(class) => ForeignError::PickledModel {

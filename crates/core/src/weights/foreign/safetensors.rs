@@ -74,7 +74,7 @@ pub(super) fn tensors(
         let range =
             data_start + entry.data_offsets.0 as u64..data_start + entry.data_offsets.1 as u64;
         if range.end > size {
-            return Err(tensor_error("the file ends before its last value".into()));
+            return Err(bad(format!("it ends early, within tensor {name}")));
         }
         let info = TensorInfo {
             shape: entry.shape.clone(),

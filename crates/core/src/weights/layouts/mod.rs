@@ -12,6 +12,7 @@
 mod architecture;
 mod detectors;
 mod residual;
+mod timm;
 
 use super::foreign::{ForeignFile, TensorInfo};
 use super::import::ImportOptions;
@@ -19,6 +20,7 @@ use crate::spec::ModelSpec;
 
 pub use detectors::{DetectorDialect, DetectorNames, HeadShape};
 pub use residual::{ClassifierNames, Library, ResidualNames};
+pub use timm::timm_constructor;
 
 /// How the values of a native tensor are arranged in the external tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

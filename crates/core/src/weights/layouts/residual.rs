@@ -280,6 +280,22 @@ impl ClassifierNames {
                         "it has Caffe's stride and stem pooling in legacy SE networks only".into(),
                     );
                 }
+                // What no tensor shows is fixed there for each kind of block.
+                let is_in_1x1 = backbone.block == BlockKind::Bottleneck && backbone.groups == 1;
+                let stride_place = if is_in_1x1 {
+                    StridePlace::Conv1x1
+                } else {
+                    StridePlace::Conv3x3
+                };
+                let after_relu = backbone.block == BlockKind::Basic;
+                if backbone.stride_place != stride_place
+                    || backbone.se.is_some_and(|se| se.after_relu != after_relu)
+                {
+                    return Err(
+                        "its legacy networks have the strides and the SE units at other places"
+                            .into(),
+                    );
+                }
                 names.stem = StemNames::Layer0;
                 names.se = ["se_module.fc1", "se_module.fc2"];
                 head = "last_linear";

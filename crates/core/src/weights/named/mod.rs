@@ -12,7 +12,9 @@ use sedet_data::datasets::download::Checksum;
 use sedet_data::loading::transforms::ResizeMethod;
 use sedet_data::text::did_you_mean;
 
-pub use store::{Downloaded, NamedError, Store, WEIGHTS_DIRECTORY};
+pub use store::{
+    Attempt, AttemptFailure, Downloaded, NamedError, Origin, Presence, Store, WEIGHTS_DIRECTORY,
+};
 use table::TABLE;
 
 /// Published weights.

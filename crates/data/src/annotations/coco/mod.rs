@@ -369,9 +369,9 @@ mod tests {
     #[test]
     fn files_that_are_no_coco_annotations_are_errors_with_the_reason() {
         assert!(message("[]").contains("it is a list, as results files are"));
-        assert!(message("7").contains("an object with `images`"));
+        assert!(message("7").contains("not JSON: the file begins with `7`"));
         assert!(message("{}").contains("there is no `images` list"));
-        assert!(message("").contains("not valid COCO"));
+        assert!(message("").contains("not JSON: the file is empty"));
         assert!(message(&SMALL[..SMALL.len() / 2]).contains("EOF"));
         assert!(message(&format!("{SMALL} x")).contains("trailing"));
         let twice = SMALL.replace("\"info\": {", "\"images\": [], \"info\": {");

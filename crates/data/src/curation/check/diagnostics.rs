@@ -83,6 +83,9 @@ kinds! {
     FileBroken Error "file-broken"
         ["annotation file cannot be read to its end" "annotation files cannot be read to their end"]
         "write or download it again; entries after the error were not checked";
+    FileEncoding Error "file-encoding"
+        ["annotation file is in another encoding" "annotation files are in another encoding"]
+        "save as UTF-8 text: in another encoding, class names would be other words";
     ListMissing Error "list-missing"
         ["list is missing or empty" "lists are missing or empty"]
         "a COCO file needs `images`, `annotations` and `categories`, each once";
@@ -124,8 +127,12 @@ kinds! {
         fix "boxes move to the first id";
     ImageMissing Error "image-missing"
         ["image is missing" "images are missing"]
-        "copy or download the missing files, or correct `file_name`"
-        fix "a name becomes that of the only file that differs from it in capitals alone; other such images are dropped, with their boxes";
+        "copy or download the missing files, or correct the names in the annotations"
+        fix "such images are dropped, with their boxes";
+    ImageAmbiguous Error "image-ambiguous"
+        ["image name fits several files" "image names fit several files"]
+        "rename or remove the files that are not meant, or write the exact name: which is meant cannot be known here"
+        fix "such images are dropped, with their boxes";
     ImageUnreadable Error "image-unreadable"
         ["unreadable image file" "unreadable image files"]
         "check permissions and the disk"
@@ -198,7 +205,7 @@ kinds! {
         fix "width times height of the box";
     ImageNamesRead Warning "image-names-read"
         ["annotation file names images in another way" "annotation files name images in another way"]
-        "correct `file_name` for other programs";
+        "no action is required; other programs may need the names of the files";
     SizeFromImage Warning "size-from-image"
         ["image has no width and height in the annotations" "images have no width and height in the annotations"]
         "that of the file is used";

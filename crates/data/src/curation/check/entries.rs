@@ -1,6 +1,6 @@
 //! The checker's reader for formats other than COCO JSON.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::DataError;
 use crate::annotations::format::SplitEntries;
@@ -21,6 +21,7 @@ pub(super) fn read(
         annotations: files.annotations.clone(),
         is_whole: false,
         has_image_sizes: true,
+        unread_images: HashSet::new(),
         images: Entries::default(),
         objects: Entries::default(),
         categories: Entries::default(),
@@ -73,10 +74,18 @@ pub(super) fn read(
         if problem.error.is_about_one_image() {
             continue;
         }
+        if matches!(problem.error, DataError::SeveralFiles { .. }) {
+            split.report_ambiguous(problem.image, &problem.error, diagnostics);
+            continue;
+        }
         let kind = match problem.error {
             DataError::Contradiction { .. } => Kind::Contradiction,
+            DataError::Encoding { .. } => Kind::FileEncoding,
             _ => Kind::EntryMalformed,
         };
+        if kind != Kind::Contradiction {
+            split.unread_images.insert(problem.image as u64 + 1);
+        }
         let (file, detail) = match problem.error {
             DataError::Labels { origin, problem } => (Some(origin), problem),
             DataError::Encoding { path, problem } | DataError::Contradiction { path, problem } => {

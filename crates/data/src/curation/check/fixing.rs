@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use crate::DataError;
-use crate::annotations::AnnotationStore;
 use crate::annotations::coco::copy::{Copied, copy_coco};
 use crate::annotations::coco::{List, read_coco};
+use crate::annotations::layout::SplitFiles;
 use crate::annotations::store::BoxNumbers;
+use crate::annotations::{AnnotatedImage, AnnotationStore};
 use crate::atomic::write_atomically;
 use crate::curation::check::{CheckedSplit, RawAnnotation, RawCategory, RawImage, Verdict};
 
@@ -31,15 +32,18 @@ pub struct FixSummary {
     pub annotations_changed: usize,
     /// Categories that were dropped.
     pub categories_dropped: usize,
+    /// Whether the image names were changed to lead from the copy to the images.
+    pub names_changed: bool,
 }
 
 impl CheckedSplit {
     /// Writes a corrected copy of the annotations. Correct entries are copied byte by byte with all
-    /// their fields, and so is everything outside of the three lists.
+    /// their fields, and so is everything outside of the three lists. Where the images would not be found from
+    /// the copy by their names, these become relative to the copy, or else absolute.
     ///
     /// # Errors
-    /// The file exists already (nothing is overwritten), can't be written, or the annotations could
-    /// not be read to their end.
+    /// The file exists already (nothing is overwritten), can't be written, is not read back as it should be, or the
+    /// annotations could not be read to their end.
     pub fn write_fixed(&self, path: &Path) -> Result<FixSummary, DataError> {
         let refused = |problem: &str| {
             let error = io::Error::new(io::ErrorKind::AlreadyExists, problem);
@@ -55,15 +59,16 @@ impl CheckedSplit {
         }
         let input = File::open(&self.annotations)
             .map_err(|source| DataError::io(&self.annotations, source))?;
+        let names = self.names_from(path);
         write_atomically(path, |out| {
             copy_coco(input, out, &mut |entry, position, bytes| {
-                self.copied(entry.list(), position, bytes)
+                self.copied(entry.list(), position, bytes, names.prefix.as_deref())
             })
         })
         .map_err(|source| DataError::io(path, source))?;
         // What remains for the user makes a strict read fail; only the rest can be compared.
         if let Ok(expected) = self.sound_part()
-            && let Some(difference) = difference(&expected, path)?
+            && let Some(difference) = names.difference(&expected, path)?
         {
             // The comparison is the error to report; the copy is of no use.
             let _ = std::fs::remove_file(path);
@@ -71,7 +76,44 @@ impl CheckedSplit {
             let error = io::Error::new(io::ErrorKind::InvalidData, problem);
             return Err(DataError::io(path, error));
         }
-        Ok(self.summary())
+        Ok(FixSummary {
+            names_changed: names.prefix.is_some(),
+            ..self.summary()
+        })
+    }
+
+    /// Determines the names by which the images are found from a copy at `path`.
+    fn names_from(&self, path: &Path) -> NamesFrom {
+        let Some(images) = &self.image_directory else {
+            return NamesFrom::default();
+        };
+        let names = self.images.kept();
+        let names: Vec<&str> = names
+            .filter_map(|(_, image)| image.file_name.as_deref())
+            .collect();
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let real = images.canonicalize().ok();
+        let relative = real
+            .as_ref()
+            .zip(directory.canonicalize().ok())
+            .and_then(|(to, from)| relative_path(&from, to));
+        let text = |path: PathBuf| {
+            let text = path.to_str()?.replace('\\', "/");
+            (!text.is_empty()).then_some(text)
+        };
+        let others = [relative.and_then(text), real.and_then(text)];
+        let prefixes = std::iter::once(None).chain(others.into_iter().flatten().map(Some));
+        for prefix in prefixes {
+            let is_found = true;
+            let from = NamesFrom { prefix, is_found };
+            if from.lead_to(path, images, &names) {
+                return from;
+            }
+        }
+        NamesFrom::default()
     }
 
     /// Returns what [`Self::write_fixed`] drops and changes.
@@ -90,10 +132,18 @@ impl CheckedSplit {
             annotations_dropped: objects_dropped,
             annotations_changed: count(objects, Verdict::Change),
             categories_dropped: count(&self.categories.verdicts, Verdict::Drop),
+            names_changed: false,
         }
     }
 
-    fn copied(&self, list: List, at: usize, bytes: &[u8]) -> io::Result<Copied> {
+    /// Returns what becomes of an entry; `prefix` is that of image names.
+    fn copied(
+        &self,
+        list: List,
+        at: usize,
+        bytes: &[u8],
+        prefix: Option<&str>,
+    ) -> io::Result<Copied> {
         let changed_meanwhile = || {
             let message = "the annotations have changed since they were checked; check them again";
             io::Error::new(io::ErrorKind::InvalidData, message)
@@ -103,16 +153,24 @@ impl CheckedSplit {
             List::Annotations => &self.objects.verdicts,
             List::Categories => &self.categories.verdicts,
         };
+        let prefix = prefix.filter(|_| list == List::Images);
         match verdicts.get(at).ok_or_else(changed_meanwhile)? {
-            Verdict::Keep => Ok(Copied::Keep),
             Verdict::Drop => Ok(Copied::Drop),
-            Verdict::Change => {
+            Verdict::Keep if prefix.is_none() => Ok(Copied::Keep),
+            verdict => {
                 let mut fields: Map<String, Value> =
                     serde_json::from_slice(bytes).map_err(|_| changed_meanwhile())?;
                 match list {
+                    _ if *verdict == Verdict::Keep => {}
                     List::Images => write_image(&self.images.entries[at], &mut fields),
                     List::Annotations => write_object(&self.objects.entries[at], &mut fields),
                     List::Categories => write_category(&self.categories.entries[at], &mut fields),
+                }
+                if let Some(prefix) = prefix
+                    && let Some(name) = &self.images.entries[at].file_name
+                {
+                    let name = joined(prefix, name);
+                    fields.insert("file_name".to_owned(), name.into());
                 }
                 Ok(Copied::Replace(serde_json::to_vec(&fields)?))
             }
@@ -120,35 +178,106 @@ impl CheckedSplit {
     }
 }
 
-/// Returns how a written copy differs from what should be in it.
-fn difference(expected: &AnnotationStore, path: &Path) -> Result<Option<String>, DataError> {
-    /// Tolerance of box coordinates in pixels: numbers are rounded.
-    const TOLERANCE: f64 = 1e-3;
-    let found = match read_coco(path) {
-        Ok(found) => found,
-        Err(error @ DataError::Io { .. }) => return Err(error),
-        Err(error) => return Ok(Some(error.to_string())),
-    };
-    if found.categories() != expected.categories() {
-        return Ok(Some("other categories".to_owned()));
-    }
-    if found.image_count() != expected.image_count() {
-        return Ok(Some(format!("{} images", found.image_count())));
-    }
-    for index in 0..expected.image_count() {
-        let image = expected.image(index);
-        let is_same_image = found.image(index) == image;
-        let mut pairs = found.numbers(index).zip(expected.numbers(index));
-        let is_same_box = |(a, b): (BoxNumbers, BoxNumbers)| {
-            let ((a, _), (b, _)) = (a.as_f64(), b.as_f64());
-            a.iter().zip(b).all(|(a, b)| (a - b).abs() <= TOLERANCE)
-        };
-        let count = |store: &AnnotationStore| store.annotations(index).len();
-        if !is_same_image || count(&found) != count(expected) || !pairs.all(is_same_box) {
-            return Ok(Some(format!("{} differs", image.file_name)));
+/// The names by which images are found from a copy.
+#[derive(Debug, Default)]
+struct NamesFrom {
+    /// The path before each name; None if the names are as in the original.
+    prefix: Option<String>,
+    /// Whether the images are found from the copy at all.
+    is_found: bool,
+}
+
+impl NamesFrom {
+    fn name(&self, name: &str) -> String {
+        match &self.prefix {
+            None => name.to_owned(),
+            Some(prefix) => joined(prefix, name),
         }
     }
-    Ok(None)
+
+    /// Returns whether the reader finds the same images from a file at `path` by these names; `names` are relative to
+    /// `images`.
+    fn lead_to(&self, path: &Path, images: &Path, names: &[&str]) -> bool {
+        let read: Vec<String> = names.iter().map(|name| self.name(name)).collect();
+        let Some(found) = SplitFiles::of_file(path, None).find_images(&read) else {
+            return false;
+        };
+        let mut pairs = names.iter().zip(&found.matched.names);
+        found.matched.names == read
+            && pairs.all(|(name, read)| {
+                // What is missing is missing from anywhere.
+                let original = images.join(name).canonicalize().ok();
+                original.is_none_or(|original| {
+                    let found = found.directory.join(read).canonicalize();
+                    found.is_ok_and(|found| found == original)
+                })
+            })
+    }
+
+    /// Returns how a written copy differs from what should be in it.
+    fn difference(
+        &self,
+        expected: &AnnotationStore,
+        path: &Path,
+    ) -> Result<Option<String>, DataError> {
+        /// Tolerance of box coordinates in pixels: numbers are rounded.
+        const TOLERANCE: f64 = 1e-3;
+        let read = if self.is_found {
+            // As training reads it.
+            SplitFiles::of_file(path, None)
+                .read()
+                .map(|read| read.store)
+        } else {
+            read_coco(path)
+        };
+        let found = match read {
+            Ok(found) => found,
+            Err(error @ DataError::Io { .. }) => return Err(error),
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        if found.categories() != expected.categories() {
+            return Ok(Some("other categories".to_owned()));
+        }
+        if found.image_count() != expected.image_count() {
+            return Ok(Some(format!("{} images", found.image_count())));
+        }
+        for index in 0..expected.image_count() {
+            let image = expected.image(index);
+            let name = self.name(image.file_name);
+            let expected_image = AnnotatedImage {
+                file_name: &name,
+                ..image
+            };
+            let is_same_image = found.image(index) == expected_image;
+            let mut pairs = found.numbers(index).zip(expected.numbers(index));
+            let is_same_box = |(a, b): (BoxNumbers, BoxNumbers)| {
+                let ((a, _), (b, _)) = (a.as_f64(), b.as_f64());
+                a.iter().zip(b).all(|(a, b)| (a - b).abs() <= TOLERANCE)
+            };
+            let count = |store: &AnnotationStore| store.annotations(index).len();
+            if !is_same_image || count(&found) != count(expected) || !pairs.all(is_same_box) {
+                return Ok(Some(format!("{} differs", image.file_name)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn joined(prefix: &str, name: &str) -> String {
+    format!("{}/{name}", prefix.trim_end_matches('/'))
+}
+
+/// Returns the path from one real, absolute directory to another; None if they have nothing in common.
+fn relative_path(from: &Path, to: &Path) -> Option<PathBuf> {
+    let (from, to): (Vec<Component>, Vec<Component>) =
+        (from.components().collect(), to.components().collect());
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    // Only the root is no common place.
+    if common < 2 {
+        return None;
+    }
+    let up = from[common..].iter().map(|_| Component::ParentDir);
+    Some(up.chain(to[common..].iter().copied()).collect())
 }
 
 fn set(fields: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {

@@ -1,5 +1,6 @@
-//! Consistency of training and the checker on the same files, for the formats with other files than JSON:
-//! what the checker passes without errors, a strict read accepts.
+//! Consistency of training and the checker on the same files: what the checker passes without errors, a strict read
+//! accepts, for the formats with other files than JSON. For files in other capitals than in the annotations, the
+//! reverse holds, too, and in every format.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,13 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{CheckOptions, Diagnostics, Severity, check_dataset};
 use crate::annotations::format::{
-    AnnotatedDataset, DatasetFiles, Dropped, FORMATS, Reader, SplitAnnotations,
+    AnnotatedDataset, DatasetFiles, Dropped, FORMATS, Format, Reader, SplitAnnotations,
 };
 use crate::annotations::layout::Split;
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::boxes::ImageSize;
 use crate::curation::convert::{Images, write_dataset};
+use crate::datasets::detection::{DetectionDataset, TargetFilter};
 
 fn dataset(directory: &Path) -> AnnotatedDataset {
     let split = |split, ids: std::ops::Range<u64>| {
@@ -24,7 +26,7 @@ fn dataset(directory: &Path) -> AnnotatedDataset {
             builder.add_category(id, name);
         }
         for image_id in ids {
-            let name = format!("{image_id}.png");
+            let name = format!("img{image_id}.png");
             image::RgbImage::new(12, 9)
                 .save(directory.join(&name))
                 .unwrap();
@@ -57,17 +59,114 @@ fn dataset(directory: &Path) -> AnnotatedDataset {
 
 /// Lists the files below a directory that are not images.
 fn texts(directory: &Path) -> Vec<PathBuf> {
+    let mut found = files_within(directory);
+    found.retain(|path| path.extension().is_some_and(|extension| extension != "png"));
+    found
+}
+
+fn files_within(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            found.extend(texts(&path));
-        } else if path.extension().is_some_and(|extension| extension != "png") {
+            found.extend(files_within(&path));
+        } else {
             found.push(path);
         }
     }
     found.sort();
     found
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for file in files_within(from) {
+        let copy = to.join(file.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(file, copy).unwrap();
+    }
+}
+
+fn in_random_capitals(path: &Path, rng: &mut ChaCha8Rng) -> PathBuf {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let name = name.chars().map(|character| match rng.random_bool(0.3) {
+        true if character.is_lowercase() => character.to_ascii_uppercase(),
+        true => character.to_ascii_lowercase(),
+        false => character,
+    });
+    path.with_file_name(name.collect::<String>())
+}
+
+/// Opens all images of a dataset as training does.
+fn can_be_trained_on(format: Format, root: &Path) -> Result<(), String> {
+    let read = DatasetFiles::of_format(format, root).and_then(|found| found.read());
+    for split in read.map_err(|error| error.to_string())?.splits {
+        let dataset = DetectionDataset::in_directory(split.store, split.image_root);
+        let usable = dataset.training_images(TargetFilter::default());
+        usable.map_err(|error| error.to_string())?;
+        for index in 0..dataset.len() {
+            let image = dataset.load_image(index);
+            image.map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn files_in_other_capitals_are_passed_by_the_checker_if_and_only_if_they_can_be_trained_on() {
+    const MUTATIONS: usize = 120;
+    let mut rng = ChaCha8Rng::seed_from_u64(19);
+    let dir = tempfile::tempdir().unwrap();
+    let original = dataset(dir.path());
+    for &format in FORMATS {
+        let written = dir.path().join(format.key());
+        let mut goes_on = |_, _| ControlFlow::Continue(());
+        write_dataset(&original, format, Images::Copy, &written, &mut goes_on).unwrap();
+        let (mut passed, mut refused) = (0, 0);
+        for _ in 0..MUTATIONS {
+            let copy = tempfile::tempdir().unwrap();
+            let root = copy.path();
+            copy_tree(&written, root);
+            let mut done = Vec::new();
+            for _ in 0..rng.random_range(1..4) {
+                let mut files = files_within(root);
+                // The images, and the files of their annotations.
+                files.retain(|path| {
+                    let name = path.file_name().unwrap().to_str().unwrap();
+                    name.to_lowercase().starts_with("img")
+                });
+                let Some(file) = files.choose(&mut rng) else {
+                    break;
+                };
+                let other = in_random_capitals(file, &mut rng);
+                let what = rng.random_range(0..5);
+                match what {
+                    0 => std::fs::remove_file(file).unwrap(),
+                    1 => _ = std::fs::copy(file, &other).unwrap(),
+                    _ => std::fs::rename(file, &other).unwrap(),
+                }
+                done.push((what, file.clone(), other));
+            }
+            let mut diagnostics = Diagnostics::default();
+            let checked = DatasetFiles::of_format(format, root).and_then(|found| {
+                let options = CheckOptions { images: true };
+                let splits = found.split_names();
+                check_dataset(&found, &splits, options, &mut diagnostics, &|_, _| {})
+            });
+            let is_passed = checked.is_ok() && diagnostics.count(Severity::Error) == 0;
+            let trained = can_be_trained_on(format, root);
+            assert_eq!(
+                is_passed,
+                trained.is_ok(),
+                "{done:?}: {trained:?}, {checked:?}, {diagnostics:?}"
+            );
+            passed += usize::from(is_passed);
+            refused += usize::from(!is_passed);
+        }
+        assert!(
+            passed > MUTATIONS / 20 && refused > MUTATIONS / 20,
+            "{format}: {passed} {refused}"
+        );
+    }
 }
 
 fn mutate(bytes: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {

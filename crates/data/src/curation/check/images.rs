@@ -11,7 +11,7 @@ use image::metadata::Orientation;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::annotations::image_files::AnyCapitals;
+use crate::annotations::file_names::{AnyCapitals, FileMatch};
 use crate::annotations::layout::SplitFiles;
 use crate::boxes::ImageSize;
 use crate::curation::check::{CheckedSplit, Diagnostics, Kind, Progress};
@@ -75,8 +75,6 @@ struct Inspection {
     problems: Vec<(Kind, String)>,
     /// Whether the image cannot be used.
     is_lost: bool,
-    /// The name of the file, if it differs from that in the annotations in capitals only.
-    renamed: Option<String>,
     decoded: Option<Decoded>,
 }
 
@@ -95,9 +93,12 @@ pub(super) fn check(
     let directory = split.image_directory.clone();
     let first_guess = || files.image_directories.first().cloned();
     let directory = directory.or_else(first_guess).unwrap_or_default();
+    let lost: HashSet<usize> = split.lost_images.iter().copied().collect();
     let listed: Vec<(usize, &str)> = split
         .images
         .kept()
+        // Those that are lost already are reported.
+        .filter(|(at, _)| !lost.contains(at))
         .filter_map(|(at, image)| Some((at, image.file_name.as_deref()?)))
         .collect();
     let (done, all) = (AtomicU64::new(0), listed.len() as u64);
@@ -113,8 +114,6 @@ pub(super) fn check(
             (at, inspection)
         })
         .collect();
-    let entries = split.images.entries.iter();
-    let mut named: HashSet<Box<str>> = entries.filter_map(|i| i.file_name.clone()).collect();
     split.image_facts = vec![ImageFacts::default(); split.images.len()];
     let mut rotated = HashMap::new();
     let mut by_content: HashMap<[u8; 32], usize> = HashMap::new();
@@ -122,16 +121,7 @@ pub(super) fn check(
         for (kind, detail) in inspection.problems {
             diagnostics.add(kind, split.diagnostic_on_image(at, detail));
         }
-        // A file that is listed under its own name has boxes of its own.
-        let is_taken = match inspection.renamed {
-            Some(name) if named.insert(name.as_str().into()) => {
-                split.images.change(at).file_name = Some(name.into());
-                false
-            }
-            Some(_) => true,
-            None => false,
-        };
-        if inspection.is_lost || is_taken {
+        if inspection.is_lost {
             split.lost_images.push(at);
         }
         if let Some(decoded) = inspection.decoded {
@@ -252,16 +242,7 @@ fn inspect(directory: &Path, name: &str, neighbors: &Neighbors) -> Inspection {
         Err(Unread::Missing) => {
             let detail = neighbors.hint(directory, name);
             inspection.problems.push((Kind::ImageMissing, detail));
-            let other = neighbors.in_other_capitals(directory, name);
-            match other.map(|other| (read(&directory.join(&other)), other)) {
-                Some((Ok(bytes), other)) => {
-                    let path = directory.join(&other);
-                    inspection.facts.content = Some(Sha256::digest(&bytes).into());
-                    inspect_bytes(&bytes, &path, &other, &mut inspection);
-                    inspection.renamed = Some(other);
-                }
-                _ => inspection.is_lost = true,
-            }
+            inspection.is_lost = true;
         }
         Err(Unread::Other(detail)) => {
             inspection.problems.push((Kind::ImageUnreadable, detail));
@@ -398,13 +379,6 @@ impl Neighbors {
         }
     }
 
-    /// Returns the name of the only file that differs from a missing one in capitals only.
-    fn in_other_capitals(&self, directory: &Path, name: &str) -> Option<String> {
-        let found = self.capitals.find(directory, &directory.join(name))?;
-        let within = found.strip_prefix(directory).ok()?.to_str()?;
-        found.is_file().then(|| within.replace('\\', "/"))
-    }
-
     /// Returns an existing file that a missing file name may refer to.
     fn hint(&self, directory: &Path, name: &str) -> String {
         let slashes = name.replace('\\', "/");
@@ -418,14 +392,16 @@ impl Neighbors {
         let within = path.parent().unwrap_or(Path::new(""));
         for directory in &self.directories {
             for parent in [directory.join(within), directory.clone()] {
-                let found = self.capitals.find(directory, &parent.join(last));
-                let Some(found) = found.filter(|path| path.is_file()) else {
-                    continue;
+                let path = parent.join(last);
+                let (found, is_renamed) = match self.capitals.file(directory, &path) {
+                    FileMatch::Exact => (path.clone(), false),
+                    FileMatch::OtherCapitals(found) => (found[0].clone(), true),
+                    FileMatch::Missing => continue,
                 };
-                let is_renamed = found.file_name() != Some(last);
                 let shown = found.strip_prefix(&self.directories[0]).unwrap_or(&found);
                 let shown = shown.display();
-                return if is_renamed || self.directories[0].join(&slashes) == parent.join(last) {
+                // Where it is the file meant by the name, it is that of another entry.
+                return if is_renamed || self.directories[0].join(&slashes) == path {
                     format!("{shown} exists: upper and lower case differ")
                 } else {
                     format!("{shown} exists, in another directory")

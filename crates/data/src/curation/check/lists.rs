@@ -461,7 +461,8 @@ fn check_unused(split: &CheckedSplit, diagnostics: &mut Diagnostics) {
         categories.extend(object.category_id);
     }
     for (at, image) in split.images.kept() {
-        if image.id.is_some_and(|id| !images.contains(&id)) {
+        let is_empty = |id| !images.contains(&id) && !split.unread_images.contains(&id);
+        if image.id.is_some_and(is_empty) {
             diagnostics.add(Kind::ImageEmpty, split.diagnostic_on_image(at, ""));
         }
     }
@@ -502,9 +503,9 @@ pub(super) fn check_any_box(split: &CheckedSplit, is_trained: bool, diagnostics:
         let xywh = object.xywh.filter(|_| !object.is_crowd);
         xywh.is_some_and(|xywh| !(is_trained && is_in_pixels) || is_large(object, xywh))
     };
-    // Boxes that were dropped are reported with the reason.
+    // Boxes that were dropped, or could not be read, are reported with the reason.
     let is_dropped = split.objects.kept().count() < split.objects.len();
-    if !objects.any(is_usable) && !is_dropped {
+    if !objects.any(is_usable) && !is_dropped && split.unread_images.is_empty() {
         let file = Some(split.annotations.display().to_string());
         let detail = format!("{} and no usable box", count(split.images.len(), "image"));
         diagnostics.add(Kind::NoBoxes, split.diagnostic(file, None, None, detail));

@@ -20,13 +20,13 @@ mod images;
 mod lists;
 mod reading;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use crate::DataError;
 use crate::annotations::coco::{CategoryEntry as RawCategory, ImageEntry as RawImage};
 use crate::annotations::format::{DatasetFiles, SplitEntries};
-use crate::annotations::layout::{Located, NameReading, Split, SplitFiles};
+use crate::annotations::layout::{Split, SplitFiles};
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 
 use crate::images::decode::image_size;
@@ -138,6 +138,8 @@ pub struct CheckedSplit {
     pub is_whole: bool,
     /// Whether sizes that cannot be read are problems of the images, which are reported as such.
     has_image_sizes: bool,
+    /// Ids of the images whose annotations have problems of their own, so that their boxes are not known.
+    unread_images: HashSet<u64>,
     images: Entries<RawImage>,
     objects: Entries<RawAnnotation>,
     categories: Entries<RawCategory>,
@@ -284,33 +286,32 @@ impl CheckedSplit {
         builder.build()
     }
 
-    /// Finds the directory of the images as a strict read does, and fills in sizes that the annotations
-    /// lack.
+    /// Finds the images as a strict read does, and fills in sizes that the annotations lack.
     fn locate_images(&mut self, files: &SplitFiles, diagnostics: &mut Diagnostics) {
-        let names = self.images.entries.iter();
-        let names: Vec<Box<str>> = names.filter_map(|image| image.file_name.clone()).collect();
-        let Some(Located { directory, reading }) = files.locate(&names) else {
+        let entries = self.images.entries.iter().enumerate();
+        let (positions, names): (Vec<usize>, Vec<Box<str>>) = entries
+            .filter_map(|(at, image)| Some((at, image.file_name.clone()?)))
+            .unzip();
+        let Some(found) = files.find_images(&names) else {
             // Each image is reported, with the name of its file.
-            self.image_directory = files.locate_in_any_capitals(&names);
             return;
         };
-        if reading != NameReading::AsWritten {
-            for image in &mut self.images.entries {
-                if let Some(name) = &mut image.file_name {
-                    *name = reading.apply(name).into();
-                }
+        let directory = found.directory;
+        let read = found.matched.names.into_iter().zip(&names);
+        for (at, (name, written)) in positions.iter().zip(read) {
+            if name != **written {
+                self.images.change(*at).file_name = Some(name.into());
             }
-            self.images.verdicts.iter_mut().for_each(Verdict::change);
-            let detail = format!(
-                "{}; for example {}",
-                reading.note().unwrap_or_default(),
-                names[0]
-            );
+        }
+        for detail in found.notes {
             let file = Some(self.annotations.display().to_string());
             diagnostics.add(
                 Kind::ImageNamesRead,
                 self.diagnostic(file, None, None, detail),
             );
+        }
+        for (at, error) in found.matched.ambiguous {
+            self.report_ambiguous(positions[at], &error, diagnostics);
         }
         for at in 0..self.images.len() {
             let image = &self.images.entries[at];
@@ -327,6 +328,18 @@ impl CheckedSplit {
             }
         }
         self.image_directory = Some(directory);
+    }
+
+    /// Reports an image whose name several files fit; it cannot be used.
+    fn report_ambiguous(&mut self, at: usize, error: &DataError, diagnostics: &mut Diagnostics) {
+        let detail = match error {
+            DataError::SeveralFiles { found, .. } => {
+                format!("{found} differ from it in capitals only")
+            }
+            error => error.to_string(),
+        };
+        diagnostics.add(Kind::ImageAmbiguous, self.diagnostic_on_image(at, detail));
+        self.lost_images.push(at);
     }
 
     /// Returns a diagnostic about an image.

@@ -1,6 +1,6 @@
 //! Reads a COCO document for the checker: every problem becomes a diagnostic.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -65,6 +65,7 @@ pub(super) fn read(
         image_directory: None,
         is_whole,
         has_image_sizes: false,
+        unread_images: HashSet::new(),
         images: reading.images,
         objects: reading.objects,
         categories: reading.categories,

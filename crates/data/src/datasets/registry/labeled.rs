@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::annotations::layout::Split;
 use crate::datasets::cifar::{CifarFiles, CifarImages, CifarVariant};
+use crate::datasets::detection::says_little;
 use crate::datasets::image_folder::{ImageFolder, holds_annotations};
 use crate::datasets::imagenet::ImageNetDirectory;
 use crate::datasets::labeled::LabeledDataset;
@@ -147,10 +148,15 @@ impl LabeledName {
         &self,
         data_dir: Option<&Path>,
     ) -> Result<(LabeledDataset, LabeledDataset), RegistryError> {
-        Ok((
-            self.open_split(Split::Train, data_dir)?,
-            self.open_split(Split::Val, data_dir)?,
-        ))
+        let train = self.open_split(Split::Train, data_dir)?;
+        let val = self.open_split(Split::Val, data_dir)?;
+        let counts = train.class_counts().into_iter().zip(val.class_counts());
+        let names = train.class_names().iter().map(String::as_str).zip(counts);
+        let missing = names.filter(|(_, (trained, measured))| *trained > 0 && *measured == 0);
+        let missing: Vec<&str> = missing.map(|(name, _)| name).collect();
+        let note = says_little(val.len(), &missing);
+        let note = note.map(|note| format!("val: {note}"));
+        Ok((train, val.with_notes(note)))
     }
 
     /// Opens a split.

@@ -20,8 +20,8 @@ use crate::annotations::joining::{hold_out, join_splits};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::datasets::detection::{
-    DetectionDataset, check_class_names, check_same_categories, shared_images, suspicious,
-    unmatchable,
+    DetectionDataset, check_class_names, check_same_categories, missing_classes, says_little,
+    shared_images, suspicious, unmatchable,
 };
 use crate::datasets::repeated_images::RepeatedImages;
 use crate::images::ImageSource;
@@ -71,6 +71,12 @@ pub enum RegistryError {
         name: String,
         /// The dataset that cannot be joined.
         part: String,
+    },
+    /// A list with a comma before, after or between two of its names.
+    #[error("'{name}': a list of datasets with an empty name")]
+    EmptyInList {
+        /// The list.
+        name: String,
     },
     /// A list that contains a dataset twice.
     #[error("'{name}': '{first}' and '{second}' are the same dataset")]
@@ -257,6 +263,9 @@ impl DatasetName {
                 read.notes.extend(unused_images(read, &mut seen));
             }
             val.notes.extend(unmatchable(&val.store));
+            let missing = missing_classes(&train.store, &val.store);
+            val.notes
+                .extend(says_little(val.store.image_count(), &missing));
             let repeated = RepeatedImages::of(&train, &val);
             train.notes.extend(repeated.in_train);
             val.notes.extend(repeated.in_val);
@@ -518,6 +527,9 @@ impl AnyDatasetName {
             Ok(Self::Detection(DatasetName::Directory(path.into())))
         } else if let Some(parts) = list_of(name) {
             Self::parse_list(name, &parts)
+        } else if name.contains(LIST_SEPARATOR) {
+            let name = name.into();
+            Err(RegistryError::EmptyInList { name })
         } else {
             Err(RegistryError::unknown(name))
         }
@@ -619,11 +631,17 @@ fn list_of(name: &str) -> Option<Vec<&str>> {
     (parts.len() > 1 && parts.iter().all(|part| !part.is_empty())).then_some(parts)
 }
 
+/// Returns the data directory that the environment names. An empty value is none: it would mean the current
+/// directory.
+pub fn data_dir_of_user() -> Option<PathBuf> {
+    let value = std::env::var_os(DATA_DIR_VARIABLE)?;
+    (!value.is_empty()).then(|| value.into())
+}
+
 /// Returns the directory of a named dataset: the subdirectory of that name in the data directory,
 /// or else the data directory itself.
 fn directory_of(name: &str, data_dir: Option<&Path>) -> Result<PathBuf, RegistryError> {
-    let variable = std::env::var_os(DATA_DIR_VARIABLE).map(PathBuf::from);
-    let base = data_dir.map(Path::to_path_buf).or(variable);
+    let base = data_dir.map(Path::to_path_buf).or_else(data_dir_of_user);
     let base = base.ok_or_else(|| RegistryError::NoDataDir { name: name.into() })?;
     let inside = base.join(name);
     Ok(if inside.is_dir() { inside } else { base })
@@ -794,6 +812,13 @@ mod tests {
         std::fs::write(directory.join("_annotations.coco.json"), json).unwrap();
     }
 
+    /// Returns the notes without the one on the few images of these tests.
+    fn notes_besides_few(opened: &OpenedSplit) -> Vec<String> {
+        let few = "val: the scores of 1 image say little";
+        let notes = opened.dataset.notes().iter();
+        notes.filter(|note| *note != few).cloned().collect()
+    }
+
     fn annotation(id: u64) -> String {
         format!(
             r#"{{"id":{id},"image_id":1,"category_id":1,"bbox":[1,2,10,10],"area":100,"iscrowd":0}}"#
@@ -832,8 +857,7 @@ mod tests {
         let open = || {
             let name = DatasetName::Directory(dir.path().into());
             let (train, val) = name.open(None).unwrap();
-            let notes = |opened: &OpenedSplit| opened.dataset.notes().to_vec();
-            (notes(&train), notes(&val))
+            (notes_besides_few(&train), notes_besides_few(&val))
         };
         let (train, val) = open();
         assert_eq!(
@@ -911,6 +935,17 @@ mod tests {
             let message = parse(parts).unwrap_err().to_string();
             assert!(message.contains(says), "{message}");
         }
+        for list in [
+            format!("{},", path("a")),
+            ",a".to_owned(),
+            "a,,b".to_owned(),
+        ] {
+            let message = AnyDatasetName::parse(&list).unwrap_err().to_string();
+            assert_eq!(
+                message,
+                format!("'{list}': a list of datasets with an empty name")
+            );
+        }
         let name = parse(&["a", "b"]).unwrap();
         let recognized = name.recognize(None).unwrap().to_string();
         assert!(
@@ -935,7 +970,7 @@ mod tests {
             notes.iter().any(|note| note.starts_with(expected)),
             "{notes:?}"
         );
-        assert_eq!(val.dataset.notes(), [""; 0]);
+        assert_eq!(notes_besides_few(&val), [""; 0]);
     }
 
     #[test]
