@@ -142,7 +142,10 @@ fn eval_prints_the_intervals_of_metrics_and_of_differences() {
         .lines()
         .find(|line| line.starts_with("AP50 ") && line.contains('+'));
     assert!(line.unwrap().ends_with("100 %"), "{text}");
-    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
 
     let output = eval(&[&against[..], &["--json"]].concat());
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -437,7 +437,11 @@ mod on_a_terminal {
 
     /// Runs a command on a terminal, answers its question, and returns its exit code and what the terminal showed.
     fn answered(user: &User, arguments: &str, answer: &[u8]) -> (Option<i32>, String) {
-        let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_sedet"));
+        // Ctrl-C has to work also where the tests run in the background, with interrupts ignored.
+        let command = format!(
+            "env --default-signal=INT {} {arguments}",
+            env!("CARGO_BIN_EXE_sedet")
+        );
         let sedet = user.command();
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--command", &command, "/dev/null"]);

@@ -643,7 +643,7 @@ mod tests {
         let train = of_table("train");
         let last = train.iter().position(|name| name == "seed").unwrap();
         assert_eq!(train[..3], ["epochs", "accumulate", "learning_rate"]);
-        assert_eq!(train[last + 1], "check_memory", "{train:?}");
+        assert_eq!(train[last + 1], "bias_learning_rate_factor", "{train:?}");
         let input = of_table("input");
         let place = |name: &str| input.iter().position(|key| key == name).unwrap();
         assert!(place("min_size") < place("max_size"), "{input:?}");
