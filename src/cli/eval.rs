@@ -1,5 +1,6 @@
 //! `sedet eval`.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -108,7 +109,10 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         (Some(results), Some(annotations)) => {
             check_is_file("--results", results)?;
             check_is_file("--annotations", annotations)?;
-            (GroundTruth::from_file(annotations)?, read_results(results)?)
+            let truth = GroundTruth::from_file(annotations)?;
+            let rows = read_results(results)?;
+            note_images_without_rows(results, &truth, &rows);
+            (truth, rows)
         }
         _ => detect(&args)?,
     };
@@ -168,16 +172,51 @@ fn bootstrap(
         return Ok(Some(None));
     };
     let against = match &args.against {
-        Some(path) => {
-            check_is_file("--against", path)?;
-            Some(read_results(path)?)
-        }
+        Some(path) => Some(comparable_results(path, truth)?),
         None => None,
     };
     let found = with_bar("bootstrap", |progress| {
         Bootstrap::of_detections(truth, rows, against.as_deref(), config, progress)
     })??;
     Ok(found.map(Some))
+}
+
+/// Reads the results to compare with, with the warnings and explanations that they would get on their own.
+fn comparable_results(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<ResultRow>> {
+    check_is_file("--against", path)?;
+    let rows = read_results(path)?;
+    note_images_without_rows(path, truth, &rows);
+    let evaluation = match evaluate(truth, &rows) {
+        Ok(evaluation) => evaluation,
+        Err(error) => {
+            explain(truth, &rows, true);
+            return Err(anyhow::Error::from(error).context(path.display().to_string()));
+        }
+    };
+    let own = evaluation.warnings.iter();
+    for warning in own.filter(|warning| !truth.warnings().contains(warning)) {
+        problem!("warning: {}: {warning}", path.display());
+    }
+    if evaluation.is_near_zero() {
+        problem!("warning: {}: the AP is near zero", path.display());
+        explain(truth, &rows, true);
+    }
+    Ok(rows)
+}
+
+/// Says how many images a results file has no detection in: it may be of another split, or incomplete.
+fn note_images_without_rows(path: &Path, truth: &GroundTruth, rows: &[ResultRow]) {
+    let with_rows: HashSet<u64> = rows.iter().map(|row| row.image_id).collect();
+    let images = truth.images();
+    let without = images.iter().filter(|image| !with_rows.contains(&image.id));
+    match without.count() {
+        0 => {}
+        without => status!(
+            "note: {}: no detection in {without} of {}",
+            path.display(),
+            count(images.len(), "image")
+        ),
+    }
 }
 
 /// Writes and prints the metrics and their intervals.

@@ -139,7 +139,7 @@ fn run(error: &RunError) -> Option<String> {
             quoted(checkpoint.display())
         )),
         RunError::DatasetMoved { run, .. } => Some(format!(
-            "name its new place: sedet train --resume {} --dataset PATH (or --data-dir DIR)",
+            "name its new place: sedet train --resume {} --dataset PATH (--data-dir DIR for a named dataset)",
             quoted(run.display())
         )),
         RunError::OtherBackbone { wanted, .. } => {

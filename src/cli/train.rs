@@ -112,6 +112,16 @@ impl RecipeArgs {
 
 pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let recipe = args.recipe.options()?;
+    // A run keeps its own number of epochs and the place of its dataset; what extends or moves it is said again.
+    let mut again = String::new();
+    if args.resume.is_some() {
+        if let Some(dataset) = &args.dataset {
+            again += &format!(" --dataset {}", quoted(dataset));
+        }
+        if let Some(epochs) = args.recipe.epochs {
+            again += &format!(" --epochs {epochs}");
+        }
+    }
     let start = match args.resume {
         Some(run) => Start::Resume {
             run,
@@ -140,7 +150,10 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
     let report = train::run(&request, &mut progress);
     drop(progress);
     let report = report?;
-    let resume = format!("sedet train --resume {}", quoted(report.run.path.display()));
+    let resume = format!(
+        "sedet train --resume {}{again}",
+        quoted(report.run.path.display())
+    );
     if report.outcome == Outcome::TimeUp {
         status!("resume with: {resume}");
     }

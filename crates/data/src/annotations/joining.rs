@@ -4,12 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::DataError;
 use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::format::{Dropped, SplitAnnotations};
 use crate::annotations::layout::Split;
 use crate::annotations::store::BoxNumbers;
-use crate::annotations::stratified::stratified;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::text::count;
 
@@ -224,32 +225,59 @@ pub(crate) fn common_root(roots: &[PathBuf]) -> PathBuf {
 }
 
 /// One in this many images is held out where there is no validation split.
-const HELD_OUT: f64 = 0.1;
-/// The seed of the division. It is fixed, so that evaluation finds the split of the training.
-const SEED: u64 = 0;
+pub(crate) const HELD_OUT: u64 = 10;
 
-/// Divides a split into training images and held-out validation images, a tenth, stratified by class; more if a class
-/// with at least two images would have none in validation. Returns None if there is only one image. The result depends
-/// on the annotations alone.
+/// At least a tenth is held out, or this many images, whatever their numbers.
+const LEAST_HELD_OUT: usize = 20;
+
+/// Returns the number of an image that decides whether it is held out: if it is a multiple of [`HELD_OUT`]. It is
+/// made of the first eight bytes, big-endian, of the SHA-256 of a name.
+pub(crate) fn held_out_number(name: &str) -> u64 {
+    let first_eight = &Sha256::digest(name)[..8];
+    first_eight
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// Returns the number of each image, from its file name without directories.
+fn held_out_numbers(store: &AnnotationStore) -> Vec<u64> {
+    (0..store.image_count())
+        .map(|index| {
+            let name = store.image(index).file_name.rsplit(['/', '\\']).next();
+            held_out_number(name.unwrap_or_default())
+        })
+        .collect()
+}
+
+/// Divides a split into training images and held-out validation images, about a tenth; more if a class with at least
+/// two images would have none in validation. Returns None if there is only one image.
+///
+/// The file name of an image decides, so that images that are added or removed, another format and another order leave
+/// the others where they are: a detector is not evaluated on images that it was trained on. (Images that are held out
+/// for the sake of a class, or because there are few, may change with the others.)
 pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnnotations)> {
     let images = whole.store.image_count();
     if images < 2 {
         return None;
     }
-    let mut parts = stratified(&whole.store, &[1.0 - HELD_OUT, HELD_OUT], SEED);
-    // Fewer than ten images may all have been assigned to one part.
-    for (missing, other) in [(1, 0), (0, 1)] {
-        if !parts.contains(&missing)
-            && let Some(last) = parts.iter().rposition(|p| *p == other)
-        {
-            parts[last] = missing;
-        }
+    let numbers = held_out_numbers(&whole.store);
+    let is_held = |number: &u64| usize::from(number.is_multiple_of(HELD_OUT));
+    let mut parts: Vec<usize> = numbers.iter().map(is_held).collect();
+    // By chance there may be fewer, which matters where there are few.
+    let least = images.div_ceil(HELD_OUT as usize).min(LEAST_HELD_OUT);
+    let mut by_number: Vec<usize> = (0..images).collect();
+    by_number.sort_by_key(|&image| (parts[image] == 0, numbers[image]));
+    for &image in &by_number[..least] {
+        parts[image] = 1;
     }
-    hold_out_every_class(&whole.store, &mut parts);
+    if !parts.contains(&0) {
+        parts[by_number[images - 1]] = 0;
+    }
+    hold_out_every_class(&whole.store, &numbers, &mut parts);
     let of = |part: usize| -> Vec<usize> { (0..images).filter(|&i| parts[i] == part).collect() };
     let (train, val) = (of(0), of(1));
     let note = format!(
-        "{} of {images} images held out of train (no val annotations; stratified by class, seed {SEED})",
+        "{} of {images} images held out of train (no val annotations; chosen by file name)",
         val.len()
     );
     let part = |split, indices: &[usize], notes: Vec<String>, dropped: Dropped| SplitAnnotations {
@@ -271,9 +299,9 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
     ))
 }
 
-/// Moves training images (part 0) to validation (part 1), so that each class with at least two images has one in both
-/// where that is possible.
-fn hold_out_every_class(store: &AnnotationStore, parts: &mut [usize]) {
+/// Moves images between training (part 0) and validation (part 1), so that each class has a training image, and each
+/// class with at least two images one in validation where that is possible.
+fn hold_out_every_class(store: &AnnotationStore, numbers: &[u64], parts: &mut [usize]) {
     let classes_of: Vec<BTreeSet<usize>> = (0..store.image_count())
         .map(|image| store.annotations(image).map(|a| a.class).collect())
         .collect();
@@ -288,25 +316,30 @@ fn hold_out_every_class(store: &AnnotationStore, parts: &mut [usize]) {
     }
     let mut rarest: Vec<usize> = (0..counts.len()).collect();
     rarest.sort_by_key(|&class| (images_of[class].len(), class));
-    for class in rarest {
-        if counts[class][1] > 0 {
-            continue;
-        }
-        let is_spare = |&&image: &&usize| {
-            parts[image] == 0 && classes_of[image].iter().all(|&class| counts[class][0] > 1)
-        };
-        // The image that helps most other classes, and the first of those.
-        let spare = images_of[class].iter().filter(is_spare);
-        let helped = |image: usize| {
-            let classes = classes_of[image].iter();
-            classes.filter(|&&class| counts[class][1] == 0).count()
-        };
-        let best = spare.max_by_key(|&&image| (helped(image), Reverse(image)));
-        if let Some(&image) = best {
-            parts[image] = 1;
-            for &class in &classes_of[image] {
-                counts[class][0] -= 1;
-                counts[class][1] += 1;
+    // Training comes first: a class that is not trained cannot be detected at all.
+    for to in [0, 1] {
+        let from = 1 - to;
+        for &class in &rarest {
+            if counts[class][to] > 0 {
+                continue;
+            }
+            let is_spare = |&&image: &&usize| {
+                let mut classes = classes_of[image].iter();
+                parts[image] == from && (to == 0 || classes.all(|&class| counts[class][from] > 1))
+            };
+            // The image that helps most other classes, and that with the smallest number of those.
+            let spare = images_of[class].iter().filter(is_spare);
+            let helped = |image: usize| {
+                let classes = classes_of[image].iter();
+                classes.filter(|&&class| counts[class][to] == 0).count()
+            };
+            let best = spare.max_by_key(|&&image| (helped(image), Reverse(numbers[image])));
+            if let Some(&image) = best {
+                parts[image] = to;
+                for &class in &classes_of[image] {
+                    counts[class][from] -= 1;
+                    counts[class][to] += 1;
+                }
             }
         }
     }
@@ -439,14 +472,33 @@ mod tests {
             .collect();
         let whole = part("x", &[(1, "cat"), (2, "rare")], &images);
         let (train, val) = hold_out(&whole).unwrap();
-        assert_eq!(
-            (train.store.image_count(), val.store.image_count()),
-            (36, 4)
-        );
+        let held_out = val.store.image_count();
+        assert_eq!(train.store.image_count(), 40 - held_out);
+        assert!((4..=6).contains(&held_out), "{held_out}");
         assert!(train.store.index_of_image(17).is_some());
         let again = hold_out(&whole).unwrap();
         assert_eq!((again.0.store, again.1.store), (train.store, val.store));
-        assert!(val.notes[0].contains("4 of 40 images held out of train"));
+        let note = format!("{held_out} of 40 images held out of train");
+        assert!(val.notes[0].starts_with(&note), "{:?}", val.notes);
+    }
+
+    #[test]
+    fn images_stay_in_their_part_when_others_are_added_or_the_order_changes() {
+        let images: Vec<(u64, &[u64])> = (1..=400).map(|id| (id, &[1][..])).collect();
+        let held_out = |images: &[(u64, &[u64])]| -> BTreeSet<u64> {
+            let (_, val) = hold_out(&part("x", &[(1, "cat")], images)).unwrap();
+            (0..val.store.image_count())
+                .map(|index| val.store.image(index).id)
+                .collect()
+        };
+        let all = held_out(&images);
+        assert!((25..=55).contains(&all.len()), "{}", all.len());
+        let reversed: Vec<_> = images.iter().rev().copied().collect();
+        assert_eq!(held_out(&reversed), all);
+        let before = held_out(&images[..300]);
+        assert!(before.len() > 20 && before.len() < all.len());
+        let still: BTreeSet<u64> = all.iter().copied().filter(|id| *id <= 300).collect();
+        assert_eq!(before, still);
     }
 
     #[test]
@@ -476,7 +528,7 @@ mod tests {
                 assert_eq!(has(&val, class), class != 4, "{class}");
             }
             let number = val.store.image_count();
-            assert!((3..=4).contains(&number), "{number}");
+            assert!((3..=9).contains(&number), "{number}");
             let note = format!("{number} of 24 images held out of train");
             assert!(val.notes[0].starts_with(&note), "{:?}", val.notes);
         }

@@ -27,7 +27,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use sha2::{Digest as _, Sha256};
 
 use crate::DataError;
 use crate::annotations::foreign::{foreign_annotations, foreign_file};
@@ -36,13 +35,11 @@ use crate::annotations::image_files::{
     Folder, Found, ImageFiles, first_few, has_extension, holds_images, holds_images_directly,
     images_within, list, unsupported_within,
 };
+use crate::annotations::joining::{HELD_OUT, held_out_number};
 use crate::annotations::layout::{Split, are_parts, is_reserved_name, only_part_of};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::decode::unsupported_images;
-
-/// The held-out fraction, one in this many images, if there is no val directory.
-const HELD_OUT: u64 = 10;
 
 /// An image folder, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -507,10 +504,7 @@ fn path_hash(class: &str, image: &Found) -> u64 {
         "" => format!("{class}/{name}"),
         _ => format!("{class}/{within}/{name}"),
     };
-    let first_eight = &Sha256::digest(path)[..8];
-    first_eight
-        .iter()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    held_out_number(&path)
 }
 
 #[cfg(test)]

@@ -250,7 +250,7 @@ kinds! {
         "ignored in training; in evaluation, detections inside are neither true nor false positives";
     ImageEmpty Warning "image-empty"
         ["image has no box" "images have no box"]
-        "skipped in training unless loader.keep_empty=true; evaluated as images without objects";
+        "evaluated as images without objects, and in training skipped or used as such (loader.keep_empty of the recipe)";
     CategoryUnused Warning "category-unused"
         ["category has no box in its split" "categories have no box in their split"]
         "the AP of such a category cannot be measured";
