@@ -137,13 +137,16 @@ pub fn write_dataset(
     )
 }
 
+/// Changes what was written of the splits before it is verified.
+pub(super) type Amend<'a> = dyn FnMut(&[PlacedSplit], &Output) -> Result<(), DataError> + 'a;
+
 /// Writes a dataset as [`write_dataset`]; `amend` may change what was written before it is verified.
 pub(super) fn write_amended(
     dataset: &AnnotatedDataset,
     format: Format,
     images: Images,
     output: &Path,
-    amend: &mut dyn FnMut(&[PlacedSplit], &Output) -> Result<(), DataError>,
+    amend: &mut Amend<'_>,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Written, ConvertError> {
     if let Some((first, others)) = dataset.splits.split_first() {

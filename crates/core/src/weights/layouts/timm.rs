@@ -203,7 +203,7 @@ fn attention(units: &SeConfig, backbone: &ResNetConfig) -> Result<String, String
     }
     let step = units.round_to.max(1);
     // Without rounding, timm rounds to the nearest integer.
-    let is_whole = |channels: usize| step > 1 || channels % units.reduction == 0;
+    let is_whole = |channels: usize| step > 1 || channels.is_multiple_of(units.reduction);
     if !backbone.stage_channels().into_iter().all(is_whole) {
         return Err(format!(
             "its SE units round hidden layers to the nearest integer, which differs for a reduction of {}",
