@@ -130,10 +130,10 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     } else {
         print_out(&report.text())?;
     }
-    if let (Some(fixed), Some(split), Some(files)) = (&fixed, splits.first(), checked) {
-        if let Some(command) = next_step(fixed, split, files.split) {
-            status!("next: {command}");
-        }
+    if let (Some(fixed), Some(split), Some(files)) = (&fixed, splits.first(), checked)
+        && let Some(command) = next_step(fixed, split, files.split)
+    {
+        status!("next: {command}");
     }
     let is_clean = match &fixed {
         Some(fixed) => fixed.left.is_empty(),
