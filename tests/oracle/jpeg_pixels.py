@@ -17,7 +17,7 @@ from PIL import Image, features
 
 import common
 
-FOLDER = common.FIXTURES / "jpeg_pixels"
+DIRECTORY = common.FIXTURES / "jpeg_pixels"
 
 
 def image(width, height):
@@ -31,9 +31,9 @@ def image(width, height):
     return Image.fromarray(pixels.clip(0, 255).astype(numpy.uint8))
 
 
-def jpeg(picture, **options):
+def jpeg(source, **options):
     file = io.BytesIO()
-    picture.save(file, "JPEG", **{"quality": 75, **options})
+    source.save(file, "JPEG", **{"quality": 75, **options})
     return file.getvalue()
 
 
@@ -115,17 +115,17 @@ def kinds():
 
 
 def main():
-    FOLDER.mkdir(exist_ok=True)
+    DIRECTORY.mkdir(exist_ok=True)
     total = 0
     for name, data in kinds():
-        path = FOLDER / f"{name}.jpg"
+        path = DIRECTORY / f"{name}.jpg"
         path.write_bytes(data)
-        pixels = FOLDER / f"{name}.png"
+        pixels = DIRECTORY / f"{name}.png"
         Image.open(path).convert("RGB").save(pixels, optimize=True)
         for file in (path, pixels):
             file.chmod(0o644)
             total += file.stat().st_size
-    print(f"{FOLDER.name}: {total / 1024:.0f} KiB, libjpeg-turbo {features.version_feature('libjpeg_turbo')}")
+    print(f"{DIRECTORY.name}: {total / 1024:.0f} KiB, libjpeg-turbo {features.version_feature('libjpeg_turbo')}")
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ impl CheckedSplit {
         }
     }
 
-    /// Returns what becomes of an entry; `prefix` is that of image names.
+    /// Returns the outcome of an entry; `prefix` is that of image names.
     fn copied(
         &self,
         list: List,
