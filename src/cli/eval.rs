@@ -128,9 +128,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         problem!("warning: {warning}");
     }
     let is_near_zero = evaluation.is_near_zero();
-    let Some(bootstrap) = bootstrap(&args, &truth, &rows)? else {
-        bail!("interrupted before all bootstrap samples were evaluated");
-    };
+    let bootstrap = bootstrap(&args, &truth, &rows)?;
     report(&args, &Evaluation::Detection(evaluation), bootstrap)?;
     if let Some(output) = &args.output {
         write_results(&output.join("detections.json"), &rows)?;
@@ -162,14 +160,14 @@ impl EvalArgs {
     }
 }
 
-/// Computes the intervals of a detector's metrics, if they were asked for; `None` after Ctrl-C.
+/// Computes the intervals of a detector's metrics, if they were asked for.
 fn bootstrap(
     args: &EvalArgs,
     truth: &GroundTruth,
     rows: &[ResultRow],
-) -> anyhow::Result<Option<Option<Bootstrap>>> {
+) -> anyhow::Result<Option<Bootstrap>> {
     let Some(config) = args.bootstrap_config() else {
-        return Ok(Some(None));
+        return Ok(None);
     };
     let against = match &args.against {
         Some(path) => Some(comparable_results(path, truth)?),
@@ -178,7 +176,10 @@ fn bootstrap(
     let found = with_bar("bootstrap", |progress| {
         Bootstrap::of_detections(truth, rows, against.as_deref(), config, progress)
     })??;
-    Ok(found.map(Some))
+    if found.is_none() {
+        bail!("interrupted before all bootstrap samples were evaluated");
+    }
+    Ok(found)
 }
 
 /// Reads the results to compare with, with the warnings and explanations that they would get on their own.
