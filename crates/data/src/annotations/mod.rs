@@ -25,7 +25,6 @@ mod text_file;
 pub mod voc;
 pub mod voc_directory;
 pub mod yolo;
-mod yolo_yaml;
 
 pub use layout::Split;
 pub use store::*;

@@ -1,0 +1,498 @@
+//! Recognition of a directory in YOLO's layout: its splits, its class names, and why.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::YoloFormat;
+use super::class_names::{ClassList, NAME_LISTS, without_numbers};
+use super::images::{FoundPath, ends_below};
+use super::yaml::DataYaml;
+use crate::DataError;
+use crate::annotations::file_names::AnyCapitals;
+use crate::annotations::format::DatasetFiles;
+use crate::annotations::image_files::{
+    Folder, files_with_extension, has_extension, holds_images_directly,
+};
+use crate::annotations::layout::{LayoutError, Split};
+use crate::annotations::text_file::read_text;
+use crate::text::{count, printable};
+
+/// A directory in YOLO's layout; images and labels are not read yet.
+#[derive(Debug)]
+pub(super) struct YoloDirectory {
+    /// The directory that labels are looked for in.
+    pub(super) root: PathBuf,
+    /// Class names; the position is the class's number.
+    pub(super) names: Vec<String>,
+    /// The file that lists the class names.
+    pub(super) names_file: PathBuf,
+    /// The number of values of the key points behind each box, if lines have any.
+    pub(super) key_points: Option<usize>,
+    /// Directories or lists of the images of each split.
+    pub(super) splits: Vec<(Split, Vec<PathBuf>)>,
+    /// The files by which the layout was recognized.
+    pub(super) reason: String,
+    /// What the class names of other files differ in, one line each.
+    pub(super) notes: Vec<String>,
+}
+
+impl YoloDirectory {
+    /// Describes a directory, or the directory of a `data.yaml` or `obj.data`; None if it is not in this
+    /// layout.
+    ///
+    /// # Errors
+    /// It is, and its description is wrong: bad YAML, a directory that does not exist, no class names.
+    pub(super) fn find(path: &Path) -> Result<Option<Self>, DataError> {
+        if path.is_file() {
+            let root = path.parent().unwrap_or(Path::new(""));
+            if is_yaml(path) {
+                let described = DataYaml::parse(&read_text(path)?, path)?.ok_or_else(|| {
+                    let problem = "no `names`; a dataset's YAML file names its classes";
+                    DataError::labels(path, problem)
+                })?;
+                let mut found = Self::described(root, path, described)?;
+                // Whoever gives the file has chosen its names.
+                if let Some((list, _)) = found.other_names(root) {
+                    let list = list.strip_prefix(root).unwrap_or(&list).display();
+                    found.reason += &format!("; {list} names other classes and is not used");
+                } else {
+                    found.note_counts(root);
+                }
+                return Ok(Some(found));
+            }
+            if has_extension(path, "data") {
+                return Self::of_darknet(root, path);
+            }
+            return Ok(None);
+        }
+        let folder = Folder::of(path);
+        if let Some((yaml, described, others)) = chosen_yaml(path, &folder)? {
+            let mut found = Self::described(path, &yaml, described)?;
+            found.check_names(path)?;
+            if !others.is_empty() {
+                found.reason += &format!("; not used: {}", others.join(", "));
+            }
+            return Ok(Some(found));
+        }
+        for file in folder.files_with("data") {
+            if let Some(found) = Self::of_darknet(path, &file)? {
+                return Ok(Some(found));
+            }
+        }
+        Self::by_names(path, &folder)
+    }
+
+    /// Describes a directory with a list of class names.
+    pub(super) fn by_names(root: &Path, folder: &Folder) -> Result<Option<Self>, DataError> {
+        let splits = Self::usual_splits(root, folder);
+        if splits.is_empty() {
+            return Ok(None);
+        }
+        let beside = splits.iter().flat_map(|(_, places)| places).cloned();
+        let labels = folder.directory(&["labels"]);
+        let directories = [root.to_owned()]
+            .into_iter()
+            .chain(labels.clone())
+            .chain(beside);
+        let mut lists = directories.flat_map(|directory| {
+            let names = NAME_LISTS.iter().chain(&["predefined_classes.txt"]);
+            names.map(|list| directory.join(list)).collect::<Vec<_>>()
+        });
+        if let Some(list) = lists.find(|path| path.is_file()) {
+            let ClassList { names, is_numbered } = ClassList::read(&list)?;
+            let shown = list.strip_prefix(root).unwrap_or(&list).display();
+            let mut found = Self {
+                root: root.to_owned(),
+                names,
+                key_points: None,
+                reason: format!("{shown}{}", without_numbers(is_numbered)),
+                splits,
+                notes: Vec::new(),
+                names_file: list,
+            };
+            found.check_names(root)?;
+            return Ok(Some(found));
+        }
+        // A file of numbers that is named after an image is a label file.
+        let root = root.to_owned();
+        match first_label(&root, labels.as_deref(), &splits) {
+            Some(labels) => Err(LayoutError::NoClassNames { root, labels }.into()),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads darknet's description of a dataset: `names` and the list of each split, in any capitals. None
+    /// if the file has none of its keys.
+    pub(super) fn of_darknet(root: &Path, path: &Path) -> Result<Option<Self>, DataError> {
+        let text = read_text(path)?;
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        let pairs: Vec<(String, &str)> = pairs
+            .map(|(key, value)| (key.trim().to_lowercase(), value.trim()))
+            .collect();
+        let value = |is_meant: &dyn Fn(&str) -> bool| {
+            let found = pairs.iter().find(|(key, _)| is_meant(key))?;
+            Some((found.0.as_str(), found.1))
+        };
+        let of_split = |split| value(&move |key| Split::of_name(key) == Some(split));
+        let names = value(&|key| key == "names");
+        let train = of_split(Split::Train);
+        let (Some((_, names)), Some((train_key, train))) = (names, train) else {
+            if names.is_none() && train.is_none() {
+                return Ok(None);
+            }
+            let missing = if names.is_none() { "names" } else { "train" };
+            let problem =
+                format!("no `{missing}`; darknet's description needs `names` and `train`");
+            return Err(DataError::labels(path, problem));
+        };
+        let capitals = AnyCapitals::default();
+        let mut renamed = String::new();
+        let mut find = |key: &str, entry: &str| -> Result<Option<PathBuf>, DataError> {
+            let found = FoundPath::below(root, entry, 1, &|root, path| capitals.any(root, path));
+            let only = found.map(|found| found.only(root, key, entry, &mut renamed));
+            let only = only.transpose();
+            only.map_err(|problem| DataError::labels(path, problem))
+        };
+        let missing = |key: &str, entry: &str| {
+            let problem = format!("`{key}` is `{entry}`, which does not exist");
+            DataError::labels(path, problem)
+        };
+        let list = find("names", names)?.ok_or_else(|| missing("names", names))?;
+        let ClassList { names, is_numbered } = ClassList::read(&list)?;
+        if let Some((_, count)) = value(&|key| key == "classes")
+            && count.parse() != Ok(names.len())
+        {
+            let problem = format!(
+                "`classes` is {count}, but `names` has {} entries",
+                names.len()
+            );
+            return Err(DataError::labels(path, problem));
+        }
+        let mut reason = path.file_name().unwrap_or_default().display().to_string();
+        reason += without_numbers(is_numbered);
+        let images = find(train_key, train)?.ok_or_else(|| missing(train_key, train))?;
+        let mut splits = vec![(Split::Train, vec![images])];
+        for split in [Split::Val, Split::Test] {
+            let Some((key, entry)) = of_split(split).filter(|(_, entry)| *entry != train) else {
+                continue;
+            };
+            match find(key, entry)? {
+                Some(place) => splits.push((split, vec![place])),
+                // CVAT names the list of a subset that it does not write.
+                None => reason += &format!("; its `{key}` ({entry}) is missing"),
+            }
+        }
+        reason += &renamed;
+        let mut found = Self {
+            root: root.to_owned(),
+            names,
+            key_points: None,
+            splits,
+            reason,
+            notes: Vec::new(),
+            names_file: list,
+        };
+        found.check_names(root)?;
+        Ok(Some(found))
+    }
+
+    /// Checks that no other list of class names in a directory contradicts the names, and notes those with more or
+    /// fewer classes.
+    pub(super) fn check_names(&mut self, root: &Path) -> Result<(), DataError> {
+        if let Some((_, problem)) = self.other_names(root) {
+            return Err(DataError::contradiction(&self.names_file, problem));
+        }
+        self.note_counts(root);
+        Ok(())
+    }
+
+    /// Notes the lists of class names in a directory that have more or fewer classes.
+    pub(super) fn note_counts(&mut self, root: &Path) {
+        let shown = |path: &Path| {
+            path.strip_prefix(root)
+                .unwrap_or(path)
+                .display()
+                .to_string()
+        };
+        let chosen = shown(&self.names_file);
+        for list in self.name_lists(root) {
+            // A list that cannot be read is not used.
+            let Ok(ClassList { names, .. }) = ClassList::read(&list) else {
+                continue;
+            };
+            if names.len() != self.names.len() {
+                self.notes.push(format!(
+                    "{} has {} and {chosen} {}: {chosen} is used",
+                    shown(&list),
+                    count(names.len(), "class name"),
+                    self.names.len(),
+                ));
+            }
+        }
+    }
+
+    /// Returns a list of class names in a directory, other than that of the dataset, that names a class differently,
+    /// and the difference. A list with more classes is no contradiction.
+    pub(super) fn other_names(&self, root: &Path) -> Option<(PathBuf, String)> {
+        self.name_lists(root).into_iter().find_map(|list| {
+            // A list that cannot be read is not used, and contradicts nothing.
+            let names = ClassList::read(&list).ok()?.names;
+            let mut pairs = (0..).zip(self.names.iter().zip(&names));
+            let (class, (name, other)) =
+                pairs.find(|(_, (name, other))| name.to_lowercase() != other.to_lowercase())?;
+            let problem = format!(
+                "class {class} is `{}`, but `{}` in {}",
+                printable(name),
+                printable(other),
+                list.display()
+            );
+            Some((list, problem))
+        })
+    }
+
+    /// Returns the lists of class names in a directory, other than that of the dataset.
+    pub(super) fn name_lists(&self, root: &Path) -> Vec<PathBuf> {
+        let places = self.splits.iter().flat_map(|(_, places)| places);
+        let labels = places
+            .clone()
+            .filter_map(|place| Folder::of(place.parent()?).directory(&["labels"]));
+        let below = Folder::of(root).directory(&["labels"]);
+        let of_splits = below.iter().flat_map(|labels| {
+            let folder = Folder::of(labels);
+            Split::ALL.map(|split| folder.split_directory(split))
+        });
+        let directories: BTreeSet<PathBuf> = [root.to_owned()]
+            .into_iter()
+            .chain(of_splits.flatten())
+            .chain(below.clone())
+            .chain(labels)
+            .chain(places.cloned())
+            .collect();
+        let lists = directories
+            .iter()
+            .flat_map(|directory| NAME_LISTS.map(|list| directory.join(list)));
+        lists
+            .filter(|list| *list != self.names_file && list.is_file())
+            .collect()
+    }
+
+    /// Describes the directory of a dataset.
+    pub(super) fn of_dataset(files: &DatasetFiles) -> Result<Self, DataError> {
+        let first = files.splits.first();
+        Self::expect(first.map_or(&files.root, |split| &split.annotations))
+    }
+
+    /// Describes a recognized directory.
+    pub(super) fn expect(root: &Path) -> Result<Self, DataError> {
+        Self::find(root)?.ok_or_else(|| {
+            let format = &YoloFormat;
+            let root = root.to_owned();
+            LayoutError::NotInFormat { root, format }.into()
+        })
+    }
+
+    pub(super) fn described(
+        root: &Path,
+        yaml: &Path,
+        described: DataYaml,
+    ) -> Result<Self, DataError> {
+        let base = root.join(described.path.as_deref().unwrap_or_default());
+        let mut reason = yaml.file_name().unwrap_or_default().display().to_string();
+        let mut splits = Vec::new();
+        let capitals = AnyCapitals::default();
+        for (split, entries) in described.splits {
+            let mut places = Vec::new();
+            for entry in &entries {
+                let entry = entry.replace('\\', "/");
+                // Such files are moved; Roboflow's paths begin with a ../ that leads nowhere.
+                let inside = entry.trim_start_matches("../").trim_start_matches("./");
+                let tried = [
+                    (&*base, base.join(&entry)),
+                    (root, root.join(&entry)),
+                    (root, root.join(inside)),
+                ];
+                let missing = tried[0].1.clone();
+                // A single directory such as `images` could be that of another split.
+                let moved = ends_below(root, &entry, 2).into_iter();
+                let tried = tried.into_iter().chain(moved.map(|path| (root, path)));
+                let found = FoundPath::first(tried, &|root, path| capitals.any(root, path))
+                    .map(|found| found.only(root, &split.to_string(), &entry, &mut reason))
+                    .transpose()
+                    .map_err(|problem| DataError::labels(yaml, problem))?;
+                match found {
+                    // Without the `.` of `path: .`, which every message would show.
+                    Some(found) => places.push(found.components().collect()),
+                    // Exporters describe splits that they do not write.
+                    None if split != Split::Train => {
+                        reason += &format!("; its `{split}` ({entry}) is missing");
+                    }
+                    None => {
+                        let missing = missing.display();
+                        let problem = format!("`{split}` is `{entry}`, but {missing} is missing");
+                        return Err(DataError::labels(yaml, problem));
+                    }
+                }
+            }
+            if !places.is_empty() {
+                splits.push((split, places));
+            }
+        }
+        for (key, entries) in &described.others {
+            let places = entries.iter().map(|entry| entry.replace('\\', "/"));
+            // A name may be that of a file, but only these hold images.
+            let holds_images = |path: &Path| path.is_dir() || has_extension(path, "txt");
+            let mut places = places.filter(|entry| !entry.is_empty() && entry != ".");
+            let place = places.find(|entry| {
+                let tried = [base.join(entry), root.join(entry)];
+                tried.iter().any(|path| path.exists() && holds_images(path))
+            });
+            if let Some(place) = place {
+                reason += &format!("; its `{key}` ({place}) is not used");
+            }
+        }
+        if splits.is_empty() {
+            splits = Self::usual_splits(root, &Folder::of(root));
+        }
+        if splits.is_empty() {
+            let problem = "no images; `train` and `val` should be directories or lists of images";
+            return Err(DataError::labels(yaml, problem));
+        }
+        let is_below = splits
+            .iter()
+            .flat_map(|(_, places)| places)
+            .all(|p| p.starts_with(root));
+        Ok(Self {
+            root: if is_below { root.to_owned() } else { base },
+            names: described.names,
+            names_file: yaml.to_owned(),
+            key_points: described.key_points,
+            splits,
+            reason,
+            notes: Vec::new(),
+        })
+    }
+
+    /// Finds the images of each split without a description; names are read in any capitals.
+    pub(super) fn usual_splits(root: &Path, folder: &Folder) -> Vec<(Split, Vec<PathBuf>)> {
+        let images = folder.directory(&["images", "imgs", "JPEGImages"]);
+        let in_images = images.as_ref().map(|path| Folder::of(path));
+        let mut splits = Vec::new();
+        for split in Split::ALL {
+            let own = folder.split_directory(split);
+            let inner = own
+                .as_ref()
+                .and_then(|path| Folder::of(path).directory(&["images"]));
+            let list = split
+                .names()
+                .iter()
+                .map(|name| root.join(format!("{name}.txt")));
+            let found = in_images
+                .as_ref()
+                .and_then(|images| images.split_directory(split))
+                .or(inner)
+                .or_else(|| list.into_iter().find(|path| path.is_file()))
+                .or_else(|| own.filter(|path| holds_images_directly(path)));
+            splits.extend(found.map(|path| (split, vec![path])));
+        }
+        if splits.is_empty() {
+            let list = root.join("images.txt");
+            let places = [
+                images,
+                list.is_file().then_some(list),
+                folder.directory(&["obj_train_data"]),
+                folder.directory(&["data"]),
+                Some(root.to_owned()),
+            ];
+            let mut places = places.into_iter().flatten();
+            let place = places.find(|path| path.is_file() || holds_images_directly(path));
+            splits.extend(place.map(|path| (Split::Train, vec![path])));
+        }
+        splits
+    }
+}
+
+pub(super) fn is_yaml(path: &Path) -> bool {
+    has_extension(path, "yaml") || has_extension(path, "yml")
+}
+
+/// A `data.yaml` that describes a dataset, and the names of others that do.
+pub(super) type ChosenYaml = (PathBuf, DataYaml, Vec<String>);
+
+/// Returns the YAML file that describes a directory: `data.yaml` or `dataset.yaml` if there are several.
+pub(super) fn chosen_yaml(root: &Path, folder: &Folder) -> Result<Option<ChosenYaml>, DataError> {
+    let rank = |path: &Path| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        ["data", "dataset"]
+            .iter()
+            .position(|name| stem == *name)
+            .unwrap_or(2)
+    };
+    let files = folder.files_with("yaml").chain(folder.files_with("yml"));
+    let mut files: Vec<(usize, PathBuf)> = files.map(|path| (rank(&path), path)).collect();
+    files.sort();
+    let mut described = Vec::new();
+    for (rank, path) in files {
+        match DataYaml::parse(&read_text(&path)?, &path) {
+            Ok(Some(yaml)) => described.push((rank, path, yaml)),
+            Ok(None) => {}
+            // The error of another file does not matter beside a `data.yaml`.
+            Err(_) if described.first().is_some_and(|(first, ..)| *first < rank) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut described = described.into_iter();
+    let Some((rank, path, yaml)) = described.next() else {
+        return Ok(None);
+    };
+    let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+    let mut others = Vec::new();
+    for (other_rank, other, _) in described {
+        if other_rank == rank {
+            let found = format!("{}, {}", name(&path), name(&other));
+            let problem = format!("several files describe a dataset ({found}); give one of them");
+            return Err(DataError::labels(root, problem));
+        }
+        others.push(name(&other));
+    }
+    Ok(Some((path, yaml, others)))
+}
+
+/// Returns a file that looks like the labels of an image: named after it, with lines of numbers.
+pub(super) fn first_label(
+    root: &Path,
+    labels: Option<&Path>,
+    splits: &[(Split, Vec<PathBuf>)],
+) -> Option<PathBuf> {
+    /// The first files of each directory are looked at.
+    const TRIED: usize = 20;
+    let is_label = |path: &PathBuf| looks_like_labels(&read_text(path).unwrap_or_default());
+    if let Some(labels) = labels {
+        let files = files_with_extension(labels, "txt").unwrap_or_default();
+        let files = files
+            .iter()
+            .take(TRIED)
+            .map(|found| labels.join(found.path()));
+        if let Some(found) = files.into_iter().find(is_label) {
+            return Some(found);
+        }
+    }
+    let places = splits.iter().flat_map(|(_, places)| places);
+    let places = places
+        .map(PathBuf::as_path)
+        .chain([root])
+        .filter(|path| path.is_dir());
+    places.into_iter().find_map(|place| {
+        let folder = Folder::of(place);
+        let images = folder.images().take(TRIED);
+        let mut labels = images.map(|name| place.join(name).with_extension("txt"));
+        labels.find(is_label)
+    })
+}
+
+/// Returns whether the first line of a text is that of a box or an outline.
+pub(super) fn looks_like_labels(text: &str) -> bool {
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    let words = line.unwrap_or_default().split_whitespace();
+    let numbers: Option<Vec<f64>> = words.map(|word| word.parse().ok()).collect();
+    numbers.is_some_and(|numbers| numbers.len() >= 5)
+}

@@ -1,0 +1,619 @@
+use super::class_names::{ClassList, class_names};
+use super::directory::looks_like_labels;
+use super::images::FoundPath;
+use super::line::parse_pose;
+use super::*;
+use crate::annotations::file_names::AnyCapitals;
+use crate::boxes::ImageSize;
+use crate::images::decode::has_image_extension;
+use proptest::prelude::*;
+
+#[test]
+fn a_description_of_darknet_is_read_in_any_capitals_and_never_passed_over_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let put = |name: &str, text: &str| std::fs::write(root.join(name), text).unwrap();
+    put("obj.names", "cat\n");
+    put("train.txt", "a.png\n");
+    put("valid.txt", "b.png\n");
+    image::RgbImage::new(4, 4).save(root.join("a.png")).unwrap();
+    for (keys, splits, reason) in [
+        (
+            "Train=train.txt\nValidation = valid.txt\nNames=obj.names\n",
+            &[Split::Train, Split::Val][..],
+            "obj.data",
+        ),
+        (
+            "train=train.txt\nval=gone.txt\nnames=obj.names\n",
+            &[Split::Train],
+            "obj.data; its `val` (gone.txt) is missing",
+        ),
+    ] {
+        put("obj.data", keys);
+        let found = YoloDirectory::expect(root).unwrap();
+        let names: Vec<Split> = found.splits.iter().map(|(split, _)| *split).collect();
+        assert_eq!((names.as_slice(), found.reason.as_str()), (splits, reason));
+    }
+    put("obj.data", "classes=1\ntrain=train.txt\n");
+    let message = YoloDirectory::expect(root).unwrap_err().to_string();
+    assert!(message.contains("obj.data: no `names`"), "{message}");
+}
+
+#[test]
+fn other_keys_of_a_data_yaml_that_lead_to_images_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for split in ["train", "valid", "holdout"] {
+        std::fs::create_dir_all(root.join("images").join(split)).unwrap();
+    }
+    let yaml = "train: images/train\nValid: images/valid\nholdout: images/holdout\n\
+        author: someone\nnames: [cat]\n";
+    std::fs::write(root.join("data.yaml"), yaml).unwrap();
+    let found = YoloDirectory::expect(root).unwrap();
+    let names: Vec<Split> = found.splits.iter().map(|(split, _)| *split).collect();
+    assert_eq!(names, [Split::Train, Split::Val]);
+    assert_eq!(
+        found.reason,
+        "data.yaml; its `holdout` (images/holdout) is not used"
+    );
+}
+
+#[test]
+fn wrong_lines_say_what_is_wrong() {
+    for (line, says) in [
+        ("0 0.5 0.5 0.1", "4 numbers; a box has 5"),
+        ("0 0.5 0.5 0.1 0.1 0.9", "prediction"),
+        (
+            "3 0.5 0.5 0.1 0.1",
+            "unknown class 3; the classes are 0 to 2",
+        ),
+        ("-1 0.5 0.5 0.1 0.1", "class -1"),
+        ("0 320 240 50 50", "320 is not a fraction"),
+        ("0 0.5 nan 0.1 0.1", "`nan` is not a finite number"),
+        ("0 0.5 0.5 0 0.1", "without area"),
+        ("cat 0.5 0.5 0.1 0.1", "`cat` is not a finite number"),
+    ] {
+        let problem = parse_line(line, 3).unwrap_err();
+        assert!(problem.contains(says), "{line}: {problem}");
+    }
+    let outline = parse_line("1 0.1 0.2 0.5 0.2 0.3 0.6", 3).unwrap();
+    assert_eq!(outline.extra, Extra::Outline);
+    for (found, expected) in outline.cxcywh.iter().zip([0.3, 0.4, 0.4, 0.4]) {
+        assert!((found - expected).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn a_class_without_a_name_is_an_error_and_not_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("classes.txt");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        class_names(&path).map_err(|error| error.to_string())
+    };
+    assert_eq!(read("cat\r\ndog \n\n").unwrap(), ["cat", "dog"]);
+    assert!(
+        read("cat\n\ndog\n")
+            .unwrap_err()
+            .contains("line 2 is empty")
+    );
+    assert!(read("\n").unwrap_err().contains("no class names"));
+    assert!(read("").unwrap_err().contains("no class names"));
+}
+
+#[test]
+fn numbers_before_class_names_are_no_part_of_them_and_have_to_be_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("classes.txt");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let list = ClassList::read(&path).map_err(|error| error.to_string())?;
+        Ok::<_, String>((list.names, list.is_numbered))
+    };
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    for text in [
+        "0 cat\n1 traffic light\n",
+        "0: cat\n1:traffic light\n",
+        "0, cat\n1, traffic light",
+        "0\tcat\n1\ttraffic light\n",
+        "0. cat\n1. traffic light\n",
+    ] {
+        let expected = (names(&["cat", "traffic light"]), true);
+        assert_eq!(read(text).unwrap(), expected, "{text}");
+    }
+    for plain in [
+        &["1 euro", "2 euro"][..],
+        &["10 cent", "20 cent", "1 euro"],
+        &["cat", "0 dog"],
+        &["3d printer", "7-up", "100"],
+    ] {
+        let expected = (names(plain), false);
+        assert_eq!(read(&plain.join("\n")).unwrap(), expected);
+    }
+    for wrong in ["1: cat\n2: dog\n", "1 cat\n0 dog\n", "0: cat\n2: dog\n"] {
+        let message = read(wrong).unwrap_err();
+        assert!(message.contains("counted from 0"), "{wrong}: {message}");
+    }
+}
+
+/// Writes images and other files.
+fn put_all(root: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if has_image_extension(&path) {
+            // The format is that of the content.
+            image::RgbImage::new(8, 8)
+                .save_with_format(&path, image::ImageFormat::Png)
+                .unwrap();
+        } else {
+            std::fs::write(path, text).unwrap();
+        }
+    }
+}
+
+fn read_train(root: &Path) -> Result<crate::annotations::format::SplitAnnotations, String> {
+    let read = DatasetFiles::find(root).and_then(|files| files.read());
+    let read = read.map_err(|error| error.to_string())?;
+    Ok(read.splits.into_iter().next().unwrap())
+}
+
+#[test]
+fn lists_with_other_class_names_are_an_error_unless_one_is_given() {
+    for (chosen, other) in [
+        ("data.yaml", "classes.txt"),
+        ("data.yaml", "labels/classes.txt"),
+        ("data.yaml", "labels/train/classes.txt"),
+        ("obj.data", "classes.txt"),
+        ("classes.txt", "labels/classes.txt"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        put_all(
+            root,
+            &[
+                ("images/train/a.png", ""),
+                ("labels/train/a.txt", "0 0.5 0.5 0.1 0.1\n"),
+                ("train.txt", "images/train/a.png\n"),
+            ],
+        );
+        match chosen {
+            "data.yaml" => put_all(
+                root,
+                &[(chosen, "train: images/train\nnames: [cat, dog]\n")],
+            ),
+            "obj.data" => put_all(
+                root,
+                &[
+                    (chosen, "train=train.txt\nnames=obj.names\n"),
+                    ("obj.names", "cat\ndog\n"),
+                ],
+            ),
+            _ => put_all(root, &[(chosen, "cat\ndog\n")]),
+        }
+        for same in ["cat\ndog\n", "Cat\ndog\nowl\n", "0: cat\n"] {
+            put_all(root, &[(other, same)]);
+            assert!(read_train(root).is_ok(), "{chosen}, {other}: {same}");
+        }
+        put_all(root, &[(other, "cat\nowl\n")]);
+        let message = read_train(root).unwrap_err();
+        let expected = format!(
+            "class 1 is `dog`, but `owl` in {}",
+            root.join(other).display()
+        );
+        assert!(message.ends_with(&expected), "{message}");
+        if chosen == "data.yaml" {
+            let found = DatasetFiles::find(&root.join(chosen)).unwrap();
+            let expected = format!("{other} names other classes and is not used");
+            assert!(found.reason.ends_with(&expected), "{}", found.reason);
+        }
+    }
+}
+
+#[test]
+fn label_files_that_contradict_each_other_are_errors_that_name_them() {
+    let label = "0 0.5 0.5 0.25 0.25\n";
+    let base: &[(&str, &str)] = &[
+        ("classes.txt", "cat\n"),
+        ("images/a.png", ""),
+        ("labels/a.txt", label),
+        ("images/b.png", ""),
+        ("labels/b.txt", label),
+    ];
+    for (more, expected) in [
+        (&[("images/a.txt", "0 0.5 0.5 0.25 0.25")][..], None),
+        (&[("images/a.txt", "a cat on a mat")], None),
+        (
+            &[("images/a.txt", "0 0.5 0.5 0.9 0.9\n")],
+            Some((
+                "labels/a.txt: the same image has other boxes in",
+                "images/a.txt",
+            )),
+        ),
+        (
+            &[("images/c.png", ""), ("images/c.txt", label)],
+            Some(("images/c.txt: the label file of", "labels/c.txt is missing")),
+        ),
+        (
+            &[("images/a.jpg", "")],
+            Some(("labels/a.txt: the label file of two images", "images/a.png")),
+        ),
+        (&[("images/c.png", ""), ("images/c.jpg", "")], None),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        put_all(dir.path(), base);
+        put_all(dir.path(), more);
+        match (read_train(dir.path()), expected) {
+            (Ok(_), None) => {}
+            (Err(message), Some((says, names))) => {
+                assert!(message.contains(says), "{message}");
+                assert!(message.contains(names), "{message}");
+            }
+            (read, _) => panic!("{more:?}: {read:?}"),
+        }
+    }
+}
+
+#[test]
+fn label_files_in_other_capitals_are_found_and_counted() {
+    let label = "0 0.5 0.5 0.25 0.25\n";
+    for (files, note) in [
+        (
+            &[
+                ("images/IMG1.JPG", ""),
+                ("images/IMG2.JPG", ""),
+                ("labels/img1.txt", label),
+                ("labels/img2.txt", label),
+            ][..],
+            "2 label files found by a name in other capitals than that of the image, such as \
+             labels/img1.txt for images/IMG1.JPG",
+        ),
+        (
+            &[
+                ("Images/a.png", ""),
+                ("Images/b.png", ""),
+                ("Labels/a.txt", label),
+                ("Labels/B.TXT", label),
+            ],
+            "2 label files found by",
+        ),
+        (
+            &[
+                ("images/a.png", ""),
+                ("images/b.png", ""),
+                ("labels/a.txt", label),
+                ("labels/B.txt", label),
+            ],
+            "1 label file found by",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        put_all(dir.path(), &[("classes.txt", "cat\n")]);
+        put_all(dir.path(), files);
+        let read = read_train(dir.path()).unwrap();
+        assert_eq!(read.store.annotation_count(), 2, "{files:?}");
+        let notes = &read.notes;
+        assert!(notes.iter().any(|line| line.starts_with(note)), "{notes:?}");
+    }
+    // The file of another image is not taken.
+    let dir = tempfile::tempdir().unwrap();
+    put_all(
+        dir.path(),
+        &[
+            ("classes.txt", "cat\n"),
+            ("images/a.png", ""),
+            ("images/A.png", ""),
+            ("labels/a.txt", label),
+        ],
+    );
+    let read = read_train(dir.path()).unwrap();
+    assert_eq!((read.store.annotation_count(), read.notes.len()), (1, 0));
+}
+
+#[test]
+fn label_files_that_differ_in_capitals_are_both_named() {
+    let label = "0 0.5 0.5 0.25 0.25\n";
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            ("classes.txt", "cat\n"),
+            ("images/img0.png", ""),
+            ("labels/img0.txt", label),
+            ("labels/IMG0.txt", "0 0.5001 0.5 0.25 0.25\n"),
+            ("images/img1.png", ""),
+            ("labels/img1.txt", label),
+        ],
+    );
+    let read = read_train(root).unwrap();
+    assert_eq!(
+        read.notes,
+        [
+            "1 label file with another that differs from it in capitals only and has the same boxes, such as \
+             labels/img0.txt, which is used, and labels/IMG0.txt"
+        ]
+    );
+    // It is no file without an image.
+    assert_eq!(read.dropped.lines().count(), 0);
+    for other in ["", "0 0.5 0.5 0.9 0.9\n"] {
+        put_all(root, &[("labels/IMG0.txt", other)]);
+        let message = read_train(root).unwrap_err();
+        assert!(
+            message.contains("labels/img0.txt: the same image has other boxes in"),
+            "{message}"
+        );
+        assert!(message.ends_with("labels/IMG0.txt"), "{message}");
+    }
+    std::fs::rename(root.join("labels/img0.txt"), root.join("labels/Img0.txt")).unwrap();
+    let message = read_train(root).unwrap_err();
+    assert!(
+        message.ends_with(
+            "labels/img0.txt: no such label file; IMG0.txt and Img0.txt differ from it in capitals only"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn copies_of_labels_may_differ_by_rounding() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            ("classes.txt", "cat\ndog\n"),
+            ("images/a.png", ""),
+            ("images/b.png", ""),
+        ],
+    );
+    // The images have 8 pixels a side: an eighth is a pixel.
+    let written = |other: &str| {
+        put_all(
+            root,
+            &[
+                (
+                    "labels/a.txt",
+                    "0 0.500000 0.5 0.25 0.25\n1 0.25 0.25 0.5 0.5\n",
+                ),
+                ("labels/b.txt", ""),
+                ("images/a.txt", other),
+            ],
+        );
+        read_train(root)
+    };
+    let exact = "0 0.500000 0.5 0.25 0.25\n1 0.25 0.25 0.5 0.5\n";
+    assert_eq!(written(exact).unwrap().notes, [""; 0]);
+    for same in [
+        "0 0.5004 0.5 0.25 0.25\n1 0.25 0.25 0.5 0.5\n",
+        "1 0.25 0.25 0.5 0.5\n0 0.6 0.5 0.25 0.25\n",
+    ] {
+        let read = written(same).unwrap();
+        assert_eq!(read.store.annotation_count(), 2);
+        assert_eq!(
+            read.notes,
+            [
+                "1 label file with a copy whose boxes differ by rounding (at most 1 px), such as labels/a.txt, \
+                 which is used, and images/a.txt"
+            ]
+        );
+    }
+    for other in [
+        "0 0.65 0.5 0.25 0.25\n1 0.25 0.25 0.5 0.5\n",
+        "1 0.5004 0.5 0.25 0.25\n1 0.25 0.25 0.5 0.5\n",
+        "0 0.5004 0.5 0.25 0.25\n",
+        "0 0.5004 0.5 0.25 0.25\n5 0.25 0.25 0.5 0.5\n",
+    ] {
+        let message = written(other).unwrap_err();
+        assert!(
+            message.contains("the same image has other boxes in"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn images_of_a_list_are_found_in_other_capitals() {
+    let label = "0 0.5 0.5 0.25 0.25\n";
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put_all(
+        root,
+        &[
+            (
+                "data.yaml",
+                "train: Lists/train.txt\nval: IMAGES/val\nnames: [cat]\n",
+            ),
+            (
+                "lists/train.txt",
+                "images/IMG0.PNG\n./images/img1.png\nimages/img1.PNG\n",
+            ),
+            ("images/img0.png", ""),
+            ("images/img1.png", ""),
+            ("images/val/img2.png", ""),
+            ("labels/img0.txt", label),
+            ("labels/img1.txt", label),
+            ("labels/val/img2.txt", label),
+        ],
+    );
+    let found = DatasetFiles::find(root).unwrap();
+    assert_eq!(
+        found.reason,
+        "data.yaml; its `train` (Lists/train.txt) is lists/train.txt; its `val` (IMAGES/val) is images/val"
+    );
+    assert_eq!(found.split_names(), [Split::Train, Split::Val]);
+    let read = read_train(root).unwrap();
+    let names: Vec<&str> = (0..2)
+        .map(|image| read.store.image(image).file_name)
+        .collect();
+    assert_eq!(names, ["img0.png", "img1.png"]);
+    assert_eq!(read.store.annotation_count(), 2);
+    assert_eq!(
+        read.notes,
+        [
+            "1 image found by a name in other capitals than that in the annotations, such as \
+             images/img0.png for images/IMG0.PNG"
+        ]
+    );
+    put_all(root, &[("images/Img0.png", "")]);
+    let message = read_train(root).unwrap_err();
+    assert!(
+        message.ends_with(
+            "images/IMG0.PNG: no such file; Img0.png and img0.png differ from it in capitals only"
+        ),
+        "{message}"
+    );
+    put_all(root, &[("lists/train.txt", "elsewhere/a.png\n")]);
+    let message = read_train(root).unwrap_err();
+    assert!(
+        message.contains("train.txt: images not found; expected `elsewhere/a.png` in"),
+        "{message}"
+    );
+    put_all(root, &[("Images/val/img3.png", "")]);
+    let message = read_train(root).unwrap_err();
+    assert!(
+        message.ends_with("data.yaml: `val` is `IMAGES/val`, but Images/val and images/val differ from it in capitals only"),
+        "{message}"
+    );
+}
+
+#[test]
+fn lists_of_more_or_fewer_classes_are_noted_and_classes_without_a_name_named() {
+    let label = "0 0.5 0.5 0.25 0.25\n";
+    for (yaml, list, expected) in [
+        (
+            "[cat, dog]",
+            "cat\ndog\nowl\n",
+            "classes.txt has 3 class names and data.yaml 2: data.yaml is used",
+        ),
+        (
+            "[cat, dog]",
+            "cat\n",
+            "classes.txt has 1 class name and data.yaml 2: data.yaml is used",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let yaml = format!("train: images\nnames: {yaml}\n");
+        put_all(
+            dir.path(),
+            &[
+                ("data.yaml", &*yaml),
+                ("classes.txt", list),
+                ("images/a.png", ""),
+                ("labels/a.txt", label),
+            ],
+        );
+        assert_eq!(read_train(dir.path()).unwrap().notes, [expected]);
+        put_all(dir.path(), &[("labels/a.txt", "2 0.5 0.5 0.25 0.25\n")]);
+        let message = read_train(dir.path()).unwrap_err();
+        assert!(
+            message.ends_with("line 1: unknown class 2; data.yaml names the classes 0 to 1"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn paths_of_another_machine_are_found_by_their_end() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("train/images")).unwrap();
+    std::fs::create_dir(dir.path().join("images")).unwrap();
+    let capitals = AnyCapitals::default();
+    let find = |entry, parts| {
+        let look = |root: &Path, path: &Path| capitals.any(root, path);
+        let found = FoundPath::below(dir.path(), entry, parts, &look)?;
+        assert!(found.is_exact);
+        found.paths.into_iter().next()
+    };
+    let found = Some(dir.path().join("train/images"));
+    assert_eq!(find("/content/cats/train/images", 2), found);
+    assert_eq!(find("..\\train\\images", 2), found);
+    assert_eq!(find("/content/cats/valid/images", 2), None);
+    assert_eq!(find("valid/images", 1), Some(dir.path().join("images")));
+    assert_eq!(find("", 1), None);
+}
+
+#[test]
+fn key_points_are_no_outline() {
+    let values = "0.5 0.5 0.2 0.4 0.3 0.3 2 0.6 0.7 1";
+    let pose = parse_pose(&format!("1 {values}"), 2, 6).unwrap();
+    assert_eq!(
+        (pose.cxcywh, pose.extra),
+        ([0.5, 0.5, 0.2, 0.4], Extra::KeyPoints)
+    );
+    let plain = parse_pose("1 0.5 0.5 0.2 0.4", 2, 6).unwrap();
+    assert_eq!(plain.extra, Extra::None);
+    let problem = parse_pose(&format!("1 {values}"), 2, 9)
+        .unwrap_err()
+        .to_string();
+    assert!(problem.contains("a box has 5 or 14"), "{problem}");
+}
+
+#[test]
+fn labels_are_found_where_the_usual_programs_put_them() {
+    use LabelPlace::*;
+    for (place, image, labels) in [
+        (ForLastImages, "images/train/a.jpg", "labels/train/a.txt"),
+        (
+            ForLastImages,
+            "images/x/images/a.b.png",
+            "images/x/labels/a.b.txt",
+        ),
+        (ForLastImages, "JPEGImages/a.jpg", "labels/a.txt"),
+        (
+            ForFirstImages,
+            "images/x/images/a.png",
+            "labels/x/images/a.txt",
+        ),
+        (Beside, "images/a.jpg", "images/a.txt"),
+        (ForLastImages, "train/a.jpg", "train/a.txt"),
+        (BelowLabels, "train/a.jpg", "labels/train/a.txt"),
+        (InLabels, "images/train/a.jpg", "labels/a.txt"),
+    ] {
+        // The directory `images` above the dataset is not part of it.
+        let root = Path::new("images/d");
+        let found = place.path(root, &root.join(image));
+        assert_eq!(found, root.join(labels), "{place:?} {image}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn label_lines_of_any_kind_never_panic(line in ".{0,60}", classes in 0usize..4) {
+        let _ = parse_line(&line, classes);
+        let _ = looks_like_labels(&line);
+    }
+
+    #[test]
+    fn class_lists_of_any_kind_have_a_name_for_each_line_or_an_error(
+        text in "([0-9]{0,2}[:., \t]{0,2}[a-z ]{0,4}\n){0,5}",
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("classes.txt");
+        std::fs::write(&path, &text).unwrap();
+        if let Ok(list) = ClassList::read(&path) {
+            prop_assert_eq!(list.names.len(), text.trim_end().lines().count());
+            prop_assert!(list.names.iter().all(|name| !name.is_empty()));
+        }
+    }
+
+    #[test]
+    fn written_boxes_are_read_back_to_a_thousandth_of_a_pixel(
+        (width, height) in (1usize..5000, 1usize..5000),
+        fractions in proptest::array::uniform4(0.0f64..1.0),
+    ) {
+        let size = ImageSize::new(height, width);
+        let [a, b, c, d] = fractions;
+        let (x, y) = (a * width as f64, b * height as f64);
+        let (w, h) = (c * (width as f64 - x), d * (height as f64 - y));
+        prop_assume!(w > 0.01 && h > 0.01);
+        let xywh = [x, y, w, h].map(|v| v as f32);
+        let stored = StoredBox { xywh: xywh.map(f64::from), size, is_crowd: false };
+        let stored = YoloFormat.stored_box(&stored).unwrap();
+        let text = format_labels(size, &[PlacedBox { class: 0, xywh: stored }]);
+        let read = parse_line(text.trim(), 1).unwrap().xywh(size);
+        for (read, written) in read.iter().zip(xywh) {
+            prop_assert!((read - written).abs() < 1e-3, "{:?} {:?}", read, xywh);
+        }
+    }
+}
