@@ -41,6 +41,7 @@ use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::registry::{AnyDatasetName, DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::{FetchError, data_source};
 use sedet_data::eval::EvalError;
+use sedet_data::loading::decode::DecodeError;
 
 /// Returns the hint of the outermost error in the chain that has one.
 pub(super) fn hint_for(error: &anyhow::Error) -> Option<String> {
@@ -76,6 +77,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(device),
     |cause| cause.downcast_ref().and_then(dataset_hint),
     |cause| cause.downcast_ref().and_then(data_hint),
+    |cause| cause.downcast_ref().and_then(decode_hint),
     |cause| cause.downcast_ref().and_then(convert_hint),
     |cause| cause.downcast_ref().and_then(fetch_hint),
     |cause| cause.downcast_ref().and_then(ground_truth_hint),
@@ -509,6 +511,7 @@ fn download_hint(name: &str, data_dir: Option<&Path>) -> Option<String> {
 fn data_hint(error: &DataError) -> Option<String> {
     match error {
         DataError::Layout(error) => layout_hint(error),
+        DataError::Decode(error) => decode_hint(error),
         DataError::ClassNamesDiffer { .. } => {
             Some("give the classes the same names in both".into())
         }
@@ -536,6 +539,16 @@ fn data_hint(error: &DataError) -> Option<String> {
             "save {} as UTF-8 (Windows Notepad: Save as, Encoding: UTF-8)",
             quoted(path.display())
         )),
+        _ => None,
+    }
+}
+
+fn decode_hint(error: &DecodeError) -> Option<String> {
+    match error {
+        DecodeError::UnsupportedJpeg { .. } => Some(
+            "convert such images with any image editor, or with ImageMagick: magick IN.jpg OUT.png"
+                .into(),
+        ),
         _ => None,
     }
 }
