@@ -876,7 +876,7 @@ mod tests {
         };
         assert_eq!(found.stem_pooling, StemPooling::CeilMode);
         assert_eq!(found.block, BlockKind::Basic);
-        assert!(found.se.is_some() && !config.model.imported_backbone.is_some());
+        assert!(found.se.is_some() && config.model.imported_backbone.is_none());
         let other = network("mobilenet-v1").unwrap().backbone;
         let spec = classifier(other, preprocess);
         config.import(&spec, false, &[]).unwrap();
