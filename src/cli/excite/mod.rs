@@ -181,15 +181,15 @@ fn classes_with_images(
         .iter()
         .map(|&label| excitation.origin.classes[label].as_str())
         .collect();
-    let images = excitation.origin.images;
+    let images = count(excitation.origin.images as usize, "image");
     if present.is_empty() {
         bail!(
-            "none of the {images} images shows {}; raise --limit or choose other --classes",
+            "{images} measured, none shows {}; raise --limit or choose other --classes",
             names.join(", ")
         );
     }
     for name in names {
-        status!("note: none of the {images} images shows {name}; it is omitted from the figures");
+        status!("note: {images} measured, none shows {name}; it is omitted from the figures");
     }
     Ok(present)
 }
@@ -238,7 +238,7 @@ const HEAD: [&str; 9] = [
 
 fn to_table(excitation: &Excitation) -> String {
     let saturation = excitation.saturation();
-    // One image has no deviation.
+    // One image has no standard deviation.
     let has_deviation = excitation.origin.images > 1;
     let deviation = |text: String| if has_deviation { text } else { "-".to_string() };
     let row = |block: BlockSummary| {

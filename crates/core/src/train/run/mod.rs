@@ -106,7 +106,7 @@ impl RecipeOptions {
             "batch_size": self.batch_size,
             "epochs": self.epochs,
         });
-        // Left out otherwise, so that comparisons that were begun earlier can be continued.
+        // Omitted otherwise, so that comparisons that were begun earlier can be continued.
         if let Some(network) = self
             .weights
             .as_ref()
@@ -309,7 +309,7 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// A split without a box.
-    #[error("{dataset}: none of the {images} images of {split} has a box")]
+    #[error("{dataset}: {split} has {}, none with a box", sedet_data::text::count(*images, "image"))]
     NoBoxes {
         /// The dataset.
         dataset: String,
