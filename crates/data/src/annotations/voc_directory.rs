@@ -941,10 +941,8 @@ mod tests {
     fn a_listed_name_without_an_annotation_is_named_with_its_line() {
         let directory = directory();
         let notes = read(directory.path()).unwrap().remove(0).notes;
-        assert_eq!(
-            notes,
-            ["1 repeated line in train.txt: each name is used once"]
-        );
+        let note = "1 repeated line in train.txt: each name is used once";
+        assert!(notes.iter().any(|found| found == note), "{notes:?}");
         for file in ["Annotations/b.xml", "JPEGImages/b.jpg"] {
             fs::remove_file(directory.path().join(file)).unwrap();
         }
