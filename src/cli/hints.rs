@@ -42,6 +42,7 @@ use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::registry::{AnyDatasetName, DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::{FetchError, data_source};
 use sedet_data::eval::EvalError;
+use sedet_data::images::decode::DecodeError;
 
 /// Returns the hint of the outermost error in the chain that has one.
 pub(super) fn hint_for(error: &anyhow::Error) -> Option<String> {
@@ -537,7 +538,10 @@ fn data_hint(error: &DataError) -> Option<String> {
         DataError::BoxConvention {
             path, convention, ..
         } => Some(convention_hint(path, *convention)),
-        DataError::Decode(_) | DataError::SizeMismatch { .. } => Some(BAD_IMAGE.to_owned()),
+        DataError::Decode(DecodeError::Io { source, .. }) => Some(image_hint(source.kind())),
+        DataError::Decode(_) | DataError::SizeMismatch { .. } => {
+            Some(image_hint(ErrorKind::InvalidData))
+        }
         DataError::Encoding { path, .. } => Some(format!(
             "save {} as UTF-8 (Windows Notepad: Save as, Encoding: UTF-8)",
             quoted(path.display())
@@ -546,9 +550,17 @@ fn data_hint(error: &DataError) -> Option<String> {
     }
 }
 
-/// What to do about an image that cannot be used.
-const BAD_IMAGE: &str = "replace or delete the file, or leave such images out: `sedet train`, `eval`, `data convert`, \
-    `data split` and `data stats` take --on-bad-image skip";
+/// Returns what to do about an image that cannot be used.
+fn image_hint(kind: ErrorKind) -> String {
+    let file = match kind {
+        ErrorKind::NotFound => "put the file there",
+        _ => "replace or delete the file",
+    };
+    format!(
+        "{file}, or leave such images out: `sedet train`, `eval`, `data convert`, `data split` and `data stats` take \
+         --on-bad-image skip"
+    )
+}
 
 /// Returns what to do about boxes in another convention than COCO's.
 fn convention_hint(path: &Path, convention: BoxConvention) -> String {
@@ -684,7 +696,7 @@ fn convert_hint(error: &ConvertError) -> Option<String> {
             Some("choose another --output".into())
         }
         ConvertError::Data(error) => data_hint(error),
-        ConvertError::Image { .. } => Some(BAD_IMAGE.to_owned()),
+        ConvertError::Image { source, .. } => Some(image_hint(source.kind())),
         ConvertError::SameName { .. } => Some("rename one of the images".into()),
         _ => None,
     }
