@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::annotations::image_files::{Folder, has_extension};
 use crate::annotations::layout::{LayoutError, Split};
-use crate::annotations::text_file::beginning;
+use crate::text_file::beginning;
 
 /// A format that is not read.
 struct Foreign {

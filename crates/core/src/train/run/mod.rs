@@ -446,7 +446,11 @@ trait RunKind {
     fn backbone(config: &Self::Config, pretrained: bool) -> Result<BackboneConfig, ConfigError>;
 
     /// Opens both splits, and checks that there is something to train on and to measure with.
-    fn open(&self, data_dir: Option<&Path>) -> Result<Self::Data, RunError>;
+    fn open(
+        &self,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+    ) -> Result<Self::Data, RunError>;
 
     /// Fits a default recipe to own data, except what `settings` set, and returns what was fitted.
     fn fit(
@@ -871,7 +875,7 @@ fn create<K: RunKind>(
     } else {
         kind.check(&config, launch.pretrained)?;
     }
-    let data = kind.open(launch.data_dir.as_deref())?;
+    let data = kind.open(launch.data_dir.as_deref(), config.loader().1)?;
     let fitted = if options.recipe.is_none() && !AnyDatasetName::is_named(&launch.dataset) {
         kind.fit(&mut config, &data, spec, &settings)?
     } else {
@@ -932,7 +936,7 @@ fn reopen<K: RunKind>(
     log.notice(&Notice::Resuming {
         run: path.to_path_buf(),
     });
-    let data = kind.open(launch.data_dir.as_deref())?;
+    let data = kind.open(launch.data_dir.as_deref(), config.loader().1)?;
     // A resumed run equals one that was never interrupted only with the data that it began with.
     let fingerprint = K::fingerprint(&data);
     let before = run.launch()?;
