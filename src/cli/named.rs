@@ -108,7 +108,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     ];
     print_out(&fitted(&rows, &sides, width()))?;
     status!(
-        "{}; published results in percent: box AP on COCO val2017, top-1 accuracy on ImageNet",
+        "{}; results in percent: box AP on COCO val2017, top-1 on ImageNet",
         count(rows.len() - 1, "file")
     );
     if !wrong.is_empty() {

@@ -124,11 +124,21 @@ impl ForeignArgs {
 
     /// Reads weights and prints the outcome for every tensor.
     pub(super) fn load(&self, path: &Path) -> anyhow::Result<LoadedWeights> {
-        Ok(self.file(path)?.load(&mut |report| {
+        let loaded = self.file(path)?.load(&mut |report| {
             for line in report.lines() {
                 status!("weights: {line}");
             }
-        })?)
+        })?;
+        if loaded.report.is_none() && self.skip_unknown {
+            return Err(usage_with_hint(
+                format!(
+                    "--allow-unused has no effect: {} is a sedet checkpoint",
+                    path.display()
+                ),
+                "omit --allow-unused",
+            ));
+        }
+        Ok(loaded)
     }
 }
 

@@ -214,6 +214,13 @@ impl ModelSpec {
         }
     }
 
+    /// Returns whether the classes have names. Files of other programs have none; those of a detector are then
+    /// `class 1`, `class 2`, ..., by their ids.
+    pub fn has_class_names(&self) -> bool {
+        let is_placeholder = |class: &Category| class.name == format!("class {}", class.id);
+        !self.categories.iter().all(is_placeholder)
+    }
+
     /// Returns the names of all classes in the order of the labels.
     pub fn class_names(&self) -> Vec<String> {
         let labels = 0..self.num_classes();

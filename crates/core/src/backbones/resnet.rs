@@ -162,6 +162,7 @@ pub struct ResNetConfig {
     pub stem_pooling: StemPooling,
     /// The pooling of an anti-aliased network; none subsamples by strides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub anti_alias: Option<AntiAlias>,
     /// The operation of shortcuts whose shape changes.
     #[serde(default)]

@@ -63,6 +63,7 @@ pub struct ShufflenetConfig {
     /// Number of leading parts that keep their weights: the stem's convolution, its pooling (which
     /// has none), then the paper's stages 2 to 4.
     #[serde(default, skip_serializing_if = "super::is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub frozen_stages: usize,
 }
 

@@ -51,12 +51,12 @@ pub struct ModelConfig {
     /// The backbone of the weights that training started from; replaces the named one. Written by
     /// training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>", !skip_serializing_if)]
     pub imported_backbone: Option<BackboneConfig>,
     /// Pyramid, anchors, RPN and box head of the weights that training started from; they replace the
     /// preset's. Written by training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>", !skip_serializing_if)]
     pub imported_heads: Option<DetectorHeads>,
     /// Multiplies the backbone's channels.
     pub width: f64,
@@ -77,7 +77,7 @@ pub struct ModelConfig {
     /// Whether the backward pass recomputes the backbone instead of keeping its feature maps: less
     /// memory, more time, the same numbers. With frozen norms only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    #[schemars(extend("default" = false))]
+    #[schemars(extend("default" = false), !skip_serializing_if)]
     pub recompute: bool,
     /// Overrides of the detector, such as `model.overrides.rpn.train_limits.post_nms = 500`; any field of its
     /// configuration in a checkpoint.
@@ -137,6 +137,7 @@ pub struct InputConfig {
     pub max_size: usize,
     /// Scaling of pixels, if given weights require a scaling other than the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub pixels: Option<PixelConfig>,
 }
 

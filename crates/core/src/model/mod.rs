@@ -17,6 +17,7 @@
 //! # Ok::<(), sedet_core::model::ModelError>(())
 //! ```
 
+mod classes;
 mod classify;
 mod dataset;
 mod detect;
@@ -30,6 +31,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 
+pub use classes::ClassMatch;
 pub use classify::{DEFAULT_TOP, RankedClass};
 pub use dataset::{Dataset, ground_truth, without_skipped};
 pub use detect::{DatasetDetections, ImageDetection};

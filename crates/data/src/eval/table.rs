@@ -72,8 +72,15 @@ impl CocoEvaluation {
         )
     }
 
-    /// Formats the classes as a table, best AP first; classes without objects come last and show `-`.
+    /// Formats the classes as a table; see [`class_cells`](Self::class_cells).
     pub fn class_table(&self) -> String {
+        let (rows, sides) = self.class_cells();
+        aligned(&rows, &sides)
+    }
+
+    /// Returns the cells of the table of classes, heading first, and the side of each column: best AP first;
+    /// classes without objects come last and show `-`.
+    pub fn class_cells(&self) -> (Vec<Vec<String>>, [Side; 6]) {
         let mut classes: Vec<_> = self.per_class.iter().collect();
         classes.sort_by(|a, b| b.ap.total_cmp(&a.ap));
         let mut rows = vec![
@@ -91,7 +98,7 @@ impl CocoEvaluation {
                 number(class.ar100),
             ]
         }));
-        aligned(&rows, &[Left, Right, Right, Right, Right, Right])
+        (rows, [Left, Right, Right, Right, Right, Right])
     }
 }
 

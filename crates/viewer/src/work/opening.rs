@@ -54,12 +54,38 @@ impl Opening {
 
     /// Returns the files of weights that are named, so that they can be checked before a window opens.
     pub fn checkpoints(&self) -> Vec<PathBuf> {
-        let named = match self.what.as_deref().map(kind_of) {
-            Some(Ok(Kind::Checkpoint(path))) => Some(path),
+        let named = match self.kind() {
+            Some(Kind::Checkpoint(path)) => Some(path),
             _ => None,
         };
         let given = [&self.checkpoint, &self.compare];
         given.into_iter().flatten().cloned().chain(named).collect()
+    }
+
+    /// Returns whether a dataset is opened by its name or path, of which a split is read.
+    pub fn opens_dataset(&self) -> bool {
+        let is_dataset = |kind: &Kind| match kind {
+            Kind::Run(_) | Kind::Dataset(_) => true,
+            Kind::Results(path) => path.ancestors().skip(1).any(RunDir::is_run),
+            _ => false,
+        };
+        self.dataset.is_some() || self.kind().is_some_and(|kind| is_dataset(&kind))
+    }
+
+    /// Returns whether images with annotations are opened, to which results can belong.
+    pub fn opens_annotations(&self) -> bool {
+        self.opens_dataset() || matches!(self.kind(), Some(Kind::Annotations(_)))
+    }
+
+    /// Returns whether a model is opened.
+    pub fn opens_model(&self) -> bool {
+        let named = self.kind();
+        self.checkpoint.is_some() || matches!(named, Some(Kind::Checkpoint(_) | Kind::Run(_)))
+    }
+
+    /// Returns the kind of the path; an error is reported where it is opened.
+    fn kind(&self) -> Option<Kind> {
+        self.what.as_deref().and_then(|what| kind_of(what).ok())
     }
 
     fn is_empty(&self) -> bool {
