@@ -432,7 +432,9 @@ fn detect(
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
     // Before the dataset is read or generated.
     model.check_task(Task::Detection)?;
-    let split = DatasetName::parse(dataset)?.open_split(args.split(), args.data_dir.as_deref())?;
+    let dataset = DatasetName::parse(dataset)?;
+    let split =
+        dataset.open_split_with(args.split(), args.data_dir.as_deref(), args.on_bad_image)?;
     let dataset = &split.dataset;
     let categories = dataset.store().categories().iter();
     let classes: Vec<String> = categories.map(|class| class.name.clone()).collect();

@@ -87,7 +87,7 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the file that an argument stands for. Without a display nothing is downloaded.
+/// Returns the file that an argument denotes. Without a display nothing is downloaded.
 fn file_of(path: &Path) -> anyhow::Result<PathBuf> {
     let is_name = path
         .to_str()

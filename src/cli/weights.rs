@@ -32,7 +32,7 @@ pub(super) struct WeightsArgs {
 
 #[derive(Debug, Subcommand)]
 enum WeightsCommand {
-    /// List the published weights that can be named
+    /// List published weights by name
     List(ListArgs),
     /// Download published weights
     Download(DownloadArgs),
@@ -142,7 +142,7 @@ impl ForeignArgs {
     }
 }
 
-/// Returns the weights file that an argument stands for, and prints which file of a run, or which download of
+/// Returns the weights file that an argument denotes, and prints which file of a run, or which download of
 /// named weights, is used.
 fn file_of(path: &Path) -> anyhow::Result<PathBuf> {
     let file = weights_file(&path_or_named(path)?)?;

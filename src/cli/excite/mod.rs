@@ -182,15 +182,15 @@ fn classes_with_images(
         .iter()
         .map(|&label| excitation.origin.classes[label].as_str())
         .collect();
-    let images = excitation.origin.images;
+    let images = count(excitation.origin.images as usize, "image");
     if present.is_empty() {
         bail!(
-            "none of the {images} images shows {}; raise --limit or choose other --classes",
+            "{images} measured, none shows {}; raise --limit or choose other --classes",
             names.join(", ")
         );
     }
     for name in names {
-        status!("note: none of the {images} images shows {name}; it is omitted from the figures");
+        status!("note: {images} measured, none shows {name}; it is omitted from the figures");
     }
     Ok(present)
 }

@@ -237,7 +237,7 @@ impl BackboneFamily for BnInceptionConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "output of each Inception module"
     }
 }

@@ -293,7 +293,7 @@ impl BackboneFamily for InceptionResnetV2Config {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "end of each residual branch before its scaling"
     }
 

@@ -135,7 +135,7 @@ impl BackboneFamily for MobilenetConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "after each pointwise convolution's ReLU"
     }
 }

@@ -35,7 +35,7 @@ pub enum PreactBlockKind {
 
 impl PreactBlockKind {
     /// Returns the ratio of output channels to inner channels.
-    pub const fn expansion(self) -> usize {
+    pub(crate) const fn expansion(self) -> usize {
         match self {
             Self::Basic => 1,
             Self::Bottleneck => 4,
@@ -91,12 +91,12 @@ impl PreactResNetConfig {
     }
 
     /// Returns WRN-16-8: 11.0 million parameters.
-    pub const fn wrn_16_8() -> Self {
+    pub(crate) const fn wrn_16_8() -> Self {
         Self::wrn(2, 8)
     }
 
     /// Returns WRN-28-10: 36.5 million parameters.
-    pub const fn wrn_28_10() -> Self {
+    pub(crate) const fn wrn_28_10() -> Self {
         Self::wrn(4, 10)
     }
 
@@ -223,7 +223,7 @@ impl BackboneFamily for PreactResNetConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "end of each residual branch"
     }
 }

@@ -276,7 +276,7 @@ impl BackboneFamily for ShakeShakeConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "mixture of each block's two branches"
     }
 }

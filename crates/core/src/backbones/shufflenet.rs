@@ -176,7 +176,7 @@ impl BackboneFamily for ShufflenetConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "end of each unit's branch"
     }
 }

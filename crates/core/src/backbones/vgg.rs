@@ -123,7 +123,7 @@ impl BackboneFamily for VggConfig {
         Vgg { stages }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "after each convolution's ReLU"
     }
 

@@ -59,7 +59,7 @@ impl Default for AnchorConfig {
 
 impl AnchorConfig {
     /// Returns the number of anchors per grid location.
-    pub fn per_location(&self) -> usize {
+    pub(crate) fn per_location(&self) -> usize {
         self.aspect_ratios.len()
     }
 

@@ -191,7 +191,7 @@ impl BoxHead {
     }
 
     /// Computes logits and deltas in the order of the boxes.
-    pub fn forward_levels(&self, pooled: PooledLevels) -> BoxHeadOutput {
+    pub(crate) fn forward_levels(&self, pooled: PooledLevels) -> BoxHeadOutput {
         let [_, size] = self.fc6.weight.lazy_shape().dims();
         // Batch statistics are those of the boxes of all levels.
         let pooled = if self.norms.is_empty() {

@@ -137,7 +137,7 @@ static CLASSIFIER: [Measure; 2] = [
     ("top-1 err.", "top1", |v| 100.0 - v),
     ("top-5 err.", "top5", |v| 100.0 - v),
 ];
-/// And the average precision of detectors in percent.
+/// The average precision of detectors, in percent.
 static DETECTOR: [Measure; 2] = [("AP50", "AP50", |v| 100.0 * v), ("AP", "AP", |v| 100.0 * v)];
 
 /// The results of an ablation study, one row per setting.

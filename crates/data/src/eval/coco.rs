@@ -28,7 +28,7 @@ use crate::text::numbers;
 pub const UNDEFINED: f64 = -1.0;
 
 /// Recall levels of a precision-recall curve: 0, 0.01, ..., 1.
-pub const RECALL_LEVELS: usize = 101;
+pub(crate) const RECALL_LEVELS: usize = 101;
 
 /// Positions of the area range "all" and of 100 detections on the axes of the engine.
 const ALL_AREAS: usize = 0;

@@ -11,7 +11,7 @@ use super::coco::{self, CocoEvaluation, UNDEFINED};
 use super::ground_truth::{GroundTruth, GtAnnotation, GtCategory};
 use super::image_ids::{compare, some_of};
 use super::results::ResultRow;
-use super::table::counted;
+use crate::text;
 
 /// AP below which the result counts as near zero.
 const NEAR_ZERO: f64 = 0.01;
@@ -92,7 +92,7 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
             Cause::NoObjects,
             format!(
                 "the ground truth has no objects in its {}, so AP is undefined (-1)",
-                counted(ground_truth.images().len(), "image")
+                text::count(ground_truth.images().len(), "image")
             ),
         )];
     }
@@ -102,8 +102,8 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
             format!(
                 "there are no detections, while the ground truth has {} in {}: the score \
                  threshold may be too high, or the model is not trained yet",
-                counted(objects, "object"),
-                counted(ground_truth.images().len(), "image")
+                text::count(objects, "object"),
+                text::count(ground_truth.images().len(), "image")
             ),
         )];
     }
@@ -168,7 +168,7 @@ fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagn
             format!(
                 "only {both} of the {} with objects have detections, and the objects of the \
                  others count as missed: to evaluate on a subset, restrict the ground truth to it",
-                counted(with_objects.len(), "image")
+                text::count(with_objects.len(), "image")
             ),
         )
     })
@@ -587,8 +587,8 @@ impl Sample {
                 "image ids, category ids and box format fit the ground truth, but only {detected} of \
                  {} in {} have a detection of any class at IoU 0.5 or higher: the model is not \
                  trained yet, or its weights do not fit its architecture or preprocessing",
-                counted(objects, "object"),
-                counted(self.ground_truth.images().len(), "image"),
+                text::count(objects, "object"),
+                text::count(self.ground_truth.images().len(), "image"),
             ),
         )
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::coco::{ClassMetrics, CocoEvaluation, CocoMetrics};
+use crate::text::{self, printable};
 
 /// IoU, area and maximum number of detections of the twelve metrics, in the order of
 /// [`CocoMetrics::named`].
@@ -64,9 +65,9 @@ impl CocoEvaluation {
         }
         format!(
             "{} in {}, {}\n{}",
-            counted(self.ground_truths, "object"),
-            counted(self.images, "image"),
-            counted(self.detections, "detection"),
+            text::count(self.ground_truths, "object"),
+            text::count(self.images, "image"),
+            text::count(self.detections, "detection"),
             aligned(&rows, &[Left, Left, Left, Right, Right])
         )
     }
@@ -109,9 +110,6 @@ fn number(value: f64) -> String {
         format!("{value:.3}")
     }
 }
-
-pub(super) use crate::text::count as counted;
-use crate::text::printable;
 
 /// The alignment of a column.
 #[derive(Clone, Copy)]

@@ -29,7 +29,7 @@ pub const IMAGE_EXTENSIONS: [&str; 16] = [
 
 /// File name extensions of images in formats that are not decoded, in lower case: their decoders would need
 /// libraries in C, or they have no fixed meaning as 8-bit RGB.
-pub const UNSUPPORTED_IMAGE_EXTENSIONS: [&str; 16] = [
+pub(crate) const UNSUPPORTED_IMAGE_EXTENSIONS: [&str; 16] = [
     "avif", "heic", "heif", "jp2", "j2k", "jpf", "jpx", "jxl", "tga", "ico", "dds", "exr", "hdr",
     "psd", "dng", "svg",
 ];

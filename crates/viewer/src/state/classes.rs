@@ -21,14 +21,14 @@ pub struct ClassTable {
 
 impl ClassTable {
     /// Creates the table of a detection dataset.
-    pub fn of_categories(categories: &[Category]) -> Self {
+    pub(crate) fn of_categories(categories: &[Category]) -> Self {
         let mut table = Self::default();
         table.merge(categories);
         table
     }
 
     /// Creates a table of classes without ids.
-    pub fn of_names(names: &[String]) -> Self {
+    pub(crate) fn of_names(names: &[String]) -> Self {
         let class = |name: &String| ShownClass {
             name: name.clone(),
             id: None,

@@ -16,6 +16,7 @@ use sedet_core::model::Dataset;
 use sedet_core::train::events::EVENTS;
 use sedet_core::train::run_dir::RunDir;
 use sedet_data::DataError;
+use sedet_data::annotations::format::recognize;
 use sedet_data::annotations::layout::{LayoutError, Split, SplitFiles};
 use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
@@ -337,6 +338,7 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     if has_image_extension(&path) {
         return Ok(Kind::Image(path));
     }
+    // Datasets even if their content is wrong, so that the message is about a dataset.
     let describes_dataset = |extension: &std::ffi::OsStr| {
         ["yaml", "yml", "csv", "data"]
             .iter()
@@ -355,13 +357,16 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     if text.contains(EXCITATION_KEY) {
         return Ok(Kind::Excitation(path));
     }
+    if matches!(recognize(&path), Ok(Some(_))) {
+        return Ok(Kind::Dataset(what.to_owned()));
+    }
     // The reader of checkpoints reports what is wrong with anything else.
     Ok(Kind::Checkpoint(path))
 }
 
 /// Determines whether a directory is a dataset, as training recognizes it, or has only images.
 fn kind_of_directory(path: PathBuf, what: &str) -> Kind {
-    // A directory with the name of a known dataset stands for itself.
+    // A directory with the name of a known dataset denotes itself.
     let name = if AnyDatasetName::is_named(what) {
         Path::new(".").join(what).display().to_string()
     } else {

@@ -107,7 +107,7 @@ impl RecipeOptions {
             "batch_size": self.batch_size,
             "epochs": self.epochs,
         });
-        // Left out otherwise, so that comparisons that were begun earlier can be continued.
+        // Omitted otherwise, so that comparisons that were begun earlier can be continued.
         if let Some(network) = self
             .weights
             .as_ref()
@@ -310,7 +310,7 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// A split without a box.
-    #[error("{dataset}: none of the {images} images of {split} has a box")]
+    #[error("{dataset}: {split} has {}, none with a box", sedet_data::text::count(*images, "image"))]
     NoBoxes {
         /// The dataset.
         dataset: String,
@@ -447,7 +447,11 @@ trait RunKind {
     fn backbone(config: &Self::Config, pretrained: bool) -> Result<BackboneConfig, ConfigError>;
 
     /// Opens both splits, and checks that there is something to train on and to measure with.
-    fn open(&self, data_dir: Option<&Path>) -> Result<Self::Data, RunError>;
+    fn open(
+        &self,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+    ) -> Result<Self::Data, RunError>;
 
     /// Fits a default recipe to own data, except what `settings` set, and returns what was fitted.
     fn fit(
@@ -872,7 +876,7 @@ fn create<K: RunKind>(
     } else {
         kind.check(&config, launch.pretrained)?;
     }
-    let data = kind.open(launch.data_dir.as_deref())?;
+    let data = kind.open(launch.data_dir.as_deref(), config.loader().1)?;
     let fitted = if options.recipe.is_none() && !AnyDatasetName::is_named(&launch.dataset) {
         kind.fit(&mut config, &data, spec, &settings)?
     } else {
@@ -933,7 +937,7 @@ fn reopen<K: RunKind>(
     log.notice(&Notice::Resuming {
         run: path.to_path_buf(),
     });
-    let data = kind.open(launch.data_dir.as_deref())?;
+    let data = kind.open(launch.data_dir.as_deref(), config.loader().1)?;
     // A resumed run equals one that was never interrupted only with the data that it began with.
     let fingerprint = K::fingerprint(&data);
     let before = run.launch()?;
