@@ -132,10 +132,9 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     let stop = stop_on_ctrl_c()?;
     let goes_on = || !stop.load(Ordering::Relaxed);
     let (times, macs) = if args.train {
-        let classes = subject.spec.num_classes();
         let autodiff = device.device.clone().autodiff();
         let network = subject.network(&autodiff, true)?;
-        let times = training(network, classes, input, &autodiff, repeats, &goes_on)?;
+        let times = training(network, input, &autodiff, repeats, &goes_on)?;
         (times, None)
     } else {
         let network = subject.network(&device.device, false)?;

@@ -228,7 +228,6 @@ const LEARNING_RATE: f64 = 1e-5;
 /// The input is too small, a loss that is not finite, or `goes_on` returned false.
 pub fn training(
     network: Network,
-    classes: usize,
     input: BatchSize,
     device: &Device,
     repeats: Repeats,
@@ -236,13 +235,13 @@ pub fn training(
 ) -> Result<Times, BenchError> {
     macs_of_image(&network, input.size, 0)?;
     let pixels = Tensor::from_inner(input.pixels(&device.clone().inner()));
-    let labels = |count: usize| (0..count).map(|number| number % classes.max(1));
+    let labels = |count: usize, classes: usize| (0..count).map(move |number| number % classes);
     match network {
         Network::Detector(network) => {
             let targets: Vec<Target> = (0..input.images)
                 .map(|_| Target {
                     boxes_in_input: spread_boxes(input.size),
-                    labels: labels(OBJECTS).collect(),
+                    labels: labels(OBJECTS, network.config().num_classes).collect(),
                 })
                 .collect();
             let losses = |network: &FasterRcnn, index: usize| {
@@ -253,7 +252,10 @@ pub fn training(
             steps(network, losses, repeats, goes_on)
         }
         Network::Classifier(network) => {
-            let labels: Vec<_> = labels(input.images).map(|label| (label, None)).collect();
+            let classes = network.num_classes();
+            let labels: Vec<_> = labels(input.images, classes)
+                .map(|label| (label, None))
+                .collect();
             let targets = soft_targets(&labels, classes, 0.0, &device.clone().inner());
             let targets = Tensor::from_inner(targets);
             let losses = |network: &Classifier, _| {
@@ -392,7 +394,7 @@ mod tests {
             assert!(macs(&network, SMALL, &device).unwrap() > 0);
             let device = device.clone().autodiff();
             let network = Network::init(&config, &device);
-            let times = training(network, 3, SMALL, &device, runs(1), &|| true).unwrap();
+            let times = training(network, SMALL, &device, runs(1), &|| true).unwrap();
             assert!(times.median() > Duration::ZERO);
         }
     }

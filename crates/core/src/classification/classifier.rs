@@ -92,6 +92,11 @@ impl Classifier {
         self.pooled_size
     }
 
+    /// Returns the number of classes.
+    pub fn num_classes(&self) -> usize {
+        self.fc.weight.lazy_shape()[1]
+    }
+
     /// Lists the layers; see [`ClassifierConfig::summary`].
     ///
     /// # Errors
