@@ -54,7 +54,7 @@ pub use sedet_core::{
 };
 pub use sedet_data::{
     DataError, annotations, atomic, boxes, curation, datasets, eval, images, loading, pickle,
-    shapes, text,
+    shapes, text, text_file,
 };
 pub use sedet_nn::{kernels, nn};
 #[cfg(feature = "viewer")]

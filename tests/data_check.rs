@@ -1109,6 +1109,124 @@ fn corners_and_fractions_are_recognized_as_such() {
     assert_eq!(checked.kinds("error"), BTreeMap::new());
 }
 
+#[test]
+fn corners_and_fractions_are_refused_wherever_annotations_are_read_and_corners_are_fixed() {
+    let mut set = DataSet::new();
+    let many = |bbox: fn(f64) -> [f64; 4]| -> Value {
+        let boxes = (0..20).map(|i| annotation(i + 1, 1 + i % 3, 3, bbox(i as f64)));
+        boxes.collect::<Vec<_>>().into()
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let output = elsewhere.path().join("out");
+    let out = text(&output);
+    let (root, file) = (text(set.dir.path()), text(&set.path("train.json")));
+    let refused = |parts: &[&str]| {
+        for command in [
+            &["train", "--dataset", &root, "--output", &out][..],
+            &["data", "convert", &root, "--to", "yolo", "--output", &out],
+            &["data", "split", &file, "--output", &out],
+            &[
+                "data", "split", &file, "--images", "leave", "--output", &out,
+            ],
+            &["data", "stats", &root],
+            &["data", "show", &root, "--output", &out],
+            &["eval", "--results", &file, "--annotations", &file],
+        ] {
+            fails_with(command, parts);
+        }
+        assert!(!output.exists());
+    };
+    set.train["annotations"] = many(|i| [0.1 + i / 50.0, 0.2, 0.3, 0.4]);
+    set.save();
+    refused(&[
+        "train.json: 20 of 20 boxes fit their images as fractions of the image size",
+        "such as [0.1, 0.2, 0.3, 0.4]",
+        "export the boxes in pixels",
+    ]);
+    set.train["annotations"] = many(|i| [20.0 + i, 20.0, 40.0 + i, 45.0]);
+    set.save();
+    refused(&[
+        "train.json: 20 of 20 boxes fit their images as [x1, y1, x2, y2] in pixels",
+        "--fix FIXED.json` writes a copy with [x, y, width, height]",
+    ]);
+    let fixed = fix(&set, 0);
+    assert_eq!(
+        fixed["annotations"][2]["bbox"],
+        json!([22.0, 20.0, 20.0, 25.0])
+    );
+    assert_eq!(fixed["annotations"][2]["area"], 500.0);
+}
+
+#[test]
+fn the_command_after_a_fix_keeps_the_val_split() {
+    let (set, checked) = DataSet::with(|set| {
+        // One of three images is lost, so that the others would be divided without the val split.
+        set.train["annotations"][0]["bbox"] = json!([4, 5, -20, 30]);
+    });
+    checked.has_errors(&[("box-negative", 1)]);
+    let run = |arguments: &[&str]| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"))
+            .args(arguments)
+            .current_dir(set.dir.path())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(0), "{arguments:?}: {stderr}");
+        stderr
+    };
+    let stderr = run(&[
+        "data",
+        "check",
+        ".",
+        "--split",
+        "train",
+        "--fix",
+        "fixed.json",
+    ]);
+    let next = stderr
+        .lines()
+        .find_map(|line| line.strip_prefix("next: sedet "));
+    let command: Vec<&str> = next
+        .unwrap_or_else(|| panic!("{stderr}"))
+        .split(' ')
+        .collect();
+    assert_eq!(command, ["train", "--dataset", "fixed.json,./val.json"]);
+    let limits = [
+        "--epochs",
+        "1",
+        "--set",
+        "input.min_size=48",
+        "--set",
+        "input.max_size=64",
+    ];
+    let stderr = run(&[&command[..], &limits, &["--output", "run"]].concat());
+    assert!(stderr.contains("2 validation images"), "{stderr}");
+    assert!(!stderr.contains("held out"), "{stderr}");
+    // A name of another split would be taken for that.
+    is_wrong_usage(
+        &[
+            "data",
+            "check",
+            &text(set.dir.path()),
+            "--split",
+            "train",
+            "--fix",
+            &text(&set.path("fixed_val.json")),
+        ],
+        &["by its name, this is val", "such as fixed_train.json"],
+    );
+}
+
+#[test]
+fn a_file_that_does_not_exist_is_no_directory() {
+    for arguments in [&["nope.json", "--images", "photos"][..], &["nope.json"]] {
+        fails_with(
+            &[&["data", "check"], arguments].concat(),
+            &["nope.json: no such file or directory"],
+        );
+    }
+}
+
 /// Runs `--fix` on train and checks the copy again, which also loads it. Returns the copy.
 fn fix(set: &DataSet, code: i32) -> Value {
     let out = set.path("train/fixed.json");

@@ -252,10 +252,7 @@ fn what_a_format_cannot_express_is_counted_and_reported() {
         .replace("<pose>Unspecified", "<pose>Left");
     std::fs::write(voc.join("Annotations/a_b.xml"), xml).unwrap();
     let (_, stderr_text) = convert(&voc, "coco", &dir.path().join("back"));
-    assert!(
-        stderr_text.contains("dropped: `difficult` flags (1 object)"),
-        "{stderr_text}"
-    );
+    assert!(!stderr_text.contains("`difficult` flags"), "{stderr_text}");
     assert!(
         stderr_text.contains("dropped: `pose` elements (1 object)"),
         "{stderr_text}"
@@ -384,7 +381,11 @@ fn a_failed_conversion_names_the_cause_and_leaves_nothing_behind() {
         json.replace("a b.jpg", "../a.jpg"),
     )
     .unwrap();
-    convert(&source, "yolo", &["`../a.jpg`", "must not contain .."]);
+    convert(
+        &source,
+        "yolo",
+        &["../a.jpg: cannot read the image", "--on-bad-image skip"],
+    );
     std::fs::write(
         source.join("train.json"),
         json.replace("a b.jpg", "gone.jpg"),
@@ -414,6 +415,297 @@ fn a_failed_conversion_names_the_cause_and_leaves_nothing_behind() {
     );
     let usage = sedet(&["data", "convert", "x", "--to", "tsv", "--output", "y"]);
     assert_eq!(usage.status.code(), Some(2));
+}
+
+/// Runs a command that has to succeed, and returns its error stream.
+fn succeeds(arguments: &[&str]) -> String {
+    let done = sedet(arguments);
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(0), "{arguments:?}: {stderr}");
+    stderr
+}
+
+/// Writes an image whose content depends on a number.
+fn image_of(number: u8, path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let image = image::RgbImage::from_pixel(64, 48, image::Rgb([number, 2 * (number % 100), 90]));
+    image.save(path).unwrap();
+}
+
+#[test]
+fn unreadable_images_are_left_out_on_request_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let yolo = dir.path().join("yolo");
+    for number in 0..6 {
+        image_of(number, &yolo.join(format!("images/{number}.png")));
+        let labels = yolo.join(format!("labels/{number}.txt"));
+        fs::create_dir_all(labels.parent().unwrap()).unwrap();
+        fs::write(labels, "0 0.5 0.5 0.5 0.5\n").unwrap();
+    }
+    fs::write(yolo.join("classes.txt"), "cat\n").unwrap();
+    fs::write(yolo.join("images/2.png"), "<html>404</html>").unwrap();
+    // COCO states the sizes, so that reading the annotations opens no image.
+    let coco = dir.path().join("coco");
+    let images: Vec<Value> = (0..6)
+        .map(
+            |id| json!({"id": id + 1, "file_name": format!("{id}.png"), "width": 64, "height": 48}),
+        )
+        .collect();
+    let boxes: Vec<Value> = (0..6)
+        .map(|id| json!({"id": id + 1, "image_id": id + 1, "category_id": 1, "bbox": [9, 9, 20, 20]}))
+        .collect();
+    let all =
+        json!({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]});
+    for number in [0, 1, 3, 4, 5] {
+        image_of(number, &coco.join(format!("{number}.png")));
+    }
+    fs::write(coco.join("train.json"), all.to_string()).unwrap();
+    for (source, to) in [(&yolo, "coco"), (&coco, "yolo")] {
+        let source = text(source);
+        let out = text(&dir.path().join(format!("to {to}")));
+        let convert = ["data", "convert", &source, "--to", to, "--output", &out];
+        let parts = text(&dir.path().join(format!("parts {to}")));
+        let split = ["data", "split", &source, "--output", &parts];
+        for command in [&convert[..], &split] {
+            fails_with(command, &["2.png", "--on-bad-image skip"]);
+            let stderr = succeeds(&[command, &["--on-bad-image", "skip"]].concat());
+            assert!(
+                stderr.contains("skipped 1 of 6 images that cannot be used: 2.png"),
+                "{stderr}"
+            );
+        }
+        for written in [out, parts] {
+            let read = DatasetFiles::find(Path::new(&written))
+                .unwrap()
+                .read()
+                .unwrap();
+            let images = read.splits.iter().map(|split| split.store.image_count());
+            assert_eq!(images.sum::<usize>(), 5);
+        }
+    }
+    let yolo = text(&yolo);
+    let stats = ["data", "stats", &yolo];
+    fails_with(&stats, &["2.png", "--on-bad-image skip"]);
+    succeeds(&[&stats[..], &["--on-bad-image", "skip"]].concat());
+    let out = text(&dir.path().join("run"));
+    let train = [
+        "train",
+        "--dataset",
+        &yolo,
+        "--output",
+        &out,
+        "--epochs",
+        "1",
+    ];
+    let train = [
+        &train[..],
+        &["--set", "input.min_size=48", "--set", "input.max_size=64"],
+    ]
+    .concat();
+    fails_with(&train, &["2.png", "--on-bad-image skip"]);
+    let stderr = succeeds(&[&train[..], &["--on-bad-image", "skip"]].concat());
+    assert!(
+        stderr.contains("skipped 1 of 6 images that cannot be used: 2.png"),
+        "{stderr}"
+    );
+    let eval = ["eval", "--checkpoint", &out, "--dataset", &yolo];
+    fails_with(&eval, &["2.png", "--on-bad-image skip"]);
+    succeeds(&[&eval[..], &["--on-bad-image", "skip"]].concat());
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_read_and_become_relative() {
+    let dir = tempfile::tempdir().unwrap();
+    let photos = dir.path().join("photos");
+    let source = dir.path().join("fixed");
+    fs::create_dir_all(&source).unwrap();
+    let mut images = Vec::new();
+    for number in 0..6u8 {
+        let path = photos.join(format!("day {}/{number}.png", number % 2));
+        image_of(number, &path);
+        let name = match number {
+            0..3 => text(&path),
+            _ => format!("../photos/day {}/{number}.png", number % 2),
+        };
+        images.push(json!({"id": number + 1, "file_name": name, "width": 64, "height": 48}));
+    }
+    let boxes: Vec<Value> = (1..=6)
+        .map(|id| json!({"id": id, "image_id": id, "category_id": 1, "bbox": [9, 9, 20, 20]}))
+        .collect();
+    let all =
+        json!({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]});
+    let json = source.join("fixed.json");
+    fs::write(&json, all.to_string()).unwrap();
+    let (json, yolo, parts) = (
+        text(&json),
+        dir.path().join("yolo"),
+        dir.path().join("parts"),
+    );
+    succeeds(&[
+        "data",
+        "convert",
+        &json,
+        "--to",
+        "yolo",
+        "--output",
+        &text(&yolo),
+    ]);
+    succeeds(&["data", "split", &json, "--output", &text(&parts)]);
+    assert!(yolo.join("images/train/day 1/3.png").is_file());
+    assert!(parts.join("images/day 1/3.png").is_file());
+    for written in [yolo, parts] {
+        let read = DatasetFiles::find(&written).unwrap().read().unwrap();
+        let mut count = 0;
+        for split in read.splits {
+            for index in 0..split.store.image_count() {
+                let name = split.store.image(index).file_name;
+                assert!(
+                    Path::new(name).is_relative() && !name.contains(".."),
+                    "{name}"
+                );
+                count += 1;
+            }
+        }
+        assert_eq!(count, 6);
+        succeeds(&["data", "check", &text(&written)]);
+    }
+}
+
+#[test]
+fn annotations_without_images_lead_to_the_images_or_say_where_they_belong() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    fs::create_dir_all(&source).unwrap();
+    for number in 0..8 {
+        image_of(number, &source.join(format!("photos/{number}.png")));
+    }
+    let images: Vec<Value> = (0..8)
+        .map(|id| json!({"id": id + 1, "file_name": format!("photos/{id}.png"), "width": 64, "height": 48}))
+        .collect();
+    let boxes: Vec<Value> = (1..=8)
+        .map(|id| json!({"id": id, "image_id": id, "category_id": 1, "bbox": [9, 9, 20, 20], "area": 400}))
+        .collect();
+    let all =
+        json!({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]});
+    fs::write(source.join("train.json"), all.to_string()).unwrap();
+    let source = text(&source);
+    let at = |name: &str| text(&dir.path().join(name));
+    let leave = ["--images", "leave", "--output"];
+    for (command, out) in [
+        (vec!["data", "split", &source], "parts"),
+        (vec!["data", "convert", &source, "--to", "csv"], "csv"),
+    ] {
+        let stderr = succeeds(&[&command[..], &leave, &[&at(out)]].concat());
+        assert!(stderr.contains("next: sedet data check"), "{stderr}");
+        succeeds(&["data", "check", &at(out)]);
+    }
+    let yolo = at("yolo");
+    let convert = ["data", "convert", &source, "--to", "yolo"];
+    let stderr = succeeds(&[&convert[..], &leave, &[&yolo]].concat());
+    let first = dir.path().join("yolo/images/train/photos/0.png");
+    let line = format!(
+        "annotations only: put the images in their places, such as {}",
+        first.display()
+    );
+    assert!(stderr.contains(&line), "{stderr}");
+    let csv = at("csv");
+    let convert = ["data", "convert", &csv, "--to", "coco"];
+    succeeds(&[&convert[..], &leave, &[&at("coco")]].concat());
+    succeeds(&["data", "check", &at("coco")]);
+}
+
+#[test]
+fn flags_of_objects_are_kept_where_the_format_stores_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    for id in 0..10u8 {
+        image_of(id, &source.join(format!("{id}.jpg")));
+        let flags = if id % 2 == 0 {
+            "<difficult>1</difficult><truncated>0</truncated><pose>Left</pose>"
+        } else {
+            "<difficult>0</difficult><truncated>1</truncated>"
+        };
+        let xml = format!(
+            "<annotation><object><name>cat</name>{flags}<bndbox><xmin>{id}</xmin><ymin>2</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object></annotation>"
+        );
+        fs::write(source.join(format!("{id}.xml")), xml).unwrap();
+    }
+    let source = text(&source);
+    let flagged = |root: &Path, difficult: &str, truncated: &str| -> (usize, usize) {
+        let (mut open, mut counts) = (vec![root.to_owned()], (0, 0));
+        while let Some(directory) = open.pop() {
+            for entry in fs::read_dir(directory).unwrap().flatten() {
+                if entry.path().is_dir() {
+                    open.push(entry.path());
+                } else if let Ok(text) = fs::read_to_string(entry.path()) {
+                    counts.0 += text.matches(difficult).count();
+                    counts.1 += text.matches(truncated).count();
+                }
+            }
+        }
+        counts
+    };
+    let (parts, coco, yolo) = (
+        dir.path().join("parts"),
+        dir.path().join("coco"),
+        dir.path().join("yolo"),
+    );
+    let stderr = succeeds(&["data", "split", &source, "--output", &text(&parts)]);
+    assert!(
+        !stderr.contains("flags") && stderr.contains("dropped: `pose` elements (5 objects)"),
+        "{stderr}"
+    );
+    let tags = ("<difficult>1</difficult>", "<truncated>1</truncated>");
+    assert_eq!(flagged(&parts, tags.0, tags.1), (5, 5));
+    let (_, stderr) = convert(Path::new(&source), "coco", &coco);
+    assert!(!stderr.contains("flags"), "{stderr}");
+    assert_eq!(flagged(&coco, "\"difficult\":1", "\"truncated\":1"), (5, 5));
+    let (_, stderr) = convert(Path::new(&source), "yolo", &yolo);
+    assert!(
+        stderr.contains("dropped: `difficult` flags (5 objects)")
+            && stderr.contains("dropped: `truncated` flags (5 objects)"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn copies_of_an_image_are_in_one_split() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    for id in 0..40u8 {
+        // Every image from 20 on is a copy.
+        image_of(id % 20, &source.join(format!("{id}.png")));
+        let xml = "<annotation><object><name>cat</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>40</xmax><ymax>30</ymax></bndbox></object></annotation>";
+        fs::write(source.join(format!("{id}.xml")), xml).unwrap();
+    }
+    let parts = dir.path().join("parts");
+    let stderr = succeeds(&[
+        "data",
+        "split",
+        &text(&source),
+        "--val",
+        "0.3",
+        "--output",
+        &text(&parts),
+    ]);
+    assert!(
+        stderr.contains("20 images with the content of another: in the same split"),
+        "{stderr}"
+    );
+    let read = DatasetFiles::find(&parts).unwrap().read().unwrap();
+    let names = |split: &SplitAnnotations| -> Vec<u8> {
+        let images = 0..split.store.image_count();
+        let names = images.map(|index| split.store.image(index).file_name.to_owned());
+        names
+            .map(|name| name.trim_end_matches(".png").parse().unwrap())
+            .collect()
+    };
+    let (train, val) = (names(&read.splits[0]), names(&read.splits[1]));
+    assert_eq!((train.len(), val.len()), (28, 12));
+    assert!(
+        train.iter().all(|id| train.contains(&((id + 20) % 40))),
+        "{train:?}"
+    );
 }
 
 #[test]

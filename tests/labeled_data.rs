@@ -150,6 +150,52 @@ fn without_a_val_directory_a_tenth_is_held_out_and_stays_the_same() {
 }
 
 #[test]
+fn copies_of_an_image_are_held_out_together() {
+    let dir = tempfile::tempdir().unwrap();
+    for index in 0..120 {
+        // Every image from 60 on is a copy of one of another class.
+        let content = format!("{}", index % 60);
+        let class = ["cat", "dog", "owl"][(index + index / 60) % 3];
+        write(
+            dir.path(),
+            &format!("{class}/{index}.jpg"),
+            content.as_bytes(),
+        );
+    }
+    let (train, val) = parse(dir.path()).open(None).unwrap();
+    let numbers = |dataset: &LabeledDataset| -> Vec<usize> {
+        let paths = paths(dir.path(), dataset).into_iter();
+        let names = paths.map(|path| path[4..].trim_end_matches(".jpg").to_owned());
+        names.map(|name| name.parse().unwrap()).collect()
+    };
+    let (train, held_out) = (numbers(&train), numbers(&val));
+    assert!((4..30).contains(&held_out.len()), "{held_out:?}");
+    assert!(
+        held_out
+            .iter()
+            .all(|index| held_out.contains(&((index + 60) % 120)))
+    );
+    assert_eq!(train.len() + held_out.len(), 120);
+    let note = format!(
+        "no val directory: {} of 120 images held out, 60 images with the content of another on the side of that",
+        held_out.len()
+    );
+    assert!(val.notes().contains(&note), "{:?}", val.notes());
+    write(dir.path(), "Cat/x.jpg", b"x");
+    write(dir.path(), "Cat/y.jpg", b"y");
+    let (train, _) = parse(dir.path()).open(None).unwrap();
+    let alike = train
+        .notes()
+        .iter()
+        .find(|note| note.contains("differ only in capitals"));
+    assert!(
+        alike.is_some_and(|note| note.ends_with("Cat and cat")),
+        "{:?}",
+        train.notes()
+    );
+}
+
+#[test]
 fn images_of_formats_that_are_not_supported_are_counted_in_a_note() {
     let dir = tree(&[
         "train/a/1.jfif",

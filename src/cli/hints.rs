@@ -36,11 +36,13 @@ use sedet_core::weights::load::LoadError;
 use sedet_core::weights::named::{Attempt, AttemptFailure, NamedError, NamedWeights};
 use sedet_core::weights::onnx::OnnxError;
 use sedet_data::DataError;
+use sedet_data::annotations::box_convention::BoxConvention;
 use sedet_data::annotations::layout::LayoutError;
 use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::registry::{AnyDatasetName, DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::{FetchError, data_source};
 use sedet_data::eval::EvalError;
+use sedet_data::images::decode::DecodeError;
 
 /// Returns the hint of the outermost error in the chain that has one.
 pub(super) fn hint_for(error: &anyhow::Error) -> Option<String> {
@@ -76,6 +78,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(device),
     |cause| cause.downcast_ref().and_then(dataset_hint),
     |cause| cause.downcast_ref().and_then(data_hint),
+    |cause| cause.downcast_ref().and_then(decode_hint),
     |cause| cause.downcast_ref().and_then(convert_hint),
     |cause| cause.downcast_ref().and_then(fetch_hint),
     |cause| cause.downcast_ref().and_then(ground_truth_hint),
@@ -233,6 +236,7 @@ fn recipe(error: &ConfigError) -> Option<String> {
             "give the name of a recipe or a TOML file; `sedet config show small` prints one to start from"
                 .to_string(),
         ),
+        ConfigError::Text(inner) => data_hint(inner),
         _ => None,
     }
 }
@@ -509,6 +513,7 @@ fn download_hint(name: &str, data_dir: Option<&Path>) -> Option<String> {
 fn data_hint(error: &DataError) -> Option<String> {
     match error {
         DataError::Layout(error) => layout_hint(error),
+        DataError::Decode(error) => decode_hint(error),
         DataError::ClassNamesDiffer { .. } => {
             Some("give the classes the same names in both".into())
         }
@@ -532,12 +537,56 @@ fn data_hint(error: &DataError) -> Option<String> {
             Some(contradiction_hint(path) + check)
         }
         DataError::SeveralFiles { .. } => Some(format!("{RENAME}{LISTED_BY_CHECK}")),
+        DataError::BoxConvention {
+            path, convention, ..
+        } => Some(convention_hint(path, *convention)),
+        DataError::SizeMismatch { .. } => Some(image_hint(ErrorKind::InvalidData)),
         DataError::Encoding { path, .. } => Some(format!(
             "save {} as UTF-8 (Windows Notepad: Save as, Encoding: UTF-8)",
             quoted(path.display())
         )),
         _ => None,
     }
+}
+
+/// Returns what to do about an image that cannot be used.
+fn image_hint(kind: ErrorKind) -> String {
+    let file = match kind {
+        ErrorKind::NotFound => "put the file there",
+        _ => "replace or delete the file",
+    };
+    format!(
+        "{file}, or leave such images out: `sedet train`, `eval`, `data convert`, `data split` and `data stats` take \
+         --on-bad-image skip"
+    )
+}
+
+/// Returns what to do about boxes in another convention than COCO's.
+fn convention_hint(path: &Path, convention: BoxConvention) -> String {
+    if convention == BoxConvention::Corners && is_json(path) {
+        return format!(
+            "`sedet data check {} --fix FIXED.json` writes a copy with [x, y, width, height]",
+            quoted(path.display())
+        );
+    }
+    match convention {
+        BoxConvention::Fractions => {
+            "export the boxes in pixels: x and width times the width of the image, y and height times its height"
+        }
+        _ => "export the boxes again, in pixels of the images",
+    }
+    .to_owned()
+}
+
+fn decode_hint(error: &DecodeError) -> Option<String> {
+    Some(match error {
+        DecodeError::UnsupportedJpeg { .. } => {
+            "convert such images with any image editor, or with ImageMagick: magick IN.jpg OUT.png"
+                .to_owned()
+        }
+        DecodeError::Io { source, .. } => image_hint(source.kind()),
+        _ => image_hint(ErrorKind::InvalidData),
+    })
 }
 
 /// Returns whether a file can be COCO annotations, which `sedet data check` corrects.
@@ -657,6 +706,7 @@ fn convert_hint(error: &ConvertError) -> Option<String> {
             Some("choose another --output".into())
         }
         ConvertError::Data(error) => data_hint(error),
+        ConvertError::Image { source, .. } => Some(image_hint(source.kind())),
         ConvertError::SameName { .. } => Some("rename one of the images".into()),
         _ => None,
     }
@@ -731,7 +781,7 @@ fn is_usage(cause: &(dyn Error + 'static)) -> bool {
         return error.is_usage;
     }
     if let Some(error) = cause.downcast_ref::<ConfigError>() {
-        return !matches!(error, ConfigError::Read { .. });
+        return !matches!(error, ConfigError::Read { .. } | ConfigError::Text(_));
     }
     if let Some(error) = cause.downcast_ref::<RegistryError>() {
         return matches!(

@@ -1,7 +1,6 @@
 //! The images that are named on the command line.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -10,15 +9,16 @@ use super::hints::{advise, usage, usage_with_hint};
 use sedet_data::loading::decode::{
     IMAGE_EXTENSIONS, has_image_extension, has_unsupported_image_extension, unsupported_images,
 };
+use sedet_data::text_file::text_of;
 
-/// The input that stands for paths on stdin.
+/// The input that denotes paths on stdin.
 const STDIN: &str = "-";
 /// Marks a file with one path per line.
 const LIST_MARK: char = '@';
-/// The hint about an input that stands for nothing.
+/// The hint about an input that denotes nothing.
 const INPUTS: &str = "give images, directories of images, patterns such as 'photos/*.jpg', or @FILE for a list of paths";
 
-/// The images that inputs stand for.
+/// The images that inputs denote.
 #[derive(Debug)]
 pub(super) struct InputImages {
     /// The files, sorted, without duplicates.
@@ -35,15 +35,18 @@ pub(super) fn find_images(inputs: &[String], recursive: bool) -> anyhow::Result<
     let mut found = Found::new(recursive);
     for input in inputs {
         if input == STDIN {
-            found.add_list(std::io::stdin().lock(), "stdin")?;
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().lock().read_to_end(&mut bytes);
+            read.context("stdin")?;
+            found.add_list(bytes, "stdin")?;
         } else if let Some(list) = input.strip_prefix(LIST_MARK) {
-            let file = File::open(list).map_err(|error| {
+            let bytes = std::fs::read(list).map_err(|error| {
                 advise(
                     format!("{list}: {error}"),
                     "after @ comes a file with one path per line",
                 )
             })?;
-            found.add_list(BufReader::new(file), list)?;
+            found.add_list(bytes, list)?;
         } else {
             found.add(input)?;
         }
@@ -137,11 +140,11 @@ impl Found {
 
     /// Adds the entries of a list, one per line. As for any argument, relative paths refer to the current
     /// directory.
-    fn add_list(&mut self, list: impl BufRead, name: &str) -> anyhow::Result<()> {
+    fn add_list(&mut self, list: Vec<u8>, name: &str) -> anyhow::Result<()> {
         let before = self.files.len();
-        for (number, line) in (1..).zip(list.lines()) {
+        let text = text_of(list, Path::new(name))?;
+        for (number, line) in (1..).zip(text.lines()) {
             let place = || format!("{name}, line {number}");
-            let line = line.with_context(place)?;
             let entry = line.trim_end_matches('\r');
             if !entry.trim().is_empty() {
                 self.add(entry).with_context(place)?;
@@ -292,6 +295,19 @@ mod tests {
             error.ends_with("list.txt: no paths in this list"),
             "{error}"
         );
+        let marked = format!("\u{feff}{}\r\n", at("a.jpg"));
+        let utf16 = marked.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [utf16, marked.into_bytes()] {
+            std::fs::write(&list, bytes).unwrap();
+            assert_eq!(names(root, &input, false), ["a.jpg"]);
+        }
+        std::fs::write(&list, b"caf\xe9.jpg\n").unwrap();
+        let error = find_images(&input, false).unwrap_err();
+        assert!(
+            error.to_string().contains("line 1 is not UTF-8 text"),
+            "{error}"
+        );
+        assert!(hint_for(&error).unwrap().contains("as UTF-8"));
         let error = find_images(&["@gone.txt".into()], false).unwrap_err();
         assert!(error.to_string().starts_with("gone.txt: "), "{error}");
         assert!(hint_for(&error).unwrap().contains("one path per line"));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::boxes::ImageSize;
 
 use crate::annotations::AnnotationError;
+use crate::annotations::box_convention::BoxConvention;
 use crate::annotations::layout::LayoutError;
 use crate::images::decode::DecodeError;
 
@@ -62,6 +63,27 @@ pub enum DataError {
         path: PathBuf,
         /// What the files say; names the other one.
         problem: String,
+    },
+
+    /// The boxes of a file are in another convention than COCO's.
+    #[error(
+        "{}: {fitting} of {} fit their images as {convention}, not as {}, such as {}",
+        path.display(),
+        crate::text::count(*boxes, "box"),
+        BoxConvention::Sizes,
+        crate::text::numbers(example)
+    )]
+    BoxConvention {
+        /// The file, or the directory of the dataset.
+        path: PathBuf,
+        /// The convention that they fit.
+        convention: BoxConvention,
+        /// The number of boxes that fit it.
+        fitting: usize,
+        /// The number of boxes.
+        boxes: usize,
+        /// One of them.
+        example: [f64; 4],
     },
 
     /// Annotations contradict themselves.

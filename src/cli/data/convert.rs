@@ -1,6 +1,6 @@
 //! `sedet data convert`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -8,12 +8,14 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::dataset_argument;
 use crate::cli::hints::advise;
+use crate::cli::on_bad_image;
 use crate::cli::print_out;
 use crate::cli::report::with_bar;
 use crate::cli::{problem, status};
 use sedet_data::annotations::format::{DatasetFiles, FORMATS, Format, format_of_key};
 use sedet_data::curation::convert::{Images, refuse_input, write_dataset};
 use sedet_data::datasets::registry::{DatasetName, Recognition};
+use sedet_data::loading::OnBadImage;
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\
@@ -38,6 +40,9 @@ pub(super) struct ConvertArgs {
     /// How to place images: copy, hard-link, or leave (annotations only)
     #[arg(long, default_value = "copy")]
     images: Placement,
+    /// What to do with unreadable images: stop, or leave them out
+    #[arg(long, default_value = "error", value_parser = on_bad_image())]
+    on_bad_image: OnBadImage,
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -86,6 +91,18 @@ fn source(args: &ConvertArgs, dataset: &DatasetName) -> anyhow::Result<DatasetFi
     }
 }
 
+/// Prints what comes after a dataset was written; `missing_image` is where its first image belongs, if it has none.
+pub(super) fn print_next(output: &Path, missing_image: Option<&str>) {
+    if let Some(image) = missing_image {
+        status!(
+            "annotations only: put the images in their places, such as {}",
+            output.join(image).display()
+        );
+    } else {
+        status!("next: sedet data check {}", dataset_argument(output));
+    }
+}
+
 pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let images = Images::from(args.images);
     let dataset = DatasetName::parse(&args.source)?;
@@ -97,7 +114,7 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     refuse_input(&args.output, &files.root)?;
     let recognized = Recognition::of_files(std::slice::from_ref(&files));
     status!("{root}: {}", recognized.kind());
-    let read = files.read()?;
+    let read = files.read_with_images(args.on_bad_image)?;
     status!(
         "{root}: {}",
         recognized.with_annotations(&read.splits).contents()
@@ -125,8 +142,6 @@ pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         ))?;
     }
     status!("read again and compared: no difference");
-    if images != Images::Leave {
-        status!("next: sedet data check {}", dataset_argument(&args.output));
-    }
+    print_next(&args.output, written.missing_image.as_deref());
     Ok(ExitCode::SUCCESS)
 }

@@ -68,7 +68,11 @@ pub(super) fn run(args: &ShowArgs) -> anyhow::Result<ExitCode> {
     settings.extend(args.seed.map(|seed| format!("train.seed={seed}")));
     let mut config = DetectionConfig::load(recipe, &settings)?;
     print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
-    let opened = dataset.open_split(args.split, args.data_dir.as_deref())?;
+    let opened = dataset.open_split_with(
+        args.split,
+        args.data_dir.as_deref(),
+        config.loader.on_bad_image,
+    )?;
     for note in opened.dataset.notes() {
         problem!("{}: {note}", args.dataset);
     }

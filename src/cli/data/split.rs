@@ -5,20 +5,22 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::convert::Placement;
-use super::dataset_argument;
+use super::convert::{Placement, print_next};
 use crate::cli::hints::{advise, usage};
+use crate::cli::on_bad_image;
 use crate::cli::print_out;
 use crate::cli::report::with_bar;
 use crate::cli::{problem, status, whole_number};
+use sedet_data::DataError;
 use sedet_data::annotations::AnnotationStore;
 use sedet_data::annotations::coco::read_coco;
 use sedet_data::annotations::format::{DatasetFiles, SplitAnnotations};
-use sedet_data::annotations::layout::Split;
+use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::curation::convert::Images;
 use sedet_data::curation::split::{Division, Whole, write_division};
 use sedet_data::datasets::registry::{DatasetName, Recognition};
 use sedet_data::eval::table::{Side, aligned};
+use sedet_data::loading::OnBadImage;
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\
@@ -45,6 +47,9 @@ pub(super) struct SplitArgs {
     /// How to place images: copy, hard-link, or leave (annotations only)
     #[arg(long, default_value = "copy")]
     images: Placement,
+    /// What to do with unreadable images: stop, or leave them out
+    #[arg(long, default_value = "error", value_parser = on_bad_image())]
+    on_bad_image: OnBadImage,
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -75,7 +80,7 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
     let recognized = Recognition::of_files(std::slice::from_ref(&files));
     status!("{}: {}", args.source, recognized.kind());
     let images = Images::from(args.images);
-    let whole = read_whole(&files, images)?;
+    let whole = read_whole(&files, images, args.on_bad_image)?;
     for note in &whole.annotations.notes {
         status!("{}: {note}", args.source);
     }
@@ -90,9 +95,22 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         .collect();
     let store = &whole.annotations.store;
     let division = Division::new(&whole.annotations, shares, args.seed);
+    let copies = count(division.copies, "image");
     if let Some(empty) = division.empty_split() {
         let images = count(store.image_count(), "image");
-        bail!("{images} cannot be split: none is left for {empty}");
+        let why = match division.copies {
+            0 => String::new(),
+            _ => format!(" ({copies} with the content of another)"),
+        };
+        bail!("{images}{why} cannot be split: none is left for {empty}");
+    }
+    if division.are_all_the_same {
+        problem!("{}: all images have the same content", args.source);
+    } else if division.copies > 0 {
+        status!(
+            "{}: {copies} with the content of another: in the same split",
+            args.source
+        );
     }
     let written = with_bar("splitting", |progress| {
         write_division(&files, &whole, &division, images, &args.output, progress)
@@ -105,32 +123,41 @@ pub(super) fn run(args: &SplitArgs) -> anyhow::Result<ExitCode> {
         "wrote {}; read again and compared: no difference",
         args.output.display()
     );
-    if images != Images::Leave {
-        status!("next: sedet data check {}", dataset_argument(&args.output));
-    }
+    print_next(&args.output, written.missing_image.as_deref());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Reads all images of a dataset as one split; splits that exist are joined.
-fn read_whole(files: &DatasetFiles, images: Images) -> anyhow::Result<Whole> {
-    if let ([single], Images::Leave) = (files.splits.as_slice(), images)
-        && let Some(json) = single.coco_json()
-    {
-        // The images need not be there.
-        return Ok(Whole::of_one(SplitAnnotations {
-            split: Split::Train,
-            store: read_coco(json)?,
-            image_root: json.parent().unwrap_or(Path::new("")).to_owned(),
-            dropped: Default::default(),
-            besides_boxes: Default::default(),
-            notes: Vec::new(),
-        }));
-    }
+fn read_whole(
+    files: &DatasetFiles,
+    images: Images,
+    on_bad_image: OnBadImage,
+) -> anyhow::Result<Whole> {
     let names: Vec<String> = files.split_names().iter().map(Split::to_string).collect();
     if names.len() > 1 {
         status!("{} are joined and divided again", names.join(", "));
     }
-    Ok(Whole::read(files)?)
+    match (Whole::read(files, on_bad_image), files.splits.as_slice()) {
+        // For annotations only, the images need not be there.
+        (Err(DataError::Layout(LayoutError::NoImageFiles { .. })), [single])
+            if images == Images::Leave && single.coco_json().is_some() =>
+        {
+            let json = &single.annotations;
+            status!(
+                "{}: images not found: the annotations are divided without them",
+                json.display()
+            );
+            Ok(Whole::of_one(SplitAnnotations {
+                split: Split::Train,
+                store: read_coco(json)?,
+                image_root: json.parent().unwrap_or(Path::new("")).to_owned(),
+                dropped: Default::default(),
+                besides_boxes: Default::default(),
+                notes: Vec::new(),
+            }))
+        }
+        (read, _) => Ok(read?),
+    }
 }
 
 /// Tabulates the images and the boxes of each class in each part.

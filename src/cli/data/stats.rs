@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::anchors::AnchorCoverage;
 use super::print_kind;
+use crate::cli::on_bad_image;
 use crate::cli::print_out;
 use crate::cli::status;
 use crate::cli::terminal::{continued, fitted, hanging, width};
@@ -19,6 +20,7 @@ use sedet_data::curation::statistics::{Histogram, Statistics};
 use sedet_data::datasets::registry::DatasetName;
 use sedet_data::directory::create_directory;
 use sedet_data::eval::table::Side;
+use sedet_data::loading::OnBadImage;
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\
@@ -31,6 +33,9 @@ Examples:
 pub(super) struct StatsArgs {
     /// Dataset: shapes, blood-cells, coco, or a directory with annotations of boxes
     dataset: String,
+    /// What to do with unreadable images: stop, or leave them out
+    #[arg(long, default_value = "error", value_parser = on_bad_image())]
+    on_bad_image: OnBadImage,
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -51,7 +56,7 @@ pub(super) struct StatsArgs {
 pub(super) fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let dataset = DatasetName::parse(&args.dataset)?;
     print_kind(&args.dataset, &dataset, args.data_dir.as_deref())?;
-    let opened = dataset.open_whole(args.split, args.data_dir.as_deref())?;
+    let opened = dataset.open_whole(args.split, args.data_dir.as_deref(), args.on_bad_image)?;
     for note in opened.dataset.notes() {
         let line = format!("{}: {note}", args.dataset);
         status!("{}", continued(&line, width()));

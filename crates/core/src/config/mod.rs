@@ -32,9 +32,11 @@ pub use crate::spec::Task;
 use self::problem::{Problem, invalid_toml};
 use crate::backbones::BackboneConfig;
 use crate::backbones::zoo::ZooError;
+use sedet_data::DataError;
 use sedet_data::loading::transforms::preprocess::ChannelOrder;
 use sedet_data::loading::{LoaderOptions, OnBadImage};
 use sedet_data::text::did_you_mean;
+use sedet_data::text_file::read_text;
 use training::EngineConfig;
 
 /// An error in a configuration.
@@ -56,6 +58,9 @@ pub enum ConfigError {
         /// The system error.
         source: std::io::Error,
     },
+    /// The file is in another encoding, or is too large.
+    #[error(transparent)]
+    Text(Box<DataError>),
     /// Invalid TOML, or invalid fields.
     #[error("{origin}: {message}")]
     Invalid {
@@ -317,8 +322,10 @@ fn read_recipe(name: &str) -> Result<(String, Table), ConfigError> {
         Some((known, _, text)) => (format!("recipe {known}"), (*text).to_string()),
         None if Path::new(name).is_file() => {
             let path = PathBuf::from(name);
-            let text = std::fs::read_to_string(&path)
-                .map_err(|source| ConfigError::Read { path, source })?;
+            let text = read_text(&path).map_err(|error| match error {
+                DataError::Io { path, source } => ConfigError::Read { path, source },
+                error => ConfigError::Text(Box::new(error)),
+            })?;
             (name.to_string(), text)
         }
         None => {

@@ -50,7 +50,11 @@ impl Matcher {
     /// Returns one assignment per candidate. Without ground truth all candidates are background.
     ///
     /// The result does not depend on the number of threads.
-    pub fn match_boxes(&self, ground_truth: &[BoxXyxy], candidates: &[BoxXyxy]) -> Vec<Match> {
+    pub(crate) fn match_boxes(
+        &self,
+        ground_truth: &[BoxXyxy],
+        candidates: &[BoxXyxy],
+    ) -> Vec<Match> {
         self.match_blocks(ground_truth.len(), candidates.len(), |range| {
             let block = Columns::of(&candidates[range]);
             move |g: usize, ious: &mut [f32]| block.ious(ground_truth[g], ious)

@@ -36,7 +36,7 @@ use crate::annotations::format::{
 };
 use crate::annotations::image_files::{Folder, has_extension};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
-use crate::annotations::text_file::beginning;
+use crate::text_file::beginning;
 
 /// COCO: `annotations/instances_SPLIT.json` and directories of images.
 #[derive(Debug)]
@@ -83,6 +83,14 @@ impl AnnotationFormat for CocoFormat {
     }
 
     fn lists_classes(&self) -> bool {
+        true
+    }
+
+    fn stores_flags(&self) -> bool {
+        true
+    }
+
+    fn names_lead_anywhere(&self) -> bool {
         true
     }
 

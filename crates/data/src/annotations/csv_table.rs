@@ -19,16 +19,17 @@ use csv::StringRecord;
 use rayon::prelude::*;
 
 use crate::DataError;
+use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
     Output, PlacedSplit, Reader, SplitEntries, StoredBox,
 };
 use crate::annotations::image_files::{Folder, has_extension};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
-use crate::annotations::text_file::{beginning, read_text};
 use crate::boxes::ImageSize;
 use crate::csv::to_csv;
 use crate::images::decode::image_size;
+use crate::text_file::{beginning, read_text};
 
 /// CSV: `SPLIT/_annotations.csv` or `SPLIT_labels.csv`.
 #[derive(Debug)]
@@ -93,6 +94,10 @@ impl AnnotationFormat for CsvFormat {
 
     fn lists_classes(&self) -> bool {
         false
+    }
+
+    fn names_lead_anywhere(&self) -> bool {
+        true
     }
 
     fn write(&self, splits: &[PlacedSplit], output: &Output) -> Result<(), DataError> {
@@ -233,8 +238,8 @@ struct Columns {
     class: usize,
     corners: [usize; 4],
     size: Option<[usize; 2]>,
-    /// Names of the columns that are not read.
-    others: Vec<String>,
+    /// Positions and names of the columns that are not read.
+    others: Vec<(usize, String)>,
 }
 
 impl Columns {
@@ -284,12 +289,13 @@ impl Columns {
             .collect();
         let others = header.iter().enumerate();
         let others = others.filter(|(at, _)| !read.contains(at));
+        let others = others.map(|(at, column)| (at, column.to_owned()));
         Ok(Self {
             name,
             class,
             corners,
             size,
-            others: others.map(|(_, column)| column.to_owned()).collect(),
+            others: others.collect(),
         })
     }
 }
@@ -373,10 +379,14 @@ impl Table {
                 [Some(x1), Some(y1), Some(x2), Some(y2)] => {
                     let xywh = [x1, y1, x2 - x1, y2 - y1];
                     table.boxes[image].push((class.to_owned(), xywh));
-                    for column in &columns.others {
-                        table
-                            .dropped
-                            .add(format!("`{column}` columns"), "object", 1);
+                    for (at, column) in &columns.others {
+                        let what = match column.as_str() {
+                            // A comma at the end of each line makes an empty column.
+                            "" if field(*at).is_empty() => continue,
+                            "" => "columns without a name".to_owned(),
+                            column => format!("`{column}` columns"),
+                        };
+                        table.dropped.add(what, "object", 1);
                     }
                 }
                 _ => problem(format!("{} are not four finite numbers", corners.join(","))),
@@ -471,6 +481,7 @@ fn entries(
             Some(BoxEntry {
                 class: *numbers.get(class.as_str())?,
                 xywh: Some(xywh),
+                flags: ObjectFlags::default(),
             })
         });
         images.push(ImageEntry {
@@ -519,6 +530,22 @@ mod tests {
         assert!(table.boxes[1].is_empty());
         let dropped: Vec<String> = table.dropped.lines().collect();
         assert_eq!(dropped, ["`score` columns (1 object)"]);
+    }
+
+    #[test]
+    fn a_comma_at_the_end_of_each_line_is_no_column() {
+        let header = format!("{},", COLUMNS.join(","));
+        for (rows, expected) in [
+            ("a.jpg,64,48,cat,1,2,30,40,\nb.jpg,64,48,,,,,,\n", None),
+            (
+                "a.jpg,64,48,cat,1,2,30,40,x\nb.jpg,64,48,cat,1,2,30,40\n",
+                Some("columns without a name (1 object)"),
+            ),
+        ] {
+            let table = table(&format!("{header}\n{rows}")).unwrap();
+            assert!(table.problems.is_empty());
+            assert_eq!(table.dropped.lines().next().as_deref(), expected, "{rows}");
+        }
     }
 
     #[test]

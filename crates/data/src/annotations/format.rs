@@ -10,7 +10,7 @@
 //! first problem; the checker reports all of them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::DataError;
+use crate::annotations::box_convention::check_box_convention;
 use crate::annotations::coco::read_coco_json;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::{CsvFormat, unread_table};
@@ -29,10 +30,11 @@ use crate::annotations::image_files::{
 use crate::annotations::layout::{LayoutError, Split, SplitFiles, image_directories, join};
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::YoloFormat;
-use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
+use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation, ObjectFlags};
 use crate::boxes::ImageSize;
 use crate::directory::create_directory;
-use crate::images::decode::image_size;
+use crate::images::decode::{DecodeError, image_size};
+use crate::loading::OnBadImage;
 use crate::text::count;
 
 /// All annotation formats. A directory that several recognize belongs to the first of them.
@@ -91,6 +93,16 @@ pub trait AnnotationFormat: fmt::Debug + Sync {
 
     /// Returns whether the format lists classes without a box.
     fn lists_classes(&self) -> bool;
+
+    /// Returns whether the names of images in the annotations may lead to any directory.
+    fn names_lead_anywhere(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the format stores the [flags](ObjectFlags) of objects.
+    fn stores_flags(&self) -> bool {
+        false
+    }
 
     /// Writes the annotations of all splits; the images are already placed.
     ///
@@ -189,7 +201,7 @@ pub struct DatasetFiles {
 impl DatasetFiles {
     /// Recognizes the format of a directory or annotation file and finds its splits.
     ///
-    /// A directory whose only content is another directory, as archives leave it, stands for that one.
+    /// A directory whose only content is another directory, as archives leave it, denotes that one.
     ///
     /// # Errors
     /// The path does not exist, no format recognizes it, or the format's description of it is wrong.
@@ -358,25 +370,53 @@ impl DatasetFiles {
     pub fn read(&self) -> Result<AnnotatedDataset, DataError> {
         Ok(AnnotatedDataset {
             format: self.format,
-            splits: self.read_splits(&self.split_names())?,
+            splits: self.read_splits(&self.split_names(), OnBadImage::Error)?,
         })
     }
 
-    /// Reads some splits strictly, each annotation file once.
+    /// Reads all splits to write their images somewhere else: an image that cannot be read is an error, or is skipped.
     ///
     /// # Errors
-    /// The dataset has no such split, an annotation is wrong, or the images are not found.
-    pub fn read_splits(&self, splits: &[Split]) -> Result<Vec<SplitAnnotations>, DataError> {
+    /// As [`Self::read`]; no image can be read.
+    pub fn read_with_images(
+        &self,
+        on_bad_image: OnBadImage,
+    ) -> Result<AnnotatedDataset, DataError> {
+        let mut splits = self.read_splits(&self.split_names(), on_bad_image)?;
+        if on_bad_image == OnBadImage::Skip {
+            for split in &mut splits {
+                split.skip_unreadable()?;
+            }
+        }
+        Ok(AnnotatedDataset {
+            format: self.format,
+            splits,
+        })
+    }
+
+    /// Reads some splits strictly, each annotation file once. Images whose size has to be read from their file, or
+    /// differs from the annotated one, are errors or are skipped with a note; no other images are opened.
+    ///
+    /// # Errors
+    /// The dataset has no such split, an annotation is wrong, the images are not found, or none is left.
+    pub fn read_splits(
+        &self,
+        splits: &[Split],
+        on_bad_image: OnBadImage,
+    ) -> Result<Vec<SplitAnnotations>, DataError> {
         let files: Vec<&SplitFiles> = splits
             .iter()
             .map(|split| self.split(*split))
             .collect::<Result<_, _>>()?;
         match self.format.reader() {
-            Reader::CocoJson => files.into_iter().map(SplitFiles::read_json).collect(),
+            Reader::CocoJson => files
+                .into_iter()
+                .map(|files| files.read_json(on_bad_image))
+                .collect(),
             Reader::Entries(collect) => collect(self, splits)?
                 .into_iter()
                 .zip(files)
-                .map(|(entries, files)| entries.into_annotations(files))
+                .map(|(entries, files)| entries.into_annotations(files, on_bad_image))
                 .collect(),
         }
     }
@@ -444,7 +484,8 @@ impl SplitFiles {
     /// # Errors
     /// An annotation is wrong, or the images are not found.
     pub fn read(&self) -> Result<SplitAnnotations, DataError> {
-        let mut read = DatasetFiles::of_split(self.clone()).read_splits(&[self.split])?;
+        let files = DatasetFiles::of_split(self.clone());
+        let mut read = files.read_splits(&[self.split], OnBadImage::Error)?;
         read.pop().ok_or_else(|| {
             let root = self.annotations.clone();
             let (format, split) = (self.format, self.split);
@@ -460,7 +501,7 @@ impl SplitFiles {
     }
 
     /// Reads COCO JSON. A size that the file lacks is that of the image.
-    fn read_json(&self) -> Result<SplitAnnotations, DataError> {
+    fn read_json(&self, on_bad_image: OnBadImage) -> Result<SplitAnnotations, DataError> {
         let mut json = read_coco_json(&self.annotations)?;
         let names = json.names();
         let Some(first) = names.first() else {
@@ -480,11 +521,27 @@ impl SplitFiles {
         }
         let names = matched.names;
         let unsized_images = json.unsized_images();
-        let sizes: Vec<(usize, ImageSize)> = unsized_images
+        let read: Vec<(usize, Result<ImageSize, DecodeError>)> = unsized_images
             .par_iter()
-            .map(|&index| Ok((index, image_size(&directory.join(&names[index]))?)))
-            .collect::<Result<_, DataError>>()?;
+            .map(|&index| (index, image_size(&directory.join(&names[index]))))
+            .collect();
+        let mut bad_images = BadImages::default();
+        let (mut sizes, mut without_size) = (Vec::new(), Vec::new());
+        for (index, size) in read {
+            match size {
+                Ok(size) => sizes.push((index, size)),
+                Err(error) if on_bad_image == OnBadImage::Skip => {
+                    bad_images.add(&names[index], error.into());
+                    without_size.push(index);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         json.set_sizes(&sizes);
+        let skipped = json.ids_of_unsized(&without_size);
+        // Until they are removed.
+        let any_size = without_size.iter().map(|at| (*at, ImageSize::new(1, 1)));
+        json.set_sizes(&any_size.collect::<Vec<_>>());
         let mut notes = found.notes;
         if !sizes.is_empty() {
             let images = count(sizes.len(), "image");
@@ -496,14 +553,24 @@ impl SplitFiles {
         for (what, number) in json.extras() {
             besides_boxes.add(what, "object", number);
         }
-        Ok(SplitAnnotations {
+        let mut read = SplitAnnotations {
             split: self.split,
             store: json.build(&self.annotations)?,
             image_root: directory,
             dropped: Dropped::default(),
             besides_boxes,
             notes,
-        })
+        };
+        let skipped = skipped.iter();
+        let skipped: HashSet<usize> = skipped
+            .filter_map(|id| read.store.index_of_image(*id))
+            .collect();
+        if !skipped.is_empty() {
+            read.skip(&skipped, bad_images)?;
+            // The boxes of the others were counted with theirs.
+            check_box_convention(&read.store, &self.annotations)?;
+        }
+        Ok(read)
     }
 
     /// Returns the annotation file if it is COCO JSON.
@@ -548,6 +615,8 @@ pub struct BoxEntry {
     pub class: usize,
     /// `[x, y, width, height]` in pixels. None for a box in fractions of an image of unknown size.
     pub xywh: Option<[f32; 4]>,
+    /// What is said about the object besides its box.
+    pub flags: ObjectFlags,
 }
 
 /// A problem in a split.
@@ -561,16 +630,33 @@ pub struct EntryProblem {
 
 impl SplitEntries {
     /// Builds the store of a strict read; boxes without area are dropped and counted.
-    fn into_annotations(mut self, files: &SplitFiles) -> Result<SplitAnnotations, DataError> {
-        if !self.problems.is_empty() {
-            return Err(self.problems.swap_remove(0).error);
+    fn into_annotations(
+        mut self,
+        files: &SplitFiles,
+        on_bad_image: OnBadImage,
+    ) -> Result<SplitAnnotations, DataError> {
+        let all = self.images.len();
+        let mut bad_images = BadImages::default();
+        let mut skipped: HashSet<usize> = HashSet::new();
+        for EntryProblem { image, error } in self.problems {
+            if on_bad_image == OnBadImage::Error || !error.is_about_one_image() {
+                return Err(error);
+            }
+            if skipped.insert(image) {
+                bad_images.add(&self.images[image].file_name, error);
+            }
         }
+        self.notes.extend(bad_images.finish(all)?);
         let mut builder = AnnotationStoreBuilder::new();
         for (id, name) in (1..).zip(self.categories) {
             builder.add_category(id, name);
         }
         let mut id = 0;
-        for (image_id, image) in (1..).zip(self.images) {
+        for (at, image) in self.images.into_iter().enumerate() {
+            if skipped.contains(&at) {
+                continue;
+            }
+            let image_id = at as u64 + 1;
             let Some(size) = image.size else {
                 let path = self.image_root.join(image.file_name);
                 return Err(DataError::labels(&path, "the size of the image is unknown"));
@@ -585,6 +671,7 @@ impl SplitEntries {
                     continue;
                 }
                 id += 1;
+                builder.set_flags(id, found.flags);
                 builder.add_annotation(NewAnnotation {
                     id,
                     image_id,
@@ -599,6 +686,7 @@ impl SplitEntries {
             path: files.annotations.clone(),
             source,
         })?;
+        check_box_convention(&store, &files.annotations)?;
         Ok(SplitAnnotations {
             split: files.split,
             store,
@@ -607,6 +695,40 @@ impl SplitEntries {
             besides_boxes: Dropped::default(),
             notes: self.notes,
         })
+    }
+}
+
+/// The images of a split that cannot be used.
+#[derive(Debug, Default)]
+struct BadImages {
+    names: Vec<String>,
+    /// The error of the first of them.
+    first: Option<DataError>,
+}
+
+impl BadImages {
+    fn add(&mut self, name: &str, error: DataError) {
+        self.names.push(name.to_owned());
+        self.first.get_or_insert(error);
+    }
+
+    /// Returns the note on the images that were skipped of `all`, if there are any.
+    ///
+    /// # Errors
+    /// None is left; the error is that of the first.
+    fn finish(self, all: usize) -> Result<Option<String>, DataError> {
+        let Some(first) = self.first else {
+            return Ok(None);
+        };
+        if self.names.len() == all {
+            return Err(first);
+        }
+        let names = first_few(self.names.iter().map(String::as_str));
+        Ok(Some(format!(
+            "skipped {} of {} that cannot be used: {names} ({first})",
+            self.names.len(),
+            count(all, "image")
+        )))
     }
 }
 
@@ -637,6 +759,43 @@ pub struct SplitAnnotations {
 }
 
 impl SplitAnnotations {
+    /// Removes the images at some positions and notes it.
+    fn skip(&mut self, positions: &HashSet<usize>, bad_images: BadImages) -> Result<(), DataError> {
+        let images = self.store.image_count();
+        self.notes.extend(bad_images.finish(images)?);
+        if !positions.is_empty() {
+            let kept: Vec<usize> = (0..images).filter(|at| !positions.contains(at)).collect();
+            self.store = self.store.select(&kept);
+        }
+        Ok(())
+    }
+
+    /// Removes the images whose files are missing or cannot be read, and notes it.
+    ///
+    /// # Errors
+    /// None is left; the error is that of the first.
+    pub fn skip_unreadable(&mut self) -> Result<(), DataError> {
+        let read: Vec<Result<ImageSize, DecodeError>> = (0..self.store.image_count())
+            .into_par_iter()
+            .map(|index| image_size(&self.image_root.join(self.store.image(index).file_name)))
+            .collect();
+        let mut bad_images = BadImages::default();
+        let mut skipped = HashSet::new();
+        for (index, size) in read.into_iter().enumerate() {
+            if let Err(error) = size {
+                bad_images.add(self.store.image(index).file_name, error.into());
+                skipped.insert(index);
+            }
+        }
+        self.skip(&skipped, bad_images)
+    }
+
+    /// Returns the paths of the images.
+    pub fn image_paths(&self) -> Vec<PathBuf> {
+        let names = (0..self.store.image_count()).map(|index| self.store.image(index).file_name);
+        names.map(|name| self.image_root.join(name)).collect()
+    }
+
     /// Returns the notes and the counts of what was dropped, one line each.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let dropped = self.dropped.lines();
@@ -673,10 +832,10 @@ impl SplitAnnotations {
                         if stored != xywh && is_beyond(xywh, size) {
                             drop_object("parts of boxes outside of the image");
                         }
-                        let class = annotation.class;
                         boxes.push(PlacedBox {
-                            class,
+                            class: annotation.class,
                             xywh: stored,
+                            flags: self.store.flags(annotation.id),
                         });
                     }
                     Err(reason) => drop_object(reason),
@@ -748,6 +907,13 @@ impl Dropped {
         }
     }
 
+    /// Removes the flags of all objects of a store, which a writer kept.
+    pub(crate) fn remove_flags(&mut self, store: &AnnotationStore) {
+        for name in store.all_flags().flat_map(ObjectFlags::names) {
+            self.remove(&described_flag(name), "object", 1);
+        }
+    }
+
     /// Adds the counts of another instance.
     pub fn merge(&mut self, other: &Self) {
         for ((what, noun), number) in &other.0 {
@@ -760,6 +926,11 @@ impl Dropped {
         let kinds = self.0.iter();
         kinds.map(|((what, noun), number)| format!("{what} ({})", count(*number, noun)))
     }
+}
+
+/// Describes a flag in counts of what is not used.
+pub(crate) fn described_flag(name: &str) -> String {
+    format!("`{name}` flags")
 }
 
 /// A split with the locations of its images in a written directory.
@@ -780,6 +951,8 @@ pub struct PlacedBox {
     pub class: usize,
     /// `[x, y, width, height]` in pixels.
     pub xywh: [f64; 4],
+    /// What is said about the object besides its box.
+    pub flags: ObjectFlags,
 }
 
 /// A written dataset.
@@ -789,6 +962,9 @@ pub struct Written {
     pub splits: Vec<WrittenSplit>,
     /// Counts of what the format cannot express.
     pub dropped: Dropped,
+    /// Where the first image belongs, relative to the directory, if the images were left and the annotations do not
+    /// lead to them.
+    pub missing_image: Option<String>,
 }
 
 /// A written split.

@@ -10,6 +10,7 @@ use crate::DataError;
 use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::format::{Dropped, SplitAnnotations};
 use crate::annotations::layout::Split;
+use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::text::count;
@@ -105,6 +106,7 @@ pub(crate) fn join_with_ids(
             for (annotation, numbers) in annotations.zip(part.store.numbers(index)) {
                 boxes += 1;
                 new_ids.annotations.insert(annotation.id, boxes);
+                builder.set_flags(boxes, part.store.flags(annotation.id));
                 let (id, image_id, is_crowd) = (boxes, images, annotation.is_crowd);
                 let category_id = ids[annotation.class];
                 match numbers {
@@ -231,7 +233,7 @@ pub(crate) const HELD_OUT: u64 = 10;
 const LEAST_HELD_OUT: usize = 20;
 
 /// Returns the number of an image that decides whether it is held out: if it is a multiple of [`HELD_OUT`]. It is
-/// made of the first eight bytes, big-endian, of the SHA-256 of a name.
+/// built from the first eight bytes, big-endian, of the SHA-256 of a name.
 pub(crate) fn held_out_number(name: &str) -> u64 {
     let first_eight = &Sha256::digest(name)[..8];
     first_eight
@@ -253,7 +255,8 @@ fn held_out_numbers(store: &AnnotationStore) -> Vec<u64> {
 /// two images would have none in validation. Returns None if there is only one image.
 ///
 /// The file name of an image decides, so that images that are added or removed, another format and another order leave
-/// the others where they are: a detector is not evaluated on images that it was trained on. (Images that are held out
+/// the others where they are: a detector is not evaluated on images that it was trained on. Images with the same bytes
+/// are on one side, for the same reason. (Images that are held out
 /// for the sake of a class, or because there are few, may change with the others.)
 pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnnotations)> {
     let images = whole.store.image_count();
@@ -261,23 +264,38 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
         return None;
     }
     let numbers = held_out_numbers(&whole.store);
-    let is_held = |number: &u64| usize::from(number.is_multiple_of(HELD_OUT));
-    let mut parts: Vec<usize> = numbers.iter().map(is_held).collect();
-    // By chance there may be fewer, which matters where there are few.
-    let least = images.div_ceil(HELD_OUT as usize).min(LEAST_HELD_OUT);
-    let mut by_number: Vec<usize> = (0..images).collect();
-    by_number.sort_by_key(|&image| (parts[image] == 0, numbers[image]));
-    for &image in &by_number[..least] {
-        parts[image] = 1;
+    let mut first_of: Vec<usize> = if images > MOST_IMAGES {
+        (0..images).collect()
+    } else {
+        first_with_content(&whole.image_paths())
+    };
+    // Images that are all the same are divided like any others.
+    if first_of.iter().all(|first| *first == 0) {
+        first_of = (0..images).collect();
     }
-    if !parts.contains(&0) {
-        parts[by_number[images - 1]] = 0;
-    }
-    hold_out_every_class(&whole.store, &numbers, &mut parts);
-    let of = |part: usize| -> Vec<usize> { (0..images).filter(|&i| parts[i] == part).collect() };
+    let groups = Groups::of(&whole.store, &first_of, &numbers);
+    let parts = groups.divided(images);
+    let of = |part: usize| -> Vec<usize> {
+        let positions = 0..images;
+        positions
+            .filter(|image| parts[groups.group_of[*image]] == part)
+            .collect()
+    };
     let (train, val) = (of(0), of(1));
+    let copies = match images - groups.sizes.len() {
+        0 => String::new(),
+        copies => format!(
+            "; {} of {} on the side of the original",
+            count(copies, "copy"),
+            if copies == 1 {
+                "an image is"
+            } else {
+                "images are"
+            }
+        ),
+    };
     let note = format!(
-        "{} of {images} images held out of train (no val annotations; chosen by file name)",
+        "{} of {images} images held out of train (no val annotations; chosen by file name{copies})",
         val.len()
     );
     let part = |split, indices: &[usize], notes: Vec<String>, dropped: Dropped| SplitAnnotations {
@@ -299,46 +317,114 @@ pub fn hold_out(whole: &SplitAnnotations) -> Option<(SplitAnnotations, SplitAnno
     ))
 }
 
-/// Moves images between training (part 0) and validation (part 1), so that each class has a training image, and each
-/// class with at least two images one in validation where that is possible.
-fn hold_out_every_class(store: &AnnotationStore, numbers: &[u64], parts: &mut [usize]) {
-    let classes_of: Vec<BTreeSet<usize>> = (0..store.image_count())
-        .map(|image| store.annotations(image).map(|a| a.class).collect())
-        .collect();
-    // The numbers of images of each class in both parts.
-    let mut counts = vec![[0usize; 2]; store.class_count()];
-    let mut images_of: Vec<Vec<usize>> = vec![Vec::new(); store.class_count()];
-    for (image, classes) in classes_of.iter().enumerate() {
-        for &class in classes {
-            counts[class][parts[image]] += 1;
-            images_of[class].push(image);
+/// Images with the same content, which are held out together. Most groups have one image.
+struct Groups {
+    /// The group of each image.
+    group_of: Vec<usize>,
+    /// The number of images of each group.
+    sizes: Vec<usize>,
+    /// The smallest number of the images of each group.
+    numbers: Vec<u64>,
+    /// The classes that the images of each group show.
+    classes: Vec<BTreeSet<usize>>,
+    class_count: usize,
+}
+
+impl Groups {
+    /// Groups images; `first_of` is the position of the first image with the content of each.
+    fn of(store: &AnnotationStore, first_of: &[usize], image_numbers: &[u64]) -> Self {
+        let mut groups = Self {
+            group_of: Vec::with_capacity(first_of.len()),
+            sizes: Vec::new(),
+            numbers: Vec::new(),
+            classes: Vec::new(),
+            class_count: store.class_count(),
+        };
+        for (image, &first) in first_of.iter().enumerate() {
+            let group = if first == image {
+                groups.sizes.push(0);
+                groups.numbers.push(u64::MAX);
+                groups.classes.push(BTreeSet::new());
+                groups.sizes.len() - 1
+            } else {
+                groups.group_of[first]
+            };
+            groups.group_of.push(group);
+            groups.sizes[group] += 1;
+            groups.numbers[group] = groups.numbers[group].min(image_numbers[image]);
+            groups.classes[group].extend(store.annotations(image).map(|a| a.class));
         }
+        groups
     }
-    let mut rarest: Vec<usize> = (0..counts.len()).collect();
-    rarest.sort_by_key(|&class| (images_of[class].len(), class));
-    // Training comes first: a class that is not trained cannot be detected at all.
-    for to in [0, 1] {
-        let from = 1 - to;
-        for &class in &rarest {
-            if counts[class][to] > 0 {
-                continue;
+
+    /// Returns the part of each group of all `images`: 0 is training, and 1 validation.
+    fn divided(&self, images: usize) -> Vec<usize> {
+        // By chance there may be fewer, which matters where there are few.
+        let least = images.div_ceil(HELD_OUT as usize).min(LEAST_HELD_OUT);
+        // Many copies of one image would leave little else to measure.
+        let is_large = |group: usize| self.sizes[group] > least;
+        let groups = self.sizes.len();
+        let is_held = |group: usize| {
+            usize::from(self.numbers[group].is_multiple_of(HELD_OUT) && !is_large(group))
+        };
+        let mut parts: Vec<usize> = (0..groups).map(is_held).collect();
+        let mut by_number: Vec<usize> = (0..groups).collect();
+        by_number.sort_by_key(|&group| (is_large(group), parts[group] == 0, self.numbers[group]));
+        let mut held_out = 0;
+        for &group in &by_number {
+            if held_out >= least {
+                break;
             }
-            let is_spare = |&&image: &&usize| {
-                let mut classes = classes_of[image].iter();
-                parts[image] == from && (to == 0 || classes.all(|&class| counts[class][from] > 1))
-            };
-            // The image that helps most other classes, and that with the smallest number of those.
-            let spare = images_of[class].iter().filter(is_spare);
-            let helped = |image: usize| {
-                let classes = classes_of[image].iter();
-                classes.filter(|&&class| counts[class][to] == 0).count()
-            };
-            let best = spare.max_by_key(|&&image| (helped(image), Reverse(numbers[image])));
-            if let Some(&image) = best {
-                parts[image] = to;
-                for &class in &classes_of[image] {
-                    counts[class][from] -= 1;
-                    counts[class][to] += 1;
+            parts[group] = 1;
+            held_out += self.sizes[group];
+        }
+        if !parts.contains(&0) {
+            parts[by_number[groups - 1]] = 0;
+        }
+        self.hold_out_every_class(&mut parts);
+        parts
+    }
+
+    /// Moves groups between training (part 0) and validation (part 1), so that each class has a training image, and
+    /// each class with at least two groups one in validation where that is possible.
+    fn hold_out_every_class(&self, parts: &mut [usize]) {
+        // The numbers of groups of each class in both parts.
+        let mut counts = vec![[0usize; 2]; self.class_count];
+        let mut groups_of: Vec<Vec<usize>> = vec![Vec::new(); self.class_count];
+        for (group, classes) in self.classes.iter().enumerate() {
+            for &class in classes {
+                counts[class][parts[group]] += 1;
+                groups_of[class].push(group);
+            }
+        }
+        let mut rarest: Vec<usize> = (0..counts.len()).collect();
+        rarest.sort_by_key(|&class| (groups_of[class].len(), class));
+        // Training comes first: a class that is not trained cannot be detected at all.
+        for to in [0, 1] {
+            let from = 1 - to;
+            for &class in &rarest {
+                if counts[class][to] > 0 {
+                    continue;
+                }
+                let is_spare = |&&group: &&usize| {
+                    let mut classes = self.classes[group].iter();
+                    parts[group] == from
+                        && (to == 0 || classes.all(|&class| counts[class][from] > 1))
+                };
+                // The group that helps most other classes, and that with the smallest number of those.
+                let spare = groups_of[class].iter().filter(is_spare);
+                let helped = |group: usize| {
+                    let classes = self.classes[group].iter();
+                    classes.filter(|&&class| counts[class][to] == 0).count()
+                };
+                let best =
+                    spare.max_by_key(|&&group| (helped(group), Reverse(self.numbers[group])));
+                if let Some(&group) = best {
+                    parts[group] = to;
+                    for &class in &self.classes[group] {
+                        counts[class][from] -= 1;
+                        counts[class][to] += 1;
+                    }
                 }
             }
         }
@@ -480,6 +566,43 @@ mod tests {
         assert_eq!((again.0.store, again.1.store), (train.store, val.store));
         let note = format!("{held_out} of 40 images held out of train");
         assert!(val.notes[0].starts_with(&note), "{:?}", val.notes);
+    }
+
+    #[test]
+    fn copies_of_an_image_are_on_one_side() {
+        let dir = tempfile::tempdir().unwrap();
+        let images: Vec<(u64, &[u64])> = (1..=60).map(|id| (id, &[1][..])).collect();
+        // Every image from 41 on is a copy of one of those that are held out without the copies, and others.
+        for id in 1..=60 {
+            let content = if id > 40 { 2 * (id - 40) } else { id };
+            std::fs::write(dir.path().join(format!("{id}.jpg")), content.to_string()).unwrap();
+        }
+        let root = dir.path().to_str().unwrap();
+        let (train, val) = hold_out(&part(root, &[(1, "cat")], &images)).unwrap();
+        let of = |split: &SplitAnnotations| -> BTreeSet<u64> {
+            let images = 0..split.store.image_count();
+            images.map(|index| split.store.image(index).id).collect()
+        };
+        let (train, held_out) = (of(&train), of(&val));
+        for copy in 41..=60 {
+            let original = 2 * (copy - 40);
+            assert_eq!(train.contains(&copy), train.contains(&original), "{copy}");
+        }
+        let with_copies = held_out.iter().filter(|id| **id > 40).count();
+        assert!(with_copies > 0 && train.len() > 40, "{held_out:?}");
+        assert!(
+            val.notes[0].ends_with(
+                "chosen by file name; 20 copies of images are on the side of the original)"
+            ),
+            "{:?}",
+            val.notes
+        );
+        // With nothing else to divide by, copies are divided.
+        for id in 1..=60 {
+            std::fs::write(dir.path().join(format!("{id}.jpg")), "same").unwrap();
+        }
+        let (train, val) = hold_out(&part(root, &[(1, "cat")], &images)).unwrap();
+        assert!(train.store.image_count() > 40 && val.store.image_count() >= 6);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! - [`store`]: categories, images and boxes in columns, loaded once and shared.
 //! - [`format`](mod@format): what an annotation format provides, and the table of formats.
 //! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format.
-//! - `copies`: two annotations of one image. - `file_names`: how a name in an annotation becomes a file.
+//! - [`box_convention`]: corners and fractions in the place of sizes.
+//! - `copies`: two annotations of one image. - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
 //! - `foreign`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
 //! - [`coco`]: COCO JSON. - [`layout`]: the files of a split.
 
+pub mod box_convention;
 pub mod coco;
 pub mod coco_categories;
 pub mod coco_directory;
@@ -19,9 +21,9 @@ pub(crate) mod image_files;
 pub mod joining;
 pub(crate) mod json_guard;
 pub mod layout;
+pub(crate) mod same_content;
 pub mod store;
-pub mod stratified;
-mod text_file;
+pub(crate) mod stratified;
 pub mod voc;
 pub mod voc_directory;
 pub mod yolo;

@@ -12,7 +12,7 @@
 //! file, because the metrics depend on them: an area next to 32 x 32 pixels or an IoU next to a
 //! threshold may be rounded to the other side.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest as _, Sha256};
 
@@ -175,6 +175,24 @@ pub struct NewAnnotation<T = f32> {
     pub is_crowd: bool,
 }
 
+/// What an annotation says about an object besides its box. Pascal VOC has these flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ObjectFlags {
+    /// Whether the object is hard to recognize; VOC's evaluation ignores such objects.
+    pub difficult: bool,
+    /// Whether the box does not contain the whole object.
+    pub truncated: bool,
+}
+
+impl ObjectFlags {
+    /// Returns the names of the flags that are set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let flags = [("difficult", self.difficult), ("truncated", self.truncated)];
+        let set = flags.into_iter().filter(|(_, is_set)| *is_set);
+        set.map(|(name, _)| name)
+    }
+}
+
 /// An image as described by the annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnnotatedImage<'a> {
@@ -212,6 +230,8 @@ pub struct AnnotationStore {
     boxes: BoxColumns,
     classes: Vec<u16>,
     crowd: BitColumn,
+    /// The flags of the annotations that have any, by id. Training does not use them.
+    flags: BTreeMap<u64, ObjectFlags>,
 }
 
 impl AnnotationStore {
@@ -288,6 +308,17 @@ impl AnnotationStore {
         self.range(index).map(|at| self.boxes.numbers(at))
     }
 
+    /// Returns the flags of an annotation, by its id.
+    pub fn flags(&self, annotation_id: u64) -> ObjectFlags {
+        let flags = self.flags.get(&annotation_id).copied();
+        flags.unwrap_or_default()
+    }
+
+    /// Returns the flags of the annotations that have any.
+    pub(crate) fn all_flags(&self) -> impl Iterator<Item = ObjectFlags> {
+        self.flags.values().copied()
+    }
+
     /// Returns how many annotations of an image come from COCO JSON without an `area` and have the
     /// area of their box.
     pub(crate) fn derived_areas(&self, index: usize) -> usize {
@@ -355,14 +386,19 @@ impl AnnotationStore {
             order.extend(self.range(index).map(|at| at as u32));
             first_annotation.push(order.len() as u32);
         }
+        let annotation_ids: Vec<u64> = order
+            .iter()
+            .map(|&at| self.annotation_ids[at as usize])
+            .collect();
+        let flagged = annotation_ids
+            .iter()
+            .filter_map(|id| Some((*id, *self.flags.get(id)?)));
         Self {
             categories: self.categories.clone(),
             images,
             first_annotation,
-            annotation_ids: order
-                .iter()
-                .map(|&at| self.annotation_ids[at as usize])
-                .collect(),
+            flags: flagged.collect(),
+            annotation_ids,
             boxes: self.boxes.clone().reordered(&order),
             classes: order.iter().map(|&at| self.classes[at as usize]).collect(),
             crowd: self.crowd.reordered(&order),
@@ -427,6 +463,7 @@ pub struct AnnotationStoreBuilder {
     category_ids: Vec<u64>,
     boxes: BoxColumns,
     crowd: BitColumn,
+    flags: BTreeMap<u64, ObjectFlags>,
 }
 
 impl AnnotationStoreBuilder {
@@ -478,6 +515,13 @@ impl AnnotationStoreBuilder {
     pub(crate) fn add_exact_annotation(&mut self, annotation: NewAnnotation<f64>) {
         self.boxes.push_double(annotation.xywh, annotation.area);
         self.add_references(&annotation);
+    }
+
+    /// Sets the flags of an annotation.
+    pub(crate) fn set_flags(&mut self, annotation_id: u64, flags: ObjectFlags) {
+        if flags != ObjectFlags::default() {
+            self.flags.insert(annotation_id, flags);
+        }
     }
 
     fn add_references<T>(&mut self, annotation: &NewAnnotation<T>) {
@@ -532,6 +576,7 @@ impl AnnotationStoreBuilder {
             boxes: self.boxes.reordered(&order),
             classes: reorder(classes, &order),
             crowd: self.crowd.reordered(&order),
+            flags: self.flags,
         })
     }
 

@@ -6,37 +6,43 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::annotations::AnnotationStore;
 
-/// Assigns each image to a part: an index into `shares`, which need not sum to one.
+/// Assigns each image to a part: an index into `shares`, which need not sum to one. `first_of` is the position of the
+/// first copy of each image, its own if it is no copy; copies get the part of the first.
 ///
 /// Iterative stratification (Sechidis et al. 2011): the images of the rarest class are assigned
 /// first, each to the part that lacks most boxes of that class, then those of the next rarest
 /// class, and finally the images without boxes. The result is deterministic for a seed.
-pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usize> {
+pub(crate) fn stratified(
+    store: &AnnotationStore,
+    first_of: &[usize],
+    shares: &[f64],
+    seed: u64,
+) -> Vec<usize> {
     let total: f64 = shares.iter().sum();
     let share = |part: usize| shares[part] / total;
     let parts = shares.len();
     let images = store.image_count();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
 
-    // The classes of each image with their numbers of boxes.
-    let contents: Vec<Vec<(usize, usize)>> = (0..images)
-        .map(|index| {
-            let mut counts: Vec<(usize, usize)> = Vec::new();
-            for annotation in store.annotations(index) {
-                match counts
-                    .iter_mut()
-                    .find(|(class, _)| *class == annotation.class)
-                {
-                    Some((_, count)) => *count += 1,
-                    None => counts.push((annotation.class, 1)),
-                }
+    // The number of copies of each first image, itself included, and their classes with the numbers of boxes.
+    let mut copies = vec![0usize; images];
+    let mut contents: Vec<Vec<(usize, usize)>> = vec![Vec::new(); images];
+    for (index, &first) in first_of.iter().enumerate() {
+        copies[first] += 1;
+        let counts = &mut contents[first];
+        for annotation in store.annotations(index) {
+            match counts
+                .iter_mut()
+                .find(|(class, _)| *class == annotation.class)
+            {
+                Some((_, count)) => *count += 1,
+                None => counts.push((annotation.class, 1)),
             }
-            counts
-        })
-        .collect();
+        }
+    }
     let mut images_of_class: Vec<Vec<usize>> = vec![Vec::new(); store.class_count()];
     let mut boxes_of_class = vec![0usize; store.class_count()];
-    let mut order: Vec<usize> = (0..images).collect();
+    let mut order: Vec<usize> = (0..images).filter(|&image| copies[image] > 0).collect();
     order.shuffle(&mut rng);
     for &image in &order {
         for &(class, count) in &contents[image] {
@@ -66,7 +72,7 @@ pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usi
                 (lacking[part][class], lacking_images[part], ranks[part])
             });
             part_of[image] = Some(part);
-            lacking_images[part] -= 1.0;
+            lacking_images[part] -= copies[image] as f64;
             for &(class, count) in &contents[image] {
                 lacking[part][class] -= count as f64;
             }
@@ -76,12 +82,12 @@ pub fn stratified(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usi
         if part_of[image].is_none() {
             let part = largest(parts, |part| (lacking_images[part], 0.0, 0));
             part_of[image] = Some(part);
-            lacking_images[part] -= 1.0;
+            lacking_images[part] -= copies[image] as f64;
         }
     }
-    part_of
-        .into_iter()
-        .map(|part| part.unwrap_or_default())
+    first_of
+        .iter()
+        .map(|&first| part_of[first].unwrap_or_default())
         .collect()
 }
 
@@ -132,13 +138,39 @@ mod tests {
         builder.build().unwrap()
     }
 
+    /// Divides images of which none is a copy.
+    fn divided(store: &AnnotationStore, shares: &[f64], seed: u64) -> Vec<usize> {
+        let first_of: Vec<usize> = (0..store.image_count()).collect();
+        stratified(store, &first_of, shares, seed)
+    }
+
+    #[test]
+    fn copies_get_the_part_of_the_first_and_count_in_its_share() {
+        let images: Vec<Vec<u64>> = (0..40).map(|_| vec![0]).collect();
+        // Every fourth image is a copy of the one before it, and one image has six copies.
+        let first_of: Vec<usize> = (0..40)
+            .map(|at| match at {
+                20..27 => 20,
+                27 => 27,
+                _ if at % 4 == 3 => at - 1,
+                _ => at,
+            })
+            .collect();
+        let parts = stratified(&store(&images), &first_of, &[0.75, 0.25], 3);
+        for (at, first) in first_of.iter().enumerate() {
+            assert_eq!(parts[at], parts[*first], "{at}");
+        }
+        let held = parts.iter().filter(|part| **part == 1).count();
+        assert!((9..=12).contains(&held), "{held}");
+    }
+
     #[test]
     fn a_rare_class_is_split_in_proportion() {
         // 100 images of class 0, ten of which contain the rare class 3.
         let images: Vec<Vec<u64>> = (0..100)
             .map(|i| if i % 10 == 0 { vec![0, 3] } else { vec![0] })
             .collect();
-        let parts = stratified(&store(&images), &[0.7, 0.2, 0.1], 5);
+        let parts = divided(&store(&images), &[0.7, 0.2, 0.1], 5);
         let count = |part: usize, rare: bool| {
             let found = parts.iter().enumerate();
             found
@@ -156,10 +188,10 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let store = store(&images);
-            let parts = stratified(&store, &[0.8, 0.2], seed);
+            let parts = divided(&store, &[0.8, 0.2], seed);
             prop_assert_eq!(parts.len(), images.len());
             prop_assert!(parts.iter().all(|part| *part < 2));
-            prop_assert_eq!(stratified(&store, &[0.8, 0.2], seed), parts);
+            prop_assert_eq!(divided(&store, &[0.8, 0.2], seed), parts);
         }
     }
 }

@@ -10,10 +10,10 @@ use encoding_rs::Encoding;
 use roxmltree::{Document, Node};
 
 use crate::DataError;
-use crate::annotations::AnnotationStore;
 use crate::annotations::format::PlacedBox;
-use crate::annotations::text_file::{read_bytes, text_of};
+use crate::annotations::{AnnotationStore, ObjectFlags};
 use crate::boxes::{BoxXyxy, ImageSize};
+use crate::text_file::{read_bytes, text_of};
 
 /// An annotated image.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,10 +33,8 @@ pub struct VocObject {
     pub name: String,
     /// `xmin, ymin, xmax, ymax` in pixels; it may have no area.
     pub box_in_image: BoxXyxy,
-    /// Whether the object is hard to recognize; VOC's evaluation ignores such objects.
-    pub difficult: bool,
-    /// Whether the box does not contain the whole object.
-    pub truncated: bool,
+    /// `difficult` and `truncated`.
+    pub flags: ObjectFlags,
     /// Names of the other elements that have a value, such as `pose`, `occluded` and `part`; without
     /// those that are empty, 0 or `Unspecified`.
     pub others: Vec<String>,
@@ -152,7 +150,10 @@ impl Reader<'_> {
         const CORNERS: &str = "<xmin>, <ymin>, <xmax> and <ymax>";
         self.child(node, "bndbox", CORNERS)?;
         let name = self.text(node, "name")?;
-        let (difficult, truncated) = (self.flag(node, "difficult")?, self.flag(node, "truncated")?);
+        let flags = ObjectFlags {
+            difficult: self.flag(node, "difficult")?,
+            truncated: self.flag(node, "truncated")?,
+        };
         for corners in node.children().filter(|node| node.has_tag_name("bndbox")) {
             objects.push(VocObject {
                 name: name.to_owned(),
@@ -162,8 +163,7 @@ impl Reader<'_> {
                     self.coordinate(corners, "xmax")?,
                     self.coordinate(corners, "ymax")?,
                 ),
-                difficult,
-                truncated,
+                flags,
                 others: others(node),
             });
         }
@@ -259,8 +259,10 @@ pub(super) fn format(
     for found in boxes {
         let [x, y, w, h] = found.xywh;
         text += &format!(
-            "\t<object>\n\t\t<name>{}</name>\n\t\t<pose>Unspecified</pose>\n\t\t<truncated>0</truncated>\n\t\t<difficult>0</difficult>\n\t\t<bndbox>\n\t\t\t<xmin>{}</xmin>\n\t\t\t<ymin>{}</ymin>\n\t\t\t<xmax>{}</xmax>\n\t\t\t<ymax>{}</ymax>\n\t\t</bndbox>\n\t</object>\n",
+            "\t<object>\n\t\t<name>{}</name>\n\t\t<pose>Unspecified</pose>\n\t\t<truncated>{}</truncated>\n\t\t<difficult>{}</difficult>\n\t\t<bndbox>\n\t\t\t<xmin>{}</xmin>\n\t\t\t<ymin>{}</ymin>\n\t\t\t<xmax>{}</xmax>\n\t\t\t<ymax>{}</ymax>\n\t\t</bndbox>\n\t</object>\n",
             xml_text(&store.categories()[found.class].name),
+            u8::from(found.flags.truncated),
+            u8::from(found.flags.difficult),
             pixels(x),
             pixels(y),
             pixels(x + w),
@@ -321,8 +323,10 @@ mod tests {
         let object = |name: &str, box_in_image, difficult, truncated| VocObject {
             name: name.into(),
             box_in_image,
-            difficult,
-            truncated,
+            flags: ObjectFlags {
+                difficult,
+                truncated,
+            },
             others: match name {
                 "RBC" => vec!["part".into()],
                 _ => Vec::new(),

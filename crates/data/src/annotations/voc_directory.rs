@@ -17,9 +17,10 @@
 //! has no such flag, and its `iscrowd` means something else.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -28,14 +29,14 @@ use crate::DataError;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, file_names};
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, EntryProblem, FoundSplits, ImageEntry, Output,
-    PlacedSplit, Reader, SplitEntries, StoredBox, last_part, without_extension,
+    PlacedSplit, Reader, SplitEntries, StoredBox, described_flag, last_part, without_extension,
 };
 use crate::annotations::image_files::{Folder, Found, files_with_extension, images_within};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles};
-use crate::annotations::text_file::read_text;
 use crate::annotations::voc::{self, VocImage};
 use crate::images::decode::{has_image_extension, image_size};
 use crate::text::count;
+use crate::text_file::read_text;
 
 /// Pascal VOC: `Annotations/NAME.xml`, `JPEGImages/`, `ImageSets/Main/SPLIT.txt`.
 #[derive(Debug)]
@@ -96,6 +97,10 @@ impl AnnotationFormat for VocFormat {
         voc::stored_name(name)
     }
 
+    fn stores_flags(&self) -> bool {
+        true
+    }
+
     fn lists_classes(&self) -> bool {
         // The classes of a VOC directory are those of its objects.
         false
@@ -128,8 +133,53 @@ struct VocLayout {
     unlisted: usize,
 }
 
+/// A list of the names of a split.
+struct VocList {
+    path: PathBuf,
+    /// The first line of each name, from 1.
+    lines: BTreeMap<String, usize>,
+    /// The number of lines that repeat a name.
+    repeated: usize,
+}
+
+impl VocList {
+    fn read(path: PathBuf) -> Result<Self, DataError> {
+        let (mut lines, mut repeated) = (BTreeMap::new(), 0);
+        for (line, name) in listed_lines(&read_text(&path)?) {
+            match lines.entry(name.to_owned()) {
+                Entry::Occupied(_) => repeated += 1,
+                Entry::Vacant(entry) => _ = entry.insert(line),
+            }
+        }
+        Ok(Self {
+            path,
+            lines,
+            repeated,
+        })
+    }
+
+    /// Returns the error about a name without an annotation.
+    fn missing(&self, name: &str, annotation: &Path) -> DataError {
+        let line = self.lines.get(name).copied().unwrap_or_default();
+        let problem = format!(
+            "line {line}: `{name}` has no annotation; {} is missing",
+            annotation.display()
+        );
+        DataError::labels(&self.path, problem)
+    }
+
+    /// Returns the note on names that are listed several times.
+    fn note(&self) -> Option<String> {
+        let name = self.path.file_name().unwrap_or_default().display();
+        let repeated = count(self.repeated, "repeated line");
+        (self.repeated > 0).then(|| format!("{repeated} in {name}: each name is used once"))
+    }
+}
+
 struct VocSplit {
     split: Split,
+    /// The list that the names are from, if there is one.
+    list: Option<VocList>,
     /// The directory that `names` are relative to.
     annotations: PathBuf,
     /// Names of the annotations without extension, with `/` between directories.
@@ -181,6 +231,7 @@ impl VocLayout {
                     .map(|(split, directory)| {
                         Ok(VocSplit {
                             split,
+                            list: None,
                             names: names_within(&directory)?,
                             image_directories: vec![directory.clone()],
                             annotations: directory,
@@ -197,6 +248,7 @@ impl VocLayout {
         Ok(Some(Self {
             splits: vec![VocSplit {
                 split: Split::Train,
+                list: None,
                 annotations: root.to_owned(),
                 names: files
                     .filter_map(|path| path.file_stem()?.to_str().map(str::to_owned))
@@ -223,6 +275,7 @@ impl VocLayout {
         let all = names_within(annotations)?;
         let of_split = |split, names| VocSplit {
             split,
+            list: None,
             annotations: annotations.to_owned(),
             names,
             image_directories: image_directories.clone(),
@@ -230,7 +283,7 @@ impl VocLayout {
         let shown = annotations.file_name().unwrap_or_default().display();
         let lists = lists_of_splits(folder)?;
         if !lists.is_empty() {
-            let listed = lists.iter().flat_map(|(_, names)| names);
+            let listed = lists.iter().flat_map(|(_, list)| list.lines.keys());
             let exact: HashSet<&String> = listed.collect();
             let lower: HashSet<String> = exact.iter().map(|name| name.to_lowercase()).collect();
             // A list means a file in other capitals only where there is none with the exact name.
@@ -244,7 +297,11 @@ impl VocLayout {
             let splits = lists.into_iter();
             return Ok(Self {
                 splits: splits
-                    .map(|(split, names)| of_split(split, names))
+                    .map(|(split, list)| VocSplit {
+                        names: list.lines.keys().cloned().collect(),
+                        list: Some(list),
+                        ..of_split(split, Vec::new())
+                    })
                     .collect(),
                 reason: format!("XML files in {shown}, lists in ImageSets"),
                 unlisted,
@@ -332,7 +389,7 @@ fn names_within(directory: &Path) -> Result<Vec<String>, DataError> {
 
 /// Reads the lists of the splits. `trainval`, or CVAT's `default`, is used for train if there is no
 /// list of train.
-fn lists_of_splits(folder: &Folder) -> Result<Vec<(Split, Vec<String>)>, DataError> {
+fn lists_of_splits(folder: &Folder) -> Result<Vec<(Split, VocList)>, DataError> {
     let sets = folder.directory(&["ImageSets"]);
     let main = sets
         .as_ref()
@@ -358,7 +415,7 @@ fn lists_of_splits(folder: &Folder) -> Result<Vec<(Split, Vec<String>)>, DataErr
             })
         };
         if let Some(path) = lists.iter().find_map(|list| named(list)) {
-            splits.push((split, listed(&read_text(path)?)));
+            splits.push((split, VocList::read(path.clone())?));
         }
     }
     Ok(splits)
@@ -366,20 +423,23 @@ fn lists_of_splits(folder: &Folder) -> Result<Vec<(Split, Vec<String>)>, DataErr
 
 /// Returns the names in a list, sorted, each once.
 pub(crate) fn listed(text: &str) -> Vec<String> {
-    // VOC's lists of one class have a second column: whether the class is in the image.
-    let names = text
-        .lines()
-        .filter_map(|line| line.split_whitespace().next());
-    // CVAT's lists may have the extension of the image.
-    let names = names.map(|name| {
-        if has_image_extension(Path::new(name)) {
-            without_extension(name)
-        } else {
-            name
-        }
-    });
-    let names: BTreeSet<&str> = names.collect();
+    let names: BTreeSet<&str> = listed_lines(text).map(|(_, name)| name).collect();
     names.into_iter().map(str::to_owned).collect()
+}
+
+/// Returns the names in a list with their lines, from 1.
+fn listed_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    // VOC's lists of one class have a second column: whether the class is in the image.
+    let names = (1..).zip(text.lines());
+    let names = names.filter_map(|(line, text)| Some((line, text.split_whitespace().next()?)));
+    // CVAT's lists may have the extension of the image.
+    names.map(|(line, name)| {
+        if has_image_extension(Path::new(name)) {
+            (line, without_extension(name))
+        } else {
+            (line, name)
+        }
+    })
 }
 
 /// Collects some splits. Their categories are the classes of all splits, sorted, so that they agree.
@@ -400,7 +460,7 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
         .map(|split| {
             let names = split.names.par_iter();
             names
-                .map(|name| read_annotation(&xml_path(split, name, &capitals)?))
+                .map(|name| split.read_annotation(name, &capitals))
                 .collect()
         })
         .collect();
@@ -447,8 +507,18 @@ fn xml_path(split: &VocSplit, name: &str, capitals: &AnyCapitals) -> Result<Path
     Ok(found.pop().unwrap_or(path))
 }
 
-fn read_annotation(path: &Path) -> Result<VocImage, DataError> {
-    voc::parse(&voc::read_xml(path)?, path)
+impl VocSplit {
+    fn read_annotation(&self, name: &str, capitals: &AnyCapitals) -> Result<VocImage, DataError> {
+        let path = xml_path(self, name, capitals)?;
+        match (voc::read_xml(&path), &self.list) {
+            (Err(DataError::Io { source, .. }), Some(list))
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Err(list.missing(name, &path))
+            }
+            (text, _) => voc::parse(&text?, &path),
+        }
+    }
 }
 
 /// The images that annotations may belong to.
@@ -744,6 +814,9 @@ fn entries(
         notes: notes_on(&split.names, &found),
         ..SplitEntries::default()
     };
+    collected
+        .notes
+        .extend(split.list.as_ref().and_then(VocList::note));
     let found = found.into_iter().zip(sizes);
     let mut names: HashSet<&str> = HashSet::new();
     for (image, (annotated, (of, size))) in annotations.into_iter().zip(found).enumerate() {
@@ -763,43 +836,38 @@ fn entries(
             }
         }
         let file_name = of.path;
+        // Before the problems of the image: without an annotation, its name is not known.
+        let annotated = annotated.map_err(&mut problem).ok();
         let mut size = size.map_err(|error| problem(error.into())).ok();
         let mut boxes = Vec::new();
-        match annotated {
-            Ok(annotated) => {
-                if let Some(stated) = annotated.size {
-                    let differing = size.replace(stated).filter(|actual| *actual != stated);
-                    if let Some(decoded) = differing {
-                        problem(DataError::SizeMismatch {
-                            image: images.root.join(&file_name).display().to_string(),
-                            decoded,
-                            annotated: stated,
-                        });
-                    }
-                }
-                for object in annotated.objects {
-                    // The categories are the classes of these annotations.
-                    let Some(&class) = numbers.get(object.name.as_str()) else {
-                        continue;
-                    };
-                    let flags = [
-                        ("difficult", object.difficult),
-                        ("truncated", object.truncated),
-                    ];
-                    let flags = flags.into_iter().filter(|(_, is_set)| *is_set);
-                    let flags = flags.map(|(name, _)| format!("`{name}` flags"));
-                    let others = object.others.iter();
-                    let others = others.map(|name| format!("`{name}` elements"));
-                    for what in flags.chain(others) {
-                        collected.dropped.add(what, "object", 1);
-                    }
-                    boxes.push(BoxEntry {
-                        class,
-                        xywh: Some(object.box_in_image.to_xywh()),
+        if let Some(annotated) = annotated {
+            if let Some(stated) = annotated.size {
+                let differing = size.replace(stated).filter(|actual| *actual != stated);
+                if let Some(decoded) = differing {
+                    problem(DataError::SizeMismatch {
+                        image: images.root.join(&file_name).display().to_string(),
+                        decoded,
+                        annotated: stated,
                     });
                 }
             }
-            Err(error) => problem(error),
+            for object in annotated.objects {
+                // The categories are the classes of these annotations.
+                let Some(&class) = numbers.get(object.name.as_str()) else {
+                    continue;
+                };
+                let flags = object.flags.names().map(described_flag);
+                let others = object.others.iter();
+                let others = others.map(|name| format!("`{name}` elements"));
+                for what in flags.chain(others) {
+                    collected.dropped.add(what, "object", 1);
+                }
+                boxes.push(BoxEntry {
+                    class,
+                    xywh: Some(object.box_in_image.to_xywh()),
+                    flags: object.flags,
+                });
+            }
         }
         collected.images.push(ImageEntry {
             file_name,
@@ -867,6 +935,22 @@ mod tests {
 
     fn read(root: &Path) -> Result<Vec<crate::annotations::format::SplitAnnotations>, DataError> {
         Ok(DatasetFiles::find(root)?.read()?.splits)
+    }
+
+    #[test]
+    fn a_listed_name_without_an_annotation_is_named_with_its_line() {
+        let directory = directory();
+        let notes = read(directory.path()).unwrap().remove(0).notes;
+        let note = "1 repeated line in train.txt: each name is used once";
+        assert!(notes.iter().any(|found| found == note), "{notes:?}");
+        for file in ["Annotations/b.xml", "JPEGImages/b.jpg"] {
+            fs::remove_file(directory.path().join(file)).unwrap();
+        }
+        let message = read(directory.path()).unwrap_err().to_string();
+        let list = directory.path().join("ImageSets/Main/train.txt");
+        let start = format!("{}: line 1: `b` has no annotation; ", list.display());
+        assert!(message.starts_with(&start), "{message}");
+        assert!(message.ends_with("b.xml is missing"), "{message}");
     }
 
     #[test]

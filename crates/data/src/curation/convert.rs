@@ -6,7 +6,7 @@
 //! numbered from 1. What was written is read again and compared before the output appears.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,11 @@ use rayon::prelude::*;
 
 use crate::DataError;
 use crate::annotations::format::{
-    AnnotatedDataset, DatasetFiles, Dropped, Format, Output, PlacedSplit, SplitAnnotations,
+    AnnotatedDataset, DatasetFiles, Dropped, Format, Output, PlacedSplit, Reader, SplitAnnotations,
     Written, WrittenSplit, last_part,
 };
 use crate::annotations::layout::Split;
+use crate::curation::image_names::{joined, names_within, paths_to};
 use crate::datasets::detection::check_same_categories;
 use crate::directory::create_directory;
 use crate::text::{self, printable};
@@ -30,7 +31,7 @@ pub enum Images {
     Copy,
     /// Hard links, which need no space; a file on another file system is copied.
     Link,
-    /// No images: annotations only.
+    /// No images: annotations only. Where the format allows it, their image names lead to the images.
     Leave,
 }
 
@@ -97,11 +98,13 @@ pub enum ConvertError {
         /// The format to write.
         format: Format,
     },
-    /// An image outside of the directory of the images.
-    #[error("`{name}`: image names must be relative and must not contain ..")]
-    Outside {
-        /// The file name.
-        name: String,
+    /// An image of the dataset is missing or cannot be read.
+    #[error("{}: cannot read the image: {source}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
     },
     /// Placing an image or moving the finished directory failed.
     #[error("{}: {source}", path.display())]
@@ -118,8 +121,7 @@ pub enum ConvertError {
 /// `progress` receives the number of images placed and of all images, and may stop the conversion.
 ///
 /// # Errors
-/// `output` exists and is not empty, names collide or lead out of the directory,
-/// writing fails, what was written is not read back as it was, or the conversion was stopped.
+/// `output` exists and is not empty, names collide, an image cannot be read, writing fails, what was written is not read back as it was, or the conversion was stopped.
 pub fn write_dataset(
     dataset: &AnnotatedDataset,
     format: Format,
@@ -170,22 +172,52 @@ pub(super) fn write_amended(
         verify(&placed, format, unfinished, output)?;
         if images == Images::Leave {
             remove_images(&placed, unfinished)?;
+            if format.names_lead_anywhere()
+                && let Some(leading) = leading_to_images(&placed, unfinished)
+            {
+                format.write(&leading, &directory)?;
+                verify(&leading, format, unfinished, output)?;
+            }
         }
         Ok(())
     })?;
     for read in &dataset.splits {
         dropped.merge(&read.dropped);
         dropped.merge(&read.besides_boxes);
+        if format.stores_flags() {
+            dropped.remove_flags(&read.store);
+        }
     }
     let splits = placed.iter().map(|placed| WrittenSplit {
         split: placed.annotations.split,
         images: placed.image_paths.len(),
         boxes: placed.boxes.iter().map(Vec::len).sum(),
     });
+    let first = placed.iter().flat_map(|placed| &placed.image_paths).next();
+    let is_without_images = images == Images::Leave && !format.names_lead_anywhere();
     Ok(Written {
         splits: splits.collect(),
         dropped,
+        missing_image: first.filter(|_| is_without_images).cloned(),
     })
+}
+
+/// Returns the splits with image names that lead from a directory to the images; None if there is no such path.
+fn leading_to_images<'a>(
+    placed: &[PlacedSplit<'a>],
+    directory: &Path,
+) -> Option<Vec<PlacedSplit<'a>>> {
+    let leading = placed.iter().map(|split| {
+        let read = split.annotations;
+        let prefix = paths_to(directory, &read.image_root).into_iter().next()?;
+        let names = (0..read.store.image_count()).map(|index| read.store.image(index).file_name);
+        Some(PlacedSplit {
+            annotations: read,
+            image_paths: names.map(|name| joined(&prefix, name)).collect(),
+            boxes: split.boxes.clone(),
+        })
+    });
+    leading.collect()
 }
 
 /// Refuses an output directory that is, contains or is within a directory that is read.
@@ -337,6 +369,11 @@ fn compare(
                 let class = printable(class);
                 return Err(format!("{path} has a box of the class `{class}`"));
             }
+            // COCO's readers do not know the flags.
+            let has_flags = format.stores_flags() && !matches!(format.reader(), Reader::CocoJson);
+            if has_flags && read.flags(annotation.id) != written.flags {
+                return Err(format!("{path} has a box with other flags"));
+            }
             let (xywh, _) = numbers.as_f64();
             let mut pairs = xywh.iter().zip(written.xywh);
             if !pairs.all(|(a, b)| (a - b).abs() <= TOLERANCE + b.abs() * f64::from(f32::EPSILON)) {
@@ -377,10 +414,9 @@ fn placed_splits(
     for annotations in &dataset.splits {
         let split = annotations.split;
         let mut image_paths = Vec::new();
-        for index in 0..annotations.store.image_count() {
+        for (index, plain) in names_within(annotations).into_iter().enumerate() {
             let name = annotations.store.image(index).file_name;
             let source = annotations.image_root.join(name).display().to_string();
-            let plain = inside(name)?;
             // Where all images are in one directory, the names of two splits may collide.
             let unique = format!("{split}_{}", plain.replace('/', "_"));
             let path = format.image_path(split, &plain);
@@ -450,24 +486,6 @@ fn placed_splits(
     Ok((placed, dropped))
 }
 
-/// Returns a relative path with `/` between its parts.
-pub(super) fn inside(name: &str) -> Result<String, ConvertError> {
-    use std::path::Component;
-    let mut parts = Vec::new();
-    for part in Path::new(name).components() {
-        match part {
-            Component::Normal(part) => parts.push(part.to_string_lossy()),
-            Component::CurDir => {}
-            _ => {
-                return Err(ConvertError::Outside {
-                    name: name.to_owned(),
-                });
-            }
-        }
-    }
-    Ok(parts.join("/"))
-}
-
 /// How an image gets to its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -482,14 +500,25 @@ impl Place {
     pub(super) fn put(self, from: &Path, to: &Path) -> Result<(), ConvertError> {
         let is_linked = match self {
             Self::Copy => false,
-            Self::Link => fs::hard_link(from, to).is_ok(),
+            Self::Link => match fs::hard_link(from, to) {
+                // A copy over a link to the image would empty it.
+                Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(write_error(to, source));
+                }
+                linked => linked.is_ok(),
+            },
             Self::Temporary => {
                 let from = std::path::absolute(from).map_err(|source| write_error(from, source))?;
                 from.is_file() && symbolic_link(&from, to).is_ok()
             }
         };
         if !is_linked {
-            fs::copy(from, to).map_err(|source| write_error(from, source))?;
+            // What cannot be opened is an error of the image, and everything else one of the output.
+            File::open(from).map_err(|source| ConvertError::Image {
+                path: from.to_owned(),
+                source,
+            })?;
+            fs::copy(from, to).map_err(|source| write_error(to, source))?;
         }
         Ok(())
     }
@@ -541,6 +570,12 @@ pub(super) fn put_all(
     for directory in directories {
         output.path(&format!("{directory}x"))?;
     }
+    // An image that is listed twice has one place.
+    let mut targets = BTreeSet::new();
+    let images: Vec<&(PathBuf, String)> = images
+        .iter()
+        .filter(|(_, to)| targets.insert(to.as_str()))
+        .collect();
     let mut done = 0;
     for some in images.chunks(AT_A_TIME) {
         some.par_iter()

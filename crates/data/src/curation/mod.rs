@@ -2,5 +2,6 @@
 
 pub mod check;
 pub mod convert;
+mod image_names;
 pub mod split;
 pub mod statistics;

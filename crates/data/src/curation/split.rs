@@ -17,11 +17,14 @@ use crate::annotations::format::{
 };
 use crate::annotations::joining::{JoinedIds, join_with_ids};
 use crate::annotations::layout::Split;
+use crate::annotations::same_content::first_with_content;
 use crate::annotations::stratified::stratified;
 use crate::annotations::yolo::{OUTLINES, YoloFormat, copy_outlines};
 use crate::curation::convert::{
-    ConvertError, Images, Place, inside, put_all, refuse_input, write_amended, write_directory,
+    ConvertError, Images, Place, put_all, refuse_input, write_amended, write_directory,
 };
+use crate::curation::image_names::{joined, names_within, paths_to};
+use crate::loading::OnBadImage;
 
 /// All images of a dataset as one split.
 #[derive(Debug)]
@@ -33,13 +36,14 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Reads all splits of a dataset and joins them.
+    /// Reads all splits of a dataset and joins them. An image that cannot be read is an error, or is skipped with a
+    /// note.
     ///
     /// # Errors
     /// A file is wrong, or the splits cannot be joined; see
     /// [`join_splits`](crate::annotations::joining::join_splits).
-    pub fn read(files: &DatasetFiles) -> Result<Self, DataError> {
-        let mut read = files.read()?.splits;
+    pub fn read(files: &DatasetFiles, on_bad_image: OnBadImage) -> Result<Self, DataError> {
+        let mut read = files.read_with_images(on_bad_image)?.splits;
         if read.len() == 1 {
             return Ok(Self::of_one(read.remove(0)));
         }
@@ -69,14 +73,32 @@ pub struct Division {
     pub shares: Vec<(Split, f64)>,
     /// The position of the split of each image in `shares`.
     pub part_of: Vec<usize>,
+    /// The number of images with the content of another, which are in the split of that.
+    pub copies: usize,
+    /// Whether all images have the same content, so that copies had to be divided.
+    pub are_all_the_same: bool,
 }
 
 impl Division {
-    /// Divides images at random, stratified by class; the same for the same seed.
+    /// Divides images at random, stratified by class; the same for the same seed. Images with the same content stay in
+    /// one split.
     pub fn new(whole: &SplitAnnotations, shares: Vec<(Split, f64)>, seed: u64) -> Self {
         let numbers: Vec<f64> = shares.iter().map(|(_, share)| *share).collect();
+        let mut first_of = first_with_content(&whole.image_paths());
+        let copies = first_of
+            .iter()
+            .enumerate()
+            .filter(|(at, first)| at != *first);
+        let copies = copies.count();
+        // Images that are all the same are divided like any others.
+        let are_all_the_same = copies > 0 && copies + 1 == first_of.len();
+        if are_all_the_same {
+            first_of = (0..first_of.len()).collect();
+        }
         Self {
-            part_of: stratified(&whole.store, &numbers, seed),
+            copies,
+            are_all_the_same,
+            part_of: stratified(&whole.store, &first_of, &numbers, seed),
             shares,
         }
     }
@@ -159,6 +181,9 @@ pub fn write_division(
     )?;
     written.dropped.merge(&whole.annotations.dropped);
     written.dropped.remove(OUTLINES, "object", outlines);
+    if files.format.stores_flags() {
+        written.dropped.remove_flags(&whole.annotations.store);
+    }
     Ok(written)
 }
 
@@ -199,17 +224,19 @@ impl CocoSource<'_> {
         let mut dropped = self.annotations.dropped.clone();
         write_directory(output, &mut |unfinished| {
             let directory = Output::new(unfinished);
-            let count = store.image_count();
-            if let Some(place) = place {
-                let root = &self.annotations.image_root;
-                let images: Vec<(PathBuf, String)> = (0..count)
-                    .map(|index| {
-                        let name = inside(store.image(index).file_name)?;
-                        Ok((root.join(&name), format!("images/{name}")))
-                    })
-                    .collect::<Result<_, ConvertError>>()?;
-                put_all(place, &images, directory, progress)?;
-            }
+            let paths = self.annotations.image_paths();
+            let names = match place {
+                Some(place) => {
+                    let names = names_within(self.annotations);
+                    let places = names.iter().map(|name| format!("images/{name}"));
+                    let images: Vec<(PathBuf, String)> = paths.into_iter().zip(places).collect();
+                    put_all(place, &images, directory, progress)?;
+                    names
+                }
+                None => self.names_from(unfinished, &paths),
+            };
+            let is_named_as_before = (names.iter().enumerate())
+                .all(|(index, name)| store.image(index).file_name == name);
             let (others, not_kept) = self.other_fields()?;
             dropped.merge(&not_kept);
             for (part, expected) in parts.iter().enumerate() {
@@ -221,11 +248,16 @@ impl CocoSource<'_> {
                 let name = format!("{}.json", expected.split);
                 directory.write(&name, |out| match self.files.as_slice() {
                     // Without notes, the names and sizes are those in the file.
-                    [json] if self.annotations.notes.is_empty() => copy_part(json, out, &is_in),
-                    _ => self.write_part(&others, out, &is_in),
+                    [json] if self.annotations.notes.is_empty() && is_named_as_before => {
+                        copy_part(json, out, &is_in)
+                    }
+                    _ => self.write_part(&others, &names, out, &is_in),
                 })?;
                 let read = read_coco(&path)?;
-                if read != expected.store {
+                let of_part = names.iter().zip(&division.part_of);
+                let of_part = of_part.filter(|(_, found)| **found == part);
+                let of_part: Vec<&str> = of_part.map(|(name, _)| name.as_str()).collect();
+                if read != expected.store.with_file_names(&of_part) {
                     return Err(ConvertError::NotTheSame {
                         output: output.to_owned(),
                         difference: format!("{}: other images or boxes", expected.split),
@@ -242,7 +274,20 @@ impl CocoSource<'_> {
         Ok(Written {
             splits: splits.collect(),
             dropped,
+            missing_image: None,
         })
+    }
+
+    /// Returns the names by which the images are found from a directory; those of the files if they are not there.
+    fn names_from(&self, directory: &Path, paths: &[PathBuf]) -> Vec<String> {
+        let store = &self.annotations.store;
+        let names = (0..store.image_count()).map(|index| store.image(index).file_name);
+        let are_there = paths.iter().any(|path| path.is_file());
+        let prefix = paths_to(directory, &self.annotations.image_root);
+        match prefix.first().filter(|_| are_there) {
+            Some(prefix) => names.map(|name| joined(prefix, name)).collect(),
+            None => names.map(str::to_owned).collect(),
+        }
     }
 
     /// Returns the fields of the first document besides the three lists, and counts those of the others that differ.
@@ -269,6 +314,7 @@ impl CocoSource<'_> {
     fn write_part(
         &self,
         others: &Map<String, Value>,
+        names: &[String],
         out: &mut dyn Write,
         is_in: &dyn Fn(u64) -> bool,
     ) -> io::Result<()> {
@@ -293,7 +339,7 @@ impl CocoSource<'_> {
                     &mut io::sink(),
                     &mut |entry, _, bytes| {
                         if entry.list() == list
-                            && let Some(entry) = self.moved(ids, entry, bytes, is_in)?
+                            && let Some(entry) = self.moved(ids, names, (entry, bytes), is_in)?
                         {
                             writeln!(out, "{comma}")?;
                             out.write_all(&entry)?;
@@ -312,8 +358,8 @@ impl CocoSource<'_> {
     fn moved(
         &self,
         ids: Option<&JoinedIds>,
-        entry: &Entry,
-        bytes: &[u8],
+        names: &[String],
+        (entry, bytes): (&Entry, &[u8]),
         is_in: &dyn Fn(u64) -> bool,
     ) -> io::Result<Option<Vec<u8>>> {
         let list = entry.list();
@@ -333,12 +379,10 @@ impl CocoSource<'_> {
         match list {
             List::Images => {
                 let index = self.annotations.store.index_of_image(image);
-                let known = self
-                    .annotations
-                    .store
-                    .image(index.ok_or_else(changed_meanwhile)?);
+                let index = index.ok_or_else(changed_meanwhile)?;
+                let known = self.annotations.store.image(index);
                 fields.insert("id".into(), image.into());
-                fields.insert("file_name".into(), known.file_name.into());
+                fields.insert("file_name".into(), names[index].as_str().into());
                 fields.insert("width".into(), known.size.width.into());
                 fields.insert("height".into(), known.size.height.into());
             }

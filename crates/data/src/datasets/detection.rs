@@ -13,7 +13,7 @@ use crate::annotations::image_files::first_few;
 use crate::annotations::{AnnotationStore, category_difference};
 use crate::images::ImageSource;
 use crate::images::decode::decode_image;
-use crate::text::count;
+use crate::text::{count, printable};
 
 /// Images in a directory, identified by the file names in the annotations.
 #[derive(Debug, Clone)]
@@ -374,6 +374,43 @@ pub fn missing_classes<'a>(there: &'a AnnotationStore, here: &AnnotationStore) -
         .collect()
 }
 
+/// Returns the note on classes that are evaluated and not trained, if there are any.
+pub fn untrained(train: &AnnotationStore, val: &AnnotationStore) -> Option<String> {
+    let classes = missing_classes(val, train);
+    let which = match classes.as_slice() {
+        [] => return None,
+        [class] => format!("the class {class} has boxes"),
+        several => format!(
+            "the classes {} have boxes",
+            first_few(several.iter().copied())
+        ),
+    };
+    Some(format!(
+        "{which} in val and none in train: such a class cannot be learned, and its AP will be 0"
+    ))
+}
+
+/// Returns a class name without the differences that are probably mistakes: capitals and spaces.
+pub(crate) fn plain_class_name(name: &str) -> String {
+    name.to_lowercase().split_whitespace().collect()
+}
+
+/// Returns the note on classes whose names differ only in capitals or spaces, if there are any.
+pub fn alike_class_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    let mut first_of: HashMap<String, &str> = HashMap::new();
+    let pairs = names.into_iter().filter_map(|name| {
+        let first = *first_of.entry(plain_class_name(name)).or_insert(name);
+        (first != name).then(|| format!("{} and {}", printable(first), printable(name)))
+    });
+    let pairs: Vec<String> = pairs.collect();
+    (!pairs.is_empty()).then(|| {
+        format!(
+            "class names that differ only in capitals or spaces, and are trained as different classes: {}",
+            first_few(pairs.iter().map(String::as_str))
+        )
+    })
+}
+
 /// Formats the counts that are not zero: the number, the words for one and for many, and the noun.
 fn counted(lines: &[(usize, &str, &str, &str)]) -> Vec<String> {
     let found = lines.iter().filter(|(number, ..)| *number > 0);
@@ -587,6 +624,23 @@ mod tests {
         assert_eq!(missing_classes(&shown, &store(&[])), ["thing"]);
         assert_eq!(missing_classes(&shown, &shown), [""; 0]);
         assert_eq!(missing_classes(&store(&[]), &store(&[])), [""; 0]);
+    }
+
+    #[test]
+    fn classes_that_are_alike_or_not_trained_are_named() {
+        let names = ["Cat", "traffic light", "cat", "TrafficLight", "dog"];
+        assert_eq!(
+            alike_class_names(names).unwrap(),
+            "class names that differ only in capitals or spaces, and are trained as different classes: \
+             Cat and cat, traffic light and TrafficLight"
+        );
+        assert_eq!(alike_class_names(["cat", "dog", "catdog"]), None);
+        let shown = store(&[(1, [1.0, 2.0, 30.0, 40.0], false)]);
+        assert_eq!(
+            untrained(&store(&[]), &shown).unwrap(),
+            "the class thing has boxes in val and none in train: such a class cannot be learned, and its AP will be 0"
+        );
+        assert_eq!(untrained(&shown, &store(&[])), None);
     }
 
     #[test]

@@ -15,7 +15,8 @@
 //! (`CLASS/name.jpg`, with `/` between the parts) are, as a big-endian number, a multiple of ten.
 //! So the same images are held out on every machine, and adding images does not change the
 //! assignment of existing ones, except in a class without a held-out image: of two or more images, that with the
-//! smallest number is held out. Every class keeps at least one image.
+//! smallest number is held out. Every class keeps at least one image. Images with the same bytes are on one side, where
+//! the smallest of their numbers decides.
 //!
 //! Classes are the sorted names of the directories, as in torchvision's `ImageFolder`; directories inside a
 //! class belong to it, hidden entries do not count. Directories with names of splits, `images`, `labels`,
@@ -23,7 +24,7 @@
 //! directories beside them show it: `training_set` and `test_set` are splits. Where every directory is a synset of ImageNet
 //! (Imagenette, ImageNet-100), the classes have ImageNet's names.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -37,9 +38,11 @@ use crate::annotations::image_files::{
 };
 use crate::annotations::joining::{HELD_OUT, held_out_number};
 use crate::annotations::layout::{Split, are_parts, is_reserved_name, only_part_of};
+use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::decode::unsupported_images;
+use crate::text;
 
 /// An image folder, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,14 +204,22 @@ impl ImageFolder {
         if !empty.is_empty() {
             return Err(no_images_of(directory, &empty));
         }
-        let held_out = held_out(&classes, &images.of_class);
+        let mut held_out = held_out(&classes, &images.of_class);
+        let copies = images.keep_copies_together(&mut held_out);
         let count = held_out.iter().flatten().filter(|held| **held).count();
         let all = images.len();
         let wanted = split != Split::Train;
         let dataset = images.into_dataset(display_names(classes), |class, index| {
             held_out[class][index] == wanted
         })?;
-        let note = format!("no val directory: {count} of {all} images held out");
+        let copies = match copies {
+            0 => String::new(),
+            copies => format!(
+                ", {} with the content of another on the side of that",
+                text::count(copies, "image")
+            ),
+        };
+        let note = format!("no val directory: {count} of {all} images held out{copies}");
         let dataset = dataset.with_notes(wanted.then_some(note));
         Ok(dataset.with_notes(if wanted { None } else { not_classes }))
     }
@@ -279,7 +290,7 @@ fn stem(name: &str) -> String {
     without_extension(name).to_owned()
 }
 
-/// Returns the directory of the classes of a split: an archive's `seg_train/seg_train` stands for
+/// Returns the directory of the classes of a split: an archive's `seg_train/seg_train` denotes
 /// the outer directory.
 fn classes_within(directory: PathBuf, name: &str) -> PathBuf {
     match Folder::of(&directory).directories.as_slice() {
@@ -403,6 +414,46 @@ impl ClassImages {
     /// Returns the number of images.
     pub(crate) fn len(&self) -> usize {
         self.of_class.iter().map(Vec::len).sum()
+    }
+
+    /// Moves images with the same content to one side, and returns the number of those with the content of another.
+    /// They are held out if the one with the smallest number is, unless a class would have no other image.
+    fn keep_copies_together(&self, held_out: &mut [Vec<bool>]) -> usize {
+        if self.len() > MOST_IMAGES {
+            return 0;
+        }
+        let of_class = self.classes.iter().zip(&self.of_class).enumerate();
+        let images = of_class.flat_map(|(class, (name, images))| {
+            let images = images.iter().enumerate();
+            images.map(move |(index, image)| (class, index, path_hash(name, image)))
+        });
+        let images: Vec<(usize, usize, u64)> = images.collect();
+        let paths: Vec<PathBuf> = images
+            .iter()
+            .map(|(class, index, _)| {
+                let directory = self.directory.join(&self.classes[*class]);
+                directory.join(self.of_class[*class][*index].path())
+            })
+            .collect();
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, first) in first_with_content(&paths).into_iter().enumerate() {
+            groups.entry(first).or_default().push(at);
+        }
+        groups.retain(|_, group| group.len() > 1);
+        for group in groups.values() {
+            let decides = group.iter().min_by_key(|at| images[**at].2);
+            let is_held = decides.is_some_and(|at| held_out[images[*at].0][images[*at].1]);
+            for at in group {
+                held_out[images[*at].0][images[*at].1] = is_held;
+            }
+            let is_empty = |at: &usize| held_out[images[*at].0].iter().all(|held| *held);
+            if is_held && group.iter().any(is_empty) {
+                for at in group {
+                    held_out[images[*at].0][images[*at].1] = false;
+                }
+            }
+        }
+        groups.values().map(|group| group.len() - 1).sum()
     }
 
     /// Returns the names of the classes without images.

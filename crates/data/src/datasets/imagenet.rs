@@ -26,6 +26,7 @@ use crate::annotations::layout::Split;
 use crate::datasets::image_folder::ClassImages;
 use crate::datasets::imagenet_classes::{devkit_label, imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
+use crate::text_file::text_of;
 
 /// Candidate directories of train and val.
 const ROOTS: [&str; 4] = ["", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"];
@@ -218,8 +219,7 @@ fn lines(path: &Path) -> Result<Vec<(usize, String)>, DataError> {
         let problem = format!("{size} bytes are too many for a label file; use the original");
         return Err(DataError::labels(path, problem));
     }
-    let bytes = std::fs::read(path).map_err(io)?;
-    let text = String::from_utf8_lossy(&bytes);
+    let text = text_of(std::fs::read(path).map_err(io)?, path)?;
     let numbered = text.lines().enumerate();
     Ok(numbered
         .map(|(index, line)| (index + 1, line.trim().to_owned()))

@@ -145,7 +145,9 @@ fn each_entry(
         if count.map_err(io)? == 0 {
             break;
         }
-        let entry = std::str::from_utf8(&line).ok().map(str::trim);
+        // The list has millions of lines and is not decoded as a whole; a byte order mark is no part of a path.
+        let entry = std::str::from_utf8(&line).ok();
+        let entry = entry.map(|line| line.trim_start_matches('\u{feff}').trim());
         if entry == Some("") {
             continue;
         }

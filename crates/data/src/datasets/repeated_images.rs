@@ -1,22 +1,11 @@
 //! Images with the same content in the files of train and val.
 
-use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
-
-use rayon::prelude::*;
-use sha2::{Digest as _, Sha256};
+use std::collections::HashSet;
+use std::path::Path;
 
 use crate::annotations::format::SplitAnnotations;
+use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::text::count;
-
-/// The number of images up to which files are compared: a training should begin within seconds. A validation of the
-/// dataset compares any number.
-const MOST_IMAGES: usize = 20_000;
-/// The number of bytes at the end of a file that are compared before whole files are: encoders begin all files of a
-/// camera with the same bytes.
-const END: u64 = 4096;
 
 /// Notes on images whose files have the same bytes as another.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,36 +24,26 @@ impl RepeatedImages {
         if all > MOST_IMAGES {
             return Self::default();
         }
-        let paths = |split: &SplitAnnotations| -> Vec<PathBuf> {
-            let images = 0..split.store.image_count();
-            images
-                .map(|index| split.image_root.join(split.store.image(index).file_name))
-                .collect()
-        };
         let mut seen = HashSet::new();
-        let (train, val) = (paths(train), paths(val));
+        let (train, val) = (train.image_paths(), val.image_paths());
         let files: Vec<(&Path, bool)> = train
             .iter()
             .map(|path| (path.as_path(), false))
             .chain(val.iter().map(|path| (path.as_path(), true)))
             .filter(|(path, _)| seen.insert(*path))
             .collect();
-        let candidates = same(&files, |path| Some(path.metadata().ok()?.len()));
-        let candidates = same(&candidates, end_of);
-        let contents: Vec<Option<[u8; 32]>> = candidates
-            .par_iter()
-            .map(|(path, _)| hash_of(path))
-            .collect();
-        let mut first_of: HashMap<[u8; 32], (&Path, bool)> = HashMap::new();
+        let paths: Vec<&Path> = files.iter().map(|(path, _)| *path).collect();
         let (mut in_train, mut in_val) = (Repeated::default(), Repeated::default());
         let mut leaks = Repeated::default();
-        for ((path, is_val), content) in candidates.into_iter().zip(contents) {
-            let Some(content) = content else { continue };
-            match first_of.get(&content) {
-                None => _ = first_of.insert(content, (path, is_val)),
-                Some(&(first, false)) if is_val => leaks.add(path, first),
-                Some(&(first, _)) if is_val => in_val.add(path, first),
-                Some(&(first, _)) => in_train.add(path, first),
+        for (at, first) in first_with_content(&paths).into_iter().enumerate() {
+            if first == at {
+                continue;
+            }
+            let ((path, is_val), (first, is_first_val)) = (files[at], files[first]);
+            match (is_val, is_first_val) {
+                (true, false) => leaks.add(path, first),
+                (true, true) => in_val.add(path, first),
+                (false, _) => in_train.add(path, first),
             }
         }
         let twice = |repeated: &Repeated| {
@@ -116,39 +95,6 @@ impl<'p> Repeated<'p> {
             other.display()
         ))
     }
-}
-
-/// Returns the files whose key is that of another file, in the same order; a file without a key is none.
-fn same<'p, K: Eq + std::hash::Hash + Send>(
-    files: &[(&'p Path, bool)],
-    key: impl Fn(&Path) -> Option<K> + Sync,
-) -> Vec<(&'p Path, bool)> {
-    let keys: Vec<Option<K>> = files.par_iter().map(|(path, _)| key(path)).collect();
-    let mut times: HashMap<&K, usize> = HashMap::new();
-    for key in keys.iter().flatten() {
-        *times.entry(key).or_default() += 1;
-    }
-    let is_repeated = |key: &Option<K>| key.as_ref().is_some_and(|key| times[key] > 1);
-    let with_keys = files.iter().zip(&keys);
-    with_keys
-        .filter(|(_, key)| is_repeated(key))
-        .map(|(file, _)| *file)
-        .collect()
-}
-
-/// Returns the length and the last bytes of a file.
-fn end_of(path: &Path) -> Option<(u64, Vec<u8>)> {
-    let mut file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(END)))
-        .ok()?;
-    let mut bytes = Vec::new();
-    file.take(END).read_to_end(&mut bytes).ok()?;
-    Some((length, bytes))
-}
-
-fn hash_of(path: &Path) -> Option<[u8; 32]> {
-    Some(Sha256::digest(std::fs::read(path).ok()?).into())
 }
 
 #[cfg(test)]

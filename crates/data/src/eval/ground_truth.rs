@@ -6,13 +6,14 @@ use std::io;
 use std::path::Path;
 
 use super::error::EvalError;
-use super::table::counted;
 use crate::DataError;
 use crate::annotations::AnnotationStore;
+use crate::annotations::box_convention::BoxFit;
 use crate::annotations::coco::Entry;
 use crate::annotations::coco::document::{Policy, Sink, read_document};
 use crate::annotations::coco::entry::FieldProblem;
-use crate::text::numbers;
+use crate::boxes::ImageSize;
+use crate::text::{self, numbers};
 
 /// An image of the ground truth.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,7 +164,7 @@ impl GroundTruth {
             warnings.push(format!(
                 "{} with id 0 or an id used before: evaluated as separate objects, but pycocotools \
                  would miscount them",
-                counted(odd_ids, "annotation")
+                text::count(odd_ids, "annotation")
             ));
         }
         Ok(Self {
@@ -184,7 +185,8 @@ impl GroundTruth {
     ///
     /// # Errors
     /// The file can't be read, is not JSON, lacks `images`, `categories` or `annotations`, an entry
-    /// lacks what the metrics need (ids and `bbox`), or [`Self::new`] refuses the lists.
+    /// lacks what the metrics need (ids and `bbox`), [`Self::new`] refuses the lists, or the boxes are corners or
+    /// fractions.
     pub fn from_file(path: &Path) -> Result<Self, EvalError> {
         let file = File::open(path).map_err(|source| DataError::io(path, source))?;
         let mut lists = Lists::default();
@@ -194,9 +196,24 @@ impl GroundTruth {
                 path: path.to_owned(),
                 source: Box::new(error),
             })?;
+        ground_truth.check_box_convention(path)?;
         ground_truth.warn_of_derived_areas(lists.derived_areas);
         ground_truth.warnings.extend(tolerated.sentences());
         Ok(ground_truth)
+    }
+
+    /// Checks that the boxes are `[x, y, width, height]` in pixels, as far as the sizes of the images are known.
+    fn check_box_convention(&self, path: &Path) -> Result<(), DataError> {
+        let mut fit = BoxFit::default();
+        for annotation in &self.annotations {
+            let position = self.image_positions.get(&annotation.image_id);
+            let image = position.map(|position| &self.images[*position]);
+            if let Some(image) = image.filter(|image| image.width > 0 && image.height > 0) {
+                let size = ImageSize::new(image.height as usize, image.width as usize);
+                fit.add(size, annotation.bbox);
+            }
+        }
+        fit.check(path)
     }
 
     fn warn_of_derived_areas(&mut self, count: usize) {
@@ -204,7 +221,7 @@ impl GroundTruth {
             self.warnings.push(format!(
                 "{} without `area`: the area of the box is used, so APs, APm and APl may differ \
                  from those of a file with mask areas",
-                counted(count, "annotation")
+                text::count(count, "annotation")
             ));
         }
     }
@@ -313,7 +330,7 @@ impl GroundTruth {
     }
 
     /// Returns the position of a class in [`Self::categories`].
-    pub fn category_position(&self, id: u64) -> Option<usize> {
+    pub(crate) fn category_position(&self, id: u64) -> Option<usize> {
         self.category_positions.get(&id).copied()
     }
 }

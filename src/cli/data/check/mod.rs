@@ -14,6 +14,7 @@ use crate::cli::print_out;
 use crate::cli::progress::{Meter, Unit};
 use crate::cli::status;
 use crate::cli::terminal::{continued, width};
+use crate::cli::{problem, quoted};
 use report::Report;
 use sedet_data::DataError;
 use sedet_data::annotations::format::DatasetFiles;
@@ -24,7 +25,7 @@ use sedet_data::curation::check::{
 };
 use sedet_data::curation::statistics::Statistics;
 use sedet_data::datasets::detection::{DetectionDataset, TargetFilter};
-use sedet_data::datasets::registry::{DatasetName, Recognition};
+use sedet_data::datasets::registry::{DatasetName, Recognition, RegistryError};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,10 +131,8 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     } else {
         print_out(&report.text())?;
     }
-    if let (Some(fixed), Some(split), Some(files)) = (&fixed, splits.first(), checked)
-        && let Some(command) = next_step(fixed, split, files.split)
-    {
-        status!("next: {command}");
+    if let (Some(fixed), Some(split)) = (&fixed, splits.first()) {
+        print_next_step(fixed, split, &files);
     }
     let is_clean = match &fixed {
         Some(fixed) => fixed.left.is_empty(),
@@ -152,6 +151,9 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
     let is_json = path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    if !path.exists() && (is_json || args.images.is_some()) {
+        return Err(RegistryError::unknown(&args.dataset).into());
+    }
     if path.is_file() && is_json {
         if args.split.is_some() || args.data_dir.is_some() {
             return Err(usage(
@@ -170,7 +172,7 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
     }
     if args.images.is_some() {
         return Err(usage(
-            "--images applies to one annotation file; in a directory the images are found",
+            "--images applies to one COCO JSON file; otherwise the images are found",
         ));
     }
     let dataset = DatasetName::parse(&args.dataset)?;
@@ -224,7 +226,8 @@ fn cannot_fix(out: &Path, files: &DatasetFiles, splits: &[Split]) -> Option<(Str
                 files.format
             ),
             "correct the files that the check without --fix names; annotations that can be read are converted by \
-             `sedet data convert DATASET --to coco --output DIRECTORY`, and --fix corrects that copy"
+             `sedet data convert DATASET --to coco --output DIRECTORY` (--on-bad-image skip leaves unreadable images \
+             out), and --fix corrects that copy"
                 .into(),
         ));
     }
@@ -239,6 +242,19 @@ fn cannot_fix(out: &Path, files: &DatasetFiles, splits: &[Split]) -> Option<(Str
         return Some((
             format!("{} already exists", out.display()),
             "choose another file for --fix".into(),
+        ));
+    }
+    if let [role] = splits
+        && let of_name = SplitFiles::of_file(out, None).split
+        && of_name != Split::Train
+        && of_name != *role
+    {
+        return Some((
+            format!(
+                "--fix {}: by its name, this is {of_name}, but the annotations are those of {role}",
+                out.display()
+            ),
+            format!("choose another name, such as fixed_{role}.json"),
         ));
     }
     let is_json = out
@@ -290,18 +306,60 @@ fn fix(out: &Path, files: &SplitFiles, split: &CheckedSplit) -> anyhow::Result<F
     })
 }
 
-/// Returns a command that uses the corrected copy; None if it has errors, or not enough for a training.
-fn next_step(fixed: &Fixed, split: &CheckedSplit, role: Split) -> Option<String> {
+/// Prints a command that uses the corrected copy, with the user's own other split; none if the copy has errors, or not
+/// enough for a training.
+fn print_next_step(fixed: &Fixed, split: &CheckedSplit, files: &DatasetFiles) {
     if !fixed.left.is_empty() {
-        return None;
+        return;
     }
     let copy = dataset_argument(&fixed.path);
-    if role != Split::Train {
-        return Some(format!("sedet data check {copy}"));
+    let Some(parts) = parts_with(&fixed.path, split, files) else {
+        status!("next: sedet data check {copy}");
+        return;
+    };
+    if let [_] = parts.as_slice() {
+        if can_be_divided(split) {
+            status!("next: sedet train --dataset {copy}");
+        }
+        return;
     }
-    let images = split.image_directory.as_ref()?;
-    let dataset = DetectionDataset::in_directory(split.sound_part().ok()?, images);
-    let (usable, _) = dataset.training_images(TargetFilter::default()).ok()?;
-    // One image cannot be divided into train and val.
-    (usable.len() > 1).then(|| format!("sedet train --dataset {copy}"))
+    let parts: Vec<String> = parts
+        .iter()
+        .map(|part| part.display().to_string())
+        .collect();
+    let list = parts.join(",");
+    let opened = DatasetName::parse(&list).and_then(|dataset| dataset.open(None));
+    match opened {
+        Ok(_) => status!("next: sedet train --dataset {}", quoted(list)),
+        Err(error) => problem!("{list}: cannot be trained on together: {error}"),
+    }
+}
+
+/// Returns the annotation files of a training with the corrected copy: that of train, and that of val if there is one.
+/// None if the copy is of neither, or of val and its name does not say so.
+fn parts_with(copy: &Path, split: &CheckedSplit, files: &DatasetFiles) -> Option<Vec<PathBuf>> {
+    let role = files.splits.iter().map(|files| files.split);
+    let role = role
+        .into_iter()
+        .find(|role| role.to_string() == split.name)?;
+    if SplitFiles::of_file(copy, None).split != role {
+        return None;
+    }
+    let of = |wanted: Split| match files.splits.iter().find(|files| files.split == wanted) {
+        Some(_) if wanted == role => Some(copy.to_owned()),
+        found => found.map(|files| files.annotations.clone()),
+    };
+    let parts = [of(Split::Train), of(Split::Val)];
+    let is_trained = role != Split::Test && parts[0].is_some();
+    is_trained.then(|| parts.into_iter().flatten().collect())
+}
+
+/// Returns whether the images can be divided into train and val: one image cannot.
+fn can_be_divided(split: &CheckedSplit) -> bool {
+    let (Some(images), Ok(store)) = (&split.image_directory, split.sound_part()) else {
+        return false;
+    };
+    let dataset = DetectionDataset::in_directory(store, images);
+    let usable = dataset.training_images(TargetFilter::default());
+    usable.is_ok_and(|(usable, _)| usable.len() > 1)
 }

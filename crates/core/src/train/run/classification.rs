@@ -16,7 +16,7 @@ use crate::train::memory::StepMemory;
 use crate::train::observer::Observer;
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::datasets::registry::LabeledName;
-use sedet_data::loading::LabeledLoader;
+use sedet_data::loading::{LabeledLoader, OnBadImage};
 
 /// A run on this dataset.
 pub(super) struct ClassifierRun(pub(super) LabeledName);
@@ -58,7 +58,8 @@ impl RunKind for ClassifierRun {
         Ok(config.classifier(1)?.backbone)
     }
 
-    fn open(&self, data_dir: Option<&Path>) -> Result<Self::Data, RunError> {
+    // No image is opened before it is loaded.
+    fn open(&self, data_dir: Option<&Path>, _: OnBadImage) -> Result<Self::Data, RunError> {
         Ok(self.0.open(data_dir)?)
     }
 

@@ -26,7 +26,7 @@ use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::detection::{DetectionDataset, TargetFilter};
 use sedet_data::datasets::registry::{DatasetName, OpenedSplit};
 use sedet_data::loading::transforms::Preprocess;
-use sedet_data::loading::{DetectionLoader, TrainingImages};
+use sedet_data::loading::{DetectionLoader, OnBadImage, TrainingImages};
 use sedet_nn::nn::norm::NormKind;
 
 /// Number of validation images that are drawn at the end of a run.
@@ -72,8 +72,12 @@ impl RunKind for DetectorRun {
         Ok(config.detector(1, pretrained)?.backbone)
     }
 
-    fn open(&self, data_dir: Option<&Path>) -> Result<Self::Data, RunError> {
-        let (train, val) = self.dataset.open(data_dir)?;
+    fn open(
+        &self,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+    ) -> Result<Self::Data, RunError> {
+        let (train, val) = self.dataset.open_with(data_dir, on_bad_image)?;
         for (split, opened) in [(Split::Train, &train), (Split::Val, &val)] {
             let store = opened.dataset.store();
             if store.annotation_count() == 0 {

@@ -31,6 +31,7 @@ use document::{Policy, Sink, read_document};
 use entry::{EXTRAS, FieldProblem};
 
 use crate::DataError;
+use crate::annotations::box_convention::check_box_convention;
 use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotationError, AnnotationStore, AnnotationStoreBuilder, NewAnnotation};
 use crate::boxes::ImageSize;
@@ -43,8 +44,8 @@ use crate::boxes::ImageSize;
 ///
 /// # Errors
 /// The file can't be read, is not a COCO document, has an entry with a missing or wrong field, or
-/// contradicts itself (duplicate ids, references to unknown images or categories). The message names
-/// the file and the entry.
+/// contradicts itself (duplicate ids, references to unknown images or categories), or its boxes are corners or
+/// fractions. The message names the file and the entry.
 pub fn read_coco(path: &Path) -> Result<AnnotationStore, DataError> {
     read_coco_json(path)?.build(path)
 }
@@ -119,6 +120,13 @@ impl CocoJson {
         self.builder.set_image_names(names);
     }
 
+    /// Returns the ids of the images at these positions in the file, which have no size.
+    pub(super) fn ids_of_unsized(&self, positions: &[usize]) -> Vec<u64> {
+        let images = self.unsized_images.iter();
+        let images = images.filter(|(position, _)| positions.contains(position));
+        images.map(|(_, id)| *id).collect()
+    }
+
     /// Validates the entries together.
     pub(super) fn build(self, path: &Path) -> Result<AnnotationStore, DataError> {
         let store = match self.unsized_images.first() {
@@ -130,10 +138,12 @@ impl CocoJson {
                 problem: "`width` or `height` is missing".to_owned(),
             }),
         };
-        store.map_err(|source| DataError::Annotations {
+        let store = store.map_err(|source| DataError::Annotations {
             path: path.to_owned(),
             source,
-        })
+        })?;
+        check_box_convention(&store, path)?;
+        Ok(store)
     }
 }
 
@@ -211,7 +221,12 @@ pub fn write_coco_to(store: &AnnotationStore, out: &mut impl Write) -> io::Resul
                 BoxNumbers::Single(xywh, area) => write_numbers(out, &xywh, &area)?,
                 BoxNumbers::Double(xywh, area) => write_numbers(out, &xywh, &area)?,
             }
-            write!(out, ",\"iscrowd\":{}}}", u8::from(annotation.is_crowd))?;
+            write!(out, ",\"iscrowd\":{}", u8::from(annotation.is_crowd))?;
+            // COCO has no such fields, and its programs keep unknown ones.
+            for flag in store.flags(annotation.id).names() {
+                write!(out, ",\"{flag}\":1")?;
+            }
+            write!(out, "}}")?;
             comma = ",";
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::DataError;
-use crate::annotations::text_file::read_text;
+use crate::text_file::read_text;
 
 /// The files that list the class names of a dataset; the last is Roboflow's.
 pub(super) const NAME_LISTS: [&str; 4] =

@@ -14,8 +14,8 @@ use crate::annotations::image_files::{
     Folder, files_with_extension, has_extension, holds_images_directly,
 };
 use crate::annotations::layout::{LayoutError, Split};
-use crate::annotations::text_file::read_text;
 use crate::text::{count, printable};
+use crate::text_file::read_text;
 
 /// A directory in YOLO's layout; images and labels are not read yet.
 #[derive(Debug)]
@@ -172,6 +172,7 @@ impl YoloDirectory {
         reason += without_numbers(is_numbered);
         let images = find(train_key, train)?.ok_or_else(|| missing(train_key, train))?;
         let mut splits = vec![(Split::Train, vec![images])];
+        let mut notes = Vec::new();
         for split in [Split::Val, Split::Test] {
             let Some((key, entry)) = of_split(split).filter(|(_, entry)| *entry != train) else {
                 continue;
@@ -179,7 +180,10 @@ impl YoloDirectory {
             match find(key, entry)? {
                 Some(place) => splits.push((split, vec![place])),
                 // CVAT names the list of a subset that it does not write.
-                None => reason += &format!("; its `{key}` ({entry}) is missing"),
+                None => {
+                    reason += &format!("; its `{key}` ({entry}) is missing");
+                    notes.extend(missing_val(path, split, key, entry));
+                }
             }
         }
         reason += &renamed;
@@ -189,7 +193,7 @@ impl YoloDirectory {
             key_points: None,
             splits,
             reason,
-            notes: Vec::new(),
+            notes,
             names_file: list,
         };
         found.check_names(root)?;
@@ -298,7 +302,7 @@ impl YoloDirectory {
     ) -> Result<Self, DataError> {
         let base = root.join(described.path.as_deref().unwrap_or_default());
         let mut reason = yaml.file_name().unwrap_or_default().display().to_string();
-        let mut splits = Vec::new();
+        let (mut splits, mut notes) = (Vec::new(), Vec::new());
         let capitals = AnyCapitals::default();
         for (split, entries) in described.splits {
             let mut places = Vec::new();
@@ -325,6 +329,7 @@ impl YoloDirectory {
                     // Exporters describe splits that they do not write.
                     None if split != Split::Train => {
                         reason += &format!("; its `{split}` ({entry}) is missing");
+                        notes.extend(missing_val(yaml, split, split.names()[0], &entry));
                     }
                     None => {
                         let missing = missing.display();
@@ -368,7 +373,7 @@ impl YoloDirectory {
             key_points: described.key_points,
             splits,
             reason,
-            notes: Vec::new(),
+            notes,
         })
     }
 
@@ -409,6 +414,14 @@ impl YoloDirectory {
         }
         splits
     }
+}
+
+/// Returns the note on validation images that a description names and that do not exist: training holds out others.
+fn missing_val(description: &Path, split: Split, key: &str, entry: &str) -> Option<String> {
+    let name = description.file_name().unwrap_or_default().display();
+    (split == Split::Val).then(|| {
+        format!("`{key}` of {name} is `{entry}`, which does not exist: there are no val images")
+    })
 }
 
 pub(super) fn is_yaml(path: &Path) -> bool {
@@ -463,7 +476,7 @@ pub(super) fn first_label(
     labels: Option<&Path>,
     splits: &[(Split, Vec<PathBuf>)],
 ) -> Option<PathBuf> {
-    /// The first files of each directory are looked at.
+    /// The first files of each directory are inspected.
     const TRIED: usize = 20;
     let is_label = |path: &PathBuf| looks_like_labels(&read_text(path).unwrap_or_default());
     if let Some(labels) = labels {

@@ -11,15 +11,16 @@ use crate::annotations::file_names::{
 };
 use crate::annotations::image_files::images_within;
 use crate::annotations::layout::{LayoutError, SplitFiles, join};
-use crate::annotations::text_file::{lines, read_text};
+use crate::text::count;
+use crate::text_file::{lines, read_text};
 
 /// The images of a split.
 #[derive(Default)]
 pub(super) struct SplitImages {
     /// Sorted, each once.
     pub(super) paths: Vec<PathBuf>,
-    /// How many were found in other capitals, if any.
-    pub(super) note: Option<String>,
+    /// How many were found in other capitals, and how many are named several times, one line each.
+    pub(super) notes: Vec<String>,
     /// The errors of the paths that several files fit.
     pub(super) ambiguous: HashMap<PathBuf, DataError>,
 }
@@ -58,8 +59,19 @@ impl SplitImages {
             }
         }
         images.add_listed(root, listed);
+        let named = images.paths.len();
         images.paths.sort();
         images.paths.dedup();
+        let repeated = named - images.paths.len();
+        if repeated > 0 {
+            let places = files.image_directories.iter();
+            let places =
+                join(places.map(|place| place.strip_prefix(root).unwrap_or(place).display()));
+            images.notes.push(format!(
+                "{} in {places}: each is used once",
+                count(repeated, "repeated image")
+            ));
+        }
         if images.paths.is_empty() {
             let places = files.image_directories.iter();
             let places = join(places.map(|place| place.display()));
@@ -108,8 +120,9 @@ impl SplitImages {
                 }
             }
         }
-        self.note =
+        let note =
             example.map(|(found, line)| found_in_other_capitals(renamed.len(), &found, &line));
+        self.notes.extend(note);
     }
 }
 

@@ -11,9 +11,9 @@ use crate::DataError;
 use crate::annotations::copies::are_same_but_for_rounding;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, file_names};
 use crate::annotations::format::without_extension;
-use crate::annotations::text_file::{lines, read_text};
 use crate::boxes::ImageSize;
 use crate::text::count;
+use crate::text_file::{lines, read_text};
 
 /// Returns the path of the label file of a written image.
 pub(super) fn label_path(image_path: &str) -> String {

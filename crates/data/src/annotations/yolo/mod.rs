@@ -40,15 +40,16 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::DataError;
+use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
     Output, PlacedBox, PlacedSplit, Reader, SplitEntries, StoredBox, without_extension,
 };
 use crate::annotations::image_files::Folder;
 use crate::annotations::layout::{Split, SplitFiles};
-use crate::annotations::text_file::read_text;
 use crate::images::decode::image_size;
 use crate::text::count;
+use crate::text_file::read_text;
 
 use directory::YoloDirectory;
 use images::SplitImages;
@@ -154,7 +155,7 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
 fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitEntries, DataError> {
     let SplitImages {
         paths,
-        note: note_on_images,
+        mut notes,
         mut ambiguous,
     } = SplitImages::of(&directory.root, files)?;
     let image_root = common_directory(&paths);
@@ -177,7 +178,7 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
         .collect();
     let (mut images, mut problems) = (Vec::new(), Vec::new());
     let mut dropped = Dropped::default();
-    let mut notes: Vec<String> = note_on_images.into_iter().collect();
+    let mut without_labels = 0;
     let mut label_files: HashSet<PathBuf> = HashSet::new();
     let mut image_of: HashMap<&PathBuf, &PathBuf> = HashMap::new();
     let (mut rounded, mut twins) = (CountedPair::default(), CountedPair::default());
@@ -227,11 +228,14 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
                         boxes.push(BoxEntry {
                             class: found.class,
                             xywh: size.map(|size| found.xywh(size)),
+                            flags: ObjectFlags::default(),
                         });
                     }
                     Err(error) => problem(error),
                 }
             }
+        } else {
+            without_labels += 1;
         }
         images.push(ImageEntry {
             file_name: within.to_string_lossy().replace('\\', "/"),
@@ -253,6 +257,13 @@ fn collect_split(directory: &YoloDirectory, files: &SplitFiles) -> Result<SplitE
     } else {
         notes.extend(place.note());
         notes.extend(found_labels.note);
+        if without_labels > 0 {
+            let verb = if without_labels == 1 { "has" } else { "have" };
+            notes.push(format!(
+                "{without_labels} of {} {verb} no label file: images without objects",
+                count(paths.len(), "image")
+            ));
+        }
         notes.extend(rounded.note(&directory.root, |number, used, other| {
             format!(
                 "{number} with a copy whose boxes differ by rounding (at most 1 px), such as {used}, which is used, and {other}"
@@ -295,7 +306,7 @@ fn orphans(label_files: &HashSet<PathBuf>) -> usize {
             .unwrap_or_default()
             .to_string_lossy()
             .to_lowercase();
-        // The texts that exporters add.
+        // The strings that exporters add.
         !LISTS.contains(&stem.as_str()) && !stem.contains("readme") && !stem.contains("license")
     };
     let files = directories.into_iter().flat_map(|directory| {

@@ -40,6 +40,41 @@ fn a_description_of_darknet_is_read_in_any_capitals_and_never_passed_over_in_sil
 }
 
 #[test]
+fn images_without_labels_repeated_lines_and_a_missing_val_are_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let put = |name: &str, text: &str| {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    put(
+        "data.yaml",
+        "train: train.txt\nval: images/gone\nnames: [cat]\n",
+    );
+    put(
+        "train.txt",
+        "images/0.png\nimages/1.png\nimages/0.png\n./images/2.png\nimages/0.png\n",
+    );
+    put("labels/1.txt", "0 0.5 0.5 0.5 0.5\n");
+    std::fs::create_dir(root.join("images")).unwrap();
+    for number in 0..3 {
+        let path = root.join(format!("images/{number}.png"));
+        image::RgbImage::new(4, 4).save(path).unwrap();
+    }
+    let read = DatasetFiles::find(root).unwrap().read().unwrap();
+    assert_eq!(
+        read.splits[0].notes,
+        [
+            "2 repeated images in train.txt: each is used once",
+            "2 of 3 images have no label file: images without objects",
+            "`val` of data.yaml is `images/gone`, which does not exist: there are no val images",
+        ]
+    );
+    assert_eq!(read.splits[0].store.image_count(), 3);
+}
+
+#[test]
 fn other_keys_of_a_data_yaml_that_lead_to_images_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
@@ -307,7 +342,9 @@ fn label_files_in_other_capitals_are_found_and_counted() {
         ],
     );
     let read = read_train(dir.path()).unwrap();
-    assert_eq!((read.store.annotation_count(), read.notes.len()), (1, 0));
+    let note = "1 of 2 images has no label file: images without objects";
+    assert_eq!(read.store.annotation_count(), 1);
+    assert_eq!(read.notes, [note]);
 }
 
 #[test]
@@ -610,7 +647,7 @@ proptest! {
         let xywh = [x, y, w, h].map(|v| v as f32);
         let stored = StoredBox { xywh: xywh.map(f64::from), size, is_crowd: false };
         let stored = YoloFormat.stored_box(&stored).unwrap();
-        let text = format_labels(size, &[PlacedBox { class: 0, xywh: stored }]);
+        let text = format_labels(size, &[PlacedBox { class: 0, xywh: stored, flags: Default::default() }]);
         let read = parse_line(text.trim(), 1).unwrap().xywh(size);
         for (read, written) in read.iter().zip(xywh) {
             prop_assert!((read - written).abs() < 1e-3, "{:?} {:?}", read, xywh);

@@ -9,6 +9,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 
 use crate::DataError;
 use crate::annotations::layout::Split;
+use crate::text::nearest;
 
 /// A `data.yaml` file.
 #[derive(Debug, Default, PartialEq)]
@@ -25,6 +26,13 @@ pub(super) struct DataYaml {
     pub(super) others: Vec<(String, Vec<String>)>,
 }
 
+/// The value of a key that is not read.
+struct OtherValue {
+    strings: Vec<String>,
+    /// Whether it is a list or a mapping, as class names are.
+    is_collection: bool,
+}
+
 /// The keys of the file.
 #[derive(Default)]
 struct Keys {
@@ -35,7 +43,21 @@ struct Keys {
     names: Option<Names>,
     kpt_shape: Option<[usize; 2]>,
     /// Other keys, such as `download` and `augment`.
-    others: Vec<(String, Vec<String>)>,
+    others: Vec<(String, OtherValue)>,
+}
+
+impl Keys {
+    /// Returns a key that was probably meant as `names`, in a file that describes splits.
+    fn similar_to_names(&self) -> Option<&str> {
+        const ALIKE: [&str; 5] = ["names", "name", "class_names", "classes", "class"];
+        let mut others = self.others.iter().filter(|(_, value)| value.is_collection);
+        let alike = others.find(|(key, _)| {
+            let key = key.to_lowercase();
+            ALIKE.contains(&key.as_str()) || nearest(&key, &["names"]).is_some()
+        });
+        let has_splits = self.splits.iter().any(Option::is_some);
+        alike.map(|(key, _)| key.as_str()).filter(|_| has_splits)
+    }
 }
 
 impl<'de> Deserialize<'de> for Keys {
@@ -78,8 +100,7 @@ impl<'de> Deserialize<'de> for Keys {
                                 *place = entries.or(place.take());
                             }
                             None => {
-                                let Strings(values) = map.next_value()?;
-                                keys.others.push((key, values));
+                                keys.others.push((key, map.next_value()?));
                             }
                         },
                     }
@@ -117,77 +138,90 @@ fn key_point_shape<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<[usize;
     }
 }
 
-/// The strings of a value of any type: itself, or the elements of a list.
-struct Strings(Vec<String>);
+impl OtherValue {
+    fn scalar(strings: Vec<String>) -> Self {
+        Self {
+            strings,
+            is_collection: false,
+        }
+    }
+}
 
-impl<'de> Deserialize<'de> for Strings {
+/// Reads the strings of a value of any type: itself, or the elements of a list.
+impl<'de> Deserialize<'de> for OtherValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StringsVisitor;
-        impl<'de> Visitor<'de> for StringsVisitor {
-            type Value = Strings;
+        struct OtherVisitor;
+        impl<'de> Visitor<'de> for OtherVisitor {
+            type Value = OtherValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("any value")
             }
 
-            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Strings, E> {
-                Ok(Strings(vec![value.to_owned()]))
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<OtherValue, E> {
+                Ok(OtherValue::scalar(vec![value.to_owned()]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Strings, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<OtherValue, A::Error> {
                 let mut strings = Vec::new();
-                while let Some(Strings(inner)) = sequence.next_element()? {
-                    strings.extend(inner);
+                while let Some(inner) = sequence.next_element::<OtherValue>()? {
+                    strings.extend(inner.strings);
                 }
-                Ok(Strings(strings))
+                Ok(OtherValue {
+                    strings,
+                    is_collection: true,
+                })
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OtherValue, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Strings(Vec::new()))
+                Ok(OtherValue {
+                    strings: Vec::new(),
+                    is_collection: true,
+                })
             }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Strings, E> {
-                Ok(Strings(Vec::new()))
+            fn visit_bool<E>(self, _: bool) -> Result<OtherValue, E> {
+                Ok(OtherValue::scalar(Vec::new()))
             }
 
-            fn visit_i64<E>(self, _: i64) -> Result<Strings, E> {
-                Ok(Strings(Vec::new()))
+            fn visit_i64<E>(self, _: i64) -> Result<OtherValue, E> {
+                Ok(OtherValue::scalar(Vec::new()))
             }
 
-            fn visit_i128<E>(self, _: i128) -> Result<Strings, E> {
-                Ok(Strings(Vec::new()))
+            fn visit_i128<E>(self, _: i128) -> Result<OtherValue, E> {
+                Ok(OtherValue::scalar(Vec::new()))
             }
 
-            fn visit_u64<E>(self, _: u64) -> Result<Strings, E> {
-                Ok(Strings(Vec::new()))
+            fn visit_u64<E>(self, _: u64) -> Result<OtherValue, E> {
+                Ok(OtherValue::scalar(Vec::new()))
             }
 
-            fn visit_u128<E>(self, _: u128) -> Result<Strings, E> {
-                Ok(Strings(Vec::new()))
+            fn visit_u128<E>(self, _: u128) -> Result<OtherValue, E> {
+                Ok(OtherValue::scalar(Vec::new()))
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Strings, E> {
-                Ok(Strings(Vec::new()))
+            fn visit_f64<E>(self, _: f64) -> Result<OtherValue, E> {
+                Ok(OtherValue::scalar(Vec::new()))
             }
 
-            fn visit_bytes<E>(self, _: &[u8]) -> Result<Strings, E> {
-                Ok(Strings(Vec::new()))
+            fn visit_bytes<E>(self, _: &[u8]) -> Result<OtherValue, E> {
+                Ok(OtherValue::scalar(Vec::new()))
             }
 
-            fn visit_unit<E>(self) -> Result<Strings, E> {
-                Ok(Strings(Vec::new()))
+            fn visit_unit<E>(self) -> Result<OtherValue, E> {
+                Ok(OtherValue::scalar(Vec::new()))
             }
 
-            fn visit_none<E>(self) -> Result<Strings, E> {
-                Ok(Strings(Vec::new()))
+            fn visit_none<E>(self) -> Result<OtherValue, E> {
+                Ok(OtherValue::scalar(Vec::new()))
             }
 
-            fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Strings, D::Error> {
-                Strings::deserialize(inner)
+            fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<OtherValue, D::Error> {
+                OtherValue::deserialize(inner)
             }
         }
-        deserializer.deserialize_any(StringsVisitor)
+        deserializer.deserialize_any(OtherVisitor)
     }
 }
 
@@ -195,7 +229,8 @@ impl DataYaml {
     /// Parses a YAML 1.2 file; None if it does not describe a dataset, that is, has no `names`.
     ///
     /// # Errors
-    /// The file has `names` and is not valid YAML, or its values contradict each other.
+    /// The file has `names` and is not valid YAML, its values contradict each other, or it has splits and a misspelled
+    /// `names`.
     pub(super) fn parse(text: &str, path: &Path) -> Result<Option<Self>, DataError> {
         // A tag such as `!!python/tuple` asks for a value that only one program has.
         let options = || serde_saphyr::options! { reject_unsupported_tags: true };
@@ -214,7 +249,13 @@ impl DataYaml {
             Err(_) => return Ok(None),
         };
         let Some(Names(names)) = keys.names else {
-            return Ok(None);
+            return match keys.similar_to_names() {
+                Some(key) => {
+                    let problem = format!("no `names`, but `{key}` (did you mean 'names'?)");
+                    Err(DataError::labels(path, problem))
+                }
+                None => Ok(None),
+            };
         };
         if names.is_empty() {
             return Err(DataError::labels(path, "`names` is empty"));
@@ -235,7 +276,11 @@ impl DataYaml {
             key_points: keys
                 .kpt_shape
                 .map(|[points, values]| points.saturating_mul(values)),
-            others: keys.others,
+            others: keys
+                .others
+                .into_iter()
+                .map(|(key, value)| (key, value.strings))
+                .collect(),
         }))
     }
 
@@ -530,6 +575,20 @@ mod tests {
             .contains(&text)
                 && !text.contains("!!");
             assert!(!is_yaml || !message.contains("not valid YAML"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_misspelled_key_of_the_class_names_is_suggested() {
+        for key in ["name", "Names", "nams", "classes", "class_names"] {
+            let message = error_of(&format!("train: a\nval: b\n{key}: [cat, dog]\n"));
+            let expected = format!("data.yaml: no `names`, but `{key}` (did you mean 'names'?)");
+            assert_eq!(message, expected);
+        }
+        // The title of a dataset, and a file without splits.
+        for text in ["train: a\nname: pets\n", "name: [cat]\n"] {
+            let parsed = DataYaml::parse(text, Path::new("x.yaml")).unwrap();
+            assert_eq!(parsed, None, "{text}");
         }
     }
 

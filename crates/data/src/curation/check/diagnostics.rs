@@ -167,7 +167,8 @@ kinds! {
         fix "such boxes are dropped";
     BoxesAreCorners Error "boxes-are-corners"
         ["file has boxes that look like corners" "files have boxes that look like corners"]
-        "COCO's `bbox` is [x, y, width, height]; these fit the images as [x1, y1, x2, y2]";
+        "COCO's `bbox` is [x, y, width, height]; these fit the images as [x1, y1, x2, y2]"
+        fix "boxes become [x, y, width, height]";
     BoxesAreFractions Error "boxes-are-fractions"
         ["file has boxes that look like fractions" "files have boxes that look like fractions"]
         "COCO's `bbox` is in pixels; multiply by the image's width and height";

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::DataError;
+use crate::annotations::box_convention::check_box_convention;
 use crate::annotations::coco::copy::{Copied, copy_coco};
 use crate::annotations::coco::{List, read_coco};
 use crate::annotations::layout::SplitFiles;
@@ -14,6 +15,7 @@ use crate::annotations::store::BoxNumbers;
 use crate::annotations::{AnnotatedImage, AnnotationStore};
 use crate::atomic::write_atomically;
 use crate::curation::check::{CheckedSplit, RawAnnotation, RawCategory, RawImage, Verdict};
+use crate::curation::image_names::{joined, paths_to};
 
 /// The contents of a corrected copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -68,6 +70,7 @@ impl CheckedSplit {
         .map_err(|source| DataError::io(path, source))?;
         // What remains for the user makes a strict read fail; only the rest can be compared.
         if let Ok(expected) = self.sound_part()
+            && check_box_convention(&expected, path).is_ok()
             && let Some(difference) = names.difference(&expected, path)?
         {
             // The comparison is the error to report; the copy is of no use.
@@ -91,21 +94,8 @@ impl CheckedSplit {
         let names: Vec<&str> = names
             .filter_map(|(_, image)| image.file_name.as_deref())
             .collect();
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let real = images.canonicalize().ok();
-        let relative = real
-            .as_ref()
-            .zip(directory.canonicalize().ok())
-            .and_then(|(to, from)| relative_path(&from, to));
-        let text = |path: PathBuf| {
-            let text = path.to_str()?.replace('\\', "/");
-            (!text.is_empty()).then_some(text)
-        };
-        let others = [relative.and_then(text), real.and_then(text)];
-        let prefixes = std::iter::once(None).chain(others.into_iter().flatten().map(Some));
+        let others = paths_to(path.parent().unwrap_or(Path::new("")), images);
+        let prefixes = std::iter::once(None).chain(others.into_iter().map(Some));
         for prefix in prefixes {
             let is_found = true;
             let from = NamesFrom { prefix, is_found };
@@ -261,23 +251,6 @@ impl NamesFrom {
         }
         Ok(None)
     }
-}
-
-fn joined(prefix: &str, name: &str) -> String {
-    format!("{}/{name}", prefix.trim_end_matches('/'))
-}
-
-/// Returns the path from one real, absolute directory to another; None if they have nothing in common.
-fn relative_path(from: &Path, to: &Path) -> Option<PathBuf> {
-    let (from, to): (Vec<Component>, Vec<Component>) =
-        (from.components().collect(), to.components().collect());
-    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-    // Only the root is no common place.
-    if common < 2 {
-        return None;
-    }
-    let up = from[common..].iter().map(|_| Component::ParentDir);
-    Some(up.chain(to[common..].iter().copied()).collect())
 }
 
 fn set(fields: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {

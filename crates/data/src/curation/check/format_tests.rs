@@ -20,6 +20,11 @@ use crate::curation::convert::{Images, write_dataset};
 use crate::datasets::detection::{DetectionDataset, TargetFilter};
 
 fn dataset(directory: &Path) -> AnnotatedDataset {
+    dataset_of(directory, [1..3, 3..4])
+}
+
+/// Images of 12x9 pixels with these ids in train and val, each with two boxes.
+fn dataset_of(directory: &Path, [train, val]: [std::ops::Range<u64>; 2]) -> AnnotatedDataset {
     let split = |split, ids: std::ops::Range<u64>| {
         let mut builder = AnnotationStoreBuilder::new();
         for (id, name) in [(1, "cat"), (2, "traffic light")] {
@@ -27,7 +32,7 @@ fn dataset(directory: &Path) -> AnnotatedDataset {
         }
         for image_id in ids {
             let name = format!("img{image_id}.png");
-            image::RgbImage::new(12, 9)
+            image::RgbImage::from_pixel(12, 9, image::Rgb([image_id as u8; 3]))
                 .save(directory.join(&name))
                 .unwrap();
             builder.add_image(image_id, &name, ImageSize::new(9, 12));
@@ -53,7 +58,7 @@ fn dataset(directory: &Path) -> AnnotatedDataset {
     };
     AnnotatedDataset {
         format: FORMATS[0],
-        splits: vec![split(Split::Train, 1..3), split(Split::Val, 3..4)],
+        splits: vec![split(Split::Train, train), split(Split::Val, val)],
     }
 }
 
@@ -158,6 +163,116 @@ fn files_in_other_capitals_are_passed_by_the_checker_if_and_only_if_they_can_be_
                 is_passed,
                 trained.is_ok(),
                 "{done:?}: {trained:?}, {checked:?}, {diagnostics:?}"
+            );
+            passed += usize::from(is_passed);
+            refused += usize::from(!is_passed);
+        }
+        assert!(
+            passed > MUTATIONS / 20 && refused > MUTATIONS / 20,
+            "{format}: {passed} {refused}"
+        );
+    }
+}
+
+/// Changes all boxes of COCO JSON or CSV with a function of `[x, y, width, height]`; None for other files.
+fn with_boxes(path: &Path, change: fn([f64; 4]) -> [f64; 4]) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    if path.extension()? == "json" {
+        let mut document: serde_json::Value = serde_json::from_str(&text).ok()?;
+        for object in document["annotations"].as_array_mut()? {
+            let numbers: [f64; 4] = serde_json::from_value(object["bbox"].clone()).ok()?;
+            object["bbox"] = serde_json::json!(change(numbers));
+        }
+        return Some(document.to_string());
+    }
+    if path.extension()? != "csv" {
+        return None;
+    }
+    let mut lines = text.lines().map(str::to_owned);
+    let mut changed = vec![lines.next()?];
+    for line in lines {
+        let fields: Vec<&str> = line.split(',').collect();
+        let numbers: Option<Vec<f64>> = fields[4..].iter().map(|n| n.parse().ok()).collect();
+        let [x1, y1, x2, y2]: [f64; 4] = numbers?.try_into().ok()?;
+        let [x, y, w, h] = change([x1, y1, x2 - x1, y2 - y1]);
+        let corners = [x, y, x + w, y + h].map(|number| number.to_string());
+        changed.push(format!("{},{}", fields[..4].join(","), corners.join(",")));
+    }
+    Some(changed.join("\n"))
+}
+
+/// Changes a file of a dataset in one of the ways of damaged exports, and describes it.
+fn damage(file: &Path, rng: &mut ChaCha8Rng) -> Option<&'static str> {
+    let is_image = file.extension()? == "png";
+    let bytes = std::fs::read(file).unwrap();
+    let (what, damaged) = match rng.random_range(0..7) {
+        // As sizes, the corners of the larger boxes exceed the image.
+        0 => (
+            "corners",
+            with_boxes(file, |[x, y, w, h]| {
+                [x + 6.0, y + 3.0, x + 6.0 + w, y + 3.0 + h]
+            })?
+            .into_bytes(),
+        ),
+        1 => (
+            "fractions",
+            with_boxes(file, |[x, y, w, h]| [x / 12.0, y / 9.0, w / 12.0, h / 9.0])?.into_bytes(),
+        ),
+        2 if !is_image => {
+            std::fs::remove_file(file).unwrap();
+            return Some("missing");
+        }
+        3 if is_image => (
+            "broken image",
+            bytes[..rng.random_range(0..bytes.len())].to_vec(),
+        ),
+        4 if is_image => ("no image", b"<html>".to_vec()),
+        5 if !is_image => ("byte order mark", [b"\xef\xbb\xbf", &bytes[..]].concat()),
+        6 if !is_image => {
+            let text = format!("\u{feff}{}", String::from_utf8(bytes).ok()?);
+            let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+            ("UTF-16", units.collect())
+        }
+        _ => return None,
+    };
+    std::fs::write(file, damaged).unwrap();
+    Some(what)
+}
+
+#[test]
+fn damaged_exports_are_passed_by_the_checker_if_and_only_if_they_can_be_trained_on() {
+    const MUTATIONS: usize = 150;
+    let mut rng = ChaCha8Rng::seed_from_u64(20);
+    let dir = tempfile::tempdir().unwrap();
+    // Enough boxes to tell in which convention they are.
+    let original = dataset_of(dir.path(), [1..9, 9..16]);
+    for &format in FORMATS {
+        let written = dir.path().join(format.key());
+        let mut goes_on = |_, _| ControlFlow::Continue(());
+        write_dataset(&original, format, Images::Copy, &written, &mut goes_on).unwrap();
+        let (mut passed, mut refused) = (0, 0);
+        for _ in 0..MUTATIONS {
+            let copy = tempfile::tempdir().unwrap();
+            let root = copy.path();
+            copy_tree(&written, root);
+            let mut done = Vec::new();
+            while done.is_empty() {
+                let files = files_within(root);
+                let file = files.choose(&mut rng).unwrap();
+                done.extend(damage(file, &mut rng).map(|what| (what, file.clone())));
+            }
+            let mut diagnostics = Diagnostics::default();
+            let checked = DatasetFiles::of_format(format, root).and_then(|found| {
+                let options = CheckOptions { images: true };
+                let splits = found.split_names();
+                check_dataset(&found, &splits, options, &mut diagnostics, &|_, _| {})
+            });
+            let is_passed = checked.is_ok() && diagnostics.count(Severity::Error) == 0;
+            let trained = can_be_trained_on(format, root);
+            assert_eq!(
+                is_passed,
+                trained.is_ok(),
+                "{format}: {done:?}: {trained:?}, {checked:?}, {diagnostics:?}"
             );
             passed += usize::from(is_passed);
             refused += usize::from(!is_passed);

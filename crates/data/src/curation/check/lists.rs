@@ -2,13 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::annotations::box_convention::{BoxConvention, BoxFit};
 use crate::boxes::{EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE};
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
-use crate::datasets::detection::TargetFilter;
+use crate::datasets::detection::{TargetFilter, plain_class_name};
 use crate::text::{count, numbers};
-
-/// Minimum number of boxes from which the meaning of their numbers can be inferred.
-const FEWEST_TO_JUDGE: usize = 10;
 
 pub(super) fn check_categories(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
     let mut by_id: HashMap<u64, usize> = HashMap::new();
@@ -49,7 +47,7 @@ pub(super) fn check_categories(split: &mut CheckedSplit, diagnostics: &mut Diagn
             continue;
         }
         by_name.insert(name.clone(), at);
-        let plain = name.to_lowercase().split_whitespace().collect::<String>();
+        let plain = plain_class_name(&name);
         match by_plain_name.get(&plain) {
             Some(&earlier) => {
                 let (first_id, first) = of_earlier(earlier);
@@ -126,34 +124,32 @@ pub(super) fn drop_images_without_size(split: &mut CheckedSplit) {
     }
 }
 
-/// The meaning of the four numbers of a box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
-    /// `[x, y, width, height]` in pixels, as in COCO.
-    Xywh,
-    /// `[x1, y1, x2, y2]` in pixels.
-    Corners,
-    /// Fractions of the image's width and height, as in YOLO.
-    Fractions,
-}
-
 pub(super) fn check_objects(split: &mut CheckedSplit, diagnostics: &mut Diagnostics) {
     let places = Places::of(split);
     resolve_references(split, &places, diagnostics);
-    let meaning = meaning(split, &places);
-    if meaning != Meaning::Xywh {
-        let kind = match meaning {
-            Meaning::Corners => Kind::BoxesAreCorners,
+    let fit = box_fit(split, &places);
+    let convention = fit.convention();
+    if convention != BoxConvention::Sizes {
+        let kind = match convention {
+            BoxConvention::Corners => Kind::BoxesAreCorners,
             _ => Kind::BoxesAreFractions,
         };
-        let first = split.objects.kept().find_map(|(_, object)| object.xywh);
-        let detail = format!("for example {}", numbers(&first.unwrap_or_default()));
+        let (_, example) = fit.evidence(convention);
+        let detail = format!("for example {}", numbers(&example.unwrap_or_default()));
         let file = Some(split.annotations.display().to_string());
         diagnostics.add(kind, split.diagnostic(file, None, None, detail));
     }
+    // Boxes that were rotated with their images were taken for sizes.
+    let is_rotated = split.objects.kept().any(|(_, o)| o.without_outline);
+    let is_in_pixels = if convention == BoxConvention::Corners && !is_rotated {
+        corners_to_sizes(split);
+        true
+    } else {
+        convention == BoxConvention::Sizes
+    };
     for at in 0..split.objects.len() {
         if split.objects.is_kept(at) {
-            check_box(split, &places, at, meaning, diagnostics);
+            check_box(split, &places, at, is_in_pixels, diagnostics);
         }
     }
     check_repeated_boxes(split, &places, diagnostics);
@@ -227,41 +223,45 @@ fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &m
     }
 }
 
-/// Infers the meaning of the numbers from how well each candidate fits the images.
-fn meaning(split: &CheckedSplit, places: &Places) -> Meaning {
-    let (mut all, mut sticking_out, mut fit_as_corners, mut at_most_one) = (0, 0, 0, 0);
+/// Returns how well the boxes fit their images in each convention.
+fn box_fit(split: &CheckedSplit, places: &Places) -> BoxFit {
+    let mut fit = BoxFit::default();
     for (_, object) in split.objects.kept() {
-        let size = places
-            .image(object)
-            .and_then(|at| split.images.entries[at].size());
-        let (Some(size), Some([a, b, c, d])) = (size, object.xywh) else {
+        let image = places.image(object);
+        let size = image.and_then(|at| split.images.entries[at].size());
+        if let (Some(size), Some(numbers)) = (size, object.xywh) {
+            fit.add(size, numbers);
+        }
+    }
+    fit
+}
+
+/// Converts all boxes from corners to sizes.
+fn corners_to_sizes(split: &mut CheckedSplit) {
+    for at in 0..split.objects.len() {
+        let object = &split.objects.entries[at];
+        let (true, Some([x1, y1, x2, y2])) = (split.objects.is_kept(at), object.xywh) else {
             continue;
         };
-        let (width, height) = (size.width as f64, size.height as f64);
-        let (right, bottom) = (width + EDGE_TOLERANCE, height + EDGE_TOLERANCE);
-        all += 1;
-        sticking_out += usize::from(a + c > right || b + d > bottom);
-        fit_as_corners +=
-            usize::from(a >= -1.0 && b >= -1.0 && c > a && d > b && c <= right && d <= bottom);
-        at_most_one += usize::from([a, b, c, d].iter().all(|v| (0.0..=1.0).contains(v)));
+        let (width, height) = (x2 - x1, y2 - y1);
+        let object = split.objects.change(at);
+        object.xywh = Some([x1, y1, width, height]);
+        // The program that wrote the corners computed the area from them, too, unless it is that of an outline.
+        if object.area.is_some_and(|area| is_near(area, x2 * y2)) {
+            object.area = Some(width * height);
+        }
     }
-    let nearly_all = |count: usize| count * 100 >= all * 98;
-    if all < FEWEST_TO_JUDGE {
-        Meaning::Xywh
-    } else if nearly_all(at_most_one) {
-        Meaning::Fractions
-    } else if nearly_all(fit_as_corners) && sticking_out * 10 >= all {
-        Meaning::Corners
-    } else {
-        Meaning::Xywh
-    }
+}
+
+fn is_near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-3 * a.abs()
 }
 
 fn check_box(
     split: &mut CheckedSplit,
     places: &Places,
     at: usize,
-    meaning: Meaning,
+    is_in_pixels: bool,
     diagnostics: &mut Diagnostics,
 ) {
     let object = &split.objects.entries[at];
@@ -270,7 +270,7 @@ fn check_box(
     let (Some(xywh), Some(size)) = (object.xywh, size) else {
         return;
     };
-    if let Some(kind) = impossible(xywh, size, meaning) {
+    if let Some(kind) = impossible(xywh, size, is_in_pixels) {
         let detail = match kind {
             Kind::BoxOutside => format!("bbox {} on an image of {size}", numbers(&xywh)),
             _ => format!("bbox {}", numbers(&xywh)),
@@ -284,7 +284,7 @@ fn check_box(
         diagnostics.add(Kind::Crowd, split.diagnostic_on_object(places, at, detail));
     }
     check_area(split, places, at, xywh, diagnostics);
-    if meaning != Meaning::Xywh {
+    if !is_in_pixels {
         return;
     }
     let (clipped, beyond) = clip_to_image(xywh, size);
@@ -300,7 +300,7 @@ fn check_box(
         let object = split.objects.change(at);
         let is_of_box = object
             .area
-            .is_some_and(|area| (area - xywh[2] * xywh[3]).abs() <= 1e-3 * area.abs());
+            .is_some_and(|area| is_near(area, xywh[2] * xywh[3]));
         if is_of_box {
             object.area = Some(clipped[2] * clipped[3]);
         }
@@ -317,7 +317,7 @@ fn check_box(
 }
 
 /// Returns why a box can't be correct.
-fn impossible([x, y, w, h]: [f64; 4], size: ImageSize, meaning: Meaning) -> Option<Kind> {
+fn impossible([x, y, w, h]: [f64; 4], size: ImageSize, is_in_pixels: bool) -> Option<Kind> {
     let values = [x, y, w, h];
     if !values.iter().all(|value| value.is_finite()) {
         Some(Kind::BoxNotFinite)
@@ -327,7 +327,7 @@ fn impossible([x, y, w, h]: [f64; 4], size: ImageSize, meaning: Meaning) -> Opti
         Some(Kind::BoxNegative)
     } else if w == 0.0 || h == 0.0 {
         Some(Kind::BoxZero)
-    } else if meaning == Meaning::Xywh
+    } else if is_in_pixels
         && (x >= size.width as f64 || y >= size.height as f64 || x + w <= 0.0 || y + h <= 0.0)
     {
         Some(Kind::BoxOutside)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::annotations::layout::Split;
 use crate::datasets::cifar::{CifarFiles, CifarImages, CifarVariant};
-use crate::datasets::detection::says_little;
+use crate::datasets::detection::{alike_class_names, says_little};
 use crate::datasets::image_folder::{ImageFolder, holds_annotations};
 use crate::datasets::imagenet::ImageNetDirectory;
 use crate::datasets::labeled::LabeledDataset;
@@ -150,6 +150,8 @@ impl LabeledName {
     ) -> Result<(LabeledDataset, LabeledDataset), RegistryError> {
         let train = self.open_split(Split::Train, data_dir)?;
         let val = self.open_split(Split::Val, data_dir)?;
+        let alike = alike_class_names(train.class_names().iter().map(String::as_str));
+        let train = train.with_notes(alike);
         let counts = train.class_counts().into_iter().zip(val.class_counts());
         let names = train.class_names().iter().map(String::as_str).zip(counts);
         let missing = names.filter(|(_, (trained, measured))| *trained > 0 && *measured == 0);

@@ -20,11 +20,12 @@ use crate::annotations::joining::{hold_out, join_splits};
 use crate::annotations::layout::{LayoutError, Split, SplitFiles};
 use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::datasets::detection::{
-    DetectionDataset, check_class_names, check_same_categories, missing_classes, says_little,
-    shared_images, suspicious, unmatchable,
+    DetectionDataset, alike_class_names, check_class_names, check_same_categories, missing_classes,
+    says_little, shared_images, suspicious, unmatchable, untrained,
 };
 use crate::datasets::repeated_images::RepeatedImages;
 use crate::images::ImageSource;
+use crate::loading::OnBadImage;
 use crate::shapes::{
     self, CATEGORY_IDS, CLASS_NAMES, ShapesConfig, ShapesError, decode_photograph, photograph_scene,
 };
@@ -246,13 +247,26 @@ impl DatasetName {
         &self,
         data_dir: Option<&Path>,
     ) -> Result<(OpenedSplit, OpenedSplit), RegistryError> {
+        self.open_with(data_dir, OnBadImage::Error)
+    }
+
+    /// Opens train and val as [`Self::open`]; images that cannot be used are errors, or are skipped with a note if
+    /// that is known from reading the annotations.
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub fn open_with(
+        &self,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+    ) -> Result<(OpenedSplit, OpenedSplit), RegistryError> {
         let files = self.files(data_dir)?;
         let (train, val) = if files.is_empty() {
             let opened = |split| self.open_split(split, data_dir);
             (opened(Split::Train)?, opened(Split::Val)?)
         } else {
             let (mut train, mut val) = self
-                .read_both(&files)
+                .read_both(&files, on_bad_image)
                 .map_err(|error| self.error(error, data_dir))?;
             check_class_names(&self.label(), &train.store)
                 .map_err(|error| self.error(error, data_dir))?;
@@ -262,6 +276,10 @@ impl DatasetName {
                 read.notes.extend(suspicious(&read.store));
                 read.notes.extend(unused_images(read, &mut seen));
             }
+            let names = train.store.categories().iter();
+            let alike = alike_class_names(names.map(|category| category.name.as_str()));
+            train.notes.extend(alike);
+            val.notes.extend(untrained(&train.store, &val.store));
             val.notes.extend(unmatchable(&val.store));
             let missing = missing_classes(&train.store, &val.store);
             val.notes
@@ -283,16 +301,17 @@ impl DatasetName {
     fn read_both(
         &self,
         files: &[DatasetFiles],
+        on_bad_image: OnBadImage,
     ) -> Result<(SplitAnnotations, SplitAnnotations), DataError> {
         let both = [Split::Train, Split::Val];
         let has_val = |files: &DatasetFiles| files.split_names().contains(&Split::Val);
         if *self == Self::Coco || files.iter().any(has_val) {
-            let mut read = self.read(files, &both)?.into_iter();
+            let mut read = self.read(files, &both, on_bad_image)?.into_iter();
             if let (Some(train), Some(val)) = (read.next(), read.next()) {
                 return Ok((train, val));
             }
         }
-        let whole = self.read(files, &[Split::Train])?.pop();
+        let whole = self.read(files, &[Split::Train], on_bad_image)?.pop();
         let divided = whole.as_ref().and_then(hold_out);
         divided.ok_or_else(|| {
             let root = files
@@ -312,6 +331,19 @@ impl DatasetName {
         split: Split,
         data_dir: Option<&Path>,
     ) -> Result<OpenedSplit, RegistryError> {
+        self.open_split_with(split, data_dir, OnBadImage::Error)
+    }
+
+    /// Opens a split as [`Self::open_split`], with images that cannot be used as in [`Self::open_with`].
+    ///
+    /// # Errors
+    /// See [`RegistryError`].
+    pub fn open_split_with(
+        &self,
+        split: Split,
+        data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
+    ) -> Result<OpenedSplit, RegistryError> {
         let files = self.files(data_dir)?;
         if files.is_empty() {
             if split == Split::Test {
@@ -321,7 +353,7 @@ impl DatasetName {
                 dataset: Arc::new(shapes_dataset(&ShapesConfig::default(), split)?),
             });
         }
-        let read = self.read_split(&files, split);
+        let read = self.read_split(&files, split, on_bad_image);
         self.opened(read, data_dir)
     }
 
@@ -343,6 +375,7 @@ impl DatasetName {
         &self,
         files: &[DatasetFiles],
         split: Split,
+        on_bad_image: OnBadImage,
     ) -> Result<SplitAnnotations, DataError> {
         let exists = |split| {
             files
@@ -351,15 +384,15 @@ impl DatasetName {
         };
         let is_held_out = !exists(Split::Val) && exists(Split::Train) && *self != Self::Coco;
         match split {
-            Split::Val if is_held_out => Ok(self.read_both(files)?.1),
+            Split::Val if is_held_out => Ok(self.read_both(files, on_bad_image)?.1),
             Split::Train if is_held_out => {
-                let whole = self.read_whole(files, split)?;
+                let whole = self.read_whole(files, split, on_bad_image)?;
                 Ok(match hold_out(&whole) {
                     Some((train, _)) => train,
                     None => whole,
                 })
             }
-            _ => self.read_whole(files, split),
+            _ => self.read_whole(files, split, on_bad_image),
         }
     }
 
@@ -371,12 +404,13 @@ impl DatasetName {
         &self,
         split: Split,
         data_dir: Option<&Path>,
+        on_bad_image: OnBadImage,
     ) -> Result<OpenedSplit, RegistryError> {
         let files = self.files(data_dir)?;
         if files.is_empty() {
             return self.open_split(split, data_dir);
         }
-        let read = self.read_whole(&files, split);
+        let read = self.read_whole(&files, split, on_bad_image);
         self.opened(read, data_dir)
     }
 
@@ -385,21 +419,23 @@ impl DatasetName {
         &self,
         files: &[DatasetFiles],
         splits: &[Split],
+        on_bad_image: OnBadImage,
     ) -> Result<Vec<SplitAnnotations>, DataError> {
         if let (Self::Coco, [coco]) = (self, files) {
             for split in splits {
                 find_coco(&coco.root, *split)?;
             }
         }
-        read_joined(files, splits)
+        read_joined(files, splits, on_bad_image)
     }
 
     fn read_whole(
         &self,
         files: &[DatasetFiles],
         split: Split,
+        on_bad_image: OnBadImage,
     ) -> Result<SplitAnnotations, DataError> {
-        let mut read = self.read(files, &[split])?;
+        let mut read = self.read(files, &[split], on_bad_image)?;
         read.pop().ok_or_else(|| {
             let root = self.label().into();
             LayoutError::NoImages { annotations: root }.into()
@@ -462,9 +498,10 @@ fn coco_files(directory: &Path) -> Result<DatasetFiles, DataError> {
 fn read_joined(
     files: &[DatasetFiles],
     splits: &[Split],
+    on_bad_image: OnBadImage,
 ) -> Result<Vec<SplitAnnotations>, DataError> {
     if let [single] = files {
-        return single.read_splits(splits);
+        return single.read_splits(splits, on_bad_image);
     }
     let read: Vec<(String, Vec<SplitAnnotations>)> = files
         .iter()
@@ -473,7 +510,7 @@ fn read_joined(
             present.retain(|split| splits.contains(split));
             Ok((
                 files.root.display().to_string(),
-                files.read_splits(&present)?,
+                files.read_splits(&present, on_bad_image)?,
             ))
         })
         .collect::<Result<_, DataError>>()?;
@@ -574,7 +611,7 @@ impl AnyDatasetName {
         })
     }
 
-    /// Returns a name that stands for the same dataset in any working directory: paths become absolute.
+    /// Returns a name that denotes the same dataset in any working directory: paths become absolute.
     ///
     /// # Errors
     /// The working directory is unknown.
@@ -594,7 +631,7 @@ impl AnyDatasetName {
     }
 
     /// Returns a short name for output directories: the last part of a path, without extension; for `.` and
-    /// `..` that of the directory they stand for.
+    /// `..` that of the directory they denote.
     pub fn short_name(name: &str) -> String {
         let parts = match list_of(name) {
             Some(parts) if !Path::new(name).exists() => parts,
@@ -836,7 +873,8 @@ mod tests {
         for error in [
             name.open(None).unwrap_err(),
             name.open_split(Split::Val, None).unwrap_err(),
-            name.open_whole(Split::Train, None).unwrap_err(),
+            name.open_whole(Split::Train, None, OnBadImage::Error)
+                .unwrap_err(),
         ] {
             let message = error.to_string();
             assert!(
@@ -1000,7 +1038,9 @@ mod tests {
         let skipped = |note: &&String| note.contains("skipped");
         let skipped: Vec<&String> = notes.iter().filter(skipped).collect();
         assert_eq!(skipped, [expected]);
-        let whole = name.open_whole(Split::Train, None).unwrap();
+        let whole = name
+            .open_whole(Split::Train, None, OnBadImage::Error)
+            .unwrap();
         assert_eq!(whole.dataset.notes(), [expected]);
     }
 

@@ -1,4 +1,5 @@
-//! Small text files of annotations.
+//! Text files that users write: annotations, lists, recipes. All of them are decoded here, so that a byte order mark or UTF-16
+//! means the same everywhere.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,7 +10,7 @@ use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use crate::DataError;
 use crate::text::printable;
 
-/// Size limit of an annotation file: annotations of one image take kilobytes, and a larger file of
+/// Size limit of a text file: annotations of one image take kilobytes, and a larger file of
 /// another kind would exhaust the memory.
 const LARGEST_FILE: u64 = 64 << 20;
 
@@ -17,7 +18,7 @@ const LARGEST_FILE: u64 = 64 << 20;
 ///
 /// # Errors
 /// The file cannot be read, is larger, or is in another encoding.
-pub(crate) fn read_text(path: &Path) -> Result<String, DataError> {
+pub fn read_text(path: &Path) -> Result<String, DataError> {
     text_of(read_bytes(path)?, path)
 }
 
@@ -50,7 +51,7 @@ pub(crate) fn beginning(path: &Path, limit: u64) -> Option<String> {
 /// # Errors
 /// The bytes are neither UTF-8 nor UTF-16 with a byte order mark. Any other encoding could only be guessed, and
 /// class names would be other words.
-pub(crate) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, DataError> {
+pub fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, DataError> {
     let wrong = |problem: String| -> Result<String, DataError> {
         let path = path.to_owned();
         Err(DataError::Encoding { path, problem })
@@ -96,7 +97,7 @@ fn not_utf8(bytes: &[u8], at: usize) -> String {
         .next()
         .unwrap_or(content);
     let is_high = |byte: &u8| !byte.is_ascii();
-    // In Western European words, letters with accents stand between others.
+    // In Western European words, letters with accents are between others.
     let is_isolated = !content.windows(2).any(|pair| pair.iter().all(is_high));
     let guess = if is_isolated {
         let text = WINDOWS_1252.decode_without_bom_handling(content).0;

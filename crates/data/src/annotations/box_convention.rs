@@ -1,0 +1,161 @@
+//! What the four numbers of boxes mean: some programs write corners or fractions in the place of COCO's
+//! `[x, y, width, height]` in pixels.
+//!
+//! Training, evaluation and the checker decide with the same rule.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::DataError;
+use crate::annotations::AnnotationStore;
+use crate::boxes::{EDGE_TOLERANCE, ImageSize};
+
+/// The meaning of the four numbers of a box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BoxConvention {
+    /// `[x, y, width, height]` in pixels, as in COCO.
+    Sizes,
+    /// `[x1, y1, x2, y2]` in pixels.
+    Corners,
+    /// Fractions of the image's width and height, as in YOLO.
+    Fractions,
+}
+
+impl fmt::Display for BoxConvention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sizes => "[x, y, width, height] in pixels",
+            Self::Corners => "[x1, y1, x2, y2] in pixels",
+            Self::Fractions => "fractions of the image size",
+        })
+    }
+}
+
+/// How well the boxes of a file fit their images in each convention.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BoxFit {
+    boxes: usize,
+    sticking_out: usize,
+    as_corners: usize,
+    at_most_one: usize,
+    /// The first box that shows that the numbers are corners, and that they are fractions.
+    examples: [Option<[f64; 4]>; 2],
+}
+
+impl BoxFit {
+    /// Adds a box on an image of a size.
+    pub(crate) fn add(&mut self, size: ImageSize, numbers: [f64; 4]) {
+        let [a, b, c, d] = numbers;
+        let right = size.width as f64 + EDGE_TOLERANCE;
+        let bottom = size.height as f64 + EDGE_TOLERANCE;
+        let is_sticking_out = a + c > right || b + d > bottom;
+        let is_as_corners = a >= -1.0 && b >= -1.0 && c > a && d > b && c <= right && d <= bottom;
+        let is_at_most_one = numbers.iter().all(|value| (0.0..=1.0).contains(value));
+        self.boxes += 1;
+        self.sticking_out += usize::from(is_sticking_out);
+        self.as_corners += usize::from(is_as_corners);
+        self.at_most_one += usize::from(is_at_most_one);
+        let shows = [is_sticking_out && is_as_corners, is_at_most_one];
+        for (example, shows) in self.examples.iter_mut().zip(shows) {
+            if shows {
+                example.get_or_insert(numbers);
+            }
+        }
+    }
+
+    /// Returns the convention that the boxes are in.
+    pub(crate) fn convention(&self) -> BoxConvention {
+        /// From fewer boxes, the meaning of their numbers cannot be inferred.
+        const FEWEST: usize = 10;
+        let nearly_all = |count: usize| count * 100 >= self.boxes * 98;
+        if self.boxes < FEWEST {
+            BoxConvention::Sizes
+        } else if nearly_all(self.at_most_one) {
+            BoxConvention::Fractions
+        } else if nearly_all(self.as_corners) && self.sticking_out * 10 >= self.boxes {
+            BoxConvention::Corners
+        } else {
+            BoxConvention::Sizes
+        }
+    }
+
+    /// Returns the number of boxes that fit their images in a convention other than COCO's, and one that shows it.
+    pub(crate) fn evidence(&self, convention: BoxConvention) -> (usize, Option<[f64; 4]>) {
+        let [corners, fractions] = self.examples;
+        match convention {
+            BoxConvention::Sizes => (self.boxes - self.sticking_out, None),
+            BoxConvention::Corners => (self.as_corners, corners),
+            BoxConvention::Fractions => (self.at_most_one, fractions),
+        }
+    }
+
+    /// Checks that the boxes are `[x, y, width, height]` in pixels; `path` is the file in the error.
+    ///
+    /// # Errors
+    /// Nearly all fit their images in another convention only.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), DataError> {
+        let convention = self.convention();
+        if convention == BoxConvention::Sizes {
+            return Ok(());
+        }
+        let (fitting, example) = self.evidence(convention);
+        Err(DataError::BoxConvention {
+            path: path.to_owned(),
+            convention,
+            fitting,
+            boxes: self.boxes,
+            example: example.unwrap_or_default(),
+        })
+    }
+}
+
+/// Checks that the boxes of a store are `[x, y, width, height]` in pixels; `path` is the file in the error.
+///
+/// # Errors
+/// Nearly all fit their images in another convention only.
+pub(crate) fn check_box_convention(store: &AnnotationStore, path: &Path) -> Result<(), DataError> {
+    let mut fit = BoxFit::default();
+    for index in 0..store.image_count() {
+        let size = store.image(index).size;
+        for numbers in store.numbers(index) {
+            fit.add(size, numbers.as_f64().0);
+        }
+    }
+    fit.check(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(boxes: impl Iterator<Item = [f64; 4]>) -> Result<(), String> {
+        let mut fit = BoxFit::default();
+        for numbers in boxes {
+            fit.add(ImageSize::new(48, 64), numbers);
+        }
+        let checked = fit.check(Path::new("a.json"));
+        checked.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn corners_and_fractions_are_refused_with_their_number_and_an_example() {
+        let corners = |count: u32| (0..count).map(|i| [f64::from(i), 20.0, 40.0, 45.0]);
+        assert_eq!(
+            checked(corners(20)).unwrap_err(),
+            "a.json: 20 of 20 boxes fit their images as [x1, y1, x2, y2] in pixels, not as \
+             [x, y, width, height] in pixels, such as [0, 20, 40, 45]"
+        );
+        let fractions = (0..10).map(|i| [0.1, 0.2, 0.3, f64::from(i) / 20.0]);
+        assert_eq!(
+            checked(fractions).unwrap_err(),
+            "a.json: 10 of 10 boxes fit their images as fractions of the image size, not as \
+             [x, y, width, height] in pixels, such as [0.1, 0.2, 0.3, 0]"
+        );
+        // Too few boxes, and boxes that fit both ways.
+        assert_eq!(checked(corners(9)), Ok(()));
+        assert_eq!(
+            checked((0..20).map(|i| [f64::from(i), 2.0, 30.0, 40.0])),
+            Ok(())
+        );
+    }
+}
