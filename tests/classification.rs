@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,13 +17,14 @@ use sedet::config::{ClassificationConfig, Recipe as _};
 use sedet::datasets::labeled::LabeledDataset;
 use sedet::eval::classification::ClassificationScores;
 use sedet::images::ImageSource;
-use sedet::loading::{LabeledLoader, LoaderOptions};
+use sedet::loading::{LabeledLoader, LoaderOptions, Views};
 use sedet::model::{Model, ModelSpec};
 use sedet::train::classification::ClassificationTask;
 use sedet::train::engine::{Engine, EpochEvaluation, Outcome, StepReport};
 use sedet::train::observer::{Notice, Observer};
 use sedet::train::run_dir::RunDir;
 use sedet::weights::checkpoint::Checkpoint;
+use sedet::weights::load::LoadedWeights;
 use sedet::weights::parameters::named_tensors;
 
 #[test]
@@ -79,24 +81,30 @@ fn accuracy_confusion_and_calibration_equal_the_references() {
 
 /// A dataset in which the class of an image is the corner with a bright square; the rest is noise.
 struct Corners {
-    labels: Vec<u32>,
+    /// The corner of each image.
+    corners: Vec<u32>,
 }
 
 impl Corners {
     fn dataset(count: u32) -> Arc<LabeledDataset> {
-        let labels: Vec<u32> = (0..count).map(|i| i % 4).collect();
+        Self::in_order(count, [0, 1, 2, 3])
+    }
+
+    /// Returns the dataset with the corners as classes in this order.
+    fn in_order(count: u32, order: [u32; 4]) -> Arc<LabeledDataset> {
         let names = ["top left", "top right", "bottom left", "bottom right"];
-        let names = names.map(str::to_string).to_vec();
-        let source = Self {
-            labels: labels.clone(),
-        };
-        Arc::new(LabeledDataset::new("corners", names, labels, source).unwrap())
+        let names = order.map(|corner| names[corner as usize].to_string());
+        let corners: Vec<u32> = (0..count).map(|i| i % 4).collect();
+        let label = |corner: &u32| order.iter().position(|own| own == corner).unwrap() as u32;
+        let labels = corners.iter().map(label).collect();
+        let source = Self { corners };
+        Arc::new(LabeledDataset::new("corners", names.to_vec(), labels, source).unwrap())
     }
 }
 
 impl ImageSource for Corners {
     fn load(&self, index: usize) -> Result<RgbImage, DataError> {
-        let label = self.labels[index];
+        let label = self.corners[index];
         Ok(RgbImage::from_fn(32, 32, |x, y| {
             let noise = (x * 31 + y * 17 + index as u32 * 57) % 97;
             let inside = (x / 16, y / 16) == (label % 2, label / 2);
@@ -150,6 +158,40 @@ fn task(config: &ClassificationConfig) -> ClassificationTask {
         evaluation: options,
         device: device(),
     }
+}
+
+#[test]
+fn a_classifier_is_evaluated_by_the_names_of_classes_in_any_order() {
+    let _alone = alone();
+    let config = config(&[]);
+    let device = device();
+    device.seed(3);
+    let network = config.classifier(4).unwrap().init(&device);
+    let weights = LoadedWeights {
+        spec: task(&config).spec,
+        weights: named_tensors(&network),
+        report: None,
+    };
+    let model = Model::from_weights(weights, Path::new("corners"), &device).unwrap();
+    let evaluate = |dataset: Arc<LabeledDataset>| {
+        let options = LoaderOptions::default();
+        let mut go_on = |_, _| ControlFlow::Continue(());
+        let found = model.classify_dataset(&dataset, Views::One, &options, &mut go_on);
+        found.unwrap().unwrap().0
+    };
+    let expected = evaluate(Corners::dataset(20));
+    let found = evaluate(Corners::in_order(20, [2, 0, 3, 1]));
+    assert_eq!(found.classes[0].name, "bottom left");
+    assert_eq!((found.images, found.top1), (20, expected.top1));
+    assert!((found.loss - expected.loss).abs() < 1e-6);
+    for class in &expected.classes {
+        let same = found.classes.iter().find(|other| other.name == class.name);
+        let same = same.unwrap();
+        assert_eq!((same.images, same.top1), (5, class.top1), "{}", class.name);
+    }
+    let others: Vec<String> = ["top left", "center"].map(String::from).to_vec();
+    let error = model.match_classes(&others).unwrap_err().to_string();
+    assert!(error.contains("only in the dataset: center"), "{error}");
 }
 
 struct StopAfter<'a> {

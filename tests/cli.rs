@@ -766,7 +766,7 @@ fn weights_of_other_classes_or_networks_are_noticed() {
     let stderr_text = String::from_utf8_lossy(&trained.stderr).to_string();
     assert!(
         stderr_text.contains("158 tensors loaded")
-            && stderr_text.contains("other names or another order")
+            && stderr_text.contains("only in the checkpoint: ball; only in the dataset: globe")
             && stderr_text.contains("box_head.cls_score.bias"),
         "{stderr_text}"
     );

@@ -6,6 +6,7 @@ mod common;
 
 mod cli;
 mod cli_classification;
+mod eval_command;
 mod faults;
 mod licenses;
 mod named_weights;

@@ -358,7 +358,7 @@ fn gates_of_a_classifier_are_measured_tabulated_and_plotted() {
     assert_eq!(summary["blocks"][0]["weakest"].as_array().unwrap().len(), 8);
     assert!(summary["thresholds"]["dead"].is_number());
     assert!(
-        console.contains("none of the 9 images shows shade1"),
+        console.contains("9 images measured, none shows shade1"),
         "{console}"
     );
     let svg = std::fs::read_to_string(out.join("class-activations.svg")).unwrap();
@@ -566,6 +566,6 @@ fn errors_of_excite_name_the_cause_and_a_hint() {
     let one = ["--limit", "1", "--classes", "shade1"];
     fails_with(
         &[&start[..], &[&se], &one].concat(),
-        &["none of the 1 images shows shade1", "--limit"],
+        &["1 image measured, none shows shade1", "--limit"],
     );
 }

@@ -12,7 +12,7 @@ use sedet::loading::transforms::ResizeMethod;
 use sedet::weights::load::load_weights;
 use sedet::weights::named::NamedWeights;
 
-/// Weights whose file name tells no checksum, and the path of the file.
+/// Weights whose file name contains no checksum, and the path of the file.
 const UNCHECKED: &str = "legacy-seresnext26-32x4d";
 const UNCHECKED_PATH: &str = "/rwightman/pytorch-image-models/releases/download/v0.1-weights/seresnext26_32x4d-65ebdb501.pth";
 const DETECTOR: &str = "fasterrcnn-resnet50-fpn-coco";
@@ -209,7 +209,7 @@ fn a_file_that_was_copied_by_hand_is_verified_and_adopted_or_refused() {
     let (_, _, console) = user.run(&["weights", "download", name]);
     assert!(!console.contains("confirmed"), "{console}");
 
-    // Nothing tells whether this one is right.
+    // Nothing shows whether this one is right.
     std::fs::write(user.stored(&format!("{UNCHECKED}.pth")), small_network()).unwrap();
     let (_, table, _) = user.run(&["weights", "list"]);
     let row = table

@@ -659,7 +659,7 @@ fn costs_of_se_variants_equal_the_references() {
                     }),
                     ..ResNetConfig::new(block, [2, 1, 0, 0])
                 });
-                places.insert(backbone.se_place().unwrap());
+                places.insert(backbone.se_position().unwrap());
                 let config = ClassifierConfig::new(backbone, CLASSES);
                 let summary = config.summary([33, 47]).unwrap();
                 let of_backbone = || {

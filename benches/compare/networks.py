@@ -101,6 +101,18 @@ class MobilenetV1(nn.Module):
             "format": 1,
             "task": "classification",
             "model": {"backbone": {"family": "mobilenet"}, "num_classes": 1000},
+            # ImageNet's evaluation; inputs of the comparison are prepared already.
+            "preprocess": {
+                "channel_order": "rgb",
+                "scale": 1 / 255,
+                "mean": [0.485, 0.456, 0.406],
+                "std": [0.229, 0.224, 0.225],
+                "min_size": 256,
+                "max_size": 65536,
+                "resize_method": "pillow",
+                "center_crop": 224,
+                "size_divisor": 1,
+            },
         }
 
 

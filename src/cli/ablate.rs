@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::progress::ConsoleProgress;
+use super::terminal::{fitted, width};
 use super::train::RecipeArgs;
-use super::{hints, message, print_out, problem, status, stop_on_ctrl_c, whole_number};
+use super::{
+    check_data_dir, hints, message, print_out, problem, status, stop_on_ctrl_c, whole_number,
+};
 use sedet_core::train::RunError;
 use sedet_core::train::ablation::{
     self, AblationObserver, AblationReport, AblationRequest, Axis, RunPosition,
@@ -45,6 +48,7 @@ pub(super) struct AblateArgs {
 }
 
 pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
+    check_data_dir(&args.dataset, args.recipe.data_dir.as_deref())?;
     let request = AblationRequest {
         recipe: args.recipe.options()?,
         device: args.recipe.device.resolve()?,
@@ -64,7 +68,10 @@ pub(super) fn run(args: AblateArgs) -> anyhow::Result<ExitCode> {
     let text = match (args.json, args.csv) {
         (true, _) => table.to_json()?,
         (_, true) => table.to_csv(),
-        _ => table.to_text(),
+        _ => {
+            let (rows, sides) = table.to_cells();
+            fitted(&rows, &sides, width())
+        }
     };
     print_out(&text)?;
     if failures.is_empty() {

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::hints::{usage, usage_with_hint};
-use super::report::{report_skipped, with_bar};
+use super::hints::usage_with_hint;
+use super::report::{metrics_text, report_skipped, with_bar};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, output_directory, print_out, problem, status, whole_number_within};
+use super::{
+    DeviceArgs, check_data_dir, output_directory, print_out, problem, status, whole_number_within,
+};
 use sedet_core::model::{DatasetDetections, Model, Task, ground_truth, without_skipped};
 use sedet_core::report::{Evaluation, write_text};
 use sedet_data::annotations::layout::Split;
@@ -35,33 +37,33 @@ Examples:
   sedet eval --results b.json --against a.json --annotations val.json
   sedet eval --checkpoint seresnet50.pth --dataset imagenet --ten-crop";
 
+/// The usual line would join both forms.
+const USAGE: &str = "sedet eval [OPTIONS] --checkpoint <FILE> --dataset <DATASET>
+       sedet eval [OPTIONS] --results <FILE> --annotations <FILE>";
+
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, override_usage = USAGE)]
 pub(super) struct EvalArgs {
     /// Model to evaluate: a sedet checkpoint, a run, a file from torchvision, detectron2 or mmdetection,
     /// or the name of published weights (see `sedet weights list`)
-    #[arg(
-        long,
-        visible_alias = "weights",
-        value_name = "FILE",
-        required_unless_present = "results"
-    )]
+    #[arg(long, visible_alias = "weights", value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Detection: shapes, blood-cells, coco or a directory with annotations; classification: imagenet,
-    /// places365, places365-challenge, cifar10, cifar100 or a directory of class directories
-    #[arg(long, required_unless_present = "results")]
+    /// Dataset of --checkpoint. Detection: shapes, blood-cells, coco or a directory with annotations;
+    /// classification: imagenet, places365, places365-challenge, cifar10, cifar100 or a directory of
+    /// class directories
+    #[arg(long)]
     dataset: Option<String>,
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Split: val, train or, where it exists, test
-    #[arg(long, default_value_t = Split::Val)]
-    split: Split,
+    /// Split of --dataset: val, train or, where it exists, test [default: val]
+    #[arg(long)]
+    split: Option<Split>,
     /// COCO results file to evaluate instead of a checkpoint
-    #[arg(long, value_name = "FILE", requires = "annotations", conflicts_with_all = ["checkpoint", "dataset", "split", "data_dir", "on_bad_image"])]
+    #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
-    /// Ground truth of --results
-    #[arg(long, value_name = "FILE", requires = "results")]
+    /// Ground truth of --results: COCO JSON
+    #[arg(long, value_name = "FILE")]
     annotations: Option<PathBuf>,
     /// Add 95 % intervals from N bootstrap samples of the images [default: 1000 with --against]
     #[arg(long, value_name = "N", value_parser = whole_number_within(100..=100_000_usize))]
@@ -77,27 +79,48 @@ pub(super) struct EvalArgs {
     #[arg(long)]
     json: bool,
     /// Classifiers: average over ten crops per image (corners and center, each also flipped)
-    #[arg(long, requires = "checkpoint")]
+    #[arg(long)]
     ten_crop: bool,
-    /// What to do with unreadable images: stop, or skip them
-    #[arg(long, default_value = "error", value_parser = super::on_bad_image())]
-    on_bad_image: OnBadImage,
+    /// What to do with unreadable images: stop (error), or skip them [default: error]
+    #[arg(long, value_parser = super::on_bad_image())]
+    on_bad_image: Option<OnBadImage>,
     #[command(flatten)]
     foreign: ForeignArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
+/// What is evaluated.
+enum Subject<'a> {
+    /// A model on a dataset.
+    Model {
+        checkpoint: &'a Path,
+        dataset: &'a str,
+    },
+    /// Detections of any program.
+    Results {
+        results: &'a Path,
+        annotations: &'a Path,
+    },
+}
+
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
-    args.foreign
-        .need("--checkpoint", args.checkpoint.is_some())?;
-    if let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset)
-        && let AnyDatasetName::Classification(dataset) = AnyDatasetName::parse(dataset)?
+    let subject = args.subject()?;
+    if let Subject::Model {
+        checkpoint,
+        dataset,
+    } = subject
     {
-        if args.against.is_some() {
-            return Err(usage("--against compares detectors"));
+        check_data_dir(dataset, args.data_dir.as_deref())?;
+        if let AnyDatasetName::Classification(dataset) = AnyDatasetName::parse(dataset)? {
+            if args.against.is_some() {
+                return Err(usage_with_hint(
+                    "--against compares detectors, and the dataset is one of a classifier",
+                    "omit --against",
+                ));
+            }
+            return classify(&args, checkpoint, &dataset);
         }
-        return classify(&args, checkpoint, &dataset);
     }
     if args.ten_crop {
         return Err(usage_with_hint(
@@ -105,21 +128,27 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
             "omit --ten-crop",
         ));
     }
-    let (truth, rows) = match (&args.results, &args.annotations) {
-        (Some(results), Some(annotations)) => {
+    let is_results_file = matches!(subject, Subject::Results { .. });
+    let (truth, rows) = match subject {
+        Subject::Results {
+            results,
+            annotations,
+        } => {
             check_is_file("--results", results)?;
             check_is_file("--annotations", annotations)?;
             let truth = GroundTruth::from_file(annotations)?;
-            let rows = read_results(results)?;
-            note_images_without_rows(results, &truth, &rows);
+            let rows = read_rows(results, &truth)?;
             (truth, rows)
         }
-        _ => detect(&args)?,
+        Subject::Model {
+            checkpoint,
+            dataset,
+        } => detect(&args, checkpoint, dataset)?,
     };
     let evaluation = match evaluate(&truth, &rows) {
         Ok(evaluation) => evaluation,
         Err(error) => {
-            explain(&truth, &rows, args.results.is_some());
+            explain(&truth, &rows, is_results_file, &[error.to_string()]);
             return Err(error.into());
         }
     };
@@ -128,6 +157,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         problem!("warning: {warning}");
     }
     let is_near_zero = evaluation.is_near_zero();
+    let warnings = evaluation.warnings.clone();
     let bootstrap = bootstrap(&args, &truth, &rows)?;
     report(&args, &Evaluation::Detection(evaluation), bootstrap)?;
     if let Some(output) = &args.output {
@@ -135,7 +165,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<ExitCode> {
         write_matches(&truth, &rows, output)?;
     }
     if is_near_zero {
-        explain(&truth, &rows, args.results.is_some());
+        explain(&truth, &rows, is_results_file, &warnings);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -152,12 +182,102 @@ fn check_is_file(option: &str, path: &Path) -> anyhow::Result<()> {
 }
 
 impl EvalArgs {
+    /// Returns what is evaluated. Options that do not fit together, or that would have no effect, are refused.
+    fn subject(&self) -> anyhow::Result<Subject<'_>> {
+        let model = (&self.checkpoint, &self.dataset);
+        let results = (&self.results, &self.annotations);
+        match (model, results) {
+            ((Some(checkpoint), Some(dataset)), (None, None)) => Ok(Subject::Model {
+                checkpoint,
+                dataset,
+            }),
+            ((None, None), (Some(results), Some(annotations))) => {
+                self.check_results_only()?;
+                Ok(Subject::Results {
+                    results,
+                    annotations,
+                })
+            }
+            ((None, None), (None, None)) => Err(usage_with_hint(
+                "nothing to evaluate is given",
+                format!("{MODEL_FORM}, or {RESULTS_FORM}"),
+            )),
+            ((None, None), (Some(_), None)) => {
+                Err(missing("--results", "--annotations", RESULTS_FORM))
+            }
+            ((None, None), (None, Some(_))) => {
+                Err(missing("--annotations", "--results", RESULTS_FORM))
+            }
+            ((Some(_), None), (None, None)) => {
+                Err(missing("--checkpoint", "--dataset", MODEL_FORM))
+            }
+            ((None, Some(_)), (None, None)) => {
+                Err(missing("--dataset", "--checkpoint", MODEL_FORM))
+            }
+            ((checkpoint, _), (results, _)) => {
+                let own = if checkpoint.is_some() {
+                    "--checkpoint"
+                } else {
+                    "--dataset"
+                };
+                let other = if results.is_some() {
+                    "--results"
+                } else {
+                    "--annotations"
+                };
+                Err(usage_with_hint(
+                    format!(
+                        "{own} and {other} cannot be used together: either a model or a results file is evaluated"
+                    ),
+                    format!("{MODEL_FORM}, or {RESULTS_FORM}"),
+                ))
+            }
+        }
+    }
+
+    /// Refuses the options of a model where a results file is evaluated.
+    fn check_results_only(&self) -> anyhow::Result<()> {
+        self.foreign.need("--checkpoint", false)?;
+        let given = [
+            ("--data-dir", self.data_dir.is_some()),
+            ("--split", self.split.is_some()),
+            ("--on-bad-image", self.on_bad_image.is_some()),
+            ("--ten-crop", self.ten_crop),
+            ("--device", self.device.device.is_some()),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) => Err(usage_with_hint(
+                format!("{option} has no effect on --results: no model is run"),
+                format!("omit {option}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn split(&self) -> Split {
+        self.split.unwrap_or(Split::Val)
+    }
+
+    fn on_bad_image(&self) -> OnBadImage {
+        self.on_bad_image.unwrap_or(OnBadImage::Error)
+    }
+
     /// Returns the bootstrap that was asked for.
     fn bootstrap_config(&self) -> Option<BootstrapConfig> {
         let compared = self.against.as_ref().map(|_| BootstrapConfig::SAMPLES);
         let samples = self.bootstrap.or(compared)?;
         Some(BootstrapConfig { samples, seed: 0 })
     }
+}
+
+/// The options that evaluate a model.
+const MODEL_FORM: &str = "for a model: --checkpoint FILE --dataset DATASET";
+/// The options that evaluate the detections of any program.
+const RESULTS_FORM: &str = "for a results file: --results FILE --annotations FILE";
+
+/// Returns the error about an option that lacks another.
+fn missing(given: &str, missing: &str, form: &str) -> anyhow::Error {
+    usage_with_hint(format!("{given} requires {missing}"), form)
 }
 
 /// Computes the intervals of a detector's metrics, if they were asked for.
@@ -185,12 +305,11 @@ fn bootstrap(
 /// Reads the results to compare with, with the warnings and explanations that they would get on their own.
 fn comparable_results(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<ResultRow>> {
     check_is_file("--against", path)?;
-    let rows = read_results(path)?;
-    note_images_without_rows(path, truth, &rows);
+    let rows = read_rows(path, truth)?;
     let evaluation = match evaluate(truth, &rows) {
         Ok(evaluation) => evaluation,
         Err(error) => {
-            explain(truth, &rows, true);
+            explain(truth, &rows, true, &[error.to_string()]);
             return Err(anyhow::Error::from(error).context(path.display().to_string()));
         }
     };
@@ -200,13 +319,21 @@ fn comparable_results(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<Re
     }
     if evaluation.is_near_zero() {
         problem!("warning: {}: the AP is near zero", path.display());
-        explain(truth, &rows, true);
+        explain(truth, &rows, true, &evaluation.warnings);
     }
     Ok(rows)
 }
 
-/// Says how many images a results file has no detection in: it may be of another split, or incomplete.
-fn note_images_without_rows(path: &Path, truth: &GroundTruth, rows: &[ResultRow]) {
+/// Reads a results file, and says how many images it has no detection in: it may be of another split, or incomplete.
+fn read_rows(path: &Path, truth: &GroundTruth) -> anyhow::Result<Vec<ResultRow>> {
+    let rows = read_results(path)?;
+    if rows.is_empty() {
+        problem!(
+            "warning: {}: an empty list, without a detection",
+            path.display()
+        );
+        return Ok(rows);
+    }
     let with_rows: HashSet<u64> = rows.iter().map(|row| row.image_id).collect();
     let images = truth.images();
     let without = images.iter().filter(|image| !with_rows.contains(&image.id));
@@ -218,6 +345,7 @@ fn note_images_without_rows(path: &Path, truth: &GroundTruth, rows: &[ResultRow]
             count(images.len(), "image")
         ),
     }
+    Ok(rows)
 }
 
 /// Writes and prints the metrics and their intervals.
@@ -238,7 +366,7 @@ fn report(
         return print_out(&if args.json {
             evaluation.to_json()
         } else {
-            evaluation.to_text()
+            metrics_text(evaluation)
         });
     };
     if args.json {
@@ -252,26 +380,32 @@ fn report(
     };
     print_out(&format!(
         "{}\n{}",
-        evaluation.to_text().trim_end(),
+        metrics_text(evaluation).trim_end(),
         bootstrap.to_text(digits)
     ))
 }
 
-/// Prints the likely causes of an average precision near zero.
+/// Prints the likely causes of an average precision near zero, without those that are in `said` already.
 ///
 /// Ids and box formats can be wrong in a results file only. For detections of this process such an
 /// explanation would be a coincidence: weak detectors score higher with some other meaning.
-fn explain(truth: &GroundTruth, rows: &[ResultRow], is_results_file: bool) {
+fn explain(truth: &GroundTruth, rows: &[ResultRow], is_results_file: bool, said: &[String]) {
+    // An empty file was named when it was read.
+    if is_results_file && rows.is_empty() {
+        return;
+    }
     for diagnostic in diagnose(truth, rows) {
         let is_about_a_file = matches!(
             diagnostic.cause,
             Cause::ImageIds
                 | Cause::BoxFormat
+                | Cause::NegativeSides
                 | Cause::Normalized
                 | Cause::Resized
                 | Cause::CategoryIds
         );
-        if is_results_file || !is_about_a_file {
+        let is_said = said.iter().any(|line| line.contains(&diagnostic.sentence));
+        if !is_said && (is_results_file || !is_about_a_file) {
             problem!("why: {diagnostic}");
         }
     }
@@ -288,26 +422,29 @@ fn write_matches(truth: &GroundTruth, rows: &[ResultRow], output: &Path) -> anyh
 }
 
 /// Runs a detector on a dataset.
-fn detect(args: &EvalArgs) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
-    let (Some(checkpoint), Some(dataset)) = (&args.checkpoint, &args.dataset) else {
-        return Err(usage(
-            "--checkpoint and --dataset, or --results and --annotations are required",
-        ));
-    };
+fn detect(
+    args: &EvalArgs,
+    checkpoint: &Path,
+    dataset: &str,
+) -> anyhow::Result<(GroundTruth, Vec<ResultRow>)> {
     let device = args.device.resolve()?;
     let weights = args.foreign.load(checkpoint)?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
     // Before the dataset is read or generated.
     model.check_task(Task::Detection)?;
     let dataset = DatasetName::parse(dataset)?;
-    let split = dataset.open_split_with(args.split, args.data_dir.as_deref(), args.on_bad_image)?;
+    let split =
+        dataset.open_split_with(args.split(), args.data_dir.as_deref(), args.on_bad_image)?;
     let dataset = &split.dataset;
-    for note in dataset.notes() {
+    let categories = dataset.store().categories().iter();
+    let classes: Vec<String> = categories.map(|class| class.name.clone()).collect();
+    let matched = model.match_classes(&classes)?;
+    for note in dataset.notes().iter().chain(&matched.note()) {
         status!("note: {note}");
     }
     status!("{} on {}", count(dataset.len(), "image"), device.name);
     let found = with_bar("evaluating", |progress| {
-        model.detect_dataset(dataset, args.on_bad_image, progress)
+        model.detect_dataset(dataset, args.on_bad_image(), progress)
     })??;
     let Some(DatasetDetections { rows, skipped }) = found else {
         bail!("interrupted before all images were evaluated");
@@ -323,8 +460,9 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
     let weights = args.foreign.load(checkpoint)?;
     let model = Model::from_weights(weights, checkpoint, &device.device)?;
     model.check_task(Task::Classification)?;
-    let images = Arc::new(dataset.open_split(args.split, args.data_dir.as_deref())?);
-    for note in images.notes() {
+    let images = Arc::new(dataset.open_split(args.split(), args.data_dir.as_deref())?);
+    let matched = model.match_classes(images.class_names())?;
+    for note in images.notes().iter().chain(&matched.note()) {
         status!("note: {note}");
     }
     status!("{} on {}", count(images.len(), "image"), device.name);
@@ -333,7 +471,7 @@ fn classify(args: &EvalArgs, checkpoint: &Path, dataset: &LabeledName) -> anyhow
         batch_size: BATCH,
         threads,
         prefetch: threads + 1,
-        on_bad_image: args.on_bad_image,
+        on_bad_image: args.on_bad_image(),
         ..LoaderOptions::default()
     };
     let views = if args.ten_crop {

@@ -78,6 +78,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(device),
     |cause| cause.downcast_ref().and_then(dataset_hint),
     |cause| cause.downcast_ref().and_then(data_hint),
+    |cause| cause.downcast_ref().and_then(decode_hint),
     |cause| cause.downcast_ref().and_then(convert_hint),
     |cause| cause.downcast_ref().and_then(fetch_hint),
     |cause| cause.downcast_ref().and_then(ground_truth_hint),
@@ -512,6 +513,7 @@ fn download_hint(name: &str, data_dir: Option<&Path>) -> Option<String> {
 fn data_hint(error: &DataError) -> Option<String> {
     match error {
         DataError::Layout(error) => layout_hint(error),
+        DataError::Decode(error) => decode_hint(error),
         DataError::ClassNamesDiffer { .. } => {
             Some("give the classes the same names in both".into())
         }
@@ -577,6 +579,16 @@ fn convention_hint(path: &Path, convention: BoxConvention) -> String {
         _ => "export the boxes again, in pixels of the images",
     }
     .to_owned()
+}
+
+fn decode_hint(error: &DecodeError) -> Option<String> {
+    match error {
+        DecodeError::UnsupportedJpeg { .. } => Some(
+            "convert such images with any image editor, or with ImageMagick: magick IN.jpg OUT.png"
+                .into(),
+        ),
+        _ => None,
+    }
 }
 
 /// Returns whether a file can be COCO annotations, which `sedet data check` corrects.

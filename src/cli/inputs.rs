@@ -11,14 +11,14 @@ use sedet_data::loading::decode::{
 };
 use sedet_data::text_file::text_of;
 
-/// The input that stands for paths on stdin.
+/// The input that denotes paths on stdin.
 const STDIN: &str = "-";
 /// Marks a file with one path per line.
 const LIST_MARK: char = '@';
-/// The hint about an input that stands for nothing.
+/// The hint about an input that denotes nothing.
 const INPUTS: &str = "give images, directories of images, patterns such as 'photos/*.jpg', or @FILE for a list of paths";
 
-/// The images that inputs stand for.
+/// The images that inputs denote.
 #[derive(Debug)]
 pub(super) struct InputImages {
     /// The files, sorted, without duplicates.

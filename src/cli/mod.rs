@@ -43,9 +43,10 @@ use clap::{Parser, Subcommand};
 use console::{Verbosity, debug, problem, status};
 
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
+use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::directory::create_directory;
 use sedet_data::loading::OnBadImage;
-use sedet_data::text::count;
+use sedet_data::text::{count, printable};
 
 /// Train, evaluate and inspect Faster R-CNN with Squeeze-and-Excitation backbones
 #[derive(Debug, Parser)]
@@ -155,16 +156,51 @@ enum Command {
 /// Options of every subcommand that runs a model.
 #[derive(Debug, Clone, clap::Args)]
 struct DeviceArgs {
-    /// Device: auto, cpu, wgpu, cuda or cuda:N
-    #[arg(long, default_value = "auto", help_heading = "Device")]
-    device: DeviceChoice,
+    /// Device: auto, cpu, wgpu, cuda or cuda:N [default: auto]
+    #[arg(long, help_heading = "Device")]
+    device: Option<DeviceChoice>,
 }
 
 impl DeviceArgs {
     fn resolve(&self) -> anyhow::Result<WorkingDevice> {
-        Ok(resolve(self.device)?)
+        Ok(resolve(self.device.unwrap_or_default())?)
     }
 }
+
+/// Refuses a directory of named datasets for a dataset that is not in it: the option would have no effect.
+fn check_data_dir(dataset: &str, data_dir: Option<&Path>) -> anyhow::Result<()> {
+    let Some(directory) = data_dir else {
+        return Ok(());
+    };
+    let dataset_name = printable(dataset);
+    if dataset == GENERATED {
+        return Err(hints::usage_with_hint(
+            format!("--data-dir has no effect: {dataset_name} is generated, not read"),
+            "omit --data-dir",
+        ));
+    }
+    if AnyDatasetName::is_named(dataset) {
+        return Ok(());
+    }
+    let inside = directory.join(dataset);
+    if !Path::new(dataset).exists() && inside.exists() {
+        return Err(hints::usage_with_hint(
+            format!(
+                "--data-dir is the directory of the named datasets, and {dataset_name} is not one of them"
+            ),
+            format!("give its path: --dataset {}", quoted(inside.display())),
+        ));
+    }
+    // An unknown name is reported as one, with those that are known.
+    AnyDatasetName::parse(dataset)?;
+    Err(hints::usage_with_hint(
+        format!("--data-dir has no effect: {dataset_name} is a path, not a named dataset"),
+        "omit --data-dir",
+    ))
+}
+
+/// The named dataset that is generated, so that no directory contains it.
+const GENERATED: &str = "shapes";
 
 /// Parses the values of `--on-bad-image`.
 fn on_bad_image() -> impl TypedValueParser<Value = OnBadImage> {

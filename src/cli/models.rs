@@ -101,7 +101,7 @@ fn models(args: &ModelsArgs) -> anyhow::Result<()> {
             parameters: summary.parameters(),
             macs: summary.macs(),
             activation_bytes: summary.activation_bytes(),
-            se: network.backbone.se_place(),
+            se: network.backbone.se_position(),
         });
     }
     if args.json {

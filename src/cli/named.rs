@@ -46,10 +46,10 @@ pub(super) struct DownloadArgs {
     /// Names of published weights, such as fasterrcnn-resnet50-fpn-coco (see `sedet weights list`)
     #[arg(required = true, value_name = "NAME", value_parser = weights_of_name)]
     names: Vec<&'static NamedWeights>,
-    /// Download from a mirror with the same paths or, where names tell checksums, the same file names
+    /// Download from a mirror with the same paths or, where file names contain checksums, the same file names
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
-    /// Download without a question
+    /// Download without asking
     #[arg(long, short)]
     yes: bool,
 }
@@ -108,7 +108,7 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
     ];
     print_out(&fitted(&rows, &sides, width()))?;
     status!(
-        "{}; published results in percent: box AP on COCO val2017, top-1 accuracy on ImageNet",
+        "{}; results in percent: box AP on COCO val2017, top-1 on ImageNet",
         count(rows.len() - 1, "file")
     );
     if !wrong.is_empty() {
@@ -221,7 +221,7 @@ pub(super) fn download(args: &DownloadArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the file that an argument stands for: a path as it is, or the download of the weights of this name,
+/// Returns the file that an argument denotes: a path as it is, or the download of the weights of this name,
 /// after a question whether to download them. A file or directory of that name is preferred.
 ///
 /// # Errors
@@ -239,7 +239,7 @@ pub(super) fn path_or_named(argument: &Path) -> anyhow::Result<PathBuf> {
         Err(_) if argument.extension().is_some() => Ok(argument.to_path_buf()),
         Err(error) => Err(usage_with_hint(
             format!("{name}: file not found; {error}"),
-            "`sedet weights list` lists the published weights that can be named",
+            "`sedet weights list` lists the published weights by name",
         )),
     }
 }

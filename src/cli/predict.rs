@@ -1,6 +1,6 @@
 //! `sedet predict`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use image::RgbImage;
 use serde::Serialize;
 
-use super::hints::{usage, usage_with_hint};
+use super::hints::{hint_for, usage, usage_with_hint};
 use super::inputs::{InputImages, find_images};
 use super::named::USUAL_DETECTOR;
 use super::progress::{Meter, Unit};
@@ -94,7 +94,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
         Task::Detection => Box::new(Detections::new(&args, &model)?),
         Task::Classification => Box::new(Classes::new(&args, &model)),
     };
-    let mut failed = 0;
+    let (mut failed, mut hints) = (0, BTreeSet::new());
     // The predictions themselves show the progress on a terminal.
     let is_silent = args.json || !std::io::stdout().is_terminal();
     let meter = is_silent.then(|| Meter::new("predicting", Unit::Images));
@@ -107,6 +107,7 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
             Err(error) => {
                 // One bad image does not cost the others their result.
                 problem!("error: {error}");
+                hints.extend(hint_for(&error.into()));
                 failed += 1;
             }
         }
@@ -132,6 +133,9 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
             "{failed} of {} could not be read",
             count(files.len(), "file")
         );
+        for hint in hints {
+            problem!("hint: {hint}");
+        }
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

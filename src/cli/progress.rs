@@ -9,9 +9,11 @@ use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 use super::console::{debug, problem, shows_status, status};
 use super::quoted;
 use super::report::report_skipped;
+use super::terminal::{hanging, width};
 use sedet_core::train::engine::{EpochEvaluation, EpochReport, StepReport};
 use sedet_core::train::observer::{Notice, Observer};
 use sedet_core::train::run_dir::RunDir;
+use sedet_core::train::summary::LABEL;
 use sedet_data::text::duration;
 
 /// Prints the progress of a training run.
@@ -324,7 +326,13 @@ impl Observer for ConsoleProgress {
                 self.end();
                 report_skipped("skipped in evaluation", reasons, None);
             }
-            Notice::AlreadyTrained { run, epochs } => {
+            Notice::Summary(summary) => {
+                for (label, text) in summary.rows() {
+                    let label = format!("{label:<LABEL$}");
+                    self.line(hanging(&label, &text, width()).trim_end());
+                }
+            }
+            Notice::AlreadyTrained { run, epochs, .. } => {
                 let best = RunDir::at(run).best_checkpoint();
                 self.line(&notice.to_string());
                 self.line(&format!(

@@ -6,6 +6,8 @@ use std::path::Path;
 use super::console::problem;
 use super::progress::{Meter, Unit};
 use super::stop_on_ctrl_c;
+use super::terminal::{fitted, width};
+use sedet_core::report::Evaluation;
 use sedet_core::train::engine::goes_on;
 use sedet_data::text::count;
 
@@ -26,6 +28,21 @@ pub(super) fn report_skipped(what: &str, reasons: &[String], all_in: Option<&Pat
         (0, _) => {}
         (_, Some(path)) => problem!("  ... (all are listed in {})", path.display()),
         (more, None) => problem!("  ... and {more} more"),
+    }
+}
+
+/// Formats the metrics of an evaluation as tables that fit the terminal.
+pub(super) fn metrics_text(evaluation: &Evaluation) -> String {
+    match evaluation {
+        Evaluation::Detection(found) => {
+            let (rows, sides) = found.class_cells();
+            format!(
+                "{}{}",
+                found.summary_table(),
+                fitted(&rows, &sides, width())
+            )
+        }
+        Evaluation::Classification(_) => evaluation.to_text(),
     }
 }
 

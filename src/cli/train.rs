@@ -6,15 +6,21 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::console::shows_status;
+use super::hints::usage_with_hint;
 use super::progress::ConsoleProgress;
+use super::report::metrics_text;
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, number, print_out, problem, quoted, status, stop_on_ctrl_c, whole_number};
+use super::{
+    DeviceArgs, check_data_dir, number, print_out, problem, quoted, status, stop_on_ctrl_c,
+    whole_number,
+};
 use sedet_core::report::Evaluation;
 use sedet_core::train::engine::Outcome;
+use sedet_core::train::run_dir::RunDir;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::loading::OnBadImage;
-use sedet_data::text::{count, duration};
+use sedet_data::text::{count, duration, printable};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,7 +60,7 @@ pub(super) struct TrainArgs {
 pub(super) struct RecipeArgs {
     /// Directory of the named datasets [default: $SEDET_DATA]
     #[arg(long, value_name = "DIR", help_heading = None::<&str>)]
-    data_dir: Option<PathBuf>,
+    pub(super) data_dir: Option<PathBuf>,
     /// Recipe name or TOML file [default: chosen by the dataset]
     #[arg(long)]
     config: Option<String>,
@@ -122,15 +128,19 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             again += &format!(" --epochs {epochs}");
         }
     }
+    let data_dir = args.recipe.data_dir.as_deref();
     let start = match args.resume {
-        Some(run) => Start::Resume {
-            run,
-            dataset: args.dataset,
-        },
+        Some(run) => {
+            check_data_dir_of_run(&run, args.dataset.as_deref(), data_dir)?;
+            Start::Resume {
+                run,
+                dataset: args.dataset,
+            }
+        }
         None => {
             let dataset = args.dataset.unwrap_or_default();
-            let recognized =
-                AnyDatasetName::parse(&dataset)?.recognize(args.recipe.data_dir.as_deref())?;
+            check_data_dir(&dataset, data_dir)?;
+            let recognized = AnyDatasetName::parse(&dataset)?.recognize(data_dir)?;
             status!("{dataset}: {}", recognized.kind());
             let default = Path::new("runs").join(AnyDatasetName::short_name(&dataset));
             Start::New {
@@ -163,7 +173,7 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(result) => {
-            print_out(&result.evaluation.to_text())?;
+            print_out(&metrics_text(&result.evaluation))?;
             status!("\n{}", next_steps(&report, result));
             Ok(ExitCode::SUCCESS)
         }
@@ -175,6 +185,32 @@ pub(super) fn run(args: TrainArgs) -> anyhow::Result<ExitCode> {
             problem!("interrupted; training is complete and saved; evaluate it with: {resume}");
             Ok(ExitCode::FAILURE)
         }
+    }
+}
+
+/// Refuses a directory of named datasets for a run on a dataset that is not in it.
+fn check_data_dir_of_run(
+    run: &Path,
+    dataset: Option<&str>,
+    data_dir: Option<&Path>,
+) -> anyhow::Result<()> {
+    if let Some(dataset) = dataset {
+        return check_data_dir(dataset, data_dir);
+    }
+    // A directory without a run is reported where it is opened.
+    let launch = RunDir::of_path(run).and_then(|path| RunDir::at(&path).launch());
+    match launch {
+        Ok(launch) if data_dir.is_some() && !AnyDatasetName::is_named(&launch.dataset) => {
+            Err(usage_with_hint(
+                format!(
+                    "--data-dir has no effect: the dataset of this run is {}, not a named one",
+                    printable(&launch.dataset)
+                ),
+                "if it has moved, name its new place: --dataset PATH",
+            ))
+        }
+        Ok(launch) => check_data_dir(&launch.dataset, data_dir),
+        Err(_) => Ok(()),
     }
 }
 

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 
-use super::DeviceArgs;
-use super::hints::advise;
+use super::hints::{advise, usage_with_hint};
 use super::named::path_or_named;
+use super::{DeviceArgs, check_data_dir};
 use sedet_core::weights::load::check_weights;
 use sedet_core::weights::named::NamedWeights;
 use sedet_data::annotations::layout::Split;
@@ -77,6 +77,7 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
     for checkpoint in opening.checkpoints() {
         check_weights(&checkpoint)?;
     }
+    check_combination(&opening)?;
     check_display()?;
     let device = args.device.resolve()?;
     sedet_viewer::run(opening, device.device, args.renderer).map_err(|error| {
@@ -86,7 +87,7 @@ pub(super) fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the file that an argument stands for. Without a display nothing is downloaded.
+/// Returns the file that an argument denotes. Without a display nothing is downloaded.
 fn file_of(path: &Path) -> anyhow::Result<PathBuf> {
     let is_name = path
         .to_str()
@@ -122,6 +123,34 @@ fn check_paths(args: &ViewArgs) -> anyhow::Result<()> {
         std::fs::metadata(results).with_context(|| results.display().to_string())?;
     }
     Ok(())
+}
+
+/// Refuses options that would have no effect on what is opened.
+fn check_combination(opening: &Opening) -> anyhow::Result<()> {
+    let lacks = |option: &str, what: &str, form: &str| {
+        usage_with_hint(format!("{option} requires {what}"), format!("add {form}"))
+    };
+    let lacks_dataset = |option| lacks(option, "a dataset", "--dataset DATASET");
+    if opening.split.is_some() && !opening.opens_dataset() {
+        return Err(lacks_dataset("--split"));
+    }
+    if opening.data_dir.is_some() && !opening.opens_dataset() {
+        return Err(lacks_dataset("--data-dir"));
+    }
+    if opening.results.is_some() && !opening.opens_annotations() {
+        return Err(lacks_dataset("--results"));
+    }
+    if opening.compare.is_some() && !opening.opens_model() {
+        return Err(lacks(
+            "--compare",
+            "a model to compare with",
+            "--checkpoint FILE",
+        ));
+    }
+    match &opening.dataset {
+        Some(dataset) => check_data_dir(dataset, opening.data_dir.as_deref()),
+        None => Ok(()),
+    }
 }
 
 /// Returns the reason in a message of winit, which names the place in its source code:

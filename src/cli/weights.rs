@@ -32,7 +32,7 @@ pub(super) struct WeightsArgs {
 
 #[derive(Debug, Subcommand)]
 enum WeightsCommand {
-    /// List the published weights that can be named
+    /// List published weights by name
     List(ListArgs),
     /// Download published weights
     Download(DownloadArgs),
@@ -124,15 +124,25 @@ impl ForeignArgs {
 
     /// Reads weights and prints the outcome for every tensor.
     pub(super) fn load(&self, path: &Path) -> anyhow::Result<LoadedWeights> {
-        Ok(self.file(path)?.load(&mut |report| {
+        let loaded = self.file(path)?.load(&mut |report| {
             for line in report.lines() {
                 status!("weights: {line}");
             }
-        })?)
+        })?;
+        if loaded.report.is_none() && self.skip_unknown {
+            return Err(usage_with_hint(
+                format!(
+                    "--allow-unused has no effect: {} is a sedet checkpoint",
+                    path.display()
+                ),
+                "omit --allow-unused",
+            ));
+        }
+        Ok(loaded)
     }
 }
 
-/// Returns the weights file that an argument stands for, and prints which file of a run, or which download of
+/// Returns the weights file that an argument denotes, and prints which file of a run, or which download of
 /// named weights, is used.
 fn file_of(path: &Path) -> anyhow::Result<PathBuf> {
     let file = weights_file(&path_or_named(path)?)?;

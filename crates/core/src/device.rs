@@ -10,6 +10,8 @@ use std::str::FromStr;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use sedet_data::text::count;
+
 /// A kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
@@ -35,7 +37,7 @@ impl Backend {
     }
 
     /// Returns whether this build can use it.
-    pub const fn is_compiled_in(self) -> bool {
+    pub(crate) const fn is_compiled_in(self) -> bool {
         match self {
             Self::Cpu => true,
             Self::Wgpu => cfg!(feature = "wgpu"),
@@ -252,7 +254,7 @@ fn open(backend: Backend, index: usize) -> Result<WorkingDevice, DeviceError> {
     let found = match backend {
         Backend::Cpu => WorkingDevice {
             device: Device::flex(),
-            name: format!("cpu ({} threads)", rayon::current_num_threads()),
+            name: format!("cpu ({})", count(rayon::current_num_threads(), "thread")),
             backend,
             is_software: false,
         },

@@ -11,6 +11,7 @@ use crate::classification::classifier::ClassifierConfig;
 use crate::detection::faster_rcnn::FasterRcnnConfig;
 use sedet_data::annotations::Category;
 use sedet_data::loading::transforms::Preprocess;
+use sedet_data::text::count;
 
 /// The version of the description in a checkpoint's header.
 const FORMAT: u32 = 1;
@@ -62,7 +63,7 @@ pub enum NetworkConfig {
 
 impl NetworkConfig {
     /// Returns the beginnings of the names of the tensors that depend on the classes.
-    pub fn prediction_layers(&self) -> &'static [&'static str] {
+    pub(crate) fn prediction_layers(&self) -> &'static [&'static str] {
         match self {
             Self::Classification(_) => &["fc."],
             Self::Detection(model) if model.roi_heads.box_head.class_agnostic => {
@@ -213,6 +214,13 @@ impl ModelSpec {
         }
     }
 
+    /// Returns whether the classes have names. Files of other programs have none; those of a detector are then
+    /// `class 1`, `class 2`, ..., by their ids.
+    pub fn has_class_names(&self) -> bool {
+        let is_placeholder = |class: &Category| class.name == format!("class {}", class.id);
+        !self.categories.iter().all(is_placeholder)
+    }
+
     /// Returns the names of all classes in the order of the labels.
     pub fn class_names(&self) -> Vec<String> {
         let labels = 0..self.num_classes();
@@ -267,7 +275,9 @@ impl ModelSpec {
         let (names, classes) = (self.categories.len(), self.num_classes());
         if names > 0 && names != classes {
             return Err(SpecError::Invalid(format!(
-                "{names} categories for {classes} classes"
+                "{} for {}",
+                count(names, "category"),
+                count(classes, "class")
             )));
         }
         Ok(())

@@ -100,7 +100,7 @@ impl BoxXyxy {
     }
 
     /// Returns whether no part of the box is in an image.
-    pub fn is_outside(self, size: ImageSize) -> bool {
+    pub(crate) fn is_outside(self, size: ImageSize) -> bool {
         let (w, h) = (size.width as f32, size.height as f32);
         self.x1 >= w || self.y1 >= h || self.x2 <= 0.0 || self.y2 <= 0.0
     }
@@ -122,7 +122,7 @@ impl BoxXyxy {
     }
 
     /// Mirrors the box left-right inside an image of this width.
-    pub fn flip_horizontal(self, image_width: f32) -> Self {
+    pub(crate) fn flip_horizontal(self, image_width: f32) -> Self {
         Self::new(
             image_width - self.x2,
             self.y1,

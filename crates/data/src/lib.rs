@@ -2,10 +2,11 @@
 //!
 //! Dependencies run in one direction; a module uses only modules above it:
 //!
-//! 1. [`boxes`], [`atomic`], [`csv`], [`text`], [`text_file`], [`pickle`]: a box type, atomic file writes, CSV, the
-//!    wording of messages, the encodings of text files, and Python pickles, which are parsed and never executed.
+//! 1. [`boxes`], [`atomic`], [`directory`], [`csv`], [`text`], [`text_file`], [`pickle`]: a box type, atomic file writes,
+//!    new directories, CSV, the wording of messages, the encodings of text files, and Python pickles, which are parsed
+//!    and never executed.
 //! 2. [`images`]: the decoder, and the sources of images.
-//! 3. [`annotations`]: the columnar store and the readers of annotation formats.
+//! 3. [`annotations`]: the columnar store and the readers of annotation formats. [`classes`]: classes by name.
 //! 4. [`shapes`]: the embedded generator of scenes. [`eval`]: COCO and classification metrics.
 //! 5. [`datasets`]: datasets by name or directory, downloads.
 //! 6. [`loading`]: transforms, batches, prefetch.
@@ -16,6 +17,7 @@
 pub mod annotations;
 pub mod atomic;
 pub mod boxes;
+pub mod classes;
 pub mod csv;
 pub mod curation;
 pub mod datasets;

@@ -21,7 +21,7 @@ pub fn count(number: usize, noun: &str) -> String {
 }
 
 /// Returns the regular English plural of a noun.
-pub fn plural(noun: &str) -> String {
+pub(crate) fn plural(noun: &str) -> String {
     let vowel_before_y = ["ay", "ey", "oy", "uy"]
         .iter()
         .any(|end| noun.ends_with(end));

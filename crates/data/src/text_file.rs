@@ -97,7 +97,7 @@ fn not_utf8(bytes: &[u8], at: usize) -> String {
         .next()
         .unwrap_or(content);
     let is_high = |byte: &u8| !byte.is_ascii();
-    // In Western European words, letters with accents stand between others.
+    // In Western European words, letters with accents are between others.
     let is_isolated = !content.windows(2).any(|pair| pair.iter().all(is_high));
     let guess = if is_isolated {
         let text = WINDOWS_1252.decode_without_bom_handling(content).0;

@@ -4,11 +4,13 @@
 //! - [`work`]: worker threads that decode images, run networks and count matches.
 //! - `panels`: trait `Panel` and the list of panels. A panel draws the state, changes it, and brings its
 //!   keyboard shortcuts and exports.
+//! - `drawing`: images with boxes and labels, drawn in batches.
 //! - `chrome`: bars, notices and help around the panels.
 //! - [`app`]: the eframe application.
 
 pub mod app;
 mod chrome;
+mod drawing;
 mod panels;
 mod renderer;
 mod shortcuts;

@@ -136,8 +136,8 @@ fn has_gpu() -> bool {
 /// Returns whether image, boxes and labels should be composed on the CPU and drawn as one texture.
 ///
 /// On software rendering that is several times faster than thousands of shapes. With OpenGL it is
-/// done everywhere: a GPU does not notice, and OpenGL tells only by a vendor's free string whether
-/// it is software.
+/// done everywhere: it costs a GPU nothing measurable, and only a vendor's free string in OpenGL shows
+/// whether it is software.
 pub(super) fn composes_on_cpu(creation: &CreationContext) -> bool {
     #[cfg(feature = "wgpu")]
     if let Some(state) = &creation.wgpu_render_state {

@@ -2,35 +2,11 @@
 
 use egui::{Context, Event, Id, Key, Modifiers};
 
-use super::panels::{self, FrameCache, PANELS};
+use super::panels::{self, FrameCache, Input, PANELS, Shortcut};
 use super::state::{Request, ViewerState};
 
 /// The id of the path field, so that a shortcut can focus it.
 pub const PATH_FIELD: &str = "path field";
-
-/// A shortcut, or two opposite ones, as one line of the help.
-pub struct Shortcut {
-    /// The keys as the help shows them.
-    pub keys: &'static str,
-    /// The action as the help shows it.
-    pub action: &'static str,
-    /// The keys with their actions; empty for mouse gestures and keys that are handled elsewhere. A
-    /// binding without modifiers also matches with Shift, so one with Shift has to come before it.
-    pub bindings: &'static [Binding],
-}
-
-/// Modifiers, key and action.
-pub type Binding = (Modifiers, Key, fn(&mut Input<'_>));
-
-/// The objects that a shortcut acts on.
-pub struct Input<'a> {
-    /// The input of the frame.
-    pub context: &'a Context,
-    /// The state of the viewer.
-    pub state: &'a mut ViewerState,
-    /// The boxes of the frame.
-    pub cache: &'a FrameCache,
-}
 
 /// The shortcuts that also work while a text field has the focus.
 static WHILE_TYPING: &[Shortcut] = &[

@@ -1,4 +1,4 @@
-//! Colors, texts and small widgets that panels share.
+//! Colors, text and small widgets that panels share.
 
 use egui::{Color32, Rect, RichText, Ui, pos2};
 

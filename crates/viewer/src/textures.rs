@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use egui::{ColorImage, Context, TextureHandle, TextureOptions};
 
-use super::panels::Layer;
+use super::drawing::layer::Layer;
 use super::state::{BlockMaps, Pane};
 use super::work::TextureUpdate;
 use sedet_core::model::ChannelMap;

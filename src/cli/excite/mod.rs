@@ -13,7 +13,7 @@ use super::hints::usage;
 use super::report::with_bar;
 use super::terminal::{fitted, width};
 use super::weights::ForeignArgs;
-use super::{DeviceArgs, output_directory, print_out, status, whole_number};
+use super::{DeviceArgs, check_data_dir, output_directory, print_out, status, whole_number};
 use sedet_core::excitation::selection::{
     DEFAULT_CLASSES, choose_blocks, choose_classes, default_classes,
 };
@@ -112,6 +112,7 @@ fn measure(args: &ExciteArgs, dataset_name: &str) -> anyhow::Result<ExitCode> {
     if args.channels == 0 {
         return Err(usage("--channels 0: at least 1 channel is required"));
     }
+    check_data_dir(dataset_name, args.data_dir.as_deref())?;
     let device = args.device.resolve()?;
     let dataset = AnyDatasetName::parse(dataset_name)?;
     let weights = args.foreign.load(&args.checkpoint)?;
@@ -181,15 +182,15 @@ fn classes_with_images(
         .iter()
         .map(|&label| excitation.origin.classes[label].as_str())
         .collect();
-    let images = excitation.origin.images;
+    let images = count(excitation.origin.images as usize, "image");
     if present.is_empty() {
         bail!(
-            "none of the {images} images shows {}; raise --limit or choose other --classes",
+            "{images} measured, none shows {}; raise --limit or choose other --classes",
             names.join(", ")
         );
     }
     for name in names {
-        status!("note: none of the {images} images shows {name}; it is omitted from the figures");
+        status!("note: {images} measured, none shows {name}; it is omitted from the figures");
     }
     Ok(present)
 }
@@ -238,24 +239,24 @@ const HEAD: [&str; 9] = [
 
 fn to_table(excitation: &Excitation) -> String {
     let saturation = excitation.saturation();
-    // One image has no deviation.
-    let has_deviation = excitation.origin.images > 1;
-    let deviation = |text: String| if has_deviation { text } else { "-".to_string() };
+    let undefined = || "-".to_string();
     let row = |block: BlockSummary| {
         vec![
             block.block,
             block.channels.to_string(),
             format!("{:.3}", block.mean),
-            deviation(format!("{:.3}", block.std)),
+            block.std.map_or_else(undefined, |std| format!("{std:.3}")),
             block.dead.to_string(),
             match saturation {
                 Some(_) => block.saturated.to_string(),
-                None => "-".to_string(),
+                None => undefined(),
             },
-            deviation(block.low_variance.to_string()),
+            block
+                .low_variance
+                .map_or_else(undefined, |channels| channels.to_string()),
             block
                 .selectivity
-                .map_or_else(|| "-".to_string(), |s| format!("{s:.3}")),
+                .map_or_else(undefined, |s| format!("{s:.3}")),
             format!("{:.1} %", 100.0 * block.weak_share),
         ]
     };
@@ -270,7 +271,7 @@ fn to_table(excitation: &Excitation) -> String {
         fitted(&rows, &sides, width()),
         limits.dead,
         saturation.unwrap_or(limits.saturated),
-        if has_deviation {
+        if excitation.has_deviation() {
             format!("std below {}", limits.low_std)
         } else {
             "std of more than one image".to_string()

@@ -145,6 +145,7 @@ pub struct BnInceptionConfig {
     /// Number of leading parts that keep their weights: the first convolution, the other two of the
     /// stem, then the modules at strides 8, 16 and 32.
     #[serde(default, skip_serializing_if = "super::is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub frozen_stages: usize,
 }
 
@@ -236,7 +237,7 @@ impl BackboneFamily for BnInceptionConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "output of each Inception module"
     }
 }

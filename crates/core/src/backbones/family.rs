@@ -65,7 +65,7 @@ pub trait BackboneFamily: Sized + 'static {
     fn init(&self, device: &Device) -> Self::Network;
 
     /// Describes the position of the SE units in the network.
-    fn se_place(&self) -> &'static str;
+    fn se_position(&self) -> &'static str;
 
     /// Returns the classification head of the published network.
     fn head(&self) -> HeadConfig {

@@ -54,12 +54,14 @@ pub struct InceptionResnetV2Config {
     /// Number of leading parts that keep their weights: the stem's first three convolutions, its
     /// other two, then the blocks at strides 8, 16 and 32.
     #[serde(default, skip_serializing_if = "super::is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub frozen_stages: usize,
     /// Pads the convolutions and pooling that the classifier leaves unpadded, by one pixel on every
     /// side of a 3x3, so that feature maps are aligned with the image and any image size is large
     /// enough: the option of this name in TensorFlow's object detection API. The parameters are the
     /// same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub align_feature_maps: bool,
 }
 
@@ -291,7 +293,7 @@ impl BackboneFamily for InceptionResnetV2Config {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "end of each residual branch before its scaling"
     }
 

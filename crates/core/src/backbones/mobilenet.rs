@@ -70,6 +70,7 @@ pub struct MobilenetConfig {
     /// Number of leading parts that keep their weights: the stem with the first block, then the
     /// stages of strides 4 to 32.
     #[serde(default, skip_serializing_if = "super::is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub frozen_stages: usize,
 }
 
@@ -134,7 +135,7 @@ impl BackboneFamily for MobilenetConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "after each pointwise convolution's ReLU"
     }
 }

@@ -193,7 +193,7 @@ macro_rules! families {
             }
 
             /// Returns the published name of the family, for messages.
-            pub const fn family_title(&self) -> &'static str {
+            pub(crate) const fn family_title(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => $title,)+
                 }
@@ -327,7 +327,7 @@ impl BackboneConfig {
     ///
     /// # Errors
     /// [`BackboneConfigError::NoPyramid`] if the network has no feature map of one of the strides.
-    pub fn pyramid_parts(&self) -> Result<[usize; 4], BackboneConfigError> {
+    pub(crate) fn pyramid_parts(&self) -> Result<[usize; 4], BackboneConfigError> {
         let parts = self.parts();
         let mut found = [0; 4];
         for (found, stride) in found.iter_mut().zip(PYRAMID_STRIDES) {
@@ -370,9 +370,9 @@ impl BackboneConfig {
     }
 
     /// Describes the position of the SE units; none in a plain network.
-    pub fn se_place(&self) -> Option<&'static str> {
+    pub fn se_position(&self) -> Option<&'static str> {
         self.se()?;
-        Some(each_family!(self, config => config.se_place()))
+        Some(each_family!(self, config => config.se_position()))
     }
 
     /// Returns the classification head of the published network.

@@ -35,7 +35,7 @@ pub enum PreactBlockKind {
 
 impl PreactBlockKind {
     /// Returns the ratio of output channels to inner channels.
-    pub const fn expansion(self) -> usize {
+    pub(crate) const fn expansion(self) -> usize {
         match self {
             Self::Basic => 1,
             Self::Bottleneck => 4,
@@ -70,6 +70,7 @@ pub struct PreactResNetConfig {
     pub norm: NormConfig,
     /// Number of leading parts that keep their weights: the stem, then stages 1 to 3.
     #[serde(default, skip_serializing_if = "super::is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub frozen_stages: usize,
 }
 
@@ -90,12 +91,12 @@ impl PreactResNetConfig {
     }
 
     /// Returns WRN-16-8: 11.0 million parameters.
-    pub const fn wrn_16_8() -> Self {
+    pub(crate) const fn wrn_16_8() -> Self {
         Self::wrn(2, 8)
     }
 
     /// Returns WRN-28-10: 36.5 million parameters.
-    pub const fn wrn_28_10() -> Self {
+    pub(crate) const fn wrn_28_10() -> Self {
         Self::wrn(4, 10)
     }
 
@@ -222,7 +223,7 @@ impl BackboneFamily for PreactResNetConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "end of each residual branch"
     }
 }

@@ -39,7 +39,7 @@ pub enum BlockKind {
 
 impl BlockKind {
     /// Returns the ratio of output channels to inner channels.
-    pub const fn expansion(self) -> usize {
+    pub(crate) const fn expansion(self) -> usize {
         match self {
             Self::Basic => 1,
             Self::Bottleneck | Self::WideBottleneck => 4,
@@ -162,6 +162,7 @@ pub struct ResNetConfig {
     pub stem_pooling: StemPooling,
     /// The pooling of an anti-aliased network; none subsamples by strides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub anti_alias: Option<AntiAlias>,
     /// The operation of shortcuts whose shape changes.
     #[serde(default)]
@@ -232,7 +233,7 @@ impl ResNetConfig {
     }
 
     /// Returns the channels of C2, C3, C4 and C5.
-    pub fn stage_channels(&self) -> [usize; 4] {
+    pub(crate) fn stage_channels(&self) -> [usize; 4] {
         let mut channels = self.stem_channels();
         std::array::from_fn(|stage| {
             if self.layers[stage] > 0 {
@@ -548,7 +549,7 @@ impl BackboneFamily for ResNetConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         let Some(se) = self.se else {
             return "none";
         };
@@ -613,7 +614,7 @@ impl Reshape {
     }
 
     /// Returns the numbers of zero channels to add before and after.
-    pub fn zero_channels(self) -> [usize; 2] {
+    pub(crate) fn zero_channels(self) -> [usize; 2] {
         let before = self.new_channels / 2;
         [before, self.new_channels - before]
     }
@@ -676,13 +677,8 @@ impl ResidualBlock {
         self.shortcut
     }
 
-    /// Returns the pooling in the branch; none except in anti-aliased blocks that subsample.
-    pub fn branch_pool(&self) -> Option<BranchPool> {
-        self.branch_pool
-    }
-
     /// Returns the pooling after a convolution of the branch.
-    pub fn pool_after(&self, conv: usize) -> Option<Pool2d> {
+    pub(crate) fn pool_after(&self, conv: usize) -> Option<Pool2d> {
         let pool = self.branch_pool.filter(|pool| pool.after == conv)?;
         Some(pool.layer)
     }

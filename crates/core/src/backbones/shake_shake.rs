@@ -82,6 +82,7 @@ pub struct ShakeShakeConfig {
     pub norm: NormConfig,
     /// Number of leading parts that keep their weights: the stem, then stages 1 to 3.
     #[serde(default, skip_serializing_if = "super::is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub frozen_stages: usize,
 }
 
@@ -275,7 +276,7 @@ impl BackboneFamily for ShakeShakeConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "mixture of each block's two branches"
     }
 }

@@ -63,6 +63,7 @@ pub struct ShufflenetConfig {
     /// Number of leading parts that keep their weights: the stem's convolution, its pooling (which
     /// has none), then the paper's stages 2 to 4.
     #[serde(default, skip_serializing_if = "super::is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub frozen_stages: usize,
 }
 
@@ -175,7 +176,7 @@ impl BackboneFamily for ShufflenetConfig {
         }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "end of each unit's branch"
     }
 }

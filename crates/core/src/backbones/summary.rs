@@ -190,7 +190,7 @@ impl Tracer {
     }
 
     /// Adds channels that are concatenated to the current feature map.
-    pub fn append_channels(&mut self, channels: usize) {
+    pub(crate) fn append_channels(&mut self, channels: usize) {
         self.shape[0] += channels;
     }
 
@@ -262,14 +262,14 @@ impl Tracer {
     }
 
     /// Records pooling of the whole feature map to a shape.
-    pub fn pool_to(&mut self, name: impl Display, shape: [usize; 3]) {
+    pub(crate) fn pool_to(&mut self, name: impl Display, shape: [usize; 3]) {
         self.shape = shape;
         self.record(name, LayerKind::Pool, 0, 0);
     }
 
     /// Records pooling of the current feature map in a shortcut; returns its shape and keeps the current
     /// one.
-    pub fn aside(&mut self, name: impl Display, pool: Pool2d) -> [usize; 3] {
+    pub(crate) fn aside(&mut self, name: impl Display, pool: Pool2d) -> [usize; 3] {
         let before = self.shape;
         self.pool(name, pool);
         std::mem::replace(&mut self.shape, before)

@@ -52,6 +52,7 @@ pub struct VggConfig {
     /// Number of leading parts that keep their weights: `conv1` with `conv2`, `conv3`, `conv4`,
     /// `conv5`, and the last pooling (which has none).
     #[serde(default, skip_serializing_if = "super::is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub frozen_stages: usize,
 }
 
@@ -122,7 +123,7 @@ impl BackboneFamily for VggConfig {
         Vgg { stages }
     }
 
-    fn se_place(&self) -> &'static str {
+    fn se_position(&self) -> &'static str {
         "after each convolution's ReLU"
     }
 

@@ -53,7 +53,7 @@ pub const IMAGENET: InputConvention = InputConvention {
 };
 
 /// Values between -1 and 1, and the 299x299 images of the later Inception networks.
-pub const INCEPTION: InputConvention = InputConvention {
+pub(crate) const INCEPTION: InputConvention = InputConvention {
     size: 299,
     mean: [0.5; 3],
     std: [0.5; 3],
@@ -168,14 +168,14 @@ impl<C> Published<C> {
 
     /// Sets another input than the dataset's usual one.
     #[must_use]
-    pub const fn with_input(mut self, input: InputConvention) -> Self {
+    pub(crate) const fn with_input(mut self, input: InputConvention) -> Self {
         self.input = input;
         self
     }
 
     /// Declares that there is no variant without SE units.
     #[must_use]
-    pub const fn always_se(mut self) -> Self {
+    pub(crate) const fn always_se(mut self) -> Self {
         self.variants = Variants::AlwaysSe;
         self
     }
@@ -274,7 +274,7 @@ pub fn backbone(name: &str) -> Result<BackboneConfig, ZooError> {
 
 /// Returns the name of the published network with this structure. Width, norms and frozen stages do not
 /// count, nor do the details that come with weights, such as the position of a stride.
-pub fn name_of(backbone: &BackboneConfig) -> Option<String> {
+pub(crate) fn name_of(backbone: &BackboneConfig) -> Option<String> {
     let structure = |mut config: BackboneConfig| {
         let common = config.common_mut();
         *common.width_multiplier = 1.0;
@@ -391,7 +391,11 @@ mod tests {
             let network = network(&name).unwrap();
             let has_units = name.starts_with("se");
             assert_eq!(network.backbone.se().is_some(), has_units, "{name}");
-            assert_eq!(network.backbone.se_place().is_some(), has_units, "{name}");
+            assert_eq!(
+                network.backbone.se_position().is_some(),
+                has_units,
+                "{name}"
+            );
             assert_eq!(network.backbone.validate(), Ok(()), "{name}");
         }
         assert!(network("se-senet154").is_err(), "it has one variant");

@@ -99,7 +99,7 @@ pub struct Classifier {
 
 impl Classifier {
     /// Returns the height and width that the last feature map is average-pooled to.
-    pub fn pooled_size(&self) -> usize {
+    pub(crate) fn pooled_size(&self) -> usize {
         self.pooled_size
     }
 

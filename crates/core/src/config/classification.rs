@@ -64,7 +64,7 @@ pub struct ClassifierSection {
     /// The whole network, imported from given weights; replaces `backbone` and `width`. Written by
     /// training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>", !skip_serializing_if)]
     pub adopted: Option<Table>,
 }
 
@@ -85,6 +85,7 @@ pub struct ClassifierInput {
     pub interpolation: Interpolation,
     /// The scaling of pixels, if it differs from that of the published backbone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub pixels: Option<PixelConfig>,
 }
 

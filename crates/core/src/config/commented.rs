@@ -12,7 +12,7 @@ use super::{ConfigError, Recipe};
 /// The width of a line in columns.
 const WIDTH: usize = 80;
 
-/// Formats a configuration as TOML with a comment for every key. Keys that are not set follow their table, in comments.
+/// Formats a configuration as TOML with a comment for every key. Keys that are not set are comments, at their places.
 ///
 /// # Errors
 /// A value cannot be represented in TOML.
@@ -53,7 +53,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes the values of a table, then its unset keys, then its tables.
+    /// Writes the keys of a table, in the order of the reference, and then its tables.
     fn table(&self, path: &str, table: &Table, text: &mut String) {
         let at = |name: &str| match path {
             "" => name.to_string(),
@@ -66,34 +66,29 @@ impl Writer {
             }
             *text += &format!("[{}]\n", quoted_path(path));
         }
-        let mut entries: Vec<(&String, &Value)> = table.iter().collect();
-        entries.sort_by_cached_key(|(name, _)| self.order.of_path(&at(name)));
-        for &(name, value) in &entries {
-            if !is_section(value) {
-                if let Some(summary) = self.summary(&at(name), table) {
-                    *text += &comment(&summary);
-                }
-                *text += &assignment(name, value);
-            }
-        }
-        for entry in self.unset(path, table) {
-            let name = entry.name();
+        let (mut sections, values): (Vec<_>, Vec<_>) =
+            table.iter().partition(|(_, value)| is_section(value));
+        let set = values.into_iter().map(|(name, value)| {
+            let summary = self.summary(&at(name), table);
+            let summary = summary.map(|summary| comment(&summary)).unwrap_or_default();
+            (at(name), summary + &assignment(name, value))
+        });
+        let unset = self.unset(path, table).filter_map(|entry| {
             let value = match &entry.default {
                 KeyDefault::Value(value) => value.clone(),
-                _ if entry.kind == "table" => match self.form(&entry.key) {
-                    Some(form) => form,
-                    // A table that training writes.
-                    None => continue,
-                },
+                // A table that training writes is not known.
+                _ if entry.kind == "table" => self.form(&entry.key)?,
                 _ => format!("... ({})", entry.kind),
             };
-            *text += &comment(&described(entry));
-            *text += &format!("# {name} = {value}\n");
-        }
-        for (name, value) in entries {
-            if let Value::Table(inner) = value
-                && is_section(value)
-            {
+            let line = format!("# {} = {value}\n", entry.name());
+            Some((entry.key.clone(), comment(&described(entry)) + &line))
+        });
+        let mut lines: Vec<(String, String)> = set.chain(unset).collect();
+        lines.sort_by_cached_key(|(path, _)| self.order.of_path(path));
+        text.extend(lines.into_iter().map(|(_, lines)| lines));
+        sections.sort_by_cached_key(|(name, _)| self.order.of_path(&at(name)));
+        for (name, value) in sections {
+            if let Value::Table(inner) = value {
                 self.table(&at(name), inner, text);
             }
         }
@@ -310,7 +305,11 @@ mod tests {
         };
         assert!(place("\n[model]\n") < place("\n[input]\n"));
         assert!(place("\nmin_size = ") < place("\nmax_size = "));
-        assert!(place("\nepochs = ") < place("\nlearning_rate = "));
+        assert!(place("\nepochs = ") < place("\n# max_minutes = "));
+        assert!(place("\n# max_minutes = ") < place("\nlearning_rate = "));
+        assert!(place("\nclip_norm = ") < place("\nevaluate_every = "));
+        assert!(place("\nevaluate_every = ") < place("\n# patience = "));
+        assert!(place("\n# patience = ") < place("\nlog_every = "));
     }
 
     #[test]

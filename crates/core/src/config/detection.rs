@@ -51,12 +51,12 @@ pub struct ModelConfig {
     /// The backbone of the weights that training started from; replaces the named one. Written by
     /// training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>", !skip_serializing_if)]
     pub imported_backbone: Option<BackboneConfig>,
     /// Pyramid, anchors, RPN and box head of the weights that training started from; they replace the
     /// preset's. Written by training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>", !skip_serializing_if)]
     pub imported_heads: Option<DetectorHeads>,
     /// Multiplies the backbone's channels.
     pub width: f64,
@@ -77,7 +77,7 @@ pub struct ModelConfig {
     /// Whether the backward pass recomputes the backbone instead of keeping its feature maps: less
     /// memory, more time, the same numbers. With frozen norms only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    #[schemars(extend("default" = false))]
+    #[schemars(extend("default" = false), !skip_serializing_if)]
     pub recompute: bool,
     /// Overrides of the detector, such as `model.overrides.rpn.train_limits.post_nms = 500`; any field of its
     /// configuration in a checkpoint.
@@ -137,6 +137,7 @@ pub struct InputConfig {
     pub max_size: usize,
     /// Scaling of pixels, if given weights require a scaling other than the preset's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub pixels: Option<PixelConfig>,
 }
 
@@ -343,7 +344,7 @@ impl DetectionConfig {
     }
 
     /// Returns the largest length of the shorter side of an input, in pixels.
-    pub fn largest_min_size(&self) -> usize {
+    pub(crate) fn largest_min_size(&self) -> usize {
         let largest = self.augment.min_sizes.iter().copied().max();
         largest
             .unwrap_or(self.input.min_size)
@@ -368,14 +369,6 @@ impl DetectionConfig {
                 ..sized
             },
         }
-    }
-
-    /// Returns whether the backbone is the weights' own instead of `model.backbone`.
-    pub fn has_imported_backbone(&self) -> bool {
-        let overridden = self.model.overrides.get("backbone");
-        // Runs of earlier versions have the imported backbone among the overrides.
-        self.model.imported_backbone.is_some()
-            || overridden.and_then(|table| table.get("layers")).is_some()
     }
 
     /// Imports what given weights require to give the same outputs as in their framework: the details of
@@ -460,7 +453,7 @@ impl DetectionConfig {
     }
 
     /// Takes the sizes of inputs from given weights, except those that `settings` set.
-    pub fn import_input_size(&mut self, preprocess: &Preprocess, settings: &[String]) {
+    pub(crate) fn import_input_size(&mut self, preprocess: &Preprocess, settings: &[String]) {
         let is_min_set = is_set(settings, "input.min_size");
         let is_max_set = is_set(settings, "input.max_size");
         let InputConfig {
@@ -477,7 +470,7 @@ impl DetectionConfig {
     }
 
     /// Replaces sizes and aspect ratios of the anchors.
-    pub fn set_anchors(&mut self, anchors: &AnchorConfig) {
+    pub(crate) fn set_anchors(&mut self, anchors: &AnchorConfig) {
         // Through text: an f32 such as 0.3 would be written as 0.30000001192092896.
         let list = |values: &[f32]| {
             let floats = values
@@ -849,7 +842,7 @@ mod tests {
             let weights = network(name).unwrap().backbone;
             let spec = classifier(weights, preprocess);
             config.import(&spec, true, &[]).unwrap();
-            assert!(config.has_imported_backbone());
+            assert!(config.model.imported_backbone.is_some());
             assert_eq!(config.model.backbone, name);
             let text = toml::to_string(&config).unwrap();
             let read: DetectionConfig = toml::from_str(&text).unwrap();
@@ -884,7 +877,7 @@ mod tests {
         };
         assert_eq!(found.stem_pooling, StemPooling::CeilMode);
         assert_eq!(found.block, BlockKind::Basic);
-        assert!(found.se.is_some() && !config.has_imported_backbone());
+        assert!(found.se.is_some() && config.model.imported_backbone.is_none());
         let other = network("mobilenet-v1").unwrap().backbone;
         let spec = classifier(other, preprocess);
         config.import(&spec, false, &[]).unwrap();

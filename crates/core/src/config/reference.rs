@@ -150,8 +150,7 @@ pub fn key_reference() -> Vec<KeyReference> {
     keys
 }
 
-/// The order of keys: by table those that every recipe has, as the types declare them, and then the optional ones by
-/// name.
+/// The order of keys: by table as the types declare them.
 #[derive(Debug, Default)]
 pub(super) struct KeyOrder(HashMap<String, usize>);
 
@@ -172,7 +171,8 @@ impl KeyOrder {
     }
 
     /// Adds the keys of a type. In the schema of what is written, `required` has the keys that are always written, in the
-    /// order of the declaration; the properties are sorted by name.
+    /// order of the declaration; the properties are sorted by name. Fields that are not written at their default
+    /// therefore have `#[schemars(!skip_serializing_if)]`.
     fn add<C: JsonSchema>(&mut self) {
         let settings = SchemaSettings::default().for_serialize();
         let schema = settings.into_generator().into_root_schema_for::<C>();
@@ -184,13 +184,18 @@ impl KeyOrder {
         let (schema, _) = not_null(schema);
         let name = schema["$ref"].as_str();
         if let Some(name) = name.and_then(|name| name.strip_prefix("#/$defs/")) {
+            // The key that selects a variant is beside the reference to its type, and comes first.
+            let selectors = schema["required"].as_array().into_iter().flatten();
+            for selector in selectors.filter_map(Value::as_str) {
+                self.0.entry(join(path, selector)).or_insert(0);
+            }
             return self.walk(path, &definitions[name], definitions);
         }
         for variant in schema["oneOf"].as_array().into_iter().flatten() {
             self.walk(path, variant, definitions);
         }
         let required = schema["required"].as_array().into_iter().flatten();
-        for (position, name) in required.filter_map(Value::as_str).enumerate() {
+        for (position, name) in (1..).zip(required.filter_map(Value::as_str)) {
             self.0.entry(join(path, name)).or_insert(position);
         }
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -634,16 +639,17 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_the_order_of_the_types_with_optional_ones_last() {
+    fn keys_have_the_order_of_the_types() {
         let keys = key_reference();
         let of_table = |table: &str| -> Vec<String> {
             let keys = keys.iter().filter(|key| key.table() == table);
             keys.map(|key| key.name().to_string()).collect()
         };
         let train = of_table("train");
-        let last = train.iter().position(|name| name == "seed").unwrap();
-        assert_eq!(train[..3], ["epochs", "accumulate", "learning_rate"]);
-        assert_eq!(train[last + 1], "bias_learning_rate_factor", "{train:?}");
+        assert_eq!(train[..3], ["epochs", "max_iterations", "max_minutes"]);
+        let patience = train.iter().position(|name| name == "patience").unwrap();
+        assert_eq!(train[patience - 1], "evaluate_every", "{train:?}");
+        assert_eq!(train.last().unwrap(), "check_memory", "{train:?}");
         let input = of_table("input");
         let place = |name: &str| input.iter().position(|key| key == name).unwrap();
         assert!(place("min_size") < place("max_size"), "{input:?}");
@@ -656,6 +662,18 @@ mod tests {
         tables.sort_unstable();
         tables.dedup();
         assert_eq!(tables.len(), all, "no table is interrupted");
+        let order = KeyOrder::of_all();
+        // Both select a variant and are not fields of a type.
+        let selectors = ["task", "family"];
+        for key in keys.iter().filter(|key| !selectors.contains(&key.name())) {
+            let place = order.of_path(&key.key).pop();
+            let is_declared = place.is_some_and(|(position, _)| position < usize::MAX);
+            assert!(
+                is_declared,
+                "{}: #[schemars(!skip_serializing_if)]",
+                key.key
+            );
+        }
     }
 
     #[test]

@@ -11,10 +11,12 @@ pub struct EngineConfig {
     pub epochs: usize,
     /// Maximum number of optimizer steps; training may stop inside an epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub max_iterations: Option<usize>,
     /// Maximum number of minutes per session, including evaluations. The run is evaluated then and
     /// can be resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub max_minutes: Option<f64>,
     /// Number of batches whose gradients are averaged into one step.
     pub accumulate: usize,
@@ -27,24 +29,28 @@ pub struct EngineConfig {
     /// Whether weight decay applies to the biases of convolutions and linear layers, if other than
     /// `decay_norms`. detectron2 decays them and no norms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub decay_biases: Option<bool>,
     /// Factor of the learning rate for the biases of convolutions and linear layers; 2 in Detectron
     /// (detectron2's `BIAS_LR_FACTOR`).
     #[serde(default = "common_rate", skip_serializing_if = "is_common_rate")]
-    #[schemars(extend("default" = 1.0))]
+    #[schemars(extend("default" = 1.0), !skip_serializing_if)]
     pub bias_learning_rate_factor: f64,
     /// The learning rate over time.
     pub schedule: ScheduleConfig,
     /// Maximum norm of the gradient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub clip_norm: Option<f64>,
     /// Decay of the EMA weights; without it, EMA is disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub ema_decay: Option<f64>,
     /// Epochs between evaluations; the last epoch is always evaluated.
     pub evaluate_every: usize,
     /// Number of evaluations without a better score after which training stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub patience: Option<usize>,
     /// Iterations between log events.
     pub log_every: usize,
@@ -54,7 +60,7 @@ pub struct EngineConfig {
     pub seed: u64,
     /// Whether a run that exceeds the available memory is rejected.
     #[serde(default = "checked", skip_serializing_if = "is_checked")]
-    #[schemars(extend("default" = true))]
+    #[schemars(extend("default" = true), !skip_serializing_if)]
     pub check_memory: bool,
 }
 
@@ -191,6 +197,7 @@ pub struct ScheduleConfig {
     pub warmup_iterations: usize,
     /// Length of the warm-up in epochs, instead of `warmup_iterations`; fractions are allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub warmup_epochs: Option<f64>,
     /// Factor at iteration 0.
     pub warmup_factor: f64,

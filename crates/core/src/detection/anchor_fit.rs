@@ -51,7 +51,7 @@ pub struct AnchorFit {
 
 /// Fits sizes and aspect ratios to boxes; the other fields are those of `start`. Returns `start` if it
 /// reaches [`WANTED_RECALL`] or no other anchors have a higher recall, and none without boxes.
-pub fn fit_anchors(start: &AnchorConfig, boxes: &[InputBox]) -> Option<AnchorFit> {
+pub(crate) fn fit_anchors(start: &AnchorConfig, boxes: &[InputBox]) -> Option<AnchorFit> {
     let recall = AnchorRecall::of(start, boxes)?;
     let mut best = AnchorFit {
         anchors: start.clone(),
@@ -116,7 +116,7 @@ fn ratio_of(b: &InputBox) -> f64 {
     f64::from(b.box_in_input.height()) / f64::from(b.box_in_input.width())
 }
 
-/// Returns the value below which a share of sorted values lies; none without values.
+/// Returns the value below which a share of sorted values is; none without values.
 fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     sorted.get((share * last as f64).round() as usize).copied()
@@ -193,7 +193,7 @@ pub enum Unreached {
         /// Share of the unreached boxes, from 0 to 1.
         share: f64,
     },
-    /// They lie between the sizes, the ratios or the positions of the anchors.
+    /// They are between the sizes, the ratios or the positions of the anchors.
     Between,
 }
 
@@ -267,7 +267,7 @@ impl fmt::Display for Unreached {
                 percent(share)
             ),
             Self::Between => f.write_str(
-                "the other boxes lie between the sizes, aspect ratios and positions of the anchors",
+                "the other boxes are between the sizes, aspect ratios and positions of the anchors",
             ),
         }
     }

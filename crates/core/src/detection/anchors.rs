@@ -25,11 +25,13 @@ pub struct AnchorConfig {
     /// quotient of size and stride. With size 32, stride 4 and ratio 0.5 the anchor is 48 x 24 instead of
     /// 45.3 x 22.6. Requires `strides`.
     #[serde(default, skip_serializing_if = "is_false")]
+    #[schemars(!skip_serializing_if)]
     pub quantized: bool,
     /// Distance from the corner of a grid cell to the center of its anchors, in strides: 0 is
     /// torchvision's and detectron2's, 0.5 Detectron's (detectron2's `ANCHOR_GENERATOR.OFFSET`). Requires
     /// `strides`.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(!skip_serializing_if)]
     pub offset: f32,
 }
 
@@ -57,7 +59,7 @@ impl Default for AnchorConfig {
 
 impl AnchorConfig {
     /// Returns the number of anchors per grid location.
-    pub fn per_location(&self) -> usize {
+    pub(crate) fn per_location(&self) -> usize {
         self.aspect_ratios.len()
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sedet_data::boxes::BoxXyxy;
 
 /// Limit of `dw` and `dh` in decoding, `log(1000 / 16)`; prevents overflow of `exp`.
-pub const MAX_LOG_SCALE: f32 = 4.135_166_6;
+pub(crate) const MAX_LOG_SCALE: f32 = 4.135_166_6;
 
 /// Encodes `(dx, dy, dw, dh)` times `weights`; torchvision's `BoxCoder`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -83,7 +83,7 @@ impl AnchorRecall {
 ///
 /// It does not search the grid: at each level and shape, the best anchor is the one whose center is
 /// nearest to the center of the box in each direction, because moving away never increases the IoU.
-pub fn best_iou(anchors: &AnchorConfig, padded: ImageSize, box_in_input: BoxXyxy) -> f32 {
+pub(crate) fn best_iou(anchors: &AnchorConfig, padded: ImageSize, box_in_input: BoxXyxy) -> f32 {
     let mut best = 0.0f32;
     for level in 0..anchors.sizes.len() {
         let level_stride = FINEST_STRIDE << level;

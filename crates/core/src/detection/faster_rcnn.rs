@@ -183,9 +183,13 @@ impl Preset {
     }
 }
 
+fn invalid(field: &'static str, problem: String) -> Result<(), DetectorConfigError> {
+    Err(DetectorConfigError::Field { field, problem })
+}
+
 impl FasterRcnnConfig {
     /// Sets the mode of the norms of pyramid and box head, if there are any.
-    pub fn set_head_norms(&mut self, kind: NormKind) {
+    pub(crate) fn set_head_norms(&mut self, kind: NormKind) {
         let norms = [&mut self.fpn.norm, &mut self.roi_heads.box_head.norm];
         for norm in norms.into_iter().flatten() {
             norm.kind = kind;
@@ -271,7 +275,12 @@ impl FasterRcnnConfig {
     pub fn validate(&self) -> Result<(), DetectorConfigError> {
         self.backbone.validate()?;
         self.backbone.pyramid_parts()?;
-        let invalid = |field, problem: String| Err(DetectorConfigError::Field { field, problem });
+        self.validate_anchors()?;
+        self.validate_counts()?;
+        self.validate_numbers()
+    }
+
+    fn validate_anchors(&self) -> Result<(), DetectorConfigError> {
         let AnchorConfig {
             sizes,
             aspect_ratios,
@@ -319,6 +328,10 @@ impl FasterRcnnConfig {
             let problem = "and anchors.quantized are two ways of rounding; one can be true";
             return invalid("anchors.rounded", problem.into());
         }
+        Ok(())
+    }
+
+    fn validate_counts(&self) -> Result<(), DetectorConfigError> {
         let (rpn, heads) = (&self.rpn, &self.roi_heads);
         let counts = [
             ("num_classes", self.num_classes),
@@ -367,6 +380,11 @@ impl FasterRcnnConfig {
             let problem = format!("is {}; it must be 1 or 2", heads.box_head.hidden_layers);
             return invalid("roi_heads.box_head.hidden_layers", problem);
         }
+        Ok(())
+    }
+
+    fn validate_numbers(&self) -> Result<(), DetectorConfigError> {
+        let (rpn, heads) = (&self.rpn, &self.roi_heads);
         if rpn
             .straddle_threshold
             .is_some_and(|t| t.is_nan() || t < 0.0)

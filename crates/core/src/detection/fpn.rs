@@ -21,6 +21,7 @@ pub struct FpnConfig {
     /// Batch norm after every convolution, which then has no bias (torchvision's
     /// `fasterrcnn_resnet50_fpn_v2`). Without it, there are no norms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub norm: Option<NormConfig>,
 }
 

@@ -186,7 +186,7 @@ impl Overlap {
 }
 
 /// Returns the sum of `binary_cross_entropy_with_logits` over `[n]` logits and 0/1 targets, as a scalar.
-pub fn binary_cross_entropy_sum(logits: Tensor<1>, targets: Tensor<1>) -> Tensor<1> {
+pub(crate) fn binary_cross_entropy_sum(logits: Tensor<1>, targets: Tensor<1>) -> Tensor<1> {
     // max(x, 0) - x t + log(1 + exp(-|x|)) does not overflow.
     let positive = logits.clone().clamp_min(0.0);
     let log_term = (logits.clone().abs().neg().exp() + 1.0).log();
@@ -194,7 +194,7 @@ pub fn binary_cross_entropy_sum(logits: Tensor<1>, targets: Tensor<1>) -> Tensor
 }
 
 /// Returns the sum of the cross-entropy over `[n, classes]` logits and `[n]` class indices, as a scalar.
-pub fn cross_entropy_sum(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
+pub(crate) fn cross_entropy_sum(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
     let rows = labels.dims()[0];
     log_softmax(logits, 1)
         .gather(1, labels.reshape([rows, 1]))

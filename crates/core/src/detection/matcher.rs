@@ -44,7 +44,11 @@ impl Matcher {
     };
 
     /// Returns one assignment per candidate. Without ground truth all candidates are background.
-    pub fn match_boxes(&self, ground_truth: &[BoxXyxy], candidates: &[BoxXyxy]) -> Vec<Match> {
+    pub(crate) fn match_boxes(
+        &self,
+        ground_truth: &[BoxXyxy],
+        candidates: &[BoxXyxy],
+    ) -> Vec<Match> {
         self.match_quality(ground_truth.len(), candidates.len(), |g, c| {
             ground_truth[g].iou(candidates[c])
         })

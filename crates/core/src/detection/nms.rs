@@ -118,7 +118,7 @@ impl KeptBoxes {
 }
 
 /// Returns the indices of the `k` largest scores in decreasing order; equal scores in index order.
-pub fn top_k(scores: &[f32], k: usize) -> Vec<usize> {
+pub(crate) fn top_k(scores: &[f32], k: usize) -> Vec<usize> {
     let mut indices: Vec<usize> = (0..scores.len()).collect();
     let by_score = |&a: &usize, &b: &usize| scores[b].total_cmp(&scores[a]).then(a.cmp(&b));
     if k < indices.len() {

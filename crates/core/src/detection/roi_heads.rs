@@ -43,6 +43,7 @@ pub struct BoxHeadConfig {
     pub convolutions: Vec<usize>,
     /// Batch norm after every convolution, which then has no bias. Without it, there are no norms.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub norm: Option<NormConfig>,
     /// Number of hidden layers, 1 or 2.
     pub hidden_layers: usize,
@@ -84,6 +85,7 @@ pub struct RoiHeadsConfig {
     pub sampler: BalancedSampler,
     /// Layers before the predictions.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(!skip_serializing_if)]
     pub box_head: BoxHeadConfig,
     /// Units of each hidden layer.
     pub representation_size: usize,
@@ -93,6 +95,7 @@ pub struct RoiHeadsConfig {
     pub box_loss: BoxLoss,
     /// Factor of the box loss; detectron2's `BBOX_REG_LOSS_WEIGHT`.
     #[serde(default = "unweighted", skip_serializing_if = "is_unweighted")]
+    #[schemars(!skip_serializing_if)]
     pub box_loss_weight: f64,
     /// Detections with a lower score are dropped.
     pub score_threshold: f32,
@@ -188,7 +191,7 @@ impl BoxHead {
     }
 
     /// Computes logits and deltas in the order of the boxes.
-    pub fn forward_levels(&self, pooled: PooledLevels) -> BoxHeadOutput {
+    pub(crate) fn forward_levels(&self, pooled: PooledLevels) -> BoxHeadOutput {
         let [_, size] = self.fc6.weight.lazy_shape().dims();
         // Batch statistics are those of the boxes of all levels.
         let pooled = if self.norms.is_empty() {

@@ -61,7 +61,7 @@ impl RoiPooler {
     /// after the finest: `sqrt(area) / canonical_scale` at or above it is pooled from this level or a
     /// coarser one. Comparing with these numbers needs no logarithm, whose rounding differs between
     /// libraries.
-    pub fn level_thresholds(&self, levels: usize) -> Vec<f32> {
+    pub(crate) fn level_thresholds(&self, levels: usize) -> Vec<f32> {
         let smallest = |level| {
             // Floats of 0 and more are in the order of their bits.
             let (mut below, mut reached) = (0, f32::MAX.to_bits());
@@ -92,7 +92,7 @@ impl RoiPooler {
     }
 
     /// Pools every box of every image, grouped by level.
-    pub fn by_level(&self, features: &[Tensor<4>], boxes: &[Vec<BoxXyxy>]) -> PooledLevels {
+    pub(crate) fn by_level(&self, features: &[Tensor<4>], boxes: &[Vec<BoxXyxy>]) -> PooledLevels {
         let device = features[0].device();
         let total: usize = boxes.iter().map(Vec::len).sum();
         let mut rois_of_level = vec![Vec::new(); features.len()];
@@ -151,7 +151,7 @@ pub struct PooledLevels {
 impl PooledLevels {
     /// Concatenates the levels, so that [`joined`](Self::joined) maps all boxes at once.
     #[must_use]
-    pub fn merged(mut self) -> Self {
+    pub(crate) fn merged(mut self) -> Self {
         if self.pooled.len() > 1 {
             self.pooled = vec![Tensor::cat(self.pooled, 0)];
         }

@@ -55,12 +55,14 @@ pub struct RpnConfig {
     /// Number of 3x3 convolutions of the head, each with ReLU: 1, or 2 in torchvision's
     /// `fasterrcnn_resnet50_fpn_v2`.
     #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(!skip_serializing_if)]
     pub convolutions: usize,
     /// Assignment of ground-truth boxes to anchors.
     pub matcher: Matcher,
     /// Pixels by which an anchor may exceed its image in training; others are ignored. Without it, all
     /// anchors are used. 0 in Detectron (`RPN_STRADDLE_THRESH`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub straddle_threshold: Option<f32>,
     /// Sampling of the anchors that the loss is computed on.
     pub sampler: BalancedSampler,
@@ -79,6 +81,7 @@ pub struct RpnConfig {
     pub box_loss: BoxLoss,
     /// Factor of the box loss; detectron2's `BBOX_REG_LOSS_WEIGHT`.
     #[serde(default = "unweighted", skip_serializing_if = "is_unweighted")]
+    #[schemars(!skip_serializing_if)]
     pub box_loss_weight: f64,
     /// Divisor of both losses.
     pub normalizer: RpnNormalizer,

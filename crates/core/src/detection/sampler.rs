@@ -59,7 +59,7 @@ pub struct Sample {
 impl BalancedSampler {
     /// Samples candidates by their assignment: matched ones are positive, background is negative, and
     /// ignored ones are in neither list.
-    pub fn sample_matches(&self, matches: &[Match], order: &mut SampleOrder) -> Sample {
+    pub(crate) fn sample_matches(&self, matches: &[Match], order: &mut SampleOrder) -> Sample {
         let of_kind = |wanted: fn(&Match) -> bool| -> Vec<usize> {
             (0..matches.len())
                 .filter(|&i| wanted(&matches[i]))

@@ -253,7 +253,7 @@ impl Collector {
     ///
     /// # Errors
     /// See [`add`](Self::add).
-    pub fn add_rows(
+    pub(crate) fn add_rows(
         &mut self,
         gates: &[Vec<f32>],
         images: &[SeenImage],

@@ -61,7 +61,7 @@ struct Header {
     format: u32,
     origin: Origin,
     gate: Gate,
-    /// Left out for the paper's, so that files of networks without grafted units stay the same.
+    /// Omitted for the paper's, so that files of networks without grafted units stay the same.
     #[serde(default, skip_serializing_if = "is_of_the_paper")]
     start: SeStart,
     histogram_range: [f32; 2],

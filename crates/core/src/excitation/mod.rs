@@ -28,7 +28,7 @@ pub enum ExcitationError {
     #[error("the network has no SE blocks")]
     NoBlocks,
     /// The recording belongs to another network.
-    #[error("{recorded} SE blocks were recorded, expected {expected}")]
+    #[error("the recording has {}, expected {expected}", sedet_data::text::count(*recorded, "SE block"))]
     Blocks {
         /// The number of blocks of the network.
         expected: usize,

@@ -124,7 +124,12 @@ impl Excitation {
     /// # Panics
     /// If the block does not exist.
     pub fn channel_flags(&self, block: usize) -> Vec<ChannelFlags> {
-        self.blocks[block].channel_flags(self.gate, &self.thresholds)
+        self.blocks[block].channel_flags(self.gate, &self.thresholds, self.has_deviation())
+    }
+
+    /// Returns whether the standard deviations over images mean something: those of one image are 0.
+    pub fn has_deviation(&self) -> bool {
+        self.origin.images > 1
     }
 
     /// Returns the gate from which a channel counts as saturated; none for ReLU gates.
@@ -134,12 +139,14 @@ impl Excitation {
 
     /// Summarizes each block.
     pub fn summaries(&self) -> Vec<BlockSummary> {
-        let summary = |block: &BlockStatistics| block.summary(self.gate, &self.thresholds);
+        let has_deviation = self.has_deviation();
+        let summary =
+            |block: &BlockStatistics| block.summary(self.gate, &self.thresholds, has_deviation);
         self.blocks.iter().map(summary).collect()
     }
 
-    /// Returns the statistics of each channel as CSV: block, channel, mean, std, min, max, selectivity (empty
-    /// where it is undefined).
+    /// Returns the statistics of each channel as CSV: block, channel, mean, std, min, max, selectivity. The
+    /// last one is empty where it is undefined, and `std` for one image.
     pub fn to_csv(&self) -> String {
         let head = [
             "block",
@@ -154,8 +161,11 @@ impl Excitation {
         for block in &self.blocks {
             let (name, all) = (&block.block.name, &block.all);
             for (channel, selectivity) in block.selectivity().into_iter().enumerate() {
-                let [mean, std, min, max] = [&all.mean, &all.std, &all.minimum, &all.maximum]
+                let [mean, mut std, min, max] = [&all.mean, &all.std, &all.minimum, &all.maximum]
                     .map(|values| values[channel].to_string());
+                if !self.has_deviation() {
+                    std.clear();
+                }
                 let selectivity = selectivity.map(|s| s.to_string()).unwrap_or_default();
                 let channel = channel.to_string();
                 rows.push([name.clone(), channel, mean, std, min, max, selectivity]);
@@ -232,14 +242,14 @@ pub struct BlockSummary {
     pub channels: usize,
     /// Mean over the channels of their means.
     pub mean: f64,
-    /// Mean over the channels of their standard deviations over images.
-    pub std: f64,
+    /// Mean over the channels of their standard deviations over images; `None` for one image.
+    pub std: Option<f64>,
     /// The number of dead channels: see [`ChannelFlags`].
     pub dead: usize,
     /// The number of saturated channels.
     pub saturated: usize,
-    /// The number of low-variance channels.
-    pub low_variance: usize,
+    /// The number of low-variance channels; `None` for one image.
+    pub low_variance: Option<usize>,
     /// Mean over the channels of their class selectivity; `None` if fewer than two classes have images, and
     /// for gates that can be negative.
     pub selectivity: Option<f64>,
@@ -300,7 +310,12 @@ impl BlockStatistics {
     }
 
     /// Returns the flags of each channel.
-    fn channel_flags(&self, gate: GateFunction, thresholds: &Thresholds) -> Vec<ChannelFlags> {
+    fn channel_flags(
+        &self,
+        gate: GateFunction,
+        thresholds: &Thresholds,
+        has_deviation: bool,
+    ) -> Vec<ChannelFlags> {
         let ChannelStatistics {
             std,
             minimum,
@@ -313,16 +328,21 @@ impl BlockStatistics {
             ChannelFlags {
                 dead: smallest.abs().max(largest.abs()) <= thresholds.dead,
                 saturated: saturation.is_some_and(|limit| smallest >= limit || largest <= -limit),
-                low_variance: std[channel] < thresholds.low_std,
+                low_variance: has_deviation && std[channel] < thresholds.low_std,
             }
         };
         (0..self.block.channels).map(flags).collect()
     }
 
-    fn summary(&self, gate: GateFunction, thresholds: &Thresholds) -> BlockSummary {
+    fn summary(
+        &self,
+        gate: GateFunction,
+        thresholds: &Thresholds,
+        has_deviation: bool,
+    ) -> BlockSummary {
         let ChannelStatistics { mean, std, .. } = &self.all;
         let channels = self.block.channels;
-        let flags = self.channel_flags(gate, thresholds);
+        let flags = self.channel_flags(gate, thresholds, has_deviation);
         let count = |is_set: fn(&ChannelFlags) -> bool| flags.iter().filter(|f| is_set(f)).count();
         let weak = mean.iter().filter(|gate| gate.abs() < thresholds.weak);
         let mut weakest: Vec<WeakChannel> = mean
@@ -340,10 +360,10 @@ impl BlockStatistics {
             path: self.block.path.clone(),
             channels,
             mean: mean_of(mean).unwrap_or_default(),
-            std: mean_of(std).unwrap_or_default(),
+            std: mean_of(std).filter(|_| has_deviation),
             dead: count(|flags| flags.dead),
             saturated: count(|flags| flags.saturated),
-            low_variance: count(|flags| flags.low_variance),
+            low_variance: has_deviation.then(|| count(|flags| flags.low_variance)),
             selectivity: selectivity.and_then(|values| mean_of(&values)),
             weak_share: weak.count() as f64 / channels.max(1) as f64,
             weakest,
@@ -395,11 +415,25 @@ mod tests {
     }
 
     #[test]
+    fn one_image_has_no_deviation() {
+        let found = gathered(Gate::Sigmoid, &[vec![0.25]], &[vec![0]], 1, 1);
+        let summary = &found.summaries()[0];
+        assert_eq!((summary.std, summary.low_variance), (None, None));
+        assert_eq!(found.channel_flags(0)[0].name(), None);
+        assert!(found.to_csv().ends_with("SE_2_1,0,0.25,,0.25,0.25,\n"));
+        let json = serde_json::json!(summary);
+        assert!(json["std"].is_null() && json["low_variance"].is_null());
+    }
+
+    #[test]
     fn dead_saturated_low_variance_and_weak_channels_are_counted() {
         let rows = [vec![0.001, 0.995, 0.3, 0.0], vec![0.009, 1.0, 0.5, 0.15]];
         let classes = [vec![0], vec![1]];
         let found = summary(Gate::Sigmoid, &rows, &classes);
-        assert_eq!((found.dead, found.saturated, found.low_variance), (1, 1, 2));
+        assert_eq!(
+            (found.dead, found.saturated, found.low_variance),
+            (1, 1, Some(2))
+        );
         assert_eq!(found.weak_share, 0.5);
         let order: Vec<usize> = found.weakest.iter().map(|weak| weak.channel).collect();
         assert_eq!(order, [0, 3, 2, 1]);

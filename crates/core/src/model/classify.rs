@@ -14,6 +14,7 @@ use sedet_data::eval::classification::{ClassificationEvaluation, ClassificationS
 use sedet_data::loading::batch::pad_images;
 use sedet_data::loading::transforms::{PreparedImage, prepare};
 use sedet_data::loading::{LabeledViews, LoaderOptions, SkippedImage, Views, evaluation_batches};
+use sedet_data::text::count;
 
 /// Number of classes that [`Model::predict`] returns.
 pub const DEFAULT_TOP: usize = 5;
@@ -91,9 +92,12 @@ impl Model {
     /// because they can't be read. The logits of several views of an image are averaged. Returns
     /// none if `progress` stopped it.
     ///
+    /// Classes are matched by name ([`match_classes`](Self::match_classes)); the metrics have the order
+    /// of the dataset, followed by the classes that it lacks, which the model can still predict.
+    ///
     /// # Errors
-    /// A detector, a dataset with other classes, the first image that can't be read (or that none
-    /// can), or invalid options.
+    /// A detector, a dataset with classes that the model does not have, the first image that can't be
+    /// read (or that none can), or invalid options.
     pub fn classify_dataset(
         &self,
         dataset: &Arc<LabeledDataset>,
@@ -102,7 +106,10 @@ impl Model {
         progress: &mut ProgressFn<'_>,
     ) -> Result<Option<(ClassificationEvaluation, Vec<SkippedImage>)>, ModelError> {
         let network = self.classifier()?;
-        self.check_class_names(dataset.class_names())?;
+        let order = self.match_classes(dataset.class_names())?.order();
+        let lacking = order.iter().skip(dataset.class_names().len());
+        let mut names = dataset.class_names().to_vec();
+        names.extend(lacking.map(|&label| self.spec.class_name(label)));
         let total = dataset.len();
         let mut scores = ClassificationScores::new(self.spec.num_classes());
         let preprocess = self.spec.preprocess;
@@ -114,7 +121,9 @@ impl Model {
             let mut logits = logits.into_iter();
             for image in &batch {
                 let views: Vec<Vec<f32>> = logits.by_ref().take(image.views.len()).collect();
-                scores.add(&mean(&views), image.label);
+                let logits = mean(&views);
+                let logits: Vec<f32> = order.iter().map(|&label| logits[label]).collect();
+                scores.add(&logits, image.label);
             }
             if progress(scores.images(), total).is_break() {
                 return Ok(None);
@@ -129,30 +138,7 @@ impl Model {
                 problem: format!("and no other of the {total} images can be read either"),
             }));
         }
-        Ok(Some((scores.evaluation(dataset.class_names()), skipped)))
-    }
-
-    fn check_class_names(&self, wanted: &[String]) -> Result<(), ModelError> {
-        let known = self.spec.num_classes();
-        let other = |reason: String| ModelError::OtherClasses {
-            path: self.path.clone(),
-            reason,
-        };
-        if known != wanted.len() {
-            return Err(other(format!(
-                "{known} classes in the checkpoint, {} in the dataset",
-                wanted.len()
-            )));
-        }
-        let named = self.spec.categories.iter().zip(wanted).enumerate();
-        let mut different = named.filter(|(_, (category, name))| category.name != **name);
-        match different.next() {
-            Some((label, (category, name))) => Err(other(format!(
-                "class {label} is {} in the checkpoint and {name} in the dataset",
-                category.name
-            ))),
-            None => Ok(()),
-        }
+        Ok(Some((scores.evaluation(&names), skipped)))
     }
 }
 

@@ -5,7 +5,6 @@ use image::RgbImage;
 use super::{Model, ModelError, ProgressFn, to_device};
 use crate::detection::ImageBatch;
 use crate::detection::faster_rcnn::FasterRcnn;
-use sedet_data::annotations::Category;
 use sedet_data::boxes::BoxXyxy;
 use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::eval::ResultRow;
@@ -70,8 +69,9 @@ impl Model {
     ///
     /// Images are processed one at a time, as torchvision's and detectron2's evaluations do: padding
     /// an image to the size of a larger one would change its numbers. The next image is decoded
-    /// meanwhile. Detections of categories that the dataset lacks are dropped: torchvision's
-    /// models have outputs for the gaps in COCO's ids.
+    /// meanwhile. Classes are matched by name ([`match_classes`](Self::match_classes)). Detections of
+    /// categories that the dataset lacks are dropped: torchvision's models have outputs for the gaps
+    /// in COCO's ids.
     ///
     /// # Errors
     /// A classifier, a dataset with classes that the model was not trained for, or the first image
@@ -84,7 +84,8 @@ impl Model {
     ) -> Result<Option<DatasetDetections>, ModelError> {
         let network = self.detector()?;
         let wanted = dataset.store().categories();
-        self.check_categories(wanted)?;
+        let names: Vec<String> = wanted.iter().map(|class| class.name.clone()).collect();
+        let classes = self.match_classes(&names)?.classes();
         let total = dataset.len();
         let limits = PrefetchLimits {
             threads: 1,
@@ -98,9 +99,10 @@ impl Model {
                     Ok(image) => {
                         let image_id = dataset.store().image(index).id;
                         let detections = self.detect_with(network, &image);
-                        found.rows.extend(detections.into_iter().map(|d| {
-                            let category = self.spec.categories[d.label].id;
-                            ResultRow::new(image_id, category, d.box_in_image, d.score)
+                        found.rows.extend(detections.into_iter().filter_map(|d| {
+                            let category = wanted[classes[d.label]?].id;
+                            let row = ResultRow::new(image_id, category, d.box_in_image, d.score);
+                            Some(row)
                         }));
                     }
                     Err(error)
@@ -119,33 +121,6 @@ impl Model {
             }
             Ok(true)
         })??;
-        if !is_finished {
-            return Ok(None);
-        }
-        if self.spec.categories.len() > wanted.len() {
-            found
-                .rows
-                .retain(|row| wanted.iter().any(|category| category.id == row.category_id));
-        }
-        Ok(Some(found))
-    }
-
-    fn check_categories(&self, wanted: &[Category]) -> Result<(), ModelError> {
-        let known = &self.spec.categories;
-        if wanted.iter().all(|category| known.contains(category)) {
-            return Ok(());
-        }
-        let names = |categories: &[Category]| {
-            let list = categories.iter().map(|c| format!("{} {}", c.id, c.name));
-            list.collect::<Vec<_>>().join(", ")
-        };
-        Err(ModelError::OtherClasses {
-            path: self.path.clone(),
-            reason: format!(
-                "\n  checkpoint: {}\n  dataset:    {}",
-                names(known),
-                names(wanted)
-            ),
-        })
+        Ok(is_finished.then_some(found))
     }
 }

@@ -17,6 +17,7 @@
 //! # Ok::<(), sedet_core::model::ModelError>(())
 //! ```
 
+mod classes;
 mod classify;
 mod dataset;
 mod detect;
@@ -30,6 +31,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 
+pub use classes::ClassMatch;
 pub use classify::{DEFAULT_TOP, RankedClass};
 pub use dataset::{Dataset, ground_truth, without_skipped};
 pub use detect::{DatasetDetections, ImageDetection};
@@ -61,8 +63,10 @@ pub enum ModelError {
     Load(#[from] LoadError),
     /// A third-party file that lacks parts of the network.
     #[error(
-        "{}: {missing} tensors of the network are missing or of another shape; it must be trained first",
-        path.display()
+        "{}: {} of the network {} missing or of another shape; it must be trained first",
+        path.display(),
+        sedet_data::text::count(*missing, "tensor"),
+        if *missing == 1 { "is" } else { "are" }
     )]
     Untrained {
         /// The file.
@@ -184,7 +188,7 @@ pub struct Model {
 
 impl Model {
     /// Loads a checkpoint of sedet or a third-party file whose layout is detected. The directory of a
-    /// run stands for its best checkpoint.
+    /// run denotes its best checkpoint.
     ///
     /// # Errors
     /// A file that can't be read, or that lacks tensors of the network.
@@ -344,7 +348,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            message.starts_with("a.pth: 1 tensors of the network are missing"),
+            message.starts_with("a.pth: 1 tensor of the network is missing"),
             "{message}"
         );
     }

@@ -81,7 +81,7 @@ impl BlockRecording {
         channels
     }
 
-    /// Returns one channel without the cells that lie in the padding.
+    /// Returns one channel without the cells in the padding.
     ///
     /// # Shapes
     /// `map` is `[1, channels, height, width]`.
@@ -150,7 +150,7 @@ impl Model {
         })
     }
 
-    /// Returns where an image of this size lies in the network's input.
+    /// Returns where an image of this size is in the network's input.
     fn placement(&self, image: ImageSize) -> Placement {
         let preprocess = &self.spec.preprocess;
         let input = preprocess.input_size(image);

@@ -71,7 +71,7 @@ impl PixelRect {
     }
 
     /// Moves the rectangle as little as possible to be inside `outer`; to its top left corner if it does not fit.
-    pub fn moved_into(self, outer: Self) -> Self {
+    pub(crate) fn moved_into(self, outer: Self) -> Self {
         let shift = |low: i64, high: i64, outer_low: i64, outer_high: i64| {
             let back = (high - outer_high).max(0);
             (outer_low - (low - back)).max(0) - back
@@ -227,18 +227,18 @@ impl LabelFont {
     }
 
     /// Returns the height of a line in pixels.
-    pub fn line_height(&self) -> i64 {
+    pub(crate) fn line_height(&self) -> i64 {
         self.font.as_scaled(self.scale).height().ceil() as i64
     }
 
     /// Returns the em size in pixels, which is the font size of CSS.
-    pub fn em(&self) -> f32 {
+    pub(crate) fn em(&self) -> f32 {
         let units = self.font.units_per_em().unwrap_or(1.0);
         self.scale.y * units / self.font.height_unscaled()
     }
 
     /// Returns the y coordinate of the baseline of text that is centered in a rectangle.
-    pub fn baseline(&self, rect: PixelRect) -> f32 {
+    pub(crate) fn baseline(&self, rect: PixelRect) -> f32 {
         self.top_of_line(rect) + self.font.as_scaled(self.scale).ascent()
     }
 

@@ -22,7 +22,7 @@ pub(super) struct Svg {
 
 impl Svg {
     /// Creates a document of the size of an image, which is embedded as a JPEG.
-    pub fn with_image(image: &RgbImage) -> Result<Self, RenderError> {
+    pub(crate) fn with_image(image: &RgbImage) -> Result<Self, RenderError> {
         let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
             return Err(RenderError::Nothing("the image has no pixels".into()));

@@ -19,7 +19,7 @@ use crate::weights::load::weights_file;
 use sedet_data::csv::to_csv;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::directory::create_directory;
-use sedet_data::eval::table::{Side, aligned};
+use sedet_data::eval::table::Side;
 
 /// The request of an ablation study; see [`run`].
 #[derive(Debug, Clone)]
@@ -133,12 +133,12 @@ pub enum AblationReport {
 type Measure = (&'static str, &'static str, fn(f64) -> f64);
 
 /// The paper's tables show the errors of classifiers in percent.
-const CLASSIFIER: [Measure; 2] = [
+static CLASSIFIER: [Measure; 2] = [
     ("top-1 err.", "top1", |v| 100.0 - v),
     ("top-5 err.", "top5", |v| 100.0 - v),
 ];
-/// And the average precision of detectors in percent.
-const DETECTOR: [Measure; 2] = [("AP50", "AP50", |v| 100.0 * v), ("AP", "AP", |v| 100.0 * v)];
+/// The average precision of detectors, in percent.
+static DETECTOR: [Measure; 2] = [("AP50", "AP50", |v| 100.0 * v), ("AP", "AP", |v| 100.0 * v)];
 
 /// The results of an ablation study, one row per setting.
 #[derive(Debug, Clone, Serialize)]
@@ -183,10 +183,6 @@ pub fn run(
 ) -> Result<AblationReport, AblationError> {
     check_lists(request)?;
     let dataset = AnyDatasetName::parse(&request.dataset)?;
-    let measures = match &dataset {
-        AnyDatasetName::Classification(_) => CLASSIFIER,
-        AnyDatasetName::Detection(_) => DETECTOR,
-    };
     // What every run would fail with is reported once, before the first of them.
     dataset.recognize(request.recipe.data_dir.as_deref())?;
     if let Some(weights) = &request.recipe.weights {
@@ -234,7 +230,8 @@ pub fn run(
             }
         }
     }
-    let rows = cells.iter().map(|cell| row(cell, request, &measures));
+    let measures = measures(&dataset, request, &cells);
+    let rows = cells.iter().map(|cell| row(cell, request, measures));
     let table = AblationTable {
         rows: rows.collect::<Result<_, _>>()?,
     };
@@ -321,6 +318,29 @@ fn request_of(request: &AblationRequest, cell: &Cell, seed: u64, directory: &Pat
     }
 }
 
+/// Returns the compared metrics. Of at most five classes, each image has its class among the first five.
+fn measures(
+    dataset: &AnyDatasetName,
+    request: &AblationRequest,
+    cells: &[Cell],
+) -> &'static [Measure] {
+    if matches!(dataset, AnyDatasetName::Detection(_)) {
+        return &DETECTOR;
+    }
+    let runs = cells.iter().flat_map(|cell| {
+        let seeds = request.seeds.iter();
+        seeds.map(|&seed| run_directory(&request.output, cell, seed))
+    });
+    let mut numbers_of_classes = runs
+        .filter_map(|directory| metrics_of(&directory))
+        .filter_map(|metrics| Some(metrics["classes"].as_array()?.len()));
+    // All runs are of one dataset.
+    match numbers_of_classes.next() {
+        Some(..=5) => &CLASSIFIER[..1],
+        _ => &CLASSIFIER,
+    }
+}
+
 /// Returns the metrics of a finished run.
 fn metrics_of(directory: &Path) -> Option<Value> {
     read_json(&directory.join("results/metrics.json"))
@@ -385,10 +405,10 @@ impl AblationTable {
         serde_json::to_string_pretty(self)
     }
 
-    /// Formats the table for a console.
-    pub fn to_text(&self) -> String {
+    /// Returns the cells of the table for a console, heading first, and the side of each column.
+    pub fn to_cells(&self) -> (Vec<Vec<String>>, Vec<Side>) {
         let Some(first) = self.rows.first() else {
-            return String::new();
+            return (Vec::new(), Vec::new());
         };
         let mut lines = vec![heading(first, |name| vec![name.to_string()])];
         for row in &self.rows {
@@ -409,8 +429,8 @@ impl AblationTable {
                 Side::Right
             }
         };
-        let sides: Vec<Side> = (0..lines[0].len()).map(side).collect();
-        aligned(&lines, &sides)
+        let sides = (0..lines[0].len()).map(side).collect();
+        (lines, sides)
     }
 
     /// Formats the table as CSV, mean and standard deviation in columns of their own.
@@ -670,6 +690,35 @@ mod tests {
         for (axes, seeds, settings, epochs, expected) in cases {
             let message = check(axes, seeds, settings, epochs).unwrap();
             assert!(message.starts_with(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn top_5_is_compared_for_more_than_five_classes() {
+        let dir = tempfile::tempdir().unwrap();
+        let request = AblationRequest {
+            dataset: "cifar10".into(),
+            axes: vec!["train.epochs=1,2".parse().unwrap()],
+            seeds: vec![0],
+            output: dir.path().into(),
+            recipe: RecipeOptions::default(),
+            device: resolve(DeviceChoice::Cpu).unwrap(),
+            stop: Arc::default(),
+        };
+        let cells = grid(&request.axes);
+        let compared = |dataset: &str| {
+            let dataset = AnyDatasetName::parse(dataset).unwrap();
+            let measures = measures(&dataset, &request, &cells).iter();
+            measures.map(|(name, ..)| *name).collect::<Vec<_>>()
+        };
+        assert_eq!(compared("cifar10"), ["top-1 err.", "top-5 err."]);
+        assert_eq!(compared("shapes"), ["AP50", "AP"]);
+        let results = run_directory(dir.path(), &cells[1], 0).join("results");
+        std::fs::create_dir_all(&results).unwrap();
+        for (classes, shown) in [(5, 1), (6, 2)] {
+            let metrics = json!({ "classes": vec![json!({}); classes] });
+            std::fs::write(results.join("metrics.json"), metrics.to_string()).unwrap();
+            assert_eq!(compared("cifar10").len(), shown, "{classes} classes");
         }
     }
 

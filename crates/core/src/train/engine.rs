@@ -502,7 +502,8 @@ impl<T: TrainTask> Engine<'_, T> {
         if progress.epoch >= self.config.epochs {
             observer.notice(&Notice::AlreadyTrained {
                 run: self.run.path.clone(),
-                epochs: self.config.epochs,
+                epochs: progress.epoch,
+                configured: self.config.epochs,
             });
         }
         self.run(

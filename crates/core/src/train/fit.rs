@@ -131,7 +131,7 @@ fn input_size(config: &DetectionConfig, store: &AnnotationStore) -> Option<(usiz
     Some((min_size, max_size.next_multiple_of(STEP)))
 }
 
-/// Returns the value below which a share of the values lies; none without values.
+/// Returns the value below which a share of the values is; none without values.
 fn at(values: &mut [f64], share: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let last = values.len().checked_sub(1)?;

@@ -93,8 +93,13 @@ pub enum Notice {
         /// Number of classes of the dataset.
         dataset: usize,
     },
-    /// The weights are of a model with as many classes, but other names or another order.
-    OtherClassNames,
+    /// The weights are of a model with as many classes, but other names.
+    OtherClassNames {
+        /// The names that only one of the two has.
+        difference: String,
+    },
+    /// The weights are of a model with the same classes in another order.
+    ReorderedClasses,
     /// Tensors of the given weights that have another shape in the network, besides prediction layers of other classes.
     OtherShapes {
         /// Their names.
@@ -122,8 +127,10 @@ pub enum Notice {
     AlreadyTrained {
         /// The directory of the run.
         run: PathBuf,
-        /// The number of epochs.
+        /// The number of epochs that are done.
         epochs: usize,
+        /// The number of epochs that it was to have: fewer if an earlier session extended it.
+        configured: usize,
     },
     /// The last checkpoint is damaged; the run continues from the previous one.
     Recovered {
@@ -161,7 +168,7 @@ impl fmt::Display for Notice {
                 steps,
             } => write!(
                 f,
-                "expected time: {} of training for {} ({step:.2} s each), plus evaluations",
+                "expected time: {} for {} ({step:.2} s each), plus evaluations",
                 duration(*remaining),
                 count(*steps, "more step")
             ),
@@ -227,9 +234,14 @@ impl fmt::Display for Notice {
                 "weights: checkpoint has {}, dataset has {dataset}: reinitializing the prediction layers",
                 count(*checkpoint, "class")
             ),
-            Self::OtherClassNames => f.write_str(
-                "weights: the classes of the checkpoint have other names or another order than \
-                 those of the dataset: reinitializing the prediction layers",
+            Self::OtherClassNames { difference } => write!(
+                f,
+                "weights: the classes of the checkpoint have other names than those of the dataset \
+                 ({difference}): reinitializing the prediction layers"
+            ),
+            Self::ReorderedClasses => f.write_str(
+                "weights: the checkpoint has the classes in another order: reordering the prediction \
+                 layers by name",
             ),
             Self::OtherShapes {
                 tensors,
@@ -275,11 +287,19 @@ impl fmt::Display for Notice {
                 )
             }
             Self::SettingWarning(warning) => write!(f, "warning: {warning}"),
-            Self::AlreadyTrained { run, epochs: 1 } => {
-                write!(f, "{}: its only epoch is done", run.display())
-            }
-            Self::AlreadyTrained { run, epochs } => {
-                write!(f, "{}: all {epochs} epochs are done", run.display())
+            Self::AlreadyTrained {
+                run,
+                epochs,
+                configured,
+            } => {
+                match epochs {
+                    1 => write!(f, "{}: its only epoch is done", run.display())?,
+                    _ => write!(f, "{}: all {epochs} epochs are done", run.display())?,
+                }
+                if epochs > configured {
+                    write!(f, " (train.epochs is {configured})")?;
+                }
+                Ok(())
             }
             Self::Recovered { damage, from } => {
                 write!(f, "warning: {damage}; resuming from {}", from.display())
@@ -372,7 +392,25 @@ mod tests {
         };
         assert_eq!(
             notice.to_string(),
-            "expected time: 12 min 30 s of training for 1500 more steps (0.50 s each), plus evaluations"
+            "expected time: 12 min 30 s for 1500 more steps (0.50 s each), plus evaluations"
+        );
+    }
+
+    #[test]
+    fn an_extended_run_has_the_epochs_that_were_trained() {
+        let notice = |epochs, configured| {
+            let notice = Notice::AlreadyTrained {
+                run: "runs/a".into(),
+                epochs,
+                configured,
+            };
+            notice.to_string()
+        };
+        assert_eq!(notice(1, 1), "runs/a: its only epoch is done");
+        assert_eq!(notice(2, 2), "runs/a: all 2 epochs are done");
+        assert_eq!(
+            notice(5, 2),
+            "runs/a: all 5 epochs are done (train.epochs is 2)"
         );
     }
 

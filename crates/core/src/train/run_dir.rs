@@ -193,7 +193,7 @@ impl RunDir {
             .min()
     }
 
-    /// Returns the directory of the run that a path stands for: the directory itself, or that of a last
+    /// Returns the directory of the run that a path denotes: the directory itself, or that of a last
     /// checkpoint.
     ///
     /// # Errors

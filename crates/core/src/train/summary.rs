@@ -90,7 +90,7 @@ pub struct ModelFacts {
 }
 
 /// Characters of the labels of the block.
-const LABEL: usize = 11;
+pub const LABEL: usize = 11;
 
 /// Characters of the list of classes.
 const CLASSES: usize = 60;
@@ -108,7 +108,7 @@ impl fmt::Display for RunSummary {
 
 impl RunSummary {
     /// Returns the labels and values of the block.
-    fn rows(&self) -> Vec<(&'static str, String)> {
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
         let DatasetFacts {
             train_images,
             train_boxes,

@@ -193,16 +193,20 @@ impl View for Stored<'_> {
         self.data.shape()
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        let values = self.data.iter::<f32>();
-        Cow::Owned(match self.dtype {
-            Dtype::F16 => values
-                .flat_map(|v| f16::from_f32(v).to_le_bytes())
-                .collect(),
-            _ => values.flat_map(f32::to_le_bytes).collect(),
-        })
+        Cow::Owned(bytes_of(self.data.iter::<f32>(), self.dtype))
     }
     fn data_len(&self) -> usize {
         self.data.num_elements() * self.dtype.bitsize() / 8
+    }
+}
+
+/// Returns the bytes of values in a safetensors file, which has 16 or 32 bits for each.
+pub(super) fn bytes_of(values: impl Iterator<Item = f32>, dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::F16 => values
+            .flat_map(|value| f16::from_f32(value).to_le_bytes())
+            .collect(),
+        _ => values.flat_map(f32::to_le_bytes).collect(),
     }
 }
 

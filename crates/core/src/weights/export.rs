@@ -8,7 +8,7 @@ use burn::tensor::TensorData;
 use half::f16;
 use safetensors::tensor::{Dtype, View};
 
-use super::checkpoint::{CheckpointError, METADATA_KEY, Precision, write_safetensors};
+use super::checkpoint::{CheckpointError, METADATA_KEY, Precision, bytes_of, write_safetensors};
 use super::import::{foreign_shape, to_foreign};
 use super::layouts::{ClassifierNames, DetectorNames, Form, Library, Names};
 use super::parameters::NamedTensors;
@@ -58,13 +58,7 @@ impl View for Ready<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         let values: Vec<f32> = self.values.iter::<f32>().collect();
         let values = to_foreign(&values, self.values.shape(), self.form);
-        let values = values.into_iter();
-        Cow::Owned(match self.dtype {
-            Dtype::F16 => values
-                .flat_map(|v| f16::from_f32(v).to_le_bytes())
-                .collect(),
-            _ => values.flat_map(f32::to_le_bytes).collect(),
-        })
+        Cow::Owned(bytes_of(values.into_iter(), self.dtype))
     }
     fn data_len(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8

@@ -3,7 +3,7 @@
 use sedet_data::text::count;
 
 /// Number of tensors that a message lists by name.
-pub const LISTED: usize = 6;
+pub(crate) const LISTED: usize = 6;
 
 /// Number of other groups that a message lists.
 const OTHERS: usize = 4;
@@ -52,7 +52,7 @@ const PARTS: [(&str, &str); 8] = [
 const UNITS: &str = "SE units";
 
 /// Returns whether a tensor belongs to an SE unit, by its native name.
-pub fn is_of_unit(name: &str) -> bool {
+pub(crate) fn is_of_unit(name: &str) -> bool {
     name.split('.').any(|part| part == "se")
 }
 

@@ -8,13 +8,14 @@ use burn::tensor::{Device, TensorData};
 use super::foreign::{Container, ForeignError, ForeignFile};
 use super::groups::{LISTED, describe};
 use super::layouts::{ExternalTensor, Form, Layout, RecognizeError, Recognized, recognize};
-use super::load::LoadedWeights;
 use super::named::NamedWeights;
 use super::parameters::{NamedTensors, named_shapes, named_tensors};
-use crate::spec::NetworkConfig;
+use crate::spec::{ModelSpec, NetworkConfig};
 use sedet_data::annotations::Category;
 use sedet_data::annotations::coco_categories::categories_by_count;
 use sedet_data::datasets::imagenet_classes::imagenet_classes;
+
+pub use super::layouts::ImportOptions;
 
 /// An error in importing a third-party file.
 #[derive(Debug, thiserror::Error)]
@@ -85,28 +86,6 @@ fn unknown_words(tensors: &[String], units: Option<&str>) -> String {
     match tensors.len().saturating_sub(SHOWN) {
         0 => format!("{what}{shown})"),
         more => format!("{what}{shown} and {more} more)"),
-    }
-}
-
-/// How a third-party file is read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ImportOptions {
-    /// The layout; none detects it from the tensor names.
-    pub layout: Option<Layout>,
-    /// Which of several networks in the file, by a part of the names of its tensors, such as `encoder_q`,
-    /// `teacher` or `state_dict_ema`.
-    pub network: Option<String>,
-    /// Whether tensors inside the network that sedet has no layer for are skipped. The outputs then
-    /// differ from those in the file's framework.
-    pub skip_unknown: bool,
-}
-
-impl From<Option<Layout>> for ImportOptions {
-    fn from(layout: Option<Layout>) -> Self {
-        Self {
-            layout,
-            ..Self::default()
-        }
     }
 }
 
@@ -222,6 +201,17 @@ impl ImportReport {
         }
         lines
     }
+}
+
+/// Weights with the description of their model.
+#[derive(Debug, Clone)]
+pub struct LoadedWeights {
+    /// The model.
+    pub spec: ModelSpec,
+    /// The tensors by native name.
+    pub weights: NamedTensors,
+    /// How a third-party file was read.
+    pub report: Option<ImportReport>,
 }
 
 /// Reads a third-party file as a network. The layout is the given one, that of the named weights of

@@ -6,15 +6,16 @@ use super::checkpoint::{Checkpoint, CheckpointError};
 use super::import::{self, ImportError, ImportOptions, ImportReport, is_variance};
 use super::layouts::Layout;
 use super::parameters::NamedTensors;
-use crate::spec::ModelSpec;
 use sedet_data::text::count;
 
-/// The best weights of a run, relative to its directory.
-pub const BEST_CHECKPOINT: &str = "checkpoints/best.safetensors";
-/// The checkpoint that a run resumes from, relative to its directory.
-pub const LAST_CHECKPOINT: &str = "checkpoints/last.safetensors";
+pub use super::import::LoadedWeights;
 
-/// Returns the weights file that a path stands for: for the directory of a run, or that of its
+/// The best weights of a run, relative to its directory.
+pub(crate) const BEST_CHECKPOINT: &str = "checkpoints/best.safetensors";
+/// The checkpoint that a run resumes from, relative to its directory.
+pub(crate) const LAST_CHECKPOINT: &str = "checkpoints/last.safetensors";
+
+/// Returns the weights file that a path denotes: for the directory of a run, or that of its
 /// checkpoints, the best checkpoint, or before the first evaluation the last one; for anything else the
 /// path itself.
 ///
@@ -143,17 +144,6 @@ impl WeightsFile {
     }
 }
 
-/// Weights with the description of their model.
-#[derive(Debug, Clone)]
-pub struct LoadedWeights {
-    /// The model.
-    pub spec: ModelSpec,
-    /// The tensors by native name.
-    pub weights: NamedTensors,
-    /// How a third-party file was read.
-    pub report: Option<ImportReport>,
-}
-
 impl From<Checkpoint> for LoadedWeights {
     /// Replaces the weights by the EMA weights, if there are any.
     fn from(checkpoint: Checkpoint) -> Self {
@@ -168,7 +158,7 @@ impl From<Checkpoint> for LoadedWeights {
     }
 }
 
-/// Reads a sedet checkpoint or imports a third-party file. The directory of a run stands for its best
+/// Reads a sedet checkpoint or imports a third-party file. The directory of a run denotes its best
 /// checkpoint; see [`weights_file`].
 ///
 /// `options` tell how a third-party file is read, such as `None` for a layout that is detected. They are
@@ -232,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_directory_of_a_run_stands_for_its_best_checkpoint() {
+    fn the_directory_of_a_run_denotes_its_best_checkpoint() {
         let run = tempfile::tempdir().unwrap();
         let path = run.path();
         let message = weights_file(path).unwrap_err().to_string();

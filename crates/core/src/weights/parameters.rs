@@ -140,7 +140,7 @@ pub fn fill_with_tensors<M: Module>(model: M, tensors: NamedTensors) -> Result<M
 ///
 /// # Errors
 /// See [`load_named_tensors`].
-pub fn check_named_tensors<M: Module>(
+pub(crate) fn check_named_tensors<M: Module>(
     model: &M,
     tensors: &NamedTensors,
 ) -> Result<(), ParameterError> {

@@ -237,7 +237,7 @@ fn has(text: &str, keys: &[&str]) -> bool {
 /// Returns the error about annotations in a format that is known and not read: of a file, or of a
 /// directory that contains such a file, directly or in the directory of a split or of annotations.
 pub(crate) fn foreign_annotations(path: &Path) -> Option<LayoutError> {
-    /// The first files of each kind are looked at.
+    /// The first files of each kind are inspected.
     const TRIED: usize = 5;
     if path.is_file() {
         return foreign_file(path);

@@ -201,7 +201,7 @@ pub struct DatasetFiles {
 impl DatasetFiles {
     /// Recognizes the format of a directory or annotation file and finds its splits.
     ///
-    /// A directory whose only content is another directory, as archives leave it, stands for that one.
+    /// A directory whose only content is another directory, as archives leave it, denotes that one.
     ///
     /// # Errors
     /// The path does not exist, no format recognizes it, or the format's description of it is wrong.

@@ -239,7 +239,7 @@ pub(crate) const HELD_OUT: u64 = 10;
 const LEAST_HELD_OUT: usize = 20;
 
 /// Returns the number of an image that decides whether it is held out: if it is a multiple of [`HELD_OUT`]. It is
-/// made of the first eight bytes, big-endian, of the SHA-256 of a name.
+/// built from the first eight bytes, big-endian, of the SHA-256 of a name.
 pub(crate) fn held_out_number(name: &str) -> u64 {
     let first_eight = &Sha256::digest(name)[..8];
     first_eight

@@ -19,8 +19,6 @@ const MAX_STRING: usize = 16 << 20;
 /// The handling of `NaN`, `Infinity` and `-Infinity`, which are not valid JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotFinite {
-    /// Return an error that names the line.
-    Refuse,
     /// Pass them on as strings that [`not_finite`] recognizes, so that the consumer can report
     /// which entry contains them, and ignore them in fields that it does not read.
     Mark,
@@ -115,7 +113,8 @@ impl<R: Read> GuardedJson<R> {
             if !self.has_begun {
                 return Err(not_json("the file is empty"));
             }
-            return self.finish_word();
+            self.finish_word();
+            return Ok(());
         }
         let mut bytes = &raw[..count];
         if std::mem::take(&mut self.at_start) {
@@ -163,7 +162,7 @@ impl<R: Read> GuardedJson<R> {
                 self.word.push(byte);
                 return Ok(());
             }
-            self.finish_word()?;
+            self.finish_word();
         }
         match byte {
             b'"' => {
@@ -189,7 +188,7 @@ impl<R: Read> GuardedJson<R> {
         Ok(())
     }
 
-    fn finish_word(&mut self) -> io::Result<()> {
+    fn finish_word(&mut self) {
         let word = std::mem::take(&mut self.word);
         let is_known = matches!(
             word.as_slice(),
@@ -203,12 +202,7 @@ impl<R: Read> GuardedJson<R> {
                 self.ready.push(b'"');
             }
             (true, NotFinite::AsNull) => self.ready.extend(b"null"),
-            (true, NotFinite::Refuse) => {
-                let word = String::from_utf8_lossy(&word);
-                return self.wrong(&format!("{word} is not a JSON number"));
-            }
         }
-        Ok(())
     }
 }
 
@@ -263,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_json_lacks_become_marks_or_nulls_or_an_error_with_their_line() {
+    fn numbers_that_json_lacks_become_marks_or_nulls() {
         let text = b"\xEF\xBB\xBF{\"NaN\": [NaN, -Infinity,\n-1.5, Infinity, -NaN], \"a\\\"NaN\": \"-Infinity\"}";
         for chunk in [3, 4, 7, 1000] {
             let marked = through(text, chunk, NotFinite::Mark).unwrap();
@@ -280,18 +274,12 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&nulls).unwrap();
         assert_eq!(value["NaN"][2], -1.5);
         assert!(value["NaN"][0].is_null() && value["NaN"][3].is_null());
-        let error = through(b"[1,\n2,\n  NaN]", 4, NotFinite::Refuse).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("line 3: NaN is not a JSON number")
-        );
     }
 
     #[test]
     fn deep_nesting_and_endless_strings_are_refused_in_little_memory() {
         let deep = vec![b'['; 100_000];
-        let error = through(&deep, 1000, NotFinite::Refuse).unwrap_err();
+        let error = through(&deep, 1000, NotFinite::Mark).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -301,11 +289,11 @@ mod tests {
         brackets_in_string.extend(vec![b'['; 100_000]);
         brackets_in_string.extend(b"\"]");
         assert_eq!(
-            through(&brackets_in_string, 999, NotFinite::Refuse).unwrap(),
+            through(&brackets_in_string, 999, NotFinite::Mark).unwrap(),
             brackets_in_string
         );
         let endless = io::Read::chain(&b"[\""[..], io::repeat(b'x'));
-        let mut guarded = GuardedJson::new(endless, NotFinite::Refuse);
+        let mut guarded = GuardedJson::new(endless, NotFinite::Mark);
         let error = io::copy(&mut guarded, &mut io::sink()).unwrap_err();
         assert!(error.to_string().contains("more than 16 MiB"), "{error}");
     }
@@ -348,7 +336,7 @@ mod tests {
 
         #[test]
         fn bytes_of_any_kind_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            for not_finite in [NotFinite::Refuse, NotFinite::Mark, NotFinite::AsNull] {
+            for not_finite in [NotFinite::Mark, NotFinite::AsNull] {
                 let _ = through(&bytes, 11, not_finite);
             }
         }

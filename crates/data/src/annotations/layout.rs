@@ -91,7 +91,7 @@ enum PartKind {
     Annotations,
 }
 
-/// The part of a dataset that the words of a directory's name stand for.
+/// The part of a dataset that the words of a directory's name denote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PartName {
     kind: PartKind,
@@ -133,7 +133,7 @@ fn is_filler(word: &str) -> bool {
         || word.chars().all(|character| character.is_ascii_digit())
 }
 
-/// Returns the part that a word stands for: train for `training`, `trainset` and `train2017`.
+/// Returns the part that a word denotes: train for `training`, `trainset` and `train2017`.
 fn part_of_word(word: &str) -> Option<PartKind> {
     let word = word.trim_matches(|character: char| character.is_ascii_digit());
     let cut = ["set", "split"].into_iter().find_map(|affix| {
@@ -179,7 +179,7 @@ pub(crate) fn are_parts(names: &[String]) -> bool {
     })
 }
 
-/// Returns the only one of the names that stands for a split: `training_set` for train.
+/// Returns the only one of the names that denotes a split: `training_set` for train.
 pub(crate) fn only_part_of(names: &[String], split: Split) -> Option<&str> {
     let kind = match split {
         Split::Train => PartKind::Train,

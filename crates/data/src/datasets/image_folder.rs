@@ -290,7 +290,7 @@ fn stem(name: &str) -> String {
     without_extension(name).to_owned()
 }
 
-/// Returns the directory of the classes of a split: an archive's `seg_train/seg_train` stands for
+/// Returns the directory of the classes of a split: an archive's `seg_train/seg_train` denotes
 /// the outer directory.
 fn classes_within(directory: PathBuf, name: &str) -> PathBuf {
     match Folder::of(&directory).directories.as_slice() {

@@ -220,7 +220,7 @@ impl ClassificationEvaluation {
     }
 
     /// Returns whether there are more than five classes: of fewer, each image has its class among the first five.
-    pub fn has_top5(&self) -> bool {
+    pub(crate) fn has_top5(&self) -> bool {
         self.classes.len() > 5
     }
 
@@ -233,7 +233,7 @@ impl ClassificationEvaluation {
         };
         format!(
             "{}: top-1 {:.2} %{top5}\nloss {:.4}, calibration error {:.2} %",
-            super::table::counted(self.images, "image"),
+            crate::text::count(self.images, "image"),
             self.top1,
             self.loss,
             self.calibration_error

@@ -9,6 +9,7 @@
 //! | row with an unknown image | error that compares the ids | assertion |
 //! | row with an unknown category | dropped, with a warning | dropped without a warning |
 //! | row with a score or box that is not finite | error that names the row | wrong order |
+//! | row with a negative width or height | matches nothing, with a warning | matches nothing |
 //! | no rows | AP 0 | `IndexError` |
 //! | class without objects | -1 | -1 |
 
@@ -19,13 +20,15 @@ use serde::{Deserialize, Serialize};
 
 use super::error::EvalError;
 use super::ground_truth::GroundTruth;
+use super::image_ids::some_of;
 use super::results::ResultRow;
+use crate::text::numbers;
 
 /// The value of a metric that is undefined because there are no objects, as in pycocotools.
 pub const UNDEFINED: f64 = -1.0;
 
 /// Recall levels of a precision-recall curve: 0, 0.01, ..., 1.
-pub const RECALL_LEVELS: usize = 101;
+pub(crate) const RECALL_LEVELS: usize = 101;
 
 /// Positions of the area range "all" and of 100 detections on the axes of the engine.
 const ALL_AREAS: usize = 0;
@@ -226,18 +229,19 @@ pub fn evaluate(
         .iter()
         .filter(|row| ground_truth.category(row.category_id).is_some())
         .collect();
-    if known.len() < results.len() {
-        let unknown = results
-            .iter()
-            .find(|row| ground_truth.category(row.category_id).is_none())
-            .map_or(0, |row| row.category_id);
+    let all = results.len();
+    let is_unknown = |row: &ResultRow| ground_truth.category(row.category_id).is_none();
+    if let Some(first) = results.iter().position(is_unknown) {
+        let ids = ground_truth.categories().iter().map(|category| category.id);
         warnings.push(format!(
-            "dropped {} of {} result rows: the ground truth has no such category (first: \
-             category_id {unknown})",
-            results.len() - known.len(),
-            results.len()
+            "dropped {} of {all} result rows: the ground truth has no such category (first: row {first} with \
+             category_id {}; the ground truth has {})",
+            all - known.len(),
+            results[first].category_id,
+            some_of(&ids.collect())
         ));
     }
+    warnings.extend(negative_sides(results));
 
     let (metrics, accumulated) = run_engine(ground_truth, &known)?;
     let per_class = class_table(ground_truth, &known, &accumulated);
@@ -251,6 +255,18 @@ pub fn evaluate(
         per_class,
         warnings,
     })
+}
+
+/// Describes the rows with a negative width or height, if there are any.
+pub(super) fn negative_sides(results: &[ResultRow]) -> Option<String> {
+    let first = results.iter().position(ResultRow::has_negative_side)?;
+    let number = results.iter().filter(|row| row.has_negative_side()).count();
+    Some(format!(
+        "{number} of {} result rows have a negative width or height and match no object (first: row {first} \
+         with bbox {}); a box is [x, y, width, height] from its top left corner",
+        results.len(),
+        numbers(&results[first].bbox)
+    ))
 }
 
 /// Refuses rows of unknown images and numbers that are not finite.
@@ -542,7 +558,24 @@ mod tests {
         assert_eq!(evaluation.detections, 3);
         let warning = evaluation.warnings.last().unwrap();
         assert!(
-            warning.starts_with("dropped 1 of 4 result rows") && warning.contains("99"),
+            warning.starts_with("dropped 1 of 4 result rows")
+                && warning.contains("first: row 3 with category_id 99"),
+            "{warning}"
+        );
+    }
+
+    #[test]
+    fn rows_with_a_negative_side_match_nothing_and_are_counted() {
+        let mut rows = perfect();
+        let [x, y, w, h] = rows[1].bbox;
+        rows[1].bbox = [x + w, y + h, -w, -h];
+        let evaluation = evaluate(&ground_truth(), &rows).unwrap();
+        assert_eq!(evaluation.detections, 3);
+        assert!(evaluation.metrics.ap < 1.0);
+        let warning = evaluation.warnings.last().unwrap();
+        assert!(
+            warning.starts_with("1 of 3 result rows have a negative width or height")
+                && warning.contains("first: row 1 with bbox ["),
             "{warning}"
         );
     }

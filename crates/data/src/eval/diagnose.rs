@@ -11,7 +11,7 @@ use super::coco::{self, CocoEvaluation, UNDEFINED};
 use super::ground_truth::{GroundTruth, GtAnnotation, GtCategory};
 use super::image_ids::{compare, some_of};
 use super::results::ResultRow;
-use super::table::counted;
+use crate::text;
 
 /// AP below which the result counts as near zero.
 const NEAR_ZERO: f64 = 0.01;
@@ -38,6 +38,8 @@ pub enum Cause {
     FewImages,
     /// Boxes are not `[x, y, width, height]`.
     BoxFormat,
+    /// Most boxes have a negative width or height.
+    NegativeSides,
     /// Boxes are fractions of the image instead of pixels.
     Normalized,
     /// Boxes are in the coordinates of the resized image instead of the original.
@@ -90,7 +92,7 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
             Cause::NoObjects,
             format!(
                 "the ground truth has no objects in its {}, so AP is undefined (-1)",
-                counted(ground_truth.images().len(), "image")
+                text::count(ground_truth.images().len(), "image")
             ),
         )];
     }
@@ -100,8 +102,8 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
             format!(
                 "there are no detections, while the ground truth has {} in {}: the score \
                  threshold may be too high, or the model is not trained yet",
-                counted(objects, "object"),
-                counted(ground_truth.images().len(), "image")
+                text::count(objects, "object"),
+                text::count(ground_truth.images().len(), "image")
             ),
         )];
     }
@@ -130,6 +132,13 @@ pub fn diagnose(ground_truth: &GroundTruth, results: &[ResultRow]) -> Vec<Diagno
         Some((_, rows)) => sample.with_rows(rows.clone()),
         None => sample.clone(),
     };
+    let negative = results.iter().filter(|row| row.has_negative_side()).count();
+    if box_diagnostic.is_none()
+        && 2 * negative >= results.len()
+        && let Some(sentence) = coco::negative_sides(results)
+    {
+        diagnostics.push(diagnostic(Cause::NegativeSides, sentence));
+    }
     diagnostics.extend(box_diagnostic.map(|(diagnostic, _)| diagnostic));
     diagnostics.extend(boxes_fixed.other_categories());
     let is_explained = !diagnostics.is_empty();
@@ -159,7 +168,7 @@ fn few_images(ground_truth: &GroundTruth, results: &[ResultRow]) -> Option<Diagn
             format!(
                 "only {both} of the {} with objects have detections, and the objects of the \
                  others count as missed: to evaluate on a subset, restrict the ground truth to it",
-                counted(with_objects.len(), "image")
+                text::count(with_objects.len(), "image")
             ),
         )
     })
@@ -490,14 +499,22 @@ impl Sample {
             ));
         }
 
-        if !is_convincing(without_classes, as_written) {
-            return None;
-        }
         let unknown = self
             .rows
             .iter()
             .filter(|row| self.ground_truth.category(row.category_id).is_none())
             .count();
+        if !is_convincing(without_classes, as_written) {
+            return (unknown == self.rows.len()).then(|| {
+                diagnostic(
+                    Cause::CategoryIds,
+                    format!(
+                        "none of the category ids of the results ({}) is in the ground truth ({known})",
+                        ids_of(&self.rows)
+                    ),
+                )
+            });
+        }
         Some(diagnostic(
             Cause::Classes,
             format!(
@@ -570,8 +587,8 @@ impl Sample {
                 "image ids, category ids and box format fit the ground truth, but only {detected} of \
                  {} in {} have a detection of any class at IoU 0.5 or higher: the model is not \
                  trained yet, or its weights do not fit its architecture or preprocessing",
-                counted(objects, "object"),
-                counted(self.ground_truth.images().len(), "image"),
+                text::count(objects, "object"),
+                text::count(self.ground_truth.images().len(), "image"),
             ),
         )
     }
@@ -917,6 +934,28 @@ mod tests {
         });
         assert_eq!(causes(&rows), [Cause::BoxFormat]);
         assert!(sentence(&rows).contains("center_x"));
+    }
+
+    #[test]
+    fn negative_sides_and_category_ids_that_nothing_explains_are_named() {
+        let rows = changed(|row, _| {
+            let [x, y, w, h] = row.bbox;
+            row.bbox = [x, y, -w, -h];
+        });
+        assert_eq!(causes(&rows), [Cause::NegativeSides]);
+        let number = rows.len();
+        let start = format!("{number} of {number} result rows have a negative width or height");
+        assert!(sentence(&rows).starts_with(&start), "{}", sentence(&rows));
+        let rows = changed(|row, _| {
+            row.category_id += 100;
+            row.bbox[0] += 5000.0;
+        });
+        assert_eq!(causes(&rows), [Cause::CategoryIds]);
+        assert!(
+            sentence(&rows).ends_with("is in the ground truth (2, 3, 7, 8, ...)"),
+            "{}",
+            sentence(&rows)
+        );
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 
 use super::error::EvalError;
-use super::table::counted;
 use crate::DataError;
 use crate::annotations::AnnotationStore;
 use crate::annotations::box_convention::BoxFit;
@@ -14,7 +13,7 @@ use crate::annotations::coco::Entry;
 use crate::annotations::coco::document::{Policy, Sink, read_document};
 use crate::annotations::coco::entry::FieldProblem;
 use crate::boxes::ImageSize;
-use crate::text::numbers;
+use crate::text::{self, numbers};
 
 /// An image of the ground truth.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,7 +164,7 @@ impl GroundTruth {
             warnings.push(format!(
                 "{} with id 0 or an id used before: evaluated as separate objects, but pycocotools \
                  would miscount them",
-                counted(odd_ids, "annotation")
+                text::count(odd_ids, "annotation")
             ));
         }
         Ok(Self {
@@ -222,7 +221,7 @@ impl GroundTruth {
             self.warnings.push(format!(
                 "{} without `area`: the area of the box is used, so APs, APm and APl may differ \
                  from those of a file with mask areas",
-                counted(count, "annotation")
+                text::count(count, "annotation")
             ));
         }
     }
@@ -331,7 +330,7 @@ impl GroundTruth {
     }
 
     /// Returns the position of a class in [`Self::categories`].
-    pub fn category_position(&self, id: u64) -> Option<usize> {
+    pub(crate) fn category_position(&self, id: u64) -> Option<usize> {
         self.category_positions.get(&id).copied()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::ground_truth::GroundTruth;
 use super::results::ResultRow;
-use super::table::counted;
+use crate::text;
 
 /// Describes in one sentence how the two sets of ids differ and what that indicates, for results
 /// with unknown images.
@@ -18,22 +18,22 @@ pub(super) fn compare(ground_truth: &GroundTruth, results: &[ResultRow]) -> Stri
         format!(
             "the results have {} ({some_found}), which look like positions in the list of {} \
              rather than its ids ({some_known}): write the ids of the annotation file",
-            counted(found.len(), "image id"),
-            counted(known.len(), "image"),
+            text::count(found.len(), "image id"),
+            text::count(known.len(), "image"),
         )
     } else if common == 0 {
         format!(
             "none of the {} in the results ({some_found}) is among the {} of the ground truth \
              ({some_known}): they belong to different datasets or splits",
-            counted(found.len(), "image id"),
+            text::count(found.len(), "image id"),
             known.len(),
         )
     } else {
         format!(
             "{common} of the {} in the results are known, and the ground truth has {}: evaluate \
              against the annotation file of the results, or remove the other rows",
-            counted(found.len(), "image id"),
-            counted(known.len(), "image"),
+            text::count(found.len(), "image id"),
+            text::count(known.len(), "image"),
         )
     }
 }

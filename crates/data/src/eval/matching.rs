@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::boxes::BoxXyxy;
 
 /// TIDE's background threshold: with a lower IoU a box is not related to an object.
-pub const BACKGROUND_IOU: f64 = 0.1;
+pub(crate) const BACKGROUND_IOU: f64 = 0.1;
 
 /// The upper limit of the threshold, as in `COCOeval`: rounding may keep the IoU of a perfect box
 /// below 1.

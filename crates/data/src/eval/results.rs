@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::EvalError;
 use crate::annotations::coco::Id;
-use crate::annotations::json_guard::{GuardedJson, NotFinite};
+use crate::annotations::json_guard::{GuardedJson, NotFinite, not_finite};
 use crate::annotations::{MAX_ANNOTATIONS, check_count};
 use crate::atomic::write_atomically;
 use crate::boxes::BoxXyxy;
@@ -95,13 +95,14 @@ pub fn write_results<R: Serialize + AsRef<ResultRow>>(
 ///
 /// # Errors
 /// The file can't be read or is not such a list; the row and the missing or wrong key are named. A
-/// row without `score` is an error (as in pycocotools), never a score of zero.
+/// row without `score` is an error (as in pycocotools), never a score of zero, and so is a number that is
+/// not finite.
 pub fn read_results(path: &Path) -> Result<Vec<ResultRow>, EvalError> {
     let file = File::open(path).map_err(|reason| EvalError::Read {
         path: path.to_owned(),
         reason,
     })?;
-    let guarded = GuardedJson::new(file, NotFinite::Refuse);
+    let guarded = GuardedJson::new(file, NotFinite::Mark);
     let rows: Rows =
         serde_json::from_reader(BufReader::with_capacity(1 << 16, guarded)).map_err(|error| {
             EvalError::Malformed {
@@ -116,26 +117,36 @@ pub fn read_results(path: &Path) -> Result<Vec<ResultRow>, EvalError> {
 impl ResultRow {
     /// Checks that the row's numbers are finite; `position` is used in the message.
     pub(super) fn check_finite(&self, position: usize) -> Result<(), EvalError> {
-        let wrong = |reason| {
-            Err(EvalError::Row {
+        match self.not_finite() {
+            None => Ok(()),
+            Some(reason) => Err(EvalError::Row {
                 row: position,
                 reason,
-            })
-        };
+            }),
+        }
+    }
+
+    /// Describes a number of the row that is not finite.
+    fn not_finite(&self) -> Option<String> {
         if !self.score.is_finite() {
-            return wrong(format!(
+            return Some(format!(
                 "score {} (image_id {}): scores must be finite to sort the detections",
                 self.score, self.image_id
             ));
         }
         if !self.bbox.iter().all(|v| v.is_finite()) {
-            return wrong(format!(
+            return Some(format!(
                 "bbox {} (image_id {}): coordinates must be finite",
                 numbers(&self.bbox),
                 self.image_id
             ));
         }
-        Ok(())
+        None
+    }
+
+    /// Returns whether the width or the height is negative, so that the box has no area.
+    pub(super) fn has_negative_side(&self) -> bool {
+        self.bbox[2] < 0.0 || self.bbox[3] < 0.0
     }
 }
 
@@ -153,10 +164,64 @@ impl AsRef<ResultRow> for NamedResultRow {
 
 #[derive(Deserialize)]
 struct FileRow {
-    image_id: Id,
-    category_id: Id,
-    bbox: Option<[f64; 4]>,
-    score: Option<f64>,
+    #[serde(deserialize_with = "image_id")]
+    image_id: u64,
+    #[serde(deserialize_with = "category_id")]
+    category_id: u64,
+    bbox: Option<[Number; 4]>,
+    score: Option<Number>,
+}
+
+fn image_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    named_id("image_id", deserializer)
+}
+
+fn category_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    named_id("category_id", deserializer)
+}
+
+/// Reads an id; an error names the key.
+fn named_id<'de, D: Deserializer<'de>>(key: &str, deserializer: D) -> Result<u64, D::Error> {
+    let id = Id::deserialize(deserializer);
+    id.map(|id| id.0)
+        .map_err(|error| D::Error::custom(format!("{key}: {error}")))
+}
+
+/// A number, also one of those that JSON does not have: programs in Python write a `NaN` as it is, and an error has
+/// to name its row.
+struct Number(f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberVisitor).map(Self)
+    }
+}
+
+struct NumberVisitor;
+
+impl Visitor<'_> for NumberVisitor {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
+        Ok(value)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
+        Ok(value as f64)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
+        Ok(value as f64)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<f64, E> {
+        let wrong = || E::invalid_type(serde::de::Unexpected::Str(value), &self);
+        not_finite(value).ok_or_else(wrong)
+    }
 }
 
 /// The whole list, parsed row by row so that an error can name the row.
@@ -190,12 +255,17 @@ impl<'de> Visitor<'de> for RowsVisitor {
                 Ok(None) => return Ok(Rows(rows)),
                 Err(error) => return Err(named(&error)),
             };
-            rows.push(ResultRow {
-                image_id: row.image_id.0,
-                category_id: row.category_id.0,
-                bbox: row.bbox.ok_or_else(|| named(&"no `bbox`"))?,
-                score: row.score.ok_or_else(|| named(&"no `score`"))?,
-            });
+            let bbox = row.bbox.ok_or_else(|| named(&"no `bbox`"))?;
+            let row = ResultRow {
+                image_id: row.image_id,
+                category_id: row.category_id,
+                bbox: bbox.map(|number| number.0),
+                score: row.score.ok_or_else(|| named(&"no `score`"))?.0,
+            };
+            if let Some(problem) = row.not_finite() {
+                return Err(named(&problem));
+            }
+            rows.push(row);
         }
     }
 
@@ -264,7 +334,23 @@ mod tests {
             ),
             (
                 r#"{"image_id": "000001", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}"#,
-                "\"000001\" is not a non-negative integer",
+                "image_id: \"000001\" is not a non-negative integer",
+            ),
+            (
+                r#"{"image_id": 1, "category_id": -2, "bbox": [1, 2, 3, 4], "score": 1}"#,
+                "category_id: -2 is not a non-negative integer",
+            ),
+            (
+                r#"{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": NaN}"#,
+                "score NaN (image_id 1): scores must be finite",
+            ),
+            (
+                r#"{"image_id": 1, "category_id": 1, "bbox": [1, 2, -Infinity, 4], "score": 1}"#,
+                "bbox [1, 2, -inf, 4] (image_id 1): coordinates must be finite",
+            ),
+            (
+                r#"{"image_id": 1, "category_id": 1, "bbox": [1, 2, "3", 4], "score": 1}"#,
+                "expected a number",
             ),
             (
                 r#"{"category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}"#,
@@ -287,10 +373,6 @@ mod tests {
             .to_string();
         assert!(message.contains("it is an annotation file"), "{message}");
         assert!(read("{}").unwrap_err().to_string().contains("JSON object"));
-        let message = read(r#"[{"image_id": 1, "score": NaN}]"#)
-            .unwrap_err()
-            .to_string();
-        assert!(message.contains("NaN is not a JSON number"), "{message}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::coco::{ClassMetrics, CocoEvaluation, CocoMetrics};
+use crate::text::{self, printable};
 
 /// IoU, area and maximum number of detections of the twelve metrics, in the order of
 /// [`CocoMetrics::named`].
@@ -64,15 +65,22 @@ impl CocoEvaluation {
         }
         format!(
             "{} in {}, {}\n{}",
-            counted(self.ground_truths, "object"),
-            counted(self.images, "image"),
-            counted(self.detections, "detection"),
+            text::count(self.ground_truths, "object"),
+            text::count(self.images, "image"),
+            text::count(self.detections, "detection"),
             aligned(&rows, &[Left, Left, Left, Right, Right])
         )
     }
 
-    /// Formats the classes as a table, best AP first; classes without objects come last and show `-`.
+    /// Formats the classes as a table; see [`class_cells`](Self::class_cells).
     pub fn class_table(&self) -> String {
+        let (rows, sides) = self.class_cells();
+        aligned(&rows, &sides)
+    }
+
+    /// Returns the cells of the table of classes, heading first, and the side of each column: best AP first;
+    /// classes without objects come last and show `-`.
+    pub fn class_cells(&self) -> (Vec<Vec<String>>, [Side; 6]) {
         let mut classes: Vec<_> = self.per_class.iter().collect();
         classes.sort_by(|a, b| b.ap.total_cmp(&a.ap));
         let mut rows = vec![
@@ -90,7 +98,7 @@ impl CocoEvaluation {
                 number(class.ar100),
             ]
         }));
-        aligned(&rows, &[Left, Right, Right, Right, Right, Right])
+        (rows, [Left, Right, Right, Right, Right, Right])
     }
 }
 
@@ -102,9 +110,6 @@ fn number(value: f64) -> String {
         format!("{value:.3}")
     }
 }
-
-pub(super) use crate::text::count as counted;
-use crate::text::printable;
 
 /// The alignment of a column.
 #[derive(Clone, Copy)]

@@ -16,8 +16,8 @@ use image::{
 };
 
 use super::exif;
-use super::jpeg::{JpegDamage, find_damage};
-use super::jpeg_pixels;
+use super::jpeg::{JpegDamage, find_damage, unsupported_kind};
+use super::jpeg_pixels::{self, JpegError};
 use crate::boxes::ImageSize;
 use crate::text::count;
 
@@ -29,7 +29,7 @@ pub const IMAGE_EXTENSIONS: [&str; 16] = [
 
 /// File name extensions of images in formats that are not decoded, in lower case: their decoders would need
 /// libraries in C, or they have no fixed meaning as 8-bit RGB.
-pub const UNSUPPORTED_IMAGE_EXTENSIONS: [&str; 16] = [
+pub(crate) const UNSUPPORTED_IMAGE_EXTENSIONS: [&str; 16] = [
     "avif", "heic", "heif", "jp2", "j2k", "jpf", "jpx", "jxl", "tga", "ico", "dds", "exr", "hdr",
     "psd", "dng", "svg",
 ];
@@ -128,6 +128,14 @@ pub enum DecodeError {
         /// Bytes of its pixels as they are decoded, or as RGB if these are more.
         bytes: u64,
     },
+    /// A kind of JPEG that is not decoded.
+    #[error("{}: a JPEG {kind}, which is not supported", path.display())]
+    UnsupportedJpeg {
+        /// The file.
+        path: PathBuf,
+        /// The kind, as words behind `a JPEG`.
+        kind: String,
+    },
     /// The format is known, but the content is damaged or of an unsupported type.
     #[error("{}: cannot decode the image: {source}", path.display())]
     Broken {
@@ -184,6 +192,10 @@ pub fn inspect_image_bytes(bytes: &[u8], path: &Path) -> Result<InspectedImage, 
         path: path.to_owned(),
         source,
     };
+    let unsupported = |kind| DecodeError::UnsupportedJpeg {
+        path: path.to_owned(),
+        kind,
+    };
     let (reader, format) = open_reader(bytes, path)?;
     if format == ImageFormat::Jpeg
         && let Some(damage) = find_damage(bytes)
@@ -209,10 +221,13 @@ pub fn inspect_image_bytes(bytes: &[u8], path: &Path) -> Result<InspectedImage, 
     }
     let orientation = orientation_of(&mut decoder, format).map_err(broken)?;
     let mut image = match format {
-        ImageFormat::Jpeg => jpeg_pixels::decode(bytes).map(DynamicImage::from),
-        _ => DynamicImage::from_decoder(decoder),
-    }
-    .map_err(broken)?;
+        ImageFormat::Jpeg => match jpeg_pixels::decode(bytes) {
+            Ok(image) => DynamicImage::from(image),
+            Err(JpegError::Unsupported(kind)) => return Err(unsupported(kind)),
+            Err(JpegError::Broken(source)) => return Err(broken(source)),
+        },
+        _ => DynamicImage::from_decoder(decoder).map_err(broken)?,
+    };
     let stored_size = ImageSize::new(image.height() as usize, image.width() as usize);
     image.apply_orientation(orientation);
     Ok(InspectedImage {
@@ -291,6 +306,13 @@ fn open_reader<'a>(bytes: &'a [u8], path: &Path) -> Result<OpenedImage<'a>, Deco
             source,
         })?;
     match reader.format() {
+        Some(ImageFormat::Jpeg) => match unsupported_kind(bytes) {
+            None => Ok((reader, ImageFormat::Jpeg)),
+            Some(kind) => Err(DecodeError::UnsupportedJpeg {
+                path: path.to_owned(),
+                kind,
+            }),
+        },
         Some(format) if format.reading_enabled() => Ok((reader, format)),
         _ => Err(DecodeError::NotAnImage {
             path: path.to_owned(),
@@ -446,6 +468,48 @@ mod tests {
         let image = ImageBuffer::<Rgba<u8>, _>::from_raw(1, 1, vec![10u8, 20, 30, 0]).unwrap();
         let bytes = png(&image, 1, 1, ColorType::Rgba8.into());
         assert_eq!(named(&bytes).unwrap().as_raw(), &[10, 20, 30]);
+    }
+
+    /// Changes the marker of the frame header, and the bits per channel in it.
+    fn with_frame(jpeg: &[u8], marker: u8, bits: u8) -> Vec<u8> {
+        let mut changed = jpeg.to_vec();
+        let frame = jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]);
+        let frame = frame.unwrap();
+        changed[frame + 1] = marker;
+        changed[frame + 4] = bits;
+        changed
+    }
+
+    #[test]
+    fn kinds_of_jpegs_that_are_not_supported_are_named_in_plain_words() {
+        let plain = jpeg(&test_image());
+        for (marker, bits, kind) in [
+            (0xC9, 8, "with arithmetic coding"),
+            (0xCA, 8, "with arithmetic coding"),
+            (0xC1, 12, "with 12 bits per channel"),
+            (0xC3, 8, "with lossless coding"),
+            (0xC5, 8, "of several frames (hierarchical)"),
+            (0xF7, 8, "in the JPEG-LS format"),
+        ] {
+            let bytes = with_frame(&plain, marker, bits);
+            let expected = format!("image.bin: a JPEG {kind}, which is not supported");
+            assert_eq!(named(&bytes).unwrap_err().to_string(), expected);
+            let size = image_size_of_bytes(&bytes, Path::new("image.bin"));
+            assert_eq!(size.unwrap_err().to_string(), expected);
+        }
+        // An extended sequential frame of 8 bits is like a baseline one.
+        assert!(named(&with_frame(&plain, 0xC1, 8)).is_ok());
+    }
+
+    #[test]
+    fn a_cmyk_jpeg_without_an_adobe_marker_is_read_as_one_with_it() {
+        // As Pillow does.
+        let bytes = include_bytes!("../../../../tests/fixtures/cmyk.jpg");
+        let marker = bytes.windows(2).position(|pair| pair == [0xFF, 0xEE]);
+        let marker = marker.unwrap();
+        let length = usize::from(u16::from_be_bytes([bytes[marker + 2], bytes[marker + 3]]));
+        let without = [&bytes[..marker], &bytes[marker + 2 + length..]].concat();
+        assert_eq!(named(&without).unwrap(), named(bytes).unwrap());
     }
 
     #[test]

@@ -71,6 +71,50 @@ fn has_end_marker(bytes: &[u8]) -> bool {
         .any(|pair| pair == [0xFF, END_OF_IMAGE])
 }
 
+/// Returns which kind of JPEG a file is, as words behind `a JPEG`, if it is one that is not decoded. The kind is that of
+/// the first frame header (ITU-T T.81, table B.1; ITU-T T.87 for JPEG-LS).
+pub(super) fn unsupported_kind(bytes: &[u8]) -> Option<String> {
+    let mut at = 2; // behind the start-of-image marker
+    loop {
+        let marker = match bytes.get(at..at + 2)? {
+            [0xFF, 0xFF] => {
+                at += 1; // fill byte
+                continue;
+            }
+            // markers without a length: restart 0..7 and TEM
+            [0xFF, 0xD0..=0xD7 | 0x01] => {
+                at += 2;
+                continue;
+            }
+            [0xFF, marker] => *marker,
+            // stray bytes between segments
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        let segment = bytes.get(at + 2..)?;
+        let kind = match marker {
+            0xC0..=0xC2 => match segment.get(2)? {
+                8 => return None,
+                bits => format!("with {bits} bits per channel"),
+            },
+            0xC3 => "with lossless coding".to_owned(),
+            0xC9 | 0xCA => "with arithmetic coding".to_owned(),
+            0xCB => "with lossless arithmetic coding".to_owned(),
+            0xC5..=0xC7 | 0xCD..=0xCF => "of several frames (hierarchical)".to_owned(),
+            0xF7 => "in the JPEG-LS format".to_owned(),
+            START_OF_SCAN | END_OF_IMAGE => return None,
+            _ => {
+                let length = segment.first_chunk()?;
+                at += 2 + usize::from(u16::from_be_bytes(*length));
+                continue;
+            }
+        };
+        return Some(kind);
+    }
+}
+
 const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
 

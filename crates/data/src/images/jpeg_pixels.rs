@@ -6,9 +6,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use image::error::{DecodingError, ImageError, ImageResult};
+use image::error::{DecodingError, ImageError};
 use image::{ImageFormat, RgbImage};
-use libjpeg_turbo_rs::{ComponentInfo, DecodeWarning, Decoder, JpegError, PixelFormat};
+use libjpeg_turbo_rs::{ComponentInfo, DecodeWarning, Decoder, PixelFormat};
 
 /// Decodes a JPEG to RGB, without applying its EXIF orientation.
 ///
@@ -18,14 +18,14 @@ use libjpeg_turbo_rs::{ComponentInfo, DecodeWarning, Decoder, JpegError, PixelFo
 /// # Errors
 /// The file is damaged, or of a kind without a fixed meaning as 8-bit RGB: lossless, of more than 8 bits, or
 /// with other components than gray, YCbCr, RGB, CMYK or YCCK.
-pub(crate) fn decode(bytes: &[u8]) -> ImageResult<RgbImage> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<RgbImage, JpegError> {
     let mut decoder = Decoder::new(bytes).map_err(broken)?;
     let frame = decoder.header();
     if frame.width == 0 || frame.height == 0 {
-        return Err(unsupported("no pixels"));
+        return Err(unsupported("without pixels"));
     }
     if frame.precision != 8 || frame.is_lossless {
-        return Err(unsupported("lossless, or not of 8 bits"));
+        return Err(unsupported("with lossless coding, or not of 8 bits"));
     }
     let is_cmyk = match frame.components.as_slice() {
         [_] | [_, _, _] => false,
@@ -35,11 +35,11 @@ pub(crate) fn decode(bytes: &[u8]) -> ImageResult<RgbImage> {
             let [c, m, y, k] = [0, 1, 2, 3].map(|index| factors(&components[index]));
             let is_multiple = (0..2).all(|side| m[side] > 0 && c[side].is_multiple_of(m[side]));
             if c != k || m != y || !is_multiple {
-                return Err(unsupported("CMYK with unusual sampling factors"));
+                return Err(unsupported("in CMYK with unusual sampling factors"));
             }
             true
         }
-        _ => return Err(unsupported("neither gray nor a color image")),
+        others => return Err(unsupported(format!("with {} channels", others.len()))),
     };
     decoder.set_output_format(if is_cmyk {
         PixelFormat::Cmyk
@@ -51,15 +51,13 @@ pub(crate) fn decode(bytes: &[u8]) -> ImageResult<RgbImage> {
     decoder.set_block_smoothing(true);
     // Files with random changes reached panics in it, for headers that are refused above. There may be others.
     let decoded = catch_unwind(AssertUnwindSafe(|| decoder.decode_image()))
-        .map_err(|_| unsupported("the decoder panicked"))?
+        .map_err(|_| unsupported("with a rare combination of features"))?
         .map_err(broken)?;
     // The decoder replaces the pixels of such an image by gray.
-    if let Some(DecodeWarning::UnsupportedRecovered { detail }) = decoded
-        .warnings
-        .iter()
-        .find(|warning| matches!(warning, DecodeWarning::UnsupportedRecovered { .. }))
-    {
-        return Err(unsupported(detail));
+    let is_replaced =
+        |warning: &DecodeWarning| matches!(warning, DecodeWarning::UnsupportedRecovered { .. });
+    if decoded.warnings.iter().any(is_replaced) {
+        return Err(unsupported("with a rare combination of features"));
     }
     let pixels = if is_cmyk {
         decoded.data.chunks_exact(4).flat_map(rgb_of_cmyk).collect()
@@ -68,7 +66,7 @@ pub(crate) fn decode(bytes: &[u8]) -> ImageResult<RgbImage> {
     };
     // The header limits both sides to 16 bits.
     RgbImage::from_raw(decoded.width as u32, decoded.height as u32, pixels)
-        .ok_or_else(|| unsupported("fewer pixels than its size"))
+        .ok_or_else(|| unsupported("with fewer pixels than its size"))
 }
 
 /// Converts inverted CMYK, as JPEGs store it, to RGB with Pillow's rounding.
@@ -81,13 +79,24 @@ fn rgb_of_cmyk(cmyk: &[u8]) -> [u8; 3] {
     })
 }
 
-fn broken(error: JpegError) -> ImageError {
-    ImageError::Decoding(DecodingError::new(ImageFormat::Jpeg.into(), error))
+/// Why a JPEG is not decoded.
+#[derive(Debug)]
+pub(crate) enum JpegError {
+    /// A kind of JPEG that is not decoded, as words behind `a JPEG`.
+    Unsupported(String),
+    /// The file is damaged.
+    Broken(ImageError),
 }
 
-fn unsupported(kind: &str) -> ImageError {
-    let text = format!("the JPEG is of an unsupported kind: {kind}");
-    ImageError::Decoding(DecodingError::new(ImageFormat::Jpeg.into(), text))
+fn broken(error: libjpeg_turbo_rs::JpegError) -> JpegError {
+    JpegError::Broken(ImageError::Decoding(DecodingError::new(
+        ImageFormat::Jpeg.into(),
+        error,
+    )))
+}
+
+fn unsupported(kind: impl Into<String>) -> JpegError {
+    JpegError::Unsupported(kind.into())
 }
 
 #[cfg(test)]

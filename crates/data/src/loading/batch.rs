@@ -36,7 +36,10 @@ pub struct BatchImage {
 }
 
 /// Collates images with their metadata into a batch.
-pub fn collate(images: Vec<(PreparedImage, BatchImage)>, size_divisor: usize) -> DetectionBatch {
+pub(crate) fn collate(
+    images: Vec<(PreparedImage, BatchImage)>,
+    size_divisor: usize,
+) -> DetectionBatch {
     let (prepared, images): (Vec<_>, Vec<_>) = images.into_iter().unzip();
     let (pixels, shape) = pad_images(&prepared, size_divisor);
     DetectionBatch {

@@ -147,7 +147,7 @@ impl DetectionLoader {
     }
 
     /// Returns the images (positions in the dataset) of each batch of an epoch.
-    pub fn plan(&self, epoch: u64) -> Vec<Vec<usize>> {
+    pub(crate) fn plan(&self, epoch: u64) -> Vec<Vec<usize>> {
         let options = &self.recipe.options;
         let mut order = self.images.clone();
         let training = self.recipe.training.as_ref();

@@ -5,7 +5,15 @@ use crate::shapes::material::Lighting;
 use crate::shapes::math::{Vec3, cos_turns, floor, fraction, mix, sin_turns, smoothstep};
 use crate::shapes::noise::Noise;
 use crate::shapes::rng::Rng;
-use crate::shapes::scene::Setting;
+
+/// The setting of a scene.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Setting {
+    /// Objects are on a floor; the floor begins at `horizon`, a share of the height.
+    Floor { horizon: f32 },
+    /// Objects are on, or hang in front of, a surface seen from the front.
+    Flat,
+}
 
 /// Paints the empty background of a setting.
 pub(super) fn paint_background(

@@ -207,7 +207,7 @@ pub fn generate_scene(config: &ShapesConfig, split: Split, index: usize) -> Scen
 
 /// Computes the size and annotations of [`generate_scene`] without painting the image, at about a
 /// quarter of the cost.
-pub fn generate_annotations(
+pub(crate) fn generate_annotations(
     config: &ShapesConfig,
     split: Split,
     index: usize,
@@ -218,7 +218,7 @@ pub fn generate_annotations(
 
 /// Returns size and annotations of every scene of a split. Those of the default scenes are stored with the
 /// program; others are computed, which takes milliseconds per scene.
-pub fn split_annotations(
+pub(crate) fn split_annotations(
     config: &ShapesConfig,
     split: Split,
 ) -> Vec<(ImageSize, Vec<SceneObject>)> {

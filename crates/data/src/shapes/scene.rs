@@ -3,7 +3,7 @@
 use crate::boxes::{BoxXyxy, ImageSize};
 
 use crate::annotations::Split;
-use crate::shapes::background::{defocus, paint_background};
+use crate::shapes::background::{Setting, defocus, paint_background};
 use crate::shapes::canvas::Canvas;
 use crate::shapes::clutter::{Stroke, paint_clutter};
 use crate::shapes::material::{Lighting, Material};
@@ -32,15 +32,6 @@ const DIAMETERS: (f32, f32) = (0.14, 0.65);
 const TINY: (f32, f32) = (0.03, 0.06);
 /// Minimum side of a visible box in pixels; smaller objects are not placed.
 pub(super) const MIN_SIDE: usize = 7;
-
-/// The setting of a scene.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Setting {
-    /// Objects are on a floor; the floor begins at `horizon`, a share of the height.
-    Floor { horizon: f32 },
-    /// Objects are on, or hang in front of, a surface seen from the front.
-    Flat,
-}
 
 /// A traced object at its position.
 #[derive(Debug)]

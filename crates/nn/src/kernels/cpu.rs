@@ -328,7 +328,7 @@ thread_local! {
 /// Calls `work` with scratch buffers of the given lengths and unspecified contents. Each thread keeps
 /// its buffers, so that a task does not wait for the kernel to clear new pages.
 ///
-/// `work` must not start parallel work: a task that this thread takes over meanwhile would borrow the
+/// `work` must not start parallel work: a task that this thread runs meanwhile would borrow the
 /// same buffers and panic.
 pub(super) fn with_scratch<const N: usize, R>(
     lengths: [usize; N],

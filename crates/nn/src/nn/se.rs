@@ -143,30 +143,30 @@ pub struct SeConfig {
     pub after_relu: bool,
     /// The squeeze operator.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = "avg"))]
+    #[schemars(extend("default" = "avg"), !skip_serializing_if)]
     pub squeeze: Squeeze,
     /// The excitation operator.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = "sigmoid"))]
+    #[schemars(extend("default" = "sigmoid"), !skip_serializing_if)]
     pub gate: Gate,
     /// The position in a residual block.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = "standard"))]
+    #[schemars(extend("default" = "standard"), !skip_serializing_if)]
     pub position: SePosition,
     /// Which stages of a network have units; the first is stage 2 of the paper (table 13). Entries beyond
     /// the stages of a network are ignored. Networks without stages accept the default only.
     #[serde(default = "all_stages", skip_serializing_if = "is_all_stages")]
-    #[schemars(extend("default" = [true, true, true, true]))]
+    #[schemars(extend("default" = [true, true, true, true]), !skip_serializing_if)]
     pub stages: [bool; 4],
     /// Whether the two layers have biases.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
-    #[schemars(extend("default" = true))]
+    #[schemars(extend("default" = true), !skip_serializing_if)]
     pub bias: bool,
     /// The initial state of the units. Units that are added to the weights of a plain network start as
     /// `identity`: the network then computes what it computed without them. The choice stays part of the
     /// network, since the gates of `identity` reach from 0 to 2 (`2 * sigmoid`, `1 + tanh`, `relu(1 + x)`).
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = "paper"))]
+    #[schemars(extend("default" = "paper"), !skip_serializing_if)]
     pub start: SeStart,
 }
 

@@ -172,10 +172,13 @@ fn blocks(ui: &mut Ui, state: &mut ViewerState, excitation: &Excitation) {
                     });
                     let cells = [
                         number(Some(summary.mean)),
-                        number(Some(summary.std)),
+                        number(summary.std),
                         summary.dead.to_string(),
                         summary.saturated.to_string(),
-                        summary.low_variance.to_string(),
+                        match summary.low_variance {
+                            Some(channels) => channels.to_string(),
+                            None => number(None),
+                        },
                         number(summary.selectivity),
                     ];
                     for cell in cells {

@@ -4,20 +4,19 @@ mod data;
 mod frame_cache;
 mod gate_statistics;
 mod heat_map;
-
 mod image;
 mod model;
+mod shortcut;
 mod training;
 
 use egui::{Color32, Frame, Style, Ui};
 
-use super::shortcuts::{Input, Shortcut};
 use super::state::{PanelId, ViewerState};
 use super::textures::Textures;
 use crate::state::export::Export;
 
 pub use frame_cache::FrameCache;
-pub use image::Layer;
+pub use shortcut::{Input, Shortcut};
 
 /// A panel of the viewer, selected by a tab.
 ///
@@ -40,7 +39,7 @@ pub trait Panel: Sync {
         &[]
     }
 
-    /// Updates the state before each frame, after the keyboard shortcuts. `is_typing` tells that a text
+    /// Updates the state before each frame, after the keyboard shortcuts. `is_typing`: whether a text
     /// field has the focus.
     fn update(&self, _input: &mut Input<'_>, _is_typing: bool) {}
 

@@ -69,7 +69,7 @@ impl CurrentBoxes {
 
     /// Returns whether an annotation is a false negative. A crowd region never is, and without
     /// detections nothing is.
-    pub fn is_missed(&self, annotation: usize) -> bool {
+    pub(crate) fn is_missed(&self, annotation: usize) -> bool {
         let unmatched = |m: &ImageMatches| m.truth.get(annotation).is_some_and(Option::is_none);
         self.matches.as_ref().is_some_and(unmatched) && !self.is_crowd(annotation)
     }
@@ -136,7 +136,7 @@ impl ViewerState {
     }
 
     /// Selects the next visible box in the order of the table; wraps around.
-    pub fn next_box(&mut self, boxes: &CurrentBoxes, backwards: bool) {
+    pub(crate) fn next_box(&mut self, boxes: &CurrentBoxes, backwards: bool) {
         let visible = self.visible_boxes(boxes);
         let Some(last) = visible.len().checked_sub(1) else {
             self.selected = None;
@@ -153,7 +153,7 @@ impl ViewerState {
     }
 
     /// Returns the boxes that no filter hides, in the order of the table: detections, then annotations.
-    pub fn visible_boxes(&self, boxes: &CurrentBoxes) -> Vec<BoxRef> {
+    pub(crate) fn visible_boxes(&self, boxes: &CurrentBoxes) -> Vec<BoxRef> {
         let filter = self.filter();
         let detections = boxes.detections.iter().flatten().enumerate();
         let detections = detections.filter(|(_, b)| filter.shows_detection(b));

@@ -1,6 +1,7 @@
 //! The classes of annotations, networks and results files in one table.
 
 use sedet_data::annotations::Category;
+use sedet_data::classes::positions_by_name;
 
 /// A class as the viewer shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,14 +21,14 @@ pub struct ClassTable {
 
 impl ClassTable {
     /// Creates the table of a detection dataset.
-    pub fn of_categories(categories: &[Category]) -> Self {
+    pub(crate) fn of_categories(categories: &[Category]) -> Self {
         let mut table = Self::default();
         table.merge(categories);
         table
     }
 
     /// Creates a table of classes without ids.
-    pub fn of_names(names: &[String]) -> Self {
+    pub(crate) fn of_names(names: &[String]) -> Self {
         let class = |name: &String| ShownClass {
             name: name.clone(),
             id: None,
@@ -63,15 +64,15 @@ impl ClassTable {
     }
 
     /// Returns the indices of the classes of a network; unknown classes are appended. Classes are compared
-    /// by name without case, since third-party networks may number them differently.
+    /// by name as in an evaluation, since third-party networks may number them differently.
     pub fn merge(&mut self, categories: &[Category]) -> Vec<usize> {
-        let known_at = categories.iter().map(|category| {
-            let known = self.classes.iter();
-            let known = known.map(|class| class.name.to_lowercase());
-            let name = category.name.to_lowercase();
-            known.into_iter().position(|known| known == name)
-        });
-        let known_at: Vec<Option<usize>> = known_at.collect();
+        let known: Vec<&str> = self
+            .classes
+            .iter()
+            .map(|class| class.name.as_str())
+            .collect();
+        let names: Vec<&str> = categories.iter().map(|class| class.name.as_str()).collect();
+        let known_at = positions_by_name(&names, &known);
         let index = |(found, category): (Option<usize>, &Category)| {
             found.unwrap_or_else(|| {
                 self.classes.push(ShownClass {

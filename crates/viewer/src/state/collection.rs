@@ -120,7 +120,7 @@ impl Collection {
     }
 
     /// Returns whether this is a detection dataset, with boxes to compare detections with.
-    pub fn has_boxes(&self) -> bool {
+    pub(crate) fn has_boxes(&self) -> bool {
         matches!(self.images, Images::Boxes(_))
     }
 

@@ -43,7 +43,7 @@ impl ViewerState {
     }
 
     /// Returns the network whose predictions a pane shows.
-    pub fn network_of(&self, pane: Pane) -> Pane {
+    pub(crate) fn network_of(&self, pane: Pane) -> Pane {
         match (pane, self.compare) {
             (Pane::Second, Compare::Network) => Pane::Second,
             _ => Pane::First,
@@ -52,7 +52,7 @@ impl ViewerState {
 
     /// Starts a comparison with the second network, or with the next image if there is none; ends a
     /// comparison that is on.
-    pub fn toggle_compare(&mut self) {
+    pub(crate) fn toggle_compare(&mut self) {
         self.compare = match self.compare {
             Compare::Off if self.networks[1].is_some() => Compare::Network,
             Compare::Off if self.image_count() > 1 => {
@@ -64,7 +64,7 @@ impl ViewerState {
 
     /// Replaces a network and discards the predictions of the old one. Boxes from a results file are
     /// kept.
-    pub fn open_network(&mut self, pane: Pane, network: NetworkInfo) {
+    pub(crate) fn open_network(&mut self, pane: Pane, network: NetworkInfo) {
         let at = pane.index();
         if pane == Pane::First {
             self.gates.block = network.blocks.len().saturating_sub(1);
@@ -86,7 +86,7 @@ impl ViewerState {
     }
 
     /// Closes the second network.
-    pub fn close_second(&mut self) {
+    pub(crate) fn close_second(&mut self) {
         self.networks[1] = None;
         self.predictions[1] = Predictions::default();
         self.inference[1] = None;

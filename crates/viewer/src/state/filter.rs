@@ -61,17 +61,17 @@ impl BoxFilter {
     }
 
     /// Returns whether an annotation is drawn.
-    pub fn shows_annotation(&self, truth: &TruthBox) -> bool {
+    pub(crate) fn shows_annotation(&self, truth: &TruthBox) -> bool {
         self.show_annotations && !self.hide_all && self.shows_class(truth.class)
     }
 
     /// Returns whether a detection above the threshold is drawn.
-    pub fn shows_detection(&self, found: &FoundBox) -> bool {
+    pub(crate) fn shows_detection(&self, found: &FoundBox) -> bool {
         self.show_detections && !self.hide_all && self.shows_class(found.class)
     }
 
     /// Shows only this class, or all classes if it is already the only one.
-    pub fn show_only(&mut self, class: usize, classes: usize) {
+    pub(crate) fn show_only(&mut self, class: usize, classes: usize) {
         let others: BTreeSet<usize> = (0..classes).filter(|&other| other != class).collect();
         self.class_filter_off = false;
         if self.hidden_classes == others {
@@ -82,7 +82,7 @@ impl BoxFilter {
     }
 
     /// Returns the detections above the score threshold; `found` is sorted by descending score.
-    pub fn above_threshold<'a>(&self, found: &'a [FoundBox]) -> &'a [FoundBox] {
+    pub(crate) fn above_threshold<'a>(&self, found: &'a [FoundBox]) -> &'a [FoundBox] {
         &found[..found.partition_point(|b| b.score >= self.score)]
     }
 }

@@ -88,7 +88,7 @@ impl BlockMaps {
         ChannelMap::common_range(maps.flat_map(|(_, before, after)| [before, after]))
     }
 
-    /// Returns the box that the maps cover, in pixels of the image, given the region of the image that is
+    /// Returns the box that the feature maps cover, in pixels of the image, given the region of the image that is
     /// the input of the network. The box exceeds that region where cells lie partly over padding.
     pub fn box_in_image(&self, input_region: BoxXyxy) -> Option<BoxXyxy> {
         let (_, map, _) = self.channels.first()?;
@@ -113,7 +113,7 @@ pub struct GateChoice {
     pub channel: Option<usize>,
     /// The order of the bars.
     pub sort: GateSort,
-    /// Whether maps are shown before or after scaling.
+    /// Whether feature maps are shown before or after scaling.
     pub stage: MapStage,
     /// Opacity of the feature map over the image, 0 to 1.
     pub opacity: f32,

@@ -59,7 +59,7 @@ impl PanelId {
     /// Gate statistics over a dataset.
     pub const GATES: Self = Self("Gates");
     /// Dataset histograms, confusion matrix and metrics.
-    pub const DATA: Self = Self("Data");
+    pub(crate) const DATA: Self = Self("Data");
     /// Curves of a training run.
     pub const TRAINING: Self = Self("Training");
     /// Layers with parameters and multiply-adds.
@@ -232,7 +232,7 @@ impl ViewerState {
     }
 
     /// Adds a notice.
-    pub fn notify(&mut self, text: impl Into<String>) {
+    pub(crate) fn notify(&mut self, text: impl Into<String>) {
         self.notices.push(Notice {
             text: text.into(),
             is_error: false,
@@ -240,7 +240,7 @@ impl ViewerState {
     }
 
     /// Adds a notice that reports an error.
-    pub fn report_error(&mut self, text: impl Into<String>) {
+    pub(crate) fn report_error(&mut self, text: impl Into<String>) {
         self.notices.push(Notice {
             text: text.into(),
             is_error: true,
@@ -282,7 +282,7 @@ impl ViewerState {
     }
 
     /// Shows another image. An index out of range is ignored.
-    pub fn go_to(&mut self, index: usize) {
+    pub(crate) fn go_to(&mut self, index: usize) {
         if index < self.image_count() && index != self.current {
             self.current = index;
             (self.selected, self.hovered) = (None, None);
@@ -302,7 +302,7 @@ impl ViewerState {
     }
 
     /// Lists the images behind a bar or cell of a chart, and shows the first.
-    pub fn pick(&mut self, label: impl Into<String>, images: Vec<u32>) {
+    pub(crate) fn pick(&mut self, label: impl Into<String>, images: Vec<u32>) {
         if let Some(&first) = images.first() {
             self.query.picked = Some(Picked {
                 label: label.into(),
@@ -314,7 +314,7 @@ impl ViewerState {
     }
 
     /// Sets the score threshold of a recall and lists the images with errors, most missed first.
-    pub fn show_recall(&mut self, recall: f64, score: Option<f32>) {
+    pub(crate) fn show_recall(&mut self, recall: f64, score: Option<f32>) {
         let Some(score) = score else {
             self.notify(format!(
                 "no score threshold reaches a recall of {recall:.2}"

@@ -17,7 +17,7 @@ pub struct ModelTable {
 
 impl ModelTable {
     /// Returns the shares of parameters and of multiply-adds that belong to SE blocks, 0 to 1.
-    pub fn se_share(&self) -> [f64; 2] {
+    pub(crate) fn se_share(&self) -> [f64; 2] {
         let units = || {
             self.summary
                 .layers

@@ -45,7 +45,7 @@ impl Predictions {
     ///
     /// # Errors
     /// No row belongs to an image of the collection.
-    pub fn from_results(
+    pub(crate) fn from_results(
         source: &str,
         rows: &[ResultRow],
         collection: &Collection,

@@ -24,7 +24,7 @@ const SCALES: [f32; 2] = [0.02, 64.0];
 
 impl Zoom {
     /// Returns points per pixel in this frame.
-    pub fn scale_in(&self, frame: [f32; 2], image: [f32; 2]) -> f32 {
+    pub(crate) fn scale_in(&self, frame: [f32; 2], image: [f32; 2]) -> f32 {
         let fit = (frame[0] / image[0]).min(frame[1] / image[1]);
         self.scale.unwrap_or(fit.max(f32::MIN_POSITIVE))
     }
@@ -40,7 +40,7 @@ impl Zoom {
     }
 
     /// Zooms around a position in the frame, which keeps showing the same pixel.
-    pub fn zoom_at(&mut self, at: [f32; 2], factor: f32, frame: [f32; 2], image: [f32; 2]) {
+    pub(crate) fn zoom_at(&mut self, at: [f32; 2], factor: f32, frame: [f32; 2], image: [f32; 2]) {
         let before = self.scale_in(frame, image);
         let corner = self.corner(frame, image);
         let scale = (before * factor).clamp(SCALES[0], SCALES[1]);
@@ -53,7 +53,7 @@ impl Zoom {
     }
 
     /// Moves the image by this many points.
-    pub fn pan(&mut self, by: [f32; 2], frame: [f32; 2], image: [f32; 2]) {
+    pub(crate) fn pan(&mut self, by: [f32; 2], frame: [f32; 2], image: [f32; 2]) {
         let scale = self.scale_in(frame, image);
         if self.scale.is_none() {
             self.center = [0.5, 0.5];
@@ -71,7 +71,7 @@ impl Zoom {
     }
 
     /// Maps one pixel of the image to one pixel of the screen.
-    pub fn true_size(&mut self, points_per_pixel: f32) {
+    pub(crate) fn true_size(&mut self, points_per_pixel: f32) {
         self.scale = Some(1.0 / points_per_pixel);
     }
 

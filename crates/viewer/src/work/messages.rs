@@ -145,7 +145,7 @@ impl Drop for Busy {
 impl Workers {
     /// Applies the messages of the worker threads to the state and passes changes of textures to
     /// `textures`. A frame applies a limited number of messages, so that it does not take long.
-    pub fn apply_messages(
+    pub(crate) fn apply_messages(
         &mut self,
         state: &mut ViewerState,
         textures: &mut dyn FnMut(TextureUpdate),

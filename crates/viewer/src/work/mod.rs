@@ -75,7 +75,7 @@ impl Workers {
     }
 
     /// Sets the maximum width and height of a texture.
-    pub fn set_max_texture_side(&self, side: usize) {
+    pub(crate) fn set_max_texture_side(&self, side: usize) {
         self.images.set_max_texture_side(side);
     }
 
@@ -85,7 +85,7 @@ impl Workers {
     }
 
     /// Requests a thumbnail with low priority.
-    pub fn request_thumbnail(&self, state: &ViewerState, index: usize) {
+    pub(crate) fn request_thumbnail(&self, state: &ViewerState, index: usize) {
         if let Some(collection) = &state.collection {
             self.images
                 .request_thumbnail(self.generation(), collection, index);
@@ -152,7 +152,7 @@ impl Workers {
         if !is_done && self.requested.inferences[at] != Some((generation, index)) {
             self.requested.inferences[at] = Some((generation, index));
             self.network
-                .look(pane, network, generation, index, image.clone());
+                .infer(pane, network, generation, index, image.clone());
         }
     }
 
@@ -217,7 +217,7 @@ impl Workers {
         };
         let known = (0..collection.len()).map(|i| state.predictions[at].get(i).is_some());
         self.network.long(LongWork::DetectAll {
-            side: pane,
+            pane,
             generation: self.generation(),
             collection: collection.clone(),
             known: known.collect(),

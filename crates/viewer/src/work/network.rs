@@ -21,6 +21,7 @@ use sedet_core::model::{Dataset, ImageChoice, Model, NetworkConfig, Recording, T
 use sedet_core::weights::load::weights_file;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::registry::OpenedSplit;
+use sedet_data::text::count;
 use sedet_nn::nn::recording::Depth;
 
 /// The detector that is shown at the first start, embedded in the program.
@@ -34,7 +35,7 @@ const TABLE_SIDE: usize = 224;
 pub(super) enum LongWork {
     /// Detection in every image without a result.
     DetectAll {
-        side: Pane,
+        pane: Pane,
         generation: u64,
         collection: Arc<Collection>,
         known: Vec<bool>,
@@ -53,9 +54,9 @@ enum Source {
 
 struct InferenceJob {
     /// The pane that requests it.
-    half: Pane,
-    /// The network.
-    by: Pane,
+    pane: Pane,
+    /// The pane whose network runs.
+    network: Pane,
     generation: u64,
     image: usize,
     pixels: Arc<RgbImage>,
@@ -119,8 +120,8 @@ impl NetworkThread {
                 };
                 // A panic in a network must not leave the viewer without responses.
                 if catch_unwind(AssertUnwindSafe(work)).is_err() {
-                    let text = "the network stopped at an image, by a mistake in sedet (the terminal \
-                                says more); the next image is tried again";
+                    let text = "inference stopped at an image because of a bug in sedet; the terminal has \
+                                the details, and the next image is tried";
                     owner.mailbox.send(Message::Failed(text.to_owned()));
                 }
             }
@@ -128,38 +129,38 @@ impl NetworkThread {
         Self { shared, mailbox }
     }
 
-    pub(super) fn load(&self, side: Pane, path: PathBuf) {
-        self.push_load(side, Source::File(path));
+    pub(super) fn load(&self, pane: Pane, path: PathBuf) {
+        self.push_load(pane, Source::File(path));
     }
 
     pub(super) fn load_shipped(&self) {
         self.push_load(Pane::First, Source::Shipped);
     }
 
-    fn push_load(&self, side: Pane, source: Source) {
+    fn push_load(&self, pane: Pane, source: Source) {
         let busy = self.mailbox.begin();
         self.shared
-            .change(|queue| queue.loads.push_back((side, source, busy)));
+            .change(|queue| queue.loads.push_back((pane, source, busy)));
     }
 
-    pub(super) fn look(
+    pub(super) fn infer(
         &self,
-        half: Pane,
-        by: Pane,
+        pane: Pane,
+        network: Pane,
         generation: u64,
         image: usize,
         pixels: Arc<RgbImage>,
     ) {
         let job = InferenceJob {
-            half,
-            by,
+            pane,
+            network,
             generation,
             image,
             pixels,
             busy: self.mailbox.begin(),
         };
         self.shared
-            .change(|queue| queue.inferences[half.index()] = Some(job));
+            .change(|queue| queue.inferences[pane.index()] = Some(job));
     }
 
     pub(super) fn maps(&self, generation: u64, image: usize, block: usize, channels: Vec<usize>) {
@@ -236,14 +237,14 @@ impl Owner {
     /// Processes requests whose results are visible at once.
     fn urgent(&mut self) {
         loop {
-            if let Some((side, source, _busy)) = self.take(|queue| queue.loads.pop_front()) {
-                self.load(side, source);
+            if let Some((pane, source, _busy)) = self.take(|queue| queue.loads.pop_front()) {
+                self.load(pane, source);
             } else if let Some(job) = self.take(|queue| {
                 queue.inferences[0]
                     .take()
                     .or_else(|| queue.inferences[1].take())
             }) {
-                self.look(job);
+                self.infer(job);
             } else if let Some(job) = self.take(|queue| queue.maps.take()) {
                 self.maps(&job);
             } else {
@@ -252,14 +253,14 @@ impl Owner {
         }
     }
 
-    fn load(&mut self, side: Pane, source: Source) {
+    fn load(&mut self, pane: Pane, source: Source) {
         let (name, network) = match source {
             Source::Shipped => (
                 PathBuf::from(SHIPPED_NAME),
                 Model::from_bytes(SHIPPED, SHIPPED_NAME, &self.device),
             ),
             Source::File(path) => {
-                // The directory of a run stands for one of its checkpoints, which is shown.
+                // The directory of a run denotes one of its checkpoints, which is shown.
                 let file = weights_file(&path).unwrap_or(path);
                 let network = Model::load(&file, &self.device);
                 (file, network)
@@ -269,37 +270,40 @@ impl Owner {
             Ok(network) => {
                 let info = info(&network, &name);
                 let table = model_table(&network, &info).map(Arc::new);
-                self.networks[side.index()] = Some(Arc::new(network));
-                if side == Pane::First {
+                self.networks[pane.index()] = Some(Arc::new(network));
+                if pane == Pane::First {
                     self.last = None;
                 }
                 self.mailbox
-                    .send(Message::Network(side, Box::new(info), table));
+                    .send(Message::Network(pane, Box::new(info), table));
             }
             Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
         }
     }
 
-    fn look(&mut self, job: InferenceJob) {
+    fn infer(&mut self, job: InferenceJob) {
         let is_current = job.generation == self.generation.load(Ordering::SeqCst);
-        let Some(network) = self.networks[job.by.index()].clone().filter(|_| is_current) else {
+        let Some(network) = self.networks[job.network.index()]
+            .clone()
+            .filter(|_| is_current)
+        else {
             return;
         };
         // Only the first pane shows feature maps.
-        let depth = match job.half {
+        let depth = match job.pane {
             Pane::First => Depth::GatesAndFeatureMaps,
             Pane::Second => Depth::Gates,
         };
         let start = Instant::now();
         match network.record(&job.pixels, depth) {
-            Ok(look) => {
+            Ok(recording) => {
                 let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
-                let looked = looked(&look, job.image, milliseconds);
-                let found = look.prediction.detections().to_vec();
-                if job.half == Pane::First {
-                    self.last = Some((job.generation, job.image, look));
+                let inference = inference_of(&recording, job.image, milliseconds);
+                let found = recording.prediction.detections().to_vec();
+                if job.pane == Pane::First {
+                    self.last = Some((job.generation, job.image, recording));
                 }
-                let result = CollectionMessage::Inference(job.by, Box::new(looked), found);
+                let result = CollectionMessage::Inference(job.network, Box::new(inference), found);
                 self.mailbox.send_result(job.generation, result);
             }
             Err(error) => self.mailbox.send(Message::Failed(error.to_string())),
@@ -308,14 +312,14 @@ impl Owner {
     }
 
     fn maps(&self, job: &MapsJob) {
-        let Some((_, _, look)) = self
+        let Some((_, _, recording)) = self
             .last
             .as_ref()
             .filter(|(generation, image, _)| (*generation, *image) == (job.generation, job.image))
         else {
             return;
         };
-        let Some(block) = look.blocks.get(job.block) else {
+        let Some(block) = recording.blocks.get(job.block) else {
             return;
         };
         let channels = job.channels.iter().filter_map(|&channel| {
@@ -340,11 +344,11 @@ impl Owner {
         self.shared.canceled.store(false, Ordering::SeqCst);
         match work {
             LongWork::DetectAll {
-                side,
+                pane,
                 generation,
                 collection,
                 known,
-            } => self.detect_all(side, generation, &collection, &known),
+            } => self.detect_all(pane, generation, &collection, &known),
             LongWork::Measure { collection, limit } => self.measure(&collection, limit),
         }
     }
@@ -353,8 +357,8 @@ impl Owner {
         self.shared.canceled.load(Ordering::SeqCst)
     }
 
-    fn detect_all(&mut self, side: Pane, generation: u64, collection: &Collection, known: &[bool]) {
-        let label = match side {
+    fn detect_all(&mut self, pane: Pane, generation: u64, collection: &Collection, known: &[bool]) {
+        let label = match pane {
             Pane::First => "detecting".to_owned(),
             Pane::Second => "detecting with the second network".to_owned(),
         };
@@ -362,7 +366,7 @@ impl Owner {
         for index in 0..collection.len() {
             self.urgent();
             let is_current = generation == self.generation.load(Ordering::SeqCst);
-            let network = self.networks[side.index()].clone();
+            let network = self.networks[pane.index()].clone();
             let Some(network) = network.filter(|_| is_current && !self.is_canceled()) else {
                 break;
             };
@@ -387,11 +391,11 @@ impl Owner {
             };
             let start = Instant::now();
             match network.record(&image, Depth::Gates) {
-                Ok(look) => {
+                Ok(recording) => {
                     let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
-                    let looked = Box::new(looked(&look, index, milliseconds));
-                    let found = look.prediction.detections().to_vec();
-                    let result = CollectionMessage::Inference(side, looked, found);
+                    let inference = Box::new(inference_of(&recording, index, milliseconds));
+                    let found = recording.prediction.detections().to_vec();
+                    let result = CollectionMessage::Inference(pane, inference, found);
                     self.mailbox.send_result(generation, result);
                 }
                 Err(error) => {
@@ -454,16 +458,16 @@ impl Owner {
     }
 }
 
-fn looked(look: &Recording, image: usize, milliseconds: f64) -> Inference {
-    let gates = look
+fn inference_of(recording: &Recording, image: usize, milliseconds: f64) -> Inference {
+    let gates = recording
         .gate_rows()
         .into_iter()
         .map(|(name, gates)| BlockGates { name, gates });
     Inference {
         image,
         blocks: gates.collect(),
-        classes: look.prediction.classes().to_vec(),
-        input_region: look.seen,
+        classes: recording.prediction.classes().to_vec(),
+        input_region: recording.seen,
         milliseconds,
     }
 }
@@ -477,7 +481,11 @@ fn info(network: &Model, path: &Path) -> NetworkInfo {
     let blocks = network.se_blocks().unwrap_or_default();
     NetworkInfo {
         path: path.to_path_buf(),
-        title: format!("{}: {kind}, {classes} classes", name.to_string_lossy()),
+        title: format!(
+            "{}: {kind}, {}",
+            name.to_string_lossy(),
+            count(classes, "class")
+        ),
         categories: if is_detector {
             network.spec.categories.clone()
         } else {

@@ -16,6 +16,7 @@ use sedet_core::model::Dataset;
 use sedet_core::train::events::EVENTS;
 use sedet_core::train::run_dir::RunDir;
 use sedet_data::DataError;
+use sedet_data::annotations::format::recognize;
 use sedet_data::annotations::layout::{LayoutError, Split, SplitFiles};
 use sedet_data::datasets::detection::DetectionDataset;
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
@@ -53,12 +54,38 @@ impl Opening {
 
     /// Returns the files of weights that are named, so that they can be checked before a window opens.
     pub fn checkpoints(&self) -> Vec<PathBuf> {
-        let named = match self.what.as_deref().map(kind_of) {
-            Some(Ok(Kind::Checkpoint(path))) => Some(path),
+        let named = match self.kind() {
+            Some(Kind::Checkpoint(path)) => Some(path),
             _ => None,
         };
         let given = [&self.checkpoint, &self.compare];
         given.into_iter().flatten().cloned().chain(named).collect()
+    }
+
+    /// Returns whether a dataset is opened by its name or path, of which a split is read.
+    pub fn opens_dataset(&self) -> bool {
+        let is_dataset = |kind: &Kind| match kind {
+            Kind::Run(_) | Kind::Dataset(_) => true,
+            Kind::Results(path) => path.ancestors().skip(1).any(RunDir::is_run),
+            _ => false,
+        };
+        self.dataset.is_some() || self.kind().is_some_and(|kind| is_dataset(&kind))
+    }
+
+    /// Returns whether images with annotations are opened, to which results can belong.
+    pub fn opens_annotations(&self) -> bool {
+        self.opens_dataset() || matches!(self.kind(), Some(Kind::Annotations(_)))
+    }
+
+    /// Returns whether a model is opened.
+    pub fn opens_model(&self) -> bool {
+        let named = self.kind();
+        self.checkpoint.is_some() || matches!(named, Some(Kind::Checkpoint(_) | Kind::Run(_)))
+    }
+
+    /// Returns the kind of the path; an error is reported where it is opened.
+    fn kind(&self) -> Option<Kind> {
+        self.what.as_deref().and_then(|what| kind_of(what).ok())
     }
 
     fn is_empty(&self) -> bool {
@@ -311,6 +338,7 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     if has_image_extension(&path) {
         return Ok(Kind::Image(path));
     }
+    // Datasets even if their content is wrong, so that the message is about a dataset.
     let describes_dataset = |extension: &std::ffi::OsStr| {
         ["yaml", "yml", "csv", "data"]
             .iter()
@@ -329,13 +357,16 @@ pub(super) fn kind_of(what: &str) -> Result<Kind, String> {
     if text.contains(EXCITATION_KEY) {
         return Ok(Kind::Excitation(path));
     }
+    if matches!(recognize(&path), Ok(Some(_))) {
+        return Ok(Kind::Dataset(what.to_owned()));
+    }
     // The reader of checkpoints reports what is wrong with anything else.
     Ok(Kind::Checkpoint(path))
 }
 
 /// Determines whether a directory is a dataset, as training recognizes it, or has only images.
 fn kind_of_directory(path: PathBuf, what: &str) -> Kind {
-    // A directory with the name of a known dataset stands for itself.
+    // A directory with the name of a known dataset denotes itself.
     let name = if AnyDatasetName::is_named(what) {
         Path::new(".").join(what).display().to_string()
     } else {

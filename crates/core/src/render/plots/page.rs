@@ -68,12 +68,12 @@ impl<B: DrawingBackend> Page<'_, B> {
     }
 
     /// Returns the bold font.
-    pub fn bold(&self, size: i32) -> TextStyle<'static> {
+    pub(crate) fn bold(&self, size: i32) -> TextStyle<'static> {
         FontDesc::new(FONT.into(), f64::from(size * self.scale), FontStyle::Bold).color(&INK)
     }
 
     /// Returns the width of a text at scale 1.
-    pub fn text_width(&self, style: &TextStyle<'_>, text: &str) -> i32 {
+    pub(crate) fn text_width(&self, style: &TextStyle<'_>, text: &str) -> i32 {
         self.area
             .estimate_text_size(text, style)
             .map_or(0, |(width, _)| width as i32 / self.scale)

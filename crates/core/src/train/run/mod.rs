@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorData};
 use serde_json::{Value, json};
 
 pub use detection::training_loader;
@@ -29,7 +29,7 @@ use crate::backbones::zoo::name_of;
 use crate::config::training::EngineConfig;
 use crate::config::{ChosenRecipe, ConfigError, Recipe, is_set, replaced_settings};
 use crate::device::{Backend, WorkingDevice};
-use crate::model::{Model, ModelError, ModelSpec};
+use crate::model::{Model, ModelError, ModelSpec, Task};
 use crate::render::RenderError;
 use crate::report::{Evaluation, SampleError};
 use crate::weights::groups::is_of_unit;
@@ -37,6 +37,7 @@ use crate::weights::load::{LoadError, LoadedWeights, WeightsFile, weights_file};
 use crate::weights::parameters::{NamedTensors, fill_with_tensors, named_shapes, named_tensors};
 use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
+use sedet_data::classes::{differing_names, positions_by_name};
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::EvalError;
 use sedet_data::loading::{OnBadImage, SkippedImage};
@@ -106,7 +107,7 @@ impl RecipeOptions {
             "batch_size": self.batch_size,
             "epochs": self.epochs,
         });
-        // Left out otherwise, so that comparisons that were begun earlier can be continued.
+        // Omitted otherwise, so that comparisons that were begun earlier can be continued.
         if let Some(network) = self
             .weights
             .as_ref()
@@ -309,7 +310,7 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// A split without a box.
-    #[error("{dataset}: none of the {images} images of {split} has a box")]
+    #[error("{dataset}: {split} has {}, none with a box", sedet_data::text::count(*images, "image"))]
     NoBoxes {
         /// The dataset.
         dataset: String,
@@ -1065,9 +1066,21 @@ fn initialize<M: Module>(
     let is_other_task = given.spec.task() != spec.task();
     // Imported files have the numbers of classes only, no names to compare.
     let has_names = given.report.is_none() && given.spec.imported.is_none();
-    let has_other_names =
-        has_names && !is_other_task && given.spec.class_names() != spec.class_names();
+    let order = if is_other_task {
+        None
+    } else {
+        labels_by_name(&given.spec, spec)
+    };
+    let has_other_names = has_names && !is_other_task && order.is_none();
+    let is_reordered = order.as_ref().is_some_and(|order| !order.is_sorted());
     let layers = spec.network.prediction_layers();
+    if let Some(order) = order.filter(|_| is_reordered) {
+        for (name, tensor) in &mut given.weights {
+            if layers.iter().any(|layer| name.starts_with(layer)) {
+                *tensor = with_outputs_in(&order, tensor, spec.task());
+            }
+        }
+    }
     if has_other_names {
         given
             .weights
@@ -1112,7 +1125,13 @@ fn initialize<M: Module>(
             dataset,
         });
     } else if has_other_names {
-        observer.notice(&Notice::OtherClassNames);
+        let difference = differing_names(
+            ("the checkpoint", &given.spec.class_names()),
+            ("the dataset", &spec.class_names()),
+        );
+        observer.notice(&Notice::OtherClassNames { difference });
+    } else if is_reordered {
+        observer.notice(&Notice::ReorderedClasses);
     }
     let starts_as_identity = |units: &SeConfig| units.start == SeStart::Identity;
     let random = if given.spec.backbone().se().is_none()
@@ -1152,6 +1171,40 @@ fn initialize<M: Module>(
         observer.notice(&Notice::UnusedWeights(names));
     }
     fill_with_tensors(model, tensors).map_err(|error| unusable(error.to_string()))
+}
+
+/// Returns the label in given weights of each class of a model, if both have the same classes by name.
+fn labels_by_name(given: &ModelSpec, wanted: &ModelSpec) -> Option<Vec<usize>> {
+    let have_names = !given.categories.is_empty() && !wanted.categories.is_empty();
+    if !have_names || given.num_classes() != wanted.num_classes() {
+        return None;
+    }
+    let labels = positions_by_name(&wanted.class_names(), &given.class_names());
+    labels.into_iter().collect()
+}
+
+/// Returns a tensor of a prediction layer with the outputs of its classes in another order. `order` has the present
+/// label of each class.
+///
+/// # Shapes
+/// The last dimension is that of the outputs: one or four for each class, and for a detector as many for the
+/// background, which is first. A tensor of another shape is returned as it is.
+fn with_outputs_in(order: &[usize], tensor: &TensorData, task: Task) -> TensorData {
+    let background = usize::from(task == Task::Detection);
+    let groups = order.len() + background;
+    let outputs = tensor.shape()[..].last().copied().unwrap_or_default();
+    let per_class = outputs / groups;
+    if per_class == 0 || !outputs.is_multiple_of(groups) {
+        return tensor.clone();
+    }
+    let moved = order.iter().map(|label| label + background);
+    let from: Vec<usize> = (0..background).chain(moved).collect();
+    let values: Vec<f32> = tensor.iter::<f32>().collect();
+    let rows = values.chunks(outputs).flat_map(|row| {
+        let of_group = |&group: &usize| &row[group * per_class..(group + 1) * per_class];
+        from.iter().flat_map(of_group).copied()
+    });
+    TensorData::new(rows.collect::<Vec<f32>>(), tensor.shape().clone())
 }
 
 /// Checks that initial weights are those of the backbone to train, tensor by tensor. SE units may be missing: they are
@@ -1268,4 +1321,90 @@ fn check_memory(
     }
     // The memory of the machine says nothing about that of a GPU.
     Ok(Some((step.bytes(config), free_memory().filter(|_| is_cpu))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backbones::zoo::network;
+    use crate::classification::classifier::ClassifierConfig;
+    use crate::model::Network;
+    use sedet_data::loading::transforms::Preprocess;
+
+    #[test]
+    fn outputs_of_prediction_layers_are_reordered_by_class() {
+        let tensor = |values: Vec<f32>, shape: [usize; 2]| TensorData::new(values, shape);
+        let numbers = |data: &TensorData| data.iter::<f32>().collect::<Vec<_>>();
+        let order = [2, 0, 1];
+        let classifier = tensor(vec![0.0, 1.0, 2.0, 10.0, 11.0, 12.0], [2, 3]);
+        let found = with_outputs_in(&order, &classifier, Task::Classification);
+        assert_eq!(numbers(&found), [2.0, 0.0, 1.0, 12.0, 10.0, 11.0]);
+        // The background is first; its outputs stay.
+        let bias = TensorData::new(vec![-1.0_f32, 0.0, 1.0, 2.0], [4]);
+        let found = with_outputs_in(&order, &bias, Task::Detection);
+        assert_eq!(numbers(&found), [-1.0, 2.0, 0.0, 1.0]);
+        let boxes = tensor((0..16).map(|n| n as f32).collect(), [1, 16]);
+        let found = with_outputs_in(&order, &boxes, Task::Detection);
+        let expected = [0, 1, 2, 3, 12, 13, 14, 15, 4, 5, 6, 7, 8, 9, 10, 11];
+        assert_eq!(numbers(&found), expected.map(|n| n as f32));
+        let other = tensor(vec![0.0; 5], [1, 5]);
+        assert_eq!(with_outputs_in(&order, &other, Task::Detection), other);
+    }
+
+    /// Keeps the notices.
+    #[derive(Default)]
+    struct Notices(Vec<String>);
+
+    impl Observer for Notices {
+        fn step(&mut self, _: &super::super::engine::StepReport<'_>) {}
+        fn evaluating(&mut self, _: usize) {}
+        fn evaluated(&mut self, _: usize, _: &super::super::engine::EpochEvaluation, _: bool) {}
+        fn notice(&mut self, notice: &Notice) {
+            self.0.push(notice.to_string());
+        }
+    }
+
+    #[test]
+    fn weights_with_the_classes_in_another_order_predict_the_same_names() {
+        let device = Device::flex();
+        let config = ClassifierConfig::new(network("resnet20").unwrap().backbone, 3);
+        let spec = |names: [&str; 3]| {
+            let preprocess = Preprocess::imagenet_eval();
+            ModelSpec::classifier(config.clone(), preprocess, names.map(String::from))
+        };
+        let (given, wanted) = (spec(["cat", "dog", "cow"]), spec(["cow", "Cat", "dog"]));
+        device.seed(4);
+        let trained = config.init(&device);
+        let loaded = LoadedWeights {
+            spec: given.clone(),
+            weights: named_tensors(&trained),
+            report: None,
+        };
+        let from = InitialWeights {
+            path: Path::new("a.safetensors"),
+            strict: true,
+            sizes: SizesOf {
+                recipe: "small".into(),
+                keeping: None,
+            },
+        };
+        let mut notices = Notices::default();
+        let fresh = config.init(&device);
+        let model = initialize(fresh, loaded, &from, &wanted, &mut notices);
+        let model = model.unwrap_or_else(|error| panic!("{error}"));
+        let reordered = "weights: the checkpoint has the classes in another order: reordering the prediction \
+                         layers by name";
+        assert_eq!(notices.0.last().map(String::as_str), Some(reordered));
+        let image = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8, y as u8, 9]));
+        let logits = |network, spec: &ModelSpec| {
+            let network = Network::Classifier(network);
+            let model = Model::new(network, spec.clone(), Path::new("a"), &device);
+            model
+                .logits(std::slice::from_ref(&image))
+                .unwrap()
+                .remove(0)
+        };
+        let (before, after) = (logits(trained, &given), logits(model, &wanted));
+        assert_eq!(after, [before[2], before[0], before[1]]);
+    }
 }

@@ -254,7 +254,7 @@ impl fmt::Debug for ForeignFile {
 
 impl ForeignFile {
     /// Opens a file: detects its format and reads the descriptions of its tensors. The index of safetensors in
-    /// several files, or one of these files beside its index, stands for all of them.
+    /// several files, or one of these files beside its index, denotes all of them.
     ///
     /// # Errors
     /// See [`ForeignError`]; every message names the file.

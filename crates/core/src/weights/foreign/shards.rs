@@ -22,7 +22,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Returns the index that a path stands for: an index itself, or that of a file which is one of several.
+/// Returns the index that a path denotes: an index itself, or that of a file which is one of several.
 pub(super) fn index_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     if name.ends_with(INDEX) {

@@ -1,4 +1,4 @@
-//! What names and a `config.json` tell about a network and its tensors do not: timm's anti-aliased networks
+//! What names and a `config.json` show about a network, and its tensors do not: timm's anti-aliased networks
 //! have the same tensors as its plain ones, and each of its networks has its own preprocessing.
 
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(super) struct Architecture {
 }
 
 impl Architecture {
-    /// Returns the anti-aliasing that timm's name of the architecture stands for.
+    /// Returns the anti-aliasing that timm's name of the architecture denotes.
     pub(super) fn anti_alias(&self) -> Option<AntiAlias> {
         let name = self.name.to_lowercase();
         let contains = |words: [&str; 2]| words.iter().any(|word| name.contains(word));
@@ -69,8 +69,8 @@ fn json_beside(path: &Path, name: &str) -> Option<Value> {
     serde_json::from_str(&std::fs::read_to_string(&config).ok()?).ok()
 }
 
-/// What the `config.json` of transformers' `ResNetForImageClassification` tells about a network and its tensors
-/// do not.
+/// What the `config.json` of transformers' `ResNetForImageClassification` shows about a network, and its
+/// tensors do not.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TransformersConfig {
     /// Whether the first 1x1 convolution of a bottleneck has the stride, instead of the 3x3.

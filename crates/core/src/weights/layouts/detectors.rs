@@ -149,7 +149,7 @@ impl DetectorNames {
 
     /// Returns whether a tensor belongs to the backbone, FPN, RPN or box head. `name` is without the
     /// common prefix of all names.
-    pub fn is_inside(&self, name: &str) -> bool {
+    pub(crate) fn is_inside(&self, name: &str) -> bool {
         use DetectorDialect::{Detectron2, Mmdetection, OldTorchvision, Torchvision};
         let modules: &[&str] = match self.dialect {
             Torchvision | OldTorchvision => &[
@@ -176,7 +176,7 @@ impl DetectorNames {
     ///
     /// # Errors
     /// The reason why torchvision has no equivalent detector.
-    pub fn for_export(model: &FasterRcnnConfig) -> Result<Self, String> {
+    pub(crate) fn for_export(model: &FasterRcnnConfig) -> Result<Self, String> {
         let BackboneConfig::Resnet(backbone) = &model.backbone else {
             return Err(format!(
                 "it has no detector on {}",

@@ -15,7 +15,6 @@ mod residual;
 mod timm;
 
 use super::foreign::{ForeignFile, TensorInfo};
-use super::import::ImportOptions;
 use crate::spec::ModelSpec;
 
 pub use detectors::{DetectorDialect, DetectorNames, HeadShape};
@@ -143,7 +142,7 @@ impl Names {
     /// Returns whether a tensor belongs to the layers that compute the outputs. `name` is without the
     /// common prefix of all names. Sedet cannot compute the same outputs without such a tensor; others,
     /// such as the mask head of a Mask R-CNN, can be skipped.
-    pub fn is_inside(&self, name: &str) -> bool {
+    pub(crate) fn is_inside(&self, name: &str) -> bool {
         match self {
             Self::Classifier(names) => names.backbone.is_inside(name),
             Self::Detector(names) => names.is_inside(name),
@@ -348,6 +347,28 @@ const OTHER_NETWORKS: [(&str, &str); 11] = [
     ),
     ("decode_head.", "a segmentation network (mmsegmentation)"),
 ];
+
+/// How a third-party file is read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImportOptions {
+    /// The layout; none detects it from the tensor names.
+    pub layout: Option<Layout>,
+    /// Which of several networks in the file, by a part of the names of its tensors, such as `encoder_q`,
+    /// `teacher` or `state_dict_ema`.
+    pub network: Option<String>,
+    /// Whether tensors inside the network that sedet has no layer for are skipped. The outputs then
+    /// differ from those in the file's framework.
+    pub skip_unknown: bool,
+}
+
+impl From<Option<Layout>> for ImportOptions {
+    fn from(layout: Option<Layout>) -> Self {
+        Self {
+            layout,
+            ..Self::default()
+        }
+    }
+}
 
 /// Why the network in a file is not recognized. The message does not contain the file name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -149,7 +149,7 @@ impl ResidualNames {
 
     /// Returns whether a tensor belongs to the stem or to a stage. `name` is without the common prefix of
     /// all names.
-    pub fn is_inside(&self, name: &str) -> bool {
+    pub(crate) fn is_inside(&self, name: &str) -> bool {
         let Some(name) = name.strip_prefix(self.body) else {
             return false;
         };
@@ -234,7 +234,7 @@ impl ClassifierNames {
     ///
     /// # Errors
     /// The reason why the library has no equivalent network.
-    pub fn for_export(library: Library, backbone: &ResNetConfig) -> Result<Self, String> {
+    pub(crate) fn for_export(library: Library, backbone: &ResNetConfig) -> Result<Self, String> {
         if backbone.se.is_some_and(|se| !se.is_published()) {
             return Err("it has no equivalent of this variant of the SE unit".into());
         }
@@ -565,7 +565,7 @@ fn classifier(
     })
 }
 
-/// Describes how timm's networks subsample, which their tensors do not tell.
+/// Describes how timm's networks subsample, which their tensors do not show.
 const fn subsampling_words(layout: Layout) -> &'static str {
     match layout {
         Layout::TimmAa => "average pooling (anti-aliased)",

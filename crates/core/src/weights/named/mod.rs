@@ -1,7 +1,7 @@
 //! Published weights by name: a table of files on their publishers' servers, and the directory of
 //! downloads.
 //!
-//! A name stands for a file and for what the file does not tell: its layout, the input of the
+//! A name identifies a file and what the file does not contain: its layout, the input of the
 //! published evaluation, the license. See [`NamedWeights`] and [`Store`].
 
 mod store;
@@ -162,7 +162,7 @@ impl Source {
     }
 
     /// Returns the addresses at which the file is looked for: its own, or those on a mirror, which has
-    /// it under the same path or, if its name tells its checksum, directly.
+    /// it under the same path or, if its name contains its checksum, directly.
     fn addresses(&self, mirror: Option<&str>) -> Vec<String> {
         let Some(mirror) = mirror else {
             return vec![self.url()];
@@ -304,7 +304,7 @@ impl NamedWeights {
         format!("{}.{extension}", self.name)
     }
 
-    /// Completes what was recognized by names and shapes with what the table tells. No assumption is
+    /// Completes what was recognized by names and shapes with what the table contains. No assumption is
     /// left.
     pub(super) fn complete(&self, found: &mut Recognized) {
         if let Some(input) = self.input {

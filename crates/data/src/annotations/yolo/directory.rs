@@ -476,7 +476,7 @@ pub(super) fn first_label(
     labels: Option<&Path>,
     splits: &[(Split, Vec<PathBuf>)],
 ) -> Option<PathBuf> {
-    /// The first files of each directory are looked at.
+    /// The first files of each directory are inspected.
     const TRIED: usize = 20;
     let is_label = |path: &PathBuf| looks_like_labels(&read_text(path).unwrap_or_default());
     if let Some(labels) = labels {

@@ -306,7 +306,7 @@ fn orphans(label_files: &HashSet<PathBuf>) -> usize {
             .unwrap_or_default()
             .to_string_lossy()
             .to_lowercase();
-        // The texts that exporters add.
+        // The strings that exporters add.
         !LISTS.contains(&stem.as_str()) && !stem.contains("readme") && !stem.contains("license")
     };
     let files = directories.into_iter().flat_map(|directory| {

@@ -293,6 +293,10 @@ fn inspect_bytes(bytes: &[u8], path: &Path, name: &str, inspection: &mut Inspect
                 DecodeError::NotAnImage { .. } => {
                     (Kind::ImageBroken, "not an image in a known format".into())
                 }
+                DecodeError::UnsupportedJpeg { kind, .. } => (
+                    Kind::ImageBroken,
+                    format!("a JPEG {kind}, which is not supported"),
+                ),
                 DecodeError::Broken { source, .. } if is_early_end(&source) => {
                     (Kind::ImageTruncated, source.to_string())
                 }

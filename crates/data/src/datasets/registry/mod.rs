@@ -620,7 +620,7 @@ impl AnyDatasetName {
         })
     }
 
-    /// Returns a name that stands for the same dataset in any working directory: paths become absolute.
+    /// Returns a name that denotes the same dataset in any working directory: paths become absolute.
     ///
     /// # Errors
     /// The working directory is unknown.
@@ -640,7 +640,7 @@ impl AnyDatasetName {
     }
 
     /// Returns a short name for output directories: the last part of a path, without extension; for `.` and
-    /// `..` that of the directory they stand for.
+    /// `..` that of the directory they denote.
     pub fn short_name(name: &str) -> String {
         let parts = match list_of(name) {
             Some(parts) if !Path::new(name).exists() => parts,

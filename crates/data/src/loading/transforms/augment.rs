@@ -1,29 +1,17 @@
 //! Data augmentation for detection: the random transforms, their probabilities and their order.
 
-use image::RgbImage;
 use rand::{Rng, RngExt};
 
 use crate::DataError;
-use crate::boxes::BoxXyxy;
 
 use crate::loading::transforms::{
     color::ColorJitter,
     geometry::{
-        Window, crop, flip_horizontal, flip_vertical, turn_clockwise, turn_counter_clockwise,
+        Sample, Window, crop, flip_horizontal, flip_vertical, turn_clockwise,
+        turn_counter_clockwise,
     },
     preprocess::Preprocess,
 };
-
-/// An image with its boxes, in image coordinates.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
-    /// 8-bit pixels.
-    pub image: RgbImage,
-    /// Boxes inside the image.
-    pub boxes_in_image: Vec<BoxXyxy>,
-    /// Contiguous class of each box.
-    pub labels: Vec<usize>,
-}
 
 /// Random cropping: each side is a fraction of the image's, drawn from `[min_fraction, 1]`.
 #[derive(
@@ -226,7 +214,8 @@ pub(super) fn happens(probability: f32, rng: &mut impl Rng) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boxes::ImageSize;
+    use crate::boxes::{BoxXyxy, ImageSize};
+    use image::RgbImage;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;

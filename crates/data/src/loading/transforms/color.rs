@@ -92,14 +92,14 @@ impl ColorJitter {
 }
 
 /// Multiplies all values: 0 is black, 1 the original.
-pub fn adjust_brightness(image: &mut RgbImage, factor: f32) {
+pub(crate) fn adjust_brightness(image: &mut RgbImage, factor: f32) {
     for value in image.iter_mut() {
         *value = to_level(f32::from(*value) * factor);
     }
 }
 
 /// Moves all values away from (above 1) or towards (below 1) the image's mean gray level.
-pub fn adjust_contrast(image: &mut RgbImage, factor: f32) {
+pub(crate) fn adjust_contrast(image: &mut RgbImage, factor: f32) {
     let sum: u64 = image.pixels().map(|pixel| u64::from(gray(pixel.0))).sum();
     let pixels = u64::from(image.width()) * u64::from(image.height());
     let mean = (sum as f64 / pixels.max(1) as f64) as f32;
@@ -109,7 +109,7 @@ pub fn adjust_contrast(image: &mut RgbImage, factor: f32) {
 }
 
 /// Moves each pixel away from (above 1) or towards (below 1) its own gray level.
-pub fn adjust_saturation(image: &mut RgbImage, factor: f32) {
+pub(crate) fn adjust_saturation(image: &mut RgbImage, factor: f32) {
     for pixel in image.pixels_mut() {
         let level = f32::from(gray(pixel.0));
         pixel.0 = pixel.0.map(|value| blend(f32::from(value), level, factor));
@@ -117,7 +117,7 @@ pub fn adjust_saturation(image: &mut RgbImage, factor: f32) {
 }
 
 /// Rotates the hue; a `shift` of 1 is a full turn of the color circle.
-pub fn adjust_hue(image: &mut RgbImage, shift: f32) {
+pub(crate) fn adjust_hue(image: &mut RgbImage, shift: f32) {
     for pixel in image.pixels_mut() {
         let [hue, saturation, value] = rgb_to_hsv(pixel.0.map(|v| f32::from(v) / 255.0));
         let shifted = (hue + shift).rem_euclid(1.0);

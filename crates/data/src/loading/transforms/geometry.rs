@@ -4,10 +4,19 @@ use image::{RgbImage, imageops};
 
 use crate::boxes::{BoxXyxy, ImageSize};
 
-use crate::loading::transforms::augment::Sample;
+/// An image with its boxes, in image coordinates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// 8-bit pixels.
+    pub image: RgbImage,
+    /// Boxes inside the image.
+    pub boxes_in_image: Vec<BoxXyxy>,
+    /// Contiguous class of each box.
+    pub labels: Vec<usize>,
+}
 
 /// Mirrors left-right.
-pub fn flip_horizontal(mut sample: Sample) -> Sample {
+pub(crate) fn flip_horizontal(mut sample: Sample) -> Sample {
     let width = sample.image.width() as f32;
     imageops::flip_horizontal_in_place(&mut sample.image);
     for b in &mut sample.boxes_in_image {
@@ -17,7 +26,7 @@ pub fn flip_horizontal(mut sample: Sample) -> Sample {
 }
 
 /// Mirrors top-bottom.
-pub fn flip_vertical(mut sample: Sample) -> Sample {
+pub(crate) fn flip_vertical(mut sample: Sample) -> Sample {
     let height = sample.image.height() as f32;
     imageops::flip_vertical_in_place(&mut sample.image);
     for b in &mut sample.boxes_in_image {
@@ -27,7 +36,7 @@ pub fn flip_vertical(mut sample: Sample) -> Sample {
 }
 
 /// Rotates clockwise by 90 degrees; width and height are swapped.
-pub fn turn_clockwise(sample: Sample) -> Sample {
+pub(crate) fn turn_clockwise(sample: Sample) -> Sample {
     let height = sample.image.height() as f32;
     Sample {
         image: imageops::rotate90(&sample.image),
@@ -41,7 +50,7 @@ pub fn turn_clockwise(sample: Sample) -> Sample {
 }
 
 /// Rotates counter-clockwise by 90 degrees; width and height are swapped.
-pub fn turn_counter_clockwise(sample: Sample) -> Sample {
+pub(crate) fn turn_counter_clockwise(sample: Sample) -> Sample {
     let width = sample.image.width() as f32;
     Sample {
         image: imageops::rotate270(&sample.image),

@@ -13,8 +13,9 @@ pub mod geometry;
 pub mod preprocess;
 pub mod resize;
 
-pub use augment::{Augmentation, Sample};
+pub use augment::Augmentation;
 pub use classify::{LabeledAugmentation, SoftLabel};
+pub use geometry::Sample;
 pub use preprocess::{
     PreparedImage, Preprocess, normalize, prepare, prepare_ten_crops, whole_image,
 };

@@ -10,7 +10,7 @@ use crate::loading::transforms::resize::{ResizeMethod, resize_bilinear_plane, re
 
 /// A limit of the long side that only images of extreme aspect ratio reach: 256 times a short side
 /// of 256 pixels. It bounds the memory of such an image.
-pub const NO_LONG_SIDE_LIMIT: usize = 1 << 16;
+pub(crate) const NO_LONG_SIDE_LIMIT: usize = 1 << 16;
 
 /// Order of the channels that a network was trained with.
 #[derive(
@@ -201,7 +201,7 @@ impl Preprocess {
     }
 
     /// Returns the 8-bit RGB color that is nearest to zero after normalization.
-    pub fn mean_color(&self) -> [u8; 3] {
+    pub(crate) fn mean_color(&self) -> [u8; 3] {
         let mut color = [0; 3];
         for (channel, mean) in self.mean.iter().enumerate() {
             // the cast saturates: a float above 255 becomes 255, NaN becomes 0
@@ -368,7 +368,7 @@ pub fn normalize(image: &RgbImage, preprocess: &Preprocess) -> PreparedImage {
 /// Returns the start of a centered span of length `inner` in one of length `outer`, negative if it
 /// is longer: for cropping, halves are rounded to even, as in Python; for padding, rounded down
 /// (torchvision's `center_crop`).
-pub fn center_offset(outer: usize, inner: usize) -> isize {
+pub(crate) fn center_offset(outer: usize, inner: usize) -> isize {
     if outer >= inner {
         ((outer - inner) as f64 / 2.0).round_ties_even() as isize
     } else {

@@ -85,7 +85,7 @@ impl ResizeMethod {
 ///
 /// `row` is called for the source rows that are needed, each once and in ascending order, and fills
 /// a buffer of `from.width` values. The result, `[to.height, to.width]`, is written to `out`.
-pub fn resize_bilinear_plane(
+pub(crate) fn resize_bilinear_plane(
     from: ImageSize,
     to: ImageSize,
     mut row: impl FnMut(usize, &mut [f32]),
@@ -160,7 +160,7 @@ impl Neighbors {
 ///
 /// [`ResizeMethod::Torchvision`] itself interpolates normalized values without rounding; here they
 /// are rounded to the nearest level.
-pub fn resize_rgb8(image: &RgbImage, to: ImageSize, method: ResizeMethod) -> RgbImage {
+pub(crate) fn resize_rgb8(image: &RgbImage, to: ImageSize, method: ResizeMethod) -> RgbImage {
     let from = ImageSize::new(image.height() as usize, image.width() as usize);
     if from == to {
         return image.clone();

@@ -4,20 +4,15 @@ mod exports;
 mod gallery;
 mod gates;
 mod labels;
-mod layer;
 mod objects;
-mod outlines;
 mod shortcuts;
 mod view;
 
 use egui::{Color32, Frame, Key, ScrollArea, Style, Ui};
 
-use super::{Panel, PanelContext};
-use crate::shortcuts::{Input, Shortcut};
+use super::{Input, Panel, PanelContext, Shortcut};
 use crate::state::export::Export;
 use crate::state::{GalleryQuery, Pane, PanelId};
-
-pub use layer::Layer;
 
 /// The image with its boxes and gates.
 pub struct ImagePanel;

@@ -2,7 +2,7 @@
 
 use egui::{FocusDirection, Key, Modifiers};
 
-use crate::shortcuts::{Input, Shortcut};
+use crate::panels::{Input, Shortcut};
 use crate::state::{MapStage, Pane, Request};
 
 const NONE: Modifiers = Modifiers::NONE;

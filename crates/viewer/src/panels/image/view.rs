@@ -5,8 +5,8 @@ use egui::vec2;
 use egui::{Align2, Color32, FontId, Painter, Pos2, Rect, Response, Sense, Stroke, Ui};
 
 use super::labels::LabelPlacer;
-use super::layer::Background;
-use super::outlines::Outlines;
+use crate::drawing::layer::Background;
+use crate::drawing::outlines::Outlines;
 use crate::panels::{FrameCache, PanelContext};
 use crate::state::{BoxRef, Compare, MapStage, Pane, ViewerState};
 use crate::style::{

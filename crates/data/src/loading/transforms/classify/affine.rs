@@ -32,7 +32,7 @@ pub fn transform(image: &RgbImage, inverse: Inverse) -> RgbImage {
 }
 
 /// Rotates counter-clockwise around the image's center.
-pub fn rotate(image: &RgbImage, degrees: f64) -> RgbImage {
+pub(crate) fn rotate(image: &RgbImage, degrees: f64) -> RgbImage {
     let (sine, cosine) = (-degrees.to_radians()).sin_cos();
     let x = f64::from(image.width()) / 2.0;
     let y = f64::from(image.height()) / 2.0;

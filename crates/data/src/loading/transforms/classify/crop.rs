@@ -140,7 +140,7 @@ fn draw_offset(length: usize, padding: usize, side: usize, rng: &mut impl Rng) -
 /// Crops a window and resizes it to the input's square (torchvision's `resized_crop`).
 ///
 /// The window must lie inside the image.
-pub fn resized_crop(image: &RgbImage, window: Window, preprocess: &Preprocess) -> RgbImage {
+pub(crate) fn resized_crop(image: &RgbImage, window: Window, preprocess: &Preprocess) -> RgbImage {
     let Window {
         x,
         y,
@@ -155,7 +155,7 @@ pub fn resized_crop(image: &RgbImage, window: Window, preprocess: &Preprocess) -
 /// Returns the size of a window with this fraction of the image's area and this aspect ratio (width
 /// over height); `None` if it does not fit into the image. Halves are rounded to even, as in
 /// Python.
-pub fn window_size(image: ImageSize, area_fraction: f64, ratio: f64) -> Option<ImageSize> {
+pub(crate) fn window_size(image: ImageSize, area_fraction: f64, ratio: f64) -> Option<ImageSize> {
     let area = (image.height * image.width) as f64 * area_fraction;
     let width = (area * ratio).sqrt().round_ties_even() as usize;
     let height = (area / ratio).sqrt().round_ties_even() as usize;

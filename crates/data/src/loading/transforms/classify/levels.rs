@@ -20,7 +20,7 @@ pub fn shift(image: &mut RgbImage, levels: [f32; 3]) {
 /// components of the colors of ImageNet, by the given multiples of their standard deviations
 /// (<https://papers.nips.cc/paper/4824>, section 4.1). The components are those of fb.resnet.torch,
 /// on a scale of 1.
-pub fn lighting_shift(multiples: [f32; 3]) -> [f32; 3] {
+pub(crate) fn lighting_shift(multiples: [f32; 3]) -> [f32; 3] {
     const EIGENVALUES: [f32; 3] = [0.2175, 0.0188, 0.0045];
     /// The principal components: a row for each of red, green and blue, a column for each
     /// component.
@@ -72,7 +72,7 @@ impl Cutout {
 }
 
 /// Fills a square around a pixel `(x, y)`, clipped at the image border.
-pub fn fill_square(image: &mut RgbImage, (x, y): (u32, u32), side: usize, color: [u8; 3]) {
+pub(crate) fn fill_square(image: &mut RgbImage, (x, y): (u32, u32), side: usize, color: [u8; 3]) {
     let half = (side / 2).min(u32::MAX as usize) as u32;
     let span = |center: u32, length: u32| {
         center.saturating_sub(half)..center.saturating_add(half).min(length)

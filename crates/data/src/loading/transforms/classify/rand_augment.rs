@@ -144,7 +144,7 @@ impl Operation {
     ];
 
     /// Returns whether the amount may be negated at random.
-    pub fn has_sign(self) -> bool {
+    pub(crate) fn has_sign(self) -> bool {
         !matches!(
             self,
             Self::Identity | Self::Posterize | Self::Solarize | Self::AutoContrast | Self::Equalize

@@ -1,0 +1,7 @@
+//! Drawing of images with boxes and labels, below the panels.
+//!
+//! - [`outlines`]: outlines and labels of many boxes, batched.
+//! - [`layer`]: an image composed with them on the CPU, for software rendering.
+
+pub mod layer;
+pub mod outlines;

@@ -1,0 +1,282 @@
+//! `sedet eval`: which options belong together, results files with wrong entries, and classes in another order.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::common::command::{fails_with, is_wrong_usage, sedet, text};
+use crate::common::runs::{Scenes, stderr};
+
+const DETECTOR: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/assets/shapes-se-resnet18.safetensors"
+);
+
+/// Writes two images with an object of each of two classes, and returns the file.
+fn write_ground_truth(directory: &Path) -> String {
+    let path = directory.join("truth.json");
+    let object = |id: u64, x: f64| json!({"id": id, "image_id": id, "category_id": id, "bbox": [x, 10, 20, 20], "area": 400, "iscrowd": 0});
+    let image =
+        |id: u64| json!({"id": id, "file_name": format!("{id}.jpg"), "width": 100, "height": 80});
+    let truth = json!({
+        "images": [image(1), image(2)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [object(1, 10.0), object(2, 30.0)],
+    });
+    fs::write(&path, truth.to_string()).unwrap();
+    text(&path)
+}
+
+#[test]
+fn options_that_lack_another_or_have_no_effect_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let truth = write_ground_truth(dir.path());
+    let results = text(&dir.path().join("results.json"));
+    fs::write(&results, "[]").unwrap();
+    let file = ["--results", &results, "--annotations", &truth];
+    let cases: [(&[&str], &str); 8] = [
+        (&[], "nothing to evaluate is given"),
+        (&["--bootstrap", "200"], "nothing to evaluate is given"),
+        (&["--results", &results], "--results requires --annotations"),
+        (
+            &["--annotations", &truth],
+            "--annotations requires --results",
+        ),
+        (
+            &["--checkpoint", DETECTOR],
+            "--checkpoint requires --dataset",
+        ),
+        (&["--dataset", "shapes"], "--dataset requires --checkpoint"),
+        (
+            &["--results", &results, "--dataset", "shapes"],
+            "--dataset and --results cannot be used together",
+        ),
+        (
+            &[
+                "--checkpoint",
+                DETECTOR,
+                "--dataset",
+                "shapes",
+                "--annotations",
+                &truth,
+            ],
+            "--checkpoint and --annotations cannot be used together",
+        ),
+    ];
+    for (options, part) in cases {
+        is_wrong_usage(&[&["eval"], options].concat(), &[part, "hint: for "]);
+    }
+    let without_effect: [&[&str]; 6] = [
+        &["--split", "train"],
+        &["--device", "cpu"],
+        &["--ten-crop"],
+        &["--on-bad-image", "skip"],
+        &["--data-dir", "data"],
+        &["--strict"],
+    ];
+    for options in without_effect {
+        is_wrong_usage(
+            &[&["eval"], &file[..], options].concat(),
+            &[options[0], "hint: "],
+        );
+    }
+}
+
+#[test]
+fn wrong_entries_of_a_results_file_are_named_with_their_position_and_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let truth = write_ground_truth(dir.path());
+    let results = dir.path().join("results.json");
+    let good = r#"{"image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.9}"#;
+    let with = |entry: &str| fs::write(&results, format!("[{good}, {entry}]")).unwrap();
+    let path = text(&results);
+    let eval = ["eval", "--results", &path, "--annotations", &truth];
+    for (entry, part) in [
+        (
+            r#"{"image_id": 2, "category_id": 2, "bbox": [30, 10, 20, 20], "score": NaN}"#,
+            "row 1 (the first is 0): score NaN (image_id 2): scores must be finite",
+        ),
+        (
+            r#"{"image_id": -2, "category_id": 2, "bbox": [30, 10, 20, 20], "score": 0.5}"#,
+            "row 1 (the first is 0): image_id: -2 is not a non-negative integer",
+        ),
+        (
+            r#"{"image_id": 9, "category_id": 2, "bbox": [30, 10, 20, 20], "score": 0.5}"#,
+            "first: row 1 with image_id 9",
+        ),
+    ] {
+        with(entry);
+        fails_with(&eval, &[part]);
+    }
+    let why = |output: &std::process::Output| stderr(output).matches("why:").count();
+    for (entry, part) in [
+        (
+            r#"{"image_id": 2, "category_id": 7, "bbox": [30, 10, 20, 20], "score": 0.5}"#,
+            "dropped 1 of 2 result rows: the ground truth has no such category (first: row 1 with category_id 7",
+        ),
+        (
+            r#"{"image_id": 2, "category_id": 2, "bbox": [50, 30, -20, -20], "score": 0.5}"#,
+            "1 of 2 result rows have a negative width or height and match no object (first: row 1 with bbox \
+             [50, 30, -20, -20])",
+        ),
+    ] {
+        with(entry);
+        let output = sedet(&eval);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+        assert_eq!(why(&output), 0, "{}", stderr(&output));
+    }
+    let negative =
+        r#"[{"image_id": 1, "category_id": 1, "bbox": [30, 30, -20, -20], "score": 0.9}]"#;
+    fs::write(&results, negative).unwrap();
+    let output = sedet(&eval);
+    assert_eq!(stderr(&output).matches("negative width").count(), 1);
+    assert!(
+        !stderr(&output).contains("not trained"),
+        "{}",
+        stderr(&output)
+    );
+    fs::write(&results, "[]").unwrap();
+    let output = sedet(&eval);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("results.json: an empty list"));
+    assert_eq!(why(&output), 0, "{}", stderr(&output));
+}
+
+/// Returns the metrics of each class by its name.
+fn by_class(metrics: &Value) -> BTreeMap<String, [String; 5]> {
+    let classes = metrics["per_class"].as_array().unwrap();
+    let metrics = classes.iter().map(|class| {
+        let keys = ["ground_truths", "detections", "AP", "AP50", "AR100"];
+        let name = class["name"].as_str().unwrap().to_owned();
+        (name, keys.map(|key| class[key].to_string()))
+    });
+    metrics.collect()
+}
+
+#[test]
+fn a_detector_is_evaluated_by_the_names_of_classes_whatever_their_order_and_ids() {
+    let scenes = Scenes::with_images(2, 4);
+    let data = text(&scenes.dir.path().join("data"));
+    let eval = ["eval", "--checkpoint", DETECTOR, "--dataset", &data];
+    let eval = [&eval[..], &["--device", "cpu", "--json"]].concat();
+    let evaluate = || {
+        let output = sedet(&eval);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let metrics: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (metrics, stderr(&output))
+    };
+    let (expected, console) = evaluate();
+    assert!(!console.contains("matched by name"), "{console}");
+    let change = |change: &dyn Fn(&mut Value)| {
+        for split in ["train", "val"] {
+            let path = format!("{data}/annotations/instances_{split}2017.json");
+            let mut document: Value =
+                serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            change(&mut document);
+            fs::write(&path, document.to_string()).unwrap();
+        }
+    };
+    change(&|document| {
+        let reverse = |id: &mut Value| *id = (100 - id.as_u64().unwrap()).into();
+        for category in document["categories"].as_array_mut().unwrap() {
+            reverse(&mut category["id"]);
+        }
+        document["categories"].as_array_mut().unwrap().reverse();
+        for annotation in document["annotations"].as_array_mut().unwrap() {
+            reverse(&mut annotation["category_id"]);
+        }
+    });
+    let (found, console) = evaluate();
+    assert!(
+        console.contains("note: classes are matched by name: the dataset has another order"),
+        "{console}"
+    );
+    assert_eq!(by_class(&found), by_class(&expected));
+    assert!(expected["AP50"].as_f64().unwrap() > 0.1, "{expected}");
+    change(&|document| {
+        for category in document["categories"].as_array_mut().unwrap() {
+            if category["name"] == "ball" {
+                category["name"] = "globe".into();
+            }
+        }
+    });
+    fails_with(
+        &eval,
+        &[
+            "trained for other classes than those of the dataset: only in the checkpoint: ball; only in the \
+             dataset: globe",
+        ],
+    );
+}
+
+#[test]
+fn a_data_directory_is_refused_for_a_dataset_that_is_not_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let photos = dir.path().join("photos");
+    fs::create_dir(&photos).unwrap();
+    let (photos, data, output) = (text(&photos), text(dir.path()), text(&dir.path().join("o")));
+    let with = |start: &[&str], dataset: &str| {
+        let mut words: Vec<String> = start.iter().map(ToString::to_string).collect();
+        words.extend(["--dataset", dataset, "--data-dir", &data].map(String::from));
+        words
+    };
+    let over = ["--over", "train.epochs=1,2", "--output", &output];
+    for start in [
+        vec!["train"],
+        [&["ablate"], &over[..]].concat(),
+        vec!["eval", "--checkpoint", DETECTOR],
+        vec!["excite", "--checkpoint", DETECTOR, "--output", &output],
+    ] {
+        let words = with(&start, &photos);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        is_wrong_usage(
+            &words,
+            &["--data-dir has no effect", "photos", "omit --data-dir"],
+        );
+        let words = with(&start, "photos");
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        is_wrong_usage(&words, &["photos is not one of them", "--dataset "]);
+        let words = with(&start, "shapes");
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        is_wrong_usage(&words, &["--data-dir has no effect: shapes is generated"]);
+    }
+    assert!(!Path::new(&output).exists());
+}
+
+#[cfg(feature = "viewer")]
+#[test]
+fn options_of_the_viewer_that_need_another_are_refused_before_a_window_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let photo = text(&dir.path().join("photo.png"));
+    image::RgbImage::new(8, 8).save(&photo).unwrap();
+    for (options, parts) in [
+        (
+            vec!["--split", "train"],
+            ["--split requires a dataset", "--dataset DATASET"],
+        ),
+        (
+            vec![&photo, "--data-dir", "data"],
+            ["--data-dir requires a dataset", "--dataset DATASET"],
+        ),
+        (
+            vec![&photo, "--results", &photo],
+            ["--results requires a dataset", "--dataset DATASET"],
+        ),
+        (
+            vec![&photo, "--compare", DETECTOR],
+            ["--compare requires a model", "--checkpoint FILE"],
+        ),
+        (
+            vec!["--dataset", "shapes", "--data-dir", "data"],
+            [
+                "--data-dir has no effect: shapes is generated",
+                "omit --data-dir",
+            ],
+        ),
+    ] {
+        is_wrong_usage(&[vec!["view"], options].concat(), &parts);
+    }
+}
