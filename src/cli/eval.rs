@@ -434,7 +434,7 @@ fn detect(
     model.check_task(Task::Detection)?;
     let dataset = DatasetName::parse(dataset)?;
     let split =
-        dataset.open_split_with(args.split(), args.data_dir.as_deref(), args.on_bad_image)?;
+        dataset.open_split_with(args.split(), args.data_dir.as_deref(), args.on_bad_image())?;
     let dataset = &split.dataset;
     let categories = dataset.store().categories().iter();
     let classes: Vec<String> = categories.map(|class| class.name.clone()).collect();

@@ -540,10 +540,7 @@ fn data_hint(error: &DataError) -> Option<String> {
         DataError::BoxConvention {
             path, convention, ..
         } => Some(convention_hint(path, *convention)),
-        DataError::Decode(DecodeError::Io { source, .. }) => Some(image_hint(source.kind())),
-        DataError::Decode(_) | DataError::SizeMismatch { .. } => {
-            Some(image_hint(ErrorKind::InvalidData))
-        }
+        DataError::SizeMismatch { .. } => Some(image_hint(ErrorKind::InvalidData)),
         DataError::Encoding { path, .. } => Some(format!(
             "save {} as UTF-8 (Windows Notepad: Save as, Encoding: UTF-8)",
             quoted(path.display())
@@ -582,13 +579,14 @@ fn convention_hint(path: &Path, convention: BoxConvention) -> String {
 }
 
 fn decode_hint(error: &DecodeError) -> Option<String> {
-    match error {
-        DecodeError::UnsupportedJpeg { .. } => Some(
+    Some(match error {
+        DecodeError::UnsupportedJpeg { .. } => {
             "convert such images with any image editor, or with ImageMagick: magick IN.jpg OUT.png"
-                .into(),
-        ),
-        _ => None,
-    }
+                .to_owned()
+        }
+        DecodeError::Io { source, .. } => image_hint(source.kind()),
+        _ => image_hint(ErrorKind::InvalidData),
+    })
 }
 
 /// Returns whether a file can be COCO annotations, which `sedet data check` corrects.

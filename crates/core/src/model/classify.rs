@@ -14,7 +14,6 @@ use sedet_data::eval::classification::{ClassificationEvaluation, ClassificationS
 use sedet_data::loading::batch::pad_images;
 use sedet_data::loading::transforms::{PreparedImage, prepare};
 use sedet_data::loading::{LabeledViews, LoaderOptions, SkippedImage, Views, evaluation_batches};
-use sedet_data::text::count;
 
 /// Number of classes that [`Model::predict`] returns.
 pub const DEFAULT_TOP: usize = 5;
