@@ -184,21 +184,21 @@ impl KeyOrder {
         let (schema, _) = not_null(schema);
         let name = schema["$ref"].as_str();
         if let Some(name) = name.and_then(|name| name.strip_prefix("#/$defs/")) {
-            // The key that selects a variant is beside the reference to its type, and comes first.
-            let selectors = schema["required"].as_array().into_iter().flatten();
-            for selector in selectors.filter_map(Value::as_str) {
-                self.0.entry(join(path, selector)).or_insert(0);
-            }
             return self.walk(path, &definitions[name], definitions);
         }
         for variant in schema["oneOf"].as_array().into_iter().flatten() {
             self.walk(path, variant, definitions);
         }
+        // The key that selects a variant comes first.
+        let properties = || schema["properties"].as_object().into_iter().flatten();
+        for (name, _) in properties().filter(|(_, property)| property.get("const").is_some()) {
+            self.0.entry(join(path, name)).or_insert(0);
+        }
         let required = schema["required"].as_array().into_iter().flatten();
         for (position, name) in (1..).zip(required.filter_map(Value::as_str)) {
             self.0.entry(join(path, name)).or_insert(position);
         }
-        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        for (name, property) in properties() {
             self.walk(&join(path, name), property, definitions);
         }
     }
@@ -663,9 +663,7 @@ mod tests {
         tables.dedup();
         assert_eq!(tables.len(), all, "no table is interrupted");
         let order = KeyOrder::of_all();
-        // Both select a variant and are not fields of a type.
-        let selectors = ["task", "family"];
-        for key in keys.iter().filter(|key| !selectors.contains(&key.name())) {
+        for key in keys.iter().filter(|key| key.key != "task") {
             let place = order.of_path(&key.key).pop();
             let is_declared = place.is_some_and(|(position, _)| position < usize::MAX);
             assert!(
