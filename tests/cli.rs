@@ -57,6 +57,70 @@ fn global_options_set_the_threads_and_the_amount_of_messages() {
 }
 
 #[test]
+fn a_network_is_measured_by_name_or_with_the_weights_of_a_file() {
+    let shipped = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/assets/shapes-se-resnet18.safetensors"
+    );
+    let short = ["--iterations", "1", "--json"];
+    for (model, options, task, work) in [
+        (
+            &["se-resnet20"][..],
+            &["--size", "32x48", "--batch", "2"][..],
+            "classification",
+            "inference",
+        ),
+        (&["--checkpoint", shipped], &[], "detection", "inference"),
+        (
+            &["--weights", shipped],
+            &["--size", "96", "--train"],
+            "detection",
+            "training step",
+        ),
+    ] {
+        let output = sedet(&[&["bench"], model, options, &short].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!([&report["task"], &report["work"]], [task, work]);
+        assert_eq!(report["runs"], 1);
+        assert!(report["median_ms"].as_f64().unwrap() > 0.0, "{report}");
+        assert_eq!(report["macs"].is_null(), work != "inference", "{report}");
+        if model.len() == 1 {
+            assert_eq!([&report["height"], &report["width"]], [32, 48]);
+            assert_eq!(report["batch_size"], 2);
+        }
+    }
+    // The input of a detector for an image of 480x640, padded to multiples of 32.
+    let output = sedet(&["bench", "--checkpoint", shipped, "--iterations", "1"]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("1 image of 160x224"), "{message}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    for row in ["latency", "throughput", "peak memory", "computation"] {
+        assert!(table.contains(row), "{table}");
+    }
+}
+
+#[test]
+fn a_measurement_without_a_model_or_of_an_impossible_input_is_refused() {
+    is_wrong_usage(
+        &["bench"],
+        &["no model is given", "sedet bench se-resnet50"],
+    );
+    is_wrong_usage(&["bench", "se-resnet5"], &["'se-resnet5'", "se-resnet50"]);
+    is_wrong_usage(&["bench", "resnet20-fpn"], &["resnet20"]);
+    is_wrong_usage(&["bench", "resnet50", "--size", "0x32"], &["800x1088"]);
+    is_wrong_usage(
+        &["bench", "resnet50", "--checkpoint", "a.pth"],
+        &["--checkpoint"],
+    );
+    is_wrong_usage(
+        &["bench", "inception-resnet-v2", "--size", "16"],
+        &["too small"],
+    );
+    is_wrong_usage(&["bench", "resnet50", "--strict"], &["--checkpoint"]);
+}
+
+#[test]
 fn recipes_and_keys_of_the_paper_s_commands_exist() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/paper.md");
     let page = std::fs::read_to_string(path).unwrap();

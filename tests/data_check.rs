@@ -1164,20 +1164,22 @@ fn the_command_after_a_fix_keeps_the_val_split() {
         set.train["annotations"][0]["bbox"] = json!([4, 5, -20, 30]);
     });
     checked.has_errors(&[("box-negative", 1)]);
+    let elsewhere = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let done = std::process::Command::new(env!("CARGO_BIN_EXE_sedet"))
             .args(arguments)
-            .current_dir(set.dir.path())
+            .current_dir(elsewhere.path())
             .output()
             .unwrap();
         let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
         assert_eq!(done.status.code(), Some(0), "{arguments:?}: {stderr}");
         stderr
     };
+    let root = text(set.dir.path());
     let stderr = run(&[
         "data",
         "check",
-        ".",
+        &root,
         "--split",
         "train",
         "--fix",
@@ -1190,7 +1192,8 @@ fn the_command_after_a_fix_keeps_the_val_split() {
         .unwrap_or_else(|| panic!("{stderr}"))
         .split(' ')
         .collect();
-    assert_eq!(command, ["train", "--dataset", "fixed.json,./val.json"]);
+    let list = format!("fixed.json,{root}/val.json");
+    assert_eq!(command, ["train", "--dataset", &list]);
     let limits = [
         "--epochs",
         "1",

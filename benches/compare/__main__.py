@@ -1,4 +1,4 @@
-"""Compares sedet with torchvision, pycocotools and faster-coco-eval on the same weights and inputs.
+"""Compares sedet with torchvision, ONNX Runtime, OpenVINO, pycocotools and faster-coco-eval on the same weights and inputs.
 
     python benches/compare                      # everything
     python benches/compare --case infer --case "train 512" --rounds 3
@@ -20,13 +20,16 @@ from runner import Runner, build_sedet
 def main():
     parser = argparse.ArgumentParser(prog="python benches/compare", description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", metavar="TEXT", help="only cases with this in their name; repeatable")
+    parser.add_argument(
+        "--reference", action="append", metavar="NAME", help="only this reference of each case, such as openvino; repeatable"
+    )
     parser.add_argument("--list", action="store_true", help="print the cases' names and stop")
     parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--rounds", type=positive, default=5, help="processes of each side and case")
     parser.add_argument("--sedet", type=Path, metavar="PATH", help="the built bench; without it cargo builds it")
     parser.add_argument("--work", type=Path, default=Path("runs/compare"), help="directory of weights, inputs and results")
     arguments = parser.parse_args()
-    chosen = cases.chosen(arguments.case)
+    chosen = cases.chosen(arguments.case, arguments.reference)
     if arguments.list:
         print("\n".join(case.name for case in chosen))
         return
@@ -34,7 +37,7 @@ def main():
     runner = Runner(
         (arguments.sedet or build_sedet()).resolve(), arguments.threads, arguments.rounds, arguments.work.resolve()
     )
-    idle = runner.idle()
+    idle = runner.idle(chosen)
     machine = report.machine(arguments.threads, idle)
     print(report.machine_text(machine), flush=True)
     rows, records = [], {}

@@ -1,6 +1,12 @@
 """The table of cases. It does not depend on either side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+
+# Engines of runtime_side.py.
+RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16")
+INFERENCE = ("torchvision", "torchvision-bf16", *RUNTIMES)
+TRAINING = ("torchvision", "torchvision-bf16")
 
 
 @dataclass(frozen=True)
@@ -22,15 +28,20 @@ class Case:
     # The references; each is compared with sedet.
     references: tuple[str, ...] = ("torchvision",)
 
+    @property
+    def runtimes(self):
+        """The references that run an ONNX file."""
+        return [reference for reference in self.references if reference in RUNTIMES]
+
 
 def _classifier(network, iterations):
-    return Case(f"{network} infer 224", "classify", network, (224, 224), warmup=3, iterations=iterations)
+    return Case(f"{network} infer 224", "classify", network, (224, 224), warmup=3, iterations=iterations, references=INFERENCE)
 
 
 def _detector(network, kind, height, width, warmup, iterations):
-    word = {"detect": "infer", "train": "train"}[kind]
+    word, references = {"detect": ("infer", INFERENCE), "train": ("train", TRAINING)}[kind]
     name = f"{network} {word} {height}x{width}"
-    return Case(name, kind, network, (height, width), warmup=warmup, iterations=iterations)
+    return Case(name, kind, network, (height, width), warmup=warmup, iterations=iterations, references=references)
 
 
 CASES = (
@@ -56,8 +67,20 @@ CASES = (
 )
 
 
-def chosen(patterns):
-    """Returns the cases whose name contains one of these strings, in the order of the table; all if there are none."""
+def chosen(patterns, references=None):
+    """Returns the cases whose name contains one of these strings, in the order of the table; all if there are none.
+
+    With `references`, only these of each case are measured, and cases without one of them are left out."""
+    if references:
+        known = sorted({reference for case in CASES for reference in case.references})
+        for reference in references:
+            if reference not in known:
+                raise SystemExit(f'no reference is called "{reference}"; there are {", ".join(known)}')
+        kept = [
+            replace(case, references=tuple(name for name in case.references if name in references))
+            for case in chosen(patterns)
+        ]
+        return [case for case in kept if case.references]
     if not patterns:
         return list(CASES)
     for pattern in patterns:

@@ -26,6 +26,9 @@ def prepare(case, work, sedet):
         classes = networks.SHAPES_CLASSES if case.kind == "recipe" else networks.CLASSES
         files["inputs"] = work / f"input-{batch}x{height}x{width}-{classes}.safetensors"
         once(files["inputs"], lambda path: write_input(batch, height, width, classes, path))
+    if case.runtimes:
+        files["model"] = work / f"{case.network}.onnx"
+        once(files["model"], lambda path: write_onnx(sedet, files["weights"], path))
     if case.kind in ("recipe", "load"):
         # The recipe's own scenes are small; the loader's are as large as photographs of COCO.
         side, seed = (256, 0) if case.kind == "recipe" else (640, 1)
@@ -61,6 +64,11 @@ def write_weights(network, path):
         tensors["fc.weight"] = tensors["fc.weight"].T.contiguous()  # sedet's matrices are [in, out]
         metadata = {"sedet": json.dumps(model.sedet_metadata())}
     save_file(tensors, path, metadata=metadata)
+
+
+def write_onnx(sedet, weights, path):
+    """The network as sedet exports it; tests/onnx.rs proves that ONNX Runtime finds the same boxes with it."""
+    subprocess.run([sedet, "--kind", "export", "--weights", weights, "--outputs", path], check=True)
 
 
 def load_weights(network, path):

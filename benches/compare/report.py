@@ -99,6 +99,7 @@ def machine(threads, idle):
         "torch_instructions": reference["instructions"],
         "torch_onednn": reference["onednn"],
         "torch_mkl": reference["mkl"],
+        "runtimes": {side: record["version"] for side, record in idle.items() if "version" in record},
         "idle_mb": {side: round(record["peak_rss_mb"]) for side, record in idle.items()},
     }
 
@@ -114,6 +115,7 @@ def machine_text(machine):
             f"{machine['memory_gb']} GB, {machine['system']}; {machine['threads']} threads on both sides.",
             f"torch {machine['torch']} (kernels {machine['torch_instructions']}, oneDNN {machine['torch_onednn']}, MKL "
             f"{machine['torch_mkl']}), torchvision {machine['torchvision']}; sedet {machine['sedet']}, {machine['rustc']}.",
+            *(f"{side} {version}." for side, version in machine["runtimes"].items()),
             f"Idle: {idle}.",
         )
     )

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from cases import RUNTIMES
 from differences import difference
 from prepare import prepare
 
@@ -36,16 +37,20 @@ class Runner:
         for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             self.environment[name] = str(threads)
 
-    def idle(self):
-        """Returns the memory of an idle process of each side."""
+    def idle(self, cases):
+        """Returns the memory of an idle process of each side of these cases."""
+        sides = ["sedet", "torchvision", *(reference for case in cases for reference in case.references)]
+        return {side: self.call(self.idle_command(side))[0] for side in dict.fromkeys(sides)}
+
+    def idle_command(self, side):
         threads = ["--threads", self.threads]
-        script = [sys.executable, HERE / "coco_side.py", "--engine"]
-        return {
-            "sedet": self.call([self.sedet, "--kind", "idle", *threads])[0],
-            "torchvision": self.call([sys.executable, HERE / "torch_side.py", "--case", "idle", *threads])[0],
-            "pycocotools": self.call([*script, "pycocotools"])[0],
-            "faster-coco-eval": self.call([*script, "faster-coco-eval"])[0],
-        }
+        if side == "sedet":
+            return [self.sedet, "--kind", "idle", *threads]
+        if side.startswith("torchvision"):
+            return [sys.executable, HERE / "torch_side.py", "--case", "idle", *threads]
+        if side in RUNTIMES:
+            return [sys.executable, HERE / "runtime_side.py", "--engine", side, "--case", "idle", *threads]
+        return [sys.executable, HERE / "coco_side.py", "--engine", side]
 
     def measure(self, case):
         """The records of all rounds and sides, and the differences from each reference."""
@@ -85,14 +90,20 @@ class Runner:
             command = [self.sedet, "--kind", case.kind]
             if case.kind == "load":
                 command += ["--workers", max(case.workers, 1)]
-        elif side == "torchvision":
+        elif side.startswith("torchvision"):
             command = [sys.executable, HERE / "torch_side.py"]
+            if side.endswith("-bf16"):
+                command += ["--precision", "bf16"]
+        elif side in RUNTIMES:
+            command = [sys.executable, HERE / "runtime_side.py", "--engine", side]
         else:
             command = [sys.executable, HERE / "coco_side.py", "--engine", side]
         command += ["--case", case.name, "--threads", self.threads]
         command += ["--warmup", case.warmup, "--iterations", case.iterations]
         for option, path in files.items():
-            command += [f"--{option}", path]
+            # A runtime reads the network from its own file, the other sides from the weights.
+            if option not in (("weights",) if side in RUNTIMES else ("model",)):
+                command += [f"--{option}", path]
         if outputs and case.kind != "evaluate":
             command += ["--outputs", outputs]
         return command

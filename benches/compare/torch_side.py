@@ -20,6 +20,8 @@ import torch_detector
 import torch_loader
 from memory import forget_peak, peak_mb
 
+# bf16: automatic mixed precision with channels last, which is faster than either alone.
+PRECISIONS = ("f32", "bf16")
 CHECKED_STEPS = 3
 # Large enough that three steps change the losses, so that the gradients are compared too.
 CHECKED_LEARNING_RATE = 1e-3
@@ -31,6 +33,7 @@ def main():
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=0)
     parser.add_argument("--iterations", type=int, default=1)
+    parser.add_argument("--precision", choices=PRECISIONS, default="f32")
     for file in ("weights", "inputs", "data", "outputs"):
         parser.add_argument(f"--{file}")
     arguments = parser.parse_args()
@@ -71,18 +74,27 @@ def timed(step, arguments):
     }
 
 
+def in_layout(arguments, value):
+    """Returns a module or a batch in the order of memory that is the faster one for this precision."""
+    return value.to(memory_format=torch.channels_last) if arguments.precision == "bf16" else value
+
+
+def autocast(arguments):
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.precision == "bf16")
+
+
 def classify(case, arguments):
-    model = prepare.load_weights(case.network, arguments.weights).eval()
-    pixels = load_file(arguments.inputs)["pixels"]
-    with torch.inference_mode():
+    model = in_layout(arguments, prepare.load_weights(case.network, arguments.weights).eval())
+    pixels = in_layout(arguments, load_file(arguments.inputs)["pixels"])
+    with torch.inference_mode(), autocast(arguments):
         found = timed(lambda _: model(pixels), arguments)
         write(arguments, lambda: {"logits": model(pixels)})
     return found
 
 
 def detect(case, arguments):
-    model = prepare.load_weights(case.network, arguments.weights).eval()
-    pixels = load_file(arguments.inputs)["pixels"]
+    model = in_layout(arguments, prepare.load_weights(case.network, arguments.weights).eval())
+    pixels = in_layout(arguments, load_file(arguments.inputs)["pixels"])
 
     def outputs():
         features = model.backbone(pixels)
@@ -96,16 +108,17 @@ def detect(case, arguments):
             "labels": found["labels"].float() - 1,  # sedet counts without the background
         }
 
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(arguments):
         found = timed(lambda _: torch_detector.detect(model, pixels), arguments)
         write(arguments, outputs)
     return found
 
 
 def train(case, arguments):
-    model = prepare.load_weights(case.network, arguments.weights).train()
+    model = in_layout(arguments, prepare.load_weights(case.network, arguments.weights).train())
     pixels, targets = batch(arguments.inputs)
-    step = trainer(model, sgd(model, 1e-5))
+    pixels = in_layout(arguments, pixels)
+    step = trainer(model, sgd(model, 1e-5), arguments)
     found = timed(lambda _: step(pixels, targets), arguments)
     write(arguments, lambda: {"losses": checked_losses(case, arguments)})
     return found
@@ -171,11 +184,12 @@ def sgd(model, learning_rate):
     return torch.optim.SGD(trainable, lr=learning_rate, momentum=0.9, weight_decay=1e-4)
 
 
-def trainer(model, optimizer):
+def trainer(model, optimizer, arguments):
     def step(pixels, targets):
         optimizer.zero_grad()
-        parts = torch_detector.losses(model, pixels, targets)
-        loss = sum(parts.values())
+        with autocast(arguments):
+            parts = torch_detector.losses(model, pixels, targets)
+            loss = sum(parts.values())
         check_finite(loss)
         loss.backward()
         optimizer.step()
@@ -188,7 +202,7 @@ def checked_losses(case, arguments):
     """The four losses of the first steps from the given weights, without randomness."""
     model = prepare.load_weights(case.network, arguments.weights).train()
     pixels, targets = batch(arguments.inputs)
-    step = trainer(model, sgd(model, CHECKED_LEARNING_RATE))
+    step = trainer(model, sgd(model, CHECKED_LEARNING_RATE), arguments)
     rows = []
     with torch_detector.sampling_in_order():
         for _ in range(CHECKED_STEPS):
@@ -205,7 +219,7 @@ def check_finite(loss):
 def write(arguments, outputs):
     """Runs after the timing, so that the check affects neither time nor memory."""
     if arguments.outputs:
-        tensors = {name: tensor.detach().contiguous().clone() for name, tensor in outputs().items()}
+        tensors = {name: tensor.detach().float().contiguous().clone() for name, tensor in outputs().items()}
         save_file(tensors, arguments.outputs)
 
 

@@ -3,6 +3,7 @@
 //! Results go to stdout, logs to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage.
 
 mod ablate;
+mod bench;
 mod completions;
 mod config;
 mod console;
@@ -145,6 +146,8 @@ enum Command {
     Models(models::ModelsArgs),
     /// List the keys of recipes, or print a recipe as a file to start from
     Config(config::ConfigArgs),
+    /// Measure latency, throughput and memory of a model on this machine
+    Bench(bench::BenchArgs),
     /// Check devices and the installation
     Doctor(doctor::DoctorArgs),
     /// Print the completion script of a shell
@@ -225,6 +228,7 @@ pub fn main() -> ExitCode {
         Command::Data(args) => data::run(args),
         Command::Models(args) => models::run(args),
         Command::Config(args) => config::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -7,9 +7,9 @@
 //! $ cargo bench --bench compare -- --kind detect --weights F --inputs F --warmup 1 --iterations 5
 //! ```
 //!
-//! Kinds: `classify`, `detect`, `train`, `recipe`, `load`, `evaluate`; `idle` does nothing and
-//! `scenes` writes the images that `load` and `recipe` read. Threads are rayon's:
-//! `RAYON_NUM_THREADS`.
+//! Kinds: `classify`, `detect`, `train`, `recipe`, `load`, `evaluate`; `idle` does nothing, `scenes` writes
+//! the images that `load` and `recipe` read, and `export` the ONNX file of other runtimes. Threads are
+//! rayon's: `RAYON_NUM_THREADS`.
 
 mod arguments;
 mod evaluation;
@@ -36,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     let found = match arguments.kind.as_str() {
         "idle" => json!({ "peak_rss_mb": measure::peak_rss_mb()? }),
         "scenes" => return write_scenes(&arguments),
+        "export" => return network::export(&arguments),
         "classify" => network::classify(&arguments)?,
         "detect" => network::detect(&arguments)?,
         "train" => training::train(&arguments)?,

@@ -1,8 +1,8 @@
-//! Time and memory of a repeated step.
-
-use std::time::Instant;
+//! Time and memory of a repeated step, as JSON.
 
 use anyhow::Context as _;
+use sedet::bench::{Repeats, Timed, Times};
+use sedet::memory::peak_resident;
 use serde_json::{Value, json};
 
 use crate::arguments::Arguments;
@@ -11,26 +11,29 @@ use crate::arguments::Arguments;
 /// and during the step.
 pub fn timed(
     arguments: &Arguments,
-    mut step: impl FnMut(usize) -> anyhow::Result<()>,
+    step: impl FnMut(usize) -> anyhow::Result<()>,
 ) -> anyhow::Result<Value> {
-    let loading = peak_rss_mb()?;
-    forget_peak()?;
-    let mut times = Vec::with_capacity(arguments.iterations);
-    for index in 0..arguments.warmup + arguments.iterations {
-        let start = Instant::now();
-        step(index)?;
-        if index >= arguments.warmup {
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-        }
-    }
-    let during = peak_rss_mb()?;
-    times.sort_by(f64::total_cmp);
+    let repeats = Repeats {
+        warmup: arguments.warmup,
+        timed: Timed::Exactly(arguments.iterations),
+    };
+    let times = Times::of(repeats, step)?;
+    let during = times.peak_during.context("the peak of memory")?;
     Ok(json!({
-        "median_ms": median(&times),
-        "min_ms": times[0],
-        "step_rss_mb": during,
-        "peak_rss_mb": loading.max(during),
+        "median_ms": times.median().as_secs_f64() * 1e3,
+        "min_ms": times.least().as_secs_f64() * 1e3,
+        "step_rss_mb": mebibytes(during),
+        "peak_rss_mb": mebibytes(during.max(times.peak_before.unwrap_or(0))),
     }))
+}
+
+/// Returns the largest memory of the process in MiB.
+pub fn peak_rss_mb() -> anyhow::Result<f64> {
+    Ok(mebibytes(peak_resident().context("the peak of memory")?))
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// Returns the median of sorted values, as Python's `statistics.median`.
@@ -40,20 +43,4 @@ pub fn median(sorted: &[f64]) -> f64 {
         1 => sorted[upper],
         _ => (sorted[upper - 1] + sorted[upper]) / 2.0,
     }
-}
-
-/// Returns the largest resident set since the process started or since [`forget_peak`], as Linux counts it.
-pub fn peak_rss_mb() -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok())
-        .context("/proc/self/status has no VmHWM")?;
-    Ok(kib / 1024.0)
-}
-
-/// Resets the kernel's peak to the current size.
-fn forget_peak() -> anyhow::Result<()> {
-    std::fs::write("/proc/self/clear_refs", "5").context("/proc/self/clear_refs")
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use sedet::boxes::ImageSize;
 use sedet::classification::classifier::Classifier;
@@ -11,6 +11,7 @@ use sedet::detection::rpn::proposals;
 use sedet::detection::{Detection, ImageBatch};
 use sedet::model::NetworkConfig;
 use sedet::weights::load::{LoadedWeights, load_weights};
+use sedet::weights::onnx::{OnnxOptions, to_onnx};
 use sedet::weights::parameters::fill_with_tensors;
 use serde_json::Value;
 
@@ -63,6 +64,14 @@ fn detector_config(loaded: &LoadedWeights) -> anyhow::Result<&FasterRcnnConfig> 
         NetworkConfig::Detection(config) => Ok(config),
         NetworkConfig::Classification(_) => bail!("not a detector"),
     }
+}
+
+/// Writes the network as ONNX.
+pub fn export(arguments: &Arguments) -> anyhow::Result<()> {
+    let loaded = whole(arguments.weights()?)?;
+    let model = to_onnx(&loaded.spec, &loaded.weights, OnnxOptions::default())?;
+    let path = arguments.outputs.as_deref().context("--outputs")?;
+    Ok(model.save(path)?)
 }
 
 /// Computes logits from pixels.

@@ -1,6 +1,7 @@
 //! Models, weights, training, excitation analysis and rendering.
 
 pub mod backbones;
+pub mod bench;
 pub mod classification;
 pub mod config;
 pub mod detection;

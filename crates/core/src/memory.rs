@@ -281,6 +281,23 @@ fn advise_huge_pages(block: *mut u8, layout: Layout) {
 #[cfg(not(target_os = "linux"))]
 fn advise_huge_pages(_: *mut u8, _: Layout) {}
 
+/// Returns the largest memory in bytes that the process held since it started or since [`forget_peak`], on
+/// Linux; none elsewhere.
+pub fn peak_resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+/// Sets the peak of [`peak_resident`] to the memory that the process holds now. Returns whether the system
+/// allows it.
+pub fn forget_peak() -> bool {
+    std::fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

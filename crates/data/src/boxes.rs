@@ -66,16 +66,19 @@ impl BoxXyxy {
     }
 
     /// Returns the width; negative when the corners are swapped.
+    #[inline(always)] // see `iou`
     pub fn width(self) -> f32 {
         self.x2 - self.x1
     }
 
     /// Returns the height; negative when the corners are swapped.
+    #[inline(always)] // see `iou`
     pub fn height(self) -> f32 {
         self.y2 - self.y1
     }
 
     /// Returns width times height, as torchvision's `box_area`.
+    #[inline(always)] // see `iou`
     pub fn area(self) -> f32 {
         self.width() * self.height()
     }
@@ -132,6 +135,7 @@ impl BoxXyxy {
     }
 
     /// Returns the area of the intersection, zero when the boxes do not touch.
+    #[inline(always)] // see `iou`
     pub fn intersection(self, other: Self) -> f32 {
         let w = (self.x2.min(other.x2) - self.x1.max(other.x1)).max(0.0);
         let h = (self.y2.min(other.y2) - self.y1.max(other.y1)).max(0.0);
@@ -140,6 +144,8 @@ impl BoxXyxy {
 
     /// Returns the intersection over union, with the operations in torchvision's `box_iou` order; zero instead
     /// of NaN when both boxes are empty.
+    // Inlined, as the functions that it calls, because a loop is compiled for the vectors of the CPU only with them.
+    #[inline(always)]
     pub fn iou(self, other: Self) -> f32 {
         let inter = self.intersection(other);
         let union = self.area() + other.area() - inter;

@@ -67,18 +67,7 @@ impl ClassifierConfig {
     /// # Errors
     /// The image is too small for the network.
     pub fn summary(&self, size: [usize; 2]) -> Result<Summary, TooSmall> {
-        let network = self.init(&Device::flex());
-        let mut tracer = Tracer::new(size);
-        tracer.within("backbone", |tracer| {
-            network.backbone.trace(tracer);
-        });
-        let side = self.head.pooled_size;
-        tracer.pool_to("pool", [self.backbone.channels(), side, side]);
-        for (index, layer) in network.hidden.iter().enumerate() {
-            tracer.linear(format!("hidden.{index}"), layer);
-        }
-        tracer.linear("fc", &network.fc);
-        tracer.finish()
+        self.init(&Device::flex()).summary(size)
     }
 }
 
@@ -101,6 +90,27 @@ impl Classifier {
     /// Returns the height and width that the last feature map is average-pooled to.
     pub(crate) fn pooled_size(&self) -> usize {
         self.pooled_size
+    }
+
+    /// Returns the number of classes.
+    pub fn num_classes(&self) -> usize {
+        self.fc.weight.lazy_shape()[1]
+    }
+
+    /// Lists the layers; see [`ClassifierConfig::summary`].
+    ///
+    /// # Errors
+    /// The image is too small for the network.
+    pub fn summary(&self, size: [usize; 2]) -> Result<Summary, TooSmall> {
+        let mut tracer = Tracer::new(size);
+        tracer.within("backbone", |tracer| self.backbone.trace(tracer));
+        let channels = tracer.shape()[0];
+        tracer.pool_to("pool", [channels, self.pooled_size, self.pooled_size]);
+        for (index, layer) in self.hidden.iter().enumerate() {
+            tracer.linear(format!("hidden.{index}"), layer);
+        }
+        tracer.linear("fc", &self.fc);
+        tracer.finish()
     }
 
     /// Returns the classifier for inference; see [`AnyBackbone::folded`].

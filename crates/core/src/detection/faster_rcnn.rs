@@ -19,6 +19,7 @@ use super::rpn::{
 };
 use super::sampler::{BalancedSampler, SampleOrder};
 use super::{Detection, ImageBatch, Target};
+use crate::backbones::summary::{TooSmall, Tracer};
 use crate::backbones::validation::{BackboneConfigError, LARGEST_COUNT};
 use crate::backbones::{AnyBackbone, BackboneConfig};
 use sedet_data::boxes::{BoxXyxy, ImageSize};
@@ -640,27 +641,88 @@ impl FasterRcnn {
 
     /// Detects objects. Returns the detections of every image in input pixels, by decreasing score.
     pub fn detect(&self, batch: ImageBatch) -> Vec<Vec<Detection>> {
-        let [_, _, height, width] = batch.pixels.dims();
-        let features = self.features(batch.pixels);
-        let levels = self.with_anchors(features, ImageSize::new(height, width));
-        let output = self.rpn.forward(&levels.features);
-        let proposals = proposals(
-            &self.config.rpn,
-            self.config.rpn.test_limits,
-            &output,
-            &levels.anchors,
-            &batch.input_sizes,
-        );
+        let sizes = batch.input_sizes.clone();
+        let (features, proposals) = self.first_stage(batch);
         if proposals.iter().all(Vec::is_empty) {
             return vec![Vec::new(); proposals.len()];
         }
-        let pooled = self.pool(&levels.features, &proposals);
+        let pooled = self.pool(&features, &proposals);
         detections(
             &self.config.roi_heads,
             self.box_head.forward_levels(pooled),
             &proposals,
-            &batch.input_sizes,
+            &sizes,
         )
+    }
+
+    /// Returns the proposals of every image in input pixels, by decreasing score.
+    pub fn proposals(&self, batch: ImageBatch) -> Vec<Vec<BoxXyxy>> {
+        self.first_stage(batch).1
+    }
+
+    /// Returns P2..P6 and the proposals of inference.
+    fn first_stage(&self, batch: ImageBatch) -> (Vec<Tensor<4>>, Vec<Vec<BoxXyxy>>) {
+        let [_, _, height, width] = batch.pixels.dims();
+        let features = self.features(batch.pixels);
+        let levels = self.with_anchors(features, ImageSize::new(height, width));
+        let proposals = proposals(
+            &self.config.rpn,
+            self.config.rpn.test_limits,
+            &self.rpn.forward(&levels.features),
+            &levels.anchors,
+            &batch.input_sizes,
+        );
+        (levels.features, proposals)
+    }
+
+    /// Returns the multiply-adds of inference for an image of this height and width that has this number
+    /// of proposals. RoIAlign and the arithmetic of boxes are not counted.
+    ///
+    /// # Errors
+    /// The image is too small for the network.
+    pub fn macs(&self, size: [usize; 2], proposals: usize) -> Result<u64, TooSmall> {
+        let parts = self.backbone.layers_of_parts(size)?;
+        let backbone = parts.iter().flatten().map(|layer| layer.macs).sum::<u64>();
+        let mut tracer = Tracer::new(size);
+        let mut levels = Vec::new();
+        let maps = self.pyramid_parts.iter();
+        let maps = maps.filter_map(|&part| parts[part].last().map(|layer| layer.output));
+        for (level, map) in maps.enumerate() {
+            tracer.resume(map);
+            tracer.conv("inner", &self.fpn.inner_blocks[level]);
+            tracer.conv("layer", &self.fpn.layer_blocks[level]);
+            levels.push(tracer.shape());
+        }
+        // P6 has every second row and column of P5.
+        levels.extend(
+            levels.last().map(|&[channels, height, width]| {
+                [channels, height.div_ceil(2), width.div_ceil(2)]
+            }),
+        );
+        for level in levels {
+            tracer.resume(level);
+            for conv in std::iter::once(&self.rpn.conv).chain(&self.rpn.further_convs) {
+                tracer.conv("rpn", conv);
+            }
+            let hidden = tracer.shape();
+            for conv in [&self.rpn.cls_logits, &self.rpn.bbox_pred] {
+                tracer.resume(hidden);
+                tracer.conv("rpn", conv);
+            }
+        }
+        let side = self.config.roi_heads.pooler.output_size;
+        let mut head = Tracer::new([side, side]);
+        head.resume([self.config.fpn.channels, side, side]);
+        for conv in &self.box_head.convs {
+            head.conv("conv", conv);
+        }
+        let head_layers = std::iter::once(&self.box_head.fc6)
+            .chain(&self.box_head.fc7)
+            .chain([&self.box_head.cls_score, &self.box_head.bbox_pred]);
+        for layer in head_layers {
+            head.linear("linear", layer);
+        }
+        Ok(backbone + tracer.finish()?.macs() + proposals as u64 * head.finish()?.macs())
     }
 
     /// Pools RoIs from P2..P5; P6 is for proposals only.

@@ -474,7 +474,7 @@ pub(crate) mod tests {
         let mut collector = Collector::new(vec![block("SE_2_1", 2)], Gate::Sigmoid, 1).unwrap();
         let one = seen_images(&[vec![0]]);
         let message = |found: Result<(), ExcitationError>| found.unwrap_err().to_string();
-        assert!(message(collector.add_rows(&[], &one)).starts_with("0 SE blocks"));
+        assert!(message(collector.add_rows(&[], &one)).contains("has 0 SE blocks, expected 1"));
         let short = collector.add_rows(&[vec![0.5]], &one);
         assert!(message(short).contains("1 gates, expected 2"));
         let broken = collector.add_rows(&[vec![0.5, f32::NAN]], &one);

@@ -47,7 +47,7 @@ use crate::detection::faster_rcnn::FasterRcnn;
 use crate::excitation::ExcitationError;
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::load::{LoadError, LoadedWeights, load_weights, weights_file};
-use crate::weights::parameters::{ParameterError, fill_with_tensors};
+use crate::weights::parameters::{NamedTensors, ParameterError, fill_with_tensors};
 use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
 use sedet_data::eval::EvalError;
@@ -147,6 +147,45 @@ pub enum Network {
     Classifier(Classifier),
 }
 
+impl Network {
+    /// Builds a network with newly initialized parameters.
+    pub fn init(config: &NetworkConfig, device: &Device) -> Self {
+        match config {
+            NetworkConfig::Detection(config) => Self::Detector(config.init(device)),
+            NetworkConfig::Classification(config) => Self::Classifier(config.init(device)),
+        }
+    }
+
+    /// Returns the network with these parameters.
+    ///
+    /// # Errors
+    /// Missing tensors, or tensors that don't fit the network.
+    pub fn filled(self, weights: NamedTensors) -> Result<Self, ParameterError> {
+        Ok(match self {
+            Self::Detector(network) => Self::Detector(fill_with_tensors(network, weights)?),
+            Self::Classifier(network) => Self::Classifier(fill_with_tensors(network, weights)?),
+        })
+    }
+
+    /// Returns the network in evaluation mode.
+    #[must_use]
+    pub fn valid(self) -> Self {
+        match self {
+            Self::Detector(network) => Self::Detector(network.valid()),
+            Self::Classifier(network) => Self::Classifier(network.valid()),
+        }
+    }
+
+    /// Returns the network for inference, with batch norms folded into their convolutions.
+    #[must_use]
+    pub fn folded(self) -> Self {
+        match self {
+            Self::Detector(network) => Self::Detector(network.folded()),
+            Self::Classifier(network) => Self::Classifier(network.folded()),
+        }
+    }
+}
+
 /// What a model predicts for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prediction {
@@ -223,16 +262,8 @@ impl Model {
                 missing: spec.missing.len(),
             });
         }
-        let network = match &spec.network {
-            NetworkConfig::Detection(config) => {
-                fill_with_tensors(config.init(device).valid(), weights)
-                    .map(|network| Network::Detector(network.folded()))
-            }
-            NetworkConfig::Classification(config) => {
-                fill_with_tensors(config.init(device).valid(), weights)
-                    .map(|network| Network::Classifier(network.folded()))
-            }
-        };
+        let network = Network::init(&spec.network, device).valid();
+        let network = network.filled(weights).map(Network::folded);
         let network = network.map_err(|source| ModelError::Parameters {
             path: path.to_path_buf(),
             source,

@@ -36,6 +36,8 @@ impl fmt::Display for BoxConvention {
 pub(crate) struct BoxFit {
     boxes: usize,
     sticking_out: usize,
+    /// Boxes whose area is that of corners, and not that of sizes.
+    with_area_of_corners: usize,
     as_corners: usize,
     at_most_one: usize,
     /// The first box that shows that the numbers are corners, and that they are fractions.
@@ -43,19 +45,23 @@ pub(crate) struct BoxFit {
 }
 
 impl BoxFit {
-    /// Adds a box on an image of a size.
-    pub(crate) fn add(&mut self, size: ImageSize, numbers: [f64; 4]) {
+    /// Adds a box on an image of a size; `area` is that in the annotations, if there is one.
+    pub(crate) fn add(&mut self, size: ImageSize, numbers: [f64; 4], area: Option<f64>) {
         let [a, b, c, d] = numbers;
         let right = size.width as f64 + EDGE_TOLERANCE;
         let bottom = size.height as f64 + EDGE_TOLERANCE;
         let is_sticking_out = a + c > right || b + d > bottom;
         let is_as_corners = a >= -1.0 && b >= -1.0 && c > a && d > b && c <= right && d <= bottom;
+        let has_area = |expected: f64| area.is_some_and(|area| is_near(area, expected));
+        let has_area_of_corners = has_area((c - a) * (d - b)) && !has_area(c * d);
         let is_at_most_one = numbers.iter().all(|value| (0.0..=1.0).contains(value));
         self.boxes += 1;
         self.sticking_out += usize::from(is_sticking_out);
+        self.with_area_of_corners += usize::from(has_area_of_corners);
         self.as_corners += usize::from(is_as_corners);
         self.at_most_one += usize::from(is_at_most_one);
-        let shows = [is_sticking_out && is_as_corners, is_at_most_one];
+        let shows_corners = is_as_corners && (is_sticking_out || has_area_of_corners);
+        let shows = [shows_corners, is_at_most_one];
         for (example, shows) in self.examples.iter_mut().zip(shows) {
             if shows {
                 example.get_or_insert(numbers);
@@ -72,7 +78,9 @@ impl BoxFit {
             BoxConvention::Sizes
         } else if nearly_all(self.at_most_one) {
             BoxConvention::Fractions
-        } else if nearly_all(self.as_corners) && self.sticking_out * 10 >= self.boxes {
+        } else if nearly_all(self.as_corners)
+            && (self.sticking_out * 10 >= self.boxes || nearly_all(self.with_area_of_corners))
+        {
             BoxConvention::Corners
         } else {
             BoxConvention::Sizes
@@ -109,6 +117,11 @@ impl BoxFit {
     }
 }
 
+/// Returns whether two areas are equal but for rounding.
+pub(crate) fn is_near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-3 * a.abs()
+}
+
 /// Checks that the boxes of a store are `[x, y, width, height]` in pixels; `path` is the file in the error.
 ///
 /// # Errors
@@ -118,7 +131,8 @@ pub(crate) fn check_box_convention(store: &AnnotationStore, path: &Path) -> Resu
     for index in 0..store.image_count() {
         let size = store.image(index).size;
         for numbers in store.numbers(index) {
-            fit.add(size, numbers.as_f64().0);
+            let (numbers, area) = numbers.as_f64();
+            fit.add(size, numbers, Some(area));
         }
     }
     fit.check(path)
@@ -129,12 +143,33 @@ mod tests {
     use super::*;
 
     fn checked(boxes: impl Iterator<Item = [f64; 4]>) -> Result<(), String> {
+        checked_with_areas(boxes.map(|numbers| (numbers, None)))
+    }
+
+    fn checked_with_areas(
+        boxes: impl Iterator<Item = ([f64; 4], Option<f64>)>,
+    ) -> Result<(), String> {
         let mut fit = BoxFit::default();
-        for numbers in boxes {
-            fit.add(ImageSize::new(48, 64), numbers);
+        for (numbers, area) in boxes {
+            fit.add(ImageSize::new(48, 64), numbers, area);
         }
         let checked = fit.check(Path::new("a.json"));
         checked.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn corners_in_the_upper_left_are_recognized_by_their_areas() {
+        // As sizes, these boxes are in their images, too.
+        let boxes = |area: fn(f64) -> f64| {
+            let boxes = (0..20).map(f64::from);
+            boxes.map(move |i| ([i, 2.0, i + 10.0, 22.0], Some(area(i))))
+        };
+        let message = checked_with_areas(boxes(|_| 200.0)).unwrap_err();
+        assert!(message.contains("20 of 20 boxes fit"), "{message}");
+        assert!(message.ends_with("such as [0, 2, 10, 22]"), "{message}");
+        // The area of the sizes, and that of an outline.
+        assert_eq!(checked_with_areas(boxes(|i| (i + 10.0) * 22.0)), Ok(()));
+        assert_eq!(checked_with_areas(boxes(|_| 123.0)), Ok(()));
     }
 
     #[test]

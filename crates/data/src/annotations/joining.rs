@@ -209,6 +209,12 @@ fn ids_by_class(
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, DataError> {
+    // The directory of a file in the current directory has an empty path.
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     std::path::absolute(path).map_err(|source| DataError::io(path, source))
 }
 

@@ -210,7 +210,7 @@ impl GroundTruth {
             let image = position.map(|position| &self.images[*position]);
             if let Some(image) = image.filter(|image| image.width > 0 && image.height > 0) {
                 let size = ImageSize::new(image.height as usize, image.width as usize);
-                fit.add(size, annotation.bbox);
+                fit.add(size, annotation.bbox, Some(annotation.area));
             }
         }
         fit.check(path)

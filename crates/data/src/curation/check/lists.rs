@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::annotations::box_convention::{BoxConvention, BoxFit};
+use crate::annotations::box_convention::{BoxConvention, BoxFit, is_near};
 use crate::boxes::{EDGE_TOLERANCE, ImageSize, LARGEST_COORDINATE};
 use crate::curation::check::{CheckedSplit, Diagnostic, Diagnostics, Kind, RawAnnotation};
 use crate::datasets::detection::{TargetFilter, plain_class_name};
@@ -230,7 +230,7 @@ fn box_fit(split: &CheckedSplit, places: &Places) -> BoxFit {
         let image = places.image(object);
         let size = image.and_then(|at| split.images.entries[at].size());
         if let (Some(size), Some(numbers)) = (size, object.xywh) {
-            fit.add(size, numbers);
+            fit.add(size, numbers, object.area);
         }
     }
     fit
@@ -251,10 +251,6 @@ fn corners_to_sizes(split: &mut CheckedSplit) {
             object.area = Some(width * height);
         }
     }
-}
-
-fn is_near(a: f64, b: f64) -> bool {
-    (a - b).abs() <= 1e-3 * a.abs()
 }
 
 fn check_box(

@@ -133,8 +133,8 @@ impl RegistryError {
     }
 }
 
-/// Returns a directory beside a path that does not exist, or for a plain name also a known dataset, whose name
-/// is similar.
+/// Returns a directory beside a path that does not exist, or a file with its extension, or for a plain name also a known
+/// dataset, whose name is similar.
 fn similar_dataset(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let parent = path.parent()?;
@@ -142,7 +142,10 @@ fn similar_dataset(path: &Path) -> Option<PathBuf> {
     let place = if is_plain { Path::new(".") } else { parent };
     let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
     let mut known: Vec<String> = entries
-        .filter(|entry| entry.path().is_dir())
+        .filter(|entry| {
+            let found = entry.path();
+            found.is_dir() || has_extension_of(path, &found)
+        })
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     // The order of the system differs between machines.
@@ -152,6 +155,12 @@ fn similar_dataset(path: &Path) -> Option<PathBuf> {
         known.extend(names.map(ToString::to_string));
     }
     Some(parent.join(nearest(name, &known)?))
+}
+
+/// Returns whether two files have the same extension, in any capitals.
+fn has_extension_of(path: &Path, other: &Path) -> bool {
+    let extensions = path.extension().zip(other.extension());
+    extensions.is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
 }
 
 /// A detection dataset: a known name or a directory.
@@ -808,6 +817,11 @@ mod tests {
                 similar.display(),
                 similar.display()
             )
+        );
+        let text = message(&dir.path().join("xx.json"));
+        assert!(
+            text.ends_with(&format!("(did you mean '{}'?)", file.display())),
+            "{text}"
         );
         let text = message(Path::new("nodir/"));
         assert!(

@@ -1,0 +1,450 @@
+//! Time, memory and computation of a network on this machine, on synthetic inputs.
+//!
+//! Inputs are random, so that a measurement needs no data. Inference begins with the normalized batch and
+//! ends with class scores or boxes; a training step begins there too and ends with updated parameters.
+
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Distribution, Tensor};
+
+use crate::backbones::summary::TooSmall;
+use crate::classification::classifier::Classifier;
+use crate::classification::losses::{soft_cross_entropy, soft_targets};
+use crate::config::training::OptimizerConfig;
+use crate::detection::faster_rcnn::FasterRcnn;
+use crate::detection::sampler::SampleOrder;
+use crate::detection::{ImageBatch, Target};
+use crate::memory::{forget_peak, peak_resident};
+use crate::model::Network;
+use crate::train::optimizer::Optimizer;
+use sedet_data::boxes::{BoxXyxy, ImageSize};
+
+/// How often a step is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeats {
+    /// Number of runs before the timing begins.
+    pub warmup: usize,
+    /// Number of timed runs; at least one is made.
+    pub timed: Timed,
+}
+
+/// The number of timed runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timed {
+    /// Exactly this number.
+    Exactly(usize),
+    /// As many as fit into this time, and at least the number.
+    For(Duration, usize),
+}
+
+impl Default for Repeats {
+    /// Two untimed runs, then ten seconds, and at least five runs.
+    fn default() -> Self {
+        Self {
+            warmup: 2,
+            timed: Timed::For(Duration::from_secs(10), 5),
+        }
+    }
+}
+
+impl Timed {
+    fn is_done(self, runs: usize, elapsed: Duration) -> bool {
+        match self {
+            Self::Exactly(number) => runs >= number.max(1),
+            Self::For(time, least) => runs >= least.max(1) && elapsed >= time,
+        }
+    }
+}
+
+/// The times of a repeated step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Times {
+    /// The time of each run, ascending; at least one.
+    runs: Vec<Duration>,
+    /// The largest memory of the process in bytes before the first run, where the system reports it.
+    pub peak_before: Option<u64>,
+    /// The largest memory of the process in bytes during the runs, where the system reports it.
+    pub peak_during: Option<u64>,
+}
+
+impl Times {
+    /// Repeats a step, which receives its number from 0.
+    ///
+    /// # Errors
+    /// The first error of the step.
+    pub fn of<E>(
+        repeats: Repeats,
+        mut step: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let peak_before = peak_resident();
+        let forgot = forget_peak();
+        for index in 0..repeats.warmup {
+            step(index)?;
+        }
+        let start = Instant::now();
+        let mut runs = Vec::new();
+        while !repeats.timed.is_done(runs.len(), start.elapsed()) {
+            let start = Instant::now();
+            step(repeats.warmup + runs.len())?;
+            runs.push(start.elapsed());
+        }
+        runs.sort();
+        Ok(Self {
+            runs,
+            peak_before,
+            peak_during: peak_resident().filter(|_| forgot),
+        })
+    }
+
+    /// Returns the number of timed runs.
+    pub fn count(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Returns the middle time, or the mean of the two in the middle.
+    pub fn median(&self) -> Duration {
+        let upper = self.runs.len() / 2;
+        match self.runs.len() % 2 {
+            1 => self.runs[upper],
+            _ => (self.runs[upper - 1] + self.runs[upper]) / 2,
+        }
+    }
+
+    /// Returns the shortest time.
+    pub fn least(&self) -> Duration {
+        self.runs[0]
+    }
+
+    /// Returns the largest memory of the process in bytes, where the system reports it.
+    pub fn peak(&self) -> Option<u64> {
+        self.peak_before.max(self.peak_during)
+    }
+}
+
+/// Why a measurement ended without a result.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BenchError {
+    /// The input is too small for the network.
+    #[error("{0}")]
+    TooSmall(#[from] TooSmall),
+    /// The loss of a training step is not finite.
+    #[error("the loss is {0}, so the times of these steps mean nothing")]
+    NotFinite(f32),
+    /// The measurement was stopped on request.
+    #[error("stopped before the measurement was complete")]
+    Stopped,
+}
+
+/// The size of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchSize {
+    /// Number of images.
+    pub images: usize,
+    /// Height and width of the input, in pixels.
+    pub size: [usize; 2],
+}
+
+impl BatchSize {
+    /// Returns a normalized batch of random pixels whose images have no padding. Equal sizes have equal
+    /// pixels.
+    fn pixels(self, device: &Device) -> Tensor<4> {
+        device.seed(0);
+        let [height, width] = self.size;
+        let shape = [self.images, 3, height, width];
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+    }
+
+    fn batch(self, pixels: Tensor<4>) -> ImageBatch {
+        let [height, width] = self.size;
+        ImageBatch {
+            pixels,
+            input_sizes: vec![ImageSize::new(height, width); self.images],
+        }
+    }
+}
+
+/// Measures inference. `goes_on` is asked before each run.
+///
+/// # Errors
+/// The input is too small, or `goes_on` returned false.
+pub fn inference(
+    network: &Network,
+    input: BatchSize,
+    device: &Device,
+    repeats: Repeats,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Times, BenchError> {
+    macs_of_image(network, input.size, 0)?;
+    let pixels = input.pixels(device);
+    Times::of(repeats, |_| {
+        if !goes_on() {
+            return Err(BenchError::Stopped);
+        }
+        let pixels = pixels.clone();
+        match network {
+            Network::Detector(network) => drop(network.detect(input.batch(pixels))),
+            // Reading the scores waits for a device that computes in the background.
+            Network::Classifier(network) => drop(network.forward(pixels).into_data()),
+        }
+        Ok(())
+    })
+}
+
+/// Returns the multiply-adds of inference for one image. For a detector they depend on the number of
+/// proposals in this input.
+///
+/// # Errors
+/// The input is too small.
+pub fn macs(network: &Network, input: BatchSize, device: &Device) -> Result<u64, BenchError> {
+    let proposals = match network {
+        Network::Classifier(_) => 0,
+        Network::Detector(network) => {
+            let one = BatchSize { images: 1, ..input };
+            let proposals = network.proposals(one.batch(one.pixels(device)));
+            proposals.iter().map(Vec::len).sum()
+        }
+    };
+    Ok(macs_of_image(network, input.size, proposals)?)
+}
+
+fn macs_of_image(network: &Network, size: [usize; 2], proposals: usize) -> Result<u64, TooSmall> {
+    match network {
+        Network::Detector(network) => network.macs(size, proposals),
+        Network::Classifier(network) => Ok(network.summary(size)?.macs()),
+    }
+}
+
+/// Objects in each image of a training batch.
+const OBJECTS: usize = 5;
+/// Small enough that random weights do not diverge within a measurement.
+const LEARNING_RATE: f64 = 1e-5;
+
+/// Measures training steps: forward pass, losses, backward pass and an update by SGD with momentum.
+/// `network` is on a device with autodiff, and is dropped at the end. `goes_on` is asked before each step.
+///
+/// # Errors
+/// The input is too small, a loss that is not finite, or `goes_on` returned false.
+pub fn training(
+    network: Network,
+    input: BatchSize,
+    device: &Device,
+    repeats: Repeats,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Times, BenchError> {
+    macs_of_image(&network, input.size, 0)?;
+    let pixels = Tensor::from_inner(input.pixels(&device.clone().inner()));
+    let labels = |count: usize, classes: usize| (0..count).map(move |number| number % classes);
+    match network {
+        Network::Detector(network) => {
+            let targets: Vec<Target> = (0..input.images)
+                .map(|_| Target {
+                    boxes_in_input: spread_boxes(input.size),
+                    labels: labels(OBJECTS, network.config().num_classes).collect(),
+                })
+                .collect();
+            let losses = |network: &FasterRcnn, index: usize| {
+                let batch = input.batch(pixels.clone());
+                let mut order = SampleOrder::shuffled(index as u64);
+                network.losses(batch, &targets, &mut order).total()
+            };
+            steps(network, losses, repeats, goes_on)
+        }
+        Network::Classifier(network) => {
+            let classes = network.num_classes();
+            let labels: Vec<_> = labels(input.images, classes)
+                .map(|label| (label, None))
+                .collect();
+            let targets = soft_targets(&labels, classes, 0.0, &device.clone().inner());
+            let targets = Tensor::from_inner(targets);
+            let losses = |network: &Classifier, _| {
+                soft_cross_entropy(network.forward(pixels.clone()), targets.clone())
+            };
+            steps(network, losses, repeats, goes_on)
+        }
+    }
+}
+
+fn steps<M: Module>(
+    network: M,
+    loss: impl Fn(&M, usize) -> Tensor<1>,
+    repeats: Repeats,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Times, BenchError> {
+    let sgd = OptimizerConfig::Sgd {
+        momentum: 0.9,
+        weight_decay: 1e-4,
+        nesterov: false,
+    };
+    let mut optimizer = Optimizer::new(sgd, true);
+    // Taken for the time of an update.
+    let mut network = Some(network);
+    Times::of(repeats, |index| {
+        let Some(current) = network.take().filter(|_| goes_on()) else {
+            return Err(BenchError::Stopped);
+        };
+        let loss = loss(&current, index);
+        let value: f32 = loss.clone().into_scalar();
+        if !value.is_finite() {
+            return Err(BenchError::NotFinite(value));
+        }
+        let gradients = GradientsParams::from_grads(loss.backward(), &current);
+        network = Some(optimizer.step(current, gradients, LEARNING_RATE));
+        Ok(())
+    })
+}
+
+/// Returns boxes of several sizes, spread over the input.
+fn spread_boxes([height, width]: [usize; 2]) -> Vec<BoxXyxy> {
+    let (height, width) = (height as f32, width as f32);
+    (0..OBJECTS)
+        .map(|number| {
+            // From a tenth to half of a side, from the upper left to the lower right.
+            let share = number as f32 / (OBJECTS - 1) as f32;
+            let side = 0.1 + 0.4 * share;
+            let corner = (1.0 - side) * share;
+            BoxXyxy::new(
+                corner * width,
+                corner * height,
+                (corner + side) * width,
+                (corner + side) * height,
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::backbones::zoo;
+    use crate::classification::classifier::ClassifierConfig;
+    use crate::detection::faster_rcnn::{FasterRcnnConfig, Preset};
+    use crate::model::NetworkConfig;
+
+    fn runs(number: usize) -> Repeats {
+        Repeats {
+            warmup: 1,
+            timed: Timed::Exactly(number),
+        }
+    }
+
+    fn for_inference(config: &NetworkConfig, device: &Device) -> Network {
+        Network::init(config, device).valid().folded()
+    }
+
+    fn small_detector() -> NetworkConfig {
+        let mut backbone = zoo::backbone("se-resnet18").unwrap();
+        *backbone.common_mut().width_multiplier = 0.25;
+        NetworkConfig::Detection(FasterRcnnConfig::new(Preset::Torchvision, backbone, 3))
+    }
+
+    fn small_classifier() -> NetworkConfig {
+        let network = zoo::network("se-resnet20").unwrap();
+        NetworkConfig::Classification(ClassifierConfig::new(network.backbone, 10))
+    }
+
+    const SMALL: BatchSize = BatchSize {
+        images: 2,
+        size: [64, 96],
+    };
+
+    #[test]
+    fn a_step_is_repeated_as_often_as_requested_and_the_median_is_that_of_the_times() {
+        let mut indices = Vec::new();
+        let times = Times::of(runs(4), |index| {
+            indices.push(index);
+            Ok::<_, Infallible>(())
+        });
+        let times = times.unwrap();
+        assert_eq!((indices, times.count()), (vec![0, 1, 2, 3, 4], 4));
+        let times = |milliseconds: &[u64]| Times {
+            runs: milliseconds
+                .iter()
+                .copied()
+                .map(Duration::from_millis)
+                .collect(),
+            peak_before: None,
+            peak_during: None,
+        };
+        assert_eq!(times(&[1, 2, 9]).median(), Duration::from_millis(2));
+        assert_eq!(times(&[1, 2, 4, 9]).median(), Duration::from_millis(3));
+        assert_eq!(times(&[1, 2, 9]).least(), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn runs_go_on_until_both_the_time_and_the_least_number_are_reached() {
+        let timed = Timed::For(Duration::from_secs(10), 5);
+        for (runs, seconds, is_done) in [(4, 60, false), (5, 9, false), (5, 10, true)] {
+            assert_eq!(timed.is_done(runs, Duration::from_secs(seconds)), is_done);
+        }
+        assert!(!Timed::Exactly(0).is_done(0, Duration::MAX));
+    }
+
+    #[test]
+    fn both_tasks_are_measured_in_inference_and_training() {
+        let device = Device::flex();
+        for config in [small_detector(), small_classifier()] {
+            let network = for_inference(&config, &device);
+            let times = inference(&network, SMALL, &device, runs(2), &|| true).unwrap();
+            assert_eq!(times.count(), 2);
+            assert!(macs(&network, SMALL, &device).unwrap() > 0);
+            let device = device.clone().autodiff();
+            let network = Network::init(&config, &device);
+            let times = training(network, SMALL, &device, runs(1), &|| true).unwrap();
+            assert!(times.median() > Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_measurement_can_be_stopped_and_refuses_inputs_that_are_too_small() {
+        let device = Device::flex();
+        let network = for_inference(&small_detector(), &device);
+        let left = Cell::new(2);
+        let goes_on = || {
+            left.set(left.get() - 1);
+            left.get() > 0
+        };
+        let stopped = inference(&network, SMALL, &device, Repeats::default(), &goes_on);
+        assert_eq!(stopped, Err(BenchError::Stopped));
+        let network = zoo::network("inception-resnet-v2").unwrap().backbone;
+        let config = NetworkConfig::Classification(ClassifierConfig::new(network, 10));
+        let tiny = BatchSize {
+            images: 1,
+            size: [16, 16],
+        };
+        let network = Network::init(&config, &device);
+        let refused = inference(&network, tiny, &device, runs(1), &|| true);
+        assert!(matches!(refused, Err(BenchError::TooSmall(_))));
+    }
+
+    #[test]
+    fn multiply_adds_of_a_detector_are_those_of_its_layers() {
+        // torchvision's fasterrcnn_resnet50_fpn at 800x1088 with 1000 proposals: ResNet-50 without its
+        // classifier scales with the pixels, and every other term is a product of sizes.
+        let config =
+            FasterRcnnConfig::new(Preset::Torchvision, zoo::backbone("resnet50").unwrap(), 90);
+        let network = config.init(&Device::flex());
+        let [height, width] = [800u64, 1088];
+        let grids: Vec<u64> = [4, 8, 16, 32]
+            .iter()
+            .map(|s| (height / s) * (width / s))
+            .collect();
+        let inner: u64 = grids
+            .iter()
+            .zip([256, 512, 1024, 2048])
+            .map(|(g, c)| g * c * 256)
+            .sum();
+        let layer: u64 = grids.iter().map(|g| g * 256 * 256 * 9).sum();
+        let levels: u64 = grids.iter().sum::<u64>() + 13 * 17;
+        let rpn = levels * (256 * 256 * 9 + 256 * 3 + 256 * 12);
+        let head = 1000 * (256 * 49 * 1024 + 1024 * 1024 + 1024 * 91 + 1024 * 91 * 4);
+        let parts = network.backbone.layers_of_parts([800, 1088]).unwrap();
+        let backbone: u64 = parts.iter().flatten().map(|layer| layer.macs).sum();
+        let found = network.macs([800, 1088], 1000).unwrap();
+        assert_eq!(found, backbone + inner + layer + rpn + head);
+    }
+}
