@@ -78,7 +78,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(device),
     |cause| cause.downcast_ref().and_then(dataset_hint),
     |cause| cause.downcast_ref().and_then(data_hint),
-    |cause| cause.downcast_ref().and_then(decode_hint),
+    |cause| cause.downcast_ref().and_then(image_kind_hint),
     |cause| cause.downcast_ref().and_then(convert_hint),
     |cause| cause.downcast_ref().and_then(fetch_hint),
     |cause| cause.downcast_ref().and_then(ground_truth_hint),
@@ -578,14 +578,21 @@ fn convention_hint(path: &Path, convention: BoxConvention) -> String {
     .to_owned()
 }
 
+/// Returns what to do about an image of a dataset that cannot be decoded.
 fn decode_hint(error: &DecodeError) -> Option<String> {
-    Some(match error {
-        DecodeError::UnsupportedJpeg { .. } => {
-            "convert such images with any image editor, or with ImageMagick: magick IN.jpg OUT.png"
-                .to_owned()
-        }
-        DecodeError::Io { source, .. } => image_hint(source.kind()),
-        _ => image_hint(ErrorKind::InvalidData),
+    image_kind_hint(error).or_else(|| {
+        Some(image_hint(match error {
+            DecodeError::Io { source, .. } => source.kind(),
+            _ => ErrorKind::InvalidData,
+        }))
+    })
+}
+
+/// Returns what to do about an image of a kind that is not supported, in a dataset or on the command line.
+fn image_kind_hint(error: &DecodeError) -> Option<String> {
+    matches!(error, DecodeError::UnsupportedJpeg { .. }).then(|| {
+        "convert such images with any image editor, or with ImageMagick: magick IN.jpg OUT.png"
+            .to_owned()
     })
 }
 

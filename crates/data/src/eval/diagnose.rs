@@ -555,7 +555,8 @@ impl Sample {
             None => id.to_string(),
         };
         format!(
-            "; most often ({count} times) a row of category {} overlaps an object of {}",
+            "; most often ({}) a row of category {} overlaps an object of {}",
+            crate::text::count(*count, "time"),
             named(found),
             named(annotated)
         )
