@@ -117,15 +117,18 @@ impl Matcher {
                 if !self.low_quality_matches {
                     return;
                 }
-                let start = index * BLOCK;
-                let write = of_block(start..start + matches.len());
-                let mut qualities = vec![0.0; matches.len()];
+                // Few blocks contain the best candidate of a ground-truth box.
+                let mut prepared = None;
                 for (g, best) in best_of_truth.iter().enumerate() {
-                    // Few blocks contain the best candidate of a ground-truth box.
                     if block.best_of_truth[g] != *best {
                         continue;
                     }
-                    if !write(g, &mut qualities) {
+                    let start = index * BLOCK;
+                    let (write, qualities) = prepared.get_or_insert_with(|| {
+                        let range = start..start + matches.len();
+                        (of_block(range), vec![0.0; matches.len()])
+                    });
+                    if !write(g, qualities) {
                         qualities.fill(0.0);
                     }
                     for (c, quality) in qualities.iter().enumerate() {
@@ -149,7 +152,7 @@ impl Matcher {
     }
 }
 
-/// Candidates of a task: about four rows of anchors of the finest level at 800x1344, so that most blocks are apart from
+/// Candidates of a task: about one row of anchors of the finest level at 800x1344, so that most blocks are apart from
 /// most ground-truth boxes; their columns and qualities stay in the first-level cache.
 const BLOCK: usize = 1024;
 
@@ -210,6 +213,31 @@ fn keep_better(g: u32, qualities: &[f32], truth: &mut [u32], quality: &mut [f32]
     largest.into_iter().fold(0.0, f32::max)
 }
 
+/// Returns the smallest and the largest value.
+fn extremes(values: &[f32]) -> (f32, f32) {
+    vectorized(|| {
+        let (mut least, mut largest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        for values in values.chunks(LANES) {
+            for (lane, &value) in values.iter().enumerate() {
+                least[lane] = if value < least[lane] {
+                    value
+                } else {
+                    least[lane]
+                };
+                largest[lane] = if value > largest[lane] {
+                    value
+                } else {
+                    largest[lane]
+                };
+            }
+        }
+        (
+            least.into_iter().fold(f32::INFINITY, f32::min),
+            largest.into_iter().fold(f32::NEG_INFINITY, f32::max),
+        )
+    })
+}
+
 /// Boxes with the coordinates in separate columns, from which vectors are read.
 struct Columns {
     x1: Vec<f32>,
@@ -222,21 +250,27 @@ struct Columns {
 
 impl Columns {
     fn of(boxes: &[BoxXyxy]) -> Self {
-        let column = |of: fn(&BoxXyxy) -> f32| boxes.iter().map(of).collect();
-        let first = boxes.first().copied().unwrap_or_default();
-        let hull = boxes.iter().fold(first, |hull, b| {
-            BoxXyxy::new(
-                hull.x1.min(b.x1).min(b.x2),
-                hull.y1.min(b.y1).min(b.y2),
-                hull.x2.max(b.x1).max(b.x2),
-                hull.y2.max(b.y1).max(b.y2),
-            )
-        });
+        let column = |of: fn(&BoxXyxy) -> f32| boxes.iter().map(of).collect::<Vec<f32>>();
+        let columns = [
+            column(|b| b.x1),
+            column(|b| b.y1),
+            column(|b| b.x2),
+            column(|b| b.y2),
+        ];
+        let [x1, y1, x2, y2] = columns.each_ref().map(|column| extremes(column));
+        // Corners may be swapped.
+        let hull = BoxXyxy::new(
+            x1.0.min(x2.0),
+            y1.0.min(y2.0),
+            x1.1.max(x2.1),
+            y1.1.max(y2.1),
+        );
+        let [x1, y1, x2, y2] = columns;
         Self {
-            x1: column(|b| b.x1),
-            y1: column(|b| b.y1),
-            x2: column(|b| b.x2),
-            y2: column(|b| b.y2),
+            x1,
+            y1,
+            x2,
+            y2,
             hull,
         }
     }
