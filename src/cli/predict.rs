@@ -25,6 +25,7 @@ use sedet_core::train::run_dir::RunDir;
 use sedet_data::eval::confusion::DEFAULT_SCORE;
 use sedet_data::eval::{NamedResultRow, ResultRow, write_results};
 use sedet_data::loading::decode::decode_image;
+use sedet_data::loading::prefetch::{PrefetchLimits, with_prefetch};
 use sedet_data::text::count;
 
 const EXAMPLES: &str = "\
@@ -98,20 +99,24 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     // The predictions themselves show the progress on a terminal.
     let is_silent = args.json || !std::io::stdout().is_terminal();
     let meter = is_silent.then(|| Meter::new("predicting", Unit::Images));
-    for (image_id, file) in (1..).zip(&files) {
-        if let Some(meter) = &meter {
-            meter.show(image_id - 1, Some(files.len() as u64));
-        }
-        match decode_image(file) {
-            Ok(image) => report.add(image_id, file, &image)?,
-            Err(error) => {
-                // One bad image does not cost the others their result.
-                problem!("error: {error}");
-                hints.extend(hint_for(&error.into()));
-                failed += 1;
+    let load = |index: usize| decode_image(&files[index]);
+    with_prefetch(files.len(), PrefetchLimits::AHEAD_OF_NETWORK, load, |images| {
+        for ((image_id, file), image) in (1..).zip(&files).zip(images) {
+            if let Some(meter) = &meter {
+                meter.show(image_id - 1, Some(files.len() as u64));
+            }
+            match image {
+                Ok(image) => report.add(image_id, file, &image)?,
+                Err(error) => {
+                    // One bad image does not cost the others their result.
+                    problem!("error: {error}");
+                    hints.extend(hint_for(&error.into()));
+                    failed += 1;
+                }
             }
         }
-    }
+        anyhow::Ok(())
+    })??;
     drop(meter);
     report.finish()?;
     if let Some(output) = &args.output {

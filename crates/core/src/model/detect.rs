@@ -87,13 +87,9 @@ impl Model {
         let names: Vec<String> = wanted.iter().map(|class| class.name.clone()).collect();
         let classes = self.match_classes(&names)?.classes();
         let total = dataset.len();
-        let limits = PrefetchLimits {
-            threads: 1,
-            items: 3,
-        };
         let load = |index| dataset.load_image(index);
         let mut found = DatasetDetections::default();
-        let is_finished = with_prefetch(total, limits, load, |images| {
+        let is_finished = with_prefetch(total, PrefetchLimits::AHEAD_OF_NETWORK, load, |images| {
             for (index, image) in images.enumerate() {
                 match image {
                     Ok(image) => {

@@ -20,6 +20,12 @@ pub struct PrefetchLimits {
 }
 
 impl PrefetchLimits {
+    /// The next images are decoded while a network, which takes longer and uses all threads, computes.
+    pub const AHEAD_OF_NETWORK: Self = Self {
+        threads: 1,
+        items: 3,
+    };
+
     /// Returns the number of useful threads: at least one, and at most the number of items.
     fn useful_threads(self, count: usize) -> usize {
         self.threads.max(1).min(self.items.max(1)).min(count)
