@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::DataError;
-use crate::annotations::box_convention::check_box_convention;
+use crate::annotations::box_convention::{FEWEST_BOXES, check_box_convention};
 use crate::annotations::coco::read_coco_json;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::{CsvFormat, unread_table};
@@ -35,7 +35,7 @@ use crate::boxes::ImageSize;
 use crate::directory::create_directory;
 use crate::images::decode::{DecodeError, image_size};
 use crate::loading::OnBadImage;
-use crate::text::count;
+use crate::text::{count, numbers};
 
 /// All annotation formats. A directory that several recognize belongs to the first of them.
 pub const FORMATS: &[Format] = &[
@@ -568,7 +568,7 @@ impl SplitFiles {
         if !skipped.is_empty() {
             read.skip(&skipped, bad_images)?;
             // The boxes of the others were counted with theirs.
-            check_box_convention(&read.store, &self.annotations)?;
+            check_box_convention(&read.store, &self.annotations, true)?;
         }
         Ok(read)
     }
@@ -629,6 +629,34 @@ pub struct EntryProblem {
 }
 
 impl SplitEntries {
+    /// Checks that the boxes do not have width and height in the place of their second corner.
+    fn check_corners(&self, files: &SplitFiles) -> Result<(), DataError> {
+        let named = self.images.iter().flat_map(|image| {
+            let boxes = image.boxes.iter().filter_map(|found| found.xywh);
+            boxes.map(|xywh| (&image.file_name, xywh))
+        });
+        let is_reversed = |[_, _, width, height]: [f32; 4]| width < 0.0 || height < 0.0;
+        let boxes = named.clone().count();
+        let mut reversed = named.filter(|(_, xywh)| is_reversed(*xywh));
+        let Some((file_name, [x, y, width, height])) = reversed.next() else {
+            return Ok(());
+        };
+        let number = 1 + reversed.count();
+        // Of widths and heights of objects all over their images, most are smaller than x or y.
+        if boxes < FEWEST_BOXES || number * 3 < boxes {
+            return Ok(());
+        }
+        Err(DataError::labels(
+            &files.annotations,
+            format!(
+                "{number} of {} end before they begin, such as {} of {file_name}: their last two numbers are \
+                 probably width and height, not a corner",
+                count(boxes, "box"),
+                numbers(&[x, y, x + width, y + height].map(f64::from))
+            ),
+        ))
+    }
+
     /// Builds the store of a strict read; boxes without area are dropped and counted.
     fn into_annotations(
         mut self,
@@ -638,7 +666,7 @@ impl SplitEntries {
         let all = self.images.len();
         let mut bad_images = BadImages::default();
         let mut skipped: HashSet<usize> = HashSet::new();
-        for EntryProblem { image, error } in self.problems {
+        for EntryProblem { image, error } in std::mem::take(&mut self.problems) {
             if on_bad_image == OnBadImage::Error || !error.is_about_one_image() {
                 return Err(error);
             }
@@ -647,6 +675,7 @@ impl SplitEntries {
             }
         }
         self.notes.extend(bad_images.finish(all)?);
+        self.check_corners(files)?;
         let mut builder = AnnotationStoreBuilder::new();
         for (id, name) in (1..).zip(self.categories) {
             builder.add_category(id, name);
@@ -686,7 +715,7 @@ impl SplitEntries {
             path: files.annotations.clone(),
             source,
         })?;
-        check_box_convention(&store, &files.annotations)?;
+        check_box_convention(&store, &files.annotations, false)?;
         Ok(SplitAnnotations {
             split: files.split,
             store,
