@@ -2,9 +2,10 @@
 
 use super::terminal::wrapped;
 use sedet_data::datasets::registry::DATA_DIR_VARIABLE;
+use sedet_nn::kernels::vectorized::MAX_CPU_ISA_VARIABLE;
 
 /// Name and meaning of each variable.
-pub(super) const VARIABLES: [(&str, &str); 8] = [
+pub(super) const VARIABLES: [(&str, &str); 9] = [
     (
         DATA_DIR_VARIABLE,
         "Directory of named datasets (where --data-dir is not given) and weights",
@@ -12,6 +13,10 @@ pub(super) const VARIABLES: [(&str, &str); 8] = [
     (
         "RAYON_NUM_THREADS",
         "Number of CPU threads, where --threads is not given",
+    ),
+    (
+        MAX_CPU_ISA_VARIABLE,
+        "Limit of the CPU's vector instructions: baseline, avx2, avx512 (x86-64) or neon (AArch64)",
     ),
     ("NO_COLOR", "Disables colors in help and error messages"),
     (

@@ -114,8 +114,9 @@ impl GlobalArgs {
                 .build_global()
                 .context("the threads cannot be started")?;
         }
+        let instructions = InstructionSet::in_use().map_err(hints::usage)?;
         debug!(
-            "sedet {}, {}",
+            "sedet {}, {}, {instructions} instructions",
             version::SHORT,
             count(rayon::current_num_threads(), "thread")
         );

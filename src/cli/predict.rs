@@ -100,23 +100,28 @@ pub(super) fn run(args: PredictArgs) -> anyhow::Result<ExitCode> {
     let is_silent = args.json || !std::io::stdout().is_terminal();
     let meter = is_silent.then(|| Meter::new("predicting", Unit::Images));
     let load = |index: usize| decode_image(&files[index]);
-    with_prefetch(files.len(), PrefetchLimits::AHEAD_OF_NETWORK, load, |images| {
-        for ((image_id, file), image) in (1..).zip(&files).zip(images) {
-            if let Some(meter) = &meter {
-                meter.show(image_id - 1, Some(files.len() as u64));
-            }
-            match image {
-                Ok(image) => report.add(image_id, file, &image)?,
-                Err(error) => {
-                    // One bad image does not cost the others their result.
-                    problem!("error: {error}");
-                    hints.extend(hint_for(&error.into()));
-                    failed += 1;
+    with_prefetch(
+        files.len(),
+        PrefetchLimits::AHEAD_OF_NETWORK,
+        load,
+        |images| {
+            for ((image_id, file), image) in (1..).zip(&files).zip(images) {
+                if let Some(meter) = &meter {
+                    meter.show(image_id - 1, Some(files.len() as u64));
+                }
+                match image {
+                    Ok(image) => report.add(image_id, file, &image)?,
+                    Err(error) => {
+                        // One bad image does not cost the others their result.
+                        problem!("error: {error}");
+                        hints.extend(hint_for(&error.into()));
+                        failed += 1;
+                    }
                 }
             }
-        }
-        anyhow::Ok(())
-    })??;
+            anyhow::Ok(())
+        },
+    )??;
     drop(meter);
     report.finish()?;
     if let Some(output) = &args.output {

@@ -11,6 +11,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use sedet_data::text::count;
+use sedet_nn::kernels::vectorized::InstructionSet;
 
 /// A kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,6 +230,7 @@ pub fn probe() -> Vec<DeviceReport> {
                     true,
                     format!("{}; a software adapter, slower than cpu", found.name),
                 ),
+                Ok(found) if backend == Backend::Cpu => (true, with_instructions(&found.name)),
                 Ok(found) => (true, found.name),
                 Err(error) => (
                     false,
@@ -245,6 +247,14 @@ pub fn probe() -> Vec<DeviceReport> {
             }
         })
         .collect()
+}
+
+/// Adds the instruction set of the kernels to the name of the CPU.
+fn with_instructions(name: &str) -> String {
+    match InstructionSet::in_use() {
+        Ok(set) => format!("{name}, {set} instructions"),
+        Err(error) => format!("{name}; {error}"),
+    }
 }
 
 fn open(backend: Backend, index: usize) -> Result<WorkingDevice, DeviceError> {

@@ -89,34 +89,36 @@ impl Model {
         let total = dataset.len();
         let load = |index| dataset.load_image(index);
         let mut found = DatasetDetections::default();
-        let is_finished = with_prefetch(total, PrefetchLimits::AHEAD_OF_NETWORK, load, |images| {
-            for (index, image) in images.enumerate() {
-                match image {
-                    Ok(image) => {
-                        let image_id = dataset.store().image(index).id;
-                        let detections = self.detect_with(network, &image);
-                        found.rows.extend(detections.into_iter().filter_map(|d| {
-                            let category = wanted[classes[d.label]?].id;
-                            let row = ResultRow::new(image_id, category, d.box_in_image, d.score);
-                            Some(row)
-                        }));
+        let is_finished =
+            with_prefetch(total, PrefetchLimits::AHEAD_OF_NETWORK, load, |images| {
+                for (index, image) in images.enumerate() {
+                    match image {
+                        Ok(image) => {
+                            let image_id = dataset.store().image(index).id;
+                            let detections = self.detect_with(network, &image);
+                            found.rows.extend(detections.into_iter().filter_map(|d| {
+                                let category = wanted[classes[d.label]?].id;
+                                let row =
+                                    ResultRow::new(image_id, category, d.box_in_image, d.score);
+                                Some(row)
+                            }));
+                        }
+                        Err(error)
+                            if on_bad_image == OnBadImage::Skip && error.is_about_one_image() =>
+                        {
+                            found.skipped.push(SkippedImage {
+                                dataset_index: index,
+                                reason: error.to_string(),
+                            });
+                        }
+                        Err(error) => return Err(error),
                     }
-                    Err(error)
-                        if on_bad_image == OnBadImage::Skip && error.is_about_one_image() =>
-                    {
-                        found.skipped.push(SkippedImage {
-                            dataset_index: index,
-                            reason: error.to_string(),
-                        });
+                    if progress(index + 1, total).is_break() {
+                        return Ok(false);
                     }
-                    Err(error) => return Err(error),
                 }
-                if progress(index + 1, total).is_break() {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        })??;
+                Ok(true)
+            })??;
         Ok(is_finished.then_some(found))
     }
 }

@@ -11,7 +11,9 @@
 //!
 //! Each sum runs over the depth in order, so a result does not depend on the division into blocks.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
+
+use super::vectorized::arch;
 use rayon::prelude::*;
 
 /// Vectors of columns in a block. With AVX-512, 8 rows times 3 vectors are 24 sums, which with 3
@@ -155,7 +157,7 @@ pub(super) fn rows_at_once() -> usize {
             most_rows::<S>()
         }
     }
-    Arch::new().dispatch(Rows)
+    arch().dispatch(Rows)
 }
 
 /// Returns the number of rows whose sums fit into the registers; see [`VECTORS`].
@@ -179,7 +181,7 @@ pub(super) fn multiply_into(
             right.data.len() >= panels_length(depth, right.columns),
             "the right matrix is too short"
         );
-        Arch::new().dispatch(Product {
+        arch().dispatch(Product {
             left,
             rows,
             depth,
@@ -315,7 +317,7 @@ pub(super) fn multiply_lines(left: &[f32], rows: usize, right: Lines<'_>, sink: 
         }
     }
 
-    Arch::new().dispatch(OfLines {
+    arch().dispatch(OfLines {
         left,
         rows,
         right,
@@ -394,7 +396,7 @@ pub(super) fn add_dot_products(left: &[f32], right: Lines<'_>, products: &mut [f
         }
     }
 
-    Arch::new().dispatch(Dots {
+    arch().dispatch(Dots {
         left,
         right,
         products,
