@@ -24,7 +24,8 @@ use sedet_data::eval::{
     Bootstrap, BootstrapConfig, Cause, GroundTruth, ResultRow, diagnose, evaluate, read_results,
     write_results,
 };
-use sedet_data::loading::{LoaderOptions, OnBadImage, SkippedImage, Views};
+use sedet_data::images::OnBadImage;
+use sedet_data::loading::{LoaderOptions, SkippedImage, Views};
 use sedet_data::text::count;
 
 /// Batch size of a classifier.

@@ -36,8 +36,8 @@ use sedet_core::weights::load::LoadError;
 use sedet_core::weights::named::{Attempt, AttemptFailure, NamedError, NamedWeights};
 use sedet_core::weights::onnx::OnnxError;
 use sedet_data::DataError;
-use sedet_data::annotations::box_convention::BoxConvention;
 use sedet_data::annotations::layout::LayoutError;
+use sedet_data::boxes::BoxConvention;
 use sedet_data::curation::convert::ConvertError;
 use sedet_data::datasets::registry::{AnyDatasetName, DATA_DIR_VARIABLE, RegistryError};
 use sedet_data::datasets::sources::{FetchError, data_source};
@@ -649,9 +649,7 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
             "keep one of these files, give one of them as the dataset, or join several in a list: a.json,b.json".into()
         }
         LayoutError::Foreign { instead, .. } => (*instead).to_owned(),
-        LayoutError::NoClassNames { .. } => {
-            "write a data.yaml with a line such as `names: [cat, dog]`, in the order of the class numbers".into()
-        }
+        LayoutError::Incomplete { remedy, .. } => (*remedy).to_owned(),
         LayoutError::Several { .. } => {
             "give one of them, or several, separated by commas (their class names must be equal)".into()
         }

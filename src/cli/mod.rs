@@ -46,7 +46,7 @@ use console::{Verbosity, debug, problem, status};
 use sedet_core::device::{DeviceChoice, WorkingDevice, resolve};
 use sedet_data::datasets::registry::AnyDatasetName;
 use sedet_data::directory::create_directory;
-use sedet_data::loading::OnBadImage;
+use sedet_data::images::OnBadImage;
 use sedet_data::text::{count, printable};
 
 /// Train, evaluate and inspect Faster R-CNN with Squeeze-and-Excitation backbones

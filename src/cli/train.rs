@@ -19,7 +19,7 @@ use sedet_core::train::engine::Outcome;
 use sedet_core::train::run_dir::RunDir;
 use sedet_core::train::{self, RecipeOptions, RunResult, Start, TrainReport, TrainRequest};
 use sedet_data::datasets::registry::AnyDatasetName;
-use sedet_data::loading::OnBadImage;
+use sedet_data::images::OnBadImage;
 use sedet_data::text::{count, duration, printable};
 
 const EXAMPLES: &str = "\

@@ -15,8 +15,9 @@ use crate::model::{
 };
 use sedet_data::datasets::registry::OpenedSplit;
 use sedet_data::eval::{CocoEvaluation, GroundTruth, evaluate, write_results};
+use sedet_data::images::OnBadImage;
 use sedet_data::loading::batch::DetectionBatch;
-use sedet_data::loading::{DetectionLoader, OnBadImage, SkippedImage};
+use sedet_data::loading::{DetectionLoader, SkippedImage};
 
 /// A detector with its data and evaluation settings.
 #[derive(Debug)]

@@ -32,10 +32,10 @@ use crate::DataError;
 use crate::annotations::coco::write_coco_to;
 use crate::annotations::foreign::{foreign_annotations, foreign_file};
 use crate::annotations::format::{
-    AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, StoredBox,
+    AnnotationFormat, FoundSplits, Output, PlacedSplit, Reader, SplitFiles, StoredBox,
 };
 use crate::annotations::image_files::{Folder, has_extension};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
+use crate::annotations::layout::{LayoutError, Split, join};
 use crate::text_file::beginning;
 
 /// COCO: `annotations/instances_SPLIT.json` and directories of images.
@@ -63,11 +63,29 @@ impl AnnotationFormat for CocoFormat {
                 return Ok(None);
             }
             return Ok(Some(FoundSplits {
-                splits: vec![SplitFiles::of_file(path, None)],
+                splits: vec![SplitFiles::of_file(&Self, path, None)],
                 reason: "a COCO JSON file".to_owned(),
             }));
         }
         Ok(FoundSplits::of_files(&Self, path, find_annotations(path)?))
+    }
+
+    fn annotation_extension(&self) -> &'static str {
+        "json"
+    }
+
+    fn may_be_in(&self, directory: &Path) -> bool {
+        let has_json = |directory: &Path, is_meant: fn(&str) -> bool| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).any(|name| {
+                let name = name.to_string_lossy().to_lowercase();
+                name.ends_with(".json") && is_meant(&name)
+            })
+        };
+        has_json(&directory.join("annotations"), |_| true)
+            || has_json(directory, |name| {
+                name.starts_with("instances") || name.contains("coco")
+            })
     }
 
     fn reader(&self) -> Reader {

@@ -22,10 +22,10 @@ use crate::DataError;
 use crate::annotations::ObjectFlags;
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
-    Output, PlacedSplit, Reader, SplitEntries, StoredBox,
+    Output, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox,
 };
 use crate::annotations::image_files::{Folder, has_extension};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles, join};
+use crate::annotations::layout::{LayoutError, Split, join};
 use crate::boxes::ImageSize;
 use crate::csv::to_csv;
 use crate::images::decode::image_size;
@@ -58,22 +58,24 @@ impl AnnotationFormat for CsvFormat {
             if !is_table(path) {
                 return Ok(None);
             }
-            let SplitFiles {
-                split,
-                image_directories,
-                ..
-            } = SplitFiles::of_file(path, None);
             return Ok(Some(FoundSplits {
-                splits: vec![SplitFiles {
-                    format: &Self,
-                    split,
-                    annotations: path.to_owned(),
-                    image_directories,
-                }],
+                splits: vec![SplitFiles::of_file(&Self, path, None)],
                 reason: "a CSV file of boxes".to_owned(),
             }));
         }
         Ok(FoundSplits::of_files(&Self, path, tables(path)?))
+    }
+
+    fn annotation_extension(&self) -> &'static str {
+        "csv"
+    }
+
+    fn dataset_extensions(&self) -> &'static [&'static str] {
+        &["csv"]
+    }
+
+    fn describe_unread(&self, path: &Path) -> Option<String> {
+        unread_table(path)
     }
 
     fn reader(&self) -> Reader {
@@ -191,7 +193,7 @@ fn is_table(path: &Path) -> bool {
 }
 
 /// Describes a CSV file without the columns of boxes, by those that are missing; None for any other file.
-pub(super) fn unread_table(path: &Path) -> Option<String> {
+fn unread_table(path: &Path) -> Option<String> {
     let missing = columns_of(path)?.err()?;
     let missing = join(missing.iter().map(|column| format!("`{column}`")));
     Some(format!("{}: the header lacks {missing}", path.display()))

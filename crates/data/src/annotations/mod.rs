@@ -1,12 +1,16 @@
 //! Annotations: the columnar store of images and boxes, and the formats they are read from.
 //!
 //! - [`store`]: categories, images and boxes in columns, loaded once and shared.
-//! - [`format`](mod@format): what an annotation format provides, and the table of formats.
+//! - [`format`](mod@format): what an annotation format provides. - [`formats`]: the table of formats.
 //! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format.
 //! - [`box_convention`]: corners and fractions in the place of sizes.
 //! - `copies`: two annotations of one image. - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
 //! - `foreign`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
-//! - [`coco`]: COCO JSON. - [`layout`]: the files of a split.
+//! - [`coco`]: COCO JSON. - [`layout`]: splits, and why no dataset was found. - `locations`: the files of a split.
+//! - `reading`: strict reading of splits in any format.
+//!
+//! A module imports only those before it in this order: `layout`, [`store`], `image_files`, [`format`](mod@format),
+//! `locations`, the formats, `reading`, [`formats`].
 
 pub mod box_convention;
 pub mod coco;
@@ -17,10 +21,13 @@ pub mod csv_table;
 pub(crate) mod file_names;
 pub(crate) mod foreign;
 pub mod format;
+pub mod formats;
 pub(crate) mod image_files;
 pub mod joining;
 pub(crate) mod json_guard;
 pub mod layout;
+mod locations;
+mod reading;
 pub(crate) mod same_content;
 pub mod store;
 pub(crate) mod stratified;

@@ -29,10 +29,11 @@ use crate::DataError;
 use crate::annotations::file_names::{AnyCapitals, FileMatch, file_names};
 use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, EntryProblem, FoundSplits, ImageEntry, Output,
-    PlacedSplit, Reader, SplitEntries, StoredBox, described_flag, last_part, without_extension,
+    PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox, described_flag, last_part,
+    without_extension,
 };
 use crate::annotations::image_files::{Folder, Found, files_with_extension, images_within};
-use crate::annotations::layout::{LayoutError, Split, SplitFiles};
+use crate::annotations::layout::{LayoutError, Split};
 use crate::annotations::voc::{self, VocImage};
 use crate::images::decode::{has_image_extension, image_size};
 use crate::text::count;
@@ -72,6 +73,14 @@ impl AnnotationFormat for VocFormat {
                 .collect(),
             reason: layout.reason,
         }))
+    }
+
+    fn annotation_extension(&self) -> &'static str {
+        "xml"
+    }
+
+    fn may_be_in(&self, directory: &Path) -> bool {
+        directory.join("JPEGImages").is_dir()
     }
 
     fn reader(&self) -> Reader {
@@ -449,9 +458,7 @@ fn collect(files: &DatasetFiles, wanted: &[Split]) -> Result<Vec<SplitEntries>, 
         None => &files.root,
     };
     let Some(layout) = VocLayout::find(root)? else {
-        let format = &VocFormat;
-        let root = root.to_owned();
-        return Err(LayoutError::NotInFormat { root, format }.into());
+        return Err(files.format.not_found_in(root).into());
     };
     let capitals = AnyCapitals::default();
     let read: Vec<Vec<Result<VocImage, DataError>>> = layout

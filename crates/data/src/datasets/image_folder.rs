@@ -29,12 +29,12 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::DataError;
 use crate::annotations::foreign::{foreign_annotations, foreign_file};
-use crate::annotations::format::{recognize, without_extension};
+use crate::annotations::format::without_extension;
+use crate::annotations::formats::{FORMATS, has_annotation_extension, recognize};
 use crate::annotations::image_files::{
-    Folder, Found, ImageFiles, first_few, has_extension, holds_images, holds_images_directly,
-    images_within, list, unsupported_within,
+    Folder, Found, ImageFiles, first_few, holds_images, holds_images_directly, images_within, list,
+    unsupported_within,
 };
 use crate::annotations::joining::{HELD_OUT, held_out_number};
 use crate::annotations::layout::{Split, are_parts, is_reserved_name, only_part_of};
@@ -42,7 +42,7 @@ use crate::annotations::same_content::{MOST_IMAGES, first_with_content};
 use crate::datasets::imagenet_classes::{imagenet_classes, imagenet_label};
 use crate::datasets::labeled::LabeledDataset;
 use crate::images::decode::unsupported_images;
-use crate::text;
+use crate::{DataError, text};
 
 /// An image folder, recognized by its subdirectories; no image has been listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -281,9 +281,7 @@ fn annotations_of_images(parent: &Path) -> Option<PathBuf> {
 }
 
 fn is_annotation_name(name: &str) -> bool {
-    let extensions = ["txt", "xml", "json", "csv"];
-    let mut extensions = extensions.into_iter();
-    extensions.any(|extension| has_extension(Path::new(name), extension))
+    has_annotation_extension(Path::new(name))
 }
 
 fn stem(name: &str) -> String {
@@ -299,24 +297,10 @@ fn classes_within(directory: PathBuf, name: &str) -> PathBuf {
     }
 }
 
-/// Returns whether a directory has annotations of boxes: COCO's in a known layout or, to be safe, anything
-/// that looks like them; VOC's.
+/// Returns whether a directory has annotations of boxes, in a known layout or, to be safe, anything that may be
+/// some.
 pub fn holds_annotations(root: &Path) -> bool {
-    if !matches!(recognize(root), Ok(None)) {
-        return true;
-    }
-    let has_json = |directory: &Path, is_meant: fn(&str) -> bool| {
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name()).any(|name| {
-            let name = name.to_string_lossy().to_lowercase();
-            name.ends_with(".json") && is_meant(&name)
-        })
-    };
-    has_json(&root.join("annotations"), |_| true)
-        || has_json(root, |name| {
-            name.starts_with("instances") || name.contains("coco")
-        })
-        || root.join("JPEGImages").is_dir()
+    !matches!(recognize(root), Ok(None)) || FORMATS.iter().any(|format| format.may_be_in(root))
 }
 
 /// Returns the names of the directories that may be classes, sorted.

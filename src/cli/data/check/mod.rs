@@ -10,15 +10,14 @@ use anyhow::Context as _;
 use super::anchors::AnchorCoverage;
 use crate::cli::data::dataset_argument;
 use crate::cli::hints::{advise, of_check, usage, usage_with_hint};
-use crate::cli::print_out;
 use crate::cli::progress::{Meter, Unit};
-use crate::cli::status;
 use crate::cli::terminal::{continued, width};
-use crate::cli::{problem, quoted};
+use crate::cli::{print_out, problem, quoted, status};
 use report::Report;
 use sedet_data::DataError;
-use sedet_data::annotations::format::DatasetFiles;
-use sedet_data::annotations::layout::{LayoutError, Split, SplitFiles};
+use sedet_data::annotations::coco_directory::CocoFormat;
+use sedet_data::annotations::format::{DatasetFiles, SplitFiles};
+use sedet_data::annotations::layout::{LayoutError, Split};
 use sedet_data::curation::check::{
     CheckOptions, CheckedSplit, Diagnostics, FixSummary, Progress, Severity, check_dataset,
     check_split, compare_splits,
@@ -165,7 +164,11 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
             Err(DataError::Layout(error @ LayoutError::Foreign { .. })) => {
                 return Err(DataError::Layout(error).into());
             }
-            _ => DatasetFiles::of_split(SplitFiles::of_file(path, args.images.as_deref())),
+            _ => DatasetFiles::of_split(SplitFiles::of_file(
+                &CocoFormat,
+                path,
+                args.images.as_deref(),
+            )),
         };
         let splits = files.split_names();
         return Ok((DatasetName::Directory(path.to_owned()), files, splits));
@@ -245,7 +248,7 @@ fn cannot_fix(out: &Path, files: &DatasetFiles, splits: &[Split]) -> Option<(Str
         ));
     }
     if let [role] = splits
-        && let of_name = SplitFiles::of_file(out, None).split
+        && let of_name = SplitFiles::of_file(&CocoFormat, out, None).split
         && of_name != Split::Train
         && of_name != *role
     {
@@ -283,7 +286,7 @@ fn fix(out: &Path, files: &SplitFiles, split: &CheckedSplit) -> anyhow::Result<F
     let written = if summary.names_changed {
         SplitFiles {
             split: files.split,
-            ..SplitFiles::of_file(out, None)
+            ..SplitFiles::of_file(&CocoFormat, out, None)
         }
     } else {
         SplitFiles {
@@ -342,7 +345,7 @@ fn parts_with(copy: &Path, split: &CheckedSplit, files: &DatasetFiles) -> Option
     let role = role
         .into_iter()
         .find(|role| role.to_string() == split.name)?;
-    if SplitFiles::of_file(copy, None).split != role {
+    if SplitFiles::of_file(&CocoFormat, copy, None).split != role {
         return None;
     }
     let of = |wanted: Split| match files.splits.iter().find(|files| files.split == wanted) {

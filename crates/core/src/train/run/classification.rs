@@ -16,7 +16,8 @@ use crate::train::memory::StepMemory;
 use crate::train::observer::Observer;
 use sedet_data::datasets::labeled::LabeledDataset;
 use sedet_data::datasets::registry::LabeledName;
-use sedet_data::loading::{LabeledLoader, OnBadImage};
+use sedet_data::images::OnBadImage;
+use sedet_data::loading::LabeledLoader;
 
 /// A run on this dataset.
 pub(super) struct ClassifierRun(pub(super) LabeledName);

@@ -25,8 +25,9 @@ use sedet_data::DataError;
 use sedet_data::annotations::layout::Split;
 use sedet_data::datasets::detection::{DetectionDataset, TargetFilter};
 use sedet_data::datasets::registry::{DatasetName, OpenedSplit};
+use sedet_data::images::OnBadImage;
 use sedet_data::loading::transforms::Preprocess;
-use sedet_data::loading::{DetectionLoader, OnBadImage, TrainingImages};
+use sedet_data::loading::{DetectionLoader, TrainingImages};
 use sedet_nn::nn::norm::NormKind;
 
 /// Number of validation images that are drawn at the end of a run.

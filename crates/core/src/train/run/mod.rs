@@ -40,7 +40,8 @@ use sedet_data::annotations::layout::Split;
 use sedet_data::classes::{differing_names, positions_by_name};
 use sedet_data::datasets::registry::{AnyDatasetName, RegistryError};
 use sedet_data::eval::EvalError;
-use sedet_data::loading::{OnBadImage, SkippedImage};
+use sedet_data::images::OnBadImage;
+use sedet_data::loading::SkippedImage;
 use sedet_nn::nn::norm::NormKind;
 use sedet_nn::nn::se::{SeConfig, SeStart};
 

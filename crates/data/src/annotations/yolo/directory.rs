@@ -9,7 +9,7 @@ use super::images::{FoundPath, ends_below};
 use super::yaml::DataYaml;
 use crate::DataError;
 use crate::annotations::file_names::AnyCapitals;
-use crate::annotations::format::DatasetFiles;
+use crate::annotations::format::{DatasetFiles, Format};
 use crate::annotations::image_files::{
     Folder, files_with_extension, has_extension, holds_images_directly,
 };
@@ -116,7 +116,14 @@ impl YoloDirectory {
         // A file of numbers that is named after an image is a label file.
         let root = root.to_owned();
         match first_label(&root, labels.as_deref(), &splits) {
-            Some(labels) => Err(LayoutError::NoClassNames { root, labels }.into()),
+            Some(file) => Err(LayoutError::Incomplete {
+                root,
+                file,
+                problem: "YOLO labels without class names",
+                missing: "a data.yaml with `names` or a classes.txt",
+                remedy: "write a data.yaml with a line such as `names: [cat, dog]`, in the order of the class numbers",
+            }
+            .into()),
             None => Ok(None),
         }
     }
@@ -289,9 +296,8 @@ impl YoloDirectory {
     /// Describes a recognized directory.
     pub(super) fn expect(root: &Path) -> Result<Self, DataError> {
         Self::find(root)?.ok_or_else(|| {
-            let format = &YoloFormat;
-            let root = root.to_owned();
-            LayoutError::NotInFormat { root, format }.into()
+            let format: Format = &YoloFormat;
+            format.not_found_in(root).into()
         })
     }
 
