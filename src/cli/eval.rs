@@ -8,7 +8,8 @@ use std::sync::Arc;
 use anyhow::bail;
 
 use super::hints::usage_with_hint;
-use super::report::{metrics_text, report_skipped, with_bar};
+use super::progress::with_bar;
+use super::report::{metrics_text, report_skipped};
 use super::weights::ForeignArgs;
 use super::{
     DeviceArgs, check_data_dir, output_directory, print_out, problem, status, whole_number_within,

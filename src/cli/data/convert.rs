@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::dataset_argument;
+use crate::cli::dataset_argument;
 use crate::cli::hints::advise;
-use crate::cli::report::with_bar;
+use crate::cli::progress::with_bar;
 use crate::cli::{on_bad_image, print_out, problem, status};
 use sedet_data::annotations::format::{DatasetFiles, Format};
 use sedet_data::annotations::formats::{FORMATS, format_of_key};

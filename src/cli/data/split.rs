@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use super::convert::{Placement, print_next};
 use crate::cli::hints::{advise, usage};
-use crate::cli::report::with_bar;
+use crate::cli::progress::with_bar;
 use crate::cli::{on_bad_image, print_out, problem, status, whole_number};
 use sedet_data::DataError;
 use sedet_data::annotations::AnnotationStore;

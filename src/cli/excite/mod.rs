@@ -10,7 +10,7 @@ use clap::ArgGroup;
 use serde_json::json;
 
 use super::hints::usage;
-use super::report::with_bar;
+use super::progress::with_bar;
 use super::terminal::{fitted, width};
 use super::weights::ForeignArgs;
 use super::{DeviceArgs, check_data_dir, output_directory, print_out, status, whole_number};

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::{Device, Tensor};
 
 use super::batches::LoaderBatches;
-use super::engine::{BackwardPass, EpochEvaluation, Losses, OpenedEpoch, TrainTask, goes_on};
+use super::engine::{BackwardPass, Losses, OpenedEpoch, TrainTask, goes_on};
+use super::progress::EpochEvaluation;
 use crate::detection::faster_rcnn::{FasterRcnn, FasterRcnnLosses};
 use crate::detection::sampler::SampleOrder;
 use crate::detection::{ImageBatch, Target, recompute};

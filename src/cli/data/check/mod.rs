@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::anchors::AnchorCoverage;
-use crate::cli::data::dataset_argument;
+use crate::cli::dataset_argument;
 use crate::cli::hints::{advise, of_check, usage, usage_with_hint};
 use crate::cli::progress::{Meter, Unit};
 use crate::cli::terminal::{continued, width};

@@ -1357,9 +1357,9 @@ mod tests {
     struct Notices(Vec<String>);
 
     impl Observer for Notices {
-        fn step(&mut self, _: &super::super::engine::StepReport<'_>) {}
+        fn step(&mut self, _: &crate::train::progress::StepReport<'_>) {}
         fn evaluating(&mut self, _: usize) {}
-        fn evaluated(&mut self, _: usize, _: &super::super::engine::EpochEvaluation, _: bool) {}
+        fn evaluated(&mut self, _: usize, _: &crate::train::progress::EpochEvaluation, _: bool) {}
         fn notice(&mut self, notice: &Notice) {
             self.0.push(notice.to_string());
         }
