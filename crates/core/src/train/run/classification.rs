@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{
-    AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
-    report_notes,
+use super::error::RunError;
+use super::kind::{
+    AdoptError, Adoption, Concluded, Context, Prepared, RunKind, TaskFacts, random, report_notes,
 };
 use crate::backbones::BackboneConfig;
 use crate::config::{ClassificationConfig, ConfigError, Recipe as _, default_classification};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use burn::module::Module as _;
 
-use super::{
-    AdoptError, Adoption, Concluded, Context, Prepared, RunError, RunKind, TaskFacts, random,
-    report_notes,
+use super::error::RunError;
+use super::kind::{
+    AdoptError, Adoption, Concluded, Context, Prepared, RunKind, TaskFacts, random, report_notes,
 };
 use crate::backbones::BackboneConfig;
 use crate::config::{ConfigError, DetectionConfig, IMPORTED, Recipe as _, default_detection};
