@@ -1170,10 +1170,10 @@ fn trained_cifar_networks_give_the_logits_of_their_origin_on_real_data() {
 
 /// Full-size networks of timm and torchvision, written by `tests/oracle/layouts_full.py`.
 #[test]
-#[ignore = "needs SEDET_FULL_LAYOUTS"]
-fn full_size_networks_give_the_outputs_of_their_origin() {
+#[ignore = "needs SEDET_FULL_LAYOUTS, the directory that tests/oracle/layouts_full.py wrote"]
+fn full_layouts_of_real_networks_give_the_outputs_of_their_origin() {
     let directory = PathBuf::from(
-        std::env::var_os("SEDET_FULL_LAYOUTS").expect("SEDET_FULL_LAYOUTS names no directory"),
+        std::env::var_os("SEDET_FULL_LAYOUTS").expect("SEDET_FULL_LAYOUTS names the directory of layouts_full.py"),
     );
     let outputs = Fixture::open_file(&directory.join("outputs.safetensors"));
     let device = Device::flex();

@@ -29,7 +29,7 @@ use sedet_data::datasets::registry::{DatasetName, Recognition, RegistryError};
 const EXAMPLES: &str = "\
 Examples:
   sedet data check photos/
-  sedet data check annotations.json --images photos/ --fix fixed.json";
+  sedet data check annotations.json --image-dir photos/ --fix fixed.json";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -41,7 +41,7 @@ pub(super) struct CheckArgs {
     data_dir: Option<PathBuf>,
     /// Image directory, if DATASET is one annotation file
     #[arg(long, value_name = "DIR")]
-    images: Option<PathBuf>,
+    image_dir: Option<PathBuf>,
     /// Check this split only: train, val or test
     #[arg(long)]
     split: Option<Split>,
@@ -150,7 +150,7 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
     let is_json = path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    if !path.exists() && (is_json || args.images.is_some()) {
+    if !path.exists() && (is_json || args.image_dir.is_some()) {
         return Err(RegistryError::unknown(&args.dataset).into());
     }
     if path.is_file() && is_json {
@@ -167,15 +167,15 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
             _ => DatasetFiles::of_split(SplitFiles::of_file(
                 &CocoFormat,
                 path,
-                args.images.as_deref(),
+                args.image_dir.as_deref(),
             )),
         };
         let splits = files.split_names();
         return Ok((DatasetName::Directory(path.to_owned()), files, splits));
     }
-    if args.images.is_some() {
+    if args.image_dir.is_some() {
         return Err(usage(
-            "--images applies to one COCO JSON file; otherwise the images are found",
+            "--image-dir applies to one COCO JSON file; otherwise the images are found",
         ));
     }
     let dataset = DatasetName::parse(&args.dataset)?;
