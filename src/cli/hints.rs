@@ -29,11 +29,11 @@ use sedet_core::train::memory::NotEnoughMemory;
 use sedet_core::train::run_dir::{RunDir, RunDirError};
 use sedet_core::weights::checkpoint::CheckpointError;
 use sedet_core::weights::export::ExportError;
-use sedet_core::weights::foreign::{ForeignError, OtherContent};
 use sedet_core::weights::import::ImportError;
 use sedet_core::weights::load::LoadError;
 use sedet_core::weights::named::{Attempt, AttemptFailure, NamedError, NamedWeights};
 use sedet_core::weights::onnx::OnnxError;
+use sedet_core::weights::third_party::{OtherContent, ThirdPartyError};
 use sedet_data::DataError;
 use sedet_data::annotations::layout::LayoutError;
 use sedet_data::boxes::BoxConvention;
@@ -71,7 +71,7 @@ const RULES: &[Rule] = &[
     |cause| cause.downcast_ref().and_then(weights),
     |cause| cause.downcast_ref().and_then(named_weights),
     |cause| cause.downcast_ref().and_then(weights_import),
-    |cause| cause.downcast_ref().and_then(foreign_file),
+    |cause| cause.downcast_ref().and_then(third_party_file),
     |cause| cause.downcast_ref().and_then(weights_export),
     |cause| cause.downcast_ref().and_then(onnx),
     |cause| cause.downcast_ref().and_then(device),
@@ -382,13 +382,13 @@ fn weights_import(error: &ImportError) -> Option<String> {
     }
 }
 
-fn foreign_file(error: &ForeignError) -> Option<String> {
+fn third_party_file(error: &ThirdPartyError) -> Option<String> {
     match error {
-        ForeignError::PickledModel { .. } => Some(
+        ThirdPartyError::PickledModel { .. } => Some(
             "write the state dict in Python: torch.save(model.state_dict(), \"weights.pth\")"
                 .to_string(),
         ),
-        ForeignError::Program {
+        ThirdPartyError::Program {
             kind: "TorchScript",
             ..
         } => Some(
@@ -396,9 +396,9 @@ fn foreign_file(error: &ForeignError) -> Option<String> {
              \"weights.pth\")"
                 .to_string(),
         ),
-        ForeignError::Read { source, .. } => missing_weights(source),
-        ForeignError::Unknown { .. } => Some(WEIGHTS.to_string()),
-        ForeignError::OtherContent { content, .. } => Some(
+        ThirdPartyError::Read { source, .. } => missing_weights(source),
+        ThirdPartyError::Unknown { .. } => Some(WEIGHTS.to_string()),
+        ThirdPartyError::OtherContent { content, .. } => Some(
             match content {
                 OtherContent::Onnx => {
                     "give the checkpoint that was exported: a run such as runs/photos, or the weights of its framework"
@@ -415,8 +415,8 @@ fn foreign_file(error: &ForeignError) -> Option<String> {
             }
             .to_string(),
         ),
-        ForeignError::Format { .. } => Some(CUT_OFF.to_string()),
-        ForeignError::Program { .. } => Some(
+        ThirdPartyError::Format { .. } => Some(CUT_OFF.to_string()),
+        ThirdPartyError::Program { .. } => Some(
             "write the state dict in Python: torch.save(torch.export.load(\"FILE\").state_dict, \
              \"weights.pth\")"
                 .to_string(),
@@ -647,7 +647,7 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
         LayoutError::Ambiguous { .. } => {
             "keep one of these files, give one of them as the dataset, or join several in a list: a.json,b.json".into()
         }
-        LayoutError::Foreign { instead, .. } => (*instead).to_owned(),
+        LayoutError::UnreadFormat { instead, .. } => (*instead).to_owned(),
         LayoutError::Incomplete { remedy, .. } => (*remedy).to_owned(),
         LayoutError::Several { .. } => {
             "give one of them, or several, separated by commas (their class names must be equal)".into()

@@ -24,7 +24,7 @@ use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
     Output, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox,
 };
-use crate::annotations::image_files::{Folder, has_extension};
+use crate::annotations::image_files::{DirectoryListing, has_extension};
 use crate::annotations::layout::{LayoutError, Split, join};
 use crate::boxes::ImageSize;
 use crate::csv::to_csv;
@@ -140,23 +140,26 @@ fn decimal(value: f64) -> String {
 /// Finds the tables of a directory: in the directory of each split, in the directory itself, and in
 /// `annotations` or `data`.
 fn tables(root: &Path) -> Result<Vec<(Split, PathBuf)>, LayoutError> {
-    let folder = Folder::of(root);
+    let listing = DirectoryListing::of(root);
     let mut candidates: Vec<(Option<Split>, PathBuf)> = Vec::new();
     for split in Split::ALL {
-        let directory = folder.split_directory(split);
+        let directory = listing.split_directory(split);
         let files = directory.iter().flat_map(|path| {
-            let folder = Folder::of(path);
-            folder.files_with("csv").collect::<Vec<_>>()
+            let listing = DirectoryListing::of(path);
+            listing.files_with("csv").collect::<Vec<_>>()
         });
         candidates.extend(files.map(|file| (Some(split), file)));
     }
     let others = [
-        folder.directory(&["annotations"]),
-        folder.directory(&["data"]),
+        listing.directory(&["annotations"]),
+        listing.directory(&["data"]),
     ];
-    let others = others.into_iter().flatten().map(|path| Folder::of(&path));
-    for folder in others.chain([Folder::of(root)]) {
-        let files: Vec<PathBuf> = folder.files_with("csv").collect();
+    let others = others
+        .into_iter()
+        .flatten()
+        .map(|path| DirectoryListing::of(&path));
+    for listing in others.chain([DirectoryListing::of(root)]) {
+        let files: Vec<PathBuf> = listing.files_with("csv").collect();
         candidates.extend(files.into_iter().map(|file| {
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             (Split::in_name(&stem), file)

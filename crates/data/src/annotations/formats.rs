@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::annotations::coco_directory::CocoFormat;
 use crate::annotations::csv_table::CsvFormat;
-use crate::annotations::foreign::foreign_annotations;
 use crate::annotations::format::{DatasetFiles, Format};
 use crate::annotations::image_files::{
-    Folder, first_few, has_extension, holds_images, holds_images_directly,
+    DirectoryListing, first_few, has_extension, holds_images, holds_images_directly,
 };
 use crate::annotations::layout::{LayoutError, Split, join};
+use crate::annotations::unread::unread_annotations;
 use crate::annotations::voc_directory::VocFormat;
 use crate::annotations::yolo::YoloFormat;
 
@@ -93,7 +93,8 @@ impl DatasetFiles {
                     }
                 }
                 if root.is_dir()
-                    && let Some(LayoutError::Foreign { file, name, .. }) = foreign_annotations(root)
+                    && let Some(LayoutError::UnreadFormat { file, name, .. }) =
+                        unread_annotations(root)
                 {
                     let file = file.strip_prefix(root).unwrap_or(&file).display();
                     files.reason += &format!("; {name} annotations ({file}) are not used");
@@ -101,18 +102,18 @@ impl DatasetFiles {
                 return Ok(files);
             }
         }
-        if let Some(error) = foreign_annotations(root) {
+        if let Some(error) = unread_annotations(root) {
             return Err(error.into());
         }
-        let folder = Folder::of(root);
-        let inner = || folder.directories.iter().map(|name| root.join(name));
-        if let ([name], true) = (folder.directories.as_slice(), depth > 0)
-            && folder.images().next().is_none()
+        let listing = DirectoryListing::of(root);
+        let inner = || listing.directories.iter().map(|name| root.join(name));
+        if let ([name], true) = (listing.directories.as_slice(), depth > 0)
+            && listing.images().next().is_none()
         {
             match Self::find_within(&root.join(name), depth - 1) {
                 // The outer directory is the one that was given, and may have other files.
                 Err(DataError::Layout(LayoutError::Unrecognized { .. }))
-                    if !folder.files.is_empty() => {}
+                    if !listing.files.is_empty() => {}
                 // Any other error of the inner directory says more than one of the outer.
                 inner => {
                     let mut files = inner?;
@@ -185,17 +186,17 @@ fn unread_files(root: &Path) -> Vec<String> {
     if root.is_file() {
         return describe_unread(root).into_iter().collect();
     }
-    let folder = Folder::of(root);
-    let inner = Split::ALL.map(|split| folder.split_directory(split));
+    let listing = DirectoryListing::of(root);
+    let inner = Split::ALL.map(|split| listing.split_directory(split));
     let others = [
-        folder.directory(&["annotations"]),
-        folder.directory(&["data"]),
+        listing.directory(&["annotations"]),
+        listing.directory(&["data"]),
     ];
     let inner = inner.into_iter().chain(others).flatten();
     let directories = [root.to_owned()].into_iter().chain(inner);
     let files = directories.flat_map(|directory| {
-        let folder = Folder::of(&directory);
-        let names = folder.files.into_iter();
+        let listing = DirectoryListing::of(&directory);
+        let names = listing.files.into_iter();
         names.map(move |name| directory.join(name))
     });
     let unread = files.filter_map(|path| describe_unread(&path).or_else(|| unread_text(&path)));

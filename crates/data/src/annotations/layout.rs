@@ -217,7 +217,7 @@ pub enum LayoutError {
     },
     /// The annotations are in a format that is known and not read.
     #[error("{}: {name} annotations, which sedet does not read", file.display())]
-    Foreign {
+    UnreadFormat {
         /// A file of the annotations.
         file: PathBuf,
         /// The name of the format.

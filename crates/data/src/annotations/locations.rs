@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::annotations::file_names::{AnyCapitals, FileMatch, MatchedNames};
 use crate::annotations::format::{Format, FoundSplits, SplitFiles};
-use crate::annotations::image_files::Folder;
+use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::layout::{LayoutError, Split, join};
 
 impl FoundSplits {
@@ -149,8 +149,11 @@ impl SplitFiles {
     pub(crate) fn instead_of(&self, name: &str) -> Option<PathBuf> {
         let last = NameReading::LastPart.apply(name).to_lowercase();
         self.image_directories.iter().find_map(|directory| {
-            let folder = Folder::of(directory);
-            let found = folder.files.iter().find(|file| file.to_lowercase() == last);
+            let listing = DirectoryListing::of(directory);
+            let found = listing
+                .files
+                .iter()
+                .find(|file| file.to_lowercase() == last);
             found.map(|file| directory.join(file))
         })
     }
@@ -224,35 +227,35 @@ impl NameReading {
 /// Returns the existing directories that may contain the images of an annotation file, most likely
 /// first.
 pub(crate) fn image_directories(root: &Path, annotations: &Path, split: Split) -> Vec<PathBuf> {
-    let folder = Folder::of(root);
-    let images = folder.directory(&["images", "imgs"]);
+    let listing = DirectoryListing::of(root);
+    let images = listing.directory(&["images", "imgs"]);
     let mut directories = Vec::new();
     for parent in [Some(root.to_owned()), images.clone()]
         .into_iter()
         .flatten()
     {
-        let folder = Folder::of(&parent);
+        let listing = DirectoryListing::of(&parent);
         for name in split.names() {
-            directories.extend(folder.directory(&[&format!("{name}2017")]));
-            directories.extend(folder.directory(&[name]));
+            directories.extend(listing.directory(&[&format!("{name}2017")]));
+            directories.extend(listing.directory(&[name]));
         }
         // `train2014`, `train_images`
-        let named = folder.directories.iter();
+        let named = listing.directories.iter();
         let named = named.filter(|name| Split::in_name(name) == Some(split));
         directories.extend(named.map(|name| parent.join(name)));
     }
     if let Some(directory) = annotations.parent().filter(|parent| *parent != root) {
         // FiftyOne writes `train/labels.json` and `train/data/`.
-        directories.extend(Folder::of(directory).directory(&["data"]));
-        directories.extend(Folder::of(directory).directory(&["images"]));
+        directories.extend(DirectoryListing::of(directory).directory(&["data"]));
+        directories.extend(DirectoryListing::of(directory).directory(&["images"]));
     }
     if let Some(images) = &images {
         // CVAT names the only subset so.
-        directories.extend(Folder::of(images).directory(&["default"]));
+        directories.extend(DirectoryListing::of(images).directory(&["default"]));
     }
     directories.extend(images);
-    directories.extend(folder.directory(&["JPEGImages"]));
-    directories.extend(folder.directory(&["data"]));
+    directories.extend(listing.directory(&["JPEGImages"]));
+    directories.extend(listing.directory(&["data"]));
     directories.extend(annotations.parent().map(Path::to_owned));
     directories.push(root.to_owned());
     let mut unique: Vec<PathBuf> = Vec::new();

@@ -5,7 +5,7 @@
 //! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format.
 //! - [`box_convention`]: corners and fractions in the place of sizes.
 //! - `copies`: two annotations of one image. - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
-//! - `foreign`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
+//! - `unread`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
 //! - [`coco`]: COCO JSON. - [`layout`]: splits, and why no dataset was found. - `locations`: the files of a split.
 //! - `reading`: strict reading of splits in any format.
 //!
@@ -19,7 +19,6 @@ pub mod coco_directory;
 mod copies;
 pub mod csv_table;
 pub(crate) mod file_names;
-pub(crate) mod foreign;
 pub mod format;
 pub mod formats;
 pub(crate) mod image_files;
@@ -31,6 +30,7 @@ mod reading;
 pub(crate) mod same_content;
 pub mod store;
 pub(crate) mod stratified;
+pub(crate) mod unread;
 pub mod voc;
 pub mod voc_directory;
 pub mod yolo;

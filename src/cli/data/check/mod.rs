@@ -161,7 +161,7 @@ fn find(args: &CheckArgs) -> anyhow::Result<(DatasetName, DatasetFiles, Vec<Spli
         }
         // Whatever is wrong with the file is reported by the check.
         let files = match DatasetFiles::find(path) {
-            Err(DataError::Layout(error @ LayoutError::Foreign { .. })) => {
+            Err(DataError::Layout(error @ LayoutError::UnreadFormat { .. })) => {
                 return Err(DataError::Layout(error).into());
             }
             _ => DatasetFiles::of_split(SplitFiles::of_file(

@@ -45,7 +45,7 @@ use crate::annotations::format::{
     AnnotationFormat, BoxEntry, DatasetFiles, Dropped, EntryProblem, FoundSplits, ImageEntry,
     Output, PlacedBox, PlacedSplit, Reader, SplitEntries, SplitFiles, StoredBox, without_extension,
 };
-use crate::annotations::image_files::Folder;
+use crate::annotations::image_files::DirectoryListing;
 use crate::annotations::layout::Split;
 use crate::images::decode::image_size;
 use crate::text::count;
@@ -329,8 +329,8 @@ fn orphans(label_files: &HashSet<PathBuf>) -> usize {
         !LISTS.contains(&stem.as_str()) && !stem.contains("readme") && !stem.contains("license")
     };
     let files = directories.into_iter().flat_map(|directory| {
-        let folder = Folder::of(directory);
-        let files: Vec<PathBuf> = folder.files_with("txt").collect();
+        let listing = DirectoryListing::of(directory);
+        let files: Vec<PathBuf> = listing.files_with("txt").collect();
         files
     });
     let others = files.filter(|path| !label_files.contains(path));
