@@ -1,16 +1,17 @@
 //! Annotations: the columnar store of images and boxes, and the formats they are read from.
 //!
 //! - [`store`]: categories, images and boxes in columns, loaded once and shared.
-//! - [`format`](mod@format): what an annotation format provides. - [`formats`]: the table of formats.
+//! - [`layout`]: splits, and the reasons why no dataset was found.
+//! - [`format`](mod@format): what an annotation format provides. - `locations`: the files of a split.
 //! - [`coco_directory`], [`voc_directory`], [`yolo`], [`csv_table`]: one file for each format.
-//! - [`box_convention`]: corners and fractions in the place of sizes.
-//! - `copies`: two annotations of one image. - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
+//! - [`formats`]: the table of formats, and recognition. - `reading`: strict reading in any format.
+//! - [`coco`]: COCO JSON. - [`voc`]: Pascal VOC's XML.
+//! - [`box_convention`]: corners and fractions in the place of sizes. - `copies`: two annotations of one image.
+//! - `same_content`: files with the same bytes. - `file_names`: how a name in an annotation becomes a file.
 //! - `unread`: formats that are known and not read. - [`joining`]: datasets as one, and parts of one.
-//! - [`coco`]: COCO JSON. - [`layout`]: splits, and why no dataset was found. - `locations`: the files of a split.
-//! - `reading`: strict reading of splits in any format.
 //!
-//! A module imports only those before it in this order: `layout`, [`store`], `image_files`, [`format`](mod@format),
-//! `locations`, the formats, `reading`, [`formats`].
+//! These modules import in the order `layout`, [`store`], [`format`](mod@format), `locations`, the formats, `reading` and
+//! [`formats`]: a format knows neither the table nor the other formats.
 
 pub mod box_convention;
 pub mod coco;

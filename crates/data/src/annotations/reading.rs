@@ -1,7 +1,6 @@
 //! Strict reading of splits in any format.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use rayon::prelude::*;
 

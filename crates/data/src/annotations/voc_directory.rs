@@ -35,7 +35,7 @@ use crate::annotations::format::{
 use crate::annotations::image_files::{
     DirectoryListing, Found, files_with_extension, images_within,
 };
-use crate::annotations::layout::{LayoutError, Split};
+use crate::annotations::layout::Split;
 use crate::annotations::voc::{self, VocImage};
 use crate::images::decode::{has_image_extension, image_size};
 use crate::text::count;

@@ -16,7 +16,7 @@ use serde::de::{
 use super::entry::{AnnotationEntry, Entry, FieldProblem, ImageEntry, List, RawEntry};
 use crate::DataError;
 use crate::annotations::json_guard::{GuardedJson, NotFinite};
-use crate::annotations::{AnnotationError, MAX_ANNOTATIONS, check_count};
+use crate::annotations::{AnnotationError, check_count};
 use crate::text::{self, numbers};
 
 /// The handling of problems in a document.
