@@ -35,6 +35,7 @@ use sedet_core::weights::named::{Attempt, AttemptFailure, NamedError, NamedWeigh
 use sedet_core::weights::onnx::OnnxError;
 use sedet_core::weights::third_party::{OtherContent, ThirdPartyError};
 use sedet_data::DataError;
+use sedet_data::annotations::formats::is_dataset_file;
 use sedet_data::annotations::layout::LayoutError;
 use sedet_data::boxes::BoxConvention;
 use sedet_data::curation::convert::ConvertError;
@@ -532,7 +533,7 @@ fn data_hint(error: &DataError) -> Option<String> {
             "give a COCO JSON file, such as instances_val2017.json; if it is one, export or copy it again".into(),
         ),
         DataError::Contradiction { path, .. } => {
-            let check = if is_yaml(path) { "" } else { LISTED_BY_CHECK };
+            let check = if is_dataset_file(path) { "" } else { LISTED_BY_CHECK };
             Some(contradiction_hint(path) + check)
         }
         DataError::SeveralFiles { .. } => Some(format!("{RENAME}{LISTED_BY_CHECK}")),
@@ -609,18 +610,12 @@ const RENAME: &str = "rename or remove the files that are not meant, or write th
 
 /// Returns what to do about a file that contradicts another.
 fn contradiction_hint(path: &Path) -> String {
-    if is_yaml(path) {
+    if is_dataset_file(path) {
         let path = quoted(path.display());
         format!("correct or remove one of the two, or give {path} as the dataset if it is right")
     } else {
         "correct, rename or remove one of the two".to_owned()
     }
-}
-
-fn is_yaml(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    let mut yaml = ["yaml", "yml"].iter();
-    yaml.any(|yaml| extension.eq_ignore_ascii_case(yaml))
 }
 
 /// Returns an error of `sedet data check`, whose hint does not recommend this command.
