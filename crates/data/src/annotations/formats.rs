@@ -246,6 +246,24 @@ mod tests {
     }
 
     #[test]
+    fn files_are_datasets_or_annotations_by_the_extensions_of_the_formats() {
+        for (name, is_dataset, has_annotations) in [
+            ("data.yaml", true, false),
+            ("A.YML", true, false),
+            ("obj.data", true, false),
+            ("boxes.csv", true, true),
+            ("a.json", false, true),
+            ("a.xml", false, true),
+            ("a.txt", false, true),
+            ("a.jpg", false, false),
+        ] {
+            let path = Path::new(name);
+            assert_eq!(is_dataset_file(path), is_dataset, "{name}");
+            assert_eq!(has_annotation_extension(path), has_annotations, "{name}");
+        }
+    }
+
+    #[test]
     fn an_unknown_directory_lists_the_files_of_every_format() {
         let directory = tempfile::tempdir().unwrap();
         let message = DatasetFiles::find(directory.path())
