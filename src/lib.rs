@@ -30,7 +30,7 @@
 //! - [`weights`]: checkpoints, import of third-party files, export with other names and to ONNX.
 //! - [`excitation`]: statistics of SE gates. [`render`]: annotated images, charts and figures. [`report`]: the files of
 //!   an evaluation.
-//! - [`device`]: CPU, wgpu and CUDA devices. [`bench`]: time and memory of a network on this machine.
+//! - [`device`]: CPU, wgpu and CUDA devices. [`mod@bench`]: time and memory of a network on this machine.
 //!
 //! Training:
 //! - [`train`]: the training loop, optimizers, schedules, run directories and events.

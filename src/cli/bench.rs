@@ -8,11 +8,11 @@ use std::time::Duration;
 use burn::tensor::Device;
 use serde::Serialize;
 
-use super::hints::usage_with_hint;
+use super::hints::{advise, usage_with_hint};
 use super::weights::ThirdPartyArgs;
 use super::{DeviceArgs, print_out, status, stop_on_ctrl_c, whole_number_within};
 use sedet_core::backbones::zoo;
-use sedet_core::bench::{BatchSize, Repeats, Timed, Times, inference, macs, training};
+use sedet_core::bench::{BatchSize, BenchError, Repeats, Timed, Times, inference, macs, training};
 use sedet_core::classification::classifier::ClassifierConfig;
 use sedet_core::detection::faster_rcnn::{FasterRcnnConfig, Preset};
 use sedet_core::model::{ModelError, ModelSpec, Network, NetworkConfig, Task};
@@ -134,11 +134,12 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     let (times, macs) = if args.train {
         let autodiff = device.device.clone().autodiff();
         let network = subject.network(&autodiff, true)?;
-        let times = training(network, input, &autodiff, repeats, &goes_on)?;
+        let times = training(network, input, &autodiff, repeats, &goes_on).map_err(advised)?;
         (times, None)
     } else {
         let network = subject.network(&device.device, false)?;
-        let times = inference(&network, input, &device.device, repeats, &goes_on)?;
+        let times =
+            inference(&network, input, &device.device, repeats, &goes_on).map_err(advised)?;
         let macs = macs(&network, input, &device.device)?;
         (times, Some(macs))
     };
@@ -149,6 +150,15 @@ pub(super) fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         report.text()
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn advised(error: BenchError) -> anyhow::Error {
+    match error {
+        BenchError::NotEnoughMemory { .. } => {
+            advise(error, "choose a smaller --batch-size or --size")
+        }
+        error => error.into(),
+    }
 }
 
 /// The model to measure.

@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor};
 
-use crate::backbones::summary::TooSmall;
+use crate::backbones::summary::{LayerSummary, TooSmall};
 use crate::classification::classifier::Classifier;
 use crate::classification::losses::{soft_cross_entropy, soft_targets};
 use crate::config::training::OptimizerConfig;
@@ -18,6 +18,7 @@ use crate::detection::sampler::SampleOrder;
 use crate::detection::{ImageBatch, Target};
 use crate::memory::{forget_peak, peak_resident};
 use crate::model::Network;
+use crate::train::memory::free_memory;
 use crate::train::optimizer::Optimizer;
 use sedet_data::boxes::{BoxXyxy, ImageSize};
 
@@ -129,6 +130,17 @@ pub enum BenchError {
     /// The input is too small for the network.
     #[error("{0}")]
     TooSmall(#[from] TooSmall),
+    /// The batch needs more memory than there is.
+    #[error(
+        "a batch of this size needs about {:.1} GB of memory and {:.1} GB are free",
+        *need as f64 / 1e9, *free as f64 / 1e9
+    )]
+    NotEnoughMemory {
+        /// Estimated memory in bytes.
+        need: u64,
+        /// Available memory in bytes.
+        free: u64,
+    },
     /// The loss of a training step is not finite.
     #[error("the loss is {0}, so the times of these steps mean nothing")]
     NotFinite(f32),
@@ -176,7 +188,7 @@ pub fn inference(
     repeats: Repeats,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Times, BenchError> {
-    macs_of_image(network, input.size, 0)?;
+    check_memory(network, input, false)?;
     let pixels = input.pixels(device);
     Times::of(repeats, |_| {
         if !goes_on() {
@@ -216,6 +228,28 @@ fn macs_of_image(network: &Network, size: [usize; 2], proposals: usize) -> Resul
     }
 }
 
+/// Refuses a batch that would end the process: the system kills it, or the allocator aborts it.
+///
+/// Training keeps the outputs of all layers. Inference has a few feature maps at a time; the largest are counted four
+/// times. Both are lower limits of what is used, so that no batch that fits is refused.
+fn check_memory(network: &Network, input: BatchSize, is_training: bool) -> Result<(), BenchError> {
+    let layers = match network {
+        Network::Classifier(network) => network.summary(input.size)?.layers,
+        Network::Detector(network) => network.backbone.layers_of_parts(input.size)?.concat(),
+    };
+    let outputs = layers.iter().map(LayerSummary::activations);
+    let of_image = if is_training {
+        outputs.sum::<u64>()
+    } else {
+        4 * outputs.max().unwrap_or(0)
+    };
+    let need = 4 * of_image.saturating_mul(input.images as u64);
+    match free_memory() {
+        Some(free) if need > free => Err(BenchError::NotEnoughMemory { need, free }),
+        _ => Ok(()),
+    }
+}
+
 /// Objects in each image of a training batch.
 const OBJECTS: usize = 5;
 /// Small enough that random weights do not diverge within a measurement.
@@ -233,7 +267,7 @@ pub fn training(
     repeats: Repeats,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Times, BenchError> {
-    macs_of_image(&network, input.size, 0)?;
+    check_memory(&network, input, true)?;
     let pixels = Tensor::from_inner(input.pixels(&device.clone().inner()));
     let labels = |count: usize, classes: usize| (0..count).map(move |number| number % classes);
     match network {
@@ -419,6 +453,12 @@ mod tests {
         let network = Network::init(&config, &device);
         let refused = inference(&network, tiny, &device, runs(1), &|| true);
         assert!(matches!(refused, Err(BenchError::TooSmall(_))));
+        let large = BatchSize {
+            images: 1 << 20,
+            size: [4096, 4096],
+        };
+        let refused = inference(&network, large, &device, runs(1), &|| true);
+        assert!(matches!(refused, Err(BenchError::NotEnoughMemory { .. })));
     }
 
     #[test]

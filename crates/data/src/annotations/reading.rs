@@ -17,7 +17,7 @@ use crate::annotations::{AnnotationStoreBuilder, NewAnnotation};
 use crate::boxes::ImageSize;
 use crate::images::OnBadImage;
 use crate::images::decode::{DecodeError, image_size};
-use crate::text::count;
+use crate::text::{count, numbers};
 
 impl DatasetFiles {
     /// Reads all splits.
@@ -180,13 +180,43 @@ impl SplitFiles {
         if !skipped.is_empty() {
             read.skip(&skipped, bad_images)?;
             // The boxes of the others were counted with theirs.
-            check_box_convention(&read.store, &self.annotations)?;
+            check_box_convention(&read.store, &self.annotations, true)?;
         }
         Ok(read)
     }
 }
 
 impl SplitEntries {
+    /// Checks that the boxes do not have width and height in the place of their second corner.
+    fn check_corners(&self, files: &SplitFiles) -> Result<(), DataError> {
+        /// From fewer boxes, the meaning of their numbers cannot be inferred.
+        const FEWEST: usize = 10;
+        let named = self.images.iter().flat_map(|image| {
+            let boxes = image.boxes.iter().filter_map(|found| found.xywh);
+            boxes.map(|xywh| (&image.file_name, xywh))
+        });
+        let is_reversed = |[_, _, width, height]: [f32; 4]| width < 0.0 || height < 0.0;
+        let boxes = named.clone().count();
+        let mut reversed = named.filter(|(_, xywh)| is_reversed(*xywh));
+        let Some((file_name, [x, y, width, height])) = reversed.next() else {
+            return Ok(());
+        };
+        let number = 1 + reversed.count();
+        // Of widths and heights of objects all over their images, most are smaller than x or y.
+        if boxes < FEWEST || number * 3 < boxes {
+            return Ok(());
+        }
+        Err(DataError::labels(
+            &files.annotations,
+            format!(
+                "{number} of {} end before they begin, such as {} of {file_name}: their last two numbers are \
+                 probably width and height, not a corner",
+                count(boxes, "box"),
+                numbers(&[x, y, x + width, y + height].map(f64::from))
+            ),
+        ))
+    }
+
     /// Builds the store of a strict read; boxes without area are dropped and counted.
     fn into_annotations(
         mut self,
@@ -196,7 +226,7 @@ impl SplitEntries {
         let all = self.images.len();
         let mut bad_images = BadImages::default();
         let mut skipped: HashSet<usize> = HashSet::new();
-        for EntryProblem { image, error } in self.problems {
+        for EntryProblem { image, error } in std::mem::take(&mut self.problems) {
             if on_bad_image == OnBadImage::Error || !error.is_about_one_image() {
                 return Err(error);
             }
@@ -205,6 +235,7 @@ impl SplitEntries {
             }
         }
         self.notes.extend(bad_images.finish(all)?);
+        self.check_corners(files)?;
         let mut builder = AnnotationStoreBuilder::new();
         for (id, name) in (1..).zip(self.categories) {
             builder.add_category(id, name);
@@ -244,7 +275,7 @@ impl SplitEntries {
             path: files.annotations.clone(),
             source,
         })?;
-        check_box_convention(&store, &files.annotations)?;
+        check_box_convention(&store, &files.annotations, false)?;
         Ok(SplitAnnotations {
             split: files.split,
             store,

@@ -204,7 +204,7 @@ impl GroundTruth {
 
     /// Checks that the boxes are `[x, y, width, height]` in pixels, as far as the sizes of the images are known.
     fn check_box_convention(&self, path: &Path) -> Result<(), DataError> {
-        let mut fit = BoxFit::default();
+        let mut fit = BoxFit::new(true);
         for annotation in &self.annotations {
             let position = self.image_positions.get(&annotation.image_id);
             let image = position.map(|position| &self.images[*position]);

@@ -141,7 +141,7 @@ impl CocoJson {
             path: path.to_owned(),
             source,
         })?;
-        check_box_convention(&store, path)?;
+        check_box_convention(&store, path, true)?;
         Ok(store)
     }
 }

@@ -71,7 +71,7 @@ impl CheckedSplit {
         .map_err(|source| DataError::io(path, source))?;
         // What remains for the user makes a strict read fail; only the rest can be compared.
         if let Ok(expected) = self.sound_part()
-            && check_box_convention(&expected, path).is_ok()
+            && check_box_convention(&expected, path, true).is_ok()
             && let Some(difference) = names.difference(&expected, path)?
         {
             // The comparison is the error to report; the copy is of no use.

@@ -206,9 +206,10 @@ fn with_boxes(path: &Path, change: fn([f64; 4]) -> [f64; 4]) -> Option<String> {
 fn damage(file: &Path, rng: &mut ChaCha8Rng) -> Option<&'static str> {
     let is_image = file.extension()? == "png";
     let bytes = std::fs::read(file).unwrap();
+    let is_json = file.extension()? == "json";
     let (what, damaged) = match rng.random_range(0..7) {
         // As sizes, the corners of the larger boxes exceed the image.
-        0 => (
+        0 if is_json => (
             "corners",
             with_boxes(file, |[x, y, w, h]| {
                 [x + 6.0, y + 3.0, x + 6.0 + w, y + 3.0 + h]

@@ -225,7 +225,8 @@ fn resolve_references(split: &mut CheckedSplit, places: &Places, diagnostics: &m
 
 /// Returns how well the boxes fit their images in each convention.
 fn box_fit(split: &CheckedSplit, places: &Places) -> BoxFit {
-    let mut fit = BoxFit::default();
+    // Only COCO JSON stores sizes.
+    let mut fit = BoxFit::new(split.is_whole);
     for (_, object) in split.objects.kept() {
         let image = places.image(object);
         let size = image.and_then(|at| split.images.entries[at].size());
@@ -236,7 +237,7 @@ fn box_fit(split: &CheckedSplit, places: &Places) -> BoxFit {
     fit
 }
 
-/// Converts all boxes from corners to sizes.
+/// Converts all boxes that can be corners to sizes.
 fn corners_to_sizes(split: &mut CheckedSplit) {
     for at in 0..split.objects.len() {
         let object = &split.objects.entries[at];
@@ -244,6 +245,9 @@ fn corners_to_sizes(split: &mut CheckedSplit) {
             continue;
         };
         let (width, height) = (x2 - x1, y2 - y1);
+        if width < 0.0 || height < 0.0 {
+            continue;
+        }
         let object = split.objects.change(at);
         object.xywh = Some([x1, y1, width, height]);
         // The program that wrote the corners computed the area from them, too, unless it is that of an outline.
