@@ -9,6 +9,9 @@ use crate::DataError;
 use crate::annotations::AnnotationStore;
 use crate::boxes::{BoxConvention, EDGE_TOLERANCE, ImageSize};
 
+/// From fewer boxes, the meaning of their numbers cannot be inferred.
+pub(crate) const FEWEST_BOXES: usize = 10;
+
 /// How well the boxes of a file fit their images in each convention.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct BoxFit {
@@ -72,13 +75,11 @@ impl BoxFit {
 
     /// Returns the convention that the boxes are in.
     pub(crate) fn convention(&self) -> BoxConvention {
-        /// From fewer boxes, the meaning of their numbers cannot be inferred.
-        const FEWEST: usize = 10;
         // The others are mistakes of their own.
         let nearly_all = |count: usize| count * 10 >= self.boxes * 9;
         // Of corners all over their images, seven of ten exceed them as sizes.
         let is_far_beyond = self.far_beyond * 10 >= self.boxes * 3;
-        if self.boxes < FEWEST {
+        if self.boxes < FEWEST_BOXES {
             BoxConvention::Sizes
         } else if nearly_all(self.at_most_one) && self.parts_of_one * 2 >= self.at_most_one {
             BoxConvention::Fractions

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use crate::DataError;
-use crate::annotations::box_convention::check_box_convention;
+use crate::annotations::box_convention::{FEWEST_BOXES, check_box_convention};
 use crate::annotations::coco::read_coco_json;
 use crate::annotations::format::{
     AnnotatedDataset, DatasetFiles, Dropped, EntryProblem, Reader, SplitAnnotations, SplitEntries,
@@ -189,8 +189,6 @@ impl SplitFiles {
 impl SplitEntries {
     /// Checks that the boxes do not have width and height in the place of their second corner.
     fn check_corners(&self, files: &SplitFiles) -> Result<(), DataError> {
-        /// From fewer boxes, the meaning of their numbers cannot be inferred.
-        const FEWEST: usize = 10;
         let named = self.images.iter().flat_map(|image| {
             let boxes = image.boxes.iter().filter_map(|found| found.xywh);
             boxes.map(|xywh| (&image.file_name, xywh))
@@ -203,7 +201,7 @@ impl SplitEntries {
         };
         let number = 1 + reversed.count();
         // Of widths and heights of objects all over their images, most are smaller than x or y.
-        if boxes < FEWEST || number * 3 < boxes {
+        if boxes < FEWEST_BOXES || number * 3 < boxes {
             return Ok(());
         }
         Err(DataError::labels(

@@ -2,6 +2,7 @@
 //! accepts, for the formats with other files than JSON. For files in other capitals than in the annotations, the
 //! reverse holds, too, and in every format.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -152,19 +153,7 @@ fn files_in_other_capitals_are_passed_by_the_checker_if_and_only_if_they_can_be_
                 }
                 done.push((what, file.clone(), other));
             }
-            let mut diagnostics = Diagnostics::default();
-            let checked = DatasetFiles::of_format(format, root).and_then(|found| {
-                let options = CheckOptions { images: true };
-                let splits = found.split_names();
-                check_dataset(&found, &splits, options, &mut diagnostics, &|_, _| {})
-            });
-            let is_passed = checked.is_ok() && diagnostics.count(Severity::Error) == 0;
-            let trained = can_be_trained_on(format, root);
-            assert_eq!(
-                is_passed,
-                trained.is_ok(),
-                "{done:?}: {trained:?}, {checked:?}, {diagnostics:?}"
-            );
+            let is_passed = is_passed_and_can_be_trained_on(format, root, &done);
             passed += usize::from(is_passed);
             refused += usize::from(!is_passed);
         }
@@ -173,6 +162,25 @@ fn files_in_other_capitals_are_passed_by_the_checker_if_and_only_if_they_can_be_
             "{format}: {passed} {refused}"
         );
     }
+}
+
+/// Returns whether the checker passes a dataset, after comparing that with whether it can be trained on. `done` is what
+/// was changed, for the message.
+fn is_passed_and_can_be_trained_on(format: Format, root: &Path, done: &dyn fmt::Debug) -> bool {
+    let mut diagnostics = Diagnostics::default();
+    let checked = DatasetFiles::of_format(format, root).and_then(|found| {
+        let options = CheckOptions { images: true };
+        let splits = found.split_names();
+        check_dataset(&found, &splits, options, &mut diagnostics, &|_, _| {})
+    });
+    let is_passed = checked.is_ok() && diagnostics.count(Severity::Error) == 0;
+    let trained = can_be_trained_on(format, root);
+    assert_eq!(
+        is_passed,
+        trained.is_ok(),
+        "{format}: {done:?}: {trained:?}, {checked:?}, {diagnostics:?}"
+    );
+    is_passed
 }
 
 /// Changes all boxes of COCO JSON or CSV with a function of `[x, y, width, height]`; None for other files.
@@ -263,19 +271,7 @@ fn damaged_exports_are_passed_by_the_checker_if_and_only_if_they_can_be_trained_
                 let file = files.choose(&mut rng).unwrap();
                 done.extend(damage(file, &mut rng).map(|what| (what, file.clone())));
             }
-            let mut diagnostics = Diagnostics::default();
-            let checked = DatasetFiles::of_format(format, root).and_then(|found| {
-                let options = CheckOptions { images: true };
-                let splits = found.split_names();
-                check_dataset(&found, &splits, options, &mut diagnostics, &|_, _| {})
-            });
-            let is_passed = checked.is_ok() && diagnostics.count(Severity::Error) == 0;
-            let trained = can_be_trained_on(format, root);
-            assert_eq!(
-                is_passed,
-                trained.is_ok(),
-                "{format}: {done:?}: {trained:?}, {checked:?}, {diagnostics:?}"
-            );
+            let is_passed = is_passed_and_can_be_trained_on(format, root, &done);
             passed += usize::from(is_passed);
             refused += usize::from(!is_passed);
         }
